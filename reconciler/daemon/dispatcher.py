@@ -6,7 +6,7 @@ A service that hangs delays its own grants and no others. The loop decides when 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,7 +18,7 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.cutting import by_service, in_parts, joined
 from reconciler.daemon.health import Health
 from reconciler.daemon.queues import Queues
-from reconciler.daemon.slices import Counting, Lane, Make, Outdated, PassRequest, Slice, SliceRunner, Spawn
+from reconciler.daemon.slices import Lane, Make, Outdated, PassRequest, Slice, SliceRunner, Spawn
 from reconciler.engine import guard
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
@@ -122,7 +122,9 @@ class Dispatcher:
         if due:
             await self.start_grants(due, "due", lane=Lane.DUE)
 
-    async def start_grants(self, keys: Iterable[Key], why: str, *, lane: Lane = Lane.NOW) -> None:
+    async def start_grants(
+        self, keys: Iterable[Key], why: str, *, lane: Lane = Lane.NOW, listings: Listings | None = None
+    ) -> None:
         """Make passes over single grants: all of a service that was down may be due at once."""
         desired, found = self.desired(), dict[str, list[Selection]]()
         for some in in_parts(Selection.of(keys), HIRES_AT_A_TIME):
@@ -132,7 +134,18 @@ class Dispatcher:
         now = self._clock.now()
         for name, parts in found.items():
             whole = in_parts(joined(parts), MAX_HIRES)
-            self.runner.put([Slice(name, PassRequest(part, why), lane, now) for part in whole])
+            self.runner.put([Slice(name, PassRequest(part, why), lane, now, listings) for part in whole])
+
+    async def start_counted(self, services: Collection[str], listings: Listings) -> set[str]:
+        """Make passes over what the parts of sweeps counted of services: the guard judges it, for all of it waits.
+
+        Returns the integrations that it is of.
+        """
+        home, ledger = self.desired().home, self._state.ledger
+        held = [record for record in await ledger.off_loop(ledger.guarded) if home(record.integration) in services]
+        counted = {record.key: record.integration for record in held if record.reason.startswith(guard.COUNTING)}
+        await self.start_grants(counted, "guard", lane=Lane.INTERVAL, listings=listings)
+        return {*counted.values()}
 
     def start_postponed(self) -> None:
         """Make passes over the grants that were postponed because another pass had claimed them."""
@@ -152,12 +165,6 @@ class Dispatcher:
             item = Slice(name, replace(request, selection=part), Lane.INTERVAL, now, listings)
             self.runner.put([item], at_most=at_most)
         return {*parts}
-
-    def queue_ends(self, request: PassRequest, services: Iterable[str], listings: Listings) -> None:
-        """Queue what ends a pass in parts, after its parts: the guard judges what these have counted."""
-        ended, now = replace(request, selection=Selection.of(()), counting=Counting.END), self._clock.now()
-        for name in services:
-            self.runner.put([Slice(name, ended, Lane.INTERVAL, now, listings)])
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task, which `finish` awaits."""
@@ -189,9 +196,6 @@ class Dispatcher:
         self._making += 1
         structlog.contextvars.bind_contextvars(pass_id=f"{int(began.timestamp() * 1000):x}")
         try:
-            if request.counting is Counting.END:
-                self._start_counted(item)
-                return True
             report = await self._pass(item)
             report.refuse(self.acting.refused)
             self._completed(report, request.why, began)
@@ -215,17 +219,6 @@ class Dispatcher:
             if not self._making and not self._running - {asyncio.current_task()}:
                 self._health.idle()
         return True
-
-    def _start_counted(self, item: Slice) -> None:
-        """Make passes over the grants of a service that its parts have counted: all of them wait now, and count."""
-        home = self.desired().home
-        held = [record for record in self._state.ledger.guarded() if home(record.integration) == item.service]
-        keys = {record.key for record in held if record.reason.startswith(guard.COUNTING)}
-        parts = in_parts(Selection.of(keys), MAX_HIRES)
-        request, now = PassRequest(Selection(), item.request.why), self._clock.now()
-        self.runner.put(
-            [Slice(item.service, replace(request, selection=part), Lane.NOW, now, item.listings) for part in parts]
-        )
 
     async def _pass(self, item: Slice) -> Report:
         """Plan and apply with the service leased, and with others if rows have to move between them."""
@@ -308,7 +301,7 @@ class Dispatcher:
 
 def _part(item: Slice) -> guard.Part:
     """Return what a slice covers of what the guard judges as a whole."""
-    if item.request.counting is Counting.PART:
+    if item.request.counting:
         return guard.Part.SWEEP
     return guard.Part.RESYNC if item.request.why == "interval" else guard.Part.ALL
 

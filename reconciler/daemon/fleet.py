@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -20,7 +21,7 @@ from reconciler.daemon.fleet_pass import leased
 from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, slice_of
 from reconciler.daemon.newest import Newest
-from reconciler.daemon.slices import Lane, Make, Outdated, Slice, Spawn
+from reconciler.daemon.slices import Lane, Make, Outdated, Slice, Spawn, joins_sweep
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.listings import Listings, listed_grants
 from reconciler.engine.state import OpenState
@@ -79,8 +80,8 @@ class Fleet:
         self._concurrency = 0
         self._leads = False
         self._unsent: list[Slice] = []
-        self._putting = 0
-        """The number of tasks that queue slices."""
+        self._putting: list[Sequence[Slice]] = []
+        """The slices that each task is about to queue."""
         self._put_at: dict[Key, datetime] = {}
         self._listings_by_name: dict[str, Listings] = {}
         self._read = 0
@@ -117,6 +118,14 @@ class Fleet:
 
     def clear(self, services: Collection[str] | None = None) -> None:
         """Leave the queue as it is: a slice that a sweep includes costs checks and does no harm."""
+
+    async def counting(self) -> Collection[str]:
+        """Return the services of which parts of sweeps wait or are under way, at any member. Raises LedgerError."""
+        unsent = {item.service for item in chain(self._unsent, *self._putting) if item.request.counting}
+        try:
+            return unsent | await self._jobs.counting()
+        except FAULTS as error:
+            raise LedgerError(f"the jobs of the fleet cannot be read: {error}") from error
 
     def tick(self, now: datetime) -> None:  # noqa: ARG002
         """Start this member's own work, and queue what could not be queued before."""
@@ -158,7 +167,7 @@ class Fleet:
         return tree is None or not self._newest.act_on(tree.revision, leads=self._leads)
 
     def _begin_putting(self, slices: Sequence[Slice]) -> None:
-        self._putting += 1
+        self._putting.append(slices)
         self._spawn(self._put(slices))
 
     async def _put(self, slices: Sequence[Slice]) -> None:
@@ -171,7 +180,7 @@ class Fleet:
                 if not await self._jobs.put(item, arguments(item, tree.revision, reading)):
                     self._unsent.append(item)
         finally:
-            self._putting -= 1
+            self._putting.remove(slices)
 
     def _name_of(self, listings: Listings) -> str:
         """Name listings, so that all members can refer to them."""
@@ -217,6 +226,8 @@ class Fleet:
         if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
             return False
         item = replace(slice_of(given), listings=self._listings(given["reading"]))
+        if joins_sweep(item, await self._jobs.counting() if item.lane is Lane.INTERVAL else ()):
+            item = replace(item, request=replace(item.request, counting=True))
         return await self._make(item) and not self._clock.stopping.is_set()
 
     async def _up_to_date(self, revision: str) -> bool:

@@ -25,7 +25,7 @@ from procrastinate.jobs import Job
 from procrastinate.jobs import Status as JobStatus
 from procrastinate.utils import utcnow
 
-from reconciler.daemon.slices import Counting, Lane, PassRequest, Slice
+from reconciler.daemon.slices import Lane, PassRequest, Slice
 from reconciler.ledger.membership import STALL_SECONDS
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
@@ -39,6 +39,12 @@ Arguments = Mapping[str, Any]
 """A slice as JSON values."""
 
 QUEUE = "slices"
+SERVICE = "service:"
+"""How the lock begins that the jobs of a service share."""
+
+PART = "part/"
+"""How the queueing lock of a part of a sweep begins, by which it is found without its arguments."""
+
 PRIORITIES = {Lane.NOW: 2, Lane.DUE: 1, Lane.INTERVAL: 0}
 BEAT_SECONDS = 1.0
 POLL_SECONDS = 0.5
@@ -123,7 +129,7 @@ class Jobs:
         if not self._open:
             return False
         job = self._task.configure(
-            lock=f"service:{item.service}",
+            lock=f"{SERVICE}{item.service}",
             queueing_lock=_queueing_lock(item, given["revision"]),
             priority=PRIORITIES[item.lane],
             schedule_in={"seconds": after} if after else None,
@@ -135,6 +141,15 @@ class Jobs:
         except FAULTS:
             return False
         return True
+
+    async def counting(self) -> set[str]:
+        """Return the services of which parts of sweeps wait or are under way. Raises one of `FAULTS`."""
+        found = await self._app.connector.execute_query_all_async(
+            "SELECT DISTINCT lock FROM procrastinate_jobs"
+            " WHERE status IN ('todo', 'doing') AND starts_with(queueing_lock, %(part)s)",
+            part=PART,
+        )
+        return {row["lock"].removeprefix(SERVICE) for row in found}
 
     async def work(self, concurrency: int) -> None:
         """Make jobs, `concurrency` at a time, until cancelled; then await those under way, however long they take.
@@ -207,22 +222,24 @@ def slice_of(given: Arguments) -> Slice:
         grants=None if grants is None else frozenset(Key(hire, access) for hire, access in grants),
         without=frozenset(given["without"]),
     )
-    counting = given.get("counting")  # a job of a member of an older version has none
-    request = PassRequest(selection, given["why"], given["released"], Counting(counting) if counting else None)
+    counting = given.get("counting", False)  # a job of a member of an older version does not have it
+    request = PassRequest(selection, given["why"], given["released"], counting)
     return Slice(given["service"], request, Lane(given["lane"]), datetime.fromisoformat(given["queued_at"]))
 
 
 def _queueing_lock(item: Slice, revision: str) -> str | None:
     """Return a key that slices share if one waiting slice is enough for all; None if each is needed.
 
-    A slice of the interval's lane may belong to a sweep over a revision, or to one that overrides the guard.
+    A slice of the interval's lane may be a part of a sweep over a revision, or of one that overrides the guard.
     """
+    request = item.request
     match item.lane:
         case Lane.NOW:
             return None
         case Lane.DUE:
             return f"due/{item.service}"
         case Lane.INTERVAL:
-            request = item.request
-            hires = sha256(" ".join(sorted(request.selection.hires or ())).encode()).hexdigest()
-            return f"interval/{item.service}/{revision}/{request.released}/{request.counting}/{hires}"
+            chosen = [*sorted(request.selection.hires or ()), *map(str, sorted(request.selection.grants or ()))]
+            digest = sha256(" ".join(chosen).encode()).hexdigest()
+            begins = PART if request.counting else "interval/"
+            return f"{begins}{item.service}/{revision}/{request.released}/{digest}"

@@ -211,11 +211,12 @@ class Daemon:
     async def _lead(self, now: datetime, tree: Tree) -> None:
         """Decide what is due."""
         if not self._led:  # the leader before this one may have died in the middle of a sweep
-            self._led = True
             self._schedule.sweep(PassRequest(Selection(), "start"))
+            self._led = True
         await self._take_up_commands()
         await self._dispatcher.start_due(now)
-        await self._schedule.count_waiting(now)
+        await self._schedule.start_counted()
+        await self._schedule.count_waiting()
         self._schedule.queue_due(now)
         self._judge_freshness(now, tree)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
+from typing import Generic, TypeVar
 
-from reconciler.daemon.slices import Counting, Lane, Make, PassRequest, Slice, Spawn
+from reconciler.daemon.slices import Lane, Make, PassRequest, Slice, Spawn, joins_sweep
 from reconciler.engine.context import SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
@@ -26,40 +27,39 @@ FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=1), timedelta(minutes=1)
 """After how long a pass is made again when the ledger or the clone failed; the wait doubles with each failure."""
 
 
-Work = Callable[[], Awaitable[None]]
+Item = TypeVar("Item")
 
 
-class ServiceQueue:
-    """A queue of work, of which `MAX_RUNNING` run at a time, in tasks that `spawn` starts."""
+class ServiceQueue(Generic[Item]):
+    """A queue of items, of which `MAX_RUNNING` are worked on at a time, in tasks that `spawn` starts."""
 
-    def __init__(self, spawn: Spawn) -> None:
+    def __init__(self, spawn: Spawn, work: Callable[[Item], Awaitable[None]]) -> None:
         self._spawn = spawn
-        self._waiting: deque[tuple[Work, bool]] = deque()
+        self._work_on = work
+        self._waiting: deque[Item] = deque()
         self._workers = 0
 
     def __len__(self) -> int:
         """The number of items that wait."""
         return len(self._waiting)
 
-    def put(self, work: Work, *, alone: bool = False) -> None:
-        """Add work to the queue; with `alone`, it begins when all before it has ended."""
-        self._waiting.append((work, alone))
+    def put(self, item: Item) -> None:
+        """Add an item to the queue."""
+        self._waiting.append(item)
         if self._workers < MAX_RUNNING:
             self._workers += 1
             self._spawn(self._work())
 
-    def clear(self) -> None:
-        """Drop everything that waits."""
+    def clear(self) -> list[Item]:
+        """Drop everything that waits, and return it."""
+        dropped = [*self._waiting]
         self._waiting.clear()
+        return dropped
 
     async def _work(self) -> None:
         try:
             while self._waiting:
-                work, alone = self._waiting[0]
-                if alone and self._workers > 1:
-                    return  # who ends last makes it
-                self._waiting.popleft()
-                await work()
+                await self._work_on(self._waiting.popleft())
         finally:
             self._workers -= 1
 
@@ -75,13 +75,13 @@ class Queues:
         self._state = state
         self._make = make
         self._spawn = spawn
-        self._queues: dict[tuple[Lane, str, bool], ServiceQueue] = {}
+        self._queues: dict[tuple[Lane, str, bool], ServiceQueue[Slice]] = {}
         self._released = 0
         """The number of slices that override the guard and are not made yet."""
+        self._counting: Counter[str] = Counter()
+        """The number of parts of sweeps that are not made yet, by service."""
         self._waiting: Counter[Key] = Counter()
         self._retries: dict[tuple[str, PassRequest], Slice] = {}
-        self._failed_parts: set[tuple[str, PassRequest]] = set()
-        """The parts of passes that have to be made again."""
         self._retries_at = clock.now()
         self._retry_delay = FIRST_RETRY
 
@@ -97,22 +97,29 @@ class Queues:
 
     def put(self, slices: Sequence[Slice], *, at_most: int | None = None) -> None:
         """Queue slices of one service; none where `at_most` wait."""
-        queue: ServiceQueue | None = None
+        queue: ServiceQueue[Slice] | None = None
         for item in slices:
             if queue is None:
-                queue = ServiceQueue(self._spawn)
+                queue = ServiceQueue(self._spawn, self._made)
                 if item.lane is not Lane.NOW:  # these slices wait only for each other
                     queue = self._queues.setdefault((item.lane, item.service, item.request.released), queue)
             if at_most is None or len(queue) < at_most:
                 self._released += item.request.released
+                self._counting[item.service] += item.request.counting
                 self._waiting.update(item.request.selection.grants or ())
-                queue.put(partial(self._made, item), alone=item.request.counting is Counting.END)
+                queue.put(item)
 
     def clear(self, services: Collection[str] | None = None) -> None:
         """Drop what waits in the interval's queues of services, or of all, but for what overrides the guard."""
         for (lane, service, released), queue in self._queues.items():
             if lane is Lane.INTERVAL and not released and (services is None or service in services):
-                queue.clear()
+                for item in queue.clear():
+                    self._settle(item)
+                    self._waiting -= Counter(item.request.selection.grants or ())
+
+    async def counting(self) -> Collection[str]:
+        """Return the services of which parts of sweeps wait, are under way or have to be made again."""
+        return +self._counting
 
     def tick(self, now: datetime) -> None:
         """Make failed slices again, once they are due or the clock was set back."""
@@ -134,24 +141,25 @@ class Queues:
         """Nobody else acts."""
 
     async def _made(self, item: Slice) -> None:
+        if joins_sweep(item, +self._counting):
+            item = replace(item, request=replace(item.request, counting=True))
+            self._counting[item.service] += 1
         try:
             await self._again(item)
         finally:
             self._waiting -= Counter(item.request.selection.grants or ())
 
     async def _again(self, item: Slice) -> None:
-        if not self._lacks_parts(item) and await self._make(item):
-            self._released -= item.request.released
-            self._failed_parts.discard((item.service, item.request))
+        if await self._make(item):
+            self._settle(item)
             self._retry_delay = FIRST_RETRY
             return
-        if item.request.counting is Counting.PART:
-            self._failed_parts.add((item.service, item.request))
-        self._retries[item.service, item.request] = item
+        if self._retries.setdefault((item.service, item.request), item) is not item:
+            self._settle(item)  # the same one waits already
         self._retries_at = self._clock.now() + self._retry_delay
         self._retry_delay = min(2 * self._retry_delay, LONGEST_RETRY)
 
-    def _lacks_parts(self, item: Slice) -> bool:
-        """Whether it ends a pass of which a part failed and is not made again yet."""
-        ends = item.request.counting is Counting.END
-        return ends and any(service == item.service for service, _ in self._failed_parts)
+    def _settle(self, item: Slice) -> None:
+        """Note that a slice does not have to be made any more."""
+        self._released -= item.request.released
+        self._counting[item.service] -= item.request.counting

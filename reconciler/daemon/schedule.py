@@ -18,7 +18,7 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.cutting import in_parts
 from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher
 from reconciler.daemon.health import Health
-from reconciler.daemon.slices import Counting, PassRequest
+from reconciler.daemon.slices import PassRequest
 from reconciler.daemon.survey import Survey
 from reconciler.engine import guard
 from reconciler.engine.context import Context, SystemClock
@@ -69,6 +69,8 @@ class Schedule:
         """When passes over all of an integration were begun last."""
         self._queueing = 0
         """The number of sweeps of which not every slice is queued yet."""
+        self._counting = set[str]()
+        """The services that the guard judges once all parts of sweeps over them are made."""
         self._cutting = 0
         """The number of tasks that are about to cut all hires into the slices of a cycle."""
 
@@ -98,20 +100,36 @@ class Schedule:
         self._read_listings_anew(acting)
         self._queueing += 1
         self._cutting += selection.everything
-        counting = None if request.released else Counting.PART
-        self._dispatcher.run(self._queue_all(replace(request, counting=counting), self._files(acting)))
+        request = replace(request, counting=not request.released)
+        self._dispatcher.run(self._queue_all(request, self._files(acting)))
 
     async def let_through(self) -> None:
         """Wait until no pass that overrides the guard would be lost with this process. Raises Stopped."""
         while self._queueing or self._dispatcher.at_risk:
             await self._clock.sleep(AGAIN_SECONDS)
 
-    async def count_waiting(self, now: datetime) -> None:
+    async def start_counted(self) -> None:
+        """Have the guard judge the services of which all parts of sweeps are made."""
+        if not self._counting or self._queueing:
+            return
+        services = self._counting.difference(await self._dispatcher.runner.counting())
+        if self._queueing:  # another sweep began meanwhile
+            return
+        self._counting -= services
+        try:
+            integrations = await self._dispatcher.start_counted(services, self._listings)
+        except (LedgerError, RepositoryError):
+            self._counting |= services
+            raise
+        self._counted_at |= dict.fromkeys(integrations, self._clock.now())
+
+    async def count_waiting(self) -> None:
         """Make passes over all of an integration where what the interval found waits for that, once an interval."""
-        interval = self._dispatcher.acting.settings.interval
+        interval, home = self._dispatcher.acting.settings.interval, self._dispatcher.desired().home
         for integration in await self._ledger.off_loop(partial(self._ledger.held_for, guard.COUNTING)):
-            at = self._counted_at.get(integration)
-            if at is None or not timedelta() <= now - at < interval:
+            at, now = self._counted_at.get(integration), self._clock.now()
+            lately = at is not None and timedelta() <= now - at < interval
+            if not lately and home(integration) not in self._counting:
                 self.sweep(PassRequest(Selection(integrations=frozenset({integration})), "guard"))
 
     def queue_due(self, now: datetime) -> None:
@@ -159,27 +177,33 @@ class Schedule:
         self._listings.expect(listed_grants(self._dispatcher.desired(acting)))
 
     async def _queue_all(self, request: PassRequest, files: Hires) -> None:
-        """Queue a sweep over more hires than one pass takes; one over everything begins the next cycle as well.
-
-        Other tasks run in between, for to cut a part takes a while, and the first ones are made meanwhile.
-        """
-        hires, services = list[str](), set[str]()
+        """Queue a sweep over more hires than one pass takes; one over everything begins the next cycle as well."""
         try:
-            async for part in self._parts(request.selection, files):
-                while (queued := self._queued(replace(request, selection=part))) is None:
-                    await self._clock.sleep(AGAIN_SECONDS)
-                services |= queued
-                await self._clock.sleep(0)
-                hires += part.hires or ()
-            if request.counting is not None:
-                self._dispatcher.queue_ends(request, services, self._listings)
-            self._queueing -= 1
+            hires = await self._queue_parts(request, files)
             if request.selection.everything:
                 await self._cut(hires)
         except Stopped:
             pass
         finally:
             self._cutting -= request.selection.everything
+
+    async def _queue_parts(self, request: PassRequest, files: Hires) -> list[str]:
+        """Queue the parts of a sweep, and return the hires in them. Raises Stopped.
+
+        Other tasks run in between, for to cut a part takes a while, and the first ones are made meanwhile.
+        """
+        hires = list[str]()
+        try:
+            async for part in self._parts(request.selection, files):
+                while (services := self._queued(replace(request, selection=part))) is None:
+                    await self._clock.sleep(AGAIN_SECONDS)
+                if request.counting:
+                    self._counting |= services
+                await self._clock.sleep(0)
+                hires += part.hires or ()
+        finally:
+            self._queueing -= 1
+        return hires
 
     async def _cut_all(self, files: Hires) -> None:
         try:

@@ -18,7 +18,7 @@ from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 
-__all__ = ["Counting", "Lane", "Make", "Outdated", "PassRequest", "Slice", "SliceRunner", "Spawn"]
+__all__ = ["Lane", "Make", "Outdated", "PassRequest", "Slice", "SliceRunner", "Spawn", "joins_sweep"]
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 """Starts a task, which is awaited before the daemon ends."""
@@ -36,24 +36,17 @@ class Lane(StrEnum):
     INTERVAL = "interval"
 
 
-class Counting(StrEnum):
-    """What a slice is of a pass in parts, which the guard judges as a whole: one of its parts, or what ends it."""
-
-    PART = "part"
-    END = "end"
-
-
 @dataclass(frozen=True, slots=True)
 class PassRequest:
     """A pass to be made: over what, and why. `released` overrides the guard.
 
-    With `counting`, what counts for the guard is only counted in each part, and made or not after the end.
+    With `counting` it is a part of a sweep: what counts for the guard waits until all parts are counted.
     """
 
     selection: Selection
     why: str
     released: bool = False
-    counting: Counting | None = None
+    counting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +58,15 @@ class Slice:
     lane: Lane
     queued_at: datetime
     listings: Listings | None = None
+
+
+def joins_sweep(item: Slice, counting: Collection[str]) -> bool:
+    """Whether a slice counts as a part of a sweep, given the services of which parts of sweeps are not made yet.
+
+    One that was queued before a sweep acts on the sweep's revision: alone, it could be within the guard's limits.
+    """
+    request = item.request
+    return item.lane is Lane.INTERVAL and item.service in counting and not (request.counting or request.released)
 
 
 Make = Callable[[Slice], Awaitable[bool]]
@@ -102,6 +104,9 @@ class SliceRunner(Protocol):
 
         A sweep includes it.
         """
+
+    async def counting(self) -> Collection[str]:
+        """Return the services of which parts of sweeps are not made yet: the guard has not counted these."""
 
     def tick(self, now: datetime) -> None:
         """Do what is due: make slices again that the ledger failed for, determine who leads."""

@@ -99,9 +99,9 @@ def test_a_queue_runs_a_few_at_a_time_in_order() -> None:
             under_way -= 1
             done.append(number)
 
-        queue = ServiceQueue(spawn)
+        queue = ServiceQueue(spawn, work)
         for number in range(20):
-            queue.put(lambda number=number: work(number))  # type: ignore[misc]
+            queue.put(number)
         assert len(queue) == 20
         await asyncio.gather(*tasks)
         assert (sorted(done), done[:MAX_RUNNING], most, len(queue)) == (
@@ -110,9 +110,9 @@ def test_a_queue_runs_a_few_at_a_time_in_order() -> None:
             MAX_RUNNING,
             0,
         )
-        queue.put(lambda: work(20))
-        queue.put(lambda: work(21))
-        queue.clear()
+        queue.put(20)
+        queue.put(21)
+        assert queue.clear() == [20, 21]
         await asyncio.gather(*tasks)
         assert done[20:] == []
 
@@ -146,6 +146,77 @@ def test_a_released_pass_that_the_ledger_ended_is_made_again_as_such() -> None:
         queues.tick(clock.now() + LONGEST_RETRY)
         await settle()
         assert sorted(made[2:]) == [False, True]
+
+    asyncio.run(walk())
+
+
+def test_passes_that_override_the_guard_are_over_though_the_ledger_failed_for_two_alike() -> None:
+    async def walk() -> None:
+        tasks: set[asyncio.Task[None]] = set()
+        fails = True
+
+        async def make(_item: Slice) -> bool:
+            return not fails
+
+        def spawn(work: Coroutine[Any, Any, None]) -> None:
+            tasks.add(asyncio.create_task(work))
+
+        async def settle() -> None:
+            while tasks:
+                await tasks.pop()
+
+        clock = SystemClock()
+        queues = Queues(clock, None, make, spawn)  # type: ignore[arg-type]
+        request = PassRequest(Selection(), "released", released=True)
+        for _ in range(2):
+            queues.put([Slice("tool", request, Lane.NOW, clock.now())])
+            await settle()
+        fails = False
+        queues.tick(clock.now() + LONGEST_RETRY)
+        await settle()
+        assert not queues.at_risk
+
+    asyncio.run(walk())
+
+
+def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> None:
+    """It acts on the revision of the sweep. One that was asked for, or overrides the guard, does not wait for these."""
+
+    async def walk() -> None:
+        tasks: list[asyncio.Task[None]] = []
+        made: list[tuple[str, bool]] = []
+        counting: list[set[str]] = []
+
+        async def make(item: Slice) -> bool:
+            made.append((item.request.why, item.request.counting))
+            counting.append({*await queues.counting()})
+            return True
+
+        def spawn(work: Coroutine[Any, Any, None]) -> None:
+            tasks.append(asyncio.create_task(work))
+
+        clock = SystemClock()
+        queues = Queues(clock, None, make, spawn)  # type: ignore[arg-type]
+        part = PassRequest(Selection(), "commit", counting=True)
+        asked, released = PassRequest(Selection(), "asked"), PassRequest(Selection(), "released", released=True)
+        for service, lane, request in (
+            ("tool", Lane.INTERVAL, PassRequest(Selection(), "interval")),
+            ("tool", Lane.INTERVAL, part),
+            ("tool", Lane.NOW, asked),
+            ("tool", Lane.INTERVAL, released),
+            ("other", Lane.INTERVAL, PassRequest(Selection(), "interval")),
+        ):
+            queues.put([Slice(service, request, lane, clock.now())])
+        await asyncio.gather(*tasks)
+        assert sorted(made) == [
+            ("asked", False),
+            ("commit", True),
+            ("interval", False),
+            ("interval", True),
+            ("released", False),
+        ]
+        assert {"tool"} in counting
+        assert not await queues.counting()
 
     asyncio.run(walk())
 

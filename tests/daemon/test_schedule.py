@@ -14,6 +14,7 @@ from reconciler.daemon.slices import Slice
 from reconciler.engine.state import OpenState
 from reconciler.model.errors import LedgerError
 from reconciler.model.report import Report
+from reconciler.model.status import EventType
 from reconciler.review.unmanaged import AccountKind, ComparedListing
 from tests.daemon.running import Running, Turned, peopled, running, until
 from tests.repo import Repo
@@ -42,6 +43,7 @@ def left(repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch) 
     repo.commit()
     monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
     monkeypatch.setattr("reconciler.daemon.queues.MAX_RUNNING", 1)
+    monkeypatch.setattr("reconciler.daemon.loop.TICK_SECONDS", 0.05)
     return repo
 
 
@@ -63,6 +65,12 @@ def test_sweep_covers_all_hires_that_git_or_the_ledger_has_once(
 def held(now: Running) -> dict[str, str]:
     """Who is held by the guard, and why, as the ledger has it."""
     return {record.key.hire: record.reason for record in now.state.ledger.guarded()}
+
+
+def noted(now: Running) -> list[str]:
+    """What the history says of the guard, the oldest first."""
+    lines = sorted(now.state.ledger.history(), key=lambda line: line.at)
+    return [line.event for line in lines if line.event in (EventType.HELD, EventType.RELEASED)]
 
 
 def sent(accounts: AccountService, method: str) -> list[str]:
@@ -97,8 +105,52 @@ def test_guard_counts_all_that_a_sweep_takes_away_before_it_takes_any(
             assert sent(accounts, "DELETE") == []
             now.state.ledger.enqueue("release", now=datetime.now(UTC), by="ida@here")
             await until(lambda: sent(accounts, "DELETE") == users(GONE))
+            await until(lambda: noted(now) == ["held", "released"])
 
     asyncio.run(swept())
+
+
+def test_guard_counts_a_sweep_that_begins_before_another_has_ended(
+    left: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parts of the first that are left act on the newer commit: alone, what they count would be let through."""
+    left.settings(interval="1d", prune="revoke", max_change_percent=50)
+    for stem in GONE:
+        left.hire(stem, "tool")
+    left.commit()
+
+    async def swept() -> None:
+        async with running(left) as now:
+            reconcile, commits = now.daemon._dispatcher._reconcile, list[str]()
+
+            async def delayed(state: OpenState, item: Slice, *given: Any) -> Report:
+                if "h5" in (item.request.selection.hires or ()) and not commits:
+                    for stem in GONE:
+                        left.remove(f"hires/{stem}.yaml")
+                    commits.append(left.commit())
+                    await until(lambda: now.daemon.tree and now.daemon.tree.revision == commits[0])
+                elif item.request.why == "commit":
+                    await now.a_tick()
+                return await reconcile(state, item, *given)
+
+            monkeypatch.setattr(now.daemon._dispatcher, "_reconcile", delayed)
+            await until(lambda: held(now).keys() == {*GONE} and all("(8/12)" in why for why in held(now).values()))
+
+    asyncio.run(swept())
+    assert sent(accounts, "DELETE") == []
+
+
+def test_history_says_at_once_that_a_revert_ends_the_hold(left: Repo, accounts: AccountService) -> None:
+    async def reverted() -> None:
+        async with running(left) as now:
+            await until(lambda: noted(now) == ["held"])
+            for stem in GONE:
+                left.hire(stem, "tool")
+            left.commit()
+            await until(lambda: noted(now) == ["held", "released"])
+
+    asyncio.run(reverted())
+    assert sent(accounts, "DELETE") == []
 
 
 def test_what_a_sweep_takes_away_within_the_limit_goes_once_all_is_counted(
