@@ -208,7 +208,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
 
     from reconciler.cli.one_pass import until_stopped
     from reconciler.engine.accepted import in_force, keep
-    from reconciler.engine.commands import requested
+    from reconciler.engine.commands import run_requested
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import locking
@@ -225,7 +225,11 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
             reconciler = Reconciler(context, state, Notifier(context))
             plan = await clock.unless_stopped(reconciler.plan(Selection.of(keys), tree, by_hand=by_hand))
             _refuse(plan, kind, keys)
-            state.ledger.save((), [line for key in keys for line in requested(kind, key, clock.now(), requester())])
+            if kind == "run":
+                asked = [item.grant for item in plan.grants if item.grant.key in keys]
+                now, by = clock.now(), requester()
+                lines = [run_requested(each.key, each.integration, plan.revision, now, by) for each in asked]
+                state.ledger.save((), lines)
             report = await reconciler.apply(plan)
             report.refuse(force.refused)
             return report

@@ -41,7 +41,7 @@ __all__ = [
     "reason_to_remember",
     "releases_of",
     "request_events",
-    "requested",
+    "run_requested",
     "scope_of",
     "take_up",
     "take_up_in_pieces",
@@ -262,18 +262,21 @@ def by_grant(commands: Iterable[Command]) -> dict[Key, list[Command]]:
     return found
 
 
-def request_events(commands: Iterable[Command], now: datetime) -> list[Event]:
-    """Make the events for commands that are removed from the list."""
-    return [
-        line
-        for command in commands
-        for line in requested(command.kind, Key(command.hire or "", command.access or ""), now, command.by)
-    ]
+def request_events(commands: Iterable[Command], now: datetime, records: Iterable[Record]) -> list[Event]:
+    """Make the events of manual runs whose commands are removed from the list; `records` are those of their grants."""
+    known = {record.key: record for record in records}
+    lines: list[Event] = []
+    for command in commands:
+        if command.kind == "run":
+            key = Key(command.hire or "", command.access or "")
+            integration, revision = (known[key].integration, known[key].revision) if key in known else ("", None)
+            lines.append(run_requested(key, integration, revision, now, command.by))
+    return lines
 
 
-def requested(kind: str, key: Key, now: datetime, by: str) -> list[Event]:
-    """Make the event for a manual run; empty for other commands."""
-    return [Event(now, key, "", EventType.RUN_REQUESTED, f"by {by}")] if kind == "run" else []
+def run_requested(key: Key, integration: str, revision: str | None, now: datetime, by: str) -> Event:
+    """Make the event of a manual run."""
+    return Event(now, key, integration, EventType.RUN_REQUESTED, f"by {by}", revision=revision)
 
 
 def may_retry(record: Record) -> bool:

@@ -197,7 +197,7 @@ class Executor:
             now, commands = self._clock.now(), run.job.commands
             started = Event.of(run.record, EventType.ATTEMPT_STARTED, run.detail, now, author=self._author)
             opened = replace(run.attempt, started_at=now, alive_at=now)
-            lines = [*request_events(commands, now), started]
+            lines = [*request_events(commands, now, [run.record]), started]
             begin = partial(self._ledger.begin, run.record, opened, lines, kept=run.kept, answered=commands)
             run.attempt = await self._ledger.off_loop(begin)
             run.record = records.written(run.record, run.attempt.run)

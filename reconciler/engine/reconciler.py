@@ -268,9 +268,10 @@ class Reconciler:
             for item, record, _ in found
             if record.open is None and item.record is not None and item.record.open is not None
         }
+        records = [record for _, record, _ in found]
         self._state.ledger.save(
-            [record for _, record, _ in found],
-            [*request_events(answered, plan.policy.now), *(replace(line, author=author) for line in events)],
+            records,
+            [*request_events(answered, plan.policy.now, records), *(replace(line, author=author) for line in events)],
             Failpoint.PLAN,
             before={} if plan.renamed else plan.rows,
             kept={**settled, **(self._vault.without_stored(moved) if moved else {})},

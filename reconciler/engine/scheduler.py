@@ -187,7 +187,7 @@ class Scheduler:
     async def _settle(self, record: Record, lines: Iterable[Event] = ()) -> Record:
         """Save and return the record of a grant that no attempt is made for, and answer its commands."""
         commands = self.plan.commands.get(record.key, ())
-        events = [*request_events(commands, self.executor.now()), *self._authored(lines)]
+        events = [*request_events(commands, self.executor.now(), [record]), *self._authored(lines)]
         await self._save([record], events, answered=commands)
         return record
 

@@ -39,11 +39,12 @@ def test_run_goes_on_where_the_check_fails(lenient, accounts):
     assert row(lenient.reconcile(by_hand=RUN), "ada", "tool").status is Status.PRESENT
 
 
-def test_run_is_recorded_with_who_asked(lenient):
+def test_run_is_recorded_with_who_asked_and_for_what(lenient, repo):
     lenient.enqueue("run", "ada", "tool")
     lenient.reconcile()
     (asked,) = [line for line in lenient.history("ada") if line.event is EventType.RUN_REQUESTED]
-    assert asked.detail == "by tester@here"
+    assert (asked.detail, asked.integration) == ("by tester@here", "tool")
+    assert asked.revision == repo.git("rev-parse", "HEAD")
 
 
 def test_command_waits_for_a_pass_over_its_grant(lenient, accounts, repo):

@@ -103,3 +103,8 @@ def test_retry_without_a_daemon(tool: Repo, accounts: AccountService) -> None:
     done = call_cli(tool, "--output", "json")
     assert (done.code, done.grant("ada", "tool")["status"], done.grant("ada", "tool")["attempts"]) == (0, "present", 1)
     assert call_cli(tool, "retry", "ada", "tool").code == 0, "nothing to start afresh"
+
+    accounts.people.clear()
+    assert call_cli(tool, "run", "ada", "tool").code == 0
+    told = call_cli(tool, "history", "--integration", "tool", "--event", "run_requested", "--output", "json").json
+    assert [(line["hire"], line["revision"]) for line in told] == [("ada", tool.git("rev-parse", "HEAD"))]
