@@ -137,12 +137,12 @@ def _plan_dry(
     from reconciler.engine.planning import Planning
     from reconciler.engine.state import reading
 
-    force = in_force(context)
+    force = in_force(context, uncommitted=worktree)
     tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
     # Where commits have to be signed, uncommitted files are planned like a branch.
     branch = rev or force.settings.git.verify_signatures
     settings = force.settings if branch else context.settings(tree)
-    _check(context, tree, selection)
+    _check(context, force, tree, selection)
     if not (rev or worktree):
         _warn_of_ignored_edits(context, settings.source)
     with reading(context, settings, force.tree) as opened:
@@ -170,7 +170,7 @@ async def _real(
 
     force = in_force(context)
     settings, tree = force.settings, force.tree
-    _check(context, tree, selection)
+    _check(context, force, tree, selection)
     _warn_of_ignored_edits(context, settings.source)
     if context.state(settings, tree).file is None:
         report = await _fleet_pass(context, clock, force, selection, ask, released=released, removals=removals)
@@ -269,14 +269,14 @@ def _agreed(row: Row) -> object:
     return row.hire, row.access, row.action, row.requests
 
 
-def _check(context: Context, tree: Tree, selection: Selection) -> None:
+def _check(context: Context, force: InForce, tree: Tree, selection: Selection) -> None:
     """Refuse names that do not exist: a misspelt --hire must not look like a clean pass."""
     from reconciler.model.near import near
 
     files = context.reader.load(tree)
     known = files.hires.keys() | files.broken["hires"].keys()
     for hire in selection.hires or ():
-        if hire not in known and not _in_ledger(context, hire):
+        if hire not in known and not _in_ledger(context, force, hire):
             meant = near(hire, known)
             raise UsageError(
                 f"--hire {hire}: there is no hires/{hire}.yaml, and the ledger knows nobody of that id{meant}"
@@ -287,11 +287,9 @@ def _check(context: Context, tree: Tree, selection: Selection) -> None:
             raise UsageError(f"--integration {name}: there is no manifests/{name}.yaml{near(name, known)}")
 
 
-def _in_ledger(context: Context, hire: str) -> bool:
-    from reconciler.engine.accepted import in_force
+def _in_ledger(context: Context, force: InForce, hire: str) -> bool:
     from reconciler.engine.state import reading
 
-    force = in_force(context)
     with reading(context, force.settings, force.tree) as opened:
         return any(True for _ in opened.ledger.records([hire]))
 

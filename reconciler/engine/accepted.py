@@ -56,12 +56,16 @@ class InForce:
     refused: Untrusted | None = None
 
 
-def in_force(context: Context, ledger: LedgerReader | None = None) -> InForce:
+def in_force(context: Context, ledger: LedgerReader | None = None, *, uncommitted: bool = False) -> InForce:
     """Return what is in force now, changing nothing. `ledger` is the state, if it is open already.
 
+    With `uncommitted`, the files on disk stand in for a first commit that is not made yet.
     Raises RepositoryError where HEAD is refused and nothing was accepted before it, and SettingsError.
     """
     accepted = _ref(context)
+    if uncommitted and accepted is None and context.checkout.is_unborn:
+        files = context.checkout.worktree()
+        return _first(context, files, context.settings(files))
     try:
         head = context.checkout.current("commit")
     except RepositoryError as error:
@@ -139,7 +143,9 @@ def _first(context: Context, head: Tree, settings: Settings) -> InForce:
     """Decide on a first run: HEAD, if its commits since `trusted_from` are signed or need not be."""
     if settings.git.verify_signatures:
         if head.revision == WORKTREE:
-            raise RepositoryError(f"{context.root} is no git checkout: git.verify_signatures has no commits to look at")
+            raise RepositoryError(
+                f"{context.root} is no git checkout, or has no commit: git.verify_signatures has none to look at"
+            )
         base = settings.git.trusted_from
         untrusted = first_untrusted(context.checkout, base, head.revision, home_of(context.root, settings))
         if untrusted is not None:

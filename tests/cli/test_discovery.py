@@ -71,6 +71,20 @@ def test_any_folder_within_a_checkout_will_do(small: Repo, call: Call, folder: s
     assert call(Elsewhere(small.root / folder), "validate").code == 0
 
 
+def test_files_can_be_planned_before_the_first_commit(small: Repo, call: Call) -> None:
+    refused = call(small, "--dry-run")
+    assert (refused.code, refused.out) == (1, "")
+    assert "or plan them with --dry-run --worktree" in refused.err
+    done = call(small, "--dry-run", "--worktree", "--output", "json")
+    assert (done.code, done.json["revision"]) == (0, "worktree")
+    assert done.grant("ada", "saas")["status"] == "scheduled"
+    assert call(small, "--dry-run", "--worktree", "--hire", "bob").code == 64
+
+    small.settings(git={"verify_signatures": True})
+    unsigned = call(small, "--dry-run", "--worktree")
+    assert (unsigned.code, "git.verify_signatures has none to look at" in unsigned.err) == (1, True)
+
+
 def test_a_plain_folder_is_a_repository_as_it_stands(tmp_path: Path, call: Call) -> None:
     plain = Elsewhere(tmp_path / "plain")
     plain.manifest("saas", {"execute": [{"url": "https://saas.example.com/"}]})

@@ -76,6 +76,11 @@ class Checkout:
         except RepositoryError:
             return None
 
+    @property
+    def is_unborn(self) -> bool:
+        """Whether this is a git checkout without a commit."""
+        return self.repository is not None and self.repository.head_is_unborn
+
     def head_name(self) -> str:
         """Return what HEAD names, even if the commit cannot be read: its id, or else `HEAD`."""
         try:
@@ -126,7 +131,7 @@ class Checkout:
 
     def first_commit(self) -> str | None:
         """Return the id of HEAD's first commit; None if there is none, or a shallow clone lacks it."""
-        if self.repository is None or self.repository.is_shallow or self.repository.head_is_unborn:
+        if self.repository is None or self.repository.is_shallow or self.is_unborn:
             return None
         try:
             return git(self.root, "rev-list", "--max-parents=0", "HEAD").split()[-1]
