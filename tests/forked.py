@@ -12,7 +12,6 @@ import ctypes
 import fcntl
 import gc
 import importlib
-import io
 import json
 import os
 import pkgutil
@@ -233,8 +232,7 @@ def _become(wish: dict[str, Any], files: list[int], wishes: socket.socket) -> No
         if wish["terminal"]:
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        assert isinstance(sys.stdout, io.TextIOWrapper)
-        sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())  # as it is set where an interpreter starts
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  as an interpreter opens it at its start
         os.environ.clear()
         os.environ.update(wish["environment"])
         time.tzset()

@@ -22,7 +22,7 @@ from reconciler.cli.options import HTML_HELP, PAGE, PassOptions, SharedOptions, 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["main", "many_objects", "run"]
+__all__ = ["main", "many_objects", "run", "writable_output"]
 
 SECTIONS = {
     "Start": {
@@ -217,9 +217,18 @@ def many_objects() -> None:
     gc.set_threshold(5_000, 2, 1_000)
 
 
+def writable_output() -> None:
+    """Let results be written whatever standard output is: escaped where its encoding lacks a character, or closed."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    else:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  pathlib is slow to import, and it stays open
+
+
 def main() -> None:
     """Run as the console script."""
     many_objects()
+    writable_output()
     # To look for plugins, pydantic reads the metadata of every package of the installation; one would see every value.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     code = run(sys.argv[1:])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,15 +14,45 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import logs
+from reconciler.cli import logs, writable_output
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.show import show_report
-from reconciler.cli.text import annotation, as_csv, as_json, cell, code, emit_json, emit_json_items, emit_json_list, fit
+from reconciler.cli.text import (
+    annotation,
+    as_csv,
+    as_json,
+    cell,
+    code,
+    echo,
+    emit_json,
+    emit_json_items,
+    emit_json_list,
+    fit,
+)
 from reconciler.model.errors import Problem, ReconcilerError
 from reconciler.model.report import Report
 from reconciler.model.revision_status import Untrusted
 from tests.cli.conftest import Call
 from tests.repo import Repo
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("latin-1", b"\xeb \\u2192"), ("utf-8", "ë →".encode())])
+def test_a_character_that_the_encoding_lacks_is_escaped(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, written: bytes
+) -> None:
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding))
+    writable_output()
+    echo("ë →")
+    sys.stdout.flush()
+    assert content.getvalue() == written + b"\n"
+
+
+def test_results_are_dropped_where_standard_output_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    writable_output()
+    echo("ë →")
+
 
 WILD = {
     "escape": "\x1b[2J",
