@@ -36,20 +36,25 @@ def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
     """Make one pass, show it, and return its exit code."""
     from reconciler.cli.logs import begin_redacting, set_up
     from reconciler.cli.show import exit_code, show_report
+    from reconciler.engine.context import SystemClock
+    from reconciler.model.clock import Stopped
 
     chosen.refuse_contradiction()
+    clock = SystemClock()
     redactor = begin_redacting() if chosen.dry_run else set_up(options)
     with ExitStack() as spools:
         if chosen.dry_run:
             spools.enter_context(_collecting_seldom())
         try:
-            report, rows = asyncio.run(_run(options, chosen, redactor, spools))
+            report, rows = asyncio.run(_run(options, chosen, clock, redactor, spools))
         except StateLockedError as error:
             if not chosen.yes_really or chosen.no_removals:  # the other process would let removals through, too
                 raise
             return _enqueue_release(options, chosen.selection, error)
         only = Filter(frozenset(chosen.statuses), chosen.only_changes)
         show_report(report, options, rows=rows, by=chosen.by, only=only, paged=chosen.dry_run)
+    if clock.stopping.is_set() and report.tally.pending and not report.wrong:
+        raise Stopped
     return exit_code(report, detailed=chosen.detailed_exitcode)
 
 
@@ -68,15 +73,15 @@ def _collecting_seldom() -> Iterator[None]:
 
 
 async def _run(
-    options: SharedOptions, chosen: PassOptions, redactor: Redactor, spools: ExitStack
+    options: SharedOptions, chosen: PassOptions, clock: SystemClock, redactor: Redactor, spools: ExitStack
 ) -> tuple[Report, Iterable[Row] | None]:
     """Make the pass. The rows of a dry run are read from the spools, the others are in the report."""
     from contextlib import aclosing
 
     from reconciler.cli.dry_run import planned
-    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.context import Context
 
-    clock, removals = SystemClock(), not chosen.no_removals
+    removals = not chosen.no_removals
     async with aclosing(Context(options.repo, clock, redactor)) as context:
         with until_stopped(clock):
             if not chosen.dry_run:

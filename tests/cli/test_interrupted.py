@@ -23,3 +23,19 @@ def test_ctrl_c_is_one_line(repo: Repo, accounts: AccountService, arguments: str
         running.process.send_signal(signal.SIGINT)
         assert running.ends(30) == Result(130, "", "interrupted\n")
     assert repo.git("status", "--porcelain") == ""
+
+
+def test_a_pass_that_leaves_something_to_do_is_not_done(repo: Repo, accounts: AccountService) -> None:
+    repo.settings(limits={"per_host": 1})
+    repo.manifest("saas", accounts.manifest())
+    for hire in ("ada", "bob"):
+        repo.hire(hire, "saas")
+    repo.commit()
+    answer = accounts.hang(method="POST")
+    with running_cli(repo, "--output", "json") as running:
+        eventually(lambda: accounts.calls("POST"), 30)
+        running.process.send_signal(signal.SIGINT)
+        answer.set()
+        ended = running.ends(30)
+    assert (ended.code, ended.err.splitlines()[-1]) == (130, "interrupted")
+    assert ended.json["summary"] == {"present": 1, "missing": 1}
