@@ -226,7 +226,7 @@ class Fleet:
         if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
             return False
         item = replace(slice_of(given), listings=self._listings(given["reading"]))
-        if joins_sweep(item, await self._jobs.counting() if item.lane is Lane.INTERVAL else ()):
+        if joins_sweep(item, await self._jobs.counting() if item.lane is not Lane.NOW else ()):
             item = replace(item, request=replace(item.request, counting=True))
         return await self._make(item) and not self._clock.stopping.is_set()
 

@@ -63,10 +63,11 @@ class Slice:
 def joins_sweep(item: Slice, counting: Collection[str]) -> bool:
     """Whether a slice counts as a part of a sweep, given the services of which parts of sweeps are not made yet.
 
-    One that was queued before a sweep acts on the sweep's revision: alone, it could be within the guard's limits.
+    One that was queued before a sweep, or has what a part had to leave to another pass, acts on the sweep's revision:
+    alone, it could be within the guard's limits. A pass of the lane `NOW` is judged alone: somebody waits for it.
     """
     request = item.request
-    return item.lane is Lane.INTERVAL and item.service in counting and not (request.counting or request.released)
+    return item.lane is not Lane.NOW and item.service in counting and not (request.counting or request.released)
 
 
 Make = Callable[[Slice], Awaitable[bool]]

@@ -180,7 +180,10 @@ def test_passes_that_override_the_guard_are_over_though_the_ledger_failed_for_tw
 
 
 def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> None:
-    """It acts on the revision of the sweep. One that was asked for, or overrides the guard, does not wait for these."""
+    """It acts on the sweep's revision, and so does what a part left to another pass.
+
+    One that was asked for, or overrides the guard, does not wait for these.
+    """
 
     async def walk() -> None:
         tasks: list[asyncio.Task[None]] = []
@@ -200,6 +203,7 @@ def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> No
         part = PassRequest(Selection(), "commit", counting=True)
         asked, released = PassRequest(Selection(), "asked"), PassRequest(Selection(), "released", released=True)
         for service, lane, request in (
+            ("tool", Lane.DUE, PassRequest(Selection(), "due")),
             ("tool", Lane.INTERVAL, PassRequest(Selection(), "interval")),
             ("tool", Lane.INTERVAL, part),
             ("tool", Lane.NOW, asked),
@@ -211,6 +215,7 @@ def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> No
         assert sorted(made) == [
             ("asked", False),
             ("commit", True),
+            ("due", True),
             ("interval", False),
             ("interval", True),
             ("released", False),
