@@ -143,7 +143,7 @@ class Dispatcher:
         """
         home, ledger = self.desired().home, self._state.ledger
         held = [record for record in await ledger.off_loop(ledger.guarded) if home(record.integration) in services]
-        counted = {record.key: record.integration for record in held if record.reason.startswith(guard.COUNTING)}
+        counted = {record.key: record.integration for record in held if record.uncounted}
         await self.start_grants(counted, "guard", lane=Lane.INTERVAL, listings=listings)
         return {*counted.values()}
 

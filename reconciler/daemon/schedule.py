@@ -20,12 +20,12 @@ from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher
 from reconciler.daemon.health import Health
 from reconciler.daemon.slices import PassRequest
 from reconciler.daemon.survey import Survey
-from reconciler.engine import guard
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.listings import Listings, listed_grants
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
+from reconciler.model.grant import COUNTING
 from reconciler.model.selection import Selection
 from reconciler.repository.hires import Hires
 
@@ -126,7 +126,7 @@ class Schedule:
     async def count_waiting(self) -> None:
         """Make passes over all of an integration where what the interval found waits for that, once an interval."""
         interval, home = self._dispatcher.acting.settings.interval, self._dispatcher.desired().home
-        for integration in await self._ledger.off_loop(partial(self._ledger.held_for, guard.COUNTING)):
+        for integration in await self._ledger.off_loop(partial(self._ledger.held_for, COUNTING)):
             at, now = self._counted_at.get(integration), self._clock.now()
             lately = at is not None and timedelta() <= now - at < interval
             if not lately and home(integration) not in self._counting:

@@ -21,11 +21,11 @@ from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.wanted import OFF, by_commit
 from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.grant import Decision, Key, Record
+from reconciler.model.grant import COUNTING, Decision, Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, EventType, Status
 
-__all__ = ["COUNTING", "Changes", "Part", "events_of", "suspend", "waiting"]
+__all__ = ["Changes", "Part", "events_of", "suspend", "waiting"]
 
 FEW = 5
 """The most changes that never trip the guard."""
@@ -43,9 +43,6 @@ class Part(StrEnum):
 
 
 NEXT = "look why, then let it through once with `reconcile --yes-really`"
-
-COUNTING = "held by the guard until it has counted what the whole pass would change"
-"""The reason of a grant that waits for the other parts of its pass."""
 
 
 class Changes:

@@ -19,7 +19,23 @@ from reconciler.model.value import value_class
 if TYPE_CHECKING:
     from reconciler.model.manifest import Manifest
 
-__all__ = ["Decision", "Differences", "Grant", "Hold", "Key", "Kind", "OpenRun", "Outcome", "Phase", "Record", "Step"]
+__all__ = [
+    "COUNTING",
+    "Decision",
+    "Differences",
+    "Grant",
+    "Hold",
+    "Key",
+    "Kind",
+    "OpenRun",
+    "Outcome",
+    "Phase",
+    "Record",
+    "Step",
+]
+
+COUNTING = "held by the guard until it has counted what the whole pass would change"
+"""How the reason of a grant begins that waits until the guard has counted the other parts of its pass."""
 
 Differences = Mapping[str, tuple[Any, Any]]
 """A path in the account's record, or a value's name → what stands there and what git wants."""
@@ -271,6 +287,11 @@ class Record:
     def provided(self) -> bool:
         """Whether it was ever executed or confirmed."""
         return self.executed_at is not None or self.confirmed_at is not None
+
+    @property
+    def uncounted(self) -> bool:
+        """Whether the guard holds it only until it has counted the other parts of its pass."""
+        return self.guarded and self.reason.startswith(COUNTING)
 
     @property
     def may_run(self) -> bool:

@@ -94,7 +94,7 @@ def steps(record: Record) -> tuple[NextStep, ...]:
         case Status.ORPHANED if left and not record.keep:
             text = "Take it away; where the manifest has no revoke, remove the account at the service:"
             return (NextStep(text, _about("revoke", record.key)),)
-        case Status.SUSPENDED if record.guarded:
+        case Status.SUSPENDED if record.guarded and not record.uncounted:
             return (
                 NextStep("See what would be done:", _dry_run(record.integration)),
                 NextStep("Where that is meant, let it through once:", "reconcile --yes-really"),

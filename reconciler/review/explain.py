@@ -18,7 +18,7 @@ from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import MissingVariable
-from reconciler.model.grant import Grant, Record
+from reconciler.model.grant import COUNTING, Grant, Record
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
 from reconciler.model.secret import MASK
@@ -205,6 +205,8 @@ def _following(
             pruned = record is not None and policy.prunes(record.integration)
             yield again if pruned else "nothing on its own: the settings say prune: report"
             yield f"`reconcile revoke {key}` takes it away"
+        case Status.SUSPENDED if reason.startswith(COUNTING):
+            yield "goes on once the guard has counted it all, or is held"
         case Status.SUSPENDED:
             guarded = reason.startswith("held by the guard")
             yield "`reconcile --yes-really` lets it through, once" if guarded else "goes on when the suspension ends"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date
 from typing import Any
 
 import pytest
 
+from reconciler.ledger.opening import StateLocation
+from reconciler.model.grant import COUNTING, Key, Record
+from reconciler.model.status import Status
 from tests.cli.conftest import Call
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -187,6 +191,27 @@ def test_statuses_that_the_files_alone_decide(
     lines = call(saas, "explain", "ada", "saas").out.splitlines()
     assert lines[0] == first
     assert lines[lines.index("next") + 1] == f"  {following}"
+
+
+@pytest.mark.parametrize(
+    ("reason", "following"),
+    [
+        (COUNTING, "goes on once the guard has counted it all, or is held"),
+        ("held by the guard: 101 accounts would be made", "`reconcile --yes-really` lets it through, once"),
+    ],
+)
+def test_what_the_guard_has_not_counted_yet_is_not_to_be_let_through(
+    saas: Repo, call: Call, reason: str, following: str
+) -> None:
+    key = Key("ada", "saas")
+    held = Record(
+        key, "ada@example.com", "saas", "saas", "hires/ada.yaml:5", status=Status.SUSPENDED, reason=reason, guarded=True
+    )
+    with closing(StateLocation(saas.state_url, saas.root).writer()) as ledger:
+        ledger.save([held])
+    lines = call(saas, "explain", *key).out.splitlines()
+    assert lines[0] == f"ada/saas: suspended: {reason}"
+    assert lines[lines.index("next") + 1 :] == [f"  {following}"]
 
 
 def test_initial_data_that_is_not_there(saas: Repo, call: Call) -> None:

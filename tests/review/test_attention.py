@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.grant import Key, Record
+from reconciler.model.grant import COUNTING, Key, Record
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.settings import Git
 from reconciler.model.status import Action, Status
@@ -59,6 +59,7 @@ def commands(record: Record) -> list[str | None]:
         (grant(Status.ORPHANED, Action.REVOKE), []),
         (grant(Status.ORPHANED, keep=True), []),
         (grant(Status.SUSPENDED, guarded=True), ["reconcile --dry-run --integration=asana", "reconcile --yes-really"]),
+        (grant(Status.SUSPENDED, guarded=True, reason=COUNTING), []),
         (grant(Status.SUSPENDED), []),
         (grant(Status.PRESENT), []),
     ],
