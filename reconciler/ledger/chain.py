@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.ledger.reading import EPOCH, microseconds
+from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
@@ -152,7 +153,7 @@ def _named(row: Mapping[str, Any]) -> str:
     if row["salt"] is None:
         return "of a person who was forgotten"
     whose = Key(row["hire"], row["access"]) if row["hire"] else row["integration"]
-    return " ".join(str(part) for part in (row["at"].isoformat(timespec="seconds"), whose, row["event"]) if part)
+    return " ".join(str(part) for part in (stamp(row["at"]), whose, row["event"]) if part)
 
 
 def _content(row: Mapping[str, Any], salt: bytes) -> str:

@@ -52,7 +52,7 @@ def test_lines_as_they_were_written_hold(state: StateLocation) -> None:
 @pytest.mark.parametrize(
     ("statement", "first"),
     [
-        ("UPDATE events SET detail = 'lost' WHERE id = 3", "line 3 ("),
+        ("UPDATE events SET detail = 'lost' WHERE id = 3", "line 3 (2026-12-01T09:00:02Z ada/tool "),
         ("UPDATE events SET hire = 'eve' WHERE id = 2", "line 2 ("),
         ("UPDATE events SET at = at + 1 WHERE id = 4", "line 4 ("),
         ("UPDATE events SET approved_by = '[\"Eve\"]' WHERE id = 1", "line 1 ("),
