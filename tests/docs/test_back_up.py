@@ -63,3 +63,17 @@ def test_backup_restores_the_state(repo: Repo, accounts: AccountService, tmp_pat
     assert [call.path for call in accounts.calls("POST")][2:] == ["/hooks"], (
         "accounts are adopted, webhooks run once more"
     )
+
+
+def test_a_webhook_that_the_backup_lacks_can_be_kept_from_running_again(repo: Repo, accounts: AccountService) -> None:
+    repo.settings(suspend=[{"integration": "hook"}])
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hooks", "data": {"who": "{{email}}"}}]})
+    repo.hire("ada", "hook")
+    repo.commit()
+    assert call_cli(repo).code == 0
+    assert call_cli(repo, "accept", "ada", "hook").code == 0
+    repo.settings()
+    repo.commit()
+    assert call_cli(repo).code == 0
+    assert repo.has("ada", "hook", "done")
+    assert accounts.calls("POST") == []
