@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import SharedOptions
-from reconciler.cli.text import as_json, fit, printable
+from reconciler.cli.text import as_json, fit, in_colour, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping, Sequence
@@ -95,7 +95,7 @@ def set_up(options: SharedOptions) -> Redactor:
         if options.log_format == "json"
         # The default formatter of tracebacks shows the locals of every frame.
         else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=in_colour(sys.stderr), exception_formatter=structlog.dev.plain_traceback
         )
     )
     structlog.configure(

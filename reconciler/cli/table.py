@@ -12,7 +12,7 @@ from itertools import groupby
 
 import click
 
-from reconciler.cli.text import as_json, count, fit, printable, wrapped
+from reconciler.cli.text import as_json, count, fit, in_colour, printable, wrapped
 from reconciler.model.clock import stamp
 from reconciler.model.report import Report, Row
 from reconciler.model.status import FAULTS, Action, Status
@@ -179,7 +179,7 @@ def beside(before: str, text: str, below: str) -> list[str]:
 
 
 def _colour(row: Row) -> str | None:
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    if not in_colour(sys.stdout):
         return None
     colours = {Status.PRESENT: "green", Status.DONE: "green", Status.MISSING: "yellow"}
     bad = row.status in FAULTS or row.status is Status.RETRYING

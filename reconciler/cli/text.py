@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
 from tempfile import SpooledTemporaryFile
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -43,6 +43,7 @@ __all__ = [
     "emit_json_list",
     "fit",
     "fold",
+    "in_colour",
     "no_csv",
     "printable",
     "problem_line",
@@ -74,6 +75,11 @@ def fit(text: str) -> str:
 def _no_command(line: str) -> str:
     """Break up `::` at the start of a line and `##[` anywhere, which are commands to GitHub's runners."""
     return _COMMAND.sub(r"\1: :", line).replace("##[", "# #[")
+
+
+def in_colour(stream: TextIO) -> bool:
+    """Whether to write in colour: to a terminal, unless `NO_COLOR` is set (docs/commands.md, "Environment")."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def echo(text: str) -> None:

@@ -198,7 +198,7 @@ def in_a_terminal(repo: Repo, *arguments: str, **env: str) -> str:
     environment = repo.environment(env)
     if not env.get("NO_COLOR"):
         del environment["NO_COLOR"]
-    process = start_cli(repo, *arguments, env=environment, streams=(None, theirs, 2))
+    process = start_cli(repo, *arguments, env=environment, streams=(None, theirs, theirs))
     os.close(theirs)
     text = b""
     while True:
@@ -215,7 +215,8 @@ def in_a_terminal(repo: Repo, *arguments: str, **env: str) -> str:
 
 
 def test_colours_are_for_terminals_that_want_them(team: Repo, call: Call) -> None:
-    call(team)
+    logged = in_a_terminal(team, "--yes", NO_COLOR="1")
+    assert ("attempt." in logged, "\x1b[" in logged) == (True, False)
     assert "\x1b[" in in_a_terminal(team, "status")
     assert "\x1b[" not in in_a_terminal(team, "status", NO_COLOR="1")
     assert "\x1b[" not in call(team, "status").out
