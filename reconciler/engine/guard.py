@@ -63,9 +63,14 @@ class Changes:
         self._taken = _Counted(partial(ledger.changes_since, self._since))
         self._made = _Counted(partial(ledger.made_since, self._since) if settings.max_new is not None else dict)
 
-    def add(self, planned: Iterable[PlannedGrant], renamed: Mapping[Key, Key]) -> None:
-        """Count a part. `renamed` maps the keys of renamed hires in the ledger to those in the plan."""
+    def add(self, planned: Iterable[PlannedGrant], renamed: Mapping[Key, Key], dropped: Iterable[Record] = ()) -> None:
+        """Count a part. `renamed` maps the keys of renamed hires in the ledger to those in the plan.
+
+        What is `dropped` from the ledger waits no longer.
+        """
         self._renamed |= renamed
+        self._met.update(record.integration for record in dropped)
+        self._seen.update((record.integration, record.key) for record in dropped)
         moved = set(renamed.values())
         for item in planned:
             key, integration = item.grant.key, item.grant.integration
@@ -237,10 +242,11 @@ def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None
 def events_of(
     ledger: LedgerReader,
     planned: Sequence[PlannedGrant],
+    dropped: Sequence[Record],
     tripped: Mapping[str, str],
+    *,
     now: datetime,
     revision: str,
-    *,
     part: Part,
     released: bool,
 ) -> tuple[list[Event], Kept]:
@@ -251,9 +257,9 @@ def events_of(
     """
     noted = ledger.note(HELD)
     before = set(json.loads(noted)) if noted else set()
-    met = {item.grant.integration for item in planned if not item.by_hand}
+    met = {item.grant.integration for item in planned if not item.by_hand} | {each.integration for each in dropped}
     if before and released:
-        own = {item.grant.key for item in planned}
+        own = {item.grant.key for item in planned} | {each.key for each in dropped}
         met -= {record.integration for record in ledger.guarded() if record.key not in own}
     after = {*tripped, *(before - met)}
     if part is Part.SWEEP:

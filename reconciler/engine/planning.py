@@ -204,7 +204,7 @@ class Planning:
         planned: Iterable[PlannedGrant] = plan.grants
         if not released:
             changes = self.changes()
-            changes.add(planned, plan.renamed)
+            changes.add(planned, plan.renamed, plan.dropped)
             changes.add_beside(claims.acted_on_beside())
             planned, tripped = changes.judged(planned, part)
             claims.act_on(planned)

@@ -221,7 +221,14 @@ class Reconciler:
         """
         ledger, now, revision = self._state.ledger, plan.policy.now, plan.revision
         tripped, noted = guard.events_of(
-            ledger, plan.grants, plan.tripped, now, revision, part=plan.part, released=plan.released
+            ledger,
+            plan.grants,
+            plan.dropped,
+            plan.tripped,
+            now=now,
+            revision=revision,
+            part=plan.part,
+            released=plan.released,
         )
         answered = [
             command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands

@@ -66,7 +66,7 @@ class DryRun:
             further = partial(_further, watched, done, len(planning.places))
             plan = await planning.part(selection, rows, Claims().begin(), further)
             done += len(selection.hires or ())
-            self._changes.add(plan.grants, plan.renamed)
+            self._changes.add(plan.grants, plan.renamed, plan.dropped)
             self._problems.update(plan.problems)
             self._spool.add(self._waiting(plan))
             yield plan

@@ -177,6 +177,20 @@ def test_more_new_accounts_than_allowed_trip_the_guard(few, accounts, repo):
     assert "max_new is 5" in line.detail
 
 
+@pytest.mark.parametrize("left", [0, 4])
+def test_new_accounts_that_git_no_longer_wants_count_no_longer(few, accounts, repo, left):
+    join(repo, *range(8))
+    few.reconcile()
+    for number in range(left, 8):
+        repo.remove(f"hires/n{number}.yaml")
+    repo.commit()
+    hires = [f"n{number}" for number in range(8)]
+    assert held(few.plan(hires=hires)) == set()
+    assert {item.status for item in few.reconcile(hires=hires).rows} == ({Status.PRESENT} if left else set())
+    assert len(accounts.calls("POST")) == left
+    assert (few.events().count(EventType.HELD), few.events().count(EventType.RELEASED)) == (1, 1)
+
+
 def test_new_accounts_are_let_through_once(few, accounts, repo):
     join(repo, *range(6))
     few.reconcile()
