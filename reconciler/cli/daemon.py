@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from reconciler.engine.accepted import InForce
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.state import OpenState
+    from reconciler.model.clock import Clock
     from reconciler.model.errors import Problem
     from reconciler.model.failpoints import Reached
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
     from reconciler.model.settings import Settings
     from reconciler.model.status import Status
+    from reconciler.repository.git.checkout import Checkout
     from reconciler.repository.git.trees import Tree
     from reconciler.web.daemon_view import DaemonView
     from reconciler.web.metrics import Metrics
@@ -121,7 +123,7 @@ async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, m
                 log.info("daemon.started", repo=str(options.repo), listen=address, revision=tree.revision)
                 beside = [
                     asyncio.create_task(Systemd.of(os.environ).notify(clock.stopping, running.makes_progress)),
-                    asyncio.create_task(_warn_of_ignored_edits(context, clock, settings)),
+                    asyncio.create_task(_log_ignored_edits(context.checkout, clock, lambda: running.settings)),
                 ]
                 gc.freeze()  # it stays, and no collection has to look at it
                 gc.enable()
@@ -137,24 +139,29 @@ async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, m
         await context.aclose()
 
 
-async def _warn_of_ignored_edits(context: Context, clock: SystemClock, settings: Settings) -> None:
-    """Log which edits passes ignore, once the first pass has begun: all files have to be looked at for it."""
+async def _log_ignored_edits(checkout: Checkout, clock: Clock, settings: Callable[[], Settings]) -> None:
+    """Log which edits passes ignore: once the first pass has begun, and where they are others an interval later.
+
+    All files have to be looked at for it.
+    """
     import structlog
 
     from reconciler.model.clock import Stopped
     from reconciler.model.errors import RepositoryError
 
-    if settings.source != "commit":
-        return
+    log, known = structlog.get_logger(), list[str]()
     with suppress(Stopped):
         await clock.sleep(EDITS_SECONDS)
-        try:
-            edits = context.checkout.ignored_edits()
-        except RepositoryError as error:
-            structlog.get_logger().warning("daemon.edits_unknown", error=str(error))
-        else:
-            if edits:
-                structlog.get_logger().warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
+        while True:
+            try:
+                edits = checkout.ignored_edits() if settings().source == "commit" else []
+            except RepositoryError as error:
+                log.warning("daemon.edits_unknown", error=str(error))
+            else:
+                if edits and edits != known:
+                    log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
+                known = edits
+            await clock.sleep(settings().interval.total_seconds())
 
 
 def _opened(

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+from collections.abc import Callable
+from datetime import datetime
+from typing import ClassVar
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from reconciler import cli
-from reconciler.cli.daemon import _FileProblems
+from reconciler.cli.daemon import EDITS_SECONDS, _FileProblems, _log_ignored_edits
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.show import show_report
+from reconciler.model.clock import Stopped
 from reconciler.model.errors import Problem
 from reconciler.model.report import Report
+from reconciler.model.settings import Settings
+from reconciler.repository.git.checkout import Checkout
 from tests.cli.conftest import Call
 from tests.repo import Repo
 
@@ -36,6 +43,30 @@ def test_problem_is_logged_once() -> None:
 
 def test_returning_problem_is_logged_again() -> None:
     assert told(("a", [BROKEN]), ("b", []), ("c", [BROKEN])) == [1, 1]
+
+
+def test_edits_that_passes_ignore_are_logged_once_an_interval(repo: Repo) -> None:
+    repo.hire("ada")
+    repo.commit()
+    repo.hire("bob")
+    between: list[Callable[[], object]] = [lambda: None, lambda: None, lambda: repo.hire("eve"), repo.commit]
+
+    class Waiting:
+        slept: ClassVar[list[float]] = []
+
+        def now(self) -> datetime:
+            raise NotImplementedError
+
+        async def sleep(self, seconds: float) -> None:
+            if len(self.slept) == len(between):
+                raise Stopped
+            between[len(self.slept)]()
+            self.slept.append(seconds)
+
+    with capture_logs() as lines:
+        asyncio.run(_log_ignored_edits(Checkout.open(repo.root), Waiting(), Settings))
+    assert [line["paths"] for line in lines] == [["hires/bob.yaml"], ["hires/bob.yaml", "hires/eve.yaml"]]
+    assert Waiting.slept == [EDITS_SECONDS, 600, 600, 600]
 
 
 def test_csv_keeps_problems_out_of_the_columns(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
