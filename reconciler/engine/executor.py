@@ -23,7 +23,7 @@ from reconciler.ledger.attachments import Attachments
 from reconciler.ledger.entries import Attempt, Command, Event, Kept
 from reconciler.ledger.vault import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.model.clock import Stopped, stamp
-from reconciler.model.errors import Blocked, SecretsError, TransportError
+from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
 from reconciler.model.grant import Decision, Grant, Kind, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
@@ -212,7 +212,8 @@ class Executor:
             try:
                 await self._send(run, step, request)
             except (_Failed, Blocked, TransportError) as error:
-                raise _Failed(f"request {place + 1} of {len(requests)} ({request.method}): {error}") from error
+                why = f"{error}{_unanswered(run.job)}" if isinstance(error, MissingVariable) else str(error)
+                raise _Failed(f"request {place + 1} of {len(requests)} ({request.method}): {why}") from error
 
     async def _send(self, run: _Run, step: Step, request: Request) -> None:
         """Send one request, again while it polls, and record its outcome."""
@@ -429,6 +430,16 @@ def _with_stored(access: str, new: Mapping[str, Any], of_hire: Mapping[str, Any]
     """Merge what `store_data` saved for an entry now into what is stored for its hire."""
     of_hire = of_hire or {}
     return {**of_hire, access: {**of_hire.get(access, {}), **new}}
+
+
+def _unanswered(job: AttemptRequest) -> str:
+    """Describe what a continuation cannot know: the answer of a request that counts as done, but was lost."""
+    steps = (step for step in job.record.run.steps if step.index < job.decision.resume)
+    lost = next((step for step in steps if step.outcome is not Outcome.DONE), None)
+    if lost is None:
+        return ""
+    ways = " or ".join(f"`reconcile {verb} {' '.join(job.record.key)}`" for verb in ("accept", "run"))
+    return f": the answer to request {lost.index + 1} never came; {ways}"
 
 
 def _named(run: _Run) -> dict[str, str]:

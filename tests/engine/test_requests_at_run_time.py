@@ -88,6 +88,25 @@ def test_stored_value_is_used_by_later_requests_and_revocation(machine, accounts
     assert machine.sealed() == []
 
 
+@pytest.mark.parametrize("value", ["{{responses.0.id}}", "{{MEMBER}}"])
+def test_a_continuation_that_needs_an_answer_that_never_came_says_so(machine, accounts, repo, value):
+    manifest = storing(accounts)
+    manifest["execute"][1]["data"] = {"id": value}
+    manifest["execute"][1]["url"] = f"{accounts.url}/teams/7/members"
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    accounts.drop_after_commit(method="POST", prefix="/users")
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    failed = row(machine.reconcile(), "ada", "tool")
+    assert failed.status is Status.FAILED
+    told = "the answer to request 1 never came; `reconcile accept ada tool` or `reconcile run ada tool`"
+    assert failed.last_error is not None
+    assert failed.last_error.endswith(told)
+    assert accounts.calls("POST", "/teams") == []
+
+
 def test_stored_values_belong_to_their_entry(machine, accounts, others, repo):
     """Two services may each save a MEMBER: neither is ever asked about the other's."""
     repo.manifest("tool", storing(accounts))
