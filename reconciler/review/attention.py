@@ -174,7 +174,7 @@ def needs_of_accounts(unmanaged: Mapping[str, int]) -> Iterator[Need]:
             title = f"{name}: {count} account{'' if count == 1 else 's'} that git does not know"
             reason = "no hire has a grant for them; nothing is removed because of it"
             adopt = NextStep(
-                "Take them into git, or name them in config/ignore.yaml:", f"reconcile adopt {_word(name)}"
+                "Take them into git, or name them in config/ignore.yaml:", f"reconcile adopt --all {_word(name)}"
             )
             see = NextStep("See whose they may be:", f"reconcile unmanaged {_only(name)}")
             yield Need(title, reason, (see, adopt), integration=name, count=count, urgent=False)

@@ -47,6 +47,7 @@ def test_overview_sums_up_and_lists_what_needs_a_person(world: World) -> None:
         "reconcile revoke left tool",
         "accounts that git does not know",
         "reconcile unmanaged --integration=tool",
+        "reconcile adopt --all tool",
     ):
         assert wanted in text
     assert world.repo.git("rev-parse", "HEAD") in page(world, "/")
