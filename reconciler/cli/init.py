@@ -123,14 +123,17 @@ def _from_accounts(
 
     async def copy(context: Context) -> dict[str, bytes]:
         tree = in_force(context).tree
-        known_integration(context.reader.load(tree), integration)
-        loaded = context.reader.load(tree).manifests.get(integration)
-        service = (loaded.model.service if loaded else None) or integration
+        known = context.reader.load(tree)
+        known_integration(known, integration)
+        if problems := known.broken["manifests"].get(integration):
+            raise RepositoryError(f"the manifest of {integration} has an error: {problems[0]}: mend it first")
+        loaded = known.manifests[integration]
+        service = loaded.model.service or integration
         copied = {
             file.path: tree.read(file)
             for where in ("manifests", FOLDER)
             for file in tree.files(where)
-            if (loaded is not None and file.path == loaded.path)
+            if file.path == loaded.path
             or (where == FOLDER and service_of(file.path.removeprefix(f"{FOLDER}/")) == service)
         }
         base = {**{name: text.encode() for name, text in template.items()}, **copied, "hires/.gitkeep": b""}

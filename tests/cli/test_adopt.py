@@ -208,7 +208,7 @@ def test_a_repository_from_a_listing(repo: Repo, saas: AccountService, call: Cal
     assert {request.method for request in saas.requests} == {"GET"}
 
 
-def test_init_refuses_an_incomplete_listing(repo: Repo, saas: AccountService, call: Call) -> None:
+def test_init_refuses_an_incomplete_listing_and_a_broken_manifest(repo: Repo, saas: AccountService, call: Call) -> None:
     saas.route("GET", "/users", Reply(500))
     repo.commit()
     target = repo.root.parent / "new"
@@ -216,4 +216,10 @@ def test_init_refuses_an_incomplete_listing(repo: Repo, saas: AccountService, ca
     done = call(repo, "init", str(target), "--from", "saas")
 
     assert (done.code, done.out) == (1, "")
+    assert not target.exists()
+
+    repo.write("manifests/saas.yaml", "exist: {}\n")
+    repo.commit()
+    broken = call(repo, "init", str(target), "--from", "saas")
+    assert (broken.code, "the manifest of saas has an error: manifests/saas.yaml:1" in broken.err) == (1, True)
     assert not target.exists()
