@@ -71,6 +71,11 @@ class AttemptRequest:
         return self.integration.requests(self.kind)
 
     @property
+    def withdraws(self) -> int:
+        """Return how many of the requests, the first ones, withdraw an invitation before the account is made."""
+        return len(self.integration.manifest.withdraw) if self.kind is Kind.REINVITE else 0
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """Return a digest of each request as the manifest writes it."""
         return self.integration.texts(self.kind)
@@ -305,8 +310,7 @@ class Executor:
 
     def _withdrawn(self, run: _Run, step: Step, answer: Response) -> bool:
         """Whether an invitation that was to be withdrawn does not exist any more."""
-        withdraw = run.job.integration.manifest.withdraw
-        takes_back = run.job.kind is Kind.WITHDRAW or (run.job.kind is Kind.REINVITE and step.index < len(withdraw))
+        takes_back = run.job.kind is Kind.WITHDRAW or step.index < run.job.withdraws
         return takes_back and answer.status in GONE
 
     async def _deliver(self, run: _Run, step: Step, request: Request, refused: Outcome) -> Response:
@@ -342,7 +346,7 @@ class Executor:
 
     def _scope(self, run: _Run) -> Scope:
         job, connection = run.job, run.job.integration.connection
-        layers = list(run.memory.layers())
+        layers = list(run.memory.layers(job.withdraws))
         if connection is not None and (token := connection.layer()) is not None:
             layers.append(token)
         if "access_overview" in job.integration.used:

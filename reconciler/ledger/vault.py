@@ -49,10 +49,15 @@ class Memory:
     generated: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
-    def layers(self) -> tuple[Layer, ...]:
-        """Make variables of the memory, without stored values; generated values are secret."""
+    def layers(self, before: int = 0) -> tuple[Layer, ...]:
+        """Make variables of the memory, without stored values; generated values are secret.
+
+        `before` requests are a list of their own, whose responses the requests after them do not count
+        (docs/design/rules.md, "Variables").
+        """
         held = {name: Secret(value) for name, value in self.generated.items()}
-        return Layer("generated", held, frozenset(held)), Layer("responses", {"responses": self.responses})
+        responses = self.responses[before:] if len(self.responses) >= before else self.responses
+        return Layer("generated", held, frozenset(held)), Layer("responses", {"responses": responses})
 
     def answered(self, place: int, response: Any) -> None:
         """Save the response of a request; a request without an answer leaves a gap."""

@@ -707,6 +707,27 @@ def test_an_invitation_that_is_not_accepted_is_withdrawn_and_sent_again_once(inv
     assert row(invited.reconcile(), "ada", "tool").status is Status.PRESENT
 
 
+def test_responses_of_withdraw_are_not_those_of_execute(invited, accounts, roles, repo):
+    manifest = inviting(accounts)
+    manifest["withdraw"].append({"url": f"{accounts.url}/withdrawn", "data": {"first": "{{responses.0.id}}"}})
+    manifest["execute"].append({"url": f"{accounts.url}/team", "data": {"invitation": "{{responses.0.id}}"}})
+    was = {"id": "was i1"}
+    accounts.route("DELETE", "/invitations/i1", lambda _received: roles.invitations.clear() or was)
+    accounts.route("POST", "/withdrawn", {"ok": True})
+    accounts.route("POST", "/team", {"ok": True})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    invited.reconcile()
+    invited.clock.turn(days=7)
+    accounts.fail_next(1, 500, method="POST", prefix="/team")
+    assert row(invited.reconcile(), "ada", "tool").status is Status.RETRYING
+    accounts.add("ada@example.com")
+    invited.clock.turn(hours=1)
+    assert row(invited.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert [call.json() for call in accounts.calls("POST", "/withdrawn")] == [{"first": "was i1"}]
+    assert [call.json()["invitation"] for call in accounts.calls("POST", "/team")] == ["i1", "i2", "i2"]
+
+
 def test_an_invitation_is_not_sent_again_against_the_policy(invited, accounts, repo):
     invited.reconcile()
     repo.write("config/policy.yaml", "- {name: limited, when: {last_name: Example}, require: until}\n")
