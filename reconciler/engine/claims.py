@@ -5,7 +5,8 @@ plans it. A grant that another pass has claimed, or had claimed since this pass 
 this pass may have an old record of it; it is postponed to a pass of its own.
 
 So is a new grant as long as another pass works for its address, at the same service, on a grant that git does not have:
-passes may act on different revisions, and between these a hire's file or an entry may have been renamed.
+passes may act on different revisions, and between these a hire's file or an entry may have been renamed. And as long as
+it works on an entry that means the same account: both checks would find that it is not there.
 """
 
 from __future__ import annotations
@@ -140,13 +141,14 @@ class ClaimSet:
             return True
         return False
 
-    def take_new(self, key: Key, address: str, wanted: Iterable[Key]) -> bool:
-        """Claim a grant of nobody's yet, among those `wanted` for its hire; False if it has to be left.
+    def take_new(self, key: Key, address: str, others_wanted: Iterable[Key]) -> bool:
+        """Claim a grant of nobody's yet; False if it has to be left.
 
-        What another pass works on for the address, and is not wanted, may be the same grant under another name.
+        What another pass works on for the address may be the same grant under another name, or mean the same account;
+        `others_wanted` for its hire are neither.
         """
         if others := self._claims.elsewhere(address.lower(), self):
-            others.difference_update(wanted)
+            others.difference_update(others_wanted)
         for other in others:
             self._claims.want(other, overrides=self.overrides)
             self._claims.postpone(other, {key})

@@ -152,7 +152,8 @@ class Planner:
         record = self._inputs.records.get(grant.key)
         if record is not None and record.provided:
             return self._claims.take(grant.key, grant.email)
-        return self._claims.take_new(grant.key, grant.email, (each.key for each in of_hire))
+        others = (each.key for each in of_hire if each.key == grant.key or not each.means_as(grant))
+        return self._claims.take_new(grant.key, grant.email, others)
 
     async def _planned(self, name: str, entries: _Entries) -> PlannedGrant:
         """Return what an entry is planned to be, once it is."""

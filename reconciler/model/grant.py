@@ -95,6 +95,11 @@ class Grant:
         """Whether two revisions ask for the same access alike, whatever line of their files it is in."""
         return self._asked == other._asked
 
+    def means_as(self, other: Grant) -> bool:
+        """Whether two entries of a hire ask for the same account, as far as the files say."""
+        mine, theirs = ([layer.values for layer in each.layers] for each in (self, other))
+        return self.integration == other.integration and mine == theirs and self.choices == other.choices
+
     @property
     def _asked(self) -> tuple[Any, ...]:
         values = [layer.values for layer in self.layers]

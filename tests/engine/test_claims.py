@@ -118,7 +118,7 @@ def test_entry_is_postponed_with_the_one_that_it_needs_and_another_pass_has(mach
     assert claims.postponed().keys() == {ADA, Key("ada", "next")}
 
 
-@pytest.mark.parametrize("renamed", ["entry", "file"])
+@pytest.mark.parametrize("renamed", ["entry", "file", "copied"])
 def test_account_is_made_once_if_it_is_renamed_while_a_pass_is_about_to_make_it(machine, accounts, repo, renamed):
     """A pass over the newer revision begins when the older one's check has not found the account."""
     tool = {"integration": "tool", "values": {"TEAM": "7"}}
@@ -140,6 +140,8 @@ def test_account_is_made_once_if_it_is_renamed_while_a_pass_is_about_to_make_it(
             planned = await planning
             if renamed == "entry":
                 repo.hire("ada", tool | {"name": "again"})
+            elif renamed == "copied":
+                repo.hire("ada", tool, tool | {"name": "again"})
             else:
                 repo.remove("hires/ada.yaml")
                 repo.hire("countess", tool, email="Ada@example.com", first_name="Ada")
