@@ -242,7 +242,7 @@ def test_first_broken_line_is_named(told: Repo, call: Call) -> None:
         state.commit()
     done = call(told, "history", "--verify")
     assert done.code == 1
-    assert done.out.startswith("the history is broken at line 3 (2026-11-28T09:00:00+00:00 bob/chat adopted): ")
+    assert done.out.startswith("the history is broken at line 3 (2026-11-28T09:00:00Z bob/chat adopted): ")
 
 
 def test_history_without_a_state_is_whole(repo: Repo, call: Call) -> None:
