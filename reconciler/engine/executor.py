@@ -7,7 +7,7 @@ moment, the ledger shows how far the attempt got.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,13 +18,14 @@ import structlog
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.context import Context
-from reconciler.engine.integrations import Integration, Prepared, saved
+from reconciler.engine.integrations import saved
+from reconciler.engine.planned import AttemptRequest
 from reconciler.ledger.attachments import Attachments
-from reconciler.ledger.entries import Attempt, Command, Event, Kept
+from reconciler.ledger.entries import Attempt, Event, Kept
 from reconciler.ledger.vault import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
-from reconciler.model.grant import Decision, Grant, Kind, Outcome, Phase, Record, Step
+from reconciler.model.grant import Kind, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import EventType
@@ -36,7 +37,7 @@ from reconciler.requests.template import render_text
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["AttemptRequest", "Executor"]
+__all__ = ["Executor"]
 
 log = structlog.get_logger()
 
@@ -45,52 +46,6 @@ GONE = (404, 410)
 
 MOST_OF_A_FILE = 25 * 1024 * 1024
 """Bytes of an answer that `save_as_file` keeps (docs/design/rules.md, "Limits of input")."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRequest:
-    """An attempt to make."""
-
-    kind: Kind
-    integration: Integration
-    prepared: Prepared
-    record: Record
-    decision: Decision
-    seen: Mapping[str, Any]
-    """What the check's `store_data` saved."""
-    wanted: Grant | None
-    """The grant as it was planned; None if it is to be taken away."""
-    by_hand: bool = False
-    """Whether a person asks for it."""
-    commands: Sequence[Command] = ()
-    """The commands that asked for it."""
-
-    @property
-    def requests(self) -> tuple[Request, ...]:
-        """Return the requests, in order."""
-        return self.integration.requests(self.kind)
-
-    @property
-    def withdraws(self) -> int:
-        """Return how many of the requests, the first ones, withdraw an invitation before the account is made."""
-        return len(self.integration.manifest.withdraw) if self.kind is Kind.REINVITE else 0
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Return a digest of each request as the manifest writes it."""
-        return self.integration.texts(self.kind)
-
-    @property
-    def continues(self) -> bool:
-        """Whether it continues an unsettled chain of attempts of the same sort."""
-        kind = self.record.run.kind
-        same = kind.takes_away == self.kind.takes_away and kind.updates == self.kind.updates
-        return self.record.phase.unsettled and same
-
-    @property
-    def notifies(self) -> bool:
-        """Whether notifications go out after it, and generated values are made for it."""
-        return not (self.kind.takes_away or self.kind.updates)
 
 
 @dataclass(slots=True)
@@ -159,7 +114,7 @@ class Executor:
             job.record,
             number=number,
             digest=job.prepared.digest,
-            snapshot=job.prepared.snapshot,
+            snapshot=job.values,
             resumed=resume > 0,
             wants=job.prepared.wants,
             kind=job.kind,
@@ -217,7 +172,7 @@ class Executor:
             try:
                 await self._send(run, step, request)
             except (_Failed, Blocked, TransportError) as error:
-                why = f"{error}{_unanswered(run.job)}" if isinstance(error, MissingVariable) else str(error)
+                why = f"{error}{run.job.unanswered}" if isinstance(error, MissingVariable) else str(error)
                 raise _Failed(f"request {place + 1} of {len(requests)} ({request.method}): {why}") from error
 
     async def _send(self, run: _Run, step: Step, request: Request) -> None:
@@ -434,16 +389,6 @@ def _with_stored(access: str, new: Mapping[str, Any], of_hire: Mapping[str, Any]
     """Merge what `store_data` saved for an entry now into what is stored for its hire."""
     of_hire = of_hire or {}
     return {**of_hire, access: {**of_hire.get(access, {}), **new}}
-
-
-def _unanswered(job: AttemptRequest) -> str:
-    """Describe what a continuation cannot know: the answer of a request that counts as done, but was lost."""
-    steps = (step for step in job.record.run.steps if step.index < job.decision.resume)
-    lost = next((step for step in steps if step.outcome is not Outcome.DONE), None)
-    if lost is None:
-        return ""
-    ways = " or ".join(f"`reconcile {verb} {' '.join(job.record.key)}`" for verb in ("accept", "run"))
-    return f": the answer to request {lost.index + 1} never came; {ways}"
 
 
 def _named(run: _Run) -> dict[str, str]:

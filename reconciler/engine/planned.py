@@ -1,8 +1,8 @@
-"""The inputs of planning, and its result for one grant."""
+"""The inputs of planning, its result for one grant, and the attempt that follows from it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,17 +11,19 @@ from reconciler.engine import transitions as records
 from reconciler.engine.checker import Checker
 from reconciler.engine.integrations import NOTHING, Integration, Lending, Prepared
 from reconciler.engine.same_account import SameAccounts
-from reconciler.ledger.entries import Event
+from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.vault import stored_for
 from reconciler.model.decision_inputs import Policy
-from reconciler.model.grant import Decision, Grant, Key, Kind, Record
+from reconciler.model.grant import Decision, Grant, Key, Kind, Outcome, Record
+from reconciler.model.manifest import Request
+from reconciler.model.template import names
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge
 from reconciler.requests.tasks import Pace
 
-__all__ = ["PlannedGrant", "PlanningInputs", "Written"]
+__all__ = ["AttemptRequest", "PlannedGrant", "PlanningInputs", "Written"]
 
 
 @value_class
@@ -144,3 +146,66 @@ class PlanningInputs:
     def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
         """Return what `store_data` saved for an entry."""
         return self.stored_of(key, service, NOTHING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRequest:
+    """An attempt to make."""
+
+    kind: Kind
+    integration: Integration
+    prepared: Prepared
+    record: Record
+    decision: Decision
+    seen: Mapping[str, Any]
+    """What the check's `store_data` saved."""
+    wanted: Grant | None
+    """The grant as it was planned; None if it is to be taken away."""
+    by_hand: bool = False
+    """Whether a person asks for it."""
+    commands: Sequence[Command] = ()
+    """The commands that asked for it."""
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """Return the requests, in order."""
+        return self.integration.requests(self.kind)
+
+    @property
+    def withdraws(self) -> int:
+        """Return how many of the requests, the first ones, withdraw an invitation before the account is made."""
+        return len(self.integration.manifest.withdraw) if self.kind is Kind.REINVITE else 0
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Return the values that the account has once it succeeds: what is done keeps those that it was sent with."""
+        done = names([request.model_dump() for request in self.requests[: self.decision.resume]])
+        sent = {name: value for name, value in self.record.run.values.items() if name in done}
+        return {**self.prepared.snapshot, **sent}
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Return a digest of each request as the manifest writes it."""
+        return self.integration.texts(self.kind)
+
+    @property
+    def continues(self) -> bool:
+        """Whether it continues an unsettled chain of attempts of the same sort."""
+        kind = self.record.run.kind
+        same = kind.takes_away == self.kind.takes_away and kind.updates == self.kind.updates
+        return self.record.phase.unsettled and same
+
+    @property
+    def notifies(self) -> bool:
+        """Whether notifications go out after it, and generated values are made for it."""
+        return not (self.kind.takes_away or self.kind.updates)
+
+    @property
+    def unanswered(self) -> str:
+        """Describe what a continuation cannot know: the answer of a request that counts as done, but was lost."""
+        steps = (step for step in self.record.run.steps if step.index < self.decision.resume)
+        lost = next((step for step in steps if step.outcome is not Outcome.DONE), None)
+        if lost is None:
+            return ""
+        ways = " or ".join(f"`reconcile {verb} {' '.join(self.record.key)}`" for verb in ("accept", "run"))
+        return f": the answer to request {lost.index + 1} never came; {ways}"

@@ -15,10 +15,10 @@ from functools import partial
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.decide import GONE, judge
-from reconciler.engine.executor import AttemptRequest, Executor, Overtaken
+from reconciler.engine.executor import Executor, Overtaken
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.orphans import unless_over
-from reconciler.engine.planned import PlannedGrant
+from reconciler.engine.planned import AttemptRequest, PlannedGrant
 from reconciler.engine.planning import Plan
 from reconciler.engine.state import OpenState
 from reconciler.engine.wanted import found
