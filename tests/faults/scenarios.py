@@ -378,7 +378,7 @@ def _renamed(stage: Stage) -> None:
     """Ada's file has another name, in the middle of a run that is to go on, with a message of bob's waiting."""
     _continued(stage)
     stage.repo.remove("hires/ada.yaml")
-    stage.repo.hire("lovelace", TOOL, email="ada@example.com")
+    stage.repo.hire("lovelace", TOOL, email="ada@example.com", first_name="Ada")
     stage.repo.commit()
 
 
