@@ -21,7 +21,7 @@ from reconciler.model.grant import Grant, Kind, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Call, Listing, Manifest, Notification, Pending, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
-from reconciler.model.template import names
+from reconciler.model.template import names, roots
 from reconciler.model.value import value_class
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
@@ -153,7 +153,7 @@ class Integration:
     def sent_with(self) -> frozenset[str]:
         """Return the form's and the hire's names that `execute` and `update` use."""
         parts = self.manifest.model_dump(include={"execute", "update", "headers"})
-        return _roots(parts) - frozenset(self.manifest.identity)
+        return roots(parts) - frozenset(self.manifest.identity)
 
     @cached_property
     def deferred(self) -> frozenset[str]:
@@ -164,7 +164,7 @@ class Integration:
     def used(self) -> frozenset[str]:
         """Return the names that the manifest's requests and notifications use."""
         parts = {"exists", "execute", "update", "revoke", "withdraw", "post_execute_notification", "headers"}
-        return _roots(self.manifest.model_dump(include=parts)) | {"email"}
+        return roots(self.manifest.model_dump(include=parts)) | {"email"}
 
     @property
     def only_watches(self) -> bool:
@@ -188,13 +188,13 @@ class Integration:
         if exists is None:
             return frozenset()
         own = exists.model_dump(include={"url", "expected", "data"})
-        return _roots([own, exists.headers or self.manifest.headers])
+        return roots([own, exists.headers or self.manifest.headers])
 
     def listed_with(self, listing: Listing | Pending) -> tuple[str, ...]:
         """Return the fields of the form that a listing's requests use: it is read once for each of their values."""
         known = self._listed_with.get(type(listing))
         if known is None:
-            used = _roots([listing.url, listing.data, listing.next_page])
+            used = roots([listing.url, listing.data, listing.next_page])
             known = tuple(field.id for field in self.manifest.form if field.id in used)
             self._listed_with[type(listing)] = known
         return known
@@ -316,7 +316,7 @@ class Integration:
         for call in requests:
             self._renders(call, scope)
         if kind.updates:
-            sent = _roots([self.manifest.headers, *(call.model_dump() for call in requests)])
+            sent = roots([self.manifest.headers, *(call.model_dump() for call in requests)])
             if made := sent.intersection(self.manifest.generated):
                 raise MissingVariable(min(made), "is generated, and has no value in an update")
             return self.digest(grant, requests, stored)
@@ -420,11 +420,6 @@ class Integration:
 def saved(stored: Mapping[str, Any]) -> tuple[Layer, ...]:
     """Return what earlier runs stored, as the last layer."""
     return (Layer("store_data of an earlier run", stored, frozenset(stored)),) if stored else ()
-
-
-def _roots(value: Any) -> frozenset[str]:
-    """Return the names in a structure, without what follows a dot."""
-    return frozenset(name.partition(".")[0] for name in names(value))
 
 
 def _text(request: Request) -> str:

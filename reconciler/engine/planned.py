@@ -16,7 +16,7 @@ from reconciler.ledger.vault import stored_for
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Decision, Grant, Key, Kind, Outcome, Record
 from reconciler.model.manifest import Request
-from reconciler.model.template import names
+from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
@@ -178,9 +178,13 @@ class AttemptRequest:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """Return the values that the account has once it succeeds: what is done keeps those that it was sent with."""
-        done = names([request.model_dump() for request in self.requests[: self.decision.resume]])
-        sent = {name: value for name, value in self.record.run.values.items() if name in done}
+        """Return the values that the account has once it succeeds.
+
+        What is done keeps those that it was sent with, but for those that the check has just found the account by.
+        """
+        done = roots([request.model_dump() for request in self.requests[: self.decision.resume]])
+        kept = done - self.integration.asked_with
+        sent = {name: value for name, value in self.record.run.values.items() if name in kept}
         return {**self.prepared.snapshot, **sent}
 
     @property

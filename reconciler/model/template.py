@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["FILL_IN", "PLACEHOLDER", "misuse", "names", "split", "texts"]
+__all__ = ["FILL_IN", "PLACEHOLDER", "misuse", "names", "roots", "split", "texts"]
 
 PLACEHOLDER = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 """A variable; group 1 is its name, dots included."""
@@ -48,6 +48,11 @@ def texts(value: Any) -> Iterator[str]:
 def names(value: Any) -> frozenset[str]:
     """Return the names of all placeholders in a string or a structure, including keys, with their dots."""
     return frozenset(name for text in texts(value) if "{{" in text for name in _split(text)[1::2])
+
+
+def roots(value: Any) -> frozenset[str]:
+    """Return these names without what follows a dot."""
+    return frozenset(name.partition(".")[0] for name in names(value))
 
 
 def split(text: str) -> tuple[str, ...]:

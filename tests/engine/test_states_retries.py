@@ -233,19 +233,19 @@ def test_half_done_and_afresh_continues_with_the_new_values(machine, accounts, r
 
 def test_what_is_done_differs_where_it_was_sent_with_other_values(machine, accounts, repo):
     manifest = accounts.manifest(team=True)
-    manifest["execute"][0]["data"]["role"] = "{{position}}"
+    manifest["execute"][0]["data"] |= {"role": "{{position}}", "floor": "{{FLOORS.0}}"}
     repo.manifest("tool", manifest)
-    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, position="admin")
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, position="admin", extra={"FLOORS": ["1"]})
     repo.commit()
     accounts.fail_next(1, 500, method="POST", prefix="/teams")
     machine.reconcile()
-    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "8"}}, position="member")
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "8"}}, position="member", extra={"FLOORS": ["2"]})
     repo.commit()
     machine.reconcile()
     assert posts(accounts) == ["/users", "/teams/7/members", "/teams/8/members"]
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.action) == (Status.DIFFERS, Action.NONE)
-    assert found.as_json()["differs"] == {"position": ["admin", "member"]}
+    assert found.as_json()["differs"] == {"position": ["admin", "member"], "FLOORS": [["1"], ["2"]]}
 
 
 def test_half_done_and_afresh_goes_on_where_only_what_follows_changed(machine, accounts, repo):
