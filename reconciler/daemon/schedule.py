@@ -113,7 +113,7 @@ class Schedule:
         if not self._counting or self._queueing:
             return
         services = self._counting.difference(await self._dispatcher.runner.counting())
-        if self._queueing:  # another sweep began meanwhile
+        if not services or self._queueing:  # another sweep may have begun meanwhile
             return
         self._counting -= services
         try:

@@ -111,7 +111,7 @@ class Changes:
         """
         tripped = self.tripped()
         if part is Part.SWEEP:
-            return _held(planned, lambda item: COUNTING if self._waits(item, tripped) else None), tripped
+            return _held(planned, lambda item: COUNTING if self._postponed(item, tripped) else None), tripped
         many = self._taken.more_than(FEW, self._renamed) - tripped.keys() if part is Part.RESYNC else set()
 
         def why(item: PlannedGrant) -> str | None:
@@ -120,7 +120,7 @@ class Changes:
 
         return _held(planned, why), tripped
 
-    def _waits(self, item: PlannedGrant, tripped: Collection[str]) -> bool:
+    def _postponed(self, item: PlannedGrant, tripped: Collection[str]) -> bool:
         """Whether a grant waits for the other parts of its sweep."""
         counts = not item.by_hand and (_takes(item) or (self._settings.max_new is not None and _makes(item)))
         return counts or item.grant.integration in tripped
