@@ -27,6 +27,20 @@ ADA = frozenset({"ada"})
 BOTH = frozenset({"ada", "bob"})
 
 
+class Spawned:
+    """The tasks that queues start."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(asyncio.create_task(work))
+
+    async def settle(self) -> None:
+        """Wait until all of them are over."""
+        await asyncio.gather(*self._tasks)
+
+
 @pytest.mark.parametrize(
     ("selection", "uses", "expected"),
     [
@@ -84,12 +98,9 @@ def test_parts_are_the_whole_a_few_hires_at_a_time() -> None:
 
 def test_a_queue_runs_a_few_at_a_time_in_order() -> None:
     async def walk() -> None:
-        tasks: set[asyncio.Task[None]] = set()
+        spawned = Spawned()
         done: list[int] = []
         most = under_way = 0
-
-        def spawn(work: Coroutine[Any, Any, None]) -> None:
-            tasks.add(asyncio.create_task(work))
 
         async def work(number: int) -> None:
             nonlocal most, under_way
@@ -99,11 +110,11 @@ def test_a_queue_runs_a_few_at_a_time_in_order() -> None:
             under_way -= 1
             done.append(number)
 
-        queue = ServiceQueue(spawn, work)
+        queue = ServiceQueue(spawned.spawn, work)
         for number in range(20):
             queue.put(number)
         assert len(queue) == 20
-        await asyncio.gather(*tasks)
+        await spawned.settle()
         assert (sorted(done), done[:MAX_RUNNING], most, len(queue)) == (
             list(range(20)),
             list(range(MAX_RUNNING)),
@@ -113,7 +124,7 @@ def test_a_queue_runs_a_few_at_a_time_in_order() -> None:
         queue.put(20)
         queue.put(21)
         assert queue.clear() == [20, 21]
-        await asyncio.gather(*tasks)
+        await spawned.settle()
         assert done[20:] == []
 
     asyncio.run(walk())
@@ -123,28 +134,21 @@ def test_a_released_pass_that_the_ledger_ended_is_made_again_as_such() -> None:
     """One over the same grants that is not released, and that the ledger ended later, does not take its place."""
 
     async def walk() -> None:
-        tasks: set[asyncio.Task[None]] = set()
+        spawned = Spawned()
         made: list[bool] = []
 
         async def make(item: Slice) -> bool:
             made.append(item.request.released)
             return len(made) > 2
 
-        def spawn(work: Coroutine[Any, Any, None]) -> None:
-            tasks.add(asyncio.create_task(work))
-
-        async def settle() -> None:
-            while tasks:
-                await tasks.pop()
-
         clock = SystemClock()
-        queues = Queues(clock, None, make, spawn)  # type: ignore[arg-type]
+        queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
         for released in (True, False):
             request = PassRequest(Selection(), "released" if released else "interval", released=released)
             queues.put([Slice("tool", request, Lane.NOW, clock.now())])
-            await settle()
+            await spawned.settle()
         queues.tick(clock.now() + LONGEST_RETRY)
-        await settle()
+        await spawned.settle()
         assert sorted(made[2:]) == [False, True]
 
     asyncio.run(walk())
@@ -152,28 +156,21 @@ def test_a_released_pass_that_the_ledger_ended_is_made_again_as_such() -> None:
 
 def test_passes_that_override_the_guard_are_over_though_the_ledger_failed_for_two_alike() -> None:
     async def walk() -> None:
-        tasks: set[asyncio.Task[None]] = set()
+        spawned = Spawned()
         fails = True
 
         async def make(_item: Slice) -> bool:
             return not fails
 
-        def spawn(work: Coroutine[Any, Any, None]) -> None:
-            tasks.add(asyncio.create_task(work))
-
-        async def settle() -> None:
-            while tasks:
-                await tasks.pop()
-
         clock = SystemClock()
-        queues = Queues(clock, None, make, spawn)  # type: ignore[arg-type]
+        queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
         request = PassRequest(Selection(), "released", released=True)
         for _ in range(2):
             queues.put([Slice("tool", request, Lane.NOW, clock.now())])
-            await settle()
+            await spawned.settle()
         fails = False
         queues.tick(clock.now() + LONGEST_RETRY)
-        await settle()
+        await spawned.settle()
         assert not queues.at_risk
 
     asyncio.run(walk())
@@ -186,7 +183,7 @@ def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> No
     """
 
     async def walk() -> None:
-        tasks: list[asyncio.Task[None]] = []
+        spawned = Spawned()
         made: list[tuple[str, bool]] = []
         counting: list[set[str]] = []
 
@@ -195,11 +192,8 @@ def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> No
             counting.append({*await queues.counting()})
             return True
 
-        def spawn(work: Coroutine[Any, Any, None]) -> None:
-            tasks.append(asyncio.create_task(work))
-
         clock = SystemClock()
-        queues = Queues(clock, None, make, spawn)  # type: ignore[arg-type]
+        queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
         part = PassRequest(Selection(), "commit", counting=True)
         asked, released = PassRequest(Selection(), "asked"), PassRequest(Selection(), "released", released=True)
         for service, lane, request in (
@@ -211,7 +205,7 @@ def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> No
             ("other", Lane.INTERVAL, PassRequest(Selection(), "interval")),
         ):
             queues.put([Slice(service, request, lane, clock.now())])
-        await asyncio.gather(*tasks)
+        await spawned.settle()
         assert sorted(made) == [
             ("asked", False),
             ("commit", True),
@@ -228,24 +222,21 @@ def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> No
 
 def test_sweep_drops_what_waits_but_for_what_overrides_the_guard() -> None:
     async def walk() -> None:
-        tasks: list[asyncio.Task[None]] = []
+        spawned = Spawned()
         made: list[str] = []
 
         async def make(item: Slice) -> bool:
             made.append(item.request.why)
             return True
 
-        def spawn(work: Coroutine[Any, Any, None]) -> None:
-            tasks.append(asyncio.create_task(work))
-
         clock = SystemClock()
-        queues = Queues(clock, None, make, spawn)  # type: ignore[arg-type]
+        queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
         for released, why in ((False, "interval"), (True, "released")):
             request = PassRequest(Selection(), why, released=released)
             queues.put([Slice("tool", request, Lane.INTERVAL, clock.now())] * (MAX_RUNNING + 1))
         queues.clear()
         assert queues.at_risk
-        await asyncio.gather(*tasks)
+        await spawned.settle()
         assert made == ["released"] * (MAX_RUNNING + 1)
         assert not queues.at_risk
 

@@ -707,6 +707,16 @@ def test_an_invitation_that_is_not_accepted_is_withdrawn_and_sent_again_once(inv
     assert row(invited.reconcile(), "ada", "tool").status is Status.PRESENT
 
 
+def due_again_without_team(invited, accounts, repo, manifest):
+    """Let the invitation be due again, with a manifest whose request to join the team fails once, for the next pass."""
+    accounts.route("POST", "/team", {"ok": True})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    invited.reconcile()
+    invited.clock.turn(days=7)
+    accounts.fail_next(1, 500, method="POST", prefix="/team")
+
+
 def test_responses_of_withdraw_are_not_those_of_execute(invited, accounts, roles, repo):
     manifest = inviting(accounts)
     manifest["withdraw"].append({"url": f"{accounts.url}/withdrawn", "data": {"first": "{{responses.0.id}}"}})
@@ -714,12 +724,7 @@ def test_responses_of_withdraw_are_not_those_of_execute(invited, accounts, roles
     was = {"id": "was i1"}
     accounts.route("DELETE", "/invitations/i1", lambda _received: roles.invitations.clear() or was)
     accounts.route("POST", "/withdrawn", {"ok": True})
-    accounts.route("POST", "/team", {"ok": True})
-    repo.manifest("tool", manifest)
-    repo.commit()
-    invited.reconcile()
-    invited.clock.turn(days=7)
-    accounts.fail_next(1, 500, method="POST", prefix="/team")
+    due_again_without_team(invited, accounts, repo, manifest)
     assert row(invited.reconcile(), "ada", "tool").status is Status.RETRYING
     accounts.add("ada@example.com")
     invited.clock.turn(hours=1)
@@ -838,12 +843,7 @@ def test_invitation_accepted_before_it_is_sent_again_is_not_sent_again(invited, 
 def test_accepted_invitation_continues_where_other_requests_withdraw_now(invited, accounts, roles, repo, more):
     manifest = inviting(accounts)
     manifest["execute"].append({"url": f"{accounts.url}/team", "data": {"email": "{{email}}"}})
-    accounts.route("POST", "/team", {"ok": True})
-    repo.manifest("tool", manifest)
-    repo.commit()
-    invited.reconcile()
-    invited.clock.turn(days=7)
-    accounts.fail_next(1, 500, method="POST", prefix="/team")
+    due_again_without_team(invited, accounts, repo, manifest)
     invited.reconcile()
     roles.invitations.clear()
     accounts.add("ada@example.com")
