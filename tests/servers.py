@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["AccountService", "Received", "Reply", "Service", "ask", "eventually"]
+__all__ = ["AccountService", "Connection", "Received", "Reply", "Service", "ask", "eventually"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Reply:
 Handler = Callable[..., Any]
 """Takes the request and the path's parameters; gives a Reply, a (status, body) pair, a bare status or a body."""
 
-Act = Callable[["_Connection", Received], None]
+Act = Callable[["Connection", Received], None]
 
 
 @dataclass
@@ -166,7 +166,7 @@ class Service:
     def drop_after_commit(self, times: int | None = 1, *, method: str | None = None, prefix: str = "/") -> None:
         """Handle the next requests, so that what they ask for happens, and hang up without an answer."""
 
-        def act(connection: _Connection, received: Received) -> None:
+        def act(connection: Connection, received: Received) -> None:
             self.handle(received)
             connection.drop()
 
@@ -180,7 +180,7 @@ class Service:
         """Hold the next requests until the event that this returns is set, then handle them and answer."""
         release = threading.Event()
 
-        def act(connection: _Connection, received: Received) -> None:
+        def act(connection: Connection, received: Received) -> None:
             while not release.is_set() and not self._closing.wait(0.01):
                 pass
             if release.is_set():
@@ -194,7 +194,7 @@ class Service:
     def drip(self, pause: float = 0.05, *, times: int | None = 1, method: str | None = None, prefix: str = "/") -> None:
         """Answer byte by byte and never come to an end: `pause` seconds between two."""
 
-        def act(connection: _Connection, _received: Received) -> None:
+        def act(connection: Connection, _received: Received) -> None:
             connection.begin(200, {"Content-Type": "text/plain", "Connection": "close"})
             while not self._closing.wait(pause):
                 connection.send(b".")
@@ -207,7 +207,7 @@ class Service:
     ) -> None:
         """Answer with `size` bytes, 64 KiB at a time, for as long as somebody reads them."""
 
-        def act(connection: _Connection, _received: Received) -> None:
+        def act(connection: Connection, _received: Received) -> None:
             connection.begin(200, {"Content-Type": "text/plain", "Content-Length": str(size)})
             piece = b"x" * (64 << 10)
             for _ in range(size // len(piece)):
@@ -244,7 +244,7 @@ class Service:
                 return _reply(handler(received, **found.groupdict()))
         return Reply(404, {"error": f"no route for {received.method} {received.path}"})
 
-    def arrived(self, connection: _Connection, received: Received) -> None:
+    def arrived(self, connection: Connection, received: Received) -> None:
         """Write a request down and answer it."""
         with self._lock:
             self.requests.append(received)
@@ -287,7 +287,7 @@ class _Server(ThreadingHTTPServer):
         self.service = service
         self._open: set[socket.socket] = set()
         self._guard = threading.Condition()
-        super().__init__(("127.0.0.1", 0), _Connection)
+        super().__init__(("127.0.0.1", 0), Connection)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         with self._guard:
@@ -315,7 +315,9 @@ class _Server(ThreadingHTTPServer):
         """Whoever hangs up on us is part of the test."""
 
 
-class _Connection(BaseHTTPRequestHandler):
+class Connection(BaseHTTPRequestHandler):
+    """One connection to a service, as an `Act` has it."""
+
     server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True

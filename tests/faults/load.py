@@ -9,6 +9,7 @@ anything is broken.
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 import tempfile
 import threading
@@ -24,7 +25,7 @@ from typing import Self
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Phase
 from tests.repo import Daemon, Repo
-from tests.servers import AccountService, Received, Reply
+from tests.servers import AccountService, Connection, Received, Reply
 
 __all__ = ["Counted", "Together", "main", "most_within"]
 
@@ -45,23 +46,35 @@ LOOKS = 4
 
 
 class Together:
-    """Counts what is under way at several services at one time."""
+    """Counts what is under way at several services at one time, for as long as somebody waits for the answer.
+
+    A check that a shutdown cuts short is given up: its connection is closed, and another may have its place.
+    """
 
     def __init__(self) -> None:
         self.most = 0
-        self._under_way = 0
+        self._waiting: set[socket.socket] = set()
         self._lock = threading.Lock()
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def one(self, client: socket.socket) -> Iterator[None]:
         with self._lock:
-            self._under_way += 1
-            self.most = max(self.most, self._under_way)
+            self._waiting.add(client)
+            self.most = max(self.most, sum(map(_waits, self._waiting)))
         try:
             yield
         finally:
             with self._lock:
-                self._under_way -= 1
+                self._waiting.discard(client)
+
+
+def _waits(client: socket.socket) -> bool:
+    try:
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 class Counted(AccountService):
@@ -69,14 +82,20 @@ class Counted(AccountService):
 
     def __init__(self, together: Together, delay: float = 0.0) -> None:
         self._together = together
+        self._serving = threading.local()
         self.own = Together()
         super().__init__()
         self.delay = delay
         self.route("POST", "/hooks", Reply(202))
 
+    def arrived(self, connection: Connection, received: Received) -> None:
+        self._serving.client = connection.connection
+        super().arrived(connection, received)
+
     def handle(self, received: Received) -> Reply:
         # Until right before the answer leaves: whoever gets it may send the next request at once.
-        with self._together.one(), self.own.one():
+        client = self._serving.client
+        with self._together.one(client), self.own.one(client):
             return super().handle(received)
 
     def hook(self) -> dict[str, object]:
