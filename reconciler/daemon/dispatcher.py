@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -30,7 +31,7 @@ from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import COUNTING, Key, Phase, Record
 from reconciler.model.report import Report
 from reconciler.model.selection import Selection
 from reconciler.notify import outages as remembered
@@ -142,10 +143,10 @@ class Dispatcher:
         Returns the integrations that it is of.
         """
         home, ledger = self.desired().home, self._state.ledger
-        held = [record for record in await ledger.off_loop(ledger.guarded) if home(record.integration) in services]
-        counted = {record.key: record.integration for record in held if record.uncounted}
-        await self.start_grants(counted, "guard", lane=Lane.INTERVAL, listings=listings)
-        return {*counted.values()}
+        held = await ledger.off_loop(partial(ledger.grants_held_for, COUNTING))
+        counted = {name: keys for name, keys in held.items() if home(name) in services}
+        await self.start_grants({*chain(*counted.values())}, "guard", lane=Lane.INTERVAL, listings=listings)
+        return {*counted}
 
     def start_postponed(self) -> None:
         """Make passes over the grants that were postponed because another pass had claimed them."""

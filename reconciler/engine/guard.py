@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -20,18 +20,21 @@ from functools import partial
 from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.wanted import OFF, by_commit
 from reconciler.ledger.entries import Event, Kept
+from reconciler.ledger.guard_counts import Held
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import COUNTING, Decision, Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, EventType, Status
 
-__all__ = ["Changes", "Part", "events_of", "suspend", "waiting"]
+__all__ = ["Changes", "Judgement", "Part", "suspend", "waiting"]
 
 FEW = 5
 """The most changes that never trip the guard."""
 
 HELD = "held"
 """The name of the note that has the tripped integrations."""
+
+NEXT = "look why, then let it through once with `reconcile --yes-really`"
 
 
 class Part(StrEnum):
@@ -42,47 +45,114 @@ class Part(StrEnum):
     RESYNC = "resync"
 
 
-NEXT = "look why, then let it through once with `reconcile --yes-really`"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the guard says of a pass: which integrations it trips for, with the reason and its numbers.
+
+    Of a pass that a person `released` it says nothing.
+    """
+
+    tripped: Mapping[str, str] = field(default_factory=dict)
+    part: Part = Part.ALL
+    released: bool = False
+
+    def events(
+        self,
+        ledger: LedgerReader,
+        planned: Sequence[PlannedGrant],
+        dropped: Sequence[Record],
+        *,
+        now: datetime,
+        revision: str,
+    ) -> tuple[list[Event], Kept]:
+        """Make the events for integrations whose guard trips or is reset, and the note to store with them.
+
+        In a part of a sweep none trips, for others are not counted yet. A released pass resets one once the guard holds
+        no other grants of it.
+        """
+        noted = ledger.note(HELD)
+        before = set(json.loads(noted)) if noted else set()
+        met = {item.grant.integration for item in planned if not item.by_hand} | {each.integration for each in dropped}
+        if before and self.released:
+            met -= _held_beside(ledger, {item.grant.key for item in planned} | {each.key for each in dropped})
+        after = {*self.tripped, *(before - met)}
+        if self.part is Part.SWEEP:
+            after &= before
+        if after == before:
+            return [], {}
+        begun, ended = after - before, before - after
+
+        def note(current: bytes | None) -> bytes:
+            """Update the note, keeping what other members noted of their integrations meanwhile."""
+            others = set(json.loads(current)) if current else set()
+            return json.dumps(sorted((others - ended) | begun)).encode()
+
+        no_grant = Key("", "")
+        events = [
+            Event(now, no_grant, name, EventType.HELD, self.tripped[name], revision=revision) for name in sorted(begun)
+        ]
+        events += [Event(now, no_grant, name, EventType.RELEASED, "", revision=revision) for name in sorted(ended)]
+        return events, {HELD: note}
+
+
+def _held_beside(ledger: LedgerReader, own: Collection[Key]) -> set[str]:
+    """Return the integrations that the guard holds grants of beside these."""
+    held = Counter(ledger.held())
+    held.subtract(each.integration for each, key in ledger.held_of({key.hire for key in own}) if key in own)
+    return {integration for integration, count in held.items() if count > 0}
 
 
 class Changes:
     """What a pass would change, counted part by part as it is planned: the keys of all of it may be millions.
 
-    With `everything`, a full resync, it restarts its counts. Only the keys that the ledger has among those that wait or
-    were changed already are kept, and those of renamed hires, which it may have under the former name.
+    With `everything`, a full resync, it restarts its counts. The ledger counts the grants that are held since an
+    earlier pass; those that this pass plans are counted by what is decided now.
     """
 
     def __init__(self, ledger: LedgerReader, settings: Settings, *, everything: bool) -> None:
         self._ledger = ledger
         self._settings = settings
         self._since = ledger.newest_attempt() if everything else ledger.resync()
-        self._waiting = {(record.integration, record.key): record for record in ledger.guarded()}
         self._met: set[str] = set()
-        self._seen: set[tuple[str, Key]] = set()
         self._renamed: dict[Key, Key] = {}
         self._taken = _Counted(partial(ledger.changes_since, self._since))
         self._made = _Counted(partial(ledger.made_since, self._since) if settings.max_new is not None else dict)
+        held = ledger.held_but_changed(self._since)
+        for each, not_taken, not_made in held:
+            if _would_take(each):
+                self._taken.held[each.integration] += not_taken
+            else:
+                self._made.held[each.integration] += not_made
+        self._any_held = bool(held)
 
     def add(self, planned: Iterable[PlannedGrant], renamed: Mapping[Key, Key], dropped: Iterable[Record] = ()) -> None:
         """Count a part. `renamed` maps the keys of renamed hires in the ledger to those in the plan.
 
-        What is `dropped` from the ledger waits no longer.
+        What is `dropped` from the ledger is held no longer.
         """
         self._renamed |= renamed
-        self._met.update(record.integration for record in dropped)
-        self._seen.update((record.integration, record.key) for record in dropped)
+        covered = {(record.integration, record.key) for record in dropped}
+        self._met.update(integration for integration, _ in covered)
         moved = set(renamed.values())
         for item in planned:
             key, integration = item.grant.key, item.grant.integration
             self._met.add(integration)
             if item.by_hand:
                 continue  # a person named this grant: it neither counts nor overrides
-            if key in moved or (integration, key) in self._waiting:
-                self._seen.add((integration, key))
+            covered.add((integration, key))
             if _takes(item):
                 self._taken.add(integration, key, moved=key in moved)
             elif _makes(item):
                 self._made.add(integration, key, moved=key in moved)
+        if self._any_held:
+            self._no_longer_held(covered, renamed)
+
+    def _no_longer_held(self, covered: Collection[tuple[str, Key]], renamed: Mapping[Key, Key]) -> None:
+        """Take the grants that a plan covers from those that are held since an earlier pass."""
+        former = {new: old for old, new in renamed.items()}
+        for each, key in self._ledger.held_of({former.get(key, key).hire for _, key in covered}):
+            if (each.integration, renamed.get(key, key)) in covered:
+                (self._taken if _would_take(each) else self._made).no_longer_held(each.integration, key)
 
     def add_beside(self, planned: Iterable[PlannedGrant]) -> None:
         """Count what other passes are about to change of the integrations that were counted so far."""
@@ -90,35 +160,33 @@ class Changes:
 
     def tripped(self) -> dict[str, str]:
         """Return the integrations whose guard trips, with the reason and its numbers."""
-        for (integration, key), record in self._waiting.items():
-            now = self._renamed.get(key, key)
-            if integration in self._met and (integration, now) not in self._seen:  # it waits since an earlier pass
-                (self._taken if _would_take(record) else self._made).add(integration, now, moved=True)
         tripped: dict[str, str] = {}
         if self._settings.max_new is not None:
-            tripped |= _too_many_new(self._made.counts(self._renamed), self._settings.max_new)
-        if taken := self._taken.counts(self._renamed):
+            tripped |= _too_many_new(self._made.counts(self._met, self._renamed), self._settings.max_new)
+        if taken := self._taken.counts(self._met, self._renamed):
             confirmed = self._ledger.confirmed(self._since)
             tripped |= _too_many_changes(taken, confirmed, self._settings.max_change_percent)
         return tripped
 
-    def judged(self, planned: Iterable[PlannedGrant], part: Part) -> tuple[list[PlannedGrant], dict[str, str]]:
-        """Suspend what must not be executed now, and return the integrations whose guard trips, with the reason.
+    def judged(self, planned: Iterable[PlannedGrant], part: Part) -> tuple[list[PlannedGrant], Judgement]:
+        """Suspend what must not be executed now, and return the judgement that it follows from.
 
         What counts in a part of a sweep waits until all parts are counted, and so does the rest of a tripped
         integration. A full resync is spread over the interval, and nothing waits for its end: a few grants are revoked
         or healed at once, as a few never trip the guard, and more wait until all of the integration is counted.
         """
         tripped = self.tripped()
+        judgement = Judgement(tripped=tripped, part=part)
         if part is Part.SWEEP:
-            return _held(planned, lambda item: COUNTING if self._postponed(item, tripped) else None), tripped
-        many = self._taken.more_than(FEW, self._renamed) - tripped.keys() if part is Part.RESYNC else set()
+            return _held(planned, lambda item: COUNTING if self._postponed(item, tripped) else None), judgement
+        taken = self._taken.counts(self._met, self._renamed) if part is Part.RESYNC else {}
 
         def why(item: PlannedGrant) -> str | None:
             integration = item.grant.integration
-            return COUNTING if integration in many and _takes(item) and not item.by_hand else tripped.get(integration)
+            many = integration not in tripped and taken.get(integration, 0) > FEW
+            return COUNTING if many and _takes(item) and not item.by_hand else tripped.get(integration)
 
-        return _held(planned, why), tripped
+        return _held(planned, why), judgement
 
     def _postponed(self, item: PlannedGrant, tripped: Collection[str]) -> bool:
         """Whether a grant waits for the other parts of its sweep."""
@@ -127,9 +195,14 @@ class Changes:
 
 
 class _Counted:
-    """Grants of one kind of change, by integration. `read` gives those changed since the last full resync."""
+    """Grants of one kind of change, by integration. `read` gives those changed since the last full resync.
+
+    Only keys that may be among these are kept, so that a grant that is changed twice counts once.
+    """
 
     def __init__(self, read: Callable[[], Mapping[str, set[Key]]]) -> None:
+        self.held: Counter[str] = Counter()
+        """How many are held since an earlier pass, and were not changed since the last full resync."""
         self._read = read
         self._done: Mapping[str, set[Key]] | None = None
         self._keys: dict[str, set[Key]] = {}
@@ -143,23 +216,26 @@ class _Counted:
         else:
             self._others[integration] += 1
 
+    def no_longer_held(self, integration: str, key: Key) -> None:
+        """Take a grant from those that are held, by its key in the ledger."""
+        if key not in self._changed.get(integration, ()):
+            self.held[integration] -= 1
+
     @property
     def _changed(self) -> Mapping[str, set[Key]]:
         if self._done is None:
             self._done = self._read()
         return self._done
 
-    def counts(self, renamed: Mapping[Key, Key]) -> dict[str, int]:
-        """Count each integration's grants, together with those changed already."""
-        return {
-            integration: self._others[integration]
-            + len(keys | {renamed.get(key, key) for key in self._changed.get(integration, ())})
-            for integration, keys in self._keys.items()
-        }
-
-    def more_than(self, few: int, renamed: Mapping[Key, Key]) -> set[str]:
-        """Return the integrations of which more grants than a few are changed."""
-        return {integration for integration, count in self.counts(renamed).items() if count > few}
+    def counts(self, integrations: Iterable[str], renamed: Mapping[Key, Key]) -> dict[str, int]:
+        """Count each integration's grants, those changed already included; without those of which none is changed."""
+        counts = {}
+        for integration in integrations:
+            keys, held = self._keys.get(integration), self.held[integration]
+            if keys is not None or held > 0:
+                changed = {renamed.get(key, key) for key in self._changed.get(integration, ())}
+                counts[integration] = self._others[integration] + held + len(changed.union(keys or ()))
+        return counts
 
 
 def _too_many_changes(counts: Mapping[str, int], confirmed: Mapping[str, int], percent: float) -> dict[str, str]:
@@ -195,10 +271,9 @@ def _makes(item: PlannedGrant) -> bool:
     return item.wanted and item.decision.action in (Action.EXECUTE, Action.UPDATE) and not asked_again
 
 
-def _would_take(record: Record) -> bool:
-    """Whether the guard keeps a grant from being revoked or healed, and not from being made or updated."""
-    drifted = record.as_wanted_at is not None and not by_commit(record, record.differs)
-    return record.lost or record.orphaned_at is not None or drifted
+def _would_take(held: Held) -> bool:
+    """Whether held grants would be revoked or healed, and not made or updated."""
+    return held.gone or (held.was_as_wanted and not by_commit(held.wants, held.differs))
 
 
 def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list[PlannedGrant]:
@@ -237,44 +312,3 @@ def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None
         if other is not None and other.decision.status in (Status.SUSPENDED, Status.SCHEDULED):
             return f"needs {need}, which is {other.decision.status}: {other.decision.reason}"
     return None
-
-
-def events_of(
-    ledger: LedgerReader,
-    planned: Sequence[PlannedGrant],
-    dropped: Sequence[Record],
-    tripped: Mapping[str, str],
-    *,
-    now: datetime,
-    revision: str,
-    part: Part,
-    released: bool,
-) -> tuple[list[Event], Kept]:
-    """Make the events for integrations whose guard trips or is reset, and the note to store with them.
-
-    In a part of a sweep none trips, for others are not counted yet. A `released` pass resets one once the guard holds
-    no other grants of it.
-    """
-    noted = ledger.note(HELD)
-    before = set(json.loads(noted)) if noted else set()
-    met = {item.grant.integration for item in planned if not item.by_hand} | {each.integration for each in dropped}
-    if before and released:
-        own = {item.grant.key for item in planned} | {each.key for each in dropped}
-        met -= {record.integration for record in ledger.guarded() if record.key not in own}
-    after = {*tripped, *(before - met)}
-    if part is Part.SWEEP:
-        after &= before
-    if after == before:
-        return [], {}
-    no_grant = Key("", "")
-    begun = [
-        Event(now, no_grant, name, EventType.HELD, tripped[name], revision=revision) for name in sorted(after - before)
-    ]
-    ended = [Event(now, no_grant, name, EventType.RELEASED, "", revision=revision) for name in sorted(before - after)]
-
-    def note(current: bytes | None) -> bytes:
-        """Update the note, keeping what other members noted of their integrations meanwhile."""
-        others = set(json.loads(current)) if current else set()
-        return json.dumps(sorted((others - (before - after)) | (after - before))).encode()
-
-    return begun + ended, {HELD: note}

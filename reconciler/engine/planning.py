@@ -54,9 +54,7 @@ class Plan:
     """What to do about each grant of a selection, and what is needed to do it.
 
     `rows` are the ledger's as they were read, `written` the new records, `renamed` the moves to other names, `dropped`
-    the grants that were never executed. `tripped` maps the integrations that the guard holds to the reason; `released`
-    says that a person overrides it, `part` what it covers of all that the guard judges. `commands` are the manual
-    commands for the grants.
+    the grants that were never executed. `judgement` is the guard's, `commands` are the manual commands for the grants.
     """
 
     tree: Tree
@@ -73,9 +71,7 @@ class Plan:
     renamed: Mapping[Key, Key]
     commands: CommandsByGrant
     claims: ClaimSet
-    tripped: Mapping[str, str]
-    released: bool
-    part: guard.Part
+    judgement: guard.Judgement
     problems: tuple[Problem, ...]
 
     @property
@@ -199,21 +195,19 @@ class Planning:
         """Observe and plan in one piece, and change nothing. `watched` is called for each hire."""
         claims = claims or Claims().begin()
         plan = await self.part(self.selection, await self._rows(), claims, watched)
-        released = released and self.selection.grants is None  # who names one grant lets nothing else through
-        tripped: Mapping[str, str] = {}
         planned: Iterable[PlannedGrant] = plan.grants
-        if not released:
+        if released and self.selection.grants is None:  # who names one grant lets nothing else through
+            judgement = guard.Judgement(released=True)
+        else:
             changes = self.changes()
             changes.add(planned, plan.renamed, plan.dropped)
             changes.add_beside(claims.acted_on_beside())
-            planned, tripped = changes.judged(planned, part)
+            planned, judgement = changes.judged(planned, part)
             claims.act_on(planned)
         return replace(
             plan,
             grants=tuple(map(self.locked, planned)),
-            tripped=tripped,
-            released=released,
-            part=part,
+            judgement=judgement,
             problems=self.problems(plan.problems),
         )
 
@@ -260,9 +254,7 @@ class Planning:
             renamed=renamed,
             commands=self._commands,
             claims=claims,
-            tripped={},
-            released=False,
-            part=guard.Part.ALL,
+            judgement=guard.Judgement(),
             problems=tuple(planner.problems),
         )
 

@@ -220,16 +220,7 @@ class Reconciler:
         pass, which finds and decides the same.
         """
         ledger, now, revision = self._state.ledger, plan.policy.now, plan.revision
-        tripped, noted = guard.events_of(
-            ledger,
-            plan.grants,
-            plan.dropped,
-            plan.tripped,
-            now=now,
-            revision=revision,
-            part=plan.part,
-            released=plan.released,
-        )
+        tripped, noted = plan.judgement.events(ledger, plan.grants, plan.dropped, now=now, revision=revision)
         answered = [
             command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands
         ]
@@ -291,7 +282,7 @@ class Reconciler:
     async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
         """Save the pass's summary for `status`, and send alerts."""
         ledger, settings = self._state.ledger, plan.settings
-        if plan.released:
+        if plan.judgement.released:
             ledger.begin_resync()  # once: what was let through no longer counts
         problems = [problem.as_json() for problem in plan.desired.files.problems[:NOTED_PROBLEMS]]
         noted = {"revision": plan.revision, "at": stamp(self._context.clock.now()), "problems": problems}

@@ -133,20 +133,20 @@ def found(
     if by_values:
         what = f"changed since: {shown(changes)}"
     decision = Decision(Status.DIFFERS, Action.UPDATE, what, changed=by_values, differs=differs, afresh=True)
-    again = by_values or bool(changes) or (record is not None and (record.fresh or by_commit(record, differs)))
+    again = by_values or bool(changes) or (record is not None and (record.fresh or by_commit(record.wants, differs)))
     if record is not None and record.unseen and not again:
         return replace(decision, action=Action.NONE, reason=f"updated; the check does not see it yet: {what}")
     if not means.updates:
         reason = f"{OFF}: switch it on there" if off else f"{what}; {_ways(record)}"
         return replace(decision, action=Action.NONE, reason=reason)
-    if record is None or record.as_wanted_at is None or by_values or changes or by_commit(record, differs):
+    if record is None or record.as_wanted_at is None or by_values or changes or by_commit(record.wants, differs):
         return decision
     return _drift(record, decision, heal=heal, now=now)
 
 
-def by_commit(record: Record, differs: Differences) -> bool:
-    """Whether git changed what it wants of what differs since that was last found so, sent or accepted."""
-    return any(as_shown(record.wants.get(path)) != as_shown(wanted) for path, (_, wanted) in differs.items())
+def by_commit(wants: Mapping[str, Any], differs: Differences) -> bool:
+    """Whether git changed what it wants of what differs; `wants` is what it wanted when last found so or accepted."""
+    return any(as_shown(wants.get(path)) != as_shown(wanted) for path, (_, wanted) in differs.items())
 
 
 def _accepted(record: Record, differs: Differences) -> bool:

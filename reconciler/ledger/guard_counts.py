@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
-from reconciler.ledger.reading import Backend, Reading
-from reconciler.ledger.rows import record_of
-from reconciler.model.grant import Key, Phase, Record
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
-__all__ = ["RESYNC", "GuardCounts", "newest_attempt"]
+from reconciler.ledger.reading import Backend, Reading
+from reconciler.model.grant import Key, Phase
+
+__all__ = ["RESYNC", "GuardCounts", "Held", "newest_attempt"]
 
 RESYNC = "resync_attempt"
 """The name of the note that has the newest attempt at the start of the last full resync."""
+
+_TAKEN = (
+    "SELECT DISTINCT integration, hire, access FROM attempts"
+    " WHERE kind IN ('heal', 'mend', 'revoke', 'withdraw') AND id > :attempt"
+)
+_MADE = (
+    "SELECT DISTINCT integration, hire, access FROM attempts"
+    " WHERE kind IN ('execute', 'reinvite', 'update') AND number = 1 AND id > :attempt"
+)
+_DRIFTED = "NOT lost AND orphaned_at IS NULL AND as_wanted_at IS NOT NULL"
+_HELD = (
+    f"integration, lost OR orphaned_at IS NOT NULL, {_DRIFTED},"
+    f" CASE WHEN {_DRIFTED} THEN CAST(wants AS TEXT) ELSE '{{}}' END,"
+    f" CASE WHEN {_DRIFTED} THEN CAST(differs AS TEXT) ELSE '{{}}' END"
+)
+
+
+class Held(NamedTuple):
+    """What shows of a grant that the guard holds whether it would be revoked or healed, or made or updated.
+
+    `gone` says that the account was lost, or that git no longer wants it; `was_as_wanted` that a check once found it as
+    git wants it. Only then it has what git wanted, and what of the account differs.
+    """
+
+    integration: str
+    gone: bool
+    was_as_wanted: bool
+    wants: Mapping[str, Any]
+    differs: Mapping[str, Any]
 
 
 class GuardCounts:
@@ -38,32 +70,56 @@ class GuardCounts:
             rows = reading.rows(query, revoked=Phase.REVOKED, attempt=attempt)
             return {row["integration"]: row["count"] for row in rows}
 
-    def guarded(self) -> list[Record]:
-        """Read the records that the guard holds, without the steps of their runs."""
+    def held(self) -> dict[str, int]:
+        """Count the grants of each integration that the guard holds."""
+        query = "SELECT integration, count(*) AS count FROM grants WHERE guarded IS TRUE GROUP BY integration"
         with self.backend.reading() as reading:
-            return [record_of(row, ()) for row in reading.rows("SELECT * FROM grants WHERE guarded IS TRUE")]
+            return {row["integration"]: row["count"] for row in reading.rows(query)}
 
     def held_for(self, reason: str) -> set[str]:
         """Return the integrations of which the guard holds a grant for a reason that begins like this."""
         query = "SELECT DISTINCT integration FROM grants WHERE guarded IS TRUE AND substr(reason, 1, :length) = :reason"
         with self.backend.reading() as reading:
-            return {row["integration"] for row in reading.rows(query, length=len(reason), reason=reason)}
+            return set(reading.column(query, length=len(reason), reason=reason))
+
+    def grants_held_for(self, reason: str) -> dict[str, set[Key]]:
+        """List these grants, by integration."""
+        return self._by_integration(
+            "SELECT integration, hire, access FROM grants"
+            " WHERE guarded IS TRUE AND substr(reason, 1, :length) = :reason",
+            length=len(reason),
+            reason=reason,
+        )
+
+    def held_but_changed(self, attempt: int) -> list[tuple[Held, int, int]]:
+        """Count the grants that the guard holds and that were not changed after that attempt, those alike together.
+
+        The first number leaves out those that were healed or revoked, the second those that were made or updated.
+        """
+        query = (
+            f"SELECT {_HELD}, count(*) - count(taken.hire), count(*) - count(made.hire) FROM grants"
+            f" LEFT JOIN ({_TAKEN}) AS taken USING (integration, hire, access)"
+            f" LEFT JOIN ({_MADE}) AS made USING (integration, hire, access)"
+            " WHERE guarded IS TRUE GROUP BY 1, 2, 3, 4, 5"
+        )
+        with self.backend.reading() as reading:
+            _, rows = reading.table(query, attempt=attempt)
+            return [(_held(row), *row[-2:]) for row in rows]
+
+    def held_of(self, hires: Collection[str]) -> list[tuple[Held, Key]]:
+        """List the grants of some hires that the guard holds."""
+        query = f"SELECT {_HELD}, hire, access FROM grants WHERE hire IN :hires AND guarded IS TRUE"
+        with self.backend.reading() as reading:
+            _, rows = reading.table(query, hires=sorted(hires))
+            return [(_held(row), Key(*row[-2:])) for row in rows]
 
     def changes_since(self, attempt: int) -> dict[str, set[Key]]:
         """List the grants of each integration that were healed or revoked after that attempt."""
-        return self._by_integration(
-            "SELECT integration, hire, access FROM attempts"
-            " WHERE kind IN ('heal', 'mend', 'revoke', 'withdraw') AND id > :attempt",
-            attempt=attempt,
-        )
+        return self._by_integration(_TAKEN, attempt=attempt)
 
     def made_since(self, attempt: int) -> dict[str, set[Key]]:
         """List the grants of each integration that were made or updated after that attempt, without retries."""
-        return self._by_integration(
-            "SELECT integration, hire, access FROM attempts"
-            " WHERE kind IN ('execute', 'reinvite', 'update') AND number = 1 AND id > :attempt",
-            attempt=attempt,
-        )
+        return self._by_integration(_MADE, attempt=attempt)
 
     def _by_integration(self, query: str, **values: object) -> dict[str, set[Key]]:
         found: dict[str, set[Key]] = {}
@@ -71,6 +127,11 @@ class GuardCounts:
             for row in reading.rows(query, **values):
                 found.setdefault(row["integration"], set()).add(Key(row["hire"], row["access"]))
         return found
+
+
+def _held(row: tuple[Any, ...]) -> Held:
+    integration, gone, was_as_wanted, wants, differs = row[:5]
+    return Held(integration, bool(gone), bool(was_as_wanted), json.loads(wants), json.loads(differs))
 
 
 def newest_attempt(reading: Reading) -> int:

@@ -64,7 +64,7 @@ def test_sweep_covers_all_hires_that_git_or_the_ledger_has_once(
 
 def held(now: Running) -> dict[str, str]:
     """Who is held by the guard, and why, as the ledger has it."""
-    return {record.key.hire: record.reason for record in now.state.ledger.guarded()}
+    return {record.key.hire: record.reason for record in now.state.ledger.records() if record.guarded}
 
 
 def noted(now: Running) -> list[str]:

@@ -70,8 +70,8 @@ def test_passes_side_by_side_count_together(twenty, repo):
         repo.remove(f"hires/{stem}.yaml")
     repo.commit()
     first, second = twenty.plan_side_by_side(stems[:4], stems[4:])
-    assert first.tripped == {}
-    assert "40.00 % is over 25 % (8/20)" in second.tripped["tool"]
+    assert first.judgement.tripped == {}
+    assert "40.00 % is over 25 % (8/20)" in second.judgement.tripped["tool"]
 
 
 def test_orphans_and_drift_count_together(twenty, accounts, repo):
@@ -261,6 +261,15 @@ def test_healed_grant_of_a_renamed_hire_counts_once(twenty, accounts, repo):
     lose(accounts, 0)
     rename(repo, "h00", "other")
     assert row(twenty.reconcile(hires=["other"]), "other", "tool").status is Status.PRESENT, "the same five"
+
+
+def test_grant_that_was_healed_and_is_held_counts_once(twenty, accounts):
+    lose(accounts, *range(5))
+    twenty.reconcile(hires=[f"h{number:02}" for number in range(5)])
+    twenty.clock.turn(hours=25)
+    lose(accounts, 0, 5, 6)
+    assert held(twenty.reconcile(hires=["h00", "h05"])) == {"h00", "h05"}
+    assert "35.00 % is over 25 % (7/20)" in row(twenty.reconcile(hires=["h06"]), "h06", "tool").reason
 
 
 def test_guard_counts_survive_forget(provisioned, accounts):

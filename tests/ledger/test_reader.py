@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from inspect import getmembers, isfunction
 from pathlib import Path
@@ -14,15 +15,16 @@ import pytest
 from reconciler.ledger import schema
 from reconciler.ledger.browsing import Chosen, Page
 from reconciler.ledger.empty import EmptyBackend
+from reconciler.ledger.guard_counts import Held
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite import SqliteBackend
 from reconciler.ledger.sqlite_engine import engine_over
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
-from reconciler.model.grant import Key
+from reconciler.model.grant import Key, Record
 from reconciler.model.status import Status
-from tests.ledger.states import ADA, NOW, STATE
+from tests.ledger.states import ADA, NOW, STATE, attempt
 from tests.records import but
 
 
@@ -56,6 +58,25 @@ def test_hires_in_pages(ledger: LedgerWriter) -> None:
     assert ledger.hires_after("", 2) == hires[:2]
     assert ledger.hires_after("bob", 2) == hires[2:]
     assert ledger.hires_after("zoe", 2) == []
+
+
+def test_grants_that_the_guard_holds_are_counted_by_what_would_be_done(ledger: LedgerWriter) -> None:
+    def held(hire: str, **values: object) -> Record:
+        return but(ADA, key=Key(hire, "tool"), guarded=True, reason="held by the guard", **values)
+
+    wants, differs = {"role": "admin"}, {"role": ["member", "admin"]}
+    ann, ben, eve = held("ann"), held("ben"), held("eve", as_wanted_at=NOW, wants=wants, differs=differs)
+    ledger.save([ann, ben, eve, held("cat", lost=True), held("dan", orphaned_at=NOW), ADA])
+    ledger.begin(ann, replace(attempt(ann), kind="update"), [])
+    ledger.begin(ben, replace(attempt(ben), kind="heal"), [])
+    new = Held("tool", gone=False, was_as_wanted=False, wants={}, differs={})
+    gone, changed = new._replace(gone=True), Held("tool", gone=False, was_as_wanted=True, wants=wants, differs=differs)
+    assert sorted(ledger.held_but_changed(0), key=str) == [(new, 1, 1), (changed, 1, 1), (gone, 2, 2)]
+    assert (new, 2, 2) in ledger.held_but_changed(ledger.newest_attempt())
+    assert sorted(ledger.held_of(["ann", "eve", "ada"]), key=str) == [(new, ann.key), (changed, eve.key)]
+    assert ledger.held() == {"tool": 5}
+    assert len(ledger.grants_held_for("held by")["tool"]) == 5
+    assert (ledger.held_for("held by"), ledger.held_for("by")) == ({"tool"}, set())
 
 
 def test_more_hires_than_a_statement_has_values(ledger: LedgerWriter) -> None:
@@ -111,8 +132,11 @@ READINGS: dict[str, tuple[object, ...]] = {
     "due": (NOW,),
     "first_seen": ("tool",),
     "grants": (Chosen(), Page()),
+    "grants_held_for": ("held by",),
     "has_line": ("digest",),
+    "held_but_changed": (0,),
     "held_for": ("held by",),
+    "held_of": (["ada"],),
     "hires_after": ("", 2),
     "history_page": (Page(),),
     "integrations": (["ada"],),
