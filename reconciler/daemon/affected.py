@@ -13,7 +13,8 @@ __all__ = ["touched"]
 def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
     """The hires and the integrations that changed files affect; everything if a file affects all.
 
-    A hire's file also affects the hires that name it as manager or buddy.
+    A hire's file also affects the hires that name it as manager or buddy. What hires have of these integrations is left
+    to the pass over all of them: alone, it could be within the guard's limits.
     """
     hires: set[str] = set()
     integrations: set[str] = set()
@@ -35,7 +36,7 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
     hires |= desired.hires.referrers(hires)
     found = []
     if hires:
-        found.append(Selection(hires=frozenset(hires)))
+        found.append(Selection(hires=frozenset(hires), without=frozenset(integrations)))
     if integrations:
         found.append(Selection(integrations=frozenset(integrations)))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
@@ -18,13 +19,9 @@ def by_service(selection: Selection, desired: Desired, ledger: LedgerReader) -> 
     if selection.hires is None:
         return cut(selection, desired.services)
     if selection.grants is None:
-        uses = [
-            (hire, integration)
-            for hire in selection.hires
-            for integration in desired.integrations(hire)
-            if selection.integrations is None or integration in selection.integrations
-        ]
-        return cut(selection, desired.services, [*uses, *ledger.integrations(selection.hires)])
+        wanted = ((hire, integration) for hire in selection.hires for integration in desired.integrations(hire))
+        uses = chain(wanted, ledger.integrations(selection.hires))
+        return cut(selection, desired.services, [use for use in uses if selection.covers_some_of(use[1])])
     found = [
         (grant.key, grant.integration)
         for hire in selection.hires

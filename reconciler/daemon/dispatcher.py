@@ -20,7 +20,6 @@ from reconciler.daemon.cutting import by_service, in_parts, joined
 from reconciler.daemon.health import Health
 from reconciler.daemon.queues import Queues
 from reconciler.daemon.slices import Lane, Make, Outdated, PassRequest, Slice, SliceRunner, Spawn
-from reconciler.engine import guard
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
@@ -251,7 +250,7 @@ class Dispatcher:
             acting.tree,
             commands=by_grant(state.ledger.commands()),
             released=request.released,
-            part=_part(item),
+            part=request.part,
             claims=claims,
             listings=item.listings,
         )
@@ -298,13 +297,6 @@ class Dispatcher:
         wanted = set(keys)
         hires = {key.hire for key in wanted}
         return [record for record in self._state.ledger.records(hires) if record.key in wanted] if wanted else []
-
-
-def _part(item: Slice) -> guard.Part:
-    """Return what a slice covers of what the guard judges as a whole."""
-    if item.request.counting:
-        return guard.Part.SWEEP
-    return guard.Part.RESYNC if item.request.why == "interval" else guard.Part.ALL
 
 
 def _text(error: Exception) -> str:

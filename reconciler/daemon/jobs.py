@@ -26,6 +26,7 @@ from procrastinate.jobs import Status as JobStatus
 from procrastinate.utils import utcnow
 
 from reconciler.daemon.slices import Lane, PassRequest, Slice
+from reconciler.engine.guard import Part
 from reconciler.ledger.membership import STALL_SECONDS
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
@@ -202,7 +203,7 @@ def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:
         "lane": item.lane,
         "why": item.request.why,
         "released": item.request.released,
-        "counting": item.request.counting,
+        "part": item.request.part,
         "revision": revision,
         "reading": reading,
         "queued_at": item.queued_at.isoformat(),
@@ -222,8 +223,8 @@ def slice_of(given: Arguments) -> Slice:
         grants=None if grants is None else frozenset(Key(hire, access) for hire, access in grants),
         without=frozenset(given["without"]),
     )
-    counting = given.get("counting", False)  # a job of a member of an older version does not have it
-    request = PassRequest(selection, given["why"], given["released"], counting)
+    part = Part(given.get("part", Part.ALL))  # a job of a member of an older version does not have it
+    request = PassRequest(selection, given["why"], given["released"], part)
     return Slice(given["service"], request, Lane(given["lane"]), datetime.fromisoformat(given["queued_at"]))
 
 
@@ -241,5 +242,5 @@ def _queueing_lock(item: Slice, revision: str) -> str | None:
         case Lane.INTERVAL:
             chosen = [*sorted(request.selection.hires or ()), *map(str, sorted(request.selection.grants or ()))]
             digest = sha256(" ".join(chosen).encode()).hexdigest()
-            begins = PART if request.counting else "interval/"
+            begins = PART if request.part is Part.SWEEP else "interval/"
             return f"{begins}{item.service}/{revision}/{request.released}/{digest}"

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from reconciler.daemon.slices import Lane, Make, PassRequest, Slice, Spawn, joins_sweep
 from reconciler.engine.context import SystemClock
+from reconciler.engine.guard import Part
 from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
 
@@ -105,7 +106,7 @@ class Queues:
                     queue = self._queues.setdefault((item.lane, item.service, item.request.released), queue)
             if at_most is None or len(queue) < at_most:
                 self._released += item.request.released
-                self._counting[item.service] += item.request.counting
+                self._counting[item.service] += item.request.part is Part.SWEEP
                 self._waiting.update(item.request.selection.grants or ())
                 queue.put(item)
 
@@ -142,7 +143,7 @@ class Queues:
 
     async def _made(self, item: Slice) -> None:
         if joins_sweep(item, +self._counting):
-            item = replace(item, request=replace(item.request, counting=True))
+            item = replace(item, request=replace(item.request, part=Part.SWEEP))
             self._counting[item.service] += 1
         try:
             await self._again(item)
@@ -162,4 +163,4 @@ class Queues:
     def _settle(self, item: Slice) -> None:
         """Note that a slice does not have to be made any more."""
         self._released -= item.request.released
-        self._counting[item.service] -= item.request.counting
+        self._counting[item.service] -= item.request.part is Part.SWEEP

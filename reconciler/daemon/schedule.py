@@ -21,6 +21,7 @@ from reconciler.daemon.health import Health
 from reconciler.daemon.slices import PassRequest
 from reconciler.daemon.survey import Survey
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.guard import Part
 from reconciler.engine.listings import Listings, listed_grants
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
@@ -100,8 +101,8 @@ class Schedule:
         self._read_listings_anew(acting)
         self._queueing += 1
         self._cutting += selection.everything
-        request = replace(request, counting=not request.released)
-        self._dispatcher.run(self._queue_all(request, self._files(acting)))
+        part = Part.ALL if request.released else Part.SWEEP
+        self._dispatcher.run(self._queue_all(replace(request, part=part), self._files(acting)))
 
     async def let_through(self) -> None:
         """Wait until no pass that overrides the guard would be lost with this process. Raises Stopped."""
@@ -132,10 +133,14 @@ class Schedule:
             if not lately and home(integration) not in self._counting:
                 self.sweep(PassRequest(Selection(integrations=frozenset({integration})), "guard"))
 
-    def queue_due(self, now: datetime) -> None:
-        """Queue the slices that are due, but not between the parts of a sweep: these are counted before them."""
+    def queue_due(self, now: datetime) -> bool:
+        """Queue the slices that are due, and return whether one was.
+
+        None is between the parts of a sweep: these are counted before it.
+        """
+        queued = False
         if self._queueing:
-            return
+            return queued
         if self._sliced_at is None or self._sliced_at > now:  # the first of all, or the clock was set back
             self._sliced_at = now
         interval = self._dispatcher.acting.settings.interval
@@ -143,15 +148,16 @@ class Schedule:
             count = len(self._slices) + self._sliced
             wait = interval / count
             if now - self._sliced_at < wait:
-                return
+                return queued
             self._sliced_at = max(self._sliced_at + wait, now - 2 * wait)
-            hires = self._slices.pop()
+            hires, queued = self._slices.pop(), True
             self._sliced += 1
             if hires:
-                request = PassRequest(Selection(hires=frozenset(hires)), "interval")
+                request = PassRequest(Selection(hires=frozenset(hires)), "interval", part=Part.RESYNC)
                 self._dispatcher.queue(request, self._listings, at_most=count)
         if not self._cutting:  # a sweep over everything begins the next cycle itself
             self._begin_cycle()
+        return queued
 
     def _begin_cycle(self) -> None:
         """Begin the next full resync, which is spread over the interval."""
@@ -197,7 +203,7 @@ class Schedule:
             async for part in self._parts(request.selection, files):
                 while (services := self._queued(replace(request, selection=part))) is None:
                     await self._clock.sleep(AGAIN_SECONDS)
-                if request.counting:
+                if request.part is Part.SWEEP:
                     self._counting |= services
                 await self._clock.sleep(0)
                 hires += part.hires or ()

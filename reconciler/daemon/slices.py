@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from reconciler.engine.guard import Part
 from reconciler.engine.listings import Listings
 from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
@@ -38,15 +39,12 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PassRequest:
-    """A pass to be made: over what, and why. `released` overrides the guard.
-
-    With `counting` it is a part of a sweep: what counts for the guard waits until all parts are counted.
-    """
+    """A pass to be made: over what, and why. `released` overrides the guard, `part` is what the guard knows it as."""
 
     selection: Selection
     why: str
     released: bool = False
-    counting: bool = False
+    part: Part = Part.ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,8 @@ def joins_sweep(item: Slice, counting: Collection[str]) -> bool:
     alone, it could be within the guard's limits. A pass of the lane `NOW` is judged alone: somebody waits for it.
     """
     request = item.request
-    return item.lane is not Lane.NOW and item.service in counting and not (request.counting or request.released)
+    waits = item.lane is not Lane.NOW and not request.released
+    return waits and request.part is not Part.SWEEP and item.service in counting
 
 
 Make = Callable[[Slice], Awaitable[bool]]

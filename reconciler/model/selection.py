@@ -32,10 +32,13 @@ class Selection:
         """Whether a grant is part of the pass."""
         return (
             (self.hires is None or key.hire in self.hires)
-            and (self.integrations is None or integration in self.integrations)
-            and integration not in self.without
+            and self.covers_some_of(integration)
             and (self.grants is None or key in self.grants)
         )
+
+    def covers_some_of(self, integration: str) -> bool:
+        """Whether grants of an integration may be part of the pass."""
+        return (self.integrations is None or integration in self.integrations) and integration not in self.without
 
     @property
     def everything(self) -> bool:

@@ -52,7 +52,11 @@ def desired(repo: Repo) -> Desired:
             ["config/initial_data/suite.yaml.gpg"], [integrations("mail", "chat")], id="a service's initial data"
         ),
         pytest.param(["config/initial_data/nobody.yaml.gpg"], [], id="initial data of no service"),
-        pytest.param(["manifests/tool.yaml", "hires/ada.yaml"], [hires("ada"), integrations("tool")], id="both"),
+        pytest.param(
+            ["manifests/tool.yaml", "hires/ada.yaml"],
+            [Selection(hires=frozenset({"ada"}), without=frozenset({"tool"})), integrations("tool")],
+            id="both: a hire's grants of an integration that changed are checked with all of that",
+        ),
         pytest.param(["config/reconciler.yaml", "hires/ada.yaml"], [EVERYTHING], id="the settings"),
         pytest.param(["config/sequences/ops.yaml"], [EVERYTHING], id="a sequence"),
         pytest.param(["README.md", ".github/workflows/ci.yml"], [], id="nothing of ours"),

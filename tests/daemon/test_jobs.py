@@ -15,6 +15,7 @@ import pytest
 
 from reconciler.daemon.jobs import Arguments, Jobs, Requeue, arguments, slice_of
 from reconciler.daemon.slices import Lane, PassRequest, Slice
+from reconciler.engine.guard import Part
 from reconciler.ledger import postgres
 from reconciler.ledger.postgres import SCHEMA, Server
 from reconciler.model.selection import Selection
@@ -133,14 +134,14 @@ def test_job_whose_end_cannot_be_written_keeps_no_other_waiting(
         assert left(databases, url) == []
 
 
-@pytest.mark.parametrize("counting", [False, True])
-def test_slice_comes_out_of_a_job_as_it_went_in(counting: bool) -> None:
-    part = replace(DUE, request=replace(DUE.request, counting=counting))
-    assert slice_of(json.loads(json.dumps(arguments(part, FIRST, None)))) == part
+@pytest.mark.parametrize("part", Part)
+def test_slice_comes_out_of_a_job_as_it_went_in(part: Part) -> None:
+    item = replace(DUE, request=replace(DUE.request, part=part))
+    assert slice_of(json.loads(json.dumps(arguments(item, FIRST, None)))) == item
 
 
 def test_job_of_a_member_of_an_older_version_is_read() -> None:
-    given = {name: value for name, value in arguments(DUE, FIRST, None).items() if name != "counting"}
+    given = {name: value for name, value in arguments(DUE, FIRST, None).items() if name != "part"}
     assert slice_of(given) == DUE
 
 
@@ -151,7 +152,7 @@ def test_part_of_a_sweep_waits_beside_one_of_another_revision_or_released(databa
         replace(part, request=replace(part.request, selection=Selection(hires=frozenset({name}))))
         for name in ("aspjwwk", "rnrsgud")
     ]
-    counted = replace(part, service="slack", request=replace(part.request, counting=True))
+    counted = replace(part, service="slack", request=replace(part.request, part=Part.SWEEP))
 
     async def run(url: str) -> None:
         async with idle(url) as jobs:

@@ -13,6 +13,7 @@ from reconciler.daemon.cutting import NO_SERVICE, cut, in_parts
 from reconciler.daemon.queues import LONGEST_RETRY, MAX_RUNNING, Queues, ServiceQueue
 from reconciler.daemon.slices import Lane, PassRequest, Slice
 from reconciler.engine.context import SystemClock
+from reconciler.engine.guard import Part
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 from reconciler.repository.desired import Service
@@ -184,35 +185,35 @@ def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> No
 
     async def walk() -> None:
         spawned = Spawned()
-        made: list[tuple[str, bool]] = []
+        made: list[tuple[str, Part]] = []
         counting: list[set[str]] = []
 
         async def make(item: Slice) -> bool:
-            made.append((item.request.why, item.request.counting))
+            made.append((item.request.why, item.request.part))
             counting.append({*await queues.counting()})
             return True
 
         clock = SystemClock()
         queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
-        part = PassRequest(Selection(), "commit", counting=True)
+        part = PassRequest(Selection(), "commit", part=Part.SWEEP)
         asked, released = PassRequest(Selection(), "asked"), PassRequest(Selection(), "released", released=True)
         for service, lane, request in (
             ("tool", Lane.DUE, PassRequest(Selection(), "due")),
-            ("tool", Lane.INTERVAL, PassRequest(Selection(), "interval")),
+            ("tool", Lane.INTERVAL, PassRequest(Selection(), "interval", part=Part.RESYNC)),
             ("tool", Lane.INTERVAL, part),
             ("tool", Lane.NOW, asked),
             ("tool", Lane.INTERVAL, released),
-            ("other", Lane.INTERVAL, PassRequest(Selection(), "interval")),
+            ("other", Lane.INTERVAL, PassRequest(Selection(), "interval", part=Part.RESYNC)),
         ):
             queues.put([Slice(service, request, lane, clock.now())])
         await spawned.settle()
         assert sorted(made) == [
-            ("asked", False),
-            ("commit", True),
-            ("due", True),
-            ("interval", False),
-            ("interval", True),
-            ("released", False),
+            ("asked", Part.ALL),
+            ("commit", Part.SWEEP),
+            ("due", Part.SWEEP),
+            ("interval", Part.RESYNC),
+            ("interval", Part.SWEEP),
+            ("released", Part.ALL),
         ]
         assert {"tool"} in counting
         assert not await queues.counting()

@@ -140,6 +140,29 @@ def test_guard_counts_a_sweep_that_begins_before_another_has_ended(
     assert sent(accounts, "DELETE") == []
 
 
+@pytest.mark.parametrize("hires_of_a_pass", [8, 100])
+def test_guard_counts_a_changed_manifest_as_a_whole_beside_changed_hires(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch, hires_of_a_pass: int
+) -> None:
+    """A pass over the hires that the same commit changes would be within the limit alone."""
+    monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", hires_of_a_pass)
+    stems = peopled(repo, accounts, 40)
+
+    async def committed() -> None:
+        async with running(repo) as now:
+            await until(lambda: sum(len(report.rows) for _, report in now.passes) >= len(stems))
+            manifest = accounts.manifest()
+            manifest["exists"]["expected"] = "nobody has this text"
+            repo.manifest("tool", manifest)
+            for stem in stems[:8]:
+                repo.hire(stem, "tool", position="Engineer")
+            repo.commit()
+            await until(lambda: held(now).keys() == {*stems} and all("(40/40)" in why for why in held(now).values()))
+
+    asyncio.run(committed())
+    assert sent(accounts, "POST") == []
+
+
 def test_history_says_at_once_that_a_revert_ends_the_hold(left: Repo, accounts: AccountService) -> None:
     async def reverted() -> None:
         async with running(left) as now:
