@@ -248,6 +248,32 @@ def test_what_is_done_differs_where_it_was_sent_with_other_values(machine, accou
     assert found.as_json()["differs"] == {"position": ["admin", "member"], "FLOORS": [["1"], ["2"]]}
 
 
+def test_account_that_is_found_under_a_new_address_half_done_is_removed_under_that(machine, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.manifest("tool", accounts.manifest(team=True, revoke=True))
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}})
+    repo.commit()
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    machine.reconcile()
+    accounts.people.clear()
+    accounts.add("lovelace@example.com")
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="lovelace@example.com")
+    repo.commit()
+
+    def done_but_not_seen(connection, received):
+        accounts.fail_next(1, 500, method="GET")
+        connection.answer(accounts.handle(received))
+
+    accounts.on(done_but_not_seen, times=1, method="POST", prefix="/teams")
+    machine.clock.turn(hours=1)
+    machine.reconcile()
+    assert posts(accounts) == ["/users", "/teams/7/members", "/teams/7/members"]
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}
+
+
 def test_half_done_and_afresh_goes_on_where_only_what_follows_changed(machine, accounts, repo):
     fail_for_good(machine, accounts, "/teams")
     manifest = accounts.manifest(team=True)
