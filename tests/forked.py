@@ -31,6 +31,8 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
+from tests.servers import PATIENCE
+
 if TYPE_CHECKING:
     from tests.repo import Repo
 
@@ -53,12 +55,12 @@ class Process:
             self.returncode = self.nursery.ask(poll=self.pid)
         return self.returncode
 
-    def wait(self, timeout: float = 60) -> int:
-        """Its exit code, once it has ended. Raises TimeoutExpired after so many seconds."""
-        until, pause = time.monotonic() + timeout, 0.001
+    def wait(self) -> int:
+        """Its exit code, once it has ended. Raises TimeoutExpired where it does not."""
+        until, pause = time.monotonic() + PATIENCE, 0.001
         while (code := self.poll()) is None:
             if time.monotonic() > until:
-                raise subprocess.TimeoutExpired(f"child {self.pid}", timeout)
+                raise subprocess.TimeoutExpired(f"child {self.pid}", PATIENCE)
             time.sleep(pause)
             pause = min(2 * pause, 0.02)
         return code
@@ -100,7 +102,7 @@ class Nursery:
         self._answers.close()
         self._socket.close()
         os.close(self._nothing)
-        self._process.wait(10)
+        self._process.wait()
 
     def start(
         self,
@@ -141,7 +143,7 @@ class Nursery:
             socket.send_fds(self._socket, [json.dumps(wish).encode() + b"\n"], files)
             answer = self._answers.readline()
         if not answer:
-            raise RuntimeError(f"the nursery ended with {self._process.wait(10)}")
+            raise RuntimeError(f"the nursery ended with {self._process.wait()}")
         return json.loads(answer)
 
 

@@ -37,7 +37,7 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key, OpenRun, Phase, Record
 from reconciler.model.status import Action, Status
 from tests.forked import Process, nursery
-from tests.servers import eventually
+from tests.servers import PATIENCE, eventually
 
 __all__ = [
     "PROGRAM",
@@ -103,7 +103,7 @@ class GnupgHome:
     def _gpg(self, *arguments: str, given: bytes = b"") -> bytes:
         command = ["gpg", "--homedir", self.path, "--batch", "--quiet", "--trust-model", "always"]
         command += ["--pinentry-mode", "loopback", "--passphrase", "", *arguments]
-        done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(command, input=given, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
 
@@ -242,11 +242,10 @@ def run_cli(
     *arguments: str,
     env: Mapping[str, str] | None = None,
     input: str | None = None,  # noqa: A002  as `subprocess.run` has it
-    timeout: float = 60,
 ) -> Result:
     """`reconcile <arguments>` in the repository, as a process of its own."""
     with running_cli(repo, *arguments, env=env, input=input) as running:
-        return running.ends(timeout)
+        return running.ends()
 
 
 @dataclass(frozen=True)
@@ -259,12 +258,12 @@ class Running:
 
     def first_line(self) -> str:
         """What it wrote to stdout first, as soon as it is there."""
-        line: str = eventually(lambda: "\n" in (text := _written(self._out)) and text.partition("\n")[0], 30)
+        line: str = eventually(lambda: "\n" in (text := _written(self._out)) and text.partition("\n")[0])
         return line
 
-    def ends(self, timeout: float = 60) -> Result:
-        """All that it came to, once it has ended. Raises TimeoutExpired after so many seconds."""
-        return Result(self.process.wait(timeout), _written(self._out), _written(self._err))
+    def ends(self) -> Result:
+        """All that it came to, once it has ended. Raises TimeoutExpired where it does not."""
+        return Result(self.process.wait(), _written(self._out), _written(self._err))
 
 
 @contextmanager
@@ -283,7 +282,7 @@ def running_cli(
             yield Running(process, out, err)
         finally:
             process.kill()
-            process.wait(10)
+            process.wait()
 
 
 def start_cli(
@@ -336,7 +335,7 @@ class Daemon:
         self.process = start_cli(self.repo, "daemon", *self.arguments, env=self.env, streams=streams)
         if self._wait:
             try:
-                eventually(self.ready, 30)
+                eventually(self.ready)
             except BaseException:
                 self.__exit__(None, None, None)
                 raise
@@ -348,7 +347,7 @@ class Daemon:
         if self.running:
             self.process.terminate()
             try:
-                self.process.wait(40)
+                self.process.wait()
             except subprocess.TimeoutExpired:
                 self.kill9()
         self._log.close()
@@ -372,21 +371,21 @@ class Daemon:
     def get(self, path: str) -> tuple[int, str]:
         """Status and text of one of its own pages."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
 
-    def terminate(self, timeout: float = 40) -> int:
+    def terminate(self) -> int:
         """SIGTERM; the exit code."""
         self.process.terminate()
-        return self.process.wait(timeout)
+        return self.process.wait()
 
     def kill9(self) -> None:
         """SIGKILL, as a power cut would be."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait()
 
 
 def free_port() -> int:

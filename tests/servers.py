@@ -12,11 +12,13 @@ import http.client
 import json
 import re
 import socket
+import struct
+import sys
 import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
@@ -24,12 +26,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["AccountService", "Connection", "Received", "Reply", "Service", "ask", "eventually"]
+__all__ = ["PATIENCE", "AccountService", "Connection", "Crowd", "Received", "Reply", "Service", "ask", "eventually"]
+
+PATIENCE = 60.0
+"""Seconds after which a test gives up on what never comes: many times what it takes on a machine that is slow. What
+must not be waited for takes longer than this, or for ever; so no test has to tell a slow machine from a wrong program.
+"""
+
+SO_TIMESTAMPNS = 35
+"""Linux's option of a socket by which the kernel says when the bytes arrived that are read."""
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came: `path` decoded, `target` as on the wire, `headers` in any case, `at` monotonic."""
+    """One request as it came: `path` decoded, `target` as on the wire, `headers` in any case.
+
+    `at` is the time when its first byte arrived, in seconds since 1970: the kernel's, where that tells, however late
+    the service's thread comes to its turn.
+    """
 
     method: str
     path: str
@@ -68,6 +82,38 @@ Handler = Callable[..., Any]
 Act = Callable[["Connection", Received], None]
 
 
+class Crowd:
+    """The requests whose answer somebody waits for, at one service or at several together.
+
+    What a client has given up is none of them: its connection is closed, and another request may have its place.
+    """
+
+    def __init__(self) -> None:
+        self.most = 0
+        """The most at one time."""
+        self._waiting: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def join(self, client: socket.socket) -> None:
+        with self._lock:
+            self._waiting.add(client)
+            self.most = max(self.most, sum(map(_waits, self._waiting)))
+
+    def leave(self, client: socket.socket) -> None:
+        """To be called before an answer is whole: whoever has it may send the next request at once."""
+        with self._lock:
+            self._waiting.discard(client)
+
+
+def _waits(client: socket.socket) -> bool:
+    try:
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
 @dataclass
 class _Rule:
     method: str | None
@@ -85,16 +131,17 @@ class _Rule:
 
 
 class Service:
-    """A scripted HTTP service. Use it as a context manager, or call `close`; both take a second at most."""
+    """A scripted HTTP service. Use it as a context manager, or call `close`; both take a second at most.
 
-    def __init__(self) -> None:
+    Its requests are counted by themselves, and in the `crowds` that it shares with other services.
+    """
+
+    def __init__(self, *, crowds: Iterable[Crowd] = ()) -> None:
         self.requests: list[Received] = []
         self.errors: list[str] = []
         self.delay = 0.0
         """Seconds that every routed answer takes, for tests that count what runs side by side."""
-        self.busiest = 0
-        """The most requests that were in the service's hands at one time."""
-        self._busy = 0
+        self._crowds = (Crowd(), *crowds)
         self._lock = threading.Lock()
         self._rules: list[_Rule] = []
         self._routes: list[tuple[str, re.Pattern[str], Handler]] = []
@@ -220,6 +267,11 @@ class Service:
 
     # What happened
 
+    @property
+    def busiest(self) -> int:
+        """The most requests at one time whose answer somebody waited for."""
+        return self._crowds[0].most
+
     def calls(self, method: str | None = None, prefix: str = "/") -> list[Received]:
         """The requests so far that fit, in the order of arrival."""
         return [r for r in list(self.requests) if method in (None, r.method) and r.path.startswith(prefix)]
@@ -246,10 +298,10 @@ class Service:
 
     def arrived(self, connection: Connection, received: Received) -> None:
         """Write a request down and answer it."""
+        for crowd in self._crowds:
+            crowd.join(connection.connection)
         with self._lock:
             self.requests.append(received)
-            self._busy += 1
-            self.busiest = max(self.busiest, self._busy)
             rule = next((rule for rule in self._rules if rule.takes(received)), None)
         try:
             if rule is not None:
@@ -261,9 +313,11 @@ class Service:
         except Exception:  # noqa: BLE001  a broken handler has to fail the test, not end a thread unseen
             self.errors.append(traceback.format_exc())
             connection.answer(Reply(500, "the test's handler broke"))
-        finally:
-            with self._lock:
-                self._busy -= 1
+
+    def over(self, connection: Connection) -> None:
+        """Nobody waits for this request's answer from now on."""
+        for crowd in self._crowds:
+            crowd.leave(connection.connection)
 
 
 def _reply(answer: Any) -> Reply:
@@ -288,6 +342,8 @@ class _Server(ThreadingHTTPServer):
         self._open: set[socket.socket] = set()
         self._guard = threading.Condition()
         super().__init__(("127.0.0.1", 0), Connection)
+        if sys.platform == "linux":
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)  # which each connection has of it
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         with self._guard:
@@ -324,6 +380,8 @@ class Connection(BaseHTTPRequestHandler):
 
     def handle_one_request(self) -> None:
         with suppress(ConnectionError):
+            _, told, _, _ = self.connection.recvmsg(1, 64, socket.MSG_PEEK)
+            self._at = next((_seconds(data) for _, kind, data in told if kind == SO_TIMESTAMPNS), time.time())
             super().handle_one_request()
             return
         self.close_connection = True
@@ -347,7 +405,7 @@ class Connection(BaseHTTPRequestHandler):
             query=parse_qs(parts.query, keep_blank_values=True),
             headers=self.headers,
             body=body,
-            at=time.monotonic(),
+            at=self._at,
         )
         self.server.service.arrived(self, received)
 
@@ -360,6 +418,7 @@ class Connection(BaseHTTPRequestHandler):
         body, headers = reply.encoded()
         bare = self.command == "HEAD" or reply.status in (204, 304) or reply.status < 200
         length = {} if reply.status == 204 else {"Content-Length": str(len(body))}
+        self.server.service.over(self)
         self.send(self._head(reply.status, {**length, **headers}) + (b"" if bare else body))
 
     def send(self, piece: bytes) -> None:
@@ -368,6 +427,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def drop(self) -> None:
         """Hang up."""
+        self.server.service.over(self)
         self.close_connection = True
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -381,6 +441,11 @@ class Connection(BaseHTTPRequestHandler):
         """Say nothing: `requests` has it all."""
 
 
+def _seconds(timespec: bytes) -> float:
+    seconds, nanoseconds = struct.unpack("ll", timespec)
+    return float(seconds + nanoseconds / 1e9)
+
+
 class AccountService(Service):
     """A SaaS tool as most have it: people by address, teams, a paged listing.
 
@@ -388,14 +453,14 @@ class AccountService(Service):
     `Authorization: Bearer <token>`.
     """
 
-    def __init__(self, token: str | None = None) -> None:
+    def __init__(self, token: str | None = None, *, crowds: Iterable[Crowd] = ()) -> None:
         self.token = token
         self.people: dict[str, dict[str, Any]] = {}
         self.created: Counter[str] = Counter()
         self.teams: dict[str, list[str]] = {}
         self._made = 0
         self._state = threading.RLock()
-        super().__init__()
+        super().__init__(crowds=crowds)
         self.route("GET", "/users", self._list)
         self.route("POST", "/users", self._create)
         self.route("GET", "/users/{email}", self._show)
@@ -485,20 +550,20 @@ class AccountService(Service):
         return {"team": team}
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def eventually(condition: Callable[[], Any]) -> Any:
     """Look at a condition until it holds, and give what it gave; for what another process or thread does."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + PATIENCE
     while not (value := condition()):
-        assert time.monotonic() < until, f"did not happen within {seconds} seconds"
+        assert time.monotonic() < until, f"did not happen within {PATIENCE:g} seconds"
         time.sleep(0.02)
     return value
 
 
 def ask(
-    url: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 5
+    url: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
 ) -> tuple[int, Message[str, str], bytes]:
     """One request over a connection of its own, nothing followed and nothing retried: (status, headers, bytes)."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
     try:
         connection.request(method, path, None if body is None else json.dumps(body), headers or {})
         answer = connection.getresponse()

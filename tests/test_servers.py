@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 
 import pytest
 
-from tests.servers import AccountService, Reply, Service, ask, eventually
+from tests.servers import PATIENCE, AccountService, Crowd, Reply, Service, ask, eventually
 
 
 def test_server_records_requests(service: Service) -> None:
     service.route("POST", "/a b/{name}", lambda received, name: {"name": name, "got": received.json()})
-    before = time.monotonic()
+    before = time.time()
     status, headers, raw = ask(service.url, "POST", "/a%20b/x%40y?q=1&q=2", {"n": 1}, {"X-Key": "k"})
     assert (status, headers["Content-Type"]) == (200, "application/json")
     assert json.loads(raw) == {"name": "x@y", "got": {"n": 1}}
@@ -22,7 +23,7 @@ def test_server_records_requests(service: Service) -> None:
     assert (received.method, received.path, received.target) == ("POST", "/a b/x@y", "/a%20b/x%40y?q=1&q=2")
     assert received.query == {"q": ["1", "2"]}
     assert received.headers["x-key"] == "k"
-    assert before <= received.at <= time.monotonic()
+    assert before <= received.at <= time.time()
     assert service.lines() == ["POST /a b/x@y"]
 
 
@@ -35,13 +36,29 @@ def test_statuses_with_and_without_a_body(service: Service, status: int) -> None
 
 def test_one_connection_serves_many_requests(service: Service) -> None:
     service.route("GET", "/", {"ok": True})
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=5)
-    began = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE)
+    took = []
     for _ in range(50):
+        began = time.monotonic()
         connection.request("GET", "/")
         assert connection.getresponse().read() == b'{"ok": true}'
+        took.append(time.monotonic() - began)
     connection.close()
-    assert time.monotonic() - began < 1.5, "each reply waited for an acknowledgement"
+    assert min(took[25:]) < 0.04, "each reply waited for an acknowledgement, which a system delays as long"
+
+
+def test_a_request_counts_from_when_it_arrives(service: Service) -> None:
+    """Whoever is to answer it may come to it late."""
+    busy = service.hang()
+    service.route("GET", "/", {})
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        eventually(lambda: service.requests)
+        line.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sent = time.time()
+        busy.set()
+        eventually(lambda: len(service.requests) == 2)
+    assert service.requests[1].at <= sent
 
 
 def test_failures_are_counted_and_matched(accounts: AccountService) -> None:
@@ -80,7 +97,7 @@ def test_a_held_request_is_answered_when_released(accounts: AccountService) -> N
     eventually(lambda: accounts.calls("POST"))
     assert not accounts.people
     release.set()
-    thread.join(5)
+    thread.join(PATIENCE)
     assert answers == [201]
 
 
@@ -91,24 +108,23 @@ def test_closing_releases_held_requests() -> None:
 
     def call() -> None:
         with pytest.raises((http.client.HTTPException, OSError)) as caught:
-            ask(service.url, "GET", "/", timeout=30)
+            ask(service.url, "GET", "/")
         failures.append(caught.type)
 
     thread = threading.Thread(target=call)
     thread.start()
     eventually(lambda: service.requests)
-    began = time.monotonic()
     service.close()
-    thread.join(5)
+    thread.join(PATIENCE)
     assert failures
-    assert time.monotonic() - began < 2
+    assert failures != [TimeoutError]
     with pytest.raises(ConnectionRefusedError):
         ask(service.url, "GET", "/")
 
 
 def test_a_drip_outlasts_the_reader(service: Service) -> None:
     service.drip(0.01)
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE)
     connection.request("GET", "/")
     answer = connection.getresponse()
     assert answer.read(3) == b"..."
@@ -118,7 +134,7 @@ def test_a_drip_outlasts_the_reader(service: Service) -> None:
 
 def test_a_flood_can_be_left(service: Service) -> None:
     service.flood(1 << 30)
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE)
     connection.request("GET", "/")
     answer = connection.getresponse()
     assert answer.headers["Content-Length"] == str(1 << 30)
@@ -175,5 +191,25 @@ def test_server_counts_concurrent_requests(service: Service) -> None:
     eventually(lambda: len(service.requests) == 4)
     release.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE)
     assert service.busiest == 4
+
+
+def test_a_request_that_its_client_gave_up_is_not_counted() -> None:
+    crowd = Crowd()
+    with Service(crowds=[crowd]) as service, Service(crowds=[crowd]) as other:
+        for each in (service, other):
+            each.hang(times=None)
+        for number in range(3):
+            with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as line:
+                line.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                eventually(lambda: len(service.requests) == number + 1)  # noqa: B023
+        assert (service.busiest, crowd.most) == (1, 1)
+        with (
+            socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as one,
+            socket.create_connection(("127.0.0.1", other.port), timeout=PATIENCE) as two,
+        ):
+            for line in (one, two):
+                line.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            eventually(lambda: other.requests and len(service.requests) == 4)
+        assert (service.busiest, other.busiest, crowd.most) == (1, 1, 2)

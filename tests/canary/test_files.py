@@ -16,8 +16,6 @@ from tests.canary.canaries import leaks, value
 from tests.repo import PROGRAM, Daemon, Repo, run_cli
 from tests.servers import AccountService, eventually
 
-SOON = 20.0
-
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
@@ -44,7 +42,7 @@ def modes(folder: Path) -> dict[str, int]:
 
 def test_state_is_private_with_any_umask(tool: Repo, umask: int) -> None:
     with Daemon(tool) as daemon:
-        assert eventually((tool.root / ".reconciler/state.db-wal").exists, SOON)
+        assert eventually((tool.root / ".reconciler/state.db-wal").exists)
         assert set(modes(tool.state.parent).values()) == {0o700, 0o600}
         daemon.terminate()
         found = modes(tool.state.parent)
@@ -116,7 +114,7 @@ def test_a_kill_while_it_encrypts_leaves_no_clear_text(
     assert process.stdin is not None
     process.stdin.write(json.dumps({"TOKEN": value("TOKEN")}).encode())
     process.stdin.close()
-    assert eventually((slow_gpg / "busy").exists, SOON)
+    assert eventually((slow_gpg / "busy").exists)
     assert clear_text_in(tool.root, temporary) == []
     os.killpg(process.pid, number)
     process.wait(10)
@@ -131,7 +129,7 @@ def test_a_pass_and_a_crash_leave_no_clear_text(tool: Repo, accounts: AccountSer
     env = {"TMPDIR": str(temporary)}
     accounts.hang(None, method="POST")
     with Daemon(tool, env=env) as daemon:
-        assert eventually(lambda: accounts.calls("POST"), SOON)
+        assert eventually(lambda: accounts.calls("POST"))
         daemon.kill9()
     for arguments in (("status",), ("explain", "ada", "tool"), ("--dry-run",)):
         run_cli(tool, *arguments, env=env)

@@ -45,10 +45,10 @@ def at_terminal(repo: Repo, *arguments: str, answers: list[Callable[[], str]]) -
                 os.write(ours, answers[asked]().encode())
                 asked += 1
         assert asked == len(answers), text
-        return process.wait(30), text
+        return process.wait(), text
     finally:
         process.kill()
-        process.wait(10)
+        process.wait()
         os.close(ours)
 
 

@@ -210,7 +210,7 @@ def in_a_terminal(repo: Repo, *arguments: str, **env: str) -> str:
             break
         text += part
     os.close(ours)
-    process.wait(30)
+    process.wait()
     return text.decode()
 
 

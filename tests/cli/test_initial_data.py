@@ -160,7 +160,7 @@ def at_a_terminal(repo: Repo, arguments: list[str], answers: dict[str, str]) -> 
         if asked is not None:
             os.write(terminal, f"{waiting.pop(asked)}\n".encode())
     os.close(terminal)
-    return process.wait(30), shown.replace("\r\n", "\n")
+    return process.wait(), shown.replace("\r\n", "\n")
 
 
 def test_at_a_terminal_secrets_are_not_shown(asana: Repo, gnupg_home: GnupgHome) -> None:

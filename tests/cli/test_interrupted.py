@@ -19,9 +19,9 @@ def test_ctrl_c_is_one_line(repo: Repo, accounts: AccountService, arguments: str
     repo.commit()
     accounts.hang(None)
     with running_cli(repo, *arguments.split()) as running:
-        eventually(lambda: accounts.requests, 30)
+        eventually(lambda: accounts.requests)
         running.process.send_signal(signal.SIGINT)
-        assert running.ends(30) == Result(130, "", "interrupted\n")
+        assert running.ends() == Result(130, "", "interrupted\n")
     assert repo.git("status", "--porcelain") == ""
 
 
@@ -33,9 +33,9 @@ def test_a_pass_that_leaves_something_to_do_is_not_done(repo: Repo, accounts: Ac
     repo.commit()
     answer = accounts.hang(method="POST")
     with running_cli(repo, "--output", "json") as running:
-        eventually(lambda: accounts.calls("POST"), 30)
+        eventually(lambda: accounts.calls("POST"))
         running.process.send_signal(signal.SIGINT)
         answer.set()
-        ended = running.ends(30)
+        ended = running.ends()
     assert (ended.code, ended.err.splitlines()[-1]) == (130, "interrupted")
     assert ended.json["summary"] == {"present": 1, "missing": 1}

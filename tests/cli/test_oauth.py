@@ -93,7 +93,7 @@ class Connecting:
         return get(url)
 
     def ends(self) -> tuple[int, str, str]:
-        code, out, err = astuple(self._running.ends(30))
+        code, out, err = astuple(self._running.ends())
         return code, out.partition("\n")[2], err
 
 
@@ -142,7 +142,7 @@ def test_beside_a_daemon_which_takes_the_callback_and_goes_on(office: Repo, prov
         assert (code, out) == (0, "")
         assert f"the daemon that listens on {office.listen}" in err
         run_cli(office, "run", "ada", "acme")
-        eventually(lambda: provider.created["ada@example.com"], 20)
+        eventually(lambda: provider.created["ada@example.com"])
         assert TOKEN not in daemon.log
 
 

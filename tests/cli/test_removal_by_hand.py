@@ -90,7 +90,7 @@ def test_a_persons_orphans_are_left_for_the_daemon(two: Repo, accounts: AccountS
         assert asked.code == 0, asked.err
         assert "ada/more" in asked.err
         assert "ada/tool" in asked.err
-        eventually(lambda: len(accounts.people) == 2, 30)
+        eventually(lambda: len(accounts.people) == 2)
 
 
 def test_no_removals_revokes_nothing_in_this_pass(two: Repo, accounts: AccountService) -> None:

@@ -205,7 +205,7 @@ def at_a_terminal(repo: Repo, *arguments: str, columns: int = 60, lines: int = 2
             break
         text += part
     os.close(ours)
-    process.wait(30)
+    process.wait()
     return text.decode().replace("\r\n", "\n")
 
 

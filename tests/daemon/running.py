@@ -16,7 +16,7 @@ from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from reconciler.repository.git.watch import commits
 from tests.repo import Repo
-from tests.servers import AccountService
+from tests.servers import PATIENCE, AccountService
 
 __all__ = ["Running", "Turned", "peopled", "running", "until"]
 
@@ -99,14 +99,14 @@ async def running(repo: Repo, clock: SystemClock | None = None, *, watch: Watch 
                 yield Running(context, daemon, state, passes, task)
             finally:
                 clock.stopping.set()
-                await asyncio.wait_for(task, 20)
+                await asyncio.wait_for(task, PATIENCE)
     finally:
         await context.aclose()
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
+async def until(condition: Callable[[], Any]) -> Any:
     """Wait until a condition holds."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE):
         while not (found := condition()):  # noqa: ASYNC110  it waits for anything that can be looked at
             await asyncio.sleep(0.01)
         return found

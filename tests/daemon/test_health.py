@@ -74,7 +74,7 @@ def test_a_resync_that_overruns_its_interval_is_a_metric_and_no_ill_health(
             assert now.daemon.health.overrun == timedelta()
             accounts.delay = 0.05
             clock.pace = timedelta(minutes=1)
-            await until(lambda: now.daemon.health.overrun > timedelta(minutes=5), 30)
+            await until(lambda: now.daemon.health.overrun > timedelta(minutes=5))
             assert now.daemon.health.healthy(monotonic(), timedelta(seconds=1))
 
     asyncio.run(walk())

@@ -44,7 +44,7 @@ from tests.daemon.running import until
 from tests.engine.harness import dying
 from tests.postgres import Databases, Wire
 from tests.repo import Repo, call_cli
-from tests.servers import AccountService, Received, Reply, eventually
+from tests.servers import PATIENCE, AccountService, Received, Reply, eventually
 
 Unfit = Callable[[Databases, Repo], AbstractContextManager[None]]
 
@@ -155,7 +155,7 @@ class Stale(threading.Event):
         def act(connection: object, received: Received) -> None:
             answer = service.handle(received)
             self.asked.set()
-            assert self.wait(20)
+            assert self.wait(PATIENCE)
             connection.answer(answer)  # type: ignore[attr-defined]
 
         service.on(act, method=method)
@@ -166,7 +166,7 @@ async def beside(
 ) -> tuple[Report | BaseException, ...]:
     """Make the first pass, and the second once the first has asked; the first hears when the second waits or ended."""
     one = asyncio.create_task(first.make(Selection()))
-    assert await asyncio.to_thread(told.asked.wait, 20)
+    assert await asyncio.to_thread(told.asked.wait, PATIENCE)
     meanwhile()
     two = asyncio.create_task(second.make(Selection()))
     await asyncio.wait([two], timeout=0.6)
@@ -421,7 +421,7 @@ def test_older_revision_is_not_acted_on_after_a_wait(repo: Repo, accounts: Accou
                         await clock.sleep(0.05)
                     assert Newest(new.context.checkout, ledger).act_on(new.tree.revision)
                 with pytest.raises(RepositoryError, match="the fleet acted on a newer revision"):
-                    await asyncio.wait_for(waiting, 20)
+                    await waiting
         assert accounts.lines() == []
 
     repo.manifest("tool", accounts.manifest())
@@ -438,11 +438,11 @@ def test_older_revision_is_not_acted_on_after_a_check(repo: Repo, accounts: Acco
             async with member(repo, "b") as new:
                 told = Stale(accounts)
                 planning = asyncio.create_task(old.make(Selection()))
-                assert await asyncio.to_thread(told.asked.wait, 20)
+                assert await asyncio.to_thread(told.asked.wait, PATIENCE)
                 assert Newest(new.context.checkout, new.state.ledger).act_on(new.tree.revision)
                 told.set()
                 with pytest.raises(RepositoryError, match="the fleet acted on a newer revision"):
-                    await asyncio.wait_for(planning, 20)
+                    await planning
         assert accounts.calls("POST") == []
 
     repo.manifest("tool", accounts.manifest())
@@ -704,7 +704,7 @@ async def fetched_at_once(repo: Repo) -> int:
     def fetch(*_: object) -> None:
         nonlocal fetches
         fetches += 1
-        assert hold.wait(20)
+        assert hold.wait(PATIENCE)
 
     async def nothing() -> None:
         """Take nothing over."""

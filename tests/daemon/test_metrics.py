@@ -41,8 +41,8 @@ def test_requests_are_counted_by_integration_and_outcome(repo: Repo) -> None:
             repo.hire({"tool": "ada", "wiki": "bob", "gone": "cem"}[integration], integration)
         repo.commit()
         with Daemon(repo) as daemon:
-            eventually(lambda: all(repo.record(hire, name) for hire, name in [("bob", "wiki"), ("cem", "gone")]), 20)
-            eventually(lambda: repo.has("bob", "wiki", "present"), 20)
+            eventually(lambda: all(repo.record(hire, name) for hire, name in [("bob", "wiki"), ("cem", "gone")]))
+            eventually(lambda: repo.has("bob", "wiki", "present"))
             text = daemon.get("/metrics")[1]
         requests = "reconciler_requests_total"
         assert count(text, requests, integration="tool", outcome="2xx") == 1

@@ -62,6 +62,36 @@ def test_sweep_covers_all_hires_that_git_or_the_ledger_has_once(
     assert Counter(asyncio.run(swept())) == Counter(STEMS)
 
 
+def test_everybody_is_looked_at_once_an_interval_a_slice_at_a_time(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.daemon.schedule.MIN_SLICES", 2)
+    monkeypatch.setattr("reconciler.daemon.loop.TICK_SECONDS", 0.02)
+    repo.settings(interval="2h")
+    stems = peopled(repo, accounts, 12)
+
+    async def looked_at() -> list[set[str]]:
+        clock, found = Turned(), list[set[str]]()
+        async with running(repo, clock) as now:
+            await until(lambda: now.passes)
+            now.passes.clear()
+            accounts.requests.clear()
+            for number in range(4):
+                clock.turn(hours=1)
+                await until(lambda: len(now.passes) > number)  # noqa: B023
+                found.append({row.hire for row in now.passes[number][1].rows})
+            await now.a_tick()
+            assert [why for why, _ in now.passes] == ["interval"] * 4
+        return found
+
+    first, second, *again = asyncio.run(looked_at())
+    assert first
+    assert second
+    assert sorted([*first, *second]) == sorted(stems)
+    assert again == [first, second]
+    assert sorted(accounts.lines()) == sorted(f"GET {path}" for path in users(stems) * 2)
+
+
 def held(now: Running) -> dict[str, str]:
     """Who is held by the guard, and why, as the ledger has it."""
     return {record.key.hire: record.reason for record in now.state.ledger.records() if record.guarded}

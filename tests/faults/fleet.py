@@ -26,7 +26,7 @@ from tests.faults.fleet_member import MOMENTS, member
 from tests.forked import nursery
 from tests.postgres import Databases
 from tests.repo import Repo, Result, call_cli
-from tests.servers import AccountService
+from tests.servers import PATIENCE, AccountService
 
 __all__ = ["MOMENTS", "TAKEN_OVER", "Member", "Stage", "away", "one_round", "staged", "until"]
 
@@ -86,7 +86,7 @@ class Member:
         if found is None:
             return 0, ""
         try:
-            with urllib.request.urlopen(f"http://{found[1]}/readyz", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{found[1]}/readyz", timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -101,10 +101,10 @@ class Member:
                 self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             try:
-                self.process.wait(40)
+                self.process.wait()
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait(10)
+                self.process.wait()
         self._log.close()
 
 
@@ -198,7 +198,7 @@ def staged(
             stage.close()
 
 
-def until(condition: Callable[[], Any], seconds: float, members: list[Member]) -> float:
+def until(condition: Callable[[], Any], members: list[Member], seconds: float = PATIENCE) -> float:
     """Wait for a condition; gives how long it took."""
     began = time.monotonic()
     while not condition():
@@ -215,17 +215,17 @@ def one_round(databases: Databases, moment: str, number: int) -> float:
         members = [Member(stage, name, moment, number) for name in "abc"]
         for member in members:
             ends.callback(member.close)
-        until(stage.marker.exists, 60, members)
+        until(stage.marker.exists, members)
         began = time.monotonic()
-        until(lambda: not stage.missing(), TAKEN_OVER + 15, members)
+        until(lambda: not stage.missing(), members)
         took = time.monotonic() - began
         if number == signal.SIGSTOP:
             (victim,) = [member for member in members if member.stopped]
             victim.process.send_signal(signal.SIGCONT)
-            assert victim.process.wait(40) == 1, victim.log[-3000:]
+            assert victim.process.wait() == 1, victim.log[-3000:]
         stage.judge()
         settled = lambda: all(row["status"] == "present" for row in stage.status().json["grants"])  # noqa: E731
-        until(settled, 20, members)
+        until(settled, members)
         stage.judge()
         return took
 
@@ -237,11 +237,11 @@ def away(databases: Databases, seconds: float) -> None:
         for member in members:
             ends.callback(member.close)
         began = lambda: sum(stage.posts().values()) > 10 and all(member.started for member in members)  # noqa: E731
-        until(began, 60, members)
+        until(began, members)
         with databases.away():
             time.sleep(seconds)
             assert all(member.process.poll() is None for member in members), [member.log for member in members]
-        until(lambda: not stage.missing(), 120, members)
+        until(lambda: not stage.missing(), members, 120)
         stage.judge()
         assert all(member.process.poll() is None for member in members)
 
@@ -252,10 +252,10 @@ def grow(databases: Databases) -> None:
         stage.settings(limits={"per_host": 1, "concurrency": 1})
         members = [Member(stage, "a")]
         ends.callback(members[0].close)
-        until(lambda: stage.posts().total() > 1, 60, members)
+        until(lambda: stage.posts().total() > 1, members)
         members.append(Member(stage, "b"))
         ends.callback(members[1].close)
-        until(lambda: not stage.missing(), 150, members)
+        until(lambda: not stage.missing(), members, 150)
         stage.judge()
         assert not any("interrupted" in (row["last_error"] or "") for row in stage.status().json["grants"])
 
@@ -267,11 +267,11 @@ def timed(databases: Databases, count: int, people: int) -> tuple[float, float]:
         members = [Member(stage, f"m{number}") for number in range(count)]
         for member in members:
             ends.callback(member.close)
-        until(lambda: len((stage.status().json or {}).get("members", [])) == count, 60, members)
+        until(lambda: len((stage.status().json or {}).get("members", [])) == count, members)
         time.sleep(3)
         cpu = sum(member.cpu() for member in members)
         stage.add(people)
-        took = until(lambda: not stage.missing(), 600, members)
+        took = until(lambda: not stage.missing(), members, 600)
         cpu = sum(member.cpu() for member in members) - cpu
         stage.judge()
         return took, 1000 * cpu / people / len(stage.services)
@@ -291,6 +291,7 @@ def main() -> None:
                 for moment in MOMENTS if asked.only in (None, name) else ():
                     if asked.moment in (None, moment):
                         took = one_round(databases, moment, sign)
+                        assert took < TAKEN_OVER
                         print(f"round {number + 1}: {name} at {moment}: all there after {took:.1f} s", flush=True)
         if asked.only in (None, "away"):
             away(databases, 20)

@@ -9,25 +9,22 @@ anything is broken.
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
 import tempfile
-import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Phase
 from tests.repo import Daemon, Repo
-from tests.servers import AccountService, Connection, Received, Reply
+from tests.servers import AccountService, Crowd, Reply
 
-__all__ = ["Counted", "Together", "main", "most_within"]
+__all__ = ["Counted", "main", "most_within"]
 
 ACCOUNTS, HOOKS = 3, 1
 """So many services of each kind; every person has a grant at each."""
@@ -45,110 +42,16 @@ LOOKS = 4
 """So many checks a grant may cost: before its attempt, after it, and in the walk over everything at the start."""
 
 
-class Together:
-    """Counts what is under way at several services at one time, for as long as somebody waits for the answer.
-
-    A check that a shutdown cuts short is given up: its connection is closed, and another may have its place.
-    """
-
-    def __init__(self) -> None:
-        self.most = 0
-        self._waiting: set[socket.socket] = set()
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def one(self, client: socket.socket) -> Iterator[None]:
-        with self._lock:
-            self._waiting.add(client)
-            self.most = max(self.most, sum(map(_waits, self._waiting)))
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting.discard(client)
-
-
-def _waits(client: socket.socket) -> bool:
-    try:
-        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-
-
 class Counted(AccountService):
     """Accounts and webhooks; what is under way is counted, by itself and together with that of other services."""
 
-    def __init__(self, together: Together, delay: float = 0.0) -> None:
-        self._together = together
-        self._serving = threading.local()
-        self.own = Together()
-        super().__init__()
-        self.delay = delay
+    def __init__(self, together: Crowd) -> None:
+        super().__init__(crowds=[together])
         self.route("POST", "/hooks", Reply(202))
-
-    def arrived(self, connection: Connection, received: Received) -> None:
-        self._serving.client = connection.connection
-        super().arrived(connection, received)
-
-    def handle(self, received: Received) -> Reply:
-        # Until right before the answer leaves: whoever gets it may send the next request at once.
-        client = self._serving.client
-        with self._together.one(client), self.own.one(client):
-            return super().handle(received)
 
     def hook(self) -> dict[str, object]:
         """The manifest of a webhook."""
         return {"execute": [{"url": f"{self.url}/hooks", "data": {"email": "{{email}}"}}]}
-
-
-class Metronome:
-    """Tells how late threads of this process come to their turn: as late, a request may be written down.
-
-    Where the machine has more to do than it can, requests that left evenly are seen in a heap. Whoever counts them
-    counts in a window that is shorter by as much.
-    """
-
-    BEAT = 0.005
-    CALM = 0.02
-
-    def __enter__(self) -> Self:
-        self._beats: list[float] = []
-        self._late: list[float] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            due = time.monotonic() + self.BEAT
-            time.sleep(self.BEAT)
-            self._beats.append(due)
-            self._late.append(max(0.0, time.monotonic() - due))
-
-    def late(self, begin: float, end: float) -> float:
-        """The latest that somebody was in this time, in seconds."""
-        return max(self._late[bisect_left(self._beats, begin - 1) : bisect_left(self._beats, end)], default=0.0)
-
-    def most_in_a_second(self, times: Sequence[float]) -> tuple[int, int, float]:
-        """The most of these moments within a second, as they were written down, and as they must have been at least.
-
-        With it comes the share of the seconds that were seen undisturbed.
-        """
-        ordered = sorted(times)
-        seen = surely = calm = 0
-        for place, at in enumerate(ordered):
-            late = self.late(at, at + 1)
-            seen = max(seen, bisect_left(ordered, at + 1) - place)
-            surely = max(surely, bisect_left(ordered, at + 1 - late) - place)
-            calm += late < self.CALM
-        return seen, surely, calm / max(1, len(ordered))
 
 
 def most_within(times: Sequence[float], seconds: float) -> int:
@@ -163,10 +66,9 @@ class Trial:
 
     repo: Repo
     rate: float | None
-    together: Together
+    together: Crowd
     services: dict[str, Counted]
     hires: list[str]
-    metronome: Metronome
     broken: list[str] = field(default_factory=list)
 
     @property
@@ -212,12 +114,11 @@ class Trial:
         for name, service in self.services.items():
             times = [call.at for call in service.requests]
             requests += len(times)
-            seen, surely, calm = self.metronome.most_in_a_second(times)
-            rate = f"{seen} in one second at most ({surely} for certain, {calm:.0%} of the time was seen undisturbed)"
-            print(f"  {name}: {len(times)} requests, {service.own.most} at one time, {rate}")
-            self._must(service.own.most <= PER_HOST, f"{name}: {service.own.most} at one time, {PER_HOST} are allowed")
+            rate = most_within(times, 1)
+            print(f"  {name}: {len(times)} requests, {service.busiest} at one time, {rate} in one second at most")
+            self._must(service.busiest <= PER_HOST, f"{name}: {service.busiest} at one time, {PER_HOST} are allowed")
             if self.rate is not None:
-                self._must(surely <= self.rate, f"{name}: {surely} in one second, {self.rate:g} are allowed")
+                self._must(rate <= self.rate, f"{name}: {rate} in one second, {self.rate:g} are allowed")
             posts = Counter(call.json()["email"] for call in service.calls("POST"))
             self._must(
                 posts == dict.fromkeys((f"{stem}@example.com" for stem in self.hires), 1), f"{name}: not each once"
@@ -225,8 +126,7 @@ class Trial:
             looks = max(Counter(call.path for call in service.calls("GET")).values(), default=0)
             self._must(looks <= LOOKS, f"{name}: somebody was asked for {looks} times")
             self._must(not service.errors, f"{name}: {service.errors[:1]}")
-        most, hiccup = self.together.most, self.metronome.late(0, time.monotonic())
-        print(f"  the latest that something was seen: {hiccup:.2f} s")
+        most = self.together.most
         print(f"  all together: {requests} requests, {requests / self.grants:.1f} a grant, {most} at one time")
         self._must(most <= CONCURRENCY, f"{most} at one time at all services, {CONCURRENCY} are allowed")
         if self.rate is None:
@@ -257,10 +157,11 @@ def main(arguments: list[str] | None = None) -> int:
     for rate in (None, asked.rate):
         print(f"{len(hires) * len(names)} grants, {'no rate' if rate is None else f'rate {rate:g}'}", flush=True)
         with ExitStack() as stack:
-            folder, together = stack.enter_context(tempfile.TemporaryDirectory(prefix="load-")), Together()
-            services = {name: stack.enter_context(Counted(together, DELAY)) for name in names}
-            metronome = stack.enter_context(Metronome())
-            trial = Trial(Repo(Path(folder, "repo")), rate, together, services, hires, metronome)
+            folder, together = stack.enter_context(tempfile.TemporaryDirectory(prefix="load-")), Crowd()
+            services = {name: stack.enter_context(Counted(together)) for name in names}
+            for service in services.values():
+                service.delay = DELAY
+            trial = Trial(Repo(Path(folder, "repo")), rate, together, services, hires)
             trial.prepare()
             trial.run(asked.seconds)
             broken += len(trial.broken)

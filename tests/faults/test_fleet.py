@@ -31,13 +31,13 @@ def server() -> Iterator[Databases]:
 
 
 def test_stopped_member_sends_nothing_more_and_ends_with_1(server: Databases) -> None:
-    assert one_round(server, "leaving", signal.SIGSTOP) < 30
+    one_round(server, "leaving", signal.SIGSTOP)
 
 
 def test_passes_at_once_share_the_work(server: Databases) -> None:
     with staged(server, services=2, people=3) as stage, ExitStack() as ends:
         passes = [ends.enter_context(running_cli(stage.repo, "--output", "json")) for _ in range(2)]
-        ended = [running.ends(90) for running in passes]
+        ended = [running.ends() for running in passes]
         assert [result.code for result in ended] == [0, 0], ended
         stage.judge()
         assert {row["status"] for row in stage.status().json["grants"]} == {"present"}
@@ -49,15 +49,14 @@ def test_commands_beside_a_fleet_reach_its_leader(server: Databases) -> None:
         server.execute("insert into reconciler.sealed values ('files/0000000001', '')", database)
         member = Member(stage, "a")
         ends.callback(member.close)
-        until(lambda: not stage.missing(), 60, [member])
-        listed = until(lambda: [each["name"] for each in stage.status().json["members"]] == ["a"], 20, [member])
-        assert listed < 20
+        until(lambda: not stage.missing(), [member])
+        until(lambda: [each["name"] for each in stage.status().json["members"]] == ["a"], [member])
         done = run_cli(stage.repo)
         assert (done.code, stage.posts().total()) == (0, 1), done.err
         asked = run_cli(stage.repo, "run", "p0", "s0")
         assert asked.code == 0, asked.err
         assert "is held by a fleet, led by member a, which was asked to run p0/s0" in asked.err
-        until(lambda: stage.posts().total() == 2, 20, [member])
+        until(lambda: stage.posts().total() == 2, [member])
         member.close()
         assert stage.status().json["members"] == [], "who left is gone at once"
         files = server.execute("select name from reconciler.sealed where name like 'files/%'", database)
@@ -68,16 +67,16 @@ def test_another_member_leads_where_the_leader_dies(server: Databases) -> None:
     with staged(server, services=3, people=1) as stage, ExitStack() as ends:
         first = Member(stage, "a")
         ends.callback(first.close)
-        until(lambda: "fleet.leads" in first.log, 60, [first])
+        until(lambda: "fleet.leads" in first.log, [first])
         second = Member(stage, "b")
         ends.callback(second.close)
-        until(lambda: len(stage.status().json["members"]) == 2, 60, [first, second])
+        until(lambda: len(stage.status().json["members"]) == 2, [first, second])
         stage.add(1)
-        until(lambda: not stage.missing(), 20, [first, second])  # whoever makes a slice has its revision
+        until(lambda: not stage.missing(), [first, second])  # whoever makes a slice has its revision
         first.process.kill()
         stage.add(1)
-        until(lambda: not stage.missing(), 30, [second])
-        until(lambda: [each["name"] for each in stage.status().json["members"]] == ["b"], 30, [second])
+        until(lambda: not stage.missing(), [second])
+        until(lambda: [each["name"] for each in stage.status().json["members"]] == ["b"], [second])
         stage.judge()
 
 
@@ -93,11 +92,11 @@ def test_slice_of_a_commit_names_that_commit(server: Databases) -> None:
     with staged(server, services=1, people=1) as stage, ExitStack() as ends:
         member = Member(stage, "a")
         ends.callback(member.close)
-        until(lambda: not stage.missing(), 60, [member])
+        until(lambda: not stage.missing(), [member])
         database = stage.url.partition("?")[0].rpartition("/")[2]
         server.execute(SEEN, database)
         stage.add(1)
-        until(lambda: not stage.missing(), 20, [member])
+        until(lambda: not stage.missing(), [member])
         put = server.execute("select args ->> 'why', args ->> 'revision' from reconciler.put", database)
         assert put[0] == ("commit", stage.repo.git("rev-parse", "HEAD").strip())
 
@@ -106,14 +105,14 @@ def test_members_survive_and_commands_report_a_database_outage(server: Databases
     with staged(server, services=1, people=1) as stage, ExitStack() as ends:
         member = Member(stage, "a")
         ends.callback(member.close)
-        until(lambda: not stage.missing(), 60, [member])
+        until(lambda: not stage.missing(), [member])
         with server.away():
-            until(lambda: member.ready()[0] == 503, 20, [member])
+            until(lambda: member.ready()[0] == 503, [member])
             for command in (["status"], [], ["retry"]):
                 began = time.monotonic()
                 said = run_cli(stage.repo, *command)
                 assert (said.code, time.monotonic() - began < 30) == (1, True), said.err
                 assert "see that the server runs" in said.err
-        until(lambda: member.ready()[0] == 200, 30, [member])
+        until(lambda: member.ready()[0] == 200, [member])
         assert member.process.poll() is None
         stage.judge()

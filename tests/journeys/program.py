@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.servers import ask, eventually
+from tests.servers import PATIENCE, ask, eventually
 
 __all__ = ["Program"]
 
@@ -43,10 +43,10 @@ class Program:
     ) -> None:
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -55,7 +55,7 @@ class Program:
                 self.command, cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            eventually(self._answers, 60)
+            eventually(self._answers)
         except BaseException:
             self.__exit__(None, None, None)
             raise

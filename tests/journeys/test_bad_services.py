@@ -11,10 +11,6 @@ from tests.repo import Daemon, Repo
 from tests.servers import AccountService, eventually
 
 PER_HOST, CONCURRENCY = 4, 8
-TIMEOUT = 12
-IN_TIME = 6
-"""Seconds, well below the timeout: who waits for a bad service's request to end is late."""
-
 PEOPLE = [f"h{number}" for number in range(12)]
 BAD = ("hung", "dripping", "endless")
 
@@ -28,9 +24,8 @@ def services() -> Iterator[dict[str, AccountService]]:
 @pytest.fixture
 def company(repo: Repo, services: dict[str, AccountService]) -> Repo:
     """Everybody is to have an account at each: the three bad ones could use more places than there are."""
-    repo.settings(
-        interval="1d", max_new=None, limits={"per_host": PER_HOST, "concurrency": CONCURRENCY, "timeout": f"{TIMEOUT}s"}
-    )
+    limits = {"per_host": PER_HOST, "concurrency": CONCURRENCY, "timeout": "1h"}  # whoever waits for a bad one is lost
+    repo.settings(interval="1d", max_new=None, limits=limits)
     for name, service in services.items():
         repo.manifest(name, service.manifest())
     for stem in PEOPLE:
@@ -51,8 +46,6 @@ def test_each_costs_its_own_lane_only(company: Repo, services: dict[str, Account
     good = services["good"]
     with Daemon(company) as daemon:
         eventually(lambda: len(good.created) == len(PEOPLE))
-        began = min(call.at for service in services.values() for call in service.requests)
-        assert max(call.at for call in good.calls("POST")) - began < IN_TIME
         company.hire("new", *services)
         company.commit()
         eventually(lambda: good.created["new@example.com"])

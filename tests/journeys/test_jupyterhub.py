@@ -17,7 +17,7 @@ from tests.gallery.live import passed, taken
 from tests.journeys.program import Program
 from tests.journeys.test_adoption import adopted
 from tests.repo import Repo, call_cli, free_port
-from tests.servers import ask, eventually
+from tests.servers import PATIENCE, ask, eventually
 
 CONFIG = Path(__file__).with_name("jupyterhub_config.py")
 MANIFEST = Path(__file__).parents[2] / "manifests" / "jupyterhub.yaml"
@@ -133,7 +133,7 @@ def test_the_hub_dies_of_a_new_person_and_no_grant_stays_half_done(joined: Repo,
     failed = call_cli(joined, "--output", "json")
     shown = failed.grant("ada", "jupyterhub")
     assert (failed.code, shown["status"], shown["attempts"]) == (1, "retrying", 1), failed.err
-    assert hub.process.wait(10) != 0
+    assert hub.process.wait(PATIENCE) != 0
 
     # While it is down its check says nothing, and the retry is not used up.
     due = datetime.fromisoformat(shown["retry_at"])

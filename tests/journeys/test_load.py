@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,26 +10,26 @@ import pytest
 
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Phase
-from tests.faults.load import Counted, Together, most_within
+from tests.faults.load import Counted, most_within
 from tests.repo import Daemon, Repo
-from tests.servers import eventually
+from tests.servers import Crowd, eventually
 
 PER_HOST, CONCURRENCY = 8, 12
 ACCOUNTS, HOOKS = 300, 700
 
 
 @pytest.fixture
-def together() -> Together:
-    return Together()
+def together() -> Crowd:
+    return Crowd()
 
 
 @pytest.fixture
-def services(together: Together) -> Iterator[list[Counted]]:
+def services(together: Crowd) -> Iterator[list[Counted]]:
     with ExitStack() as stack:
         yield [stack.enter_context(Counted(together)) for _ in range(2)]
 
 
-def test_a_thousand_at_once(repo: Repo, services: list[Counted], together: Together) -> None:
+def test_a_thousand_at_once(repo: Repo, services: list[Counted], together: Crowd) -> None:
     people, hooks = services
     repo.settings(interval="1d", max_new=None, limits={"per_host": PER_HOST, "concurrency": CONCURRENCY})
     repo.manifest("tool", people.manifest())
@@ -41,27 +40,29 @@ def test_a_thousand_at_once(repo: Repo, services: list[Counted], together: Toget
             repo.hire(stem, integration)
         repo.retrying(integration, theirs)
     repo.commit()
-    people.delay = hooks.delay = 0.1  # seconds: a busy machine, too, has more under way than one host may get
+    people.delay = hooks.delay = 0.03  # seconds
+    held = [service.hang(PER_HOST) for service in services]
     with Daemon(repo) as daemon:
-        eventually(lambda: len(people.created) >= ACCOUNTS / 8 and len(hooks.calls("POST")) >= HOOKS / 8, 60)
+        eventually(lambda: together.most > PER_HOST)  # else one host's limit were all that is met
+        for release in held:
+            release.set()
+        eventually(lambda: len(people.created) >= ACCOUNTS / 8 and len(hooks.calls("POST")) >= HOOKS / 8)
         assert daemon.get("/healthz")[0] == 200
-        began = time.monotonic()
         assert daemon.terminate() == 0
-        assert time.monotonic() - began < 10, "those that only wait for their turn are not begun"
     with StateLocation(f"sqlite:///{repo.state}", repo.root).reader() as ledger:
         assert ledger.open_attempts() == []
         left = {record.phase for record in ledger.records()}
     assert left <= {Phase.RETRYING, Phase.EXECUTED, Phase.CONFIRMED, Phase.DONE}
-    assert people.own.most <= PER_HOST
-    assert hooks.own.most <= PER_HOST
+    assert Phase.RETRYING in left, "those that only wait for their turn are not begun"
+    assert people.busiest <= PER_HOST
+    assert hooks.busiest <= PER_HOST
     assert together.most <= CONCURRENCY
-    assert together.most > PER_HOST, "one host's limit was all that was met: the test shows too little"
     assert set(people.created.values()) == {1}
     assert set(Counter(call.json()["email"] for call in hooks.calls("POST")).values()) == {1}
 
 
 def test_the_rate_is_kept(repo: Repo, services: list[Counted]) -> None:
-    """In no second more than so many, measured at the server; the clock of the network may be a little off."""
+    """In no second more than so many, measured where they arrive."""
     rate, number = 40, 30
     people, _ = services
     repo.settings(interval="1d", max_new=None, limits={"rate": rate})
@@ -72,6 +73,5 @@ def test_the_rate_is_kept(repo: Repo, services: list[Counted]) -> None:
     repo.retrying("tool", stems)
     repo.commit()
     with Daemon(repo):
-        eventually(lambda: len(people.created) == number and len(people.requests) >= 3 * number, 30)
-    times = [call.at for call in people.requests]
-    assert most_within(times, 1) <= rate + 1
+        eventually(lambda: len(people.created) == number and len(people.requests) >= 3 * number)
+    assert most_within([call.at for call in people.requests], 1) <= rate

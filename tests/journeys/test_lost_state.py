@@ -54,7 +54,7 @@ def test_a_pass_stops_and_asks(hooked: Repo, accounts: AccountService, lose: Any
 def test_a_daemon_does_not_start(hooked: Repo, accounts: AccountService) -> None:
     removed(hooked)
     with Daemon(hooked, ready=False) as daemon:
-        assert daemon.process.wait(20) == 1
+        assert daemon.process.wait() == 1
         assert "is not there, and this checkout was acted on" in daemon.log
     assert len(accounts.calls("POST")) == 1
 

@@ -19,7 +19,7 @@ import pytest
 from tests.cli.test_oauth import connecting
 from tests.journeys.oauth_provider import CLIENT_ID, CLIENT_SECRET, PASSWORD, USER
 from tests.repo import Daemon, Repo, call_cli
-from tests.servers import ask, eventually
+from tests.servers import PATIENCE, ask, eventually
 
 HOUR = 3600
 
@@ -42,7 +42,7 @@ class Provider:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.communicate(timeout=10)
+        self.process.communicate()
 
     def control(self, **wanted: Any) -> dict[str, Any]:
         status, _, body = ask(self.url, "POST", "/control/", wanted)
@@ -100,7 +100,7 @@ class Browser:
     def open(self, url: str, data: dict[str, str] | None = None) -> None:
         request = urllib.request.Request(url, None if data is None else urlencode(data).encode())
         request.add_header("Referer", self.address or url)
-        with self._opener.open(request, timeout=20) as answer:
+        with self._opener.open(request, timeout=PATIENCE) as answer:
             self.page, self.address = answer.read().decode(), answer.url
 
     def submit(self, **values: str) -> None:
@@ -213,8 +213,8 @@ def test_beside_a_daemon(office: Repo, provider: Provider) -> None:
     office.commit()
     with Daemon(office) as daemon:
         connect(office)
-        eventually(lambda: provider.control()["people"], 30)
-        eventually(lambda: office.has("ada", "acme", "present"), 30)
+        eventually(lambda: provider.control()["people"])
+        eventually(lambda: office.has("ada", "acme", "present"))
         assert CLIENT_SECRET not in daemon.log
 
 

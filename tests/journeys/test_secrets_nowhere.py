@@ -139,7 +139,7 @@ def test_secrets_in_no_output_of_a_pass_and_later_commands(staged: Repo, gossip:
 
 def test_the_daemon(staged: Repo) -> None:
     with Daemon(staged, "-v", "--log-format", "json") as daemon:
-        eventually(lambda: staged.has("ada", "closed", "failed") and staged.has("ada", "hung", "failed"), 20)
+        eventually(lambda: staged.has("ada", "closed", "failed") and staged.has("ada", "hung", "failed"))
         names = [path.stem for path in (staged.root / "manifests").glob("*.yaml")]
         paths = ["/metrics", "/healthz", "/readyz", "/", "/people", "/people/ada", "/history", "/reviews"]
         pages = {path: daemon.get(path)[1] for path in (*paths, *(f"/services/{name}" for name in names))}

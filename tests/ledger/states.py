@@ -73,7 +73,7 @@ def other_process(root: Path) -> Iterator[Process]:
             yield process
         finally:
             ours.shutdown(socket.SHUT_WR)
-            process.wait(20)
+            process.wait()
 
 
 def bytes_in(folder: Path) -> dict[str, str]:

@@ -44,7 +44,7 @@ def test_a_torn_line_of_who_holds_it_neither_lets_a_second_in_nor_stops_the_next
 def test_the_kernel_frees_it_when_the_holder_dies(tmp_path: Path) -> None:
     with other_process(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait()
         with StateLock(tmp_path / ".reconciler" / "state.db").acquire("next", NOW):
             assert str(os.getpid()) in (StateLock(tmp_path / ".reconciler" / "state.db").owner() or "")
 

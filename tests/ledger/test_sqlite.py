@@ -201,7 +201,7 @@ def test_reading_what_was_closed(tmp_path: Path) -> None:
 def test_reading_what_a_crash_left(tmp_path: Path) -> None:
     with other_process(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait()
     before = bytes_in(tmp_path / ".reconciler")
     assert "state.db-wal" in before
     assert [found.key.hire for found in read_all(tmp_path)] == ["ada"]

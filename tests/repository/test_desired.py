@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import date
 
 import pytest
@@ -14,6 +13,7 @@ from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
 from reconciler.repository.needs import circular_among, needed_first
+from tests.processor import at_most
 from tests.secrets.keys import Files
 
 NAMES = "abcdef"
@@ -68,9 +68,8 @@ def test_ten_thousand_entries_that_need_each_other(circle: bool) -> None:
     ]
     if not circle:
         entries.append("- {integration: tool, name: e10000}\n")
-    began = time.process_time()
-    grants = desired(ADA + "".join(entries)).grants("ada")
-    assert time.process_time() - began < 20
+    with at_most(20):
+        grants = desired(ADA + "".join(entries)).grants("ada")
     if circle:
         assert all(grant.hold is not None and grant.hold.status is Status.INVALID for grant in grants)
     else:

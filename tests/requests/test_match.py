@@ -10,6 +10,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.verdict import Missing, Present, Unknown
 from reconciler.requests.answer import LIMIT, Response
 from reconciler.requests.match import condition_holds, contains, failure, verdict
+from tests.processor import at_most
 
 ANN = "ann@x.com"
 
@@ -257,13 +258,13 @@ def test_a_conditions_value_must_be_there():
         condition_holds(Condition(response_notation="a", value="{{NOPE}}"), answer(200, {"a": 1}), Scope())
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "expected", ["a" * 100_000, "a" * 100_000 + "@", "a'" * 50_000], ids=["word", "sign", "quotes"]
 )
 def test_long_word_without_a_host_is_scanned_once(expected):
-    assert contains(f"<{expected}>", expected)
-    assert not contains("<a>", expected)
+    with at_most(10):
+        assert contains(f"<{expected}>", expected)
+        assert not contains("<a>", expected)
 
 
 @pytest.mark.parametrize(

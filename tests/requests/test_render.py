@@ -14,6 +14,7 @@ from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.manifest import Exists, FormField, Manifest, Pending, Request, Revoke
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests.render import canonical, expected, outline, question, render
+from tests.processor import at_most
 
 MANIFEST = Manifest.model_validate(
     {
@@ -209,10 +210,10 @@ def test_data_that_does_not_fit_is_blocked(content_type, data, says):
         render(call(headers={"Content-Type": content_type}, data=data), SCOPE, MANIFEST)
 
 
-@pytest.mark.timeout(20)
 def test_text_full_of_quotes_is_scanned_once():
     data = '"' + '\\"' * 400_000 + "{{NAME}}"
-    assert render(call(data=data), SCOPE, MANIFEST).content == data.replace("{{NAME}}", "Zoë").encode()
+    with at_most(10):
+        assert render(call(data=data), SCOPE, MANIFEST).content == data.replace("{{NAME}}", "Zoë").encode()
 
 
 def parts(wire) -> list[tuple[dict[str, str], Any]]:

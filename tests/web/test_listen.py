@@ -57,8 +57,8 @@ def test_connections_that_are_opened_and_left_do_not_use_up_descriptors(daemon: 
             with suppress(OSError):  # one over the number is closed already
                 line.send(said)
         # The attackers stay: those that were let in are closed when their time is over.
-        eventually(lambda: healthy(daemon), 45)
-        eventually(lambda: all(closed(line) for line in lines), 45)
+        eventually(lambda: healthy(daemon))
+        eventually(lambda: all(closed(line) for line in lines))
     assert daemon.running
     assert daemon.get("/healthz")[0] == 200
     assert "out of system resource" not in daemon.log
@@ -100,7 +100,7 @@ def test_a_request_that_drips_is_closed(daemon: Daemon) -> None:
                 return True
             return True
 
-        eventually(lambda: [dripped(line) for line in lines] == [True, True], 20)
+        eventually(lambda: [dripped(line) for line in lines] == [True, True])
 
 
 def test_a_connection_carries_one_request(daemon: Daemon) -> None:

@@ -43,13 +43,13 @@ def company(repo: Repo, **settings: object) -> Iterator[World]:
         tool.add("left@example.com")
         repo.commit("Begin")
         with Daemon(repo) as daemon:
-            eventually(lambda: repo.has("left", "tool", "present"), 30)
-            eventually(lambda: "accounts that git does not know" in daemon.get("/")[1], 30)
+            eventually(lambda: repo.has("left", "tool", "present"))
+            eventually(lambda: "accounts that git does not know" in daemon.get("/")[1])
             repo.remove("hires/left.yaml")
             repo.commit("left leaves")
-            eventually(lambda: repo.has("left", "tool", "orphaned"), 30)
-            eventually(lambda: repo.has("grace", "tool", "failed"), 30)
-            eventually(lambda: repo.has("ada", "chat", "unknown"), 30)
+            eventually(lambda: repo.has("left", "tool", "orphaned"))
+            eventually(lambda: repo.has("grace", "tool", "failed"))
+            eventually(lambda: repo.has("ada", "chat", "unknown"))
             _review(repo, daemon)
             yield World(daemon, repo, tool, chat)
 
@@ -63,7 +63,7 @@ def _review(repo: Repo, daemon: Daemon) -> None:
     for decision in ("keep", "remove"):
         file.write_text(file.read_text().replace("decision:\n", f"decision: {decision}\n", 1))
     head = repo.commit("Decide")
-    eventually(lambda: head in daemon.get("/")[1], 30)
+    eventually(lambda: head in daemon.get("/")[1])
 
 
 def _files(repo: Repo, tool: AccountService, chat: AccountService, settings: dict[str, object]) -> None:

@@ -312,7 +312,6 @@ def test_damaged_objects_name_the_next_step(repo: Repo, damage) -> None:
 
 
 @pytest.mark.no_cover  # the same lines thousands of times
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize(("wide", "deep"), [(10, 30), (1, 3000)], ids=["a tree of the same tree", "folders in folders"])
 def test_a_tree_that_is_walked_for_years(repo: Repo, wide: int, deep: int) -> None:
     objects, checkout = Objects(repo.root), Checkout.open(repo.root)
