@@ -21,9 +21,8 @@ from reconciler.daemon.fleet_pass import leased
 from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, slice_of
 from reconciler.daemon.newest import Newest
-from reconciler.daemon.slices import Lane, Make, Outdated, Slice, Spawn, joins_sweep
+from reconciler.daemon.slices import Lane, Make, Outdated, Slice, Spawn
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.guard import Part
 from reconciler.engine.listings import Listings, listed_grants
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Member
@@ -122,7 +121,7 @@ class Fleet:
 
     async def counting(self) -> Collection[str]:
         """Return the services of which parts of sweeps wait or are under way, at any member. Raises LedgerError."""
-        unsent = {item.service for item in chain(self._unsent, *self._putting) if item.request.part is Part.SWEEP}
+        unsent = {item.service for item in chain(self._unsent, *self._putting) if item.sweeps}
         try:
             return unsent | await self._jobs.counting()
         except FAULTS as error:
@@ -227,8 +226,7 @@ class Fleet:
         if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
             return False
         item = replace(slice_of(given), listings=self._listings(given["reading"]))
-        if joins_sweep(item, await self._jobs.counting() if item.lane is not Lane.NOW else ()):
-            item = replace(item, request=replace(item.request, part=Part.SWEEP))
+        item = item.beside(await self._jobs.counting())
         return await self._make(item) and not self._clock.stopping.is_set()
 
     async def _up_to_date(self, revision: str) -> bool:

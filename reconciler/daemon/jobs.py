@@ -242,5 +242,5 @@ def _queueing_lock(item: Slice, revision: str) -> str | None:
         case Lane.INTERVAL:
             chosen = [*sorted(request.selection.hires or ()), *map(str, sorted(request.selection.grants or ()))]
             digest = sha256(" ".join(chosen).encode()).hexdigest()
-            begins = PART if request.part is Part.SWEEP else "interval/"
+            begins = PART if item.sweeps else "interval/"
             return f"{begins}{item.service}/{revision}/{request.released}/{digest}"

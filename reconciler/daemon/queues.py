@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-from reconciler.daemon.slices import Lane, Make, PassRequest, Slice, Spawn, joins_sweep
+from reconciler.daemon.slices import Lane, Make, PassRequest, Slice, Spawn
 from reconciler.engine.context import SystemClock
-from reconciler.engine.guard import Part
 from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
 
@@ -106,7 +104,7 @@ class Queues:
                     queue = self._queues.setdefault((item.lane, item.service, item.request.released), queue)
             if at_most is None or len(queue) < at_most:
                 self._released += item.request.released
-                self._counting[item.service] += item.request.part is Part.SWEEP
+                self._counting[item.service] += item.sweeps
                 self._waiting.update(item.request.selection.grants or ())
                 queue.put(item)
 
@@ -142,11 +140,10 @@ class Queues:
         """Nobody else acts."""
 
     async def _made(self, item: Slice) -> None:
-        if joins_sweep(item, +self._counting):
-            item = replace(item, request=replace(item.request, part=Part.SWEEP))
-            self._counting[item.service] += 1
+        joined = item.beside(+self._counting)
+        self._counting[item.service] += joined.sweeps - item.sweeps
         try:
-            await self._again(item)
+            await self._again(joined)
         finally:
             self._waiting -= Counter(item.request.selection.grants or ())
 
@@ -163,4 +160,4 @@ class Queues:
     def _settle(self, item: Slice) -> None:
         """Note that a slice does not have to be made any more."""
         self._released -= item.request.released
-        self._counting[item.service] -= item.request.part is Part.SWEEP
+        self._counting[item.service] -= item.sweeps

@@ -153,7 +153,7 @@ class Schedule:
             hires, queued = self._slices.pop(), True
             self._sliced += 1
             if hires:
-                request = PassRequest(Selection(hires=frozenset(hires)), "interval", part=Part.RESYNC)
+                request = PassRequest(Selection(hires=frozenset(hires)), "interval", part=Part.SOME)
                 self._dispatcher.queue(request, self._listings, at_most=count)
         if not self._cutting:  # a sweep over everything begins the next cycle itself
             self._begin_cycle()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 
-__all__ = ["Lane", "Make", "Outdated", "PassRequest", "Slice", "SliceRunner", "Spawn", "joins_sweep"]
+__all__ = ["Lane", "Make", "Outdated", "PassRequest", "Slice", "SliceRunner", "Spawn"]
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 """Starts a task, which is awaited before the daemon ends."""
@@ -57,16 +57,22 @@ class Slice:
     queued_at: datetime
     listings: Listings | None = None
 
+    @property
+    def sweeps(self) -> bool:
+        """Whether it is a part of a sweep."""
+        return self.request.part is Part.SWEEP
 
-def joins_sweep(item: Slice, counting: Collection[str]) -> bool:
-    """Whether a slice counts as a part of a sweep, given the services of which parts of sweeps are not made yet.
+    def beside(self, counting: Collection[str]) -> Slice:
+        """Return the slice as the guard judges it, given the services of which parts of sweeps are not made yet.
 
-    One that was queued before a sweep, or has what a part had to leave to another pass, acts on the sweep's revision:
-    alone, it could be within the guard's limits. A pass of the lane `NOW` is judged alone: somebody waits for it.
-    """
-    request = item.request
-    waits = item.lane is not Lane.NOW and not request.released
-    return waits and request.part is not Part.SWEEP and item.service in counting
+        One that was queued before a sweep, or has what a part had to leave to another pass, acts on the sweep's
+        revision: alone, it could be within the guard's limits. It becomes a part; somebody waits for a pass of the lane
+        `NOW`, which only leaves to the sweep what it would take away.
+        """
+        if self.sweeps or self.request.released or self.service not in counting:
+            return self
+        part = Part.SOME if self.lane is Lane.NOW else Part.SWEEP
+        return replace(self, request=replace(self.request, part=part))
 
 
 Make = Callable[[Slice], Awaitable[bool]]

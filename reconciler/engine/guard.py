@@ -38,11 +38,13 @@ NEXT = "look why, then let it through once with `reconcile --yes-really`"
 
 
 class Part(StrEnum):
-    """What a pass covers of what the guard judges as a whole: all of it, a part of a sweep, or of a full resync."""
+    """What a pass covers of what the guard judges as a whole (docs/design/architecture.md, "The guard over parts")."""
 
     ALL = "all"
     SWEEP = "sweep"
-    RESYNC = "resync"
+    """A part of a sweep: the other parts follow at once."""
+    SOME = "some"
+    """A slice of a full resync, or a pass beside a sweep: nobody waits for the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,14 +174,14 @@ class Changes:
         """Suspend what must not be executed now, and return the judgement that it follows from.
 
         What counts in a part of a sweep waits until all parts are counted, and so does the rest of a tripped
-        integration. A full resync is spread over the interval, and nothing waits for its end: a few grants are revoked
-        or healed at once, as a few never trip the guard, and more wait until all of the integration is counted.
+        integration. Where only some is covered, a few grants are revoked or healed at once, as a few never trip the
+        guard, and more wait until all of the integration is counted.
         """
         tripped = self.tripped()
         judgement = Judgement(tripped=tripped, part=part)
         if part is Part.SWEEP:
             return _held(planned, lambda item: COUNTING if self._postponed(item, tripped) else None), judgement
-        taken = self._taken.counts(self._met, self._renamed) if part is Part.RESYNC else {}
+        taken = self._taken.counts(self._met, self._renamed) if part is Part.SOME else {}
 
         def why(item: PlannedGrant) -> str | None:
             integration = item.grant.integration

@@ -180,7 +180,7 @@ def test_passes_that_override_the_guard_are_over_though_the_ledger_failed_for_tw
 def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> None:
     """It acts on the sweep's revision, and so does what a part left to another pass.
 
-    One that was asked for, or overrides the guard, does not wait for these.
+    One that was asked for leaves to these only what it would take away, one that overrides the guard nothing.
     """
 
     async def walk() -> None:
@@ -198,20 +198,20 @@ def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> No
         part = PassRequest(Selection(), "commit", part=Part.SWEEP)
         asked, released = PassRequest(Selection(), "asked"), PassRequest(Selection(), "released", released=True)
         for service, lane, request in (
-            ("tool", Lane.DUE, PassRequest(Selection(), "due")),
-            ("tool", Lane.INTERVAL, PassRequest(Selection(), "interval", part=Part.RESYNC)),
-            ("tool", Lane.INTERVAL, part),
             ("tool", Lane.NOW, asked),
+            ("tool", Lane.DUE, PassRequest(Selection(), "due")),
+            ("tool", Lane.INTERVAL, PassRequest(Selection(), "interval", part=Part.SOME)),
+            ("tool", Lane.INTERVAL, part),
             ("tool", Lane.INTERVAL, released),
-            ("other", Lane.INTERVAL, PassRequest(Selection(), "interval", part=Part.RESYNC)),
+            ("other", Lane.INTERVAL, PassRequest(Selection(), "interval", part=Part.SOME)),
         ):
             queues.put([Slice(service, request, lane, clock.now())])
         await spawned.settle()
         assert sorted(made) == [
-            ("asked", Part.ALL),
+            ("asked", Part.SOME),
             ("commit", Part.SWEEP),
             ("due", Part.SWEEP),
-            ("interval", Part.RESYNC),
+            ("interval", Part.SOME),
             ("interval", Part.SWEEP),
             ("released", Part.ALL),
         ]

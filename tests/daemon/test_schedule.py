@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon.slices import Slice
+from reconciler.daemon.slices import Lane, Slice
 from reconciler.engine.state import OpenState
 from reconciler.model.errors import LedgerError
 from reconciler.model.report import Report
@@ -191,6 +191,42 @@ def test_guard_counts_a_changed_manifest_as_a_whole_beside_changed_hires(
 
     asyncio.run(committed())
     assert sent(accounts, "POST") == []
+
+
+def test_what_a_commit_takes_away_beside_a_sweep_waits_for_its_count(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it makes does not: somebody waits for it."""
+    monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 8)
+    stems = peopled(repo, accounts, 40)
+
+    async def committed() -> None:
+        async with running(repo) as now:
+            await until(lambda: sum(len(report.rows) for _, report in now.passes) >= len(stems))
+            reconcile, beside = now.daemon._dispatcher._reconcile, list[Report]()
+
+            async def delayed(state: OpenState, item: Slice, *given: Any) -> Report:
+                if item.lane is not Lane.NOW:
+                    await until(lambda: beside)
+                report = await reconcile(state, item, *given)
+                if item.lane is Lane.NOW:
+                    beside.append(report)
+                return report
+
+            monkeypatch.setattr(now.daemon._dispatcher, "_reconcile", delayed)
+            manifest = accounts.manifest()
+            manifest["exists"]["expected"] = "nobody has this text"
+            repo.manifest("tool", manifest)
+            revision = repo.commit()
+            await until(lambda: now.daemon.tree and now.daemon.tree.revision == revision)
+            await until(lambda: now.daemon._dispatcher.runner._counting["tool"])  # type: ignore[attr-defined]
+            for stem in (*stems[:7], "new"):
+                repo.hire(stem, "tool", position="Engineer")
+            repo.commit()
+            await until(lambda: held(now).keys() >= {*stems} and all("(40/40)" in why for why in held(now).values()))
+
+    asyncio.run(committed())
+    assert [request.json()["email"] for request in accounts.requests if request.method == "POST"] == ["new@example.com"]
 
 
 def test_history_says_at_once_that_a_revert_ends_the_hold(left: Repo, accounts: AccountService) -> None:
