@@ -46,7 +46,7 @@ class PlannedGrant:
 
     def written(self, now: datetime, revision: str) -> tuple[Record, list[Event]]:
         """Return the record after this observation and decision, and the events for the history."""
-        record, prepared = self.record or records.first(self.grant, revision), self.prepared
+        record = self.record or records.first(self.grant, revision)
         if self.as_it_is:
             return records.kept_as_it_is(record, self.decision, now)
         return records.checked(
@@ -54,11 +54,9 @@ class PlannedGrant:
             self.grant,
             self.decision,
             self.verdict,
+            self.prepared,
             now=now,
-            snapshot=prepared.snapshot if prepared else None,
-            found_by=prepared.found_by if prepared else None,
             revision=revision,
-            wants=prepared.wants if prepared else None,
             wanted=self.wanted,
         )
 

@@ -173,16 +173,7 @@ class Scheduler:
         self, prepared: Prepared, record: Record, decision: Decision, verdict: Verdict
     ) -> tuple[Record, list[Event]]:
         """Return the record after another check of a wanted grant, and the events for the history."""
-        return records.checked(
-            record,
-            prepared.grant,
-            decision,
-            verdict,
-            now=self.executor.now(),
-            snapshot=prepared.snapshot,
-            found_by=prepared.found_by,
-            wants=prepared.wants,
-        )
+        return records.checked(record, prepared.grant, decision, verdict, prepared, now=self.executor.now())
 
     async def _settle(self, record: Record, lines: Iterable[Event] = ()) -> Record:
         """Save and return the record of a grant that no attempt is made for, and answer its commands."""

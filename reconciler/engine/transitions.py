@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide import NOT_IN_GIT
 from reconciler.ledger.entries import Event
@@ -18,6 +18,9 @@ from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phas
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.value import changed
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
+
+if TYPE_CHECKING:
+    from reconciler.engine.integrations import Prepared
 
 __all__ = [
     "begun",
@@ -81,19 +84,17 @@ def checked(
     grant: Grant,
     decision: Decision,
     verdict: Verdict | None,
+    prepared: Prepared | None = None,
     *,
     now: datetime,
-    snapshot: Mapping[str, Any] | None = None,
-    found_by: Mapping[str, Any] | None = None,
     revision: str | None = None,
-    wants: Mapping[str, Any] | None = None,
     wanted: bool = True,
 ) -> tuple[Record, list[Event]]:
     """Return the record after planning. `verdict` is None without a check; `wanted` is False for an orphan.
 
-    `snapshot` is the hire's and the form's values as they are now, `found_by` those of them that the check asks with,
-    `wants` what `where` asks for.
+    `prepared` is what was asked with: its values are what an account that was found has.
     """
+    snapshot: Mapping[str, Any] = {} if prepared is None else prepared.snapshot
     events = _status_events(record, decision, wanted=wanted)
     new = _wanted_again(record, verdict, now) if wanted else record
     if new.phase is Phase.NEW or not new.snapshot:  # a person may vouch for a grant before anything is known of it
@@ -121,12 +122,12 @@ def checked(
     elif not wanted:
         fields |= _orphan_checked(new, decision, verdict, now, events)
     elif isinstance(verdict, Present | Missing) and decision.status is Status.UNCONFIRMED:
-        fields |= _invited(new, grant, snapshot or {}, now, events)
+        fields |= _invited(new, grant, snapshot, now, events)
     elif isinstance(verdict, Present) and verdict.under is None and decision.status in (Status.PRESENT, Status.DIFFERS):
-        values = snapshot or {}
-        fields |= _found(new, grant, decision, snapshot=values, found_by=found_by or {}, now=now, events=events)
+        assert prepared is not None  # it was asked with
+        fields |= _found(new, decision, prepared, now, events)
         if decision.status is Status.PRESENT:
-            fields |= _as_wanted(new, decision, wants or {}, now)
+            fields |= _as_wanted(new, decision, prepared.wants, now)
     elif isinstance(verdict, NoCheck):
         # There is no account that could still be under the old address.
         fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
@@ -175,18 +176,9 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
     return replace(settled, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, lost=False)
 
 
-def _found(
-    record: Record,
-    grant: Grant,
-    decision: Decision,
-    *,
-    snapshot: Mapping[str, Any],
-    found_by: Mapping[str, Any],
-    now: datetime,
-    events: Events,
-) -> dict[str, Any]:
+def _found(record: Record, decision: Decision, prepared: Prepared, now: datetime, events: Events) -> dict[str, Any]:
     """Return what changes if a wanted account is found. It has the values that the check found it by."""
-    has, fields = record.snapshot, dict[str, Any]()
+    has, snapshot, fields = record.snapshot, prepared.snapshot, dict[str, Any]()
     match record.phase:
         case Phase.CONFIRMED:
             if record.lost:
@@ -206,10 +198,10 @@ def _found(
     return {
         "phase": Phase.CONFIRMED,
         "checked_at": now,
-        "email": grant.email,
+        "email": prepared.grant.email,
         "last_error": None,
         "lost": False,
-        "snapshot": {**has, **found_by},
+        "snapshot": {**has, **prepared.found_by},
         "invitations": 0,
         **fields,
     }
