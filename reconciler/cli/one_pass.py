@@ -164,7 +164,7 @@ async def _real(
     released: bool,
     removals: bool,
 ) -> Report:
-    """Plan and apply. With `ask`, plan again after each question, until the plan is the one that was agreed to."""
+    """Plan and apply; with `ask`, only what was agreed to."""
     from reconciler.cli.progress import ProgressReporter
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.commands import Erasing, by_grant, releases_of, take_up
@@ -191,8 +191,8 @@ async def _real(
         # Without removals, commands to revoke stay for the next pass.
         commands = [command for command in commands if removals or command.kind != "revoke"]
         reconciler = Reconciler(context, opened, Notifier(context))
-        agreed: list[object] = []
-        while True:
+
+        def planned() -> Awaitable[Plan]:
             planning = reconciler.plan(
                 selection,
                 tree,
@@ -201,12 +201,9 @@ async def _real(
                 removals=removals,
                 watched=ProgressReporter(),
             )
-            plan = await clock.unless_stopped(planning)
-            shown = plan.report()
-            if ask is None or agreed == (planned := [_agreed(row) for row in shown.pending]):
-                break
-            await ask(shown)
-            agreed = planned
+            return clock.unless_stopped(planning)
+
+        plan = await (planned() if ask is None else _agreed_to(planned, ask))
         report = await reconciler.apply(plan)
         if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die
             take_up(opened.ledger, releases, context.clock.now())
@@ -214,9 +211,22 @@ async def _real(
             if each.complete:
                 opened.ledger.save_seen(each.integration, each.seen, context.clock.now())
                 report.unmanaged[each.integration] = each.unknown
-        report.give(opened.ledger.given(hires_of(report)))
+        report.give(opened.ledger.given(report.hires))
         report.refuse(force.refused)
         return report
+
+
+async def _agreed_to(planned: Callable[[], Awaitable[Plan]], ask: Callable[[Report], Awaitable[None]]) -> Plan:
+    """Plan again after each question, until the plan is the one that was agreed to."""
+    agreed: list[object] = []
+    while True:
+        plan = await planned()
+        shown = plan.report()
+        pending = [_agreed(row) for row in shown.pending]
+        if pending == agreed:
+            return plan
+        await ask(shown)
+        agreed = pending
 
 
 async def _fleet_pass(
@@ -260,13 +270,8 @@ async def _fleet_pass(
             approve=approve,
         )
         report = await fleet_pass.make(selection)
-        report.give(state.ledger.given(hires_of(report)))
+        report.give(state.ledger.given(report.hires))
         return report
-
-
-def hires_of(report: Report) -> set[str]:
-    """List the hires of a report."""
-    return {row.hire for row in report.rows}
 
 
 def _agreed(row: Row) -> object:

@@ -259,6 +259,11 @@ class Report:
             tally.add(row)
         return tally
 
+    @property
+    def hires(self) -> set[str]:
+        """Return the hires of the rows."""
+        return {row.hire for row in self.rows}
+
     def give(self, given: Mapping[Key, Given]) -> None:
         """Set who gave each grant."""
         self.rows = [row.given_by(given.get(Key(row.hire, row.access))) for row in self.rows]
