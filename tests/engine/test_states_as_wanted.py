@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -577,11 +576,11 @@ def test_secrets_in_what_differs_are_neither_shown_nor_written_down(repo, accoun
     manifest["exists"]["where"]["pin"] = "{{PIN}}"
     repo.manifest("tool", manifest)
     repo.hire("ada", wanting("member"))
-    repo.initial_data("tool", {"PIN": "7391", "TOKEN": "s3cr3t-canary-token"})
+    repo.initial_data("tool", {"PIN": "7!91", "TOKEN": "s3cr3t-canary-token"})
     repo.commit()
     machine = Machine(repo)
     accounts.add("ada@example.com")
-    accounts.people["ada@example.com"].update(role="got s3cr3t-canary-token", pin="7390", active=True)
+    accounts.people["ada@example.com"].update(role="got s3cr3t-canary-token", pin="7!90", active=True)
     accounts.fail_next(1, 500, method="PATCH")
     report = machine.plan()
     assert row(report, "ada", "tool").as_json()["differs"] == {
@@ -591,10 +590,9 @@ def test_secrets_in_what_differs_are_neither_shown_nor_written_down(repo, accoun
     for _ in range(2):
         machine.reconcile()
     told = f"{report.as_json()} {machine.reconcile().as_json()} {machine.record('ada', 'tool')} {machine.history()}"
-    told = re.sub("[0-9a-f]{40,}", "", told)  # a digest may have any four digits in it
     kept = b"".join(path.read_bytes() for path in repo.state.parent.rglob("*") if path.is_file())
-    for secret in ("7391", "7390", "s3cr3t-canary-token"):
-        assert secret not in told.replace(f"{accounts.url}", "")
+    for secret in ("7!91", "7!90", "s3cr3t-canary-token"):
+        assert secret not in told
         assert secret.encode() not in kept
 
 
