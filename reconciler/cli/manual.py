@@ -231,6 +231,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
                 lines = [run_requested(each.key, each.integration, plan.revision, now, by) for each in asked]
                 state.ledger.save((), lines)
             report = await reconciler.apply(plan)
+            report.give(state.ledger.given(report.hires))
             report.refuse(force.refused)
             return report
 

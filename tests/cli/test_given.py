@@ -56,6 +56,14 @@ def test_ledger_keeps_it(given: Repo, call: Call) -> None:
     assert call(given, "history", "--verify").code == 0
 
 
+def test_manual_steps_show_it(given: Repo, call: Call) -> None:
+    first = given.git("rev-parse", "HEAD^")
+    assert call(given, "run", "ada", "tool", "--output", "json").grant("ada", "tool")["granted_in"] == first
+    given.remove("hires/ada.yaml")
+    given.commit()
+    assert call(given, "revoke", "ada", "--output", "json").grant("ada", "tool")["granted_in"] == first
+
+
 def test_leaver_keeps_it_with_when_access_went(given: Repo, call: Call) -> None:
     first = given.git("rev-parse", "HEAD^")
     call(given, "--yes")
