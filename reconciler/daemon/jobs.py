@@ -7,6 +7,7 @@ service share one lock, so that one of them is made at a time; the other members
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -131,7 +132,7 @@ class Jobs:
             return False
         job = self._task.configure(
             lock=f"{SERVICE}{item.service}",
-            queueing_lock=_queueing_lock(item, given["revision"]),
+            queueing_lock=_queueing_lock(item, given),
             priority=PRIORITIES[item.lane],
             schedule_in={"seconds": after} if after else None,
         )
@@ -228,19 +229,18 @@ def slice_of(given: Arguments) -> Slice:
     return Slice(given["service"], request, Lane(given["lane"]), datetime.fromisoformat(given["queued_at"]))
 
 
-def _queueing_lock(item: Slice, revision: str) -> str | None:
+def _queueing_lock(item: Slice, given: Arguments) -> str | None:
     """Return a key that slices share if one waiting slice is enough for all; None if each is needed.
 
     A slice of the interval's lane may be a part of a sweep over a revision, or of one that overrides the guard.
     """
-    request = item.request
     match item.lane:
         case Lane.NOW:
             return None
         case Lane.DUE:
             return f"due/{item.service}"
         case Lane.INTERVAL:
-            chosen = [*sorted(request.selection.hires or ()), *map(str, sorted(request.selection.grants or ()))]
-            digest = sha256(" ".join(chosen).encode()).hexdigest()
+            chosen = json.dumps([given[name] for name in ("hires", "integrations", "grants", "without")])
+            digest = sha256(chosen.encode()).hexdigest()
             begins = PART if item.sweeps else "interval/"
-            return f"{begins}{item.service}/{revision}/{request.released}/{digest}"
+            return f"{begins}{item.service}/{given['revision']}/{item.request.released}/{digest}"

@@ -145,6 +145,23 @@ def test_job_of_a_member_of_an_older_version_is_read() -> None:
     assert slice_of(given) == DUE
 
 
+def test_slices_over_other_integrations_of_a_service_wait_beside_each_other(databases: Databases) -> None:
+    """`--yes-really --integration mail --integration chat` are two sweeps over the same hires."""
+
+    def over(**chosen: Any) -> Slice:
+        selection = replace(ADA.selection, **{name: frozenset(values) for name, values in chosen.items()})
+        return replace(DUE, lane=Lane.INTERVAL, request=PassRequest(selection, "released", released=True))
+
+    async def run(url: str) -> None:
+        async with idle(url) as jobs:
+            for item in (over(integrations=["mail"]), over(integrations=["chat"]), over(without=["chat"]), over()):
+                assert await jobs.put(item, arguments(item, FIRST, None))
+
+    with databases.made() as url:
+        asyncio.run(run(url))
+        assert left(databases, url) == ["todo"] * 4
+
+
 def test_part_of_a_sweep_waits_beside_one_of_another_revision_or_released(databases: Databases) -> None:
     part = replace(DUE, lane=Lane.INTERVAL)
     freed = replace(part, request=replace(part.request, released=True))
