@@ -216,8 +216,8 @@ class Daemon:
         await self._take_up_commands()
         await self._dispatcher.start_due(now)
         await self._schedule.start_counted()
-        if self._schedule.queue_due(now):
-            await self._schedule.count_waiting()
+        await self._schedule.count_waiting()
+        self._schedule.queue_due(now)
         self._judge_freshness(now, tree)
 
     async def _take_up_commands(self) -> None:

@@ -38,6 +38,9 @@ SHORTEST_SLICE = timedelta(seconds=1)
 AT_A_TIME = 2000
 """The most hires that are sorted, or read from the ledger, before other tasks run."""
 
+LOOK_AGAIN = timedelta(seconds=5)
+"""How often to look for grants that wait for the guard's count."""
+
 AGAIN_SECONDS = 1.0
 """After how long a walk over all hires continues when the ledger or this clone failed."""
 
@@ -66,6 +69,7 @@ class Schedule:
         self._sliced = 0
         """The number of this cycle's slices that were queued."""
         self._sliced_at: datetime | None = None
+        self._looked_at = clock.now() - LOOK_AGAIN
         self._counted_at: dict[str, datetime] = {}
         """When passes over all of an integration were begun last."""
         self._queueing = 0
@@ -125,22 +129,22 @@ class Schedule:
         self._counted_at |= dict.fromkeys(integrations, self._clock.now())
 
     async def count_waiting(self) -> None:
-        """Make passes over all of an integration where what the interval found waits for that, once an interval."""
+        """Make passes over all of each integration of which something waits for that, once an interval."""
+        now = self._clock.now()
+        if abs(now - self._looked_at) < LOOK_AGAIN:  # the ledger may have very many that are held for another reason
+            return
+        self._looked_at = now
         interval, home = self._dispatcher.acting.settings.interval, self._dispatcher.desired().home
-        for integration in await self._ledger.off_loop(partial(self._ledger.held_for, COUNTING)):
-            at, now = self._counted_at.get(integration), self._clock.now()
-            lately = at is not None and timedelta() <= now - at < interval
-            if not lately and home(integration) not in self._counting:
-                self.sweep(PassRequest(Selection(integrations=frozenset({integration})), "guard"))
+        waiting = await self._ledger.off_loop(partial(self._ledger.held_for, COUNTING))
+        lately = {name for name, at in self._counted_at.items() if timedelta() <= now - at < interval}
+        due = {name for name in waiting - lately if home(name) not in self._counting}
+        if due:
+            self.sweep(PassRequest(Selection(integrations=frozenset(due)), "guard"))
 
-    def queue_due(self, now: datetime) -> bool:
-        """Queue the slices that are due, and return whether one was.
-
-        None is between the parts of a sweep: these are counted before it.
-        """
-        queued = False
+    def queue_due(self, now: datetime) -> None:
+        """Queue the slices that are due, but not between the parts of a sweep: these are counted before them."""
         if self._queueing:
-            return queued
+            return
         if self._sliced_at is None or self._sliced_at > now:  # the first of all, or the clock was set back
             self._sliced_at = now
         interval = self._dispatcher.acting.settings.interval
@@ -148,16 +152,15 @@ class Schedule:
             count = len(self._slices) + self._sliced
             wait = interval / count
             if now - self._sliced_at < wait:
-                return queued
+                return
             self._sliced_at = max(self._sliced_at + wait, now - 2 * wait)
-            hires, queued = self._slices.pop(), True
+            hires = self._slices.pop()
             self._sliced += 1
             if hires:
                 request = PassRequest(Selection(hires=frozenset(hires)), "interval", part=Part.SOME)
                 self._dispatcher.queue(request, self._listings, at_most=count)
         if not self._cutting:  # a sweep over everything begins the next cycle itself
             self._begin_cycle()
-        return queued
 
     def _begin_cycle(self) -> None:
         """Begin the next full resync, which is spread over the interval."""
