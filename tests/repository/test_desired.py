@@ -13,8 +13,8 @@ from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
 from reconciler.repository.needs import circular_among, needed_first
-from tests.processor import at_most
 from tests.secrets.keys import Files
+from tests.timing import at_most
 
 NAMES = "abcdef"
 NEEDS = st.dictionaries(st.sampled_from(NAMES), st.lists(st.sampled_from(NAMES + "x"), max_size=3))

@@ -17,8 +17,8 @@ from reconciler.repository import parsing as module
 from reconciler.repository.documents.yaml import Document, read
 from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import Checkout
-from tests.processor import at_most
 from tests.repo import Repo
+from tests.timing import at_most
 
 ADA = "email: ada@example.com\nfirst_name: Ada\nlast_name: Lovelace\n"
 MINIMAL = "execute: [{url: 'https://api.example.com/'}]\n"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.requests.answer import DEEPEST, LIMIT, Response
-from tests.processor import at_most
+from tests.timing import at_most
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from reconciler.requests.pipe import Pipe
 from reconciler.requests.proxied import _Network, _Stream
 from reconciler.requests.url import Address
 from tests.certificates import self_signed
+from tests.servers import PATIENCE
 
 HOST = "127.0.0.1"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -105,7 +106,7 @@ async def listening(serve: Serve, certificate: Path | None = None, host: str = H
         for task in under_way:
             if task is not None:
                 task.cancel()
-                await asyncio.wait([task], timeout=5)
+                await asyncio.wait([task])
 
 
 @asynccontextmanager
@@ -115,7 +116,7 @@ async def in_a_thread(serve: Callable[[socket.socket], None]) -> AsyncIterator[i
         thread = threading.Thread(target=serve, args=(waiting,), daemon=True)
         thread.start()
         yield waiting.getsockname()[1]
-        await asyncio.to_thread(thread.join, 5)
+        await asyncio.to_thread(thread.join, PATIENCE)
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ async def ask(
     method: str = "POST",
 ) -> Response:
     address = Address(server.scheme, HOST, server.port, "/x")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         return await connections.exchange(address, method, [], content, seen or Seen(), connecting=10.0)
 
 
@@ -210,7 +211,7 @@ async def test_an_end_that_only_the_system_knows_of_is_noticed() -> None:
             with line:
                 line.recv(65536)
                 line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0")
-                go.wait(5)
+                go.wait(PATIENCE)
             over.set()
 
     async with in_a_thread(serve) as port, connected() as connections:
@@ -219,7 +220,7 @@ async def test_an_end_that_only_the_system_knows_of_is_noticed() -> None:
             over.clear()
             assert (await ask(connections, Server("http", port))).text == "0"
             go.set()
-            assert over.wait(5)  # without the loop
+            assert over.wait(PATIENCE)  # without the loop
     assert accepted == 2
 
 
@@ -288,8 +289,7 @@ async def test_a_handshake_that_is_given_up_leaves_nothing_open(certificate: Pat
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        async with asyncio.timeout(5):
-            await ended.wait()
+        await ended.wait()
 
 
 # What does not belong to an answer

@@ -10,7 +10,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.verdict import Missing, Present, Unknown
 from reconciler.requests.answer import LIMIT, Response
 from reconciler.requests.match import condition_holds, contains, failure, verdict
-from tests.processor import at_most
+from tests.timing import at_most
 
 ANN = "ann@x.com"
 

@@ -14,7 +14,7 @@ from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.manifest import Exists, FormField, Manifest, Pending, Request, Revoke
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests.render import canonical, expected, outline, question, render
-from tests.processor import at_most
+from tests.timing import at_most
 
 MANIFEST = Manifest.model_validate(
     {

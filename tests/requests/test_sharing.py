@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -15,8 +15,10 @@ from reconciler.model.errors import LedgerError
 from reconciler.model.settings import Limits
 from reconciler.requests.sharing import INTERVAL_SECONDS, Ask, Granted, fair
 from reconciler.requests.throttle import Throttle
+from tests.timing import run
 
 SECOND = timedelta(seconds=1)
+BEGIN = datetime(2026, 12, 1, 9, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +98,10 @@ class _Side:
 
 
 class _Clock:
-    """Real time: what members tell one another takes place in it."""
+    """The loop's time: what members tell one another takes place in it."""
 
     def now(self):
-        from datetime import UTC, datetime
-
-        return datetime.now(UTC)
+        return BEGIN + timedelta(seconds=asyncio.get_running_loop().time())
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -134,7 +134,7 @@ def test_limits_hold_over_all_members(limits: Limits) -> None:
             for throttle in throttles:
                 throttle.close()
 
-    assert asyncio.run(asyncio.wait_for(go(), 30)) <= min(limits.per_host, limits.concurrency)
+    assert run(go()) <= min(limits.per_host, limits.concurrency)
 
 
 def test_member_that_has_all_places_asks_for_no_more() -> None:
@@ -148,7 +148,7 @@ def test_member_that_has_all_places_asks_for_no_more() -> None:
             throttle.close()
         return table.exchanges - (loop.time() - began) / INTERVAL_SECONDS
 
-    assert asyncio.run(asyncio.wait_for(go(), 30)) <= 4
+    assert run(go()) <= 4
 
 
 def test_pause_is_known_to_others_within_a_second() -> None:
@@ -168,7 +168,7 @@ def test_pause_is_known_to_others_within_a_second() -> None:
         other.close()
         return waited
 
-    assert asyncio.run(go()) >= 2
+    assert run(go()) >= 2
 
 
 def test_exchange_that_fails_is_logged_once_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_exchange_that_fails_is_logged_once_with_the_reason(monkeypatch: pytest.
         throttle.close()
 
     with capture_logs() as logs:
-        asyncio.run(asyncio.wait_for(go(), 30))
+        run(go())
     assert [(line["event"], line.get("problem")) for line in logs] == [
         ("limits.not_shared", "the server is away"),
         ("limits.shared", None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.settings import Settings
 from reconciler.web import daemon_view
 from reconciler.web.daemon_view import DaemonView, GitView
+from tests.servers import PATIENCE
 
 
 class Initial:
@@ -86,10 +88,8 @@ def test_a_token_that_cannot_be_read_is_not_tried_for_each_request(monkeypatch: 
 def test_pages_are_made_while_the_daemons_loop_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_view, "PATIENCE_SECONDS", 0.05)
 
-    async def walk() -> GitView:
-        found = made(Initial(lambda: None))
-        asked = asyncio.get_running_loop().run_in_executor(None, found.git)
-        time.sleep(0.3)  # noqa: ASYNC251  the loop stands still
-        return await asked
+    def blocking() -> GitView:
+        with ThreadPoolExecutor(1) as pages:
+            return pages.submit(made(Initial(lambda: None)).git).result(PATIENCE)
 
-    assert asyncio.run(walk()) == GitView()
+    assert inside(blocking) == GitView()

