@@ -154,7 +154,7 @@ class Reader:
             self._index = self._updated_index(tree, found)
         self._parsed, self._indexed, self._saved, self._misnamed = found.parsed, tree, NOTHING, found.misnamed
         _check_index(self._index, found, partial(parse_hire, tree))
-        hires = Hires(self._index, found.broken["hires"], partial(parse_hire, tree), found.hires)
+        hires = Hires(self._index, found.broken["hires"], tree, found.hires)
         found.problems += chain.from_iterable(found.misnamed.values())
         _check_variables(manifests, found)
         known = [*manifests, *found.broken["manifests"]]

@@ -29,7 +29,18 @@ from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of
 from reconciler.repository.hire_index import HireSummary, stem_of
 from reconciler.repository.naming import YAML
 
-__all__ = ["HIRES", "IMPORTS", "MANIFESTS", "SEQUENCES", "FileKind", "ParsedFile", "parse", "parse_hire", "summarize"]
+__all__ = [
+    "HIRES",
+    "IMPORTS",
+    "MANIFESTS",
+    "SEQUENCES",
+    "FileKind",
+    "ParsedFile",
+    "parse",
+    "parse_hire",
+    "read_hire",
+    "summarize",
+]
 
 M = TypeVar("M", bound=Model)
 
@@ -93,13 +104,19 @@ def parse(tree: Tree, file: File, kind: FileKind[M]) -> ParsedFile:
 
 def parse_hire(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
     """Parse a hire whose file is known to be valid. Raises RepositoryError if it is not any more."""
-    file = File(summary.path, summary.blob)
-    raw = summary.raw if summary.raw is not None else tree.read(file)
-    if summary.raw is None and not isinstance(tree, CommitTree) and blob_of(raw) != summary.blob:
-        raise RepositoryError(f"{summary.path} was changed while it was read: run the command again")
-    loaded = _parse(raw, file, HIRES).loaded
+    loaded = _parse(read_hire(tree, summary), File(summary.path, summary.blob), HIRES).loaded
     assert loaded is not None
     return loaded
+
+
+def read_hire(tree: Tree, summary: HireSummary) -> bytes:
+    """Read the content that a hire's file had. Raises RepositoryError if it has another by now."""
+    if summary.raw is not None:
+        return summary.raw
+    raw = tree.read(File(summary.path, summary.blob))
+    if not isinstance(tree, CommitTree) and blob_of(raw) != summary.blob:
+        raise RepositoryError(f"{summary.path} was changed while it was read: run the command again")
+    return raw
 
 
 def summarize(tree: Tree, file: File) -> tuple[HireSummary, Loaded[Hire] | None]:

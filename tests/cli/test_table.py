@@ -184,7 +184,8 @@ def test_hire_is_read_once_for_the_names_of_all_its_rows(
         return parse_hire(tree, summary)
 
     monkeypatch.setattr("reconciler.repository.hires.MAX_PARSED", 0)
-    monkeypatch.setattr("reconciler.repository.files.parse_hire", counted)
+    monkeypatch.setattr("reconciler.repository.hires.MAX_PACKED", 0)
+    monkeypatch.setattr("reconciler.repository.hires.parse_hire", counted)
     rows = list(csv.DictReader(io.StringIO(call(repo, "status", "--output", "csv").out)))
     assert [line["name"] for line in rows] == ["Ada Example"] * len(names)
     assert parsed == ["ada"] * 2, "once for the names, once for the days of the entries"

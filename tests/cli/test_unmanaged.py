@@ -316,13 +316,14 @@ def test_hire_is_read_once_for_all_listings(
     monkeypatch.setattr("reconciler.repository.desired.MAX_KEPT", 0)
     monkeypatch.setattr("reconciler.repository.desired.MAX_LATEST", 1)
     monkeypatch.setattr("reconciler.repository.hires.MAX_PARSED", 0)
+    monkeypatch.setattr("reconciler.repository.hires.MAX_PACKED", 0)
     parsed: list[str] = []
 
     def counted(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
         parsed.append(summary.stem)
         return parse_hire(tree, summary)
 
-    monkeypatch.setattr("reconciler.repository.files.parse_hire", counted)
+    monkeypatch.setattr("reconciler.repository.hires.parse_hire", counted)
     names = ("saas", "wiki", "chat")
     for name in names[1:]:
         repo.manifest(name, saas.manifest(listing=True))

@@ -493,21 +493,38 @@ def test_a_renamed_file_is_called_by_its_new_name(tmp_path: Path) -> None:
     assert [problem.file for problem in reader.load(checkout.head()).problems] == ["hires/lovelace.yaml"]
 
 
+def with_more_and_more(number: int) -> dict[str, str]:
+    """Files of so many hires, each with one entry more than the one before, and a start."""
+    text = "email: h{0}@example.com\nfirst_name: A\nlast_name: B\nstart: 2027-01-0{1}\naccess: {2}\n"
+    return {
+        f"hires/h{place}.yaml": text.format(place, place + 1, [f"tool{each}" for each in range(place)])
+        for place in range(number)
+    }
+
+
 def test_parsed_hires_are_kept_up_to_the_limit(load, parsed: list[str], monkeypatch) -> None:
     monkeypatch.setattr(people, "MAX_PARSED", 1 + 2 + 3)
-    access = {f"h{number}": [f"tool{place}" for place in range(number)] for number in range(6)}
-    loaded = load(
-        {
-            f"hires/{hire}.yaml": f"email: {hire}@example.com\nfirst_name: A\nlast_name: B\naccess: {names}\n"
-            for hire, names in access.items()
-        }
-    )
+    monkeypatch.setattr(people, "MAX_PACKED", 1)  # so one more as plain data
+    loaded = load(with_more_and_more(6))
     parsed.clear()
     for _ in range(2):
-        found = {hire: [entry.access for entry in loaded.hires[hire].model.access] for hire in access}
-        assert found == access
-    assert parsed == 2 * ["hires/h3.yaml", "hires/h4.yaml", "hires/h5.yaml"]
+        found = {hire: [entry.access for entry in loaded.hires[hire].model.access] for hire in loaded.hires}
+        assert found == {f"h{place}": [f"tool{each}" for each in range(place)] for place in range(6)}
+    assert parsed == 2 * ["hires/h4.yaml", "hires/h5.yaml"]
     assert loaded.hires["h5"].model.access[0] is loaded.hires["h1"].model.access[0]  # all who have it share it
+
+
+def test_a_hire_kept_as_plain_data_is_the_same(load, parsed: list[str], monkeypatch) -> None:
+    usual = load(files := with_more_and_more(3))
+    monkeypatch.setattr(people, "MAX_PARSED", 0)
+    packed = load(files)
+    parsed.clear()
+    for hire in usual.hires:
+        assert packed.hires[hire] == usual.hires[hire]
+        assert packed.hires[hire].document.data == usual.hires[hire].document.data
+        for path in (("email",), ("access", 1), ("start",)):
+            assert packed.hires[hire].document.line(path) == usual.hires[hire].document.line(path)
+    assert parsed == []
 
 
 def test_nothing_of_a_revision_that_could_not_be_read_is_in_the_next(repo: Repo) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from yaml import MarkedYAMLError
@@ -25,11 +26,13 @@ __all__ = ["BrokenFile", "Document", "read"]
 
 
 class Document:
-    """A file's content, with lines."""
+    """A file's content, with lines. `raw` may also be what reads the content again once a line is asked for."""
 
     __slots__ = ("_data", "_lists", "_marks", "_raw", "file")
 
-    def __init__(self, raw: bytes, file: str, data: Any, lists: dict[str, list[int]] | None) -> None:
+    def __init__(
+        self, raw: bytes | Callable[[], bytes], file: str, data: Any, lists: dict[str, list[int]] | None
+    ) -> None:
         self._raw = raw
         self._data = data
         self._lists = lists
@@ -54,10 +57,11 @@ class Document:
     def line(self, path: tuple[str | int, ...]) -> int | None:
         """Return the line, from 1, of what is at a path, or of the nearest thing around it; None for an empty file."""
         if self._marks is None:
+            raw = self._raw() if callable(self._raw) else self._raw
             self._marks = (
-                marks.in_json(_decode(self._raw, self.file), self.file)
+                marks.in_json(_decode(raw, self.file), self.file)
                 if self.file.endswith(".json")
-                else marks.in_yaml(self._raw, self.file)
+                else marks.in_yaml(raw, self.file)
             )
         return None if self._marks is None else self._marks.find(path)
 
