@@ -14,7 +14,7 @@ import pytest
 
 from tests.canary.canaries import leaks, value
 from tests.repo import PROGRAM, Daemon, Repo, run_cli
-from tests.servers import AccountService, eventually
+from tests.servers import PATIENCE, AccountService, eventually
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)
@@ -117,7 +117,7 @@ def test_a_kill_while_it_encrypts_leaves_no_clear_text(
     assert eventually((slow_gpg / "busy").exists)
     assert clear_text_in(tool.root, temporary) == []
     os.killpg(process.pid, number)
-    process.wait(10)
+    process.wait(PATIENCE)
     assert clear_text_in(tool.root, temporary) == []
     assert list(temporary.iterdir()) == []
 

@@ -14,6 +14,7 @@ import yaml
 
 from tests.cli.conftest import Call
 from tests.repo import GnupgHome, Repo, start_cli
+from tests.servers import PATIENCE
 
 ASANA = {
     "execute": [{"url": "https://app.asana.com/{{ORG}}", "headers": {"Authorization": "Bearer {{TOKEN}}"}}],
@@ -150,8 +151,8 @@ def at_a_terminal(repo: Repo, arguments: list[str], answers: dict[str, str]) -> 
     terminal, end = pty.openpty()
     process = start_cli(repo, *arguments, streams=(end, end, end), terminal=True)
     os.close(end)
-    shown, waiting, until = "", dict(answers), time.monotonic() + 30
-    while time.monotonic() < until and select.select([terminal], [], [], 30)[0]:
+    shown, waiting, until = "", dict(answers), time.monotonic() + PATIENCE
+    while time.monotonic() < until and select.select([terminal], [], [], PATIENCE)[0]:
         try:
             shown += os.read(terminal, 4096).decode()
         except OSError:  # the program is gone, and its end of the terminal with it

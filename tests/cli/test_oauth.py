@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.conftest import Call
 from tests.repo import Daemon, Repo, Running, run_cli, running_cli
-from tests.servers import AccountService, Received, Reply, eventually
+from tests.servers import PATIENCE, AccountService, Received, Reply, eventually
 
 TOKEN = "acc3ss-t0ken-1"
 
@@ -99,7 +99,7 @@ class Connecting:
 
 def get(url: str, method: str = "GET") -> tuple[int, str, Any]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode(), answer.headers
     except urllib.error.HTTPError as error:
         with error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 
 from reconciler.model.grant import Key
 from reconciler.model.status import Status
@@ -50,6 +49,6 @@ def test_rules_over_services_and_slices_hold_side_by_side(repo: Repo) -> None:
                     assert few is not None
                     assert few.reason == "policy few: approve is given to 3, at most 2"
 
-        asyncio.run(asyncio.wait_for(go(), timedelta(seconds=60).total_seconds()))
+        asyncio.run(go())
         assert approvals.calls("POST") == []
         assert [call.json()["email"] for call in deploys.calls("POST")] == ["bob@example.com", "ada@example.com"]

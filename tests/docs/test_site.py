@@ -15,6 +15,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.servers import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -52,7 +54,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A new page; any error in it, or anything that it asks another host for, fails the test."""
     context = browser.new_context(**getattr(request, "param", {"viewport": DESK}))
     opened = context.new_page()
-    opened.set_default_timeout(10_000)
+    opened.set_default_timeout(1000 * PATIENCE)
     wrong: list[str] = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)

@@ -157,7 +157,7 @@ def test_notification_of_a_concurrent_pass_is_not_in_doubt(telling, accounts, re
         tree = context.checkout.head()
         with locking(context, context.settings(tree), tree, "test") as held:
             first = asyncio.create_task(one_pass(context, held, Selection(hires=frozenset({"ada"}))))
-            await asyncio.wait_for(sending.wait(), 10)
+            await sending.wait()
             await one_pass(context, held, Selection(hires=frozenset({"bob"})))
             go_on.set()
             await first
@@ -166,7 +166,7 @@ def test_notification_of_a_concurrent_pass_is_not_in_doubt(telling, accounts, re
     repo.hire("bob", TOOL, extra={"PHONE": "1"})
     repo.commit()
     accounts.add("bob@example.com")  # so that his pass has nothing of its own to tell
-    asyncio.run(asyncio.wait_for(both(), 20))
+    asyncio.run(both())
     assert EventType.NOTIFICATION_FAILED not in telling.events()
     assert [to for to, _, _ in outbox.sent if "@" in to].count("ada@example.com") == 1
 

@@ -101,7 +101,7 @@ def test_rate_is_kept_over_all_members(ledger: LedgerWriter) -> None:
         for throttle in throttles:
             throttle.close()
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(go())
     left.sort()
     assert left[-1] - left[0] >= 29 / 20
     assert min(later - sooner for sooner, later in zip(left, left[20:], strict=False)) >= 1
@@ -117,7 +117,7 @@ def test_places_are_kept_over_all_members(ledger: LedgerWriter, limits: Limits) 
             for throttle in throttles:
                 throttle.close()
 
-    assert asyncio.run(asyncio.wait_for(go(), 60)) <= min(limits.per_host, limits.concurrency)
+    assert asyncio.run(go()) <= min(limits.per_host, limits.concurrency)
 
 
 @pytest.mark.parametrize(

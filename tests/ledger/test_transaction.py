@@ -20,7 +20,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LeaseLostError
 from tests.ledger.states import change
 from tests.ledger.test_chain import line, verified
-from tests.servers import eventually
+from tests.servers import PATIENCE, eventually
 
 Work = Callable[[Transaction], Any]
 
@@ -32,14 +32,14 @@ def together(ledger: LedgerWriter, *works: tuple[Lease | None, Work]) -> list[Fu
 
     def first(_: Transaction) -> None:
         begun.set()
-        assert waiting.wait(20)
+        assert waiting.wait(PATIENCE)
 
     def queued(number: int) -> bool:
         return len(transactions._waiting) == number
 
     with ThreadPoolExecutor(len(works) + 1) as threads:
         leading = threads.submit(transactions.share, None, first)
-        assert begun.wait(20)
+        assert begun.wait(PATIENCE)
         found = []
         for number, (lease, work) in enumerate(works, 1):
             found.append(threads.submit(transactions.share, lease, work))

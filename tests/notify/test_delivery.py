@@ -24,7 +24,7 @@ from reconciler.notify.messenger import Messenger, NotSent
 from tests.certificates import self_signed
 from tests.engine.harness import Hands
 from tests.repo import Repo, free_port
-from tests.servers import Service
+from tests.servers import PATIENCE, Service
 
 # The server on loopback is asked to take passwords without TLS, and says what it thinks of that.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
@@ -109,7 +109,7 @@ class Loop(asyncio.SelectorEventLoop):
         return made
 
     async def rest(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not all(transport.is_closing() for transport in self.made):  # noqa: ASYNC110  nothing tells
                 await asyncio.sleep(0.005)
 
@@ -150,7 +150,7 @@ class Office:
         **smtp: Any,
     ) -> None:
         keys = {"host": "127.0.0.1", "port": port, "sender": "it@example.com", **smtp}
-        self.run(lambda post: post.email(to, subject, text), smtp=keys, limits=limits or {"timeout": "5s"})
+        self.run(lambda post: post.email(to, subject, text), smtp=keys, limits=limits or {})
 
     def mail_refused(self, port: int, **more: Any) -> str:
         with pytest.raises(NotSent) as caught:
@@ -302,7 +302,7 @@ class TestText:
 
     def send(self, office: Office, url: str, text: str = "Hello & welcome ✓") -> None:
         keys = {"account_sid": "AC7", "from_number": "+15005550006", "url": url}
-        office.run(lambda post: post.text("+31201234567", text), twilio=keys, limits={"timeout": "2s"})
+        office.run(lambda post: post.text("+31201234567", text), twilio=keys)
 
     def refused(self, office: Office, url: str) -> str:
         with pytest.raises(NotSent) as caught:

@@ -15,6 +15,7 @@ from reconciler.model.settings import Limits
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.throttle import Throttle
+from tests.servers import PATIENCE
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ async def connect(clock: FakeClock, redactor: Redactor) -> AsyncIterator[Callabl
     shared: list[Throttle] = []
 
     def connect(*hosts: str, throttle: Throttle | None = None, **limits: object) -> Client:
-        rules = Limits.model_validate({"timeout": 5, **limits})
+        rules = Limits.model_validate({"timeout": PATIENCE, **limits})
         if not shared:
             shared.append(Throttle(rules, clock))
         allowed = AllowedHosts(frozenset(hosts))

@@ -6,7 +6,6 @@ import logging
 import socket
 import ssl
 import struct
-import time
 import zlib
 from datetime import UTC, timedelta
 from email.utils import format_datetime
@@ -231,8 +230,16 @@ async def test_a_handshake_that_hangs_ends_and_has_not_left(connect):
     assert str(failed) == f"POST 127.0.0.1:{port}: no connection in time"
 
 
+def an_hour_passes() -> None:
+    """For the loop and whatever waits in it."""
+    loop = asyncio.get_running_loop()
+    before = loop.time
+    loop.time = lambda: before() + 3600  # type: ignore[method-assign]
+
+
 async def hang(raw: Raw, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(30)
+    an_hour_passes()
+    await asyncio.Event().wait()
 
 
 async def hang_up(raw: Raw, writer: asyncio.StreamWriter) -> None:
@@ -249,7 +256,8 @@ async def babble(raw: Raw, writer: asyncio.StreamWriter) -> None:
 
 async def drip(raw: Raw, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    for _ in range(1000):
+    an_hour_passes()
+    while True:
         writer.write(b".")
         await writer.drain()
         await asyncio.sleep(0.005)
@@ -267,7 +275,7 @@ async def drip(raw: Raw, writer: asyncio.StreamWriter) -> None:
 )
 async def test_later_failure_counts_as_sent(loopback, connect, script, says):
     loopback.script = script
-    failed = await fail(connect("127.0.0.1", timeout=0.5), post(f"{loopback.url}/x?token=hidden"))
+    failed = await fail(connect("127.0.0.1"), post(f"{loopback.url}/x?token=hidden"))
     assert failed.left
     assert says in str(failed)
     assert "hidden" not in str(failed)
@@ -586,17 +594,18 @@ async def test_a_rate_is_not_slowed_by_answers_that_take_their_time(loopback, co
 
 
 async def test_a_rate_counts_from_when_a_request_has_left_whole() -> None:
-    """The first goes to a server that does not read on for a while: the second waits for it, and keeps its distance."""
-    begun: list[float] = []
-    whole: list[float] = []
+    """The first goes to a server that does not read on for a while: the second waits for it."""
+    begun = 0
+    meanwhile: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal begun
         await reader.readuntil(b"\r\n\r\n")
-        begun.append(time.monotonic())
-        if len(begun) == 1:
+        begun += 1
+        if begun == 1:
             await asyncio.sleep(0.35)
+            meanwhile.append(begun - 1)
         await reader.readexactly(len(body))
-        whole.append(time.monotonic())
         writer.write(reply())
         await writer.drain()
         writer.close()
@@ -611,16 +620,20 @@ async def test_a_rate_counts_from_when_a_request_has_left_whole() -> None:
     await asyncio.gather(*(client.send(post(f"http://{host}/", content=body)) for _ in range(2)))
     await client.aclose()
     server.close()
-    assert begun[1] > whole[0]
+    assert (begun, meanwhile) == (2, [0])
 
 
-async def busiest(loopback: Loopback, sending) -> int:
-    busy, most = 0, 0
+async def busiest(loopback: Loopback, sending, at_least: int) -> int:
+    """How many requests were with the server at one time at most; it answers none before so many are."""
+    busy, most, enough = 0, 0, asyncio.Event()
 
     async def script(raw: Raw, writer: asyncio.StreamWriter) -> bytes:
         nonlocal busy, most
         busy += 1
         most = max(most, busy)
+        if busy == at_least:
+            enough.set()
+        await enough.wait()
         await asyncio.sleep(0.005)
         busy -= 1
         return reply()
@@ -638,29 +651,30 @@ async def busiest(loopback: Loopback, sending) -> int:
 async def test_places(loopback, connect, limits, most):
     client = connect("127.0.0.1", **limits)
     sending = asyncio.gather(*(client.send(get(loopback.url)) for _ in range(60)))
-    assert await busiest(loopback, sending) == most
+    assert await busiest(loopback, sending, most) == most
 
 
 async def test_a_hung_service_fills_its_own_lane_only(loopback, connect, clock):
     async def script(raw: Raw, writer: asyncio.StreamWriter) -> bytes | None:
         if raw.target == "/hang":
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
         return reply()
 
     loopback.script = script
     throttle = Throttle(Limits(concurrency=4, per_host=2), clock)
     hung = connect("127.0.0.1", throttle=throttle)
     waiting = [asyncio.create_task(hung.send(get(f"{loopback.url}/hang"))) for _ in range(10)]
-    await asyncio.sleep(0.02)
-    async with asyncio.timeout(2):
-        other = connect("localhost", throttle=throttle)
-        for _ in range(5):
-            await other.send(get(f"http://localhost:{loopback.port}/"))
+    while len(loopback.requests) < 2:  # noqa: ASYNC110  a server tells nobody
+        await asyncio.sleep(0.005)
+    other = connect("localhost", throttle=throttle)
+    for _ in range(5):
+        await other.send(get(f"http://localhost:{loopback.port}/"))
+    assert not any(task.done() for task in waiting)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    async with asyncio.timeout(2):  # and the cancelled ones have given their places back
-        await asyncio.gather(*(connect("127.0.0.1", throttle=throttle).send(get(loopback.url)) for _ in range(5)))
+    # The cancelled ones have given their places back.
+    await asyncio.gather(*(connect("127.0.0.1", throttle=throttle).send(get(loopback.url)) for _ in range(5)))
 
 
 async def test_a_pause_that_comes_while_a_place_is_awaited_is_kept(clock: FakeClock):

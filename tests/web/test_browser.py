@@ -17,6 +17,7 @@ from axe_playwright_python.base import AXE_SCRIPT as AXE
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.repo import Daemon, GnupgHome, Repo, call_cli
+from tests.servers import PATIENCE
 from tests.web.world import QUOTED, SCRIPT, TOKEN, World
 
 CHROMIUM = shutil.which("chromium")
@@ -41,6 +42,9 @@ PAGES = {
     "refused": "/people?status=nonsense",
 }
 WIDE, NARROW = (1280, 900), (390, 844)
+
+MILLISECONDS = 1000 * PATIENCE
+expect.set_options(timeout=MILLISECONDS)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here: apt-get install chromium")
 
@@ -68,7 +72,7 @@ def opened(browser: Browser) -> Iterator[Opened]:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(MILLISECONDS)
         page.on("console", listen)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(f"a dialog opened: {dialog.message}"))

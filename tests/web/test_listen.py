@@ -12,7 +12,7 @@ from itertools import cycle
 import pytest
 
 from tests.repo import Daemon, Repo
-from tests.servers import ask, eventually
+from tests.servers import PATIENCE, ask, eventually
 
 ATTACKERS = 300
 DESCRIPTORS = 160
@@ -38,7 +38,7 @@ def address(daemon: Daemon) -> tuple[str, int]:
 
 def exchange(daemon: Daemon, request: bytes) -> bytes:
     """All that is answered, up to the end of the connection."""
-    with socket.create_connection(address(daemon), timeout=20) as line:
+    with socket.create_connection(address(daemon), timeout=PATIENCE) as line:
         line.sendall(request)
         return b"".join(iter(lambda: line.recv(65536), b""))
 
@@ -50,7 +50,7 @@ def test_connections_that_are_opened_and_left_do_not_use_up_descriptors(daemon: 
         lines = []
         for _, said in zip(range(ATTACKERS), cycle((b"", b"GET /healthz HTTP/1.1\r\nHost: loc")), strict=False):
             line = open_lines.enter_context(socket.socket())
-            line.settimeout(20)
+            line.settimeout(PATIENCE)
             line.connect(address(daemon))
             line.setblocking(False)
             lines.append(line)
@@ -84,7 +84,9 @@ def closed(line: socket.socket) -> bool:
 def test_a_request_that_drips_is_closed(daemon: Daemon) -> None:
     form = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\n\r\ntoken="
     with ExitStack() as open_lines:
-        lines = [open_lines.enter_context(socket.create_connection(address(daemon), timeout=30)) for _ in range(2)]
+        lines = [
+            open_lines.enter_context(socket.create_connection(address(daemon), timeout=PATIENCE)) for _ in range(2)
+        ]
         for line, said in zip(lines, (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ", form), strict=True):
             line.sendall(said)
             line.setblocking(False)

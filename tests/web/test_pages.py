@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from tests.servers import ask, eventually
+from tests.servers import PATIENCE, ask, eventually
 from tests.web.world import LONG, QUOTED, SAID, SCRIPT, World
 
 PAGES = ("/", "/people", "/people/ada", "/people/grace", "/services/tool", "/services/chat", "/history", "/reviews")
@@ -184,7 +184,7 @@ def test_pages_are_read_only(world: World) -> None:
     for path in PAGES:
         for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
             assert ask(world.daemon.url, method, path)[0] == 405
-        with closing(urlopen(Request(world.daemon.url + path, method="HEAD"), timeout=5)) as answer:
+        with closing(urlopen(Request(world.daemon.url + path, method="HEAD"), timeout=PATIENCE)) as answer:
             assert (answer.status, answer.read()) == (200, b"")
     assert "<h1>Overview" in page(world, "/sign-in")
 
