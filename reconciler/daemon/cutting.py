@@ -50,7 +50,7 @@ def cut(
     """Cut a selection into one for each service; what belongs to no service is in the part of `NO_SERVICE`.
 
     `uses` are pairs of a hire and an integration that it uses, if known: each part then has only the hires that use the
-    service, and hires that use none are in the part of `NO_SERVICE`.
+    service. Hires that use none are in the part of `NO_SERVICE`, unless only some integrations are selected.
     """
     manifests = {name: frozenset(service.manifests) for name, service in services.items()}
     home = _homes(services)
@@ -60,8 +60,7 @@ def cut(
     hires: dict[str, set[str]] = {}
     for hire, integration in uses:
         hires.setdefault(home.get(integration, NO_SERVICE), set()).add(hire)
-    idle = (selection.hires or frozenset()).difference(*hires.values())
-    if idle:
+    if selection.integrations is None and (idle := (selection.hires or frozenset()).difference(*hires.values())):
         hires.setdefault(NO_SERVICE, set()).update(idle)
     # Parts that all hires use share one set: thousands of parts may wait in queues.
     all_hires = selection.hires or frozenset()

@@ -66,6 +66,12 @@ class Spawned:
         pytest.param(
             Selection(BOTH), [("bob", "tool")], {"tool": {"bob"}, NO_SERVICE: ADA}, id="a hire without anything"
         ),
+        pytest.param(
+            Selection(BOTH, frozenset({"tool"})),
+            [("bob", "tool")],
+            {"tool": {"bob"}},
+            id="a hire without the integration",
+        ),
         pytest.param(Selection(frozenset()), [], {}, id="nobody"),
     ],
 )
