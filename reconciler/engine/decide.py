@@ -305,7 +305,6 @@ def judge_orphan(
     verdict: Verdict,
     policy: Policy,
     *,
-    can_revoke: bool,
     by_hand: bool = False,
     same_as: str | None = None,
     slip: str | None = None,
@@ -317,9 +316,9 @@ def judge_orphan(
     """Decide on a grant that the ledger has and git no longer wants.
 
     `same_as` is a grant still wanted for which this is the same account, `slip` an error in the hire's files, which may
-    be why it is no longer wanted; `can_revoke` says that the manifest has `revoke`, `by_hand` that a person asks for
-    it: then an invitation that may be open, and what has no check, are revoked too, or taken for revoked where there is
-    nothing to send. `invitation` is an open one of somebody who is not there. `texts` are the digests of the requests
+    be why it is no longer wanted. `by_hand` says that a person asks for it: then an invitation that may be open, and
+    what has no check, are revoked too, or taken for revoked where there is nothing to send. `means` says what the
+    manifest can do, `invitation` is an open one of somebody who is not there. `texts` are the digests of the requests
     that take it away.
     """
     asked = by_hand or (record.revoking and record.run.by_hand)
@@ -336,7 +335,7 @@ def judge_orphan(
     withdrawing = record.run.kind is Kind.WITHDRAW
     accepted = withdrawing and isinstance(verdict, Present) and not open_one  # there is no invitation to take back
     if record.revoking and record.phase.unsettled and not accepted:
-        if not (means.withdraws if withdrawing else can_revoke):
+        if not (means.withdraws if withdrawing else means.revokes):
             return GONE if isinstance(verdict, Missing) and not open_one else _irrevocable(left)
         tried = replace(record, fresh=True) if by_hand else record
         there = open_one and withdrawing
@@ -349,7 +348,7 @@ def judge_orphan(
         return GONE
     if spared is not None and not isinstance(verdict, Unknown):
         return replace(left, reason=f"no longer in git; {spared}")
-    return _unwanted(verdict, left, can_revoke=can_revoke, asked=asked, prune=policy.prunes(record.integration))
+    return _unwanted(verdict, left, means, asked=asked, prune=policy.prunes(record.integration))
 
 
 def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: bool, prune: bool) -> Decision:
@@ -364,7 +363,7 @@ def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: 
     return replace(left, action=Action.REVOKE, reason=reason, withdraws=True)
 
 
-def _unwanted(verdict: Verdict, left: Decision, *, can_revoke: bool, asked: bool, prune: bool) -> Decision:
+def _unwanted(verdict: Verdict, left: Decision, means: Means, *, asked: bool, prune: bool) -> Decision:
     """Decide on an orphan that may be revoked. One that does not exist was never confirmed."""
     match verdict:
         case Unknown(reason):
@@ -374,10 +373,10 @@ def _unwanted(verdict: Verdict, left: Decision, *, can_revoke: bool, asked: bool
         case Missing() if not asked:
             return replace(left, reason="no longer in git; never confirmed: an invitation may be open")
         case Present() if not (prune or asked):
-            lacks = "" if can_revoke else ", and the manifest has no revoke"
+            lacks = "" if means.revokes else ", and the manifest has no revoke"
             return replace(left, reason=f"no longer in git; prune: report{lacks}")
         case Present() | Missing() | NoCheck():
-            if can_revoke:
+            if means.revokes:
                 return replace(left, action=Action.REVOKE, reason="no longer in git")
             there = isinstance(verdict, Present)
             return _irrevocable(left) if there else Decision(Status.REVOKED, Action.NONE, TAKEN_BY_HAND)

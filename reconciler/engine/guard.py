@@ -4,7 +4,8 @@ It counts an integration's grants since the last full resync: those revoked or h
 ones, those made or, by a commit, updated with `max_new`. Grants that it suspended in an earlier pass count, too,
 whatever part of the integration this pass covers: it stays tripped until the count falls or somebody overrides it.
 
-A pass over a part of what it judges as a whole postpones what counts until all is counted, by suspending it like that.
+A pass over a part of what it judges as a whole suspends what counts in the same way, until all parts are counted
+(docs/design/architecture.md, "The guard over parts").
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ NEXT = "look why, then let it through once with `reconcile --yes-really`"
 
 
 class Part(StrEnum):
-    """What a pass covers of what the guard judges as a whole (docs/design/architecture.md, "The guard over parts")."""
+    """What a pass covers of what the guard judges as a whole."""
 
     ALL = "all"
     SWEEP = "sweep"

@@ -72,7 +72,6 @@ class OrphanPlanner:
             record,
             verdict,
             self._inputs.policy,
-            can_revoke=bool(integration.manifest.revoke),
             by_hand=by_hand,
             same_as=None if same_as is None else str(same_as),
             slip=await self._slip(record.key.hire) if at_stake else None,

@@ -51,6 +51,7 @@ class Means:
     """Whether it has `where`: then that alone says whether the account is as git wants it."""
     compared: frozenset[str] = frozenset()
     """The names that `where` uses: what git wants of them is judged by what it asks for, not by what was sent."""
+    revokes: bool = False
     withdraws: int = 0
     """How many requests take an open invitation back."""
     invitation: Invitation | None = None
@@ -63,6 +64,7 @@ class Means:
             updates=bool(manifest.updates),
             compares=bool(where),
             compared=frozenset(name.partition(".")[0] for name in names(where)),
+            revokes=bool(manifest.revoke),
             withdraws=len(manifest.withdraw),
             invitation=manifest.invitation,
         )

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.engine.decide import judge, judge_orphan, standing
 from reconciler.engine.transitions import remembered
-from reconciler.engine.wanted import changed_values
+from reconciler.engine.wanted import Means, changed_values
 from reconciler.model.decision_inputs import Policy, progress
 from reconciler.model.grant import Grant, Hold, Key, Kind, Outcome, Phase, Record, Step
 from reconciler.model.settings import Suspension
@@ -264,11 +264,11 @@ ORPHANS = {
     ("known", "verdict", "policy", "can", "same_as", "status", "action"), ORPHANS.values(), ids=ORPHANS
 )
 def test_orphans(known, verdict, policy, can, same_as, status, action):
-    decision = judge_orphan(known, verdict, policy, can_revoke=can, same_as=same_as, digest="d", texts=TEXTS)
+    decision = judge_orphan(known, verdict, policy, means=Means(revokes=can), same_as=same_as, digest="d", texts=TEXTS)
     assert (decision.status, decision.action) == (status, action)
 
 
 def test_failed_revocation_is_in_the_reason():
     known = but(FAILED, kind=Kind.REVOKE, confirmed_at=NOW)
-    decision = judge_orphan(known, Present(), PRUNE, can_revoke=True, digest="d", texts=TEXTS)
+    decision = judge_orphan(known, Present(), PRUNE, means=Means(revokes=True), digest="d", texts=TEXTS)
     assert decision.reason.startswith("revoke: answered 500")

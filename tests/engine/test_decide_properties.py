@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.engine.decide import judge, judge_orphan
+from reconciler.engine.wanted import Means
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Status
@@ -116,7 +117,13 @@ def test_deciding_twice_gives_the_same_decision(record, verdict, policy):
 @given(records(), verdicts, policies, st.booleans(), st.booleans())
 def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can, same_as):
     decision = judge_orphan(
-        record, verdict, policy, can_revoke=can, same_as="ada/other" if same_as else None, digest="d", texts=TEXTS
+        record,
+        verdict,
+        policy,
+        means=Means(revokes=can),
+        same_as="ada/other" if same_as else None,
+        digest="d",
+        texts=TEXTS,
     )
     assert decision.action in ACTIONS[decision.status]
     if decision.action in (Action.REVOKE, Action.RETRY):
@@ -133,7 +140,7 @@ def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can,
 
 @given(records(), verdicts, policies)
 def test_command_does_not_execute_an_unknown_grant(record, verdict, policy):
-    decision = judge_orphan(record, verdict, policy, can_revoke=True, by_hand=True, digest="d", texts=TEXTS)
+    decision = judge_orphan(record, verdict, policy, means=Means(revokes=True), by_hand=True, digest="d", texts=TEXTS)
     if isinstance(verdict, Unknown):
         assert decision.action in (Action.NONE, Action.WAIT)
 
@@ -145,5 +152,7 @@ def test_time_alone_starts_nothing_once_two_attempts_failed(record, policy):
     for verdict in (Present(), Missing(), NoCheck(), Unknown("x")):
         if not record.revoking:
             assert judge(record, verdict, later, digest="d", texts=TEXTS).action is Action.NONE
-        decision = judge_orphan(but(record, kind=Kind.REVOKE), verdict, later, can_revoke=True, digest="d", texts=TEXTS)
+        decision = judge_orphan(
+            but(record, kind=Kind.REVOKE), verdict, later, means=Means(revokes=True), digest="d", texts=TEXTS
+        )
         assert decision.action is Action.NONE
