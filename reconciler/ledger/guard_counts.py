@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from reconciler.ledger.reading import Backend, Reading
@@ -13,6 +13,9 @@ __all__ = ["RESYNC", "GuardCounts", "Held", "newest_attempt"]
 
 RESYNC = "resync_attempt"
 """The name of the note that has the newest attempt at the start of the last full resync."""
+
+MANY = 500
+"""The most hires of one statement."""
 
 _TAKEN = (
     "SELECT DISTINCT integration, hire, access FROM attempts"
@@ -106,12 +109,14 @@ class GuardCounts:
             _, rows = reading.table(query, attempt=attempt)
             return [(_held(row), *row[-2:]) for row in rows]
 
-    def held_of(self, hires: Collection[str]) -> list[tuple[Held, Key]]:
-        """List the grants of some hires that the guard holds."""
+    def held_of(self, hires: Collection[str]) -> Iterator[tuple[Held, Key]]:
+        """Read the grants of some hires that the guard holds."""
         query = f"SELECT {_HELD}, hire, access FROM grants WHERE hire IN :hires AND guarded IS TRUE"
-        with self.backend.reading() as reading:
-            _, rows = reading.table(query, hires=sorted(hires))
-            return [(_held(row), Key(*row[-2:])) for row in rows]
+        names = sorted(hires)
+        for start in range(0, len(names), MANY):
+            with self.backend.reading() as reading:
+                rows = list(reading.table(query, hires=names[start : start + MANY])[1])
+            yield from ((_held(row), Key(*row[-2:])) for row in rows)
 
     def changes_since(self, attempt: int) -> dict[str, set[Key]]:
         """List the grants of each integration that were healed or revoked after that attempt."""
