@@ -34,7 +34,6 @@ def test_initial_data_can_be_read_with_the_key(repo: Repo, gnupg_home: GnupgHome
         ["gpg", "--homedir", gnupg_home.path, "--batch", "--quiet", "--decrypt", file],
         capture_output=True,
         check=True,
-        timeout=30,
     ).stdout
     assert yaml.safe_load(plain) == {"ORG": "12", "TOKEN": "invented-token"}
     assert repo.initial_data("slack", {"TOKEN": "x"}, armor=True).read_bytes().startswith(b"-----BEGIN PGP MESSAGE")

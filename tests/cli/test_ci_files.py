@@ -50,7 +50,6 @@ def shell(repo: Repo, script: str, **env: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
     )
 
 

@@ -237,7 +237,6 @@ def test_a_reader_that_leaves_is_no_fault(team: Repo, call: Call, arguments: str
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
     )
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr

@@ -32,7 +32,6 @@ def shell(folder: Path, script: str, home: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -276,7 +276,7 @@ print(parallel.spread(work, list(range(3))))
 
 def spread(what: str) -> subprocess.CompletedProcess[str]:
     script = SPREAD.format(what=what)
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
@@ -327,5 +327,5 @@ def test_very_many_files_are_reported_alike(repo: Repo) -> None:
         "from reconciler.cli import main\nmain()\n"
     )
     command = [sys.executable, "-c", script, "--repo", str(repo.root), "validate"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, first, "")

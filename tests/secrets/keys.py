@@ -64,7 +64,7 @@ class Sops:
 
     def __call__(self, *arguments: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
         command = [str(SOPS), *arguments, "/dev/stdin"]
-        return subprocess.run(command, input=given, capture_output=True, check=False, timeout=60, env=self.environment)
+        return subprocess.run(command, input=given, capture_output=True, check=False, env=self.environment)
 
     def encrypt(self, plain: bytes, *options: str, kind: str = "yaml", rules: Path | None = None) -> bytes:
         """`rules` is a .sops.yaml, in place of options."""
