@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from threading import Barrier
 
 import pytest
 
 from reconciler.model.clock import Stopped
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Hands, Machine, row
+from tests.servers import PATIENCE
 
 HOUR = timedelta(hours=1)
 
@@ -98,7 +100,13 @@ def test_many_that_are_due_at_once_are_spread_within_the_limits(machine, account
     accounts.fail_next(31, 500, method="POST", prefix="/users")
     assert machine.reconcile().failures == 31
     machine.clock.turn(days=1)
-    accounts.delay, accounts.busiest = 0.002, 0
+    accounts.delay, side_by_side = 0.002, Barrier(3)
+
+    def together(connection, received):
+        side_by_side.wait(PATIENCE)
+        connection.answer(accounts.handle(received))
+
+    accounts.on(together, times=3)
     assert {item.status for item in machine.reconcile().rows} == {Status.PRESENT}
     assert accounts.busiest == 3
 
