@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -184,7 +184,7 @@ def _opened(
     return sharing(context, settings, tree, member or f"{socket.gethostname()}-{os.getpid()}", lost)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Endpoints:
     """What `listen` answers beside the pages; the methods run in the daemon's loop, except `read`."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,7 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import SecretsError, UsageError
+from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
     from reconciler.cli.needed_data import NeededData
@@ -37,7 +37,7 @@ def initial_data() -> None:
     """Store a service's secrets encrypted, and check that they are complete."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Repository:
     """The files on disk, and what decrypts their secrets."""
 
@@ -195,7 +195,7 @@ def check(options: SharedOptions, integration: str | None) -> int:
     return 1 if wrong else 0
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Checked:
     """The initial data of one service, compared with what is needed."""
 

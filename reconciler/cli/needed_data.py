@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from reconciler.model.errors import UsageError
 from reconciler.model.manifest import InitialDataField
 from reconciler.model.near import near
 from reconciler.model.settings import OWN, Settings
+from reconciler.model.value import value_class
 from reconciler.repository.files import Files
 
 __all__ = ["NeededData", "all_needed_data", "needed_data_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class NeededData:
     """The initial data that a service needs; `required` are the ids without which it cannot run."""
 

@@ -13,6 +13,7 @@ from reconciler.cli import complete
 from reconciler.model.errors import UsageError
 from reconciler.model.selection import Selection
 from reconciler.model.status import Status
+from reconciler.model.value import value_class
 
 __all__ = [
     "HTML_HELP",
@@ -46,7 +47,7 @@ class SharedOptions:
         return repository(self.path)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Filter:
     """Which grants to show: those of `statuses`, unless empty; with `only_changes`, those with an action pending."""
 

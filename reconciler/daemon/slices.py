@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from reconciler.engine.listings import Listings
 from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
+from reconciler.model.value import value_class
 
 __all__ = ["Lane", "Make", "Outdated", "PassRequest", "Slice", "SliceRunner", "Spawn"]
 
@@ -37,7 +38,7 @@ class Lane(StrEnum):
     INTERVAL = "interval"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class PassRequest:
     """A pass to be made: over what, and why. `released` overrides the guard, `part` is what the guard knows it as."""
 
@@ -47,7 +48,7 @@ class PassRequest:
     part: Part = Part.ALL
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Slice:
     """One pass over a part of a service; several slices may share their `listings`."""
 

@@ -14,17 +14,18 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Self
 
 import structlog
+
+from reconciler.model.value import value_class
 
 __all__ = ["Systemd"]
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Systemd:
     """The service manager, if there is one.
 

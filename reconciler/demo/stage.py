@@ -13,13 +13,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.demo import asana
 from reconciler.demo.loopback import Loopback
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.value import value_class
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.write import encrypt_initial_data
 
@@ -43,7 +43,7 @@ class NoDemo(ReconcilerError):
     """The demo cannot be set up here; the text says what is missing."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Stage:
     """A repository with matching services, and the environment variables for `reconcile` to find its key."""
 

@@ -17,7 +17,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.revision_status import REF, VOUCH, Untrusted
 from reconciler.model.settings import Settings
+from reconciler.model.value import value_class
 from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.signatures import first_untrusted
@@ -47,7 +48,7 @@ _HARMLESS = (".gitignore", ".gitkeep")
 """What a commit may have in the state's folder: it keeps the folder there, and its files out of git."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class InForce:
     """The tree in force and its settings. `refused` is HEAD and the reason, if HEAD is not in force."""
 

@@ -23,6 +23,7 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, EventType, Status
+from reconciler.model.value import value_class
 from reconciler.repository.files import Files
 from reconciler.repository.private_file import HIRES_CACHE, VALIDATE_CACHE, PrivateFile
 
@@ -77,7 +78,7 @@ def _no_passes(_key: Key) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Erasing:
     """What erasing a person takes: the caches beside the state, and the files in git."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from reconciler.engine.wanted import NO_MEANS, Means, found, invited, paused, shown, webhook
@@ -17,6 +17,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Status
+from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
 
 __all__ = ["GONE", "NOT_IN_GIT", "TAKEN_BY_HAND", "judge", "judge_orphan", "standing"]
@@ -32,7 +33,7 @@ TAKEN_BY_HAND = "no longer in git; taken away by hand: there is no request for i
 GONE = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Failed:
     """A failed attempt: whether another one is due, and `left`, the decision as long as none is."""
 

@@ -43,7 +43,7 @@ AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"
 AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Lending:
     """The entries of the same service that a grant needs, whose stored values its requests may use; nearest first.
 

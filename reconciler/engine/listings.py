@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from sys import intern
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
 from reconciler.model.manifest import Exists, Listing, Pending, Ready
 from reconciler.model.scope import Layer, Scope, follow, steps, walk
+from reconciler.model.value import value_class
 from reconciler.model.verdict import Invited, Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.match import unready
@@ -47,7 +48,7 @@ Place = tuple[str, tuple[str, ...]]
 """An integration, and the values of the form that a listing's URL uses: it is read once for each of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ListedAccount:
     """An item of a listing: `who` checks match it by, its name, and the fields that fill a hire."""
 
@@ -56,7 +57,7 @@ class ListedAccount:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _ListedAccounts:
     """The accounts of a listing, sorted, with the values of each that checks compare.
 

@@ -15,7 +15,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import blake2b
 from typing import Any
 
@@ -25,6 +25,7 @@ from reconciler.model.errors import Blocked
 from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.scope import LEDGER, Layer, Scope
 from reconciler.model.template import names
+from reconciler.model.value import value_class
 from reconciler.model.verdict import Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.render import canonical, question
@@ -213,7 +214,7 @@ class _PrintIndex:
         return numbers
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _PassIndex:
     """The prints of one pass: of what is wanted, and of that what names a choice; and the records of broken files."""
 

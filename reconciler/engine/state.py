@@ -33,6 +33,7 @@ from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
+from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 
@@ -87,7 +88,7 @@ class OpenState:
         return FileAttachments(self.file.parent, vault) if self.file else RowAttachments(self.ledger, vault)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ReadState:
     """A state that is read, whether it is locked or not."""
 

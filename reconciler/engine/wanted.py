@@ -7,7 +7,7 @@ account was found, is updated; a difference that was made at the service is drif
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from reconciler.model.grant import Decision, Differences, Phase, Record
 from reconciler.model.manifest import Invitation, Manifest
 from reconciler.model.status import Action, Status
 from reconciler.model.template import names
+from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Present
 
 __all__ = [
@@ -42,7 +43,7 @@ OFF = "switched off"
 """What an account is that `inactive` matches."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Means:
     """What a manifest can check and do about an account that exists."""
 

@@ -7,7 +7,7 @@ and its check has to find the account that it is for. Otherwise nothing is propo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from reconciler.engine.integrations import Integration
@@ -18,6 +18,7 @@ from reconciler.model.base import as_text, day
 from reconciler.model.errors import ReconcilerError, Severity
 from reconciler.model.hire import DAYS, EXTRA
 from reconciler.model.template import PLACEHOLDER
+from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import WORKTREE, File, Tree
@@ -38,7 +39,7 @@ class NotAdopted(ReconcilerError):
         super().__init__("\n".join([*why[:MOST], *more, "nothing is adopted"]))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Proposal:
     """A hire's file after adoption: `text` is what is new in it, `before` its old content, if any."""
 

@@ -19,6 +19,7 @@ from reconciler.model.base import as_text
 from reconciler.model.errors import NotWritable
 from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import Import
+from reconciler.model.value import value_class
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import read
@@ -29,7 +30,7 @@ __all__ = ["HireChange", "ImportPlan", "Importer"]
 _REFERENCES = {"manager": "manager_email", "buddy": "buddy_email"}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class HireChange:
     """A change of a hire's file: `fields` maps each key that changes to its old and new value."""
 

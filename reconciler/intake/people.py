@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from typing import Any
 
@@ -20,6 +20,7 @@ from reconciler.model.hire import DAYS, EXTRA
 from reconciler.model.imports import ByAddress, Import
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
+from reconciler.model.value import value_class
 from reconciler.requests.record import same
 from reconciler.requests.template import render_text
 
@@ -33,7 +34,7 @@ _NO_DAY = "0000-00-00"
 _MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})[T ]\d{2}:\d{2}.*", re.ASCII | re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Person:
     """One person: the keys of a hire that the source fills, such as `first_name` or `extra.LOGIN`.
 
@@ -47,7 +48,7 @@ class Person:
     stem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class LeftOut:
     """A person who cannot be imported, and why; `hire` and `file` if they have a file."""
 
@@ -64,7 +65,7 @@ class LeftOut:
         return name or str(self.fields.get("email") or f"item {self.item}")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class People:
     """All people of a source. `addresses` are those of all, taken or left out, in lower case."""
 

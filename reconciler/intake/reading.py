@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from reconciler.model.imports import ByAddress, Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
 from reconciler.model.scope import Layer, Scope, walk
+from reconciler.model.value import value_class
 from reconciler.oauth.connection import OAuthConnection, Stored, TokenChange
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class SourceRecords:
     """The people of the source, an item each; not `whole` if more pages follow than may be read."""
 

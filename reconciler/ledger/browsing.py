@@ -17,6 +17,7 @@ from reconciler.ledger.reading import Backend, Reading, lowered, moment
 from reconciler.ledger.rows import attempt_of, event_of, record_of, sent_of
 from reconciler.model.grant import Key, Record
 from reconciler.model.status import FAULTS, EventType, Status
+from reconciler.model.value import value_class
 
 __all__ = [
     "Browsing",
@@ -46,7 +47,7 @@ RANK = (
 """The statuses that a page lists first; all others follow."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Page:
     """One page of a list, of `size` rows; `number` counts from 1."""
 
@@ -59,7 +60,7 @@ class Page:
         return {"size": self.size, "start": (self.number - 1) * self.size}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Chosen:
     """A filter of grants; empty chooses all. `text` is part of the hire's id or address, in any case."""
 
@@ -79,7 +80,7 @@ class Listed:
     checked_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Recent:
     """The newest attempts at a grant, newest first, with their requests; `earlier` counts the others."""
 

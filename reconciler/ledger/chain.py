@@ -12,7 +12,6 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.ledger.reading import EPOCH, microseconds
@@ -20,6 +19,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
+from reconciler.model.value import value_class
 
 __all__ = ["END", "ERASED", "Chain", "Link", "erased_lines", "linked", "salted", "verify"]
 
@@ -46,7 +46,7 @@ _SAID = ("hire", "access", "integration", "event", "revision", "author", "detail
 _COUNTED = re.compile(r"(\d+) lines? of the history")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Link:
     """The end of the chain: how many lines it has, and the digest of the last."""
 
@@ -68,7 +68,7 @@ class Link:
         return f"{self.number} {self.digest}".encode()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Chain:
     """The result of verifying: the number of lines, of erased lines, and the digest of the last.
 

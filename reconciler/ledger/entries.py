@@ -6,13 +6,13 @@ A grant's own entry is `reconciler.model.grant.Record`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from reconciler.model.clock import stamp
 from reconciler.model.grant import Key, Outcome, Record
 from reconciler.model.status import EventType
+from reconciler.model.value import value_class
 
 __all__ = ["Attempt", "Change", "Command", "Event", "GrantFilter", "Kept", "Member", "Sent"]
 
@@ -23,7 +23,7 @@ Kept = Mapping[str, bytes | Change | None]
 """Values to save, by name; None erases one."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Event:
     """One line of the history; its `digest` covers all lines up to it, and is set when it is written."""
 
@@ -44,7 +44,7 @@ class Event:
         return cls(at, record.key, record.integration, event, detail, revision=record.revision, author=author)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Attempt:
     """One attempt at a grant.
 
@@ -68,7 +68,7 @@ class Attempt:
     epoch: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Sent:
     """One request of an attempt, with its answer; the URL is masked."""
 
@@ -83,7 +83,7 @@ class Sent:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Command:
     """A command of a person to the process that has the state."""
 
@@ -96,7 +96,7 @@ class Command:
     by: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Member:
     """A process of a fleet: since when, when it was last seen, and the services that it has leased.
 
@@ -119,7 +119,7 @@ class Member:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class GrantFilter:
     """Some grants of every hire: those of these integrations, and those of these access names."""
 

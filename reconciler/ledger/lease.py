@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from reconciler.ledger.reading import Reading
 from reconciler.model.errors import LeaseLostError
+from reconciler.model.value import value_class
 
 __all__ = ["EVERYTHING", "OURS", "Lease", "MoreNeeded"]
 
@@ -38,7 +38,7 @@ class MoreNeeded(Exception):
         self.services = services
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Lease:
     """The services that a pass may write for, with the epochs at which they were taken."""
 

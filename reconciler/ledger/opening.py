@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ from reconciler.ledger.repository_id import Repository, claim, refuse_another
 from reconciler.ledger.sqlite import SqliteBackend
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Reached, unwatched
+from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -38,7 +39,7 @@ def _none() -> None:
     """No password."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class OpenLedger:
     """A state that is open for writing under a lease; on a server, with the member that has the lease."""
 
@@ -48,7 +49,7 @@ class OpenLedger:
     """The arguments of a connection to the server."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class StateLocation:
     """A state by its URL: a SQLite file, relative to the repository's root, or a database of a PostgreSQL server.
 

@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from reconciler.ledger.empty import EmptyBackend
 from reconciler.ledger.migrate import HEAD, version_of
 from reconciler.ledger.reading import SERVER_TIME, Reading
 from reconciler.model.errors import LedgerError
+from reconciler.model.value import value_class
 
 __all__ = ["CONNECT", "IDLE", "SCHEMA", "Connection", "PostgresBackend", "Server", "outdated"]
 
@@ -87,7 +88,7 @@ class Connection(psycopg.Connection[Any]):
             self.patience = PATIENCE
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Server:
     """A database of a PostgreSQL server, and how to connect to it."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from reconciler.model.grant import Outcome, Record, Step
 from reconciler.model.settings import DEFAULT, Settings, Suspension
+from reconciler.model.value import value_class
 
 __all__ = ["NEITHER", "TAKEN", "Policy", "Progress", "progress"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Policy:
     """The settings that decisions depend on, and the time at which they are made."""
 
@@ -72,7 +73,7 @@ class Policy:
         return record.retry_at is None or record.retry_at <= self.now
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Progress:
     """How far an unsettled run came.
 

@@ -51,7 +51,7 @@ class Key(NamedTuple):
         return f"{self.hire}/{self.access}"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Hold:
     """Why a grant cannot be checked: `invalid` or `blocked`, and what to do.
 
@@ -172,7 +172,7 @@ class Outcome(StrEnum):
     """Answered with success, but not with what was wanted: another status, a `continue_if` that does not hold."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Step:
     """One request of an unsettled run: its place, a digest of its text in the manifest, its outcome."""
 

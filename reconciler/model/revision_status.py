@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from reconciler.model.value import value_class
 
 __all__ = ["REF", "VOUCH", "Stale", "Untrusted"]
 
@@ -12,7 +12,7 @@ REF = "refs/reconciler/accepted"
 VOUCH = f"have it signed, or vouch for it on this machine: `git update-ref {REF} COMMIT`"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Untrusted:
     """The commit at HEAD that is not accepted, and the first commit before it that is the reason."""
 
@@ -28,7 +28,7 @@ class Untrusted:
         return f"commit {self.head[:12]} is not accepted: {whose} on the way to it: {self.why}"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Stale:
     """Since when, in UTC, git's commits are not taken over, and why."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from reconciler.model.errors import MissingVariable
@@ -48,7 +48,7 @@ DEFERRED = _Deferred()
 """What a lookup gives for a name whose value only a running attempt knows."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Layer:
     """Values and their origin. `secret` names those that must be masked when shown."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from reconciler.model.grant import Key
+from reconciler.model.value import value_class
 
 __all__ = ["Selection"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Selection:
     """The part that a pass covers: hires, integrations, single grants; None for all of them.
 

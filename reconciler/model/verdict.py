@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
@@ -38,28 +38,28 @@ class Present:
     record: Any = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Missing:
     """The check was answered and did not find the account."""
 
     stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Invited:
     """A person whom the check does not find has an open invitation; `stored` is what `pending` saves of it."""
 
     stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Unknown:
     """The check itself failed; nothing may be executed on it."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class NoCheck:
     """The manifest has no `exists`: a webhook."""
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from reconciler.ledger.reader import LedgerReader
+from reconciler.model.value import value_class
 from reconciler.notify.rules import CheckStreak, News, NewsKind
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ KEPT = 20
 """The most outages of an integration that are remembered."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Outage:
     """One outage; `until` is None while it lasts. Moments are UTC, ISO 8601."""
 

@@ -22,6 +22,7 @@ from reconciler.ledger.entries import Event
 from reconciler.model.clock import stamp
 from reconciler.model.report import Row
 from reconciler.model.status import EventType, Status
+from reconciler.model.value import value_class
 
 __all__ = ["AlertState", "CheckStreak", "Message", "News", "NewsKind", "alerts_of", "outages"]
 
@@ -75,7 +76,7 @@ HEADLINES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class News:
     """One kind of event at one integration; `grants` are some of the `count` that it concerns.
 
@@ -102,7 +103,7 @@ class News:
         return replace(other, count=self.count + other.count, grants=grants[:SHOWN], since=self.since or other.since)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Message:
     """One message: all news of a pass."""
 

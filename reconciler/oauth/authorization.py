@@ -14,7 +14,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from reconciler.model.errors import Blocked, LedgerError, ReconcilerError, Trans
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
+from reconciler.model.value import value_class
 from reconciler.oauth.connection import TokenStore, stored_record
 from reconciler.oauth.token_request import ask_for_token, with_code, with_query
 from reconciler.requests.client import Client
@@ -74,7 +75,7 @@ class AuthorizationStore(Protocol):
         """List the digests of all."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Authorization:
     """The URL that the person has to open, and the state that they come back with."""
 

@@ -7,7 +7,6 @@ hire's or sequence's file are unknown here; the engine keeps those that the ledg
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
@@ -16,6 +15,7 @@ from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
 from reconciler.model.status import Status
+from reconciler.model.value import value_class
 from reconciler.repository.files import Files
 from reconciler.repository.form_values import BEFORE_SUGGESTION
 from reconciler.repository.hires import Hires
@@ -36,7 +36,7 @@ MAX_LATEST = 24_576
 """How many of the others are: the last ones, for every service's pass asks for the same hires, some before others."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Service:
     """Manifests that share initial data, an OAuth connection and limits: file and manifest by integration."""
 

@@ -6,7 +6,6 @@ A pass decides whether a grant that breaks a rule exists already: then it is a p
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, Severity
@@ -14,6 +13,7 @@ from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire, NamedChoice
 from reconciler.model.near import near
 from reconciler.model.policy import Rule
+from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.joining import matches
 from reconciler.repository.rules import POLICY, Rules
@@ -21,7 +21,7 @@ from reconciler.repository.rules import POLICY, Rules
 __all__ = ["Judge", "Share"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Share:
     """What one hire adds to rules that are judged over all hires.
 

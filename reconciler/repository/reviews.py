@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.review import ANSWERED, KEEP, REMOVE, Review
+from reconciler.model.value import value_class
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
 from reconciler.repository.git.parts import Part
@@ -48,7 +48,7 @@ PERIOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a period is called; it names a folder."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Line:
     """A line of the file; its `population` is all but what a reviewer fills in, in canonical form."""
 
@@ -83,7 +83,7 @@ class Line:
         return self.who if self.access is None else f"{self.who}/{self.access}"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ReviewFile:
     """One integration's review of one period. `header` is what is above the lines."""
 
@@ -134,7 +134,7 @@ class ReviewFile:
         return said if isinstance(said, str) and said else None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Decisions:
     """The decisions of one version of a review, by the keys of its lines."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pydantic import ValidationError
 
 from reconciler.model.errors import Problem
 from reconciler.model.policy import PolicyFile, Rule
+from reconciler.model.value import value_class
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.trees import Tree
@@ -17,7 +16,7 @@ __all__ = ["NONE", "POLICY", "Rules", "read_policy"]
 POLICY = "config/policy.yaml"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Rules:
     """A revision's rules, with their lines; or that they cannot be read."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote, urljoin
 
@@ -18,6 +18,7 @@ from reconciler.model.manifest import AnyPaged, FormField, Manifest
 from reconciler.model.request import PAGE_TOKEN, CountUp
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.template import PLACEHOLDER, names
+from reconciler.model.value import value_class
 from reconciler.requests.answer import LIMIT, Response
 from reconciler.requests.client import Client
 from reconciler.requests.match import refusal
@@ -30,7 +31,7 @@ __all__ = ["MOST_PAGES", "MorePages", "Option", "items", "options"]
 MOST_PAGES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Option:
     """An option of a form field: the value that requests use, and the name that people choose by."""
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from reconciler.model.manifest import Exists
 from reconciler.model.scope import Scope, walk
 from reconciler.model.secret import MASK
 from reconciler.model.template import names
+from reconciler.model.value import value_class
 from reconciler.model.verdict import Difference
 from reconciler.requests.template import render_data, written
 
 __all__ = ["NOTHING", "Compared", "all_there", "as_wanted", "comparable", "differences", "find", "is_whole", "same"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Compared:
     """What a check compares, path by path, for one grant."""
 

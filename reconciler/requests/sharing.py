@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.value import value_class
 
 __all__ = ["EVERYONE", "Ask", "Granted", "Shared", "Sharer", "fair", "keep_sharing"]
 
@@ -31,7 +31,7 @@ GAP_SECONDS = 0.05
 """Between two tellings for which somebody waits."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Ask:
     """What a member has of one limit, and how much it could use."""
 
@@ -41,7 +41,7 @@ class Ask:
     wants: int
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Granted:
     """How many places of each limit a member may use, and how long each paused host must wait."""
 

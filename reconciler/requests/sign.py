@@ -11,13 +11,14 @@ import hashlib
 import hmac
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
 from reconciler.model.errors import MissingVariable
 from reconciler.model.scope import Scope
+from reconciler.model.value import value_class
 from reconciler.requests.template import written
 
 __all__ = ["Pritunl", "credentials"]
@@ -40,7 +41,7 @@ def _first(scope: Scope, name: str, other: str) -> Any:
         raise
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Pritunl:
     """Signs requests for one Pritunl server."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.engine.wanted import reason_not_to_accept
 from reconciler.model.errors import Problem, Severity
@@ -16,6 +16,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.revision_status import REF, Stale, Untrusted
 from reconciler.model.settings import Git
 from reconciler.model.status import Action, Status
+from reconciler.model.value import value_class
 from reconciler.notify.outages import Outage
 from reconciler.review.reviews import ReviewProgress
 
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class NextStep:
     """What to do, and the command for it, if there is one."""
 
@@ -39,7 +40,7 @@ class NextStep:
     command: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Need:
     """Something that needs a person. `status` is that of an integration's grants, or None if it is not about grants.
 

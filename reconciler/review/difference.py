@@ -21,6 +21,7 @@ from reconciler.model.hire import Entry, Hire
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.model.template import names as names_in
+from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
@@ -40,7 +41,7 @@ class ChangeKind(StrEnum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Change:
     """One grant that differs. `fields` has the values before and after, None for a missing one.
 
@@ -65,7 +66,7 @@ class Change:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Side:
     """One of the two revisions. `files` is None if its settings cannot be read; then no other file is read."""
 

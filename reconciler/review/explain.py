@@ -7,7 +7,7 @@ suspension, a day in the future, a missing value.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
 from reconciler.model.secret import MASK
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
+from reconciler.model.value import value_class
 from reconciler.review.findings import used_names
 
 __all__ = ["Explanation", "Value", "explain", "sealed_layer"]
@@ -33,7 +34,7 @@ _RUN_TIME_ONLY = frozenset({"NEXT_PAGE_TOKEN"})
 """Names that only a listing itself gives."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Value:
     """A variable that the manifest uses. `value` is None if it has none, `***` if it is secret."""
 
@@ -47,7 +48,7 @@ class Value:
         return {"name": self.name, "value": self.value, "origin": self.origin, "secret": self.secret}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Explanation:
     """Everything about a grant. `status` is None if no pass has covered it yet."""
 

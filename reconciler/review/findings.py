@@ -17,6 +17,7 @@ from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.template import names
+from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge, Share
 from reconciler.requests.render import question
@@ -25,7 +26,7 @@ from reconciler.review.missing_values import MissingValues
 __all__ = ["Findings", "Inspector", "Total", "used_names"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Findings:
     """What is found of one hire: its problems, and what it adds to what is judged over all.
 

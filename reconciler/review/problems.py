@@ -10,7 +10,6 @@ import pathlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,6 +19,7 @@ from reconciler.model.manifest import Manifest, Paged
 from reconciler.model.scope import Scope
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
+from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.yaml import read
@@ -46,7 +46,7 @@ _ORIGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?(?P<host>[^/?#]*)")
 """The part of a URL that names its host; one without a scheme is refused."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Host:
     """A host that requests or a browser would go to, the files that name it, and whether all of them may."""
 

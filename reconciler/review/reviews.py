@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -19,6 +18,7 @@ from reconciler.model.grant import Phase
 from reconciler.model.review import REMOVE
 from reconciler.model.secret import MASK
 from reconciler.model.status import EventType
+from reconciler.model.value import value_class
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.parts import FileVersion, parse_version
 from reconciler.repository.git.trees import File, Tree
@@ -32,7 +32,7 @@ A_SECOND = timedelta(seconds=1)
 _GONE = (EventType.REVOKED, EventType.DROPPED)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ReviewProgress:
     """The progress of one integration's review; `open` is the number of removals that are not done.
 

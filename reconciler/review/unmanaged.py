@@ -28,6 +28,7 @@ from reconciler.model.grant import Phase, Record
 from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.scope import Scope
 from reconciler.model.template import names
+from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.requests.tasks import Pace
 from reconciler.review.similarity import PeopleIndex
@@ -64,7 +65,7 @@ class AccountKind(StrEnum):
     IGNORED = "ignored"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class UnknownAccount:
     """An account that no hire has a grant for. `reason` says why it is not matched or why it is ignored."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from typing import Any
 
+from reconciler.model.value import value_class
 from reconciler.secrets.sops_keys import Unsupported
 
 __all__ = ["Leaf", "counted", "leaves", "typed"]
@@ -28,7 +29,7 @@ _DOUBTFUL = re.compile(
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Leaf:
     """A value as it stands in the file: what it reads as, and its text where it is one.
 

@@ -26,6 +26,7 @@ from reconciler.model.report import LAST
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.secret import Secret
 from reconciler.model.settings import OWN, Settings
+from reconciler.model.value import value_class
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.review.reviews import ReviewProgress, Reviews
@@ -64,7 +65,7 @@ class Live:
     unread: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class GitView:
     """The revision in force: each integration with its service, and the files of some hires."""
 

@@ -7,7 +7,7 @@ one asked for.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
@@ -17,6 +17,7 @@ from reconciler.ledger.browsing import Chosen
 from reconciler.model.clock import moment
 from reconciler.model.near import near
 from reconciler.model.status import EventType, Status
+from reconciler.model.value import value_class
 
 __all__ = ["BadFilter", "Filters", "filters_of"]
 
@@ -32,7 +33,7 @@ class BadFilter(Exception):
     """A filter that makes no sense; the text says what is allowed."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Filters:
     """The filters of a page. `given` are their values as written in the URL, without the page."""
 

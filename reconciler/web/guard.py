@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -19,6 +18,7 @@ from starlette.responses import Response
 from reconciler.model.errors import SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.settings import Pages, Settings, loopback
+from reconciler.model.value import value_class
 from reconciler.web.sessions import LASTS_SECONDS, Attempts, cookie_of, is_same, is_signed
 
 __all__ = ["COOKIE", "Guard", "Refusal", "Visitor"]
@@ -36,7 +36,7 @@ UNREADABLE = "Whether there is a PAGES_TOKEN cannot be told: `reconcile initial-
 """Strangers may read this: it names neither keys nor folders."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Visitor:
     """Somebody who may see the pages: signed in by cookie, named by a proxy, or on this machine."""
 
@@ -44,7 +44,7 @@ class Visitor:
     signed_in: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Refusal:
     """Why somebody may not see a page. With `asks`, the token would let them in."""
 

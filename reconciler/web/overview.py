@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem
 from reconciler.model.report import LAST
 from reconciler.model.status import Status
+from reconciler.model.value import value_class
 from reconciler.notify.outages import Outage, outages_of
 from reconciler.review.attention import (
     Need,
@@ -37,7 +38,7 @@ EXAMPLES = 3
 ON_THE_WAY = (Status.MISSING, Status.RETRYING, Status.UNCONFIRMED, Status.SCHEDULED)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class LastPass:
     """The pass that finished last: when, over which revision, and the problems in its files."""
 
@@ -46,7 +47,7 @@ class LastPass:
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ServiceState:
     """One line on an integration: `tone` and `word` are its state, `why` the reason."""
 
@@ -69,7 +70,7 @@ class ServiceState:
         return sum(count for status, count in self.counts.items() if status.granted)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Overview:
     """Everything that the overview shows."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.ledger.browsing import Chosen, Page, Recent
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Row
+from reconciler.model.value import value_class
 from reconciler.notify.outages import outages_of
 from reconciler.review.attention import NextStep, needs_of_accounts, steps
 from reconciler.review.reviews import ReviewProgress
@@ -35,7 +35,7 @@ MAX_ACCOUNTS = 100
 Query = Iterable[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class PagedList:
     """A list that has pages, and the filters that it was made with."""
 
@@ -56,7 +56,7 @@ class PagedList:
         return Page(number, PAGE_ROWS)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class GrantDetails:
     """One grant: its row, what a person can do, and the newest attempts."""
 

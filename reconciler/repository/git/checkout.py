@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,6 +17,7 @@ from pygit2.enums import FileStatus, RepositoryOpenFlag
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.settings import Git
+from reconciler.model.value import value_class
 from reconciler.repository.git.fetch import fetch
 from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Stamped, Tree
@@ -29,7 +29,7 @@ UNREADABLE = (pygit2.GitError, KeyError, ValueError, OSError)
 """What libgit2 raises where something of a repository cannot be read: it is damaged, or the system says no just now."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Commit:
     """The author of a revision."""
 

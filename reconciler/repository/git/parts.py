@@ -7,10 +7,11 @@ order and layout do not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from reconciler.model.value import value_class
 from reconciler.repository.documents.yaml import BrokenFile, read
 
 __all__ = ["FileVersion", "Part", "Version", "parse_version"]
@@ -40,7 +41,7 @@ class Version(Protocol):
         """Return the value of one part; None if it has none."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class FileVersion:
     """One version of a hire's or a sequence's file."""
 
