@@ -37,6 +37,11 @@ EXTRA = "extra."
 """What a path to one of a hire's further variables begins with."""
 
 
+def _none() -> list[Any]:
+    """Return an empty list: pydantic reads the signature of a factory, and `list` has it as text, which takes 4 ms."""
+    return []
+
+
 class At(Model):
     """When an entry begins or ends: on commit, relative to the hire's start or end, or on a date."""
 
@@ -133,7 +138,7 @@ class Entry(Model):
     at: Annotated[At, BeforeValidator(_at)] = At.model_construct(kind="commit")
     until: Annotated[At | None, BeforeValidator(_until)] = None
     keep: bool = False
-    needs: list[Identifier] = Field(default_factory=list)
+    needs: list[Identifier] = Field(default_factory=_none)
 
     @property
     def access(self) -> str:
@@ -189,8 +194,8 @@ class Hire(Model):
     buddy_email: Email | None = None
     extra: dict[Text, Any] = Field(default_factory=dict)
     source: Identifier | None = None
-    sequences: list[Identifier] = Field(default_factory=list)
-    access: list[AccessEntry] = Field(default_factory=list)
+    sequences: list[Identifier] = Field(default_factory=_none)
+    access: list[AccessEntry] = Field(default_factory=_none)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -238,7 +243,7 @@ class Sequence(Model):
     """A reusable bundle of access entries; `assign` gives it to every hire whose fields match."""
 
     assign: FieldsMatch | None = None
-    access: list[AccessEntry] = Field(default_factory=list)
+    access: list[AccessEntry] = Field(default_factory=_none)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
