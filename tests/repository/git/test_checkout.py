@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -347,3 +349,19 @@ def test_unreadable_file_is_a_plain_error(repo: Repo) -> None:
     assert checkout.head_id() is None
     with pytest.raises(RepositoryError, match="names no commit"):
         checkout.at("main")
+
+
+def test_pygit2_is_imported_without_certificates_and_leaves_the_environments(tmp_path: Path) -> None:
+    script = (
+        "import os, reconciler.repository.git.checkout, pygit2\n"
+        "print(pygit2.settings.ssl_cert_file, os.environ['SSL_CERT_FILE'], 'SSL_CERT_DIR' in os.environ)"
+    )
+    given = {name: value for name, value in os.environ.items() if name != "SSL_CERT_DIR"}
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**given, "SSL_CERT_FILE": str(tmp_path / "own.pem")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.split() == ["None", str(tmp_path / "own.pem"), "False"]
