@@ -187,7 +187,7 @@ class Integration:
         exists = self.manifest.exists
         if exists is None:
             return frozenset()
-        own = exists.model_dump(include={"url", "expected", "data"})
+        own = self.manifest.model_dump(include={"exists": {"url", "expected", "data"}})
         return roots([own, exists.headers or self.manifest.headers])
 
     def listed_with(self, listing: Listing | Pending) -> tuple[str, ...]:

@@ -219,8 +219,9 @@ class Manifest(Model):
         """Return every variable, with its dots, that the check, the requests and the notifications use."""
         calls: list[Call] = [*self.execute, *([self.exists] if self.exists else [])]
         headers = [self.headers] if any(not call.headers for call in calls) else []
-        parts = [call.model_dump(exclude={"listing", "pending"}) for call in calls]
-        return names([*parts, *headers, *(item.texts for item in self.post_execute_notification)])
+        # Of the whole: for one of a request alone, pydantic would build a serializer of its own.
+        parts = self.model_dump(include={"execute", "exists"}, exclude={"exists": {"listing", "pending"}})
+        return names([parts, *headers, *(item.texts for item in self.post_execute_notification)])
 
     @property
     def ours(self) -> bool:

@@ -72,7 +72,8 @@ def _identities(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     exists = manifest.exists
     if exists is None:
         return
-    asked = names([exists.model_dump(exclude={"listing", "pending", "ready"}), exists.headers or manifest.headers])
+    own = manifest.model_dump(include={"exists"}, exclude={"exists": {"listing", "pending", "ready"}})
+    asked = names([own, exists.headers or manifest.headers])
     for index, field in enumerate(manifest.form):
         if field.identity and field.id not in asked:
             message = f"exists does not use {{{{{field.id}}}}}, so one thing could not be told from another"
