@@ -148,13 +148,13 @@ class Changes:
             elif _makes(item):
                 self._made.add(integration, key, moved=key in moved)
         if self._any_held:
-            self._no_longer_held(covered, renamed)
+            self._no_longer_held(covered)
 
-    def _no_longer_held(self, covered: Collection[tuple[str, Key]], renamed: Mapping[Key, Key]) -> None:
+    def _no_longer_held(self, covered: Collection[tuple[str, Key]]) -> None:
         """Take the grants that a plan covers from those that are held since an earlier pass."""
-        former = {new: old for old, new in renamed.items()}
+        former = {new: old for old, new in self._renamed.items()}
         for each, key in self._ledger.held_of({former.get(key, key).hire for _, key in covered}):
-            if (each.integration, renamed.get(key, key)) in covered:
+            if (each.integration, self._renamed.get(key, key)) in covered:
                 (self._taken if _would_take(each) else self._made).no_longer_held(each.integration, key)
 
     def add_beside(self, planned: Iterable[PlannedGrant]) -> None:
