@@ -114,7 +114,7 @@ def test_surveys_of_two_cycles_follow_one_another(repo: Repo, accounts: AccountS
 
     async def surveys() -> set[str]:
         async with running(repo) as now:
-            await until(lambda: now.daemon.survey.found)
+            await until(lambda: now.daemon.survey.found and accounts.created)
             accounts.add("eve@example.com")
             assert now.daemon.desired is not None
             given, began_at = (now.daemon.acting, now.daemon.desired), now.context.clock.now()
