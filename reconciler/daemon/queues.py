@@ -140,20 +140,20 @@ class Queues:
         """Nobody else acts."""
 
     async def _made(self, item: Slice) -> None:
-        joined = item.beside(+self._counting)
-        self._counting[item.service] += joined.sweeps - item.sweeps
         try:
-            await self._again(joined)
+            await self._again(item)
         finally:
             self._waiting -= Counter(item.request.selection.grants or ())
 
     async def _again(self, item: Slice) -> None:
-        if await self._make(item):
-            self._settle(item)
+        joined = item.beside(+self._counting)
+        self._counting[item.service] += joined.sweeps - item.sweeps
+        if await self._make(joined):
+            self._settle(joined)
             self._retry_delay = FIRST_RETRY
             return
-        if self._retries.setdefault((item.service, item.request), item) is not item:
-            self._settle(item)  # the same one waits already
+        if self._retries.setdefault((joined.service, joined.request), joined) is not joined:
+            self._settle(joined)  # the same one waits already
         self._retries_at = self._clock.now() + self._retry_delay
         self._retry_delay = min(2 * self._retry_delay, LONGEST_RETRY)
 

@@ -227,6 +227,32 @@ def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> No
     asyncio.run(walk())
 
 
+def test_slice_that_is_made_again_beside_a_sweep_is_counted_with_its_parts() -> None:
+    async def walk() -> None:
+        spawned, again = Spawned(), asyncio.Event()
+        made: list[tuple[str, Part]] = []
+
+        async def make(item: Slice) -> bool:
+            made.append((item.request.why, item.request.part))
+            if item.request.why == "commit":
+                await again.wait()
+            elif len(made) > 1:
+                again.set()
+            return len(made) > 1
+
+        clock = SystemClock()
+        queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
+        queues.put([Slice("tool", PassRequest(Selection(), "due"), Lane.DUE, clock.now())])
+        await spawned.settle()
+        queues.put([Slice("tool", PassRequest(Selection(), "commit", part=Part.SWEEP), Lane.INTERVAL, clock.now())])
+        queues.tick(clock.now() + LONGEST_RETRY)
+        await spawned.settle()
+        assert made == [("due", Part.ALL), ("commit", Part.SWEEP), ("due", Part.SWEEP)]
+        assert not await queues.counting()
+
+    asyncio.run(walk())
+
+
 def test_sweep_drops_what_waits_but_for_what_overrides_the_guard() -> None:
     async def walk() -> None:
         spawned = Spawned()
