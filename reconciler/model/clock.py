@@ -6,7 +6,6 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
 __all__ = ["Clock", "Stopped", "first_moment", "moment", "stamp"]
 
@@ -37,7 +36,11 @@ def _formatted(moment: datetime) -> str:
 
 def first_moment(day: date | None, timezone: str) -> datetime | None:
     """Return when a day begins in a time zone."""
-    return None if day is None else datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)
+    if day is None:
+        return None
+    from zoneinfo import ZoneInfo  # which `--help` and completion do without
+
+    return datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)
 
 
 def moment(text: str, now: datetime, timezone: str, *, ends: bool = False) -> datetime:
@@ -45,7 +48,9 @@ def moment(text: str, now: datetime, timezone: str, *, ends: bool = False) -> da
 
     Where it `ends`, after that day, or that second. Raises ValueError, with what can be written, for anything else.
     """
-    from reconciler.model.base import day, duration  # models, which `--help` and completion do without
+    from zoneinfo import ZoneInfo
+
+    from reconciler.model.base import day, duration
 
     with suppress(ValueError, OverflowError):
         return datetime.combine(day(text) + timedelta(days=ends), time(), ZoneInfo(timezone))

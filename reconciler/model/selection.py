@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from reconciler.model.grant import Key
 from reconciler.model.value import value_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reconciler.model.grant import Key  # which `--help` and completion do without
 
 __all__ = ["Selection"]
 
