@@ -120,12 +120,12 @@ class Changes:
         self._renamed: dict[Key, Key] = {}
         self._taken = _Counted(partial(ledger.changes_since, self._since))
         self._made = _Counted(partial(ledger.made_since, self._since) if settings.max_new is not None else dict)
-        held = ledger.held_but_changed(self._since)
-        for each, not_taken, not_made in held:
+        held = ledger.held_alike(self._since)
+        for each, count, taken, made in held:
             if _would_take(each):
-                self._taken.held[each.integration] += not_taken
+                self._taken.hold(each.integration, count, taken)
             else:
-                self._made.held[each.integration] += not_made
+                self._made.hold(each.integration, count, made)
         self._any_held = bool(held)
 
     def add(self, planned: Iterable[PlannedGrant], renamed: Mapping[Key, Key], dropped: Iterable[Record] = ()) -> None:
@@ -204,8 +204,10 @@ class _Counted:
     """
 
     def __init__(self, read: Callable[[], Mapping[str, set[Key]]]) -> None:
-        self.held: Counter[str] = Counter()
-        """How many are held since an earlier pass, and were not changed since the last full resync."""
+        self._held: Counter[str] = Counter()
+        """How many are held since an earlier pass."""
+        self._held_again: Counter[str] = Counter()
+        """How many of these were changed since the last full resync as well."""
         self._read = read
         self._done: Mapping[str, set[Key]] | None = None
         self._keys: dict[str, set[Key]] = {}
@@ -219,10 +221,14 @@ class _Counted:
         else:
             self._others[integration] += 1
 
+    def hold(self, integration: str, count: int, changed: int) -> None:
+        """Count grants that are held since an earlier pass; so many of them are among those changed."""
+        self._held[integration] += count
+        self._held_again[integration] += changed
+
     def no_longer_held(self, integration: str, key: Key) -> None:
         """Take a grant from those that are held, by its key in the ledger."""
-        if key not in self._changed.get(integration, ()):
-            self.held[integration] -= 1
+        self.hold(integration, -1, -(key in self._changed.get(integration, ())))
 
     @property
     def _changed(self) -> Mapping[str, set[Key]]:
@@ -234,10 +240,11 @@ class _Counted:
         """Count each integration's grants, those changed already included; without those of which none is changed."""
         counts = {}
         for integration in integrations:
-            keys, held = self._keys.get(integration), self.held[integration]
+            keys, held = self._keys.get(integration), self._held[integration]
             if keys is not None or held > 0:
                 changed = {renamed.get(key, key) for key in self._changed.get(integration, ())}
-                counts[integration] = self._others[integration] + held + len(changed.union(keys or ()))
+                others = self._others[integration] + held - self._held_again[integration]
+                counts[integration] = others + len(changed.union(keys or ()))
         return counts
 
 

@@ -94,20 +94,21 @@ class GuardCounts:
             reason=reason,
         )
 
-    def held_but_changed(self, attempt: int) -> list[tuple[Held, int, int]]:
-        """Count the grants that the guard holds and that were not changed after that attempt, those alike together.
+    def held_alike(self, attempt: int) -> list[tuple[Held, int, int, int]]:
+        """Count the grants that the guard holds, those alike together.
 
-        The first number leaves out those that were healed or revoked, the second those that were made or updated.
+        The second number is of those that were healed or revoked after that attempt, the third of those that were made
+        or updated.
         """
         query = (
-            f"SELECT {_HELD}, count(*) - count(taken.hire), count(*) - count(made.hire) FROM grants"
+            f"SELECT {_HELD}, count(*), count(taken.hire), count(made.hire) FROM grants"
             f" LEFT JOIN ({_TAKEN}) AS taken USING (integration, hire, access)"
             f" LEFT JOIN ({_MADE}) AS made USING (integration, hire, access)"
             " WHERE guarded IS TRUE GROUP BY 1, 2, 3, 4, 5"
         )
         with self.backend.reading() as reading:
             _, rows = reading.table(query, attempt=attempt)
-            return [(_held(row), *row[-2:]) for row in rows]
+            return [(_held(row), *row[-3:]) for row in rows]
 
     def held_of(self, hires: Collection[str]) -> Iterator[tuple[Held, Key]]:
         """Read the grants of some hires that the guard holds."""

@@ -297,6 +297,23 @@ def test_the_retries_of_healings_that_failed_are_healings_too(twenty, accounts):
     assert len(accounts.calls("POST")) == 8
 
 
+def test_the_integration_is_held_where_all_that_is_held_was_tried_before(twenty, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=30)
+    leavers = [f"h{number:02}" for number in range(6)]
+    for stem in leavers:
+        repo.remove(f"hires/{stem}.yaml")
+    repo.commit()
+    accounts.fail_next(6, 500, method="DELETE")
+    assert {item.status for item in twenty.reconcile(hires=leavers).rows} == {Status.RETRYING}
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=25)
+    repo.hire("new", "tool")
+    repo.commit()
+    twenty.clock.turn(hours=1)
+    assert held(twenty.reconcile(hires=leavers)) == {*leavers}
+    assert row(twenty.reconcile(hires=["new"]), "new", "tool").status is Status.SUSPENDED
+    assert (twenty.events().count(EventType.HELD), twenty.events().count(EventType.RELEASED)) == (1, 0)
+
+
 def test_guard_counts_revoked_as_confirmed_at_resync(twenty, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=30)
     for number in range(7):

@@ -71,8 +71,8 @@ def test_grants_that_the_guard_holds_are_counted_by_what_would_be_done(ledger: L
     ledger.begin(ben, replace(attempt(ben), kind="heal"), [])
     new = Held("tool", gone=False, was_as_wanted=False, wants={}, differs={})
     gone, changed = new._replace(gone=True), Held("tool", gone=False, was_as_wanted=True, wants=wants, differs=differs)
-    assert sorted(ledger.held_but_changed(0), key=str) == [(new, 1, 1), (changed, 1, 1), (gone, 2, 2)]
-    assert (new, 2, 2) in ledger.held_but_changed(ledger.newest_attempt())
+    assert sorted(ledger.held_alike(0), key=str) == [(new, 2, 1, 1), (changed, 1, 0, 0), (gone, 2, 0, 0)]
+    assert (new, 2, 0, 0) in ledger.held_alike(ledger.newest_attempt())
     assert sorted(ledger.held_of(["ann", "eve", "ada"]), key=str) == [(new, ann.key), (changed, eve.key)]
     assert ledger.held() == {"tool": 5}
     assert len(ledger.grants_held_for("held by")["tool"]) == 5
@@ -134,7 +134,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "grants": (Chosen(), Page()),
     "grants_held_for": ("held by",),
     "has_line": ("digest",),
-    "held_but_changed": (0,),
+    "held_alike": (0,),
     "held_for": ("held by",),
     "held_of": (["ada"],),
     "hires_after": ("", 2),
