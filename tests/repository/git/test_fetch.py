@@ -171,9 +171,13 @@ def test_without_the_program(clone: Repo, monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_remote_that_never_answers_is_given_up_with_all_its_processes(
     clone: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hours = 0
+
     def now() -> float:
-        """An hour later, once it has begun to hang."""
-        return 3600.0 * (hangs.exists() and hangs.read_text().endswith("\n"))
+        """An hour later at each look, once it has begun to hang."""
+        nonlocal hours
+        hours += hangs.exists() and hangs.read_text().endswith("\n")
+        return 3600.0 * hours
 
     script, hangs = clone.root.parent / "hang.sh", clone.root / "pid"
     script.write_text(f"#!/bin/sh\necho $$ > {hangs}\nsleep 600\n")
