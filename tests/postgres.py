@@ -135,12 +135,19 @@ class Wire:
                 far = socket.socket(socket.AF_UNIX)
                 far.connect(self._path)
                 self._open += [near, far]
-                threading.Thread(target=self._pass_on, args=(near, far, {}, 0.0), daemon=True).start()
-                threading.Thread(target=self._pass_on, args=(far, near, self._says, self._delay), daemon=True).start()
+                threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
+
+    def _carry(self, near: socket.socket, far: socket.socket) -> None:
+        """Pass on what both say. Neither end is closed while a thread may read it: its number is soon another's."""
+        back = threading.Thread(target=self._pass_on, args=(far, near, self._says, self._delay), daemon=True)
+        with near, far:
+            back.start()
+            self._pass_on(near, far, {}, 0.0)
+            back.join()
 
     def _pass_on(self, source: socket.socket, target: socket.socket, says: dict[bytes, bytes], delay: float) -> None:
         answers = source.family == socket.AF_UNIX
-        with suppress(OSError), source, target:
+        with suppress(OSError):
             while said := source.recv(65536):
                 self.round_trips += self._answered and not answers
                 self._answered = answers
@@ -151,3 +158,6 @@ class Wire:
                 time.sleep(delay)
                 if not self.silent.is_set():
                     target.sendall(said)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
