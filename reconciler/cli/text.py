@@ -7,7 +7,6 @@ through `echo`, `emit_json`, `as_csv` or `logs.note`; Markdown is made of `code`
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -18,14 +17,16 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
-from tempfile import SpooledTemporaryFile
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
 from reconciler.cli.options import SharedOptions
 from reconciler.model.errors import Problem, UsageError
 from reconciler.model.printable import printable
+
+if TYPE_CHECKING:
+    from tempfile import SpooledTemporaryFile
 
 __all__ = [
     "annotation",
@@ -131,7 +132,7 @@ def emit_json_list(document: Callable[[], Mapping[str, Any]], name: str, items: 
     There may be millions: they are encoded one by one, and wait in a temporary file for what stands before them in the
     document, which is asked for once they have gone by. Raises ReconcilerError if no such file can be made.
     """
-    with SpooledTemporaryFile(MAX_SPOOL_BYTES, "w+", encoding="utf-8", newline="") as spool:
+    with _new_spool() as spool:
         after = "\n  " if _spool(spool, items, 2) else ""
         head, here, tail = as_json(document(), indent=2).partition(f'\n  "{name}": [')
         click.echo(head + here, nl=False)
@@ -141,11 +142,17 @@ def emit_json_list(document: Callable[[], Mapping[str, Any]], name: str, items: 
 
 def emit_json_items(items: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON list, of which there may be millions of items, once all are encoded."""
-    with SpooledTemporaryFile(MAX_SPOOL_BYTES, "w+", encoding="utf-8", newline="") as spool:
+    with _new_spool() as spool:
         after = "\n]" if _spool(spool, items, 1) else "]"
         click.echo("[", nl=False)
         _echo_spooled(spool)
     click.echo(after)
+
+
+def _new_spool() -> SpooledTemporaryFile[str]:
+    from tempfile import SpooledTemporaryFile  # which `--help` and completion do without
+
+    return SpooledTemporaryFile(MAX_SPOOL_BYTES, "w+", encoding="utf-8", newline="")
 
 
 def _spool(spool: SpooledTemporaryFile[str], items: Iterable[Mapping[str, Any]], depth: int) -> bool:
@@ -217,6 +224,8 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     Line breaks stay, because a cell may have them; other unprintable characters are replaced.
     """
+    import csv
+
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerows([_cell(text) for text in row] for row in (columns, *rows))
