@@ -140,8 +140,12 @@ def nobodys(repo: Pinned, ida: PgpSigner, eve: PgpSigner) -> None:
 
 
 def merely_imported(repo: Pinned, ida: PgpSigner, eve: PgpSigner) -> None:
-    signed(repo, eve)
-    ida.trust(eve, level=1)
+    bob = PgpSigner("Bob")  # nobody knows Eve's key, before this and after it
+    try:
+        signed(repo, bob)
+        ida.trust(bob, level=1)
+    finally:
+        bob.close()
 
 
 def altered(repo: Pinned, ida: PgpSigner, eve: PgpSigner) -> None:
@@ -194,7 +198,6 @@ REFUSED: dict[str, tuple[Callable[[Pinned, PgpSigner, PgpSigner], None], str]] =
     "another history": (another_history, "history was rewritten"),
     "moved back": (moved_back, "history was rewritten"),
     "replaced by a signed one": (replaced, "it is not signed"),
-    # The last: from here on the key is in Ida's home.
     "a key that is known and not trusted": (merely_imported, "known and not trusted: certify it"),
 }
 
