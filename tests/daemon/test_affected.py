@@ -59,6 +59,7 @@ def desired(repo: Repo) -> Desired:
         ),
         pytest.param(["config/reconciler.yaml", "hires/ada.yaml"], [EVERYTHING], id="the settings"),
         pytest.param(["config/sequences/ops.yaml"], [EVERYTHING], id="a sequence"),
+        pytest.param(["config/reviews/2026-Q4/tool.yaml"], [], id="an access review"),
         pytest.param(["README.md", ".github/workflows/ci.yml"], [], id="nothing of ours"),
     ],
 )
