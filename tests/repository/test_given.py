@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Collection
 from datetime import date
 from pathlib import Path
 
+import pygit2
 import pytest
 
 from reconciler.model.given import Given, Untraced
@@ -303,3 +305,18 @@ def test_shallow_clone_leaves_unknown_givers_empty(company: Company, tmp_path: P
     desired = Desired(Reader().load(checkout.head()), date(2026, 12, 1))
     found = asyncio.run(who_gave(checkout, desired, company, ["ada", "bob", "eve"]))
     assert {key.hire: each.granted_in for key, each in found.items()} == {"eve": newest}
+
+
+def test_what_libgit2_remembers_for_a_walk_ends_with_it(company: Company) -> None:
+    """All open repositories share one limit: once it was reached, each look into a folder read it again."""
+    company.repo.hire("ada", "tool")
+    company.commit(IVY)
+    company.commit_of("ada", "tool")
+    gc.collect()
+    gc.disable()
+    try:
+        before = pygit2.settings.cached_memory
+        company.commit_of("ada", "tool")
+        assert pygit2.settings.cached_memory == before
+    finally:
+        gc.enable()

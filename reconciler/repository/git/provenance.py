@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
+from weakref import finalize
 
 import pygit2
 from pygit2.enums import FileMode, SortMode
@@ -82,16 +83,18 @@ class Provenance:
         merges_decide: bool = False,
     ) -> None:
         self._folders = tuple(folders)
-        self._reads = reads
         self._merges_decide = merges_decide
         self._repository = pygit2.Repository(str(root))
         self._traced: pygit2.Tree | None = None
         """The files at the revision whose parts are traced."""
         shallow = Path(self._repository.path) / "shallow"
         self._cut_off = set(shallow.read_text().split()) if shallow.is_file() else set()
-        self._folder = lru_cache(maxsize=64)(self._read_folder)
-        self.given = lru_cache(maxsize=4096)(self._given)
-        self._parsed = lru_cache(maxsize=versions)(self._read_version)
+        # What libgit2 remembers of all repositories has one limit, and pygit2 frees one only by garbage collection. So
+        # these are of the repository and not of this object, which would then be kept as long itself.
+        finalize(self, self._repository.free)
+        self._folder = lru_cache(maxsize=64)(partial(_read_folder, self._repository))
+        self.given = lru_cache(maxsize=4096)(partial(_given, self._repository))
+        self._parsed = lru_cache(maxsize=versions)(partial(_read_version, self._repository, reads))
 
     def trace(self, revision: str, parts: Iterable[Traced], known: str | None = None) -> None:
         """Find the commit of each part of files that can be read, as far as the repository has it.
@@ -99,7 +102,7 @@ class Provenance:
         Parts that are as they were at `known`, whose commits are known already, are left without one.
         """
         pending: Pending = {}
-        self._traced = self._commit(revision).tree
+        self._traced = _commit(self._repository, revision).tree
         for item in parts:
             if item.path in self._traced:
                 pending.setdefault(item.path, []).append(item)
@@ -111,7 +114,7 @@ class Provenance:
 
     def changed(self, old: str, new: str) -> set[str]:
         """Return the files that differ between two revisions."""
-        found = self._difference(self._commit(new).tree, self._commit(old).tree)
+        found = self._difference(_commit(self._repository, new).tree, _commit(self._repository, old).tree)
         return found.now.keys() | found.was.keys()
 
     def descends(self, revision: str, known: str) -> bool:
@@ -120,14 +123,6 @@ class Provenance:
             return revision == known or self._repository.descendant_of(revision, known)
         except (KeyError, ValueError, pygit2.GitError):
             return False
-
-    def _given(self, commit: str, merges: tuple[str, ...]) -> Given:
-        """Return what a commit, and the merges that brought it, say of who gave something."""
-        found = self._commit(commit)
-        messages = [self._commit(each).message for each in (commit, *merges)]
-        approved = dict.fromkeys(name for message in messages for name in _TRAILER.findall(message))
-        at = datetime.fromtimestamp(max(found.commit_time, 0), UTC)
-        return Given(commit, _person(found.author), _person(found.committer), at, tuple(approved))
 
     def _walk(self, waiting: dict[str, Pending], order: int, known: str | None, *, hidden: str | None) -> int:
         starts = [commit for commit, pending in waiting.items() if pending]
@@ -189,7 +184,7 @@ class Provenance:
             return pending
         left: Pending = {}
         for path, items in pending.items():
-            before = self._version(self._commit(str(base)), path)
+            before = self._version(_commit(self._repository, str(base)), path)
             sides = [self._version(parent, path) for parent in commit.parents]
             for item in items:
                 was, *now = (None if each is None else each.value(item.part, item.name) for each in (before, *sides))
@@ -268,11 +263,6 @@ class Provenance:
                 found[version.email] = path
         return found
 
-    # Objects
-
-    def _commit(self, revision: str) -> pygit2.Commit:
-        return self._repository[revision].peel(pygit2.Commit)
-
     def _difference(self, now: pygit2.Tree, was: pygit2.Tree) -> _Difference:
         found = _Difference()
         for folder in self._folders:
@@ -310,21 +300,38 @@ class Provenance:
                 if file.mode in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE) and not hidden:
                     files[f"{place}/{file.path}"] = str(file.id)
 
-    def _read_folder(self, folder: str | None) -> frozenset[tuple[str, tuple[bool, str]]]:
-        """Read a folder as name → (is a folder, id) from the raw object, which is much faster."""
-        if folder is None:
-            return frozenset()
-        raw = self._repository.read(folder)[1]
-        size = len(folder) // 2
-        entries = re.findall(rb"(\d+) ([^\0]+)\0(.{%d})" % size, raw, re.DOTALL)
-        return frozenset(
-            (name.decode(errors="surrogateescape"), (mode == b"40000", identity.hex()))
-            for mode, name, identity in entries
-            if mode in (b"40000", b"100644", b"100755") and not name.startswith(b".")
-        )
 
-    def _read_version(self, blob: str, path: str) -> Version | None:
-        return self._reads(self._repository.read(blob)[1], path)
+def _commit(repository: pygit2.Repository, revision: str) -> pygit2.Commit:
+    return repository[revision].peel(pygit2.Commit)
+
+
+def _given(repository: pygit2.Repository, commit: str, merges: tuple[str, ...]) -> Given:
+    """Return what a commit, and the merges that brought it, say of who gave something."""
+    found = _commit(repository, commit)
+    messages = [_commit(repository, each).message for each in (commit, *merges)]
+    approved = dict.fromkeys(name for message in messages for name in _TRAILER.findall(message))
+    at = datetime.fromtimestamp(max(found.commit_time, 0), UTC)
+    return Given(commit, _person(found.author), _person(found.committer), at, tuple(approved))
+
+
+def _read_folder(repository: pygit2.Repository, folder: str | None) -> frozenset[tuple[str, tuple[bool, str]]]:
+    """Read a folder as name → (is a folder, id) from the raw object, which is much faster."""
+    if folder is None:
+        return frozenset()
+    raw = repository.read(folder)[1]
+    size = len(folder) // 2
+    entries = re.findall(rb"(\d+) ([^\0]+)\0(.{%d})" % size, raw, re.DOTALL)
+    return frozenset(
+        (name.decode(errors="surrogateescape"), (mode == b"40000", identity.hex()))
+        for mode, name, identity in entries
+        if mode in (b"40000", b"100644", b"100755") and not name.startswith(b".")
+    )
+
+
+def _read_version(
+    repository: pygit2.Repository, reads: Callable[[bytes, str], Version | None], blob: str, path: str
+) -> Version | None:
+    return reads(repository.read(blob)[1], path)
 
 
 def _settle(item: Traced, revision: str, order: int) -> None:
