@@ -24,7 +24,7 @@ from reconciler.engine.integrations import Integration
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.scope import LEDGER, Layer, Scope
-from reconciler.model.template import names
+from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Unknown
 from reconciler.repository.desired import Desired
@@ -258,7 +258,7 @@ def _prints(
             asked.append([canonical(call, scope, manifest) for call in manifest.revoke])
     for request in asked:
         content = json.dumps(request, sort_keys=True, default=str)
-        left_open = {name.partition(".")[0] for name in names(content)}
+        left_open = roots(content)
         own = left_open - OF_SERVICE
         if left_open & OF_SERVICE:
             content = f"{grant.service}: {content}"

@@ -15,7 +15,7 @@ from reconciler.model.base import as_text
 from reconciler.model.grant import Decision, Differences, Phase, Record
 from reconciler.model.manifest import Invitation, Manifest
 from reconciler.model.status import Action, Status
-from reconciler.model.template import names
+from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Present
 
@@ -64,7 +64,7 @@ class Means:
         return cls(
             updates=bool(manifest.updates),
             compares=bool(where),
-            compared=frozenset(name.partition(".")[0] for name in names(where)),
+            compared=roots(where),
             revokes=bool(manifest.revoke),
             withdraws=len(manifest.withdraw),
             invitation=manifest.invitation,

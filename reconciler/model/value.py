@@ -34,7 +34,7 @@ def value_class(cls: type[T]) -> type[T]:
         return f"{made.__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     made.__eq__, made.__hash__, made.__reduce__ = equals, digest, _reduce  # type: ignore[method-assign,assignment]
-    if made.__repr__ is object.__repr__:
+    if "__repr__" not in vars(made):
         made.__repr__ = written  # type: ignore[method-assign]
     return made
 
@@ -64,7 +64,7 @@ def changed(value: T, changes: Mapping[str, Any]) -> T:
 def _fields(cls: type) -> tuple[Callable[[Any], tuple[Any, ...]], dict[str, int]]:
     known = _FIELDS.get(cls)
     if known is None:
-        names = [each.name for each in fields(cls)]
+        names = [each.name for each in fields(cls) if each.init]
         known = _FIELDS[cls] = _reader(names), {name: place for place, name in enumerate(names)}
     return known
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from reconciler.model.errors import Severity
 from reconciler.model.manifest import Exists, Manifest
 from reconciler.model.scope import HIRE_NAMES
-from reconciler.model.template import PLACEHOLDER, names
+from reconciler.model.template import PLACEHOLDER, names, roots
 from reconciler.repository.documents.problems import Path
 
 __all__ = ["language_problems"]
@@ -42,8 +42,8 @@ def _updates(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     if exists is not None and (exists.where or exists.inactive):
         return
     given = {*HIRE_NAMES, *(field.id for field in manifest.form), *(info.id for info in manifest.extra_user_info)}
-    used = names([request.model_dump() for request in (*manifest.execute, *manifest.updates)])
-    if given.isdisjoint(name.partition(".")[0] for name in used):
+    used = roots([request.model_dump() for request in (*manifest.execute, *manifest.updates)])
+    if given.isdisjoint(used):
         message = (
             "nothing tells that an account differs: give exists a `where` or an `inactive`, or use a value of a grant"
         )
@@ -53,7 +53,7 @@ def _updates(manifest: Manifest) -> Iterator[tuple[Path, str]]:
 def _generated(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     """Whether requests that never run while a generated value is known use one."""
     for key, calls in (("update", manifest.updates), ("revoke", manifest.revoke), ("withdraw", manifest.withdraw)):
-        used = {name.partition(".")[0] for name in names([call.model_dump() for call in calls])}
+        used = roots([call.model_dump() for call in calls])
         for name in sorted(used & set(manifest.generated)):
             yield (key,), f"{{{{{name}}}}} is generated and has no value here: these requests would never be sent"
 

@@ -20,7 +20,7 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Entry, Hire
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
-from reconciler.model.template import names as names_in
+from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
@@ -213,7 +213,7 @@ def _applied(grant: Grant, fields: Iterable[str]) -> str:
         return "another thing: the old one is an orphan"
     exists = manifest.exists
     compared = exists.where if exists is not None and exists.where else manifest.model_dump(include=_SENT)
-    if not changed & {name.partition(".")[0] for name in names_in(compared)}:
+    if not changed & roots(compared):
         return ""
     return "updated there" if manifest.updates else "not updated there: the manifest has no update"
 

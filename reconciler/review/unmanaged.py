@@ -27,7 +27,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.grant import Phase, Record
 from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.scope import Scope
-from reconciler.model.template import names
+from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.requests.tasks import Pace
@@ -324,7 +324,7 @@ def _asks_form(integration: Integration) -> bool:
     exists = integration.manifest.exists
     assert exists is not None
     assert exists.listing is not None
-    used = {name.partition(".")[0] for name in names([exists.listing.url, exists.listing.data])}
+    used = roots([exists.listing.url, exists.listing.data])
     return any(each.id in used for each in integration.manifest.form)
 
 

@@ -32,6 +32,16 @@ class Several:
 
 
 @value_class
+class Derived(One):
+    """A field that follows from another."""
+
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", len(str(self.name)))
+
+
+@value_class
 class Written(One):
     """A class with words of its own."""
 
@@ -51,9 +61,10 @@ def test_a_value_shows_the_fields_that_may_be_shown() -> None:
     """The text names the class and its shown fields, unless the class writes its own."""
     assert repr(Several("a", 1, "t")) == "Several(name='a', line=1)"
     assert (repr(One("a")), repr(Nothing()), repr(Written("a"))) == ("One(name='a')", "Nothing()", "written")
+    assert repr(Derived("a")) == "Derived(name='a', size=1)"
 
 
-@pytest.mark.parametrize("value", [Nothing(), One(("a", "b")), Several("a", 1, "t")], ids=["none", "one", "several"])
+@pytest.mark.parametrize("value", [Nothing(), One(("a", "b")), Several("a", 1, "t"), Derived("a")], ids=repr)
 def test_a_value_survives_pickling(value: object) -> None:
     """A value comes back equal, whatever number of fields it has."""
     assert pickle.loads(pickle.dumps(value)) == value
@@ -63,3 +74,4 @@ def test_a_changed_copy_is_the_same_as_replaced() -> None:
     """`changed` does what `dataclasses.replace` does."""
     assert repr(changed(Several("a"), {"line": 3})) == repr(replace(Several("a"), line=3))
     assert changed(One("a"), {"name": "b"}) == One("b")
+    assert changed(Derived("a"), {"name": "ab"}) == Derived("ab")

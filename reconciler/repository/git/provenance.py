@@ -89,8 +89,8 @@ class Provenance:
         """The files at the revision whose parts are traced."""
         shallow = Path(self._repository.path) / "shallow"
         self._cut_off = set(shallow.read_text().split()) if shallow.is_file() else set()
-        # What libgit2 remembers of all repositories has one limit, and pygit2 frees one only by garbage collection. So
-        # these are of the repository and not of this object, which would then be kept as long itself.
+        # libgit2's cache has one limit for all repositories, and pygit2 leaves each to the garbage collector. So this
+        # one is freed with this object. What follows refers to it, or this object would refer to itself.
         finalize(self, self._repository.free)
         self._folder = lru_cache(maxsize=64)(partial(_read_folder, self._repository))
         self.given = lru_cache(maxsize=4096)(partial(_given, self._repository))
