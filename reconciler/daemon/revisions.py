@@ -32,6 +32,9 @@ log = structlog.get_logger()
 READ_AGAIN = timedelta(minutes=1)
 """After how long a commit that is not in force is read again: its key may be known by then, or the fault gone."""
 
+MANY = 20
+"""Files: more are not parsed in one turn of the event loop."""
+
 
 class Revisions:
     """Takes over commits, one at a time, and replaces what the dispatcher acts on."""
@@ -137,8 +140,8 @@ class Revisions:
             found = await asyncio.to_thread(in_force, self._context)
         else:
             found = in_force(self._context, self._state.ledger)
-        if isinstance(found.tree, CommitTree):
-            # In a thread, too: there may be very many files, and each that is new is parsed.
+        if isinstance(found.tree, CommitTree) and self._many_differ(before.tree, found.tree):
+            # In a thread, too, as each of them is parsed. A few are read sooner than a busy loop gives way to a thread.
             await asyncio.to_thread(self._context.reader.read_ahead, found.tree)
         self._context.reader.load(found.tree)
         self._health.problems.update("repository", None)
@@ -147,6 +150,10 @@ class Revisions:
         self._log_changes(found, before)
         self._health.ready = True
         return Acting(settings=found.settings, tree=found.tree, refused=found.refused)
+
+    def _many_differ(self, before: Tree | None, tree: CommitTree) -> bool:
+        """Whether more files differ from the revision before than are read while other tasks wait."""
+        return before is None or len(self._context.checkout.changed(before, tree)) > MANY
 
     def _log_changes(self, found: InForce, before: Acting) -> None:
         """Log why the newest commit is not in force, and which settings need a restart."""

@@ -16,6 +16,7 @@ import pytest
 
 from reconciler.daemon.cutting import by_service
 from reconciler.daemon.dispatcher import GRACE_SECONDS, MAX_HIRES
+from reconciler.daemon.revisions import MANY
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.selection import Selection
@@ -244,7 +245,9 @@ def test_a_commit_is_read_beside_the_loop(
     tool: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Passes go on meanwhile, over the revision before. What was parsed is saved for the next start beside it, too."""
-    tool.hire("bob", "tool")
+    many = sorted(["bob", *(f"hire{number:02}" for number in range(MANY))])
+    for hire in many:
+        tool.hire(hire, "tool")
     save, saved_in = HireCache.save, list[int]()
 
     def saved(self: HireCache, *given: Any) -> None:
@@ -273,7 +276,7 @@ def test_a_commit_is_read_beside_the_loop(
             assert threading.get_ident() not in saved_in
             return [*found, await hires()]
 
-    assert asyncio.run(walk()) == [["ada"], ["ada", "bob"]]
+    assert asyncio.run(walk()) == [*[["ada"]] * len(many), ["ada", *many]]
 
 
 @pytest.mark.no_cover  # the same lines thousands of times
