@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import assert_never
 
 from reconciler.engine.wanted import NO_MEANS, Means, found, invited, paused, shown, webhook
@@ -20,9 +20,7 @@ from reconciler.model.status import Action, Status
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
 
-__all__ = ["GONE", "NOT_IN_GIT", "TAKEN_BY_HAND", "judge", "judge_orphan", "standing"]
-
-NOTHING_CHANGED: Differences = {}
+__all__ = ["GONE", "NOT_IN_GIT", "TAKEN_BY_HAND", "Facts", "judge", "judge_orphan", "standing"]
 
 NOT_IN_GIT = "no longer in git"
 """How the reason of each orphan begins; `orphans.unless_over` says instead that an entry is over."""
@@ -31,6 +29,23 @@ TAKEN_BY_HAND = "no longer in git; taken away by hand: there is no request for i
 """A person's confirmation of what no check and no request can show."""
 
 GONE = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
+
+
+@value_class
+class Facts:
+    """What is known of a grant now beside its record: what was found, and what could be sent.
+
+    `means` says what the manifest can do about an account, `invitation` is the open one of somebody who is not there.
+    `changes` are the values that git changed since they were sent, `digest` is the keyed digest of what would be sent
+    now, `texts` are the digests of the requests that the open attempt, or a revocation, is made of.
+    """
+
+    verdict: Verdict
+    means: Means = NO_MEANS
+    invitation: Invited | None = None
+    changes: Differences = field(default_factory=dict)
+    digest: str | None = None
+    texts: tuple[str, ...] = ()
 
 
 @value_class
@@ -77,54 +92,41 @@ def standing(
     return None
 
 
-def judge(
-    record: Record | None,
-    verdict: Verdict,
-    policy: Policy,
-    *,
-    digest: str | None = None,
-    changes: Differences = NOTHING_CHANGED,
-    texts: tuple[str, ...] = (),
-    means: Means = NO_MEANS,
-    invitation: Invited | None = None,
-) -> Decision:
-    """Decide on a grant that was checked, or that has no check.
-
-    `digest` is the keyed digest of what would be sent now, `changes` what differs from the account's own values,
-    `texts` the digests of the requests of the attempt that is open. `means` says what the manifest can do about an
-    account, `invitation` is the open one of somebody who is not there.
-    """
-    if invitation is None and isinstance(verdict, Present) and verdict.account is Account.INVITED:
-        invitation = Invited(verdict.stored)  # it counts as found in `pending`
+def judge(record: Record | None, facts: Facts, policy: Policy) -> Decision:
+    """Decide on a grant that was checked, or that has no check."""
+    verdict = facts.verdict
+    if facts.invitation is None and isinstance(verdict, Present) and verdict.account is Account.INVITED:
+        facts = replace(facts, invitation=Invited(verdict.stored))  # it counts as found in `pending`
     if record is not None and isinstance(verdict, Present) and verdict.under is not None:
         reason = f"the account is under {verdict.under}: rename it there, or `reconcile run`"
         return Decision(Status.BLOCKED, Action.NONE, reason)
     if record is None or record.phase in (Phase.NEW, Phase.REVOKED):
-        return _untried(verdict, policy, means, invitation)
+        return _untried(facts, policy)
     if record.revoking and record.phase.unsettled:
-        return _wanted_again(record, verdict, policy, means, invitation)
+        return _wanted_again(record, facts, policy)
     match record.phase:
         case Phase.CONFIRMED | Phase.EXECUTED | Phase.DONE:
-            return _provided(record, verdict, policy, changes=changes, means=means, invitation=invitation)
+            return _provided(record, facts, policy)
         case Phase.RETRYING | Phase.FAILED if record.run.kind.updates:
-            return _unsettled_update(record, verdict, policy, digest=digest, changes=changes, texts=texts, means=means)
+            return _unsettled_update(record, facts, policy)
         case Phase.RETRYING | Phase.FAILED:
-            decision = _unsettled(record, verdict, policy, digest=digest, texts=texts, means=means)
+            decision = _unsettled(record, facts, policy)
             if decision.status is Status.PRESENT:  # the attempt had taken no effect
-                other = _untried(verdict, policy, means, None)
+                other = _untried(replace(facts, invitation=None), policy)
                 return decision if other.status is Status.PRESENT else other
-            withdraws = invitation is not None and means.withdraws > 0 and not decision.resume
+            withdraws = facts.invitation is not None and facts.means.withdraws > 0 and not decision.resume
             return replace(decision, withdraws=withdraws and decision.action in (Action.EXECUTE, Action.RETRY))
         case _:
             assert_never(record.phase)
 
 
-def _untried(verdict: Verdict, policy: Policy, means: Means, invitation: Invited | None) -> Decision:
-    match verdict:
-        case Present():
-            return found(None, verdict, NOTHING_CHANGED, means, heal=policy.heal, now=policy.local)
+def _untried(facts: Facts, policy: Policy) -> Decision:
+    """Decide on a grant that was never tried, or that is wanted again: no value of it can have changed."""
+    match facts.verdict:
+        case Present() as there:
+            return found(None, there, {}, facts.means, heal=policy.heal, now=policy.local)
         case Missing():
-            if (open_one := invited(None, invitation, NOTHING_CHANGED, means, now=policy.local)) is not None:
+            if (open_one := invited(None, facts.invitation, {}, facts.means, now=policy.local)) is not None:
                 return open_one
             return Decision(Status.MISSING, Action.EXECUTE, "exists check: not found", afresh=True)
         case NoCheck():
@@ -132,7 +134,7 @@ def _untried(verdict: Verdict, policy: Policy, means: Means, invitation: Invited
         case Unknown(reason):
             return Decision(Status.UNKNOWN, Action.NONE, reason)
         case _:
-            assert_never(verdict)
+            assert_never(facts.verdict)
 
 
 _SEEN = re.compile(r"; last seen present on \S+\Z")
@@ -146,36 +148,27 @@ def _last_seen(record: Record) -> str:
     return before[0] if before else ""
 
 
-def _wanted_again(
-    record: Record, verdict: Verdict, policy: Policy, means: Means, invitation: Invited | None
-) -> Decision:
+def _wanted_again(record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on an entry that is back before its revocation settled: kept, or a new grant if it is gone."""
-    if isinstance(verdict, NoCheck) and record.executed_at is not None:
+    if isinstance(facts.verdict, NoCheck) and record.executed_at is not None:
         return Decision(Status.DONE, Action.NONE, "it ran")
-    decision = _untried(verdict, policy, means, invitation)
+    decision = _untried(facts, policy)
     if decision.status is Status.PRESENT and any(step.may_have_effect for step in record.run.steps):
         again = f"`reconcile run {' '.join(record.key)}` provisions all of it again"
         return replace(decision, reason=f"exists check: found, though partly revoked; {again}")
     return decision
 
 
-def _provided(
-    record: Record,
-    verdict: Verdict,
-    policy: Policy,
-    *,
-    changes: Differences,
-    means: Means,
-    invitation: Invited | None,
-) -> Decision:
+def _provided(record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on a grant that was executed without error, or confirmed."""
+    verdict, changes, means = facts.verdict, facts.changes, facts.means
     match verdict:
         case NoCheck():
             return webhook(record, changes, means)
         case Unknown(why):
             return Decision(Status.UNKNOWN, Action.NONE, f"{why}{_last_seen(record)}")
         case Missing() | Present(account=Account.INVITED):
-            decision = invited(record, invitation, changes, means, now=policy.local)
+            decision = invited(record, facts.invitation, changes, means, now=policy.local)
             return decision if decision is not None else _lost(record, policy, changes)
         case Present():
             return found(record, verdict, changes, means, heal=policy.heal, now=policy.local)
@@ -195,20 +188,12 @@ def _lost(record: Record, policy: Policy, changes: Differences) -> Decision:
     return Decision(Status.MISSING, Action.EXECUTE, reason, heals=True, afresh=True)
 
 
-def _unsettled_update(
-    record: Record,
-    verdict: Verdict,
-    policy: Policy,
-    *,
-    digest: str | None,
-    changes: Differences,
-    texts: tuple[str, ...],
-    means: Means,
-) -> Decision:
+def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on a failed update. It continues after the account's change, if that was done."""
-    far = progress(record.run.steps, texts, NEITHER)
+    verdict, changes, means = facts.verdict, facts.changes, facts.means
+    far = progress(record.run.steps, facts.texts, NEITHER)
     error = record.last_error or "the attempt failed"
-    failed = _Failed.of(record, policy, digest, error)
+    failed = _Failed.of(record, policy, facts.digest, error)
     settled = replace(record, phase=Phase.CONFIRMED, as_wanted_at=None, updated_at=None)
     match verdict:
         case Unknown(reason):
@@ -225,7 +210,9 @@ def _unsettled_update(
     if now.status.granted and not blind:
         if failed.due or not far.effect:
             return now
-        far = progress(record.run.steps, texts, TAKEN)  # the account is as wanted: a lost answer's request was done
+        far = progress(
+            record.run.steps, facts.texts, TAKEN
+        )  # the account is as wanted: a lost answer's request was done
     if not failed.due:
         return replace(failed.left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
     if not means.updates:
@@ -249,28 +236,21 @@ def _account_changed(steps: Iterable[Step]) -> bool:
     return bool(changing) and changing[0].outcome is Outcome.DONE
 
 
-def _unsettled(
-    record: Record,
-    verdict: Verdict,
-    policy: Policy,
-    *,
-    digest: str | None,
-    texts: tuple[str, ...],
-    means: Means,
-) -> Decision:
+def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on a grant whose attempt failed: once (`retrying`) or twice (`failed`).
 
     A run that a person asked for was asked for whatever the check says: its retry is too, but for an account that is
     switched off. What a healing that failed left is still lost: whichever attempt makes it again heals it. The requests
     that took an open invitation back made no account; where the manifest has others now, they count like all.
     """
-    taking = [step.text for step in record.run.steps if step.index < means.withdraws]
-    before = means.withdraws if record.run.kind is Kind.REINVITE and taking == list(texts[: len(taking)]) else 0
+    verdict, texts, withdraws = facts.verdict, facts.texts, facts.means.withdraws
+    taking = [step.text for step in record.run.steps if step.index < withdraws]
+    before = withdraws if record.run.kind is Kind.REINVITE and taking == list(texts[: len(taking)]) else 0
     making = [replace(step, index=step.index - before) for step in record.run.steps if step.index >= before]
     far = progress(making, texts[before:])
     if before and not far.effect and isinstance(verdict, Present) and verdict.account is Account.INVITED:
         verdict = Missing()  # what was to be taken back is still open
-    failed, error = _Failed.of(record, policy, digest), record.last_error or "the attempt failed"
+    failed, error = _Failed.of(record, policy, facts.digest), record.last_error or "the attempt failed"
     due, left = failed.due, failed.left
     why = "what would be sent has changed" if failed.resent else "retry asked for"
     again = f"runs again at {stamp(record.retry_at)}"
@@ -303,25 +283,20 @@ def _unsettled(
 
 def judge_orphan(
     record: Record,
-    verdict: Verdict,
+    facts: Facts,
     policy: Policy,
     *,
     by_hand: bool = False,
     same_as: str | None = None,
     slip: str | None = None,
-    means: Means = NO_MEANS,
-    invitation: Invited | None = None,
-    digest: str | None = None,
-    texts: tuple[str, ...] = (),
 ) -> Decision:
     """Decide on a grant that the ledger has and git no longer wants.
 
     `same_as` is a grant still wanted for which this is the same account, `slip` an error in the hire's files, which may
     be why it is no longer wanted. `by_hand` says that a person asks for it: then an invitation that may be open, and
-    what has no check, are revoked too, or taken for revoked where there is nothing to send. `means` says what the
-    manifest can do, `invitation` is an open one of somebody who is not there. `texts` are the digests of the requests
-    that take it away.
+    what has no check, are revoked too, or taken for revoked where there is nothing to send.
     """
+    verdict, means = facts.verdict, facts.means
     asked = by_hand or (record.revoking and record.run.by_hand)
     spared = _spared(record, policy, slip, asked=asked)
     left = Decision(Status.ORPHANED, Action.NONE, "")
@@ -330,7 +305,7 @@ def judge_orphan(
     off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
     if off:  # a switched-off account counts as gone, also if a revocation switched it off
         verdict = Missing()
-    open_one = invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
+    open_one = facts.invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
     if same_as is not None:
         return replace(left, reason=f"no longer in git; it is the same account as {same_as}, which is")
     withdrawing = record.run.kind is Kind.WITHDRAW
@@ -340,7 +315,7 @@ def judge_orphan(
             return GONE if isinstance(verdict, Missing) and not open_one else _irrevocable(left)
         tried = replace(record, fresh=True) if by_hand else record
         there = open_one and withdrawing
-        decision = _unsettled_revocation(tried, verdict, policy, digest=digest, texts=texts, there=there)
+        decision = _unsettled_revocation(tried, replace(facts, verdict=verdict), policy, there=there)
         return _wait_spared(replace(decision, withdraws=withdrawing), spared)
     if open_one and not isinstance(verdict, Unknown):
         return _invited_orphan(left, spared, means, asked=asked, prune=policy.prunes(record.integration))
@@ -407,22 +382,20 @@ def _irrevocable(left: Decision) -> Decision:
     return replace(left, reason="no longer in git; the manifest has no revoke")
 
 
-def _unsettled_revocation(
-    record: Record, verdict: Verdict, policy: Policy, *, digest: str | None, texts: tuple[str, ...], there: bool
-) -> Decision:
+def _unsettled_revocation(record: Record, facts: Facts, policy: Policy, *, there: bool) -> Decision:
     """Decide on a failed revocation. Its first change counts as done if the account is gone since.
 
     `there` says that the invitation that is to be taken back is still open.
     """
-    gone = isinstance(verdict, Missing) and not there
-    far = progress(record.run.steps, texts, TAKEN if gone else NEITHER)
+    gone = isinstance(facts.verdict, Missing) and not there
+    far = progress(record.run.steps, facts.texts, TAKEN if gone else NEITHER)
     error = f"revoke: {record.last_error or 'the attempt failed'}"
-    failed = _Failed.of(record, policy, digest, error)
+    failed = _Failed.of(record, policy, facts.digest, error)
     half = 0 < far.done < far.total
     if gone and not half:
         return GONE
-    if isinstance(verdict, Unknown):
-        return replace(failed.left, reason=f"{error}; exists check failed: {verdict.reason}")
+    if isinstance(facts.verdict, Unknown):
+        return replace(failed.left, reason=f"{error}; exists check failed: {facts.verdict.reason}")
     if not failed.due:
         return failed.left
     resume = far.done if half and far.same else 0

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 from reconciler.engine.checker import SHOWN, NotOffered
-from reconciler.engine.decide import judge, standing
+from reconciler.engine.decide import Facts, judge, standing
 from reconciler.engine.integrations import Integration, Lending, Prepared
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.engine.wanted import changed_values
@@ -76,17 +75,9 @@ class GrantPlanner:
             found = prepared.found_by if isinstance(verdict, Present) and verdict.under is None else {}
             now = {name: value for name, value in prepared.snapshot.items() if name in integration.compared}
             changes = changed_values({**record.snapshot, **found}, now)
-        decide = partial(
-            judge,
-            record,
-            policy=self._inputs.policy,
-            digest=prepared.digest,
-            changes=changes,
-            texts=_texts(integration, record),
-            means=integration.means,
-            invitation=invitation,
-        )
-        decision = decide(verdict=verdict)
+        texts = _texts(integration, record)
+        facts = Facts(verdict, integration.means, invitation, changes, prepared.digest, texts=texts)
+        decision = judge(record, facts, self._inputs.policy)
         if (
             decision.action.provides
             and integration.checks_store
@@ -95,7 +86,7 @@ class GrantPlanner:
         ):
             # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
             verdict = await self._inputs.checker.check_alone(integration, prepared)
-            decision = decide(verdict=verdict)
+            decision = judge(record, replace(facts, verdict=verdict), self._inputs.policy)
         by_hand = self._inputs.by_hand.get(grant.key) == "run"
         off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
         if by_hand and off and integration.means.updates:  # a switched-off account is never executed again
@@ -111,7 +102,8 @@ class GrantPlanner:
 
     def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
         """Decide on a grant whose service could not be asked."""
-        return judge(record, unknown, self._inputs.policy, texts=_texts(integration, record), means=integration.means)
+        facts = Facts(unknown, integration.means, texts=_texts(integration, record))
+        return judge(record, facts, self._inputs.policy)
 
     def _conflict(self, grant: Grant, record: Record | None) -> str | None:
         """Return why an entry conflicts with its record, or None: another account's record must not be lost."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.engine.checker import NotOffered
-from reconciler.engine.decide import NOT_IN_GIT, TAKEN_BY_HAND, judge_orphan
+from reconciler.engine.decide import NOT_IN_GIT, TAKEN_BY_HAND, Facts, judge_orphan
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.model.errors import Blocked
@@ -70,15 +70,11 @@ class OrphanPlanner:
         by_hand = self._inputs.by_hand.get(record.key) == "revoke"
         decision = judge_orphan(
             record,
-            verdict,
+            Facts(verdict, integration.means, invitation, digest=prepared.digest, texts=integration.texts(kind)),
             self._inputs.policy,
             by_hand=by_hand,
             same_as=None if same_as is None else str(same_as),
             slip=await self._slip(record.key.hire) if at_stake else None,
-            digest=prepared.digest,
-            means=integration.means,
-            invitation=invitation,
-            texts=integration.texts(kind),
         )
         wanted_kind = Kind.WITHDRAW if decision.withdraws else Kind.REVOKE
         if decision.action in (Action.REVOKE, Action.RETRY) and wanted_kind is not kind:

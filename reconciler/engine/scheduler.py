@@ -14,7 +14,7 @@ from functools import partial
 
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
-from reconciler.engine.decide import GONE, judge
+from reconciler.engine.decide import GONE, Facts, judge
 from reconciler.engine.executor import Executor, Overtaken
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.orphans import unless_over
@@ -153,7 +153,7 @@ class Scheduler:
     ) -> Record:
         """Check a grant whose account another entry makes in this pass, and return its record."""
         verdict = await self.plan.checker.check_alone(integration, prepared)
-        decision = judge(item.record, verdict, self.plan.policy, means=integration.means)
+        decision = judge(item.record, Facts(verdict, integration.means), self.plan.policy)
         if decision.action.provides and not isinstance(verdict, Present):
             other = self._after.get(Key(record.key.hire, maker))
             why = f"{other.status}: {other.reason}" if other is not None else "not made yet"

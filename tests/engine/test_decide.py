@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from reconciler.engine.decide import judge, judge_orphan, standing
+from reconciler.engine.decide import Facts, judge, judge_orphan, standing
 from reconciler.engine.transitions import remembered
 from reconciler.engine.wanted import Means, changed_values
 from reconciler.model.decision_inputs import Policy, progress
@@ -98,41 +98,41 @@ CASES = {
 
 @pytest.mark.parametrize(("known", "verdict", "status", "action"), CASES.values(), ids=CASES)
 def test_status_and_action(known, verdict, status, action):
-    decision = judge(known, verdict, POLICY, digest="d", texts=TEXTS)
+    decision = judge(known, Facts(verdict, digest="d", texts=TEXTS), POLICY)
     assert (decision.status, decision.action) == (status, action)
 
 
 def test_changed_request_starts_afresh():
-    decision = judge(FAILED, Missing(), POLICY, digest="another", texts=TEXTS)
+    decision = judge(FAILED, Facts(Missing(), digest="another", texts=TEXTS), POLICY)
     assert (decision.status, decision.action, decision.afresh) == (Status.MISSING, Action.EXECUTE, True)
 
 
 def test_a_due_retry_continues_past_what_is_done():
-    decision = judge(but(DUE, steps=HALF), Present(), POLICY, digest="d", texts=TEXTS)
+    decision = judge(but(DUE, steps=HALF), Facts(Present(), digest="d", texts=TEXTS), POLICY)
     assert (decision.resume, decision.reason, decision.afresh) == (1, "1 of 3 requests done", False)
 
 
 def test_reason_shows_progress_of_failed_attempt():
-    decision = judge(but(FAILED, steps=HALF), Present(), POLICY, digest="d", texts=TEXTS)
+    decision = judge(but(FAILED, steps=HALF), Facts(Present(), digest="d", texts=TEXTS), POLICY)
     assert "1 of 3 requests done" in decision.reason
 
 
 def test_half_done_with_another_manifest_stays_failed_and_names_the_ways_on():
-    decision = judge(but(FAILED, fresh=True, steps=HALF), Present(), POLICY, digest="d", texts=("x", "b", "c"))
+    decision = judge(but(FAILED, fresh=True, steps=HALF), Facts(Present(), digest="d", texts=("x", "b", "c")), POLICY)
     assert (decision.status, decision.action) == (Status.FAILED, Action.NONE)
     assert "reconcile accept ada asana" in decision.reason
     assert "reconcile run ada asana" in decision.reason
 
 
 def test_drift_that_is_reported_is_not_healed():
-    decision = judge(CONFIRMED, Missing(), replace(POLICY, heal=False))
+    decision = judge(CONFIRMED, Facts(Missing()), replace(POLICY, heal=False))
     assert (decision.status, decision.action) == (Status.MISSING, Action.NONE)
     assert "drift" in decision.reason
 
 
 def test_changed_values_of_a_present_account_are_reported():
     changes = changed_values({"TEAM_ID": "1", "email": "a"}, {"TEAM_ID": "2", "email": "b"})
-    decision = judge(CONFIRMED, Present(), POLICY, changes=changes)
+    decision = judge(CONFIRMED, Facts(Present(), changes=changes), POLICY)
     assert (decision.status, decision.action, decision.changed) == (Status.DIFFERS, Action.NONE, True)
     assert "TEAM_ID 1 → 2" in decision.reason
     assert "reconcile run ada asana" in decision.reason
@@ -144,7 +144,7 @@ def test_address_in_other_case_is_no_changed_value():
 
 
 def test_changed_values_of_an_unconfirmed_account_start_it_afresh():
-    decision = judge(EXECUTED, Missing(), POLICY, changes={"TEAM_ID": ("1", "2")})
+    decision = judge(EXECUTED, Facts(Missing(), changes={"TEAM_ID": ("1", "2")}), POLICY)
     assert (decision.status, decision.action, decision.afresh) == (Status.MISSING, Action.EXECUTE, True)
 
 
@@ -264,11 +264,12 @@ ORPHANS = {
     ("known", "verdict", "policy", "can", "same_as", "status", "action"), ORPHANS.values(), ids=ORPHANS
 )
 def test_orphans(known, verdict, policy, can, same_as, status, action):
-    decision = judge_orphan(known, verdict, policy, means=Means(revokes=can), same_as=same_as, digest="d", texts=TEXTS)
+    facts = Facts(verdict, Means(revokes=can), digest="d", texts=TEXTS)
+    decision = judge_orphan(known, facts, policy, same_as=same_as)
     assert (decision.status, decision.action) == (status, action)
 
 
 def test_failed_revocation_is_in_the_reason():
     known = but(FAILED, kind=Kind.REVOKE, confirmed_at=NOW)
-    decision = judge_orphan(known, Present(), PRUNE, means=Means(revokes=True), digest="d", texts=TEXTS)
+    decision = judge_orphan(known, Facts(Present(), Means(revokes=True), digest="d", texts=TEXTS), PRUNE)
     assert decision.reason.startswith("revoke: answered 500")
