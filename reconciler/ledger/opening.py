@@ -84,9 +84,10 @@ class StateLocation:
             from reconciler.ledger.sqlite_writing import WritableSqliteBackend
 
             return LedgerWriter(WritableSqliteBackend.open(self.file, reached), reached)
+        server = self._server()
         from reconciler.ledger.postgres_writing import WritablePostgresBackend
 
-        ledger = LedgerWriter(WritablePostgresBackend.open(self._server(), reached, migrate=migrate), reached)
+        ledger = LedgerWriter(WritablePostgresBackend.open(server, reached, migrate=migrate), reached)
         if self.repository is not None:
             try:
                 claim(ledger, self.repository)
@@ -102,9 +103,10 @@ class StateLocation:
 
             WritableSqliteBackend.make(self.file, fill)
             return
+        server = self._server()
         from reconciler.ledger.postgres_writing import WritablePostgresBackend
 
-        WritablePostgresBackend.make(self._server(), fill)
+        WritablePostgresBackend.make(server, fill)
 
     @contextmanager
     def reader(self) -> Iterator[LedgerReader]:
@@ -113,9 +115,10 @@ class StateLocation:
             with SqliteBackend.beside(self.file) as backend:
                 yield LedgerReader(backend)
             return
+        server = self._server()
         from reconciler.ledger.postgres import PostgresBackend
 
-        with PostgresBackend.beside(self._server()) as backend:
+        with PostgresBackend.beside(server) as backend:
             ledger = LedgerReader(backend)
             if self.repository is not None:
                 refuse_another(ledger, self.repository)

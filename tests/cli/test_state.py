@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -149,3 +150,14 @@ def test_places_that_are_none(repo: Repo, call: Call, source: str, target: str, 
     assert told in done.err
     assert "had" not in done.err
     assert "dock" not in done.err
+
+
+def test_server_is_refused_if_the_extra_is_not_installed(
+    repo: Repo, state: StateLocation, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    for name in [each for each in sys.modules if each.startswith("reconciler.ledger.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    done = call(repo, "state", "copy", FILE, "postgresql://me@db.example.com/x")
+    assert (done.code, done.out) == (1, "")
+    assert "pip install 'access-reconciler[fleet]'" in done.err
