@@ -62,7 +62,7 @@ def _details(ready: ReadyManifest) -> Iterator[str]:
     for key, word in TOLD:
         if key in ready.head:
             yield f"- {word}: {_safe(ready.head[key])}"
-    for line in prerequisites(ready):
+    for line in prerequisites(ready, ready.service):
         yield f"- Required {line}"
 
 

@@ -55,7 +55,7 @@ def add(options: SharedOptions, name: str | None, stem: str | None, listing: boo
         emit_json({"file": f"{ready.folder}/{path.name}", "service": service, "initial_data": fields})
     else:
         echo(f"{ready.folder}/{path.name}")
-    for line in prerequisites(ready):
+    for line in prerequisites(ready, service):
         note(line)
     if fields:
         first = "" if any((root / "config/initial_data").glob("[!.]*")) else " --recipient KEY"
@@ -65,12 +65,12 @@ def add(options: SharedOptions, name: str | None, stem: str | None, listing: boo
     return 0
 
 
-def prerequisites(ready: ReadyManifest) -> list[str]:
-    """List what the manifest needs from its user, one line for each place to write it."""
+def prerequisites(ready: ReadyManifest, service: str) -> list[str]:
+    """List what the manifest needs from its user, one line for each place; the copy belongs to `service`."""
     manifest = ready.manifest
     form = [] if ready.imports else manifest.form
     places = (
-        (f"initial data of {ready.service}", [field.id for field in manifest.asks_for]),
+        (f"initial data of {service}", [field.id for field in manifest.asks_for]),
         ("each hire's extra", [field.id for field in manifest.extra_user_info]),
         ("each access entry's values", [field.id for field in form if field.type != "generate"]),
     )

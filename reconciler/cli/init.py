@@ -34,11 +34,17 @@ SAMPLE, PERSON, SEQUENCE = "manifests/example.yaml", "hires/ada.yaml", "config/s
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@option("--with", "names", metavar="NAMES", default="", help="Use ready manifests instead of the sample: github,slack.")
+@option(
+    "--with",
+    "names",
+    multiple=True,
+    metavar="NAMES",
+    help="Use ready manifests instead of the sample: github,slack; repeatable.",
+)
 @option("--from", "source", metavar="INTEGRATION", help="Start with the accounts that an integration lists.")
 @shared
 @click.pass_obj
-def init(options: SharedOptions, folder: Path, names: str, source: str | None) -> int:
+def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: str | None) -> int:
     """Create a new repository in DIR: settings, a manifest, a person, a sequence, CI, and first steps.
 
     DIR is created, or must be empty. `reconcile add --list` lists the ready manifests.
@@ -54,7 +60,8 @@ def init(options: SharedOptions, folder: Path, names: str, source: str | None) -
     from reconciler.intake.hire_files import write_all
 
     no_csv(options)
-    ready = [named(name, everything()) for name in dict.fromkeys(filter(None, map(str.strip, names.split(","))))]
+    wanted = dict.fromkeys(filter(None, map(str.strip, ",".join(names).split(","))))
+    ready = [named(name, everything()) for name in wanted]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: give the name of a new folder")
     written = dict(_template(files("reconciler.cli") / "template"))
@@ -92,7 +99,7 @@ def _note_next_steps(folder: Path, ready: list[ReadyManifest], written: Mapping[
 
     for it in ready:
         note(f"{it.name} asks for")
-        for line in prerequisites(it):
+        for line in prerequisites(it, it.service):
             note(f"  {line}")
     if unfilled := [name for name, text in written.items() if FILL_IN in text]:
         note(f"before anything is sent, write your own values in place of {FILL_IN} in {', '.join(sorted(unfilled))}")

@@ -44,6 +44,12 @@ def test_under_another_name_the_service_stays(repo: Repo, call: Call) -> None:
     assert (repo.root / "manifests/code.yaml").exists()
 
 
+def test_import_under_another_name_has_its_own_initial_data(repo: Repo, call: Call) -> None:
+    done = call(repo, "add", "bamboohr", "--as", "hr")
+    assert done.err.startswith("in initial data of hr: ")
+    assert done.err.endswith("next: reconcile initial-data set hr --recipient KEY\n")
+
+
 @pytest.mark.parametrize("stem", ["../hires/ada", "a/b", ".hidden"])
 def test_as_takes_no_path(repo: Repo, call: Call, stem: str) -> None:
     before = sorted(repo.root.rglob("*.yaml"))
@@ -103,7 +109,7 @@ def test_import_goes_where_imports_are(repo: Repo, call: Call, name: str) -> Non
 
 def test_init_with_ready_manifests_is_in_order(tmp_path: Path, gnupg_home: GnupgHome, call: Call) -> None:
     beside = Repo(tmp_path / "here", gnupg_home)
-    done = call(beside, "init", "../access", "--with", "github, slack,github")
+    done = call(beside, "init", "../access", "--with", "github, github", "--with", "slack")
     assert done.code == 0
     made = Repo(tmp_path / "access", gnupg_home)
     manifests = sorted(path.name for path in (made.root / "manifests").iterdir())
