@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
+import structlog
+
 from reconciler.engine import guard
 from reconciler.engine.claims import ClaimSet
 from reconciler.engine.commands import CommandsByGrant, request_events
@@ -42,6 +44,8 @@ from reconciler.repository.given import OFTEN, Givers, changed_since
 from reconciler.requests.tasks import Pace
 
 __all__ = ["Reconciler"]
+
+log = structlog.get_logger()
 
 NOTED_PROBLEMS = 100
 """The most problems of files that are noted; `reconcile validate` shows all."""
@@ -110,6 +114,7 @@ class Reconciler:
             await self._trace(plan)
         found = [(item, *plan.record_of(item)) async for some in pace.over(plan.grants) for item in some]
         recorded, tripped = await self._write_down(plan, found, author, pace)
+        _log_guard(tripped)
         notifications = self._notifier.over(plan.settings, plan.tree)
         if self._state.sealing.fault is None:
             await notifications.deliver_all(self._state.ledger, self._vault, recorded.keys(), author)
@@ -305,6 +310,14 @@ def _pieces(found: Iterable[Written]) -> Iterator[list[Written]]:
             piece, room = [], ROOM
     if piece:
         yield piece
+
+
+def _log_guard(events: Iterable[Event]) -> None:
+    for line in events:
+        if line.event is EventType.HELD:
+            log.warning("guard.tripped", integration=line.integration, reason=line.detail)
+        else:
+            log.info("guard.released", integration=line.integration)
 
 
 def _is_unknown(key: Key, plan: Plan, ledger: LedgerReader) -> bool:

@@ -39,6 +39,22 @@ def test_every_attempt_names_hire_access_and_integration(repo: Repo, accounts: A
     assert (last["hire"], last["level"], last["attempt"]) == (failed["hire"], "error", 2)
 
 
+def test_guard_is_logged_when_it_trips_and_when_it_is_released(
+    repo: Repo, accounts: AccountService, call: Call
+) -> None:
+    repo.manifest("saas", accounts.manifest())
+    for number in range(6):
+        repo.hire(f"hire{number}", "saas")
+    repo.settings(max_new=5)
+    repo.commit()
+    (tripped,) = lines(call(repo, "--log-format", "json"), "guard.tripped")
+    assert (tripped["level"], tripped["integration"]) == ("warning", "saas")
+    assert "6 accounts would be made or updated, max_new is 5" in tripped["reason"]
+    assert lines(call(repo, "--log-format", "json"), "guard.tripped") == []
+    (released,) = lines(call(repo, "--log-format", "json", "--yes-really"), "guard.released")
+    assert (released["level"], released["integration"]) == ("info", "saas")
+
+
 def test_progress_reports_done_and_total(repo: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     repo.manifest("saas", {"execute": [{"url": "https://saas.example.com/"}]})
     for name in ("ada", "bob"):
