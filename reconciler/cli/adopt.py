@@ -59,7 +59,8 @@ def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *
         if each.also:
             note(f"{each.hire} is given {', '.join(each.also)} too: a pass makes what is not there yet", "warning")
     if write and found:
-        note(f"{count(len(found), 'file')} written; next: look at `git diff`, commit, and `reconcile --dry-run`")
+        next_steps = "`git add hires && git diff --staged`, commit, and `reconcile --dry-run`"
+        note(f"{count(len(found), 'file')} written; next: {next_steps}")
     elif not found:
         note(f"{integration} has no account to adopt")
     return 0

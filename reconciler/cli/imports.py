@@ -68,7 +68,8 @@ def import_(options: SharedOptions, name: str, branch: str | None, *, write: boo
         return 0
     if write:
         run.write(plan)
-        note(f"{count(len(plan.changes), 'file')} written; next: look at `git diff`, commit, and `reconcile validate`")
+        next_steps = "`git add hires && git diff --staged`, commit, and `reconcile validate`"
+        note(f"{count(len(plan.changes), 'file')} written; next: {next_steps}")
     elif branch is not None:
         note(f"committed to {branch}: {run.commit(plan, branch)[:12]}")
     else:
