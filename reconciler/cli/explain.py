@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, shared
+from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import date
 
+    from reconciler.engine.accepted import InForce
     from reconciler.engine.context import Context
     from reconciler.ledger.entries import Attempt, Sent
+    from reconciler.model.decision_inputs import Policy
     from reconciler.model.given import Given
     from reconciler.model.grant import Grant, Key, Record
     from reconciler.model.scope import Layer
     from reconciler.model.secret import Redactor
+    from reconciler.model.settings import Settings
     from reconciler.repository.desired import Desired
     from reconciler.repository.git.checkout import Tree
+    from reconciler.review.explain import Explanation
 
     Tried = list[tuple[Attempt, list[Sent]]]
 
@@ -61,44 +68,43 @@ def explain(options: SharedOptions, hire: str, access: str) -> int:
     return 0
 
 
+@value_class
+class _Found:
+    """What the files and the ledger have of a grant: at least one of `grant` and `record`."""
+
+    key: Key
+    tree: Tree
+    desired: Desired
+    grant: Grant | None
+    record: Record | None
+    tried: Tried
+    given: Given | None
+
+    @property
+    def subject(self) -> Grant | Record:
+        """Return the grant as git has it, or else as the ledger has it."""
+        subject = self.grant if self.grant is not None else self.record
+        assert subject is not None
+        return subject
+
+
 def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, Any]:
     """Collect everything about the grant, as JSON has it."""
-    import asyncio
     from datetime import UTC, datetime
 
     from reconciler.cli.context import context_of
-    from reconciler.cli.suggestions import no_such_grant
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import home_of
     from reconciler.model.decision_inputs import Policy
-    from reconciler.repository.desired import Desired
     from reconciler.repository.git.signatures import signer
-    from reconciler.repository.given import who_gave
-    from reconciler.review.explain import explain as explained
 
     context = context_of(options, redactor)
     force = in_force(context)
-    settings, tree = force.settings, force.tree
-    files = context.reader.load(tree)
-    policy = Policy.of(settings, datetime.now(UTC))
-    desired = Desired(files, policy.today)
-    with context.state(settings, tree).reader() as ledger:
-        records = {record.key: record for record in ledger.records([key.hire])}
-        tried = ledger.attempts(key)
-        by = ledger.given([key.hire]) | asyncio.run(who_gave(context.checkout, desired, ledger, [key.hire]))
-    record = records.get(key)
-    grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
-    if grant is None and record is None:
-        raise no_such_grant(key, desired, {each.access for each in records})
-    given = by.get(key)
-    initial = _initial(context, desired, tree, grant) if grant is not None else None
-    subject = grant if grant is not None else record
-    assert subject is not None
-    error = desired.unreadable(key.hire, subject.email, subject.origin) if grant is None else None
-    manifest = files.manifests.get(subject.integration)
-    revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
-    signed_by = signer(context.checkout, given.granted_in, home_of(context.root, settings)) if given else None
-    found = explained(grant, record, policy, settings, initial, revocable=revocable)
+    policy = Policy.of(force.settings, datetime.now(UTC))
+    found = _find(context, force, key, policy.today)
+    explanation = _explanation(context, force.settings, found, policy)
+    record, given, subject = found.record, found.given, found.subject
+    signed_by = signer(context.checkout, given.granted_in, home_of(context.root, force.settings)) if given else None
     return {
         "hire": key.hire,
         "email": subject.email,
@@ -107,17 +113,53 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         "service": subject.service,
         "source": subject.source,
         "sequence": subject.origin,
-        "status": "invalid" if error else None if found.status is None else str(found.status),
+        "status": None if explanation.status is None else str(explanation.status),
         "action": None if record is None else str(record.action),
-        "reason": error or found.reason,
+        "reason": explanation.reason,
         **_of_record(record),
-        "head": tree.revision,
+        "head": found.tree.revision,
         "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
         **_of_given(given, signed_by),
-        "values": [value.as_json() for value in found.values],
-        "last_attempts": [_attempt(attempt, sent) for attempt, sent in tried],
-        "next": ["goes on once the file is mended and committed"] if error else list(found.following),
+        "values": [value.as_json() for value in explanation.values],
+        "last_attempts": [_attempt(attempt, sent) for attempt, sent in found.tried],
+        "next": list(explanation.following),
     }
+
+
+def _find(context: Context, force: InForce, key: Key, today: date) -> _Found:
+    """Find a grant in the files and in the ledger. Raises ReconcilerError if neither has it."""
+    import asyncio
+
+    from reconciler.cli.suggestions import no_such_grant
+    from reconciler.repository.desired import Desired
+    from reconciler.repository.given import who_gave
+
+    desired = Desired(context.reader.load(force.tree), today)
+    with context.state(force.settings, force.tree).reader() as ledger:
+        records = {record.key: record for record in ledger.records([key.hire])}
+        tried = ledger.attempts(key)
+        by = ledger.given([key.hire]) | asyncio.run(who_gave(context.checkout, desired, ledger, [key.hire]))
+    grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
+    if grant is None and key not in records:
+        raise no_such_grant(key, desired, {each.access for each in records})
+    return _Found(key, force.tree, desired, grant, records.get(key), tried=tried, given=by.get(key))
+
+
+def _explanation(context: Context, settings: Settings, found: _Found, policy: Policy) -> Explanation:
+    """Explain a grant; one whose file cannot be read is invalid."""
+    from reconciler.model.status import Status
+    from reconciler.review.explain import explain as explained
+
+    grant, subject = found.grant, found.subject
+    manifest = found.desired.files.manifests.get(subject.integration)
+    revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
+    initial = _initial(context, found.desired, found.tree, grant) if grant is not None else None
+    explanation = explained(grant, found.record, policy, settings, initial, revocable=revocable)
+    error = found.desired.unreadable(found.key.hire, subject.email, subject.origin) if grant is None else None
+    if error is None:
+        return explanation
+    following = ("goes on once the file is mended and committed",)
+    return replace(explanation, status=Status.INVALID, reason=error, following=following)
 
 
 def _of_record(record: Record | None) -> dict[str, Any]:
