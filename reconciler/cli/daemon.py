@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from contextlib import suppress
+from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from datetime import timedelta
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from reconciler.web.daemon_view import DaemonView
     from reconciler.web.metrics import Metrics
 
-__all__ = ["daemon", "pages_of"]
+__all__ = ["daemon", "pages_of", "serve"]
 
 EDITS_SECONDS = 3.0
 """How long after its start the daemon looks for uncommitted edits."""
@@ -61,7 +61,7 @@ def daemon(options: SharedOptions, member: str | None) -> int:
         from reconciler.cli.logs import set_up
         from reconciler.model.failpoints import unwatched
 
-        asyncio.run(_serve(options, set_up(options), unwatched, member))
+        asyncio.run(serve(options, set_up(options), unwatched, member))
     finally:
         gc.enable()
     return 0
@@ -85,16 +85,16 @@ class _FileProblems:
             log.warning("daemon.file_problems", problems=added[:10], count=len(added))
 
 
-async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, member: str | None = None) -> None:
-    import asyncio
-    import os
+async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, member: str | None = None) -> None:
+    """Run a daemon, and what `listen` serves, until it is stopped.
 
+    Raises ReconcilerError where it cannot begin, and where another daemon has taken over its work.
+    """
     import structlog
 
     from reconciler.cli.one_pass import until_stopped
     from reconciler.daemon.loop import Daemon
     from reconciler.daemon.pass_problems import PassProblems
-    from reconciler.daemon.systemd import Systemd
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
     from reconciler.web.metrics import Metrics
@@ -102,12 +102,11 @@ async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, m
 
     log = structlog.get_logger()
     clock = SystemClock()
-    context = Context(options.repo, clock, redactor, reached)
     metrics, logged, found = Metrics(), _FileProblems(), PassProblems()
-    context.answered = metrics.count_request
-    force = in_force(context)
-    settings, tree = force.settings, force.tree
-    try:
+    async with aclosing(Context(options.repo, clock, redactor, reached)) as context:
+        context.answered = metrics.count_request
+        force = in_force(context)
+        settings, tree = force.settings, force.tree
         with until_stopped(clock), _opened(context, settings, tree, clock, member) as state:
 
             def on_pass(report: Report, took: timedelta, why: str) -> None:
@@ -121,22 +120,32 @@ async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, m
             pages = pages_of(context, running, state, metrics, force, problems=found)
             async with serving(pages, settings.listen) as address:
                 log.info("daemon.started", repo=str(options.repo), listen=address, revision=tree.revision)
-                beside = [
-                    asyncio.create_task(Systemd.of(os.environ).notify(clock.stopping, running.makes_progress)),
-                    asyncio.create_task(_log_ignored_edits(context.checkout, clock, lambda: running.settings)),
-                ]
-                gc.freeze()  # it stays, and no collection has to look at it
-                gc.enable()
-                try:
+                with _beside(running, context.checkout, clock):
+                    gc.freeze()  # it stays, and no collection has to look at it
+                    gc.enable()
                     await running.run()
-                finally:
-                    for task in beside:
-                        task.cancel()
             if state.member is not None and state.member.over is not None:
                 raise state.member.over
         log.info("daemon.stopped")
+
+
+@contextmanager
+def _beside(running: Daemon, checkout: Checkout, clock: SystemClock) -> Iterator[None]:
+    """While the block runs, tell systemd about the daemon, and log which edits passes ignore."""
+    import asyncio
+    import os
+
+    from reconciler.daemon.systemd import Systemd
+
+    tasks = [
+        asyncio.create_task(Systemd.of(os.environ).notify(clock.stopping, running.makes_progress)),
+        asyncio.create_task(_log_ignored_edits(checkout, clock, lambda: running.settings)),
+    ]
+    try:
+        yield
     finally:
-        await context.aclose()
+        for task in tasks:
+            task.cancel()
 
 
 async def _log_ignored_edits(checkout: Checkout, clock: Clock, settings: Callable[[], Settings]) -> None:

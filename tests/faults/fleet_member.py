@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from reconciler.cli.daemon import _serve
+from reconciler.cli.daemon import serve
 from reconciler.cli.logs import set_up
 from reconciler.cli.options import SharedOptions
 from reconciler.model.errors import ReconcilerError
@@ -50,7 +50,7 @@ def member(name: str, at: str | None, marker: str, number: int) -> None:
     asked = SharedOptions()
     redactor = set_up(asked)
     try:
-        asyncio.run(_serve(asked, redactor, reached, name))
+        asyncio.run(serve(asked, redactor, reached, name))
     except ReconcilerError as error:
         sys.exit(f"error: {error}")
 

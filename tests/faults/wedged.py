@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-from reconciler.cli.daemon import _serve
+from reconciler.cli.daemon import serve
 from reconciler.cli.options import SharedOptions
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor
@@ -23,5 +23,5 @@ def play(at: str, once: str, environment: dict[str, str]) -> int:
             threading.Event().wait()
 
     os.environ.update(environment)
-    asyncio.run(_serve(SharedOptions(), Redactor(), reached))
+    asyncio.run(serve(SharedOptions(), Redactor(), reached))
     return 0
