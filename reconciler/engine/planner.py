@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.engine.claims import ClaimSet
@@ -16,10 +16,12 @@ from reconciler.engine.grants import GrantPlanner
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.orphans import OrphanPlanner, misfit
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
+from reconciler.engine.wanted import changed_values
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Grant, Key, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
+from reconciler.model.template import roots
 from reconciler.model.verdict import Account, Missing, Present
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import run_all
@@ -190,16 +192,18 @@ class Planner:
         return self._many and all(grant.integration in known for grant in grants)
 
     def _allowed(self, item: PlannedGrant) -> PlannedGrant:
-        """Block a new grant that the policy does not allow; an existing one is a problem, and is left alone."""
+        """Block what the policy does not allow to be given; what is there already is a problem, and is left alone."""
         decision = item.decision
-        gives = decision.action.provides and not decision.resume and not item.kind.updates
-        if decision.status in _THERE and not gives:
+        gives = decision.action.provides and not decision.resume
+        gained = _gained(item) if gives else ()
+        if gives and (breach := self._inputs.judge.of(item.grant, gained)) is not None:
+            found = item.prepared if isinstance(item.verdict, Present) else None
+            return PlannedGrant(
+                item.grant, item.record, Decision(Status.BLOCKED, Action.NONE, breach), item.verdict, found
+            )
+        if decision.status in _THERE and gained is not None:
             self.problems += self._inputs.judge.problems_of(item.grant)
-            return item
-        breach = self._inputs.judge.of(item.grant) if gives else None
-        if breach is None:
-            return item
-        return PlannedGrant(item.grant, item.record, Decision(Status.BLOCKED, Action.NONE, breach), item.verdict)
+        return item
 
     def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
         """Return the grants of the selection, and those that they need."""
@@ -236,6 +240,18 @@ class Planner:
             else:
                 found.append(await self._orphans.plan(record))
         return found
+
+
+def _gained(item: PlannedGrant) -> Collection[str] | None:
+    """Return the names of the values that an update gives an account; None if there is none, or it is switched off."""
+    off = isinstance(item.verdict, Present) and item.verdict.account is Account.INACTIVE
+    if off or not item.kind.updates or item.prepared is None:
+        return None
+    exists = item.grant.manifest.exists if item.grant.manifest is not None else None
+    where = exists.where if exists is not None else {}
+    then = item.record.snapshot if item.record is not None else {}
+    compared = roots({path: where[path] for path in item.decision.differs if path in where})
+    return compared | changed_values(then, item.prepared.snapshot).keys()
 
 
 def _makes(item: PlannedGrant) -> bool:

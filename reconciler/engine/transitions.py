@@ -123,7 +123,14 @@ def checked(
         fields |= _orphan_checked(new, decision, verdict, now, events)
     elif isinstance(verdict, Present | Missing) and decision.status is Status.UNCONFIRMED:
         fields |= _invited(new, grant, snapshot, now, events)
-    elif isinstance(verdict, Present) and verdict.under is None and decision.status in (Status.PRESENT, Status.DIFFERS):
+    elif (
+        isinstance(verdict, Present)
+        and verdict.under is None
+        and (
+            decision.status in (Status.PRESENT, Status.DIFFERS)
+            or (decision.status is Status.BLOCKED and prepared is not None and new.phase is Phase.NEW)
+        )
+    ):
         assert prepared is not None  # it was asked with
         fields |= _found(new, decision, prepared, now, events)
         if decision.status is Status.PRESENT:

@@ -46,11 +46,15 @@ class Judge:
         self._broken = next((rules.broken for rules in several if rules.broken is not None), None)
         self._counts: list[int] | None = None
 
-    def of(self, grant: Grant) -> str | None:
-        """Return why a grant must not be given, or None: the first rule that it breaks."""
-        if self._broken is not None:
+    def of(self, grant: Grant, gained: Collection[str] | None = None) -> str | None:
+        """Return why a grant must not be given, or None: the first rule that it breaks.
+
+        `gained` names the form's values that an update gives an account that is there; None if all of it is new. Then
+        only the rules that count these values apply.
+        """
+        if gained is None and self._broken is not None:
             return f"the policy cannot be read: {self._broken}"
-        return next(self._breaches(grant), None)
+        return next(self._breaches(grant, gained), None)
 
     def problems_of(self, grant: Grant) -> Iterator[Problem]:
         """Return the rules that a grant breaks."""
@@ -101,8 +105,10 @@ class Judge:
             if rule.when is not None and index not in meant:
                 yield Problem(POLICY, line, f"policy {rule.name}: when matches no hire", Severity.WARNING)
 
-    def _breaches(self, grant: Grant, *, counted: bool = True) -> Iterator[str]:
+    def _breaches(self, grant: Grant, gained: Collection[str] | None = None, *, counted: bool = True) -> Iterator[str]:
         for index, (rule, _) in enumerate(self._rules):
+            if gained is not None and rule.values.keys().isdisjoint(gained):
+                continue
             if rule.never_both is not None:
                 yield from self._both(rule, rule.never_both, grant)
             elif rule.require is not None:

@@ -414,6 +414,48 @@ def test_update_may_be_what_executes(repo, accounts):
     assert [call.json()["role"] for call in accounts.calls("POST", "/members")] == ["member", "owner"]
 
 
+ONE_OWNER = "- {name: one, integration: tool, values: {ROLE: owner}, at_most: 1}\n"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["commit", "found"])
+def test_update_does_not_give_more_than_the_policy_allows(team, accounts, roles, repo, known):
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"].update(role="member", active=True)
+    accounts.add("bob@example.com")
+    accounts.people["bob@example.com"].update(role="owner", active=True)
+    if known:
+        team.reconcile()
+    repo.write("config/policy.yaml", ONE_OWNER)
+    for hire in ("ada", "bob"):
+        repo.hire(hire, wanting("owner"))
+    repo.commit()
+    for _ in range(2):
+        report = team.reconcile()
+        refused = row(report, "ada", "tool")
+        assert (refused.status, refused.action) == (Status.BLOCKED, Action.NONE)
+        assert refused.reason == "policy one: tool with ROLE owner is given to 2, at most 1"
+        assert row(report, "bob", "tool").status is Status.PRESENT
+    assert roles.changes == []
+    assert team.events("ada").count(EventType.ADOPTED) == 1
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_update_that_takes_what_the_policy_counts_is_made(team, accounts, roles, repo):
+    repo.write("config/policy.yaml", ONE_OWNER)
+    for hire in ("ada", "bob", "cyd"):
+        repo.hire(hire, wanting("owner"))
+        accounts.add(f"{hire}@example.com")
+        accounts.people[f"{hire}@example.com"].update(role="owner", active=True)
+    repo.commit()
+    team.reconcile()
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert roles.changes == [{"role": "member", "active": True}]
+
+
 # Switched off
 
 
@@ -452,6 +494,16 @@ def test_a_switched_off_account_is_never_executed_where_nothing_can_switch_it_on
         "switched off: switch it on there",
     )
     assert accounts.calls("POST") == []
+
+
+def test_account_is_not_switched_on_against_the_policy(team, accounts, roles, repo):
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"].update(role="member", active=False)
+    repo.write("config/policy.yaml", "- {name: limited, when: {last_name: Example}, require: until}\n")
+    repo.commit()
+    refused = row(team.reconcile(), "ada", "tool")
+    assert (refused.status, refused.reason) == (Status.BLOCKED, "policy limited: it has no until")
+    assert roles.changes == []
 
 
 def test_an_orphan_that_is_switched_off_is_gone_and_one_with_another_role_is_not(team, accounts, roles, repo):
