@@ -73,7 +73,7 @@ class Dispatcher:
         *,
         health: Health,
         on_pass: OnPass,
-        make_runner: MakeRunner | None = None,
+        make_runner: MakeRunner | None,
     ) -> None:
         self.acting = acting
         self._context = context

@@ -99,7 +99,7 @@ class Importer:
         *,
         percent: float,
         today: date,
-        head: str = "",
+        head: str,
     ) -> None:
         """`raw` returns a file's bytes by its path; `percent` of the hires may change or end at once.
 

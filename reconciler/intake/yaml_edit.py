@@ -64,7 +64,7 @@ def with_item(raw: bytes, file: str, key: str, item: Any) -> bytes:
     return _checked(raw, file, edited, wanted)
 
 
-def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, order: tuple[str, ...] = ()) -> bytes:
+def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, order: tuple[str, ...]) -> bytes:
     """Set the value of a top-level key, or of a key of a map there.
 
     A key that is not there is inserted after the last of those that stand before it in `order`, else at the end.

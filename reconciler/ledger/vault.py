@@ -49,7 +49,7 @@ class Memory:
     generated: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
-    def layers(self, before: int = 0) -> tuple[Layer, ...]:
+    def layers(self, before: int) -> tuple[Layer, ...]:
         """Make variables of the memory, without stored values; generated values are secret.
 
         `before` requests are a list of their own, whose responses the requests after them do not count

@@ -134,7 +134,7 @@ class Blocked(ReconcilerError):
 class MissingVariable(Blocked):
     """A placeholder names a variable that is unknown or has no value."""
 
-    def __init__(self, name: str, why: str = "has no value") -> None:
+    def __init__(self, name: str, why: str) -> None:
         super().__init__(f"variable {{{{{name}}}}} {why}")
         self.name = name
 

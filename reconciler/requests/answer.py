@@ -146,7 +146,7 @@ def _text(value: bytes) -> str:
 class Unpacker:
     """Takes the bytes of an answer as they come and keeps at most `most` of what they unpack to."""
 
-    def __init__(self, encoding: str, most: int = LIMIT) -> None:
+    def __init__(self, encoding: str, most: int) -> None:
         """`encoding` is the Content-Encoding header. Raises Unreadable for one that was not asked for."""
         kind = encoding.strip().lower() or "identity"
         if kind not in ("identity", "gzip", "x-gzip", "deflate"):

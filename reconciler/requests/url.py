@@ -114,7 +114,7 @@ class UrlBuilder:
     With `selects`, its query says which account is asked for or taken away: no parameter may come out empty.
     """
 
-    def __init__(self, *, selects: bool = False) -> None:
+    def __init__(self, *, selects: bool) -> None:
         self._selects = selects
         self._text = ""
         self._shown = ""
