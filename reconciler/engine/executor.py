@@ -106,8 +106,21 @@ class Executor:
 
     async def attempt(self, job: AttemptRequest) -> Record:
         """Make one attempt and record its outcome; the record says whether it succeeded."""
-        now = self._clock.now()
-        resume = job.decision.resume
+        run, resume = self._new_run(job), job.decision.resume
+        try:
+            if resume:
+                run.memory = self._vault.memory(run.record.key)
+            self._redactor.learn(run.memory.generated.values())
+            await self._send_all(run, resume)
+        except (_Failed, Blocked, TransportError, SecretsError, Stopped) as error:
+            if not run.begun:
+                await self._clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
+            return await self._fail(run, self._redactor.redact(str(error) or "stopped"))
+        return await self._succeed(run)
+
+    def _new_run(self, job: AttemptRequest) -> _Run:
+        """Number an attempt, and describe it for the ledger; nothing is written down yet."""
+        now, resume, total = self._clock.now(), job.decision.resume, len(job.requests)
         again = job.continues
         number = job.record.attempts + 1 if again and not job.decision.afresh and job.kind is not Kind.RUN else 1
         record = records.begun(
@@ -120,7 +133,6 @@ class Executor:
             kind=job.kind,
             by_hand=job.by_hand or (again and job.record.run.by_hand),
         )
-        total = len(job.requests)
         opened = Attempt(
             id=0,
             key=record.key,
@@ -139,17 +151,7 @@ class Executor:
         # A later attempt that continues needs the generated values: store them before any request uses them.
         memory = Memory(generated=generated(job.integration.manifest.generated if job.notifies else ()))
         kept = {} if resume else self._vault.remember(record.key, memory)
-        run = _Run(job=job, record=record, attempt=opened, memory=memory, kept=kept, detail=detail)
-        try:
-            if resume:
-                run.memory = self._vault.memory(record.key)
-            self._redactor.learn(run.memory.generated.values())
-            await self._send_all(run, resume)
-        except (_Failed, Blocked, TransportError, SecretsError, Stopped) as error:
-            if not run.begun:
-                await self._clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
-            return await self._fail(run, self._redactor.redact(str(error) or "stopped"))
-        return await self._succeed(run)
+        return _Run(job=job, record=record, attempt=opened, memory=memory, kept=kept, detail=detail)
 
     async def _begin(self, run: _Run) -> None:
         """Record the attempt's start once its first request is about to leave."""
