@@ -194,6 +194,7 @@ def test_every_status_in_a_query_or_in_json_is_there() -> None:
             for part in ([each] if isinstance(each, str) else each)
             for word in re.split(r"\\?\|", part)
         }
+        assert named & known, f"no page has a {what}"
         assert named - known <= {""}, what
 
 
