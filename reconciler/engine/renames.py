@@ -22,7 +22,7 @@ from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
 from reconciler.model.errors import Blocked
-from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.grant import APART, Grant, Key, Phase, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.selection import Selection
 from reconciler.model.verdict import Unknown
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["move", "moved", "rows_of", "stored_under"]
-
-APART = "~"
-"""What stands between an entry's name and what it was about, or the address that it was for, before."""
 
 
 def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dict[Key, Record]:

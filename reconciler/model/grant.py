@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reconciler.model.manifest import Manifest
 
 __all__ = [
+    "APART",
     "COUNTING",
     "Decision",
     "Differences",
@@ -33,6 +34,9 @@ __all__ = [
     "Record",
     "Step",
 ]
+
+APART = "~"
+"""What stands between an entry's name and what it was about, or the address that it was for, before."""
 
 COUNTING = "held by the guard until it has counted what the whole pass would change"
 """How the reason of a grant begins that waits until the guard has counted the other parts of its pass."""

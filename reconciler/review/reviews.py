@@ -7,14 +7,15 @@ know, it is open until a complete listing, read after the review, no longer show
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from reconciler.engine.wanted import as_shown
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, RepositoryError
-from reconciler.model.grant import Phase
+from reconciler.model.grant import APART, Phase, Record
 from reconciler.model.review import REMOVE
 from reconciler.model.secret import MASK
 from reconciler.model.status import EventType
@@ -153,16 +154,31 @@ class Removals:
         emails = names_of(line, self._review, self._addresses)
         if self._at is None:
             return "the file does not say when it was read"
-        # After a rename, the row has the hire's new id and the same address.
-        rows = [row for row in self._ledger.records([line.who], emails) if row.key.access == access]
+        rows = self._rows(line, access, emails)
         hires = {line.who, *(row.key.hire for row in rows)}
-        if any(each.key.access == access for each in self._ledger.history(hires=hires, events=_GONE, since=self._at)):
+        names = {row.key.access for row in rows} or {access}
+        if any(each.key.access in names for each in self._ledger.history(hires=hires, events=_GONE, since=self._at)):
             return None
         if rows:
             return next((f"the ledger has it as {row.status}" for row in rows if row.phase is not Phase.REVOKED), None)
-        if _text(line.data, "since") is not None and self._same_ledger:
+        if _text(line.data, "since") is not None and self._same_ledger and self._forgot:
             return None  # it was forgotten, which needs that no account is left
         return "the ledger has not heard of it"
+
+    def _rows(self, line: Line, access: str, emails: Collection[str]) -> list[Record]:
+        """Read the rows of a grant.
+
+        After a rename, the row has the hire's new id and the same address. If the entry is about another thing since,
+        the row that is about this one has another name, and the same values.
+        """
+        rows = list(self._ledger.records([line.who], emails))
+        named = [row for row in rows if row.key.access == access]
+        values = line.data.get("values")
+        if not isinstance(values, dict) or not values or any(_has(row, values) for row in named):
+            return named
+        entry = access.partition(APART)[0]
+        same = [row for row in rows if row.key.access.partition(APART)[0] == entry and _has(row, values)]
+        return same or named
 
     def _account(self, line: Line) -> str | None:
         """Say why an account counts as present; None once a complete listing, read later, does not show it."""
@@ -187,9 +203,17 @@ class Removals:
         return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
     @cached_property
+    def _forgot(self) -> bool:
+        return any(self._ledger.history(events=(EventType.FORGOTTEN,), since=self._at))
+
+    @cached_property
     def _same_ledger(self) -> bool:
         digest = self._review.text("history")
         return digest is not None and self._ledger.has_line(digest)
+
+
+def _has(row: Record, values: Mapping[str, object]) -> bool:
+    return all(as_shown(row.values.get(name)) == as_shown(value) for name, value in values.items())
 
 
 def names_of(line: Line, review: ReviewFile, addresses: Addresses) -> set[str]:

@@ -29,9 +29,12 @@ def line(who: str, access: str | None = "saas", **more: Any) -> dict[str, Any]:
     return {"who": who, "access": access, **told, "decision": None, "reason": None, **more}
 
 
-def record(hire: str, phase: Phase = Phase.CONFIRMED, email: str = "") -> Record:
+def record(
+    hire: str, phase: Phase = Phase.CONFIRMED, email: str = "", *, access: str = "saas", team: str = ""
+) -> Record:
     return Record(
-        key=Key(hire, "saas"),
+        key=Key(hire, access),
+        snapshot={"TEAM": team},
         email=email or f"{hire}@example.com",
         integration="saas",
         service="saas",
@@ -108,6 +111,33 @@ def test_removal_is_open_until_revoked_in_the_ledger(
     told = [Event(AT + timedelta(days=1), Key("ada", "saas"), "saas", event)] if event is not None else []
     office.remember(*records, events=told)
     assert office.progress().open == still
+
+
+@pytest.mark.parametrize(
+    ("access", "records", "still"),
+    [
+        ("saas", [record("ada", team="8"), record("ada", Phase.REVOKED, access="saas~7", team="7")], 0),
+        ("saas", [record("ada", team="8"), record("ada", access="saas~7", team="7")], 1),
+        ("saas", [record("ada", Phase.REVOKED, team="8"), record("ada", access="saas~7", team="7")], 1),
+        ("saas~7", [record("ada", team="7"), record("ada", Phase.REVOKED, access="saas~8", team="8")], 1),
+        ("saas~7", [record("ada", team="7"), record("ada", Phase.REVOKED, access="saas~7", team="7")], 0),
+    ],
+    ids=["revoked", "orphaned", "orphaned, the other revoked", "changed back", "given again"],
+)
+def test_removal_is_about_the_same_thing_under_its_new_name(
+    office: Office, access: str, records: list[Record], still: int
+) -> None:
+    office.review(line("ada", access, decision="remove", values={"TEAM": "7"}, since="2026-11-01T00:00:00Z"))
+    office.remember(*records)
+    assert office.progress().open == still
+
+
+def test_removal_of_whom_the_ledger_knows_under_another_name_is_open(office: Office) -> None:
+    office.remember(events=[Event(AT - timedelta(days=1), Key("lovelace", "saas"), "saas", EventType.CONFIRMED)])
+    with closing(office.ledger()) as ledger:
+        digest = ledger.verify_history().digest
+    office.review(line("ada", decision="remove", since="2026-11-01T00:00:00Z"), history=digest)
+    assert office.progress().open == 1
 
 
 def test_removal_of_whom_the_ledger_forgot_is_done(office: Office) -> None:
