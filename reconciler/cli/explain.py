@@ -271,7 +271,7 @@ def _lines(details: Mapping[str, Any]) -> Iterator[str]:
 
 def _step(pair: list[Any]) -> str:
     """Write what the service has and what git wants."""
-    from reconciler.engine.wanted import as_shown
+    from reconciler.engine.existing import as_shown
 
     return " → ".join(map(as_shown, pair))
 

@@ -122,7 +122,7 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
 def accept(options: SharedOptions, hire: str, access: str) -> int:
     """Accept a grant that you fixed by hand, or that differs on purpose. It is checked like any other from then on."""
     from reconciler.cli.text import no_csv
-    from reconciler.engine.wanted import reason_not_to_accept
+    from reconciler.engine.existing import reason_not_to_accept
 
     no_csv(options)
     (known,) = _known(options, hire, access)

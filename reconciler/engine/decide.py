@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import field, replace
 from typing import assert_never
 
-from reconciler.engine.wanted import NO_MEANS, Means, found, invited, paused, shown, webhook
+from reconciler.engine.existing import NO_MEANS, Means, found, invited, paused, shown, webhook
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Outcome, Phase, Record, Step

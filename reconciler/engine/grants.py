@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from reconciler.engine.checker import SHOWN, NotOffered
 from reconciler.engine.decide import Facts, judge, standing
+from reconciler.engine.existing import changed_values
 from reconciler.engine.integrations import Integration, Lending, Prepared
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
-from reconciler.engine.wanted import changed_values
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, Status

@@ -18,8 +18,8 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
+from reconciler.engine.existing import OFF, by_commit
 from reconciler.engine.planned import PlannedGrant
-from reconciler.engine.wanted import OFF, by_commit
 from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.guard_counts import Held
 from reconciler.ledger.reader import LedgerReader

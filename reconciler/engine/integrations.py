@@ -15,7 +15,7 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, assert_never
 
-from reconciler.engine.wanted import Means
+from reconciler.engine.existing import Means
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Grant, Kind, Record
 from reconciler.model.hire import NamedChoice

@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.engine.claims import ClaimSet
+from reconciler.engine.existing import changed_values
 from reconciler.engine.grants import GrantPlanner
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.orphans import OrphanPlanner, misfit
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
-from reconciler.engine.wanted import changed_values
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Grant, Key, Record
 from reconciler.model.selection import Selection

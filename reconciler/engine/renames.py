@@ -16,8 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.checker import Checker, NotOffered
+from reconciler.engine.existing import as_shown
 from reconciler.engine.integrations import Integration
-from reconciler.engine.wanted import as_shown
 from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name

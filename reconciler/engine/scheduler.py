@@ -16,12 +16,12 @@ from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.decide import GONE, Facts, judge
 from reconciler.engine.executor import Executor, Overtaken
+from reconciler.engine.existing import found
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.orphans import unless_over
 from reconciler.engine.planned import AttemptRequest, PlannedGrant
 from reconciler.engine.planning import Plan
 from reconciler.engine.state import OpenState
-from reconciler.engine.wanted import found
 from reconciler.ledger.entries import Command, Event
 from reconciler.model.clock import Stopped
 from reconciler.model.grant import Decision, Key, Record

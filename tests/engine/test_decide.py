@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from reconciler.engine.decide import Facts, judge, judge_orphan, standing
+from reconciler.engine.existing import Means, changed_values
 from reconciler.engine.transitions import remembered
-from reconciler.engine.wanted import Means, changed_values
 from reconciler.model.decision_inputs import Policy, progress
 from reconciler.model.grant import Grant, Hold, Key, Kind, Outcome, Phase, Record, Step
 from reconciler.model.settings import Suspension

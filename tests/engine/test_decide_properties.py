@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.engine.decide import Facts, judge, judge_orphan
-from reconciler.engine.wanted import Means
+from reconciler.engine.existing import Means
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Status

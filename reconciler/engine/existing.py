@@ -1,4 +1,4 @@
-"""Decide on an account that exists, or is only invited. Pure.
+"""Decide on an account that exists, or is only invited: a part of `decide`, and as pure.
 
 An account is `present` only if nothing of it differs. A difference that comes from a commit, or exists since the
 account was found, is updated; a difference that was made at the service is drift, and the setting `drift` applies.
