@@ -71,7 +71,9 @@ async def _hints(
     def ours(_change: Change, path: str) -> bool:
         return not recursive or not any(part.startswith(".") for part in Path(path).parts[hidden:])
 
-    with suppress(OSError):  # no watches left, or a folder that went away: then the poll is enough
+    # No watches or no watchers left (the library has a RuntimeError for what it knows no other error for), or a folder
+    # that went away: then the poll is enough.
+    with suppress(OSError, RuntimeError):
         if paths:
             watch = awatch(
                 *paths,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from reconciler.repository.git import watch
 from reconciler.repository.git.checkout import Checkout
@@ -185,11 +186,19 @@ def test_worktree_files_are_watched_with_source_worktree(repo: Repo) -> None:
     asyncio.run(run())
 
 
-def test_without_watches_the_poll_finds_it(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("OS file watch limit reached"),
+        WatchfilesRustInternalError("Error creating recommended watcher: Too many open files (os error 24)"),
+    ],
+    ids=["no watch left", "no watcher left"],
+)
+def test_without_watches_the_poll_finds_it(repo: Repo, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     async def none_left(*_paths: Path, **_options: Any) -> AsyncGenerator[set[Any], None]:
         for nothing in list[set[Any]]():
             yield nothing
-        raise OSError("OS file watch limit reached")
+        raise error
 
     monkeypatch.setattr(watch, "awatch", none_left)
 
