@@ -23,6 +23,7 @@ from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
 from reconciler.model.template import roots
 from reconciler.model.verdict import Account, Missing, Present
+from reconciler.repository.policy import Kept
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import run_all
 
@@ -63,6 +64,7 @@ class Planner:
         self._grants = GrantPlanner(inputs)
         self._orphans = OrphanPlanner(inputs)
         self._many = False
+        self._kept: Kept | None = None
         self.problems: list[Problem] = []
         """What is wrong with the entries that the walk came across; filled by `plan`."""
         self.dropped: list[Record] = []
@@ -180,7 +182,7 @@ class Planner:
             needed[need] = await self._planned(need, entries)
             if (reason := self._waits(need, needed[need])) is not None:
                 return await self._grants.plan(grant, reason)
-        return self._allowed(await self._grants.plan(grant, None, needed))
+        return await self._allowed(await self._grants.plan(grant, None, needed))
 
     def _in_turn(self, grants: Iterable[Grant]) -> bool:
         """Whether the grants of a hire are planned one after the other.
@@ -191,12 +193,12 @@ class Planner:
         known = self._inputs.checker.listings.known
         return self._many and all(grant.integration in known for grant in grants)
 
-    def _allowed(self, item: PlannedGrant) -> PlannedGrant:
+    async def _allowed(self, item: PlannedGrant) -> PlannedGrant:
         """Block what the policy does not allow to be given; what is there already is a problem, and is left alone."""
         decision = item.decision
         gives = decision.action.provides and not decision.resume
         gained = _gained(item) if gives else ()
-        if gives and (breach := self._inputs.judge.of(item.grant, gained)) is not None:
+        if gives and (breach := await self._breach(item.grant, gained)) is not None:
             found = item.prepared if isinstance(item.verdict, Present) else None
             return PlannedGrant(
                 item.grant, item.record, Decision(Status.BLOCKED, Action.NONE, breach), item.verdict, found
@@ -204,6 +206,15 @@ class Planner:
         if decision.status in _THERE and gained is not None:
             self.problems += self._inputs.judge.problems_of(item.grant)
         return item
+
+    async def _breach(self, grant: Grant, gained: Collection[str] | None) -> str | None:
+        """Return which rule of the policy a grant would break, or None; what is kept for a broken file counts."""
+        judge = self._inputs.judge
+        if not judge.compares(grant):
+            return judge.of(grant, gained)
+        if self._kept is None:
+            self._kept = judge.kept(await self._inputs.unreadable())
+        return judge.of(grant, gained, self._kept)
 
     def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
         """Return the grants of the selection, and those that they need."""

@@ -5,6 +5,7 @@ Nothing here can execute or write: `Planning` gets a state for reading, and a `C
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -167,6 +168,7 @@ class Planning:
         self.checker = Checker(context.redactor, listings, progressed, self.pace)
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
         self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
+        self._unread: asyncio.Task[list[Record]] | None = None
         self._commands = commands or {}
         self._by_hand = {**{key: theirs[-1].kind for key, theirs in self._commands.items()}, **(by_hand or {})}
 
@@ -280,9 +282,14 @@ class Planning:
             yield replace(self.selection, hires=frozenset(self.places[place : place + hires]))
 
     async def _unreadable(self) -> list[Record]:
-        """Return the records of all hires whose files cannot be read."""
+        """Return the records of all hires whose files cannot be read; they are read once."""
         if not self.desired.unreadable_files:
             return []
+        if self._unread is None:
+            self._unread = asyncio.create_task(self._read_unreadable())
+        return await asyncio.shield(self._unread)
+
+    async def _read_unreadable(self) -> list[Record]:
         hires = sorted(self.state.ledger.hires())
         found: dict[Key, Record] = {}
         for place in range(0, len(hires), READ_AT_A_TIME):

@@ -6,10 +6,12 @@ A pass decides whether a grant that breaks a rule exists already: then it is a p
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
+from itertools import chain
 
 from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.grant import Grant
+from reconciler.model.grant import Grant, Phase, Record
 from reconciler.model.hire import Hire, NamedChoice
 from reconciler.model.near import near
 from reconciler.model.policy import Rule
@@ -18,7 +20,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.joining import matches
 from reconciler.repository.rules import POLICY, Rules
 
-__all__ = ["Judge", "Share"]
+__all__ = ["Judge", "Kept", "Share"]
 
 
 @value_class
@@ -34,6 +36,17 @@ class Share:
     access: tuple[str, ...] = ()
 
 
+@value_class
+class Kept:
+    """What is kept for files that cannot be read: the grants of each hire, and how many each rule counts."""
+
+    of_hire: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    counts: Sequence[int] = ()
+
+
+NOTHING_KEPT = Kept()
+
+
 class Judge:
     """Judges the desired state of one or two revisions."""
 
@@ -46,15 +59,34 @@ class Judge:
         self._broken = next((rules.broken for rules in several if rules.broken is not None), None)
         self._counts: list[int] | None = None
 
-    def of(self, grant: Grant, gained: Collection[str] | None = None) -> str | None:
+    def of(self, grant: Grant, gained: Collection[str] | None = None, kept: Kept = NOTHING_KEPT) -> str | None:
         """Return why a grant must not be given, or None: the first rule that it breaks.
 
         `gained` names the form's values that an update gives an account that is there; None if all of it is new. Then
-        only the rules that count these values apply.
+        only the rules that count these values apply. What is `kept` counts as what git wants does.
         """
         if gained is None and self._broken is not None:
             return f"the policy cannot be read: {self._broken}"
-        return next(self._breaches(grant, gained), None)
+        return next(self._breaches(grant, gained, kept), None)
+
+    def compares(self, grant: Grant) -> bool:
+        """Whether a rule compares a grant with others."""
+        names = {grant.key.access, grant.integration}
+        return any(
+            not names.isdisjoint(rule.never_both or ())
+            or (rule.at_most is not None and rule.integration == grant.integration)
+            for rule, _ in self._rules
+        )
+
+    def kept(self, unreadable: Iterable[Record]) -> Kept:
+        """Sum up the records of files that cannot be read."""
+        found: dict[str, list[Record]] = {}
+        for record in unreadable:
+            wanted = (grant.key for grant in self._desired.grants(record.key.hire))
+            if record.leaves_something and record.phase is not Phase.REVOKED and record.key not in wanted:
+                found.setdefault(record.key.hire, []).append(record)
+        records = list(chain.from_iterable(found.values()))
+        return Kept(found, [sum(_held(rule, record) for record in records) for rule, _ in self._rules])
 
     def problems_of(self, grant: Grant) -> Iterator[Problem]:
         """Return the rules that a grant breaks."""
@@ -105,12 +137,19 @@ class Judge:
             if rule.when is not None and index not in meant:
                 yield Problem(POLICY, line, f"policy {rule.name}: when matches no hire", Severity.WARNING)
 
-    def _breaches(self, grant: Grant, gained: Collection[str] | None = None, *, counted: bool = True) -> Iterator[str]:
+    def _breaches(
+        self,
+        grant: Grant,
+        gained: Collection[str] | None = None,
+        kept: Kept = NOTHING_KEPT,
+        *,
+        counted: bool = True,
+    ) -> Iterator[str]:
         for index, (rule, _) in enumerate(self._rules):
             if gained is not None and rule.values.keys().isdisjoint(gained):
                 continue
             if rule.never_both is not None:
-                yield from self._both(rule, rule.never_both, grant)
+                yield from self._both(rule, rule.never_both, grant, kept)
             elif rule.require is not None:
                 hire = self._desired.hires[grant.key.hire].model
                 if _meant(rule, hire) and (lack := self._unbounded(rule, hire, grant)) is not None:
@@ -118,15 +157,17 @@ class Judge:
             elif rule.at_most is not None and (field := _by_name(rule, grant)) is not None:
                 yield f"{rule}: it counts {field} by value, and this is a name: write the value"
             elif counted and rule.at_most is not None and _holds(rule, grant):
-                count = self._counted()[index]
+                count = self._counted()[index] + (kept.counts[index] if kept.counts else 0)
                 if count > rule.at_most:
                     yield f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}"
 
-    def _both(self, rule: Rule, names: Iterable[str], grant: Grant) -> Iterator[str]:
+    def _both(self, rule: Rule, names: Iterable[str], grant: Grant, kept: Kept) -> Iterator[str]:
         ours = [name for name in names if name in (grant.key.access, grant.integration)]
         if not ours:
             return
-        for other in self._desired.grants(grant.key.hire):
+        hire = grant.key.hire
+        others: list[Grant | Record] = [*self._desired.grants(hire), *kept.of_hire.get(hire, ())]
+        for other in others:
             theirs = [name for name in names if name in (other.key.access, other.integration) and name not in ours]
             if theirs and other.key != grant.key:
                 yield f"{rule}: never both {ours[0]} and {theirs[0]}"
@@ -156,20 +197,31 @@ class Judge:
 
 
 def _holds(rule: Rule, grant: Grant) -> bool:
-    if grant.integration != rule.integration:
-        return False
-    return all(any(as_text(each) == wanted for each in _said(grant, name)) for name, wanted in rule.values.items())
+    return grant.integration == rule.integration and _meets(rule, _given(grant))
+
+
+def _held(rule: Rule, record: Record) -> bool:
+    return record.integration == rule.integration and _meets(rule, record.values)
+
+
+def _meets(rule: Rule, values: Mapping[str, object]) -> bool:
+    return all(wanted in map(as_text, _each(values, name)) for name, wanted in rule.values.items())
 
 
 def _by_name(rule: Rule, grant: Grant) -> str | None:
     """Return a field that a rule counts and an entry fills by an option's name: only the service knows its value."""
     if grant.integration != rule.integration:
         return None
-    return next((name for name in rule.values if any(isinstance(it, NamedChoice) for it in _said(grant, name))), None)
+    values = _given(grant)
+    return next((name for name in rule.values if any(isinstance(it, NamedChoice) for it in _each(values, name))), None)
 
 
-def _said(grant: Grant, name: str) -> Sequence[object]:
-    values = next((layer.values for layer in grant.layers if layer.origin == grant.source), {})
+def _given(grant: Grant) -> Mapping[str, object]:
+    """Return the values of the form that an entry gives."""
+    return next((layer.values for layer in grant.layers if layer.origin == grant.source), {})
+
+
+def _each(values: Mapping[str, object], name: str) -> Sequence[object]:
     value = values.get(name)
     return value if isinstance(value, list | tuple) else [value]
 

@@ -223,3 +223,36 @@ def test_a_failed_revocation_waits_while_a_file_has_an_error(pruning, accounts, 
     repo.hire("ada", sequences=["engineering"])
     repo.commit()
     assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
+# What is kept meanwhile counts for the policy
+
+
+def test_a_slip_in_a_sequence_is_no_way_around_what_excludes_it(pruning, accounts, others, repo):
+    repo.write("config/policy.yaml", "- {name: two-keys, never_both: [second, third]}\n")
+    repo.write("config/sequences/engineering.yaml", "access: [")
+    third = {"integration": "other", "name": "third"}
+    repo.hire("ada", TOOL, third, sequences=["engineering"])
+    repo.hire("bob", third)
+    repo.commit()
+    del others.people["ada@example.com"]
+    report = pruning.reconcile()
+    refused = row(report, "ada", "third")
+    assert (refused.status, refused.reason) == (Status.BLOCKED, "policy two-keys: never both third and second")
+    assert row(report, "bob", "third").status is Status.PRESENT
+
+
+def test_whose_file_is_broken_counts_among_those_who_may_hold_something(pruning, accounts, repo):
+    repo.write("config/policy.yaml", "- {name: few, integration: tool, values: {TEAM: 7}, at_most: 1}\n")
+    repo.write("hires/ada.yaml", "email: [")
+    repo.hire("bob", TOOL)
+    repo.hire("cyd", {"integration": "tool", "values": {"TEAM": "8"}})
+    repo.commit()
+    report = pruning.reconcile()
+    refused = row(report, "bob", "tool")
+    assert (refused.status, refused.reason) == (Status.BLOCKED, "policy few: tool with TEAM 7 is given to 2, at most 1")
+    assert row(report, "cyd", "tool").status is Status.PRESENT
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    pruning.reconcile()
+    assert row(pruning.reconcile(), "bob", "tool").status is Status.PRESENT
