@@ -333,6 +333,19 @@ def test_revoke_without_manifest_counts_as_done_by_hand(machine, accounts, repo,
     assert row(machine.reconcile(), "bob", "hook").status is Status.REVOKED
 
 
+def test_revoke_waits_for_a_manifest_that_cannot_be_read(orphaned, accounts, repo):
+    """What it would send is only unknown for now: the account must not count as taken away."""
+    repo.write("manifests/tool.yaml", "exists: [")
+    repo.commit()
+    left = row(orphaned.reconcile(by_hand=REVOKE), "ada", "tool")
+    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert "manifests/tool.yaml" in left.reason
+    repo.manifest("tool", accounts.manifest(team=True, revoke=True))
+    repo.commit()
+    assert row(orphaned.reconcile(by_hand=REVOKE), "ada", "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 1
+
+
 def test_revoke_of_existing_account_needs_a_request(orphaned, accounts, repo):
     repo.manifest("tool", accounts.manifest(team=True))
     repo.commit()

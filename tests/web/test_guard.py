@@ -219,6 +219,25 @@ def test_attempts_are_counted_by_address_and_forgotten_after_a_while() -> None:
     assert attempts.wait("2001:db8:0:1::1", 200.0) == 0
 
 
+def test_guesses_are_limited_in_each_window_anew() -> None:
+    attempts = sessions.Attempts()
+    for begin in (100.0, 200.0, 300.0):
+        for number in range(sessions.MAX_OF_ADDRESS):
+            assert attempts.wait("203.0.113.9", begin + number) == 0
+            attempts.wrong("203.0.113.9", begin + number)
+        assert attempts.wait("203.0.113.9", begin + 10.0) == 51
+
+
+def test_address_that_guessed_the_longest_ago_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_ADDRESSES", 2)
+    attempts = sessions.Attempts()
+    for address in ("203.0.113.1", "203.0.113.2", "203.0.113.1"):
+        for _ in range(sessions.MAX_OF_ADDRESS):
+            attempts.wrong(address, 100.0)
+    attempts.wrong("203.0.113.3", 100.0)
+    assert [attempts.wait(f"203.0.113.{number}", 101.0) for number in (1, 2, 3)] == [60, 0, 0]
+
+
 def test_guesses_through_a_proxy_count_for_whom_it_names() -> None:
     client = served(pages=PROXY, peer="10.1.2.3")
 
