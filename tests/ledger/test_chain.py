@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from reconciler.ledger.chain import Chain, Link, verify
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
@@ -77,6 +78,39 @@ def test_first_line_that_does_not_hold_is_named(state: StateLocation, statement:
     broken = verified(state)[2]
     assert broken is not None
     assert broken.startswith(first)
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["hire", "access", "integration", "event", "revision", "author", "detail", "granted_in", "approved_by", "digest"],
+)
+def test_no_part_of_a_line_can_be_changed(state: StateLocation, column: str) -> None:
+    change(state, f"UPDATE events SET {column} = '[\"changed\"]' WHERE id = 3")
+    broken = verified(state)[2]
+    assert broken is not None
+    assert broken.startswith("line 3 (")
+
+
+def test_history_of_an_earlier_release_is_whole() -> None:
+    """With other digests, nothing that was written before could be verified any more."""
+    written = {
+        "at": datetime(2026, 12, 1, 9, tzinfo=UTC),
+        "hire": "ada",
+        "access": "tool",
+        "integration": "tool",
+        "event": "adopted",
+        "revision": "abc",
+        "author": "Ida <ida@example.com>",
+        "detail": "found",
+        "was": None,
+        "granted_in": "def",
+        "approved_by": ["Joe"],
+        "salt": bytes(range(16)),
+        "content": "88efce78d780846eb1c8e614c4ffa48dfe64f58fdd19594d0c882835e2fb9688",
+        "digest": "3c9dfa5c0c28a8ce1854b40f717222b7967b3e064686d6f1783cd9c4f8aad8c1",
+    }
+    end = Link.of(b"1 3c9dfa5c0c28a8ce1854b40f717222b7967b3e064686d6f1783cd9c4f8aad8c1")
+    assert verify([written], lambda: end) == Chain(1, 0, end.digest)
 
 
 def test_forgotten_person_leaves_the_chain_whole(state: StateLocation) -> None:
