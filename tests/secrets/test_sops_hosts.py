@@ -21,6 +21,11 @@ KNOWN: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"kms": [{"arn": KEY, "role": "arn:aws:iam::1:role/x"}]},
         ["https://kms.eu-west-1.amazonaws.com", "https://sts.eu-west-1.amazonaws.com"],
     ),
+    "AWS of the government": (
+        {"kms": [{"arn": KEY.replace(":aws:", ":aws-us-gov:")}]},
+        ["https://kms.eu-west-1.amazonaws.com"],
+    ),
+    "AWS in China": ({"kms": [{"arn": KEY.replace(":aws:", ":aws-cn:")}]}, ["https://kms.eu-west-1.amazonaws.com.cn"]),
     "Google": ({"gcp_kms": [{"resource_id": "projects/x"}]}, ["https://cloudkms.googleapis.com"]),
     "Azure": ({"azure_kv": [{"vault_url": "https://x.vault.azure.net"}]}, ["https://x.vault.azure.net"]),
     "in a group, beside one that is not": (
@@ -46,6 +51,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an address in another case": ({"sops": {"hc_vault": [{**VAULT, "Vault_Address": "x"}]}}, "'Vault_Address'"),
     "a letter that Go folds": ({"sops": {"hc_vault": [VAULT]}, "\u017fops": {}}, "a second `sops` part"),
     "a part in another case": ({"sops": {}, "SOPS": {"hc_vault": [VAULT]}}, "a second `sops` part"),
+    "groups that are no list": ({"sops": {"key_groups": {"hc_vault": [VAULT]}}}, "not a list of groups"),
+    "a group that is none": ({"sops": {"key_groups": [["hc_vault", VAULT]]}}, "not a list of groups"),
     "a merge": ({"sops": {"<<": {"hc_vault": [VAULT]}}}, "'<<'"),
 }
 
