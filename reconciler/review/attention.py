@@ -196,10 +196,8 @@ def needs_of_reviews(reviews: Iterable[ReviewProgress]) -> Iterator[Need]:
             *([f"{wrong} {'problem' if wrong == 1 else 'problems'} in its files"] if wrong else []),
         ]
         if parts:
-            step = NextStep(
-                f"Decide in config/reviews/{period}/ and commit; this says what is left:",
-                f"reconcile review check {_word(period)}",
-            )
+            decide = f"Decide in config/reviews/{period}/ and commit; this says what is left:"
+            step = NextStep(decide if undecided else "See which:", f"reconcile review check {_word(period)}")
             yield Need(f"The access review {period} is not done", "; ".join(parts), (step,), urgent=False)
 
 

@@ -19,8 +19,10 @@ from reconciler.review.attention import (
     needs_of_files,
     needs_of_git,
     needs_of_grants,
+    needs_of_reviews,
     steps,
 )
+from reconciler.review.reviews import ReviewProgress
 
 RECORD = Record(Key("ada", "asana"), "ada@example.com", "asana", "suite", "hires/ada.yaml:9")
 
@@ -128,3 +130,25 @@ def test_errors_in_files_and_unmanaged_accounts_are_needs_and_warnings_are_not()
     assert list(needs_of_files([warning])) == []
     (need,) = needs_of_accounts({"asana": 2, "slack": 0})
     assert need.title == "asana: 2 accounts that git does not know"
+
+
+@pytest.mark.parametrize(
+    ("undecided", "left", "wanted"),
+    [
+        (2, 1, "Decide in config/reviews/2026-Q4/ and commit; this says what is left:"),
+        (0, 1, "See which:"),
+        (0, 0, None),
+    ],
+    ids=["undecided", "only removals left", "done"],
+)
+def test_review_asks_for_decisions_only_while_lines_are_undecided(
+    undecided: int, left: int, wanted: str | None
+) -> None:
+    file = "config/reviews/2026-Q4/asana.yaml"
+    review = ReviewProgress(
+        "2026-Q4", "asana", file, None, complete=True, lines=4, undecided=undecided, removals=1, open=left
+    )
+    found = [step for need in needs_of_reviews([review]) for step in need.steps]
+    assert [(step.text, step.command) for step in found] == (
+        [(wanted, "reconcile review check 2026-Q4")] if wanted else []
+    )
