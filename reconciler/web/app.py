@@ -41,8 +41,8 @@ def app(
 
     def answer(result: tuple[bool, str], request: Request) -> Response:
         well, why = result
-        if not well and isinstance(guard.judge(request), Refusal):
-            why = UNTOLD
+        if why != "ok" and isinstance(guard.judge(request), Refusal):
+            why = "ok" if well else UNTOLD
         return JSONResponse({"ok": well, "detail": why}, status_code=200 if well else 503)
 
     async def health(request: Request) -> Response:

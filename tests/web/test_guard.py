@@ -17,7 +17,7 @@ from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.settings import Pages, Settings
 from reconciler.web import sessions
-from reconciler.web.app import app
+from reconciler.web.app import UNTOLD, app
 from reconciler.web.guard import COOKIE, Guard
 from reconciler.web.pages import VIEWS, StatusPages
 from reconciler.web.sources import Sources
@@ -340,11 +340,14 @@ def test_metrics_of_a_state_that_is_away_are_no_fault() -> None:
     assert served(ON, token=lambda: None, peer="127.0.0.1", away=True).get("/metrics").status_code == 503
 
 
-def test_reason_of_ill_health_is_hidden_from_strangers() -> None:
-    ill = (False, "commit 1234 by Ada <ada@example.com> is not accepted")
+@pytest.mark.parametrize(
+    ("well", "status", "told"), [(False, 503, UNTOLD), (True, 200, "ok")], ids=["ill", "well, with a problem"]
+)
+def test_problem_in_health_is_hidden_from_strangers(well: bool, status: int, told: str) -> None:
+    ill = (well, "commit 1234 by Ada <ada@example.com> is not accepted")
     for path in ("/healthz", "/readyz"):
         answer = served(health=ill).get(path)
-        assert (answer.status_code, "ada@" in answer.text) == (503, False)
+        assert (answer.status_code, answer.json()) == (status, {"ok": well, "detail": told})
         assert "ada@" in served(ON, token=lambda: None, peer="127.0.0.1", health=ill).get(path).text
         member = served(health=ill)
         signed_in(member)
