@@ -210,9 +210,8 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
     if now.status.granted and not blind:
         if failed.due or not far.effect:
             return now
-        far = progress(
-            record.run.steps, facts.texts, TAKEN
-        )  # the account is as wanted: a lost answer's request was done
+        # The account is as wanted: a lost answer's request was done.
+        far = progress(record.run.steps, facts.texts, TAKEN)
     if not failed.due:
         return replace(failed.left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
     if not means.updates:

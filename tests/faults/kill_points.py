@@ -126,7 +126,8 @@ def verify(on: Stage, case: Case) -> None:
             assert code == 0, log  # what is left to be told is no reason to end a pass
         case _:
             assert code == 1, log
-            assert "error: the ledger: " in log, log
+            assert "error: " in log, log
+            assert "the ledger: " in log, log
             assert ("make room on" if case.fault is Fault.FULL else "see to") + " the disk" in log, log
     (on.folder / FILLER).unlink(missing_ok=True)
     if case.fault is Fault.POWER:
