@@ -27,6 +27,16 @@ def test_a_grant_that_another_pass_had_since_this_one_began_is_postponed():
     assert claims.begin().take(ADA)
 
 
+def test_a_grant_that_an_older_pass_released_since_this_one_began_is_postponed():
+    """This pass may have read the ledger before the older one saved what it did: both would make the account."""
+    claims = Claims()
+    older, newest = claims.begin(), claims.begin()
+    assert older.take(ADA)
+    older.close()
+    assert not newest.take(ADA)
+    assert claims.begin().take(ADA)
+
+
 def test_postponed_grant_is_returned_once():
     claims = Claims()
     first, second = claims.begin(), claims.begin()
