@@ -78,6 +78,19 @@ def test_a_pass_that_ends_lets_older_ones_know_still():
     assert not oldest.take(ADA)
 
 
+def test_new_grant_waits_for_its_address_in_another_pass_over_the_same_service_only():
+    claims = Claims()
+    tool, other, both = claims.begin(["tool"]), claims.begin(["other"]), claims.begin(["tool", "other"])
+    again, mail, chat = (Key("ada", name) for name in ("again", "mail", "chat"))
+    assert tool.take_new(ADA, "ada@example.com", ())
+    assert tool.take_new(again, "Ada@example.com", ()), "its own"
+    assert other.take_new(mail, "ada@example.com", ()), "an account elsewhere"
+    assert not both.take_new(chat, "ADA@example.com", ())
+    assert both.take_new(chat, "ada@example.com", (ADA, again, mail)), "git has them all: they are others"
+    tool.close()
+    assert claims.postponed().keys() == {ADA, again, chat}
+
+
 @pytest.mark.no_cover  # the same lines thousands of times
 def test_passes_that_overlap_for_ever_take_no_more_and_more_memory():
     claims = Claims()
