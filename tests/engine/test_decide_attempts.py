@@ -1,0 +1,247 @@
+"""What is decided on an attempt that failed: of an account to make, to invite or to update."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from reconciler.engine.decide import Facts, judge
+from reconciler.engine.existing import Means
+from reconciler.model.grant import Kind, Outcome, Phase, Step
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
+from tests.engine.test_decide import CONFIRMED, DUE, FAILED, HALF, HOUR, NOW, POLICY, TEXTS, WAITING
+from tests.records import but
+
+facts = partial(Facts, digest="d", texts=TEXTS)
+
+ROLE = {"role": ("member", "admin")}
+INVITED = Present(account=Account.INVITED)
+LOOKED_UP = (Step(0, "a", False, Outcome.DONE), Step(1, "b", True, Outcome.REFUSED))
+
+COMPARES = Means(updates=True, compares=True)
+BLIND = Means(updates=True)
+"""Without `where`, nothing but what was sent says how the account is."""
+DIFFERS = facts(Present(differs=ROLE), COMPARES)
+AS_WANTED = facts(Present(), COMPARES)
+
+SAID = "0 of 3 requests done; answered 500"
+WANTED = "requests done; role: member, git wants admin"
+FOUND = "exists check: found"
+
+UPDATES = {
+    "waits": (WAITING, DIFFERS, Status.RETRYING, Action.WAIT, 0, SAID),
+    "failed twice": (FAILED, DIFFERS, Status.FAILED, Action.NONE, 0, SAID),
+    "due": (DUE, DIFFERS, Status.RETRYING, Action.RETRY, 0, f"0 of 3 {WANTED}"),
+    "due, the account was changed": (
+        but(DUE, steps=HALF),
+        DIFFERS,
+        Status.RETRYING,
+        Action.RETRY,
+        1,
+        f"1 of 3 {WANTED}",
+    ),
+    "due, only a look-up was done": (
+        but(DUE, steps=LOOKED_UP),
+        DIFFERS,
+        Status.RETRYING,
+        Action.RETRY,
+        0,
+        f"1 of 3 {WANTED}",
+    ),
+    "due, the manifest has fewer requests now": (
+        but(DUE, steps=HALF),
+        facts(Present(differs=ROLE), COMPARES, texts=("a",)),
+        Status.RETRYING,
+        Action.RETRY,
+        0,
+        f"1 of 1 {WANTED}",
+    ),
+    "due, the manifest has other requests now": (
+        but(DUE, steps=HALF),
+        facts(Present(differs=ROLE), COMPARES, texts=("x", "b", "c")),
+        Status.RETRYING,
+        Action.RETRY,
+        0,
+        f"1 of 3 {WANTED}",
+    ),
+    "due, the manifest has no update now": (
+        DUE,
+        facts(Present(differs=ROLE), Means(compares=True)),
+        Status.DIFFERS,
+        Action.NONE,
+        0,
+        "role: member, git wants admin; change it there, or `reconcile accept ada asana` or `reconcile run ada asana`",
+    ),
+    "waits, as wanted by now, without effect": (WAITING, AS_WANTED, Status.PRESENT, Action.NONE, 0, FOUND),
+    "waits, as wanted by now, with effect": (
+        but(WAITING, steps=HALF),
+        AS_WANTED,
+        Status.RETRYING,
+        Action.WAIT,
+        0,
+        "1 of 3 requests done; answered 500",
+    ),
+    "due, as wanted by now, with effect": (but(DUE, steps=HALF), AS_WANTED, Status.PRESENT, Action.NONE, 0, FOUND),
+    "due, blind, with effect": (
+        but(DUE, steps=HALF),
+        facts(Present(), BLIND),
+        Status.RETRYING,
+        Action.RETRY,
+        1,
+        f"1 of 3 requests done; {FOUND}",
+    ),
+    "due, blind, without effect": (DUE, facts(Present(), BLIND), Status.PRESENT, Action.NONE, 0, FOUND),
+    "due, the check fails": (
+        DUE,
+        facts(Unknown("timeout"), COMPARES),
+        Status.RETRYING,
+        Action.WAIT,
+        0,
+        "due; exists check failed: timeout; answered 500",
+    ),
+    "failed twice, the account is gone": (
+        FAILED,
+        facts(Missing(), COMPARES),
+        Status.MISSING,
+        Action.EXECUTE,
+        0,
+        "drift: the account was there and is gone",
+    ),
+}
+
+
+@pytest.mark.parametrize(("known", "found", "status", "action", "resume", "reason"), UPDATES.values(), ids=UPDATES)
+def test_failed_update(known, found, status, action, resume, reason):
+    decision = judge(but(known, kind=Kind.UPDATE, confirmed_at=NOW - HOUR), found, POLICY)
+    assert (decision.status, decision.action, decision.resume, decision.reason) == (status, action, resume, reason)
+    assert (dict(decision.differs) == ROLE) is (found.verdict == DIFFERS.verdict)
+
+
+def test_retry_of_a_mended_difference_heals_as_its_first_attempt_did():
+    for kind in (Kind.UPDATE, Kind.MEND):
+        assert judge(but(DUE, kind=kind, confirmed_at=NOW), DIFFERS, POLICY).heals is (kind is Kind.MEND)
+
+
+def test_account_that_is_gone_after_a_failed_update_is_made_with_two_attempts():
+    decision = judge(but(FAILED, kind=Kind.UPDATE, confirmed_at=NOW), facts(Missing(), COMPARES), POLICY)
+    assert (decision.heals, decision.afresh) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("known", "heals"),
+    [(but(DUE, lost=True), True), (DUE, False), (but(DUE, lost=True, by_hand=True), False)],
+    ids=["lost", "never there", "asked for"],
+)
+@pytest.mark.parametrize("fresh", [False, True], ids=["due", "afresh"])
+def test_retry_heals_what_was_lost(known, heals, fresh):
+    decision = judge(but(known, fresh=fresh), facts(Missing()), POLICY)
+    assert (decision.action, decision.heals) == (Action.EXECUTE if fresh else Action.RETRY, heals)
+
+
+@pytest.mark.parametrize("verdict", [Missing(), NoCheck()], ids=["missing", "without check"])
+def test_due_retry_says_what_went_wrong(verdict):
+    assert judge(DUE, facts(verdict), POLICY).reason == "answered 500"
+    assert judge(but(DUE, last_error=None), facts(verdict), POLICY).reason == "the attempt failed"
+
+
+TAKES_BACK = Means(withdraws=1)
+
+
+@pytest.mark.parametrize(
+    ("known", "verdict", "invitation", "withdraws"),
+    [
+        pytest.param(DUE, Missing(), Invited(), True, id="due, an invitation is open"),
+        pytest.param(DUE, Missing(), None, False, id="due, none is open"),
+        pytest.param(WAITING, Missing(), Invited(), False, id="not due"),
+        pytest.param(but(DUE, by_hand=True), Present(), None, False, id="due, the account is there"),
+        pytest.param(but(DUE, by_hand=True), INVITED, None, True, id="due, found as invited"),
+        pytest.param(but(DUE, by_hand=True, steps=HALF), INVITED, None, False, id="due, and continues"),
+    ],
+)
+def test_retry_takes_back_an_invitation_only_if_one_is_open(known, verdict, invitation, withdraws):
+    assert judge(known, facts(verdict, TAKES_BACK, invitation), POLICY).withdraws is withdraws
+    assert not judge(known, facts(verdict, Means(), invitation), POLICY).withdraws
+
+
+TAKEN = (Step(0, "a", True, Outcome.DONE), Step(1, "b", True, Outcome.REFUSED))
+"""The invitation was taken back, and the request for another was refused."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict", "status", "action"),
+    [
+        pytest.param(Kind.REINVITE, INVITED, Status.RETRYING, Action.RETRY, id="still invited"),
+        pytest.param(Kind.REINVITE, Present(), Status.PRESENT, Action.NONE, id="accepted meanwhile"),
+        pytest.param(Kind.EXECUTE, INVITED, Status.UNCONFIRMED, Action.NONE, id="invited by somebody else"),
+    ],
+)
+def test_invitation_that_could_not_be_renewed(kind, verdict, status, action):
+    steps = TAKEN if kind is Kind.REINVITE else ()
+    decision = judge(but(DUE, kind=kind, steps=steps), facts(verdict, TAKES_BACK), POLICY)
+    assert (decision.status, decision.action) == (status, action)
+
+
+REVOKING = but(FAILED, kind=Kind.REVOKE, confirmed_at=NOW - HOUR)
+
+
+@pytest.mark.parametrize(
+    ("known", "verdict", "status", "action", "reason"),
+    [
+        pytest.param(REVOKING, Present(), Status.PRESENT, Action.NONE, FOUND, id="nothing was taken away"),
+        pytest.param(
+            but(REVOKING, steps=HALF),
+            Present(),
+            Status.PRESENT,
+            Action.NONE,
+            f"{FOUND}, though partly revoked; `reconcile run ada asana` provisions all of it again",
+            id="a part was taken away",
+        ),
+        pytest.param(
+            but(REVOKING, steps=HALF), Missing(), Status.MISSING, Action.EXECUTE, "exists check: not found", id="gone"
+        ),
+        pytest.param(
+            but(REVOKING, executed_at=NOW - HOUR),
+            NoCheck(),
+            Status.DONE,
+            Action.NONE,
+            "it ran",
+            id="a webhook that ran",
+        ),
+        pytest.param(
+            REVOKING,
+            NoCheck(),
+            Status.MISSING,
+            Action.EXECUTE,
+            "no exists check: runs once",
+            id="a webhook that was never run",
+        ),
+        pytest.param(REVOKING, Unknown("x"), Status.UNKNOWN, Action.NONE, "x", id="the check fails"),
+    ],
+)
+def test_entry_is_back_before_its_revocation_is_settled(known, verdict, status, action, reason):
+    decision = judge(known, facts(verdict), POLICY)
+    assert (decision.status, decision.action, decision.reason) == (status, action, reason)
+
+
+SEEN = "; last seen present on 2026-12-01T08:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "checked", "seen"),
+    [
+        pytest.param(Status.PRESENT, FOUND, True, SEEN, id="found before"),
+        pytest.param(Status.PRESENT, "accepted", False, "", id="never checked"),
+        pytest.param(Status.UNKNOWN, f"timeout{SEEN}", True, SEEN, id="not known for longer"),
+        pytest.param(Status.MISSING, f"gone{SEEN}", True, "", id="missing before"),
+    ],
+)
+def test_unknown_says_until_when_the_account_was_seen(status, reason, checked, seen):
+    known = but(CONFIRMED, status=status, reason=reason, checked_at=NOW - HOUR if checked else None)
+    assert judge(known, facts(Unknown("answered 500")), POLICY).reason == f"answered 500{seen}"
+
+
+def test_revoked_grant_is_a_new_one_whatever_was_open():
+    decision = judge(but(CONFIRMED, phase=Phase.REVOKED, lost=True), facts(Missing()), POLICY)
+    assert (decision.action, decision.heals, decision.reason) == (Action.EXECUTE, False, "exists check: not found")
