@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from reconciler.engine.decide import Facts, judge, judge_orphan, standing
-from reconciler.engine.existing import Means, changed_values
+from reconciler.engine.decide import Facts, judge, standing
+from reconciler.engine.existing import changed_values
 from reconciler.engine.transitions import remembered
 from reconciler.model.decision_inputs import Policy, progress
-from reconciler.model.grant import Grant, Hold, Key, Kind, Outcome, Phase, Record, Step
+from reconciler.model.grant import Grant, Hold, Key, Outcome, Phase, Record, Step
 from reconciler.model.settings import Suspension
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
@@ -209,67 +209,3 @@ def test_a_retry_further_ahead_than_the_delay_counts_from_now():
     assert remembered(but(WAITING, retry_at=NOW + 24 * HOUR), NOW, HOUR).retry_at == NOW + HOUR
     assert remembered(WAITING, NOW, HOUR).retry_at == NOW + HOUR
     assert remembered(but(WAITING, retry_at=NOW + HOUR / 2), NOW, HOUR).retry_at == NOW + HOUR / 2
-
-
-PRUNE = replace(POLICY, prune=True)
-ORPHANS = {
-    "reported by default": (CONFIRMED, Present(), POLICY, True, None, Status.ORPHANED, Action.NONE),
-    "revoked where settings say so": (CONFIRMED, Present(), PRUNE, True, None, Status.ORPHANED, Action.REVOKE),
-    "no revoke in the manifest": (CONFIRMED, Present(), PRUNE, False, None, Status.ORPHANED, Action.NONE),
-    "found gone": (CONFIRMED, Missing(), PRUNE, True, None, Status.REVOKED, Action.NONE),
-    "check failed": (CONFIRMED, Unknown("x"), PRUNE, True, None, Status.ORPHANED, Action.NONE),
-    "no check": (DONE, NoCheck(), PRUNE, True, None, Status.ORPHANED, Action.NONE),
-    "an invitation may be open": (EXECUTED, Missing(), PRUNE, True, None, Status.ORPHANED, Action.NONE),
-    "the same account as one still wanted": (CONFIRMED, Present(), PRUNE, True, "ada/x", Status.ORPHANED, Action.NONE),
-    "revocation failed once": (
-        but(WAITING, kind=Kind.REVOKE, confirmed_at=NOW),
-        Present(),
-        PRUNE,
-        True,
-        None,
-        Status.RETRYING,
-        Action.WAIT,
-    ),
-    "revocation due": (
-        but(DUE, kind=Kind.REVOKE, confirmed_at=NOW),
-        Present(),
-        PRUNE,
-        True,
-        None,
-        Status.RETRYING,
-        Action.RETRY,
-    ),
-    "revocation failed twice": (
-        but(FAILED, kind=Kind.REVOKE, confirmed_at=NOW),
-        Present(),
-        PRUNE,
-        True,
-        None,
-        Status.FAILED,
-        Action.NONE,
-    ),
-    "half a revocation continues though the account is gone": (
-        but(DUE, kind=Kind.REVOKE, confirmed_at=NOW, steps=HALF),
-        Missing(),
-        PRUNE,
-        True,
-        None,
-        Status.RETRYING,
-        Action.RETRY,
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("known", "verdict", "policy", "can", "same_as", "status", "action"), ORPHANS.values(), ids=ORPHANS
-)
-def test_orphans(known, verdict, policy, can, same_as, status, action):
-    facts = Facts(verdict, Means(revokes=can), digest="d", texts=TEXTS)
-    decision = judge_orphan(known, facts, policy, same_as=same_as)
-    assert (decision.status, decision.action) == (status, action)
-
-
-def test_failed_revocation_is_in_the_reason():
-    known = but(FAILED, kind=Kind.REVOKE, confirmed_at=NOW)
-    decision = judge_orphan(known, Facts(Present(), Means(revokes=True), digest="d", texts=TEXTS), PRUNE)
-    assert decision.reason.startswith("revoke: answered 500")
