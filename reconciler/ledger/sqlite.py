@@ -118,7 +118,7 @@ def faults() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         cause = str(error)
-        step = "restore the state from a copy, or move it away: accounts that exist are then adopted"
+        step = "restore the state's file from a backup, or see docs/how-to/back-up.md for how to go on without one"
         if "full" in cause:
             step = "make room on the disk"
         elif "locked" in cause or "busy" in cause:
