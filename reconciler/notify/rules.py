@@ -95,7 +95,8 @@ class News:
         named = ", ".join(self.grants)
         more = f" and {self.count - len(self.grants)} more" if self.grants and self.count > len(self.grants) else ""
         whom = f"\n  {named}{more}" if named else ""
-        return f"{about}{HEADLINES[self.kind]}: {self.reason}{whom}"
+        headline = f"{HEADLINES[self.kind]}: "  # which the guard's reason begins with, too
+        return f"{about}{headline}{self.reason.removeprefix(headline)}{whom}"
 
     def joined(self, other: News) -> News:
         """Join two; the reason is the later one's."""

@@ -234,7 +234,7 @@ class TestHistory:
         assert office.told[1].events[0]["grants"] == ("ada/asana", "bob/asana")
 
     def test_the_guard(self, office: Office) -> None:
-        line = Event(START, Key("", ""), "asana", EventType.HELD, "50 of 100 would be revoked")
+        line = Event(START, Key("", ""), "asana", EventType.HELD, "held by the guard: 50 of 100 would be revoked")
         assert office.finds([], line) == [NewsKind.HELD]
         assert office.told[0].text == "asana: held by the guard: 50 of 100 would be revoked"
 
