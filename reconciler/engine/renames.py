@@ -120,10 +120,34 @@ def _follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
             to = Key(str(owner), key.access)
             if to not in moves.values():
                 moves[key] = to
+    moves |= _left_behind(found, moves, owners, desired)
     while stuck := [key for key, to in moves.items() if to in found and to not in moves]:
         for key in stuck:
             del moves[key]
     return moves
+
+
+def _left_behind(
+    found: Mapping[Key, Record], moves: Mapping[Key, Key], owners: Mapping[str, str | None], desired: Desired
+) -> dict[Key, Key]:
+    """Decide which orphans move with the other rows of a renamed hire, though no hire has their address any more.
+
+    Only the hire's file says under which address the account is now, if it was renamed at the service.
+    """
+    homes: dict[str, set[str]] = {}
+    for old, new in moves.items():
+        homes.setdefault(old.hire, set()).add(new.hire)
+    more: dict[Key, Key] = {}
+    for key, record in found.items():
+        followed = homes.get(key.hire, set())
+        gone = key.hire not in desired.hires and key.hire not in desired.broken_hires
+        if len(followed) != 1 or not gone or owners[record.email] is not None or record.orphaned_at is None:
+            continue
+        (hire,) = followed
+        to = Key(hire, key.access)
+        if to not in (*moves.values(), *more.values(), *(grant.key for grant in desired.grants(hire))):
+            more[key] = to
+    return more
 
 
 async def _moved_identities(

@@ -304,6 +304,26 @@ def test_an_orphan_whose_account_was_renamed_is_not_gone(pruning, accounts, repo
     assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
 
 
+def test_orphan_whose_account_was_renamed_follows_its_hires_file(pruning, accounts, repo):
+    accounts.route("POST", "/hook", {"ok": True})
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook"}]})
+    repo.hire("ada", TOOL, "hook")
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("ada", "hook", email="lovelace@example.com")
+    accounts.people["lovelace@example.com"] = accounts.people.pop("ada@example.com") | {"email": "lovelace@example.com"}
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.ORPHANED
+    repo.remove("hires/ada.yaml")
+    repo.hire("lovelace", "hook")
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile(), pruning.reconcile()):
+        assert {item.hire for item in report.rows} == {"lovelace"}
+        left = row(report, "lovelace", "tool")
+        assert left.status is Status.ORPHANED
+        assert "the account is under lovelace@example.com now" in left.reason
+
+
 def test_another_manifest_may_mean_the_same_account(pruning, accounts, repo):
     """The file was renamed, its text is the same: `exists` and `revoke` render as before."""
     pruning.reconcile()
