@@ -112,7 +112,7 @@ def judge(record: Record | None, facts: Facts, policy: Policy) -> Decision:
         case Phase.RETRYING | Phase.FAILED:
             decision = _unsettled(record, facts, policy)
             if decision.status is Status.PRESENT:  # the attempt had taken no effect
-                other = _untried(replace(facts, invitation=None), policy)
+                other = _untried(facts, policy)
                 return decision if other.status is Status.PRESENT else other
             withdraws = facts.invitation is not None and facts.means.withdraws > 0 and not decision.resume
             return replace(decision, withdraws=withdraws and decision.action in (Action.EXECUTE, Action.RETRY))

@@ -102,23 +102,53 @@ def test_status_and_action(known, verdict, status, action):
     assert (decision.status, decision.action) == (status, action)
 
 
-def test_changed_request_starts_afresh():
-    decision = judge(FAILED, Facts(Missing(), digest="another", texts=TEXTS), POLICY)
+@pytest.mark.parametrize("verdict", [Missing(), NoCheck()], ids=["missing", "without check"])
+def test_changed_request_starts_afresh(verdict):
+    decision = judge(FAILED, Facts(verdict, digest="another", texts=TEXTS), POLICY)
     assert (decision.status, decision.action, decision.afresh) == (Status.MISSING, Action.EXECUTE, True)
+    assert decision.reason == "what would be sent has changed: starts afresh"
+    asked = judge(but(FAILED, fresh=True), Facts(verdict, digest="d", texts=TEXTS), POLICY)
+    assert (asked.status, asked.action, asked.afresh) == (Status.MISSING, Action.EXECUTE, True)
+    assert asked.reason == "retry asked for: starts afresh"
 
 
-def test_a_due_retry_continues_past_what_is_done():
-    decision = judge(but(DUE, steps=HALF), Facts(Present(), digest="d", texts=TEXTS), POLICY)
-    assert (decision.resume, decision.reason, decision.afresh) == (1, "1 of 3 requests done", False)
+@pytest.mark.parametrize(("then", "now"), [(None, "d"), ("d", None)], ids=["none then", "none now"])
+def test_digest_that_is_not_known_is_no_change(then, now):
+    """Without the sealed store's key there is none; a failed grant must not start over in every pass."""
+    decision = judge(but(FAILED, digest=then), Facts(Missing(), digest=now, texts=TEXTS), POLICY)
+    assert (decision.status, decision.action) == (Status.FAILED, Action.NONE)
 
 
-def test_reason_shows_progress_of_failed_attempt():
-    decision = judge(but(FAILED, steps=HALF), Facts(Present(), digest="d", texts=TEXTS), POLICY)
-    assert "1 of 3 requests done" in decision.reason
+WHEN = {
+    "waits, missing": (WAITING, Missing(), "runs again at 2026-12-01T10:00:00Z; answered 500"),
+    "waits, without check": (WAITING, NoCheck(), "runs again at 2026-12-01T10:00:00Z; answered 500"),
+    "waits, unknown": (WAITING, Unknown("x"), "exists check failed: x; answered 500"),
+    "due, unknown": (DUE, Unknown("x"), "due; exists check failed: x; answered 500"),
+    "failed, missing": (FAILED, Missing(), "two attempts failed: nothing more runs on its own; answered 500"),
+    "failed, half done": (
+        but(FAILED, steps=HALF),
+        Present(),
+        "1 of 3 requests done; two attempts failed: nothing more runs on its own; answered 500",
+    ),
+}
 
 
-def test_half_done_with_another_manifest_stays_failed_and_names_the_ways_on():
-    decision = judge(but(FAILED, fresh=True, steps=HALF), Facts(Present(), digest="d", texts=("x", "b", "c")), POLICY)
+@pytest.mark.parametrize(("known", "verdict", "reason"), WHEN.values(), ids=WHEN)
+def test_reason_says_when_the_next_attempt_runs(known, verdict, reason):
+    assert judge(known, Facts(verdict, digest="d", texts=TEXTS), POLICY).reason == reason
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["due", "retry asked for"])
+def test_retry_continues_past_what_is_done(fresh):
+    known = but(FAILED if fresh else DUE, fresh=fresh, steps=HALF, lost=True)
+    decision = judge(known, Facts(Present(), digest="d", texts=TEXTS), POLICY)
+    assert (decision.action, decision.resume, decision.reason) == (Action.RETRY, 1, "1 of 3 requests done")
+    assert (decision.afresh, decision.heals) == (fresh, True)
+
+
+@pytest.mark.parametrize("known", [DUE, but(FAILED, fresh=True)], ids=["due", "retry asked for"])
+def test_half_done_with_another_manifest_stays_failed_and_names_the_ways_on(known):
+    decision = judge(but(known, steps=HALF), Facts(Present(), digest="d", texts=("x", "b", "c")), POLICY)
     assert (decision.status, decision.action) == (Status.FAILED, Action.NONE)
     assert "reconcile accept ada asana" in decision.reason
     assert "reconcile run ada asana" in decision.reason
@@ -196,6 +226,17 @@ def test_standing(grant, policy, status):
 
 def test_at_moved_ahead_has_no_effect_on_what_was_confirmed():
     assert standing(replace(GRANT, begins=date(2027, 1, 1)), CONFIRMED, POLICY) is None
+
+
+@pytest.mark.parametrize(
+    "known", [record(), record(phase=Phase.REVOKED, confirmed_at=NOW, executed_at=NOW)], ids=["new", "revoked"]
+)
+def test_day_and_needs_count_for_what_is_new_or_new_again(known):
+    later = standing(replace(GRANT, begins=date(2027, 1, 1)), known, POLICY)
+    needs = standing(GRANT, known, POLICY, waits="needs slack, which is blocked: x")
+    assert later is not None
+    assert needs is not None
+    assert later.status is needs.status is Status.SCHEDULED
 
 
 def test_needs_wait():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from reconciler.engine.decide import Facts, judge
 from reconciler.engine.existing import Means
 from reconciler.model.grant import Kind, Outcome, Phase, Step
+from reconciler.model.manifest import Invitation
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
-from tests.engine.test_decide import CONFIRMED, DUE, FAILED, HALF, HOUR, NOW, POLICY, TEXTS, WAITING
+from tests.engine.test_decide import CONFIRMED, DUE, EXECUTED, FAILED, HALF, HOUR, NOW, POLICY, TEXTS, WAITING
 from tests.records import but
 
 facts = partial(Facts, digest="d", texts=TEXTS)
@@ -49,6 +51,30 @@ UPDATES = {
         Action.RETRY,
         0,
         f"1 of 3 {WANTED}",
+    ),
+    "due, nothing but a look-up was sent": (
+        but(DUE, steps=LOOKED_UP[:1]),
+        DIFFERS,
+        Status.RETRYING,
+        Action.RETRY,
+        0,
+        f"1 of 3 {WANTED}",
+    ),
+    "due, as wanted once": (
+        but(DUE, as_wanted_at=NOW - HOUR, healed_at=NOW - HOUR),
+        DIFFERS,
+        Status.RETRYING,
+        Action.RETRY,
+        0,
+        f"0 of 3 {WANTED}",
+    ),
+    "due, updated before and not seen since": (
+        but(DUE, updated_at=NOW - HOUR),
+        DIFFERS,
+        Status.RETRYING,
+        Action.RETRY,
+        0,
+        f"0 of 3 {WANTED}",
     ),
     "due, the manifest has fewer requests now": (
         but(DUE, steps=HALF),
@@ -119,6 +145,17 @@ def test_failed_update(known, found, status, action, resume, reason):
     assert (dict(decision.differs) == ROLE) is (found.verdict == DIFFERS.verdict)
 
 
+def test_update_of_changed_values_says_so_until_it_is_done():
+    found = facts(Present(), BLIND, changes={"TEAM": ("7", "8")})
+    for known, action in ((DUE, Action.RETRY), (WAITING, Action.WAIT)):
+        decision = judge(but(known, kind=Kind.UPDATE, confirmed_at=NOW), found, POLICY)
+        assert (decision.action, decision.changed, decision.differs) == (action, True, {"TEAM": ("7", "8")})
+
+
+def test_retry_of_an_update_that_is_asked_for_has_two_attempts():
+    assert judge(but(FAILED, kind=Kind.UPDATE, fresh=True, confirmed_at=NOW), DIFFERS, POLICY).afresh
+
+
 def test_retry_of_a_mended_difference_heals_as_its_first_attempt_did():
     for kind in (Kind.UPDATE, Kind.MEND):
         assert judge(but(DUE, kind=kind, confirmed_at=NOW), DIFFERS, POLICY).heals is (kind is Kind.MEND)
@@ -183,13 +220,50 @@ def test_invitation_that_could_not_be_renewed(kind, verdict, status, action):
     assert (decision.status, decision.action) == (status, action)
 
 
+@pytest.mark.parametrize(
+    ("steps", "verdict", "texts", "status", "resume"),
+    [
+        pytest.param((*TAKEN[:1], Step(1, "b", True, Outcome.LOST)), INVITED, TEXTS, Status.RETRYING, 2, id="lost"),
+        pytest.param(
+            (*TAKEN[:1], Step(1, "b", True, Outcome.DONE), Step(2, "c", True, Outcome.REFUSED)),
+            Present(),
+            TEXTS,
+            Status.RETRYING,
+            2,
+            id="half done",
+        ),
+        pytest.param(TAKEN, INVITED, ("x", "b", "c"), Status.FAILED, 0, id="another withdraw by now"),
+    ],
+)
+def test_renewed_invitation_continues_after_what_was_done(steps, verdict, texts, status, resume):
+    known = but(DUE, kind=Kind.REINVITE, steps=steps)
+    decision = judge(known, facts(verdict, TAKES_BACK, texts=texts), POLICY)
+    assert (decision.status, decision.resume) == (status, resume)
+
+
+def test_invitation_is_sent_again_once_it_has_expired():
+    weekly = Means(withdraws=1, invitation=Invitation(expires=timedelta(days=7), resend=1))
+    for days, action in ((6, Action.NONE), (8, Action.EXECUTE)):
+        known = but(EXECUTED, executed_at=NOW - timedelta(days=days), invitations=1)
+        decision = judge(known, facts(INVITED, weekly), POLICY)
+        assert (decision.status, decision.action) == (Status.UNCONFIRMED, action)
+        assert decision.withdraws is (action is Action.EXECUTE)
+
+
+def test_run_that_a_person_asked_for_never_executes_for_a_switched_off_account():
+    decision = judge(but(DUE, by_hand=True), facts(Present(account=Account.INACTIVE), COMPARES), POLICY)
+    assert (decision.status, decision.action) == (Status.DIFFERS, Action.UPDATE)
+
+
 REVOKING = but(FAILED, kind=Kind.REVOKE, confirmed_at=NOW - HOUR)
 
 
 @pytest.mark.parametrize(
     ("known", "verdict", "status", "action", "reason"),
     [
-        pytest.param(REVOKING, Present(), Status.PRESENT, Action.NONE, FOUND, id="nothing was taken away"),
+        pytest.param(
+            but(REVOKING, executed_at=NOW), Present(), Status.PRESENT, Action.NONE, FOUND, id="nothing was taken away"
+        ),
         pytest.param(
             but(REVOKING, steps=HALF),
             Present(),

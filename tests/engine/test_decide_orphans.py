@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.engine.decide import GONE, TAKEN_BY_HAND, Facts, judge_orphan
 from reconciler.engine.existing import Means
-from reconciler.model.grant import Kind, Phase
+from reconciler.model.grant import Kind, Outcome, Phase
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
 from tests.engine.test_decide import (
@@ -26,6 +26,7 @@ from tests.engine.test_decide import (
     TEXTS,
     WAITING,
     record,
+    steps,
 )
 from tests.records import but
 
@@ -94,6 +95,29 @@ ORPHANS = {
     ),
     "kept": (KEPT, facts(Present(), BOTH), PRUNE, NONE, "kept"),
     "kept and gone": (KEPT, facts(Missing(), BOTH), PRUNE, REVOKED, "found gone"),
+    "made half, and the account is there": (but(FAILED, steps=HALF), facts(Present(), BOTH), PRUNE, REVOKE, None),
+    "made half, and the account is not there": (
+        but(FAILED, steps=HALF),
+        facts(Missing(), BOTH),
+        PRUNE,
+        NONE,
+        "never confirmed: an invitation may be open",
+    ),
+    "run by hand before, reported by default": (
+        but(FAILED, kind=Kind.RUN, by_hand=True),
+        facts(Present(), BOTH),
+        POLICY,
+        NONE,
+        "prune: report",
+    ),
+    "run by hand before, kept": (
+        but(FAILED, kind=Kind.RUN, by_hand=True, keep=True),
+        facts(Present(), BOTH),
+        PRUNE,
+        NONE,
+        "kept",
+    ),
+    "kept, check failed": (KEPT, facts(Unknown("x"), BOTH), PRUNE, NONE, "exists check failed: x"),
     "no removals in this pass": (
         CONFIRMED,
         facts(Present(), BOTH),
@@ -162,6 +186,10 @@ def test_error_in_the_hires_files_revokes_nothing():
     assert (decision.status, decision.action, decision.reason) == (*NONE, f"no longer in git; {mended}")
     due = judge_orphan(but(DUE, kind=Kind.REVOKE, steps=HALF), facts(Present(), BOTH), PRUNE, slip=slip)
     assert (due.status, due.action, due.resume, due.reason) == (*WAIT, 0, f"{mended}; revoke: answered 500")
+    afresh = judge_orphan(but(FAILED, kind=Kind.REVOKE, fresh=True), facts(Present(), BOTH), PRUNE, slip=slip)
+    assert (afresh.status, afresh.action, afresh.afresh) == (*WAIT, False), "the retry is still to come"
+    waits = judge_orphan(but(WAITING, kind=Kind.REVOKE), facts(Present(), BOTH), PRUNE, slip=slip)
+    assert (waits.status, waits.action, waits.reason) == (*WAIT, "revoke: answered 500")
     again = judge_orphan(but(DUE, kind=Kind.REVOKE, by_hand=True), facts(Present(), BOTH), PRUNE, slip=slip)
     assert (again.status, again.action) == RETRY, "a person asked for it"
 
@@ -193,6 +221,13 @@ REVOCATIONS = {
         but(DUE, steps=LOST),
         facts(Missing(), BOTH, texts=("a",)),
         REVOKED,
+        0,
+    ),
+    "due, no effect, and the account is switched off": (DUE, facts(OFF, BOTH), REVOKED, 0),
+    "due, all was done, and the account is there": (
+        but(DUE, steps=steps(Outcome.DONE, Outcome.DONE, Outcome.DONE)),
+        facts(Present(), BOTH),
+        RETRY,
         0,
     ),
     "due, check failed": (DUE, facts(Unknown("x"), BOTH), WAIT, 0),
