@@ -72,9 +72,8 @@ def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: s
     written |= _schemas()
     found: dict[str, bytes] = {}
     if source:
-        kept = {name: text for name, text in written.items() if name not in (SAMPLE, PERSON, SEQUENCE)}
-        found = _from_accounts(options, folder, source, kept)
-        written = kept
+        written = _without_people(source, written)
+        found = _from_accounts(options, folder, source, written)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -175,18 +174,31 @@ def _template(folder: Traversable, under: str = "") -> Iterator[tuple[str, str]]
 
 def _with_ready(ready: list[ReadyManifest], template: dict[str, str]) -> dict[str, str]:
     """Replace the template's sample with ready manifests, which the sequence grants at once."""
-    first = ready[0].name
-    sample = re.compile(r"(?<![@./])\bexample\b(?!\.com)")
-    texts = {
-        name: sample.sub(first, text.replace(SAMPLE, f"manifests/{first}.yaml".ljust(len(SAMPLE))))
-        for name, text in template.items()
-        if name != SAMPLE
-    }
+    texts = _renamed(ready[0].name, template)
     extra = {field.id: FILL_IN for it in ready for field in it.manifest.extra_user_info}
     person = re.sub(r"^(start:|#     values:) .*\n", "", texts[PERSON], flags=re.MULTILINE)
     texts[PERSON] = re.sub(r"^# extra: .*$", f"extra: {_flow(extra)}", person, flags=re.MULTILINE) if extra else person
     texts[SEQUENCE] = re.sub(r"(?s)^(.*?access:\n).*", r"\1", texts[SEQUENCE]) + "".join(map(_entry, ready))
     return texts | {f"manifests/{it.name}.yaml": modeline("manifest", "manifests") + it.text for it in ready}
+
+
+def _without_people(integration: str, template: dict[str, str]) -> dict[str, str]:
+    """Leave out the template's sample, its person and its sequence, also where the README lists them."""
+    gone = (PERSON, SEQUENCE)
+    texts = {name: text for name, text in _renamed(integration, template).items() if name not in gone}
+    readme = texts["README.md"].splitlines(keepends=True)
+    return texts | {"README.md": "".join(line for line in readme if not line.startswith(gone))}
+
+
+def _renamed(integration: str, template: dict[str, str]) -> dict[str, str]:
+    """Name an integration wherever the template names its sample, whose manifest is left out."""
+    sample = re.compile(r"(?<![@./])\bexample\b(?!\.com)")
+    path = f"manifests/{integration}.yaml".ljust(len(SAMPLE))
+    return {
+        name: sample.sub(lambda _: integration, text.replace(SAMPLE, path))
+        for name, text in template.items()
+        if name != SAMPLE
+    }
 
 
 def _schemas() -> dict[str, str]:

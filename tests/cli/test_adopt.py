@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -201,6 +202,11 @@ def test_a_repository_from_a_listing(repo: Repo, saas: AccountService, call: Cal
     assert sorted(tree(new)) == ["hires/ada.yaml", "hires/grace.yaml"]
     assert b"first_name: Grace\n" in tree(new)["hires/grace.yaml"]
     assert (target / "manifests/saas.yaml").read_bytes() == (repo.root / "manifests/saas.yaml").read_bytes()
+    readme = (target / "README.md").read_text()
+    listed = re.findall(r"^[\w.]+/\S*(?= {2})", readme, re.MULTILINE)
+    assert {"manifests/saas.yaml", "config/reconciler.yaml"} < set(listed)
+    assert [name for name in listed if not (target / name).exists()] == []
+    assert "example" not in readme.split()
     new.commit()
     assert call(new, "validate").code == 0
     saas.requests.clear()
