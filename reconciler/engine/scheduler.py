@@ -7,7 +7,7 @@ A hire's entries come after those that they need; revocations run in the reverse
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -62,9 +62,15 @@ class Scheduler:
         """Make every attempt that is planned, and return the new records by grant."""
         jobs = {key: (item, record) for key, (item, record) in self.recorded.items() if acts(item)}
         self._finished = {key: asyncio.Event() for key in jobs}
-        for hire in {key.hire for key, (item, _) in jobs.items() if not item.wanted}:
-            orphans = [item for key, (item, _) in jobs.items() if key.hire == hire and not item.wanted]
-            self._queues[hire] = _dependents_first(orphans)
+        orphans: dict[str, list[PlannedGrant]] = {}
+        for key, (item, _) in jobs.items():
+            if not item.wanted:
+                orphans.setdefault(key.hire, []).append(item)
+        needs: dict[str, dict[str, tuple[str, ...]]] = {hire: {} for hire in orphans}
+        for key, (item, _) in self.recorded.items():
+            if key.hire in needs:
+                needs[key.hire][key.access] = item.grant.needs
+        self._queues = {hire: _dependents_first(theirs, needs[hire]) for hire, theirs in orphans.items()}
         await run_all(self._one(key, item, record) for key, (item, record) in jobs.items())
         return self._after
 
@@ -203,13 +209,26 @@ class Scheduler:
         return None
 
 
-def _dependents_first(orphans: list[PlannedGrant]) -> list[Key]:
-    """Order a hire's orphans: each after those that need it; those in a circle in the order given."""
+def _dependents_first(orphans: list[PlannedGrant], needs: Mapping[str, Iterable[str]]) -> list[Key]:
+    """Order a hire's orphans: each after those that need it, also through entries that stay; circles as given."""
+    needed_by = {item.grant.key.access: _all_needed(item.grant.key.access, needs) for item in orphans}
     queue: list[Key] = []
     left = list(orphans)
     while left:
-        needed = {need for item in left for need in item.grant.needs if need != item.grant.key.access}
+        needed = {need for item in left for need in needed_by[item.grant.key.access]}
         free = [item for item in left if item.grant.key.access not in needed] or left
         queue += [item.grant.key for item in free]
         left = [item for item in left if item.grant.key not in queue]
     return queue
+
+
+def _all_needed(access: str, needs: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return the entries that an entry needs, directly or through others; never itself."""
+    found: set[str] = set()
+    queue = list(needs.get(access, ()))
+    while queue:
+        name = queue.pop()
+        if name not in found:
+            found.add(name)
+            queue += needs.get(name, ())
+    return found - {access}

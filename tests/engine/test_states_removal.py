@@ -636,7 +636,10 @@ def test_added_again_and_not_to_be_checked_keeps_its_revocation_in_mind(pruning,
 # Order
 
 
-def test_revocations_go_in_the_reverse_order_of_needs(pruning, accounts, others, repo):
+@pytest.mark.parametrize("between", ["revoke", "report"])
+def test_revocations_go_in_the_reverse_order_of_needs(pruning, accounts, others, repo, between):
+    """Also through an entry that is not revoked."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune={"default": "revoke", "more": between})
     accounts.route("GET", "/more/{email}", lambda _received, email: {"email": email})
     accounts.route("DELETE", "/more/{email}", lambda _received, email: 204)
     accounts.route("GET", "/last/{email}", lambda _received, email: {"email": email})
@@ -650,5 +653,7 @@ def test_revocations_go_in_the_reverse_order_of_needs(pruning, accounts, others,
     repo.remove("hires/ada.yaml")
     repo.commit()
     report = pruning.reconcile()
-    assert {item.status for item in report.rows} == {Status.REVOKED}
-    assert [call.path.split("/")[1] for call in accounts.calls("DELETE")] == ["last", "more", "users"]
+    revoked = [item.access for item in report.rows if item.status is Status.REVOKED]
+    assert sorted(revoked) == sorted(["last", "tool", *(["more"] if between == "revoke" else [])])
+    told = [call.path.split("/")[1] for call in accounts.calls("DELETE")]
+    assert told == ["last", *(["more"] if between == "revoke" else []), "users"]
