@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ledger.chain import Chain, Link, verify
+from reconciler.ledger.chain import END, Chain, Link, verify
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.reading import EPOCH
 from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from tests.ledger.states import NOW, STATE, change
@@ -122,6 +124,43 @@ def test_forgotten_person_leaves_the_chain_whole(state: StateLocation) -> None:
     assert verified(state) == (7, 3, None)
     change(state, "UPDATE events SET salt = NULL, at = 0, hire = '', detail = '' WHERE id = 2")
     assert verified(state)[2] == "1 line of the history erased that no `forgotten` line vouches for"
+
+
+def test_nothing_of_a_forgotten_persons_lines_is_left_but_digests(state: StateLocation) -> None:
+    with closing(state.writer()) as ledger:
+        ledger.forget("ada", NOW)
+        with ledger.backend.reading() as reading:
+            (row,) = reading.rows("SELECT * FROM events WHERE id = 3")
+    left = {name for name in row if row[name] and row[name] != EPOCH}
+    assert left == {"id", "content", "digest"}
+
+
+def test_only_a_line_of_forgetting_accounts_for_erased_ones(state: StateLocation) -> None:
+    with closing(state.writer()) as ledger:
+        ledger.save((), [replace(line("bob", 9), detail="answered 500: 9 lines of the history")])
+    change(state, "UPDATE events SET salt = NULL, hire = '', detail = '' WHERE id = 2")
+    assert verified(state)[2] == "1 line of the history erased that no `forgotten` line vouches for"
+
+
+def test_line_that_was_added_past_the_program_is_named(state: StateLocation) -> None:
+    with state.reader() as ledger:
+        end = ledger.history_end()
+    with closing(state.writer()) as ledger:
+        ledger.save((), [line("eve", 9)])
+    change(state, restored(state, end.as_note()))
+    assert verified(state)[2] == "line 6: it was not written by this program"
+
+
+def test_damaged_note_of_the_end_is_an_error(state: StateLocation) -> None:
+    change(state, restored(state, b"many lines"))
+    with pytest.raises(LedgerError, match="the note of where the history ends is damaged"):
+        verified(state)
+
+
+def restored(state: StateLocation, note: bytes) -> str:
+    """The statement that sets the note of the history's end."""
+    value = f"x'{note.hex()}'" if state.file is not None else f"'\\x{note.hex()}'"
+    return f"UPDATE meta SET value = {value} WHERE name = '{END}'"
 
 
 def test_line_with_a_nul_holds_on_either_database(state: StateLocation) -> None:
