@@ -3,7 +3,8 @@
 See docs/design/rules.md, "Variables".
 
 There is no other template language, and no code. `PLACEHOLDER` is what rendering replaces; `misuse` finds what looks
-like a placeholder and would be left in the text. `{{` without `}}`, and `{% … %}` alone, are ordinary text.
+like a placeholder and would be left in the text. `{{` without `}}`, and `{% … %}` alone, are ordinary text; where that
+may be a slip is found by `half_closed`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["FILL_IN", "PLACEHOLDER", "misuse", "names", "roots", "split", "texts"]
+__all__ = ["FILL_IN", "PLACEHOLDER", "half_closed", "misuse", "names", "roots", "split", "texts"]
 
 PLACEHOLDER = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 """A variable; group 1 is its name, dots included."""
@@ -24,6 +25,9 @@ FILL_IN = "FILL-IN"
 _BRACES = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*)\}\}", re.DOTALL)
 _TAG = re.compile(r"\{%(?:(?!\{%|%\}).)*%\}|\{#(?:(?!\{#|#\}).)*#\}", re.DOTALL)
 """What ChiefOnboarding's template engine acts on beside variables."""
+
+_HALF_CLOSED = re.compile(r"\{\{\s*([\w.]+)\s*\}(?!\})")
+"""A name after two braces and before one. The other way round it is what GraphQL ends with: `{ users { email }}`."""
 
 KEPT = 10_000
 """Characters of a text that is kept cut: longer ones would fill the memory."""
@@ -67,6 +71,11 @@ def _split(text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def _kept_split(text: str) -> tuple[str, ...]:
     return tuple(PLACEHOLDER.split(text))
+
+
+def half_closed(text: str) -> frozenset[str]:
+    """Return the names that one more brace would make a placeholder of: they are sent as they are written."""
+    return frozenset(_HALF_CLOSED.findall(text))
 
 
 def misuse(value: Any) -> list[str]:

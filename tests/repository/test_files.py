@@ -197,6 +197,7 @@ MANIFESTS = [
     pytest.param("initial_data_form: [{id: ORG}]\nrevoke: [{url: x, store_data: {ORG: id}}]", "error: revoke.0.store_data.ORG: 'ORG' is an id of initial_data_form", id="store-initial"),
     pytest.param("execute: [{url: x, data: {'{{ a b }}': 1}}]", "error: execute.0.data.{{ a b }}: ", id="key"),
     pytest.param("execute: [{url: 'x/{{TEAM}}'}]\nform: [{id: TEAM_ID, type: input}]", "warning: execute.0.url: {{TEAM}}: nothing gives this variable but a hire's `extra`; did you mean TEAM_ID?", id="unfilled"),
+    pytest.param("execute: [{url: x, data: {a: '{{ email }'}}]", "warning: execute.0.data.a: email has a brace too few, and is sent as it stands: write {{email}}", id="half-closed"),
     pytest.param("headers: {A: 'Bearer {{oauth.access_token}}'}", "warning: headers.A: {{oauth.access_token}}: no manifest of the service has oauth", id="unconnected"),
     pytest.param("exists: &e {url: x, expected: y}\nupdate: [{url: x}]", ":2: error: update: nothing tells that an account differs", id="update"),
     pytest.param("exists: {url: x, expected: y, where: {a: b}}\nupdate: execute", "error: update: there is nothing to execute", id="execute"),

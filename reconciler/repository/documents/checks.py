@@ -16,7 +16,7 @@ from reconciler.model.manifest import Manifest, is_address
 from reconciler.model.near import near
 from reconciler.model.request import PAGE_TOKEN
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
-from reconciler.model.template import misuse, names
+from reconciler.model.template import half_closed, misuse, names
 from reconciler.repository.documents.problems import Path, dotted
 from reconciler.repository.documents.yaml import Document
 from reconciler.repository.lookalikes import suspicious
@@ -133,7 +133,10 @@ def manifest_ids(manifest: Manifest) -> frozenset[str]:
 
 
 def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
-    """Warn of each placeholder that only a hire's `extra` could fill; `given` are the service's names."""
+    """Warn of placeholders that only a hire's `extra` could fill, or that lack a brace.
+
+    `given` are the service's names.
+    """
     known = {*KNOWN_NAMES - {OAUTH}, "phone", *given}
     for path, text in _rendered(document.data):
         for name in sorted(names(text)):
@@ -143,6 +146,9 @@ def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
                 if root == OAUTH:
                     message = f"{{{{{name}}}}}: no manifest of the service has oauth, so nothing gives this variable"
                 yield Problem(document.file, document.line(path), dotted(path, message), Severity.WARNING)
+        for name in sorted(half_closed(text) & known):
+            message = f"{name} has a brace too few, and is sent as it stands: write {{{{{name}}}}} for its value"
+            yield Problem(document.file, document.line(path), dotted(path, message), Severity.WARNING)
 
 
 def _here_only(path: Path) -> str | None:
