@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine import guard
@@ -27,14 +28,15 @@ from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
 from reconciler.model.clock import first_moment
 from reconciler.model.decision_inputs import Policy
-from reconciler.model.errors import Problem
+from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.checkout import WORKTREE, Tree
+from reconciler.repository.git.parts import parse_version
 from reconciler.repository.policy import Judge
 from reconciler.requests.shown import shown_body
 
@@ -168,6 +170,8 @@ class Planning:
         self.checker = Checker(context.redactor, listings, progressed, self.pace)
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
         self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
+        self._checkout = context.checkout
+        self._last_addresses: dict[tuple[str, str], str] = {}
         self._unread: asyncio.Task[list[Record]] | None = None
         self._commands = commands or {}
         self._by_hand = {**{key: theirs[-1].kind for key, theirs in self._commands.items()}, **(by_hand or {})}
@@ -218,7 +222,7 @@ class Planning:
     ) -> Plan:
         """Observe and plan a part of the selection, which the guard has not judged yet."""
         sealing, policy = self.state.sealing, self.policy
-        known, renamed = await self._known(rows)
+        known, renamed = await self._known(rows, selection)
         if isinstance(self.state, OpenState):
             _refuse_uncovered(self.state, {self.desired.home(rows[key].integration) for key in renamed if key in rows})
         renamed = claims.take_moves(renamed)
@@ -260,7 +264,9 @@ class Planning:
             problems=tuple(planner.problems),
         )
 
-    async def _known(self, rows: Mapping[Key, Record]) -> tuple[dict[Key, Record], dict[Key, Key]]:
+    async def _known(
+        self, rows: Mapping[Key, Record], selection: Selection
+    ) -> tuple[dict[Key, Record], dict[Key, Key]]:
         """Return the rows under their current names, and where each moved row was."""
         ledger, policy = self.state.ledger, self.policy
         await self.pace.keep()
@@ -268,7 +274,33 @@ class Planning:
         if ledger.unattended:
             known = as_settled(known, ledger, policy)
         await self.pace.keep()
-        return await moved(known, self.desired, self.integrations, self.checker)
+
+        def renamed_to(record: Record) -> str | None:
+            owner = self.desired.owner(self._last_address(record))
+            return owner if selection.hires is None or owner in selection.hires else None
+
+        return await moved(known, self.desired, self.integrations, self.checker, renamed_to)
+
+    def _last_address(self, record: Record) -> str:
+        """Return the address of a row's hire at the revision of its last pass; empty if that is not known."""
+        path, _, _ = record.source.rpartition(":")
+        if PurePosixPath(path).stem != record.key.hire:
+            path = f"hires/{record.key.hire}.yaml"  # the source is a sequence
+        place = record.revision or WORKTREE, path
+        if place not in self._last_addresses:
+            self._last_addresses[place] = self._address_at(*place)
+        return self._last_addresses[place]
+
+    def _address_at(self, revision: str, path: str) -> str:
+        if revision == WORKTREE:
+            return ""
+        try:
+            tree = self._checkout.at(revision)
+            file = tree.find(path)
+            version = parse_version(tree.read(file), path) if file is not None else None
+        except RepositoryError:
+            return ""
+        return "" if version is None else version.email
 
     @cached_property
     def places(self) -> list[str]:
@@ -294,7 +326,7 @@ class Planning:
         found: dict[Key, Record] = {}
         for place in range(0, len(hires), READ_AT_A_TIME):
             some = Selection(hires=frozenset(hires[place : place + READ_AT_A_TIME]))
-            known, _ = await self._known(self.rows(some))
+            known, _ = await self._known(self.rows(some), some)
             found |= {
                 key: record
                 for key, record in known.items()

@@ -10,7 +10,7 @@ and back if the value is changed back. The row of an open invitation to an addre
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["move", "moved", "rows_of", "stored_under"]
+
+
+RenamedTo = Callable[[Record], str | None]
+"""The hire who has the address now that git had for a row's hire when it was last planned; None if there is none."""
 
 
 def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dict[Key, Record]:
@@ -86,10 +90,14 @@ def _grant_filter(selection: Selection, desired: Desired) -> GrantFilter:
 
 
 async def moved(
-    found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
+    found: Mapping[Key, Record],
+    desired: Desired,
+    integrations: Mapping[str, Integration],
+    checker: Checker,
+    renamed_to: RenamedTo = lambda _record: None,
 ) -> tuple[dict[Key, Record], dict[Key, Key]]:
     """Return the rows under their current names, and where each row moves from."""
-    moves = _follow(found, desired)
+    moves = _follow(found, desired, renamed_to)
     for more in (_moved_identities, _moved_invitations):
         moves = _then(moves, await more(_under(moves, found), desired, integrations, checker))
     return _under(moves, found), moves
@@ -110,12 +118,14 @@ def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, R
     }
 
 
-def _follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
+def _follow(found: Mapping[Key, Record], desired: Desired, renamed_to: RenamedTo) -> dict[Key, Key]:
     """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
     moves: dict[Key, Key] = {}
     owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
     for key, record in found.items():
         owner = owners[record.email]
+        if owner is None and record.orphaned_at is None and _vanished(key.hire, desired):
+            owner = renamed_to(record)  # its account is still under the address that the hire had before
         if owner not in (None, key.hire) and key.hire not in desired.broken_hires:
             to = Key(str(owner), key.access)
             if to not in moves.values():
@@ -140,14 +150,22 @@ def _left_behind(
     more: dict[Key, Key] = {}
     for key, record in found.items():
         followed = homes.get(key.hire, set())
-        gone = key.hire not in desired.hires and key.hire not in desired.broken_hires
-        if len(followed) != 1 or not gone or owners[record.email] is not None or record.orphaned_at is None:
+        if (
+            len(followed) != 1
+            or not _vanished(key.hire, desired)
+            or owners[record.email] is not None
+            or record.orphaned_at is None
+        ):
             continue
         (hire,) = followed
         to = Key(hire, key.access)
         if to not in (*moves.values(), *more.values(), *(grant.key for grant in desired.grants(hire))):
             more[key] = to
     return more
+
+
+def _vanished(hire: str, desired: Desired) -> bool:
+    return hire not in desired.hires and hire not in desired.broken_hires
 
 
 async def _moved_identities(

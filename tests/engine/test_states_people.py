@@ -101,6 +101,29 @@ def test_rows_follow_the_address_to_a_renamed_file(machine, accounts, repo):
     assert EventType.EXECUTED in machine.events("lovelace")
 
 
+@pytest.mark.parametrize("given_by", ["hire", "sequence"])
+def test_rows_follow_a_renamed_file_while_the_account_is_under_the_address_before(machine, accounts, repo, given_by):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.write("config/sequences/base.yaml", {"access": [TOOL]})
+    given = {"sequences": ["base"]} if given_by == "sequence" else {}
+    own = [] if given else [TOOL]
+    repo.hire("ada", *own, **given)
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada", *own, email="lovelace@example.com", **given)
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.BLOCKED
+    repo.remove("hires/ada.yaml")
+    repo.hire("lovelace", *own, **given)
+    repo.commit()
+    for report in (machine.plan(at_a_time=2), machine.reconcile(), machine.reconcile()):
+        (found,) = report.rows
+        assert (found.hire, found.access, found.status) == ("lovelace", "tool", Status.BLOCKED)
+        assert "the account is under ada@example.com" in found.reason
+    assert accounts.calls("DELETE") == []
+    assert accounts.created == {"ada@example.com": 1}
+
+
 def test_a_pass_over_the_new_name_alone_finds_its_rows(machine, accounts, repo):
     accounts.route("POST", "/hook", {"ok": True})
     repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook"}]})
