@@ -33,8 +33,9 @@ VALUES = {
     "KEY": "https://acme.example/s3cret",
     "KEYHOST": "https://acme.example/",
     "JUNK": "not a url",
+    "LOGIN": "https://user:s3cret@acme.example/x",
 }
-SECRET = frozenset({"ORG", "KEY", "KEYHOST", "JUNK", "SUB"})
+SECRET = frozenset({"ORG", "KEY", "KEYHOST", "JUNK", "LOGIN", "SUB"})
 SCOPE = Scope((Layer("x", VALUES, SECRET),), frozenset({"oauth", "responses"}))
 
 
@@ -84,6 +85,7 @@ def test_a_url(text, url):
         ("https://x.example/.{{DOT}}/x", "DOT"),
         ("https://x.example/%2e{{DOT}}/x", "DOT"),
         ("https://x.example/.{{EMPTY}}/x", "EMPTY"),
+        ("https://x.example/{{EMPTY}}../x", "EMPTY"),
         ("https://x.example/users/{{EMPTY}}", r"\{\{EMPTY\}\} is empty, and would leave a part of the URL's path out"),
         ("https://x.example/users/{{EMPTY}}?q={{EMPTY}}", "EMPTY"),
         ("https://x.example/users/{{EMPTY}}/teams", "EMPTY"),
@@ -127,6 +129,7 @@ def test_a_query_that_asks_for_something(query: str) -> None:
         ("{{KEYHOST}}users", "https://acme.example/users"),
         ("{{ORIGIN}}/users", "https://acme.example/users"),
         ("{{JUNK}}/users", "***/users"),
+        ("{{LOGIN}}/users", "***/users"),
         ("https://x.example/{{responses.0.id}}", "https://x.example/{{responses.0.id}}"),
         ("{{oauth.url}}/x", "{{oauth.url}}/x"),
     ],
