@@ -6,11 +6,10 @@ A service that hangs delays its own grants and no others. The loop decides when 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import structlog
@@ -30,7 +29,7 @@ from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError
-from reconciler.model.grant import COUNTING, Key, Phase, Record
+from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.report import Report
 from reconciler.model.selection import Selection
 from reconciler.notify import outages as remembered
@@ -135,17 +134,6 @@ class Dispatcher:
         for name, parts in found.items():
             whole = in_parts(joined(parts), MAX_HIRES)
             self.runner.put([Slice(name, PassRequest(part, why), lane, now, listings) for part in whole])
-
-    async def start_counted(self, services: Collection[str], listings: Listings) -> set[str]:
-        """Make passes over what the parts of sweeps counted of services: the guard judges it, for all of it waits.
-
-        Returns the integrations that it is of.
-        """
-        home, ledger = self.desired().home, self._state.ledger
-        held = await ledger.off_loop(partial(ledger.grants_held_for, COUNTING))
-        counted = {name: keys for name, keys in held.items() if home(name) in services}
-        await self.start_grants({*chain(*counted.values())}, "guard", lane=Lane.INTERVAL, listings=listings)
-        return {*counted}
 
     def start_postponed(self) -> None:
         """Make passes over the grants that were postponed because another pass had claimed them."""

@@ -116,7 +116,7 @@ class Fleet:
         if slices:
             self._begin_putting(slices)
 
-    def clear(self, services: Collection[str] | None = None) -> None:
+    def clear(self, services: Collection[str]) -> None:
         """Leave the queue as it is: a slice that a sweep includes costs checks and does no harm."""
 
     async def counting(self) -> Collection[str]:

@@ -108,10 +108,10 @@ class Queues:
                 self._waiting.update(item.request.selection.grants or ())
                 queue.put(item)
 
-    def clear(self, services: Collection[str] | None = None) -> None:
-        """Drop what waits in the interval's queues of services, or of all, but for what overrides the guard."""
+    def clear(self, services: Collection[str]) -> None:
+        """Drop what waits in the interval's queues of services, but for what overrides the guard."""
         for (lane, service, released), queue in self._queues.items():
-            if lane is Lane.INTERVAL and not released and (services is None or service in services):
+            if lane is Lane.INTERVAL and not released and service in services:
                 for item in queue.clear():
                     self._settle(item)
                     self._waiting -= Counter(item.request.selection.grants or ())

@@ -6,19 +6,21 @@ Together the slices cover every hire once an interval. They share the listings o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
+from typing import TypeVar
 from zlib import crc32
 
 from reconciler.daemon.acting import Acting
+from reconciler.daemon.counting import PendingCounts
 from reconciler.daemon.cutting import in_parts
 from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher
 from reconciler.daemon.health import Health
-from reconciler.daemon.slices import PassRequest
+from reconciler.daemon.slices import Lane, PassRequest
 from reconciler.daemon.survey import Survey
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.guard import Part
@@ -26,11 +28,14 @@ from reconciler.engine.listings import Listings, listed_grants
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
-from reconciler.model.grant import COUNTING
+from reconciler.model.grant import COUNTING, Key
 from reconciler.model.selection import Selection
+from reconciler.repository.desired import NO_SERVICE
 from reconciler.repository.hires import Hires
 
 __all__ = ["Schedule"]
+
+T = TypeVar("T")
 
 MIN_SLICES = 60
 SHORTEST_SLICE = timedelta(seconds=1)
@@ -72,10 +77,9 @@ class Schedule:
         self._looked_at = clock.now() - LOOK_AGAIN
         self._counted_at: dict[str, datetime] = {}
         """When passes over all of an integration were begun last."""
-        self._queueing = 0
-        """The number of sweeps of which not every slice is queued yet."""
-        self._counting = set[str]()
-        """The services that the guard judges once all parts of sweeps over them are made."""
+        self._queueing = list[Selection]()
+        """What the sweeps are over of which not every slice is queued yet."""
+        self._counts = PendingCounts()
         self._cutting = 0
         """The number of tasks that are about to cut all hires into the slices of a cycle."""
 
@@ -84,29 +88,36 @@ class Schedule:
 
         `acting` is given while a revision is being taken over.
         """
-        acting, selection = acting or self._dispatcher.acting, request.selection
+        acting, selection, now = acting or self._dispatcher.acting, request.selection, self._clock.now()
+        everything = selection.everything
+        manifests = {service.name: service.manifests for service in self._dispatcher.desired(acting).services.values()}
         hires = self._few(acting) if selection.hires is None else selection.hires
-        if selection.everything:
+        few = hires is not None and len(hires) <= MAX_HIRES
+        if selection.hires is None and not few and not request.released:
+            later = self._counts.put_off(manifests, selection, now - acting.settings.interval)
+            selection = replace(selection, without=selection.without | later)
+        if everything:
             self._ledger.begin_resync()
-            self._sliced_at = self._clock.now()
+            self._sliced_at = now
             self._slices = []
-            self._dispatcher.runner.clear()  # the sweep includes everything that waits
-        services = self._dispatcher.desired(acting).services.values()
         if selection.hires is None:
-            names = {name for service in services for name in service.manifests}
-            self._counted_at |= dict.fromkeys(selection.integrations or names, self._clock.now())
-        if hires is not None and len(hires) <= MAX_HIRES:
-            whole = replace(selection, hires=frozenset(hires))
+            asked = selection.integrations if selection.integrations is not None else {*chain(*manifests.values())}
+            if not everything and asked <= selection.without:
+                return  # all of it comes later
+            self._counted_at |= dict.fromkeys(asked - selection.without, now)
+            # The sweep includes what waits of these services.
+            complete = {service for service, own in manifests.items() if all(map(selection.covers_some_of, own))}
+            self._dispatcher.runner.clear({*complete, NO_SERVICE} if everything else complete)
+        if few:
+            whole = replace(selection, hires=frozenset(hires or ()))
             self._dispatcher.start(replace(request, selection=whole), acting=acting)
             return
-        if selection.hires is None and selection.integrations is not None:
-            complete = {service.name for service in services if service.manifests.keys() <= selection.integrations}
-            self._dispatcher.runner.clear(complete)
         self._read_listings_anew(acting)
-        self._queueing += 1
-        self._cutting += selection.everything
+        self._queueing.append(selection)
+        self._cutting += everything
         part = Part.ALL if request.released else Part.SWEEP
-        self._dispatcher.run(self._queue_all(replace(request, part=part), self._files(acting)))
+        parts = replace(request, selection=selection, part=part)
+        self._dispatcher.run(self._queue_all(parts, self._files(acting), cycle=everything))
 
     async def let_through(self) -> None:
         """Wait until no pass that overrides the guard would be lost with this process. Raises Stopped."""
@@ -115,18 +126,45 @@ class Schedule:
 
     async def start_counted(self) -> None:
         """Have the guard judge the services of which all parts of sweeps are made."""
-        if not self._counting or self._queueing:
+        if not self._whole(self._counts.waiting):
             return
-        services = self._counting.difference(await self._dispatcher.runner.counting())
-        if not services or self._queueing:  # another sweep may have begun meanwhile
-            return
-        self._counting -= services
+        made = self._counts.waiting.difference(await self._dispatcher.runner.counting())
+        held = await self._held()
+        made.difference_update(await self._dispatcher.runner.counting())  # another sweep may have begun meanwhile
+        services = self._whole(made & self._counts.waiting)
+        counted = {
+            service: self._counts.judge(service, held.get(service, set()), self._clock.now()) for service in services
+        }
         try:
-            integrations = await self._dispatcher.start_counted(services, self._listings)
+            due = {*chain(*counted.values())}
+            await self._dispatcher.start_grants(due, "guard", lane=Lane.INTERVAL, listings=self._listings)
         except (LedgerError, RepositoryError):
-            self._counting |= services
+            self._counts.wait_again(services)
             raise
-        self._counted_at |= dict.fromkeys(integrations, self._clock.now())
+        self._end_counts([service for service, keys in counted.items() if not keys])
+
+    def _whole(self, services: set[str]) -> set[str]:
+        """Return those of these services of which each slice of a sweep is queued."""
+        known = self._dispatcher.desired().services
+        own = {service: known[service].manifests if service in known else () for service in services}
+        return {
+            service
+            for service, names in own.items()
+            if not any(any(map(selection.covers_some_of, names)) for selection in self._queueing)
+        }
+
+    def _end_counts(self, services: Iterable[str]) -> None:
+        """End the counts of services, and begin the sweeps that they have put off."""
+        if put_off := {*chain(*map(self._counts.end, services))}:
+            self.sweep(PassRequest(Selection(integrations=frozenset(put_off)), "commit"))
+
+    async def _held(self) -> dict[str, set[Key]]:
+        """Read the grants that wait for the guard's count, by service."""
+        home, found = self._dispatcher.desired().home, dict[str, set[Key]]()
+        held = await self._ledger.off_loop(partial(self._ledger.grants_held_for, COUNTING))
+        for name, keys in held.items():
+            found.setdefault(home(name), set()).update(keys)
+        return found
 
     async def count_waiting(self) -> None:
         """Make passes over all of each integration of which something waits for that, once an interval."""
@@ -135,9 +173,17 @@ class Schedule:
             return
         self._looked_at = now
         interval, home = self._dispatcher.acting.settings.interval, self._dispatcher.desired().home
+        if judged := self._counts.judged:
+            held = await self._held()
+            over = [
+                service
+                for service, (at, keys) in judged.items()
+                if now - at >= interval or keys.isdisjoint(held.get(service, ()))
+            ]
+            self._end_counts(over)
         waiting = await self._ledger.off_loop(partial(self._ledger.held_for, COUNTING))
         lately = {name for name, at in self._counted_at.items() if timedelta() <= now - at < interval}
-        due = {name for name in waiting - lately if home(name) not in self._counting}
+        due = {name for name in waiting - lately if home(name) not in self._counts}
         if due:
             self.sweep(PassRequest(Selection(integrations=frozenset(due)), "guard"))
 
@@ -185,33 +231,38 @@ class Schedule:
         self._listings = Listings(self._clock.now())
         self._listings.expect(listed_grants(self._dispatcher.desired(acting)))
 
-    async def _queue_all(self, request: PassRequest, files: Hires) -> None:
-        """Queue a sweep over more hires than one pass takes; one over everything begins the next cycle as well."""
+    async def _queue_all(self, request: PassRequest, files: Hires, *, cycle: bool) -> None:
+        """Queue a sweep over more hires than one pass takes, and begin the next cycle with it if it is asked for."""
         try:
             hires = await self._queue_parts(request, files)
-            if request.selection.everything:
+            if cycle:
                 await self._cut(hires)
         except Stopped:
             pass
         finally:
-            self._cutting -= request.selection.everything
+            self._cutting -= cycle
 
     async def _queue_parts(self, request: PassRequest, files: Hires) -> list[str]:
         """Queue the parts of a sweep, and return the hires in them. Raises Stopped.
 
         Other tasks run in between, for to cut a part takes a while, and the first ones are made meanwhile.
         """
-        hires = list[str]()
+        hires, begun, now = list[str](), set[str](), self._clock.now()
         try:
+            held = frozenset(chain(*(await self._read(partial(self._ledger.grants_held_for, COUNTING))).values()))
             async for part in self._parts(request.selection, files):
                 while (services := self._queued(replace(request, selection=part))) is None:
                     await self._clock.sleep(AGAIN_SECONDS)
                 if request.part is Part.SWEEP:
-                    self._counting |= services
+                    if request.selection.hires is None:
+                        self._counts.begin(services - begun, held, now)
+                    else:
+                        self._counts.join(services, now)
+                    begun |= services
                 await self._clock.sleep(0)
                 hires += part.hires or ()
         finally:
-            self._queueing -= 1
+            self._queueing.remove(request.selection)
         return hires
 
     async def _cut_all(self, files: Hires) -> None:
@@ -251,16 +302,16 @@ class Schedule:
         ordered = merge(*pieces)
         while some := list(islice(ordered, MAX_HIRES)):
             yield replace(selection, hires=frozenset(some))
-        while some := await self._hires_after(some[-1] if some else ""):
+        while some := await self._read(partial(self._ledger.hires_after, some[-1] if some else "", AT_A_TIME)):
             gone = frozenset(hire for hire in some if not files.has_file(hire))
             for part in in_parts(replace(selection, hires=gone), MAX_HIRES):
                 yield part
 
-    async def _hires_after(self, hire: str) -> list[str]:
-        """Read which hires the ledger has after this one, once it can be read. Raises Stopped."""
+    async def _read(self, work: Callable[[], T]) -> T:
+        """Read from the ledger, once it can be read. Raises Stopped."""
         while True:
             try:
-                return await self._ledger.off_loop(partial(self._ledger.hires_after, hire, AT_A_TIME))
+                return await self._ledger.off_loop(work)
             except LedgerError as error:
                 self._health.stuck("ledger", str(error))
                 await self._clock.sleep(AGAIN_SECONDS)

@@ -106,8 +106,8 @@ class SliceRunner(Protocol):
     def put(self, slices: Sequence[Slice], *, at_most: int | None = None) -> None:
         """Queue slices of one service, each after those before it in its lane; none if `at_most` wait."""
 
-    def clear(self, services: Collection[str] | None = None) -> None:
-        """Drop what waits in the interval's lane of services, or of all, and does not override the guard.
+    def clear(self, services: Collection[str]) -> None:
+        """Drop what waits in the interval's lane of services, and does not override the guard.
 
         A sweep includes it.
         """

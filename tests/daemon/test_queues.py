@@ -267,7 +267,7 @@ def test_sweep_drops_what_waits_but_for_what_overrides_the_guard() -> None:
         for released, why in ((False, "interval"), (True, "released")):
             request = PassRequest(Selection(), why, released=released)
             queues.put([Slice("tool", request, Lane.INTERVAL, clock.now())] * (MAX_RUNNING + 1))
-        queues.clear()
+        queues.clear({"tool"})
         assert queues.at_risk
         await spawned.settle()
         assert made == ["released"] * (MAX_RUNNING + 1)
