@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from reconciler.engine.guard import Judgement, Part
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 
@@ -191,6 +194,17 @@ def test_new_accounts_that_git_no_longer_wants_count_no_longer(few, accounts, re
     assert (few.events().count(EventType.HELD), few.events().count(EventType.RELEASED)) == (1, 1)
 
 
+def test_new_account_that_git_no_longer_wants_leaves_the_others_held(few, accounts, repo):
+    """The pass is over that grant alone, and has nothing else to count."""
+    join(repo, *range(8))
+    few.reconcile()
+    repo.remove("hires/n7.yaml")
+    repo.commit()
+    few.reconcile(hires=["n7"])
+    assert few.record("n7", "tool") is None
+    assert (few.events().count(EventType.HELD), few.events().count(EventType.RELEASED)) == (1, 0)
+
+
 def test_new_accounts_are_let_through_once(few, accounts, repo):
     join(repo, *range(6))
     few.reconcile()
@@ -350,6 +364,25 @@ def test_history_says_that_it_is_released_once_nothing_is_held_any_more(twenty, 
     twenty.reconcile(hires=[f"h{number:02}" for number in range(2, 10)], released=True)
     assert (twenty.events().count(EventType.HELD), twenty.events().count(EventType.RELEASED)) == (1, 1)
     assert len(accounts.calls("POST")) == 10
+
+
+def test_history_says_that_it_is_released_where_the_settings_allow_more(twenty, accounts, repo):
+    """Whichever pass finds that out: those that are held still go with the next pass over them."""
+    lose(accounts, *range(8))
+    twenty.reconcile()
+    repo.settings(gnupg_home=repo.gnupg.path, max_change_percent=100)
+    repo.commit()
+    twenty.reconcile(hires=["h00"])
+    assert (twenty.events().count(EventType.HELD), twenty.events().count(EventType.RELEASED)) == (1, 1)
+
+
+def test_part_of_a_sweep_trips_nothing_before_the_others_are_counted(few):
+    judged = Judgement(tripped={"tool": "held by the guard: too many"}, part=Part.SWEEP)
+    with few.ledger() as ledger:
+        assert judged.events(ledger, (), (), now=few.clock.now(), revision="abc") == ([], {})
+        lines, kept = replace(judged, part=Part.SOME).events(ledger, (), (), now=few.clock.now(), revision="abc")
+    assert [(line.event, line.integration, line.revision) for line in lines] == [(EventType.HELD, "tool", "abc")]
+    assert kept
 
 
 def test_dependent_of_a_guarded_grant_waits(twenty, accounts, others, repo):
