@@ -63,7 +63,8 @@ class OrphanPlanner:
         # Whether another grant is the same account matters only where something could be revoked.
         at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
         same_as = await self._same_as(integration, prepared.grant) if at_stake else None
-        if isinstance(verdict, Missing) and invitation is None and not record.revoking:
+        taken = record.revoking and any(step.may_have_effect for step in record.run.steps)
+        if isinstance(verdict, Missing) and invitation is None and not taken:
             elsewhere = await self._elsewhere(integration, record, prepared)
             if elsewhere is not None:
                 return _no_action(record, Status.ORPHANED, f"no longer in git; {elsewhere}")

@@ -304,6 +304,23 @@ def test_an_orphan_whose_account_was_renamed_is_not_gone(pruning, accounts, repo
     assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
 
 
+def test_account_that_was_renamed_after_its_revocation_failed_is_not_gone(pruning, accounts, repo):
+    pruning.reconcile()
+    without(repo)
+    accounts.fail_next(1, 500, method="DELETE")
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.RETRYING
+    repo.hire("ada", email="lovelace@example.com")
+    accounts.people["lovelace@example.com"] = accounts.people.pop("ada@example.com") | {"email": "lovelace@example.com"}
+    repo.commit()
+    for hours in (0, 1):
+        pruning.clock.turn(hours=hours)
+        left = row(pruning.reconcile(), "ada", "tool")
+        assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+        assert "the account is under lovelace@example.com now: remove it there" in left.reason
+    accounts.people.clear()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
 def test_orphan_whose_account_was_renamed_follows_its_hires_file(pruning, accounts, repo):
     accounts.route("POST", "/hook", {"ok": True})
     repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook"}]})
