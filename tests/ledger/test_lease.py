@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.ledger.lease import EVERYTHING, Lease
+from reconciler.ledger.lease import EVERYTHING, Lease, MoreNeeded
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LeaseLostError
@@ -55,3 +55,16 @@ def test_lease_of_other_services_writes_nothing(ledger: LedgerWriter) -> None:
         ledger.under(Lease({"other": 1})).begin(ADA, attempt(), [])
     with pytest.raises(LeaseLostError, match="nobody, other"):
         ledger.under(Lease({"other": 1, "nobody": 1})).save([ADA])
+
+
+def test_lease_is_for_its_services_or_for_everything() -> None:
+    some, everything = Lease({"tool": 3, "mail": 2}), Lease({EVERYTHING: 7})
+    assert [some.covers(name) for name in ("tool", "mail", "other")] == [True, True, False]
+    assert everything.covers("other")
+    some.require({"tool", "mail"})
+    everything.require({"other"})
+    with pytest.raises(MoreNeeded) as needed:
+        some.require({"tool", "other"})
+    assert (needed.value.services, str(needed.value)) == ({"tool", "other"}, "other, tool")
+    assert [some.of("tool"), everything.of("tool")] == [("tool", 3), ("tool", 7)]
+    assert some.of("moved") == ("mail", 2), "under its first one"
