@@ -367,6 +367,31 @@ def test_the_same_revocation_is_enough_to_be_the_same_account(pruning, accounts,
     assert accounts.calls("DELETE") == []
 
 
+def test_account_that_another_hire_still_wants_is_not_revoked(pruning, accounts, repo):
+    """A team's mailbox: a value of the form says which account it is, not the hire."""
+    manifest = accounts.manifest(team=True, revoke=True)
+    box = f"{accounts.url}/users/{{{{TEAM}}}}@example.com"
+    manifest["exists"] |= {"url": box, "expected": "{{TEAM}}@example.com"}
+    manifest["execute"] = [{"url": f"{accounts.url}/users", "data": {"email": "{{TEAM}}@example.com"}}]
+    manifest["revoke"] = [{"url": box, "method": "DELETE"}]
+    repo.manifest("tool", manifest)
+    for hire in ("bob", "cleo"):
+        repo.hire(hire, TOOL | {"values": {"TEAM": "7" if hire == "bob" else "8"}})
+    repo.commit()
+    accounts.add("7@example.com", "8@example.com")
+    pruning.reconcile()
+    without(repo)
+    left = row(pruning.reconcile(), "ada", "tool")
+    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert left.reason == "no longer in git; it is the same account as bob/tool, which is"
+    assert accounts.calls("DELETE") == []
+    without(repo, hire="bob")
+    for hire in ("ada", "bob"):
+        assert row(pruning.reconcile(hires=[hire]), hire, "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 1
+    assert list(accounts.people) == ["8@example.com"]
+
+
 def test_two_accounts_are_two(pruning, accounts, repo):
     manifest = accounts.manifest(team=True, revoke=True)
     manifest["exists"] |= {"url": f"{accounts.url}/users/{{{{TEAM}}}}-{{{{email}}}}", "expected": "{{TEAM}}-{{email}}"}
