@@ -387,6 +387,28 @@ def test_same_account_chosen_by_name_is_recognized(choosing, accounts, repo):
     assert accounts.calls("DELETE") == []
 
 
+def test_same_account_that_another_hire_chose_by_name_is_recognized(choosing, accounts, repo):
+    manifest = with_choice(accounts)
+    box = f"{accounts.url}/users/{{{{TEAM}}}}@example.com"
+    manifest["exists"] |= {"url": box, "expected": "{{TEAM}}@example.com"}
+    manifest["revoke"] = [{"url": box, "method": "DELETE"}]
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}})
+    repo.hire("bob", {"integration": "tool", "values": {"TEAM": {"name": "Team 7"}}})
+    repo.commit()
+    accounts.add("7@example.com")
+    choosing.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    left = row(choosing.reconcile(), "ada", "tool")
+    assert (left.status, left.reason) == (
+        Status.ORPHANED,
+        "no longer in git; it is the same account as bob/tool, which is",
+    )
+    assert accounts.calls("DELETE") == []
+
+
 def test_fixed_items_fit_or_make_the_entry_invalid(machine, accounts, repo):
     manifest = accounts.manifest(team=True)
     items = [{"id": "7", "name": "Design"}, {"id": "8", "name": "Research"}]
