@@ -3,8 +3,8 @@
 See docs/design/states.md.
 
 Two accounts are the same if their `exists`, with the expected text and record, or their `revoke` renders the same, for
-any entries and manifests. All wanted grants are rendered only if an orphan's account is found, and once for all passes
-over the same desired state; those with a choice that has to be looked up, once a pass.
+any entries and manifests. All wanted grants are rendered only if an orphan's account is found, and after a commit to
+some hires' files theirs; those with a choice that has to be looked up, once a pass.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field
 from hashlib import blake2b
@@ -41,6 +41,9 @@ UNKNOWN, ANY = "unknown", "any"
 
 MOST_HIRES = 1 << 24
 
+MOST_FURTHER = 1000
+"""Hires that are always read again one by one, before all are."""
+
 SORTED_AT_A_TIME = 1 << 16
 
 Stored = Callable[[Key, str], Mapping[str, Any]]
@@ -48,32 +51,56 @@ Stored = Callable[[Key, str], Mapping[str, Any]]
 
 
 class WantedPrints:
-    """The prints of all that is wanted, kept from pass to pass for as long as the same is wanted and would be asked.
+    """The prints of all that is wanted, and of what was wanted before, kept for as long as the same would be asked.
 
     Those of entries with a choice are not among them: what a service offers is looked up in each pass.
     """
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
-        self._of: tuple[Desired, Mapping[str, Any]] | None = None
+        self._of: tuple[Desired, Mapping[str, object]] | None = None
         self._reading: asyncio.Task[_PrintIndex] | None = None
+        self._further = 0
+        """How many hires were read again since all were read."""
 
     async def of(self, desired: Desired, integrations: Mapping[str, Integration]) -> _PrintIndex:
-        """The prints of what a revision wants, rendered by these integrations."""
+        """The prints of what a revision wants, rendered by these integrations, among others of former revisions."""
         of = desired, {name: each.rendered_with for name, each in integrations.items()}
-        done = self._reading is not None and self._reading.done()
-        failed = done and self._reading is not None and (self._reading.cancelled() or self._reading.exception())
-        if self._reading is None or failed or self._of != of:
-            self._of, self._reading = of, asyncio.create_task(self._read(desired, integrations))
+        before = self._reading
+        if before is not None and before.done() and (before.cancelled() or before.exception()):
+            before = None
+        if before is None or self._of != of:
+            changed = None if before is None else self._changed(of)
+            self._further = 0 if changed is None else self._further + len(changed)
+            self._of, self._reading = of, asyncio.create_task(self._read(desired, integrations, before, changed))
+        assert self._reading is not None
         return await asyncio.shield(self._reading)
 
-    async def _read(self, desired: Desired, integrations: Mapping[str, Integration]) -> _PrintIndex:
-        found = _PrintIndex(list(desired.hires))
-        for number, hire in enumerate(found.hires):
+    def _changed(self, of: tuple[Desired, Mapping[str, object]]) -> set[str] | None:
+        """Return the hires to read again, or None for all: also where most prints would be of former revisions."""
+        assert self._of is not None
+        before, rendered_with = self._of
+        changed = of[0].changed_since(before) if rendered_with == of[1] else None
+        most = max(MOST_FURTHER, len(before.hires.stems()))
+        return changed if changed is not None and self._further + len(changed) <= most else None
+
+    async def _read(
+        self,
+        desired: Desired,
+        integrations: Mapping[str, Integration],
+        before: asyncio.Task[_PrintIndex] | None,
+        changed: set[str] | None,
+    ) -> _PrintIndex:
+        if before is None or changed is None:
+            found, hires = _PrintIndex(), [*desired.hires]
+        else:
+            found, hires = await asyncio.shield(before), [*changed]
+        for hire in hires:
             await self.pace.keep()
+            number = found.number(hire)
             for grant in desired.grants(hire, once=True):
                 if grant.choices:
-                    found.choosing.append(number)
+                    found.choosing[hire] = None
                 elif (integration := integrations.get(grant.integration)) is not None:
                     for print_ in _prints(integration, grant, None):
                         found.add(print_, number)
@@ -131,13 +158,14 @@ class SameAccounts:
 
     async def _build_index(self, unreadable: Callable[[], Awaitable[Iterable[Record]]]) -> _PassIndex:
         wanted = await self._wanted.of(self._desired, self._integrations)
-        index = _PassIndex(wanted, _PrintIndex(wanted.hires))
+        index = _PassIndex(wanted, _PrintIndex())
         async for integration, grant in self._there((), await unreadable()):
             if integration is not None:
                 index.unreadable.update(dict.fromkeys(_prints(integration, grant, None), grant.key))
-        for number in dict.fromkeys(wanted.choosing):
+        for hire in tuple(wanted.choosing):
             await self._wanted.pace.keep()
-            choosing = [grant for grant in self._desired.grants(wanted.hires[number]) if grant.choices]
+            number = index.chosen.number(hire)
+            choosing = [grant for grant in self._desired.grants(hire) if grant.choices]
             async for integration, grant in self._there(choosing, ()):
                 for print_ in () if integration is None else _prints(integration, grant, None):
                     index.chosen.add(print_, number)
@@ -184,12 +212,17 @@ class _PrintIndex:
     They are the first bits of its digest and its hire's number. A lookup compares the prints themselves.
     """
 
-    def __init__(self, hires: Sequence[str]) -> None:
-        self.hires = hires
-        self.choosing: array[int] = array("L")
-        """The numbers of the hires of whom entries with a choice were left out."""
+    def __init__(self) -> None:
+        self._hires: list[str] = []
+        self.choosing: dict[str, None] = {}
+        """The hires of whom entries with a choice were left out."""
         self._sorted: list[array[int]] = []
         self._unsorted: array[int] = array("Q")
+
+    def number(self, hire: str) -> int:
+        """Return a number for a hire's prints."""
+        self._hires.append(hire)
+        return len(self._hires) - 1
 
     def add(self, print_: str, number: int) -> None:
         """Add a print of the hire with this number."""
@@ -201,17 +234,17 @@ class _PrintIndex:
         self._sorted.append(array("Q", sorted(self._unsorted)))
         self._unsorted = array("Q")
 
-    def with_print(self, print_: str) -> set[int]:
-        """Return the hires that may have a print, the last one first."""
+    def with_print(self, print_: str) -> set[str]:
+        """Return the hires that may have a print."""
         if self._unsorted:
             self._sort()
-        first, numbers = _first_bits(print_), set[int]()
+        first, found = _first_bits(print_), set[str]()
         for some in self._sorted:
             place = bisect_left(some, first)
             while place < len(some) and some[place] < first + MOST_HIRES:
-                numbers.add(some[place] - first)
+                found.add(self._hires[some[place] - first])
                 place += 1
-        return numbers
+        return found
 
 
 @value_class
@@ -224,8 +257,7 @@ class _PassIndex:
 
     def with_print(self, print_: str) -> list[str]:
         """The hires that may have a print, the last one first."""
-        numbers = self.wanted.with_print(print_) | self.chosen.with_print(print_)
-        return [self.wanted.hires[number] for number in sorted(numbers, reverse=True)]
+        return sorted(self.wanted.with_print(print_) | self.chosen.with_print(print_), reverse=True)
 
 
 def _first_bits(print_: str) -> int:

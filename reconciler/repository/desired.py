@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 from functools import cached_property
+from pathlib import PurePosixPath
 
 from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant
@@ -70,6 +71,27 @@ class Desired:
     def broken_hires(self) -> Mapping[str, list[Problem]]:
         """Return the hires whose file cannot be read: their grants in the ledger are kept."""
         return self.files.broken["hires"]
+
+    def changed_since(self, before: Desired) -> set[str] | None:
+        """Return the hires whose grants may differ from those at another revision; None if everybody's may.
+
+        A hire's grants follow from its file, from those that it names, and from whether another has its id or address.
+        """
+        paths = self.hires.changed_paths(before.hires)
+        if paths is None or self.today != before.today:
+            return None
+        hires = {*(self.broken_hires.keys() ^ before.broken_hires.keys())}
+        for path in map(PurePosixPath, paths):
+            match path.parts:
+                case ("hires", *_):
+                    hires.add(path.stem)
+                case ("manifests", *_):
+                    return None
+                case ("config", folder, *_) if folder != "reviews":
+                    return None
+                case _:
+                    pass
+        return hires | self.hires.referrers(hires)
 
     def owner(self, email: str) -> str | None:
         """Return the id of the hire that has an address, without regard to case; None if the file cannot be read."""

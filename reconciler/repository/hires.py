@@ -13,7 +13,7 @@ from functools import partial
 from reconciler.model.hire import Hire
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.yaml import Document
-from reconciler.repository.git.trees import Tree
+from reconciler.repository.git.trees import CommitTree, Tree
 from reconciler.repository.hire_index import HireIndex, HireSummary
 from reconciler.repository.parsing import parse_hire, read_hire
 
@@ -109,6 +109,12 @@ class Hires(Mapping[str, Loaded[Hire]]):
     def file(self, stem: str) -> HireSummary | None:
         """Return the summary of a hire's file, or None if it cannot be used."""
         return self._index.file(stem) if stem in self else None
+
+    def changed_paths(self, before: Hires) -> frozenset[str] | None:
+        """Return the paths of all files that differ from another revision; None if one is no commit's."""
+        if isinstance(self._tree, CommitTree) and isinstance(before._tree, CommitTree):
+            return self._tree.changed(before._tree)
+        return None
 
     def contents(self) -> set[tuple[str, str]]:
         """Return the path and blob of every file, including broken ones."""

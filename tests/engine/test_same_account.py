@@ -83,3 +83,78 @@ def test_wanted_grants_are_rendered_once_for_all_passes_and_in_slices(
     assert rendered["first"] - rendered["second"] == len(HIRES)
     assert rendered["locked"] == len(HIRES), "anew, where they are rendered with other initial data"
     assert max(slices.values()) <= 6, "other tasks have their turn in between"
+
+
+@pytest.fixture
+def shared(machine: Machine, repo: Repo, accounts: AccountService) -> Machine:
+    """Accounts by a login that two people can have, or by who is somebody's manager. Ada's entry has left git."""
+    manifest = accounts.manifest()
+    form = [{"id": "LOGIN", "name": "Login", "type": "input"}]
+    for name, address, of_form in (("tool", "{{LOGIN}}", form), ("desk", "{{manager_email}}", [])):
+        exists = {**manifest["exists"], "url": f"{accounts.url}/users/{address}", "expected": address}
+        repo.manifest(name, {**manifest, "exists": exists, "form": of_form})
+    accounts.add("shared@example.com")
+    repo.hire("ada", entry("shared"))
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada")
+    for hire in HIRES:
+        repo.hire(hire, entry(hire))
+    return machine
+
+
+def entry(login: str) -> dict[str, Any]:
+    return {"integration": "tool", "values": {"LOGIN": f"{login}@example.com"}}
+
+
+def itself(repo: Repo, *, same: bool) -> None:
+    repo.hire("bob", entry("shared" if same else "bob"))
+
+
+def its_manager(repo: Repo, *, same: bool) -> None:
+    repo.hire("bob", "desk", manager={"hire": "meg"})
+    repo.hire("meg", email="shared@example.com" if same else "meg@example.com")
+
+
+def its_twin(repo: Repo, *, same: bool) -> None:
+    """Neither file of two with one address can be used."""
+    repo.hire("bob", entry("shared"))
+    repo.hire("eve", email="eve@example.com" if same else "bob@example.com")
+
+
+def its_sequence(repo: Repo, *, same: bool) -> None:
+    repo.hire("bob", sequences=["team"])
+    repo.write("config/sequences/team.yaml", {"access": [entry("shared" if same else "bob")]})
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["from now on", "no longer"])
+@pytest.mark.parametrize("changes", [itself, its_manager, its_twin, its_sequence])
+def test_commit_has_those_rendered_again_whose_accounts_it_may_change(
+    shared: Machine, monkeypatch: pytest.MonkeyPatch, changes: Any, same: bool
+) -> None:
+    rendered = Counter[str]()
+
+    def asked(*given: Any) -> object:
+        rendered["in all"] += 1
+        return question(*given)
+
+    async def plan() -> list[str]:
+        context, found = Context(shared.repo.root, shared.clock, shared.redactor), list[str]()
+        try:
+            for now in (not same, same):
+                changes(shared.repo, same=now)
+                shared.repo.commit()
+                rendered.clear()
+                tree = context.checkout.head()
+                with reading(context, context.settings(tree), tree) as opened:
+                    (orphan,) = (await Planning(context, opened, ADA, tree).whole()).grants
+                found.append(orphan.decision.reason)
+        finally:
+            await context.aclose()
+        return found
+
+    monkeypatch.setattr("reconciler.engine.same_account.question", asked)
+    before, after = asyncio.run(plan())
+    assert ("it is the same account as bob/" in after) is same
+    assert ("it is the same account as bob/" in before) is not same
+    assert (rendered["in all"] >= len(HIRES)) is (changes is its_sequence)
