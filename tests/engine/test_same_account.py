@@ -12,9 +12,11 @@ import pytest
 
 from reconciler.engine.context import Context
 from reconciler.engine.planning import Planning
+from reconciler.engine.same_account import WantedPrints
 from reconciler.engine.state import reading
 from reconciler.model.selection import Selection
 from reconciler.requests.render import question
+from reconciler.requests.tasks import Pace
 from tests.engine.harness import Machine
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -158,3 +160,26 @@ def test_commit_has_those_rendered_again_whose_accounts_it_may_change(
     assert ("it is the same account as bob/" in after) is same
     assert ("it is the same account as bob/" in before) is not same
     assert (rendered["in all"] >= len(HIRES)) is (changes is its_sequence)
+
+
+def test_prints_that_could_not_be_read_are_read_again() -> None:
+    """By the next pass over the same revision: it must not fail for what one pass met."""
+
+    class Desired:
+        whole = False
+
+        @property
+        def hires(self) -> list[str]:
+            if not self.whole:
+                raise OSError("the disk is full")
+            return []
+
+    async def walk() -> None:
+        desired, wanted = Desired(), WantedPrints(Pace())
+        with pytest.raises(OSError, match="disk"):
+            await wanted.of(desired, {})  # type: ignore[arg-type]
+        desired.whole = True
+        index = await wanted.of(desired, {})  # type: ignore[arg-type]
+        assert await wanted.of(desired, {}) is index  # type: ignore[arg-type]
+
+    asyncio.run(walk())
