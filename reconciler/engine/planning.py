@@ -322,7 +322,11 @@ class Planning:
         return await asyncio.shield(self._unread)
 
     async def _read_unreadable(self) -> list[Record]:
-        hires = sorted(self.state.ledger.hires())
+        candidates = set[str]()
+        for rows in self.state.ledger.origins():
+            await self.pace.keep()
+            candidates.update(hire for hire, email, origin in rows if self._may_be_unreadable(hire, email, origin))
+        hires = sorted(candidates)
         found: dict[Key, Record] = {}
         for place in range(0, len(hires), READ_AT_A_TIME):
             some = Selection(hires=frozenset(hires[place : place + READ_AT_A_TIME]))
@@ -333,6 +337,11 @@ class Planning:
                 if self.desired.unreadable(key.hire, record.email, record.origin) is not None
             }
         return list(found.values())
+
+    def _may_be_unreadable(self, hire: str, email: str, origin: str | None) -> bool:
+        """Whether the file of a row's hire cannot be read, or that of whom the row may move to."""
+        owner = self.desired.owner(email) or hire
+        return any(self.desired.unreadable(each, email, origin) is not None for each in {hire, owner})
 
     def changes(self) -> guard.Changes:
         """Return the counts that the guard judges."""

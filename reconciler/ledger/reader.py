@@ -103,6 +103,11 @@ class LedgerReader(Browsing, GuardCounts):
         """Read one grant's record."""
         return next((record for record in self.records([key.hire]) if record.key == key), None)
 
+    def origins(self) -> Iterator[list[tuple[str, str, str | None]]]:
+        """Read whose each grant is, with the address and the sequence that gave it, in batches."""
+        for _, rows in self._tables("grants", [], {}, "hire", "access", columns=("hire", "access", "email", "origin")):
+            yield [(hire, email, origin) for hire, _, email, origin in rows]
+
     def due(self, now: datetime) -> list[Key]:
         """List the grants whose retry is due and that were not checked since.
 
