@@ -310,12 +310,15 @@ def judge_orphan(
     withdrawing = record.run.kind is Kind.WITHDRAW
     accepted = withdrawing and isinstance(verdict, Present) and not open_one  # there is no invitation to take back
     if record.revoking and record.phase.unsettled and not accepted:
-        if not (means.withdraws if withdrawing else means.revokes):
-            return GONE if isinstance(verdict, Missing) and not open_one else _irrevocable(left)
-        tried = replace(record, fresh=True) if by_hand else record
-        there = open_one and withdrawing
-        decision = _unsettled_revocation(tried, replace(facts, verdict=verdict), policy, there=there)
-        return _wait_spared(replace(decision, withdraws=withdrawing), spared)
+        able = bool(means.withdraws) if withdrawing else means.revokes
+        if able:
+            tried = replace(record, fresh=True) if by_hand else record
+            there = open_one and withdrawing
+            decision = _unsettled_revocation(tried, replace(facts, verdict=verdict), policy, there=there)
+        else:
+            decision = GONE if isinstance(verdict, Missing) else _irrevocable(left)
+        if decision is not GONE or not open_one:  # else the account is gone, and an invitation is to be taken back
+            return _wait_spared(replace(decision, withdraws=able and withdrawing), spared)
     if open_one and not isinstance(verdict, Unknown):
         return _invited_orphan(left, spared, means, asked=asked, prune=policy.prunes(record.integration))
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED

@@ -235,7 +235,6 @@ REVOCATIONS = {
     "failed twice, retry asked for": (but(FAILED, fresh=True, steps=HALF), facts(Present(), BOTH), RETRY, 1),
     "no revoke any more": (DUE, facts(Present(), WITHDRAWS), NONE, 0),
     "no revoke any more, and the account is gone": (DUE, facts(Missing(), WITHDRAWS), REVOKED, 0),
-    "no revoke any more, and an invitation is open": (DUE, facts(Missing(), WITHDRAWS, Invited()), NONE, 0),
 }
 
 
@@ -247,6 +246,14 @@ def test_failed_revocation(known, found, decided, resume):
     if decided in (WAIT, RETRY, GIVEN_UP):
         assert decision.reason.startswith("revoke: answered 500")
         assert ("exists check failed: x" in decision.reason) is isinstance(found.verdict, Unknown)
+
+
+@pytest.mark.parametrize(("means", "decided"), [(BOTH, REVOKE), (WITHDRAWS, REVOKE), (REVOKES, NONE), (NEITHER, NONE)])
+def test_account_is_gone_and_an_invitation_open_where_a_revocation_failed(means, decided):
+    failed = but(DUE, kind=Kind.REVOKE, confirmed_at=NOW - HOUR)
+    decision = judge_orphan(failed, facts(Missing(), means, Invited()), PRUNE)
+    assert (decision.status, decision.action, decision.withdraws) == (*decided, decided is REVOKE)
+    assert decision.reason.startswith("no longer in git; an invitation is open")
 
 
 def test_revoke_of_a_failed_revocation_starts_it_afresh():

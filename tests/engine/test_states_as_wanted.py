@@ -1002,6 +1002,24 @@ def test_invited_orphan_is_withdrawn_with_values_of_pending(repo, accounts, role
     assert roles.invitations == {}
 
 
+def test_invitation_after_a_failed_revocation_is_withdrawn(repo, accounts, roles):
+    settings(repo, prune="revoke")
+    repo.manifest("tool", inviting(accounts))
+    repo.hire("ada", "tool")
+    repo.commit()
+    accounts.add("ada@example.com")
+    machine = Machine(repo)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    repo.hire("ada")
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.RETRYING
+    accounts.people.clear()
+    roles.invitations["ada@example.com"] = "i1"
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert roles.invitations == {}
+
+
 # Webhooks, the guard
 
 
