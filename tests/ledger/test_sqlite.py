@@ -157,7 +157,12 @@ def test_damaged_file_is_reported(tmp_path: Path, damage: object) -> None:
         ledger.save([replace(ADA, key=Key(f"h{number}", "tool")) for number in range(500)])
     file = state_file(tmp_path)
     file.write_bytes(damage(file.read_bytes()))  # type: ignore[operator]
-    for read in (lambda: list(StateLocation(STATE, tmp_path).writer().records()), lambda: read_all(tmp_path)):
+
+    def open_to_write() -> None:
+        with closing(StateLocation(STATE, tmp_path).writer()) as opened:
+            list(opened.records())
+
+    for read in (open_to_write, lambda: read_all(tmp_path)):
         with pytest.raises(LedgerError, match=r"restore the state|newer") as told:
             read()
         assert "Traceback" not in str(told.value)
