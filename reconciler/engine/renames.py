@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["move", "moved", "rows_of", "stored_under"]
 
-
 RenamedTo = Callable[[Record], str | None]
 """The hire who has the address now that git had for a row's hire when it was last planned; None if there is none."""
 
@@ -94,7 +93,7 @@ async def moved(
     desired: Desired,
     integrations: Mapping[str, Integration],
     checker: Checker,
-    renamed_to: RenamedTo = lambda _record: None,
+    renamed_to: RenamedTo,
 ) -> tuple[dict[Key, Record], dict[Key, Key]]:
     """Return the rows under their current names, and where each row moves from."""
     moves = _follow(found, desired, renamed_to)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping
+from contextlib import suppress
 from functools import partial
 
+from reconciler.model.errors import RepositoryError
 from reconciler.model.hire import Hire
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.yaml import Document
@@ -111,9 +113,10 @@ class Hires(Mapping[str, Loaded[Hire]]):
         return self._index.file(stem) if stem in self else None
 
     def changed_paths(self, before: Hires) -> frozenset[str] | None:
-        """Return the paths of all files that differ from another revision; None if one is no commit's."""
+        """Return the paths of all files that differ from another revision; None if one is no commit's, or pruned."""
         if isinstance(self._tree, CommitTree) and isinstance(before._tree, CommitTree):
-            return self._tree.changed(before._tree)
+            with suppress(RepositoryError):
+                return self._tree.changed(before._tree)
         return None
 
     def contents(self) -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -14,7 +15,9 @@ from reconciler.engine.context import Context
 from reconciler.engine.planning import Planning
 from reconciler.engine.same_account import WantedPrints
 from reconciler.engine.state import reading
+from reconciler.model.errors import RepositoryError
 from reconciler.model.selection import Selection
+from reconciler.repository.git.trees import CommitTree
 from reconciler.requests.render import question
 from reconciler.requests.tasks import Pace
 from tests.engine.harness import Machine
@@ -129,10 +132,31 @@ def its_sequence(repo: Repo, *, same: bool) -> None:
     repo.write("config/sequences/team.yaml", {"access": [entry("shared" if same else "bob")]})
 
 
+Change = Callable[..., None]
+
+
+async def reasons(machine: Machine, change: Change, *states: bool, planned: Callable[[bool], None]) -> list[str]:
+    """Commit a change to each state, and return what is said of Ada's account. `planned` is called before it is."""
+    context, found = Context(machine.repo.root, machine.clock, machine.redactor), list[str]()
+    try:
+        for same in states:
+            change(machine.repo, same=same)
+            machine.repo.commit()
+            tree = context.checkout.head()
+            with reading(context, context.settings(tree), tree) as opened:
+                planning = Planning(context, opened, ADA, tree)
+                planned(same)
+                (orphan,) = (await planning.whole()).grants
+            found.append(orphan.decision.reason)
+    finally:
+        await context.aclose()
+    return found
+
+
 @pytest.mark.parametrize("same", [True, False], ids=["from now on", "no longer"])
 @pytest.mark.parametrize("changes", [itself, its_manager, its_twin, its_sequence])
 def test_commit_has_those_rendered_again_whose_accounts_it_may_change(
-    shared: Machine, monkeypatch: pytest.MonkeyPatch, changes: Any, same: bool
+    shared: Machine, monkeypatch: pytest.MonkeyPatch, changes: Change, same: bool
 ) -> None:
     rendered = Counter[str]()
 
@@ -140,23 +164,8 @@ def test_commit_has_those_rendered_again_whose_accounts_it_may_change(
         rendered["in all"] += 1
         return question(*given)
 
-    async def plan() -> list[str]:
-        context, found = Context(shared.repo.root, shared.clock, shared.redactor), list[str]()
-        try:
-            for now in (not same, same):
-                changes(shared.repo, same=now)
-                shared.repo.commit()
-                rendered.clear()
-                tree = context.checkout.head()
-                with reading(context, context.settings(tree), tree) as opened:
-                    (orphan,) = (await Planning(context, opened, ADA, tree).whole()).grants
-                found.append(orphan.decision.reason)
-        finally:
-            await context.aclose()
-        return found
-
     monkeypatch.setattr("reconciler.engine.same_account.question", asked)
-    before, after = asyncio.run(plan())
+    before, after = asyncio.run(reasons(shared, changes, not same, same, planned=lambda _: rendered.clear()))
     assert ("it is the same account as bob/" in after) is same
     assert ("it is the same account as bob/" in before) is not same
     assert (rendered["in all"] >= len(HIRES)) is (changes is its_sequence)
@@ -183,3 +192,20 @@ def test_prints_that_could_not_be_read_are_read_again() -> None:
         assert await wanted.of(desired, {}) is index  # type: ignore[arg-type]
 
     asyncio.run(walk())
+
+
+def test_everybody_is_rendered_again_if_the_commit_before_is_pruned(
+    shared: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A history that was rewritten may leave nothing to compare with."""
+
+    def pruned(*_given: Any) -> frozenset[str]:
+        raise RepositoryError("git has no such object")
+
+    def prune(same: bool) -> None:
+        if same:
+            monkeypatch.setattr(CommitTree, "changed", pruned)
+
+    before, after = asyncio.run(reasons(shared, itself, False, True, planned=prune))
+    assert "the same account" not in before
+    assert "it is the same account as bob/tool" in after
