@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from reconciler.repository.git.watch import commits
 from tests.repo import Repo
 from tests.servers import PATIENCE, AccountService
 
-__all__ = ["Running", "Turned", "peopled", "running", "until"]
+__all__ = ["Running", "Turned", "found_and_left", "held", "peopled", "running", "sent", "until", "users"]
 
 
 class Turned(SystemClock):
@@ -110,3 +110,29 @@ async def until(condition: Callable[[], Any]) -> Any:
         while not (found := condition()):  # noqa: ASYNC110  it waits for anything that can be looked at
             await asyncio.sleep(0.01)
         return found
+
+
+def found_and_left(repo: Repo, gone: Iterable[str]) -> None:
+    """Let a daemon find everybody's account, and commit that some hires have left."""
+
+    async def find() -> None:
+        async with running(repo) as now:
+            await until(lambda: now.passes)
+
+    asyncio.run(find())
+    for stem in gone:
+        repo.remove(f"hires/{stem}.yaml")
+    repo.commit()
+
+
+def held(now: Running) -> dict[str, str]:
+    """Who is held by the guard, and why, as the ledger has it."""
+    return {record.key.hire: record.reason for record in now.state.ledger.records() if record.guarded}
+
+
+def sent(accounts: AccountService, method: str) -> list[str]:
+    return sorted(request.path for request in accounts.requests if request.method == method)
+
+
+def users(stems: Iterable[str]) -> list[str]:
+    return sorted(f"/users/{stem}@example.com" for stem in stems)

@@ -12,7 +12,7 @@ import pytest
 from reconciler.daemon.slices import Slice
 from reconciler.engine.state import OpenState
 from reconciler.model.report import Report
-from tests.daemon.running import Running, Turned, running, until
+from tests.daemon.running import Running, Turned, found_and_left, held, running, sent, until, users
 from tests.repo import Repo
 from tests.servers import AccountService
 
@@ -29,15 +29,7 @@ def left(repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch) 
         repo.hire(stem, department="Research")
     repo.commit()
     accounts.add(*(f"{stem}@example.com" for stem in STEMS))
-
-    async def find() -> None:
-        async with running(repo) as now:
-            await until(lambda: now.passes)
-
-    asyncio.run(find())
-    for stem in GONE:
-        repo.remove(f"hires/{stem}.yaml")
-    repo.commit()
+    found_and_left(repo, GONE)
     monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
     monkeypatch.setattr("reconciler.daemon.schedule.LOOK_AGAIN", timedelta())
     monkeypatch.setattr("reconciler.daemon.queues.MAX_RUNNING", 1)
@@ -49,14 +41,6 @@ def configure(repo: Repo, number: int, department: str = "Research") -> None:
     """Settings that differ from those of any other number, and to whom the sequence gives the tool."""
     repo.settings(interval="2h", prune="revoke", max_change_percent=90, max_new=100 + number)
     repo.write("config/sequences/team.yaml", {"assign": {"department": [department]}, "access": ["tool"]})
-
-
-def deleted(accounts: AccountService) -> list[str]:
-    return sorted(request.path for request in accounts.requests if request.method == "DELETE")
-
-
-def users(stems: list[str]) -> list[str]:
-    return [f"/users/{stem}@example.com" for stem in stems]
 
 
 Parts = Callable[[frozenset[str]], Awaitable[None]]
@@ -91,14 +75,14 @@ def test_leavers_go_where_every_sweep_is_begun_anew(
 
             async def begin_anew(hires: frozenset[str]) -> None:
                 nonlocal commits
-                if GONE[-1] in hires and not deleted(accounts):
+                if GONE[-1] in hires and not sent(accounts, "DELETE"):
                     commits += 1
                     configure(left, commits)
                     clock.turn(hours=1)
                     await commit(left, now)
 
             after_each_part(now, monkeypatch, begin_anew)
-            await until(lambda: deleted(accounts) == users(GONE))
+            await until(lambda: sent(accounts, "DELETE") == users(GONE))
 
     asyncio.run(swept())
     assert commits > 1
@@ -113,9 +97,6 @@ def test_what_a_later_commit_takes_away_waits_for_a_count_of_its_own(
     async def swept() -> None:
         async with running(left, clock) as now:
 
-            def held() -> dict[str, str]:
-                return {record.key.hire: record.reason for record in now.state.ledger.records() if record.guarded}
-
             async def begin_anew(hires: frozenset[str]) -> None:
                 nonlocal commits
                 if GONE[-1] in hires and not commits:
@@ -129,7 +110,9 @@ def test_what_a_later_commit_takes_away_waits_for_a_count_of_its_own(
                     await commit(left, now)
 
             after_each_part(now, monkeypatch, begin_anew)
-            await until(lambda: held().keys() == {*STEMS} - {*GONE} and all("%" in why for why in held().values()))
-            assert deleted(accounts) == users(GONE)
+            await until(
+                lambda: held(now).keys() == {*STEMS} - {*GONE} and all("%" in why for why in held(now).values())
+            )
+            assert sent(accounts, "DELETE") == users(GONE)
 
     asyncio.run(swept())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +15,7 @@ from reconciler.model.errors import LedgerError
 from reconciler.model.report import Report
 from reconciler.model.status import EventType
 from reconciler.review.unmanaged import AccountKind, ComparedListing
-from tests.daemon.running import Running, Turned, peopled, running, until
+from tests.daemon.running import Running, Turned, found_and_left, held, peopled, running, sent, until, users
 from tests.repo import Repo
 from tests.servers import AccountService
 
@@ -32,15 +31,7 @@ def left(repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch) 
     peopled(repo, accounts, len(STEMS))
     repo.manifest("tool", accounts.manifest(revoke=True))
     repo.commit()
-
-    async def find() -> None:
-        async with running(repo) as now:
-            await until(lambda: now.passes)
-
-    asyncio.run(find())
-    for stem in GONE:
-        repo.remove(f"hires/{stem}.yaml")
-    repo.commit()
+    found_and_left(repo, GONE)
     monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
     monkeypatch.setattr("reconciler.daemon.queues.MAX_RUNNING", 1)
     monkeypatch.setattr("reconciler.daemon.loop.TICK_SECONDS", 0.05)
@@ -92,23 +83,10 @@ def test_everybody_is_looked_at_once_an_interval_a_slice_at_a_time(
     assert sorted(accounts.lines()) == sorted(f"GET {path}" for path in users(stems) * 2)
 
 
-def held(now: Running) -> dict[str, str]:
-    """Who is held by the guard, and why, as the ledger has it."""
-    return {record.key.hire: record.reason for record in now.state.ledger.records() if record.guarded}
-
-
 def noted(now: Running) -> list[str]:
     """What the history says of the guard, the oldest first."""
     lines = sorted(now.state.ledger.history(), key=lambda line: line.at)
     return [line.event for line in lines if line.event in (EventType.HELD, EventType.RELEASED)]
-
-
-def sent(accounts: AccountService, method: str) -> list[str]:
-    return sorted(request.path for request in accounts.requests if request.method == method)
-
-
-def users(stems: Iterable[str]) -> list[str]:
-    return sorted(f"/users/{stem}@example.com" for stem in stems)
 
 
 def test_guard_counts_all_that_a_sweep_takes_away_before_it_takes_any(
