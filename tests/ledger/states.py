@@ -44,6 +44,20 @@ def state_file(root: Path) -> Path:
     return root / ".reconciler" / "state.db"
 
 
+EARLIER = sorted(Path(__file__).with_name("schemas").glob("*.sql"))
+"""States as the programs of these schemas made them, each with one grant and one line of history."""
+
+
+def earlier(recipe: Path, root: Path) -> Path:
+    """Make the state of a recipe, and return its file."""
+    file = state_file(root)
+    file.parent.mkdir(mode=0o700)
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript(recipe.read_text())
+        database.execute("pragma journal_mode = wal")
+    return file
+
+
 def attempt(record: Record = ADA, *, run: int = 0, number: int = 1) -> Attempt:
     return Attempt(0, record.key, record.integration, run, "execute", number, 2, NOW, NOW, None, None, "abc")
 

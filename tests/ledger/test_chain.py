@@ -17,7 +17,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
-from tests.ledger.states import NOW, STATE, change
+from tests.ledger.states import EARLIER, NOW, STATE, change, earlier
 
 
 def line(hire: str, second: int = 0, event: EventType = EventType.ADOPTED) -> Event:
@@ -183,21 +183,16 @@ def test_renamed_person_leaves_the_chain_whole(state: StateLocation) -> None:
 
 
 def test_lines_of_an_older_state_are_chained(tmp_path: Path) -> None:
-    """A state of the release before: the same lines, without what makes them a chain."""
+    earlier(next(recipe for recipe in EARLIER if recipe.stem == "0004"), tmp_path)
     state = StateLocation(STATE, tmp_path)
-    write_five(state)
-    dropped = ("was", "granted_in", "approved_by", "salt", "content", "digest")
-    change(
-        state,
-        *(f"ALTER TABLE events DROP COLUMN {name}" for name in dropped),
-        "DELETE FROM meta WHERE name = 'history_end'",
-        "UPDATE alembic_version SET version_num = '0004'",
-    )
-    assert verified(state) == (5, 0, None), "a copy in memory is brought up to date to be read"
+    more = "INSERT INTO events SELECT id + {}, at, 'bob', access, integration, event, NULL, author, 'x' FROM events"
+    change(state, *(more.format(count) for count in (1, 2)), "DELETE FROM events WHERE id = 3")
+    change(state, more.format(4))
+    assert verified(state) == (6, 0, None), "a copy in memory is brought up to date to be read"
     with closing(state.writer()) as ledger:
         ledger.save((), [line("bob", 9)])
-        assert len(list(ledger.history())) == 6
-    assert verified(state) == (6, 0, None)
+        assert len(list(ledger.history())) == 7
+    assert verified(state) == (7, 0, None)
 
 
 def test_writer_meanwhile_breaks_nothing(state: StateLocation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
-from tests.ledger.states import ADA, NOW, STATE, bytes_in, other_process, read_all, state_file
+from tests.ledger.states import ADA, EARLIER, NOW, STATE, bytes_in, earlier, other_process, read_all, state_file
 
 
 def test_the_state_is_its_owners_alone(tmp_path: Path) -> None:
@@ -44,51 +44,21 @@ def test_from_nothing_to_the_newest_schema_and_again(tmp_path: Path) -> None:
     assert file.read_bytes() == before, "a ledger that is up to date is left as it is"
 
 
-def test_an_older_state_is_brought_up_to_date(tmp_path: Path) -> None:
-    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
-        ledger.save([ADA])
-    with closing(sqlite3.connect(state_file(tmp_path))) as database, database:
-        database.execute("drop index grants_guarded")
-        database.execute("update alembic_version set version_num = '0001'")
-    assert read_all(tmp_path) == [ADA], "what only reads takes it as it is"
-    StateLocation(STATE, tmp_path).writer().close()
-    with closing(sqlite3.connect(state_file(tmp_path))) as database:
-        assert database.execute("select version_num from alembic_version").fetchall() == [(HEAD,)]
-        assert database.execute("select 1 from sqlite_master where name = 'grants_guarded'").fetchall() == [(1,)]
-    assert read_all(tmp_path) == [ADA]
-
-
-def test_a_state_from_before_entries_could_be_kept_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
-    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
-        ledger.save([ADA])
-    file = state_file(tmp_path)
-    with closing(sqlite3.connect(file)) as database, database:
-        database.execute("alter table grants drop column keep")
-        database.execute("update alembic_version set version_num = '0002'")
-    before = file.read_bytes()
-    assert read_all(tmp_path) == [ADA]
-    assert file.read_bytes() == before, "what only reads changes nothing"
-    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
-        ledger.save([replace(ADA, keep=True)])
-    assert read_all(tmp_path) == [replace(ADA, keep=True)]
-
-
-EARLIER = sorted(Path(__file__).with_name("schemas").glob("*.sql"))
-"""States as the programs of these schemas made them, each with one grant and one line of history."""
-
-
-def earlier(recipe: Path, root: Path) -> Path:
-    file = state_file(root)
-    file.parent.mkdir(mode=0o700)
-    with closing(sqlite3.connect(file)) as database:
-        database.executescript(recipe.read_text())
-        database.execute("pragma journal_mode = wal")
-    return file
-
-
 def contents(file: Path) -> list[str]:
     with closing(sqlite3.connect(file)) as database:
         return list(database.iterdump())
+
+
+def structure(file: Path) -> dict[str, object]:
+    """Every table with its columns, their types and what they hold by default, and every index with its columns."""
+    with closing(sqlite3.connect(file)) as database:
+        names = database.execute("select type, name from sqlite_master where name not like 'sqlite_%'").fetchall()
+        return {
+            name: {
+                row[1:] for row in database.execute(f"pragma {kind}_{'xinfo' if kind == 'index' else 'info'}({name})")
+            }
+            for kind, name in names
+        }
 
 
 def test_there_is_a_state_of_every_earlier_schema() -> None:
@@ -109,6 +79,9 @@ def test_a_state_of_every_earlier_schema_opens_and_is_kept_as_it_was(tmp_path: P
     copy = file.with_name(f"state.db.schema-{recipe.stem}")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert contents(copy) == before, "the program that made it opens this"
+    (tmp_path / "new").mkdir()
+    StateLocation(STATE, tmp_path / "new").writer().close()
+    assert structure(file) == structure(state_file(tmp_path / "new")), "the same as a state that is made now"
     StateLocation(STATE, tmp_path).writer().close()
     assert [each.name for each in file.parent.iterdir() if ".schema-" in each.name] == [copy.name]
 

@@ -8,6 +8,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make the index; a new state has it already."""
-    held = sa.text("guarded IS 1")
-    op.create_index("grants_guarded", "grants", ["integration"], sqlite_where=held, if_not_exists=True)
+    """Make the index."""
+    op.create_index("grants_guarded", "grants", ["integration"], sqlite_where=sa.text("guarded IS 1"))

@@ -8,7 +8,5 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Add the column; a new state has it already."""
-    known = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("grants")}
-    if "keep" not in known:
-        op.add_column("grants", sa.Column("keep", sa.Boolean, nullable=False, server_default=sa.false()))
+    """Add the column."""
+    op.add_column("grants", sa.Column("keep", sa.Boolean, nullable=False, server_default=sa.false()))

@@ -8,13 +8,10 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add the columns, and take the kind from what said so before; a new state has them already.
+    """Add the columns, and take the kind from what said so before.
 
     What was confirmed was as wanted as far as the check could see, and stays so.
     """
-    known = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("grants")}
-    if "kind" in known:
-        return
     op.add_column("grants", sa.Column("kind", sa.Text, nullable=False, server_default="execute"))
     op.add_column("grants", sa.Column("as_wanted_at", sa.BigInteger))
     op.add_column("grants", sa.Column("updated_at", sa.BigInteger))

@@ -8,11 +8,10 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Make the table; a new state has it already."""
+    """Make the table."""
     op.create_table(
         "accounts",
         sa.Column("integration", sa.Text, primary_key=True),
         sa.Column("account", sa.Text, primary_key=True),
         sa.Column("first_seen", sa.BigInteger, nullable=False),
-        if_not_exists=True,
     )

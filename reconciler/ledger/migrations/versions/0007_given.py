@@ -3,13 +3,19 @@
 import sqlalchemy as sa
 from alembic import op
 
-from reconciler.ledger.schema import given
-
 revision = "0007"
 down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Make the table; a new state has it already."""
-    if "given" not in sa.inspect(op.get_bind()).get_table_names():
-        given.create(op.get_bind())
+    """Make the table."""
+    op.create_table(
+        "given",
+        sa.Column("hire", sa.Text, primary_key=True),
+        sa.Column("access", sa.Text, primary_key=True),
+        sa.Column("granted_in", sa.Text, nullable=False),
+        sa.Column("author", sa.Text, nullable=False),
+        sa.Column("committer", sa.Text, nullable=False),
+        sa.Column("committed_at", sa.BigInteger, nullable=False),
+        sa.Column("approved_by", sa.JSON, nullable=False),
+    )
