@@ -14,7 +14,7 @@ down_revision = "0004"
 said: list[sa.ColumnClause[Any]] = [
     sa.column(name) for name in ("hire", "access", "integration", "event", "revision", "author", "detail", "at")
 ]
-events = sa.table("events", sa.column("id"), *said, sa.column("salt"), sa.column("content"), sa.column("digest"))
+events = sa.table("events", *said, *(sa.column(name) for name in ("id", "salt", "content", "digest")))
 meta = sa.table("meta", sa.column("name"), sa.column("value"))
 
 
