@@ -20,7 +20,7 @@ MAX_POSITIONAL = 5
 MAX_LINES = 450
 MAX_ENGINE_MODULES = 23
 
-POSITIONAL = {"_git", "git", "run", "Table", "create_commit"}
+POSITIONAL = {"_git", "git", "run", "Table", "create_table", "create_commit"}
 """Functions that take any number of alike arguments, or no keywords: pygit2's."""
 
 
