@@ -174,7 +174,7 @@ def serve(wishes: socket.socket, modules: Sequence[str]) -> None:
     from cryptography.hazmat.primitives.kdf import hkdf  # noqa: F401
 
     import reconciler
-    from reconciler.requests.connections import _tls
+    from reconciler.transports.http.connections import _tls
 
     for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
         if not module.name.startswith(("reconciler.__main__", "reconciler.demo", "reconciler.ledger.migrations.")):

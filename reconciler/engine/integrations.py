@@ -27,9 +27,10 @@ from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
 from reconciler.requests.rehearsal import Rehearsal
-from reconciler.requests.render import RenderedRequest, canonical, expected, outline, rehearse, render
+from reconciler.requests.render import canonical, expected, outline, rehearse, render
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.sealed import Sealer
+from reconciler.transports.request import RenderedRequest
 
 if TYPE_CHECKING:
     from reconciler.oauth.connection import OAuthConnection

@@ -25,7 +25,7 @@ from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
-from reconciler.requests.sign import SIGNED_WITH
+from reconciler.requests.signing import SIGNED_WITH
 
 __all__ = ["as_branch_may", "initial_layer", "integrations_of"]
 

@@ -29,10 +29,10 @@ from reconciler.oauth.connection import OAuthConnection, Stored, TokenChange
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
-from reconciler.requests.answer import LARGE, LIMIT
 from reconciler.requests.match import failure
 from reconciler.requests.pages import MorePages, items
 from reconciler.requests.render import render
+from reconciler.transports.answer import LARGE, LIMIT
 
 __all__ = [
     "Fetched",

@@ -24,8 +24,8 @@ from reconciler.notify.messenger import AlertMessenger, NotSent
 from reconciler.notify.rules import AlertState, Message, News, NewsKind, alerts_of
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.render import RenderedRequest
-from reconciler.requests.url import parse
+from reconciler.transports.address import parse
+from reconciler.transports.request import RenderedRequest
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter

@@ -29,9 +29,9 @@ from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM
 from reconciler.requests.excerpt import one_line
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.render import RenderedRequest
-from reconciler.requests.url import parse
 from reconciler.secrets.initial_data import InitialData
+from reconciler.transports.address import parse
+from reconciler.transports.request import RenderedRequest
 
 __all__ = ["DeliveryContext", "messenger"]
 

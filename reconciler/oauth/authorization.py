@@ -29,7 +29,7 @@ from reconciler.oauth.token_request import ask_for_token, with_code, with_query
 from reconciler.requests.client import Client
 from reconciler.requests.template import render_url
 from reconciler.requests.token_fields import secrets_of
-from reconciler.requests.url import parse
+from reconciler.transports.address import parse
 
 __all__ = [
     "CONNECTED",

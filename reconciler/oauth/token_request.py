@@ -17,11 +17,11 @@ from reconciler.model.errors import TransportError
 from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import Scope
 from reconciler.model.template import names
-from reconciler.requests.answer import Response
 from reconciler.requests.encode import FORM
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import render
-from reconciler.requests.url import parse
+from reconciler.transports.address import parse
+from reconciler.transports.answer import Response
 
 if TYPE_CHECKING:
     from reconciler.requests.client import Client

@@ -25,14 +25,15 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.manifest import SAFE_METHODS
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
-from reconciler.requests.answer import Response
-from reconciler.requests.connections import Connections, NoAnswer
 from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.render import RenderedRequest
 from reconciler.requests.tasks import TimeLimit
 from reconciler.requests.throttle import LONGEST, Throttle
-from reconciler.requests.url import Address, escape, parse
+from reconciler.requests.url import escape
+from reconciler.transports.address import Address, parse
+from reconciler.transports.answer import Response
+from reconciler.transports.http.transport import Http
+from reconciler.transports.request import RenderedRequest
 
 __all__ = ["Answered", "Client", "Leaving", "MaySend", "Response"]
 
@@ -45,21 +46,9 @@ Leaving = Callable[[], Awaitable[None]]
 MaySend = Callable[[], None]
 """Called before a request is written down, and right before its bytes leave; raises LedgerError if they may not."""
 
-CONNECTING = 0.8
-"""The share of a request's time after which a connection has to stand."""
-
 LONGEST_HOST = 253
 REDIRECTS = 5
 WAITS = 3
-DEFAULTS = {
-    "user-agent": ("User-Agent", "access-reconciler"),
-    "accept": ("Accept", "*/*"),
-    "accept-encoding": ("Accept-Encoding", "gzip"),
-}
-"""Headers that are sent unless a request has its own."""
-
-BODIES = frozenset({"POST", "PUT", "PATCH"})
-"""Methods whose request says that it has no body, where it has none."""
 
 PAUSES = frozenset({403, 429, 503})
 """Statuses with which services ask for a pause; a 403 is one where it has a Retry-After (docs/manifest.md)."""
@@ -119,7 +108,7 @@ class Client:
         self._name = service
         self._redactor = redactor
         self._limit = TimeLimit(limits.timeout.total_seconds())
-        self._connections = Connections()
+        self._http = Http(clock, self._limit.seconds)
 
     def of(self, integration: str) -> Self:
         """Return the same client, which reports its requests under an integration's name."""
@@ -169,7 +158,7 @@ class Client:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._connections.aclose()
+        await self._http.aclose()
 
     async def _exchange(
         self, wire: RenderedRequest, address: Address, leaving: Leaving | None, *, behind: bool
@@ -183,36 +172,18 @@ class Client:
             progress = _Progress(self._reached, self._may_send, departed, wire.most)
             began = time.monotonic()
             try:
-                answer = await self._limit.within(
-                    self._connections.exchange(
-                        address,
-                        wire.method,
-                        self._headers(wire, address),
-                        wire.content or (b"" if wire.method in BODIES else None),
-                        progress,
-                        connecting=CONNECTING * seconds,
-                    )
-                )
+                answer = await self._limit.within(self._http.send(wire, address, progress))
                 self._answered(self._name, answer.status, time.monotonic() - began)
             except TimeoutError:
                 self._answered(self._name, None, time.monotonic() - began)
                 why = "no whole answer" if progress.left else "no connection"
                 what = f"{_what(wire, address)}: {why} within {seconds:g} s"
                 raise TransportError(what, left=progress.left) from None
-            except NoAnswer as error:
+            except TransportError as error:
                 self._answered(self._name, None, time.monotonic() - began)
                 raise TransportError(f"{_what(wire, address)}: {error}", left=error.left) from None
         self._reached(Failpoint.RESPONSE, done=True)
         return answer
-
-    def _headers(self, wire: RenderedRequest, address: Address) -> list[tuple[str, str]]:
-        headers = dict(DEFAULTS)
-        given = [*wire.headers]
-        if wire.signer is not None:
-            given += wire.signer.headers(wire.method, address.path, self._clock.now())
-        for name, _ in given:
-            headers.pop(name.lower(), None)
-        return [*headers.values(), *given]
 
     def _pause(self, answer: Response) -> timedelta | None:
         """Return how long an answer asks to wait, if that is at most a minute."""

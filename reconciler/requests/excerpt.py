@@ -9,8 +9,8 @@ from __future__ import annotations
 import unicodedata
 
 from reconciler.model.secret import Redactor
-from reconciler.requests.answer import Response
 from reconciler.requests.token_fields import secrets_in, secrets_of
+from reconciler.transports.answer import Response
 
 __all__ = ["CHARACTERS", "excerpt", "one_line"]
 

@@ -1,7 +1,7 @@
 """Where requests may go: to allowed hosts, by https, or by http to loopback (docs/design/rules.md, "Hosts").
 
 The hosts that a manifest names are the default list; a host that comes from a value is never on it and has to be
-listed. The same strict parser of URLs (`reconciler.requests.url.parse`) is used here and for connecting.
+listed. The same strict parser of URLs (`reconciler.transports.address.parse`) is used here and for connecting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import cached_property
 from reconciler.model.errors import Blocked, HostNotAllowed
 from reconciler.model.manifest import Manifest, Paged
 from reconciler.model.settings import loopback
-from reconciler.requests.url import LONGEST, Address, ascii_host, parse
+from reconciler.requests.url import ascii_host
+from reconciler.transports.address import LONGEST, Address, parse
 
 __all__ = ["AllowedHosts", "named_hosts", "written_host", "written_hosts"]
 

@@ -20,9 +20,9 @@ from reconciler.model.manifest import Condition, Exists, Ready, Request
 from reconciler.model.request import RequestOptions
 from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.verdict import Account, Missing, Present, Unknown, Verdict
-from reconciler.requests.answer import Response
 from reconciler.requests.record import NOTHING, Compared, all_there, differences, find
 from reconciler.requests.template import render_text, written
+from reconciler.transports.answer import Response
 
 __all__ = ["condition_holds", "contains", "failure", "refusal", "unready", "verdict"]
 

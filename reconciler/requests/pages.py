@@ -19,12 +19,13 @@ from reconciler.model.request import PAGE_TOKEN, CountUp
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.template import PLACEHOLDER, names
 from reconciler.model.value import value_class
-from reconciler.requests.answer import LIMIT, Response
 from reconciler.requests.client import Client
 from reconciler.requests.match import refusal
-from reconciler.requests.render import RenderedRequest, render
+from reconciler.requests.render import render
 from reconciler.requests.template import written
 from reconciler.requests.url import escape
+from reconciler.transports.answer import LIMIT, Response
+from reconciler.transports.request import RenderedRequest
 
 __all__ = ["MOST_PAGES", "MorePages", "Option", "items", "options"]
 

@@ -13,8 +13,9 @@ from reconciler.model.errors import MissingVariable
 from reconciler.model.manifest import AnyCall, Manifest
 from reconciler.model.scope import Scope
 from reconciler.model.template import names
-from reconciler.requests.render import RenderedRequest, headers_of
-from reconciler.requests.url import LONGEST
+from reconciler.requests.render import headers_of
+from reconciler.transports.address import LONGEST
+from reconciler.transports.request import RenderedRequest
 
 __all__ = ["Rehearsal"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,14 +18,12 @@ from reconciler.model.exists import PagedListing
 from reconciler.model.manifest import AnyCall, Exists, Manifest, Request, Revoke
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
-from reconciler.model.value import value_class
-from reconciler.requests.answer import LIMIT
 from reconciler.requests.encode import FORM, body
-from reconciler.requests.sign import Pritunl, credentials
+from reconciler.requests.signing import credentials, signer
 from reconciler.requests.template import Shown, render_data, render_text, render_url, text_of
+from reconciler.transports.request import RenderedRequest
 
 __all__ = [
-    "RenderedRequest",
     "canonical",
     "expected",
     "headers_of",
@@ -49,24 +47,6 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-@value_class
-class RenderedRequest:
-    """A request, ready to be sent. Only `method` and `shown_url` may be shown.
-
-    `statuses` are those that the manifest lists: the client hands a redirect among them back as an answer. `signer`
-    makes new headers each time it is sent. `most` bounds the bytes that are kept of the answer.
-    """
-
-    method: str
-    url: str = field(repr=False)
-    shown_url: str
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    content: bytes | None = field(default=None, repr=False)
-    statuses: frozenset[int] = frozenset()
-    signer: Pritunl | None = field(default=None, repr=False)
-    most: int = LIMIT
-
-
 def render(
     call: AnyCall, scope: Scope, manifest: Manifest, *, files: Mapping[str, bytes] | None = None
 ) -> RenderedRequest:
@@ -85,7 +65,7 @@ def render(
         headers=tuple(headers.values()),
         content=content,
         statuses=frozenset(call.status_code or ()),
-        signer=Pritunl.of(scope) if _signed(call) else None,
+        signer=signer(scope) if _signed(call) else None,
     )
 
 

@@ -1,38 +1,24 @@
-"""Build URLs from a manifest's text and values, and parse them into addresses.
+"""Build URLs from a manifest's text and values.
 
 A value must never change where a request goes: in a path or a query it is percent-encoded, in the host part it may only
 be a host and a port, and it must not make a path segment `.`, `..` or empty: without its last segment, a URL that names
-one account may name all, as it may with an empty parameter. One strict pattern parses the address, and its result is
-checked against the allowed hosts and connected to.
+one account may name all, as it may with an empty parameter.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from functools import lru_cache
-from ipaddress import IPv6Address
 from urllib.parse import quote, unquote
 
 from reconciler.model.errors import Blocked
-from reconciler.model.value import value_class
+from reconciler.transports.address import parse
 
-__all__ = ["LONGEST", "Address", "Origin", "UrlBuilder", "ascii_host", "escape", "parse"]
-
-Origin = tuple[str, str, int]
-"""Scheme, host and port."""
-
-LONGEST = 16_384
+__all__ = ["UrlBuilder", "ascii_host", "escape"]
 
 KEPT = 1000
 """Characters of a manifest's text whose escaped form is kept: longer ones would fill the memory."""
 
-_PORTS = {"http": 80, "https": 443}
-_ADDRESS = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(?::(?P<port>\d{0,5}))?"
-    r"(?P<target>[/?][\x21\x22\x24-\x7e]*)?(?:#[\x21-\x7e]*)?",
-    re.IGNORECASE | re.ASCII,
-)
 _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 _HEAD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\\]*")
 _DOTS = re.compile(r"(?<![^/])(?:\.|%2[Ee]){1,2}(?![^/])")
@@ -41,58 +27,6 @@ _EMPTY_PARAMETER = re.compile("=[&#]?")
 """What is around a value that is empty and all that a parameter of a query has."""
 _PATH_ENDS = re.compile(r"[?#]")
 _HOST_VALUE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?")
-
-
-@value_class
-class Address:
-    """Where a URL leads. `target` is what the request line has: path and query, never the fragment."""
-
-    scheme: str
-    host: str
-    port: int
-    target: str = field(repr=False)
-
-    @property
-    def origin(self) -> Origin:
-        """Return what a redirect must not change."""
-        return self.scheme, self.host, self.port
-
-    @property
-    def name(self) -> str:
-        """Return the host as people write it, with the port unless it is the scheme's default."""
-        return self.host if self.port == _PORTS[self.scheme] else f"{self.host}:{self.port}"
-
-    @property
-    def path(self) -> str:
-        """Return the target without its query."""
-        return self.target.partition("?")[0]
-
-
-def parse(url: str) -> Address | None:
-    """Parse an http or https URL; None for anything else, including one with a user name.
-
-    None for one of more than 16,384 characters, too: no server takes it, and a service that names one on each of its
-    pages could fill the memory.
-    """
-    return _parsed(url) if len(url) <= LONGEST else None
-
-
-@lru_cache(maxsize=1024)
-def _parsed(url: str) -> Address | None:
-    match = _ADDRESS.fullmatch(url)
-    if match is None:
-        return None
-    scheme, host = match["scheme"].lower(), match["host"].lower()
-    port = int(match["port"]) if match["port"] else _PORTS[scheme]
-    if not 0 < port < 65536:
-        return None
-    if host.startswith("["):
-        try:
-            host = f"[{IPv6Address(host[1:-1])}]"
-        except ValueError:
-            return None
-    target = match["target"] or "/"
-    return Address(scheme, host, port, target if target.startswith("/") else f"/{target}")
 
 
 def escape(text: str) -> str:

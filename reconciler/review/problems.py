@@ -31,12 +31,12 @@ from reconciler.repository.rules import NONE, Rules
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
 from reconciler.requests.render import rehearse
-from reconciler.requests.url import parse
 from reconciler.review.findings import Inspector, Total
 from reconciler.review.missing_values import MissingValues
 from reconciler.review.validated import Validated, found_in
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
+from reconciler.transports.address import parse
 
 __all__ = ["Host", "hosts_of", "problems_of", "today_of"]
 

@@ -23,7 +23,6 @@ from reconciler.model.template import misuse, names
 from reconciler.oauth.connection import OAuthConnection, TokenChange, Turn, stored_record, token_layer
 from reconciler.oauth.token_request import ask_for_token
 from reconciler.repository.documents.yaml import BrokenFile, read
-from reconciler.requests.answer import Response
 from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM, JSON, MULTIPART, body
 from reconciler.requests.hosts import AllowedHosts, written_hosts
@@ -33,7 +32,8 @@ from reconciler.requests.render import canonical, expected, outline, render
 from reconciler.requests.template import render_data, render_text, render_url, written
 from reconciler.requests.throttle import Throttle
 from reconciler.requests.token_fields import secrets_of
-from reconciler.requests.url import parse
+from reconciler.transports.address import parse
+from reconciler.transports.answer import Response
 from tests.faults.fuzz_target import Target, can_be_written
 from tests.faults.hostile import ODD, altered, bombs, odd, repeated, spelled, spoiled, structures
 from tests.faults.hostile import written as as_file

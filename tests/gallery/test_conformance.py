@@ -10,7 +10,8 @@ import pytest
 from reconciler.gallery.catalog import everything
 from reconciler.model.manifest import FormField, Listing, Manifest, Pending
 from reconciler.requests.pages import _counted
-from reconciler.requests.render import RenderedRequest, render
+from reconciler.requests.render import render
+from reconciler.transports.request import RenderedRequest
 from tests.gallery import samples
 from tests.gallery.services import SERVICES
 from tests.gallery.slices import needs_slices, slice_of

@@ -17,13 +17,13 @@ from reconciler.engine.context import SystemClock
 from reconciler.model.errors import HostNotAllowed, TransportError, UsageError
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
-from reconciler.requests.answer import LIMIT
 from reconciler.requests.client import Client
-from reconciler.requests.connections import _tls
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.render import RenderedRequest
-from reconciler.requests.sign import Pritunl
 from reconciler.requests.throttle import Throttle
+from reconciler.transports.answer import LIMIT
+from reconciler.transports.http.connections import _tls
+from reconciler.transports.http.sign import Pritunl
+from reconciler.transports.request import RenderedRequest
 from tests.certificates import self_signed
 from tests.requests.conftest import FakeClock, Loopback, Raw, reply
 
@@ -123,7 +123,7 @@ async def test_while_idle_connections_are_closed_others_may_take_them(loopback, 
     """The answer is there: that a connection was idle for too long must not lose it."""
     client = connect("127.0.0.1")
     await asyncio.gather(*(client.send(get(f"{loopback.url}/{number}")) for number in range(20)))
-    monkeypatch.setattr("reconciler.requests.connections.KEPT_OPEN_SECONDS", -1)  # every idle one is too old
+    monkeypatch.setattr("reconciler.transports.http.connections.KEPT_OPEN_SECONDS", -1)  # every idle one is too old
     for _ in range(5):
         answers = await asyncio.gather(*(client.send(get(f"{loopback.url}/x")) for _ in range(30)))
         assert {answer.status for answer in answers} == {200}

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from reconciler.model.secret import Redactor
-from reconciler.requests.answer import Response
 from reconciler.requests.excerpt import CHARACTERS, excerpt
+from reconciler.transports.answer import Response
 
 SECRET = "s3cr3t-token-of-ours"
 

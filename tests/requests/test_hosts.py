@@ -5,7 +5,7 @@ import pytest
 from reconciler.model.errors import HostNotAllowed
 from reconciler.model.manifest import Manifest
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
-from reconciler.requests.url import parse
+from reconciler.transports.address import parse
 
 
 def test_hosts_written_out_in_a_manifest():

@@ -11,9 +11,9 @@ from reconciler.model.errors import MissingVariable
 from reconciler.model.manifest import Exists, Ready
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.verdict import Account, Missing, Present, Unknown, Verdict
-from reconciler.requests.answer import Response
 from reconciler.requests.match import unready, verdict
 from reconciler.requests.record import Compared, all_there, differences, is_whole, same
+from reconciler.transports.answer import Response
 
 ANN, BOB = "ann@x.com", "bob@x.com"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reconciler.model.errors import Blocked
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests.template import render_url
-from reconciler.requests.url import parse
+from reconciler.transports.address import parse
 
 VALUES = {
     "email": "o'brien+x@example.com",

@@ -14,9 +14,10 @@ from contextlib import suppress
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from reconciler.requests.answer import Padding, Response, Unpacker, Unreadable, joined
-from reconciler.requests.pipe import CLOSED, Pipe
-from reconciler.requests.watch import Watch
+from reconciler.transports.answer import Response
+from reconciler.transports.http.pipe import CLOSED, Pipe
+from reconciler.transports.http.unpack import Padding, Unpacker, Unreadable, joined
+from reconciler.transports.transport import Watch
 
 __all__ = ["Direct", "NotAllowed", "StaleConnection"]
 

@@ -18,12 +18,13 @@ import httpcore
 import pytest
 from httptools import HttpResponseParser
 
-from reconciler.requests.answer import LIMIT, Response
-from reconciler.requests.connections import Connections, NoAnswer, _tls
-from reconciler.requests.direct import _Reading
-from reconciler.requests.pipe import Pipe
-from reconciler.requests.proxied import _Network, _Stream
-from reconciler.requests.url import Address
+from reconciler.model.errors import TransportError
+from reconciler.transports.address import Address
+from reconciler.transports.answer import LIMIT, Response
+from reconciler.transports.http.connections import Connections, _tls
+from reconciler.transports.http.direct import _Reading
+from reconciler.transports.http.pipe import Pipe
+from reconciler.transports.http.proxied import _Network, _Stream
 from tests.certificates import self_signed
 from tests.servers import PATIENCE
 
@@ -143,8 +144,8 @@ async def connected() -> AsyncIterator[Connections]:
     await connections.aclose()
 
 
-async def fail(connections: Connections, server: Server) -> NoAnswer:
-    with pytest.raises(NoAnswer) as raised:
+async def fail(connections: Connections, server: Server) -> TransportError:
+    with pytest.raises(TransportError) as raised:
         await ask(connections, server)
     return raised.value
 
@@ -261,7 +262,7 @@ async def test_untrusted_certificate_is_refused_with_a_plain_error(server: Serve
     _tls.cache_clear()
     seen = Seen()
     async with connected() as connections:
-        with pytest.raises(NoAnswer, match=r"no connection: .*certificate verify failed") as raised:
+        with pytest.raises(TransportError, match=r"no connection: .*certificate verify failed") as raised:
             await ask(connections, server, seen=seen)
     assert (raised.value.left, seen.told) == (False, [])
 
@@ -269,7 +270,7 @@ async def test_untrusted_certificate_is_refused_with_a_plain_error(server: Serve
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "x..example"])
 async def test_a_name_that_none_can_have_is_no_connection(host: str) -> None:
     async with connected() as connections:
-        with pytest.raises(NoAnswer, match="no connection") as raised:
+        with pytest.raises(TransportError, match="no connection") as raised:
             await connections.exchange(Address("https", host, 443, "/"), "GET", [], b"", Seen(), connecting=1.0)
     assert not raised.value.left
 
@@ -401,7 +402,7 @@ async def test_an_answer_that_only_the_end_ends_is_not_whole_where_the_connectio
         whole, broken = await asyncio.gather(*asking, return_exceptions=True)
     assert isinstance(whole, Response)
     assert whole.text == "half"
-    assert isinstance(broken, NoAnswer)
+    assert isinstance(broken, TransportError)
     assert broken.left
 
 
@@ -451,7 +452,7 @@ async def proxy(
 ) -> AsyncIterator[Proxy]:
     """One that the environment names, for all hosts; in front of `behind`, unless that is changed."""
     made = Proxy()
-    monkeypatch.setattr("reconciler.requests.connections.loopback", lambda host: False)
+    monkeypatch.setattr("reconciler.transports.http.connections.loopback", lambda host: False)
     async with listening(made.serve, certificate if request.param == "https" else None) as port:
         monkeypatch.setenv("HTTPS_PROXY", f"{request.param}://{HOST}:{port}")
         yield made

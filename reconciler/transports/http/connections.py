@@ -16,21 +16,21 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
-from reconciler.model.errors import UsageError
+from reconciler.model.errors import TransportError, UsageError
 from reconciler.model.settings import loopback
-from reconciler.requests.answer import Response, Unreadable
-from reconciler.requests.direct import Direct, NotAllowed, StaleConnection
-from reconciler.requests.no_answer import BROKE, NoAnswer
-from reconciler.requests.pipe import Pipe
-from reconciler.requests.url import Address, Origin
-from reconciler.requests.watch import Watch
+from reconciler.transports.address import Address, Origin
+from reconciler.transports.answer import Response
+from reconciler.transports.http.direct import Direct, NotAllowed, StaleConnection
+from reconciler.transports.http.pipe import Pipe
+from reconciler.transports.http.unpack import Unreadable
+from reconciler.transports.transport import BROKE, Watch
 
 if TYPE_CHECKING:
     import httpx
 
-    from reconciler.requests.proxied import Proxied
+    from reconciler.transports.http.proxied import Proxied
 
-__all__ = ["Connections", "NoAnswer"]
+__all__ = ["Connections"]
 
 KEPT_OPEN_SECONDS = 4.0
 """Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
@@ -74,7 +74,7 @@ def _way(proxy: str) -> httpx.Proxy:
 
 
 async def _direct(origin: Origin, connecting: float) -> Direct:
-    """Open a direct connection. Raises NoAnswer."""
+    """Open a direct connection. Raises TransportError."""
     scheme, host, port = origin
     try:
         async with asyncio.timeout(connecting):
@@ -82,9 +82,9 @@ async def _direct(origin: Origin, connecting: float) -> Direct:
             if scheme == "https":
                 await pipe.encrypt(_tls(), _bare(host))
     except TimeoutError:
-        raise NoAnswer("no connection in time", left=False) from None
+        raise TransportError("no connection in time", left=False) from None
     except OSError as error:
-        raise NoAnswer(f"no connection: {error}", left=False) from None
+        raise TransportError(f"no connection: {error}", left=False) from None
     return Direct(pipe)
 
 
@@ -122,7 +122,7 @@ class Connections:
         """Send a request and read its answer up to the limit; `connecting` bounds connecting, in seconds.
 
         `headers` are sent beside Host and Content-Length, which a request without `content` does not have. Raises
-        NoAnswer.
+        TransportError.
         """
         given = [(name.encode(), value.encode(errors="replace")) for name, value in headers]
         try:
@@ -135,19 +135,19 @@ class Connections:
                 await self._give_back(line)
         except StaleConnection as error:
             # Its text comes from the operating system and from TLS; those of the errors below can hold headers.
-            raise NoAnswer(f"no connection: {error}", left=False) from None
+            raise TransportError(f"no connection: {error}", left=False) from None
         except NotAllowed:
-            raise NoAnswer("the request is none that HTTP allows", left=watch.left) from None
+            raise TransportError("the request is none that HTTP allows", left=watch.left) from None
         except OSError as error:  # the words of the operating system, or of TLS
-            raise NoAnswer(f"{BROKE}: {error}" if str(error) else BROKE, left=watch.left) from None
+            raise TransportError(f"{BROKE}: {error}" if str(error) else BROKE, left=watch.left) from None
         except Unreadable as error:
-            raise NoAnswer(f"the answer is {error}", left=watch.left) from None
+            raise TransportError(f"the answer is {error}", left=watch.left) from None
 
     async def _made(self, origin: Origin, connecting: float) -> _Line:
         proxy = _proxy(origin[0], origin[1])
         if proxy is None:
             return _Line(origin, await _direct(origin, connecting))
-        from reconciler.requests.proxied import Proxied
+        from reconciler.transports.http.proxied import Proxied
 
         return _Line(origin, Proxied(origin, proxy, _tls(), connecting=connecting, kept=KEPT_OPEN_SECONDS))
 

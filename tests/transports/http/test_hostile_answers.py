@@ -10,10 +10,11 @@ from time import process_time
 import h11
 import pytest
 
-from reconciler.requests.answer import LIMIT, Response
-from reconciler.requests.connections import Connections, NoAnswer
-from reconciler.requests.url import Address
-from tests.requests.test_connections import HOST, Seen, connected, listening
+from reconciler.model.errors import TransportError
+from reconciler.transports.address import Address
+from reconciler.transports.answer import LIMIT, Response
+from reconciler.transports.http.connections import Connections
+from tests.transports.http.test_connections import HOST, Seen, connected, listening
 
 pytestmark = pytest.mark.anyio
 
@@ -127,7 +128,7 @@ def by_h11(raw: bytes) -> bytes:
 
 
 async def by_us(raw: bytes, *, piece: int = 0) -> Response:
-    """The same bytes over a connection; with `piece`, so many at a time. Raises NoAnswer."""
+    """The same bytes over a connection; with `piece`, so many at a time. Raises TransportError."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -151,14 +152,14 @@ async def test_an_answer_is_read_as_h11_reads_it(raw: bytes, piece: int) -> None
 @pytest.mark.parametrize("raw", REFUSED.values(), ids=REFUSED)
 async def test_only_exactly_one_answer_is_accepted(raw: bytes) -> None:
     for piece in (0, 1) if len(raw) < 1000 else (0,):
-        with pytest.raises(NoAnswer) as refused:
+        with pytest.raises(TransportError) as refused:
             await by_us(raw, piece=piece)
         assert refused.value.left
 
 
 @pytest.mark.parametrize("raw", OURS.values(), ids=OURS)
 async def test_answers_that_h11_accepts_wrongly_are_refused(raw: bytes) -> None:
-    with pytest.raises(NoAnswer):
+    with pytest.raises(TransportError):
         await by_us(raw)
 
 
@@ -219,7 +220,7 @@ async def test_a_request_that_could_be_read_as_another_does_not_leave(
         came.extend(await reader.read(1000))
 
     async with listening(serve) as port, connected() as connections:
-        with pytest.raises(NoAnswer, match="none that HTTP allows") as refused:
+        with pytest.raises(TransportError, match="none that HTTP allows") as refused:
             await connections.exchange(
                 Address("http", HOST, port, target), method, headers, content, Seen(), connecting=10.0
             )
@@ -272,7 +273,7 @@ async def test_endless_answer_is_cut_off(first: bytes, again: bytes) -> None:
 
     async def be_flooded(connections: Connections, port: int) -> None:
         while True:
-            with suppress(NoAnswer):
+            with suppress(TransportError):
                 assert (await ask(connections, port)).truncated
             one_ended.set()
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpcore
 
-from reconciler.requests.answer import LIMIT, Padding, Response, Unpacker, joined
-from reconciler.requests.direct import NotAllowed, StaleConnection
-from reconciler.requests.no_answer import BROKE, NoAnswer
-from reconciler.requests.pipe import CLOSED, Pipe
-from reconciler.requests.url import Origin
-from reconciler.requests.watch import Watch
+from reconciler.model.errors import TransportError
+from reconciler.transports.address import Origin
+from reconciler.transports.answer import LIMIT, Response
+from reconciler.transports.http.direct import NotAllowed, StaleConnection
+from reconciler.transports.http.pipe import CLOSED, Pipe
+from reconciler.transports.http.unpack import Padding, Unpacker, joined
+from reconciler.transports.transport import BROKE, Watch
 
 if TYPE_CHECKING:
     import httpx
@@ -173,7 +174,7 @@ class Proxied:
     ) -> Response:
         """Send a request, and read its answer up to the limit.
 
-        Raises StaleConnection, NotAllowed, OSError, NoAnswer and Unreadable.
+        Raises StaleConnection, NotAllowed, OSError, TransportError and Unreadable.
         """
         origin = self._origin
         self._network.watch, self._network.padding = watch, Padding()
@@ -207,10 +208,10 @@ def _as_ours(watch: Watch) -> Iterator[None]:
     except (httpcore.ConnectError, httpcore.ProxyError) as error:
         raise StaleConnection(str(error)) from None
     except httpcore.ConnectTimeout:
-        raise NoAnswer("no connection in time", left=False) from None
+        raise TransportError("no connection in time", left=False) from None
     except httpcore.LocalProtocolError:
         raise NotAllowed from None
     except httpcore.NetworkError as error:  # the words of the operating system, or of TLS
         raise OSError(str(error)) from None
     except (httpcore.ProtocolError, httpcore.TimeoutException):
-        raise NoAnswer(BROKE, left=watch.left) from None
+        raise TransportError(BROKE, left=watch.left) from None

@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 import pytest
 
 from reconciler.model.scope import Layer, Scope
-from reconciler.requests.sign import Pritunl
+from reconciler.requests.signing import signer
+from reconciler.transports.http.sign import Pritunl
 
 
 @pytest.mark.parametrize("prefix", ["", "PRITUNL_"])
 def test_the_signature_is_the_one_that_the_server_computes(prefix):
     """Over the path as the server reads it, decoded."""
-    signer = Pritunl.of(Scope((Layer("x", {f"{prefix}API_TOKEN": "token-1", f"{prefix}API_SECRET": "secret-1"}),)))
-    headers = dict(signer.headers("PUT", "/user/ada%40x.com", datetime(2026, 12, 1, tzinfo=UTC)))
+    scope = Scope((Layer("x", {f"{prefix}API_TOKEN": "token-1", f"{prefix}API_SECRET": "secret-1"}),))
+    headers = dict(signer(scope).headers("PUT", "/user/ada%40x.com", datetime(2026, 12, 1, tzinfo=UTC)))
     said = "&".join([headers["Auth-Token"], headers["Auth-Timestamp"], headers["Auth-Nonce"], "PUT", "/user/ada@x.com"])
     assert said.startswith("token-1&1796083200&")
     digest = hmac.new(b"secret-1", said.encode(), hashlib.sha256).digest()

@@ -10,35 +10,13 @@ import base64
 import hashlib
 import hmac
 import secrets
-from contextlib import suppress
 from dataclasses import field
 from datetime import datetime
-from typing import Any
 from urllib.parse import unquote
 
-from reconciler.model.errors import MissingVariable
-from reconciler.model.scope import Scope
 from reconciler.model.value import value_class
-from reconciler.requests.template import written
 
-__all__ = ["Pritunl", "credentials"]
-
-SIGNED_WITH = (("API_TOKEN", "PRITUNL_API_TOKEN"), ("API_SECRET", "PRITUNL_API_SECRET"))
-"""The initial data that the signature is made of, by either of ChiefOnboarding's names."""
-
-
-def credentials(scope: Scope) -> list[str]:
-    """Return the token and the secret that requests are signed with. Raises MissingVariable."""
-    return [written(_first(scope, *known)) for known in SIGNED_WITH]
-
-
-def _first(scope: Scope, name: str, other: str) -> Any:
-    try:
-        return scope.look_up(name).value
-    except MissingVariable:
-        with suppress(MissingVariable):
-            return scope.look_up(other).value
-        raise
+__all__ = ["Pritunl"]
 
 
 @value_class
@@ -47,12 +25,6 @@ class Pritunl:
 
     token: str = field(repr=False)
     secret: str = field(repr=False)
-
-    @classmethod
-    def of(cls, scope: Scope) -> Pritunl:
-        """Make the signer from the scope's token and secret. Raises MissingVariable."""
-        token, secret = credentials(scope)
-        return cls(token, secret)
 
     def headers(self, method: str, path: str, now: datetime) -> list[tuple[str, str]]:
         """Return the four headers of a request that leaves now; `path` as it is sent, without the query.

@@ -1,0 +1,1 @@
+"""How a request travels. Knows nothing of manifests and the ledger."""

@@ -1,0 +1,48 @@
+"""How a request travels: one `Transport` for each protocol, chosen by the scheme of the request's URL.
+
+A transport says what a fault means. A connection that never opened has had no effect; one that broke after the request
+left is an answer that never came. It is not guessed from the error: the request's `Watch` is notified right before the
+first byte leaves.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from reconciler.transports.address import Address
+from reconciler.transports.answer import Response
+from reconciler.transports.request import RenderedRequest
+
+__all__ = ["BROKE", "Transport", "Watch"]
+
+BROKE = "the connection broke before a whole answer came"
+
+
+class Watch(Protocol):
+    """Is notified how far a request got."""
+
+    most: int
+    """Bytes that are kept of its answer."""
+
+    left: bool
+    """Whether it began to leave."""
+
+    def leaves(self) -> None:
+        """The next bytes are about to leave. Raises LedgerError if they may not."""
+
+    def has_left(self) -> None:
+        """The request has left completely: the answer is awaited."""
+
+
+class Transport(Protocol):
+    """Carries the requests of one service over one protocol."""
+
+    async def send(self, request: RenderedRequest, address: Address, watch: Watch) -> Response:
+        """Send a request once to the address that its URL leads to, and return the answer.
+
+        No await is between `watch.leaves` and the request's first byte. Cancelled at the timeout, it sends and keeps
+        nothing more. Raises TransportError; `left` says whether the request can have taken effect.
+        """
+
+    async def aclose(self) -> None:
+        """Close what is idle."""
