@@ -110,7 +110,7 @@ class Reconciler:
         author, pace = self._context.author(plan.tree), self._context.pace.among(len(plan.grants))
         async with self._state.taking_over:
             await self._take_over(plan)
-            move(self._state.ledger, self._vault, plan.renamed)
+            move(self._state.ledger, self._vault, plan.renamed, _renames(plan, author))
             await self._trace(plan)
         found = [(item, *plan.record_of(item)) async for some in pace.over(plan.grants) for item in some]
         recorded, tripped = await self._write_down(plan, found, author, pace)
@@ -310,6 +310,12 @@ def _pieces(found: Iterable[Written]) -> Iterator[list[Written]]:
             piece, room = [], ROOM
     if piece:
         yield piece
+
+
+def _renames(plan: Plan, author: str | None) -> Iterator[Event]:
+    for old, new in plan.renamed.items():
+        record = replace(plan.rows[old], key=new, revision=plan.revision)
+        yield Event.of(record, EventType.RENAMED, f"was {old}", plan.policy.now, author=author)
 
 
 def _log_guard(events: Iterable[Event]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.engine.checker import Checker, NotOffered
 from reconciler.engine.existing import as_shown
 from reconciler.engine.integrations import Integration
-from reconciler.ledger.entries import GrantFilter
+from reconciler.ledger.entries import Event, GrantFilter
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
 from reconciler.model.errors import Blocked
@@ -305,8 +305,8 @@ def stored_under(moves: Mapping[Key, Key], stored: Mapping[str, Mapping[str, Any
     return found
 
 
-def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key]) -> None:
-    """Move rows, their history and their sealed values, all or none."""
+def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key], events: Iterable[Event]) -> None:
+    """Move rows, their history and their sealed values, all or none. Each move has its event."""
     if not moves:
         return
     sealed: dict[str, Any] = {}
@@ -324,7 +324,7 @@ def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key]) -> None:
     for hire, values in stored.items():  # within the transaction: another service's pass may move its own at this time
         moving = {old.access for old in moves if old.hire == hire}
         kept[stored_name(hire)] = vault.changed(stored_name(hire), partial(_with_moved, moving, values))
-    ledger.rename(moves, {**vault.without_stored(moves.keys()), **left, **kept})
+    ledger.rename(moves, events, {**vault.without_stored(moves.keys()), **left, **kept})
 
 
 def _with_moved(moving: Container[str], values: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:

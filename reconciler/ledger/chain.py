@@ -3,6 +3,9 @@
 A line's `digest` covers the digest before it and the line's `content`, which is itself a digest of a random salt and
 the line's fields. Forgetting a person erases salt and fields; both digests stay, and the chain can still be verified.
 Without the salt, the fields of an erased line cannot be found by trial.
+
+Lines of a renamed grant are shown under its new name. That name is covered, too: each rename is a line of its own, and
+a line may only be shown under the name that the renames after it lead to.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from reconciler.ledger.reading import EPOCH, microseconds
@@ -21,7 +24,7 @@ from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.model.value import value_class
 
-__all__ = ["END", "ERASED", "Chain", "Link", "erased_lines", "linked", "salted", "verify"]
+__all__ = ["END", "ERASED", "Chain", "Link", "Names", "erased_lines", "linked", "salted", "verify"]
 
 END = "history_end"
 """The name of the note that has the last line's number and digest, so that lines missing at the end are detected."""
@@ -39,10 +42,11 @@ ERASED: dict[str, Any] = {
     "was": None,
     "granted_in": None,
     "approved_by": None,
+    "data": None,
 }
 """The columns of a line whose person was forgotten, besides its digests."""
 
-_SAID = ("hire", "access", "integration", "event", "revision", "author", "detail", "granted_in", "approved_by")
+_SAID = ("hire", "access", "integration", "event", "revision", "author", "detail", "granted_in", "approved_by", "data")
 _COUNTED = re.compile(r"(\d+) lines? of the history")
 
 
@@ -101,12 +105,32 @@ def linked(rows: Iterable[Mapping[str, Any]], end: Link) -> tuple[list[dict[str,
     return found, end
 
 
-def verify(rows: Iterable[Mapping[str, Any]], noted_end: Callable[[], Link]) -> Chain:
+class Names:
+    """Under which name each line is shown, by the lines of renames, oldest first, each with its number.
+
+    A rename is of the lines before the first one of its transaction, `place` lines before its own: two grants may swap
+    their names.
+    """
+
+    def __init__(self, renames: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+        self._steps: dict[str, list[tuple[int, int, str]]] = {}
+        for number, row in renames:
+            match row["data"]:
+                case {"was": str(was), "place": int(place)} if place >= 0:
+                    self._steps.setdefault(was, []).append((number - place, number, _name(_as_written(row))))
+
+    def shown(self, number: int, name: str) -> str:
+        """Return under which name the line of this number is shown that was written under this one."""
+        while (step := next((each for each in self._steps.get(name, ()) if each[0] > number), None)) is not None:
+            _, number, name = step
+        return name
+
+
+def verify(rows: Iterable[Mapping[str, Any]], noted: Link, names: Names) -> Chain:
     """Verify every line by its digests, oldest first, and the last by the noted end."""
-    noted = noted_end()
     end, erased, vouched = Link(), 0, 0
     for row in rows:
-        broken = _broken(row, end)
+        broken = _broken(row, end, names)
         if broken is not None:
             return Chain(end.number, erased, end.digest, f"line {end.number + 1} ({_named(row)}): {broken}")
         end = Link(end.number + 1, row["digest"])
@@ -114,25 +138,31 @@ def verify(rows: Iterable[Mapping[str, Any]], noted_end: Callable[[], Link]) -> 
             return Chain(end.number, erased, end.digest, f"line {end.number} ({_named(row)}): another line stood here")
         erased += row["salt"] is None
         vouched += _vouched(row)
-    broken = next(_unaccounted(end, noted, noted_end, erased - vouched), None)
+    broken = next(_unaccounted(end, noted, erased - vouched), None)
     return Chain(end.number, erased, end.digest, broken)
 
 
-def _unaccounted(end: Link, noted: Link, noted_end: Callable[[], Link], too_many: int) -> Iterator[str]:
+def _unaccounted(end: Link, noted: Link, too_many: int) -> Iterator[str]:
     if end.number < noted.number:
         yield f"line {end.number + 1}: it is missing, and so is what followed: {noted.number} lines were written"
-    if end.number > (now := noted_end()).number:  # the process that has the state may have written meanwhile
-        yield f"line {now.number + 1}: it was not written by this program"
+    if end.number > noted.number:
+        yield f"line {noted.number + 1}: it was not written by this program"
     if too_many > 0:
         yield f"{erased_lines(too_many)} erased that no `forgotten` line vouches for"
 
 
-def _broken(row: Mapping[str, Any], end: Link) -> str | None:
+def _broken(row: Mapping[str, Any], end: Link, names: Names) -> str | None:
     if row["salt"] is not None and row["content"] != _content(_as_written(row), row["salt"]):
         return "what it says was changed"
     if row["digest"] != _next(end.digest, row["content"]):
         return "it does not follow the line before: a line was taken out, put in or moved"
+    if row["salt"] is not None and _name(row) != (shown := names.shown(end.number + 1, _name(_as_written(row)))):
+        return f"it was moved to another name: it is about {shown}"
     return None
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['hire']}/{row['access']}"
 
 
 def _as_written(row: Mapping[str, Any]) -> Mapping[str, Any]:

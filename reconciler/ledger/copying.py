@@ -14,8 +14,10 @@ import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.ledger.attachments import FOLDER
-from reconciler.ledger.chain import END, Chain, Link, verify
+from reconciler.ledger.backend import within
+from reconciler.ledger.chain import Chain
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.verifying import verified
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 
@@ -49,7 +51,7 @@ def copy(source: StateLocation, ledger: LedgerWriter, target: StateLocation) -> 
             for table in _TABLES:
                 _insert(there, table, _rows(here, table))
         _insert(there, schema.sealed, _files_of(source))
-        chain = _verified(there)
+        chain = verified(within(there))
         if chain.broken is not None:
             raise LedgerError(f"nothing was copied, for the history of {source} is not whole: {chain.broken}")
         if target.file is not None:
@@ -97,10 +99,3 @@ def _write_files(there: sa.Connection, folder: Path) -> None:
         file.touch(0o600)
         file.write_bytes(value)
     there.execute(sa.delete(schema.sealed).where(kept))
-
-
-def _verified(there: sa.Connection) -> Chain:
-    lines = sa.select(schema.events).order_by(schema.events.c.id).execution_options(yield_per=BATCH)
-    noted = sa.select(schema.meta.c.value).where(schema.meta.c.name == END)
-    with there.execute(lines) as rows:
-        return verify(map(dict[str, Any], rows.mappings()), lambda: Link.of(there.execute(noted).scalar()))

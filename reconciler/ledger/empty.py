@@ -24,6 +24,8 @@ class EmptyBackend:
         """Give a connection that finds nothing."""
         yield Reading(_NoRows())
 
+    snapshot = reading
+
 
 class _NoRows:
     """A driver's connection, and each statement's cursor."""

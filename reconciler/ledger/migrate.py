@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "refuse_newer", "upgrade", "version_of"]
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
 
 _VERSION = "alembic_version"

@@ -211,6 +211,13 @@ class PostgresBackend:
         with self._server.faults():
             yield Reading(self._connection, postgres=True)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Reading]:
+        """Open a transaction."""
+        with self.reading() as reading, self._connection.transaction():
+            self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield reading
+
 
 def _described(error: psycopg.Error) -> str:
     said = " ".join((error.diag.message_primary or str(error)).split())  # not the details, which contain whole rows

@@ -15,16 +15,17 @@ from reconciler.ledger.reading import microseconds, without_nul
 
 __all__ = ["APPEND", "appended"]
 
+_JSON = ("approved_by", "data")
 _COLUMNS = {
     "at": "bigint",
     **dict.fromkeys(("hire", "access", "integration", "event", "revision", "author", "detail", "granted_in"), "text"),
-    "approved_by": "text",
+    **dict.fromkeys(_JSON, "text"),
     "salt": "bytea",
     "content": "text",
 }
 _NAMES = ", ".join(_COLUMNS)
 _LISTS = ", ".join(f"%({name})s::{kind}[]" for name, kind in _COLUMNS.items())
-_VALUES = ", ".join(f"{name}::json" if name == "approved_by" else name for name in _COLUMNS)
+_VALUES = ", ".join(f"{name}::json" if name in _JSON else name for name in _COLUMNS)
 
 APPEND = f"""
 WITH RECURSIVE noted AS (SELECT convert_from(value, 'UTF8') AS note FROM meta WHERE name = '{END}' FOR UPDATE),
@@ -55,7 +56,8 @@ def appended(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the values of the statement for salted lines."""
     values = {name: [_value(line[name]) for line in lines] for name in _COLUMNS}
     values["at"] = [microseconds(line["at"]) for line in lines]
-    values["approved_by"] = [None if by is None else json.dumps(by) for by in (line["approved_by"] for line in lines)]
+    for name in _JSON:
+        values[name] = [None if line[name] is None else json.dumps(line[name]) for line in lines]
     return {**values, "count": len(lines), "contents": "".join(line["content"] for line in lines).encode()}
 
 

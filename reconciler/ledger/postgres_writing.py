@@ -118,6 +118,14 @@ class WritablePostgresBackend(Inserting):
             yield within(connection)
 
     @contextmanager
+    def snapshot(self) -> Iterator[Reading]:
+        """Open a transaction that sees nothing of what is written meanwhile."""
+        with self._faults(), self._engine.connect() as opened:
+            connection = opened.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield within(connection)
+
+    @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Open a transaction."""
         with self._faults(), self._engine.begin() as connection:

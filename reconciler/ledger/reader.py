@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.ledger.browsing import Browsing, after, history_conditions, sent_of_attempts, where_of
-from reconciler.ledger.chain import END, Chain, Link, verify
+from reconciler.ledger.chain import Chain
 from reconciler.ledger.entries import Attempt, Command, Event, GrantFilter, Member, Sent
 from reconciler.ledger.guard_counts import GuardCounts
 from reconciler.ledger.lease import OURS
@@ -22,9 +22,9 @@ from reconciler.ledger.rows import (
     command_of,
     event_of,
     given_of,
-    line_of,
     record_by_place,
 )
+from reconciler.ledger.verifying import verified
 from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Outcome, Record, Step
 from reconciler.model.status import EventType, Status
@@ -197,8 +197,8 @@ class LedgerReader(Browsing, GuardCounts):
 
     def verify_history(self) -> Chain:
         """Verify the chain of the whole history."""
-        pages = self._pages("events", [], {}, "id")
-        return verify((line_of(row) for rows in pages for row in rows), lambda: Link.of(self.note(END)))
+        with self.backend.snapshot() as reading:
+            return verified(reading)
 
     def _pages(self, table: str, where: list[str], values: Mapping[str, object], *key: str) -> Iterator[list[Row]]:
         """Read rows in the order of a key, in batches."""

@@ -171,3 +171,6 @@ class Backend(Protocol):
 
     def reading(self) -> AbstractContextManager[Reading]:
         """Open a connection for reading, to be used only within the block."""
+
+    def snapshot(self) -> AbstractContextManager[Reading]:
+        """Open a connection for reading on which the state is the same to the end of the block, whoever writes."""

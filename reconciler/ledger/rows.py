@@ -224,7 +224,7 @@ def event_of(row: Row) -> Event:
 
 def line_of(row: Row) -> dict[str, Any]:
     """Read a line of the history with all its columns, for the chain."""
-    return {**row, "at": moment(row["at"]), "approved_by": _json(row["approved_by"])}
+    return {**row, "at": moment(row["at"]), "approved_by": _json(row["approved_by"]), "data": _json(row["data"])}
 
 
 def event_row(item: Event) -> dict[str, Any]:
@@ -240,6 +240,7 @@ def event_row(item: Event) -> dict[str, Any]:
         "detail": item.detail,
         "granted_in": item.granted_in,
         "approved_by": list(item.approved_by) or None,
+        "data": None,
     }
     return {name: without_nul(value) if isinstance(value, str) else value for name, value in row.items()}
 

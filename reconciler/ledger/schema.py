@@ -201,6 +201,7 @@ events = Table(
     Column("was", Text),
     Column("granted_in", Text),
     Column("approved_by", JSON(none_as_null=True)),
+    Column("data", JSON(none_as_null=True)),
     Column("salt", LargeBinary),
     Column("content", Text, nullable=False, server_default=""),
     Column("digest", Text, nullable=False, server_default=""),
@@ -237,6 +238,7 @@ commands = Table(
     Column("access", Text),
     Column("integration", Text),
     Column("by", Text, nullable=False),
+    Column("mac", Text),
 )
 
 meta = Table(

@@ -17,7 +17,7 @@ from reconciler.ledger.permissions import refuse_unsafe
 from reconciler.ledger.reading import Reading
 from reconciler.model.errors import LedgerError
 
-__all__ = ["SqliteBackend", "faults"]
+__all__ = ["SqliteBackend", "faults", "in_transaction"]
 
 _IMMUTABLE = "?mode=ro&immutable=1"
 """The end of a URI by which SQLite takes the file as unchanging: it neither locks it nor makes side files."""
@@ -61,6 +61,12 @@ class SqliteBackend:
                 connection.close()
 
     @contextmanager
+    def snapshot(self) -> Iterator[Reading]:
+        """Open a transaction."""
+        with self.reading() as reading, in_transaction(self._connection):
+            yield reading
+
+    @contextmanager
     def reading(self) -> Iterator[Reading]:
         """Give the connection. Raises LedgerError if another process wrote to a file that is read as immutable."""
         try:
@@ -102,6 +108,16 @@ def _up_to_date(source: str) -> sqlite3.Connection | None:
         raise
     connection.close()
     return copy
+
+
+@contextmanager
+def in_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read all of the block from one state of the file."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.rollback()
 
 
 def _connect(database: str) -> sqlite3.Connection:

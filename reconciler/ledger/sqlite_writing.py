@@ -21,7 +21,7 @@ from reconciler.ledger.lock import StateLock
 from reconciler.ledger.migrate import HEAD, upgrade, version_of
 from reconciler.ledger.permissions import make_folder, refuse_unsafe
 from reconciler.ledger.reading import Reading
-from reconciler.ledger.sqlite import faults
+from reconciler.ledger.sqlite import faults, in_transaction
 from reconciler.ledger.sqlite_engine import engine_over
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
@@ -86,6 +86,12 @@ class WritableSqliteBackend(Inserting):
         """Open a connection for reading."""
         with faults():
             yield Reading(self._connection)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reading]:
+        """Open a connection of its own: the other one writes meanwhile."""
+        with faults(), closing(_connect(self.file)) as connection, in_transaction(connection):
+            yield Reading(connection)
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:

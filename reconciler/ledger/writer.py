@@ -155,14 +155,18 @@ class LedgerWriter(LedgerReader):
                 transaction.then(statement, rows)
             self._save(transaction, (), map(event_row, events), kept)
 
-    def rename(self, moves: Mapping[Key, Key], kept: Kept | None = None) -> None:
-        """Rename rows and their history; two grants may swap names.
+    def rename(self, moves: Mapping[Key, Key], events: Iterable[Event], kept: Kept | None = None) -> None:
+        """Rename rows and their history; two grants may swap names. Each move has its event, under the new name.
 
         Up to which revision it is known who gave them is unknown then: it has to be found out from all commits.
         """
         tables = (schema.grants, schema.attempts, schema.events, schema.given)
         between = {old: Key(f"/{new.hire}", new.access) for old, new in moves.items()}  # no file can have this name
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
+        lines = [
+            {**event_row(event), "data": {"was": str(old), "place": place}}
+            for place, (old, event) in enumerate(zip(moves, events, strict=True))
+        ]
         untraced = self.untraced({new.hire for old, new in moves.items() if old.hire != new.hire})
         with self._writing(Failpoint.RENAMED) as transaction:
             connection = transaction.connection
@@ -177,7 +181,7 @@ class LedgerWriter(LedgerReader):
                 connection.execute(sa.update(table).where(_is_of(table, here)).values(values))
             anew = (_untraced_row(hire, each._replace(since=None)) for hire, each in sorted(untraced.items()))
             transaction.upsert(schema.meta, ("name",), anew)
-            self._save(transaction, (), (), kept)
+            self._save(transaction, (), lines, kept)
 
     def retrace(self, hires: Iterable[str], since: str | None, revision: str, *, ended: bool = False) -> None:
         """Save that a later commit, up to a revision, may have given grants of these hires.

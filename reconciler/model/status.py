@@ -94,3 +94,4 @@ class EventType(StrEnum):
     HELD = "held"
     RELEASED = "released"
     FORGOTTEN = "forgotten"
+    RENAMED = "renamed"

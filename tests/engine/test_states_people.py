@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.engine.renames import move
+from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import WritableVault
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError, SettingsError
@@ -13,6 +14,7 @@ from reconciler.model.status import Action, EventType, Status
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sealed import Sealer
 from tests.engine.harness import dying, row
+from tests.ledger.states import NOW
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
@@ -188,18 +190,19 @@ def test_stored_values_of_two_services_follow_at_the_same_time(machine, monkeypa
     """Two members' passes over one hire: the second has read what was stored before the first writes."""
     stored = {"tool": {"MEMBER": "1"}, "other": {"MEMBER": "2"}}
     moves = [{Key("ada", access): Key("lovelace", access)} for access in stored]
+    told = [[Event(NOW, new, "", EventType.RENAMED) for new in each.values()] for each in moves]
     rename = LedgerWriter.rename
     with machine.ledger() as ledger:
         vault = WritableVault(ledger, Sealer(bytes(32), (), Gnupg(None)))
         vault.write("stored/ada", stored)
 
-        def beside(self, moved, kept):
+        def beside(self, moved, events, kept):
             monkeypatch.setattr(LedgerWriter, "rename", rename)
-            move(ledger, vault, moves[1])
-            rename(self, moved, kept)
+            move(ledger, vault, moves[1], told[1])
+            rename(self, moved, events, kept)
 
         monkeypatch.setattr(LedgerWriter, "rename", beside)
-        move(ledger, vault, moves[0])
+        move(ledger, vault, moves[0], told[0])
         assert (vault.read("stored/ada"), vault.read("stored/lovelace")) == (None, stored)
 
 

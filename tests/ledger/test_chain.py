@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ledger.chain import END, Chain, Link, verify
+from reconciler.ledger.chain import END, Chain, Link, Names, verify
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reading import EPOCH
@@ -107,12 +108,13 @@ def test_history_of_an_earlier_release_is_whole() -> None:
         "was": None,
         "granted_in": "def",
         "approved_by": ["Joe"],
+        "data": None,
         "salt": bytes(range(16)),
         "content": "88efce78d780846eb1c8e614c4ffa48dfe64f58fdd19594d0c882835e2fb9688",
         "digest": "3c9dfa5c0c28a8ce1854b40f717222b7967b3e064686d6f1783cd9c4f8aad8c1",
     }
     end = Link.of(b"1 3c9dfa5c0c28a8ce1854b40f717222b7967b3e064686d6f1783cd9c4f8aad8c1")
-    assert verify([written], lambda: end) == Chain(1, 0, end.digest)
+    assert verify([written], end, Names(())) == Chain(1, 0, end.digest)
 
 
 def test_forgotten_person_leaves_the_chain_whole(state: StateLocation) -> None:
@@ -173,13 +175,51 @@ def test_line_with_a_nul_holds_on_either_database(state: StateLocation) -> None:
 def test_renamed_person_leaves_the_chain_whole(state: StateLocation) -> None:
     swapped = {Key("ada", "tool"): Key("bob", "tool"), Key("bob", "tool"): Key("ada", "tool")}
     with closing(state.writer()) as ledger:
-        ledger.rename(swapped)
-        assert [each.key.hire for each in ledger.history()] == ["bob", "ada", "bob", "ada", "bob"]
+        rename(ledger, swapped)
+        assert [each.key.hire for each in ledger.history()] == ["bob", "ada", "bob", "ada", "bob", "bob", "ada"]
         assert ledger.verify_history().broken is None
-        ledger.rename({Key("ada", "tool"): Key("lovelace", "tool~7")})
+        rename(ledger, {Key("ada", "tool"): Key("lovelace", "tool~7")})
+        told = [(each.key.hire, each.detail) for each in ledger.history() if each.event is EventType.RENAMED]
+        assert told == [("bob", "was ada/tool"), ("lovelace", "was bob/tool"), ("lovelace", "was ada/tool")]
         assert ledger.verify_history().broken is None
         ledger.forget("lovelace", NOW)
-    assert verified(state) == (6, 2, None)
+    assert verified(state) == (9, 4, None)
+
+
+def rename(ledger: LedgerWriter, moves: dict[Key, Key]) -> None:
+    ledger.rename(
+        moves,
+        [replace(line("ada"), key=new, event=EventType.RENAMED, detail=f"was {old}") for old, new in moves.items()],
+    )
+
+
+def test_line_that_was_moved_to_another_person_is_named(state: StateLocation) -> None:
+    """By the column of an earlier name, which no digest covers: only a line of the history moves lines."""
+    change(state, "UPDATE events SET was = 'ada/tool', hire = 'eve' WHERE id = 3")
+    assert (
+        verified(state)[2]
+        == "line 3 (2026-12-01T09:00:02Z eve/tool adopted): it was moved to another name: it is about ada/tool"
+    )
+
+
+def test_line_that_did_not_move_with_its_person_is_named(state: StateLocation) -> None:
+    with closing(state.writer()) as ledger:
+        rename(ledger, {Key("ada", "tool"): Key("lovelace", "tool")})
+    change(state, "UPDATE events SET was = NULL, hire = 'ada' WHERE id = 3")
+    assert (verified(state)[2] or "").startswith("line 3 (2026-12-01T09:00:02Z ada/tool adopted): it was moved")
+
+
+def test_renames_of_an_older_state_become_lines(tmp_path: Path) -> None:
+    """Of entries that swapped their names to and fro, with lines in between."""
+    file = earlier(EARLIER[-1], tmp_path)
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript(Path(__file__).with_name("renamed.sql").read_text())
+    state = StateLocation(STATE, tmp_path)
+    assert verified(state) == (7, 0, None), "a copy in memory is brought up to date to be read"
+    state.writer().close()
+    assert verified(state) == (7, 0, None)
+    change(state, "UPDATE events SET access = 'tool' WHERE id = 3")
+    assert (verified(state)[2] or "").startswith("line 3 (2026-12-01T09:00:03Z ada/tool adopted): it was moved")
 
 
 def test_lines_of_an_older_state_are_chained(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from tests.postgres import Databases, Wire
 TABLES = "select schemaname || '.' || tablename from pg_tables where tablename in ('grants', 'meta')"
 VERSION = "select version_num from reconciler.alembic_version"
 HOUR = timedelta(hours=1)
-OLDER = "0007"
+OLDER = "0008"
 OLDER_TABLES = (
-    "drop table shards, members, hosts, shares",
-    "alter table attempts drop column service, drop column epoch",
+    "alter table events drop column data",
+    "alter table words drop column mac",
     f"update alembic_version set version_num = '{OLDER}'",
 )
 """What makes a state of the newest schema one of an older schema."""

@@ -1,0 +1,51 @@
+"""Each rename is a line of the history, and a command has a code that only the state's key can make."""
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+NAMES = ("id", "was", "at", "hire", "access", "integration", "event", "detail", "salt", "content", "digest")
+events = sa.table("events", sa.column("data", sa.JSON), *(sa.column(name) for name in NAMES))
+meta = sa.table("meta", sa.column("name"), sa.column("value"))
+
+
+def upgrade() -> None:
+    """Add the columns, and a line for each rename there was, of the lines up to the last that was written before it."""
+    connection = op.get_bind()
+    op.add_column("events", sa.Column("data", sa.JSON))
+    op.add_column("words", sa.Column("mac", sa.Text))
+    noted = connection.execute(sa.select(meta.c.value).where(meta.c.name == "history_end")).scalar()
+    number, _, digest = (b"0 " if noted is None else bytes(noted)).decode().partition(" ")
+    end, now = int(number), time.time_ns() // 1000
+    for last, row in _renamed(connection):
+        end += 1
+        line = {"at": now, **{name: row[name] for name in ("hire", "access", "integration")}, "event": "renamed"}
+        line |= {"detail": f"was {row['was']}", "data": {"was": row["was"], "place": end - last - 1}}
+        salt = secrets.token_bytes(16)
+        said = {name: value for name, value in line.items() if value}
+        text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        content = hashlib.sha256(salt + text.encode()).hexdigest()
+        digest = hashlib.sha256(f"{digest}\n{content}".encode()).hexdigest()
+        connection.execute(sa.insert(events).values(**line, salt=salt, content=content, digest=digest))
+    connection.execute(sa.update(meta).where(meta.c.name == "history_end").values(value=f"{end} {digest}".encode()))
+
+
+def _renamed(connection: sa.Connection) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Return the last line, with its number, of each run of lines that one name has now and that another one had."""
+    columns = [events.c[name] for name in ("id", "was", "hire", "access", "integration")]
+    numbered = sa.select(*columns, sa.func.row_number().over(order_by=events.c.id).label("number")).subquery()
+    was = sa.select(numbered).where(numbered.c.was.is_not(None)).order_by(numbered.c.was, numbered.c.number)
+    found = [dict(row) for row in connection.execute(was).mappings()]
+    for _, run in groupby(found, lambda row: (row["was"], row["hire"], row["access"])):
+        *_, row = run
+        yield row["number"], row
