@@ -12,23 +12,28 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.integrations import Check, Integration, Prepared
 from reconciler.engine.listings import UNAUTHORIZED, Listings, connected
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Grant, Kind, Record
 from reconciler.model.hire import NamedChoice
-from reconciler.model.scope import Layer
+from reconciler.model.manifest import Exists
+from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
 from reconciler.model.verdict import Difference, Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.requests.client import Response
-from reconciler.requests.match import verdict
+from reconciler.requests.match import refusal, verdict
 from reconciler.requests.pages import Option, options
-from reconciler.requests.record import Compared
-from reconciler.requests.render import render
+from reconciler.requests.paging import PageTurner, first_page
+from reconciler.requests.record import Compared, all_there
 from reconciler.requests.tasks import AT_ONCE, Pace
+from reconciler.transports.request import RenderedRequest
 
 __all__ = ["SHOWN", "Checker", "NotOffered"]
 
+
+MOST_PAGES = 100
+"""The most pages of a check that is answered by a listing."""
 
 SHOWN = Present()
 """What a listing says of an account that it shows as git wants it."""
@@ -94,11 +99,9 @@ class Checker:
         try:
             if listed and wanted and await self.listings.shows(integration, prepared, wanted):
                 return SHOWN
-            answer = await self._ask(integration, prepared)
+            found, answer = await self._judged(integration, prepared, exists, check)
         except (Blocked, TransportError) as error:
             return Unknown(self.redactor.redact(str(error)))
-        await self._pace.turn()  # tasks that waited for this one's place send first, which keeps the service busy
-        found = verdict(exists, wanted, answer, check.compared)
         if isinstance(found, Unknown):
             return Unknown(f"{self.redactor.redact(found.reason)}{integration.client.excerpt(answer)}")
         if isinstance(found, Missing) and (why := await self.listings.unready(integration)) is not None:
@@ -115,20 +118,48 @@ class Checker:
             for path, (there, wanted) in differs.items()
         }
 
-    async def _ask(self, integration: Integration, prepared: Prepared) -> Response:
-        """Send the check; once more with a fresh token if the service refuses the current one."""
+    async def _judged(
+        self, integration: Integration, prepared: Prepared, exists: Exists, check: Check
+    ) -> tuple[Verdict, Response]:
+        """Ask, and judge the answer; page by page until the account is found, where the answer is a listing's."""
+        first, scope, answer = await self._ask(integration, prepared)
+        turner = None if exists.pages is None else PageTurner(exists, first, scope, integration.manifest)
+        while True:
+            await self._pace.turn()  # tasks that waited for this one's place send first, which keeps the service busy
+            found = verdict(exists, check.wanted, answer, check.compared)
+            if turner is None or not _may_go_on(found, answer, check):
+                return found, answer
+            items = _items(exists, answer, turner.number)
+            following = None if items is None else turner.turn(answer, items)
+            if following is None:
+                return found, answer
+            if turner.number > MOST_PAGES:
+                return Unknown(f"not found on {MOST_PAGES} pages, and there are more"), answer
+            answer = await self._send(integration, following)
+
+    async def _ask(self, integration: Integration, prepared: Prepared) -> tuple[RenderedRequest, Scope, Response]:
+        """Send the check; once more with a fresh token if the service refuses the current one.
+
+        Returns the request that was answered, and what it was rendered with.
+        """
         exists, connection = integration.manifest.exists, integration.connection
         assert exists is not None
         assert prepared.check is not None
-        wire = prepared.check.wire or integration.rendered_check(prepared.scope)
+        scope = prepared.scope
+        wire = prepared.check.wire or integration.rendered_check(scope)
         if connection is not None and (fresh := await connection.fresh()) is not None:
-            wire = render(exists, prepared.scope.over(fresh), integration.manifest)
-        self._progressed()
-        answer = await integration.client.send(wire, follow=True, behind=self._pace.yields)
+            scope = prepared.scope.over(fresh)
+            wire = first_page(exists, scope, integration.manifest)
+        answer = await self._send(integration, wire)
         if answer.status == UNAUTHORIZED and connection is not None:
-            wire = render(exists, prepared.scope.over(await connection.renewed()), integration.manifest)
-            answer = await integration.client.send(wire, follow=True, behind=self._pace.yields)
-        return answer
+            scope = prepared.scope.over(await connection.renewed())
+            wire = first_page(exists, scope, integration.manifest)
+            answer = await self._send(integration, wire)
+        return wire, scope, answer
+
+    async def _send(self, integration: Integration, wire: RenderedRequest) -> Response:
+        self._progressed()
+        return await integration.client.send(wire, follow=True, behind=self._pace.yields)
 
     async def invitation(self, integration: Integration, prepared: Prepared) -> Invited | Unknown | None:
         """Return the open invitation of a person whom the check did not find, with what `pending` stores.
@@ -205,6 +236,32 @@ class Checker:
             return grant
         first, *rest = grant.layers
         return replace(grant, layers=(Layer(first.origin, {**first.values, **values}, first.secret), *rest))
+
+
+def _may_go_on(found: Verdict, answer: Response, check: Check) -> bool:
+    """Whether the account may be on a later page."""
+    if isinstance(found, Missing):
+        return not all_there(answer.json(), check.compared.absent)
+    # Only the last page can say as `absent` does that there is no such account.
+    return isinstance(found, Unknown) and found.lacks_account
+
+
+def _items(exists: Exists, answer: Response, number: int) -> list[Any] | None:
+    """Return a page's items; None where a first answer says on its own what became of the check, such as a 404.
+
+    Raises TransportError for what is no page: the account may be on it.
+    """
+    assert exists.pages is not None
+    fails = refusal(exists.model_copy(update={"fail_when_4xx_response_code": True}), answer.status)
+    if number == 1 and fails is not None:
+        return None
+    found = walk(answer.json(), exists.record or "")
+    if fails is None and isinstance(found, list):
+        return found
+    if fails is None and found is not None and exists.record is None and exists.pages.count_up is None:
+        return []
+    where = f"at {exists.record}" if exists.record else "in the answer"
+    raise TransportError(f"page {number} {fails or f'has no list {where}'}", left=True)
 
 
 def _chosen(field_id: str, wanted: Any, offered: Iterable[Option], where: str) -> Any:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.model.base import as_text
+from reconciler.model.exists import operator
 from reconciler.model.grant import Decision, Differences, Phase, Record
 from reconciler.model.manifest import Invitation, Manifest
 from reconciler.model.status import Action, Status
@@ -94,6 +95,8 @@ def as_shown(value: Any) -> str:
         return value
     if isinstance(value, list):
         return ",".join(as_shown(item) for item in value)
+    if (word := operator(value)) is not None:
+        return f"{word} {as_shown(value[word])}"
     return "nothing" if value is None else str(as_text(value))
 
 
@@ -149,7 +152,7 @@ def found(
 
 def by_commit(wants: Mapping[str, Any], differs: Differences) -> bool:
     """Whether git changed what it wants of what differs; `wants` is what it wanted when last found so or accepted."""
-    return any(as_shown(wants.get(path)) != as_shown(wanted) for path, (_, wanted) in differs.items())
+    return any(path not in wants or as_shown(wants[path]) != as_shown(wanted) for path, (_, wanted) in differs.items())
 
 
 def _accepted(record: Record, differs: Differences) -> bool:

@@ -24,10 +24,11 @@ from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names, roots
 from reconciler.model.value import value_class
 from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.paging import first_page
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
 from reconciler.requests.rehearsal import Rehearsal
-from reconciler.requests.render import canonical, expected, outline, rehearse, render
+from reconciler.requests.render import canonical, expected, outline, rehearse
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.sealed import Sealer
 from reconciler.transports.request import RenderedRequest
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from reconciler.oauth.connection import OAuthConnection
     from reconciler.requests.client import Client
 
-__all__ = ["AUTHORITY", "NOTHING", "Integration", "Lending", "Prepared", "saved"]
+__all__ = ["AUTHORITY", "NOTHING", "Check", "Integration", "Lending", "Prepared", "saved"]
 
 AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
 """What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
@@ -297,7 +298,7 @@ class Integration:
     def rendered_check(self, scope: Scope) -> RenderedRequest:
         """Render the check, to a host that is allowed. Raises Blocked."""
         assert self.manifest.exists is not None
-        wire = render(self.manifest.exists, scope, self.manifest)
+        wire = first_page(self.manifest.exists, scope, self.manifest)
         self.hosts.check(wire.url, self.file)
         return wire
 

@@ -27,7 +27,7 @@ from reconciler.model.verdict import Invited, Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.match import unready
 from reconciler.requests.pages import items
-from reconciler.requests.record import all_there, as_wanted, comparable
+from reconciler.requests.record import Comparison, all_there, as_wanted
 from reconciler.requests.render import expected, render
 from reconciler.requests.template import render_data, written
 
@@ -258,7 +258,7 @@ async def _read_accounts(
     found: list[str] = []
     values: list[str | None] = []
     accounts: list[ListedAccount] = []
-    match = steps(listing.match)
+    match, comparison = steps(listing.match), Comparison(exists)
     try:
         scope = await connected(integration, scope)
         only = {path: render_data(value, scope) for path, value in listing.only.items()}
@@ -274,7 +274,7 @@ async def _read_accounts(
             if who is not None:
                 found.append(who)  # the same people are in every service's listing, and most have the same role there
                 if compares:
-                    said = comparable(exists, item, str(as_text(value)))
+                    said = comparison.read(item, str(as_text(value)))
                     values.append(None if said is None else intern(json.dumps(said)))
             if named or who is None:
                 accounts.append(_account(listing, item, who, whole=whole))

@@ -1,7 +1,7 @@
 """`exists`: how to check accounts at a service, one by one or by a listing.
 
 Where a value is compared, `path → value` is a map from a dotted path to what has to stand there; the values are
-templates.
+templates, null, `{not: V}` or `{contains: V}`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from reconciler.model.base import Identifier
 from reconciler.model.hire import AssignField
-from reconciler.model.request import Call, Method, NonEmpty, Paged, Text
+from reconciler.model.request import Call, Method, NonEmpty, Paged, Paging, Text, empty_is_none
 
-__all__ = ["FILLED", "Compared", "Exists", "Listing", "Pending", "Ready"]
+__all__ = ["FILLED", "OPERATORS", "Compared", "Exists", "Listing", "Pending", "Ready", "operator"]
 
 FILLED: tuple[str, ...] = tuple(name for name in get_args(AssignField) if name != "source")
 """The keys of a hire that a listing may fill, beside `extra.NAME`."""
@@ -22,14 +22,32 @@ FILLED: tuple[str, ...] = tuple(name for name in get_args(AssignField) if name !
 _EXTRA = "extra."
 
 
+OPERATORS = ("not", "contains")
+"""The keys of a map that says something about a value, instead of being one."""
+
+
+def operator(value: Any) -> str | None:
+    """Return what a compared value says about what stands there; None for a value itself."""
+    if isinstance(value, dict) and len(value) == 1:
+        return next((key for key in OPERATORS if key in value), None)
+    return None
+
+
 def _comparable(value: dict[str, Any]) -> dict[str, Any]:
     for path, wanted in value.items():
         if not path:
             raise ValueError("a path is empty; write where the value stands, such as user.role")
-        if wanted is None:
-            raise ValueError(f"{path}: nothing equals null; write the text that stands there, or take the path out")
-        if isinstance(wanted, dict) or (isinstance(wanted, list) and any(isinstance(it, dict | list) for it in wanted)):
-            raise ValueError(f"{path}: a map is not compared; write a path for each value in it, such as {path}.KEY")
+        word = operator(wanted)
+        inner = wanted if word is None else wanted[word]
+        if word == "not" and operator(inner) == "contains":
+            word, inner = "contains", inner["contains"]
+        if word == "contains" and inner in (None, [], ""):
+            raise ValueError(f"{path}: contains is empty; write what the list has to have")
+        if isinstance(inner, dict) or (isinstance(inner, list) and any(isinstance(it, dict | list) for it in inner)):
+            raise ValueError(
+                f"{path}: a map is not compared; write {{not: V}}, {{contains: V}}, or a path for each value in it, "
+                f"such as {path}.KEY"
+            )
     return value
 
 
@@ -84,7 +102,7 @@ class Exists(Call):
     """The check: the account exists if the response contains `expected`.
 
     `record` and `match` say what of the answer the account is, `invited`, `where` and `inactive` what stands in it,
-    `absent` what an answer says where there is none.
+    `absent` what an answer says where there is none. With `pages` the answer is the first page of a listing.
     """
 
     method: Method = "GET"
@@ -96,6 +114,7 @@ class Exists(Call):
     where: Compared = {}
     inactive: Compared = {}
     absent: Compared = {}
+    pages: Annotated[Paging | None, empty_is_none] = None
     ready: Ready | None = None
     pending: Pending | None = None
     listing: Annotated[Listing | None, Field(alias="list")] = None
@@ -108,7 +127,7 @@ class Exists(Call):
     @property
     def ours(self) -> bool:
         """Whether it uses an addition that ChiefOnboarding does not have."""
-        others = (self.absent, self.ready, self.pending, self.listing)
+        others = (self.absent, self.pages, self.ready, self.pending, self.listing)
         return self.compares or any(others)
 
     @model_validator(mode="after")
@@ -121,9 +140,16 @@ class Exists(Call):
                 ("match", self.match),
                 ("pending", self.pending),
                 ("absent", self.absent),
+                ("pages", self.pages),
             ):
                 if what:
                     raise ValueError(f"{key} needs expected: {_NEEDED[key]}")
+        return self
+
+    @model_validator(mode="after")
+    def _pages_lead_on(self) -> Self:
+        if self.pages is not None:
+            self.pages.place_token(self.data)
         return self
 
 
@@ -132,4 +158,5 @@ _NEEDED = {
     "match": "what it is compared with",
     "pending": "what `match` is compared with",
     "absent": "what an answer says of an account that is there",
+    "pages": "what is looked for on each of them",
 }

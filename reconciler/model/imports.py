@@ -19,6 +19,7 @@ from reconciler.model.manifest import InitialDataField, Manifest, OAuth
 from reconciler.model.request import (
     CountUp,
     Headers,
+    More,
     NonEmpty,
     Request,
     RequestOptions,
@@ -66,7 +67,7 @@ class Import(Model):
     execute: list[Request] = []
     data_from: Text = ""
     data_structure: Annotated[dict[NonEmpty, ByAddress | NonEmpty], Field(min_length=1)]
-    next_page_from: Annotated[NonEmpty | None, empty_is_none] = None
+    next_page_from: Annotated[NonEmpty | More | None, empty_is_none] = None
     next_page_token_from: Annotated[NonEmpty | None, empty_is_none] = None
     next_page: Annotated[NonEmpty | None, empty_is_none] = None
     count_up: CountUp | None = None

@@ -16,6 +16,7 @@ from reconciler.model.base import EMAIL, Duration, Identifier, Model
 from reconciler.model.exists import Exists, Listing, Pending, Ready
 from reconciler.model.form import FormField, Item
 from reconciler.model.request import (
+    PAGE_TOKEN,
     SAFE_METHODS,
     Call,
     Condition,
@@ -221,7 +222,7 @@ class Manifest(Model):
         headers = [self.headers] if any(not call.headers for call in calls) else []
         # Of the whole: for one of a request alone, pydantic would build a serializer of its own.
         parts = self.model_dump(include={"execute", "exists"}, exclude={"exists": {"listing", "pending"}})
-        return names([parts, *headers, *(item.texts for item in self.post_execute_notification)])
+        return names([parts, *headers, *(item.texts for item in self.post_execute_notification)]) - {PAGE_TOKEN}
 
     @property
     def ours(self) -> bool:

@@ -21,8 +21,10 @@ __all__ = [
     "CountUp",
     "Headers",
     "Method",
+    "More",
     "NonEmpty",
     "Paged",
+    "Paging",
     "Polling",
     "Request",
     "RequestOptions",
@@ -92,14 +94,14 @@ class Polling(Model):
 class RequestOptions(Model):
     """What is sent with a URL, and which answers are a success.
 
-    `headers`, where given and not empty, replace the manifest's default ones whole. `quote: odata` doubles `'` in the
-    values that are put into the URL.
+    `headers`, where given and not empty, replace the manifest's default ones whole. `quote` says in which language the
+    values that are put into the URL stand between quotes.
     """
 
     headers: Annotated[Headers | None, empty_is_none] = None
     data: Annotated[Any, empty_is_none] = None
     cast_data_to_json: bool = False
-    quote: Literal["odata"] | None = None
+    quote: Literal["odata", "soql"] | None = None
     status_code: list[StatusCode] | None = None
     fail_when_4xx_response_code: bool = True
     extra_headers: Literal["pritunl"] | None = None
@@ -159,13 +161,42 @@ class CountUp(Model):
     total_from: NonEmpty | None = None
 
 
-class Paged(RequestOptions):
-    """The paging keys of a listing and of a form field's `url`: the next URL, a token and where it goes, or a count."""
+class More(Model):
+    """`next_page_from` as a map: while the flag at `more` holds, the parameter takes the value at `from`."""
 
-    next_page_from: NonEmpty | None = None
+    more: NonEmpty
+    parameter: NonEmpty
+    origin: Annotated[NonEmpty, Field(alias="from")]
+
+
+class Paging(Model):
+    """How to get from a page to the next: its whole URL, a token and where it goes, a flag and a value, or a count."""
+
+    next_page_from: NonEmpty | More | None = None
     next_page_token_from: NonEmpty | None = None
     next_page: NonEmpty | None = None
     count_up: CountUp | None = None
+
+    @model_validator(mode="after")
+    def _one_way_on(self) -> Self:
+        if self.next_page is not None and self.next_page_token_from is None:
+            raise ValueError("next_page and next_page_token_from belong together")
+        if self.next_page_from is not None and self.next_page_token_from is not None:
+            raise ValueError("next_page_from says what follows: leave next_page and next_page_token_from out")
+        if self.count_up is not None and (self.next_page_from or self.next_page_token_from):
+            raise ValueError("count_up is a way to page of its own: leave the other paging keys out")
+        return self
+
+    def place_token(self, data: Any) -> None:
+        """Verify that `next_page` or the request's data takes the token. Raises ValueError."""
+        if self.next_page_token_from is not None and self.next_page is None and PAGE_TOKEN not in names(data):
+            raise ValueError(
+                "next_page and next_page_token_from belong together, but where data has {{NEXT_PAGE_TOKEN}} in it"
+            )
+
+
+class Paged(RequestOptions, Paging):
+    """A listing, or a form field's `url`, with its paging keys."""
 
     @property
     def pages(self) -> bool:
@@ -173,15 +204,6 @@ class Paged(RequestOptions):
         return bool(self.next_page_from or self.next_page_token_from or self.count_up)
 
     @model_validator(mode="after")
-    def _one_way_on(self) -> Self:
-        if self.next_page is not None and self.next_page_token_from is None:
-            raise ValueError("next_page and next_page_token_from belong together")
-        if self.next_page_token_from is not None and self.next_page is None and PAGE_TOKEN not in names(self.data):
-            raise ValueError(
-                "next_page and next_page_token_from belong together, but where data has {{NEXT_PAGE_TOKEN}} in it"
-            )
-        if self.next_page_from is not None and self.next_page_token_from is not None:
-            raise ValueError("next_page_from gives the whole next URL: leave next_page and next_page_token_from out")
-        if self.count_up is not None and (self.next_page_from or self.next_page_token_from):
-            raise ValueError("count_up is a way to page of its own: leave the other paging keys out")
+    def _token_has_a_place(self) -> Self:
+        self.place_token(self.data)
         return self

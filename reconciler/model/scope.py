@@ -121,6 +121,7 @@ class Scope:
 
 
 _INDEX = re.compile(r"\d{1,6}")
+_LAST = "-1"
 
 
 _DOT = re.compile(r"(?<!\\)\.")
@@ -134,7 +135,7 @@ def steps(path: str) -> list[str]:
 
 
 def walk(value: Any, path: str) -> Any:
-    """Return the value at a dotted path (`data.0.id`) in decoded JSON; None if there is none."""
+    """Return the value at a dotted path (`data.0.id`, `data.-1.id`) in decoded JSON; None if there is none."""
     return follow(value, steps(path))
 
 
@@ -145,6 +146,8 @@ def follow(value: Any, keys: Iterable[str]) -> Any:
             value = value.get(step)
         elif isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):
             value = value[int(step)]
+        elif isinstance(value, list) and step == _LAST and value:
+            value = value[-1]
         else:
             return None
     return value

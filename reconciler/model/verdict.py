@@ -54,9 +54,13 @@ class Invited:
 
 @value_class
 class Unknown:
-    """The check itself failed; nothing may be executed on it."""
+    """The check itself failed; nothing may be executed on it.
+
+    `lacks_account`: it was answered without the account, and without saying that there is none.
+    """
 
     reason: str
+    lacks_account: bool = False
 
 
 @value_class

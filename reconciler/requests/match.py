@@ -102,7 +102,7 @@ def _of_record(
 def _absent(exists: Exists, answer: Response, compared: Compared) -> Missing | Unknown:
     """Judge an answer without the account. With `absent`, only an answer that says so counts."""
     if compared.absent:
-        return Unknown(f"answered {answer.status} without the account, and not as absent says")
+        return Unknown(f"answered {answer.status} without the account, and not as absent says", lacks_account=True)
     return Missing(_stored(exists, answer, None))
 
 

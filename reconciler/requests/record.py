@@ -1,7 +1,7 @@
 """Find the account's record in an answer, and compare it with what git wants.
 
-Values are compared as text, exactly and with case, lists without regard to order. Missing values and null equal nothing
-(docs/manifest.md). Everything here is pure; the manifest's templates are rendered before.
+Values are compared as text, exactly and with case, lists without regard to order. Missing values and null equal null
+alone (docs/manifest.md). Everything here is pure; the manifest's templates are rendered before.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
 
-from reconciler.model.manifest import Exists
-from reconciler.model.scope import Scope, walk
+from reconciler.model.exists import Exists, operator
+from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.secret import MASK
 from reconciler.model.template import names
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Difference
 from reconciler.requests.template import render_data, written
 
-__all__ = ["NOTHING", "Compared", "all_there", "as_wanted", "comparable", "differences", "find", "is_whole", "same"]
+__all__ = ["NOTHING", "Compared", "Comparison", "all_there", "as_wanted", "differences", "find", "is_whole", "same"]
 
 
 @value_class
@@ -66,9 +66,16 @@ def _rendered(templates: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
 
 
 def same(there: Any, wanted: Any) -> bool:
-    """Whether a value is the one wanted."""
-    if there is None:
-        return False
+    """Whether a value is the one wanted, or what `{not: V}` or `{contains: V}` says of it."""
+    word = operator(wanted)
+    if word == "not":
+        return not same(there, wanted[word])
+    if word == "contains":
+        held = set(map(written, there)) if isinstance(there, list) else set()
+        some = wanted[word] if isinstance(wanted[word], list) else [wanted[word]]
+        return bool(some) and held.issuperset(map(written, some))
+    if there is None or wanted is None:
+        return there is wanted
     if isinstance(there, list) or isinstance(wanted, list):
         both = isinstance(there, list) and isinstance(wanted, list)
         return both and sorted(map(written, there)) == sorted(map(written, wanted))
@@ -93,15 +100,31 @@ def differences(record: Any, where: Mapping[str, Any]) -> dict[str, Difference]:
     return {path: (there, wanted) for path, (there, wanted) in found.items() if not same(there, wanted)}
 
 
-def comparable(exists: Exists, item: Any, who: str) -> dict[str, Any] | None:
-    """Return what a listing's item has at each path that the check compares; None if one is missing.
+class Comparison:
+    """What a check compares, read from a listing's items instead of the answers to checks."""
 
-    `who` is what the item was found by: with `match`, that has to stand there as well.
-    """
-    if exists.match and not is_whole(walk(item, exists.match), who):
-        return None
-    found = {path: walk(item, path) for path in {**exists.where, **exists.inactive, **exists.invited}}
-    return None if None in found.values() else found
+    def __init__(self, exists: Exists) -> None:
+        self._match = exists.match
+        parts = [*exists.where.items(), *exists.inactive.items(), *exists.invited.items()]
+        self._paths = {path: steps(path) for path, _ in parts}
+        self._of_null = {path for path, value in parts if value is None or operator(value) == "not"}
+
+    def read(self, item: Any, who: str) -> dict[str, Any] | None:
+        """Return what an item has at each path; None if one is missing, which the listing may only leave out.
+
+        A null that is there is a value where null is compared. `who` is what the item was found by: with `match`, that
+        has to stand there as well.
+        """
+        if self._match and not is_whole(walk(item, self._match), who):
+            return None
+        found = {path: follow(item, keys) for path, keys in self._paths.items()}
+        lacks = any(value is None and not self._is_null(item, path) for path, value in found.items())
+        return None if lacks else found
+
+    def _is_null(self, item: Any, path: str) -> bool:
+        *parents, last = self._paths[path]
+        holder = follow(item, parents)
+        return path in self._of_null and isinstance(holder, Mapping) and last in holder
 
 
 def as_wanted(found: Mapping[str, Any], compared: Compared) -> bool:

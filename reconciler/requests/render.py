@@ -16,6 +16,7 @@ from typing import Any
 from reconciler.model.errors import Blocked
 from reconciler.model.exists import PagedListing
 from reconciler.model.manifest import AnyCall, Exists, Manifest, Request, Revoke
+from reconciler.model.request import PAGE_TOKEN, Paged
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
 from reconciler.requests.encode import FORM, body
@@ -114,7 +115,7 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
         "method": call.method,
         "url": _url(call, steady).text,
         "headers": render_data(headers_of(call, manifest), steady),
-        "data": render_data(call.data, steady),
+        "data": render_data(_data(call, steady), steady),
         "files": dict(call.files) if isinstance(call, Request) else {},
         "signed": signed,
     }
@@ -147,10 +148,31 @@ def _message(
     """Render the headers, by lower-case name, and the body."""
     headers = _render_headers(templates, scope)
     given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
-    content, content_type = body(call.data, given, scope, _attached(call, files), selects=_selects(call))
+    content, content_type = body(_data(call, scope), given, scope, _attached(call, files), selects=_selects(call))
     if content_type is not None:
         headers["content-type"] = ("Content-Type", content_type)
     return headers, content
+
+
+def _data(call: AnyCall, scope: Scope) -> Any:
+    """Return what is sent, as the manifest writes it; on a first page, to which no token leads, the token is null."""
+    pages = call.pages if isinstance(call, Exists | Paged) else None
+    return _without_token(call.data) if pages and all(PAGE_TOKEN not in it.values for it in scope.layers) else call.data
+
+
+def _without_token(data: Any) -> Any:
+    match data:
+        case str():
+            whole = PLACEHOLDER.fullmatch(data)
+            if whole is not None and whole[1] == PAGE_TOKEN:
+                return None
+            return PLACEHOLDER.sub(lambda found: "null" if found[1] == PAGE_TOKEN else found[0], data)
+        case dict():
+            return {key: _without_token(value) for key, value in data.items()}
+        case list():
+            return [_without_token(value) for value in data]
+        case _:
+            return data
 
 
 def _signed(call: AnyCall) -> bool:

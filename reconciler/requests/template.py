@@ -89,9 +89,9 @@ def substitute(text: str, scope: Scope, encode: Callable[[str], str]) -> str:
 def render_url(text: str, scope: Scope, quoting: str | None = None, *, selects: bool = False) -> Shown:
     """Render a URL, encoding each value for its place in it.
 
-    White space around the text is none of the URL. With the `quoting` of `odata` each `'` of a value is doubled, so
-    that none ends a string of a filter early. With `selects`, its query says whose account is meant. Raises
-    MissingVariable, and Blocked for a value that would change the host, climb in the path or mean everybody.
+    White space around the text is none of the URL. `quoting` is the query language whose strings the values stand in.
+    With `selects`, its query says whose account is meant. Raises MissingVariable, and Blocked for a value that would
+    change the host, climb in the path or mean everybody.
     """
     parts = split(text.strip())
     url = UrlBuilder(selects=selects)
@@ -101,10 +101,17 @@ def render_url(text: str, scope: Scope, quoting: str | None = None, *, selects: 
         if put.deferred:
             url.add_deferred(put.text)
         else:
-            value = put.text.replace("'", "''") if quoting == "odata" else put.text
-            url.add_value(name, value, secret=put.secret)
+            url.add_value(name, _QUOTED[quoting](put.text), secret=put.secret)
         url.add_text(literal)
     return Shown(*url.finish())
+
+
+_QUOTED: dict[str | None, Callable[[str], str]] = {
+    None: lambda value: value,
+    "odata": lambda value: value.replace("'", "''"),
+    "soql": lambda value: value.replace("\\", "\\\\").replace("'", "\\'"),
+}
+"""How a value stands within a string of a query, so that it cannot end the string early."""
 
 
 def render_data(value: Any, scope: Scope) -> Any:

@@ -41,6 +41,8 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Pending": ("manifest.md", ("pending", "list", "Paging", "Sent along")),
     "Ready": ("manifest.md", ("ready", "exists", "Sent along")),
     "CountUp": ("manifest.md", ("count_up",)),
+    "More": ("manifest.md", ("next_page_from",)),
+    "Paging": ("manifest.md", ("Paging",)),
     "Invitation": ("manifest.md", ("invitation",)),
     "Request": ("manifest.md", ("Requests", "Sent along")),
     "Condition": ("manifest.md", ("continue_if",)),

@@ -169,3 +169,158 @@ def test_a_query_that_is_a_post(machine, service, repo, answer, status, sent):
     wanted(repo, {"exists": exists, "execute": execute})
     assert standing(machine)[0] is status
     assert len([call for call in service.calls("POST") if "mutation" in call.json()]) == sent
+
+
+PAGE = {"1": ["bob", "eve"], "2": ["ada", "dan"], "3": ["kim"]}
+"""The members of a service that cannot be asked for one of them."""
+
+
+def paged(service: Service, **more: Any) -> dict[str, Any]:
+    paging = {"next_page_token_from": "next", "next_page": f"{service.url}/members?page={{{{NEXT_PAGE_TOKEN}}}}"}
+    exists = {
+        "url": f"{service.url}/members",
+        "expected": "{{email}}",
+        "record": "members",
+        "match": "user.email",
+        "pages": paging,
+        **more,
+    }
+    return {"exists": exists, "execute": [{"url": f"{service.url}/invite", "data": {"email": "{{email}}"}}]}
+
+
+def page_of(received: Received) -> Any:
+    number = received.query.get("page", ["1"])[0]
+    members = [{"user": {"email": f"{name}@example.com"}, "roles": ["member"]} for name in PAGE[number]]
+    following = str(int(number) + 1)
+    return {"members": members, "next": following if following in PAGE else None}
+
+
+def members_asked(service: Service) -> list[str]:
+    return [call.query.get("page", ["1"])[0] for call in service.calls("GET")]
+
+
+def test_check_that_is_a_listing_is_read_until_the_account_is_found(machine, service, repo):
+    service.route("GET", "/members", page_of)
+    wanted(repo, paged(service))
+    assert row(machine.plan(), "ada", "tool").status is Status.PRESENT
+    assert members_asked(service) == ["1", "2"]
+
+
+def test_account_on_no_page_is_missing(machine, service, repo):
+    service.route("GET", "/members", page_of)
+    wanted(repo, paged(service, expected="ann@example.com"))
+    planned = row(machine.plan(), "ada", "tool")
+    assert (planned.status, planned.action) == (Status.MISSING, Action.EXECUTE)
+    assert members_asked(service) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("third", "why"),
+    [
+        ((500, {}), "answered 500"),
+        ((404, {}), "page 3 answered 404"),
+        ({"error": "try again"}, "page 3 has no list at members"),
+        ({"members": [], "next": "2"}, "page 4 is one that was read before"),
+        ({"members": [], "next": {"page": 4}}, "page 3 has no text at next"),
+    ],
+    ids=["failed", "not found", "no page", "a circle", "no token"],
+)
+def test_check_whose_page_fails_is_unknown(machine, service, repo, third, why):
+    service.route("GET", "/members", lambda got: third if got.query.get("page") == ["3"] else page_of(got))
+    wanted(repo, paged(service, expected="ann@example.com", fail_when_4xx_response_code=False))
+    planned = row(machine.plan(), "ada", "tool")
+    assert planned.status is Status.UNKNOWN
+    assert why in planned.reason
+
+
+def test_check_reads_a_hundred_pages_and_then_does_not_know(machine, service, repo):
+    endless = {"members": [{"user": {"email": "bob@example.com"}}]}
+    service.route("GET", "/members", lambda got: {**endless, "next": int(got.query.get("page", ["1"])[0]) + 1})
+    wanted(repo, paged(service))
+    planned = row(machine.plan(), "ada", "tool")
+    assert planned.status is Status.UNKNOWN
+    assert "not found on 100 pages" in planned.reason
+    assert len(service.calls("GET")) == 100
+
+
+def test_check_counts_pages_up_to_the_total(machine, service, repo):
+    def offset(received: Received) -> Any:
+        at = int(received.query["at"][0])
+        everybody = [name for names in PAGE.values() for name in names]
+        return {"members": [{"user": {"email": f"{name}@example.com"}} for name in everybody[at : at + 2]], "all": 5}
+
+    service.route("GET", "/members", offset)
+    count = {"parameter": "at", "first": 0, "step": 2, "total_from": "all"}
+    wanted(repo, paged(service, expected="ann@example.com", pages={"count_up": count}))
+    assert row(machine.plan(), "ada", "tool").status is Status.MISSING
+    assert [call.query["at"] for call in service.calls("GET")] == [["0"], ["2"], ["4"]]
+
+
+def test_query_that_is_a_post_takes_the_next_pages_token(machine, service, repo):
+    def query(received: Received) -> Any:
+        after = received.json()["after"]
+        return {"members": [{"user": {"email": f"{after}@example.com"}}], "next": None if after == "ada" else "ada"}
+
+    service.route("POST", "/members", query)
+    pages = {"next_page_token_from": "next"}
+    wanted(repo, paged(service, method="POST", data={"after": "{{NEXT_PAGE_TOKEN}}"}, pages=pages))
+    assert standing(machine)[0] is Status.PRESENT
+    assert [call.json()["after"] for call in service.calls("POST")] == [None, "ada"]
+
+
+@pytest.mark.parametrize(("state", "status"), [("whole", Status.MISSING), ("cut", Status.UNKNOWN)])
+def test_absent_is_said_by_the_last_page(machine, service, repo, state, status):
+    service.route("GET", "/members", lambda got: {**page_of(got), "state": state})
+    wanted(repo, paged(service, expected="ann@example.com", absent={"state": "whole", "next": None}))
+    assert row(machine.plan(), "ada", "tool").status is status
+    assert members_asked(service) == ["1", "2", "3"]
+
+
+THERE, OTHER, OFF = Status.PRESENT, Status.DIFFERS, {"inactive": {"left": {"not": None}}}
+VALUES: list[tuple[dict[str, Any], dict[str, Any], Status]] = [
+    ({"where": {"lock": None}}, {"lock": None}, THERE),
+    ({"where": {"lock": None}}, {}, THERE),
+    ({"where": {"lock": None}}, {"lock": "2026"}, OTHER),
+    ({"where": {"groups": {"contains": "eng"}}}, {"groups": ["ops", "eng"]}, THERE),
+    ({"where": {"groups": {"contains": "eng"}}}, {"groups": ["ops"]}, OTHER),
+    ({"where": {"groups": {"contains": "eng"}}}, {"groups": "eng"}, OTHER),
+    ({"where": {"groups": {"contains": "eng"}}}, {}, OTHER),
+    ({"where": {"groups": {"contains": ["eng", "ops"]}}}, {"groups": ["eng"]}, OTHER),
+    ({"where": {"role": {"not": "guest"}}}, {"role": "guest"}, OTHER),
+    ({"where": {"role": {"not": "guest"}}}, {"role": "owner"}, THERE),
+    ({"where": {"groups": {"not": {"contains": "old"}}}}, {"groups": ["old"]}, OTHER),
+    (OFF, {"left": "2026-01-01"}, OTHER),
+    (OFF, {"left": None}, THERE),
+    (OFF, {}, THERE),
+    ({"absent": {"user": None}}, {"user": None}, Status.MISSING),
+]
+
+
+@pytest.mark.parametrize(("rules", "answer", "status"), VALUES, ids=lambda case: str(case)[:60])
+def test_values_that_are_null_not_or_contained(machine, service, repo, rules, answer, status):
+    there = {} if "user" in answer else {"email": "ada@example.com"}
+    service.route("GET", "/users/{email}", lambda _received, email: {**there, **answer})
+    exists = {"url": f"{service.url}/users/{{{{email}}}}", "expected": "{{email}}", **rules}
+    wanted(repo, {"exists": exists, "execute": [{"url": f"{service.url}/users"}]})
+    planned = row(machine.plan(), "ada", "tool")
+    assert planned.status is status
+    if status is OTHER:
+        assert planned.differs == {path: (answer.get(path), value) for path, value in rules.get("where", {}).items()}
+
+
+def test_what_git_adds_to_be_null_is_no_drift(machine, service, repo):
+    """A commit asks for it, so it is made so, whatever `drift` says."""
+    person: dict[str, Any] = {"email": "ada@example.com", "phone": "1"}
+    service.route("GET", "/users/{email}", lambda _received, email: person)
+    service.route("PUT", "/users/{email}", lambda _received, email: person.pop("phone"))
+    place = f"{service.url}/users/{{{{email}}}}"
+    where: dict[str, Any] = {"email": "{{email}}"}
+    manifest = {"exists": {"url": place, "expected": "{{email}}", "where": where}, "execute": [{"url": place}]}
+    manifest["update"] = [{"url": place, "method": "PUT"}]
+    wanted(repo, manifest)
+    assert standing(machine) == (Status.PRESENT, Action.NONE)
+    where["phone"] = None
+    wanted(repo, manifest)
+    assert row(machine.plan(), "ada", "tool").reason == "phone: 1, git wants nothing"
+    assert standing(machine) == (Status.PRESENT, Action.NONE)
+    assert len(service.calls("PUT")) == 1

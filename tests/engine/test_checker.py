@@ -249,6 +249,21 @@ def test_incomplete_listing_item_proves_presence_only(compared, accounts, path):
     assert row(report, "h03", "tool").reason.startswith("switched off")
 
 
+def test_listing_item_with_a_null_is_as_wanted_where_null_is_compared(compared, accounts, repo):
+    manifest = accounts.manifest(listing=True)
+    manifest["exists"] |= {"inactive": {"left": {"not": None}}, "where": {"role": {"not": "guest"}}}
+    repo.manifest("tool", manifest)
+    repo.commit()
+    for person in accounts.people.values():
+        person["left"] = None
+    accounts.people["h03@example.com"]["left"] = "2026-01-01"
+    accounts.people["h04@example.com"]["role"] = "guest"
+    del accounts.people["h05@example.com"]["left"]  # which the listing may only leave out
+    report = compared.plan()
+    assert counts(accounts) == (3, 3)
+    assert sum(item.status is Status.PRESENT for item in report.rows) == 28
+
+
 def test_check_decides_on_duplicate_listing_items(compared, accounts):
     twice = [*accounts.people.values(), {**accounts.people["h03@example.com"], "active": False}]
     accounts.route("GET", "/users", lambda _received: {"users": twice, "next_page": None})

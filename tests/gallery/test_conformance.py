@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from reconciler.gallery.catalog import everything
-from reconciler.model.manifest import FormField, Listing, Manifest, Pending
-from reconciler.requests.pages import _counted
+from reconciler.model.manifest import AnyPaged, Exists, Manifest, Paged
+from reconciler.requests.paging import PageTurner, first_page
 from reconciler.requests.render import render
+from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
 from tests.gallery import samples
 from tests.gallery.services import SERVICES
@@ -23,16 +25,20 @@ def requests(manifest: Manifest, form: dict[str, Any]) -> Iterator[tuple[str, Re
     for place, call in manifest.calls():
         if place.startswith("oauth."):
             continue
-        wire = render(call, scope, manifest)
-        if isinstance(call, FormField | Listing | Pending):
-            if call.count_up is not None:
-                count = call.count_up
-                for value in (count.first, count.first + count.step):
-                    yield place, RenderedRequest(wire.method, _counted(wire.url, count, value), "", wire.headers)
-                continue
-            if call.next_page is not None:
-                yield place, render(call.model_copy(update={"url": call.next_page}), scope, manifest)
-        yield place, wire
+        paging = call.pages if isinstance(call, Exists) else call if isinstance(call, Paged) else None
+        if paging is not None and paging.next_page is not None:
+            yield place, render(call.model_copy(update={"url": paging.next_page}), scope, manifest)
+        if not isinstance(call, AnyPaged | Exists):
+            yield place, render(call, scope, manifest)
+            continue
+        first = first_page(call, scope, manifest)
+        yield place, first
+        if paging is not None and paging.count_up is not None:
+            turner = PageTurner(call, first, scope, manifest)
+            total = {paging.count_up.total_from: 1_000_000} if paging.count_up.total_from else {}
+            second = turner.turn(Response(200, content=json.dumps(total).encode()), [{}])
+            assert second is not None
+            yield place, second
 
 
 @needs_slices

@@ -266,3 +266,27 @@ async def test_a_token_that_does_not_change_is_a_page_that_was_read_before(loopb
     call = listing(loopback, method="POST", data={"after": "{{NEXT_PAGE_TOKEN}}"}, next_page_token_from="next")
     with pytest.raises(TransportError, match="read before"):
         await read(connect("127.0.0.1"), call)
+
+
+@pytest.mark.parametrize("end", [{"more": False}, {"more": None}, {}])
+async def test_a_flag_says_that_there_is_more_and_a_value_where(loopback, connect, end):
+    loopback.replies = [
+        page({"data": [{"id": "a b"}, {"id": "b&c"}], "more": True}),
+        page({"data": [{"id": 7}], "more": True}),
+        page({"data": [{"id": "z"}], **end}),
+    ]
+    call = listing(loopback, next_page_from={"more": "more", "parameter": "after", "from": "data.-1.id"})
+    assert [item["id"] for item in await read(connect("127.0.0.1"), call)] == ["a b", "b&c", 7, "z"]
+    places = ["/org-123/users", "/org-123/users?after=b%26c", "/org-123/users?after=7"]
+    assert [raw.target for raw in loopback.requests] == places
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [({"data": [], "more": True}, "no text at data.-1.id"), ({"data": [{"id": "a"}], "more": True}, "read before")],
+)
+async def test_more_that_leads_nowhere_is_a_failed_page(loopback, connect, second, why):
+    loopback.replies = [page({"data": [{"id": "a"}], "more": True}), page(second)]
+    call = listing(loopback, next_page_from={"more": "more", "parameter": "after", "from": "data.-1.id"})
+    with pytest.raises(TransportError, match=why):
+        await read(connect("127.0.0.1"), call)

@@ -386,3 +386,10 @@ def test_odata_quotes_are_doubled_in_values_of_the_url_only() -> None:
     assert wire.url == "https://x.example/users?$filter=mail%20eq%20'o%27%27brien%40x.com'"
     assert wire.content == b'{"mail": "o\'brien@x.com"}'
     assert "%27%27" not in render(Request(url=text), scope, Manifest()).url
+
+
+def test_soql_quotes_and_backslashes_are_escaped_in_values_of_the_url() -> None:
+    scope = Scope((Layer("hire", {"email": "o'br\\ien@x.com"}),))
+    call = Request(url="https://x.example/query?q=SELECT+Id+WHERE+Email='{{email}}'", quote="soql")
+    wire = render(call, scope, Manifest())
+    assert wire.url == "https://x.example/query?q=SELECT+Id+WHERE+Email='o%5C%27br%5C%5Cien%40x.com'"

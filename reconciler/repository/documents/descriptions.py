@@ -27,16 +27,16 @@ _CALL = {
     "extra_headers": "A request signature that the service asks for.",
     "data": "What is sent: as JSON, or as the Content-Type header says.",
     "cast_data_to_json": "true: without a Content-Type, data is sent as a form.",
-    "quote": "odata: double each ' in values that are put into the URL.",
+    "quote": "How values in the URL are quoted: odata doubles each ', soql puts a backslash before ' and backslash.",
 }
 _SENT = {key: _CALL[key] for key in _CALL if key not in ("url", "method")}
-_PAGED = {
-    **_SENT,
-    "next_page_from": "Dotted path in a page to the whole URL of the next one, or header:Link.",
+_PAGING = {
+    "next_page_from": "Dotted path in a page to the whole URL of the next one, header:Link, or a map.",
     "next_page_token_from": "Dotted path in a page to the token of the next one.",
     "next_page": "The URL of the next page, with {{NEXT_PAGE_TOKEN}}.",
     "count_up": "A query parameter that counts pages or items.",
 }
+_PAGED = {**_SENT, **_PAGING}
 _EVERYBODY = {
     **_PAGED,
     "url": "The first page.",
@@ -148,6 +148,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "where": "Paths in the record, and what git wants to stand there.",
         "inactive": "Paths in the record, and what stands there where the account is switched off.",
         "absent": "Paths in the answer, and what stands there where there is no such account.",
+        "pages": "How to get to the next page, where the answer is a listing.",
         "ready": "A request that has to be answered as it says before an absence counts.",
         "pending": "A paged listing of the invitations that are open.",
         "list": "A paged listing that answers for everybody.",
@@ -160,6 +161,12 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "only": "Paths within an item, and what stands there in the items that count.",
     },
     "Pending": {**_EVERYBODY, "store_data": "Names to save, each with the dotted path of its value in the item."},
+    "Paging": _PAGING,
+    "More": {
+        "more": "Dotted path in a page to the flag that says that there is another.",
+        "parameter": "The query parameter that says where the next page begins.",
+        "from": "Dotted path in a page to its value, such as data.-1.id.",
+    },
     "CountUp": {
         "parameter": "The query parameter.",
         "first": "Its value for the first page.",

@@ -226,12 +226,15 @@ _AFTER: dict[str, _Rule] = {
     "_full_id": _with(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$"),
     "_state": _with(pattern=r"^(sqlite:///|postgresql://)"),
     "_polling_has_an_end": _all_of(_needs("polling", "continue_if")),
-    "_one_way_on": _all_of(
-        _needs("next_page", "next_page_token_from"),
+    "_token_has_a_place": _all_of(
         {
             "if": {"required": ["next_page_token_from"]},
             "then": {"anyOf": [{"required": ["next_page"]}, {"required": ["data"]}]},
-        },
+        }
+    ),
+    "_pages_lead_on": _with(),
+    "_one_way_on": _all_of(
+        _needs("next_page", "next_page_token_from"),
         {"not": {"required": ["next_page_from", "next_page_token_from"]}},
         {"not": {"required": ["count_up", "next_page_from"]}},
         {"not": {"required": ["count_up", "next_page_token_from"]}},
@@ -243,7 +246,7 @@ _AFTER: dict[str, _Rule] = {
                 {"required": ["status_code"], "properties": {"status_code": {"type": "array", "minItems": 1}}},
             ]
         },
-        *(_needs(key, "expected") for key in ("list", "match", "pending", "absent")),
+        *(_needs(key, "expected") for key in ("list", "match", "pending", "absent", "pages")),
     ),
     "_has_options": _all_of(
         {
