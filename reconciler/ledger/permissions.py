@@ -30,6 +30,8 @@ def refuse_unsafe(state: Path) -> None:
             f"the state's folder {folder} is a link to {folder.readlink()}: name that folder itself in `state`, or "
             f"remove the link (rm {folder})"
         )
+    if not stat.S_ISDIR(found.st_mode):
+        raise LedgerError(f"the state's folder {folder} is no folder: remove it, or name another place in `state`")
     _refuse_stranger(folder, found)
     if found.st_mode & _OTHERS:
         raise LedgerError(

@@ -16,6 +16,7 @@ import pytest
 from reconciler.ledger import schema
 from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.permissions import make_folder
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from tests.ledger.states import ADA, EARLIER, NOW, STATE, bytes_in, earlier, other_process, read_all, state_file
@@ -98,7 +99,7 @@ def test_a_state_is_not_migrated_where_no_copy_can_be_kept(tmp_path: Path) -> No
 
 def test_a_state_whose_making_was_cut_off_is_as_good_as_none(tmp_path: Path) -> None:
     file = state_file(tmp_path)
-    file.parent.mkdir()
+    make_folder(file.parent)
     file.touch()
     assert read_all(tmp_path) == []
     assert file.stat().st_size == 0
@@ -143,7 +144,7 @@ def test_damaged_file_is_reported(tmp_path: Path, damage: object) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / ".reconciler").write_text("a file where the folder should be")
-    with pytest.raises(LedgerError, match="has to be writable"):
+    with pytest.raises(LedgerError, match=r"\.reconciler is no folder: remove it"):
         StateLocation(STATE, tmp_path).writer()
 
 
