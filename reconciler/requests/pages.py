@@ -6,6 +6,7 @@ stopped.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,9 @@ from reconciler.transports.request import RenderedRequest
 __all__ = ["MOST_PAGES", "MorePages", "Option", "items", "options"]
 
 MOST_PAGES = 10_000
+MOST_BYTES = 256 * 1024 * 1024
+MOST_ITEMS = 1_000_000
+MOST_SECONDS = 600.0
 
 
 @value_class
@@ -36,6 +40,24 @@ class Option:
 
 class MorePages(TransportError):
     """There are more pages than may be read."""
+
+
+class _Bounds:
+    """What one reading may take, whatever the pages lead to."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + MOST_SECONDS
+        self._bytes = self._items = 0
+
+    def exceeded(self, content: bytes, items: list[Any]) -> str | None:
+        """Count a page; return what it is too much of."""
+        self._bytes += len(content)
+        self._items += len(items)
+        if self._bytes > MOST_BYTES:
+            return f"{MOST_BYTES >> 20} MiB"
+        if self._items > MOST_ITEMS:
+            return f"{MOST_ITEMS:,} items"
+        return f"{MOST_SECONDS / 60:g} minutes" if time.monotonic() > self._until else None
 
 
 async def items(
@@ -51,8 +73,9 @@ async def items(
 
     Raises MorePages where another page follows when so many `pages`, or MOST_PAGES, were read.
     Raises Blocked where the first page cannot be asked for, and TransportError for a page that fails, is not JSON, has
-    no list at `data_from`, or leads to where it must not lead.
+    no list at `data_from`, or leads to where it must not lead, and where the reading takes too much in all.
     """
+    bounds = _Bounds()
     pages = pages or MOST_PAGES
     turner = PageTurner(call, first_page(call, scope, manifest), scope, manifest)
     following: RenderedRequest | None = turner.wire
@@ -65,6 +88,9 @@ async def items(
         if not isinstance(found, list):
             where = f"at {call.data_from}" if call.data_from else "in the answer"
             raise TransportError(f"{following.shown_url}: page {number} has no list {where}", left=True)
+        if (exceeded := bounds.exceeded(answer.content, found)) is not None:
+            reason = f"more than {exceeded} by page {number}: not read whole"
+            raise TransportError(f"{following.shown_url}: {reason}", left=True)
         following = turner.turn(answer, found)
         for item in found:
             yield item

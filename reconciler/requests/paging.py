@@ -138,7 +138,7 @@ def _with(url: str, parameter: str, value: str | int) -> str:
 
 
 _LINKS = re.compile(r"header:\s*link", re.IGNORECASE)
-_LINK = re.compile(r"<([^>]*+)>((?:\s*+;\s*+[^\s\"=,;]++\s*+(?:=\s*+(?:\"[^\"]*+\"|[^\s\",;]*+))?)*+)")
+_LINK = re.compile(r"<([^<>]*+)>((?:\s*+;\s*+[^\s\"=,;]++\s*+(?:=\s*+(?:\"[^\"]*+\"|[^\s\",;]*+))?)*+)")
 _PARAMETER = re.compile(r";\s*+([^\s\"=,;]++)\s*+(?:=\s*+(?:\"([^\"]*+)\"|([^\s\",;]*+)))?")
 
 

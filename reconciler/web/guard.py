@@ -1,7 +1,8 @@
 """Who may see the pages (docs/design/rules.md, "Pages").
 
-With neither a token nor a proxy that signs people in, everybody on this machine may, over loopback. Otherwise only
-those may who have the token or come through that proxy. A refusal reveals nothing about the state.
+With neither a token nor a proxy that signs people in, everybody on this machine may, over loopback, unless `public_url`
+says that others come through a proxy. Otherwise only those may who have the token or come through that proxy. A refusal
+reveals nothing about the state.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +21,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.settings import Pages, Settings, loopback
 from reconciler.model.value import value_class
+from reconciler.web.hosts import host_of
 from reconciler.web.sessions import LASTS_SECONDS, Attempts, cookie_of, is_same, is_signed
 
 __all__ = ["COOKIE", "Guard", "Refusal", "Visitor"]
@@ -76,7 +79,8 @@ class Guard:
 
     def judge(self, request: Request) -> Visitor | Refusal:
         """Decide whether a page may be shown."""
-        pages = self._settings().pages
+        settings = self._settings()
+        pages = settings.pages
         if pages is not None and (name := _named(request, pages)) is not None:
             return Visitor(name)
         try:
@@ -90,12 +94,13 @@ class Guard:
             return Refusal(401, "Sign in to see this page.", asks=True)
         if pages is not None:
             return Refusal(401, "Sign in through the proxy in front of this program: nobody is named here.")
-        if self._local and not any(name.startswith(_FORWARDED) for name in request.headers):
+        alone = self._local and loopback(host_of(urlsplit(settings.public).netloc))
+        if alone and not any(name.startswith(_FORWARDED) for name in request.headers):
             return Visitor()
         return Refusal(
             403,
-            "Pages and metrics are served on this machine only: set PAGES_TOKEN (reconcile initial-data set "
-            "reconciler), or `pages` in config/reconciler.yaml.",
+            "Pages and metrics are for this machine only, and others can get here: set PAGES_TOKEN (reconcile "
+            "initial-data set reconciler), or `pages` in config/reconciler.yaml.",
         )
 
     def judge_scrape(self, request: Request) -> Visitor | Refusal:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -142,6 +143,33 @@ async def test_a_listing_that_never_ends_is_an_error(loopback, connect, monkeypa
     loopback.script = script
     with pytest.raises(TransportError, match="more than 5 pages"):
         await read(connect("127.0.0.1"), listing(loopback, next_page_from="next"))
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "says"),
+    [
+        ("MOST_BYTES", 1 << 20, "more than 1 MiB by page 3: not read whole"),
+        ("MOST_ITEMS", 2, "more than 2 items by page 3: not read whole"),
+        ("MOST_SECONDS", -1.0, "minutes by page 1: not read whole"),
+    ],
+)
+async def test_a_listing_takes_no_more_than_its_bounds(loopback, connect, monkeypatch, bound, value, says):
+    async def script(raw, writer):
+        return page({"data": ["x" * 400_000], "next": f"/{len(loopback.requests)}"})
+
+    monkeypatch.setattr(pages, bound, value)
+    loopback.script = script
+    with pytest.raises(TransportError, match=says):
+        await read(connect("127.0.0.1"), listing(loopback, next_page_from="next"))
+
+
+@pytest.mark.parametrize("part", ["<", "<>", "<>;a=", '<>;a="', "<a>  ", "<>;a", '<a>;b="<"'])
+async def test_a_hostile_link_header_costs_time_in_proportion_to_its_size(loopback, connect, part):
+    lines = b"".join(b"Link: %b\r\n" % (part * (8000 // len(part))).encode() for _ in range(12))
+    loopback.replies = [reply(200, b"[1]").replace(b"\r\n", b"\r\n" + lines, 1)]
+    before = time.process_time()
+    assert await read(connect("127.0.0.1"), listing(loopback, data_from="", next_page_from="header:Link")) == [1]
+    assert time.process_time() - before < 1
 
 
 async def test_a_first_page_that_cannot_be_asked_for_is_blocked(loopback, connect):

@@ -109,6 +109,19 @@ def test_behind_a_proxy_on_the_same_machine_nothing_is_open(header: str) -> None
         assert (answer.status_code, "ada" in answer.text) == (403, False)
 
 
+@pytest.mark.parametrize(
+    ("public_url", "status"),
+    [("https://access.example.com", 403), ("https://", 403), ("http://localhost:9", 200), ("http://[::1]:9/", 200)],
+)
+def test_where_others_come_through_a_proxy_loopback_is_guarded_too(public_url: str, status: int) -> None:
+    """A proxy on this machine may send no header that tells."""
+    client = served(ON, token=lambda: None, public_url=public_url, peer="127.0.0.1")
+    for path in ("/people", "/metrics"):
+        assert client.get(path).status_code == status
+    assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+    assert "ada" in served(ON, pages=PROXY, peer="10.0.0.1").get("/people", {"X-Forwarded-User": "grace"}).text
+
+
 def test_off_loopback_without_a_token_only_health_is_served() -> None:
     client = served(OFF, token=lambda: None)
     for path in ("/people", "/metrics"):

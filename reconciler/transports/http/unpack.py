@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 __all__ = ["Padding", "Unpacker", "Unreadable", "joined"]
 
+LINE = 8 * 1024
+"""Bytes of an answer's header, name and value."""
+
 PADDING = 128 * 1024
 """Bytes that may come beside an answer's content, and then twice as many as the content has."""
 
@@ -30,12 +33,16 @@ class Padding:
 
 
 def joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """An answer's headers by their lower-case names; one that comes several times is comma-joined."""
-    found: dict[str, str] = {}
+    """An answer's headers by their lower-case names; one that comes several times is comma-joined.
+
+    Raises Unreadable for a line that is too long.
+    """
+    found: dict[str, list[str]] = {}
     for key, value in raw:
-        name, text = key.decode("latin-1").lower(), _text(value)
-        found[name] = f"{found[name]}, {text}" if name in found else text
-    return found
+        if len(key) + len(value) > LINE:
+            raise Unreadable(f"headed by a line of more than {LINE >> 10} KiB")
+        found.setdefault(key.decode("latin-1").lower(), []).append(_text(value))
+    return {name: ", ".join(texts) for name, texts in found.items()}
 
 
 def _text(value: bytes) -> str:

@@ -74,6 +74,7 @@ REFUSED = {
     "a blank in a name": OK + b"X Y: a\r\nContent-Length: 2\r\n\r\n{}",
     "a blank after a name": OK + b"Content-Length : 2\r\n\r\n{}",
     "a name beyond ASCII": OK + b"\xe9: a\r\nContent-Length: 2\r\n\r\n{}",
+    "a line of more than 8 KiB": OK + b"X: %b\r\nContent-Length: 2\r\n\r\n{}" % (b"a" * 8192),
     "no name": OK + b": a\r\nContent-Length: 2\r\n\r\n{}",
     "no colon": OK + b"X\r\nContent-Length: 2\r\n\r\n{}",
     "a fold at the start": OK + b" X: a\r\nContent-Length: 2\r\n\r\n{}",
@@ -164,7 +165,7 @@ async def test_answers_that_h11_accepts_wrongly_are_refused(raw: bytes) -> None:
 
 
 def test_the_table_is_what_h11_refuses() -> None:
-    """But for a length beside chunks: h11 takes the chunks."""
+    """But for a length beside chunks, of which h11 takes the chunks, and a line that is long."""
     taken = []
     for name, raw in REFUSED.items():
         try:
@@ -172,7 +173,7 @@ def test_the_table_is_what_h11_refuses() -> None:
         except h11.RemoteProtocolError:
             continue
         taken.append(name)
-    assert taken == ["a length and chunks", "chunks and a length"]
+    assert taken == ["a length and chunks", "chunks and a length", "a line of more than 8 KiB"]
 
 
 @pytest.mark.parametrize("extra", [b"\r\n", b"\n", b"x", b"0\r\n\r\n", OK + b"Content-Length: 0\r\n\r\n"])
