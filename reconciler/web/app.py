@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -20,6 +21,8 @@ from reconciler.web.headers import SafeHeaders
 from reconciler.web.hosts import KnownHosts
 
 __all__ = ["app"]
+
+HEALTH_THREADS = 4
 
 UNTOLD = "not well: the pages, `reconcile status` and the log say why"
 """The answer to strangers instead of the reason, which may name people."""
@@ -45,11 +48,14 @@ def app(
             why = "ok" if well else UNTOLD
         return JSONResponse({"ok": well, "detail": why}, status_code=200 if well else 503)
 
+    # Threads of its own: all others may wait for a state that is away.
+    threads = CapacityLimiter(HEALTH_THREADS)
+
     async def health(request: Request) -> Response:
-        return await run_in_threadpool(answer, healthy(), request)
+        return await to_thread.run_sync(answer, healthy(), request, limiter=threads)
 
     async def readiness(request: Request) -> Response:
-        return await run_in_threadpool(answer, ready(), request)
+        return await to_thread.run_sync(answer, ready(), request, limiter=threads)
 
     async def scrape(request: Request) -> Response:
         judged = await run_in_threadpool(guard.judge_scrape, request)

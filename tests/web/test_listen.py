@@ -8,9 +8,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from itertools import cycle
+from threading import Event, Thread
 
 import pytest
 
+from reconciler.web.bounds import MAX_CONNECTIONS
 from tests.repo import Daemon, Repo
 from tests.servers import PATIENCE, ask, eventually
 
@@ -63,6 +65,34 @@ def test_connections_that_are_opened_and_left_do_not_use_up_descriptors(daemon: 
     assert daemon.get("/healthz")[0] == 200
     assert "out of system resource" not in daemon.log
     assert "Too many open files" not in daemon.log
+
+
+def test_health_is_answered_while_connections_come_without_end(daemon: Daemon) -> None:
+    over, opened = Event(), list[socket.socket]()
+
+    def flood() -> None:
+        """Open connections, and leave them; every other one has sent half a form."""
+        form = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\n\r\ntoken="
+        with ExitStack() as open_lines:
+            for said in cycle((b"", form)):
+                if over.wait(0.002 if len(opened) < MAX_CONNECTIONS else 0.02):
+                    break
+                with suppress(OSError):
+                    line = open_lines.enter_context(socket.create_connection(address(daemon), timeout=PATIENCE))
+                    opened.append(line)
+                    line.sendall(said)
+
+    floods = [Thread(target=flood) for _ in range(2)]
+    for each in floods:
+        each.start()
+    try:
+        eventually(lambda: len(opened) > MAX_CONNECTIONS)
+        answers = [daemon.get(path)[0] for path in ("/healthz", "/readyz") * 20]
+    finally:
+        over.set()
+        for each in floods:
+            each.join()
+    assert answers == [200] * 40
 
 
 def healthy(daemon: Daemon) -> bool:
@@ -120,10 +150,10 @@ def test_an_unknown_host_is_refused_on_every_path_and_its_own_names_are_answered
         for host in ("evil.example.com", "evil.example.com:80", "127.0.0.1.evil.example.com", "", "["):
             answer = asked(path, host)
             assert answer.startswith(b"HTTP/1.1 421 "), (path, host, answer)
-    for path in ("/healthz", "/readyz", "/metrics"):
+    for path, status in (("/healthz", b"200"), ("/readyz", b"200"), ("/metrics", b"403")):
         for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9", "[::1]:80", "access.example.com"):
             answer = asked(path, host)
-            assert answer.startswith(b"HTTP/1.1 200 "), (path, host, answer)
+            assert answer.startswith(b"HTTP/1.1 %b " % status), (path, host, answer)
 
 
 def test_off_loopback_a_health_check_by_address_is_answered(repo: Repo) -> None:
