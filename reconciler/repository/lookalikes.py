@@ -1,4 +1,4 @@
-"""Detect addresses that look like another's: letters of other scripts, invisible characters.
+"""Detect texts that look like another: letters of other scripts, invisible characters.
 
 A person who reviews a pull request takes Ada's address with a Cyrillic letter in it for Ada's. This is a small part of
 Unicode's rules for identifiers (UTS 39): mixed scripts within a part of an address, a part entirely of letters that
@@ -9,20 +9,44 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 
-__all__ = ["suspicious"]
+__all__ = ["skeleton", "suspicious"]
 
-_LIKE_LATIN = frozenset("аеорсухіјѕһԁԛԝӏвкмнтгпАВЕКМНОРСТУХІЈЅονρυαικτχγωηΑΒΕΖΗΙΚΜΝΟΡΤΥΧօսոհցզ")
+_LATIN_OF = dict(
+    zip(
+        "аеорсухіјѕһԁԛԝӏвкмнтгпАВЕКМНОРСТУХІЈЅԚԜҺονρυαικτχγωηΑΒΕΖΗΙΚΜΝΟΡΤΥΧօսոհցզ",
+        "aeopcyxijshdqwlbkmhtrnabekmhopctyxijsqwhovpuaiktxywnabezhikmnoptyxounhgq",
+        strict=True,
+    )
+)
 """Cyrillic, Greek and Armenian letters that are drawn as Latin ones, or nearly so."""
 
-_NEARLY = frozenset("ıȷɑɡɩʏʟɴǃ")
+_NEARLY = dict(zip("ıȷɑɡɩʏʟɴǃ", "ijagiyln!", strict=True))
 """Latin letters that are drawn as others of Latin."""
+
+_DRAWN_AS = str.maketrans(_LATIN_OF | _NEARLY)
+_LIKE_LATIN = _LATIN_OF.keys()
 
 _WITH_LATIN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC"})
 """Scripts that are written beside Latin letters, and look like none."""
 
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | {chr(code) for code in range(0xFE00, 0xFE10)}
+"""Letters and marks that Unicode lists as invisible: joiners, fillers, variation selectors."""
+
 _MOST = 3
 """The most characters that are named."""
+
+
+@lru_cache(maxsize=4096)
+def skeleton(text: str) -> str:
+    """Return what all texts share that a reader, or a service, may take for this one.
+
+    They are equal without case, blanks at the ends and invisible characters, with letters that look alike as one.
+    """
+    plain = unicodedata.normalize("NFKC", text)
+    shown = "".join(char for char in plain if not _hidden(char))
+    return shown.translate(_DRAWN_AS).casefold().translate(_DRAWN_AS).strip()
 
 
 def suspicious(address: str) -> str | None:
@@ -54,11 +78,16 @@ def _odd(part: str) -> Iterator[str]:
     for char in part:
         if char.isascii():
             continue
-        category = unicodedata.category(char)
-        hidden = category in ("Cf", "Zs", "Me", "Co", "Cn") or (category == "Mn" and not others)
+        hidden = _hidden(char) or unicodedata.category(char) == "Zs"
+        hidden = hidden or (unicodedata.category(char) == "Mn" and not others)
         folded = unicodedata.normalize("NFKC", char) != char
         if hidden or folded or char in _NEARLY or (char in others and (mixed or others <= _LIKE_LATIN)):
             yield char
+
+
+def _hidden(char: str) -> bool:
+    """Whether a character leaves no mark of its own."""
+    return unicodedata.category(char) in ("Cc", "Cf", "Me", "Co", "Cn") or char in _FILLERS
 
 
 def _list(odd: list[str]) -> str:

@@ -18,6 +18,7 @@ from reconciler.model.policy import Rule
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.joining import matches
+from reconciler.repository.lookalikes import skeleton
 from reconciler.repository.rules import POLICY, Rules
 
 __all__ = ["Judge", "Kept", "Share"]
@@ -205,7 +206,14 @@ def _held(rule: Rule, record: Record) -> bool:
 
 
 def _meets(rule: Rule, values: Mapping[str, object]) -> bool:
-    return all(wanted in map(as_text, _each(values, name)) for name, wanted in rule.values.items())
+    """Whether values are those that a rule names, as services that take no notice of case or blanks compare them."""
+    return all(
+        any(
+            isinstance(text := as_text(value), str) and skeleton(text) == skeleton(wanted)
+            for value in _each(values, name)
+        )
+        for name, wanted in rule.values.items()
+    )
 
 
 def _by_name(rule: Rule, grant: Grant) -> str | None:

@@ -38,13 +38,13 @@ BACKLOG = 16
 class Bounded(H11Protocol):
     """A connection that carries one request."""
 
+    made: float
     _deadline: asyncio.TimerHandle | None = None
-    _made: float
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, and make room for it."""
         super().connection_made(transport)
-        self._made = self.loop.time()
+        self.made = self.loop.time()
         self._deadline = self.loop.call_later(TIMEOUT_SECONDS, self._expire)
         everybody = [each for each in self.connections if isinstance(each, Bounded)]
         mine = [each for each in everybody if self.client and each.client and each.client[0] == self.client[0]]
@@ -54,9 +54,10 @@ class Bounded(H11Protocol):
             _drop_one(everybody)
 
     @property
-    def _waits(self) -> bool:
+    def waits(self) -> bool:
         """Whether its request has not come as a whole."""
-        return self.cycle is None or self.cycle.more_body
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.more_body
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the deadline."""
@@ -75,7 +76,7 @@ class Bounded(H11Protocol):
 
 def _drop_one(connections: list[Bounded]) -> None:
     """Close the one that has waited longest for its request; the newest where none waits, which is one that does."""
-    found = min((each for each in connections if each._waits), key=lambda each: each._made)
+    found = min((each for each in connections if each.waits), key=lambda each: each.made)
     found.connections.discard(found)
     found.transport.abort()
 
@@ -107,7 +108,7 @@ def bounded(application: ASGIApp) -> uvicorn.Config:
     """Configure a server of an application within these bounds."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns about each malformed request
     return uvicorn.Config(
-        _Shared(application),  # type: ignore[arg-type]
+        _Shared(application),
         http=Bounded,
         ws="none",
         backlog=BACKLOG,

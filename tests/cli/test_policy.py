@@ -84,6 +84,26 @@ def test_how_many_may_hold_something(company: Repo, call: Call) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "value", ["ADMIN", " admin ", "\uff41dmin", "adm\u200bin", "\u0430dmin", "\u0410DM\u0406N", "admin\ufe0f"]
+)
+def test_another_spelling_evades_no_rule(company: Repo, call: Call, value: str) -> None:
+    company.hire("ada", entry("deploy", "admin"))
+    company.hire("bob", entry("deploy", value))
+    policy(company, {"name": "one", "integration": "tool", "values": {"TEAM": "admin"}, "at_most": 1})
+    assert [message for *_, message in problems(call(company, "validate", "--output", "json"))] == [
+        "policy one: tool with TEAM admin is given to 2, at most 1"
+    ]
+
+
+@pytest.mark.parametrize("value", ["administrator", "adm\u00efn", "1", None])
+def test_another_value_is_not_the_one_of_the_rule(company: Repo, call: Call, value: str | None) -> None:
+    company.hire("ada", entry("deploy", "none"), *([] if value is None else [entry("approve", value)]))
+    company.hire("bob", {"integration": "tool", "name": "deploy"})
+    policy(company, {"name": "one", "integration": "tool", "values": {"TEAM": "none"}, "at_most": 1})
+    assert problems(call(company, "validate", "--output", "json")) == []
+
+
 def test_broken_rule_blocks_missing_grants_only(company: Repo, call: Call, accounts: AccountService) -> None:
     company.hire("ada", entry("deploy"))
     company.commit()
