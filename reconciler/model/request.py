@@ -146,7 +146,7 @@ class Request(Call):
 class Revoke(Request):
     """One of the `revoke` or `withdraw` requests; `expected` is text that the response must contain."""
 
-    expected: Text | None = None
+    expected: Annotated[Text | None, empty_is_none] = None
 
 
 class CountUp(Model):

@@ -580,6 +580,15 @@ def test_an_answer_without_what_is_expected_fails_it(pruning, accounts, repo):
     assert accounts.people == {}
 
 
+def test_an_empty_expected_of_a_revocation_counts_as_left_out(two_steps, accounts, repo):
+    manifest = accounts.manifest(team=True, revoke=True)
+    archive = {"url": f"{accounts.url}/archive", "data": {"who": "{{email}}"}, "expected": ""}
+    repo.manifest("tool", {**manifest, "revoke": [archive, *({**call, "expected": ""} for call in manifest["revoke"])]})
+    repo.commit()
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert (len(accounts.calls("POST", "/archive")), accounts.people) == (1, {})
+
+
 # Added again
 
 
