@@ -20,7 +20,7 @@ from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Exists
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
-from reconciler.model.verdict import Difference, Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Difference, Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.requests.client import Response
 from reconciler.requests.match import refusal, verdict
 from reconciler.requests.pages import Option, options
@@ -161,14 +161,30 @@ class Checker:
         self._progressed()
         return await integration.client.send(wire, follow=True, behind=self._pace.yields)
 
-    async def invitation(self, integration: Integration, prepared: Prepared) -> Invited | Unknown | None:
+    async def check_taken_away(self, integration: Integration, prepared: Prepared) -> Verdict:
+        """Check an account once more after it was revoked, or its invitation withdrawn. An open one counts as found."""
+        found = await self.check_alone(integration, prepared)
+        if not isinstance(found, Missing):
+            return found
+        match await self.invitation(integration, prepared, anew=True):
+            case Invited(stored):
+                return Present(stored, account=Account.INVITED)
+            case Unknown() as unknown:
+                return unknown
+            case _:
+                return found
+
+    async def invitation(
+        self, integration: Integration, prepared: Prepared, *, anew: bool = False
+    ) -> Invited | Unknown | None:
         """Return the open invitation of a person whom the check did not find, with what `pending` stores.
 
-        None where there is none, or the manifest has no `pending`; Unknown where open invitations cannot be read.
+        None where there is none, or the manifest has no `pending`; Unknown where open invitations cannot be read. With
+        `anew`, what was read before does not count.
         """
         if prepared.check is None or not prepared.check.wanted:
             return None
-        found = await self.listings.invitation(integration, prepared, prepared.check.wanted)
+        found = await self.listings.invitation(integration, prepared, prepared.check.wanted, anew=anew)
         return Unknown(self.redactor.redact(found.reason)) if isinstance(found, Unknown) else found
 
     async def invited_before(self, integration: Integration, record: Record, email: str) -> bool:

@@ -18,6 +18,7 @@ import structlog
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.context import Context
+from reconciler.engine.decide import STILL_THERE
 from reconciler.engine.integrations import saved
 from reconciler.engine.planned import AttemptRequest
 from reconciler.ledger.attachments import Attachments
@@ -29,6 +30,7 @@ from reconciler.model.grant import Kind, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import EventType
+from reconciler.model.verdict import Account, Present, Unknown, Verdict
 from reconciler.requests.client import Response
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import expected, outline, render
@@ -59,6 +61,8 @@ class _Run:
     kept: Mapping[str, bytes]
     """What the ledger has to keep from the beginning on, sealed."""
     detail: str
+    said: str = ""
+    """What the service answered last."""
 
     @property
     def begun(self) -> bool:
@@ -116,7 +120,7 @@ class Executor:
             if not run.begun:
                 await self._clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
             return await self._fail(run, self._redactor.redact(str(error) or "stopped"))
-        return await self._succeed(run)
+        return await (self._taken_away(run) if job.kind.takes_away else self._succeed(run))
 
     def _new_run(self, job: AttemptRequest) -> _Run:
         """Number an attempt, and describe it for the ledger; nothing is written down yet."""
@@ -186,6 +190,7 @@ class Executor:
                 partial(self._attachments.keep, answer.content)
             )
         memory.answered(step.index, answer.json())
+        run.said = run.answered(answer)
         missing = await self._store(run, request, answer)
         kept = self._vault.remember(run.attempt.key, memory)
         if step.index == len(run.job.requests) - 1 and missing is None and run.job.notifies:
@@ -348,16 +353,40 @@ class Executor:
         await self._begin(run)
         now, job = self._clock.now(), run.job
         webhook = job.integration.manifest.exists is None
-        if job.kind.takes_away:
-            new, lines = records.revoked(run.record, now)
-        elif job.kind.updates:
+        if job.kind.updates:
             new, lines = records.updated(run.record, webhook=webhook, now=now)
         else:
             new, lines = records.succeeded(run.record, webhook=webhook, heals=job.decision.heals, now=now)
-        kept: Kept = {run_name(new.key): None}
-        if job.kind.takes_away:
-            kept = {**kept, **self._vault.without_stored({new.key})}
-        settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
+        return await self._settled(run, new, lines, {run_name(new.key): None})
+
+    async def _taken_away(self, run: _Run) -> Record:
+        """Record a revocation whose requests all succeeded: it has, once a check finds no account any more."""
+        await self._begin(run)
+        withdraws, left = run.job.kind is Kind.WITHDRAW, await self._left(run)
+        match left:
+            case Present(account=Account.INVITED) if withdraws:
+                return await self._fail(run, f"{run.said}; the invitation is still open")
+            case Present(account=Account.ACTIVE):
+                return await self._fail(run, f"{run.said}; {STILL_THERE}")
+            case Unknown() | Present(account=Account.INVITED):
+                why = f"exists check failed: {left.reason}" if isinstance(left, Unknown) else "an invitation is open"
+                new = records.sent(run.record, why, now=self._clock.now(), retry_delay=self._retry_delay)
+                return await self._settled(run, new, [], {})
+            case _:
+                new, lines = records.revoked(run.record, self._clock.now())
+                kept: Kept = {run_name(new.key): None, **self._vault.without_stored({new.key})}
+                return await self._settled(run, new, lines, kept)
+
+    async def _left(self, run: _Run) -> Verdict:
+        """Check what is left of the account."""
+        assert run.job.left is not None
+        try:
+            return await run.job.left()
+        except Stopped:
+            return Unknown("stopped before it was checked")
+
+    async def _settled(self, run: _Run, new: Record, lines: list[Event], kept: Kept) -> Record:
+        settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=self._clock.now())
         await self._ledger.off_loop(partial(settle, error=None, kept=kept))
         self._attachments.erase(run.memory.files.values())
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)

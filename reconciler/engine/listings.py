@@ -33,6 +33,9 @@ from reconciler.requests.template import render_data, written
 
 __all__ = ["ENOUGH", "UNAUTHORIZED", "ListedAccount", "Listings", "Place", "connected", "found_by", "listed_grants"]
 
+_Invitations = dict[str, Invited] | str
+"""Every open invitation by the address invited; or why they cannot be read."""
+
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -100,7 +103,9 @@ class Listings:
         self._read: dict[Place, asyncio.Task[_ListedAccounts | str]] = {}
         self._whole_read: dict[Place, _ListedAccounts] = {}
         """What came of those readings that are over."""
-        self._open: dict[Place, asyncio.Task[dict[str, Invited] | str]] = {}
+        self._open: dict[Place, asyncio.Task[_Invitations]] = {}
+        self._anew: dict[Place, asyncio.Task[_Invitations]] = {}
+        """Readings of open invitations that have not begun yet."""
         self._ready: dict[str, asyncio.Task[str | None]] = {}
         self._counts: Counter[str] = Counter()
         self.known: set[str] = set()
@@ -163,14 +168,31 @@ class Listings:
             return None
         return await _once(self._ready, integration.name, lambda: _unready(integration, ready))
 
-    async def invitation(self, integration: Integration, prepared: Prepared, wanted: str) -> Invited | Unknown | None:
-        """Return the open invitation of an absent person; Unknown if open invitations cannot be read."""
+    async def invitation(
+        self, integration: Integration, prepared: Prepared, wanted: str, *, anew: bool = False
+    ) -> Invited | Unknown | None:
+        """Return the open invitation of an absent person; Unknown if open invitations cannot be read.
+
+        With `anew`, by a reading that begins after this call: all who call before it begins share it.
+        """
         pending = integration.manifest.exists.pending if integration.manifest.exists is not None else None
         if pending is None:
             return None
         place, values = _place(integration, pending, prepared.scope)
-        found = await _once(self._open, place, lambda: _invitations(integration, pending, _scope(integration, values)))
+
+        def ask() -> Coroutine[Any, Any, _Invitations]:
+            return _invitations(integration, pending, _scope(integration, values))
+
+        asking = _once(self._anew, place, lambda: self._asked_anew(place, ask)) if anew else _once(self._open, place, ask)
+        found = await asking
         return Unknown(f"open invitations: {found}") if isinstance(found, str) else found.get(wanted.lower())
+
+    async def _asked_anew(self, place: Place, ask: Callable[[], Coroutine[Any, Any, _Invitations]]) -> _Invitations:
+        """Read open invitations once the reading under way is over; from then on this one serves the place."""
+        if (under_way := self._open.get(place)) is not None:
+            await asyncio.wait({under_way})
+        self._open[place] = self._anew.pop(place)
+        return await ask()
 
 
 async def _once(asked: dict[K, asyncio.Task[T]], key: K, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -212,7 +234,7 @@ def _scope(integration: Integration, values: Mapping[str, Any]) -> Scope:
     return integration.scope((Layer("form", values),) if values else (), {})
 
 
-async def _invitations(integration: Integration, pending: Pending, scope: Scope) -> dict[str, Invited] | str:
+async def _invitations(integration: Integration, pending: Pending, scope: Scope) -> _Invitations:
     """Read every open invitation by the address invited, in lower case; or return why they cannot be read."""
     found: dict[str, Invited] = {}
     try:

@@ -163,6 +163,8 @@ class AttemptRequest:
     """Whether a person asks for it."""
     commands: Sequence[Command] = ()
     """The commands that asked for it."""
+    left: Callable[[], Awaitable[Verdict]] | None = None
+    """Checks what is left of an account that is to be taken away."""
 
     @property
     def requests(self) -> tuple[Request, ...]:

@@ -118,8 +118,11 @@ class Scheduler:
             wanted=item.grant if item.wanted else None,
             by_hand=item.by_hand,
             commands=self.plan.commands.get(key, ()),
+            left=None if item.wanted else partial(self.plan.checker.check_taken_away, integration, prepared),
         )
         new = await self.executor.attempt(job)
+        if new.unchecked:
+            return new
         if new.phase.unsettled:
             self.report.failures += 1
             return new
@@ -149,7 +152,7 @@ class Scheduler:
     def _revoked_beside(self, key: Key, item: PlannedGrant) -> bool:
         """Whether this pass already revoked another account of the hire at this service: it may be the same."""
         return any(
-            record.status is Status.REVOKED and record.service == item.grant.service
+            (record.status is Status.REVOKED or record.unchecked) and record.service == item.grant.service
             for other in self._before(key, item)
             if (record := self._after.get(other)) is not None
         )

@@ -226,7 +226,7 @@ def recover(
         if record is None:
             continue
         new, lines = _cut_off(record, attempt, policy)
-        done = not new.phase.unsettled
+        done = not new.phase.unsettled or new.unchecked
         ledger.settle(
             attempt,
             new,
@@ -279,7 +279,8 @@ def as_settled(found: Mapping[Key, Record], ledger: LedgerReader, policy: Policy
 def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, list[Event]]:
     if records.complete(record.run.steps, attempt.total):
         if record.revoking:
-            return records.revoked(record, attempt.alive_at)
+            why = "interrupted: the program ended before the check"
+            return records.sent(record, why, now=attempt.alive_at, retry_delay=policy.retry_delay), []
         if record.run.kind.updates:
             return records.updated(record, webhook=False, now=attempt.alive_at)
         # The ledger does not know whether it is a webhook: the next pass, which has the manifest, makes it `done`.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine.decide import NOT_IN_GIT
+from reconciler.engine.decide import NOT_IN_GIT, STILL_THERE
 from reconciler.ledger.entries import Event
 from reconciler.model.decision_inputs import progress
 from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phase, Record, Step
@@ -31,6 +31,7 @@ __all__ = [
     "kept_as_it_is",
     "remembered",
     "revoked",
+    "sent",
     "succeeded",
     "updated",
     "written",
@@ -251,6 +252,9 @@ def _orphan_checked(
     if not isinstance(verdict, Present):
         return _check_result(record, decision, verdict, now, events)
     fields = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
+    if record.unchecked and decision.status in (Status.RETRYING, Status.FAILED):
+        events.append((EventType.REVOKE_FAILED, STILL_THERE))
+        return {**fields, "last_error": STILL_THERE}
     accepted = record.run.kind is Kind.WITHDRAW and verdict.account is Account.ACTIVE
     if record.phase is not Phase.EXECUTED and not accepted:
         return fields
@@ -388,6 +392,23 @@ def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, li
     if heals:
         events.append((EventType.HEALED, "drift was updated"))
     return _with_events(new, events, now)
+
+
+def sent(record: Record, why: str, *, now: datetime, retry_delay: timedelta) -> Record:
+    """Return the record after a revocation whose requests all succeeded, while a check cannot say what came of it.
+
+    It is checked like other orphans; if the account is still there, this attempt has failed.
+    """
+    again = record.attempts <= 1
+    return replace(
+        record,
+        phase=Phase.RETRYING if again else Phase.FAILED,
+        status=Status.ORPHANED,
+        action=Action.NONE,
+        reason=f"{NOT_IN_GIT}; revoked, not checked since: {why}",
+        open=replace(record.run, retry_at=now + retry_delay if again else None),
+        last_error=None,
+    )
 
 
 def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:

@@ -288,6 +288,11 @@ class Record:
         return self.open is not None and self.open.kind.takes_away
 
     @property
+    def unchecked(self) -> bool:
+        """Whether all requests of its revocation succeeded, and no check could say since whether the account is gone."""
+        return self.revoking and self.phase.unsettled and self.last_error is None
+
+    @property
     def unseen(self) -> bool:
         """Whether it was updated, and no check has found it as wanted since."""
         return self.updated_at is not None and self.as_wanted_at is None

@@ -867,6 +867,52 @@ def test_invitation_that_is_accepted_before_a_person_withdrew_it_is_revoked_as_a
     assert accounts.people == {}
 
 
+def test_an_invitation_that_was_accepted_before_its_withdrawal_is_revoked_as_an_account(invited, accounts, roles, repo):
+    """Accepted between the check and the request, which is answered by 404."""
+    invited.reconcile()
+    settings(repo, prune="revoke")
+    repo.hire("ada")
+    repo.commit()
+
+    def withdraw(_received: Received, **_id: str) -> int:
+        roles.invitations.clear()
+        accounts.add("ada@example.com")
+        return 404
+
+    accounts.route("DELETE", "/invitations/{id}", withdraw)
+    failed = row(invited.reconcile(), "ada", "tool")
+    assert failed.status is Status.RETRYING
+    assert "still finds the account" in failed.reason
+    assert EventType.REVOKED not in invited.events("ada")
+    invited.clock.turn(hours=1)
+    assert row(invited.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}
+
+
+def test_a_withdrawal_that_changed_nothing_fails(invited, accounts, roles, repo):
+    invited.reconcile()
+    settings(repo, prune="revoke")
+    repo.hire("ada")
+    repo.commit()
+    accounts.route("DELETE", "/invitations/{id}", {"error": "not now"})
+    failed = row(invited.reconcile(), "ada", "tool")
+    assert (failed.status, "the invitation is still open" in failed.reason) == (Status.RETRYING, True)
+    assert "not now" in failed.last_error
+
+
+def test_an_invitation_that_is_open_beside_a_revoked_account_is_withdrawn(invited, accounts, roles, repo):
+    accounts.add("ada@example.com")
+    roles.invitations["ada@example.com"] = "i1"
+    invited.reconcile()
+    settings(repo, prune="revoke")
+    repo.hire("ada")
+    repo.commit()
+    left = row(invited.reconcile(), "ada", "tool")
+    assert (left.status, "an invitation is open" in left.reason) == (Status.ORPHANED, True)
+    assert row(invited.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert (accounts.people, roles.invitations) == ({}, {})
+
+
 def test_open_invitation_is_not_sent_again_when_wanted_again(unwanted, accounts, repo):
     repo.hire("ada", "tool")
     repo.commit()
@@ -987,6 +1033,12 @@ def test_invitation_that_the_record_shows_is_withdrawn_again_where_that_failed(p
 
 def test_invited_orphan_is_withdrawn_with_values_of_pending(repo, accounts, roles):
     settings(repo, prune="revoke")
+
+    def withdraw(_received: Received, **_id: str) -> None:
+        roles.invitations.clear()
+        accounts.people.clear()
+
+    accounts.route("DELETE", "/invitations/{id}", withdraw)
     manifest = inviting(accounts)
     manifest["exists"]["invited"] = {"state": "pending"}
     repo.manifest("tool", manifest)

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from reconciler.engine.checker import Checker
 from reconciler.model.status import Action, EventType, Status
-from tests.engine.harness import row
+from tests.engine.harness import dying, row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
@@ -123,7 +124,7 @@ def test_revocation_checks_first_and_sends_the_manifests_requests(pruning, accou
     report = pruning.reconcile()
     gone = row(report, "ada", "tool")
     assert (gone.status, gone.action, report.revoked) == (Status.REVOKED, Action.NONE, 1)
-    assert [call.method for call in accounts.calls()[before:]] == ["GET", "DELETE"]
+    assert [call.method for call in accounts.calls()[before:]] == ["GET", "DELETE", "GET"]
     assert pruning.events("ada")[-3:] == [EventType.ORPHANED, EventType.ATTEMPT_STARTED, EventType.REVOKED]
 
 
@@ -208,7 +209,7 @@ def test_revocation_needs_only_the_ledger(pruning, accounts, repo):
     repo.manifest("tool", manifest)
     repo.commit()
     pruning.reconcile()
-    accounts.route("POST", "/off", {"ok": True})
+    accounts.route("POST", "/off", lambda _received: accounts.people.clear())
     manifest["revoke"] = [{"url": f"{accounts.url}/off", "data": {"who": "{{last_name}}", "from": "{{TEAM}}"}}]
     repo.manifest("tool", manifest)
     repo.commit()
@@ -498,6 +499,78 @@ def test_failed_revocation_of_vanished_account_is_done(pruning, accounts, repo):
     assert len(accounts.calls("DELETE")) == 1
 
 
+# Checked once more
+
+
+def test_a_revocation_that_changed_nothing_fails_and_gives_up(pruning, accounts, repo):
+    """The service says that it cannot, with a 200."""
+    accounts.route("DELETE", "/users/{email}", lambda _received, email: {"error": f"{email} is an owner"})
+    pruning.reconcile()
+    without(repo)
+    report = pruning.reconcile()
+    failed = row(report, "ada", "tool")
+    assert (failed.status, failed.action, report.failures, report.revoked) == (Status.RETRYING, Action.WAIT, 1, 0)
+    assert "still finds the account" in failed.reason
+    assert "ada@example.com is an owner" in failed.last_error
+    assert pruning.events("ada")[-2:] == [EventType.ATTEMPT_FAILED, EventType.REVOKE_FAILED]
+    pruning.clock.turn(hours=1)
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.FAILED
+    pruning.clock.turn(hours=5)
+    pruning.reconcile()
+    assert len(accounts.calls("DELETE")) == 2
+    accounts.people.clear()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["gone", "still there"])
+def test_a_revocation_that_cannot_be_checked_is_checked_at_the_interval(pruning, accounts, repo, there):
+    def delete(_received, email):
+        accounts.fail_next(2, 503, method="GET")
+        return None if there else accounts.people.pop(email)
+
+    accounts.route("DELETE", "/users/{email}", delete)
+    pruning.reconcile()
+    without(repo)
+    report = pruning.reconcile()
+    for left in (row(report, "ada", "tool"), row(pruning.reconcile(), "ada", "tool")):
+        assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+        assert "revoked, not checked since: exists check failed: answered 503" in left.reason
+    assert not report.wrong
+    assert EventType.REVOKED not in pruning.events("ada")
+    settled = row(pruning.reconcile(), "ada", "tool")
+    assert settled.status is (Status.RETRYING if there else Status.REVOKED)
+    assert EventType.REVOKED not in pruning.events("ada") or not there
+    pruning.clock.turn(hours=1)
+    accounts.fail_next(1, 503, method="GET")  # the check that comes first: the retry is not used up
+    pruning.reconcile()
+    assert len(accounts.calls("DELETE")) == 1
+    pruning.reconcile()
+    assert len(accounts.calls("DELETE")) == 1 + there
+
+
+def test_a_revocation_cut_off_before_its_check_is_checked_by_the_next_pass(pruning, accounts, repo):
+    accounts.route("DELETE", "/users/{email}", {"ok": True})
+    pruning.reconcile()
+    without(repo)
+    with dying(Checker, "check_taken_away"):
+        pruning.reconcile()
+    failed = row(pruning.reconcile(), "ada", "tool")
+    assert (failed.status, failed.retry_at) == (Status.RETRYING, pruning.clock.now() + timedelta(hours=1))
+    assert len(accounts.calls("DELETE")) == 1
+
+
+def test_a_webhook_is_revoked_by_hand_without_a_check(pruning, accounts, repo):
+    accounts.route("POST", "/off", {"ok": True})
+    manifest = accounts.manifest()
+    del manifest["exists"]
+    repo.manifest("tool", {**manifest, "revoke": [{"url": f"{accounts.url}/off"}]})
+    without(repo, "tool")
+    pruning.reconcile()
+    without(repo)
+    by_hand = {("ada", "tool"): "revoke"}
+    assert row(pruning.reconcile(grants=by_hand, by_hand=by_hand), "ada", "tool").status is Status.REVOKED
+
+
 @pytest.fixture
 def two_steps(pruning, accounts, repo):
     """Revoking takes two requests: the account, then its archive."""
@@ -691,11 +764,10 @@ def test_added_again_and_not_to_be_checked_keeps_its_revocation_in_mind(pruning,
 def test_revocations_go_in_the_reverse_order_of_needs(pruning, accounts, others, repo, between):
     """Also through an entry that is not revoked."""
     repo.settings(gnupg_home=repo.gnupg.path, prune={"default": "revoke", "more": between})
-    accounts.route("GET", "/more/{email}", lambda _received, email: {"email": email})
-    accounts.route("DELETE", "/more/{email}", lambda _received, email: 204)
-    accounts.route("GET", "/last/{email}", lambda _received, email: {"email": email})
-    accounts.route("DELETE", "/last/{email}", lambda _received, email: 204)
     for name in ("more", "last"):
+        there = ["ada@example.com"]
+        accounts.route("GET", f"/{name}/{{email}}", lambda _received, email, there=there: list(there))
+        accounts.route("DELETE", f"/{name}/{{email}}", lambda _received, email, there=there: there.clear())
         url = f"{accounts.url}/{name}/{{{{email}}}}"
         manifest = {"exists": {"url": url, "expected": "{{email}}"}, "revoke": [{"url": url, "method": "DELETE"}]}
         repo.manifest(name, manifest)
