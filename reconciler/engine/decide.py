@@ -20,7 +20,7 @@ from reconciler.model.status import Action, Status
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
 
-__all__ = ["GONE", "NOT_IN_GIT", "STILL_THERE", "TAKEN_BY_HAND", "Facts", "judge", "judge_orphan", "standing"]
+__all__ = ["GONE", "NOT_IN_GIT", "STILL_OPEN", "STILL_THERE", "TAKEN_BY_HAND", "Facts", "judge", "judge_orphan", "standing"]
 
 NOT_IN_GIT = "no longer in git"
 """How the reason of each orphan begins; `orphans.unless_over` says instead that an entry is over."""
@@ -29,7 +29,8 @@ TAKEN_BY_HAND = "no longer in git; taken away by hand: there is no request for i
 """A person's confirmation of what no check and no request can show."""
 
 STILL_THERE = "the exists check still finds the account"
-"""What a revocation failed with whose requests all succeeded."""
+STILL_OPEN = "the invitation is still open"
+"""What a revocation, or a withdrawal, failed with whose requests all succeeded."""
 
 GONE = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
 
@@ -394,7 +395,7 @@ def _unsettled_revocation(record: Record, facts: Facts, policy: Policy, *, there
     """
     gone = isinstance(facts.verdict, Missing) and not there
     far = progress(record.run.steps, facts.texts, TAKEN if gone else NEITHER)
-    error = f"revoke: {STILL_THERE if record.unchecked else record.last_error}"
+    error = f"revoke: {record.last_error or (STILL_OPEN if there else STILL_THERE)}"
     failed = _Failed.of(record, policy, facts.digest, error)
     half = 0 < far.done < far.total
     if gone and not half:

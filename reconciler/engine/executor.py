@@ -18,7 +18,7 @@ import structlog
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.context import Context
-from reconciler.engine.decide import STILL_THERE
+from reconciler.engine.decide import STILL_OPEN, STILL_THERE
 from reconciler.engine.integrations import saved
 from reconciler.engine.planned import AttemptRequest
 from reconciler.ledger.attachments import Attachments
@@ -365,7 +365,7 @@ class Executor:
         withdraws, left = run.job.kind is Kind.WITHDRAW, await self._left(run)
         match left:
             case Present(account=Account.INVITED) if withdraws:
-                return await self._fail(run, f"{run.said}; the invitation is still open")
+                return await self._fail(run, f"{run.said}; {STILL_OPEN}")
             case Present(account=Account.ACTIVE):
                 return await self._fail(run, f"{run.said}; {STILL_THERE}")
             case Unknown() | Present(account=Account.INVITED):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine.decide import NOT_IN_GIT, STILL_THERE
+from reconciler.engine.decide import NOT_IN_GIT, STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
 from reconciler.model.decision_inputs import progress
 from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phase, Record, Step
@@ -249,12 +249,14 @@ def _orphan_checked(
     record: Record, decision: Decision, verdict: Verdict | None, now: datetime, events: Events
 ) -> dict[str, Any]:
     """Return what a check changes of an orphan. One found is confirmed; an invitation to withdraw was accepted."""
-    if not isinstance(verdict, Present):
-        return _check_result(record, decision, verdict, now, events)
-    fields = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
+    found: dict[str, Any] = {}
     if record.unchecked and decision.status in (Status.RETRYING, Status.FAILED):
-        events.append((EventType.REVOKE_FAILED, STILL_THERE))
-        return {**fields, "last_error": STILL_THERE}
+        error = STILL_OPEN if record.run.kind is Kind.WITHDRAW else STILL_THERE
+        events.append((EventType.REVOKE_FAILED, error))
+        found = {"last_error": error}
+    if not isinstance(verdict, Present):
+        return _check_result(record, decision, verdict, now, events) | found
+    fields = {"checked_at": now, "confirmed_at": record.confirmed_at or now, **found}
     accepted = record.run.kind is Kind.WITHDRAW and verdict.account is Account.ACTIVE
     if record.phase is not Phase.EXECUTED and not accepted:
         return fields

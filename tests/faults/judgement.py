@@ -203,6 +203,8 @@ class Row:
     guarded: bool = False
     status: str = "missing"
     of_sequence: bool = False
+    unchecked: bool = False
+    """Whether all of a revocation was answered with success, and no check has said since what came of it."""
     reinviting: bool = False
     """Whether the attempt that failed took an open invitation back first."""
     invited_at: datetime | None = None
@@ -293,6 +295,8 @@ class Tried:
     seat: Seat | None = None
     cut_off: bool = False
     """Whether the program ended in the middle of it."""
+    left: Seen = Seen.AWAY
+    """What a check finds after it."""
 
 
 class Judgement:
@@ -575,6 +579,8 @@ class Judgement:
         """A revocation, or a withdrawal, failed once or twice."""
         stands, afresh = replace(orphaned, status=str(row.phase)), orphaned.by_hand or row.fresh
         due = afresh or (row.phase is Phase.RETRYING and row.retry_at is not None and row.retry_at <= now)
+        if row.unchecked and seen is Seen.NOTHING_KNOWN:
+            return orphaned
         if seen is Seen.NOTHING_KNOWN or not due:
             return stands
         if spared:
@@ -675,6 +681,8 @@ class Judgement:
             if duty.accepted or values is None:
                 return row
             return replace(row, wants=values.value, as_wanted=True, unseen=False, accepted=None)
+        if not duty.wanted and duty.status in OPEN:
+            row = replace(row, unchecked=False)
         if duty.wanted and duty.status == "unconfirmed" and not (row.phase is Phase.EXECUTED and row.executed):
             row = replace(_settled(row), phase=Phase.EXECUTED, executed=True, confirmed=False, lost=False, made=values)
             return replace(row, invited_at=now, invitations=max(1, row.invitations), **NOT_AS_WANTED)
@@ -717,6 +725,7 @@ class Judgement:
             run={**kept, **{place: (came, git.edition[grant[1]]) for place, came in came.items()}},
             fresh=False,
             revoking=revoking,
+            unchecked=False,
             withdrawing=duty.act == "withdraw",
             updating=updating,
             mending=duty.act == "mend",
@@ -731,10 +740,14 @@ class Judgement:
         self.rows[grant] = self._ended(git, row, grant, duty, now, whole=whole, made=made)
 
     def _ended(self, git: Git, row: Row, grant: Grant, duty: Duty, now: datetime, *, whole: bool, made: Tried) -> Row:
-        if not whole:
+        unchecked = row.revoking and whole and (made.cut_off or made.left is Seen.NOTHING_KNOWN)
+        left = row.revoking and made.left in (Seen.THERE, Seen.INVITED)
+        if unchecked or left or not whole:
             again = row.attempts <= 1
             phase = Phase.RETRYING if again else Phase.FAILED
-            return replace(row, phase=phase, status=str(phase), retry_at=now + DELAY if again else None)
+            status = "orphaned" if unchecked else str(phase)
+            retry_at = now + DELAY if again else None
+            return replace(row, phase=phase, status=status, retry_at=retry_at, unchecked=unchecked)
         if row.revoking:
             return replace(_settled(row), phase=Phase.REVOKED, status="revoked", **NOT_AS_WANTED)
         made_with, updated = row.tried, row.updating
@@ -799,6 +812,7 @@ def _settled(row: Row) -> Row:
         fresh=False,
         by_hand=False,
         revoking=False,
+        unchecked=False,
         withdrawing=False,
         updating=False,
         mending=False,

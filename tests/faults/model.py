@@ -138,6 +138,8 @@ class Services(Client):
         self.calls: list[Call] = []
         self.confirmed: dict[Grant, Seat | None] = {}
         """Who was seen since `calls` began, and how their seat was."""
+        self.blinded: set[Grant] = set()
+        """Of whom no check is answered any more since `calls` began."""
         self.repeated: list[Grant] = []
         """Who was to be made while a check would have found them."""
         self.fuse: int | None = None
@@ -155,7 +157,7 @@ class Services(Client):
 
     def begin(self, fuse: int | None) -> None:
         """The attempts of a pass begin."""
-        self.calls, self.confirmed, self.repeated = [], {}, []
+        self.calls, self.confirmed, self.repeated, self.blinded = [], {}, [], set()
         self.fuse = fuse
 
     def reached(self, point: Failpoint, *, done: bool) -> None:
@@ -183,7 +185,7 @@ class Services(Client):
         """What a check finds now."""
         if grant[1] == "hook":
             return Seen.NOT_ASKED
-        if self.checks[grant[1]] != "answered":
+        if self.checks[grant[1]] != "answered" or grant in self.blinded:
             return Seen.NOTHING_KNOWN
         name, integration = grant
         if name in self.there[integration]:
@@ -235,6 +237,8 @@ class Services(Client):
         self._confirming = None
         if (failed := self._weather(grant[1])) is not None:
             return failed
+        if grant in self.blinded:
+            return Response(500)
         if grant[0] not in self.there[grant[1]]:
             return Response(404)
         seat = self.seats[grant[0]] if grant[1] == "seat" else None
@@ -254,10 +258,15 @@ class Services(Client):
         self.reached(Failpoint.REQUEST, done=False)
         weather = self.answers.get(f"{call.method} {call.grant[1]} {call.place}", "answered")
         status = 200
-        if weather in ("answered", "lost"):
+        if weather in ("answered", "lost", "blinded"):
             status = self._happens(call, value)
+        if weather in ("blinded", "ignored and blinded"):
+            self.blinded.add(call.grant)
+        if weather == "accepted":
+            self.appear(*call.grant)
+            status = 404
         match weather:
-            case "answered":
+            case "answered" | "ignored" | "accepted" | "blinded" | "ignored and blinded":
                 call.came = Came.DONE if status in (200, 404) else Came.REFUSED
             case "refused" | "never left":
                 status, call.came = 500, Came.REFUSED
@@ -491,6 +500,7 @@ changes = st.sampled_from(
     + [f"DELETE {name} 0" for name in ("tool", "seat", "club")]
 )
 checked = st.sampled_from([name for name in REQUESTS if name != "hook"])
+removals = st.sampled_from([f"DELETE {name} 0" for name in ("tool", "seat", "club")])
 failures = st.sampled_from(["refused", "never left", "lost", "cut"])
 days = st.none() | st.integers(-2, 3)
 
@@ -669,6 +679,16 @@ class Model(RuleBasedStateMachine):
     def requests_fail(self, what: str, how: str) -> None:
         self.services.answers[what] = how
 
+    @rule(what=removals, how=st.sampled_from(["ignored", "blinded", "ignored and blinded"]))
+    def removals_are_ignored(self, what: str, how: str) -> None:
+        """A service says yes, and does nothing; or it cannot be asked afterwards."""
+        self.services.answers[what] = how
+
+    @rule()
+    def invitations_are_accepted(self) -> None:
+        """Between the check and the request that takes them back."""
+        self.services.answers["DELETE club 0"] = "accepted"
+
     @rule()
     def requests_recover(self) -> None:
         self.services.answers.clear()
@@ -845,6 +865,7 @@ class Model(RuleBasedStateMachine):
     def _pass(self, scope: Scope, *, fuse: int | None = None, down: int = 0, released: bool = False) -> None:
         """One pass, compared with the model's. Where the program ended in it, it is down for some minutes."""
         now, judgement, git = self.clock.now(), self.judgement, self.git
+        self.services.begin(None)
         for kind, grant in self.asked:
             judgement.act_on(kind, grant, now)
         self.asked = []
@@ -916,6 +937,7 @@ class Model(RuleBasedStateMachine):
                     seen=grant in self.services.confirmed,
                     seat=self.services.confirmed.get(grant),
                     cut_off=attempt.id in self.program.cut_off,
+                    left=self.services.seen(grant),
                 )
                 judgement.tried(self.git, grant, duty, now, tried)
                 assert judgement.rows[grant].attempts == attempt.number, f"{grant}: attempt {attempt.number}"
@@ -992,6 +1014,7 @@ def _of(record: Record) -> dict[str, Any]:
         "lost": record.lost,
         "fresh": record.fresh,
         "revoking": record.revoking,
+        "unchecked": record.unchecked,
         "by_hand": record.run.by_hand,
         "orphan": record.orphaned_at is not None,
         "guarded": record.guarded,
@@ -1002,7 +1025,7 @@ def _of(record: Record) -> dict[str, Any]:
 
 
 def _ours(row: Row) -> dict[str, Any]:
-    kept = ("phase", "retry_at", "healed_at", "executed", "confirmed", "lost", "fresh", "revoking", "by_hand")
+    kept = ("phase", "retry_at", "healed_at", "executed", "confirmed", "lost", "fresh", "revoking", "by_hand", "unchecked")
     attempts = row.attempts if row.phase in ("retrying", "failed") else None
     more = ("orphan", "guarded", "of_sequence", "unseen", "invitations")
     return {name: getattr(row, name) for name in (*kept, *more)} | {"attempts": attempts}

@@ -48,6 +48,30 @@ def expiring_invitations(model: Model) -> None:
     model.pass_after_a_while(0)
 
 
+def checked_revocations(model: Model) -> None:
+    """What a service says of a removal counts only once a check has seen it."""
+    for how in ("ignored", "blinded", "ignored and blinded"):
+        for what in ("DELETE tool 0", "DELETE seat 0", "DELETE club 0"):
+            model.removals_are_ignored(what, how)
+        for name in ("ada", "bob"):
+            for integration in ("tool", "seat", "club"):
+                model.take(name, integration)
+        for minutes in (0, 0, 60, 60):
+            model.pass_after_a_while(minutes)
+        model.requests_recover()
+        model.pass_after_a_while(60)
+        model.ask("retry", "ada", "tool")
+        model.pass_after_a_while(0)
+        for name in ("ada", "bob"):
+            for integration in ("tool", "seat", "club"):
+                model.give(name, integration, "1", None, None, needs=False)
+        model.pass_after_a_while(0)
+    model.take("ada", "club")
+    model.invitations_are_accepted()
+    model.pass_after_a_while(0)
+    model.pass_after_a_while(60)
+
+
 def missing_sequence(model: Model) -> None:
     """What it gave is held where it is, and nothing else of its people is revoked."""
     for integration in ("seat", "mail"):
@@ -63,6 +87,6 @@ def missing_sequence(model: Model) -> None:
     model.pass_after_a_while(0)
 
 
-@pytest.mark.parametrize("events", [changed_seats, expiring_invitations, missing_sequence])
+@pytest.mark.parametrize("events", [changed_seats, checked_revocations, expiring_invitations, missing_sequence])
 def test_the_engine_agrees_with_the_model_about_rare_events(model: Model, events: Callable[[Model], None]) -> None:
     events(model)
