@@ -20,7 +20,17 @@ from reconciler.model.status import Action, Status
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
 
-__all__ = ["GONE", "NOT_IN_GIT", "STILL_OPEN", "STILL_THERE", "TAKEN_BY_HAND", "Facts", "judge", "judge_orphan", "standing"]
+__all__ = [
+    "GONE",
+    "NOT_IN_GIT",
+    "STILL_OPEN",
+    "STILL_THERE",
+    "TAKEN_BY_HAND",
+    "Facts",
+    "judge",
+    "judge_orphan",
+    "standing",
+]
 
 NOT_IN_GIT = "no longer in git"
 """How the reason of each orphan begins; `orphans.unless_over` says instead that an entry is over."""

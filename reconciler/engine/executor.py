@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from reconciler.engine import removals
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.context import Context
@@ -370,10 +371,10 @@ class Executor:
                 return await self._fail(run, f"{run.said}; {STILL_THERE}")
             case Unknown() | Present(account=Account.INVITED):
                 why = f"exists check failed: {left.reason}" if isinstance(left, Unknown) else "an invitation is open"
-                new = records.sent(run.record, why, now=self._clock.now(), retry_delay=self._retry_delay)
+                new = removals.sent(run.record, why, now=self._clock.now(), retry_delay=self._retry_delay)
                 return await self._settled(run, new, [], {})
             case _:
-                new, lines = records.revoked(run.record, self._clock.now())
+                new, lines = removals.revoked(run.record, self._clock.now())
                 kept: Kept = {run_name(new.key): None, **self._vault.without_stored({new.key})}
                 return await self._settled(run, new, lines, kept)
 

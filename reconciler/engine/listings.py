@@ -183,7 +183,9 @@ class Listings:
         def ask() -> Coroutine[Any, Any, _Invitations]:
             return _invitations(integration, pending, _scope(integration, values))
 
-        asking = _once(self._anew, place, lambda: self._asked_anew(place, ask)) if anew else _once(self._open, place, ask)
+        asking = (
+            _once(self._anew, place, lambda: self._asked_anew(place, ask)) if anew else _once(self._open, place, ask)
+        )
         found = await asking
         return Unknown(f"open invitations: {found}") if isinstance(found, str) else found.get(wanted.lower())
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pygit2
 
+from reconciler.engine import removals
 from reconciler.engine import transitions as records
 from reconciler.engine.context import Context
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
@@ -280,7 +281,7 @@ def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, 
     if records.complete(record.run.steps, attempt.total):
         if record.revoking:
             why = "interrupted: the program ended before the check"
-            return records.sent(record, why, now=attempt.alive_at, retry_delay=policy.retry_delay), []
+            return removals.sent(record, why, now=attempt.alive_at, retry_delay=policy.retry_delay), []
         if record.run.kind.updates:
             return records.updated(record, webhook=False, now=attempt.alive_at)
         # The ledger does not know whether it is a webhook: the next pass, which has the manifest, makes it `done`.

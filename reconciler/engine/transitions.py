@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from reconciler.engine.integrations import Prepared
 
 __all__ = [
+    "NOT_AS_WANTED",
+    "SETTLED",
     "begun",
     "checked",
     "complete",
@@ -30,8 +32,6 @@ __all__ = [
     "first",
     "kept_as_it_is",
     "remembered",
-    "revoked",
-    "sent",
     "succeeded",
     "updated",
     "written",
@@ -393,41 +393,6 @@ def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, li
     events: Events = [(EventType.UPDATED, f"attempt {record.attempts}")]
     if heals:
         events.append((EventType.HEALED, "drift was updated"))
-    return _with_events(new, events, now)
-
-
-def sent(record: Record, why: str, *, now: datetime, retry_delay: timedelta) -> Record:
-    """Return the record after a revocation whose requests all succeeded, while a check cannot say what came of it.
-
-    It is checked like other orphans; if the account is still there, this attempt has failed.
-    """
-    again = record.attempts <= 1
-    return replace(
-        record,
-        phase=Phase.RETRYING if again else Phase.FAILED,
-        status=Status.ORPHANED,
-        action=Action.NONE,
-        reason=f"{NOT_IN_GIT}; revoked, not checked since: {why}",
-        open=replace(record.run, retry_at=now + retry_delay if again else None),
-        last_error=None,
-    )
-
-
-def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
-    """Return the record after a revocation."""
-    new = replace(
-        record,
-        phase=Phase.REVOKED,
-        status=Status.REVOKED,
-        action=Action.NONE,
-        reason="revoked",
-        last_error=None,
-        **NOT_AS_WANTED,
-        **SETTLED,
-    )
-    events: Events = [(EventType.REVOKED, f"attempt {record.attempts}")]
-    if record.run.kind is Kind.WITHDRAW:
-        events.insert(0, (EventType.WITHDRAWN, "the open invitation"))
     return _with_events(new, events, now)
 
 

@@ -289,7 +289,7 @@ class Record:
 
     @property
     def unchecked(self) -> bool:
-        """Whether all requests of its revocation succeeded, and no check could say since whether the account is gone."""
+        """Whether all of its revocation succeeded, and no check has said since whether the account is gone."""
         return self.revoking and self.phase.unsettled and self.last_error is None
 
     @property

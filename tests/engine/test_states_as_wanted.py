@@ -897,7 +897,7 @@ def test_a_withdrawal_that_changed_nothing_fails(invited, accounts, roles, repo)
     accounts.route("DELETE", "/invitations/{id}", {"error": "not now"})
     failed = row(invited.reconcile(), "ada", "tool")
     assert (failed.status, "the invitation is still open" in failed.reason) == (Status.RETRYING, True)
-    assert "not now" in failed.last_error
+    assert "not now" in str(failed.last_error)
 
 
 def test_an_invitation_that_is_open_beside_a_revoked_account_is_withdrawn(invited, accounts, roles, repo):

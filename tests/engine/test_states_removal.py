@@ -511,7 +511,7 @@ def test_a_revocation_that_changed_nothing_fails_and_gives_up(pruning, accounts,
     failed = row(report, "ada", "tool")
     assert (failed.status, failed.action, report.failures, report.revoked) == (Status.RETRYING, Action.WAIT, 1, 0)
     assert "still finds the account" in failed.reason
-    assert "ada@example.com is an owner" in failed.last_error
+    assert "ada@example.com is an owner" in str(failed.last_error)
     assert pruning.events("ada")[-2:] == [EventType.ATTEMPT_FAILED, EventType.REVOKE_FAILED]
     pruning.clock.turn(hours=1)
     assert row(pruning.reconcile(), "ada", "tool").status is Status.FAILED

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine import transitions
+from reconciler.engine import removals, transitions
 from reconciler.engine.decide import GONE
 from reconciler.engine.integrations import Check, Prepared
 from reconciler.ledger.entries import Event
@@ -619,7 +619,7 @@ def test_update_succeeds(webhook, kind):
 @pytest.mark.parametrize("kind", [Kind.REVOKE, Kind.WITHDRAW])
 def test_revocation_succeeds(kind):
     before = replace(RUNNING, open=replace(RUN, kind=kind))
-    after, events = transitions.revoked(before, NOW)
+    after, events = removals.revoked(before, NOW)
     assert changes(before, after) == {
         "phase": Phase.REVOKED,
         "status": Status.REVOKED,

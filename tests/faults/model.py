@@ -1025,9 +1025,9 @@ def _of(record: Record) -> dict[str, Any]:
 
 
 def _ours(row: Row) -> dict[str, Any]:
-    kept = ("phase", "retry_at", "healed_at", "executed", "confirmed", "lost", "fresh", "revoking", "by_hand", "unchecked")
+    kept = ("phase", "retry_at", "healed_at", "executed", "confirmed", "lost", "fresh", "revoking", "by_hand")
     attempts = row.attempts if row.phase in ("retrying", "failed") else None
-    more = ("orphan", "guarded", "of_sequence", "unseen", "invitations")
+    more = ("orphan", "guarded", "of_sequence", "unseen", "unchecked", "invitations")
     return {name: getattr(row, name) for name in (*kept, *more)} | {"attempts": attempts}
 
 
