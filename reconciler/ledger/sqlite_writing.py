@@ -28,6 +28,9 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
 __all__ = ["WritableSqliteBackend"]
 
+COPY = ".schema-"
+"""What comes between the name of a state and the schema of a copy that was kept before it was migrated."""
+
 
 class WritableSqliteBackend(Inserting):
     """A SQLite file that is open for writing."""
@@ -39,6 +42,7 @@ class WritableSqliteBackend(Inserting):
 
     def __init__(self, path: Path) -> None:
         self.file = path
+        self._log_has_deleted = False
         with faults():
             self._connection = _connect(path)
         self._engine = engine_over(self._connection)
@@ -104,6 +108,8 @@ class WritableSqliteBackend(Inserting):
                     yield connection
             except DBAPIError as error:
                 raise error.orig or error from None
+            if self._log_has_deleted:
+                self._empty_log()
 
     def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
         """Execute each statement for its rows, and append lines to the history."""
@@ -119,9 +125,21 @@ class WritableSqliteBackend(Inserting):
         """Do nothing: a transaction that writes is the only one."""
 
     def scrub(self) -> None:
-        """Rewrite the file without its free pages, which may still have deleted data."""
+        """Rewrite the file without its free pages, and empty the log: both may still have deleted data.
+
+        So may a copy from before a migration, which is deleted. As long as somebody reads, the log cannot be emptied;
+        then the next write does it.
+        """
+        for copy in self.file.parent.glob(f"{self.file.name}{COPY}*"):
+            copy.unlink(missing_ok=True)
         with faults():
             self._connection.execute("VACUUM")
+            self._log_has_deleted = True
+            self._empty_log()
+
+    def _empty_log(self) -> None:
+        busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._log_has_deleted = bool(busy)
 
     def close(self) -> None:
         """Close the file."""
@@ -135,7 +153,7 @@ class WritableSqliteBackend(Inserting):
             return
         reached(Failpoint.MIGRATION, done=False)
         if version is not None:
-            self._keep_copy(self.file.with_name(f"{self.file.name}.schema-{version}"))
+            self._keep_copy(self.file.with_name(f"{self.file.name}{COPY}{version}"))
         with self.writing() as connection:
             upgrade(connection)
         reached(Failpoint.MIGRATION, done=True)
