@@ -1,6 +1,8 @@
-"""`reconcile state copy`: copy the state to another place, such as a fleet's server."""
+"""`reconcile state copy` and `backup`: copy the state to another place, such as a fleet's server, or into a file."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -12,7 +14,29 @@ __all__ = ["state"]
 
 @click.group()
 def state() -> None:
-    """Copy the state."""
+    """Copy the state, or back it up."""
+
+
+@state.command(short_help="Copy the state into a file, also while a daemon runs")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@shared
+@click.pass_obj
+def backup(options: SharedOptions, file: Path) -> int:
+    """Copy the state into FILE, which is not there yet, also while a daemon runs.
+
+    Only you can read the copy. To restore it, see docs/how-to/back-up.md.
+    """
+    from reconciler.cli.ledger import state_of
+    from reconciler.cli.text import echo, emit_json, no_csv
+
+    no_csv(options)
+    here = state_of(options)
+    here.back_up(file)
+    if options.output == "json":
+        emit_json({"from": str(here), "to": str(file)})
+    else:
+        echo(f"copied to {file}")
+    return 0
 
 
 @state.command(short_help="Copy a state to another place, completely or not at all")

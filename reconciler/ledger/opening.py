@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.repository_id import Repository, claim, refuse_another
-from reconciler.ledger.sqlite import SqliteBackend
+from reconciler.ledger.sqlite import SqliteBackend, back_up
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.value import value_class
@@ -107,6 +107,15 @@ class StateLocation:
         from reconciler.ledger.postgres_writing import WritablePostgresBackend
 
         WritablePostgresBackend.make(server, fill)
+
+    def back_up(self, path: Path) -> None:
+        """Copy the state as it is now to a private file that is not there yet. Raises LedgerError."""
+        if self.file is None:
+            raise LedgerError(
+                f"{self} is on a server, which has its own way to back up: "
+                f"pg_dump --format=custom --schema=reconciler --file={path} {self}"
+            )
+        back_up(self.file, path)
 
     @contextmanager
     def reader(self) -> Iterator[LedgerReader]:

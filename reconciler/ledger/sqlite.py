@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from reconciler.ledger.permissions import refuse_unsafe
 from reconciler.ledger.reading import Reading
 from reconciler.model.errors import LedgerError
 
-__all__ = ["SqliteBackend", "faults", "in_transaction"]
+__all__ = ["SqliteBackend", "back_up", "copied", "faults", "in_transaction"]
 
 _IMMUTABLE = "?mode=ro&immutable=1"
 """The end of a URI by which SQLite takes the file as unchanging: it neither locks it nor makes side files."""
@@ -118,6 +119,34 @@ def in_transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
     finally:
         connection.rollback()
+
+
+def back_up(state: Path, path: Path) -> None:
+    """Copy a state as it is now to a file that is not there yet, also while another process writes it."""
+    refuse_unsafe(state)
+    if path.exists():
+        raise LedgerError(f"{path} is there already, and is not written over: name a file that is not there")
+    with _readable(state) as source:
+        if source is None:
+            raise LedgerError(f"{state} has no state: nothing was copied")
+        with faults(), closing(_connect(source)) as connection:
+            copied(connection, path)
+
+
+def copied(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy a state to a private file, completely or not at all. Raises LedgerError."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.unlink(missing_ok=True)  # what a crash left of an earlier one
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with closing(sqlite3.connect(part)) as copy:
+            connection.backup(copy)
+        part.replace(path)
+    except (OSError, sqlite3.Error) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        why = error.strerror if isinstance(error, OSError) else error
+        raise LedgerError(f"{path}: {why}: make room on the disk, and see that the folder is writable") from error
 
 
 def _connect(database: str) -> sqlite3.Connection:

@@ -21,7 +21,7 @@ from reconciler.ledger.lock import StateLock
 from reconciler.ledger.migrate import HEAD, upgrade, version_of
 from reconciler.ledger.permissions import make_folder, refuse_unsafe
 from reconciler.ledger.reading import Reading
-from reconciler.ledger.sqlite import faults, in_transaction
+from reconciler.ledger.sqlite import copied, faults, in_transaction
 from reconciler.ledger.sqlite_engine import engine_over
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
@@ -160,19 +160,11 @@ class WritableSqliteBackend(Inserting):
 
     def _keep_copy(self, path: Path) -> None:
         """Copy the state to a private file, which the earlier version of the program can open."""
-        part = path.with_name(path.name + ".part")
         try:
-            part.unlink(missing_ok=True)  # what a crash left of an earlier one
-            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            with closing(sqlite3.connect(part)) as copy:
-                self._connection.backup(copy)
-            part.replace(path)
-        except (OSError, sqlite3.Error) as error:
-            part.unlink(missing_ok=True)
-            why = error.strerror if isinstance(error, OSError) else error
+            copied(self._connection, path)
+        except LedgerError as error:
             raise LedgerError(
-                f"the state was not brought up to date, for no copy of it can be kept as {path}: {why}: make room on "
-                "the disk, and see that the folder is writable"
+                f"the state was not brought up to date, for no copy of it can be kept as {error}"
             ) from error
 
 

@@ -1,8 +1,12 @@
-"""`reconcile state copy`: to a server and back, whole or not at all (docs/how-to/from-one-to-a-fleet.md)."""
+"""`reconcile state copy`: to a server and back, whole or not at all (docs/how-to/from-one-to-a-fleet.md).
+
+`reconcile state backup`: into a file, beside who has the state (docs/how-to/back-up.md).
+"""
 
 from __future__ import annotations
 
 import json
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -68,6 +72,33 @@ def contents(location: StateLocation) -> object:
             ledger.verify_history(),
             ledger.note("file"),
         )
+
+
+def test_backup_beside_a_process_that_writes_is_a_whole_private_state(repo: Repo, call: Call, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    with other_process(repo.root):
+        done = call(repo, "state", "backup", str(copy))
+    assert (done.code, done.out, done.err) == (0, f"copied to {copy}\n", "")
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    with StateLocation(f"sqlite:///{copy}", repo.root).reader() as ledger:
+        assert list(ledger.records()) == [ADA], "which is in the write-ahead log only"
+    refused = call(repo, "state", "backup", str(copy))
+    assert (refused.code, "is there already, and is not written over" in refused.err) == (1, True)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["copy.db", "repo"]
+
+
+def test_backup_says_what_to_do_where_it_cannot(repo: Repo, call: Call, tmp_path: Path, server: StateLocation) -> None:
+    there = str(tmp_path / "copy.db")
+    nothing = call(repo, "state", "backup", there)
+    assert (nothing.code, "has no state: nothing was copied" in nothing.err) == (1, True)
+    repo.settings(state=server.url)
+    repo.commit()
+    on_a_server = call(repo, "state", "backup", there)
+    assert (on_a_server.code, f"pg_dump --format=custom --schema=reconciler --file={there}" in on_a_server.err) == (
+        1,
+        True,
+    )
+    assert not Path(there).exists()
 
 
 def test_copy_to_a_server_and_back_is_the_same(

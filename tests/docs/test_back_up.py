@@ -7,8 +7,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, eventually
 
@@ -28,8 +26,6 @@ def blocks(heading: str) -> list[str]:
 
 
 def test_backup_restores_the_state(repo: Repo, accounts: AccountService, tmp_path: Path) -> None:
-    if shutil.which("sqlite3") is None:
-        pytest.skip("sqlite3, which the page types, is not installed")
     backup = tmp_path / "backup"
     backup.mkdir()
     repo.settings(state="sqlite:///.reconciler/state.db", interval="1d")
@@ -43,8 +39,8 @@ def test_backup_restores_the_state(repo: Repo, accounts: AccountService, tmp_pat
         eventually(lambda: len(accounts.calls("POST")) == 2)
         eventually(lambda: call_cli(repo, "status", "--output", "json").grant("ada", "hook")["status"] == "done")
         eventually(lambda: repo.has("ada", "tool", "present"))
-        (command,) = re.findall(r"`(sqlite3 [^`]*backup[^`]*)`", PAGE)
-        typed(repo, backup, command)
+        (command,) = re.findall(r"`reconcile (state backup [^`]*)`", PAGE)
+        assert call_cli(repo, *command.replace("/backup", str(backup)).split()).code == 0
     before = call_cli(repo, "status", "--output", "json").json["grants"]
 
     shutil.rmtree(repo.root / ".reconciler")
