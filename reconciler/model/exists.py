@@ -6,17 +6,17 @@ templates, null, `{not: V}` or `{contains: V}`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from reconciler.model.base import Identifier
-from reconciler.model.hire import AssignField
+from reconciler.model.condition import FIELDS
 from reconciler.model.request import Call, Method, NonEmpty, Paged, Paging, Text, empty_is_none
 
 __all__ = ["FILLED", "OPERATORS", "Compared", "Exists", "Listing", "Pending", "Ready", "operator"]
 
-FILLED: tuple[str, ...] = tuple(name for name in get_args(AssignField) if name != "source")
+FILLED: tuple[str, ...] = tuple(name for name in FIELDS if name != "source")
 """The keys of a hire that a listing may fill, beside `extra.NAME`."""
 
 _EXTRA = "extra."

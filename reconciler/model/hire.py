@@ -1,4 +1,4 @@
-"""Hires and sequences: who should have what (docs/hires.md)."""
+"""Hires and their access entries: who should have what (docs/hires.md)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = [
     "EXTRA",
     "UNTIL",
     "AccessEntry",
-    "AssignField",
     "At",
-    "FieldsMatch",
+    "Entry",
     "Hire",
     "HireRef",
     "NamedChoice",
-    "Sequence",
+    "no_entries",
+    "unique",
 ]
 
 _DAYS = r"(?:\s*([+-])\s*(\d{1,4})d)?"
@@ -37,7 +37,7 @@ EXTRA = "extra."
 """What a path to one of a hire's further variables begins with."""
 
 
-def _none() -> list[Any]:
+def no_entries() -> list[Any]:
     """Return an empty list: pydantic reads the signature of a factory, and `list` has it as text, which takes 4 ms."""
     return []
 
@@ -138,7 +138,7 @@ class Entry(Model):
     at: Annotated[At, BeforeValidator(_at)] = At.model_construct(kind="commit")
     until: Annotated[At | None, BeforeValidator(_until)] = None
     keep: bool = False
-    needs: list[Identifier] = Field(default_factory=_none)
+    needs: list[Identifier] = Field(default_factory=no_entries)
 
     @property
     def access(self) -> str:
@@ -161,7 +161,8 @@ def _plain_entry(integration: str) -> Entry:
 AccessEntry = Annotated[Entry, BeforeValidator(_entry)]
 
 
-def _unique(entries: list[Entry]) -> None:
+def unique(entries: list[Entry]) -> None:
+    """Raise ValueError where two entries have one name."""
     seen: set[str] = set()
     for entry in entries:
         if entry.access in seen:
@@ -194,12 +195,13 @@ class Hire(Model):
     buddy_email: Email | None = None
     extra: dict[Text, Any] = Field(default_factory=dict)
     source: Identifier | None = None
-    sequences: list[Identifier] = Field(default_factory=_none)
-    access: list[AccessEntry] = Field(default_factory=_none)
+    sequences: list[Identifier] = Field(default_factory=no_entries)
+    access: list[AccessEntry] = Field(default_factory=no_entries)
+    without: list[Identifier] = Field(default_factory=no_entries)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        _unique(self.access)
+        unique(self.access)
         return self
 
     @model_validator(mode="after")
@@ -212,40 +214,3 @@ class Hire(Model):
     def full_name(self) -> str:
         """Return the name that another hire's `manager` shows."""
         return f"{self.first_name} {self.last_name}".strip()
-
-
-AssignField = Literal[
-    "email",
-    "first_name",
-    "last_name",
-    "position",
-    "department",
-    "start",
-    "end",
-    "phone",
-    "manager",
-    "manager_email",
-    "buddy",
-    "buddy_email",
-    "source",
-]
-
-
-def _many(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-FieldsMatch = Annotated[dict[AssignField, Annotated[list[Text], BeforeValidator(_many)]], Field(min_length=1)]
-"""Fields of a hire, each with the values of which it has to have one; a single value needs no list."""
-
-
-class Sequence(Model):
-    """A reusable bundle of access entries; `assign` gives it to every hire whose fields match."""
-
-    assign: FieldsMatch | None = None
-    access: list[AccessEntry] = Field(default_factory=_none)
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
-        _unique(self.access)
-        return self

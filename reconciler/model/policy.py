@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from reconciler.model.base import Duration, Identifier, Model, Text
-from reconciler.model.hire import FieldsMatch
+from reconciler.model.condition import ConditionMap
 from reconciler.model.list_file import ListFile
 
 __all__ = ["PolicyFile", "Rule"]
@@ -20,7 +20,7 @@ class Rule(Model):
     name: Identifier
     reason: Text | None = None
     never_both: Annotated[list[Identifier], Field(min_length=2)] | None = None
-    when: FieldsMatch | None = None
+    when: ConditionMap | None = None
     require: Literal["until"] | None = None
     within: Duration | None = None
     integration: Identifier | None = None

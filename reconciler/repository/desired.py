@@ -13,14 +13,17 @@ from pathlib import PurePosixPath
 
 from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant
+from reconciler.model.hire import Hire
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
+from reconciler.model.sequence import Sequence
 from reconciler.model.status import Status
 from reconciler.model.value import value_class
+from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.form_values import BEFORE_SUGGESTION
 from reconciler.repository.hires import Hires
-from reconciler.repository.joining import Join, assigned
+from reconciler.repository.joining import Join
 
 __all__ = ["NO_SERVICE", "Desired", "Service"]
 
@@ -121,8 +124,17 @@ class Desired:
         return bool(
             self.broken_hires
             or self.files.broken["sequences"]
-            or any(name not in self.files.sequences for name in self.hires.named_sequences())
+            or any(name not in self.files.sequences for name in self._mentioned_sequences)
         )
+
+    @cached_property
+    def _mentioned_sequences(self) -> frozenset[str]:
+        """Return the sequences that a hire names or a sequence includes."""
+        return self._included | {*self.hires.named_sequences()}
+
+    @cached_property
+    def _included(self) -> frozenset[str]:
+        return frozenset(name for loaded in self.files.sequences.values() for name in loaded.model.include)
 
     def unreadable(self, hire: str, email: str, sequence: str | None) -> str | None:
         """Return why git cannot say whether a hire keeps a grant, from a sequence or of its own; or None.
@@ -140,8 +152,8 @@ class Desired:
         missing = next(self._missing_sequences(hire), None)
         if missing is not None and sequence not in self._join.sequences(self.hires[hire].model):
             return str(missing)
-        if sequence not in self.files.sequences and sequence in self.hires.named_sequences():
-            return f"there is no config/sequences/{sequence}.yaml, and hires name it"
+        if sequence not in self.files.sequences and sequence in self._mentioned_sequences:
+            return f"there is no config/sequences/{sequence}.yaml, and it is named"
         return None
 
     def over(self, hire: str, access: str) -> str | None:
@@ -150,22 +162,38 @@ class Desired:
 
     def slip(self, hire: str) -> str | None:
         """Return an error in a hire's files, or None; meanwhile nothing of the hire is revoked automatically."""
-        file = self.hires.file(hire)
-        for name in file.sequences if file is not None else ():
-            if broken := self.files.broken["sequences"].get(name):
-                return str(broken[0])
-        return next((str(problem) for problem in self.problems_of(hire, self.grants(hire))), None)
+        if hire in self.hires:
+            for name in self._join.mentioned(self.hires[hire].model):
+                if broken := self.files.broken["sequences"].get(name):
+                    return str(broken[0])
+        problems = self.problems_of(hire, self.grants(hire))
+        return next((str(problem) for problem in problems if problem.severity is Severity.ERROR), None)
 
     def _missing_sequences(self, hire: str) -> Iterator[Problem]:
-        """Return the sequences that a hire names and that do not exist."""
+        """Return the sequences that a hire names or gets by `include`, and that do not exist."""
         file = self.hires.file(hire)
-        for index, name in enumerate(file.sequences if file is not None else ()):
-            if name not in self.files.sequences and name not in self.files.broken["sequences"]:
-                line = self.hires[hire].document.line(("sequences", index))
-                meant = near(name, self.files.sequences, BEFORE_SUGGESTION)
-                yield Problem(
-                    self.hires[hire].path, line, f"sequences: there is no config/sequences/{name}.yaml{meant}"
-                )
+        if file is None or not (file.sequences or self._included):
+            return
+        loaded = self.hires[hire]
+        for index, name in enumerate(file.sequences):
+            if self._is_missing(name):
+                yield self._missing(loaded, ("sequences", index), name)
+        for sequence in self._join.sequences(loaded.model) if self._included else ():
+            yield from self.missing_includes(self.files.sequences[sequence])
+
+    def missing_includes(self, loaded: Loaded[Sequence]) -> Iterator[Problem]:
+        """Return the sequences that a sequence includes and that do not exist."""
+        for index, name in enumerate(loaded.model.include):
+            if self._is_missing(name):
+                yield self._missing(loaded, ("include", index), name)
+
+    def _is_missing(self, name: str) -> bool:
+        return name not in self.files.sequences and name not in self.files.broken["sequences"]
+
+    def _missing(self, loaded: Loaded[Hire] | Loaded[Sequence], place: tuple[str, int], name: str) -> Problem:
+        meant = near(name, self.files.sequences, BEFORE_SUGGESTION)
+        message = f"{place[0]}: there is no config/sequences/{name}.yaml{meant}"
+        return Problem(loaded.path, loaded.document.line(place), message)
 
     def problems(self) -> list[Problem]:
         """Return the problems of joining files, of all hires: entries that do not fit, missing sequences."""
@@ -174,7 +202,10 @@ class Desired:
 
     def problems_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
         """Return the problems of one hire's entries; `grants` are its own."""
-        yield from self._missing_sequences(hire)
+        missing = [*self._missing_sequences(hire)]
+        yield from missing
+        if not missing and not self.files.broken["sequences"]:
+            yield from self._unused_without(hire)
         for grant in grants:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
                 message = f"access {grant.key.access}: {grant.hold.reason}"
@@ -185,9 +216,16 @@ class Desired:
                     file, _, line_text = grant.source.rpartition(":")
                     yield Problem(file, int(line_text), message)
 
+    def _unused_without(self, hire: str) -> Iterator[Problem]:
+        loaded = self.hires[hire]
+        for place in self._join.unused_without(loaded.model):
+            message = f"without: no sequence of this hire gives {loaded.model.without[place]}"
+            yield Problem(loaded.path, loaded.document.line(("without", place)), message, Severity.WARNING)
+
     def unfitting(self) -> Iterator[Problem]:
-        """Return the problems of sequences' entries, whether a hire has them or not."""
+        """Return the problems of sequences' entries and what they include, whether a hire has them or not."""
         for loaded in self.files.sequences.values():
+            yield from self.missing_includes(loaded)
             for entry, line in zip(loaded.model.access, loaded.lines, strict=True):
                 try:
                     self._join.fitted(entry)
@@ -199,7 +237,18 @@ class Desired:
         if not self._assigns:
             return []
         model = self.hires[hire].model
-        return [name for name, each in self.files.sequences.items() if assigned(each.model, model)]
+        return [name for name in self.files.sequences if self._join.assigns(name, model)]
+
+    def includer(self, hire: str, sequence: str) -> str | None:
+        """Return the sequence by whose `include` a hire has another; None if it names it or is assigned it."""
+        file = self.hires.file(hire)
+        if sequence not in self._included or file is None or sequence in file.sequences:
+            return None
+        model = self.hires[hire].model
+        if self._join.assigns(sequence, model):
+            return None
+        has = self._join.sequences(model)
+        return next((name for name in has if sequence in self.files.sequences[name].model.include), None)
 
     def unassigned(self, given: Collection[str]) -> Iterator[Problem]:
         """Warn of each sequence whose `assign` matches no hire; not while a hire cannot be read.
@@ -227,10 +276,10 @@ class Desired:
             return ()
         if self._assigns:
             return {grant.integration for grant in self.grants(hire)}
-        named = [self.files.sequences[name] for name in file.sequences if name in self.files.sequences]
+        named = [self._join.gives[name] for name in file.sequences if name in self.files.sequences]
         if not named:
             return file.integrations
-        return {*file.integrations, *(entry.integration for sequence in named for entry in sequence.model.access)}
+        return {*file.integrations, *(item.entry.integration for given in named for item in given.values())}
 
     @cached_property
     def _assigns(self) -> bool:

@@ -21,10 +21,11 @@ from typing import TypeVar, cast
 from reconciler.model.base import Model
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
-from reconciler.model.hire import Hire, Sequence
+from reconciler.model.hire import Hire
 from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
+from reconciler.model.sequence import Sequence
 from reconciler.model.settings import OWN, Settings
 from reconciler.repository.documents.checks import manifest_ids, unfilled
 from reconciler.repository.documents.loaded import Loaded
@@ -35,6 +36,7 @@ from reconciler.repository.hire_index import HireIndex, HireSummary
 from reconciler.repository.hires import Hires, ParsedHires
 from reconciler.repository.ignore import read_ignore
 from reconciler.repository.naming import others, same_stem, unread
+from reconciler.repository.needs import circular_among
 from reconciler.repository.parallel import MANY, spread
 from reconciler.repository.parsing import (
     HIRES,
@@ -157,6 +159,7 @@ class Reader:
         hires = Hires(self._index, found.broken["hires"], tree, found.hires)
         found.problems += chain.from_iterable(found.misnamed.values())
         _check_variables(manifests, found)
+        _check_includes(sequences, found)
         known = [*manifests, *found.broken["manifests"]]
         found.problems += doubtful(tree, settings, known, self._index)
         ignore, wrong = read_ignore(tree, known)
@@ -366,6 +369,17 @@ def _check_index(index: HireIndex, found: _Loading, parsed: Callable[[HireSummar
             problem = Problem(path, lines[summary.blob], what)
             found.problems.append(problem)
             broken.setdefault(summary.stem, []).append(problem)
+
+
+def _check_includes(sequences: dict[str, Loaded[Sequence]], found: _Loading) -> None:
+    """Set aside the sequences that include each other in a circle."""
+    circular = circular_among({name: each.model.include for name, each in sequences.items()})
+    for name in circular:
+        loaded = sequences.pop(name)
+        message = f"include: goes in a circle among {', '.join(sorted(circular))}"
+        problem = Problem(loaded.path, loaded.document.line(("include",)), message)
+        found.problems.append(problem)
+        found.broken["sequences"][name] = [problem]
 
 
 def _check_variables(manifests: dict[str, Loaded[Manifest]], found: _Loading) -> None:

@@ -1,7 +1,7 @@
 """Determine who gave each grant of a revision, from the commits since the last one.
 
 A grant's commit is the newest that changed what gives it: its entry in the hire's or sequence's file; for a sequence
-also the line that names it, or `assign` and the fields that it matched.
+also the line that names or includes it, or `assign` and the fields that it matched.
 """
 
 from __future__ import annotations
@@ -96,12 +96,17 @@ class _Tracing:
         file = self._desired.hires.file(grant.key.hire)
         if file is None:
             return
-        if grant.origin in file.sequences:
-            yield self._part(file.path, Part.NAMES, grant.origin)
+        yield self._part(file.path, Part.WITHOUT, grant.key.access)
+        given, sequences = grant.origin, self._desired.files.sequences
+        while (includer := self._desired.includer(grant.key.hire, given)) is not None:
+            yield self._part(sequences[includer].path, Part.INCLUDES, given)
+            given = includer
+        if given in file.sequences:
+            yield self._part(file.path, Part.NAMES, given)
             return
-        assign = self._desired.files.sequences[grant.origin].model.assign
-        yield self._part(file.path, Part.FIELDS, tuple(assign or ()))
-        yield self._part(source, Part.ASSIGN, "")
+        assign = sequences[given].model.assign
+        yield self._part(file.path, Part.FIELDS, () if assign is None else assign.fields)
+        yield self._part(sequences[given].path, Part.ASSIGN, "")
 
     def _part(self, path: str, part: Part, name: str | tuple[str, ...]) -> Traced:
         return self._parts.setdefault((path, part, name), Traced(path, part, name))

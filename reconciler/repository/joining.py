@@ -5,15 +5,15 @@ An entry that does not fit holds its own grant, with the reason; a broken manife
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from typing import Any
 
-from reconciler.model.base import as_text
 from reconciler.model.errors import shortened
 from reconciler.model.grant import Grant, Hold, Key
-from reconciler.model.hire import AssignField, Entry, Hire, HireRef, Sequence
+from reconciler.model.hire import Entry, Hire, HireRef
 from reconciler.model.near import near
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
@@ -23,7 +23,7 @@ from reconciler.repository.files import Files
 from reconciler.repository.form_values import BEFORE_SUGGESTION, fill_form
 from reconciler.repository.needs import circular_among, needed_first
 
-__all__ = ["Join", "assigned"]
+__all__ = ["Join"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +56,40 @@ class Join:
             ]
         )
 
+    def mentioned(self, hire: Hire) -> list[str]:
+        """Return the sequences that a hire names, is assigned or gets with these, whether they can be read or not."""
+        found = dict.fromkeys([*hire.sequences, *self._roots(hire)])
+        queue = [*found]
+        while queue:
+            sequence = self._files.sequences.get(queue.pop())
+            new = [name for name in (sequence.model.include if sequence is not None else ()) if name not in found]
+            found |= dict.fromkeys(new)
+            queue += new
+        return [*found]
+
     def sequences(self, hire: Hire) -> list[str]:
-        """Return the sequences of a hire, those that it names before those assigned to it."""
-        named = [name for name in hire.sequences if name in self._files.sequences]
-        given = [
-            name
-            for name, loaded in sorted(self._files.sequences.items())
-            if name not in named and assigned(loaded.model, hire)
-        ]
-        return list(dict.fromkeys(named + given))
+        """Return the sequences that a hire has: those that it names, that are assigned to it, or that these include."""
+        return [name for name in self.mentioned(hire) if name in self._files.sequences]
+
+    def assigns(self, name: str, hire: Hire) -> bool:
+        """Whether a sequence's `assign` holds for a hire."""
+        condition = self._files.sequences[name].model.assign
+        return condition is not None and condition.holds(hire)
+
+    @cached_property
+    def gives(self) -> Mapping[str, Mapping[str, _SourcedEntry]]:
+        """The entries that each sequence gives, by name: its own before those that it includes."""
+        sequences = self._files.sequences
+        found: dict[str, Mapping[str, _SourcedEntry]] = {}
+        for name in needed_first({name: loaded.model.include for name, loaded in sequences.items()}):
+            loaded = sequences[name]
+            own = {
+                entry.access: _SourcedEntry(entry=entry, source=f"{loaded.path}:{line}", origin=name)
+                for entry, line in zip(loaded.model.access, loaded.lines, strict=True)
+            }
+            included = _together(found[each] for each in loaded.model.include if each in found)
+            found[name] = {**included, **own}
+        return found
 
     def fitted(self, entry: Entry) -> tuple[Hold | None, dict[str, Any], tuple[tuple[str, Any], ...]]:
         """Return why an entry is held, if it is, its form's values, and the choices to look up.
@@ -76,24 +101,33 @@ class Join:
 
     def ends(self, hire: Hire) -> bool:
         """Whether the hire, an entry of it or of its sequences counts as removed from some day on."""
-        given = (self._files.sequences[name].model.access for name in self.sequences(hire))
-        return hire.end is not None or any(entry.until for access in (hire.access, *given) for entry in access)
+        given = (item.entry for item in self._of_sequences(hire).values())
+        return hire.end is not None or any(entry.until for entry in (*hire.access, *given))
+
+    def unused_without(self, hire: Hire) -> Iterator[int]:
+        """Return the places of a hire's `without` that name an entry which no sequence gives it."""
+        given = _together(self.gives[name] for name in self._roots(hire)) if hire.without else {}
+        return (place for place, name in enumerate(hire.without) if name not in given)
+
+    def _roots(self, hire: Hire) -> list[str]:
+        """Return the sequences that a hire names, and those assigned to it."""
+        named = [name for name in hire.sequences if name in self._files.sequences]
+        given = [name for name in sorted(self._files.sequences) if name not in named and self.assigns(name, hire)]
+        return list(dict.fromkeys(named + given))
+
+    def _of_sequences(self, hire: Hire) -> dict[str, _SourcedEntry]:
+        """Return the entries that a hire gets from its sequences."""
+        given = _together(self.gives[name] for name in self._roots(hire))
+        return {name: item for name, item in given.items() if name not in hire.without}
 
     def _entries(self, loaded: Loaded[Hire]) -> dict[str, _SourcedEntry]:
         """Return the entries by name; a hire's own before those of its sequences."""
-        entries: dict[str, _SourcedEntry] = {}
-        for entry, line in zip(loaded.model.access, loaded.lines, strict=True):
-            entries[entry.access] = _SourcedEntry(entry=entry, source=f"{loaded.path}:{line}", origin=None)
-        for name in self.sequences(loaded.model):
-            sequence = self._files.sequences[name]
-            for entry, line in zip(sequence.model.access, sequence.lines, strict=True):
-                known = entries.get(entry.access)
-                if known is None:
-                    entries[entry.access] = _SourcedEntry(entry=entry, source=f"{sequence.path}:{line}", origin=name)
-                elif known.origin is not None and known.entry != entry:
-                    rivals = (*(known.rivals or (known.origin,)), name)
-                    entries[entry.access] = replace(known, rivals=rivals)
-        return entries
+        own = {
+            entry.access: _SourcedEntry(entry=entry, source=f"{loaded.path}:{line}", origin=None)
+            for entry, line in zip(loaded.model.access, loaded.lines, strict=True)
+        }
+        given = self._of_sequences(loaded.model)
+        return {**own, **{name: item for name, item in given.items() if name not in own}}
 
     def over(self, loaded: Loaded[Hire], access: str) -> str | None:
         """Return why an entry that a hire has counts as removed; None if it does not, or the hire has none."""
@@ -227,24 +261,20 @@ class Join:
         raise ValueError(f"there is no manifests/{integration}.yaml{meant}")
 
 
+def _together(several: Iterable[Mapping[str, _SourcedEntry]]) -> dict[str, _SourcedEntry]:
+    """Return the entries that several sequences give; those of one name that differ are each other's rivals."""
+    entries: dict[str, _SourcedEntry] = {}
+    for given in several:
+        for access, item in given.items():
+            known = entries.setdefault(access, item)
+            if known.entry != item.entry or item.rivals:
+                rivals = (*known.rivals, known.origin or "", item.origin or "", *item.rivals)
+                entries[access] = replace(known, rivals=tuple(dict.fromkeys(rivals)))
+    return entries
+
+
 def _unfit(reason: str, *, personal: bool = False) -> Hold:
     return Hold(Status.INVALID, shortened(reason), personal)
-
-
-def assigned(sequence: Sequence, hire: Hire) -> bool:
-    """Whether a sequence's `assign` matches a hire's fields."""
-    if sequence.assign is None:
-        return False
-    return matches(sequence.assign, hire)
-
-
-def matches(fields: Mapping[AssignField, list[str]], hire: Hire) -> bool:
-    """Whether each of a hire's fields has one of the values."""
-    return all(_plain(getattr(hire, name)) in allowed for name, allowed in fields.items())
-
-
-def _plain(value: Any) -> Any:
-    return value.hire if isinstance(value, HireRef) else as_text(value)
 
 
 def _ordered(grants: list[Grant]) -> tuple[Grant, ...]:

@@ -17,9 +17,10 @@ from pydantic import ValidationError
 
 from reconciler.model.base import EMAIL, Model
 from reconciler.model.errors import Problem, RepositoryError, Severity
-from reconciler.model.hire import Hire, HireRef, Sequence
+from reconciler.model.hire import Hire, HireRef
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
+from reconciler.model.sequence import Sequence
 from reconciler.repository.documents.checks import hire_problems, manifest_problems
 from reconciler.repository.documents.import_checks import import_problems
 from reconciler.repository.documents.loaded import Loaded

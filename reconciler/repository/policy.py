@@ -17,7 +17,6 @@ from reconciler.model.near import near
 from reconciler.model.policy import Rule
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
-from reconciler.repository.joining import matches
 from reconciler.repository.lookalikes import skeleton
 from reconciler.repository.rules import POLICY, Rules
 
@@ -235,7 +234,7 @@ def _each(values: Mapping[str, object], name: str) -> Sequence[object]:
 
 
 def _meant(rule: Rule, hire: Hire) -> bool:
-    return rule.when is None or matches(rule.when, hire)
+    return rule.when is None or rule.when.holds(hire)
 
 
 def _what(rule: Rule) -> str:

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.model.base import jsonable
+from reconciler.model.condition import HireValues
 from reconciler.model.errors import Blocked, Problem, Severity
 from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.template import names
 from reconciler.model.value import value_class
+from reconciler.repository.conditions import conditions_of
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge, Share
 from reconciler.requests.render import question
@@ -31,12 +33,16 @@ class Findings:
     """What is found of one hire: its problems, and what it adds to what is judged over all.
 
     `assigned` are the sequences that its file is given by what it says; `dated` says that another day may change this.
+    `values` are its fields that conditions compare with its values, `lacking` the numbers of conditions that hold only
+    because it lacks a field.
     """
 
     problems: tuple[Problem, ...]
     share: Share
     assigned: tuple[str, ...]
     dated: bool
+    values: tuple[tuple[str, str], ...] = ()
+    lacking: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -48,14 +54,18 @@ class Total:
     meant: set[int] = field(default_factory=set)
     access: set[str] = field(default_factory=set)
     assigned: set[str] = field(default_factory=set)
+    values: set[tuple[str, str]] = field(default_factory=set)
+    lacking: set[tuple[int, str, str]] = field(default_factory=set)
 
-    def add(self, findings: Findings) -> None:
+    def add(self, hire: str, findings: Findings) -> None:
         """Add one hire's."""
         self.problems.update(findings.problems)
         self.counted.update(findings.share.counted)
         self.meant.update(findings.share.meant)
         self.access.update(findings.share.access)
         self.assigned.update(findings.assigned)
+        self.values.update(findings.values)
+        self.lacking.update((number, hire, name) for number, name in findings.lacking)
 
 
 class Inspector:
@@ -66,6 +76,8 @@ class Inspector:
         self._judge = judge
         self._missing = missing
         self._used: dict[str, frozenset[str]] = {}
+        self.conditions = conditions_of(desired)
+        self._compared = HireValues.of(placed.condition for placed in self.conditions)
 
     def of(self, hire: str) -> Findings:
         """What is found of one hire."""
@@ -74,7 +86,18 @@ class Inspector:
         found = {*desired.problems_of(hire, grants), *_same_checks(grants, self._used), *self._missing.of(hire, grants)}
         found.update(problem for grant in grants for problem in judge.problems_of(grant))
         share, dated = judge.share(hire, grants), desired.ends(hire) or judge.bounded_by_today()
-        return Findings(tuple(found), share, tuple(desired.assigned_to(hire)), dated)
+        model = desired.hires[hire].model
+        lacking = (
+            (number, name) for number, placed in enumerate(self.conditions) for name in placed.condition.lacking(model)
+        )
+        return Findings(
+            problems=tuple(found),
+            share=share,
+            assigned=tuple(desired.assigned_to(hire)),
+            dated=dated,
+            values=self._compared.had_by(model),
+            lacking=tuple(lacking),
+        )
 
     def of_all(self, hires: Sequence[str]) -> list[Findings]:
         """What is found of these hires, in their order."""

@@ -20,6 +20,7 @@ from reconciler.model.scope import Scope
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.model.value import value_class
+from reconciler.repository.conditions import doubtful_conditions
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.yaml import read
@@ -100,12 +101,13 @@ def problems_of(
     if validated is not None:
         validated.on(desired.today)
     judge = Judge(desired, files.policy, rules)
-    total = Total()
-    for findings in found_in(Inspector(desired, judge, MissingValues(desired, tree)), validated):
-        total.add(findings)
+    total, inspector = Total(), Inspector(desired, judge, MissingValues(desired, tree))
+    for hire, findings in found_in(inspector, validated):
+        total.add(hire, findings)
     found = {*files.problems, *total.problems, *judge.counted(total.counted)}
     found.update(Judge(desired, files.policy).idle(total.meant, total.access))
     found |= {*desired.unassigned(total.assigned), *desired.unfitting(), *_state(files, tree)}
+    found.update(doubtful_conditions(desired, inspector.conditions, total.values, total.lacking))
     for loaded in files.manifests.values():
         found |= _unreachable(loaded, loaded.model, files.settings)
     for imported in files.imports.values():

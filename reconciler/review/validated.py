@@ -52,7 +52,8 @@ class Validated:
         self._surroundings, self._day = saved["surroundings"], saved["day"]
         self.summaries = of_columns(saved["hires"])
         kinds = [
-            Findings((), Share(*map(tuple, share)), tuple(assigned), dated) for share, assigned, dated in saved["kinds"]
+            Findings((), Share(*map(tuple, share)), tuple(assigned), dated, *map(_pairs, compared))
+            for share, assigned, dated, *compared in saved["kinds"]
         ]
         self.stamped = {
             path: ((size, changed, moved, inode), self.summaries[path].blob)
@@ -110,17 +111,24 @@ class Validated:
             "stamps": {path: stamp for path, (stamp, _) in stamped.items()},
             "found": found,
             "kinds": [
-                ((each.share.counted, each.share.meant, each.share.access), each.assigned, each.dated) for each in kinds
+                (
+                    (each.share.counted, each.share.meant, each.share.access),
+                    each.assigned,
+                    each.dated,
+                    each.values,
+                    each.lacking,
+                )
+                for each in kinds
             ],
         }
         self._file.write(json.dumps(saved, separators=(",", ":")).encode())
 
 
-def found_in(inspector: Inspector, validated: Validated | None) -> Iterator[Findings]:
+def found_in(inspector: Inspector, validated: Validated | None) -> Iterator[tuple[str, Findings]]:
     """What is found of each hire; of those that are not known, by several processes where they are very many."""
     desired = inspector.desired
     if validated is None:
-        yield from map(inspector.of, desired.hires)
+        yield from ((hire, inspector.of(hire)) for hire in desired.hires)
         return
     left = []
     for hire in desired.hires:
@@ -130,12 +138,16 @@ def found_in(inspector: Inspector, validated: Validated | None) -> Iterator[Find
         if known is None:
             left.append(hire)
         else:
-            yield known
+            yield hire, known
     for hire, findings in zip(left, spread(inspector.of_all, left), strict=True):
         file = desired.hires.file(hire)
         assert file is not None
         validated.note(file, desired.hires, findings)
-        yield findings
+        yield hire, findings
+
+
+def _pairs(saved: list[list[Any]]) -> tuple[Any, ...]:
+    return tuple(map(tuple, saved))
 
 
 def _context(file: HireSummary, hires: Hires) -> Context | None:

@@ -192,9 +192,29 @@ def test_assign_that_matches_no_hire_is_a_warning(repo: Repo, call: Call) -> Non
     repo.write("config/sequences/design.yaml", "access: [slack]\nassign: {department: Desing}\n")
     done = call(repo, "validate")
     assert done.code == 0
-    assert "config/sequences/design.yaml:2: warning: assign: it matches no hire, so nobody is given it\n" in done.out
+    warned = "config/sequences/design.yaml:2: warning: assign: "
+    assert f"{warned}it matches no hire, so nobody is given it\n" in done.out
+    assert f"{warned}no hire has department Desing\n" in done.out
     repo.hire("cyd", department="Desing")
     assert "warning" not in call(repo, "validate").out
+
+
+def test_a_value_that_no_hire_has_and_a_field_that_hires_lack_are_warnings(repo: Repo, call: Call) -> None:
+    repo.remove("manifests/evil.yaml")
+    repo.remove("hires/bob.yaml")
+    repo.hire("cyd", department="Design", extra={"OFFICE": "Bonn"})
+    repo.write("config/sequences/d.yaml", "access: [slack]\nassign: {department: [design, Desing]}\n")
+    repo.write("config/sequences/o.yaml", "access: [slack]\nassign: {any: [{extra.OFFICE: {not: bonn}}]}\n")
+    rule = "{name: c, when: {position: Contractor, department: Design}, require: until}"
+    repo.write("config/policy.yaml", f"- {rule}\n")
+    for _ in ("read", "known from before"):
+        lines = [line for line in call(repo, "validate").out.splitlines() if ": warning: " in line]
+        assert lines == [
+            "config/policy.yaml:1: warning: policy c: when matches no hire",
+            "config/policy.yaml:1: warning: policy c: when: no hire has position Contractor",
+            "config/sequences/d.yaml:2: warning: assign: no hire has department Desing; did you mean design?",
+            "config/sequences/o.yaml:2: warning: assign: it holds for ada only because no extra.OFFICE is given",
+        ]
 
 
 def test_a_state_that_cannot_be_served_is_an_error(repo: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import yaml
 
 from reconciler.demo import asana, scim
 from reconciler.model.base import Model
-from reconciler.model.hire import Hire, Sequence
+from reconciler.model.hire import Hire
 from reconciler.model.manifest import Manifest
+from reconciler.model.sequence import Sequence
 from reconciler.model.settings import Settings
 
 TOP = Path(__file__).parents[2]

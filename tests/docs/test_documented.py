@@ -23,7 +23,7 @@ from reconciler import cli
 from reconciler.cli.needed_data import _own
 from reconciler.cli.show import COLUMNS
 from reconciler.daemon import dispatcher, loop, revisions, schedule
-from reconciler.model import hire, ignore, imports, manifest, policy, review, settings
+from reconciler.model import hire, ignore, imports, manifest, policy, review, sequence, settings
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, EventType, Status
@@ -107,7 +107,7 @@ def models(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
 ROOTS = (
     manifest.Manifest,
     hire.Hire,
-    hire.Sequence,
+    sequence.Sequence,
     settings.Settings,
     ignore.IgnoredAccount,
     imports.Import,

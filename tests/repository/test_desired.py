@@ -146,13 +146,23 @@ def test_the_integrations_of_a_hire_are_those_of_its_grants_and_of_entries_that_
         ("{end: [2027-06-30, 2028-01-01], source: [hibob, bamboohr]}", {"ada"}),
         ("{source: hibob}", {"bob"}),
         ("{manager: grace}", {"bob"}),
+        ("{manager: ' GRACE '}", {"bob"}),
+        ("{end: {not: 2027-06-30}}", {"bob"}),
+        ("{source: {not: [hibob, other]}}", {"ada"}),
+        ("{any: [{manager: grace}, {source: bamboohr, end: 2027-06-30}]}", {"ada", "bob"}),
+        (
+            "{any: [{manager: grace}, {source: bamboohr, end: 2027-06-30}], not: {first_name: a, source: hibob}}",
+            {"ada"},
+        ),
+        ("{extra.TEAM: 7}", {"bob"}),
+        ("{extra.TEAM: {not: 7}}", {"ada"}),
     ],
 )
 def test_a_sequence_is_assigned_by_any_field_of_a_hire(assign: str, given: set[str]) -> None:
     person = "email: {0}@example.com\nfirst_name: A\nlast_name: B\n"
     files = {
         "hires/ada.yaml": f"{person.format('ada')}end: 2027-06-30\nsource: bamboohr\n",
-        "hires/bob.yaml": f"{person.format('bob')}source: hibob\nmanager: {{hire: grace}}\n",
+        "hires/bob.yaml": f"{person.format('bob')}source: hibob\nmanager: {{hire: grace}}\nextra: {{TEAM: 7}}\n",
         "config/sequences/s.yaml": f"assign: {assign}\naccess: [tool]\n",
         "manifests/tool.yaml": MANIFEST,
     }
@@ -160,6 +170,70 @@ def test_a_sequence_is_assigned_by_any_field_of_a_hire(assign: str, given: set[s
     assert loaded.problems == []
     known = Desired(loaded, date(2026, 12, 1))
     assert {hire for hire in known.hires if known.grants(hire)} == given
+
+
+PERSON = "email: ada@example.com\nfirst_name: A\nlast_name: B\n"
+
+
+def included(sequences: dict[str, str], hire: str = "sequences: [top]") -> Desired:
+    files = {f"config/sequences/{name}.yaml": text for name, text in sequences.items()}
+    files |= {f"manifests/{name}.yaml": MANIFEST for name in ("tool", "wiki", "chat")}
+    files["hires/ada.yaml"] = f"{PERSON}{hire}\n"
+    return Desired(Reader().load(Files({path: text.encode() for path, text in files.items()})), date(2026, 12, 1))
+
+
+def sources(known: Desired) -> dict[str, str]:
+    return {grant.key.access: grant.source for grant in known.grants("ada")}
+
+
+def test_included_sequences_give_their_entries_and_own_ones_win() -> None:
+    top = "include: [mid]\naccess: [tool]"
+    known = included({"top": top, "mid": "include: [low]\naccess: [tool, wiki]", "low": "access: [wiki, chat]"})
+    assert sources(known) == {
+        "tool": "config/sequences/top.yaml:2",
+        "wiki": "config/sequences/mid.yaml:2",
+        "chat": "config/sequences/low.yaml:1",
+    }
+    assert set(known.integrations("ada")) == {"tool", "wiki", "chat"}
+    assert [known.includer("ada", name) for name in ("low", "mid", "top")] == ["mid", "top", None]
+
+
+def test_a_hire_can_do_without_an_entry_of_its_sequences() -> None:
+    known = included({"top": "access: [tool, wiki]"}, "sequences: [top]\nwithout: [wiki, wkii]")
+    assert set(sources(known)) == {"tool"}
+    assert [str(problem) for problem in known.problems()] == [
+        "hires/ada.yaml:5: warning: without: no sequence of this hire gives wkii"
+    ]
+    assert known.slip("ada") is None, "a warning holds nothing back"
+    own = included({"top": "access: [tool, wiki]"}, "sequences: [top]\nwithout: [wiki]\naccess: [wiki]")
+    assert sources(own)["wiki"] == "hires/ada.yaml:6", "its own entry is not the sequence's"
+
+
+def test_included_sequences_that_disagree_are_a_conflict_unless_the_sequence_says() -> None:
+    other = {"a": "access: [{integration: tool, keep: true}]", "b": "access: [tool]"}
+    known = included({"top": "include: [a, b]", **other})
+    (grant,) = known.grants("ada")
+    assert grant.hold is not None
+    assert "the sequences a, b give it different values" in grant.hold.reason
+    assert included({"top": "include: [a, b]\naccess: [tool]", **other}).grants("ada")[0].hold is None
+
+
+def test_a_circle_of_included_sequences_is_an_error_of_each() -> None:
+    known = included({"top": "include: [mid]", "mid": "include: [top]", "low": "access: [tool]"})
+    assert [(problem.file, problem.line) for problem in known.files.problems] == [
+        ("config/sequences/mid.yaml", 1),
+        ("config/sequences/top.yaml", 1),
+    ]
+    assert set(known.files.sequences) == {"low"}
+
+
+def test_what_a_broken_or_missing_included_sequence_gave_is_held_and_the_rest_goes_on() -> None:
+    for low in ({"low": "acess: []"}, {}):
+        known = included({"top": "include: [low]\naccess: [tool]", **low})
+        assert set(sources(known)) == {"tool"}
+        assert known.grants("ada")[0].hold is None
+        assert known.unreadable("ada", "ada@example.com", "low") is not None
+        assert known.slip("ada") is not None
 
 
 @pytest.mark.parametrize(

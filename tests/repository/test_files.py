@@ -297,7 +297,16 @@ SEQUENCES = [
     pytest.param("assign: {departmnt: x}", "did you mean department?", id="near"),
     pytest.param("assign: {}", "assign: must not be empty", id="empty"),
     pytest.param("assign: {sequences: x}", "assign.sequences: unknown key", id="no-field"),
-    pytest.param("acess: []", "acess: unknown key; allowed: assign, access; did you mean access?", id="unknown"),
+    pytest.param("assign: {any: []}", "assign: any: must be a list of conditions", id="no-condition"),
+    pytest.param("assign: {not: {}}", "assign: not: must be a condition", id="not-nothing"),
+    pytest.param(
+        "assign: {any: [{departmnt: x}]}", "assign: any.0.departmnt: unknown key; allowed: email,", id="inner-field"
+    ),
+    pytest.param("assign: {department: {nor: x}}", "department: must be a value, a list of values", id="no-value"),
+    pytest.param("assign: {department: []}", "department: must be a value, a list of values", id="no-values"),
+    pytest.param(
+        "acess: []", "acess: unknown key; allowed: assign, include, access; did you mean access?", id="unknown"
+    ),
     pytest.param("access: [a, {integration: b, name: a}]", "access.1: 'a' stands twice", id="twice"),
     pytest.param(f"access: [{'a' * 256}]", "access.0.integration: must have at most 255 characters", id="long"),
 ]

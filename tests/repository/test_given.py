@@ -267,6 +267,28 @@ def test_assigned_sequence_is_given_by_the_fields_that_match(company: Company) -
     assert company.commit_of("ada", "tool") == widened
 
 
+def test_included_sequence_is_given_by_the_line_that_includes_it(company: Company) -> None:
+    company.repo.hire("ada", sequences=["team"])
+    company.repo.write("config/sequences/team.yaml", {"access": ["tool"]})
+    company.repo.write("config/sequences/base.yaml", {"access": ["wiki"]})
+    first = company.commit(IVY)
+    company.repo.write("config/sequences/team.yaml", {"include": ["base"], "access": ["tool"]})
+    included = company.commit(TIM)
+    given = company.take_over()
+    assert given[Key("ada", "tool")].granted_in == first
+    assert given[Key("ada", "wiki")].granted_in == included
+
+
+def test_entry_that_a_hire_did_without_is_given_by_the_commit_that_ends_it(company: Company) -> None:
+    company.repo.hire("ada", sequences=["team"], without=["wiki"])
+    company.repo.write("config/sequences/team.yaml", {"access": ["tool", "wiki"]})
+    first = company.commit(IVY)
+    company.repo.hire("ada", sequences=["team"])
+    again = company.commit(TIM)
+    given = company.take_over()
+    assert (given[Key("ada", "tool")].granted_in, given[Key("ada", "wiki")].granted_in) == (first, again)
+
+
 def test_broken_version_in_between_gives_nothing(company: Company) -> None:
     company.repo.hire("ada", "tool")
     first = company.commit(IVY)

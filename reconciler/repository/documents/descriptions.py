@@ -65,6 +65,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "extra": "Further variables for manifests, by name.",
         "source": "The import that made the file and keeps it.",
         "sequences": "The sequences that the person gets, by name.",
+        "without": "Entries of these sequences that the person does not get, by name.",
         "access": "What the person should have: integrations, with the values of their forms.",
     },
     "HireRef": {"hire": "The stem of another hire's file."},
@@ -79,7 +80,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "needs": "Entries of the same hire that have to be there before.",
     },
     "Sequence": {
-        "assign": "Every hire whose fields match gets the sequence without naming it.",
+        "assign": "Every hire for whom this condition holds gets the sequence without naming it.",
+        "include": "Other sequences whose entries this one has too; its own entry of a name wins.",
         "access": "The entries that the sequence gives.",
     },
     "Manifest": {
@@ -265,7 +267,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "name": "What messages call the rule; unique.",
         "reason": "Why there is the rule.",
         "never_both": "Access entries or integrations of which nobody may hold two.",
-        "when": "Whose entries: hires whose fields match.",
+        "when": "Whose entries: hires for whom this condition holds.",
         "require": "until: each of these entries has an end.",
         "within": "The end comes within so many days, such as 90d.",
         "integration": "The integration whose grants are counted.",

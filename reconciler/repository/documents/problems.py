@@ -86,7 +86,9 @@ def _walk(errors: _Errors, kind: Any, path: Path, data: Any) -> Iterator[tuple[P
         if wanted is None:
             yield (*path, step), dotted((*path, step), unknown(str(step), _keys(kind)))
         elif get_origin(kind) is dict and under[0][0] == ("[key]",):
-            yield (*path, step), dotted((*path, step), unknown(str(step), _literals(get_args(kind)[0])))
+            names = _literals(get_args(kind)[0])
+            sentence = unknown(str(step), names) if names else _sentence(under[0][1], kind)
+            yield (*path, step), dotted((*path, step), sentence)
         else:
             yield from _walk(under, wanted, (*path, step), _inside(data, step))
 

@@ -18,13 +18,15 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from reconciler.model.base import DAY, DURATION, EMAIL
-from reconciler.model.hire import AT, UNTIL, At, Hire, Sequence
+from reconciler.model.condition import FIELDS
+from reconciler.model.hire import AT, UNTIL, At, Hire
 from reconciler.model.ignore import Ignore
 from reconciler.model.imports import LEFT_EMPTY, Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.policy import PolicyFile
 from reconciler.model.review import Review
 from reconciler.model.scope import KNOWN_NAMES
+from reconciler.model.sequence import Sequence
 from reconciler.model.settings import Settings
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
 from reconciler.repository.documents.modeline import Kind
@@ -211,8 +213,26 @@ _BEFORE: dict[str, _Rule] = {
     "_provisions_accounts": _with(),
     "_as_the_builder_writes": _left_empty_too,
 }
+
+
+def _condition_schema(_inner: dict[str, Any]) -> dict[str, Any]:
+    values = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+    negated = {"type": "object", "properties": {"not": values}, "required": ["not"], "additionalProperties": False}
+    test = {"anyOf": [*values["anyOf"], negated]}
+    tests: dict[str, Any] = dict.fromkeys(FIELDS, test)
+    inner = {"type": "object", "minProperties": 1}
+    return {
+        **inner,
+        "properties": {**tests, "any": {"type": "array", "items": inner, "minItems": 1}, "not": inner},
+        "patternProperties": {r"^extra\..": test},
+        "additionalProperties": False,
+    }
+
+
 _COUNTS: dict[str, Any] = {"anyOf": [{"required": ["at_least"]}, {"required": ["at_most"]}]}
 _AFTER: dict[str, _Rule] = {
+    "_condition": _condition_schema,
+    "_key": _with(),
     "_names_are_unique": _no_entry_twice,
     "_not_empty": _with(),
     "_zone": _with(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$"),

@@ -11,6 +11,7 @@ from dataclasses import field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from reconciler.model.hire import EXTRA
 from reconciler.model.value import value_class
 from reconciler.repository.documents.yaml import BrokenFile, read
 
@@ -28,6 +29,10 @@ class Part(StrEnum):
     """A hire's fields that a sequence's `assign` matches."""
     ASSIGN = "assign"
     """A sequence's `assign`."""
+    INCLUDES = "includes"
+    """A sequence's line that includes another."""
+    WITHOUT = "without"
+    """That a hire does not do without an entry of its sequences."""
 
 
 class Version(Protocol):
@@ -50,6 +55,8 @@ class FileVersion:
     sequences: frozenset[str] = frozenset()
     fields: Mapping[str, Any] = field(default_factory=dict)
     assign: Any = None
+    included: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
 
     def value(self, part: Part, name: str | tuple[str, ...]) -> Any:
         """Return the value of one part; None if it has none."""
@@ -59,9 +66,19 @@ class FileVersion:
             case Part.NAMES:
                 return name in self.sequences or None
             case Part.FIELDS:
-                return [self.fields.get(each) for each in name]
+                return [self._field(each) for each in name]
             case Part.ASSIGN:
                 return self.assign
+            case Part.INCLUDES:
+                return name in self.included or None
+            case Part.WITHOUT:
+                return name not in self.without or None
+
+    def _field(self, name: str) -> Any:
+        extra = self.fields.get("extra")
+        if name.startswith(EXTRA):
+            return extra.get(name.removeprefix(EXTRA)) if isinstance(extra, dict) else None
+        return self.fields.get(name)
 
 
 def parse_version(raw: bytes, path: str) -> FileVersion | None:
@@ -72,15 +89,21 @@ def parse_version(raw: bytes, path: str) -> FileVersion | None:
         return None
     if not isinstance(data, dict):
         return None
-    access, sequences = data.get("access"), data.get("sequences")
+    access = data.get("access")
     entries = (_entry(item) for item in access) if isinstance(access, list) else ()
     return FileVersion(
         email=str(data.get("email", "")).lower(),
         entries={name: entry for name, entry in entries if name is not None},
-        sequences=frozenset(map(str, sequences)) if isinstance(sequences, list) else frozenset(),
+        sequences=_names(data.get("sequences")),
         fields=data,
         assign=data.get("assign"),
+        included=_names(data.get("include")),
+        without=_names(data.get("without")),
     )
+
+
+def _names(listed: Any) -> frozenset[str]:
+    return frozenset(map(str, listed)) if isinstance(listed, list) else frozenset()
 
 
 def _entry(item: Any) -> tuple[str | None, Any]:
