@@ -167,7 +167,7 @@ def test_a_renamed_file_with_an_unsettled_run_continues_it(machine, accounts, re
 def test_stored_values_follow_a_renamed_hire(machine, accounts, repo):
     manifest = accounts.manifest()
     manifest["execute"][0]["store_data"] = {"MEMBER": "id"}
-    accounts.route("DELETE", "/members/{member}", lambda _received, member: {"gone": member})
+    accounts.route("DELETE", "/members/{member}", lambda _received, member: accounts.people.clear() or {"gone": member})
     manifest["revoke"] = [{"url": f"{accounts.url}/members/{{{{MEMBER}}}}", "method": "DELETE"}]
     repo.manifest("tool", manifest)
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
