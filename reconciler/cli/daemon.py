@@ -103,7 +103,7 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
     log = structlog.get_logger()
     clock = SystemClock()
     metrics, logged, found = Metrics(), _FileProblems(), PassProblems()
-    async with aclosing(Context(options.repo, clock, redactor, reached)) as context:
+    async with aclosing(Context(options.repo, clock, redactor, reached, branch=options.branch)) as context:
         context.answered = metrics.count_request
         force = in_force(context)
         settings, tree = force.settings, force.tree
@@ -116,10 +116,16 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
                 if (desired := running.desired) is not None:
                     found.record(report, desired.files.problems, clock.now(), running.settings.interval)
 
-            running = Daemon(context, clock, state, settings, on_pass)
+            running = Daemon(context, clock, state, settings, on_pass, branch=force.branch)
             pages = pages_of(context, running, state, metrics, force, problems=found)
             async with serving(pages, settings.listen) as address:
-                log.info("daemon.started", repo=str(options.repo), listen=address, revision=tree.revision)
+                log.info(
+                    "daemon.started",
+                    repo=str(options.repo),
+                    listen=address,
+                    revision=tree.revision,
+                    branch=force.branch,
+                )
                 with _beside(running, context.checkout, clock):
                     gc.freeze()  # it stays, and no collection has to look at it
                     gc.enable()
@@ -139,7 +145,7 @@ def _beside(running: Daemon, checkout: Checkout, clock: SystemClock) -> Iterator
 
     tasks = [
         asyncio.create_task(Systemd.of(os.environ).notify(clock.stopping, running.makes_progress)),
-        asyncio.create_task(_log_ignored_edits(checkout, clock, lambda: running.settings)),
+        asyncio.create_task(_log_ignored_edits(checkout, clock, lambda: running.settings, running.edits)),
     ]
     try:
         yield
@@ -148,17 +154,19 @@ def _beside(running: Daemon, checkout: Checkout, clock: SystemClock) -> Iterator
             task.cancel()
 
 
-async def _log_ignored_edits(checkout: Checkout, clock: Clock, settings: Callable[[], Settings]) -> None:
+async def _log_ignored_edits(
+    checkout: Checkout, clock: Clock, settings: Callable[[], Settings], known: list[str]
+) -> None:
     """Log which edits passes ignore: once the first pass has begun, and where they are others an interval later.
 
-    All files have to be looked at for it.
+    All files have to be looked at for it. `known` is kept up to date, for the pages.
     """
     import structlog
 
     from reconciler.model.clock import Stopped
     from reconciler.model.errors import RepositoryError
 
-    log, known = structlog.get_logger(), list[str]()
+    log = structlog.get_logger()
     with suppress(Stopped):
         await clock.sleep(EDITS_SECONDS)
         while True:
@@ -169,7 +177,7 @@ async def _log_ignored_edits(checkout: Checkout, clock: Clock, settings: Callabl
             else:
                 if edits and edits != known:
                     log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
-                known = edits
+                known[:] = edits
             await clock.sleep(settings().interval.total_seconds())
 
 

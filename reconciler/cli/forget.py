@@ -22,12 +22,12 @@ def forget(options: SharedOptions, hire: str) -> int:
     """
     from datetime import UTC, datetime
 
-    from reconciler.cli.ledger import ledger_of, settings_of, state_of
+    from reconciler.cli.context import context_of
+    from reconciler.cli.ledger import ledger_of, state_of
     from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.cli.text import count, no_csv
+    from reconciler.engine.accepted import in_force
     from reconciler.engine.commands import erase, reason_to_remember
-    from reconciler.repository.files import Reader
-    from reconciler.repository.git.checkout import Checkout
 
     no_csv(options)
     with ledger_of(options) as ledger:
@@ -35,7 +35,8 @@ def forget(options: SharedOptions, hire: str) -> int:
         if not records and not any(True for _ in ledger.history(hires=[hire])):
             meant = suggest_from_ledger(ledger, hire)
             raise UsageError(f"the ledger knows nobody of the id {hire}: `reconcile status` shows whom it knows{meant}")
-    files = Reader().load(Checkout.open(options.repo).current(settings_of(options).source))
+    context = context_of(options)
+    files = context.reader.load(in_force(context).tree)
     if (why := reason_to_remember(hire, records, files)) is not None:
         raise Refused(why)
     now, state, grants = datetime.now(UTC), state_of(options), [record.key for record in records]

@@ -8,7 +8,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.exit_codes import PENDING
-from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.options import SharedOptions, option, shared_but_branch
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 
 if TYPE_CHECKING:
@@ -35,9 +35,14 @@ MAX_LENGTH = 200
 @click.command(name="import")
 @click.argument("name", shell_complete=complete.imports)
 @option("--write", is_flag=True, help="Change the files in the work tree.")
-@option("--branch", metavar="B", help="Commit the changes to this branch, on top of the revision in force.")
+@option(
+    "--branch",
+    metavar="B",
+    envvar="RECONCILE_IMPORT_BRANCH",
+    help="Commit the changes to this branch, on top of the revision in force.",
+)
 @option("--yes-really", is_flag=True, help="Allow a change of too many hires, once.")
-@shared
+@shared_but_branch
 @click.pass_obj
 def import_(options: SharedOptions, name: str, branch: str | None, *, write: bool, yes_really: bool) -> int:
     """Show what the import NAME would change in the hires' files, or change it.
@@ -91,7 +96,7 @@ class _ImportRun:
         checkout = self.context.checkout
         force = None if branch is None and checkout.head_id() is None else in_force(self.context)
         if branch is not None and force is not None:
-            refuse_branch(checkout, branch, force.settings.git.branch)
+            refuse_branch(checkout, branch, force.branch)
         signed = force is not None and force.settings.git.verify_signatures
         # With `source: worktree`, a branch is made from HEAD.
         self.tree: Tree = checkout.worktree()

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.planning import Plan, Planning
     from reconciler.model.report import Report, Row
-    from reconciler.model.revision_status import Untrusted
     from reconciler.model.secret import Redactor
     from reconciler.model.selection import Selection
     from reconciler.repository.git.checkout import Tree
@@ -82,17 +81,18 @@ async def _run(
     from reconciler.engine.context import Context
 
     removals = not chosen.no_removals
-    async with aclosing(Context(options.repo, clock, redactor)) as context:
+    async with aclosing(Context(options.repo, clock, redactor, branch=options.branch)) as context:
         with until_stopped(clock):
             if not chosen.dry_run:
                 ask = None if chosen.yes or not at_terminal() else partial(_ask, options, clock, chosen.by)
                 released = chosen.yes_really
                 return await _real(context, clock, chosen.selection, ask, released=released, removals=removals), None
             planning = _plan_dry(context, chosen.selection, chosen.rev, worktree=chosen.worktree, removals=removals)
-            with planning as (there, refused):
+            with planning as (there, force, ignored):
                 givers = options.output in ("json", "csv")  # the others do not show them
                 report, rows = await clock.unless_stopped(planned(context, there, spools, givers=givers))
-            report.refuse(refused)
+            report.branch, report.ignored = force.branch, ignored
+            report.refuse(force.refused)
             return report, rows
 
 
@@ -136,8 +136,8 @@ class Declined(ReconcilerError):
 @contextmanager
 def _plan_dry(
     context: Context, selection: Selection, rev: str | None, *, worktree: bool, removals: bool
-) -> Iterator[tuple[Planning, Untrusted | None]]:
-    """What a dry run plans with while the state is open for reading, and why HEAD is not in force."""
+) -> Iterator[tuple[Planning, InForce, list[str]]]:
+    """What a dry run plans with while the state is open for reading, what is in force, and what is ignored."""
     from reconciler.engine.accepted import in_force
     from reconciler.engine.planning import Planning
     from reconciler.engine.state import reading
@@ -148,11 +148,10 @@ def _plan_dry(
     branch = rev or force.settings.git.verify_signatures
     settings = force.settings if branch else context.settings(tree)
     _check(context, force, tree, selection)
-    if not (rev or worktree):
-        _warn_of_ignored_edits(context, settings.source)
+    ignored = [] if rev or worktree else _note_ignored(context, force)
     with reading(context, settings, force.tree) as opened:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
-        yield Planning(context, opened, selection, tree, in_force=ours, removals=removals), force.refused
+        yield Planning(context, opened, selection, tree, in_force=ours, removals=removals), force, ignored
 
 
 async def _real(
@@ -176,9 +175,10 @@ async def _real(
     force = in_force(context)
     settings, tree = force.settings, force.tree
     _check(context, force, tree, selection)
-    _warn_of_ignored_edits(context, settings.source)
+    ignored = _note_ignored(context, force)
     if context.state(settings, tree).file is None:
         report = await _fleet_pass(context, clock, force, selection, ask, released=released, removals=removals)
+        report.branch, report.ignored = force.branch, ignored
         report.refuse(force.refused)
         return report
     with locking(context, settings, tree, "reconcile", migrate=released) as opened:
@@ -212,6 +212,7 @@ async def _real(
                 opened.ledger.save_seen(each.integration, each.seen, context.clock.now())
                 report.unmanaged[each.integration] = each.unknown
         report.give(opened.ledger.given(report.hires))
+        report.branch, report.ignored = force.branch, ignored
         report.refuse(force.refused)
         return report
 
@@ -304,12 +305,17 @@ def _in_ledger(context: Context, force: InForce, hire: str) -> bool:
         return any(True for _ in opened.ledger.records([hire]))
 
 
-def _warn_of_ignored_edits(context: Context, source: str) -> None:
+def _note_ignored(context: Context, force: InForce) -> list[str]:
+    """Say what the checkout has and is not acted on, and that nobody named the branch; return the former."""
     from reconciler.cli.logs import note
+    from reconciler.engine.accepted import ASSUMED
 
-    if source == "commit" and (edits := context.checkout.ignored_edits()):
-        shown = ", ".join(edits[:5]) + (f" and {len(edits) - 5} more" if len(edits) > 5 else "")
-        note(f"not committed, and so not acted on: {shown}")
+    ignored = [] if force.branch is None else context.checkout.ignored(force.branch)
+    for each in ignored:
+        note(each)
+    if force.assumed:
+        note(ASSUMED.format(branch=force.branch))
+    return ignored
 
 
 def _enqueue_release(options: SharedOptions, selection: Selection, error: StateLockedError) -> int:

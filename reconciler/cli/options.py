@@ -27,6 +27,7 @@ __all__ = [
     "option",
     "pass_options",
     "shared",
+    "shared_but_branch",
 ]
 
 
@@ -35,6 +36,7 @@ class SharedOptions:
     """The shared options of one call."""
 
     path: Path | None = None
+    branch: str | None = None
     output: str = "table"
     log_format: str = "console"
     verbose: bool = False
@@ -71,7 +73,7 @@ class _Option(click.Option):
 class _Shared(_Option):
     """An option of every command; a command's help has one line for all of them."""
 
-    FOLDED = ("--repo, --output, --log-format, -v", "Shared: see `reconcile --help`.")
+    FOLDED = ("--repo, --branch, --output, --log-format, -v", "Shared: see `reconcile --help`.")
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the help of the option; in a command's help, the first has the line for all."""
@@ -83,8 +85,8 @@ class _Shared(_Option):
 def option(*names: str, cls: type[click.Option] = _Option, **settings: Any) -> Callable[[Any], Any]:
     """Make an option with its environment variable: RECONCILE_ and the option's long name."""
     long = next(name for name in names if name.startswith("--"))
-    variable = "RECONCILE_" + long.strip("-").replace("-", "_").upper()
-    return click.option(*names, cls=cls, envvar=variable, **settings)
+    settings.setdefault("envvar", "RECONCILE_" + long.strip("-").replace("-", "_").upper())
+    return click.option(*names, cls=cls, **settings)
 
 
 of_hires = option(
@@ -123,7 +125,18 @@ OUTPUTS = ("table", "json", "markdown", "csv", PAGE)
 
 
 def shared(function: Any) -> Any:
-    """Add --repo, --output, --log-format and -v to a command."""
+    """Add --repo, --branch, --output, --log-format and -v to a command."""
+    return shared_but_branch(
+        _shared(
+            "--branch",
+            metavar="NAME",
+            help="The branch in force on this machine.  [default: git.branch in the settings]",
+        )(function)
+    )
+
+
+def shared_but_branch(function: Any) -> Any:
+    """Add the shared options to a command with a --branch of its own."""
     for add in (
         _shared("-v", "--verbose", is_flag=True, help="Log more."),
         _shared(

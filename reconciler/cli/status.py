@@ -45,21 +45,28 @@ def status(
     import json
     from itertools import chain
 
-    from reconciler.cli.ledger import ledger_of
+    from reconciler.cli.context import context_of
     from reconciler.cli.logs import note
     from reconciler.cli.show import exit_code, show_report
     from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.daemon.freshness import stale
-    from reconciler.engine.accepted import refused
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.remembered import refused
     from reconciler.model.errors import Problem
     from reconciler.model.report import LAST, Report
 
-    with ledger_of(options) as ledger:
+    context = context_of(options)
+    force = in_force(context)
+    with context.state(force.settings, force.tree).reader() as ledger:
         noted = ledger.note(LAST)
         last: dict[str, Any] = json.loads(noted) if noted else {"revision": None}
         report = Report(last["revision"], dry_run=False)
         report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
-        report.refuse(refused(ledger))
+        report.branch = force.branch
+        report.ignored = [] if force.branch is None else context.checkout.ignored(force.branch)
+        for each in report.ignored:
+            note(each)
+        report.refuse(force.refused or refused(ledger))
         report.outdate(stale(ledger))
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
         rows = _rows(options, ledger, hires, integrations)

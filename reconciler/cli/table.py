@@ -49,6 +49,8 @@ def headline(report: Report, refused: str | None = None) -> str:
 def summary(report: Report, named: Callable[[str], str] = printable) -> Iterator[str]:
     """Sum up what needs a person, what the guard holds, and each integration, whose name `named` quotes."""
     tally = report.tally
+    if report.branch and not report.dry_run:
+        yield f"branch: {named(report.branch)}"
     if needs := Counter({what: number for status, number in tally.left.items() if (what := _need(status)) is not None}):
         yield f"needs a person: {', '.join(f'{number} {what}' for what, number in needs.most_common())}"
     if held := tally.guarded:

@@ -13,13 +13,16 @@ __all__ = ["Acting"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acting:
-    """The revision in force (None before the first one was read) and its settings.
+    """The revision in force (None before the first one was read), its branch and its settings.
 
-    It is replaced as a whole when a commit has been taken over. `refused` and `fault` say why the newest commit is not
-    in force: it is not trusted, or it cannot be read, or this program failed while it took it over.
+    It is replaced as a whole when a commit has been taken over. `head_ignored` says what else HEAD is on. `refused` and
+    `fault` say why the newest commit is not in force: it is not trusted, or it cannot be read, or this program failed
+    while it took it over.
     """
 
     settings: Settings
     tree: Tree | None = None
+    branch: str | None = None
+    head_ignored: str | None = None
     refused: Untrusted | None = None
     fault: str | None = None

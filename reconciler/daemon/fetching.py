@@ -50,7 +50,7 @@ class Fetching:
     def begin(self, now: datetime, acting: Acting) -> None:
         """Begin a fetch, if one is due."""
         git, checkout = acting.settings.git, self._context.checkout
-        if git.fetch is None or not checkout.is_git or acting.settings.source != "commit":
+        if git.fetch is None or acting.branch is None:
             self.freshness.not_fetching()
             return
         if self.under_way:
@@ -93,8 +93,9 @@ class Fetching:
         return (before, self.freshness.stale) if changed else None
 
     async def _fetch(self, acting: Acting) -> None:
-        stopped = self._clock.stopping.is_set
-        problem = await asyncio.to_thread(self._context.checkout.fetch, acting.settings.git, stopped)
+        remote, branch, stopped = acting.settings.git.remote, acting.branch, self._clock.stopping.is_set
+        assert branch is not None
+        problem = await asyncio.to_thread(self._context.checkout.fetch, remote, branch, stopped)
         self.freshness.fetched(self._clock.now(), problem)
-        self._problems.update("fetch", problem and f"{problem}; acting on HEAD as it is")
+        self._problems.update("fetch", problem and f"{problem}; acting on {branch} as it is")
         await self._fetched()

@@ -35,6 +35,7 @@ from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.notify.alerts import alert_freshness
 from reconciler.repository.desired import Desired
+from reconciler.repository.git.checkout import edits_ignored
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.git.watch import commits
 
@@ -59,6 +60,7 @@ class Daemon:
         settings: Settings,
         on_pass: OnPass,
         *,
+        branch: str | None = None,
         watch: Watch = commits,
     ) -> None:
         self._context = context
@@ -70,7 +72,7 @@ class Daemon:
             context,
             clock,
             state,
-            Acting(settings=settings),
+            Acting(settings=settings, branch=branch),
             health=self.health,
             on_pass=on_pass,
             make_runner=None if state.member is None else partial(self._fleet, context, clock, state),
@@ -90,6 +92,8 @@ class Daemon:
         self._taken_up: set[Command] = set()
         """The commands in the ledger that were taken up already."""
         self._led = self._dispatcher.runner.leads
+        self.edits: list[str] = []
+        """The paths of uncommitted edits, which are ignored, as of the last look."""
 
     def _fleet(self, context: Context, clock: SystemClock, state: OpenState, make: Make, spawn: Spawn) -> SliceRunner:
         from reconciler.daemon.fleet import Fleet
@@ -114,6 +118,12 @@ class Daemon:
     def acting(self) -> Acting:
         """What passes act on."""
         return self._dispatcher.acting
+
+    @property
+    def ignored(self) -> list[str]:
+        """What the checkout has and is not acted on, a sentence each."""
+        said = self.acting.head_ignored, edits_ignored(self.edits)
+        return [each for each in said if each is not None]
 
     @property
     def tree(self) -> Tree | None:
@@ -169,12 +179,18 @@ class Daemon:
     async def _watch(self) -> None:
         while not self._clock.stopping.is_set():
             source = self.settings.source
-            new_commits = self._watch_commits(self._context.checkout, self._clock.stopping, source=source)
+            new_commits = self._watch_commits(
+                self._context.checkout, self._clock.stopping, source=source, on=self._watched
+            )
             async with aclosing(new_commits):
                 async for _ in new_commits:
                     await self._commit()
                     if self.settings.source != source:
                         break
+
+    def _watched(self) -> tuple[str | None, str]:
+        """Return the branch in force and the remote, where its newest commit is looked for."""
+        return self.acting.branch, self.settings.git.remote
 
     async def _commit(self) -> None:
         await self._revisions.take_over()

@@ -15,11 +15,10 @@ from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import PassRequest
-from reconciler.engine.accepted import InForce, in_force, keep
+from reconciler.engine.accepted import ASSUMED, InForce, in_force, keep
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState, sealing_of
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
-from reconciler.model.revision_status import VOUCH
 from reconciler.model.selection import Selection
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, Tree
 from reconciler.repository.naming import FOLDERS
@@ -149,7 +148,15 @@ class Revisions:
         self._read_at = self._clock.now()
         self._log_changes(found, before)
         self._health.ready = True
-        return Acting(settings=found.settings, tree=found.tree, refused=found.refused)
+        ignored = None if found.branch is None else self._context.checkout.head_ignored(found.branch)
+        self._health.problems.update("checked_out", ignored)
+        return Acting(
+            settings=found.settings,
+            tree=found.tree,
+            branch=found.branch,
+            head_ignored=ignored,
+            refused=found.refused,
+        )
 
     def _many_differ(self, before: Tree | None, tree: CommitTree) -> bool:
         """Whether more files differ from the revision before than are read while other tasks wait."""
@@ -159,7 +166,8 @@ class Revisions:
         """Log why the newest commit is not in force, and which settings need a restart."""
         update, refused = self._health.problems.update, found.refused
         acting_on = f"acting on {found.tree.revision[:12]}"
-        update("signatures", f"{refused}; {acting_on}; {VOUCH}" if refused is not None else None)
+        update("signatures", None if refused is None else f"{refused.advice}; {acting_on}")
+        update("branch", ASSUMED.format(branch=found.branch) if found.assumed else None)
         self._freshness.refuse(self._read_at, None if refused is None else str(refused))
         for name in ("state", "listen"):
             changed = getattr(found.settings, name) != getattr(before.settings, name)

@@ -1,11 +1,13 @@
-"""Determine the revision in force: HEAD, or with `git.verify_signatures` the last one whose new commits are trusted.
+"""Determine the revision in force: the newest commit of the branch in force, or the last accepted one.
+
+The branch in force is what the machine says, else `git.branch` of the commit in force, else the one that HEAD was on
+when the state was made (docs/design/rules.md, "Source of truth"). Its newest commit is in force if it can be read, and
+with `git.verify_signatures` if every commit since the last accepted one is trusted. Else the last accepted one goes on.
 
 Whether to verify, who is trusted and where the state is are settings of the last accepted revision, never of the commit
-that is judged (docs/settings.md). That revision has to be known before any setting of HEAD is trusted, so it is saved
-where no commit can change it: in the checkout's ref `refs/reconciler/accepted`, which also keeps git from pruning the
-commit. The ledger's note `accepted` has the same, with what is refused, for `status` to show; a fresh clone on an
-existing state continues from it. Without either it is the first run, which trusts HEAD's settings, and commits from
-their `trusted_from` on.
+that is judged (docs/settings.md). That revision has to be known before any setting of a newer one is trusted, so it is
+saved where no commit can change it (`remembered`). If none is known it is the first run, which trusts HEAD's settings,
+and commits from their `trusted_from` on.
 
 A person accepts a rewritten history, or an unsigned commit, on this machine: `git update-ref refs/reconciler/accepted
 COMMIT`.
@@ -13,26 +15,20 @@ COMMIT`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
-
-import pygit2
+from typing import TYPE_CHECKING
 
 from reconciler.engine.context import Context, home_of
+from reconciler.engine.remembered import Remembered, from_checkout, from_ledger, remember
 from reconciler.ledger.permissions import FILES
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import RepositoryError
-from reconciler.model.failpoints import Failpoint
-from reconciler.model.revision_status import REF, VOUCH, Untrusted
-from reconciler.model.settings import Settings
+from reconciler.model.revision_status import VOUCH, Untrusted
+from reconciler.model.settings import Git, Settings
 from reconciler.model.value import value_class
 from reconciler.repository.git.checkout import WORKTREE, Tree
-from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.signatures import first_untrusted
 from reconciler.repository.git.trees import CommitTree
 from reconciler.repository.private_file import HIRES_CACHE
@@ -40,9 +36,12 @@ from reconciler.repository.private_file import HIRES_CACHE
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["NOTE", "InForce", "in_force", "keep", "refused"]
+__all__ = ["ASSUMED", "InForce", "in_force", "keep"]
 
-NOTE = "accepted"
+ASSUMED = (
+    "no branch is named: {branch} counts, which was checked out when the state was made; write "
+    "`git: {{branch: {branch}}}` into config/reconciler.yaml"
+)
 
 _HARMLESS = (".gitignore", ".gitkeep")
 """What a commit may have in the state's folder: it keeps the folder there, and its files out of git."""
@@ -50,98 +49,171 @@ _HARMLESS = (".gitignore", ".gitkeep")
 
 @value_class
 class InForce:
-    """The tree in force and its settings. `refused` is HEAD and the reason, if HEAD is not in force."""
+    """The tree in force, its settings, and the branch that it is on; None where commits do not count.
+
+    `refused` is the newest commit and the reason, if that is not in force. `assumed` says that nobody named the branch:
+    it is the one that HEAD was on when the state was made.
+    """
 
     tree: Tree
     settings: Settings
+    branch: str | None = None
     refused: Untrusted | None = None
+    assumed: bool = False
+
+
+class _NotRead(RepositoryError):
+    """The newest commit of the branch in force cannot be read; `head` is its id or the branch, `author` its author."""
+
+    def __init__(self, why: str, head: str, author: str = "") -> None:
+        super().__init__(why)
+        self.head = head
+        self.author = author
 
 
 def in_force(context: Context, ledger: LedgerReader | None = None, *, uncommitted: bool = False) -> InForce:
     """Return what is in force now, changing nothing. `ledger` is the state, if it is open already.
 
     With `uncommitted`, the files on disk stand in for a first commit that is not made yet.
-    Raises RepositoryError where HEAD is refused and nothing was accepted before it, and SettingsError.
+    Raises RepositoryError where nothing can be read that was accepted, and SettingsError.
     """
-    accepted = _ref(context)
-    if uncommitted and accepted is None and context.checkout.is_unborn:
-        files = context.checkout.worktree()
-        return _first(context, files, context.settings(files))
-    try:
-        head = context.checkout.current("commit")
-    except RepositoryError as error:
-        if accepted is None:
-            raise
-        return _unreadable(context, accepted, error)
-    if accepted is None:
-        settings = context.settings(head)
-        _refuse_planted(context, head, settings)
-        accepted = _noted(context, head, settings, ledger)
-        if accepted is None:
-            return _first(context, head, settings)
-    tree = context.checkout.at(accepted)
-    settings = context.settings(tree)
+    checkout = context.checkout
+    known = from_checkout(context)
+    if not checkout.is_git or (uncommitted and known.revision is None and checkout.is_unborn):
+        files = checkout.worktree()
+        return _accept_first(context, files, context.settings(files))
+    if known.revision is not None:
+        return _next(context, known.revision, known.branch)
+    # HEAD's settings, or those of the branch that the machine names, say where the ledger is, which may know more.
+    head = checkout.head() if context.branch is None else checkout.tip(context.branch, Git().remote)
+    settings = context.settings(head)
+    if settings.source == "worktree":
+        return _accept_first(context, head, settings)
     _refuse_planted(context, head, settings)
-    if not settings.git.verify_signatures:
-        return _as_head_says(context, head)
-    if tree.revision == head.revision:
-        return InForce(tree, settings)
-    untrusted = first_untrusted(context.checkout, tree.revision, head.revision, home_of(context.root, settings))
-    return _as_head_says(context, head) if untrusted is None else InForce(tree, settings, untrusted)
-
-
-def _unreadable(context: Context, accepted: str, error: RepositoryError) -> InForce:
-    """Keep the last accepted revision in force if HEAD cannot be read: it has no signature to show.
-
-    Raises the error where that one says that commits do not have to be signed.
-    """
-    tree = context.checkout.at(accepted)
-    settings = context.settings(tree)
-    if not settings.git.verify_signatures:
-        raise error
-    name = context.checkout.head_name()
-    return InForce(tree, settings, Untrusted(name, name, "", str(error)))
+    noted = _noted(context, head, settings, ledger)
+    branch = known.branch or noted.branch
+    if noted.revision is not None and (noted.signed or checkout.has(noted.revision)):
+        return _next(context, noted.revision, branch)
+    return _first(context, settings, branch, noted.acted_on)
 
 
 def keep(context: Context, ledger: LedgerWriter | None, found: InForce) -> None:
     """Save what is in force for the next run: in the ledger, or without one in this checkout alone."""
-    verified = found.settings.git.verify_signatures
-    note = {"revision": found.tree.revision, "refused": found.refused and asdict(found.refused)} if verified else None
-    content = json.dumps(note).encode()
-    if ledger is not None and (ledger.note(NOTE) or b"null") != content:
-        ledger.put_note(NOTE, content)
-    repository = context.checkout.repository
-    if repository is None:
-        return
-    with suppress(pygit2.GitError, GitFailed, OSError):  # a checkout that cannot be written to leaves it to the note
-        there = _there(context, repository)
-        if verified:
-            context.reached(Failpoint.ACCEPTED, done=False)
-            repository.references.create(REF, found.tree.revision, force=True)
-            context.reached(Failpoint.ACCEPTED, done=True)
-        elif there:
-            repository.references.delete(REF)
+    signed = found.settings.git.verify_signatures
+    remember(context, ledger, found.tree.revision, found.branch, signed=signed, refused=found.refused)
 
 
-def _there(context: Context, repository: pygit2.Repository) -> bool:
-    """Whether the ref exists. One that a power cut left torn is removed, because git does not overwrite it."""
+def _next(context: Context, revision: str, remembered: str | None) -> InForce:
+    """Return the newest commit of the branch in force, if it may follow the last accepted one; else that one."""
+    accepted = context.checkout.at(revision)
+    settings = context.settings(accepted)
+    last, rules = accepted, settings
+    named = context.branch or settings.git.branch
+    branch = named or remembered
     try:
-        return REF in repository.references
-    except pygit2.GitError as error:
-        if "corrupted" not in str(error):
-            raise
-        (context.root / git(context.root, "rev-parse", "--git-path", REF)).unlink()
-        return False
+        branch = branch or _checked_out(context, revision)
+        newest = branch
+        for on, head in _tips(context, branch, settings):
+            untrusted = _untrusted(context, last, rules, head)
+            if untrusted is not None:
+                return InForce(accepted, settings, branch, untrusted, assumed=named is None)
+            newest, last, rules = on, head, context.settings(head)
+    except _NotRead as error:
+        refused = Untrusted(error.head, error.head, error.author, str(error), unreadable=True)
+        return InForce(accepted, settings, branch, refused, assumed=named is None)
+    return _as_head_says(context, last, rules, newest)
 
 
-def refused(ledger: LedgerReader) -> Untrusted | None:
-    """Return what the last pass refused, from the ledger."""
-    note = _note(ledger).get("refused")
-    return Untrusted(**note) if note else None
+def _first(context: Context, settings: Settings, remembered: str | None, acted_on: str | None) -> InForce:
+    """Return the newest commit of the branch in force on a first run, by the settings of HEAD."""
+    branch = context.branch or settings.git.branch or remembered or _checked_out(context, acted_on)
+    *_, (newest, head) = _tips(context, branch, settings)
+    settings = context.settings(head)
+    _refuse_planted(context, head, settings)
+    return _accept_first(context, head, settings, newest)
 
 
-def _first(context: Context, head: Tree, settings: Settings) -> InForce:
-    """Decide on a first run: HEAD, if its commits since `trusted_from` are signed or need not be."""
+def _tips(context: Context, branch: str, settings: Settings) -> Iterator[tuple[str, CommitTree]]:
+    """Yield the newest commit of a branch, then that of the branch that it names, until one names its own.
+
+    The caller judges each before it takes the next, for only then do its settings count. `settings` say where the state
+    is. Raises _NotRead.
+    """
+    head: CommitTree | None = None
+    rules = settings
+    seen: list[str] = []
+    while branch not in seen:
+        seen.append(branch)
+        head = _tip(context, branch, rules.git.remote, head)
+        _refuse_planted(context, head, settings)
+        yield branch, head
+        rules = context.settings(head)
+        following = context.branch or rules.git.branch or branch
+        if following == branch:
+            return
+        branch = following
+    assert head is not None
+    raise _NotRead(f"git.branch goes round in a circle: {' names '.join((*seen, branch))}", head.revision)
+
+
+def _tip(context: Context, branch: str, remote: str, named_by: CommitTree | None) -> CommitTree:
+    checkout = context.checkout
+    try:
+        head = checkout.tip(branch, remote)
+        if (found := checkout.endless(head.revision)) is not None:
+            raise _NotRead(f"commit {head.revision[:12]}: {found}", head.revision)
+    except _NotRead:
+        raise
+    except RepositoryError as error:
+        if named_by is None:
+            raise _NotRead(str(error), checkout.tip_id(branch, remote) or branch) from error
+        author = checkout.commit(named_by.revision).author
+        why = f"commit {named_by.revision[:12]} by {author} is not accepted, for it names a branch: {error}"
+        raise _NotRead(why, named_by.revision, author) from error
+    return head
+
+
+def _checked_out(context: Context, acted_on: str | None) -> str:
+    """Return the branch that HEAD is on, where nobody named one and none is remembered.
+
+    It has to contain the revision that was acted on last, if that is known. Raises _NotRead.
+    """
+    checkout = context.checkout
+    name = checkout.checked_out
+    how = "name it with git.branch in config/reconciler.yaml, or on this machine with --branch"
+    if name is None:
+        raise _NotRead(f"HEAD of {checkout.root} is detached, and no branch is named that counts: {how}", "HEAD")
+    head = checkout.head_id()
+    if acted_on is None or head is None or acted_on == head:
+        return name
+    if not checkout.has(acted_on) or not checkout.descends(head, acted_on):
+        raise _NotRead(
+            f"it is not known which branch counts: HEAD is on {name}, which does not contain {acted_on[:12]}, the last "
+            f"accepted revision: {how}",
+            head,
+        )
+    return name
+
+
+def _untrusted(context: Context, last: Tree, rules: Settings, head: CommitTree) -> Untrusted | None:
+    """Say why a commit may not follow the last accepted one, by the rules of that one; None if it may."""
+    checkout = context.checkout
+    if head.revision == last.revision:
+        return None
+    if (found := checkout.first_endless(head.revision, last.revision)) is not None:
+        commit, why = found
+        return Untrusted(head.revision, commit, checkout.commit(commit).author, str(why))
+    home = home_of(context.root, rules)
+    if rules.git.verify_signatures:
+        return first_untrusted(checkout, last.revision, head.revision, home)
+    after = context.settings(head)
+    if after.git.verify_signatures:  # it is switched on: as on a first run
+        return first_untrusted(checkout, after.git.trusted_from, head.revision, home_of(context.root, after))
+    return None
+
+
+def _accept_first(context: Context, head: Tree, settings: Settings, branch: str | None = None) -> InForce:
+    """Decide on a first run: the commit, if those since `trusted_from` are signed or need not be."""
     if settings.git.verify_signatures:
         if head.revision == WORKTREE:
             raise RepositoryError(
@@ -156,13 +228,15 @@ def _first(context: Context, head: Tree, settings: Settings) -> InForce:
             raise RepositoryError(
                 f"{untrusted}. All commits {since} have to be signed, and none is accepted yet: {VOUCH}"
             )
-    return _as_head_says(context, head, settings)
+    return _as_head_says(context, head, settings, branch)
 
 
-def _as_head_says(context: Context, head: Tree, settings: Settings | None = None) -> InForce:
-    """Put HEAD in force; or the worktree, if HEAD's settings say so."""
-    settings = settings or context.settings(head)
-    return InForce(head if settings.source == "commit" else context.checkout.worktree(), settings)
+def _as_head_says(context: Context, head: Tree, settings: Settings, branch: str | None) -> InForce:
+    """Put the commit in force; or the worktree, if its settings say so."""
+    if settings.source == "worktree":
+        return InForce(context.checkout.worktree(), settings)
+    assumed = branch is not None and context.branch is None and settings.git.branch is None
+    return InForce(head, settings, branch, assumed=assumed)
 
 
 def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
@@ -191,39 +265,9 @@ def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
         )
 
 
-def _ref(context: Context) -> str | None:
-    """Return the accepted revision from the checkout's ref; None if there is none, or a torn one.
-
-    Raises RepositoryError if that is unknown now: to continue without it would be to trust HEAD.
-    """
-    repository = context.checkout.repository
-    with suppress(KeyError, ValueError, pygit2.GitError), _readable(context):
-        return None if repository is None else str(repository.references[REF].peel(pygit2.Commit).id)
-    return None
-
-
-@contextmanager
-def _readable(context: Context) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RepositoryError(
-            f"{REF} of {context.root} cannot be read just now ({error}): it is tried again"
-        ) from error
-
-
-def _noted(context: Context, head: Tree, settings: Settings, ledger: LedgerReader | None) -> str | None:
-    """Return the accepted revision from the ledger. Raises RepositoryError if this checkout does not have it."""
-    if context.checkout.repository is None:
-        return None
-    if ledger is None:
-        with context.state(settings, head).reader() as reading:
-            revision = _note(reading).get("revision")
-    else:
-        revision = _note(ledger).get("revision")
-    return revision
-
-
-def _note(ledger: LedgerReader) -> dict[str, Any]:
-    noted: dict[str, Any] | None = json.loads(ledger.note(NOTE) or b"null")
-    return noted or {}
+def _noted(context: Context, head: Tree, settings: Settings, ledger: LedgerReader | None) -> Remembered:
+    """Read what the ledger remembers."""
+    if ledger is not None:
+        return from_ledger(ledger)
+    with context.state(settings, head).reader() as reading:
+        return from_ledger(reading)

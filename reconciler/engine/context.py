@@ -92,11 +92,22 @@ class SystemClock:
 class Context:
     """One repository and its services. `reached` is called for every write and every request.
 
+    `branch` is the branch in force, where the machine says so.
+
     `member_may_send` is called before every request: a member of a fleet sends none once others may take it for dead.
     """
 
-    def __init__(self, root: Path, clock: Clock, redactor: Redactor, reached: Reached = unwatched) -> None:
+    def __init__(
+        self,
+        root: Path,
+        clock: Clock,
+        redactor: Redactor,
+        reached: Reached = unwatched,
+        *,
+        branch: str | None = None,
+    ) -> None:
         self.root = root
+        self.branch = branch
         self.clock = clock
         self.redactor = redactor
         self.reached = reached

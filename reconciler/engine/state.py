@@ -163,7 +163,7 @@ def joining(
 
 @contextmanager
 def _open(context: Context, settings: Settings, tree: Tree, held: OpenLedger, file: Path | None) -> Iterator[OpenState]:
-    leave_trace(context.checkout)
+    leave_trace(context.checkout, tree)
     if held.member is not None:
         from reconciler.ledger.limits import SharedLimits
 
@@ -304,12 +304,13 @@ def refuse_fresh_start(checkout: Checkout, location: StateLocation) -> None:
         )
 
 
-def leave_trace(checkout: Checkout) -> None:
+def leave_trace(checkout: Checkout, tree: Tree) -> None:
     """Note in the checkout that there is a state, if it can be written to."""
     repository = checkout.repository
     if repository is not None and not _traced(checkout):
         with suppress(pygit2.GitError, KeyError, ValueError, OSError):
-            repository.references.create(TRACE, repository.head.peel(pygit2.Commit).id)
+            revision = repository.head.target if tree.revision == WORKTREE else tree.revision
+            repository.references.create(TRACE, revision)
 
 
 def _traced(checkout: Checkout) -> bool:

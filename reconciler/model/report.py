@@ -13,7 +13,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.given import Given
 from reconciler.model.grant import Differences, Grant, Key, Phase, Record
-from reconciler.model.revision_status import VOUCH, Stale, Untrusted
+from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, Status
 from reconciler.model.value import changed, value_class
@@ -233,6 +233,10 @@ class Report:
     failures: int = 0
     executed: int = 0
     revoked: int = 0
+    branch: str | None = None
+    """The branch in force; None where commits do not count, or before the first pass."""
+    ignored: list[str] = field(default_factory=list)
+    """What the checkout has and is not acted on, a sentence each."""
     refused: Untrusted | None = None
     stale: Stale | None = None
     members: list[Mapping[str, Any]] = field(default_factory=list)
@@ -272,7 +276,7 @@ class Report:
         """Set why HEAD is not in force; None if it is."""
         if untrusted is not None:
             self.refused = untrusted
-            self.problems = [Problem("HEAD", None, f"{untrusted}: {VOUCH}"), *self.problems]
+            self.problems = [Problem("HEAD", None, untrusted.advice), *self.problems]
 
     def outdate(self, stale: Stale | None) -> None:
         """Set since when and why git's newest commits are not taken over; None if they are."""
@@ -301,6 +305,8 @@ class Report:
         return {
             "revision": self.revision,
             "dry_run": self.dry_run,
+            "branch": self.branch,
+            "ignored": self.ignored,
             "summary": self.summary,
             "grants": [row.as_json() for row in (self.rows if shown is None else shown)],
             "problems": [problem.as_json() for problem in self.problems],

@@ -1,4 +1,4 @@
-"""Why the newest commit is not acted on: it is not signed by a trusted key, or git cannot be reached."""
+"""Why the newest commit is not acted on: it is not trusted, it cannot be read, or git cannot be reached."""
 
 from __future__ import annotations
 
@@ -14,18 +14,29 @@ VOUCH = f"have it signed, or vouch for it on this machine: `git update-ref {REF}
 
 @value_class
 class Untrusted:
-    """The commit at HEAD that is not accepted, and the first commit before it that is the reason."""
+    """The newest commit that is not accepted, and the first commit on the way to it that is the reason.
+
+    An `unreadable` one has nothing to vouch for: `why` says what to do, and `head` may be the name of its branch.
+    """
 
     head: str
     commit: str
     author: str
     why: str
+    unreadable: bool = False
 
     def __str__(self) -> str:
+        if self.unreadable:
+            return self.why
         whose = f"commit {self.commit[:12]} by {self.author}" if self.author else f"commit {self.commit[:12]}"
         if self.commit == self.head:
             return f"{whose} is not accepted: {self.why}"
         return f"commit {self.head[:12]} is not accepted: {whose} on the way to it: {self.why}"
+
+    @property
+    def advice(self) -> str:
+        """Say it with the next step."""
+        return str(self) if self.unreadable else f"{self}: {VOUCH}"
 
 
 @value_class

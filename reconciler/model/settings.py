@@ -55,12 +55,14 @@ def _full_id(value: str) -> str:
 class Git(Model):
     """Where commits come from. `fetch: null` never fetches.
 
+    `branch` is the one that counts; null is the one that HEAD was on when the state was made.
+
     With `verify_signatures`, commits that no trusted key signed are not acted on; `trusted_from` is the commit after
     which all of them are signed, by its full id, since a name could be made to mean another one.
     """
 
     remote: Line = "origin"
-    branch: Line = "main"
+    branch: Line | None = None
     fetch: Annotated[timedelta | None, BeforeValidator(_never)] = MINUTE
     verify_signatures: bool = False
     trusted_from: Annotated[Text, AfterValidator(_full_id)] | None = None

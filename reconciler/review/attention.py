@@ -14,7 +14,6 @@ from reconciler.engine.existing import reason_not_to_accept
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Key, Record
 from reconciler.model.revision_status import REF, Stale, Untrusted
-from reconciler.model.settings import Git
 from reconciler.model.status import Action, Status
 from reconciler.model.value import value_class
 from reconciler.notify.outages import Outage
@@ -140,9 +139,14 @@ def needs_of_grants(waiting: Iterable[tuple[int, Record]], outages: Mapping[str,
         )
 
 
-def needs_of_git(stale: Stale | None, refused: Untrusted | None, fault: str | None, git: Git) -> Iterator[Need]:
+def needs_of_git(
+    stale: Stale | None, refused: Untrusted | None, fault: str | None, remote: str, branch: str | None
+) -> Iterator[Need]:
     """Say what keeps the newest commits from being acted on."""
-    if refused is not None:
+    if refused is not None and refused.unreadable:
+        step = NextStep("See what git says, on this machine:", "git status")
+        yield Need("The newest commit cannot be read", str(refused), (step,))
+    elif refused is not None:
         vouch = shlex.join(["git", "update-ref", REF, refused.head])
         steps = (
             NextStep("See who made it, and have it signed:", shlex.join(["git", "show", "--stat", refused.head])),
@@ -150,7 +154,7 @@ def needs_of_git(stale: Stale | None, refused: Untrusted | None, fault: str | No
         )
         yield Need("The newest commit is not acted on", str(refused), steps)
     elif stale is not None and fault is None:
-        fetch = shlex.join(["git", "fetch", "--", git.remote, git.branch])
+        fetch = shlex.join(["git", "fetch", "--", remote, *([branch] if branch else [])])
         step = NextStep("See what git says, on this machine:", fetch)
         yield Need(f"No new commit is taken over since {stale.since}", stale.reason, (step,))
     if fault is not None:

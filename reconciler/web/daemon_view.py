@@ -53,6 +53,9 @@ class Live:
     now: datetime
     settings: Settings
     revision: str | None
+    branch: str | None = None
+    ignored: tuple[str, ...] = ()
+    """What the checkout has and is not acted on, a sentence each."""
     refused: Untrusted | None = None
     fault: str | None = None
     fetched_at: datetime | None = None
@@ -121,6 +124,8 @@ class DaemonView:
             now=self._context.clock.now(),
             settings=acting.settings,
             revision=None if acting.tree is None else acting.tree.revision,
+            branch=acting.branch,
+            ignored=tuple(daemon.ignored),
             refused=acting.refused,
             fault=acting.fault,
             fetched_at=daemon.freshness.fetched_at,

@@ -99,7 +99,7 @@ def overview(sources: Sources) -> Overview:
     ]
     needs = [
         *_of_daemon(live),
-        *needs_of_git(live.stale, live.refused, live.fault, live.settings.git),
+        *needs_of_git(live.stale, live.refused, live.fault, live.settings.git.remote, live.branch),
         *needs_of_files(problems),
         *needs_of_grants(waiting, {name: outages[name] for name in outages if _down(name, git, counts, outages[name])}),
         *needs_of_accounts({name: each.unknown for name, each in live.unmanaged.items()}),

@@ -64,7 +64,7 @@ def test_edits_that_passes_ignore_are_logged_once_an_interval(repo: Repo) -> Non
             self.slept.append(seconds)
 
     with capture_logs() as lines:
-        asyncio.run(_log_ignored_edits(Checkout.open(repo.root), Waiting(), Settings))
+        asyncio.run(_log_ignored_edits(Checkout.open(repo.root), Waiting(), Settings, []))
     assert [line["paths"] for line in lines] == [["hires/bob.yaml"], ["hires/bob.yaml", "hires/eve.yaml"]]
     assert Waiting.slept == [EDITS_SECONDS, 600, 600, 600]
 

@@ -162,7 +162,7 @@ class Machine:
         context = self._context()
         try:
             settings = context.settings(context.checkout.head())
-            tree = context.checkout.current(settings.source)
+            tree = context.checkout.worktree() if settings.source == "worktree" else context.checkout.head()
             with locking(context, settings, tree, "test") as opened:
                 commands = opened.ledger.commands()
                 take_up(opened.ledger, commands, self.clock.now())
@@ -206,7 +206,7 @@ class Machine:
         context = self._context()
         try:
             settings = context.settings(context.checkout.head())
-            head = context.checkout.current(settings.source)
+            head = context.checkout.worktree() if settings.source == "worktree" else context.checkout.head()
             tree = head if rev is None else context.checkout.at(rev)
             in_force = None if rev is None else head
             with reading(context, settings, head) as opened:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.accepted import InForce, in_force, keep, refused
+from reconciler.engine.accepted import InForce, in_force, keep
 from reconciler.engine.context import Context
+from reconciler.engine.remembered import refused
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import RepositoryError, SettingsError
 from reconciler.model.revision_status import REF
@@ -322,14 +323,18 @@ def test_a_signed_commit_may_switch_it_off(repo: Repo, ida: PgpSigner) -> None:
     take(repo)
     new = unsigned(repo)
     assert take(repo).tree.revision == new
-    assert REF not in repo.git("for-each-ref")
 
 
-def test_without_it_nothing_is_kept(repo: Repo, ida: PgpSigner) -> None:
+def test_commits_that_are_signed_when_it_is_switched_on_are_looked_at(repo: Repo, ida: PgpSigner) -> None:
     verify(repo, ida, on=False)
     new = repo.commit()
     assert take(repo).tree.revision == new
-    assert REF not in repo.git("for-each-ref")
+    verify(repo, ida, trusted_from=new)
+    repo.commit()
+    found = take(repo)
+    assert found.tree.revision == new
+    assert found.refused is not None
+    assert "not signed" in str(found.refused)
 
 
 def test_a_checkout_that_cannot_be_written_to_leaves_it_to_the_ledger(

@@ -127,7 +127,7 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
         settings = in_force(context).settings
         match action:
             case Action.FETCH:
-                if (problem := context.checkout.fetch(settings.git)) is not None:
+                if (problem := context.checkout.fetch(settings.git.remote, "main")) is not None:
                     print(f"not fetched: {problem}", file=sys.stderr)
                 await _real(context, clock, Selection(), None, released=False, removals=True)
             case Action.PASS:

@@ -544,7 +544,7 @@ def test_branch_that_must_not_be_written_to(repo: Repo, hr: Service, branch: str
     repo.commit()
     repo.git("switch", "--quiet", "--create", "work")
     before = repo.git("for-each-ref")
-    done = call_cli(repo, "import", "hr", f"--branch={branch}")
+    done = call_cli(repo, "--branch=main", "import", "hr", f"--branch={branch}")
     assert done.code == 1
     assert said in done.err
     assert (repo.git("for-each-ref"), hr.requests) == (before, [])

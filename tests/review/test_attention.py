@@ -10,7 +10,6 @@ import pytest
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import COUNTING, Key, Record
 from reconciler.model.revision_status import Stale, Untrusted
-from reconciler.model.settings import Git
 from reconciler.model.status import Action, Status
 from reconciler.notify.outages import Outage
 from reconciler.review.attention import (
@@ -105,7 +104,7 @@ def test_outage_is_one_need_without_its_checks() -> None:
 
 
 def needs_of(*, stale: Stale | None = None, refused: Untrusted | None = None, fault: str | None = None) -> list[Need]:
-    return list(needs_of_git(stale, refused, fault, Git()))
+    return list(needs_of_git(stale, refused, fault, "origin", "main"))
 
 
 def test_refused_or_stale_commit_is_a_need() -> None:

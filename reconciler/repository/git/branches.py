@@ -18,7 +18,7 @@ __all__ = ["commit_to_branch", "refuse_branch"]
 NAME, ADDRESS = "access-reconciler", "access-reconciler@localhost"
 
 
-def refuse_branch(checkout: Checkout, branch: str, in_force: str) -> None:
+def refuse_branch(checkout: Checkout, branch: str, in_force: str | None) -> None:
     """Refuse a branch that must not be written to; `in_force` is the name of the one in force.
 
     Raises RepositoryError.

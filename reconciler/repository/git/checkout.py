@@ -1,29 +1,31 @@
 """The checkout that `--repo` names: the revision that counts, its files, and what changed since another.
 
-What the daemon acts on is the commit at HEAD, or the folder as it stands where there is no git (docs/design/rules.md,
-"Source of truth"). Objects are read through libgit2; only fetching needs the `git` program (`fetch`).
+What the daemon acts on is the newest commit of the branch in force, or the folder as it stands where there is no git
+(docs/design/rules.md, "Source of truth"). Objects are read through libgit2; only fetching needs the `git` program.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import pygit2
 from pygit2.enums import FileStatus, RepositoryOpenFlag
 
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
-from reconciler.model.settings import Git
 from reconciler.model.value import value_class
+from reconciler.repository.git.extent import Endless, Extents
 from reconciler.repository.git.fetch import fetch
 from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Stamped, Tree
 from reconciler.repository.naming import FOLDERS
 
-__all__ = ["UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree"]
+__all__ = ["HEADS", "UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree", "edits_ignored"]
+
+HEADS = "refs/heads/"
 
 UNREADABLE = (pygit2.GitError, KeyError, ValueError, OSError)
 """What libgit2 raises where something of a repository cannot be read: it is damaged, or the system says no just now."""
@@ -44,6 +46,7 @@ class Checkout:
         self.root = root
         self.repository = repository
         self._reached = reached
+        self._known_extents: Extents | None = None
 
     @classmethod
     def open(cls, path: Path, reached: Reached = unwatched) -> Self:
@@ -81,13 +84,78 @@ class Checkout:
         """Whether this is a git checkout without a commit."""
         return self.repository is not None and self.repository.head_is_unborn
 
-    def head_name(self) -> str:
-        """Return what HEAD names, even if the commit cannot be read: its id, or else `HEAD`."""
+    @property
+    def checked_out(self) -> str | None:
+        """Return the branch that HEAD is on, born or not; None if HEAD is detached or cannot be read."""
         try:
-            target = "" if self.repository is None else self.repository.lookup_reference("HEAD").resolve().target
+            target = None if self.repository is None else self.repository.lookup_reference("HEAD").target
         except UNREADABLE:
-            return "HEAD"
-        return str(target) or "HEAD"
+            return None
+        return target.removeprefix(HEADS) if isinstance(target, str) and target.startswith(HEADS) else None
+
+    def tip_id(self, branch: str, remote: str) -> str | None:
+        """Return the id of a branch's newest commit, whether it can be read or not: here, else at the remote.
+
+        None if it is nowhere. Raises RepositoryError if a reference cannot be read.
+        """
+        repository = self.repository
+        for ref in (f"{HEADS}{branch}", f"refs/remotes/{remote}/{branch}"):
+            if repository is None or not pygit2.reference_is_valid_name(ref):
+                continue
+            try:
+                return str(repository.lookup_reference(ref).resolve().target)
+            except KeyError:
+                continue
+            except UNREADABLE as error:
+                raise RepositoryError(
+                    f"{ref} of {self.root} cannot be read ({error}): run `git status` there"
+                ) from error
+        return None
+
+    def tip(self, branch: str, remote: str) -> CommitTree:
+        """Return the newest commit of a branch: here, else at the remote. Raises RepositoryError with the next step."""
+        repository, found = self.repository, self.tip_id(branch, remote)
+        assert repository is not None
+        if found is None:
+            if branch == self.checked_out and self.is_unborn:
+                self._head_commit(repository)  # which says what to do
+            raise RepositoryError(
+                f"the branch {branch} is neither here nor at {remote}: mend git.branch in config/reconciler.yaml, "
+                "fetch it, or give another one with --branch"
+            )
+        try:
+            return CommitTree(repository, repository[found].peel(pygit2.Commit))
+        except UNREADABLE as error:
+            raise RepositoryError(
+                f"the branch {branch} of {self.root} cannot be read ({error}): run `git fsck` there"
+            ) from error
+
+    def endless(self, revision: str) -> Endless | None:
+        """Say why a commit's tree cannot be walked; None if it can. Raises RepositoryError if it cannot be read."""
+        assert self.repository is not None
+        try:
+            self._extents(self.repository).refuse(self._commit(self.repository, revision).tree_id)
+        except Endless as error:
+            return error
+        except UNREADABLE as error:
+            raise RepositoryError(f"git has no content for the tree at {revision}: run `git fsck` ({error})") from error
+        return None
+
+    def first_endless(self, head: str, base: str) -> tuple[str, Endless] | None:
+        """Return the first commit that `head` adds to `base` whose tree cannot be walked, with the reason."""
+        assert self.repository is not None
+        try:
+            return self._extents(self.repository).first_endless(head, base)
+        except UNREADABLE as error:
+            raise RepositoryError(f"the commits up to {head[:12]} cannot be read ({error}): run `git fsck`") from error
+
+    def head_ignored(self, branch: str) -> str | None:
+        """Say what HEAD is on if that is not the branch in force, and so is not acted on."""
+        if self.repository is None or (checked_out := self.checked_out) == branch:
+            return None
+        if checked_out is not None:
+            return f"{checked_out} is checked out and not acted on: the branch in force is {branch}"
+        return f"HEAD is detached and not acted on: the branch in force is {branch}"
 
     def at(self, rev: str) -> Tree:
         """Return the revision of a branch, tag, id or abbreviated id. Raises RepositoryError if there is none."""
@@ -99,10 +167,6 @@ class Checkout:
         """Return the files on disk, committed or not. Those that are as `known` are not read for it."""
         return FolderTree(self.root, known)
 
-    def current(self, source: Literal["commit", "worktree"]) -> Tree:
-        """Return what the setting `source` selects."""
-        return self.worktree() if source == "worktree" else self.head()
-
     def ignored_edits(self) -> list[str]:
         """Return the sorted paths whose content on disk or in the index is not HEAD's; never ignored files."""
         if self.repository is None:
@@ -113,6 +177,11 @@ class Checkout:
             raise RepositoryError(f"git cannot tell what is uncommitted in {self.root}: {error}") from error
         settled = (FileStatus.CURRENT, FileStatus.IGNORED)
         return sorted(path for path, flags in status.items() if flags not in settled and _ours(path))
+
+    def ignored(self, branch: str) -> list[str]:
+        """Say what is here and not acted on while this branch is in force. Raises RepositoryError."""
+        said = self.head_ignored(branch), edits_ignored(self.ignored_edits())
+        return [each for each in said if each is not None]
 
     def changed(self, old: Tree, new: Tree) -> frozenset[str]:
         """Return the paths of files that differ; folders with the same id are skipped."""
@@ -131,7 +200,7 @@ class Checkout:
 
     def first_commit(self) -> str | None:
         """Return the id of HEAD's first commit; None if there is none, or a shallow clone lacks it."""
-        if self.repository is None or self.repository.is_shallow or self.is_unborn:
+        if self.repository is None or self.repository.is_shallow or self.head_id() is None:
             return None
         try:
             return git(self.root, "rev-list", "--max-parents=0", "HEAD").split()[-1]
@@ -158,17 +227,22 @@ class Checkout:
         except UNREADABLE:
             return False
 
-    def fetch(self, git: Git, stopped: Callable[[], bool] | None = None) -> str | None:
-        """Fetch and fast-forward the branch. Returns None, or a sentence that says why it failed.
+    def fetch(self, remote: str, branch: str, stopped: Callable[[], bool] | None = None) -> str | None:
+        """Fetch and fast-forward a branch. Returns None, or a sentence that says why it failed.
 
         A remote is no longer waited for once `stopped` says so.
         """
         if self.repository is None:
             return f"{self.root} is no git checkout: there is nothing to fetch"
         self._reached(Failpoint.CHECKOUT, done=False)
-        problem = fetch(self.root, git, stopped=stopped)
+        problem = fetch(self.root, remote, branch, stopped=stopped)
         self._reached(Failpoint.CHECKOUT, done=True)
         return problem
+
+    def _extents(self, repository: pygit2.Repository) -> Extents:
+        if self._known_extents is None:
+            self._known_extents = Extents(repository)
+        return self._known_extents
 
     def _head_commit(self, repository: pygit2.Repository) -> pygit2.Commit:
         try:
@@ -214,6 +288,14 @@ _NAME = re.compile(r"[~^:]|@\{")
 def _ours(path: str) -> bool:
     folder, *rest = path.split("/")
     return folder in FOLDERS and not any(part.startswith(".") for part in rest)
+
+
+def edits_ignored(paths: Sequence[str]) -> str | None:
+    """Say which uncommitted edits are not acted on; None if there are none."""
+    if not paths:
+        return None
+    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    return f"not committed, and so not acted on: {', '.join(paths[:5])}{more}"
 
 
 def _open(root: Path) -> pygit2.Repository:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pygit2
 
-from reconciler.model.settings import Git
 from reconciler.repository.git.program import CREDENTIALS, TIMEOUT_SECONDS, GitFailed
 from reconciler.repository.git.program import git as run
 from reconciler.repository.reach import helper_of_a_commit
@@ -26,23 +25,27 @@ _LOCK = re.compile(r"nable to create '([^']+\.lock)': File exists")
 
 
 def fetch(
-    root: Path, git: Git, timeout: float = TIMEOUT_SECONDS, stopped: Callable[[], bool] | None = None
+    root: Path,
+    remote: str,
+    name: str,
+    timeout: float = TIMEOUT_SECONDS,
+    stopped: Callable[[], bool] | None = None,
 ) -> str | None:
-    """Fetch `git.branch` of `git.remote` and fast-forward the branch of that name.
+    """Fetch a branch of a remote and fast-forward the branch of that name.
 
     Gives None where it went well, also where there was nothing new; else a sentence that says why not. The remote is no
     longer waited for once `stopped` says so.
     """
-    branch = f"refs/heads/{git.branch}"
+    branch = f"refs/heads/{name}"
     if not pygit2.reference_is_valid_name(branch):
-        return f"git.branch {git.branch!r} is no name of a branch: mend it in config/reconciler.yaml"
-    where = CREDENTIALS.sub("***", f"{git.branch} from {git.remote}")
+        return f"{name!r} is no name of a branch: mend git.branch in config/reconciler.yaml"
+    where = CREDENTIALS.sub("***", f"{name} from {remote}")
     try:
         if (objection := helper_of_a_commit(root)) is not None:
             return f"{where} is not fetched: {objection}"
         checked_out = run(root, "symbolic-ref", "--quiet", "HEAD", timeout=timeout, ok=(0, 1)) == branch
         target = "" if checked_out else f":{branch}"
-        what = ("fetch", "--no-recurse-submodules", "--", git.remote, f"{branch}{target}")
+        what = ("fetch", "--no-recurse-submodules", "--", remote, f"{branch}{target}")
         run(root, *what, timeout=timeout, stopped=stopped)
         if checked_out:
             # What git ignores may be the state itself: a commit must not put another in its place.
@@ -54,26 +57,26 @@ def fetch(
     except subprocess.TimeoutExpired:
         return f"fetching {where} took longer than {timeout:g} s and was given up"
     except GitFailed as error:
-        return f"{where} cannot be taken over: {_why(str(error), git)}"
+        return f"{where} cannot be taken over: {_why(str(error), remote, name)}"
     return None
 
 
-def _why(said: str, git: Git) -> str:
+def _why(said: str, remote: str, branch: str) -> str:
     """Return git's own message, or a clearer one if there is one."""
     if "would be overwritten" in said:
         files = ", ".join(line.strip() for line in said.splitlines() if line.startswith("\t"))
         return f"uncommitted edits are in the way ({files}): commit or discard them"
     if "non-fast-forward" in said or "fast-forward" in said:
         return (
-            f"the local branch {git.branch} has commits that {git.remote} does not have: push them, or "
-            f"`git reset` the branch to {git.remote}/{git.branch}"
+            f"the local branch {branch} has commits that {remote} does not have: push them, or "
+            f"`git reset` the branch to {remote}/{branch}"
         )
     if (lock := _LOCK.search(said)) is not None:
         return f"git's lock {lock[1]} is in the way: where no git is running there, a power cut left it: delete it"
     if "couldn't find remote ref" in said:
-        return f"the remote has no branch {git.branch}: mend git.branch in config/reconciler.yaml"
+        return f"the remote has no branch {branch}: mend git.branch in config/reconciler.yaml"
     if "checked out at" in said:
-        return f"another worktree has {git.branch} checked out: fast-forward it there"
+        return f"another worktree has {branch} checked out: fast-forward it there"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     fatal = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no reason")
     return fatal.removeprefix("fatal: ").removeprefix("error: ")

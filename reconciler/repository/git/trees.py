@@ -21,20 +21,15 @@ from pygit2.enums import FileMode, ObjectType
 
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.documents.broken import MAX_BYTES, broken, too_large
+from reconciler.repository.git.extent import DEEPEST, MOST, Endless
 
-__all__ = ["MOST", "WORKTREE", "CommitTree", "File", "FolderTree", "Stamped", "Tree", "blob_of"]
+__all__ = ["WORKTREE", "CommitTree", "File", "FolderTree", "Stamped", "Tree", "blob_of"]
 
 WORKTREE = "worktree"
 """The revision of a folder that is read as it stands."""
 
-MOST = 250_000
-"""The most files and folders of a commit: a few objects of git can spell a tree that is walked for years."""
-
 SETTLED_NS = 2_000_000_000
 """Nanoseconds after which the times of a file show every further change, on any file system."""
-
-DEEPEST = 100
-"""Folders within one another."""
 
 # A commit looks at a folder several times; one of 10,000 hires is far above what libgit2 keeps of a tree by default.
 pygit2.settings.cache_object_limit(ObjectType.TREE, 4 << 20)
@@ -226,10 +221,7 @@ def _differing(old: pygit2.Tree, new: pygit2.Tree) -> Iterator[str]:
 
 def _refuse_endless(looked_at: int, depth: int) -> None:
     if looked_at > MOST or depth > DEEPEST:
-        raise RepositoryError(
-            f"the commit has more than {MOST:,} files and folders, or {DEEPEST} folders within one another: that is no "
-            "repository of hires; take out what does not belong here"
-        )
+        raise Endless
 
 
 class FolderTree:

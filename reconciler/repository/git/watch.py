@@ -1,22 +1,23 @@
 """Watch for new commits: within milliseconds if the system reports changes, else within seconds.
 
-Watched are the folders in which a commit at HEAD can show: that of `HEAD`, that of the branch's file, and that of
-`packed-refs`, which differ in a linked worktree. A change there is only a hint: what counts is whether HEAD's commit
-differs. A slow poll checks that too, for network disks and missed events. In a folder without git, every change of a
-file counts.
+Watched are the folders in which a commit can show: those of the branch's file, here and of the remote, that of
+`packed-refs`, and that of `HEAD`, which may move to another branch; they differ in a linked worktree. A change there is
+only a hint: what counts is whether the branch's newest commit or what HEAD is on differs. A slow poll checks that too,
+for network disks and missed events. In a folder without git, every change of a file counts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Literal
 
 from watchfiles import Change, awatch
 
-from reconciler.repository.git.checkout import UNREADABLE, Checkout
+from reconciler.model.errors import RepositoryError
+from reconciler.repository.git.checkout import HEADS, Checkout
 from reconciler.repository.naming import FOLDERS
 
 __all__ = ["commits"]
@@ -39,22 +40,31 @@ class _Ended(asyncio.Event):
         return super().is_set() or self._stop.is_set()
 
 
-async def commits(
-    checkout: Checkout, stop: asyncio.Event, poll: float = 5.0, source: Literal["commit", "worktree"] = "commit"
-) -> AsyncGenerator[None, None]:
-    """Yield whenever HEAD is another commit, or a file changed if the worktree itself counts.
+On = Callable[[], tuple[str | None, str]]
+"""Returns the branch to watch, None for HEAD itself, and the remote that may have it."""
 
-    `poll` is in seconds. It counts from what HEAD is at the first step, so begin before HEAD is read. Changes in the
-    time that the caller takes are not lost: they are yielded when it comes back. Ends promptly once `stop` is set.
+
+async def commits(
+    checkout: Checkout,
+    stop: asyncio.Event,
+    poll: float = 5.0,
+    source: Literal["commit", "worktree"] = "commit",
+    *,
+    on: On = lambda: (None, "origin"),
+) -> AsyncGenerator[None, None]:
+    """Yield whenever the branch has another newest commit or HEAD moves, or a file changed if the worktree counts.
+
+    `poll` is in seconds. It counts from what is there at the first step, so begin before the branch is read. Changes in
+    the time that the caller takes are not lost: they are yielded when it comes back. Ends promptly once `stop` is set.
     """
     by_commit = checkout.is_git and source == "commit"
-    seen = checkout.head_id()
+    seen = _newest(checkout, on)
     while not stop.is_set():
-        paths = _git_folders(checkout) if by_commit else _folders(checkout)
+        paths = _git_folders(checkout, on) if by_commit else _folders(checkout)
         async with aclosing(_hints(checkout, paths, stop, poll, recursive=not by_commit)) as hints:
             async for changed in hints:
-                now = checkout.head_id()
-                others = (_git_folders(checkout) if by_commit else _folders(checkout)) != paths
+                now = _newest(checkout, on)
+                others = (_git_folders(checkout, on) if by_commit else _folders(checkout)) != paths
                 if (now != seen) if by_commit else (changed or others):
                     yield
                 seen = now
@@ -101,8 +111,19 @@ def _folders(checkout: Checkout) -> frozenset[Path]:
     return frozenset(folder for name in FOLDERS if (folder := checkout.root / name).is_dir())
 
 
-def _git_folders(checkout: Checkout) -> frozenset[Path]:
-    """Return the folders of HEAD, of its branch's file, and of `packed-refs`."""
+def _newest(checkout: Checkout, on: On) -> object:
+    """Return what a new commit changes, and another branch that is checked out."""
+    branch, remote = on()
+    if branch is None:
+        return checkout.head_id()
+    try:
+        return checkout.tip_id(branch, remote), checkout.checked_out
+    except RepositoryError as error:
+        return str(error)
+
+
+def _git_folders(checkout: Checkout, on: On) -> frozenset[Path]:
+    """Return the folders of HEAD, of `packed-refs`, and of the files of the branch."""
     repository = checkout.repository
     if repository is None:
         return frozenset()
@@ -111,10 +132,13 @@ def _git_folders(checkout: Checkout) -> frozenset[Path]:
     with suppress(OSError):
         # A linked worktree has a folder of its own, which says where the rest is.
         common = (own / (own / "commondir").read_text().strip()).resolve()
-    branch = common
-    with suppress(*UNREADABLE):
-        target = repository.lookup_reference("HEAD").target
-        branch = (common / target).parent if isinstance(target, str) else common
-    while not branch.is_dir():
-        branch = branch.parent
-    return frozenset({own, common, branch})
+    branch, remote = on()
+    branch = branch or checkout.checked_out
+    refs = [] if branch is None else [f"{HEADS}{branch}", f"refs/remotes/{remote}/{branch}"]
+    return frozenset({own, common, *(_existing((common / ref).parent) for ref in refs)})
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
