@@ -168,9 +168,16 @@ class Context:
     @cached_property
     def wanted_prints(self) -> WantedPrints:
         """The prints of all that is wanted, from pass to pass."""
-        from reconciler.engine.same_account import WantedPrints
+        from reconciler.engine.same_account import WantedPrints, wanted_prints
 
-        return WantedPrints(self.pace)
+        return WantedPrints(self.pace, wanted_prints)
+
+    @cached_property
+    def wanted_accounts(self) -> WantedPrints:
+        """Which accounts are wanted of services at which two hires may mean one, from pass to pass."""
+        from reconciler.engine.same_account import WantedPrints, wanted_accounts
+
+        return WantedPrints(self.pace, wanted_accounts)
 
     def gnupg(self, settings: Settings) -> Gnupg:
         """Return gpg with the home that the settings name."""

@@ -29,6 +29,9 @@ class GrantPlanner:
     async def plan(self, grant: Grant, waits: str | None, needed: Mapping[str, PlannedGrant] = {}) -> PlannedGrant:
         """Decide on a grant; `waits` says why it has to wait, `needed` are the entries that it needs, as planned."""
         record = self._inputs.records.get(grant.key)
+        if grant.hold is None and (rival := await self._inputs.rival(grant, record)) is not None:
+            invalid = Decision(Status.INVALID, Action.NONE, rival)
+            return PlannedGrant(grant, record, invalid, as_it_is=record is not None)
         early = standing(grant, record, self._inputs.policy, waits=waits)
         if early is not None:
             return PlannedGrant(grant, record, early, as_it_is=early.status is Status.INVALID and record is not None)

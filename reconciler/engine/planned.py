@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.engine import transitions as records
 from reconciler.engine.checker import Checker
 from reconciler.engine.integrations import NOTHING, Integration, Lending, Prepared
-from reconciler.engine.same_account import SameAccounts
+from reconciler.engine.same_account import Rivals, SameAccounts
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.vault import stored_for
 from reconciler.model.decision_inputs import Policy
@@ -80,14 +80,16 @@ Written = tuple[PlannedGrant, Record, list[Event]]
 class PlanningInputs:
     """What is wanted, what is remembered, how to ask, and what the settings say about deciding.
 
-    `records` are those of the pass, `rows_of` reads all of a hire's, `unreadable` those of everybody whose file cannot
-    be read; `stored` is what `store_data` saved, by hire and entry; `by_hand` what somebody asks for.
+    `records` are those of the pass; `rows_of` reads all of a hire's, `rows_of_others` other hires', `unreadable`
+    those of everybody whose file cannot be read; `stored` is what `store_data` saved, by hire and entry; `by_hand` what
+    somebody asks for.
     """
 
     desired: Desired
     integrations: Mapping[str, Integration]
     records: Mapping[Key, Record]
     rows_of: Callable[[str], Iterable[Record]]
+    rows_of_others: Callable[[frozenset[str]], Awaitable[Iterable[Record]]]
     checker: Checker
     policy: Policy
     stored: Mapping[str, Mapping[str, Any]]
@@ -95,7 +97,13 @@ class PlanningInputs:
     judge: Judge
     pace: Pace
     same_accounts: SameAccounts
+    rivals: Rivals
     unreadable: Callable[[], Awaitable[Iterable[Record]]]
+
+    async def rival(self, grant: Grant, record: Record | None) -> str | None:
+        """Return why a grant's account is another hire's, or may be; or None."""
+        rows_of, unreadable = self.rows_of_others, self.unreadable
+        return await self.rivals.of(grant, record, rows_of=rows_of, unreadable=unreadable)
 
     async def asked(
         self, integration: Integration, prepared: Prepared, verdict: Verdict

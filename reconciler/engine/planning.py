@@ -22,7 +22,7 @@ from reconciler.engine.listings import Listings, listed_grants
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.planner import Planner, Watched, unwatched
 from reconciler.engine.renames import moved, rows_of, stored_under
-from reconciler.engine.same_account import SameAccounts
+from reconciler.engine.same_account import Rivals, SameAccounts
 from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
@@ -170,6 +170,7 @@ class Planning:
         self.checker = Checker(context.redactor, listings, progressed, self.pace)
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
         self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
+        self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)
         self._checkout = context.checkout
         self._last_addresses: dict[tuple[str, str], str] = {}
         self._unread: asyncio.Task[list[Record]] | None = None
@@ -231,6 +232,7 @@ class Planning:
             integrations=self.integrations,
             records=known,
             rows_of=lambda hire: self.state.ledger.records([hire]),
+            rows_of_others=self._rows_of_others,
             checker=self.checker,
             policy=policy,
             stored=stored_under(renamed, sealing.stored({key.hire for key in rows})),
@@ -238,6 +240,7 @@ class Planning:
             pace=self.pace,
             by_hand=self._by_hand,
             same_accounts=self._same_accounts,
+            rivals=self._rivals,
             unreadable=self._unreadable,
         )
         planner = Planner(inputs, selection, claims)
@@ -312,6 +315,11 @@ class Planning:
         """Split the selection into parts of so many hires, in their order."""
         for place in range(0, len(self.places), hires):
             yield replace(self.selection, hires=frozenset(self.places[place : place + hires]))
+
+    async def _rows_of_others(self, hires: frozenset[str]) -> Iterable[Record]:
+        """Read the records of some hires, whether the pass is about them or not."""
+        some = Selection(hires=hires)
+        return (await self._known(self.rows(some), some))[0].values()
 
     async def _unreadable(self) -> list[Record]:
         """Return the records of all hires whose files cannot be read; they are read once."""

@@ -1,6 +1,6 @@
-"""Detect that an orphan is the same account as a grant that is still wanted, so that it is not revoked.
+"""Detect that two grants mean one account: an orphan and one that is still wanted, or those of two hires.
 
-See docs/design/states.md.
+See docs/design/rules.md, "One account, one hire". An orphan is not revoked then; of two hires one has the account.
 
 Two accounts are the same if their `exists`, with the expected text and record, or their `revoke` renders the same, for
 any entries and manifests. All wanted grants are rendered only if an orphan's account is found, and after a commit to
@@ -11,27 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from array import array
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field
-from hashlib import blake2b
+from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.engine.checker import Checker, NotOffered
 from reconciler.engine.integrations import Integration
 from reconciler.model.errors import Blocked
-from reconciler.model.grant import Grant, Key, Record
-from reconciler.model.scope import LEDGER, Layer, Scope
+from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.print_index import PrintIndex
+from reconciler.model.scope import LEDGER, Layer
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Unknown
 from reconciler.repository.desired import Desired
+from reconciler.requests.accounts import account, layers_as_compared, told_by_address
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import Pace
 
-__all__ = ["SameAccounts", "WantedPrints"]
+__all__ = ["Rivals", "SameAccounts", "WantedPrints", "wanted_accounts", "wanted_prints"]
 
 OF_SERVICE = frozenset({"oauth", "redirect_url"})
 """What is known only at run time and the same for all grants of a service; the rest is known for one hire only."""
@@ -39,31 +39,34 @@ OF_SERVICE = frozenset({"oauth", "redirect_url"})
 UNKNOWN, ANY = "unknown", "any"
 """Which account a request is about, where what was stored of it is not known, and where it does not matter."""
 
-MOST_HIRES = 1 << 24
-
 MOST_FURTHER = 1000
 """Hires that are always read again one by one, before all are."""
 
-SORTED_AT_A_TIME = 1 << 16
+LAST = datetime.max.replace(tzinfo=UTC)
+
+Prints = Callable[[Integration, Grant], Iterable[str] | None]
+"""The prints of a grant; None where they can be told in a pass only, for a choice has to be looked up."""
 
 Stored = Callable[[Key, str], Mapping[str, Any]]
 """What was stored of an entry's account at a service."""
 
 
 class WantedPrints:
-    """The prints of all that is wanted, and of what was wanted before, kept for as long as the same would be asked.
+    """The prints of all that is wanted, kept for as long as the same would be asked.
 
-    Those of entries with a choice are not among them: what a service offers is looked up in each pass.
+    All hires are read once, and after a commit to some hires' files those. What was wanted before stays in the index: a
+    lookup is compared with what the hires that it names want now.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, prints: Prints) -> None:
         self.pace = pace
+        self._prints = prints
         self._of: tuple[Desired, Mapping[str, object]] | None = None
-        self._reading: asyncio.Task[_PrintIndex] | None = None
+        self._reading: asyncio.Task[PrintIndex] | None = None
         self._further = 0
         """How many hires were read again since all were read."""
 
-    async def of(self, desired: Desired, integrations: Mapping[str, Integration]) -> _PrintIndex:
+    async def of(self, desired: Desired, integrations: Mapping[str, Integration]) -> PrintIndex:
         """The prints of what a revision wants, rendered by these integrations, among others of former revisions."""
         of = desired, {name: each.rendered_with for name, each in integrations.items()}
         before = self._reading
@@ -88,23 +91,31 @@ class WantedPrints:
         self,
         desired: Desired,
         integrations: Mapping[str, Integration],
-        before: asyncio.Task[_PrintIndex] | None,
+        before: asyncio.Task[PrintIndex] | None,
         changed: set[str] | None,
-    ) -> _PrintIndex:
+    ) -> PrintIndex:
         if before is None or changed is None:
-            found, hires = _PrintIndex(), [*desired.hires]
+            found, hires = PrintIndex(), [*desired.hires]
         else:
             found, hires = await asyncio.shield(before), [*changed]
         for hire in hires:
             await self.pace.keep()
             number = found.number(hire)
-            for grant in desired.grants(hire, once=True):
-                if grant.choices:
+            theirs = not integrations.keys().isdisjoint(desired.integrations(hire))
+            for grant in desired.grants(hire, once=True) if theirs else ():
+                if (integration := integrations.get(grant.integration)) is None:
+                    continue
+                prints = self._prints(integration, grant)
+                if prints is None:
                     found.choosing[hire] = None
-                elif (integration := integrations.get(grant.integration)) is not None:
-                    for print_ in _prints(integration, grant, None):
-                        found.add(print_, number)
+                for print_ in prints or ():
+                    found.add(print_, number)
         return found
+
+
+def wanted_prints(integration: Integration, grant: Grant) -> Iterable[str] | None:
+    """Return the prints of a grant that is wanted; None where what a service offers has to be looked up first."""
+    return None if grant.choices else _prints(integration, grant, None)
 
 
 class SameAccounts:
@@ -158,7 +169,7 @@ class SameAccounts:
 
     async def _build_index(self, unreadable: Callable[[], Awaitable[Iterable[Record]]]) -> _PassIndex:
         wanted = await self._wanted.of(self._desired, self._integrations)
-        index = _PassIndex(wanted, _PrintIndex())
+        index = _PassIndex(wanted, PrintIndex())
         async for integration, grant in self._there((), await unreadable()):
             if integration is not None:
                 index.unreadable.update(dict.fromkeys(_prints(integration, grant, None), grant.key))
@@ -206,64 +217,96 @@ class SameAccounts:
                 yield integration, integration.orphan(record)
 
 
-class _PrintIndex:
-    """An index of which hires may have a print: eight bytes for each, as there may be millions.
+def wanted_accounts(_integration: Integration, grant: Grant) -> Iterable[str]:
+    """Return which account the check of a grant that is wanted means, if that can be told."""
+    found = _account(grant)
+    return () if found is None else (found,)
 
-    They are the first bits of its digest and its hire's number. A lookup compares the prints themselves.
+
+class Rivals:
+    """Finds other hires whose checks mean the same account as a grant's, for all parts of a pass.
+
+    Only one of them can have it: whose it is by the ledger, and nobody where the ledger knows nobody, for a login in a
+    file proves nothing. Where all checks of a service expect the hire's address, two hires can only mean one account by
+    having one address, which is an error of their files: nothing is looked up there.
+
     """
 
-    def __init__(self) -> None:
-        self._hires: list[str] = []
-        self.choosing: dict[str, None] = {}
-        """The hires of whom entries with a choice were left out."""
-        self._sorted: list[array[int]] = []
-        self._unsorted: array[int] = array("Q")
+    def __init__(self, desired: Desired, integrations: Mapping[str, Integration], wanted: WantedPrints) -> None:
+        self._desired = desired
+        by_name = {each.service for each in integrations.values() if not told_by_address(each.manifest)}
+        self._integrations = {name: each for name, each in integrations.items() if each.service in by_name}
+        self._wanted = wanted
+        self._reading: asyncio.Task[tuple[PrintIndex, dict[str, Record]]] | None = None
 
-    def number(self, hire: str) -> int:
-        """Return a number for a hire's prints."""
-        self._hires.append(hire)
-        return len(self._hires) - 1
+    async def of(
+        self,
+        grant: Grant,
+        own: Record | None,
+        *,
+        rows_of: Callable[[frozenset[str]], Awaitable[Iterable[Record]]],
+        unreadable: Callable[[], Awaitable[Iterable[Record]]],
+    ) -> str | None:
+        """Return why a grant cannot have its account: it is another hire's, or may be. None if nobody else means it.
 
-    def add(self, print_: str, number: int) -> None:
-        """Add a print of the hire with this number."""
-        self._unsorted.append(_first_bits(print_) | number)
-        if len(self._unsorted) == SORTED_AT_A_TIME:
-            self._sort()
+        `own` is what the ledger has of the grant. `rows_of` reads the rows of some hires under their names now,
+        `unreadable` those of everybody whose file cannot be read.
+        """
+        if grant.integration not in self._integrations or (meant := _account(grant)) is None:
+            return None
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_both(unreadable))
+        index, kept = await asyncio.shield(self._reading)
+        others = [
+            other
+            for hire in sorted(index.with_print(meant) - {grant.key.hire})
+            for other in self._desired.grants(hire)
+            if other.integration in self._integrations and _account(other) == meant
+        ]
+        held = kept.get(meant)
+        if held is not None and held.key.hire != grant.key.hire:
+            return f"its account is that of {held.key}, whose file cannot be read"
+        if not others:
+            return None
+        rows = {record.key: record for record in await rows_of(frozenset(other.key.hire for other in others))}
+        known = [
+            (record, each)
+            for each, record in ((grant, own), *((other, rows.get(other.key)) for other in others))
+            if record is not None and _has(record, each, meant)
+        ]
+        if not known:
+            named = ", ".join(str(other.key) for other in others)
+            return f"its check means the same account as that of {named}: an account belongs to one hire"
+        _, owner = min(known, key=lambda pair: (_since(pair[0]), pair[0].key))
+        if owner.key.hire == grant.key.hire:
+            return None
+        return f"its check means the account of {owner.key}: an account belongs to one hire"
 
-    def _sort(self) -> None:
-        self._sorted.append(array("Q", sorted(self._unsorted)))
-        self._unsorted = array("Q")
-
-    def with_print(self, print_: str) -> set[str]:
-        """Return the hires that may have a print."""
-        if self._unsorted:
-            self._sort()
-        first, found = _first_bits(print_), set[str]()
-        for some in self._sorted:
-            place = bisect_left(some, first)
-            while place < len(some) and some[place] < first + MOST_HIRES:
-                found.add(self._hires[some[place] - first])
-                place += 1
-        return found
+    async def _read_both(
+        self, unreadable: Callable[[], Awaitable[Iterable[Record]]]
+    ) -> tuple[PrintIndex, dict[str, Record]]:
+        index = await self._wanted.of(self._desired, self._integrations)
+        kept: dict[str, Record] = {}
+        for record in await unreadable():
+            integration = self._integrations.get(record.integration)
+            if integration is not None and record.leaves_something and record.phase is not Phase.REVOKED:
+                meant = account(integration.manifest, record.service, (Layer(LEDGER, record.values),))
+                if meant is not None:
+                    kept[meant] = record
+        return index, kept
 
 
 @value_class
 class _PassIndex:
     """The prints of one pass: of what is wanted, and of that what names a choice; and the records of broken files."""
 
-    wanted: _PrintIndex
-    chosen: _PrintIndex
+    wanted: PrintIndex
+    chosen: PrintIndex
     unreadable: dict[str, Key] = field(default_factory=dict)
 
     def with_print(self, print_: str) -> list[str]:
         """The hires that may have a print, the last one first."""
         return sorted(self.wanted.with_print(print_) | self.chosen.with_print(print_), reverse=True)
-
-
-def _first_bits(print_: str) -> int:
-    """Return the first bits of a digest, shifted to precede a hire's number."""
-    digest = int.from_bytes(blake2b(print_.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
-    return digest - digest % MOST_HIRES
 
 
 def _unsure(grant: Grant) -> str:
@@ -274,13 +317,17 @@ def _unsure(grant: Grant) -> str:
 def _prints(
     integration: Integration, grant: Grant, stored: Mapping[str, Any] | None, *, wanted: bool = True
 ) -> Iterator[str]:
-    """Return the prints of what a grant's check and revocation would request.
+    """Return the prints of what a grant's check and revocation would request, and of whose account the check means.
 
-    Where a request uses what was stored of an account, two are distinguished by that as soon as it is known of both:
-    until then they may be the same. Without `stored`, such requests are left out.
+    Values are compared as a service may compare them. Where a request uses what was stored of an account, two are
+    distinguished by that as soon as it is known of both: until then they may be the same. Without `stored`, such
+    requests are left out.
     """
     manifest = integration.manifest
-    scope = _without_case(integration.scope(grant.layers, {}))
+    scope = integration.scope(layers_as_compared(grant.layers), {})
+    told = account(manifest, grant.service, grant.layers)
+    if told is not None:
+        yield told
     asked: list[Any] = []
     if manifest.exists is not None:
         with suppress(Blocked):
@@ -308,7 +355,17 @@ def _prints(
             yield f"{content} {ANY if wanted else UNKNOWN}"
 
 
-def _without_case(scope: Scope) -> Scope:
-    """Return the scope with the address in lower case: written in another case, it is still the same account's."""
-    address = next((layer.values["email"] for layer in scope.layers if "email" in layer.values), None)
-    return scope if address is None else scope.over(Layer(LEDGER, {"email": address.lower()}))
+def _account(grant: Grant) -> str | None:
+    return None if grant.manifest is None else account(grant.manifest, grant.service, grant.layers)
+
+
+def _has(record: Record, grant: Grant, meant: str) -> bool:
+    """Whether a grant has the account by the ledger; a choice by name is taken for what was sent."""
+    if grant.manifest is None or record.phase is Phase.REVOKED or not record.leaves_something:
+        return False
+    values = {**record.values, **dict(grant.choices)}
+    return account(grant.manifest, grant.service, (Layer(LEDGER, values),)) == meant
+
+
+def _since(record: Record) -> datetime:
+    return min(record.executed_at or LAST, record.confirmed_at or LAST)

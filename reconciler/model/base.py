@@ -57,8 +57,13 @@ def as_text(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(as_text)]
 
-EMAIL = re.compile(r'[^@\s"\\\x00-\x1f\x7f<>(),:;\[\]]+@[^@\s"\\\x00-\x1f\x7f<>(),:;\[\]/?#%]+')
+EMAIL = re.compile(
+    r'(?!(?:[^@]*/)?\.{1,2}/)[^@\s"\\\x00-\x1f\x7f<>(),:;\[\]]+@[^@\s"\\\x00-\x1f\x7f<>(),:;\[\]/?#%]*'
+    r'[^@\s"\\\x00-\x1f\x7f<>(),:;\[\]/?#%.]'
+)
+"""An address. One with a dot at its end is another spelling, and a part `.` or `..` would climb in a URL's path."""
 
+_ODD_DOTS = re.compile(r"\.$|(?:^|/)\.{1,2}/")
 _PLAIN = re.compile(r"[^\s\"\\\x00-\x1f\x7f]*")
 
 
@@ -67,6 +72,8 @@ def _email(value: Any) -> Any:
         raise ValueError("not an address")
     if not EMAIL.fullmatch(value):
         hint = "" if _PLAIN.fullmatch(value) else " (no double quotes, backslashes, blanks or control characters)"
+        if "@" in value and not hint:
+            hint = " (no dot at its end, and no part `.` or `..` between slashes)" if _ODD_DOTS.search(value) else ""
         raise ValueError(f"not an address{hint}")
     return value
 

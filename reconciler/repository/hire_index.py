@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from reconciler.model.errors import Problem
+from reconciler.model.folding import folded
 
 __all__ = ["HireIndex", "HireSummary", "stem_of"]
 
@@ -57,7 +58,7 @@ class HireIndex:
         self.paths = {} if paths is None else paths
         self._stems = _Groups((stem_of(path), path) for path in self.paths)
         self._owners = _Groups(
-            (_same_case(summary.email), path) for path, summary in self.paths.items() if summary.email is not None
+            (_as_compared(summary.email), path) for path, summary in self.paths.items() if summary.email is not None
         )
         self._referrers: dict[str, set[str]] = {}
         self._unshared: set[str] = set()
@@ -83,7 +84,7 @@ class HireIndex:
         self.paths[summary.path] = summary
         self._stems.add(summary.stem, summary.path)
         if summary.email is not None:
-            self._owners.add(_same_case(summary.email), summary.path)
+            self._owners.add(_as_compared(summary.email), summary.path)
         self._refer(summary.references, summary.path)
         if summary.problems:
             self._with_problems.add(summary.path)
@@ -94,7 +95,7 @@ class HireIndex:
             return
         self._stems.remove(summary.stem, path)
         if summary.email is not None:
-            self._owners.remove(_same_case(summary.email), path)
+            self._owners.remove(_as_compared(summary.email), path)
         for other in summary.references:
             self._own_referrers(other).discard(path)
         self._with_problems.discard(path)
@@ -133,8 +134,8 @@ class HireIndex:
         return {self.paths[path].stem for hire in hires for path in self._referrers.get(hire, ())}
 
     def owner(self, email: str) -> str | None:
-        """Return the id of the hire that has this address, without regard to case."""
-        path = self._owners.first.get(_same_case(email))
+        """Return the id of the hire that has this address, in whatever spelling."""
+        path = self._owners.first.get(_as_compared(email))
         return None if path is None else self.paths[path].stem
 
     def with_problems(self) -> list[HireSummary]:
@@ -155,10 +156,10 @@ class HireIndex:
         return frozenset(name for summary in self.paths.values() for name in summary.sequences)
 
 
-def _same_case(email: str) -> str:
+def _as_compared(email: str) -> str:
     """Return the address that all its spellings share; it is the same object if it is spelled so."""
-    lower = email.lower()
-    return email if lower == email else lower
+    shared = folded(email)
+    return email if shared == email else shared
 
 
 class _Groups:

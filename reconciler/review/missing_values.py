@@ -1,4 +1,4 @@
-"""Values that entries need and no file gives: the next pass would block such a grant, and a reviewer can see it before.
+"""Values that entries need and no file gives, or that no URL may have: the next pass would block such a grant.
 
 No secret is read: a name that initial data may have, that is generated, or that is known at run time counts as given. A
 name that nothing declares may be in the service's initial data, if there is such a file.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from reconciler.model.errors import MissingVariable, Problem
+from reconciler.model.base import jsonable
+from reconciler.model.errors import Blocked, MissingVariable, Problem
 from reconciler.model.grant import Grant
 from reconciler.model.hire import Entry
 from reconciler.model.manifest import Manifest
-from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Scope
-from reconciler.model.template import FILL_IN
+from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Layer, Scope
+from reconciler.model.template import FILL_IN, roots
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
+from reconciler.requests.template import render_url
 from reconciler.secrets.initial_data import FOLDER, service_of
 
 __all__ = ["MissingValues"]
@@ -45,6 +47,23 @@ class MissingValues:
                     scope.look_up(name)
                 except MissingVariable:
                     yield self._problem(hire, grant, manifest, name)
+            yield from self._unfit(hire, grant, manifest)
+
+    def _unfit(self, hire: str, grant: Grant, manifest: Manifest) -> Iterator[Problem]:
+        """Report values that would make a request's path lead elsewhere."""
+        layers = tuple(Layer(layer.origin, jsonable(layer.values)) for layer in grant.layers)
+        if not any(_may_bend(value) for layer in layers for value in layer.values.values()):
+            return
+        for place, call in manifest.calls():
+            url = call.url or ""
+            scope = Scope(layers, roots(url) - {name for layer in layers for name in layer.values})
+            try:
+                render_url(url, scope)
+            except MissingVariable:
+                continue
+            except Blocked as error:
+                file, _, line = grant.source.rpartition(":")
+                yield Problem(file, int(line), f"access {grant.key.access} of {hire}: {place}: {error}")
 
     def _asked_of(self, grant: Grant, manifest: Manifest) -> tuple[str, ...]:
         """List the names that a hire or an entry has to give for this integration."""
@@ -93,3 +112,8 @@ class MissingValues:
         files = self._desired.files
         model = files.hires[grant.key.hire].model if grant.origin is None else files.sequences[grant.origin].model
         return next(entry for entry in model.access if entry.access == grant.key.access)
+
+
+def _may_bend(value: object) -> bool:
+    """Whether a value may make a URL's path lead elsewhere: nearly none does, and rendering takes time."""
+    return isinstance(value, str) and (value in ("", ".", "..") or "/" in value or "%2" in value)

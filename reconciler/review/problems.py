@@ -34,6 +34,7 @@ from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, w
 from reconciler.requests.render import rehearse
 from reconciler.review.findings import Inspector, Total
 from reconciler.review.missing_values import MissingValues
+from reconciler.review.one_account import alike_addresses, shared_accounts
 from reconciler.review.validated import Validated, found_in
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
@@ -108,6 +109,7 @@ def problems_of(
     found.update(Judge(desired, files.policy).idle(total.meant, total.access))
     found |= {*desired.unassigned(total.assigned), *desired.unfitting(), *_state(files, tree)}
     found.update(doubtful_conditions(desired, inspector.conditions, total.values, total.lacking))
+    found |= {*shared_accounts(desired), *alike_addresses(desired)}
     for loaded in files.manifests.values():
         found |= _unreachable(loaded, loaded.model, files.settings)
     for imported in files.imports.values():

@@ -51,10 +51,8 @@ def the_same(machine: Machine, accounts: AccountService) -> Report:
 def test_parts_are_what_one_piece_is(
     company: Machine, repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.engine.same_account.SORTED_AT_A_TIME", 2)
-    monkeypatch.setattr(
-        "reconciler.engine.same_account.MOST_HIRES", 1 << 63
-    )  # one bit of a digest: others have it, too
+    monkeypatch.setattr("reconciler.model.print_index.SORTED_AT_A_TIME", 2)
+    monkeypatch.setattr("reconciler.model.print_index.MOST_HIRES", 1 << 63)  # one bit of a digest: others have it, too
     the_same(company, accounts)
     accounts.people.pop("h04@example.com")
     repo.remove("hires/h05.yaml")
@@ -125,7 +123,7 @@ def test_guard_counts_revocations_and_drift_of_all_parts(
 def test_an_account_that_an_unreadable_file_wants_is_not_revoked(repo: Repo, accounts: AccountService) -> None:
     """Whichever hires the pass is over: who else has the account may be in none of its rows."""
     assert repo.gnupg is not None
-    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.settings(gnupg_home=repo.gnupg.path)
     manifest = accounts.manifest(team=True, revoke=True)
     box, address = f"{accounts.url}/users/{{{{TEAM}}}}@example.com", "{{TEAM}}@example.com"
     manifest["exists"] |= {"url": box, "expected": address}
@@ -137,7 +135,8 @@ def test_an_account_that_an_unreadable_file_wants_is_not_revoked(repo: Repo, acc
         repo.hire(hire, {"integration": "tool", "values": {"TEAM": "all"}})
         repo.commit()
         machine.reconcile()
-    repo.remove("hires/ada.yaml")
+        repo.remove(f"hires/{hire}.yaml")
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.write("hires/bob.yaml", "email: [")
     repo.commit()
     for report in (machine.plan(), machine.plan_whole(), machine.reconcile(hires=["ada"])):

@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.engine.context import Context
 from reconciler.engine.planning import Planning
-from reconciler.engine.same_account import WantedPrints
+from reconciler.engine.same_account import WantedPrints, wanted_prints
 from reconciler.engine.state import reading
 from reconciler.model.errors import RepositoryError
 from reconciler.model.selection import Selection
@@ -184,7 +184,7 @@ def test_prints_that_could_not_be_read_are_read_again() -> None:
             return []
 
     async def walk() -> None:
-        desired, wanted = Desired(), WantedPrints(Pace())
+        desired, wanted = Desired(), WantedPrints(Pace(), wanted_prints)
         with pytest.raises(OSError, match="disk"):
             await wanted.of(desired, {})  # type: ignore[arg-type]
         desired.whole = True

@@ -1,0 +1,136 @@
+"""docs/design/rules.md, "One account, one hire": two hires whose checks mean one account."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.model.status import Action, Status
+from tests.engine.harness import Machine, row
+from tests.repo import Repo
+from tests.servers import AccountService
+
+SPELLINGS = {
+    "the same": "ceo",
+    "another case": "CEO",
+    "a blank": "ceo ",
+    "an invisible letter": "c\u200beo",
+    "full width": "\uff43eo",
+    "percent-encoded": "%63eo",
+}
+
+
+def by_login(accounts: AccountService, **more: Any) -> dict[str, Any]:
+    """Accounts that are told by a login of `extra`."""
+    one = f"{accounts.url}/users/{{{{LOGIN}}}}"
+    return {
+        "exists": {"url": one, "expected": "{{LOGIN}}", "fail_when_4xx_response_code": False},
+        "execute": [{"url": f"{accounts.url}/users", "data": {"email": "{{LOGIN}}"}}],
+        "revoke": [{"url": one, "method": "DELETE"}],
+        "headers": {"Content-Type": "application/json"},
+        **more,
+    }
+
+
+@pytest.fixture
+def logins(machine: Machine, accounts: AccountService, repo: Repo) -> Machine:
+    """Ada is the CEO; what leaves git is revoked."""
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.manifest("tool", by_login(accounts))
+    hire(repo, "ada", "ceo")
+    repo.commit()
+    return machine
+
+
+def hire(repo: Repo, stem: str, login: str | None, access: str = "tool") -> None:
+    repo.hire(stem, access, extra={} if login is None else {"LOGIN": login})
+
+
+@pytest.mark.parametrize("login", SPELLINGS.values(), ids=SPELLINGS)
+def test_whose_account_it_is_by_the_ledger_has_it(
+    logins: Machine, accounts: AccountService, repo: Repo, login: str
+) -> None:
+    logins.reconcile()
+    hire(repo, "bob", login)
+    repo.commit()
+    for report in (logins.plan(), logins.reconcile(), logins.reconcile(hires=["bob"])):
+        found = row(report, "bob", "tool")
+        assert (found.status, found.action) == (Status.INVALID, Action.NONE)
+        assert "its check means the account of ada/tool: an account belongs to one hire" in found.reason
+    assert row(logins.reconcile(), "ada", "tool").status is Status.PRESENT
+    repo.remove("hires/bob.yaml")
+    repo.commit()
+    logins.reconcile()
+    assert accounts.created == {"ceo": 1}
+    assert accounts.calls("DELETE") == []
+
+
+@pytest.mark.parametrize("login", SPELLINGS.values(), ids=SPELLINGS)
+def test_nobody_has_an_account_that_two_new_hires_mean(
+    logins: Machine, accounts: AccountService, repo: Repo, login: str
+) -> None:
+    hire(repo, "bob", login)
+    repo.commit()
+    report = logins.reconcile()
+    for one, other in (("ada", "bob"), ("bob", "ada")):
+        found = row(report, one, "tool")
+        assert (found.status, found.action) == (Status.INVALID, Action.NONE)
+        assert f"means the same account as that of {other}/tool: an account" in found.reason
+    assert accounts.calls() == []
+    hire(repo, "bob", "cto")
+    repo.commit()
+    assert {each.status for each in logins.reconcile().rows} == {Status.PRESENT}
+
+
+def test_manifests_of_one_service_are_compared(logins: Machine, accounts: AccountService, repo: Repo) -> None:
+    repo.manifest("tool", by_login(accounts, service="house"))
+    repo.manifest("admin", by_login(accounts, service="house", headers={"X-Admin": "1"}))
+    repo.manifest("elsewhere", by_login(accounts, service="elsewhere"))
+    hire(repo, "bob", "CEO", "admin")
+    hire(repo, "eve", "CEO", "elsewhere")
+    repo.commit()
+    report = logins.plan()
+    assert (row(report, "ada", "tool").status, row(report, "bob", "admin").status) == (Status.INVALID,) * 2
+    assert row(report, "eve", "elsewhere").status is Status.MISSING
+
+
+def test_an_account_kept_for_a_broken_file_is_its_hires(logins: Machine, accounts: AccountService, repo: Repo) -> None:
+    logins.reconcile()
+    repo.write("hires/ada.yaml", "email: [")
+    hire(repo, "bob", "Ceo")
+    repo.commit()
+    found = row(logins.reconcile(), "bob", "tool")
+    assert (found.status, found.reason) == (
+        Status.INVALID,
+        "its account is that of ada/tool, whose file cannot be read",
+    )
+
+
+@pytest.mark.parametrize("login", [*SPELLINGS.values(), "x/../ceo", "ceo/"])
+def test_an_orphan_that_somebody_has_spelt_otherwise_is_not_revoked(
+    logins: Machine, accounts: AccountService, repo: Repo, login: str
+) -> None:
+    hire(repo, "ada", "Ceo")
+    repo.commit()
+    logins.reconcile()
+    repo.remove("hires/ada.yaml")
+    hire(repo, "bob", login)
+    repo.commit()
+    logins.reconcile()
+    logins.reconcile()
+    assert len(accounts.calls("DELETE")) == (1 if "/" in login else 0)
+    assert [call for call in accounts.calls() if ".." in call.path or call.path.endswith("/")] == []
+
+
+@pytest.mark.parametrize("login", ["x/../ceo", "ceo/", "..", "%2e%2e/ceo"])
+def test_a_login_that_would_climb_in_a_path_is_blocked(
+    logins: Machine, accounts: AccountService, repo: Repo, login: str
+) -> None:
+    hire(repo, "ada", login)
+    repo.commit()
+    found = row(logins.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
+    assert "variable {{LOGIN}}" in found.reason
+    assert accounts.calls() == []
