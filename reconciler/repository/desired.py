@@ -217,7 +217,9 @@ class Desired:
                     yield Problem(file, int(line_text), message)
 
     def _unused_without(self, hire: str) -> Iterator[Problem]:
-        loaded = self.hires[hire]
+        loaded = self.hires.get(hire)
+        if loaded is None:
+            return
         for place in self._join.unused_without(loaded.model):
             message = f"without: no sequence of this hire gives {loaded.model.without[place]}"
             yield Problem(loaded.path, loaded.document.line(("without", place)), message, Severity.WARNING)
