@@ -36,7 +36,7 @@ docs: $(READY) ## the documentation as a site, site/index.html
 	$(VENV)/bin/python -m mkdocs build --quiet --strict
 
 release: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
-release: $(READY) ## wheel, source archive and a bill of materials in dist/, the same bytes each time
+release: $(READY) ## wheel, source archive, lock and a bill of materials in dist/, the same bytes each time
 	@rm -rf dist build
 	umask 022 && $(VENV)/bin/python -m build --no-isolation
 	$(VENV)/bin/twine check --strict dist/*
@@ -44,7 +44,9 @@ release: $(READY) ## wheel, source archive and a bill of materials in dist/, the
 	@version=$$($(VENV)/bin/python -c 'import reconciler; print(reconciler.__version__)') && mkdir -p build && \
 	sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml > build/pyproject.toml && \
 	$(VENV)/bin/python -W ignore -m cyclonedx_py requirements --output-reproducible --pyproject build/pyproject.toml \
-		--output-file "dist/access_reconciler-$$version.cdx.json" requirements.lock
+		--output-file "dist/access_reconciler-$$version.cdx.json" requirements.lock && \
+	hash=$$($(VENV)/bin/python -m pip hash "dist/access_reconciler-$$version-py3-none-any.whl" | tail -n 1) && \
+	{ cat requirements.lock && printf 'access-reconciler==%s \\\n    %s\n' "$$version" "$$hash"; } > "dist/access_reconciler-$$version.lock"
 	@rm -rf build
 
 lock: $(READY) ## update the dependencies' versions, within pyproject.toml

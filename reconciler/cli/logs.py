@@ -133,7 +133,7 @@ def _one_line(key: str, value: Any) -> Any:
     """Make a value safe for a terminal, on one line unless it is a traceback."""
     if isinstance(value, list | tuple):
         return [_one_line(key, item) for item in value]
-    return value if not isinstance(value, str) else fit(value) if key == "exception" else printable(value)
+    return value if not isinstance(value, str) else fit(value if key == "exception" else printable(value))
 
 
 def note(text: str, level: str = "info") -> None:

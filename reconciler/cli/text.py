@@ -60,17 +60,14 @@ BATCH_ITEMS = 500
 
 _TICKS = re.compile(r"`+")
 _COMMAND = re.compile(r"^(\s*)::")
-_UNSHOWN = re.compile(r"[^ -~]")
-"""Characters that may have to be escaped; all others are printable ASCII."""
 _UNSHOWN_IN_JSON = re.compile(r"[^\n -~]")
-"""The same in JSON, where no text has a line break as it stands."""
-_FORMULA = frozenset("=+-@\t\r\n")
+"""Characters that may have to be escaped in JSON, where no text has a line break as it stands."""
+_FORMULA = frozenset("=+-@")
 
 
 def fit(text: str) -> str:
     """Make lines that a terminal or a CI log takes for plain text."""
-    lines = map(printable, text.split("\n"))
-    return "\n".join(map(_no_command, lines) if os.environ.get("GITHUB_ACTIONS") == "true" else lines)
+    return "\n".join(_no_command(printable(line)) for line in text.split("\n"))
 
 
 def _no_command(line: str) -> str:
@@ -114,6 +111,7 @@ def as_json(value: Any, indent: int | None = None) -> str:
 
 
 def _escaped_json(text: str) -> str:
+    text = text.replace("##[", "#\\u0023[")  # the same text, and no command to GitHub's runners
     return text if text.isascii() and "\x7f" not in text else _UNSHOWN_IN_JSON.sub(_escape, text)
 
 
@@ -220,10 +218,7 @@ def emit_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Make CSV that a spreadsheet opens without running anything: formulas are quoted as text.
-
-    Line breaks stay, because a cell may have them; other unprintable characters are replaced.
-    """
+    """Make CSV that a spreadsheet opens, and a CI logs, without running anything. A row is one line."""
     import csv
 
     out = io.StringIO()
@@ -233,8 +228,8 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    clean = _UNSHOWN.sub(lambda match: match[0] if match[0] in "\t\r\n" or match[0].isprintable() else "�", text)
-    return f"'{clean}" if clean[:1] in _FORMULA or clean.lstrip()[:1] in _FORMULA else clean
+    clean = fit(printable(text))
+    return f"'{clean}" if clean.lstrip()[:1] in _FORMULA else clean
 
 
 def clipped(text: str, width: int) -> str:

@@ -55,7 +55,7 @@ def shell(repo: Repo, script: str, **env: str) -> subprocess.CompletedProcess[st
 
 def test_the_hook(repo: Repo) -> None:
     (hook,) = read(".pre-commit-hooks.yaml")
-    assert (hook["id"], hook["language"], hook["pass_filenames"]) == ("reconcile-validate", "python", False)
+    assert (hook["id"], hook["language"], hook["pass_filenames"]) == ("reconcile-validate", "system", False)
     program, *arguments = shlex.split(hook["entry"])
     assert program == "reconcile"
     done = run_cli(repo, *arguments)
@@ -106,7 +106,7 @@ def test_github_keeps_one_comment(repo: Repo, tmp_path: Path, known: str) -> Non
 
 
 @pytest.mark.parametrize("job", ["github", "gitlab", "github-import", "gitlab-import"])
-@pytest.mark.parametrize("wanted", ["./tools/it.whl", "--index-url https://packages.example.com/simple it==1", None])
+@pytest.mark.parametrize("wanted", ["--requirement tools/it.lock --find-links tools", None])
 def test_job_installs_from_configured_source(repo: Repo, tmp_path: Path, job: str, wanted: str | None) -> None:
     """With a `pip` that writes down what it is told; from nowhere, where nobody said."""
     stand_in = tmp_path / "bin" / "pip"
@@ -126,7 +126,8 @@ def test_job_installs_from_configured_source(repo: Repo, tmp_path: Path, job: st
         assert (done.returncode != 0, done.stdout) == (True, "")
         assert "see the head of this file" in done.stderr
     else:
-        assert [word for word in done.stdout.split() if word != "--quiet"] == ["install", *wanted.split()]
+        words = [word for word in done.stdout.split() if word != "--quiet"]
+        assert words == ["install", "--no-deps", "--require-hashes", *wanted.split()]
 
 
 PINNED = re.compile(r"uses: [\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")

@@ -91,11 +91,14 @@ def test_markdown_mentions_no_user_and_closes_no_block() -> None:
 
 
 @pytest.mark.parametrize("line", ["::error::x", "  ::set-output name=a::b", "x ##[error]y"])
-def test_a_line_is_no_command_to_githubs_runners(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fit(line) == line
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    assert not fit(line).lstrip().startswith("::")
-    assert "##[" not in fit(line)
+def test_a_line_is_no_command_to_githubs_runners(line: str) -> None:
+    rows = as_csv(["a", "b"], [[line, line], [f"a\r{line}", f"a\n{line}"], [f"\t{line}", f"\x0b{line}"]])
+    document = as_json({line: [line]}, indent=2)
+    assert len(rows.split("\n")) == 5
+    for written in (*fit(line).split("\n"), *rows.splitlines(), *document.split("\n")):
+        assert not written.lstrip().startswith("::")
+        assert "##[" not in written
+    assert json.loads(document) == {line: [line]}
 
 
 @pytest.fixture

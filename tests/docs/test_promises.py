@@ -134,7 +134,13 @@ def test_calls_are_found() -> None:
 
 def test_every_option_that_is_named_alone_is_one_of_the_programs() -> None:
     known = {word for each in options().values() for word in each} | {"--help"}
-    elsewhere = {"--build-arg", "--confirm", "--index-url", "--maximum-removal-delta"}  # of other programs
+    elsewhere = {
+        "--build-arg",
+        "--confirm",
+        "--index-url",
+        "--maximum-removal-delta",
+        "--requirement",
+    }  # of other programs
     named = {
         (name_of(page), match)
         for page in PAGES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,8 +61,18 @@ def test_make_release(tmp_path: Path) -> None:
         {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in dist.iterdir()}
         for dist in (first, second)
     ]
-    assert digests[0].keys() == {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json"}
+    assert digests[0].keys() == {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json", f"{NAME}.lock"}
     assert digests[0] == digests[1]
+
+    lock = (first / f"{NAME}.lock").read_text()
+    assert lock.startswith((ROOT / "requirements.lock").read_text())
+    alone = tmp_path / "alone.lock"
+    alone.write_text(lock[lock.index("\naccess-reconciler==") :])
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps", "--require-hashes"]
+    for said, code in ((alone.read_text(), 0), (re.sub("[0-9a-f]{64}", "0" * 64, alone.read_text()), 1)):
+        alone.write_text(said)
+        command = [*pip, "--force-reinstall", "--find-links", str(first), "--requirement", str(alone)]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == code
 
     with zipfile.ZipFile(first / f"{NAME}-py3-none-any.whl") as wheel:
         inside = set(wheel.namelist())
