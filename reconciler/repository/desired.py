@@ -204,7 +204,7 @@ class Desired:
         """Return the problems of one hire's entries; `grants` are its own."""
         missing = [*self._missing_sequences(hire)]
         yield from missing
-        if not missing and not self.files.broken["sequences"]:
+        if hire in self.hires and not missing and not self.files.broken["sequences"]:
             yield from self._unused_without(hire)
         for grant in grants:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
