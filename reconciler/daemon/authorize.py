@@ -149,7 +149,7 @@ def _authorizer(context: Context, settings: Settings, tree: Tree, state: OpenSta
     integration = _named(context, settings, tree, state, name)
     if integration.connection is not None and integration.connection.fetches:
         raise UsageError(f"{name} needs no connection: with grant: client_credentials its token is fetched when needed")
-    scope = integration.scope((), {})
+    scope = integration.scope(())
     return Authorizer(
         integration.service,
         integration.name,

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.engine.integrations import Check, Integration, Prepared
+from reconciler.engine.integrations import Integration
 from reconciler.engine.listings import UNAUTHORIZED, Listings, connected
+from reconciler.engine.prepared import NOTHING_STORED, Check, Prepared
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Grant, Kind, Record
 from reconciler.model.hire import NamedChoice
@@ -67,7 +68,7 @@ class Checker:
             return found
         if record.email == prepared.grant.email:
             return found
-        old = await self._check(integration, prepared.under(integration, record.email), listed=False)
+        old = await self._check(integration, integration.under(prepared, record.email), listed=False)
         match old:
             case Present():
                 return replace(old, under=record.email)
@@ -193,8 +194,8 @@ class Checker:
         Never where both addresses would be the same account to the service, or what was stored of it is needed.
         """
         try:
-            before = integration.prepare_orphan(record, {}, kind=Kind.WITHDRAW)
-            now = before.under(integration, email)
+            before = integration.prepare_orphan(record, NOTHING_STORED, kind=Kind.WITHDRAW)
+            now = integration.under(before, email)
         except Blocked:
             return False
         if before.check is None or now.check is None or before.check.wanted == now.check.wanted:
@@ -223,7 +224,7 @@ class Checker:
 
     async def _look_up(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
         field = next(item for item in integration.manifest.form if item.id == field_id)
-        scope = integration.scope((), {})
+        scope = integration.scope(())
         try:
             scope = await connected(integration, scope)
             return await options(integration.client, field, scope, integration.manifest)

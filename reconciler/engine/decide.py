@@ -126,8 +126,9 @@ def judge(record: Record | None, facts: Facts, policy: Policy) -> Decision:
         case Phase.RETRYING | Phase.FAILED:
             decision = _unsettled(record, facts, policy)
             if decision.status is Status.PRESENT:  # the attempt had taken no effect
-                other = _untried(facts, policy)
-                return decision if other.status is Status.PRESENT else other
+                before = replace(record, phase=Phase.CONFIRMED)
+                other = _provided(before, facts, policy) if record.provided else _untried(facts, policy)
+                return decision if other.status is Status.PRESENT else replace(other, afresh=True)
             withdraws = facts.invitation is not None and facts.means.withdraws > 0 and not decision.resume
             return replace(decision, withdraws=withdraws and decision.action in (Action.EXECUTE, Action.RETRY))
         case _:
@@ -203,7 +204,10 @@ def _lost(record: Record, policy: Policy, changes: Differences) -> Decision:
 
 
 def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
-    """Decide on a failed update. It continues after the account's change, if that was done."""
+    """Decide on a failed update. It continues after the account's change, if that was done.
+
+    What comes after it is sent also where the account is as wanted: only the requests say whether that is done.
+    """
     verdict, changes, means = facts.verdict, facts.changes, facts.means
     far = progress(record.run.steps, facts.texts, NEITHER)
     error = record.last_error or "the attempt failed"
@@ -220,17 +224,16 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
             now = webhook(settled, changes, means)
         case _:
             assert_never(verdict)
-    blind = not means.compares and far.effect  # nothing but what was sent says how the account is
-    if now.status.granted and not blind:
-        if failed.due or not far.effect:
-            return now
-        # The account is as wanted: a lost answer's request was done.
-        far = progress(record.run.steps, facts.texts, TAKEN)
+    if now.status.granted and not far.effect:
+        return now
+    as_wanted = now.status.granted and means.compares  # else nothing but what was sent says how the account is
+    if as_wanted:  # then the request that changes it did, although its answer was lost
+        far = progress(record.run.steps, facts.texts)
     if not failed.due:
         return replace(failed.left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
-    if not means.updates:
+    if not means.updates or (as_wanted and far.done == far.total):
         return now
-    half = 0 < far.done < far.total and far.same and _account_changed(record.run.steps)
+    half = 0 < far.done < far.total and far.same and (as_wanted or _account_changed(record.run.steps))
     return Decision(
         Status.RETRYING,
         Action.RETRY,
@@ -252,9 +255,8 @@ def _account_changed(steps: Iterable[Step]) -> bool:
 def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on a grant whose attempt failed: once (`retrying`) or twice (`failed`).
 
-    A run that a person asked for was asked for whatever the check says: its retry is too, but for an account that is
-    switched off. What a healing that failed left is still lost: whichever attempt makes it again heals it. The requests
-    that took an open invitation back made no account; where the manifest has others now, they count like all.
+    What a healing that failed left is still lost: whichever attempt makes it again heals it. The requests that took an
+    open invitation back made no account; where the manifest has others now, they count like all.
     """
     verdict, texts, withdraws = facts.verdict, facts.texts, facts.means.withdraws
     taking = [step.text for step in record.run.steps if step.index < withdraws]
@@ -271,7 +273,7 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     heals = record.lost and not record.run.by_hand
 
     match verdict:
-        case Present(account=account) if not far.effect and (not record.run.by_hand or account is Account.INACTIVE):
+        case Present() if not far.effect:
             return Decision(Status.PRESENT, Action.NONE, "exists check: found; the attempt had taken no effect")
         case Present() if due and far.same:
             resume = before + far.done

@@ -8,7 +8,7 @@ moment, the ledger shows how far the attempt got.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,19 @@ from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.context import Context
 from reconciler.engine.decide import STILL_OPEN, STILL_THERE
-from reconciler.engine.integrations import saved
-from reconciler.engine.planned import AttemptRequest
+from reconciler.engine.planned import AttemptRequest, RunningAttempt
 from reconciler.ledger.attachments import Attachments
 from reconciler.ledger.entries import Attempt, Event, Kept
-from reconciler.ledger.vault import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
+from reconciler.ledger.vault import (
+    Memory,
+    Stored,
+    WritableVault,
+    generated,
+    notice_name,
+    run_name,
+    stored_for,
+    stored_name,
+)
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
 from reconciler.model.grant import Kind, Outcome, Phase, Record, Step
@@ -49,30 +57,6 @@ GONE = (404, 410)
 
 MOST_OF_A_FILE = 25 * 1024 * 1024
 """Bytes of an answer that `save_as_file` keeps (docs/design/rules.md, "Limits of input")."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """A running attempt, and its memory."""
-
-    job: AttemptRequest
-    record: Record
-    attempt: Attempt
-    memory: Memory
-    kept: Mapping[str, bytes]
-    """What the ledger has to keep from the beginning on, sealed."""
-    detail: str
-    said: str = ""
-    """What the service answered last."""
-
-    @property
-    def begun(self) -> bool:
-        """Whether it is in the ledger."""
-        return self.attempt.id != 0
-
-    def answered(self, answer: Response) -> str:
-        """Describe a service's answer, if its status alone does not say what was wrong."""
-        return f"answered {answer.status}{self.job.integration.client.excerpt(answer)}"
 
 
 class Overtaken(Exception):
@@ -115,6 +99,7 @@ class Executor:
         try:
             if resume:
                 run.memory = self._vault.memory(run.record.key)
+                run.made = run.effect = True
             self._redactor.learn(run.memory.generated.values())
             await self._send_all(run, resume)
         except (_Failed, Blocked, TransportError, SecretsError, Stopped) as error:
@@ -123,7 +108,7 @@ class Executor:
             return await self._fail(run, self._redactor.redact(str(error) or "stopped"))
         return await (self._taken_away(run) if job.kind.takes_away else self._succeed(run))
 
-    def _new_run(self, job: AttemptRequest) -> _Run:
+    def _new_run(self, job: AttemptRequest) -> RunningAttempt:
         """Number an attempt, and describe it for the ledger; nothing is written down yet."""
         now, resume, total = self._clock.now(), job.decision.resume, len(job.requests)
         again = job.continues
@@ -156,9 +141,18 @@ class Executor:
         # A later attempt that continues needs the generated values: store them before any request uses them.
         memory = Memory(generated=generated(job.integration.manifest.generated if job.notifies else ()))
         kept = {} if resume else self._vault.remember(record.key, memory)
-        return _Run(job=job, record=record, attempt=opened, memory=memory, kept=kept, detail=detail)
+        return RunningAttempt(
+            job=job,
+            record=record,
+            attempt=opened,
+            memory=memory,
+            kept=kept,
+            detail=detail,
+            noted=job.prepared.stored.own,
+            place=resume,
+        )
 
-    async def _begin(self, run: _Run) -> None:
+    async def _begin(self, run: RunningAttempt) -> None:
         """Record the attempt's start once its first request is about to leave."""
         if not run.begun:
             now, commands = self._clock.now(), run.job.commands
@@ -169,12 +163,13 @@ class Executor:
             run.attempt = await self._ledger.off_loop(begin)
             run.record = records.written(run.record, run.attempt.run)
 
-    async def _send_all(self, run: _Run, resume: int) -> None:
+    async def _send_all(self, run: RunningAttempt, resume: int) -> None:
         requests = run.job.requests
         if resume >= len(requests) and run.job.notifies:
             for name, value in self._notices(run).items():
                 await self._ledger.off_loop(partial(self._ledger.put_sealed, name, value))
         for place, request in enumerate(requests[resume:], resume):
+            run.place = place
             step = Step(place, run.job.texts[place], request.mutates, Outcome.SENT)
             try:
                 await self._send(run, step, request)
@@ -182,7 +177,7 @@ class Executor:
                 why = f"{error}{run.job.unanswered}" if isinstance(error, MissingVariable) else str(error)
                 raise _Failed(f"request {place + 1} of {len(requests)} ({request.method}): {why}") from error
 
-    async def _send(self, run: _Run, step: Step, request: Request) -> None:
+    async def _send(self, run: RunningAttempt, step: Step, request: Request) -> None:
         """Send one request, again while it polls, and record its outcome."""
         answer = await self._until_it_holds(run, step, request)
         memory = run.memory
@@ -192,17 +187,18 @@ class Executor:
             )
         memory.answered(step.index, answer.json())
         run.said = run.answered(answer)
-        missing = await self._store(run, request, answer)
-        kept = self._vault.remember(run.attempt.key, memory)
+        missing = _store(memory, request, answer)
+        run.ended(Outcome.DONE)
+        kept = {**self._vault.remember(run.attempt.key, memory), **self._stored(run)}
         if step.index == len(run.job.requests) - 1 and missing is None and run.job.notifies:
-            kept |= self._notices(run)
+            kept = {**kept, **self._notices(run)}
         now = self._clock.now()
         done = partial(self._ledger.answered, run.attempt, step.index, Outcome.DONE, now)
         await self._ledger.off_loop(partial(done, status_code=answer.status, kept=kept))
         if missing is not None:
             raise _Failed(f"store_data: the response has nothing at {missing}: {run.answered(answer)}")
 
-    async def _until_it_holds(self, run: _Run, step: Step, request: Request) -> Response:
+    async def _until_it_holds(self, run: RunningAttempt, step: Step, request: Request) -> Response:
         """Send a request until `continue_if` holds, as often as `polling` allows."""
         tries = 1
         answer = await self._exchange(run, step, request)
@@ -218,7 +214,7 @@ class Executor:
             answer = await self._exchange(run, step, request, answered_before=True)
         return answer
 
-    async def _holds(self, run: _Run, step: Step, condition: Condition, answer: Response) -> bool:
+    async def _holds(self, run: RunningAttempt, step: Step, condition: Condition, answer: Response) -> bool:
         """Whether a condition holds; record it where it does not."""
         try:
             if condition_holds(condition, answer, self._scope(run)):
@@ -229,20 +225,17 @@ class Executor:
         await self._answered(run, step, Outcome.UNMET, "continue_if does not hold", answer.status)
         return False
 
-    async def _store(self, run: _Run, request: Request, answer: Response) -> str | None:
-        """Save what `store_data` names. Returns a path that is missing in the answer, or None."""
-        memory, key = run.memory, run.attempt.key
-        for name, path in request.store_data.items():
-            value = answer.at(path)
-            if value is None:
-                return path
-            memory.stored[name] = value
-        if request.store_data:
-            change = partial(_with_stored, key.access, memory.stored)
-            await self._ledger.off_loop(partial(self._vault.alter, stored_name(key.hire), change))
-        return None
+    def _stored(self, run: RunningAttempt) -> Kept:
+        """Make the change after which the ledger has what is stored of the account."""
+        if run.stored == run.noted:
+            return {}
+        run.noted, key = dict(run.stored), run.attempt.key
+        name, change = stored_name(key.hire), partial(_with_stored, key.access, run.noted)
+        return {name: self._vault.changed(name, change)}
 
-    async def _exchange(self, run: _Run, step: Step, request: Request, *, answered_before: bool = False) -> Response:
+    async def _exchange(
+        self, run: RunningAttempt, step: Step, request: Request, *, answered_before: bool = False
+    ) -> Response:
         """Send one request, recorded before it leaves and when it is answered.
 
         One that was `answered_before` with success, and is sent again while it polls, may have taken effect whatever
@@ -271,12 +264,12 @@ class Executor:
             raise _Failed(reason)
         return answer
 
-    def _withdrawn(self, run: _Run, step: Step, answer: Response) -> bool:
+    def _withdrawn(self, run: RunningAttempt, step: Step, answer: Response) -> bool:
         """Whether an invitation that was to be withdrawn does not exist any more."""
         takes_back = run.job.kind is Kind.WITHDRAW or step.index < run.job.withdraws
         return takes_back and answer.status in GONE
 
-    async def _deliver(self, run: _Run, step: Step, request: Request, refused: Outcome) -> Response:
+    async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
         integration, scope = run.job.integration, self._scope(run)
         files = self._attachments.read(run.memory.files) if request.files else {}
         wire = render(request, scope, integration.manifest, files=files)
@@ -289,7 +282,8 @@ class Executor:
                 await self.pause()  # shutdown may have been requested while it waited for its place
                 await self._refuse_overtaken(run.job)
             await self._begin(run)
-            sending = partial(self._ledger.sending, run.attempt, step)
+            run.leaves(step)
+            sending = partial(self._ledger.sending, run.attempt, step, kept=self._stored(run))
             await self._ledger.off_loop(partial(sending, request.method, shown, self._clock.now()))
             self._progressed()
 
@@ -300,14 +294,15 @@ class Executor:
             raise
 
     async def _answered(
-        self, run: _Run, step: Step, outcome: Outcome, error: str, status_code: int | None = None
+        self, run: RunningAttempt, step: Step, outcome: Outcome, error: str, status_code: int | None = None
     ) -> None:
         """Record that a request failed."""
         text, now = self._redactor.redact(error), self._clock.now()
-        answered = partial(self._ledger.answered, run.attempt, step.index, outcome, now)
+        run.ended(outcome)
+        answered = partial(self._ledger.answered, run.attempt, step.index, outcome, now, kept=self._stored(run))
         await self._ledger.off_loop(partial(answered, status_code=status_code, error=text))
 
-    def _scope(self, run: _Run) -> Scope:
+    def _scope(self, run: RunningAttempt) -> Scope:
         job, connection = run.job, run.job.integration.connection
         layers = list(run.memory.layers(job.withdraws))
         if connection is not None and (token := connection.layer()) is not None:
@@ -315,17 +310,18 @@ class Executor:
         if "access_overview" in job.integration.used:
             layers.append(Layer("the last checks", {"access_overview": self._overview(job.record.key.hire)}))
         stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.seen))
+        earlier = job.integration.stored(job.kind, run.place, self._earlier(run)).layers()
         scope = job.prepared.scope.over(*layers)
-        return replace(scope, deferred=frozenset(), saved=(*stored, *self._earlier(run)))
+        return replace(scope, deferred=frozenset(), saved=(*stored, *earlier))
 
-    def _earlier(self, run: _Run) -> tuple[Layer, ...]:
-        """Return what earlier runs stored; a needed entry may have stored it after this was planned."""
+    def _earlier(self, run: RunningAttempt) -> Stored:
+        """Return what earlier attempts stored; a needed entry may have stored it after this was planned."""
         prepared, key = run.job.prepared, run.attempt.key
         if not prepared.lenders:
-            return prepared.scope.saved
-        return saved(stored_for(self._vault.read(stored_name(key.hire)) or {}, key.access, prepared.lenders))
+            return prepared.stored
+        return stored_for(self._vault.read(stored_name(key.hire)) or {}, key.access, prepared.lenders)
 
-    def _notices(self, run: _Run) -> dict[str, bytes]:
+    def _notices(self, run: RunningAttempt) -> dict[str, bytes]:
         """Render and seal the notifications; they may hold a generated password.
 
         One that cannot be rendered does not fail an attempt that succeeded: it is kept with what is missing.
@@ -337,7 +333,7 @@ class Executor:
         name = notice_name(run.attempt.key)
         return {name: self._vault.sealed(name, found)} if found else {}
 
-    async def _fail(self, run: _Run, error: str) -> Record:
+    async def _fail(self, run: RunningAttempt, error: str) -> Record:
         await self._begin(run)
         now = self._clock.now()
         new, lines = records.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
@@ -350,7 +346,7 @@ class Executor:
         # As it is written, with the steps of its run.
         return await self._ledger.off_loop(partial(self._ledger.record, new.key)) or new
 
-    async def _succeed(self, run: _Run) -> Record:
+    async def _succeed(self, run: RunningAttempt) -> Record:
         await self._begin(run)
         now, job = self._clock.now(), run.job
         webhook = job.integration.manifest.exists is None
@@ -358,9 +354,10 @@ class Executor:
             new, lines = records.updated(run.record, webhook=webhook, now=now)
         else:
             new, lines = records.succeeded(run.record, webhook=webhook, heals=job.decision.heals, now=now)
-        return await self._settled(run, new, lines, {run_name(new.key): None})
+        run.made = True
+        return await self._settled(run, new, lines, {run_name(new.key): None, **self._stored(run)})
 
-    async def _taken_away(self, run: _Run) -> Record:
+    async def _taken_away(self, run: RunningAttempt) -> Record:
         """Record a revocation whose requests all succeeded: it has, once a check finds no account any more."""
         await self._begin(run)
         withdraws, left = run.job.kind is Kind.WITHDRAW, await self._left(run)
@@ -378,7 +375,7 @@ class Executor:
                 kept: Kept = {run_name(new.key): None, **self._vault.without_stored({new.key})}
                 return await self._settled(run, new, lines, kept)
 
-    async def _left(self, run: _Run) -> Verdict:
+    async def _left(self, run: RunningAttempt) -> Verdict:
         """Check what is left of the account."""
         assert run.job.left is not None
         try:
@@ -386,7 +383,7 @@ class Executor:
         except Stopped:
             return Unknown("stopped before it was checked")
 
-    async def _settled(self, run: _Run, new: Record, lines: list[Event], kept: Kept) -> Record:
+    async def _settled(self, run: RunningAttempt, new: Record, lines: list[Event], kept: Kept) -> Record:
         settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=self._clock.now())
         await self._ledger.off_loop(partial(settle, error=None, kept=kept))
         self._attachments.erase(run.memory.files.values())
@@ -417,13 +414,23 @@ class Executor:
         return [replace(line, author=self._author) for line in lines]
 
 
-def _with_stored(access: str, new: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Merge what `store_data` saved for an entry now into what is stored for its hire."""
-    of_hire = of_hire or {}
-    return {**of_hire, access: {**of_hire.get(access, {}), **new}}
+def _store(memory: Memory, request: Request, answer: Response) -> str | None:
+    """Remember what `store_data` names. Returns a path that is missing in the answer, or None."""
+    for name, path in request.store_data.items():
+        value = answer.at(path)
+        if value is None:
+            return path
+        memory.stored[name] = value
+    return None
 
 
-def _named(run: _Run) -> dict[str, str]:
+def _with_stored(access: str, now: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Replace what is stored for an entry in what is stored for its hire."""
+    others = {name: values for name, values in (of_hire or {}).items() if name != access}
+    return {**others, access: dict(now)} if now else others
+
+
+def _named(run: RunningAttempt) -> dict[str, str]:
     """Return the log fields that name an attempt."""
     record = run.record
     named = {"hire": record.key.hire, "access": record.key.access, "integration": record.integration}

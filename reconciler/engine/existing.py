@@ -18,7 +18,7 @@ from reconciler.model.manifest import Invitation, Manifest
 from reconciler.model.status import Action, Status
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
-from reconciler.model.verdict import Account, Invited, Present
+from reconciler.model.verdict import Account, Invited, Present, Verdict
 
 __all__ = [
     "NO_MEANS",
@@ -26,6 +26,7 @@ __all__ = [
     "Means",
     "as_shown",
     "by_commit",
+    "changed_in_git",
     "changed_values",
     "found",
     "invited",
@@ -82,6 +83,20 @@ def changed_values(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differenc
     """
     differ = [name for name in now if name in then and not _same(as_shown(then[name]), as_shown(now[name]))]
     return {name: (then[name], now[name]) for name in sorted(differ)}
+
+
+def changed_in_git(
+    record: Record, verdict: Verdict, now: Mapping[str, Any], *, found_by: Mapping[str, Any], compared: frozenset[str]
+) -> Differences:
+    """Return which `compared` values git has others of by `now` than an account has that was provided.
+
+    One that is found has the values that it is `found_by`.
+    """
+    if not record.provided:
+        return {}
+    there = found_by if isinstance(verdict, Present) and verdict.under is None else {}
+    wanted = {name: value for name, value in now.items() if name in compared}
+    return changed_values({**record.snapshot, **there}, wanted)
 
 
 def _same(one: str, other: str) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from reconciler.engine.checker import SHOWN, NotOffered
 from reconciler.engine.decide import Facts, judge, standing
-from reconciler.engine.existing import changed_values
-from reconciler.engine.integrations import Integration, Lending, Prepared
+from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.engine.prepared import Lending, Prepared
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, Status
@@ -74,10 +74,8 @@ class GrantPlanner:
         if verdict is not SHOWN:
             verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
         changes: Differences = {}
-        if record is not None and record.provided:
-            found = prepared.found_by if isinstance(verdict, Present) and verdict.under is None else {}
-            now = {name: value for name, value in prepared.snapshot.items() if name in integration.compared}
-            changes = changed_values({**record.snapshot, **found}, now)
+        if record is not None:
+            changes = integration.changes(prepared, record, verdict)
         texts = _texts(integration, record)
         facts = Facts(verdict, integration.means, invitation, changes, prepared.digest, texts=texts)
         decision = judge(record, facts, self._inputs.policy)

@@ -15,17 +15,18 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, assert_never
 
-from reconciler.engine.existing import Means
+from reconciler.engine.existing import Means, changed_in_git
+from reconciler.engine.prepared import NOTHING, NOTHING_STORED, Check, Lending, Prepared
+from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked, MissingVariable
-from reconciler.model.grant import Grant, Kind, Record
+from reconciler.model.grant import Differences, Grant, Kind, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Call, Listing, Manifest, Notification, Pending, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names, roots
-from reconciler.model.value import value_class
+from reconciler.model.verdict import Verdict
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.paging import first_page
-from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
 from reconciler.requests.rehearsal import Rehearsal
 from reconciler.requests.render import canonical, expected, outline, rehearse
@@ -37,69 +38,12 @@ if TYPE_CHECKING:
     from reconciler.oauth.connection import OAuthConnection
     from reconciler.requests.client import Client
 
-__all__ = ["AUTHORITY", "NOTHING", "Check", "Integration", "Lending", "Prepared", "saved"]
+__all__ = ["AUTHORITY", "Integration"]
 
 AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
 """What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
 
 AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
-
-
-@value_class
-class Lending:
-    """The entries of the same service that a grant needs, whose stored values its requests may use; nearest first.
-
-    `names` are those that they store in this very pass.
-    """
-
-    entries: tuple[str, ...] = ()
-    names: frozenset[str] = frozenset()
-
-
-NOTHING = Lending()
-
-
-@value_class
-class Check:
-    """A check ready to be sent, what its answer has to contain, and what is compared in it."""
-
-    wire: RenderedRequest | None = field(repr=False)
-    """None where a listing may answer: then it is rendered when it is sent."""
-    wanted: str | None = field(repr=False)
-    compared: Compared = NOTHING_COMPARED
-    wants: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """What `where` asks for, as it may be shown and written down."""
-
-
-@value_class
-class Prepared:
-    """A grant with everything that is needed to check it, and, where it has a `kind`, for an attempt of that kind.
-
-    `snapshot` holds the hire's and the form's values that the manifest uses, `found_by` those of them that the check
-    uses. Only with a kind it has `outlines`, its requests as a plan shows them, and `digest`, keyed, of what would be
-    sent.
-    """
-
-    grant: Grant
-    scope: Scope = field(repr=False)
-    snapshot: Mapping[str, Any] = field(repr=False)
-    digest: str | None = None
-    outlines: tuple[Mapping[str, str], ...] = ()
-    found_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    check: Check | None = None
-    kind: Kind | None = None
-    lenders: tuple[str, ...] = ()
-    """The hire's entries whose `store_data` this one may use, the nearest first."""
-
-    @property
-    def wants(self) -> Mapping[str, Any]:
-        """Return the values that `where` expects, as they may be shown and saved."""
-        return {} if self.check is None else self.check.wants
-
-    def under(self, integration: Integration, email: str) -> Prepared:
-        """Return the same account's check under another address. Raises Blocked like `Integration.prepare`."""
-        scope = self.scope.over(Layer(LEDGER, {"email": email}))
-        return replace(self, scope=scope, check=integration.check(scope))
 
 
 @dataclass(frozen=True)
@@ -139,6 +83,21 @@ class Integration:
                 return tuple(manifest.withdraw)
             case _:
                 assert_never(kind)
+
+    def withdraws(self, kind: Kind) -> int:
+        """Return how many of an attempt's requests, the first ones, withdraw an open invitation."""
+        return len(self.manifest.withdraw) if kind is Kind.REINVITE else 0
+
+    def stored(self, kind: Kind | None, place: int, stored: Stored) -> Stored:
+        """Return what earlier attempts stored, as the request at a place sees it; all of it without a kind.
+
+        What the requests before it store is this attempt's, or not known. What makes an account begins without what
+        was stored of the one before.
+        """
+        if kind is None or not stored.names:
+            return stored
+        before = {name for request in self.requests(kind)[:place] for name in request.store_data}
+        return stored.without(before, own=not kind.makes or place < self.withdraws(kind))
 
     def texts(self, kind: Kind) -> tuple[str, ...]:
         """Return a digest of each request of an attempt of a kind, as the manifest writes it."""
@@ -210,7 +169,9 @@ class Integration:
         """The names whose values an account is made with, or found by."""
         return self.sent_with | self.asked_with
 
-    def scope(self, layers: tuple[Layer, ...], stored: Mapping[str, Any], lent: frozenset[str] = frozenset()) -> Scope:
+    def scope(
+        self, layers: tuple[Layer, ...], stored: Stored = NOTHING_STORED, lent: frozenset[str] = frozenset()
+    ) -> Scope:
         """Return what this integration's placeholders see for one grant, before anything ran.
 
         `lent` are the names that an entry which this one needs stores in this very pass.
@@ -220,7 +181,7 @@ class Integration:
             own = (*own, token)
         if self.initial is not None:
             own = (*own, self.initial)
-        return Scope((*own, *layers), self._unknown | lent if lent else self._unknown, saved=saved(stored))
+        return Scope((*own, *layers), self._unknown | lent if lent else self._unknown, saved=stored.layers())
 
     @property
     def rendered_with(self) -> tuple[object, ...]:
@@ -237,9 +198,7 @@ class Integration:
         fetches = self.connection is not None and self.connection.fetches
         return self.deferred - ({"redirect_url"} if fetches else {"oauth", "redirect_url"})
 
-    def prepare(
-        self, grant: Grant, stored: Mapping[str, Any], *, kind: Kind | None, lending: Lending = NOTHING
-    ) -> Prepared:
+    def prepare(self, grant: Grant, stored: Stored, *, kind: Kind | None, lending: Lending = NOTHING) -> Prepared:
         """Prepare a grant to be checked and, with a `kind`, for an attempt of that kind.
 
         An account that is there needs only its check: what its requests would be is rendered where they may be sent,
@@ -252,7 +211,7 @@ class Integration:
             for name in self.needed:
                 scope.look_up(name)
             check = self.check(scope)
-            digest = None if kind is None else self._whole(grant, scope, lending.names | stored.keys(), kind)
+            digest = None if kind is None else self._whole(grant, scope, lending.names | stored.names, kind)
         except MissingVariable as error:
             if why := grant.absent.get(error.name):
                 raise Blocked(f"{error}: {why}") from error
@@ -263,7 +222,8 @@ class Integration:
             scope=scope,
             snapshot=snapshot,
             digest=digest,
-            outlines=() if kind is None else tuple(outline(call, scope) for call in self.requests(kind)),
+            stored=stored,
+            outlines=() if kind is None else self._outlines(kind, scope, stored),
             found_by={name: snapshot[name] for name in self.asked_with if name in snapshot},
             check=check,
             kind=kind,
@@ -274,6 +234,19 @@ class Integration:
     def needed(self) -> tuple[str, ...]:
         """Return every variable that the check, the requests and the notifications use."""
         return tuple(sorted(self.manifest.needed))
+
+    def under(self, prepared: Prepared, email: str) -> Prepared:
+        """Return the same account's check under another address. Raises Blocked like `prepare`."""
+        scope = prepared.scope.over(Layer(LEDGER, {"email": email}))
+        return replace(prepared, scope=scope, check=self.check(scope))
+
+    def scope_at(self, prepared: Prepared, place: int) -> Scope:
+        """Return the scope of the request at a place of the attempt that a grant is prepared for."""
+        return replace(prepared.scope, saved=self.stored(prepared.kind, place, prepared.stored).layers())
+
+    def changes(self, prepared: Prepared, record: Record, verdict: Verdict) -> Differences:
+        """Return which values git changed since the account was made, updated or found with them."""
+        return changed_in_git(record, verdict, prepared.snapshot, found_by=prepared.found_by, compared=self.compared)
 
     def check(self, scope: Scope, *, orphan: bool = False) -> Check | None:
         """Prepare the check, to a host that is allowed; None without `exists`. Raises Blocked.
@@ -352,6 +325,13 @@ class Integration:
     def _needs_connection(self) -> bool:
         return self.manifest.oauth is not None or (self.connection is not None and "oauth" in self.used)
 
+    def _outlines(self, kind: Kind, scope: Scope, stored: Stored) -> tuple[Mapping[str, str], ...]:
+        """Return an attempt's requests as a plan shows them."""
+        return tuple(
+            outline(call, replace(scope, saved=self.stored(kind, place, stored).layers()))
+            for place, call in enumerate(self.requests(kind))
+        )
+
     def _renders(self, call: Call, scope: Scope) -> None:
         """Verify that a request can be rendered, and that its host is allowed, if it is known already."""
         rehearse(call, scope, self.manifest)
@@ -393,9 +373,7 @@ class Integration:
         values = record.values if email is None else {**record.values, "email": email}
         return replace(record.as_grant(), manifest=self.manifest, layers=(Layer(LEDGER, values),))
 
-    def prepare_orphan(
-        self, record: Record, stored: Mapping[str, Any], *, kind: Kind, lenders: tuple[str, ...] = ()
-    ) -> Prepared:
+    def prepare_orphan(self, record: Record, stored: Stored, *, kind: Kind, lenders: tuple[str, ...] = ()) -> Prepared:
         """Prepare an orphan to be checked and revoked. Raises Blocked like `prepare`."""
         grant = self.orphan(record)
         if self.fault is not None:
@@ -411,17 +389,13 @@ class Integration:
             grant=grant,
             scope=scope,
             snapshot=record.values,
-            digest=self.digest(grant, requests, stored),
-            outlines=tuple(outline(call, scope) for call in requests),
+            digest=self.digest(grant, requests, stored.names),
+            stored=stored,
+            outlines=self._outlines(kind, scope, stored),
             check=check,
             kind=kind,
             lenders=lenders,
         )
-
-
-def saved(stored: Mapping[str, Any]) -> tuple[Layer, ...]:
-    """Return what earlier runs stored, as the last layer."""
-    return (Layer("store_data of an earlier run", stored, frozenset(stored)),) if stored else ()
 
 
 def _text(request: Request) -> str:

@@ -17,7 +17,8 @@ from datetime import datetime
 from sys import intern
 from typing import Any, TypeVar
 
-from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.integrations import Integration
+from reconciler.engine.prepared import Prepared
 from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
 from reconciler.model.manifest import Exists, Listing, Pending, Ready
@@ -233,7 +234,7 @@ def _place(integration: Integration, listing: Listing | Pending, grant: Scope) -
 
 def _scope(integration: Integration, values: Mapping[str, Any]) -> Scope:
     """Return what the placeholders of a listing see."""
-    return integration.scope((Layer("form", values),) if values else (), {})
+    return integration.scope((Layer("form", values),) if values else ())
 
 
 async def _invitations(integration: Integration, pending: Pending, scope: Scope) -> _Invitations:
@@ -255,7 +256,7 @@ async def _invitations(integration: Integration, pending: Pending, scope: Scope)
 async def _unready(integration: Integration, ready: Ready) -> str | None:
     """Return why the service is not ready, or None."""
     try:
-        scope = await connected(integration, integration.scope((), {}))
+        scope = await connected(integration, integration.scope(()))
         wanted = expected(ready.expected, scope) if ready.expected else None
         answer = await integration.client.send(render(ready, scope, integration.manifest), follow=True)
         if answer.status == UNAUTHORIZED and integration.connection is not None:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from reconciler.engine.checker import NotOffered
 from reconciler.engine.decide import NOT_IN_GIT, TAKEN_BY_HAND, Facts, judge_orphan
-from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.engine.prepared import Prepared
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
@@ -105,7 +106,7 @@ class OrphanPlanner:
         if address is None or address.lower() == record.email.lower():
             return None
         try:
-            renamed = prepared.under(integration, address)
+            renamed = integration.under(prepared, address)
         except Blocked as error:
             return f"under {address}: {error}"
         verdict = await self._inputs.checker.check_alone(integration, renamed)

@@ -1,4 +1,4 @@
-"""The inputs of planning, its result for one grant, and the attempt that follows from it."""
+"""The inputs of planning, its result for one grant, and the attempt that follows from it, until it is settled."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Any
 
 from reconciler.engine import transitions as records
 from reconciler.engine.checker import Checker
-from reconciler.engine.integrations import NOTHING, Integration, Lending, Prepared
+from reconciler.engine.integrations import Integration
+from reconciler.engine.prepared import NOTHING, NOTHING_STORED, Lending, Prepared
 from reconciler.engine.same_account import Rivals, SameAccounts
-from reconciler.ledger.entries import Command, Event
-from reconciler.ledger.vault import stored_for
+from reconciler.ledger.entries import Attempt, Command, Event
+from reconciler.ledger.vault import Memory, Stored, stored_for
 from reconciler.model.decision_inputs import Policy
-from reconciler.model.grant import Decision, Grant, Key, Kind, Outcome, Record
+from reconciler.model.grant import Decision, Grant, Key, Kind, Outcome, Record, Step
 from reconciler.model.manifest import Request
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge
+from reconciler.requests.client import Response
 from reconciler.requests.tasks import Pace
 
-__all__ = ["AttemptRequest", "PlannedGrant", "PlanningInputs", "Written"]
+__all__ = ["AttemptRequest", "PlannedGrant", "PlanningInputs", "RunningAttempt", "Written"]
 
 
 @value_class
@@ -138,10 +140,10 @@ class PlanningInputs:
                 names |= {name for call in (manifest.execute if manifest else ()) for name in call.store_data}
         return Lending(tuple(entries), frozenset(names))
 
-    def stored_of(self, key: Key, service: str, lending: Lending) -> dict[str, Any]:
+    def stored_of(self, key: Key, service: str, lending: Lending) -> Stored:
         """Return what `store_data` saved for an entry and those it needs, at this service only."""
         if not (saved := self.stored.get(key.hire)):
-            return {}
+            return NOTHING_STORED
         of_hire = {
             access: values
             for access, values in saved.items()
@@ -151,7 +153,7 @@ class PlanningInputs:
 
     def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
         """Return what `store_data` saved for an entry."""
-        return self.stored_of(key, service, NOTHING)
+        return self.stored_of(key, service, NOTHING).own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +184,7 @@ class AttemptRequest:
     @property
     def withdraws(self) -> int:
         """Return how many of the requests, the first ones, withdraw an invitation before the account is made."""
-        return len(self.integration.manifest.withdraw) if self.kind is Kind.REINVITE else 0
+        return self.integration.withdraws(self.kind)
 
     @property
     def values(self) -> Mapping[str, Any]:
@@ -190,7 +192,9 @@ class AttemptRequest:
 
         What is done keeps those that it was sent with, but for those that the check has just found the account by.
         """
-        done = roots([request.model_dump() for request in self.requests[: self.decision.resume]])
+        requests = self.requests[: self.decision.resume]
+        headers = () if all(request.headers for request in requests) else self.integration.manifest.headers
+        done = roots([headers, *(request.model_dump() for request in requests)])
         kept = done - self.integration.asked_with
         sent = {name: value for name, value in self.record.run.values.items() if name in kept}
         return {**self.prepared.snapshot, **sent}
@@ -210,7 +214,7 @@ class AttemptRequest:
     @property
     def notifies(self) -> bool:
         """Whether notifications go out after it, and generated values are made for it."""
-        return not (self.kind.takes_away or self.kind.updates)
+        return self.kind.makes
 
     @property
     def unanswered(self) -> str:
@@ -221,3 +225,53 @@ class AttemptRequest:
             return ""
         ways = " or ".join(f"`reconcile {verb} {' '.join(self.record.key)}`" for verb in ("accept", "run"))
         return f": the answer to request {lost.index + 1} never came; {ways}"
+
+
+@dataclass(slots=True)
+class RunningAttempt:
+    """A running attempt, and its memory."""
+
+    job: AttemptRequest
+    record: Record
+    attempt: Attempt
+    memory: Memory
+    kept: Mapping[str, bytes]
+    """What the ledger has to keep from the beginning on, sealed."""
+    detail: str
+    noted: Mapping[str, Any]
+    """What the ledger has as stored of the account."""
+    said: str = ""
+    """What the service answered last."""
+    place: int = 0
+    """Which request is sent, or was sent last."""
+    made: bool = False
+    """Whether an account was made, as far as the ledger knows: also while an answer is awaited."""
+    effect: bool = False
+    """Whether a request that may make the account was answered, or its answer lost, and not refused."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is in the ledger."""
+        return self.attempt.id != 0
+
+    def leaves(self, step: Step) -> None:
+        """Note that a request is about to leave, which may make the account."""
+        self.made = self.effect or (step.mutates and step.index >= self.job.withdraws)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Note what became of it."""
+        if outcome is Outcome.REFUSED:
+            self.made = self.effect
+        else:
+            self.effect = self.made
+
+    @property
+    def stored(self) -> Mapping[str, Any]:
+        """What is stored of the account: of one that this attempt may have made, only what this attempt stored."""
+        if self.job.kind.makes:
+            return self.memory.stored if self.made else self.job.prepared.stored.own
+        return {**self.job.prepared.stored.own, **self.memory.stored}
+
+    def answered(self, answer: Response) -> str:
+        """Describe a service's answer, if its status alone does not say what was wrong."""
+        return f"answered {answer.status}{self.job.integration.client.excerpt(answer)}"

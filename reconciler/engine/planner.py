@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from reconciler.engine.claims import ClaimSet
 from reconciler.engine.existing import changed_values
 from reconciler.engine.grants import GrantPlanner
-from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.integrations import Integration
 from reconciler.engine.orphans import OrphanPlanner, misfit
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
+from reconciler.engine.prepared import Prepared
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Grant, Key, Record
 from reconciler.model.selection import Selection

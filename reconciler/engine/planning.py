@@ -110,8 +110,11 @@ class Plan:
         """Return the requests that would be sent for a grant, from the one at which it would begin."""
         prepared, integration = item.prepared, self.integrations[item.grant.integration]
         assert prepared is not None
-        calls = list(zip(prepared.outlines, integration.requests(item.kind), strict=False))[item.decision.resume :]
-        bodies = ((outline, shown_body(call, prepared.scope, integration.manifest)) for outline, call in calls)
+        calls = list(enumerate(zip(prepared.outlines, integration.requests(item.kind), strict=False)))
+        bodies = (
+            (outline, shown_body(call, integration.scope_at(prepared, place), integration.manifest))
+            for place, (outline, call) in calls[item.decision.resume :]
+        )
         redact = self.checker.redactor.redact_all
         return tuple({**outline, "body": redact(body)} for outline, body in bodies)
 

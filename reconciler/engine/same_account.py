@@ -324,7 +324,7 @@ def _prints(
     requests are left out.
     """
     manifest = integration.manifest
-    scope = integration.scope(layers_as_compared(grant.layers), {})
+    scope = integration.scope(layers_as_compared(grant.layers))
     told = account(manifest, grant.service, grant.layers)
     if told is not None:
         yield told

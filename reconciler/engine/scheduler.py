@@ -16,18 +16,19 @@ from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.decide import GONE, Facts, judge
 from reconciler.engine.executor import Executor, Overtaken
-from reconciler.engine.existing import found
-from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.existing import found, webhook
+from reconciler.engine.integrations import Integration
 from reconciler.engine.orphans import unless_over
 from reconciler.engine.planned import AttemptRequest, PlannedGrant
 from reconciler.engine.planning import Plan
+from reconciler.engine.prepared import Prepared
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, Event
 from reconciler.model.clock import Stopped
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Account, Missing, Present, Verdict
+from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.notify.notifications import Notifications
 from reconciler.requests.tasks import run_all
 
@@ -136,13 +137,17 @@ class Scheduler:
 
     async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
         """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
-        if integration.manifest.exists is None:
-            return record
-        verdict = await self.plan.checker.check_alone(integration, prepared)
-        if not isinstance(verdict, Present):
+        checks, means = integration.manifest.exists is not None, integration.means
+        verdict = await self.plan.checker.check_alone(integration, prepared) if checks else NoCheck()
+        if isinstance(verdict, Missing | Unknown):
             return record
         now, did = self.executor.now(), "updated" if record.unseen else "executed"
-        seen = found(record, verdict, {}, integration.means, heal=True, now=now)
+        # A request that was done before the last attempt had the values of its time.
+        changes = integration.changes(prepared, record, verdict)
+        if isinstance(verdict, NoCheck):
+            seen = webhook(record, changes, means)
+        else:
+            seen = found(record, verdict, changes, means, heal=True, now=now)
         if seen.status is Status.PRESENT:
             seen = replace(seen, reason=f"{did}; {seen.reason}")
         confirmed, lines = self._checked(prepared, record, seen, verdict)

@@ -20,7 +20,7 @@ from reconciler.model.value import changed
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 
 if TYPE_CHECKING:
-    from reconciler.engine.integrations import Prepared
+    from reconciler.engine.prepared import Prepared
 
 __all__ = [
     "NOT_AS_WANTED",
@@ -186,7 +186,8 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
 
 def _found(record: Record, decision: Decision, prepared: Prepared, now: datetime, events: Events) -> dict[str, Any]:
     """Return what changes if a wanted account is found. It has the values that the check found it by."""
-    has, snapshot, fields = record.snapshot, prepared.snapshot, dict[str, Any]()
+    has, snapshot = record.snapshot, prepared.snapshot
+    fields: Mapping[str, Any] = {}
     match record.phase:
         case Phase.CONFIRMED:
             if record.lost:
@@ -198,7 +199,10 @@ def _found(record: Record, decision: Decision, prepared: Prepared, now: datetime
             fields = {"confirmed_at": now}
         case Phase.RETRYING | Phase.FAILED if record.run.kind.updates:
             events.append((EventType.CONFIRMED, "found as git wants it"))
-            has, fields = snapshot or has, dict(SETTLED)
+            has, fields = snapshot or has, SETTLED
+        case Phase.RETRYING | Phase.FAILED if record.provided:  # it has what it had before the attempt
+            events.append((EventType.CONFIRMED, "found again" if record.lost else "exists check: found"))
+            fields = {"confirmed_at": record.confirmed_at or now, **SETTLED}
         case _:
             events.append((EventType.ADOPTED, "exists check: found"))
             has = snapshot or has

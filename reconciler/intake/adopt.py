@@ -187,7 +187,7 @@ def _judged(
         gaps = [f"{proposal.path}: {grant.hold.reason}" for grant in grants if grant.hold is not None]
         gaps += [str(problem) for problem in lacking.of(proposal.hire, grants)]
         yield from gaps
-        looked_for = [found_by(integration, integration.scope(grant.layers, {}))[1] for grant in grants]
+        looked_for = [found_by(integration, integration.scope(grant.layers))[1] for grant in grants]
         if not gaps and looked_for != [found.account.who]:
             instead = looked_for[0] if grants else "nothing"
             yield f"{found.account.name}: a pass would not find it, but look for {instead}"

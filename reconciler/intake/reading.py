@@ -101,7 +101,7 @@ def with_fetched_token(integration: Integration, context: Context) -> Integratio
         integration.service,
         integration.manifest,
         client=integration.client,
-        scope=integration.scope((), {}),
+        scope=integration.scope(()),
         tokens=Fetched(),
         turn=context.turn(integration.service),
         clock=context.clock,
@@ -114,7 +114,7 @@ def with_fetched_token(integration: Integration, context: Context) -> Integratio
 async def ask(integration: Integration, imported: Import) -> SourceRecords:
     """Read all people. Raises Blocked and TransportError with the reason if that fails."""
     manifest, client = integration.manifest, integration.client
-    scope = await connected(integration, integration.scope((), {}))
+    scope = await connected(integration, integration.scope(()))
     scope = await _before(integration, manifest, scope)
     found: list[Any] = []
     pages = imported.amount_pages_to_fetch or None

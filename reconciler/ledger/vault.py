@@ -23,12 +23,13 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
+from reconciler.model.value import value_class
 from reconciler.secrets.sealed import Sealer
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Memory", "Vault", "WritableVault", "generated"]
+__all__ = ["Memory", "Stored", "Vault", "WritableVault", "generated"]
 
 RUNS = "run/"
 GENERATED_BYTES = 18
@@ -77,6 +78,30 @@ class Memory:
     def of_json(cls, kept: Mapping[str, Any]) -> Memory:
         """Read the memory from what `as_json` wrote."""
         return cls(kept["responses"], kept["stored"], kept["generated"], kept.get("attached", {}))
+
+
+@value_class
+class Stored:
+    """What `store_data` saved in earlier attempts: an entry's `own`, and what the entries that it needs lend it."""
+
+    own: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    lent: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the names of all values."""
+        return frozenset({*self.own, *self.lent})
+
+    def without(self, names: Collection[str], *, own: bool) -> Stored:
+        """Return it without these names; if not `own`, also without the entry's own values."""
+        kept = ({key: value for key, value in each.items() if key not in names} for each in (self.own, self.lent))
+        mine, lent = kept
+        return Stored(mine if own else {}, lent)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the values as the last layers of a scope."""
+        found = ("of an earlier run", self.own), ("of a needed entry", self.lent)
+        return tuple(Layer(f"store_data {whose}", values, frozenset(values)) for whose, values in found if values)
 
 
 class Vault:
@@ -222,9 +247,9 @@ def stored_name(hire: str) -> str:
     return f"stored/{hire}"
 
 
-def stored_for(of_hire: Mapping[str, Mapping[str, Any]], own: str, lenders: Iterable[str]) -> dict[str, Any]:
+def stored_for(of_hire: Mapping[str, Mapping[str, Any]], own: str, lenders: Iterable[str]) -> Stored:
     """Collect the stored values that an entry sees: its own, then those of the entries that it needs."""
-    found: dict[str, Any] = {}
-    for entry in (own, *lenders):
-        found = {**of_hire.get(entry, {}), **found}
-    return found
+    lent: dict[str, Any] = {}
+    for entry in lenders:
+        lent = {**of_hire.get(entry, {}), **lent}
+    return Stored(of_hire.get(own, {}), lent)

@@ -233,13 +233,16 @@ class LedgerWriter(LedgerReader):
 
         return self._write(Failpoint.INTENT, write)
 
-    def sending(self, attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> None:
-        """Write that a request is about to be sent, or sent again."""
+    def sending(
+        self, attempt: Attempt, step: Step, method: str, url: str, now: datetime, *, kept: Kept | None = None
+    ) -> None:
+        """Write that a request is about to be sent, or sent again, with what its effect does to sealed values."""
         row = request_row(attempt, step, method, url, now)
 
         def write(transaction: Transaction) -> None:
             transaction.upsert(schema.requests, ("attempt", "place"), [row])
             transaction.then(_ALIVE, [{"which": attempt.id, "moment": now}])
+            self._save(transaction, (), (), kept)
 
         self._write(Failpoint.LEAVING, write)
 

@@ -156,6 +156,11 @@ class Kind(StrEnum):
         """Whether it takes access away."""
         return self in _TAKES_AWAY
 
+    @property
+    def makes(self) -> bool:
+        """Whether it makes an account."""
+        return not (self.updates or self.takes_away)
+
 
 _UPDATES = (Kind.UPDATE, Kind.MEND)
 _TAKES_AWAY = (Kind.REVOKE, Kind.WITHDRAW)

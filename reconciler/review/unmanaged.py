@@ -259,7 +259,7 @@ class OwnersOf:
                 integration = listed.get(grant.integration)
                 if integration is not None:
                     addresses[grant.key.access, grant.integration] = grant.email
-                    _grant(self._owners[integration.name], integration, integration.scope(grant.layers, {}))
+                    _grant(self._owners[integration.name], integration, integration.scope(grant.layers))
             for record in theirs.pop(hire, ()):
                 address = addresses.get((record.key.access, record.integration))
                 if address is None or address.lower() != record.email.lower():
@@ -274,7 +274,7 @@ class OwnersOf:
         """The owners by integration, once all are added."""
         for name, integration in self._listed.items():
             if not self._owners[name].scopes and not _asks_form(integration):
-                scope = integration.scope((), {})
+                scope = integration.scope(())
                 self._owners[name].scopes[found_by(integration, scope)[0]] = scope
         return self._owners
 
@@ -299,7 +299,7 @@ async def owners_of(
 
 def _remembered(owners: Owners, integration: Integration, record: Record, desired: Desired, *, wanted: bool) -> None:
     """Add the owner of a record's account that no grant has at its address; with `wanted`, git has it at another."""
-    scope = integration.scope(integration.orphan(record).layers, {})
+    scope = integration.scope(integration.orphan(record).layers)
     unreadable = desired.unreadable(record.key.hire, record.email, record.origin) is not None
     if wanted or unreadable:  # at the address that it was confirmed with, or from a broken file
         _grant(owners, integration, scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -13,7 +14,7 @@ from reconciler.model.grant import Kind, Outcome, Phase, Step
 from reconciler.model.manifest import Invitation
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
-from tests.engine.test_decide import CONFIRMED, DUE, EXECUTED, FAILED, HALF, HOUR, NOW, POLICY, TEXTS, WAITING
+from tests.engine.test_decide import CONFIRMED, DUE, EXECUTED, FAILED, HALF, HOUR, LOST, NOW, POLICY, TEXTS, WAITING
 from tests.records import but
 
 facts = partial(Facts, digest="d", texts=TEXTS)
@@ -109,7 +110,38 @@ UPDATES = {
         0,
         "1 of 3 requests done; answered 500",
     ),
-    "due, as wanted by now, with effect": (but(DUE, steps=HALF), AS_WANTED, Status.PRESENT, Action.NONE, 0, FOUND),
+    "due, as wanted by now, with effect": (
+        but(DUE, steps=HALF),
+        AS_WANTED,
+        Status.RETRYING,
+        Action.RETRY,
+        1,
+        f"1 of 3 requests done; {FOUND}",
+    ),
+    "due, as wanted by now, its answer lost": (
+        but(DUE, steps=LOST),
+        AS_WANTED,
+        Status.RETRYING,
+        Action.RETRY,
+        1,
+        f"1 of 3 requests done; {FOUND}",
+    ),
+    "due, as wanted by now, other requests": (
+        but(DUE, steps=LOST),
+        replace(AS_WANTED, texts=("x", "b", "c")),
+        Status.RETRYING,
+        Action.RETRY,
+        0,
+        f"1 of 3 requests done; {FOUND}",
+    ),
+    "due, as wanted by now, nothing left": (
+        but(DUE, steps=LOST),
+        replace(AS_WANTED, texts=("a",)),
+        Status.PRESENT,
+        Action.NONE,
+        0,
+        FOUND,
+    ),
     "due, blind, with effect": (
         but(DUE, steps=HALF),
         facts(Present(), BLIND),
@@ -177,6 +209,21 @@ def test_retry_heals_what_was_lost(known, heals, fresh):
     assert (decision.action, decision.heals) == (Action.EXECUTE if fresh else Action.RETRY, heals)
 
 
+@pytest.mark.parametrize(
+    ("known", "found", "status"),
+    [
+        (but(DUE, by_hand=True), Present(), Status.PRESENT),
+        (but(DUE, by_hand=True, confirmed_at=NOW), Present(), Status.PRESENT),
+        (but(DUE, by_hand=True, confirmed_at=NOW), Present(account=Account.INACTIVE), Status.DIFFERS),
+        (but(DUE, lost=True, confirmed_at=NOW), Present(), Status.PRESENT),
+    ],
+)
+def test_account_that_is_found_after_an_attempt_without_effect_is_judged_as_before_it(known, found, status):
+    assert judge(known, facts(found, BLIND), POLICY).status is status
+    changed = judge(known, facts(found, BLIND, changes={"TEAM": ("7", "8")}), POLICY)
+    assert changed.status is (Status.DIFFERS if known.provided else status)
+
+
 @pytest.mark.parametrize("verdict", [Missing(), NoCheck()], ids=["missing", "without check"])
 def test_due_retry_says_what_went_wrong(verdict):
     assert judge(DUE, facts(verdict), POLICY).reason == "answered 500"
@@ -193,7 +240,7 @@ TAKES_BACK = Means(withdraws=1)
         pytest.param(DUE, Missing(), None, False, id="due, none is open"),
         pytest.param(WAITING, Missing(), Invited(), False, id="not due"),
         pytest.param(but(DUE, by_hand=True), Present(), None, False, id="due, the account is there"),
-        pytest.param(but(DUE, by_hand=True), INVITED, None, True, id="due, found as invited"),
+        pytest.param(but(DUE, by_hand=True), INVITED, None, False, id="due, found as invited"),
         pytest.param(but(DUE, by_hand=True, steps=HALF), INVITED, None, False, id="due, and continues"),
     ],
 )

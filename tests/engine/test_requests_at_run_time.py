@@ -26,13 +26,19 @@ def parts(received):
     }
 
 
+def leave(accounts, member):
+    """The only account there is, whatever its number, is gone."""
+    accounts.people.clear()
+    return {"gone": member}
+
+
 # responses and store_data
 
 
 def test_responses_count_within_one_list_of_requests(machine, accounts, repo):
     manifest = accounts.manifest(team=True)
     accounts.route("GET", "/ids/{email}", lambda _received, email: {"data": [{"id": 42, "who": email}]})
-    accounts.route("DELETE", "/ids/{member}", lambda _received, member: {"gone": member})
+    accounts.route("DELETE", "/ids/{member}", lambda _received, member: leave(accounts, member))
     manifest["execute"][1]["data"] = {"email": "{{email}}", "id": "{{responses.0.id}}", "as": "no {{ responses.0.id }}"}
     manifest["revoke"] = [
         {"url": f"{accounts.url}/ids/{{{{email}}}}", "method": "GET"},
@@ -68,7 +74,7 @@ def storing(accounts):
     manifest["execute"][0]["store_data"] = {"MEMBER": "id"}
     manifest["execute"].append({"url": f"{accounts.url}/teams/{{{{MEMBER}}}}/members", "data": {"email": "{{email}}"}})
     manifest["revoke"] = [{"url": f"{accounts.url}/members/{{{{MEMBER}}}}", "method": "DELETE"}]
-    accounts.route("DELETE", "/members/{member}", lambda _received, member: {"gone": member})
+    accounts.route("DELETE", "/members/{member}", lambda _received, member: leave(accounts, member))
     return manifest
 
 
@@ -251,12 +257,109 @@ def test_a_response_without_what_is_to_be_stored_fails_the_attempt(machine, acco
     assert accounts.created == {"ada@example.com": 1}
 
 
+def lost_again(machine, accounts, repo, fault):
+    """Ada's account is gone and made again, which fails; her former one was number 1."""
+    repo.manifest("tool", storing(accounts))
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    del accounts.people["ada@example.com"]
+    fault()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.RETRYING
+
+
+def test_an_attempt_begins_without_what_was_stored_of_the_account_before(machine, accounts, repo):
+    lost_again(machine, accounts, repo, lambda: accounts.drop_after_commit(method="POST", prefix="/users"))
+    machine.clock.turn(hours=1)
+    planned = row(machine.plan(), "ada", "tool")
+    assert [call["url"] for call in planned.requests] == [f"{accounts.url}/teams/{{{{MEMBER}}}}/members"]
+    failed = row(machine.reconcile(), "ada", "tool")
+    assert failed.status is Status.FAILED
+    assert "the answer to request 1 never came" in failed.reason
+    assert accounts.teams == {"1": ["ada@example.com"]}, "the former account's number is not sent again"
+    repo.hire("ada")
+    repo.commit()
+    machine.reconcile()
+    assert accounts.calls("DELETE") == [], "nor is the account that has it now taken away"
+
+
+def test_a_crash_while_the_answer_is_awaited_forgets_what_was_stored_before(machine, accounts, repo):
+    repo.manifest("tool", storing(accounts))
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    del accounts.people["ada@example.com"]
+    with dying(LedgerWriter, "answered"):
+        machine.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    machine.reconcile()
+    assert accounts.calls("DELETE") == []
+
+
+@pytest.mark.parametrize("refused", [409, 500])
+def test_what_was_stored_stays_where_no_other_account_was_made(machine, accounts, repo, refused):
+    lost_again(machine, accounts, repo, lambda: accounts.fail_next(1, refused, method="POST", prefix="/users"))
+    accounts.add("ada@example.com")
+    repo.hire("ada")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert [call.path for call in accounts.calls("DELETE")] == ["/members/1"]
+
+
+def test_a_renewed_account_has_what_its_own_attempt_stored(machine, accounts, repo):
+    manifest = storing(accounts)
+    manifest["execute"][1]["store_data"] = {"PLACE": "team"}
+    manifest["revoke"].append({"url": f"{accounts.url}/members/{{{{PLACE}}}}", "method": "DELETE"})
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    del accounts.people["ada@example.com"]
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    repo.hire("ada")
+    repo.commit()
+    machine.reconcile()
+    assert [call.path for call in accounts.calls("DELETE")] == ["/members/2", "/members/2"]
+
+
+def test_an_update_uses_what_was_stored_when_the_account_was_made(machine, accounts, repo):
+    manifest = storing(accounts)
+    manifest["form"] = [{"id": "ROLE", "name": "Role", "type": "input"}]
+    manifest["update"] = [
+        {"url": f"{accounts.url}/members/{{{{MEMBER}}}}", "data": {"role": "{{ROLE}}"}, "store_data": {"CHANGE": "id"}},
+        {"url": f"{accounts.url}/changes/{{{{CHANGE}}}}"},
+    ]
+    changes = iter(("c1", "c2", "c3"))
+    accounts.route("POST", "/members/{member}", lambda _received, member: {"id": next(changes), "of": member})
+    accounts.route("POST", "/changes/{change}", lambda _received, change: {"done": change})
+    repo.manifest("tool", manifest)
+    for role in ("member", "admin"):
+        repo.hire("ada", {"integration": "tool", "values": {"ROLE": role}})
+        repo.commit()
+        machine.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"ROLE": "owner"}})
+    repo.commit()
+    accounts.drop_after_commit(method="POST", prefix="/members")
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    machine.reconcile()
+    paths = [call.path for call in accounts.calls("POST") if call.path.startswith(("/members", "/changes"))]
+    assert paths == ["/members/1", "/changes/c1", "/members/1", "/members/1", "/changes/c3"]
+
+
 def checking(accounts):
     """The check finds out the member's number; a request and the revocation use it."""
     manifest = accounts.manifest()
     manifest["exists"]["store_data"] = {"NUMBER": "id"}
     manifest["revoke"] = [{"url": f"{accounts.url}/members/{{{{NUMBER}}}}", "method": "DELETE"}]
-    accounts.route("DELETE", "/members/{member}", lambda _received, member: {"gone": member})
+    accounts.route("DELETE", "/members/{member}", lambda _received, member: leave(accounts, member))
     return manifest
 
 

@@ -354,7 +354,8 @@ def test_an_update_whose_answer_was_lost_waits_and_sends_nothing_where_the_accou
     assert len(accounts.calls("PATCH")) == 1
 
 
-def test_an_update_that_is_half_done_outranks_an_account_that_is_as_wanted(team, accounts, roles, repo):
+@pytest.mark.parametrize("lost", [False, True], ids=["the second request failed", "the first answer was lost"])
+def test_an_update_that_is_half_done_outranks_an_account_that_is_as_wanted(team, accounts, roles, repo, lost):
     manifest = with_role(accounts)
     manifest["update"].append({"url": f"{accounts.url}/told", "method": "POST"})
     accounts.route("POST", "/told", {"ok": True})
@@ -363,14 +364,18 @@ def test_an_update_that_is_half_done_outranks_an_account_that_is_as_wanted(team,
     team.reconcile()
     repo.hire("ada", wanting("maintainer"))
     repo.commit()
-    accounts.fail_next(1, 500, prefix="/told")
+    if lost:
+        accounts.drop_after_commit(method="PATCH")
+    else:
+        accounts.fail_next(1, 500, prefix="/told")
     team.reconcile()
     waiting = row(team.reconcile(), "ada", "tool")
     assert (waiting.status, waiting.action) == (Status.RETRYING, Action.WAIT)
     assert waiting.reason.startswith("1 of 2 requests done; ")
     team.clock.turn(hours=1)
     assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert len(accounts.calls("POST", "/told")) == 1
+    assert len(accounts.calls("POST", "/told")) == (1 if lost else 2), "the request that was left is sent"
+    assert len(roles.changes) == 1
 
 
 def test_an_update_continues_after_the_change_of_the_account(team, accounts, roles, repo):

@@ -76,18 +76,31 @@ def test_run_of_a_half_done_grant_starts_from_the_first_request(lenient, account
     assert len(accounts.calls("POST", "/users")) == 2
 
 
-def test_a_run_that_fails_is_retried_though_the_account_is_there(lenient, accounts):
-    """Nobody else made it: it was there before, and a person asked for more."""
+def test_a_run_that_failed_without_effect_creates_nobody_again(lenient, accounts, repo):
+    """The check comes first at its retry, as at any other; what differs is still known."""
     lenient.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "8"}})
+    repo.commit()
     accounts.fail_next(1, 500, method="POST", prefix="/users")
     failed = row(lenient.reconcile(by_hand=RUN), "ada", "tool")
     assert (failed.status, failed.attempts) == (Status.RETRYING, 1)
     assert failed.retry_at == lenient.clock.now() + timedelta(hours=1)
+    lenient.clock.turn(hours=1)
+    for _ in range(2):
+        left = row(lenient.reconcile(), "ada", "tool")
+        assert (left.status, left.as_json()["differs"]) == (Status.DIFFERS, {"TEAM": ["7", "8"]})
+    assert len(accounts.calls("POST", "/users")) == 2
+
+
+def test_a_run_that_failed_runs_again_where_the_account_is_gone(lenient, accounts):
+    lenient.reconcile()
+    accounts.fail_next(1, 500, method="POST", prefix="/users")
+    lenient.reconcile(by_hand=RUN)
+    accounts.people.clear()
     assert row(lenient.reconcile(), "ada", "tool").action is Action.WAIT
     lenient.clock.turn(hours=1)
     done = row(lenient.reconcile(), "ada", "tool")
     assert (done.status, done.attempts) == (Status.PRESENT, 2)
-    assert len(accounts.calls("POST", "/users")) == 3
 
 
 def test_a_run_that_fails_half_way_continues(lenient, accounts):
@@ -101,7 +114,7 @@ def test_a_run_that_fails_half_way_continues(lenient, accounts):
 
 def test_a_run_that_fails_twice_is_failed(lenient, accounts):
     lenient.reconcile()
-    accounts.fail_next(2, 500, method="POST", prefix="/users")
+    accounts.fail_next(2, 500, method="POST", prefix="/teams")
     lenient.reconcile(by_hand=RUN)
     lenient.clock.turn(hours=1)
     lenient.reconcile()

@@ -249,11 +249,11 @@ def test_what_is_done_differs_where_it_was_sent_with_other_values(machine, accou
     machine.reconcile()
     repo.hire("ada", {"integration": "tool", "values": {"TEAM": "8"}}, position="member", extra={"FLOORS": ["2"]})
     repo.commit()
-    machine.reconcile()
+    for _ in range(2):  # already in the pass that finishes it
+        found = row(machine.reconcile(), "ada", "tool")
+        assert (found.status, found.action) == (Status.DIFFERS, Action.NONE)
+        assert found.as_json()["differs"] == {"position": ["admin", "member"], "FLOORS": [["1"], ["2"]]}
     assert posts(accounts) == ["/users", "/teams/7/members", "/teams/8/members"]
-    found = row(machine.reconcile(), "ada", "tool")
-    assert (found.status, found.action) == (Status.DIFFERS, Action.NONE)
-    assert found.as_json()["differs"] == {"position": ["admin", "member"], "FLOORS": [["1"], ["2"]]}
 
 
 def test_account_that_is_found_under_a_new_address_half_done_is_removed_under_that(machine, accounts, repo):

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.engine import removals, transitions
 from reconciler.engine.decide import GONE
-from reconciler.engine.integrations import Check, Prepared
+from reconciler.engine.prepared import Check, Prepared
 from reconciler.ledger.entries import Event
 from reconciler.model.grant import Decision, Grant, Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.scope import Scope
