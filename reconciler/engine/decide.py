@@ -139,7 +139,7 @@ def _untried(facts: Facts, policy: Policy) -> Decision:
     """Decide on a grant that was never tried, or that is wanted again: no value of it can have changed."""
     match facts.verdict:
         case Present() as there:
-            return found(None, there, {}, facts.means, heal=policy.heal, now=policy.local)
+            return found(None, there, {}, facts.means, drift=policy.drift, now=policy.local)
         case Missing():
             if (open_one := invited(None, facts.invitation, {}, facts.means, now=policy.local)) is not None:
                 return open_one
@@ -186,7 +186,7 @@ def _provided(record: Record, facts: Facts, policy: Policy) -> Decision:
             decision = invited(record, facts.invitation, changes, means, now=policy.local)
             return decision if decision is not None else _lost(record, policy, changes)
         case Present():
-            return found(record, verdict, changes, means, heal=policy.heal, now=policy.local)
+            return found(record, verdict, changes, means, drift=policy.drift, now=policy.local)
         case _:
             assert_never(verdict)
 
@@ -196,7 +196,7 @@ def _lost(record: Record, policy: Policy, changes: Differences) -> Decision:
     reason = "drift: the account was there and is gone"
     if changes:
         reason = f"{reason}; changed since: {shown(changes)}"
-    if not policy.heal:
+    if policy.drift.missing == "report":
         return Decision(Status.MISSING, Action.NONE, reason)
     if (ago := paused(record, policy.now)) is not None:
         return Decision(Status.MISSING, Action.NONE, f"drift, healed {ago} ago: gone again, left to a person")
@@ -219,7 +219,7 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
         case Missing():
             return _lost(record, policy, changes)
         case Present():
-            now = found(settled, verdict, changes, means, heal=policy.heal, now=policy.local)
+            now = found(settled, verdict, changes, means, drift=policy.drift, now=policy.local)
         case NoCheck():
             now = webhook(settled, changes, means)
         case _:

@@ -15,6 +15,7 @@ from reconciler.model.base import as_text
 from reconciler.model.exists import operator
 from reconciler.model.grant import Decision, Differences, Phase, Record
 from reconciler.model.manifest import Invitation, Manifest
+from reconciler.model.settings import Drift
 from reconciler.model.status import Action, Status
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
@@ -132,7 +133,7 @@ def _compared(differs: Differences) -> str:
 
 
 def found(
-    record: Record | None, verdict: Present, changes: Differences, means: Means, *, heal: bool, now: datetime
+    record: Record | None, verdict: Present, changes: Differences, means: Means, *, drift: Drift, now: datetime
 ) -> Decision:
     """Decide on an account that the check finds and that has no open attempt.
 
@@ -153,16 +154,22 @@ def found(
     what = OFF if off else _compared(differs)
     if by_values:
         what = f"changed since: {shown(changes)}"
-    decision = Decision(Status.DIFFERS, Action.UPDATE, what, changed=by_values, differs=differs, afresh=True)
+    decision = Decision(
+        Status.DIFFERS, Action.UPDATE, what, changed=by_values, differs={} if off else differs, afresh=True
+    )
     again = by_values or bool(changes) or (record is not None and (record.fresh or by_commit(record.wants, differs)))
     if record is not None and record.unseen and not again:
         return replace(decision, action=Action.NONE, reason=f"updated; the check does not see it yet: {what}")
     if not means.updates:
         reason = f"{OFF}: switch it on there" if off else f"{what}; {_ways(record)}"
         return replace(decision, action=Action.NONE, reason=reason)
-    if record is None or record.as_wanted_at is None or by_values or changes or by_commit(record.wants, differs):
+    if record is None or record.as_wanted_at is None:
         return decision
-    return _drift(record, decision, heal=heal, now=now)
+    if off:  # whatever a commit changed meanwhile: to send that might switch it on
+        return _drift(record, replace(decision, reason=f"{OFF} there"), heal=drift.inactive == "heal", now=now)
+    if by_values or changes or by_commit(record.wants, differs):
+        return decision
+    return _drift(record, decision, heal=drift.differs == "heal", now=now)
 
 
 def by_commit(wants: Mapping[str, Any], differs: Differences) -> bool:
@@ -254,7 +261,7 @@ def reason_not_to_accept(record: Record) -> str | None:
     """
     if record.orphaned_at is not None or record.phase is Phase.REVOKED:
         return f"{record.key} is {record.status}: git does not want it; `reconcile revoke` takes it away"
-    if record.status in (Status.DIFFERS, Status.SUSPENDED) and OFF in record.reason:
+    if record.off:
         again = ", or `reconcile run` it" if record.status is Status.DIFFERS else ""
         return f"{record.key} is {OFF}, so nobody can use it: switch it on there{again}"
     return None

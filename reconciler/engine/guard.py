@@ -26,6 +26,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import COUNTING, Decision, Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, EventType, Status
+from reconciler.model.verdict import Account, Present
 
 __all__ = ["Changes", "Judgement", "Part", "suspend", "waiting"]
 
@@ -297,7 +298,7 @@ def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], str | N
         acts, revoked_by_hand = item.decision.action.acts, item.by_hand and not item.wanted
         if acts and not revoked_by_hand and (reason := why(item)) is not None:
             changed, differs = item.decision.changed, item.decision.differs  # to be counted, and accepted, by
-            if OFF in item.decision.reason:
+            if isinstance(item.verdict, Present) and item.verdict.account is Account.INACTIVE:
                 reason = f"{reason}; it is {OFF}"
             held = Decision(Status.SUSPENDED, Action.NONE, reason, changed=changed, guarded=True, differs=differs)
             found[item.grant.key] = replace(item, decision=held)

@@ -147,7 +147,7 @@ class Scheduler:
         if isinstance(verdict, NoCheck):
             seen = webhook(record, changes, means)
         else:
-            seen = found(record, verdict, changes, means, heal=True, now=now)
+            seen = found(record, verdict, changes, means, drift=self.plan.settings.drift, now=now)
         if seen.status is Status.PRESENT:
             seen = replace(seen, reason=f"{did}; {seen.reason}")
         confirmed, lines = self._checked(prepared, record, seen, verdict)

@@ -116,6 +116,8 @@ def checked(
         "guarded": decision.guarded,
         "orphaned_at": None if wanted else record.orphaned_at or now,
     }
+    if not isinstance(verdict, Unknown | None):
+        fields["off"] = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
     if decision.afresh and new.phase.unsettled:
         fields["attempts"] = 0
     if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:

@@ -66,7 +66,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "action": _reads(Action),
     "needs": lambda cell: () if cell == "[]" else tuple(_json(cell)),
     **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
-    **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep"), bool),
+    **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep", "off"), bool),
     **dict.fromkeys(("checked_at", "executed_at", "confirmed_at", "healed_at", "orphaned_at"), _moment),
     **dict.fromkeys(("as_wanted_at", "updated_at"), _moment),
 }

@@ -138,6 +138,7 @@ grants = Table(
     Column("differs", JSON, nullable=False, server_default="{}"),
     Column("accepted", JSON, nullable=False, server_default="{}"),
     Column("invitations", Integer, nullable=False, server_default="0"),
+    Column("off", Boolean, nullable=False, server_default=false()),
     Index("grants_due", "retry_at"),
     Index("grants_address", text("lower(email)")),
     Index("grants_integration", "integration", "phase"),

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from reconciler.model.grant import Outcome, Record, Step
-from reconciler.model.settings import DEFAULT, Settings, Suspension
+from reconciler.model.settings import DEFAULT, Drift, Settings, Suspension
 from reconciler.model.value import value_class
 
 __all__ = ["NEITHER", "TAKEN", "Policy", "Progress", "progress"]
@@ -21,7 +21,7 @@ class Policy:
     now: datetime
     today: date
     retry_delay: timedelta
-    heal: bool = True
+    drift: Drift = Drift()
     prune: bool = False
     prune_of: Mapping[str, bool] = field(default_factory=dict)
     removals: bool = True
@@ -43,7 +43,7 @@ class Policy:
             now=now,
             today=now.astimezone(zone).date(),
             retry_delay=settings.retry_delay,
-            heal=settings.drift == "heal",
+            drift=settings.drift,
             prune=prune.get(DEFAULT) == "revoke",
             prune_of={name: said == "revoke" for name, said in prune.items() if name != DEFAULT},
             removals=removals,

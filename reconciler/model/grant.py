@@ -262,6 +262,8 @@ class Record:
     """What of that a person accepted as it is."""
     invitations: int = 0
     """How many were sent since the account was last there."""
+    off: bool = False
+    """Whether the account was switched off at the last check that found out."""
     open: OpenRun | None = None
 
     def as_grant(self) -> Grant:

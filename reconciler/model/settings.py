@@ -14,9 +14,23 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from reconciler.model.base import Day, Duration, Email, Model, Text, duration
+from reconciler.model.near import near
 from reconciler.model.template import misuse, names
 
-__all__ = ["DEFAULT", "OWN", "Alert", "Git", "Limits", "Pages", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
+__all__ = [
+    "DEFAULT",
+    "OWN",
+    "Alert",
+    "Drift",
+    "Git",
+    "Limits",
+    "Pages",
+    "Settings",
+    "Smtp",
+    "Suspension",
+    "Twilio",
+    "loopback",
+]
 
 OWN = "reconciler"
 """The service that the settings' own secrets belong to: `config/initial_data/reconciler.*`."""
@@ -178,6 +192,32 @@ class Pages(Model):
 
 Prune = Literal["report", "revoke"]
 
+Healing = Literal["heal", "report"]
+
+
+class Drift(Model):
+    """What is done about an account that is gone, was changed, or is switched off at the service.
+
+    Whoever is switched off there may have been locked out on purpose.
+    """
+
+    missing: Healing = "heal"
+    differs: Healing = "heal"
+    inactive: Healing = "report"
+
+
+def _by_kind(value: Any) -> Any:
+    """Read a word as what it says of each kind."""
+    if not isinstance(value, str):
+        return value
+    words: dict[str, dict[str, Any]] = {"heal": {}, "report": dict.fromkeys(Drift.model_fields, "report")}
+    if value not in words:
+        raise ValueError(
+            f"{value!r} is neither heal, nor report, nor a map of missing, differs, inactive{near(value, words)}"
+        )
+    return words[value]
+
+
 DEFAULT = "default"
 """What `prune` says of the integrations that it does not name."""
 
@@ -268,7 +308,7 @@ class Settings(Model):
     gnupg_home: Annotated[Line, AfterValidator(_home)] | None = None
     allowed_hosts: list[Annotated[Line, StringConstraints(to_lower=True), AfterValidator(_host)]] = []
     limits: Limits = Limits.model_construct()
-    drift: Literal["heal", "report"] = "heal"
+    drift: Annotated[Drift, BeforeValidator(_by_kind)] = Drift.model_construct()
     prune: Prune | dict[Text, Prune] = "report"
     max_change_percent: Annotated[float, Field(ge=0, le=100)] = 25
     fail_stale: Annotated[Duration, Field(gt=timedelta())] = timedelta(minutes=15)

@@ -62,6 +62,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Settings": ("settings.md", ("All keys",)),
     "Git": ("settings.md", ("git",)),
     "Limits": ("settings.md", ("limits",)),
+    "Drift": ("settings.md", ("drift",)),
     "Suspension": ("settings.md", ("suspend",)),
     "Pages": ("settings.md", ("pages",)),
     "Smtp": ("settings.md", ("smtp",)),

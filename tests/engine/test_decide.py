@@ -12,7 +12,7 @@ from reconciler.engine.existing import changed_values
 from reconciler.engine.transitions import remembered
 from reconciler.model.decision_inputs import Policy, progress
 from reconciler.model.grant import Grant, Hold, Key, Outcome, Phase, Record, Step
-from reconciler.model.settings import Suspension
+from reconciler.model.settings import Drift, Suspension
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
 from tests.records import but
@@ -155,7 +155,7 @@ def test_half_done_with_another_manifest_stays_failed_and_names_the_ways_on(know
 
 
 def test_drift_that_is_reported_is_not_healed():
-    decision = judge(CONFIRMED, Facts(Missing()), replace(POLICY, heal=False))
+    decision = judge(CONFIRMED, Facts(Missing()), replace(POLICY, drift=Drift(missing="report")))
     assert (decision.status, decision.action) == (Status.MISSING, Action.NONE)
     assert "drift" in decision.reason
 

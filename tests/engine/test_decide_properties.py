@@ -12,6 +12,7 @@ from reconciler.engine.decide import Facts, judge, judge_orphan
 from reconciler.engine.existing import Means
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
+from reconciler.model.settings import Drift
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
 from tests.records import but
@@ -39,7 +40,7 @@ policies = st.builds(
     now=st.just(NOW),
     today=st.just(NOW.date()),
     retry_delay=st.just(timedelta(hours=1)),
-    heal=st.booleans(),
+    drift=st.sampled_from([Drift(), Drift(missing="report", differs="report"), Drift(inactive="heal")]),
     prune=st.booleans(),
 )
 verdicts = st.sampled_from([Present(), Present(under="old@example.com"), Missing(), Unknown("answered 500"), NoCheck()])

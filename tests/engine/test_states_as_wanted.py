@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from reconciler.engine.existing import reason_not_to_accept
+from reconciler.model.report import Row
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 from tests.repo import Repo
@@ -240,6 +242,63 @@ def test_role_drift_is_only_reported_with_drift_report(team, accounts, roles, re
     assert (found.status, found.action) == (Status.DIFFERS, Action.NONE)
     assert found.reason == "drift: role: owner, git wants member"
     assert roles.changes == []
+
+
+def left_off(machine: Machine, accounts: AccountService) -> Row:
+    """Ada is as git wants her, until somebody switches her off at the service."""
+    machine.reconcile()
+    accounts.people["ada@example.com"]["active"] = False
+    return row(machine.reconcile(), "ada", "tool")
+
+
+def test_an_account_switched_off_at_the_service_is_left_off(team, accounts, roles, repo):
+    found = left_off(team, accounts)
+    assert (found.status, found.action, found.reason) == (Status.DIFFERS, Action.NONE, "drift: switched off there")
+    repo.hire("ada", wanting("owner"))  # what a commit changes is sent once it is switched on again
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").action is Action.NONE
+    assert roles.changes == []
+    accounts.people["ada@example.com"]["active"] = True
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert roles.changes == [{"role": "owner", "active": True}]
+
+
+def test_an_account_switched_off_at_the_service_is_switched_on_where_drift_says_so(team, accounts, roles, repo):
+    settings(repo, drift={"inactive": "heal"})
+    repo.commit()
+    assert left_off(team, accounts).status is Status.PRESENT
+    assert EventType.HEALED in team.events("ada")
+    accounts.people["ada@example.com"]["active"] = False
+    again = row(team.reconcile(), "ada", "tool")
+    assert (again.action, "left to a person" in again.reason) == (Action.NONE, True)
+
+
+@pytest.mark.parametrize("kind", ["missing", "differs"])
+def test_drift_is_reported_by_kind(team, accounts, roles, repo, kind):
+    settings(repo, drift={kind: "report"})
+    repo.commit()
+    team.reconcile()
+    accounts.people["ada@example.com"]["role"] = "guest"
+    assert (row(team.reconcile(), "ada", "tool").status is Status.PRESENT) == (kind == "missing")
+    team.clock.turn(days=2)
+    accounts.people.clear()
+    assert (row(team.reconcile(), "ada", "tool").status is Status.PRESENT) == (kind == "differs")
+
+
+def test_accept_of_a_switched_off_account_is_refused_and_of_one_suspended_for_that_is_not(team, accounts, roles, repo):
+    team.reconcile()
+    settings(repo, suspend=[{"hire": "ada", "reason": "laptop switched off"}])
+    repo.commit()
+    team.reconcile()
+    record = team.record("ada", "tool")
+    assert record is not None
+    assert (record.status, reason_not_to_accept(record)) == (Status.SUSPENDED, None)
+    settings(repo)
+    repo.commit()
+    left_off(team, accounts)
+    record = team.record("ada", "tool")
+    assert record is not None
+    assert "switch it on there" in str(reason_not_to_accept(record))
 
 
 def test_without_update_a_difference_waits_for_a_person_who_may_accept_it(repo, accounts, roles):
@@ -1156,7 +1215,9 @@ def test_difference_that_is_held_can_be_accepted(drifted, roles):
     assert len(roles.changes) == 5
 
 
-def test_accept_of_a_switched_off_account_that_is_held_is_refused(drifted, accounts):
+def test_accept_of_a_switched_off_account_that_is_held_is_refused(drifted, accounts, repo):
+    settings(repo, drift={"inactive": "heal"})
+    repo.commit()
     for number in range(8):
         accounts.people[f"h{number:02}@example.com"].update(role="member", active=False)
     held = row(drifted.reconcile(), "h00", "tool")

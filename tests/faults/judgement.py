@@ -483,6 +483,8 @@ class Judgement:
         by_commit = wanted not in {level, row.wants}
         if row.unseen and not (by_commit or row.fresh):
             return Duty("differs")
+        if off and row.as_wanted:  # a person locked it, and `drift: heal` does not unlock it
+            return Duty("differs")
         if by_commit or not row.as_wanted:
             return Duty("differs", "update", afresh=True)
         if not git.heal or _paused(row, now):

@@ -28,6 +28,7 @@ OLDER = "0008"
 OLDER_TABLES = (
     "alter table events drop column data",
     "alter table words drop column mac",
+    'alter table grants drop column "off"',
     f"update alembic_version set version_num = '{OLDER}'",
 )
 """What makes a state of the newest schema one of an older schema."""

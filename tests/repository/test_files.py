@@ -447,6 +447,7 @@ def test_access_that_is_an_alias_has_a_line_for_each_entry(load) -> None:
         ("allowed_hosts: [ü..example.com]\n", ["not a name that a host can have"]),
         ("a: [\n", ["not YAML"]),
         ("- a\n", ["must be a map; allowed keys: interval, "]),
+        ("drift: {inactiv: heal}\n", ["drift.inactiv: unknown key", "did you mean inactive?"]),
         ("prune: maybe\n", ["prune: must be the word report or revoke or a map"]),
         ("state: mysql://x\n", ["state: must be sqlite:///path or postgresql://"]),
         (

@@ -198,6 +198,11 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "subject": "The subject of an email.",
         "message": "Plain text.",
     },
+    "Drift": {
+        "missing": "The account is gone.",
+        "differs": "Somebody changed it at the service.",
+        "inactive": "Somebody switched it off at the service.",
+    },
     "Settings": {
         "interval": "A full resync is spread over this time.",
         "retry_delay": "How long after a failure the one retry comes.",
@@ -207,7 +212,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "gnupg_home": "GnuPG's folder, where it is not its own default.",
         "allowed_hosts": "Hosts that requests may go to; empty: those that a service's own manifests write out.",
         "limits": "How many requests services get, and how fast.",
-        "drift": "What to do when a confirmed account is gone.",
+        "drift": "What to do when a confirmed account is gone, or no longer as git wants it; a word, or by kind.",
         "prune": "What to do with access that git no longer wants.",
         "max_change_percent": "A pass that would revoke or heal more than this is held.",
         "max_new": "A pass that would make, or by a commit update, more accounts of an integration is held; null: any.",

@@ -205,6 +205,7 @@ _BEFORE: dict[str, _Rule] = {
     ),
     "_number": _either({"type": "string", "pattern": r"^\d+$"}),
     "_one_or_many": _or_one,
+    "_by_kind": _either({"enum": ["heal", "report"]}),
     "_starttls": _either({"type": "boolean"}),
     "_empty_is_none": _either({"enum": [{}, [], "", None]}),
     "_dated": _with(),

@@ -1,4 +1,4 @@
-"""Each rename is a line of the history, and a command has a code that only the state's key can make."""
+"""Each rename is a line of the history, a command has a code of the state's key, and a record knows who is off."""
 
 import hashlib
 import json
@@ -24,6 +24,7 @@ def upgrade() -> None:
     connection = op.get_bind()
     op.add_column("events", sa.Column("data", sa.JSON))
     op.add_column("words", sa.Column("mac", sa.Text))
+    op.add_column("grants", sa.Column("off", sa.Boolean, nullable=False, server_default=sa.false()))
     noted = connection.execute(sa.select(meta.c.value).where(meta.c.name == "history_end")).scalar()
     number, _, digest = (b"0 " if noted is None else bytes(noted)).decode().partition(" ")
     end, now = int(number), time.time_ns() // 1000
