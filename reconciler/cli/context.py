@@ -21,7 +21,13 @@ def context_of(options: SharedOptions, redactor: Redactor | None = None) -> Cont
     from reconciler.engine.context import Context, SystemClock
     from reconciler.model.secret import Redactor
 
-    return Context(options.repo, SystemClock(), Redactor() if redactor is None else redactor, branch=options.branch)
+    return Context(
+        options.repo,
+        SystemClock(),
+        Redactor() if redactor is None else redactor,
+        branch=options.branch,
+        programs=options.programs,
+    )
 
 
 def run_in_context(options: SharedOptions, redactor: Redactor, work: Callable[[Context], Awaitable[T]]) -> T:

@@ -103,7 +103,9 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
     log = structlog.get_logger()
     clock = SystemClock()
     metrics, logged, found = Metrics(), _FileProblems(), PassProblems()
-    async with aclosing(Context(options.repo, clock, redactor, reached, branch=options.branch)) as context:
+    async with aclosing(
+        Context(options.repo, clock, redactor, reached, branch=options.branch, programs=options.programs)
+    ) as context:
         context.answered = metrics.count_request
         force = in_force(context)
         settings, tree = force.settings, force.tree

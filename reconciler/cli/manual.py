@@ -216,7 +216,9 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
     from reconciler.notify.notifications import Notifier
 
     clock = SystemClock()
-    async with aclosing(Context(options.repo, clock, redactor, branch=options.branch)) as context:
+    async with aclosing(
+        Context(options.repo, clock, redactor, branch=options.branch, programs=options.programs)
+    ) as context:
         force = in_force(context)
         settings, tree = force.settings, force.tree
         with until_stopped(clock), locking(context, settings, tree, f"reconcile {kind}") as state:

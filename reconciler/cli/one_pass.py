@@ -81,7 +81,9 @@ async def _run(
     from reconciler.engine.context import Context
 
     removals = not chosen.no_removals
-    async with aclosing(Context(options.repo, clock, redactor, branch=options.branch)) as context:
+    async with aclosing(
+        Context(options.repo, clock, redactor, branch=options.branch, programs=options.programs)
+    ) as context:
         with until_stopped(clock):
             if not chosen.dry_run:
                 ask = None if chosen.yes or not at_terminal() else partial(_ask, options, clock, chosen.by)

@@ -37,6 +37,7 @@ class SharedOptions:
 
     path: Path | None = None
     branch: str | None = None
+    program: tuple[str, ...] = ()
     output: str = "table"
     log_format: str = "console"
     verbose: bool = False
@@ -47,6 +48,13 @@ class SharedOptions:
         from reconciler.repository.discovery import repository
 
         return repository(self.path)
+
+    @property
+    def programs(self) -> dict[str, Path]:
+        """The programs that requests may run, by name. Raises UsageError."""
+        from reconciler.transports.program.named import named_programs
+
+        return named_programs(self.program, self.repo) if self.program else {}
 
 
 @value_class
@@ -73,7 +81,7 @@ class _Option(click.Option):
 class _Shared(_Option):
     """An option of every command; a command's help has one line for all of them."""
 
-    FOLDED = ("--repo, --branch, --output, --log-format, -v", "Shared: see `reconcile --help`.")
+    FOLDED = ("--repo, --branch, --program, --output, --log-format, -v", "Shared: see `reconcile --help`.")
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the help of the option; in a command's help, the first has the line for all."""
@@ -125,7 +133,7 @@ OUTPUTS = ("table", "json", "markdown", "csv", PAGE)
 
 
 def shared(function: Any) -> Any:
-    """Add --repo, --branch, --output, --log-format and -v to a command."""
+    """Add --repo, --branch, --program, --output, --log-format and -v to a command."""
     return shared_but_branch(
         _shared(
             "--branch",
@@ -151,6 +159,12 @@ def shared_but_branch(function: Any) -> Any:
             default="table",
             help="Format of results; csv is for status, history, unmanaged, review check and a pass, html only for "
             "review check.",
+        ),
+        _shared(
+            "--program",
+            multiple=True,
+            metavar="NAME=PATH",
+            help="The program that `exec:NAME` means in manifests; repeatable.",
         ),
         _shared(
             "--repo",

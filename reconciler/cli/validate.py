@@ -48,8 +48,8 @@ def validate(options: SharedOptions, rev: str | None) -> int:
     except SettingsError as error:
         problems = error.problems
     else:
-        problems = problems_of(files, datetime.now(UTC), tree, validated=validated)
-        hosts = hosts_of(files, tree)
+        problems = problems_of(files, datetime.now(UTC), tree, validated=validated, programs=options.programs)
+        hosts = hosts_of(files, tree, options.programs)
         if isinstance(tree, FolderTree):
             validated.keep(tree, files.hires)
     if options.output == "json":

@@ -30,6 +30,7 @@ from reconciler.ledger.membership import LEADER, Membership
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.grant import Key
+from reconciler.requests.hosts import named_hosts
 
 __all__ = ["Fleet", "worker_count"]
 
@@ -79,6 +80,8 @@ class Fleet:
         """The jobs under way. They outlive their worker, which also ends when the number of members changes."""
         self._concurrency = 0
         self._leads = False
+        self._others = False
+        self._programs = frozenset(f"exec:{name}" for name in context.programs)
         self._unsent: list[Slice] = []
         self._putting: list[Sequence[Slice]] = []
         """The slices that each task is about to queue."""
@@ -226,8 +229,19 @@ class Fleet:
         if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
             return False
         item = replace(slice_of(given), listings=self._listings(given["reading"]))
+        if self._others and not self._has_programs(item.service):
+            return False
         item = item.beside(await self._jobs.counting())
         return await self._make(item) and not self._clock.stopping.is_set()
+
+    def _has_programs(self, service: str) -> bool:
+        """Whether this machine has the programs that a service's requests would run; another member may have them."""
+        known = self._dispatcher().desired().services.get(service)
+        hosts = {host for _, manifest in known.manifests.values() for host in named_hosts(manifest)} if known else ()
+        lacking = sorted(host for host in hosts if host.startswith("exec:") and host not in self._programs)
+        why = f"slices of {service} are left to other members: {', '.join(lacking)} is no program of this machine"
+        self._problems.update(f"programs of {service}", why if lacking else None)
+        return not lacking
 
     async def _up_to_date(self, revision: str) -> bool:
         """Whether this member has the slice's revision and the newest one acted on; fetch first if it has not."""
@@ -278,7 +292,9 @@ class Fleet:
             if not worker.cancelled():  # it ended on its own
                 self._concurrency = 0
                 worker.result()
-        at_once = self._worker_count(await asyncio.to_thread(self._state.ledger.members))
+        members = await asyncio.to_thread(self._state.ledger.members)
+        self._others = sum(each.daemon for each in members) > 1
+        at_once = self._worker_count(members)
         if at_once != self._concurrency:
             self._end_workers()
             self._concurrency = at_once

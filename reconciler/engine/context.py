@@ -5,7 +5,7 @@ Modules that send, decrypt, wait or parse people's files are imported when they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -105,9 +105,12 @@ class Context:
         reached: Reached = unwatched,
         *,
         branch: str | None = None,
+        programs: Mapping[str, Path] | None = None,
     ) -> None:
         self.root = root
         self.branch = branch
+        self.programs = programs or {}
+        """The programs of this machine that requests may run, by name."""
         self.clock = clock
         self.redactor = redactor
         self.reached = reached
@@ -212,6 +215,7 @@ class Context:
         """Return a service's client; the same one from pass to pass while its hosts and limits are the same."""
         from reconciler.requests.client import Client
         from reconciler.requests.throttle import Throttle
+        from reconciler.transports.opening import Machine
 
         if self._throttle is None or self._throttle[0] != limits:
             if self._throttle is not None:
@@ -233,6 +237,7 @@ class Context:
             may_send=self._may_send,
             answered=self._count_request,
             redactor=self.redactor,
+            machine=Machine(self.programs, self.checkout.root),
         )
         self._clients[service] = (limits, hosts, client)
         return client

@@ -124,7 +124,7 @@ def integrations_of(
     for service in desired.services.values():
         found = data.get(service.name)
         written = frozenset(host for _, manifest in service.manifests.values() for host in written_hosts(manifest))
-        hosts = AllowedHosts(frozenset(settings.allowed_hosts) or written)
+        hosts = AllowedHosts(frozenset(settings.allowed_hosts) or written, frozenset(context.programs))
         layer = initial_layer(service, found, context.redactor) if isinstance(found, dict) else None
         shared = context.client(service.name, hosts, settings.limits)
         redirect_url = f"{settings.public}/oauth/callback/{service.name}"

@@ -12,7 +12,8 @@ ReconcilerError
 ├── SecretsError           initial data or the sealed store cannot be read
 ├── Blocked                a grant cannot run: the message says what is missing
 │   ├── MissingVariable    a placeholder has no value
-│   └── HostNotAllowed     a request would go to a host that is not allowed
+│   ├── HostNotAllowed     a request would go to a host that is not allowed
+│   └── NotInstalled       this machine lacks a program or a driver that a request needs
 └── TransportError          a request was sent, or was to be, and brought no answer
 
 Each carries one sentence for the person who reads it; `Problem` is the same for what is wrong in a file.
@@ -32,6 +33,7 @@ __all__ = [
     "LeaseLostError",
     "LedgerError",
     "MissingVariable",
+    "NotInstalled",
     "NotWritable",
     "NothingImported",
     "Problem",
@@ -141,6 +143,10 @@ class MissingVariable(Blocked):
 
 class HostNotAllowed(Blocked):
     """A request would go to a host that is not allowed."""
+
+
+class NotInstalled(Blocked):
+    """This machine lacks a program or a driver that a request needs; another may have it."""
 
 
 class TransportError(ReconcilerError):

@@ -32,7 +32,7 @@ from reconciler.requests.throttle import LONGEST, Throttle
 from reconciler.requests.url import escape
 from reconciler.transports.address import Address, parse
 from reconciler.transports.answer import Response
-from reconciler.transports.http.transport import Http
+from reconciler.transports.opening import Machine, Transports
 from reconciler.transports.request import RenderedRequest
 
 __all__ = ["Answered", "Client", "Leaving", "MaySend", "Response"]
@@ -96,6 +96,7 @@ class Client:
         may_send: MaySend = lambda: None,
         answered: Answered = lambda _name, _status, _seconds: None,
         redactor: Redactor,
+        machine: Machine | None = None,
     ) -> None:
         self.service = service
         self._hosts = hosts
@@ -108,7 +109,7 @@ class Client:
         self._name = service
         self._redactor = redactor
         self._limit = TimeLimit(limits.timeout.total_seconds())
-        self._http = Http(clock, self._limit.seconds)
+        self._transports = Transports(clock, self._limit.seconds, machine or Machine(), redactor.redact)
 
     def of(self, integration: str) -> Self:
         """Return the same client, which reports its requests under an integration's name."""
@@ -158,13 +159,13 @@ class Client:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        await self._transports.aclose()
 
     async def _exchange(
         self, wire: RenderedRequest, address: Address, leaving: Leaving | None, *, behind: bool
     ) -> Response:
         """Send once and read the answer, within the limits."""
-        seconds = self._limit.seconds
+        seconds, transport = self._limit.seconds, self._transports.of(address.scheme)
         async with self._throttle.turn(address.name, behind=behind) as departed:
             self._may_send()
             if leaving is not None:
@@ -172,7 +173,7 @@ class Client:
             progress = _Progress(self._reached, self._may_send, departed, wire.most)
             began = time.monotonic()
             try:
-                answer = await self._limit.within(self._http.send(wire, address, progress))
+                answer = await self._limit.within(transport.send(wire, address, progress))
                 self._answered(self._name, answer.status, time.monotonic() - began)
             except TimeoutError:
                 self._answered(self._name, None, time.monotonic() - began)

@@ -1,7 +1,8 @@
-"""Where requests may go: to allowed hosts, by https, or by http to loopback (docs/design/rules.md, "Hosts").
+"""Where requests may go: to allowed hosts, encrypted unless on loopback (docs/design/rules.md, "Hosts").
 
 The hosts that a manifest names are the default list; a host that comes from a value is never on it and has to be
-listed. The same strict parser of URLs (`reconciler.transports.address.parse`) is used here and for connecting.
+listed. A program is no host: this machine says which ones there are. The same strict parser of URLs
+(`reconciler.transports.address.locate`) is used here and for connecting.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from reconciler.model.errors import Blocked, HostNotAllowed
+from reconciler.model.errors import Blocked, HostNotAllowed, NotInstalled
 from reconciler.model.manifest import Manifest, Paged
 from reconciler.model.settings import loopback
 from reconciler.requests.url import ascii_host
-from reconciler.transports.address import LONGEST, Address, parse
+from reconciler.transports.address import LONGEST, PROGRAM, Address, locate, parse
+from reconciler.transports.drivers import missing_driver
 
 __all__ = ["AllowedHosts", "named_hosts", "written_host", "written_hosts"]
 
-_AUTHORITY = re.compile(r"https?://([^/?#\\\s]*)", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(?:https?|ldaps?|postgresql|mysql)://([^/?#\\\s]*)", re.IGNORECASE)
+_PROGRAM = re.compile(r"exec:[^/?#\\\s]*")
+_PLAIN = frozenset({"http", "ldap"})
+"""Schemes without encryption, whose encrypted form is another scheme."""
 
 
 def written_hosts(manifest: Manifest) -> dict[str, list[str]]:
@@ -45,7 +50,10 @@ def named_hosts(manifest: Manifest) -> frozenset[str]:
 
 
 def written_host(url: str) -> str | None:
-    """Return a URL's host, with its port if it has one; None if it has a placeholder in it, or none."""
+    """Return a URL's host, with its port if it has one, or `exec:NAME`; None if it has a placeholder in it, or none."""
+    program = _PROGRAM.match(url.strip())
+    if program is not None:
+        return program[0] if locate(program[0]) is not None else None
     match = _AUTHORITY.match(url.strip())
     if match is None or "{{" in match[1]:
         return None
@@ -58,26 +66,38 @@ def written_host(url: str) -> str | None:
 
 @dataclass(frozen=True)
 class AllowedHosts:
-    """The hosts that requests may go to; one without a port allows every port."""
+    """The hosts that requests may go to; one without a port allows every port. `programs` are this machine's."""
 
     hosts: frozenset[str]
+    programs: frozenset[str] = frozenset()
 
     def check(self, url: str, file: str) -> Address:
         """Return the address that the URL leads to; `file` is the manifest that the URL is from.
 
-        Raises HostNotAllowed, which names host and file, never more of the URL.
+        Raises HostNotAllowed, which names host and file, never more of the URL, and NotInstalled for a program or a
+        driver that is not here.
         """
-        address = parse(url)
+        address = locate(url)
         if len(url) > LONGEST:
             raise HostNotAllowed(f"{file}: a URL of {len(url):,} characters: no server takes more than {LONGEST:,}")
         if address is None:
             raise HostNotAllowed(f"{file}: a URL does not start with https:// and a host, with or without a port")
+        if address.scheme == PROGRAM:
+            if address.program not in self.programs:
+                raise NotInstalled(
+                    f"{file}: {address.name} is no program of this machine: name it with --program "
+                    f"{address.program}=PATH, or in RECONCILE_PROGRAM"
+                )
+            return address
         if not self.allow(address):
             raise HostNotAllowed(
                 f"{file}: host {address.name} is not allowed: add it to allowed_hosts in config/reconciler.yaml"
             )
-        if address.scheme != "https" and not loopback(address.host):
-            raise HostNotAllowed(f"{file}: host {address.name} is to be asked over http: only https is allowed")
+        if address.scheme in _PLAIN and not loopback(address.host):
+            scheme = address.scheme
+            raise HostNotAllowed(f"{file}: host {address.name} is to be asked over {scheme}: only {scheme}s is allowed")
+        if (missing := missing_driver(address.scheme)) is not None:
+            raise NotInstalled(f"{file}: {missing}")
         return address
 
     def allow(self, address: Address) -> bool:

@@ -19,6 +19,7 @@ from reconciler.model.request import PAGE_TOKEN, CountUp, More, Paging
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.requests.render import render
 from reconciler.requests.url import escape
+from reconciler.transports.address import HTTP, locate
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
 
@@ -102,6 +103,8 @@ class PageTurner:
             url = urljoin(self.wire.url, escape(str(found).strip()))
         except ValueError:
             raise self._fails(f"has no URL at {path}") from None
+        if not _same_protocol(self.wire.url, url):
+            raise self._fails("leads to another protocol")
         return replace(self.wire, url=url)
 
     def _more(self, source: More, answer: Response) -> RenderedRequest | None:
@@ -154,3 +157,11 @@ def _next_link(header: Any) -> str | None:
         if "next" in found.get("rel", "").lower().split():
             return None if found.get("results") == "false" else str(url)
     return None
+
+
+def _same_protocol(url: str, following: str) -> bool:
+    """Whether two URLs are of one protocol: an answer may not choose a program of this machine, or a database."""
+    here, there = locate(url), locate(following)
+    if here is None or there is None:
+        return True  # no host is allowed for such a one
+    return here.scheme == there.scheme or {here.scheme, there.scheme} <= HTTP

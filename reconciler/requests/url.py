@@ -12,7 +12,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from reconciler.model.errors import Blocked
-from reconciler.transports.address import parse
+from reconciler.transports.address import locate
 
 __all__ = ["UrlBuilder", "ascii_host", "escape"]
 
@@ -20,7 +20,7 @@ KEPT = 1000
 """Characters of a manifest's text whose escaped form is kept: longer ones would fill the memory."""
 
 _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
-_HEAD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\\]*")
+_HEAD = re.compile(r"(?:exec:|[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\\]*")
 _DOTS = re.compile(r"(?<![^/])(?:\.|%2[Ee]){1,2}(?![^/])")
 """A segment of a path that leads nowhere, or up."""
 _EMPTY_PARAMETER = re.compile("=[&#]?")
@@ -73,10 +73,12 @@ class UrlBuilder:
         """
         before = len(self._text)
         if not self._text:
+            if value.lstrip().lower().startswith("exec:"):  # an answer's, for example, may not choose what runs here
+                raise Blocked(f"variable {{{{{name}}}}} names a program: a manifest has to write exec:NAME itself")
             self._append(value)
             self._shown += _origin_only(self._text) if secret else self._text
         elif self._path_at is None and _HEAD.fullmatch(self._text):
-            if not _HOST_VALUE.fullmatch(value):
+            if not _HOST_VALUE.fullmatch(value) or self._text.startswith("exec:"):
                 raise Blocked(f"variable {{{{{name}}}}} stands in the host part of a URL and is not a host")
             self._text += value
             self._shown += value  # a host name is no secret (docs/design/rules.md, "Secrets")
@@ -161,7 +163,7 @@ def _climbs(value: str) -> str | None:
 def _origin_only(url: str) -> str:
     """Return what may be shown of a secret that a URL starts with: its host, and no more."""
     head = _HEAD.match(url)
-    if head is None or parse(_ascii(url)) is None:
+    if head is None or locate(_ascii(url)) is None:
         return "***"
     return url if url[head.end() :] in {"", "/"} else f"{head[0]}/***"
 

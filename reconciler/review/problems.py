@@ -9,12 +9,12 @@ from __future__ import annotations
 import pathlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from reconciler.model.errors import Blocked, LedgerError, MissingVariable, Problem
+from reconciler.model.errors import Blocked, LedgerError, MissingVariable, NotInstalled, Problem, Severity
 from reconciler.model.manifest import Manifest, Paged
 from reconciler.model.scope import Scope
 from reconciler.model.settings import Settings
@@ -61,17 +61,18 @@ class Host:
         return {"host": self.host, "files": list(self.files), "allowed": self.allowed}
 
 
-def hosts_of(files: Files, tree: Tree) -> list[Host]:
+def hosts_of(files: Files, tree: Tree, programs: Collection[str] = ()) -> list[Host]:
     """List every host that is written out, sorted; a host with a placeholder is known only with the initial data.
 
-    The files of initial data name key services, which the `sops` program would ask.
+    The files of initial data name key services, which the `sops` program would ask. A program is listed as a host,
+    `exec:NAME`, that is allowed where this machine has it among its `programs`.
     """
     places: dict[str, set[str]] = defaultdict(set)
     refused: set[str] = set()
     for path, manifest in _asking(files):
         for host in named_hosts(manifest):
             places[host].add(path)
-        refused |= {host for host, _, _ in _refused(path, manifest, files.settings)}
+        refused |= {host for host, _, _ in _refused(path, manifest, files.settings, programs)}
     for url in _own_urls(files.settings):
         if written := written_host(url):
             places[written].add(SETTINGS)
@@ -91,7 +92,13 @@ def _own_urls(settings: Settings) -> list[str]:
 
 
 def problems_of(
-    files: Files, now: datetime, tree: Tree | None = None, rules: Rules = NONE, validated: Validated | None = None
+    files: Files,
+    now: datetime,
+    tree: Tree | None = None,
+    rules: Rules = NONE,
+    *,
+    validated: Validated | None = None,
+    programs: Collection[str] = (),
 ) -> list[Problem]:
     """Report every problem of a revision: of single files, of joined files, and of hosts that are not allowed.
 
@@ -111,10 +118,11 @@ def problems_of(
     found.update(doubtful_conditions(desired, inspector.conditions, total.values, total.lacking))
     found |= {*shared_accounts(desired), *alike_addresses(desired)}
     for loaded in files.manifests.values():
-        found |= _unreachable(loaded, loaded.model, files.settings)
+        found |= _unreachable(loaded, loaded.model, files.settings, programs)
     for imported in files.imports.values():
         if imported.model.execute:
-            found |= _unreachable(imported, imported.model.as_manifest, files.settings, imported.model.place)
+            manifest, place = imported.model.as_manifest, imported.model.place
+            found |= _unreachable(imported, manifest, files.settings, programs, place)
     if tree is not None:
         listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
         found.update(InitialData(Gnupg(None), listed.check).problems(tree))
@@ -151,17 +159,29 @@ def _asking(files: Files) -> Iterator[tuple[str, Manifest]]:
 
 
 def _unreachable(
-    loaded: Loaded[Any], manifest: Manifest, settings: Settings, place_of: Callable[[Path], Path] = lambda place: place
+    loaded: Loaded[Any],
+    manifest: Manifest,
+    settings: Settings,
+    programs: Collection[str],
+    place_of: Callable[[Path], Path] = lambda place: place,
 ) -> set[Problem]:
-    """Report each request that would not be sent; `place_of` maps a part of the manifest to its place in the file."""
-    refused = [(place, message) for _, place, message in _refused(loaded.path, manifest, settings)]
+    """Report each request that would not be sent; `place_of` maps a part of the manifest to its place in the file.
+
+    What only this machine lacks is a warning: the one that acts may have it.
+    """
+    found = [(place, error) for _, place, error in _refused(loaded.path, manifest, settings, programs)]
     return {
-        Problem(loaded.path, loaded.document.line(place), f"{'.'.join(map(str, place))}: {message}")
-        for place, message in ((place_of(place), message) for place, message in (*refused, *_unsendable(manifest)))
+        Problem(
+            loaded.path,
+            loaded.document.line(place_of(place)),
+            f"{'.'.join(map(str, place_of(place)))}: {str(error).removeprefix(f'{loaded.path}: ')}",
+            Severity.WARNING if isinstance(error, NotInstalled) else Severity.ERROR,
+        )
+        for place, error in (*found, *_unsendable(manifest))
     }
 
 
-def _unsendable(manifest: Manifest) -> Iterator[tuple[Path, str]]:
+def _unsendable(manifest: Manifest) -> Iterator[tuple[Path, Blocked]]:
     """List the requests that could not be sent whatever their values are, with the reason."""
     for place, call in manifest.calls():
         used = names([call.model_dump(), manifest.headers])
@@ -171,12 +191,14 @@ def _unsendable(manifest: Manifest) -> Iterator[tuple[Path, str]]:
         except MissingVariable:  # what signs a request is known at run time
             continue
         except Blocked as error:
-            yield _path(place), str(error)
+            yield _path(place), error
 
 
-def _refused(path: str, manifest: Manifest, settings: Settings) -> Iterator[tuple[str, Path, str]]:
+def _refused(
+    path: str, manifest: Manifest, settings: Settings, programs: Collection[str]
+) -> Iterator[tuple[str, Path, Blocked]]:
     """List the written-out URLs that are not allowed (docs/design/rules.md, "Hosts"), as host, place and reason."""
-    hosts = AllowedHosts(frozenset(settings.allowed_hosts or written_hosts(manifest)))
+    hosts = AllowedHosts(frozenset(settings.allowed_hosts or written_hosts(manifest)), frozenset(programs))
     for place, url in _urls(manifest):
         origin = _ORIGIN.match(url.strip())
         if origin is None or names(origin[0]):
@@ -184,7 +206,7 @@ def _refused(path: str, manifest: Manifest, settings: Settings) -> Iterator[tupl
         try:
             hosts.check(origin[0], path)
         except Blocked as error:
-            yield origin["host"].lower().removesuffix(":"), place, str(error).removeprefix(f"{path}: ")
+            yield written_host(url) or origin["host"].lower().removesuffix(":"), place, error
 
 
 def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:

@@ -1,0 +1,54 @@
+"""The transport of each protocol, made when the first request needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconciler.model.clock import Clock
+from reconciler.transports.address import HTTP, PROGRAM
+from reconciler.transports.transport import Transport
+
+__all__ = ["Machine", "Transports"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What of this machine a request may use: its programs by name, and the checkout, in which none of them is."""
+
+    programs: Mapping[str, Path] = field(default_factory=dict)
+    root: Path = Path()
+
+
+class Transports:
+    """The transports of one service. `seconds` is the time that a request may take."""
+
+    def __init__(self, clock: Clock, seconds: float, machine: Machine, redact: Callable[[str], str]) -> None:
+        """Raises UsageError if the environment's proxy cannot be used."""
+        from reconciler.transports.http.transport import Http
+
+        self._machine = machine
+        self._redact = redact
+        self._open: dict[str, Transport] = dict.fromkeys(HTTP, Http(clock, seconds))
+
+    def of(self, scheme: str) -> Transport:
+        """Return the transport of a URL's scheme."""
+        known = self._open.get(scheme)
+        if known is None:
+            known = self._open[scheme] = self._made(scheme)
+        return known
+
+    def _made(self, scheme: str) -> Transport:
+        match scheme:
+            case _ if scheme == PROGRAM:
+                from reconciler.transports.program.transport import Programs
+
+                return Programs(self._machine.programs, self._machine.root, self._redact)
+            case _:
+                raise ValueError(scheme)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for transport in self._open.values():
+            await transport.aclose()

@@ -1,0 +1,234 @@
+"""Programs on this machine: what they are given, what they answer, and that none outlives its request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from reconciler.model.errors import UsageError
+from reconciler.transports.program.named import named_programs
+from reconciler.transports.program.transport import Programs
+from tests.servers import PATIENCE, eventually
+from tests.transports.watching import Progress, exchange, refused
+
+pytestmark = pytest.mark.anyio
+
+Write = Callable[..., Programs]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Write:
+    """Makes the program `tool` of a shell script."""
+
+    def write(script: str) -> Programs:
+        path = tmp_path / "tool"
+        path.write_text(f"#!/bin/sh\n{dedent(script)}")
+        path.chmod(0o755)
+        return Programs({"tool": path}, tmp_path / "checkout", lambda text: text.replace("s3cret", "***"))
+
+    return write
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def written(path: Path) -> list[int]:
+    """The processes whose numbers a program wrote, once it did."""
+    text = path.read_text() if path.is_file() else ""
+    return [int(pid) for pid in text.split()] if text.endswith("\n") else []
+
+
+async def test_a_program_is_spoken_to_in_cgi(program, monkeypatch):
+    """Method, path, query, headers and data are its own; nothing of this process's environment is."""
+    monkeypatch.setenv("RECONCILE_KEY", "s3cret")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example.com")
+    tool = program(
+        f"""\
+        printf 'Status: 201 Created\\r\\nX-Kind: Account\\r\\n\\r\\n'
+        {sys.executable} -c 'import json, os, sys
+        print(json.dumps({{"env": dict(os.environ), "args": sys.argv[1:], "data": sys.stdin.read(), "cwd": os.getcwd(),
+                          "open": sorted(map(int, os.listdir("/proc/self/fd")))[:-1]}}))'
+        """
+    )
+    headers = {"Content-Type": "application/json", "X-Key": "k", "Proxy": "http://evil.example.com"}
+    answer = await exchange(tool, "POST", "exec:tool/users/ada%40x%2Fy?a=%41&b", headers, b'{"a": 1}')
+    assert (answer.status, answer.headers) == (201, {"x-kind": "Account"})
+    got: Any = answer.json()
+    assert (got["data"], got["args"], got["open"]) == ('{"a": 1}', [], [0, 1, 2])
+    assert not os.path.exists(got["cwd"])  # noqa: PTH110, ASYNC240
+    got["env"] = {
+        name: value for name, value in got["env"].items() if name not in ("PWD", "OLDPWD", "_", "SHLVL", "LC_CTYPE")
+    }
+    assert got["env"].pop("SERVER_SOFTWARE").startswith("access-reconciler/")
+    assert got["env"] == {
+        "CONTENT_LENGTH": "8",
+        "CONTENT_TYPE": "application/json",
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "HTTP_X_KEY": "k",
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "PATH": os.environ["PATH"],
+        "PATH_INFO": "/users/ada@x/y",
+        "QUERY_STRING": "a=%41&b",
+        "REMOTE_ADDR": "127.0.0.1",
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "0",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+    }
+    await tool.aclose()
+
+
+@pytest.mark.parametrize(
+    ("prints", "status"),
+    [
+        ("printf 'Content-Type: text/plain\\n\\nfound'", 200),
+        ("printf 'Status: 404\\n\\n'", 404),
+        ("printf 'Location: /elsewhere\\n\\n'", 302),
+    ],
+    ids=["usual", "status", "redirect"],
+)
+async def test_an_answer_has_a_status(program, prints, status):
+    tool = program(prints)
+    assert (await exchange(tool, "GET", "exec:tool/x")).status == status
+    await tool.aclose()
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo found", "no CGI"),
+        ("printf '\\nfound'", "no CGI"),
+        ("printf 'Status: 200\\n'", "no CGI"),
+        ("printf 'Status: fine\\n\\n'", "its Status is no number"),
+        ("printf 'Status: 200\\n\\nfound'; exit 3", "ended with exit code 3"),
+        ("printf 'Status: 200\\n\\nfound'; kill -TERM $$", "killed by signal 15"),
+    ],
+    ids=["no-header", "empty-head", "no-end", "no-status", "exit-code", "signal"],
+)
+async def test_what_is_no_answer_leaves_the_request_in_doubt(program, script, why):
+    tool = program(script)
+    error = await refused(tool, "POST", "exec:tool/x", content=b"{}")
+    assert why in str(error)
+    assert error.left
+    await tool.aclose()
+
+
+async def test_a_program_that_cannot_be_run_has_done_nothing(program, tmp_path):
+    tool = program("true")
+    (tmp_path / "tool").chmod(0o644)
+    error = await refused(tool, "POST", "exec:tool/x", content=b"{}")
+    assert not error.left
+    assert "Permission denied" in str(error)
+    (tmp_path / "tool").unlink()
+    assert not (await refused(tool, "POST", "exec:tool/x")).left
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout/evil").write_text("#!/bin/sh\n")
+    (tmp_path / "tool").symlink_to("checkout/evil")
+    assert "within the checkout" in str(await refused(tool, "POST", "exec:tool/x"))
+    assert not (await refused(tool, "GET", "exec:tool/a%00b")).left
+    await tool.aclose()
+
+
+async def test_what_it_leaves_behind_ends_with_it(program):
+    tool = program("sleep 1000 & printf 'X: y\\n\\n%s' $!")
+    answer = await asyncio.wait_for(exchange(tool, "GET", "exec:tool/x"), PATIENCE)
+    await asyncio.to_thread(eventually, lambda: not alive(int(answer.text)))
+    await tool.aclose()
+
+
+async def test_the_whole_group_is_killed_at_the_timeout(program, tmp_path):
+    tool = program(f"sleep 1000 & echo $! $$ > {tmp_path}/pids; wait")
+    task = asyncio.create_task(exchange(tool, "GET", "exec:tool/x"))
+    pids = await asyncio.to_thread(eventually, lambda: written(tmp_path / "pids"))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.to_thread(eventually, lambda: not any(map(alive, pids)))
+    await tool.aclose()
+
+
+def test_programs_end_with_this_process_even_if_it_is_killed(tmp_path):
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!/bin/sh\nread line; sleep 1000 & echo $! $$ > {tmp_path}/pids; wait\n")
+    tool.chmod(0o755)
+    code = f"""
+import asyncio, pathlib
+from reconciler.transports.program.transport import Programs
+from tests.transports.watching import exchange
+tool = Programs({{"tool": pathlib.Path({str(tool)!r})}}, pathlib.Path("/nowhere"), str)
+asyncio.run(exchange(tool, "POST", "exec:tool/x", content=b"{{}}"))
+"""
+    daemon = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    try:
+        pids = eventually(lambda: written(tmp_path / "pids"))
+    finally:
+        daemon.send_signal(signal.SIGKILL)
+        daemon.wait()
+    eventually(lambda: not any(map(alive, pids)))
+
+
+async def test_standard_error_goes_to_the_log_without_secrets_and_bounded(program):
+    tool = program("echo 'the key s3cret is old' >&2; yes x | head -c 300000 >&2; printf 'X: y\\n\\n'")
+    with capture_logs() as lines:
+        await exchange(tool, "GET", "exec:tool/x")
+    (line,) = lines
+    assert line["event"] == "program.stderr"
+    assert line["text"].startswith("the key *** is old")
+    assert len(line["text"]) == 4000
+    await tool.aclose()
+
+
+async def test_an_answer_is_bounded(program):
+    tool = program("printf 'X: y\\n\\n'; yes x | head -c 3000000")
+    progress = Progress(most=1000)
+    answer = await exchange(tool, "GET", "exec:tool/x", most=1000, progress=progress)
+    assert answer.truncated
+    assert len(answer.content) == 1000
+    await tool.aclose()
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("tool", "write NAME=PATH"),
+        ("to/ol=/bin/true", "write NAME=PATH"),
+        ("tool=checkout/tool", "within the checkout"),
+        ("tool=out/tool", "within the checkout"),
+        ("tool=through", "within the checkout"),
+    ],
+    ids=["no-path", "no-name", "inside", "a-folder's-link", "a-link-through-it"],
+)
+def test_a_program_is_none_that_a_commit_could_change(tmp_path, monkeypatch, given, why):
+    monkeypatch.chdir(tmp_path)
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "tool").symlink_to("/bin/true")
+    (tmp_path / "out").symlink_to(checkout)
+    (tmp_path / "through").symlink_to("checkout/tool")
+    with pytest.raises(UsageError, match=why):
+        named_programs([given], checkout)
+
+
+def test_programs_are_named_by_the_machine(tmp_path):
+    assert named_programs(["a=/bin/true", "b=/bin/false"], tmp_path) == {
+        "a": Path("/bin/true"),
+        "b": Path("/bin/false"),
+    }
+    with pytest.raises(UsageError, match="named twice"):
+        named_programs(["a=/bin/true", "a=/bin/false"], tmp_path)
