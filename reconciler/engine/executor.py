@@ -137,7 +137,8 @@ class Executor:
             error=None,
             revision=record.revision,
         )
-        detail = f"attempt {number}" + (f", from request {resume + 1} of {total}" if resume else "")
+        begins = f", from request {resume + 1} of {total}" if resume < total else ", with nothing left to send"
+        detail = f"attempt {number}{begins if resume else ''}"
         # A later attempt that continues needs the generated values: store them before any request uses them.
         memory = Memory(generated=generated(job.integration.manifest.generated if job.notifies else ()))
         kept = {} if resume else self._vault.remember(record.key, memory)

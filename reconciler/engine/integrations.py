@@ -320,6 +320,8 @@ class Integration:
             return
         if self.connection is None or not (self.connection.fetches or self.connection.layer() is not None):
             raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`")
+        if (url := self.connection.renewal_url()) is not None:
+            self.hosts.check(url, self.file)
 
     @cached_property
     def _needs_connection(self) -> bool:

@@ -14,7 +14,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.integrations import AUTHORITY, Integration
 from reconciler.ledger.sealing import Sealing, Tokens
 from reconciler.model.errors import SecretsError
-from reconciler.model.manifest import Manifest, Paged
+from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Settings
@@ -72,14 +72,14 @@ def _changed(
 def initial_layer(service: Service, values: Mapping[str, str], redactor: Redactor) -> Layer:
     """Make a layer of a service's initial data; the redactor learns its secret values.
 
-    A field with `secret: false` is shown, unless a request puts it into a URL or a header, and so is one that only says
-    where requests go (docs/design/rules.md, "Secrets").
+    A field with `secret: false` is shown, unless a request puts it into a header, and so is one that only says where
+    requests go (docs/design/rules.md, "Secrets").
     """
     shown: set[str] = set()
     for _, manifest in service.manifests.values():
         shown |= {item.id for item in manifest.initial_data_form if not item.secret}
     for _, manifest in service.manifests.values():
-        shown -= _sent_openly(manifest)
+        shown -= _in_headers(manifest)
     for _, manifest in service.manifests.values():
         for _, call in manifest.calls():
             match = AUTHORITY.match(call.url or "")
@@ -91,11 +91,11 @@ def initial_layer(service: Service, values: Mapping[str, str], redactor: Redacto
     return Layer(f"config/initial_data/{service.name}", held, secret)
 
 
-def _sent_openly(manifest: Manifest) -> frozenset[str]:
-    """Return the names that requests put into a URL or a header, where services expect credentials."""
+def _in_headers(manifest: Manifest) -> frozenset[str]:
+    """Return the names that requests put into a header, where services expect credentials."""
     parts: list[Any] = [manifest.headers]
     for _, call in manifest.calls():
-        parts += [call.url, call.headers, call.next_page if isinstance(call, Paged) else None]
+        parts.append(call.headers)
         if call.extra_headers == "pritunl":
             parts += [f"{{{{{name}}}}}" for name in SIGNED_WITH]
     return names(parts)

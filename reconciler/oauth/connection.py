@@ -27,7 +27,8 @@ from reconciler.model.errors import Blocked, LedgerError, TransportError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
-from reconciler.oauth.token_request import LONGEST, TokenRefused, ask_for_token, with_grant
+from reconciler.oauth.token_request import LONGEST, TokenRefused, ask_for_token, lacking, with_grant
+from reconciler.requests.template import render_url
 from reconciler.requests.token_fields import secrets_of
 
 if TYPE_CHECKING:
@@ -188,6 +189,14 @@ class OAuthConnection:
         """Whether the token is fetched when it is needed, without a person who connects."""
         return self._manifest.oauth is not None and self._manifest.oauth.grant is not None
 
+    def renewal_url(self) -> str | None:
+        """Return where the next check has to ask for a token; None if it has one. Raises Blocked."""
+        oauth, left, record = self._manifest.oauth, self._left(), self._record
+        if oauth is None or oauth.renewal is None or not (self.fetches or (left is not None and left < ENOUGH)):
+            return None
+        scope = self._scope if record is None else self._scope.over(token_layer(self.service, record["reply"]))
+        return render_url(oauth.renewal.url, scope).text
+
     async def _renew(self, used: Stored | None) -> TransportError | None:
         """Get a token newer than the one that was used. Returns why there is none.
 
@@ -232,7 +241,7 @@ class OAuthConnection:
                 if used is not None:
                     self._tokens.change(lambda there: there)  # raises where nothing can be stored now
                 asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
-                reply = await ask_for_token(self._client, call, scope, self._manifest)
+                reply = await ask_for_token(self._client, call, scope, self._manifest, renews=True)
                 self._redactor.renew(self.service, secrets_of(reply))
                 self._store(used, stored_record(reply, used, asked_at))
         except (TokenRefused, Blocked, TransportError) as error:
@@ -245,7 +254,7 @@ class OAuthConnection:
         self._turn.unstored = used, record
         try:
             # A person who has reconnected in the meantime has stored a newer one.
-            self._tokens.change(lambda there: record if there == used else there)
+            self._tokens.change(lambda there: record if self._usable(there) == used else there)
         except LedgerError as error:
             raise LedgerError(
                 f"the new token of {self.service} is in memory only, and lost if this process ends before it can be "
@@ -268,8 +277,13 @@ class OAuthConnection:
             self._given[task] = self._record
         return self.layer()
 
+    def _usable(self, record: Stored | None) -> Stored | None:
+        """Return what is stored; None where it is no token, and one can be fetched."""
+        without = record is not None and self.fetches and lacking(self._manifest, record["reply"]) is not None
+        return None if without else record
+
     def _load(self) -> None:
-        self._record = self._tokens.load()
+        self._record = self._usable(self._tokens.load())
         if self._record is not None:
             self._redactor.renew(self.service, secrets_of(self._record["reply"]))
 

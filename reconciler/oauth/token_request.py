@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from reconciler.model.errors import TransportError
 from reconciler.model.manifest import Manifest, Request
-from reconciler.model.scope import Scope
+from reconciler.model.scope import Scope, walk
 from reconciler.model.template import names
 from reconciler.requests.encode import FORM
 from reconciler.requests.match import condition_holds, failure
@@ -26,12 +26,13 @@ from reconciler.transports.answer import Response
 if TYPE_CHECKING:
     from reconciler.requests.client import Client
 
-__all__ = ["LONGEST", "TokenRefused", "ask_for_token", "with_code", "with_grant", "with_query"]
+__all__ = ["LONGEST", "TokenRefused", "ask_for_token", "lacking", "with_code", "with_grant", "with_query"]
 
 LONGEST = 64 * 1024
 """Bytes of a reply. It is merged into what is stored, and each secret in it is masked in all output."""
 
 CODE, VERIFIER = "code", "code_verifier"
+ACCESS = "access_token"
 
 _TOKENS = frozenset({"access_token", "refresh_token", "id_token"})
 
@@ -42,8 +43,10 @@ class TokenRefused(TransportError):
     """The service answered, and refused a token."""
 
 
-async def ask_for_token(client: Client, call: Request, scope: Scope, manifest: Manifest) -> dict[str, Any]:
-    """Send a token request and return its reply.
+async def ask_for_token(
+    client: Client, call: Request, scope: Scope, manifest: Manifest, *, renews: bool = False
+) -> dict[str, Any]:
+    """Send a token request and return its reply; one that `renews` a token has to bring one.
 
     Raises TokenRefused where the service says no, TransportError where it says nothing that can be used, and Blocked
     where a value or the permission to ask its host is missing.
@@ -66,12 +69,26 @@ async def ask_for_token(client: Client, call: Request, scope: Scope, manifest: M
         raise TransportError(f"{what}: answered {answer.status} with more than 64 KiB: that is no token", left=True)
     if reply is None:
         raise TransportError(f"{what}: answered {answer.status} with neither JSON nor form fields", left=True)
-    if said and "access_token" not in reply:
+    if said and ACCESS not in reply:
         raise TokenRefused(f"{what}: answered {answer.status} with the error {said}", left=True)
     if call.continue_if is not None and not condition_holds(call.continue_if, answer, scope):
         where = call.continue_if.response_notation
         raise TokenRefused(f"{what}: continue_if does not hold: {where} is another", left=True)
+    if renews and (lacks := lacking(manifest, reply)) is not None:
+        raise TransportError(f"{what}: answered {answer.status} without {lacks}{client.excerpt(answer)}", left=True)
     return reply
+
+
+def lacking(manifest: Manifest, reply: Mapping[str, Any]) -> str | None:
+    """Return what a reply lacks without which it is no token; None if it has it.
+
+    That is `access_token`, unless the manifest's requests use other fields of the reply instead.
+    """
+    used = names(manifest.model_dump(exclude={"oauth"}))
+    wanted = sorted(name.removeprefix("oauth.") for name in used if name.startswith("oauth."))
+    if not wanted or ACCESS in wanted:
+        wanted = [ACCESS]
+    return None if any(walk(reply, path) for path in wanted) else " or ".join(wanted)
 
 
 def with_code(call: Request) -> Request:

@@ -23,7 +23,7 @@ LOOKED_AT = 64 * 1024
 
 def excerpt(answer: Response, redactor: Redactor) -> str:
     """Return the text to append to the reason why an answer is no success: `: ` and a quote, or nothing."""
-    text = (answer.whole_text or "")[:LOOKED_AT]
+    text = (answer.readable or "")[:LOOKED_AT]
     if not text:
         return ""
     if answer.status < 400:  # it may hold a token that is not known yet

@@ -47,8 +47,8 @@ class Compared:
         )
 
     def shown(self, path: str, value: Any, redact: Callable[[Any], Any]) -> Any:
-        """Format a value to be shown and saved: without secrets, and no longer than a line."""
-        if path in self.secret:
+        """Format a value to be shown and saved: without secrets, and no longer than a line. Nothing is no secret."""
+        if path in self.secret and value is not None:
             return MASK
         value = redact(value)
         text = written(value)

@@ -2,7 +2,7 @@
 
 Services name their fields freely, and a word like `failed` under `b_token` is no token: taken for a secret, it would be
 masked in every text of the program. So only the standard names make a value a secret (RFC 6749, 7591, 7636, 8628,
-OpenID Connect), or else its form.
+OpenID Connect), or else its form. `code` is none of them: a browser brings one, and in a reply it is an error's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ FIELDS = frozenset(
         "access_token",
         "refresh_token",
         "id_token",
-        "code",
         "code_verifier",
         "client_secret",
         "registration_access_token",

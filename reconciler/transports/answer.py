@@ -45,11 +45,16 @@ class Response:
     @property
     def whole_text(self) -> str | None:
         """The content as text; None where it is not text throughout."""
+        text = self.readable
+        return None if text is None or "\0" in text else text
+
+    @property
+    def readable(self) -> str | None:
+        """The content as text, with any control characters, of which NUL is one; None where it is something else."""
         try:
-            text = self._decode("strict")
+            return self._decode("strict")
         except UnicodeDecodeError:
             return None
-        return None if "\0" in text else text
 
     def json(self) -> Any | None:
         """The content as JSON; None where it is none, or nested over 100 deep.

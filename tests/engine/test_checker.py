@@ -480,12 +480,12 @@ def test_one_services_missing_secret_blocks_that_service_only(machine, accounts,
     ("place", "shown"),
     [
         ({"execute": [{"url": "{url}/users", "data": {"plan": "{{PLAN}}"}}]}, True),
-        ({"execute": [{"url": "{url}/users?plan={{PLAN}}"}]}, False),
+        ({"execute": [{"url": "{url}/users/{{PLAN}}?plan={{PLAN}}"}]}, True),
         ({"headers": {"X-Plan": "{{PLAN}}"}}, False),
     ],
     ids=["in data only", "in a URL", "in a header"],
 )
-def test_a_value_that_is_no_secret_is_one_where_a_url_or_a_header_has_it(machine, accounts, repo, place, shown):
+def test_a_value_that_is_no_secret_is_one_where_a_header_has_it(machine, accounts, repo, place, shown):
     manifest = accounts.manifest() | {"initial_data_form": [{"id": "PLAN", "secret": False}]} | place
     for request in manifest["execute"]:
         request["url"] = request["url"].replace("{url}", accounts.url)
@@ -496,6 +496,8 @@ def test_a_value_that_is_no_secret_is_one_where_a_url_or_a_header_has_it(machine
     accounts.fail_next(1, 500, method="GET", body="the enterprise plan has no such user")
     said = row(machine.plan(), "ada", "tool").reason
     assert said.endswith(f"answered 500: the {'enterprise' if shown else '***'} plan has no such user")
+    (asked,) = row(machine.plan(), "ada", "tool").requests
+    assert "***" not in asked["url"]
 
 
 def test_service_message_is_in_reason_and_history(machine, accounts, repo):

@@ -142,3 +142,68 @@ def test_a_request_that_was_answered_with_401_has_taken_no_effect(site: Site, to
     tool.add("ada@example.com")
     assert site.status()[0] is Status.PRESENT
     assert tool.created == {}
+
+
+# A token without a person
+
+
+def fetching(site: Site, tool: Tool, **more: Any) -> None:
+    oauth = {"grant": "client_credentials", "access_token": {"url": f"{tool.url}/token"}}
+    site.manifest(refresh=False, oauth=oauth, **more)
+    tool.add("ada@example.com")
+
+
+def test_an_answer_without_a_token_is_no_token(site: Site, tool: Tool) -> None:
+    answers = iter([Reply(200, {"status": "try later"}), Reply(200, {"access_token": "", "expires_in": 0})])
+    tool.on(lambda connection, _: connection.answer(next(answers)), times=2, prefix="/token")
+    fetching(site, tool)
+    status, reason = site.status()
+    assert status is Status.UNKNOWN
+    assert reason.startswith("no token could be fetched: POST 127.0.0.1")
+    assert reason.endswith('answered 200 without access_token: {"status": "try later"}')
+    assert site.status()[0] is Status.UNKNOWN
+    assert site.status()[0] is Status.PRESENT, "it is asked for again at the next check"
+    assert len(tool.calls("POST", "/token")) == 3
+
+
+def test_a_stored_reply_without_a_token_is_replaced(site: Site, tool: Tool) -> None:
+    fetching(site, tool)
+    assert site.repo.gnupg is not None
+    with site.machine.ledger() as ledger:
+        sealing = WritableSealing.writing(ledger, Gnupg(site.repo.gnupg.path), [site.repo.gnupg.fingerprint])
+        Tokens(sealing.vault, "tool").change(lambda _: stored_record({"ok": "1"}, None, site.machine.clock.now()))
+    for _ in range(2):
+        assert site.status()[0] is Status.PRESENT
+    assert len(tool.calls("POST", "/token")) == 1
+
+
+def test_a_token_may_be_another_field_that_the_requests_use(site: Site, tool: Tool) -> None:
+    def give(_received: Received) -> Any:
+        tool.token = "t0ken-of-its-own"
+        return {"data": {"jwt": tool.token}}
+
+    tool.route("POST", "/jwt", give)
+    headers = {"Authorization": "Bearer {{oauth.data.jwt}}"}
+    oauth = {"grant": "client_credentials", "access_token": {"url": f"{tool.url}/jwt"}}
+    site.manifest(refresh=False, oauth=oauth, headers=headers)
+    tool.token = None
+    tool.add("ada@example.com")
+    assert site.status()[0] is Status.PRESENT
+
+
+@pytest.mark.parametrize("expired", [False, True], ids=["to be fetched", "to be refreshed"])
+def test_a_token_host_that_is_not_allowed_is_blocked(site: Site, tool: Tool, expired: bool) -> None:
+    assert site.repo.gnupg is not None
+    site.repo.settings(gnupg_home=site.repo.gnupg.path, allowed_hosts=[tool.host])
+    url = {"url": "https://elsewhere.example.com/token"}
+    if expired:
+        refresh = {"authenticate_url": url["url"], "access_token": url, "refresh": url}
+        site.manifest(oauth=refresh)
+        site.connect("t0ken-1", expires_in=0)
+    else:
+        fetching(site, tool)
+        site.manifest(oauth={"grant": "client_credentials", "access_token": url})
+    for status, reason in (site.planned(), site.status()):
+        assert status is Status.BLOCKED
+        assert "host elsewhere.example.com is not allowed" in reason
+    assert tool.requests == []

@@ -131,6 +131,8 @@ def test_single_request_with_lost_answer(machine, accounts, repo):
     assert done.status is Status.PRESENT
     assert [call.method for call in accounts.calls()[before:]] == ["GET", "GET"]
     assert machine.outbox.sent == [("ada@example.com", "Hi", "Welcome")]
+    begun = [line.detail for line in machine.history("ada") if line.event is EventType.ATTEMPT_STARTED]
+    assert begun == ["attempt 1", "attempt 2, with nothing left to send"]
 
 
 def test_after_a_look_up_the_lost_creation_counts_as_done(planned_first, accounts):

@@ -24,7 +24,8 @@ def repeated(text: str | bytes, status: int = 400, *secrets: str) -> str:
         ("no such team", ": no such team"),
         ('{"error": "no such team"}', ': {"error": "no such team"}'),
         ("a\r\n  b\tc\u2028d\u2029", ": a b c d"),
-        ("a\x1b[31mred\x00", ""),
+        ("a\x1b[31mred\x00", ": a[31mred"),
+        ("n\x00o\x00", ": no"),
         ("a\x1b[31mred\x07\x9b", ": a[31mred"),
         ("\u202egpj.exe\u2066x\u200f\ufeff", ": gpj.exex"),
         ("", ""),
@@ -47,9 +48,16 @@ def test_no_half_of_a_secret_is_left_at_the_end(place: int) -> None:
     assert SECRET[:4] not in shown
 
 
-@pytest.mark.parametrize("between", ["\u200b", "\x07", "\u202e"])
+@pytest.mark.parametrize("between", ["\u200b", "\x07", "\u202e", "\x00"])
 def test_secret_with_invisible_characters_is_masked(between: str) -> None:
     assert repeated(f"token {between.join(SECRET)}", 400, SECRET) == ": token ***"
+
+
+def test_an_errors_code_is_quoted_also_of_a_success() -> None:
+    body = '{"ok": false, "code": "seat_limit_reached", "error": {"code": 4041}}'
+    assert repeated(body, 200) == f": {body}"
+    browsers = "4/0AX4XfWhZm9vYmFyYmF6MTIz"
+    assert repeated(json.dumps({"code": browsers}), 200) == ': {"code": "***"}', "what is long and random is a secret"
 
 
 def test_token_in_successful_answer_is_not_quoted() -> None:

@@ -191,3 +191,9 @@ def test_a_service_that_is_ready(status: int, text: bytes, keys: dict[str, Any],
     ready = Ready.model_validate({"url": "x", **keys})
     found = unready(ready, ready.expected, Response(status, content=text))
     assert (found is None) if reason is None else (found is not None and reason in found)
+
+
+def test_nothing_is_shown_as_nothing_where_git_wants_a_secret() -> None:
+    compared = Compared(secret=frozenset({"pin"}))
+    assert compared.shown("pin", None, str) is None
+    assert compared.shown("pin", "7190", str) == "***"
