@@ -25,7 +25,7 @@ __all__ = ["add", "prerequisites"]
 @shared
 @click.pass_obj
 def add(options: SharedOptions, name: str | None, stem: str | None, listing: bool) -> int:  # noqa: FBT001
-    """Copy the ready manifest NAME to manifests/, and list what it requires.
+    """Copy the ready manifest NAME to manifests/, with its tests, and list what it requires.
 
     A ready import is copied to config/imports/. An existing file is not overwritten. --list needs no repository.
     """
@@ -34,6 +34,7 @@ def add(options: SharedOptions, name: str | None, stem: str | None, listing: boo
     from reconciler.gallery.catalog import MANIFESTS, everything, imports, named
     from reconciler.intake.hire_files import write_all
     from reconciler.repository.documents.modeline import line_in
+    from reconciler.repository.naming import CASES
 
     no_csv(options)
     if listing:
@@ -47,14 +48,16 @@ def add(options: SharedOptions, name: str | None, stem: str | None, listing: boo
     root = options.repo
     path = _free(root / ready.folder, root, stem or name)
     kind: Kind = "manifest" if ready.folder == MANIFESTS else "import"
-    text = line_in(root, kind, ready.folder) + ready.text
-    write_all(root, {f"{ready.folder}/{path.name}": text.encode()}, {})
+    written = {f"{ready.folder}/{path.name}": line_in(root, kind, ready.folder) + ready.text}
+    if ready.cases is not None:
+        written[f"{ready.folder}/{path.stem}{CASES[0]}"] = line_in(root, "test", ready.folder) + ready.cases
+    write_all(root, {name: text.encode() for name, text in written.items()}, {})
     fields = [field.id for field in ready.manifest.asks_for]
     service = ready.manifest.service or path.stem
     if options.output == "json":
         emit_json({"file": f"{ready.folder}/{path.name}", "service": service, "initial_data": fields})
     else:
-        echo(f"{ready.folder}/{path.name}")
+        echo("\n".join(written))
     for line in prerequisites(ready, service):
         note(line)
     if fields:
@@ -86,7 +89,7 @@ def _free(folder: Path, root: Path, stem: str) -> Path:
     taken = sorted(
         path.relative_to(root).as_posix()
         for path in folder.rglob("*")
-        if path.stem == stem and path.suffix in (".yaml", ".yml", ".json")
+        if path.stem in (stem, f"{stem}.test") and path.suffix in (".yaml", ".yml", ".json")
     )
     if taken:
         raise UsageError(f"{taken[0]} is there already: give another name with --as, or delete it first")

@@ -52,7 +52,12 @@ def _files(root: Path, folder: str) -> Iterator[Path]:
 
 
 def _stems(folder: str) -> Callable[[click.Context], Iterator[str]]:
-    return lambda ctx: (file.stem for file in _files(_root(ctx), folder))
+    def stems(ctx: click.Context) -> Iterator[str]:
+        from reconciler.repository.naming import is_cases
+
+        return (file.stem for file in _files(_root(ctx), folder) if not is_cases(file.name))
+
+    return stems
 
 
 def _data(file: Path) -> dict[str, Any]:
@@ -98,8 +103,12 @@ def _services(ctx: click.Context) -> Iterator[str]:
 def _ready(_ctx: click.Context) -> Iterator[str]:
     from importlib.resources import files
 
+    from reconciler.repository.naming import is_cases
+
     for folder in ("manifests", "imports"):
-        yield from (Path(item.name).stem for item in (files("reconciler.gallery") / folder).iterdir())
+        for item in (files("reconciler.gallery") / folder).iterdir():
+            if not is_cases(item.name):
+                yield Path(item.name).stem
 
 
 def _periods(ctx: click.Context) -> Iterator[str]:

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from reconciler.model.selection import Selection
 from reconciler.repository.desired import Desired
+from reconciler.repository.naming import is_cases
 
 __all__ = ["touched"]
 
@@ -23,7 +24,7 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
         match path.parts:
             case ("hires", *_):
                 hires.add(path.stem)
-            case ("manifests", *_):
+            case ("manifests", *_) if not is_cases(path.name):
                 integrations |= _siblings(path.stem, desired)
             case ("config", "initial_data", _):
                 service = path.name.partition(".")[0]

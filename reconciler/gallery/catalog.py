@@ -25,6 +25,7 @@ from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
 from reconciler.repository.documents.yaml import read
+from reconciler.repository.naming import CASES, is_cases
 
 __all__ = ["KEYS", "VERIFIED", "ReadyManifest", "everything", "head_of", "imports", "named"]
 
@@ -63,6 +64,12 @@ class ReadyManifest:
         """Return the manifest; of an import, its requests as a manifest."""
         data = read(self.text.encode(), f"{self.name}.yaml").data
         return Import.model_validate(data).as_manifest if self.imports else Manifest.model_validate(data)
+
+    @property
+    def cases(self) -> str | None:
+        """Return the text of its tests; None if it has none."""
+        file = _FOLDERS[self.folder] / f"{self.name}{CASES[0]}"
+        return file.read_text() if file.is_file() else None
 
     @property
     def imports(self) -> bool:
@@ -106,8 +113,8 @@ def imports() -> dict[str, ReadyManifest]:
 
 
 def _all_of(folder: str) -> dict[str, ReadyManifest]:
-    entries = _FOLDERS[folder].iterdir()
-    names = sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+    entries = {entry.name for entry in _FOLDERS[folder].iterdir() if entry.name.endswith(".yaml")}
+    names = sorted(entry.removesuffix(".yaml") for entry in entries if not is_cases(entry))
     return {name: _ready(name, folder) for name in names}
 
 

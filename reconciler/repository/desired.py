@@ -24,6 +24,7 @@ from reconciler.repository.files import Files
 from reconciler.repository.form_values import BEFORE_SUGGESTION
 from reconciler.repository.hires import Hires
 from reconciler.repository.joining import Join
+from reconciler.repository.naming import is_cases
 
 __all__ = ["NO_SERVICE", "Desired", "Service"]
 
@@ -88,7 +89,7 @@ class Desired:
             match path.parts:
                 case ("hires", *_):
                     hires.add(path.stem)
-                case ("manifests", *_):
+                case ("manifests", *_) if not is_cases(path.name):
                     return None
                 case ("config", folder, *_) if folder != "reviews":
                     return None

@@ -35,7 +35,7 @@ from reconciler.repository.hire_cache import NOTHING, HireCache, SavedHires
 from reconciler.repository.hire_index import HireIndex, HireSummary
 from reconciler.repository.hires import Hires, ParsedHires
 from reconciler.repository.ignore import read_ignore
-from reconciler.repository.naming import others, same_stem, unread
+from reconciler.repository.naming import is_cases, others, same_stem, unread
 from reconciler.repository.needs import circular_among
 from reconciler.repository.parallel import MANY, spread
 from reconciler.repository.parsing import (
@@ -266,6 +266,8 @@ class Reader:
         stems: dict[str, list[ParsedFile]] = {}
         paths: dict[str, list[str]] = {}
         for file in tree.files(kind.folder):
+            if kind is MANIFESTS and is_cases(file.path):
+                continue
             path, skipped = PurePosixPath(file.path), unread(file.path, kind.folder, kind.suffixes)
             if skipped is not None:
                 found.problems += skipped

@@ -7,15 +7,23 @@ from pathlib import PurePosixPath
 
 from reconciler.model.errors import Problem, Severity
 
-__all__ = ["FOLDERS", "YAML", "others", "same_stem", "shown", "unread"]
+__all__ = ["CASES", "FOLDERS", "YAML", "is_cases", "others", "same_stem", "shown", "unread"]
 
 YAML = (".yaml", ".yml")
+
+CASES = (".test.yaml", ".test.yml")
+"""How the name of a file in manifests/ ends that has the tests of one."""
 
 FOLDERS = ("config", "hires", "manifests")
 """Where a repository's files are; nothing else in it is read."""
 
 _NAMED = 3
 """The most files that are named in one message: a commit may have one content under any number of names."""
+
+
+def is_cases(path: str) -> bool:
+    """Whether a file in manifests/ has the tests of a manifest, and is none itself."""
+    return path.endswith(CASES)
 
 
 def unread(path: str, folder: str, endings: tuple[str, ...]) -> list[Problem] | None:

@@ -20,6 +20,7 @@ from reconciler.model.scope import Scope
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.model.value import value_class
+from reconciler.repository.cases import read_cases
 from reconciler.repository.conditions import doubtful_conditions
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
@@ -127,6 +128,8 @@ def problems_of(
         listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
         found.update(InitialData(Gnupg(None), listed.check).problems(tree))
         found.update(problem for file in tree.files(REVIEWS) for problem in review_problems(tree, file))
+        manifests = {*files.manifests, *files.broken["manifests"]}
+        found.update(problem for each in read_cases(tree, manifests).values() for problem in each.problems)
     return sorted(found, key=lambda problem: problem.order)
 
 

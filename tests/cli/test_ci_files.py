@@ -54,8 +54,9 @@ def shell(repo: Repo, script: str, **env: str) -> subprocess.CompletedProcess[st
 
 
 def test_the_hook(repo: Repo) -> None:
-    (hook,) = read(".pre-commit-hooks.yaml")
+    hook, tests = read(".pre-commit-hooks.yaml")
     assert (hook["id"], hook["language"], hook["pass_filenames"]) == ("reconcile-validate", "system", False)
+    assert (tests["id"], tests["entry"], tests["pass_filenames"]) == ("reconcile-test", "reconcile test", False)
     program, *arguments = shlex.split(hook["entry"])
     assert program == "reconcile"
     done = run_cli(repo, *arguments)

@@ -138,7 +138,7 @@ def test_the_workflow_is_the_documented_one_and_needs_no_key(beside: Repo, call:
     workflow = (beside.root / "inner/.github/workflows/access.yml").read_text()
     assert workflow == (ROOT / "docs/ci/github.yml").read_text()
     steps = [step.get("run", "") for step in yaml.safe_load(workflow)["jobs"]["review"]["steps"]]
-    assert set(re.findall(r"\breconcile (\S+)", "\n".join(steps))) == {"validate", "diff"}
+    assert set(re.findall(r"\breconcile (\S+)", "\n".join(steps))) == {"validate", "test", "diff"}
 
 
 def test_the_readmes_way_to_renew_the_schemas(beside: Repo, call: Call) -> None:

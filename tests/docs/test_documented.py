@@ -23,7 +23,7 @@ from reconciler import cli
 from reconciler.cli.needed_data import _own
 from reconciler.cli.show import COLUMNS
 from reconciler.daemon import dispatcher, loop, revisions, schedule
-from reconciler.model import hire, ignore, imports, manifest, policy, review, sequence, settings
+from reconciler.model import case, hire, ignore, imports, manifest, policy, review, sequence, settings
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, EventType, Status
@@ -52,7 +52,12 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ExtraUserInfo": ("manifest.md", ("extra_user_info",)),
     "OAuth": ("manifest.md", ("oauth",)),
     "Notification": ("manifest.md", ("post_execute_notification",)),
+    "Case": ("manifest.md", ("Case",)),
+    "CannedAnswer": ("manifest.md", ("answers",)),
+    "SentRequest": ("manifest.md", ("sends",)),
+    "Before": ("manifest.md", ("before",)),
     "Hire": ("hires.md", ("Hire",)),
+    "Person": ("hires.md", ("Hire",)),
     "HireRef": ("hires.md", ("Another hire",)),
     "Entry": ("hires.md", ("Access entry",)),
     "NamedChoice": ("hires.md", ("A choice by name",)),
@@ -109,6 +114,7 @@ ROOTS = (
     manifest.Manifest,
     hire.Hire,
     sequence.Sequence,
+    case.Case,
     settings.Settings,
     ignore.IgnoredAccount,
     imports.Import,

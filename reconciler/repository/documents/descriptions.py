@@ -59,15 +59,41 @@ _FIELD = {
     "description": "Where to find the value.",
 }
 
+_HIRE = {
+    **_PERSON,
+    "extra": "Further variables for manifests, by name.",
+    "source": "The import that made the file and keeps it.",
+    "sequences": "The sequences that the person gets, by name.",
+    "without": "Entries of these sequences that the person does not get, by name.",
+    "access": "What the person should have: integrations, with the values of their forms.",
+}
+
 DESCRIPTIONS: dict[str, dict[str, str]] = {
-    "Hire": {
-        **_PERSON,
-        "extra": "Further variables for manifests, by name.",
-        "source": "The import that made the file and keeps it.",
-        "sequences": "The sequences that the person gets, by name.",
-        "without": "Entries of these sequences that the person does not get, by name.",
-        "access": "What the person should have: integrations, with the values of their forms.",
+    "Hire": _HIRE,
+    "Person": _HIRE,
+    "Case": {
+        "name": "What the case shows.",
+        "hire": "The made-up person; Ada Lovelace by default.",
+        "values": "The values of the manifest's form.",
+        "data": "The initial data; what is left out is made up.",
+        "answers": "What the service answers, in any order.",
+        "list": "true: the account is looked for in the listing first.",
+        "orphan": "true: the person left, and prune is revoke.",
+        "before": "What was sent last time.",
+        "expect": "The status of the plan.",
+        "reason": "A part of the plan's reason.",
+        "sends": "The requests that the pass would send, in order.",
     },
+    "CannedAnswer": {
+        "url": "The request's whole URL.",
+        "method": "Its method, GET by default.",
+        "data": "Answer only a request that sends this.",
+        "status": "The status code, 200 by default.",
+        "headers": "The answer's headers.",
+        "body": "JSON, or a text.",
+    },
+    "SentRequest": {"url": "The URL.", "method": "The method.", "data": "What is sent."},
+    "Before": {"values": "The values of the form that were sent."},
     "HireRef": {"hire": "The stem of another hire's file."},
     "NamedChoice": {"name": "The name that the option shows."},
     "Entry": {

@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["SCHEMAS", "Kind", "line_in", "modeline"]
 
-Kind = Literal["manifest", "hire", "sequence", "settings", "ignore", "import", "policy", "review"]
+Kind = Literal["manifest", "hire", "sequence", "settings", "ignore", "import", "policy", "review", "test"]
 
 SCHEMAS = ".schemas"
 """Where a repository has the schemas (docs/files.md, "Schemas for editors")."""

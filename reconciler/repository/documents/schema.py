@@ -18,6 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from reconciler.model.base import DAY, DURATION, EMAIL
+from reconciler.model.case import CaseFile
 from reconciler.model.condition import FIELDS
 from reconciler.model.hire import AT, UNTIL, At, Hire
 from reconciler.model.ignore import Ignore
@@ -41,6 +42,7 @@ KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
     "ignore": (Ignore, "Access reconciler: config/ignore.yaml"),
     "import": (Import, "Access reconciler: config/imports/<name>.yaml"),
     "policy": (PolicyFile, "Access reconciler: config/policy.yaml"),
+    "test": (CaseFile, "Access reconciler: manifests/<integration>.test.yaml"),
     "review": (Review, "Access reconciler: config/reviews/<period>/<integration>.yaml"),
 }
 
@@ -82,7 +84,7 @@ class _Generator(GenerateJsonSchema):
         for name, text in DESCRIPTIONS.get(schema["cls"].__name__, {}).items():
             # Beside a `$ref` older editors look at nothing else.
             made["properties"][name] = _described(made["properties"][name], text)
-        if schema["cls"] is Hire:
+        if issubclass(schema["cls"], Hire):
             names = {"pattern": _ID, "not": {"enum": sorted(KNOWN_NAMES)}}
             made["properties"]["extra"]["propertyNames"] = names
         return made

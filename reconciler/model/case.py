@@ -1,0 +1,71 @@
+"""A case of a manifest's tests: what a service answers about a made-up person, and what a pass makes of that.
+
+`manifests/NAME.test.yaml` is a list of them (docs/manifest.md, "Tests").
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from reconciler.model.base import Email, Model
+from reconciler.model.hire import Hire
+from reconciler.model.list_file import ListFile
+from reconciler.model.request import Headers, Method, NonEmpty, StatusCode, Text
+from reconciler.model.status import Status
+
+__all__ = ["Before", "CannedAnswer", "Case", "CaseFile", "Person", "SentRequest"]
+
+
+class Person(Hire):
+    """A made-up hire."""
+
+    email: Email = "ada@example.com"
+    first_name: Text = "Ada"
+    last_name: Text = "Lovelace"
+
+
+class CannedAnswer(Model):
+    """An answer to a request; with `data`, only to one that sends this."""
+
+    url: NonEmpty
+    method: Method = "GET"
+    data: Any = None
+    status: StatusCode = 200
+    headers: Headers = {}
+    body: Any = None
+
+
+class SentRequest(Model):
+    """A request that the pass would send; what is left out is not compared."""
+
+    url: NonEmpty | None = None
+    method: Method | None = None
+    data: Any = None
+
+
+class Before(Model):
+    """What was sent last time."""
+
+    values: dict[Text, Any] = {}
+
+
+class Case(Model):
+    """A person, the service's answers, and the expected plan."""
+
+    name: NonEmpty
+    hire: Person = Person()
+    values: dict[Text, Any] = {}
+    data: dict[Text, Text] = {}
+    answers: list[CannedAnswer] = []
+    listed: Annotated[bool, Field(alias="list")] = False
+    orphan: bool = False
+    before: Before | None = None
+    expect: Status
+    reason: Text | None = None
+    sends: list[SentRequest] | None = None
+
+
+class CaseFile(ListFile[Case]):
+    """The cases of one manifest."""

@@ -1,0 +1,76 @@
+"""Read the tests of manifests, `manifests/NAME.test.yaml`. Only `validate` and `test` do; no pass needs them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from pathlib import PurePosixPath
+
+from pydantic import ValidationError
+
+from reconciler.model.case import Case, CaseFile
+from reconciler.model.errors import Problem
+from reconciler.model.near import near
+from reconciler.model.value import value_class
+from reconciler.repository.documents.problems import explain
+from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.git.trees import Tree
+from reconciler.repository.naming import CASES, is_cases
+
+__all__ = ["LoadedCases", "parse_cases", "read_cases"]
+
+
+@value_class
+class LoadedCases:
+    """A file's cases, each with its line; none and the problems where it cannot be read."""
+
+    path: str
+    cases: tuple[tuple[Case, int | None], ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def _stem_of(path: str) -> str:
+    """Return the stem of the manifest that a file has the tests of."""
+    name = PurePosixPath(path).name
+    return name[: -len(next(suffix for suffix in CASES if name.endswith(suffix)))]
+
+
+def read_cases(tree: Tree, manifests: Collection[str]) -> dict[str, LoadedCases]:
+    """Read the tests of all manifests of a revision, by the manifest's stem; `manifests` are those that there are."""
+    found: dict[str, LoadedCases] = {}
+    for file in tree.files("manifests"):
+        if not is_cases(file.path):
+            continue
+        stem = _stem_of(file.path)
+        try:
+            loaded = parse_cases(tree.read(file), file.path)
+        except BrokenFile as error:
+            loaded = LoadedCases(file.path, problems=(error.problem,))
+        if stem not in manifests:
+            what = f"there is no manifest {stem} that this could test{near(stem, manifests)}"
+            loaded = LoadedCases(file.path, problems=(*loaded.problems, Problem(file.path, None, what)))
+        if (other := found.get(stem)) is not None:
+            what = f"{other.path} has the tests of {stem} already: put them into one file"
+            loaded = LoadedCases(file.path, other.cases, (*other.problems, Problem(file.path, None, what)))
+        found[stem] = loaded
+    return found
+
+
+def parse_cases(content: bytes, path: str) -> LoadedCases:
+    """Parse a file's cases."""
+    try:
+        document = read(content, path)
+    except BrokenFile as error:
+        return LoadedCases(path, problems=(error.problem,))
+    try:
+        cases = CaseFile.model_validate([] if document.data is None else document.data).root
+    except ValidationError as error:
+        return LoadedCases(path, problems=tuple(explain(error, list[Case], document)))
+    names = Counter(case.name for case in cases)
+    problems = [
+        Problem(path, document.line((index, "name")), f"{index}.name: {case.name!r} stands twice: give each its own")
+        for index, case in enumerate(cases)
+        if names[case.name] > 1
+    ]
+    lines = tuple((case, document.line((index,))) for index, case in enumerate(cases))
+    return LoadedCases(path, lines, tuple(problems))

@@ -1,0 +1,1 @@
+"""Writing a manifest: its tests, and a try against the service in the open."""

@@ -1,0 +1,206 @@
+"""One person, one manifest and no machine: what a plan is made from without a repository, a state or a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from reconciler.engine.checker import Checker
+from reconciler.engine.claims import Claims
+from reconciler.engine.integrations import Integration
+from reconciler.engine.listings import ENOUGH, Listings
+from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.engine.planner import Planner
+from reconciler.engine.same_account import Rivals, SameAccounts, WantedPrints, wanted_accounts, wanted_prints
+from reconciler.ledger.vault import Stored
+from reconciler.model.case import Case
+from reconciler.model.decision_inputs import Policy
+from reconciler.model.errors import RepositoryError
+from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.scope import Layer
+from reconciler.model.secret import Redactor
+from reconciler.model.selection import Selection
+from reconciler.model.status import Status
+from reconciler.oauth.connection import OAuthConnection
+from reconciler.repository.desired import Desired
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.files import Reader
+from reconciler.repository.git.trees import WORKTREE, File, blob_of
+from reconciler.repository.policy import Judge
+from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.tasks import AT_ONCE
+from reconciler.transports.address import Address
+from reconciler.workshop.canned import CannedClient
+
+__all__ = ["CaseStage", "ManifestSource"]
+
+NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
+HIRE = "ada"
+SETTINGS = b"prune: revoke\n"
+
+ManifestSource = Mapping[str, bytes]
+"""The files of a service's manifests, by path."""
+
+
+class CaseStage:
+    """What one case is planned with."""
+
+    def __init__(self, name: str, sources: ManifestSource, case: Case) -> None:
+        """Raises RepositoryError if the manifest cannot be read."""
+        self.name, self._sources, self._case = name, sources, case
+        self.client = CannedClient(case.answers)
+        self._policy: Policy | None = None
+        self._loaded = self._desired(None)  # without the person, to know the manifest
+        manifest = self._loaded.files.manifests.get(name)
+        if manifest is None:
+            problems = self._loaded.files.broken["manifests"].get(name, [])
+            raise RepositoryError(str(problems[0]) if problems else f"there is no manifest {name}")
+        self.integration = self._integration(manifest)
+
+    def _desired(self, values: Mapping[str, Any] | None) -> Desired:
+        """Return the desired state in which the person has the entry with these values; None: nobody is there."""
+        files = {**self._sources, "config/reconciler.yaml": SETTINGS}
+        if values is not None:
+            person = self._case.hire.model_dump(mode="json", exclude_unset=True, exclude={"access"})
+            basic = {"email": self._case.hire.email, "first_name": self._case.hire.first_name}
+            basic["last_name"] = self._case.hire.last_name
+            entry = {"integration": self.name, "values": dict(values)} if values else {"integration": self.name}
+            files[f"hires/{HIRE}.yaml"] = json.dumps({**person, **basic, "access": [entry]}, default=str).encode()
+        loaded = Reader().load(_Files(files))
+        self._policy = self._policy or Policy.of(loaded.settings, NOW)
+        return Desired(loaded, self._policy.today)
+
+    def _integration(self, loaded: Loaded[Any]) -> Integration:
+        manifest, service = loaded.model, loaded.model.service or self.name
+        given = {field.id: f"made-up-{field.id}" for field in manifest.asks_for} | self._case.data
+        siblings = [each.model for each in self._loaded.files.manifests.values()]
+        speaks = any(each.oauth is not None for each in siblings)
+        return Integration(
+            name=self.name,
+            service=service,
+            file=loaded.path,
+            manifest=manifest,
+            client=self.client,
+            hosts=Anywhere(frozenset()),
+            initial=Layer("data", given),
+            fault=None,
+            redirect_url=f"https://reconciler.example.com/oauth/callback/{service}",
+            connection=cast("OAuthConnection", _Connection()) if speaks else None,
+        )
+
+    async def plan(self) -> PlannedGrant | None:
+        """Plan the person's grant; None where its files have an error that leaves nothing to plan."""
+        case, policy = self._case, self._policy
+        assert policy is not None
+        desired = self._desired(None if case.orphan else case.values)
+        records = self._records()
+        integrations = {self.name: self.integration}
+        listings = Listings(policy.now)
+        if case.listed:
+            listings.expect({self.name: ENOUGH + 1})
+        checker = Checker(Redactor(), listings)
+        inputs = PlanningInputs(
+            desired=desired,
+            integrations=integrations,
+            records=records,
+            rows_of=lambda _hire: records.values(),
+            rows_of_others=_no_rows,
+            checker=checker,
+            policy=policy,
+            stored={},
+            by_hand={},
+            judge=Judge(desired, desired.files.policy),
+            pace=AT_ONCE,
+            same_accounts=SameAccounts(desired, integrations, checker, WantedPrints(AT_ONCE, wanted_prints)),
+            rivals=Rivals(desired, integrations, WantedPrints(AT_ONCE, wanted_accounts)),
+            unreadable=_no_rows,
+        )
+        found = await Planner(inputs, Selection(), Claims().begin()).plan()
+        return found[0] if found else None
+
+    def _records(self) -> dict[Key, Record]:
+        """Return what the ledger remembers: nothing, unless the case says what was there before."""
+        case = self._case
+        if not case.orphan and case.before is None:
+            return {}
+        values = case.values if case.before is None else case.before.values
+        grants = self._desired(values).grants(HIRE)
+        grant = next((each for each in grants if each.hold is None), None)
+        if grant is None:
+            return {}
+        return {grant.key: self._confirmed(grant)}
+
+    def _confirmed(self, grant: Grant) -> Record:
+        prepared = self.integration.prepare(grant, Stored(), kind=None)
+        then = NOW - timedelta(days=1)
+        return Record(
+            key=grant.key,
+            email=grant.email,
+            integration=grant.integration,
+            service=grant.service,
+            source=grant.source,
+            phase=Phase.CONFIRMED,
+            status=Status.PRESENT,
+            snapshot=prepared.snapshot,
+            wants=prepared.wants,
+            checked_at=then,
+            confirmed_at=then,
+            as_wanted_at=then,
+            revision=WORKTREE,
+        )
+
+
+class Anywhere(AllowedHosts):
+    """Every host: nothing is sent to any."""
+
+    def allow(self, address: Address) -> bool:  # noqa: ARG002
+        """Whether the host is on the list."""
+        return True
+
+
+class _Connection:
+    """A connection whose made-up token never expires."""
+
+    fetches = True
+    _token = Layer("made up", {"oauth": {"access_token": "made-up-token", "refresh_token": "made-up-token"}})
+
+    def layer(self) -> Layer:
+        return self._token
+
+    async def fresh(self) -> Layer:
+        return self._token
+
+    async def renewed(self) -> Layer:
+        return self._token
+
+
+class _Files:
+    """A tree of files in memory."""
+
+    revision = WORKTREE
+
+    def __init__(self, contents: Mapping[str, bytes]) -> None:
+        self._contents = contents
+
+    def files(self, folder: str) -> Iterator[File]:
+        """Yield the files under a folder."""
+        inside = sorted(path for path in self._contents if path.startswith(f"{folder}/"))
+        return (File(path, blob_of(self._contents[path])) for path in inside)
+
+    def find(self, path: str) -> File | None:
+        """Return the file at a path."""
+        return File(path, blob_of(self._contents[path])) if path in self._contents else None
+
+    def has(self, folder: str) -> bool:
+        """Return true: a repository has all folders."""
+        return bool(folder)
+
+    def read(self, file: File, limit: int | None = None) -> bytes:  # noqa: ARG002  what is in memory is no larger
+        """Return a file's content."""
+        return self._contents[file.path]
+
+
+async def _no_rows(_hires: frozenset[str] = frozenset()) -> Iterable[Record]:
+    return ()

@@ -1,0 +1,154 @@
+"""Run the cases of manifests: check and plan with a case's answers in place of the service.
+
+It is the program's own planner that is run, on the manifest's own file: what passes here is what a pass does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from reconciler.engine.integrations import Integration
+from reconciler.engine.planned import PlannedGrant
+from reconciler.model.case import Case, SentRequest
+from reconciler.model.errors import Blocked, RepositoryError
+from reconciler.model.scope import Layer
+from reconciler.model.status import Status
+from reconciler.model.value import value_class
+from reconciler.repository.cases import LoadedCases
+from reconciler.repository.documents.yaml import BrokenFile
+from reconciler.repository.git.trees import Tree
+from reconciler.repository.naming import is_cases, unread
+from reconciler.repository.parsing import MANIFESTS, parse
+from reconciler.requests.render import outline
+from reconciler.requests.shown import shown_body
+from reconciler.workshop.canned import Exchange, same_url
+from reconciler.workshop.rules import RuleFound, rules_found
+from reconciler.workshop.stage import CaseStage, ManifestSource
+
+__all__ = ["CaseResult", "planned_requests", "run_case", "run_cases", "sources_of"]
+
+
+@value_class
+class CaseResult:
+    """What came of a case. `failures` are sentences, none where it passes."""
+
+    case: Case
+    status: Status | None
+    reason: str
+    failures: tuple[str, ...] = ()
+    sends: tuple[Mapping[str, Any], ...] = ()
+    exchanges: tuple[Exchange, ...] = field(default=(), repr=False)
+    rules: Mapping[int, tuple[RuleFound, ...]] = field(default_factory=dict, repr=False)
+    """By the place of the exchange, what the check's rules found in its answer."""
+
+
+async def run_case(name: str, sources: ManifestSource, case: Case) -> CaseResult:
+    """Plan a case, and compare the plan with what it expects."""
+    try:
+        stage = CaseStage(name, sources, case)
+        planned = await stage.plan()
+    except (Blocked, RepositoryError) as error:
+        return CaseResult(case, None, str(error), (str(error),))
+    if planned is None:
+        what = "the hire of this case cannot be read: see `hire` and `values`"
+        return CaseResult(case, None, what, (what,))
+    exchanges = tuple(stage.client.exchanges)
+    sends = planned_requests(stage.integration, planned)
+    decision = planned.decision
+    failures = [f"{each.method} {each.url}: no answer of the case fits it" for each in stage.client.unanswered]
+    failures += _differences(case, decision.status, decision.reason, sends)
+    return CaseResult(
+        case,
+        decision.status,
+        decision.reason,
+        failures=tuple(failures),
+        sends=sends,
+        exchanges=exchanges,
+        rules=_rules(stage.integration, planned, exchanges) if failures else {},
+    )
+
+
+def planned_requests(integration: Integration, planned: PlannedGrant) -> tuple[Mapping[str, Any], ...]:
+    """Return the requests that a plan would send, with what the check stored put in."""
+    prepared, decision = planned.prepared, planned.decision
+    if prepared is None or not decision.action.acts:
+        return ()
+    scope = prepared.scope
+    if planned.seen:
+        scope = replace(scope, saved=(Layer("the check", planned.seen), *scope.saved))
+    calls = integration.requests(planned.kind)[decision.resume :]
+    return tuple({**outline(call, scope), "body": shown_body(call, scope, integration.manifest)} for call in calls)
+
+
+def _differences(case: Case, status: Status, reason: str, sends: tuple[Mapping[str, Any], ...]) -> Iterator[str]:
+    if status is not case.expect:
+        yield f"expect: {case.expect}, but it is {status}: {reason}"
+    elif case.reason is not None and case.reason not in reason:
+        yield f"reason: {case.reason!r} is no part of: {reason}"
+    if case.sends is None:
+        return
+    if len(case.sends) != len(sends):
+        yield f"sends: {len(case.sends)} wanted, but the pass would send {len(sends)}"
+        return
+    for index, (wanted, sent) in enumerate(zip(case.sends, sends, strict=True)):
+        yield from (f"sends.{index}: {what}" for what in _not_sent(wanted, sent))
+
+
+def _not_sent(wanted: SentRequest, sent: Mapping[str, Any]) -> Iterator[str]:
+    if wanted.method is not None and wanted.method != sent["method"]:
+        yield f"method: {wanted.method}, but it is {sent['method']}"
+    if wanted.url is not None and not same_url(wanted.url, sent["url"]):
+        yield f"url: {wanted.url}, but it is {sent['url']}"
+    if "data" in wanted.model_fields_set and wanted.data != sent["body"]:
+        yield f"data: {wanted.data}, but it is {sent['body']}"
+
+
+def _rules(
+    integration: Integration, planned: PlannedGrant, exchanges: tuple[Exchange, ...]
+) -> dict[int, tuple[RuleFound, ...]]:
+    """Return what the check's rules found in each answer to it, by its place among the exchanges."""
+    exists, prepared = integration.manifest.exists, planned.prepared
+    if exists is None or prepared is None or prepared.check is None:
+        return {}
+    asked = prepared.check.wire or integration.rendered_check(prepared.scope)
+    path = asked.url.partition("?")[0]
+    return {
+        place: tuple(rules_found(exists, prepared.check.wanted, prepared.check.compared, each.answer))
+        for place, each in enumerate(exchanges)
+        if each.answer is not None
+        and each.request.method == asked.method
+        and each.request.url.partition("?")[0] == path
+    }
+
+
+async def run_cases(
+    chosen: Mapping[str, LoadedCases], sources: Mapping[str, ManifestSource]
+) -> list[tuple[str, int | None, CaseResult]]:
+    """Run every case of these manifests: the manifest, the case's line, and what came of it."""
+    return [
+        (name, line, await run_case(name, sources[name], case))
+        for name, loaded in chosen.items()
+        if name in sources
+        for case, line in loaded.cases
+    ]
+
+
+def sources_of(tree: Tree) -> dict[str, ManifestSource]:
+    """Return each manifest's file with those of the manifests that belong to its service, by the manifest's stem."""
+    contents: dict[str, tuple[str, bytes]] = {}
+    services: dict[str, str] = {}
+    for file in tree.files(MANIFESTS.folder):
+        if unread(file.path, MANIFESTS.folder, MANIFESTS.suffixes) is not None or is_cases(file.path):
+            continue
+        stem, parsed = PurePosixPath(file.path).stem, parse(tree, file, MANIFESTS)
+        with suppress(BrokenFile):
+            contents[stem] = (file.path, tree.read(file))
+        services[stem] = (parsed.loaded.model.service if parsed.loaded is not None else None) or stem
+    return {
+        stem: dict(contents[other] for other in contents if services[other] == service)
+        for stem, service in services.items()
+    }

@@ -1,0 +1,184 @@
+"""`reconcile test`: the cases of a manifest are planned as a pass plans, with their answers in place of the service."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reconciler.gallery.catalog import everything
+from tests.cli.conftest import Call
+from tests.repo import Repo
+
+MEMBER = "https://api.github.com/orgs/acme/memberships/ada"
+ADA: dict[str, Any] = {"hire": {"extra": {"GITHUB_LOGIN": "ada"}}, "data": {"ORG": "acme"}}
+
+
+def answered(role: str = "member", login: str = "ada", **more: Any) -> dict[str, Any]:
+    return {"url": MEMBER, "body": {"state": "active", "role": role, "user": {"login": login}, **more}}
+
+
+def case(*answers: dict[str, Any], expect: str, role: str = "member", **more: Any) -> dict[str, Any]:
+    return {"name": "a case", **ADA, "values": {"ROLE": role}, "answers": list(answers), "expect": expect, **more}
+
+
+ABSENT = {"url": MEMBER, "status": 404, "body": {"message": "Not Found"}}
+NOBODY = {"url": "https://api.github.com/orgs/acme/invitations?per_page=100", "body": []}
+PUT = [{"method": "PUT", "url": MEMBER, "data": {"role": "member"}}]
+DELETE = [{"method": "DELETE", "url": MEMBER}]
+LISTED = {"url": "https://api.github.com/orgs/acme/members?per_page=100", "body": [{"login": "ada"}]}
+PASSING = {
+    "present": case(answered(), expect="present", sends=[]),
+    "case of letters": case(answered(login="Ada"), expect="present"),
+    "missing": case(ABSENT, NOBODY, expect="missing", sends=PUT),
+    "invited": case(ABSENT, {**NOBODY, "body": [{"login": "ada"}]}, expect="unconfirmed", sends=[]),
+    "refused": case({"url": MEMBER, "status": 401, "body": "Bad credentials"}, expect="unknown", reason="credentials"),
+    "differs": case(answered("admin"), expect="differs", reason="role: admin, git wants member", sends=PUT),
+    "changed by a commit": case(answered("admin"), expect="differs", sends=PUT, before={"values": {"ROLE": "admin"}}),
+    "drift is mended": case(answered("admin"), expect="differs", sends=PUT, before={"values": {"ROLE": "member"}}),
+    "who left": case(answered(), expect="orphaned", sends=DELETE, orphan=True),
+    "who left and is gone": case(ABSENT, NOBODY, expect="revoked", sends=[], orphan=True),
+    "by the listing, and then alone": case(LISTED, answered(), expect="present", list=True),
+    "an answer that is not used": case(answered(), NOBODY, expect="present"),
+}
+FAILING: dict[str, tuple[dict[str, Any], str]] = {
+    "another status": (case(answered("admin"), expect="present"), "expect: present, but it is differs: role: admin"),
+    "another reason": (case(ABSENT, NOBODY, expect="missing", reason="gone"), "reason: 'gone' is no part of"),
+    "no answer": (case(expect="unknown"), f"GET {MEMBER}: no answer of the case fits it"),
+    "the listing is not answered": (case(answered(), expect="present", list=True), "/members?per_page=100: no answer"),
+    "sends nothing": (case(answered(), expect="present", sends=PUT), "sends: 1 wanted, but the pass would send 0"),
+    "sends something else": (
+        case(ABSENT, NOBODY, expect="missing", sends=[{**PUT[0], "data": {"role": "admin"}}]),
+        "sends.0: data: {'role': 'admin'}, but it is {'role': 'member'}",
+    ),
+    "another url": (
+        case(answered(), expect="orphaned", orphan=True, sends=[{"url": f"{MEMBER}a"}]),
+        f"sends.0: url: {MEMBER}a, but it is {MEMBER}",
+    ),
+    "a value that does not fit": (case(answered(), expect="present", role="boss"), "it is invalid: "),
+}
+
+
+@pytest.fixture
+def github(tmp_path: Path) -> Repo:
+    made = Repo(tmp_path / "repo")
+    made.write("manifests/github.yaml", everything()["github"].text)
+    made.write("hires/.gitkeep", "")
+    return made
+
+
+def with_cases(repo: Repo, *cases: dict[str, Any]) -> None:
+    repo.write("manifests/github.test.yaml", yaml.safe_dump(list(cases), sort_keys=False))
+
+
+def test_cases_that_pass(github: Repo, call: Call) -> None:
+    with_cases(github, *({**each, "name": name} for name, each in PASSING.items()))
+    done = call(github, "test")
+    assert done.out == f"{len(PASSING)} cases of 1 manifest passed\n"
+    assert done.code == 0
+
+
+@pytest.mark.parametrize(("failing", "says"), FAILING.values(), ids=FAILING)
+def test_case_that_fails(github: Repo, call: Call, failing: dict[str, Any], says: str) -> None:
+    with_cases(github, failing)
+    done = call(github, "test", "github", "--output", "json")
+    assert done.code == 1
+    assert any(says in each for each in done.json["cases"][0]["failures"]), done.json["cases"]
+
+
+def test_failure_shows_request_answer_and_rules(github: Repo, call: Call) -> None:
+    with_cases(
+        github, case(ABSENT, NOBODY, expect="missing"), {**case(answered("admin"), expect="present"), "name": "b"}
+    )
+    assert call(github, "test").out == (
+        "FAILED github, line 17: b\n"
+        "  expect: present, but it is differs: role: admin, git wants member\n"
+        f"    GET {MEMBER}\n"
+        '      200 {"state": "active", "role": "admin", "user": {"login": "ada"}}\n'
+        '        absent message is "Not Found": nothing: no\n'
+        '        expected "ada": yes\n'
+        '        match user.login: "ada": yes\n'
+        '        where role wants "member": "admin": no\n'
+        '        invited state is "pending": "active": no\n'
+        f"    would send PUT {MEMBER} {{'role': 'member'}}\n"
+        "1 case of 1 manifest passed, 1 failed\n"
+    )
+
+
+def test_requests_of_one_url_are_told_apart_by_what_they_send(github: Repo, call: Call) -> None:
+    url = "https://api.example.com/graphql"
+    exists = {"url": url, "method": "POST", "data": {"who": "{{email}}"}, "expected": "{{email}}"}
+    listing = {"url": url, "method": "POST", "data": {"all": True}, "match": "email", "data_from": "users"}
+    github.manifest(
+        "chat", {"exists": {**exists, "list": listing}, "execute": [{"url": url, "data": {"new": "{{ID}}"}}]}
+    )
+    answers = [
+        {"url": url, "method": "POST", "data": {"all": True}, "body": {"users": []}},
+        {"url": url, "method": "POST", "data": {"who": "ada@example.com"}, "body": {}},
+    ]
+    extra = {"hire": {"extra": {"ID": "7"}}}
+    cases = [
+        {
+            "name": "new",
+            **extra,
+            "answers": answers,
+            "list": True,
+            "expect": "missing",
+            "sends": [{"data": {"new": "7"}}],
+        }
+    ]
+    github.write("manifests/chat.test.yaml", json.dumps(cases))
+    assert call(github, "test", "chat").out == "1 case of 1 manifest passed\n"
+
+
+def test_stored_value_and_oauth_token_are_put_in(github: Repo, call: Call) -> None:
+    user = "https://api.example.com/users/{{email}}"
+    oauth = {"authenticate_url": "https://api.example.com/a", "access_token": {"url": "https://api.example.com/t"}}
+    exists = {"url": user, "expected": "{{email}}", "store_data": {"ID": "id"}, "where": {"role": "admin"}}
+    place = "https://api.example.com/ids"
+    update = [{"url": f"{place}/{{{{ID}}}}", "method": "PUT", "data": {"token": "{{oauth.access_token}}"}}]
+    github.manifest("tool", {"exists": exists, "execute": [{"url": user}], "update": update, "oauth": oauth})
+    answers = [{"url": "https://api.example.com/users/ada@example.com", "body": {"email": "ada@example.com", "id": 7}}]
+    sends = [{"url": f"{place}/7", "data": {"token": "made-up-token"}}]
+    differs = {"name": "another role", "answers": answers, "expect": "differs", "sends": sends}
+    github.write("manifests/tool.test.yaml", json.dumps([differs]))
+    assert call(github, "test", "tool").out == "1 case of 1 manifest passed\n"
+
+
+BROKEN = {
+    "an unknown key": ("- {name: a, expect: present, answer: []}", "0.answer: unknown key; allowed: "),
+    "no status": ("- {name: a, expect: here}", "0.expect: input should be 'present', "),
+    "one name twice": ("- {name: a, expect: missing}\n- {name: a, expect: missing}", "1.name: 'a' stands twice"),
+    "no list": ("name: a", "must be a list"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_file_with_an_error(github: Repo, call: Call, command: str, text: str, says: str) -> None:
+    github.write("manifests/github.test.yaml", text)
+    done = call(github, command)
+    assert done.code == 1
+    assert says in done.out
+    assert "manifests/github.test.yaml:" in done.out
+
+
+def test_file_without_its_manifest_is_an_error(github: Repo, call: Call) -> None:
+    github.write("manifests/gihtub.test.yaml", "[]")
+    done = call(github, "validate")
+    assert done.code == 1
+    assert "gihtub.test.yaml: error: there is no manifest gihtub that this could test; did you mean github?" in done.out
+
+
+def test_tests_are_no_manifest(github: Repo, call: Call) -> None:
+    with_cases(github, case(answered(), expect="present"))
+    assert call(github, "validate").code == 0
+
+
+@pytest.mark.parametrize("name", ["github", "slack"])
+def test_named_manifest_without_tests_is_wrong_usage(github: Repo, call: Call, name: str) -> None:
+    assert call(github, "test", name).code == 64
+    assert call(github, "test").out == "0 cases of 0 manifests passed\n"
