@@ -51,7 +51,8 @@ class Facts:
 
     `means` says what the manifest can do about an account, `invitation` is the open one of somebody who is not there.
     `changes` are the values that git changed since they were sent, `digest` is the keyed digest of what would be sent
-    now, `texts` are the digests of the requests that the open attempt, or a revocation, is made of.
+    now, `texts` are the digests of the requests that the open attempt, or a revocation, is made of. `required` is the
+    rule of the policy by which an orphan must not be lost.
     """
 
     verdict: Verdict
@@ -60,6 +61,7 @@ class Facts:
     changes: Differences = field(default_factory=dict)
     digest: str | None = None
     texts: tuple[str, ...] = ()
+    required: str | None = None
 
 
 @value_class
@@ -313,7 +315,7 @@ def judge_orphan(
     """
     verdict, means = facts.verdict, facts.means
     asked = by_hand or (record.revoking and record.run.by_hand)
-    spared = _spared(record, policy, slip, asked=asked)
+    spared = _spared(record, policy, slip, asked=asked) or (None if asked else facts.required)
     left = Decision(Status.ORPHANED, Action.NONE, "")
     if record.phase is Phase.REVOKED:
         return Decision(Status.REVOKED, Action.NONE, record.reason)

@@ -72,7 +72,14 @@ class OrphanPlanner:
         by_hand = self._inputs.by_hand.get(record.key) == "revoke"
         decision = judge_orphan(
             record,
-            Facts(verdict, integration.means, invitation, digest=prepared.digest, texts=integration.texts(kind)),
+            Facts(
+                verdict,
+                integration.means,
+                invitation,
+                digest=prepared.digest,
+                texts=integration.texts(kind),
+                required=self._inputs.judge.requires(record),
+            ),
             self._inputs.policy,
             by_hand=by_hand,
             same_as=None if same_as is None else str(same_as),

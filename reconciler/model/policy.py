@@ -20,6 +20,9 @@ class Rule(Model):
     name: Identifier
     reason: Text | None = None
     never_both: Annotated[list[Identifier], Field(min_length=2)] | None = None
+    must_not_have: Annotated[list[Identifier], Field(min_length=1)] | None = None
+    must_have: Annotated[list[Identifier], Field(min_length=1)] | None = None
+    hire: Identifier | None = None
     when: ConditionMap | None = None
     require: Literal["until"] | None = None
     within: Duration | None = None
@@ -31,11 +34,22 @@ class Rule(Model):
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
         counts = self.at_least is not None or self.at_most is not None
-        kinds = [self.never_both is not None, self.require is not None, counts]
-        if sum(kinds) != 1:
-            raise ValueError("a rule has one of never_both, require (with when), and at_least or at_most")
-        if (self.when is not None or self.within is not None) and self.require is None:
-            raise ValueError("when and within belong to require: until")
+        rules = (self.never_both, self.must_not_have, self.must_have, self.require)
+        if sum(rule is not None for rule in rules) + counts != 1:
+            raise ValueError(
+                "a rule has one of never_both, must_not_have, must_have, require (with when), and at_least or at_most"
+            )
+        of_some = self.require or self.must_not_have or self.must_have
+        if self.within is not None and self.require is None:
+            raise ValueError("within belongs to require: until")
+        if self.when is not None and not of_some:
+            raise ValueError("when belongs to require: until, must_not_have and must_have")
+        if self.hire is not None and not self.must_have:
+            raise ValueError("hire belongs to must_have")
+        if self.must_have and (self.hire is None) is (self.when is None):
+            raise ValueError("must_have needs either hire or when: who must have them")
+        if self.must_not_have and self.when is None:
+            raise ValueError("must_not_have needs when: who may not have them")
         if counts and self.integration is None:
             raise ValueError("at_least and at_most need the integration that they count")
         if not counts and (self.integration is not None or self.values):

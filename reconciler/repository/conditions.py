@@ -7,14 +7,11 @@ from typing import NamedTuple
 
 from reconciler.model.condition import Condition, plain, value_of
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.near import near
+from reconciler.model.near import near, some
 from reconciler.repository.desired import Desired
 from reconciler.repository.rules import POLICY
 
 __all__ = ["PlacedCondition", "conditions_of", "doubtful_conditions"]
-
-NAMED = 3
-"""The most hires that a warning names."""
 
 
 class PlacedCondition(NamedTuple):
@@ -64,8 +61,7 @@ def doubtful_conditions(
         for name in placed.condition.fields:
             hires = sorted(hire for place, hire, field in lacking if (place, field) == (number, name))
             if hires:
-                named = ", ".join(hires[:NAMED]) + (f" and {len(hires) - NAMED} more" if len(hires) > NAMED else "")
-                yield placed.warning(f"it holds for {named} only because no {name} is given")
+                yield placed.warning(f"it holds for {some(hires)} only because no {name} is given")
 
 
 def _values(desired: Desired, name: str) -> Iterator[str]:

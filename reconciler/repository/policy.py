@@ -13,7 +13,7 @@ from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant, Phase, Record
 from reconciler.model.hire import Hire, NamedChoice
-from reconciler.model.near import near
+from reconciler.model.near import near, some
 from reconciler.model.policy import Rule
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
@@ -96,15 +96,46 @@ class Judge:
         for breach in self._breaches(grant, counted=False):
             yield Problem(file, int(line), f"access {grant.key.access} of {grant.key.hire}: {breach}")
 
+    def lacks_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
+        """Report what a hire must have and does not; `grants` are its own."""
+        grants = tuple(grants)
+        for rule, _ in self._rules:
+            for name in self._lacking(rule, hire, grants):
+                loaded = self._desired.hires[hire]
+                yield Problem(loaded.path, loaded.document.line(("access",)), f"{hire}: {rule}: must have {name}")
+
+    def requires(self, record: Record) -> str | None:
+        """Return why what git no longer wants must not be lost: its hire must have it, and has no other; or None."""
+        hire = record.key.hire
+        if hire not in self._desired.hires:
+            return None
+        for rule, _ in self._rules:
+            theirs = _named(rule.must_have or (), record)
+            if theirs is not None and theirs in self._lacking(rule, hire, self._desired.grants(hire)):
+                return f"{rule}: must have {theirs}"
+        return None
+
+    def _lacking(self, rule: Rule, hire: str, grants: Collection[Grant]) -> Iterator[str]:
+        if rule.must_have is not None and self._meant(rule, hire):
+            had = {name for grant in grants for name in (grant.key.access, grant.integration)}
+            yield from (name for name in rule.must_have if name not in had)
+
+    def _meant(self, rule: Rule, hire: str) -> bool:
+        """Whether a rule is about a hire."""
+        if rule.hire is not None:
+            return rule.hire == hire
+        return rule.when is None or rule.when.holds(self._desired.hires[hire].model)
+
     def share(self, hire: str, grants: Iterable[Grant]) -> Share:
         """Return what a hire adds to what `counted` and `idle` judge; `grants` are its own."""
         if not self._rules:
             return Share()
         grants = tuple(grants)
-        model = self._desired.hires[hire].model
         counted = (index for grant in grants for index, (rule, _) in enumerate(self._rules) if _holds(rule, grant))
-        meant = (index for index, (rule, _) in enumerate(self._rules) if rule.when is not None and _meant(rule, model))
-        names = any(rule.never_both is not None for rule, _ in self._rules)
+        meant = (
+            index for index, (rule, _) in enumerate(self._rules) if rule.when is not None and self._meant(rule, hire)
+        )
+        names = any(_names(rule) for rule, _ in self._rules)
         return Share(tuple(counted), tuple(meant), tuple(grant.key.access for grant in grants) if names else ())
 
     def bounded_by_today(self) -> bool:
@@ -120,7 +151,9 @@ class Judge:
             if rule.at_least is not None and count < rule.at_least:
                 yield Problem(POLICY, line, f"{rule}: {_what(rule)} is given to {count}, at least {rule.at_least}")
             if rule.at_most is not None and count > rule.at_most:
-                yield Problem(POLICY, line, f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}")
+                whom = some(sorted({grant.key.hire for grant in self._holding(rule)}))
+                told = f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}: {whom}"
+                yield Problem(POLICY, line, told)
 
     def idle(self, meant: Collection[int], access: Iterable[str]) -> Iterator[Problem]:
         """Warn of rules that match nobody, or name what does not exist. `meant` and `access` are of all shares."""
@@ -130,10 +163,14 @@ class Judge:
             if rule.integration is not None and rule.integration not in known:
                 text = f"there is no integration {rule.integration}{near(rule.integration, known)}"
                 yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
-            for name in rule.never_both or ():
+            for name in _names(rule):
                 if name not in names:
                     text = f"nobody has an access entry {name}, and there is no such integration{near(name, names)}"
                     yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
+            hires = self._desired.hires
+            if rule.hire is not None and not hires.has_file(rule.hire):
+                text = f"there is no hires/{rule.hire}.yaml{near(rule.hire, hires.stems())}"
+                yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
             if rule.when is not None and index not in meant:
                 yield Problem(POLICY, line, f"policy {rule.name}: when matches no hire", Severity.WARNING)
 
@@ -150,9 +187,13 @@ class Judge:
                 continue
             if rule.never_both is not None:
                 yield from self._both(rule, rule.never_both, grant, kept)
+            elif rule.must_not_have is not None:
+                theirs = _named(rule.must_not_have, grant)
+                if theirs is not None and self._meant(rule, grant.key.hire):
+                    yield f"{rule}: must not have {theirs}"
             elif rule.require is not None:
                 hire = self._desired.hires[grant.key.hire].model
-                if _meant(rule, hire) and (lack := self._unbounded(rule, hire, grant)) is not None:
+                if self._meant(rule, grant.key.hire) and (lack := self._unbounded(rule, hire, grant)) is not None:
                     yield f"{rule}: {lack}"
             elif rule.at_most is not None and (field := _by_name(rule, grant)) is not None:
                 yield f"{rule}: it counts {field} by value, and this is a name: write the value"
@@ -185,15 +226,15 @@ class Judge:
     def _counted(self) -> list[int]:
         """Count how many hold what each rule counts; 0 for a rule that counts nothing."""
         if self._counts is None:
-            self._counts = [0] * len(self._rules)
-            integrations = {rule.integration for rule, _ in self._rules}
-            for hire in self._desired.hires:
-                if integrations.isdisjoint(self._desired.integrations(hire)):
-                    continue
-                for grant in self._desired.grants(hire):
-                    for index, (rule, _) in enumerate(self._rules):
-                        self._counts[index] += _holds(rule, grant)
+            self._counts = [sum(1 for _ in self._holding(rule)) for rule, _ in self._rules]
         return self._counts
+
+    def _holding(self, rule: Rule) -> Iterator[Grant]:
+        """Yield the grants that a rule counts."""
+        if rule.integration is not None:
+            for hire in self._desired.hires:
+                if rule.integration in self._desired.integrations(hire):
+                    yield from (grant for grant in self._desired.grants(hire) if _holds(rule, grant))
 
 
 def _holds(rule: Rule, grant: Grant) -> bool:
@@ -233,8 +274,14 @@ def _each(values: Mapping[str, object], name: str) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _meant(rule: Rule, hire: Hire) -> bool:
-    return rule.when is None or rule.when.holds(hire)
+def _names(rule: Rule) -> Sequence[str]:
+    """Return the names of entries or integrations that a rule is about."""
+    return [*(rule.never_both or ()), *(rule.must_not_have or ()), *(rule.must_have or ())]
+
+
+def _named(names: Iterable[str], item: Grant | Record) -> str | None:
+    """Return the first of these names that a grant goes by, or None."""
+    return next((name for name in names if name in (item.key.access, item.integration)), None)
 
 
 def _what(rule: Rule) -> str:

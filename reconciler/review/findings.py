@@ -85,6 +85,7 @@ class Inspector:
         grants = desired.grants(hire)
         found = {*desired.problems_of(hire, grants), *_same_checks(grants, self._used), *self._missing.of(hire, grants)}
         found.update(problem for grant in grants for problem in judge.problems_of(grant))
+        found.update(judge.lacks_of(hire, grants))
         share, dated = judge.share(hire, grants), desired.ends(hire) or judge.bounded_by_today()
         model = desired.hires[hire].model
         lacking = (

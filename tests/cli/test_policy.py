@@ -80,7 +80,7 @@ def test_how_many_may_hold_something(company: Repo, call: Call) -> None:
     policy(company, {**owners, "at_least": 3, "at_most": 9}, {**owners, "name": "few", "at_most": 1})
     assert problems(call(company, "validate", "--output", "json")) == [
         ("config/policy.yaml", 1, "error", "policy owners: tool with TEAM 1 is given to 2, at least 3"),
-        ("config/policy.yaml", 7, "error", "policy few: tool with TEAM 1 is given to 2, at most 1"),
+        ("config/policy.yaml", 7, "error", "policy few: tool with TEAM 1 is given to 2, at most 1: ada"),
     ]
 
 
@@ -92,7 +92,7 @@ def test_another_spelling_evades_no_rule(company: Repo, call: Call, value: str) 
     company.hire("bob", entry("deploy", value))
     policy(company, {"name": "one", "integration": "tool", "values": {"TEAM": "admin"}, "at_most": 1})
     assert [message for *_, message in problems(call(company, "validate", "--output", "json"))] == [
-        "policy one: tool with TEAM admin is given to 2, at most 1"
+        "policy one: tool with TEAM admin is given to 2, at most 1: ada, bob"
     ]
 
 
@@ -102,6 +102,49 @@ def test_another_value_is_not_the_one_of_the_rule(company: Repo, call: Call, val
     company.hire("bob", {"integration": "tool", "name": "deploy"})
     policy(company, {"name": "one", "integration": "tool", "values": {"TEAM": "none"}, "at_most": 1})
     assert problems(call(company, "validate", "--output", "json")) == []
+
+
+CONTRACTORS = {"name": "contractors", "when": {"position": "contractor"}}
+
+
+def test_who_must_not_have_something_is_refused_it(company: Repo, call: Call, accounts: AccountService) -> None:
+    policy(company, {**CONTRACTORS, "must_not_have": ["deploy", "approve"]})
+    assert problems(call(company, "validate", "--output", "json")) == [
+        ("hires/bob.yaml", 7, "error", "access deploy of bob: policy contractors: must not have deploy")
+    ]
+    company.commit()
+    done = call(company, "--yes", "--output", "json")
+    assert done.code == 1
+    assert done.grant("bob", "deploy")["reason"] == "policy contractors: must not have deploy"
+    assert {sent.json()["email"] for sent in accounts.calls("POST", "/users")} == {"ada@example.com"}
+
+
+def test_what_somebody_must_have_is_not_lost_while_their_file_stays(
+    company: Repo, call: Call, accounts: AccountService
+) -> None:
+    company.manifest("tool", accounts.manifest(revoke=True))
+    company.settings(prune="revoke", max_change_percent=100)
+    company.hire("ada", "tool")
+    company.hire("bob", "tool", position="Contractor")
+    company.commit()
+    assert call(company, "--yes").code == 0
+    glass = {"name": "break-glass", "hire": "ada", "must_have": ["tool"]}
+    policy(company, glass, {**CONTRACTORS, "must_have": ["tool"]})
+    company.hire("ada", {"integration": "tool", "until": "2026-01-01"})
+    company.hire("bob", position="Contractor")
+    company.commit()
+    assert [(file, message) for file, _, _, message in problems(call(company, "validate", "--output", "json"))] == [
+        ("hires/ada.yaml", "ada: policy break-glass: must have tool"),
+        ("hires/bob.yaml", "bob: policy contractors: must have tool"),
+    ]
+    done = call(company, "--yes", "--output", "json")
+    assert [done.grant(hire, "tool")["status"] for hire in ("ada", "bob")] == ["orphaned", "orphaned"]
+    assert "policy contractors: must have tool" in done.grant("bob", "tool")["reason"]
+    assert accounts.calls("DELETE") == []
+    company.remove("hires/bob.yaml")
+    company.commit()
+    call(company, "--yes")
+    assert [sent.path for sent in accounts.calls("DELETE")] == ["/users/bob@example.com"]
 
 
 def test_broken_rule_blocks_missing_grants_only(company: Repo, call: Call, accounts: AccountService) -> None:
@@ -181,6 +224,7 @@ def test_rule_that_matches_nothing_is_a_warning(company: Repo, call: Call) -> No
             "policy a: nobody has an access entry aprove, and there is no such integration; did you mean approve?",
         ),
         ("config/policy.yaml", "warning", "policy b: when matches no hire"),
+        ("config/policy.yaml", "warning", "policy b: when: no hire has position Nobody"),
         ("config/policy.yaml", "warning", "policy c: there is no integration tol; did you mean tool?"),
     ]
 

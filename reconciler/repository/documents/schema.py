@@ -233,6 +233,10 @@ def _condition_schema(_inner: dict[str, Any]) -> dict[str, Any]:
 
 
 _COUNTS: dict[str, Any] = {"anyOf": [{"required": ["at_least"]}, {"required": ["at_most"]}]}
+_OF_WHOM: dict[str, dict[str, Any]] = {
+    "when": {"anyOf": [{"required": [key]} for key in ("require", "must_not_have", "must_have")]},
+    "must_have": {"oneOf": [{"required": ["hire"]}, {"required": ["when"]}]},
+}
 _AFTER: dict[str, _Rule] = {
     "_condition": _condition_schema,
     "_key": _with(),
@@ -313,8 +317,14 @@ _AFTER: dict[str, _Rule] = {
         }
     ),
     "_says_one_thing": _all_of(
-        {"oneOf": [{"required": ["never_both"]}, {"required": ["require"]}, _COUNTS]},
-        *(_needs(key, "require") for key in ("when", "within")),
+        {
+            "oneOf": [
+                *({"required": [key]} for key in ("never_both", "must_not_have", "must_have", "require")),
+                _COUNTS,
+            ]
+        },
+        *(_needs(*pair) for pair in (("within", "require"), ("hire", "must_have"), ("must_not_have", "when"))),
+        *({"if": {"required": [key]}, "then": then} for key, then in _OF_WHOM.items()),
         *(_needs(key, "integration") for key in ("at_least", "at_most")),
         *({"if": {"required": [key]}, "then": _COUNTS} for key in ("integration", "values")),
     ),
