@@ -19,6 +19,7 @@ from reconciler.model.report import Row
 from reconciler.model.revision_status import Stale
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Alert, Settings
+from reconciler.notify.chat import for_chat
 from reconciler.notify.delivery import DeliveryContext, messenger
 from reconciler.notify.messenger import AlertMessenger, NotSent
 from reconciler.notify.rules import AlertState, Message, News, NewsKind, alerts_of
@@ -60,7 +61,8 @@ class Alerter:
                 if receiver.email is not None:
                     await self._post.email(receiver.email, redact(message.subject), redact(message.text))
                 else:
-                    await self._call(receiver.webhook or "", redact({"text": message.text, "events": message.events}))
+                    text = for_chat(redact(message.text))
+                    await self._call(receiver.webhook or "", {"text": text, "events": redact(message.events)})
         except (NotSent, TransportError, LedgerError, Blocked, TimeoutError) as error:
             problem = redact(str(error)) or f"took longer than {PATIENCE_SECONDS:g} s"
         else:

@@ -318,6 +318,16 @@ class TestSending:
     def site(self, repo: Repo) -> Site:
         return Site(repo)
 
+    def test_a_services_text_mentions_nobody_in_a_chat(self, site: Site, service: Service) -> None:
+        service.route("POST", "/hook", {"ok": True})
+        site.repo.settings(alerts=[{"webhook": f"{service.url}/hook"}])
+        said = "answered 500: <!channel> @here <https://evil.example|mend it>"
+        site.tells([row("ada", Status.FAILED, said)])
+        (sent,) = service.requests
+        told = sent.json()
+        assert "&lt;!channel&gt; @\u200bhere &lt;https:\u200b//evil\u200b.example|mend it&gt;" in told["text"]
+        assert told["events"][0]["reason"] == said
+
     def test_a_webhook_gets_text_and_events(self, site: Site, service: Service) -> None:
         service.route("POST", "/hook", {"ok": True})
         site.repo.settings(alerts=[{"webhook": f"{service.url}/hook?key=1"}])
