@@ -6,7 +6,7 @@ They work on the files on disk, because a user commits them afterwards.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -135,7 +135,8 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
 def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...]) -> int:
     """Encrypt the initial data of INTEGRATION to the keys of --recipient only. No value is shown.
 
-    The old keys still decrypt the old file in git's history: when somebody leaves, replace the secrets too.
+    The key that seals what the state holds is replaced, too, once the next pass or the daemon finds it vouched for. The
+    old keys still decrypt the old file in git's history: when somebody leaves, replace the secrets too.
     """
     from reconciler.cli.logs import note
     from reconciler.cli.needed_data import needed_data_of
@@ -147,14 +148,65 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     keys = _keys(repository, list(dict.fromkeys(recipients)))
     file, message = repository.data.rekeyed(repository.tree, service, keys)
     put_initial_data(repository.checkout.root / file, message)
+    replaced = list(_replace_sealing_key(options, repository, service, keys))
     if options.output == "json":
         emit_json({"service": service, "file": file, "recipients": keys})
     else:
         echo(file)
     note(f"encrypted to {', '.join(keys)}")
+    for line in replaced:
+        note(line)
     if repository.checkout.is_git:
         note(f'next: git add {file} && git commit -m "Initial data of {service} for other keys"')
     return 0
+
+
+def _replace_sealing_key(
+    options: SharedOptions, repository: _Repository, service: str, keys: list[str]
+) -> Iterator[str]:
+    """Make another key that seals what the state holds: who opened the old one could read all that comes.
+
+    Returns what to say of it.
+    """
+    from contextlib import closing
+
+    from reconciler.cli.context import context_of
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.trust import SEALING_KEY, sealing_read, trust_of
+    from reconciler.ledger.sealing import stage
+    from reconciler.model.errors import ReconcilerError
+    from reconciler.model.settings import OWN
+    from reconciler.secrets.write import encrypt_initial_data
+
+    context = context_of(options)
+    try:
+        force = in_force(context)
+        state = context.state(force.settings, force.tree)
+        if not state.exists():
+            return
+        with closing(state.writer()) as ledger:
+            sealing = sealing_read(context, force.settings, force.tree, ledger)
+            if sealing.sealer is None:
+                if sealing.fault is not None:
+                    yield f"the state's sealing key stays as it is: {sealing.fault}"
+                return
+            fingerprint = stage(ledger, sealing.sealer, keys).fingerprint
+        if trust_of(context, force.settings, force.tree).fingerprint is None:
+            yield "the state's sealing key is replaced by the next pass, or by the daemon when this is committed"
+            return
+        if service == OWN:
+            values = repository.data.read(context.checkout.worktree(), OWN) or {}
+            named = {**values, SEALING_KEY: fingerprint}
+            encrypt_initial_data(repository.checkout.root, OWN, named, keys, repository.gnupg)
+            yield f"the state's sealing key is replaced when this is committed, by {fingerprint}"
+            return
+    except ReconcilerError as error:
+        yield f"the state's sealing key stays as it is: {error}"
+        return
+    yield (
+        f"the state's sealing key is replaced once you have committed this: echo '{SEALING_KEY}: {fingerprint}' | "
+        f"reconcile initial-data set {OWN}"
+    )
 
 
 @initial_data.command(short_help="Check that the secrets are complete")

@@ -68,6 +68,7 @@ def status(
             note(each)
         report.refuse(force.refused or refused(ledger))
         report.outdate(stale(ledger))
+        report.seal(_sealing_fault(options, ledger))
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
         rows = _rows(options, ledger, hires, integrations)
         first = next(rows, None)
@@ -79,6 +80,24 @@ def status(
         there = chain([] if first is None else [first], rows)
         show_report(report, options, rows=there, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
     return exit_code(report, detailed=False)
+
+
+def _sealing_fault(options: SharedOptions, ledger: LedgerReader) -> str | None:
+    """Return why the key that seals the state's values is no good, where that can be said without decrypting much."""
+    from reconciler.cli.context import context_of
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.trust import sealing_read, trust_of
+    from reconciler.model.errors import SecretsError
+
+    context = context_of(options)
+    force = in_force(context)
+    try:
+        trust = trust_of(context, force.settings, force.tree)
+    except SecretsError as error:
+        return str(error)
+    if trust.fingerprint is None and not trust.wrapped:
+        return None
+    return sealing_read(context, force.settings, force.tree, ledger).fault
 
 
 def _rows(

@@ -14,6 +14,7 @@ from reconciler.daemon.fleet_pass import leased, member_name
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.integrations import Integration
 from reconciler.engine.state import OpenState, joining, refuse_fresh_start
+from reconciler.engine.trust import trust_of
 from reconciler.engine.wiring import integrations_of
 from reconciler.intake.reading import as_integrations
 from reconciler.ledger.reader import LedgerReader
@@ -65,8 +66,7 @@ def shared_state(context: Context, settings: Settings, tree: Tree) -> Iterator[O
     refuse_fresh_start(context.checkout, location)
     ledger = location.writer(context.reached)
     try:
-        recipients = context.initial_data(settings).recipients(tree)
-        sealing = WritableSealing.writing(ledger, context.gnupg(settings), recipients)
+        sealing = WritableSealing.writing(ledger, context.gnupg(settings), trust_of(context, settings, tree))
         yield OpenState(ledger, sealing, location.file)
     finally:
         ledger.close()

@@ -24,7 +24,8 @@ from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.listings import Listings
 from reconciler.engine.reconciler import Reconciler
-from reconciler.engine.state import OpenState, recover, refuse_strayed, sealing_of
+from reconciler.engine.state import OpenState, recover, refuse_strayed
+from reconciler.engine.trust import sealing_of
 from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.decision_inputs import Policy

@@ -17,7 +17,8 @@ from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import PassRequest
 from reconciler.engine.accepted import ASSUMED, InForce, in_force, keep
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.state import OpenState, sealing_of
+from reconciler.engine.state import OpenState
+from reconciler.engine.trust import sealing_of
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.selection import Selection
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, Tree
@@ -128,7 +129,9 @@ class Revisions:
             paths = self._context.checkout.changed(before, tree)
         if any(path.startswith(f"{FOLDER}/") for path in paths):
             # It may be encrypted to other keys now, and the old ones soon be gone: wrap the key of the state again.
-            self._state.sealing = sealing_of(self._context, acting.settings, tree, self._state.ledger)
+            former, found = self._state.sealing, sealing_of(self._context, acting.settings, tree, self._state.ledger)
+            former.follow(found)
+            self._state.sealing = found
             self._health.problems.update("sealed", self._state.sealing.fault)
         return touched(paths, self._dispatcher.desired(acting))
 

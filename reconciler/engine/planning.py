@@ -368,7 +368,11 @@ class Planning:
     def problems(self, found: Iterable[Problem]) -> tuple[Problem, ...]:
         """Sort the problems of the files; `found` are those of all parts."""
         counted = self.judge.counted() if self.selection.everything else ()
-        return tuple(sorted({*self.desired.files.problems, *found, *counted}, key=lambda problem: problem.order))
+        fault = self.state.sealing.fault
+        sealed = () if fault is None else (Problem("state", None, fault),)
+        return tuple(
+            sorted({*self.desired.files.problems, *found, *counted, *sealed}, key=lambda problem: problem.order)
+        )
 
 
 def _refuse_uncovered(state: OpenState, services: set[str]) -> None:

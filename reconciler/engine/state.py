@@ -18,11 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pygit2
-
 from reconciler.engine import removals
 from reconciler.engine import transitions as records
 from reconciler.engine.context import Context
+from reconciler.engine.trust import leave, left, sealing_of, sealing_read
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
@@ -52,7 +51,6 @@ __all__ = [
     "recover",
     "refuse_fresh_start",
     "refuse_strayed",
-    "sealing_of",
     "sharing",
 ]
 
@@ -163,7 +161,7 @@ def joining(
 
 @contextmanager
 def _open(context: Context, settings: Settings, tree: Tree, held: OpenLedger, file: Path | None) -> Iterator[OpenState]:
-    leave_trace(context.checkout, tree)
+    leave(context.checkout, TRACE, tree)
     if held.member is not None:
         from reconciler.ledger.limits import SharedLimits
 
@@ -178,34 +176,11 @@ def _open(context: Context, settings: Settings, tree: Tree, held: OpenLedger, fi
         context.reader.keep()
 
 
-def sealing_of(context: Context, settings: Settings, tree: Tree, ledger: LedgerWriter) -> WritableSealing:
-    """Open the sealed values of a state, wrapped to the keys that this revision's initial data is encrypted to.
-
-    If the key cannot be decrypted, `fault` says why, and the pass goes on without it.
-    """
-    try:
-        return WritableSealing.writing(ledger, context.gnupg(settings), _recipients(context, settings, tree))
-    except SecretsError as error:
-        return WritableSealing(ledger, error)
-
-
-def _recipients(context: Context, settings: Settings, tree: Tree) -> list[str]:
-    """List the keys that the initial data is encrypted to; none if it cannot be read.
-
-    A damaged file blocks its own integration's grants and nothing else (docs/design/rules.md, "Faults and load"): a key
-    that is there stays wrapped as it is, and one that is made now is wrapped as soon as the file is mended.
-    """
-    try:
-        return context.initial_data(settings).recipients(tree)
-    except SecretsError:
-        return []
-
-
 @contextmanager
 def reading(context: Context, settings: Settings, tree: Tree) -> Iterator[ReadState]:
     """Open the state for reading, changing nothing. `tree` is in force."""
     with context.state(settings, tree).reader() as ledger:
-        yield ReadState(ledger, Sealing.reading(ledger, context.gnupg(settings)))
+        yield ReadState(ledger, sealing_read(context, settings, tree, ledger))
 
 
 def recover(
@@ -296,26 +271,9 @@ def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, 
 
 def refuse_fresh_start(checkout: Checkout, location: StateLocation) -> None:
     """Raise LedgerError if the state is missing although this checkout was acted on with one."""
-    if _traced(checkout) and not location.exists():
+    if left(checkout, TRACE) and not location.exists():
         raise LedgerError(
             f"the state {location} is not there, and this checkout was acted on with one before: nothing is done, for "
             "webhooks would all run again. Restore it from a backup, or mend `state` in the settings. To begin anew on "
             f"purpose: `git update-ref -d {TRACE}`"
         )
-
-
-def leave_trace(checkout: Checkout, tree: Tree) -> None:
-    """Note in the checkout that there is a state, if it can be written to."""
-    repository = checkout.repository
-    if repository is not None and not _traced(checkout):
-        with suppress(pygit2.GitError, KeyError, ValueError, OSError):
-            revision = repository.head.target if tree.revision == WORKTREE else tree.revision
-            repository.references.create(TRACE, revision)
-
-
-def _traced(checkout: Checkout) -> bool:
-    repository = checkout.repository
-    try:
-        return repository is not None and TRACE in repository.references
-    except (pygit2.GitError, ValueError, OSError):
-        return True  # it exists, but is damaged or cannot be read now

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from reconciler.ledger.vault import WritableVault
+from reconciler.ledger.vault import FILES, WritableVault
 from reconciler.model.errors import LedgerError, SecretsError
 
 if TYPE_CHECKING:
@@ -135,4 +135,4 @@ def _young(name: str) -> bool:
 
 
 def _place(name: str) -> str:
-    return f"files/{name}"
+    return f"{FILES}{name}"

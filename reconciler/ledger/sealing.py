@@ -1,7 +1,8 @@
 """The sealed values of a state and their key, for a pass: read only, or for writing and created if missing.
 
 The key is wrapped to the GnuPG keys that the initial data is encrypted to, so that gpg stays the only root of trust,
-and wrapped again when those change (docs/design/architecture.md).
+and another one takes its place when those change (docs/design/architecture.md). Who can write to the state can put a
+key there, too; so `Trust` says what vouches for it from outside.
 
 If the key cannot be decrypted (the secret key is gone, the agent is locked), the state can still be read and checks
 made. `fault` says why, and attempts and tokens, which need sealed values, are blocked for that reason.
@@ -15,22 +16,67 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.renewal import renewal_lock
-from reconciler.ledger.vault import Vault, WritableVault
+from reconciler.ledger.vault import FILES, Vault, WritableVault, value_place
 from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint
+from reconciler.model.value import value_class
 from reconciler.secrets.gpg import Gnupg
-from reconciler.secrets.sealed import Sealer
+from reconciler.secrets.sealed import Sealer, in_the_clear
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Sealing", "Tokens", "WritableSealing"]
+__all__ = ["Sealing", "Tokens", "Trust", "WritableSealing", "stage"]
 
 KEY = "sealing_key"
+NEXT = "sealing_key_next"
+"""The name of the note that has the successor of the key, until it is vouched for."""
+
 TOKENS = "oauth/"
 
 Stored = Mapping[str, Any]
 """A service's tokens, as `reconciler.oauth` stores them."""
+
+
+@value_class
+class Trust:
+    """What vouches for the key of a state: the keys that the initial data is encrypted to, and `SEALING_KEY`.
+
+    `wrapped` says that the key of this state was wrapped before, so that none in the clear can be its.
+    """
+
+    recipients: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    wrapped: bool = False
+
+    def sealer(self, ledger: LedgerReader, gnupg: Gnupg) -> tuple[Sealer | None, Sealer | None]:
+        """Open the key, and the successor that is to take its place, if any. Raises SecretsError if it is no good."""
+        wrapped, staged = ledger.note(KEY), ledger.note(NEXT)
+        if wrapped is None:
+            if self.fingerprint is not None:
+                raise SecretsError(f"the state has no sealing key, and {VOUCHED} names one: {_MEND}")
+            return None, None
+        if self.wrapped and self.recipients and in_the_clear(wrapped):
+            raise SecretsError(
+                "the state's sealing key is in the clear, though initial data has keys to encrypt it to: somebody put "
+                f"it there, and nothing is opened or sealed with it. {_MEND}"
+            )
+        sealer, successor = Sealer.unwrap(wrapped, gnupg), None
+        if staged is not None:
+            with suppress(SecretsError):  # it is for a machine that has another key
+                found = Sealer.unwrap(staged, gnupg)
+                fits = found.previous == sealer.fingerprint and self.fingerprint in (None, found.fingerprint)
+                successor = found if fits else None
+        if self.fingerprint not in (None, sealer.fingerprint) and successor is None:
+            raise SecretsError(
+                f"the state's sealing key, {sealer.fingerprint}, is not the one that {VOUCHED} names: somebody put it "
+                f"there, or replaced it, and nothing is opened or sealed with it. {_MEND}"
+            )
+        return sealer, successor
+
+
+VOUCHED = "SEALING_KEY in config/initial_data/reconciler"
+_MEND = "Restore the state from a backup; docs/security.md says how to go on with another key"
 
 
 class Sealing:
@@ -41,11 +87,10 @@ class Sealing:
         self._sealer = sealer
 
     @classmethod
-    def reading(cls, ledger: LedgerReader, gnupg: Gnupg) -> Sealing:
+    def reading(cls, ledger: LedgerReader, gnupg: Gnupg, trust: Trust) -> Sealing:
         """Open the key, changing nothing."""
-        wrapped = ledger.note(KEY)
         try:
-            return Sealing(ledger, None if wrapped is None else Sealer.unwrap(wrapped, gnupg))
+            return Sealing(ledger, trust.sealer(ledger, gnupg)[0])
         except SecretsError as error:
             return Sealing(ledger, error)
 
@@ -78,30 +123,45 @@ class WritableSealing(Sealing):
 
     def __init__(self, ledger: LedgerWriter, sealer: Sealer | SecretsError) -> None:
         super().__init__(ledger, sealer)
+        self._writer = ledger
         self._vault = WritableVault(ledger, sealer)
 
     @classmethod
-    def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, recipients: list[str]) -> WritableSealing:
-        """Open the key, or create it, wrapped to these recipients. Raises SecretsError."""
-        wrapped = ledger.note(KEY)
-        if wrapped is None:
-            sealer, mine = Sealer.create(recipients, gnupg)
+    def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> WritableSealing:
+        """Open the key, or create it, wrapped to the recipients; a successor takes its place. Raises SecretsError."""
+        sealer, successor = trust.sealer(ledger, gnupg)
+        if sealer is None:
+            made, mine = Sealer.create(trust.recipients, gnupg)
             ledger.put_note(KEY, lambda there: there or mine, Failpoint.SEALING_KEY)
-            wrapped = ledger.note(KEY)
-            if wrapped in (None, mine):
-                return cls(ledger, sealer)
-        assert wrapped is not None  # another process was quicker
-        sealer = Sealer.unwrap(wrapped, gnupg)
-        if recipients and sealer.recipients != tuple(recipients):
+            if ledger.note(KEY) == mine:
+                return cls(ledger, made)
+            sealer, successor = trust.sealer(ledger, gnupg)  # another process was quicker
+            assert sealer is not None
+        others = trust.recipients and sealer.recipients != trust.recipients
+        if others or successor is not None:
             # Without one of the new keys, this machine cannot decrypt initial data either, which is reported.
             with suppress(SecretsError):
-                ledger.put_note(KEY, sealer.rewrap(recipients), Failpoint.SEALING_KEY)
+                if successor is None and trust.fingerprint is not None:
+                    ledger.put_note(KEY, sealer.rewrap(trust.recipients), Failpoint.SEALING_KEY)
+                else:
+                    sealer = _replaced(ledger, sealer, successor, trust, gnupg)
         return cls(ledger, sealer)
+
+    def follow(self, other: WritableSealing) -> None:
+        """Use the key that another one has opened since, also in passes that are under way."""
+        mine, theirs = self.sealer, other.sealer
+        if mine is not None and theirs is not None:
+            mine.become(theirs)
 
     @property
     def vault(self) -> WritableVault:
         """The sealed values."""
         return self._vault
+
+    @property
+    def ledger(self) -> LedgerWriter:
+        """The ledger that they are in."""
+        return self._writer
 
     def renews(self, service: str) -> bool:
         """Whether a service's tokens can be renewed and saved: only by the process that has leased the service."""
@@ -111,6 +171,33 @@ class WritableSealing(Sealing):
     def over(self, ledger: LedgerWriter) -> WritableSealing:
         """Use the same key with the same ledger under another lease."""
         return WritableSealing(ledger, self._vault.sealer)
+
+
+def stage(ledger: LedgerWriter, sealer: Sealer, recipients: Iterable[str]) -> Sealer:
+    """Make a successor of the key, which takes its place when it is vouched for. Raises SecretsError."""
+    made, wrapped = sealer.successor(recipients)
+    ledger.put_note(NEXT, wrapped, Failpoint.SEALING_KEY)
+    return made
+
+
+def _replaced(ledger: LedgerWriter, sealer: Sealer, successor: Sealer | None, trust: Trust, gnupg: Gnupg) -> Sealer:
+    """Put a successor in the place of the key, and seal everything anew; return the one that is there then."""
+    if successor is None:
+        successor, wrapped = sealer.successor(trust.recipients)
+    else:
+        wrapped = successor.rewrap(trust.recipients or successor.recipients)
+
+    def anew(name: str, blob: bytes) -> bytes:
+        place = name if name.startswith(FILES) else value_place(name)
+        try:
+            return successor.seal(sealer.open(blob, place), place)
+        except SecretsError:  # it did not open before, either
+            return blob
+
+    ledger.reseal(KEY, ledger.note(KEY), {KEY: wrapped, NEXT: None}, anew)
+    found, _ = trust.sealer(ledger, gnupg)
+    assert found is not None  # another process may have been quicker
+    return found
 
 
 class Tokens:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Memory", "Stored", "Vault", "WritableVault", "generated"]
 
 RUNS = "run/"
+FILES = "files/"
+"""How the name of a sealed row begins that is a file: its name is its place, in a folder as on a server."""
 GENERATED_BYTES = 18
 """24 characters of URL-safe base64; at least 16 are promised (docs/design/rules.md, "Generated values")."""
 
@@ -123,7 +125,7 @@ class Vault:
         return None if blob is None else self._decoded(name, blob)
 
     def _decoded(self, name: str, blob: bytes) -> Any:
-        return json.loads(self._opened().open(blob, f"sealed/value/{name}"))
+        return json.loads(self._opened().open(blob, value_place(name)))
 
     def stored(self, hires: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         """Read the stored values of hires that have some.
@@ -139,7 +141,7 @@ class Vault:
 
     def sealed(self, name: str, value: Any) -> bytes:
         """Seal a value for this name, to be written together with its row. Raises SecretsError."""
-        return self._opened().seal(json.dumps(value).encode(), f"sealed/value/{name}")
+        return self._opened().seal(json.dumps(value).encode(), value_place(name))
 
     def without_stored(self, keys: Collection[Key]) -> Kept:
         """Make the changes that erase the stored values of these access entries.
@@ -230,6 +232,11 @@ class WritableVault(Vault):
 
 def _without(accesses: Collection[str], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
     return {access: values for access, values in (of_hire or {}).items() if access not in accesses}
+
+
+def value_place(name: str) -> str:
+    """Return the place that a sealed value is bound to."""
+    return f"sealed/value/{name}"
 
 
 def run_name(key: Key) -> str:

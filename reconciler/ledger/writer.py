@@ -361,6 +361,19 @@ class LedgerWriter(LedgerReader):
         with self._writing(point) as transaction:
             self._put(transaction, schema.sealed, name, value)
 
+    def reseal(self, key: str, before: bytes | None, notes: Kept, anew: Callable[[str, bytes], bytes]) -> None:
+        """Save notes, with every sealed value sealed anew, if the note `key` still is as it was before."""
+        with self._writing(Failpoint.SEALING_KEY) as transaction:
+            connection = transaction.connection
+            self.backend.alone(connection, f"{schema.meta.name}/{key}")
+            there = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.name == key)).scalar()
+            if there is None or bytes(there) != before:
+                return
+            rows = connection.execute(sa.select(schema.sealed.c.name, schema.sealed.c.value).with_for_update()).all()
+            for name, value in rows:
+                transaction.put(schema.sealed, name, anew(name, bytes(value)))
+            self._put_all(transaction, schema.meta, notes)
+
     def erase(self, name: str) -> None:
         """Erase a sealed value."""
         with self._writing(Failpoint.SEALED) as transaction:

@@ -284,6 +284,11 @@ class Report:
             self.stale = stale
             self.problems = [Problem("git", None, str(stale)), *self.problems]
 
+    def seal(self, fault: str | None) -> None:
+        """Set why what is sealed in the state cannot be used; None if it can."""
+        if fault is not None and all(problem.message != fault for problem in self.problems):
+            self.problems = [Problem("state", None, fault), *self.problems]
+
     @property
     def summary(self) -> dict[str, int]:
         """Return how many grants have each status."""

@@ -3,7 +3,10 @@
 One random key of 256 bits is wrapped to the keys that the initial data is encrypted to, so that GnuPG (or age, if only
 age is used) stays the root of trust. Values are sealed with AES-256-GCM and their place as additional data, so that
 none can be moved. Without initial data there are no recipients: the key is then stored unwrapped, protected only by the
-mode of the state's folder, until `rewrap` is called with recipients.
+mode of the state's folder, until a successor is made for the recipients.
+
+A successor takes the place of a key, and knows it, for what a process that does not know the successor yet seals
+meanwhile. What the two make of texts that are only compared stays the same.
 
 A wrapped key is one line of JSON, `{"form": "gpg", "recipients": […]}`, and the wrapped bytes.
 """
@@ -15,13 +18,14 @@ import hmac
 import json
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from reconciler.model.errors import SecretsError
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 
-__all__ = ["Sealer"]
+__all__ = ["Sealer", "in_the_clear"]
 
 _SIZE = 32
 _NONCE = 12
@@ -30,18 +34,29 @@ _NONCE = 12
 class Sealer:
     """Seals and opens values. It never shows its key: not in `repr`, nor by pickling or copying."""
 
-    __slots__ = ("_cipher", "_digests", "_gnupg", "_key", "recipients")
+    __slots__ = ("_cipher", "_digests", "_gnupg", "_key", "_macs", "_previous", "fingerprint", "previous", "recipients")
 
     def __init__(self, key: bytes, recipients: Iterable[str], gnupg: Gnupg) -> None:
+        """`key` is followed by the key of digests and by the key before, if it is a successor."""
+        self._gnupg = gnupg
+        self._use(key, recipients)
+
+    def _use(self, key: bytes, recipients: Iterable[str]) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+        own, previous = key[:_SIZE], key[2 * _SIZE :]
         self._key = key
-        self._cipher = AESGCM(_derived(key, b"rows"))
-        self._digests = _derived(key, b"digests")
-        self._gnupg = gnupg
+        self._cipher = AESGCM(_derived(own, b"rows"))
+        self._previous = AESGCM(_derived(previous, b"rows")) if previous else None
+        self._digests = key[_SIZE : 2 * _SIZE] or _derived(own, b"digests")
+        self._macs = _derived(own, b"commands")
+        self.fingerprint = _derived(own, b"fingerprint").hex()
+        """Names the key and reveals nothing of it."""
+        self.previous = _derived(previous, b"fingerprint").hex() if previous else None
+        """The fingerprint of the key whose successor it is."""
         self.recipients = tuple(sorted(set(recipients)))
         """What the key is wrapped to, as the caller named them; empty where it is not wrapped. Where this is not what
-        `InitialData.recipients` says, it is time to `rewrap`."""
+        `InitialData.recipients` says, it is time for a successor."""
 
     @classmethod
     def create(cls, recipients: Iterable[str], gnupg: Gnupg) -> tuple[Sealer, bytes]:
@@ -65,7 +80,7 @@ class Sealer:
         except (ValueError, TypeError, KeyError):
             raise SecretsError("the sealed store's key is damaged: restore the state from a backup") from None
         key = _unwrapped(form, body, recipients, gnupg)
-        if len(key) != _SIZE:
+        if len(key) not in (_SIZE, 3 * _SIZE):
             raise SecretsError("the sealed store's key is damaged: restore the state from a backup")
         return cls(key, recipients, gnupg)
 
@@ -92,6 +107,15 @@ class Sealer:
         self.recipients = tuple(names)
         return json.dumps({"form": form, "recipients": names}).encode() + b"\n" + body
 
+    def successor(self, recipients: Iterable[str]) -> tuple[Sealer, bytes]:
+        """Return a new key to take the place of this one, and its wrapped form. Raises SecretsError like `create`."""
+        made = Sealer(secrets.token_bytes(_SIZE) + self._digests + self._key[:_SIZE], recipients, self._gnupg)
+        return made, made.rewrap(made.recipients)
+
+    def become(self, other: Sealer) -> None:
+        """Use another key from now on, wherever this object is in use."""
+        self._use(other._key, other.recipients)
+
     def seal(self, plain: bytes, aad: str) -> bytes:
         """Seal bytes; they open only with the same `aad`, which names their place (table, row, column)."""
         nonce = secrets.token_bytes(_NONCE)
@@ -101,23 +125,36 @@ class Sealer:
         """Open what `seal` returned. Raises SecretsError if it was altered, moved, or sealed with another key."""
         from cryptography.exceptions import InvalidTag
 
-        try:
-            return self._cipher.decrypt(blob[:_NONCE], blob[_NONCE:], aad.encode())
-        except (InvalidTag, ValueError):
-            raise SecretsError(
-                "a sealed value does not open: it was altered, moved, or sealed with another key; connect again "
-                "(`reconcile oauth connect`) or start the grant afresh (`reconcile retry`)"
-            ) from None
+        for cipher in (self._cipher, self._previous):
+            with suppress(InvalidTag, ValueError):
+                if cipher is not None:
+                    return cipher.decrypt(blob[:_NONCE], blob[_NONCE:], aad.encode())
+        raise SecretsError(
+            "a sealed value does not open: it was altered, moved, or sealed with another key; connect again "
+            "(`reconcile oauth connect`) or start the grant afresh (`reconcile retry`)"
+        )
 
     def digest(self, data: bytes) -> str:
         """Return a keyed digest in hex, which reveals nothing about the data without the key."""
         return hmac.new(self._digests, data, hashlib.sha256).hexdigest()
+
+    def mac(self, data: bytes) -> str:
+        """Return a code in hex that only who has the key can make."""
+        return hmac.new(self._macs, data, hashlib.sha256).hexdigest()
 
     def __repr__(self) -> str:
         return "Sealer(***)"
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("a Sealer cannot be pickled")
+
+
+def in_the_clear(wrapped: bytes) -> bool:
+    """Whether a key as it is stored is not wrapped; False if it is damaged."""
+    head, _, _ = wrapped.partition(b"\n")
+    with suppress(ValueError, TypeError, KeyError):
+        return bool(json.loads(head)["form"] == "none")
+    return False
 
 
 def _derived(key: bytes, use: bytes) -> bytes:

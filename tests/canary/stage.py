@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Tokens, WritableSealing
+from reconciler.ledger.sealing import Tokens, Trust, WritableSealing
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.canary.canaries import INITIAL, value
@@ -253,7 +253,7 @@ def connect(repo: Repo, *, expired: bool = False) -> None:
     gnupg = Gnupg(repo.gnupg.path)
     ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
     try:
-        sealing = WritableSealing.writing(ledger, gnupg, [repo.gnupg.fingerprint])
+        sealing = WritableSealing.writing(ledger, gnupg, Trust((repo.gnupg.fingerprint,)))
         lifetime = {"expires_in": 1 if expired else 10**8}
         Tokens(sealing.vault, "cloud").change(lambda _: stored_record({**tokens(), **lifetime}, None, Hands().now()))
     finally:

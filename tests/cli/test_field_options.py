@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Tokens, WritableSealing
+from reconciler.ledger.sealing import Tokens, Trust, WritableSealing
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.cli.conftest import Call
@@ -148,7 +148,7 @@ def test_of_a_service_that_is_connected(repo: Repo, service: Service, call: Call
     service.route("GET", "/teams", [{"id": "7", "name": "Design"}])
     ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
     try:
-        sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint])
+        sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,)))
         reply = {"access_token": "a-token-of-the-cloud"}
         Tokens(sealing.vault, "cloud").change(lambda _: stored_record(reply, None, datetime.now(UTC)))
     finally:

@@ -29,7 +29,7 @@ from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import sharing
 from reconciler.ledger import postgres
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Tokens, WritableSealing
+from reconciler.ledger.sealing import Tokens, Trust, WritableSealing
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
@@ -97,7 +97,7 @@ def acme(repo: Repo) -> Iterator[Acme]:
         repo.commit()
         first = {"access_token": "access-1", "refresh_token": "refresh-1", "expires_in": 3600}
         with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
-            vault = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint]).vault
+            vault = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,))).vault
             Tokens(vault, "acme").change(lambda _: stored_record(first, None, datetime(2026, 1, 1, tzinfo=UTC)))
         yield running
 

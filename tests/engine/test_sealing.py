@@ -7,19 +7,21 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import KEY, WritableSealing
+from reconciler.ledger.sealing import KEY, Trust, WritableSealing
 from reconciler.model.errors import SecretsError
 from reconciler.model.status import Action, Status
 from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.sealed import Sealer
 from tests.engine.harness import Machine, row
-from tests.repo import GnupgHome, Repo
+from tests.repo import GnupgHome, Repo, call_cli
 from tests.servers import AccountService, Reply
 
 
@@ -212,6 +214,121 @@ def test_a_new_key_that_this_machine_does_not_have_leaves_the_old_one_in_its_pla
     assert wrapped_to(machine) == before
 
 
+def test_who_opened_the_key_before_reads_nothing_that_is_sealed_after(
+    machine: Machine, accounts: AccountService, home: GnupgHome
+) -> None:
+    accounts.fail_next(None, 500, prefix="/welcome")
+    machine.reconcile()
+    former = opened(machine, home)
+    home.fingerprint = second_key(home)
+    machine.repo.initial_data("tool", {"TOKEN": "the-token"})
+    machine.repo.commit()
+    machine.clock.turn(hours=2)
+    machine.reconcile()
+    blob, place = sealed(machine)["run/ada/tool"], "sealed/value/run/ada/tool"
+    assert b"x" in opened(machine, home).open(blob, place), "it was sealed anew"
+    with pytest.raises(SecretsError, match="does not open"):
+        former.open(blob, place)
+
+
+def opened(machine: Machine, home: GnupgHome) -> Sealer:
+    with machine.ledger() as ledger:
+        return Sealer.unwrap(ledger.note(KEY) or b"", Gnupg(home.path))
+
+
+def test_first_initial_data_has_a_key_in_the_clear_replaced(machine: Machine, home: GnupgHome) -> None:
+    with machine.ledger() as ledger:
+        clear = WritableSealing.writing(ledger, Gnupg(None), Trust())
+        clear.vault.write("oauth/tool", {"access_token": "kept"})
+    machine.reconcile()
+    assert wrapped_to(machine) != []
+    assert opened(machine, home).fingerprint != clear.sealer.fingerprint  # type: ignore[union-attr]
+    assert b"kept" in opened(machine, home).open(sealed(machine)["oauth/tool"], "sealed/value/oauth/tool")
+
+
+# A key that somebody put in the place of the state's
+
+
+CLEAR = b'{"form": "none", "recipients": []}\n' + bytes(range(32))
+
+
+def put(machine: Machine, key: bytes) -> Sealer:
+    with machine.ledger() as ledger:
+        ledger.put_note(KEY, key)
+    return Sealer.unwrap(key, Gnupg(machine.repo.gnupg.path if machine.repo.gnupg else None))
+
+
+def refused(machine: Machine, accounts: AccountService, theirs: Sealer, why: str) -> None:
+    """Nothing is sealed with the key, no attempt starts, and passes, plans and `status` say so."""
+    before, posts = sealed(machine), len(accounts.calls("POST"))
+    machine.repo.hire("bob", "tool")
+    machine.repo.commit()
+    for report in (machine.reconcile(), machine.plan()):
+        assert why in row(report, "bob", "tool").reason
+        assert report.wrong
+        assert [why in each.message for each in report.problems] == [True]
+    assert (sealed(machine), len(accounts.calls("POST"))) == (before, posts)
+    said = call_cli(machine.repo, "status", "--output", "json")
+    assert (said.code, [why in each["message"] for each in said.json["problems"]]) == (1, [True])
+    assert opened_by(theirs, machine) == []
+
+
+def opened_by(sealer: Sealer, machine: Machine) -> list[str]:
+    found = []
+    for name, blob in sealed(machine).items():
+        with suppress(SecretsError):
+            sealer.open(blob, f"sealed/value/{name}")
+            found.append(name)
+    return found
+
+
+def test_key_in_the_clear_in_the_place_of_a_wrapped_one_is_refused(machine: Machine, accounts: AccountService) -> None:
+    machine.reconcile()
+    refused(machine, accounts, put(machine, CLEAR), "sealing key is in the clear")
+
+
+def test_another_key_than_the_one_vouched_for_is_refused(
+    machine: Machine, accounts: AccountService, home: GnupgHome
+) -> None:
+    machine.repo.initial_data("reconciler", {"PAGES_TOKEN": "a-long-one"})
+    machine.repo.commit()
+    with structlog.testing.capture_logs() as told:
+        machine.reconcile()
+        machine.reconcile()
+    (said,) = [line for line in told if line["event"] == "sealing_key.unvouched"]
+    assert said["fingerprint"] == opened(machine, home).fingerprint
+    machine.repo.initial_data("reconciler", {"PAGES_TOKEN": "a-long-one", "SEALING_KEY": said["fingerprint"]})
+    machine.repo.commit()
+    assert not [problem for problem in machine.reconcile().problems if problem.file == "state"]
+    _, own = Sealer.create([home.fingerprint], Gnupg(home.path))  # anybody has the public key
+    refused(machine, accounts, put(machine, own), "is not the one that SEALING_KEY in config/initial_data/reconciler")
+    with machine.ledger() as ledger:
+        ledger.put_note(KEY, lambda _: None)
+    assert any("the state has no sealing key" in problem.message for problem in machine.reconcile().problems)
+
+
+def test_rekey_replaces_the_key_that_is_vouched_for(
+    machine: Machine, accounts: AccountService, home: GnupgHome
+) -> None:
+    accounts.fail_next(None, 500, prefix="/welcome")
+    machine.reconcile()
+    former = opened(machine, home)
+    machine.repo.initial_data("reconciler", {"PAGES_TOKEN": "a-long-one", "SEALING_KEY": former.fingerprint})
+    machine.repo.commit()
+    machine.reconcile()
+    new = second_key(home)
+    for service in ("tool", "reconciler"):
+        done = call_cli(machine.repo, "initial-data", "rekey", service, "--recipient", new)
+        assert (done.code, "the state's sealing key is replaced" in done.err) == (0, True), done.err
+    machine.reconcile()
+    assert opened(machine, home).fingerprint == former.fingerprint, "it is not committed yet"
+    machine.repo.commit()
+    assert not [problem for problem in machine.reconcile().problems if problem.file == "state"]
+    assert opened(machine, home).previous == former.fingerprint
+    assert opened_by(former, machine) == []
+    assert opened_by(opened(machine, home), machine) == ["run/ada/tool"]
+
+
 # What was altered, and what is erased
 
 
@@ -317,13 +434,13 @@ def test_command_needing_the_key_is_refused_with_next_step(machine: Machine, hom
         closing(StateLocation(f"sqlite:///{machine.repo.state}", machine.repo.root).writer()) as ledger,
         pytest.raises(SecretsError, match="Bring back the secret key"),
     ):
-        WritableSealing.writing(ledger, Gnupg(home.path), [home.fingerprint])
+        WritableSealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,)))
 
 
 def test_run_that_settles_while_files_are_listed_names_none(
     machine: Machine, home: GnupgHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with machine.ledger() as ledger:
-        vault = WritableSealing.writing(ledger, Gnupg(home.path), [home.fingerprint]).vault
+        vault = WritableSealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,))).vault
         monkeypatch.setattr(ledger, "sealed_names", lambda: ["run/ada/tool"])
         assert vault.attached() == set()

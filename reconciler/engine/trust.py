@@ -1,0 +1,116 @@
+"""What vouches for the key that seals a state's values: the checkout and the initial data, not the state itself.
+
+Who can write to the state, such as a role of the database, could put a key of their own there, and read all that is
+sealed from then on. So the key in use is compared with `SEALING_KEY` in the program's initial data, where that is set;
+and one in the clear is refused where this checkout has seen it wrapped (docs/design/rules.md, "Secrets").
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pygit2
+import structlog
+
+from reconciler.engine.context import Context
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.sealing import Sealing, Trust, WritableSealing
+from reconciler.model.errors import SecretsError
+from reconciler.model.settings import OWN, Settings
+from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
+
+__all__ = ["SEALING_KEY", "leave", "left", "sealing_of", "sealing_read", "trust_of"]
+
+WRAPPED = "refs/reconciler/sealed"
+"""The ref that shows that the state's key was wrapped: from then on one in the clear was put there by somebody else."""
+
+SEALING_KEY = "SEALING_KEY"
+"""The name, in the program's own initial data, of the fingerprint of the state's key."""
+
+SAID = "sealing_key_said"
+"""The name of the note of the key that was said not to be vouched for."""
+
+log = structlog.get_logger()
+
+
+def sealing_of(context: Context, settings: Settings, tree: Tree, ledger: LedgerWriter) -> WritableSealing:
+    """Open the sealed values of a state, wrapped to the keys that this revision's initial data is encrypted to.
+
+    If the key cannot be decrypted, `fault` says why, and the pass goes on without it.
+    """
+    try:
+        trust = trust_of(context, settings, tree)
+        sealing = WritableSealing.writing(ledger, context.gnupg(settings), trust)
+    except SecretsError as error:
+        return WritableSealing(ledger, error)
+    if trust.recipients and not trust.wrapped:
+        leave(context.checkout, WRAPPED, tree)
+    _say_unvouched(context, settings, tree, sealing)
+    return sealing
+
+
+def trust_of(context: Context, settings: Settings, tree: Tree) -> Trust:
+    """Find what vouches for the key of the state. Raises SecretsError if that is encrypted and cannot be read."""
+    own = context.initial_data(settings).read(tree, OWN) or {}
+    return Trust(
+        tuple(_recipients(context, settings, tree)),
+        own.get(SEALING_KEY, "").strip().lower() or None,
+        wrapped=left(context.checkout, WRAPPED),
+    )
+
+
+def _say_unvouched(context: Context, settings: Settings, tree: Tree, sealing: WritableSealing) -> None:
+    """Say once that nothing outside the state vouches for its key, where the program has initial data of its own."""
+    own, sealer = context.initial_data(settings).read(tree, OWN), sealing.sealer
+    if own is None or own.get(SEALING_KEY) or sealer is None:
+        return
+    ledger = sealing.ledger
+    if ledger.note(SAID) != (said := sealer.fingerprint.encode()):
+        ledger.put_note(SAID, said)
+        log.warning(
+            "sealing_key.unvouched",
+            fingerprint=sealer.fingerprint,
+            next=f"store it as {SEALING_KEY} (`reconcile initial-data set {OWN}`), so that another key is refused",
+        )
+
+
+def _recipients(context: Context, settings: Settings, tree: Tree) -> list[str]:
+    """List the keys that the initial data is encrypted to; none if it cannot be read.
+
+    A damaged file blocks its own integration's grants and nothing else (docs/design/rules.md, "Faults and load"): a key
+    that is there stays wrapped as it is, and one that is made now is wrapped as soon as the file is mended.
+    """
+    try:
+        return context.initial_data(settings).recipients(tree)
+    except SecretsError:
+        return []
+
+
+def sealing_read(context: Context, settings: Settings, tree: Tree, ledger: LedgerReader) -> Sealing:
+    """Open the sealed values of a state that is read; if the key is no good, `fault` says why."""
+    try:
+        return Sealing.reading(ledger, context.gnupg(settings), trust_of(context, settings, tree))
+    except SecretsError as error:
+        return Sealing(ledger, error)
+
+
+def leave(checkout: Checkout, ref: str, tree: Tree) -> None:
+    """Note something of the state in the checkout, if that can be written to."""
+    repository = checkout.repository
+    if repository is not None and not left(checkout, ref):
+        with suppress(pygit2.GitError, KeyError, ValueError, OSError):
+            revision = repository.head.target if tree.revision == WORKTREE else tree.revision
+            repository.references.create(ref, revision)
+
+
+def left(checkout: Checkout, ref: str) -> bool:
+    """Whether it was noted there; True if the ref is damaged."""
+    repository = checkout.repository
+    try:
+        return repository is not None and ref in repository.references
+    except (pygit2.GitError, ValueError, OSError):
+        return True  # it exists, but is damaged or cannot be read now
