@@ -147,7 +147,8 @@ class OrphanPlanner:
 
     def unreadable(self, record: Record) -> str | None:
         """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
-        return self._inputs.desired.unreadable(record.key.hire, record.email, record.origin)
+        given_by = None if record.phase is Phase.REVOKED else record.origin  # of what is revoked nothing is left to keep
+        return self._inputs.desired.unreadable(record.key.hire, record.email, given_by)
 
     async def _slip(self, hire: str) -> str | None:
         """Return an error in the hire's files that keeps its grants from being revoked automatically, or None.

@@ -6,6 +6,7 @@ Nothing here can execute or write: `Planning` gets a state for reading, and a `C
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -43,7 +44,10 @@ from reconciler.requests.shown import shown_body
 if TYPE_CHECKING:
     from reconciler.engine.commands import CommandsByGrant
 
-__all__ = ["HIRES", "Plan", "Planning"]
+__all__ = ["ASSIGNED", "HIRES", "Plan", "Planning"]
+
+ASSIGNED = "assigned"
+"""The name of the note that has the sequences which were assigned by a revision that was acted on."""
 
 HIRES = 200
 """The most hires that are planned at a time in a pass over all of them."""
@@ -156,6 +160,7 @@ class Planning:
         self.settings, sealing = base.settings, state.sealing
         self.policy = Policy.of(self.settings, context.clock.now(), removals=removals)
         self.desired = context.desired(files, self.policy.today)
+        self.desired.once_assigned = frozenset(json.loads(self.state.ledger.note(ASSIGNED) or b"[]"))
         trusted = self.desired if in_force is None else Desired(base, self.policy.today)
         built = integrations_of(context, trusted, in_force or tree, self.settings, sealing)
         integrations = {item.name: item for item in built}

@@ -23,7 +23,7 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.listings import Listings
 from reconciler.engine.planned import Written
 from reconciler.engine.planner import Watched, unwatched
-from reconciler.engine.planning import Plan, Planning
+from reconciler.engine.planning import ASSIGNED, Plan, Planning
 from reconciler.engine.renames import move
 from reconciler.engine.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.state import OpenState
@@ -139,6 +139,8 @@ class Reconciler:
     async def _take_over(self, plan: Plan) -> None:
         """Note of which hires a commit may have given grants since the revision that was taken over last."""
         ledger, revision = self._state.ledger, plan.revision
+        if (assigned := plan.desired.assigned) != plan.desired.once_assigned:
+            ledger.put_note(ASSIGNED, json.dumps(sorted(assigned)).encode())
         known = ledger.given_up_to()
         if revision in (known, WORKTREE):
             return

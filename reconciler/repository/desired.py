@@ -55,6 +55,8 @@ class Desired:
     def __init__(self, files: Files, today: date) -> None:
         self.files = files
         self.today = today
+        self.once_assigned: frozenset[str] = frozenset()
+        """The sequences that a revision acted on before assigned: what one gave that is gone since is not given up."""
         self._join = Join(files, today)
         self._kept: dict[str, tuple[Grant, ...]] = {}
         self._kept_room = MAX_KEPT
@@ -125,7 +127,7 @@ class Desired:
         return bool(
             self.broken_hires
             or self.files.broken["sequences"]
-            or any(name not in self.files.sequences for name in self._mentioned_sequences)
+            or any(name not in self.files.sequences for name in self._mentioned_sequences | self.once_assigned)
         )
 
     @cached_property
@@ -155,6 +157,9 @@ class Desired:
             return str(missing)
         if sequence not in self.files.sequences and sequence in self._mentioned_sequences:
             return f"there is no config/sequences/{sequence}.yaml, and it is named"
+        if sequence not in self.files.sequences and sequence in self.once_assigned:
+            ways = "bring it back, or, to take away what it gave, with an empty `access`"
+            return f"there is no config/sequences/{sequence}.yaml, which was assigned: {ways}"
         return None
 
     def over(self, hire: str, access: str) -> str | None:
@@ -234,6 +239,12 @@ class Desired:
                     self._join.fitted(entry)
                 except ValueError as error:
                     yield Problem(loaded.path, line, f"access {entry.access}: {shortened(str(error))}")
+
+    @property
+    def assigned(self) -> frozenset[str]:
+        """Return the sequences that are assigned, and those that were and are gone since, or cannot be read."""
+        now = {name for name, loaded in self.files.sequences.items() if loaded.model.assign is not None}
+        return frozenset(now | (self.once_assigned - self.files.sequences.keys()))
 
     def assigned_to(self, hire: str) -> list[str]:
         """Return the sequences whose `assign` matches a hire, whether it names them or not."""

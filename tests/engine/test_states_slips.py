@@ -86,6 +86,30 @@ def test_a_sequence_that_is_assigned_and_cannot_be_read_takes_nothing_else_away(
     assert others.calls("DELETE") == []
 
 
+def test_an_assigned_sequence_that_is_deleted_takes_nothing_away(pruning, accounts, others, repo):
+    """What it gave is held where it is, and the hire's own entries go on; without entries it takes away what it gave."""
+    assign = {"assign": {"department": "R&D"}}
+    repo.write("config/sequences/engineering.yaml", {**assign, "access": [SECOND]})
+    repo.hire("ada", {**TOOL, "name": "mine"}, TOOL, department="R&D")
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("config/sequences/engineering.yaml")
+    repo.hire("ada", {**TOOL, "name": "mine"}, department="R&D")
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile(), pruning.reconcile(), pruning.reconcile(integrations=["tool"])):
+        for item in report.rows:
+            expected = {"mine": Status.PRESENT, "tool": Status.ORPHANED, "second": Status.INVALID}
+            assert item.status is expected[item.access]
+            assert item.status is not Status.INVALID or "which was assigned: bring it back" in item.reason
+    assert nothing_was_revoked(accounts, others)
+    repo.write("config/sequences/engineering.yaml", {**assign, "access": []})
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "second").status is Status.REVOKED
+    repo.remove("config/sequences/engineering.yaml")
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "second").status is Status.REVOKED
+
+
 def test_missing_sequence_is_a_problem_for_all_its_hires(pruning, accounts, others, repo):
     repo.write("config/sequences/engineering.yaml", {"assign": {"department": "R&D"}, "access": [SECOND]})
     repo.hire("ada", TOOL, department="R&D")

@@ -542,7 +542,8 @@ class Judgement:
         """Whether git cannot say that a grant is no longer wanted."""
         if git.people[grant[0]].file == "broken":
             return True
-        if not self.rows[grant].of_sequence or git.sequence == "there":
+        row = self.rows[grant]
+        if not row.of_sequence or row.phase is Phase.REVOKED or git.sequence == "there":
             return False
         named = any(person.base and person.file == "there" for person in git.people.values())
         return git.sequence == "broken" or named
