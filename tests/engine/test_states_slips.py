@@ -87,7 +87,7 @@ def test_a_sequence_that_is_assigned_and_cannot_be_read_takes_nothing_else_away(
 
 
 def test_an_assigned_sequence_that_is_deleted_takes_nothing_away(pruning, accounts, others, repo):
-    """What it gave is held where it is, and the hire's own entries go on; without entries it takes away what it gave."""
+    """What it gave is held where it is, and the hire's own entries go on; with none it takes away what it gave."""
     assign = {"assign": {"department": "R&D"}}
     repo.write("config/sequences/engineering.yaml", {**assign, "access": [SECOND]})
     repo.hire("ada", {**TOOL, "name": "mine"}, TOOL, department="R&D")
