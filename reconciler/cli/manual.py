@@ -166,6 +166,7 @@ def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key
     from reconciler.model.grant import Phase
 
     context = context_of(options)
+    context.reader.without_hires = True
     force = in_force(context)
     today = Policy.of(force.settings, context.clock.now()).today
     desired = context.desired(context.reader.load(force.tree), today)
@@ -219,6 +220,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
     async with aclosing(
         Context(options.repo, clock, redactor, branch=options.branch, programs=options.programs)
     ) as context:
+        context.reader.without_hires = kind == "revoke"
         force = in_force(context)
         settings, tree = force.settings, force.tree
         with until_stopped(clock), locking(context, settings, tree, f"reconcile {kind}") as state:

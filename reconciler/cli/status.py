@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.grant import Key
     from reconciler.model.report import Row
+    from reconciler.model.revision_status import Untrusted
     from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files
+    from reconciler.repository.git.checkout import Tree
 
 __all__ = ["status"]
 
@@ -66,7 +68,7 @@ def status(
         report.ignored = [] if force.branch is None else context.checkout.ignored(force.branch)
         for each in report.ignored:
             note(each)
-        report.refuse(force.refused or refused(ledger))
+        report.refuse(force.refused or refused(ledger) or _without_folder(force.tree))
         report.outdate(stale(ledger))
         report.seal(_sealing_fault(options, ledger))
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
@@ -98,6 +100,15 @@ def _sealing_fault(options: SharedOptions, ledger: LedgerReader) -> str | None:
     if trust.fingerprint is None and not trust.wrapped:
         return None
     return sealing_read(context, force.settings, force.tree, ledger).fault
+
+
+def _without_folder(tree: Tree) -> Untrusted | None:
+    """Return why no pass is made over the revision in force that lacks a folder; None if it has both."""
+    from reconciler.model.revision_status import Untrusted
+    from reconciler.repository.files import lacks_folder
+
+    why = lacks_folder(tree)
+    return None if why is None else Untrusted(tree.revision, tree.revision, "", why, unreadable=True)
 
 
 def _rows(

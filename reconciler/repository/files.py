@@ -52,7 +52,7 @@ from reconciler.repository.parsing import (
 from reconciler.repository.rules import NONE, Rules, read_policy
 from reconciler.repository.settings_file import doubtful, read_settings
 
-__all__ = ["Files", "Reader"]
+__all__ = ["Files", "Reader", "lacks_folder"]
 
 MAX_LOOKUPS = 1000
 """Changed files from which on a walk over all is no slower than finding each."""
@@ -78,6 +78,20 @@ class Files:
     """Accounts that need no owner."""
     policy: Rules = NONE
     """Who may hold what."""
+
+
+def lacks_folder(tree: Tree, *folders: str) -> str | None:
+    """Return that one of the folders is missing from a revision, which refuses it, with what to do; None if it is not.
+
+    Git keeps no empty folder: when the last hire's file goes, so does the folder.
+    """
+    missing = next((folder for folder in folders or ("hires", "manifests") if not tree.has(folder)), None)
+    if missing is None:
+        return None
+    return (
+        f"there is no {missing}/ folder at {tree.revision}: where its last file was deleted on purpose, commit an empty "
+        f"{missing}/.gitkeep; else give the repository's root with --repo, or run `reconcile init` for a new one"
+    )
 
 
 class Reader:
@@ -114,6 +128,8 @@ class Reader:
         self._ahead: Files | None = None
         """What was read ahead and not yet asked for."""
         self._loading = Lock()
+        self.without_hires = False
+        """Whether a revision without `hires/` is read all the same: for what a person takes away by hand."""
 
     def settings(self, tree: Tree) -> Settings:
         """Return the settings of a revision, defaults if it has none. Raises SettingsError if they are broken."""
@@ -142,12 +158,8 @@ class Reader:
 
     def _load(self, tree: Tree) -> Files:
         settings = self.settings(tree)
-        for folder in ("hires", "manifests"):
-            if not tree.has(folder):
-                raise RepositoryError(
-                    f"there is no {folder}/ folder at {tree.revision}: give the repository's root with --repo, or run "
-                    "`reconcile init` for a new one"
-                )
+        if (why := lacks_folder(tree, *(("manifests",) if self.without_hires else ("hires", "manifests")))) is not None:
+            raise RepositoryError(why)
         found = _Loading()
         with _no_collection():
             manifests = self._folder(tree, MANIFESTS, found)

@@ -38,6 +38,37 @@ def test_all_of_a_persons_orphans_are_revoked_by_hand(two: Repo, accounts: Accou
     assert (again.code, "nothing of ada is left to revoke" in again.err) == (1, True)
 
 
+def test_last_hires_file_is_gone(two: Repo, accounts: AccountService) -> None:
+    """Git keeps no empty folder: the pass is refused, with the right advice, and `revoke` by hand works."""
+    for name in ("ada.yaml", "bob.yaml", ".gitkeep"):
+        two.remove(f"hires/{name}")
+    two.commit()
+    before = len(accounts.calls())
+    for arguments in ((), ("--dry-run",), ("status",), ("status", "--output", "json")):
+        refused = call_cli(two, *arguments)
+        assert refused.code == 1
+        assert "commit an empty hires/.gitkeep" in refused.out + refused.err
+    assert len(accounts.calls()) == before
+    assert call_cli(two, "run", "ada", "tool").code == 1
+    assert call_cli(two, "revoke", "ada").code == 0
+    assert call_cli(two, "revoke", "bob", "tool").code == 0
+    assert set(accounts.people) == {"more-bob@example.com"}
+    two.write("hires/.gitkeep", "")
+    two.settings(prune="revoke")
+    two.commit()
+    assert call_cli(two).code == 0
+    assert accounts.people == {}
+
+
+def test_without_manifests_nothing_is_taken_for_revoked_by_hand(two: Repo, accounts: AccountService) -> None:
+    for name in ("tool.yaml", "more.yaml", ".gitkeep"):
+        two.remove(f"manifests/{name}")
+    two.commit()
+    refused = call_cli(two, "revoke", "ada")
+    assert (refused.code, "commit an empty manifests/.gitkeep" in refused.err) == (1, True)
+    assert len(accounts.people) == 4
+
+
 def test_revoke_refuses_a_grant_that_git_wants(two: Repo, accounts: AccountService) -> None:
     two.hire("ada", "tool")
     two.commit()
