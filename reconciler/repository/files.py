@@ -89,7 +89,7 @@ def lacks_folder(tree: Tree, *folders: str) -> str | None:
     if missing is None:
         return None
     return (
-        f"there is no {missing}/ folder at {tree.revision}: where its last file was deleted on purpose, commit an empty "
+        f"there is no {missing}/ folder at {tree.revision}: where its last file went on purpose, commit an empty "
         f"{missing}/.gitkeep; else give the repository's root with --repo, or run `reconcile init` for a new one"
     )
 
