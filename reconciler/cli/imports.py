@@ -29,6 +29,9 @@ SHORTER = (100, 25, 5, 0)
 """The most people of a kind that a pull request's text names: the first that fits `LIMIT`."""
 
 MAX_LENGTH = 200
+
+MAX_NAMED = 10
+"""Of those who are left out, so many are named in an error."""
 """The most characters of one field of one person."""
 
 
@@ -128,8 +131,8 @@ class _ImportRun:
         finally:
             await context.aclose()
         people = without_secrets(people_of(reading, loaded), context.redactor)
-        if not people.addresses:
-            raise NothingImported(_empty(reading, self.name))
+        if not people.taken:
+            raise NothingImported(_empty(reading, self.name, people.left_out))
         hires = (trusted if self.trusted is self.tree else context.reader.load(self.tree)).hires
         percent, today = trusted.settings.max_change_percent, today_of(trusted, context.clock.now())
         head = line_in(context.checkout.root, "hire", "hires")
@@ -194,13 +197,13 @@ class _ImportRun:
         return commit_to_branch(self.context.checkout, self.tree.revision, branch, files, message)
 
 
-def _empty(reading: SourceRecords, name: str) -> str:
+def _empty(reading: SourceRecords, name: str, left_out: Sequence[LeftOut]) -> str:
     if not reading.items:
         return f"{name} gave nobody at all, which is taken for a mistake: nothing was changed"
-    return (
-        f"{name} gave {len(reading.items)} items, and none of them counts and has an address: look at "
-        "data_structure.email and `only`; nothing was changed"
-    )
+    named = "; ".join(f"{one.called}: {one.reason}" for one in left_out[:MAX_NAMED])
+    more = f"; and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
+    why = f", and all are left out ({named}{more})" if left_out else ", and `only` takes none of them"
+    return f"{name} gave {len(reading.items)} items{why}: look at data_structure and `only`; nothing was changed"
 
 
 def _unused_paths(reading: SourceRecords, imported: Import) -> Iterator[str]:

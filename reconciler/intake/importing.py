@@ -20,6 +20,7 @@ from reconciler.model.errors import NotWritable
 from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import Import
 from reconciler.model.value import value_class
+from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import read
@@ -305,7 +306,9 @@ def _objection(content: bytes, file: str) -> str | None:
     """Return why a file would be invalid; None if it would be valid."""
     document = read(content, file)
     try:
-        Hire.model_validate(document.data)
+        hire = validated(Hire, document.data)
     except ValidationError as error:
         return "; ".join(problem.message for problem in explain(error, Hire, document))
+    if hire.start is not None and hire.end is not None and hire.end < hire.start:
+        return f"end {hire.end} is before start {hire.start}: the last day cannot come first"
     return None

@@ -45,6 +45,9 @@ __all__ = [
     "with_fetched_token",
 ]
 
+SEPARATORS = (",", ";", "\t")
+"""What separates the columns of a CSV; spreadsheets of some countries write the second."""
+
 
 @value_class
 class SourceRecords:
@@ -196,7 +199,7 @@ def read_csv(path: Path, imported: Import) -> SourceRecords:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise NothingImported(f"{path}:{line}: not UTF-8: save it in that encoding") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text, imported), strict=True)
     rows: list[tuple[int, list[str]]] = []
     try:
         rows += [(reader.line_num, row) for row in reader if row]
@@ -209,8 +212,19 @@ def read_csv(path: Path, imported: Import) -> SourceRecords:
     for line, row in rows[1:]:
         if len(row) != len(columns):
             what = f"{len(row)} columns, and the first line has {len(columns)}"
-            raise NothingImported(f"{path}:{line}: {what}: check its quotes and commas; nothing was changed")
+            raise NothingImported(f"{path}:{line}: {what}: check its quotes and separators; nothing was changed")
     return SourceRecords([dict(zip(columns, row, strict=True)) for _, row in rows[1:]], whole=True, columns=columns)
+
+
+def _separator(text: str, imported: Import) -> str:
+    """Return what separates the columns: what makes the most of those that are needed out of the first line."""
+    first, needed = text.lstrip().partition("\n")[0], {*_used(imported)}
+
+    def found(separator: str) -> int:
+        names = next(csv.reader([first], delimiter=separator), ())
+        return len(needed.intersection(name.strip() for name in names))
+
+    return max(SEPARATORS, key=found)
 
 
 def _check_columns(path: Path, columns: tuple[str, ...], imported: Import) -> None:

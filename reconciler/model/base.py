@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic_core import PydanticCustomError
 
 __all__ = [
     "DAY",
@@ -22,6 +23,7 @@ __all__ = [
     "Email",
     "Identifier",
     "Model",
+    "Restricting",
     "Text",
     "as_text",
     "day",
@@ -42,6 +44,16 @@ class Model(BaseModel):
         hide_input_in_errors=True,
         defer_build=True,  # a command that only reads needs the settings' validators, and no other
     )
+
+
+def _given(value: Any) -> Any:
+    if value is None:
+        raise PydanticCustomError("restricts", "nothing stands under it")
+    return value
+
+
+Restricting = BeforeValidator(_given)
+"""Of a key that restricts: with nothing under it, it is no key that is not there, but one that was not finished."""
 
 
 def as_text(value: Any) -> Any:

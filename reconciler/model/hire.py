@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from reconciler.model.base import Day, Email, Identifier, Model, Text, day
+from reconciler.model.base import Day, Email, Identifier, Model, Restricting, Text, day
 
 __all__ = [
     "AT",
@@ -95,8 +95,6 @@ def _relative(match: re.Match[str]) -> At:
 
 
 def _until(value: Any) -> Any:
-    if value is None:
-        return None
     if isinstance(value, date):
         return At(kind="date", day=value)
     return _until_text(value if isinstance(value, str) else "")
@@ -136,7 +134,7 @@ class Entry(Model):
     name: Identifier | None = None
     values: dict[Text, FormValue] = Field(default_factory=dict)
     at: Annotated[At, BeforeValidator(_at)] = At.model_construct(kind="commit")
-    until: Annotated[At | None, BeforeValidator(_until)] = None
+    until: Annotated[At | None, BeforeValidator(_until), Restricting] = None
     keep: bool = False
     needs: list[Identifier] = Field(default_factory=no_entries)
 
@@ -187,7 +185,7 @@ class Hire(Model):
     position: Text | None = None
     department: Text | None = None
     start: Day | None = None
-    end: Day | None = None
+    end: Annotated[Day | None, Restricting] = None
     phone: Text | None = None
     manager: HireRef | Text | None = None
     manager_email: Email | None = None
@@ -197,17 +195,11 @@ class Hire(Model):
     source: Identifier | None = None
     sequences: list[Identifier] = Field(default_factory=no_entries)
     access: list[AccessEntry] = Field(default_factory=no_entries)
-    without: list[Identifier] = Field(default_factory=no_entries)
+    without: Annotated[list[Identifier], Restricting] = Field(default_factory=no_entries)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         unique(self.access)
-        return self
-
-    @model_validator(mode="after")
-    def _ends_after_its_start(self) -> Self:
-        if self.start is not None and self.end is not None and self.end < self.start:
-            raise ValueError(f"end {self.end} is before start {self.start}: the last day cannot come first")
         return self
 
     @property

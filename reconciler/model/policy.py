@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from reconciler.model.base import Duration, Identifier, Model, Text
+from reconciler.model.base import Duration, Identifier, Model, Restricting, Text
 from reconciler.model.condition import ConditionMap
 from reconciler.model.list_file import ListFile
 
@@ -23,11 +23,11 @@ class Rule(Model):
     must_not_have: Annotated[list[Identifier], Field(min_length=1)] | None = None
     must_have: Annotated[list[Identifier], Field(min_length=1)] | None = None
     hire: Identifier | None = None
-    when: ConditionMap | None = None
+    when: Annotated[ConditionMap | None, Restricting] = None
     require: Literal["until"] | None = None
-    within: Duration | None = None
+    within: Annotated[Duration | None, Restricting] = None
     integration: Identifier | None = None
-    values: dict[Text, Text] = Field(default_factory=dict)
+    values: Annotated[dict[Text, Text], Restricting] = Field(default_factory=dict)
     at_least: Annotated[int, Field(ge=0, strict=True)] | None = None
     at_most: Annotated[int, Field(ge=0, strict=True)] | None = None
 

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant
-from reconciler.model.hire import Hire
+from reconciler.model.hire import Hire, HireRef
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
 from reconciler.model.sequence import Sequence
@@ -212,6 +212,7 @@ class Desired:
         yield from missing
         if hire in self.hires and not missing and not self.files.broken["sequences"]:
             yield from self._unused_without(hire)
+        yield from self._doubts(hire)
         for grant in grants:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
                 message = f"access {grant.key.access}: {grant.hold.reason}"
@@ -221,6 +222,32 @@ class Desired:
                 else:
                     file, _, line_text = grant.source.rpartition(":")
                     yield Problem(file, int(line_text), message)
+
+    def _doubts(self, hire: str) -> Iterator[Problem]:
+        """Warn of a manager or buddy without a file, an end before the start, and entries whose `until` is over."""
+        loaded = self.hires.get(hire)
+        if loaded is None:
+            return
+        found: list[tuple[tuple[str | int, ...], str]] = []
+        model = loaded.model
+        for role, person in (("manager", model.manager), ("buddy", model.buddy)):
+            if isinstance(person, HireRef) and person.hire not in self.hires and person.hire not in self.broken_hires:
+                text = f"{role}: there is no hires/{person.hire}.yaml{near(person.hire, self.hires, BEFORE_SUGGESTION)}"
+                found.append(((role,), text))
+        if model.start is not None and model.end is not None and model.end < model.start:
+            found.append((("end",), f"end {model.end} is before start {model.start}"))
+        if not self.has_ended(hire):
+            for place, entry in enumerate(model.access):
+                if entry.until is not None and self.over(hire, entry.access) is not None:
+                    text = f"access {entry.access}: until {entry.until} is over: take the entry out, or move it"
+                    found.append((("access", place, "until"), text))
+        for where, text in found:
+            yield Problem(loaded.path, loaded.document.line(where), text, Severity.WARNING)
+
+    def has_ended(self, hire: str) -> bool:
+        """Whether a hire's `end` is over."""
+        end = self.hires[hire].model.end if hire in self.hires else None
+        return end is not None and end < self.today
 
     def _unused_without(self, hire: str) -> Iterator[Problem]:
         loaded = self.hires.get(hire)

@@ -35,7 +35,7 @@ from reconciler.repository.hire_cache import NOTHING, HireCache, SavedHires
 from reconciler.repository.hire_index import HireIndex, HireSummary
 from reconciler.repository.hires import Hires, ParsedHires
 from reconciler.repository.ignore import read_ignore
-from reconciler.repository.naming import is_cases, others, same_stem, unread
+from reconciler.repository.naming import is_cases, misplaced_in_config, others, same_stem, unread
 from reconciler.repository.needs import circular_among
 from reconciler.repository.parallel import MANY, spread
 from reconciler.repository.parsing import (
@@ -174,6 +174,7 @@ class Reader:
         _check_includes(sequences, found)
         known = [*manifests, *found.broken["manifests"]]
         found.problems += doubtful(tree, settings, known, self._index)
+        found.problems += misplaced_in_config(file.path for file in tree.files("config"))
         ignore, wrong = read_ignore(tree, known)
         policy, refused = read_policy(tree)
         found.problems += [*wrong, *refused]

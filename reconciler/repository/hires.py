@@ -13,6 +13,7 @@ from functools import partial
 
 from reconciler.model.errors import RepositoryError
 from reconciler.model.hire import Hire
+from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.yaml import Document
 from reconciler.repository.git.trees import CommitTree, Tree
@@ -56,7 +57,7 @@ class ParsedHires:
                 stem=stem,
                 path=file.path,
                 blob=file.blob,
-                model=Hire.model_validate(data),
+                model=validated(Hire, data),
                 lines=lines,
                 document=Document(partial(read_hire, tree, file), file.path, data, None),
             )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.ignore import Ignore, IgnoredAccount
 from reconciler.model.near import near
+from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
 from reconciler.repository.git.trees import Tree
@@ -34,7 +35,7 @@ def read_ignore(tree: Tree, known: Collection[str]) -> tuple[tuple[IgnoredAccoun
     if document.data is None:
         return (), []
     try:
-        entries = Ignore.model_validate(document.data).root
+        entries = validated(Ignore, document.data).root
     except ValidationError as error:
         return (), explain(error, list[IgnoredAccount], document)
     return tuple(entries), [*_unknown(entries, known, document)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from reconciler.model.errors import Problem, Severity
+from reconciler.model.near import near
 
-__all__ = ["CASES", "FOLDERS", "YAML", "is_cases", "others", "same_stem", "shown", "unread"]
+__all__ = ["CASES", "FOLDERS", "YAML", "is_cases", "misplaced_in_config", "others", "same_stem", "shown", "unread"]
 
 YAML = (".yaml", ".yml")
 
@@ -16,6 +17,9 @@ CASES = (".test.yaml", ".test.yml")
 
 FOLDERS = ("config", "hires", "manifests")
 """Where a repository's files are; nothing else in it is read."""
+
+_CONFIG = ("reconciler.yaml", "ignore.yaml", "policy.yaml", "requestable.yaml")
+_FOLDERS = ("sequences", "imports", "initial_data", "reviews", "requests")
 
 _NAMED = 3
 """The most files that are named in one message: a commit may have one content under any number of names."""
@@ -36,10 +40,29 @@ def unread(path: str, folder: str, endings: tuple[str, ...]) -> list[Problem] | 
         return None
     if ours:
         return [Problem(name, None, "not read: its name is not UTF-8; rename it")]
-    if suffix.lower() not in (*YAML, ".json"):
-        return []
-    allowed = ", ".join(endings)
-    return [Problem(name, None, f"not read: a name in {folder}/ ends in {allowed}; rename it", Severity.WARNING)]
+    return [*misplaced(path, folder, endings)]
+
+
+def misplaced(path: str, folder: str, endings: tuple[str, ...]) -> Iterator[Problem]:
+    """Warn of a file that is not read for its ending, and name the one that was probably meant; a README is fine."""
+    file = PurePosixPath(path)
+    if file.suffix in endings or file.name.startswith((".", "README")):
+        return
+    meant = f"{shown(file.name).partition('.')[0]}{endings[0]}"
+    text = f"not read: a name in {folder}/ ends in {', '.join(endings)}; rename it; did you mean {meant}?"
+    yield Problem(shown(path), None, text, Severity.WARNING)
+
+
+def misplaced_in_config(paths: Iterable[str]) -> Iterator[Problem]:
+    """Warn of files in config/ that are not read; the folders that are look after their own."""
+    known = (*_CONFIG, *(f"{folder}/" for folder in _FOLDERS))
+    for path in paths:
+        _, *folders, name = PurePosixPath(path).parts
+        first = f"{folders[0]}/" if folders else name
+        named_otherwise = f"{PurePosixPath(name).stem}.yaml" in _CONFIG  # which whoever reads that file reports
+        if first not in known and not named_otherwise and not name.startswith((".", "README")):
+            text = f"not read: in config/ are {', '.join(known)}{near(first, known)}"
+            yield Problem(shown(path), None, text, Severity.WARNING)
 
 
 def shown(path: str) -> str:

@@ -22,6 +22,7 @@ from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.sequence import Sequence
 from reconciler.repository.documents.checks import hire_problems, manifest_problems
+from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.import_checks import import_problems
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import explain, few
@@ -168,7 +169,8 @@ def _parse(raw: bytes, file: File, kind: FileKind[M]) -> ParsedFile:
         return ParsedFile(file.blob, None, (problem,))
     email = data.get("email") if isinstance(data, dict) and isinstance(data.get("email"), str) else None
     try:
-        model = kind.model.model_validate(data)
+        # In a manifest `null` is a value like others.
+        model = validated(kind.model, data) if kind in (HIRES, SEQUENCES) else kind.model.model_validate(data)
     except ValidationError as error:
         return _broken(file, document, explain(error, kind.model, document), email)
     problems = tuple(few(kind.check(model, document)))

@@ -23,7 +23,7 @@ from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.trees import File, Tree
-from reconciler.repository.naming import YAML, shown
+from reconciler.repository.naming import shown
 
 __all__ = [
     "PERIOD",
@@ -200,7 +200,7 @@ def review_problems(tree: Tree, file: File) -> Sequence[Problem]:
     """Report problems of a file under `config/reviews/`, without comparing it with earlier versions."""
     if is_review(file.path):
         return read_review(tree, file).doubts()
-    if PurePosixPath(file.path).suffix.lower() not in (*YAML, ".json"):
+    if PurePosixPath(file.path).name.startswith("README"):
         return ()
     what = "not read: a review is config/reviews/<period>/<integration>.yaml"
     return (Problem(shown(file.path), None, what, Severity.WARNING),)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from reconciler.model.errors import Problem
 from reconciler.model.policy import PolicyFile, Rule
 from reconciler.model.value import value_class
+from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.trees import Tree
@@ -40,7 +41,7 @@ def read_policy(tree: Tree) -> tuple[Rules, list[Problem]]:
     except BrokenFile as error:
         return Rules(broken=error.problem), [error.problem]
     try:
-        rules = PolicyFile.model_validate([] if document.data is None else document.data).root
+        rules = validated(PolicyFile, [] if document.data is None else document.data).root
     except ValidationError as error:
         problems = explain(error, list[Rule], document)
         return Rules(broken=problems[0]), problems

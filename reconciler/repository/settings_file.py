@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from reconciler.model.errors import Problem, SettingsError, Severity
 from reconciler.model.near import near
 from reconciler.model.settings import DEFAULT, Settings, loopback
+from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.problems import Path, dotted, explain
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.trees import Tree
@@ -40,7 +41,7 @@ def read_settings(tree: Tree, root: FilePath | None) -> Settings:
     except BrokenFile as error:
         raise SettingsError([error.problem]) from error
     try:
-        settings = Settings.model_validate({} if document.data is None else document.data)
+        settings = validated(Settings, {} if document.data is None else document.data)
     except ValidationError as error:
         raise SettingsError(explain(error, Settings, document)) from None
     if root is not None and settings.gnupg_home is not None:

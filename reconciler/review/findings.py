@@ -32,15 +32,16 @@ __all__ = ["Findings", "Inspector", "Total", "used_names"]
 class Findings:
     """What is found of one hire: its problems, and what it adds to what is judged over all.
 
-    `assigned` are the sequences that its file is given by what it says; `dated` says that another day may change this.
-    `values` are its fields that conditions compare with its values, `lacking` the numbers of conditions that hold only
-    because it lacks a field.
+    `assigned` are the sequences that its file is given by what it says; `dated` says that another day may change this,
+    `ended` that its `end` is over. `values` are its fields that conditions compare with its values, `lacking` the
+    numbers of conditions that hold only because it lacks a field.
     """
 
     problems: tuple[Problem, ...]
     share: Share
     assigned: tuple[str, ...]
     dated: bool
+    ended: bool = False
     values: tuple[tuple[str, str], ...] = ()
     lacking: tuple[tuple[int, str], ...] = ()
 
@@ -54,6 +55,7 @@ class Total:
     meant: set[int] = field(default_factory=set)
     access: set[str] = field(default_factory=set)
     assigned: set[str] = field(default_factory=set)
+    ended: int = 0
     values: set[tuple[str, str]] = field(default_factory=set)
     lacking: set[tuple[int, str, str]] = field(default_factory=set)
 
@@ -64,6 +66,7 @@ class Total:
         self.meant.update(findings.share.meant)
         self.access.update(findings.share.access)
         self.assigned.update(findings.assigned)
+        self.ended += findings.ended
         self.values.update(findings.values)
         self.lacking.update((number, hire, name) for number, name in findings.lacking)
 
@@ -96,6 +99,7 @@ class Inspector:
             share=share,
             assigned=tuple(desired.assigned_to(hire)),
             dated=dated,
+            ended=desired.has_ended(hire),
             values=self._compared.had_by(model),
             lacking=tuple(lacking),
         )

@@ -113,7 +113,7 @@ def problems_of(
     total, inspector = Total(), Inspector(desired, judge, MissingValues(desired, tree))
     for hire, findings in found_in(inspector, validated):
         total.add(hire, findings)
-    found = {*files.problems, *total.problems, *judge.counted(total.counted)}
+    found = {*files.problems, *total.problems, *judge.counted(total.counted), *_ended(total.ended)}
     found.update(Judge(desired, files.policy).idle(total.meant, total.access))
     found |= {*desired.unassigned(total.assigned), *desired.unfitting(), *_state(files, tree)}
     found.update(doubtful_conditions(desired, inspector.conditions, total.values, total.lacking))
@@ -131,6 +131,14 @@ def problems_of(
         manifests = {*files.manifests, *files.broken["manifests"]}
         found.update(problem for each in read_cases(tree, manifests).values() for problem in each.problems)
     return sorted(found, key=lambda problem: problem.order)
+
+
+def _ended(count: int) -> Iterator[Problem]:
+    """Warn, in one line, of the hires whose `end` is over."""
+    if count:
+        who = "the `end` of 1 hire is" if count == 1 else f"the `end` of {count} hires is"
+        text = f"{who} over: once nothing is left of what they had, their files can go"
+        yield Problem("hires", None, text, Severity.WARNING)
 
 
 def _state(files: Files, tree: Tree | None) -> Iterator[Problem]:

@@ -29,6 +29,9 @@ __all__ = ["Validated", "found_in"]
 WORTH_KEEPING = 2_000
 """Hires, from which on a second to validate them all can be saved."""
 
+FORM = 2
+"""What is written has this form; another is not read."""
+
 Context = tuple[str, ...]
 """The ids of a hire's file, and of the files of those that it names."""
 
@@ -45,15 +48,16 @@ class Validated:
         self._known: dict[str, tuple[Context, Findings]] = {}
         self._found: dict[str, tuple[Context, Findings]] = {}
         content = None if self._file is None else self._file.read()
-        if content is not None:
-            self._load(json.loads(content))
+        saved = {} if content is None else json.loads(content)
+        if saved.get("form") == FORM:
+            self._load(saved)
 
     def _load(self, saved: dict[str, Any]) -> None:
         self._surroundings, self._day = saved["surroundings"], saved["day"]
         self.summaries = of_columns(saved["hires"])
         kinds = [
-            Findings((), Share(*map(tuple, share)), tuple(assigned), dated, *map(_pairs, compared))
-            for share, assigned, dated, *compared in saved["kinds"]
+            Findings((), Share(*map(tuple, share)), tuple(assigned), dated, ended, *map(_pairs, compared))
+            for share, assigned, dated, ended, *compared in saved["kinds"]
         ]
         self.stamped = {
             path: ((size, changed, moved, inode), self.summaries[path].blob)
@@ -105,6 +109,7 @@ class Validated:
             for path, (context, findings) in self._found.items()
         }
         saved = {
+            "form": FORM,
             "surroundings": self._surroundings,
             "day": self._day,
             "hires": as_columns(file for file in files if file is not None and file.path in found),
@@ -115,6 +120,7 @@ class Validated:
                     (each.share.counted, each.share.meant, each.share.access),
                     each.assigned,
                     each.dated,
+                    each.ended,
                     each.values,
                     each.lacking,
                 )

@@ -18,6 +18,7 @@ from typing import Any
 
 from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, Problem, SecretsError, Severity, shortened
+from reconciler.model.printable import printable
 from reconciler.model.secret import Redactor
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.checkout import File, Tree
@@ -94,6 +95,8 @@ class InitialData:
             for service, files in _by_service(tree).items()
         )
         found = [Problem(file.path, None, message) for file, message in wrong if message is not None]
+        names = (file.path.removeprefix(f"{FOLDER}/") for file in tree.files(FOLDER))
+        found += (_unread(name) for name in names if _is_misnamed(name))
         return [*found, *self._unasked(tree)]
 
     def key_services(self, tree: Tree) -> dict[str, list[str]]:
@@ -224,6 +227,16 @@ def service_of(name: str) -> str | None:
     # its name, is nobody's.
     ours = suffix is not None and not name.startswith(".") and "/" not in name and name.isprintable()
     return name.removesuffix(suffix) if suffix is not None and ours else None
+
+
+def _is_misnamed(name: str) -> bool:
+    return service_of(name) is None and "/" not in name and not name.startswith((".", "README"))
+
+
+def _unread(name: str) -> Problem:
+    meant = f"{name.rpartition('/')[2].partition('.')[0]}.yaml.gpg"
+    text = f"not read: initial data is NAME and one of {', '.join(_SUFFIXES)}; did you mean {meant}?"
+    return Problem(f"{FOLDER}/{printable(name)}", None, text, Severity.WARNING)
 
 
 def is_id(name: object) -> bool:

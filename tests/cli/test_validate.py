@@ -138,6 +138,7 @@ def test_missing_value_of_an_entry_is_an_error(needy: Repo, call: Call) -> None:
     needy.hire("ada", "slack", manager={"hire": "grace"})
     whose = "hires/ada.yaml:7: error: access slack of ada: "
     assert errors(needy, call) == [
+        "hires/ada.yaml:4: warning: manager: there is no hires/grace.yaml",
         f"{whose}manager has no value: manager is {{hire: grace}}, and there is no hires/grace.yaml",
         f"{whose}the hire gives no department, which manifests/slack.yaml uses",
         f"{whose}the hire gives no extra.COLOUR, which manifests/slack.yaml uses",

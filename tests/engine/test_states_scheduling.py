@@ -471,11 +471,9 @@ def test_entry_beginning_after_end_blocks_no_revocation(machine, accounts, repo)
     assert statuses(after) == {"tool": Status.REVOKED}
 
 
-def test_an_end_before_the_start_is_an_error_of_the_file(machine, repo):
-    repo.hire("ada", TOOL, start="2026-12-02", end="2026-12-01")
+def test_an_end_before_the_start_counts_and_is_a_warning(machine, repo):
+    repo.hire("ada", {"integration": "tool", "at": "start"}, start="2027-12-02", end="2026-01-01")
     repo.commit()
     report = machine.reconcile()
-    assert report.wrong
-    (problem,) = report.problems
-    assert problem.file == "hires/ada.yaml"
-    assert "end 2026-12-01 is before start 2026-12-02" in problem.message
+    assert (report.wrong, report.rows) == (False, [])
+    assert [problem.message for problem in report.problems] == ["end 2026-01-01 is before start 2027-12-02"]

@@ -235,7 +235,15 @@ def test_id_gives_the_stem(repo: Repo, hr: Service) -> None:
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("people", [[], [person("ada", status="Inactive")], [{"firstName": "Ada"}]])
+@pytest.mark.parametrize(
+    "people",
+    [
+        [],
+        [person("ada", status="Inactive")],
+        [{"firstName": "Ada"}],
+        [{"workEmail": "a b@example.com", "firstName": "Ada"}],
+    ],
+)
 def test_empty_answer_is_an_error_always(repo: Repo, hr: Service, people: list[Any]) -> None:
     repo.hire("ada", source="hr")
     before = files(repo)
@@ -244,6 +252,14 @@ def test_empty_answer_is_an_error_always(repo: Repo, hr: Service, people: list[A
     assert (done.code, done.out) == (1, "")
     assert "nothing was changed" in done.err
     assert files(repo) == before
+
+
+def test_where_all_are_left_out_they_are_named(repo: Repo, hr: Service) -> None:
+    asks(repo, hr, [{**person("ada"), "workEmail": "ada"}, *({"firstName": f"P{n}"} for n in range(12))])
+    done = brought(repo, "--write")
+    assert (done.code, done.out) == (1, "")
+    assert "all are left out (Ada Example: email: not an address; P0: no address; " in done.err
+    assert "; and 3 more)" in done.err
 
 
 def test_too_many_changes_are_an_error_unless_meant(repo: Repo, hr: Service) -> None:
@@ -311,7 +327,6 @@ def test_person_left_out_is_not_ended(repo: Repo, hr: Service) -> None:
 @pytest.mark.parametrize(
     ("local", "stem"),
     [
-        ("../../evil", "evil"),
         ("a/b", "a-b"),
         (".hidden", "hidden"),
         ("-rf", "rf"),
@@ -437,6 +452,13 @@ def test_csv_on_this_machine(repo: Repo) -> None:
     assert done.code == 2, done.err
     assert hire(repo, "ada")["last_name"] == 'O"Hara, the\nfirst'
     assert (hire(repo, "bob")["first_name"], hire(repo, "bob")["last_name"]) == ("NO", "012345")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_csv_of_a_spreadsheet_has_its_own_separator(repo: Repo, separator: str) -> None:
+    from_csv(repo, 'Email,First,Last\nada@example.com,Ada,"Ex; ample"\n'.replace(",", separator))
+    assert brought(repo, "--write").code == 2
+    assert hire(repo, "ada")["last_name"] == "Ex; ample"
 
 
 @pytest.mark.parametrize(

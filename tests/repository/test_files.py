@@ -101,7 +101,7 @@ HIRES = [
     pytest.param("manager: {hier: a}\n", "manager.hier: unknown key; allowed: hire; did you mean hire?", id="union-map"),
     pytest.param("manager:\n  hire: {a: b}\n", ":5: error: manager.hire: must be text", id="union-inside"),
     pytest.param("access: slack\n", "access: must be a list: begin each line of it with `- `", id="no-list"),
-    pytest.param("access:\n", "access: is empty: give it a value, or take the key out", id="empty"),
+    pytest.param("end:\n", "end: is empty: give it a value, or take the key out", id="empty"),
     pytest.param("access:\n- a\n- 5\n", ":6: error: access.1: must be an integration's name or a map; allowed", id="entry"),
     pytest.param("access:\n- a\n- {name: b}\n", ":6: error: access.1.integration: required, and not there", id="missing"),
     pytest.param("access:\n- a\n- b\n- a\n", ":7: error: access.2: 'a' stands twice: give each a name", id="twice"),
@@ -361,8 +361,8 @@ def test_the_address_of_a_broken_hire_counts(load) -> None:
 def test_similar_file_that_is_not_read_is_reported(load) -> None:
     files = load({"hires/a.json": "{}", "hires/b.YAML": ADA, "hires/notes.txt": "x"})
     assert said(files) == [
-        "hires/a.json: warning: not read: a name in hires/ ends in .yaml, .yml; rename it",
-        "hires/b.YAML: warning: not read: a name in hires/ ends in .yaml, .yml; rename it",
+        f"hires/{name}: warning: not read: a name in hires/ ends in .yaml, .yml; rename it; did you mean {meant}?"
+        for name, meant in (("a.json", "a.yaml"), ("b.YAML", "b.yaml"), ("notes.txt", "notes.yaml"))
     ]
 
 

@@ -182,14 +182,22 @@ def _left_empty_too(inner: dict[str, Any]) -> dict[str, Any]:
     return inner
 
 
+def _not_null(inner: JsonSchemaValue) -> JsonSchemaValue:
+    """Return what a key that restricts takes: not nothing."""
+    if "anyOf" not in inner:
+        return inner
+    return {**inner, "anyOf": [branch for branch in inner["anyOf"] if branch != {"type": "null"}]}
+
+
 _BEFORE: dict[str, _Rule] = {
+    "_given": _not_null,
     "as_text": _with(**_TEXT),
     "_email": _instead({"type": "string", "pattern": f"^{EMAIL.pattern}$"}),
     "duration": _instead(_DURATION),
     "day": _instead(_DAY),
     "_never": _instead({"anyOf": [_DURATION, {"enum": [None, False, "never"]}]}),
     "_at": _instead({"anyOf": [{"enum": ["commit", "start"]}, {"type": "string", "pattern": f"^{AT.pattern}$"}, _DAY]}),
-    "_until": _instead({"anyOf": [{"type": "string", "pattern": f"^{UNTIL.pattern}$"}, _DAY, {"type": "null"}]}),
+    "_until": _instead({"anyOf": [{"type": "string", "pattern": f"^{UNTIL.pattern}$"}, _DAY]}),
     "_entry": _either({"type": "string", "minLength": 1, "description": "Short for {integration: NAME}."}),
     "_or_empty": _either({"type": "null"}),
     "_many": _or_one,
