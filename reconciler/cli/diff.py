@@ -12,8 +12,9 @@ from reconciler.cli.options import SharedOptions, shared
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from reconciler.model.errors import Problem
     from reconciler.repository.files import Reader
-    from reconciler.repository.git.checkout import File, Tree
+    from reconciler.repository.git.checkout import Checkout, File, Tree
     from reconciler.repository.rules import Rules
     from reconciler.review.difference import Side
 
@@ -32,6 +33,7 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     moved on since the branch began, compare with the merge base: `reconcile diff $(git merge-base main HEAD)`. With
     --output markdown: a comment ready to post. Exits with 1 if a file at HEAD has an error.
     """
+    from dataclasses import replace
     from datetime import UTC, datetime
 
     from reconciler.cli.difference import as_markdown, as_table
@@ -48,6 +50,7 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     before = _side(reader, checkout.at(base), now, may_be_empty=True)
     tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
     after = _side(reader, tree, now, rules=before.files.policy if before.files is not None else None)
+    after = replace(after, problems=[*_unwalkable(checkout, before.revision, tree), *after.problems])
     day = today_of(after.files, now) if after.files is not None else now.date()
     found = compare(before, after, day)
     match options.output:
@@ -58,6 +61,15 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
         case _:
             echo(as_table(found))
     return 1 if any(problem.severity is Severity.ERROR for problem in after.problems) else 0
+
+
+def _unwalkable(checkout: Checkout, base: str, head: Tree) -> Iterator[Problem]:
+    """Report the first commit of the branch that cannot be walked: after the merge it would be refused."""
+    from reconciler.model.errors import Problem
+    from reconciler.repository.git.checkout import WORKTREE
+
+    if WORKTREE not in (base, head.revision) and (found := checkout.first_endless(head.revision, base)) is not None:
+        yield Problem(f"commit {found[0][:12]}", None, str(found[1]))
 
 
 def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = False, rules: Rules | None = None) -> Side:

@@ -184,6 +184,7 @@ def _of_given(given: Given | None, signed_by: str | None) -> dict[str, Any]:
         "committer": given.committer if given else None,
         "signer": signed_by,
         "approved_by": list(given.approved_by) if given else [],
+        "approvals": [approval.as_json() for approval in given.approvals] if given else [],
     }
 
 

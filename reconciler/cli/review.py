@@ -142,6 +142,8 @@ def _check_period(period: str) -> None:
 
 
 def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged]]:
+    from functools import cache
+
     from reconciler.cli.context import context_of
     from reconciler.cli.logs import note, set_up
     from reconciler.engine.accepted import in_force
@@ -157,12 +159,18 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged]]:
     if edits := [path for path in context.checkout.ignored_edits() if path.startswith(folder)]:
         note(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
     force = in_force(context)
+    home = home_of(context.root.resolve(), force.settings)
+
+    @cache
+    def signed_by(commit: str) -> str | None:
+        return signer(context.checkout, commit, home)
+
     with context.state(force.settings, force.tree).reader() as ledger:
         known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.counts())}
-        found = judge(context.checkout, tree, period, ledger, known=known, load=context.reader.load)
+        load = context.reader.load
+        found = judge(context.checkout, tree, period, ledger, known=known, load=load, signer=signed_by)
     if options.output in ("csv", "html"):
-        home = home_of(context.root.resolve(), force.settings)
-        name_people(found, context.checkout, tree, lambda commit: signer(context.checkout, commit, home))
+        name_people(found, context.checkout, tree, signed_by)
     return tree, found
 
 

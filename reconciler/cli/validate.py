@@ -32,7 +32,7 @@ def validate(options: SharedOptions, rev: str | None) -> int:
     from reconciler.model.errors import SettingsError, Severity
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import Checkout
-    from reconciler.repository.git.trees import FolderTree
+    from reconciler.repository.git.trees import CommitTree, FolderTree
     from reconciler.review.problems import hosts_of, problems_of
     from reconciler.review.validated import Validated
 
@@ -41,6 +41,8 @@ def validate(options: SharedOptions, rev: str | None) -> int:
     validated = Validated(checkout)
     reader = Reader(root=checkout.root, known=validated.summaries)
     tree = checkout.at(rev) if rev else checkout.worktree(validated.stamped)
+    if isinstance(tree, CommitTree) and (endless := checkout.endless(tree.revision)) is not None:
+        raise endless
     validated.begin(tree)
     hosts: list[Host] = []
     try:

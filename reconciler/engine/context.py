@@ -18,6 +18,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 from reconciler.repository.private_file import HIRES_CACHE
+from reconciler.repository.reach import home_of
 from reconciler.repository.settings_file import read_settings
 
 if TYPE_CHECKING:
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Context", "SystemClock", "home_of"]
 
 T = TypeVar("T")
-
-
-def home_of(root: Path, settings: Settings) -> str | None:
-    """Return the GnuPG home that the settings name, relative to the repository's root; None for GnuPG's own."""
-    return None if settings.gnupg_home is None else str(root / Path(settings.gnupg_home).expanduser())
 
 
 class SystemClock:

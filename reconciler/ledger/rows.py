@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from reconciler.ledger.entries import Attempt, Command, Event, Sent
 from reconciler.ledger.reading import Row, moment, without_nul
-from reconciler.model.given import Given
+from reconciler.model.given import Approval, Given
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 
@@ -252,13 +252,13 @@ GIVEN_COLUMNS = ("hire", "access", "granted_in", "author", "committer", "committ
 def given_of(cells: Sequence[Any]) -> tuple[Key, Given]:
     """Read who gave a grant."""
     hire, access, granted_in, author, committer, committed_at, approved_by = cells
-    approved_by = () if approved_by == "[]" else tuple(_json(approved_by))
-    return Key(hire, access), _given(granted_in, author, committer, committed_at, approved_by)
+    approvals = () if approved_by == "[]" else tuple(map(Approval.from_json, _json(approved_by)))
+    return Key(hire, access), _given(granted_in, author, committer, committed_at, approvals)
 
 
 @lru_cache(maxsize=1024)  # one commit gives many grants
-def _given(granted_in: str, author: str, committer: str, committed_at: int, approved_by: tuple[str, ...]) -> Given:
-    return Given(granted_in, author, committer, moment(committed_at), approved_by)
+def _given(granted_in: str, author: str, committer: str, committed_at: int, approvals: tuple[Approval, ...]) -> Given:
+    return Given(granted_in, author, committer, moment(committed_at), approvals)
 
 
 def given_row(key: Key, given: Given) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def given_row(key: Key, given: Given) -> dict[str, Any]:
         "author": given.author,
         "committer": given.committer,
         "committed_at": given.committed_at,
-        "approved_by": list(given.approved_by),
+        "approved_by": [approval.as_json() for approval in given.approvals],
     }
 
 

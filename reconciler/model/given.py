@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.model.value import value_class
 
-__all__ = ["Given", "Untraced"]
+__all__ = ["Approval", "Given", "Source", "Untraced"]
+
+
+class Source(StrEnum):
+    """What vouches for an approval."""
+
+    SIGNATURE = "signature"
+    """The approver signed the commit that says so."""
+    CLAIMED = "claimed"
+    """Nothing but the text of a commit."""
+
+
+@value_class
+class Approval:
+    """One person's approval."""
+
+    name: str
+    source: Source = Source.CLAIMED
+
+    def as_json(self) -> dict[str, str]:
+        """The object of docs/commands.md, "JSON"."""
+        return {"name": self.name, "source": str(self.source)}
+
+    @classmethod
+    def from_json(cls, data: str | Mapping[str, str]) -> Approval:
+        """Read what `as_json` returned, or the name alone, which earlier releases wrote."""
+        return cls(data) if isinstance(data, str) else cls(data["name"], Source(data["source"]))
 
 
 @value_class
@@ -18,7 +46,12 @@ class Given:
     author: str
     committer: str
     committed_at: datetime
-    approved_by: tuple[str, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+
+    @property
+    def approved_by(self) -> tuple[str, ...]:
+        """Return the names of those who approved it."""
+        return tuple(approval.name for approval in self.approvals)
 
 
 class Untraced(NamedTuple):

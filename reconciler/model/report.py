@@ -149,6 +149,7 @@ class Row:
             "author": given.author if given is not None else None,
             "committer": given.committer if given is not None else None,
             "approved_by": list(given.approved_by) if given is not None else [],
+            "approvals": [approval.as_json() for approval in given.approvals] if given is not None else [],
             "changed": self.changed,
             "guarded": self.guarded,
             "drifted": self.drifted,

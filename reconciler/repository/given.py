@@ -12,14 +12,20 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Protocol
 
+import structlog
+
 from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Grant, Key
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import UNREADABLE, WORKTREE, Checkout
 from reconciler.repository.git.parts import Part
-from reconciler.repository.git.provenance import Provenance, Traced
+from reconciler.repository.git.provenance import WALKED, Provenance, TooLarge, Traced
+from reconciler.repository.git.signatures import signer
+from reconciler.repository.reach import home_of
 
 __all__ = ["OFTEN", "Gaps", "Givers", "KnownGivers", "changed_since", "who_gave"]
+
+log = structlog.get_logger()
 
 MANY_GRANTS = 8_000
 """How many grants to trace at a time: each takes half a kibibyte meanwhile, and each batch walks the commits again."""
@@ -96,6 +102,8 @@ class _Tracing:
         file = self._desired.hires.file(grant.key.hire)
         if file is None:
             return
+        # Where the hire had an entry of its own in its place, whoever took that out gave it as it is.
+        yield self._part(file.path, Part.ENTRY, grant.key.access)
         yield self._part(file.path, Part.WITHOUT, grant.key.access)
         given, sequences = grant.origin, self._desired.files.sequences
         while (includer := self._desired.includer(grant.key.hire, given)) is not None:
@@ -148,6 +156,8 @@ class Givers:
                 await asyncio.sleep(0)
             for key, given in (await asyncio.to_thread(tracing.run, provenance, since, known)).items():
                 found[key.hire][key] = given
+        for commit in sorted(provenance.too_large if provenance is not None else ()):
+            log.warning("giver.unknown", commit=commit, why=f"it changes more than {WALKED:,} files and folders")
         return found
 
 
@@ -184,15 +194,16 @@ def _by_key(found: Mapping[str, Mapping[Key, Given]]) -> dict[Key, Given]:
 
 
 def changed_since(checkout: Checkout, desired: Desired, base: str | None) -> list[str]:
-    """Return the hires whose grants a commit may have given since a revision; all, if there is none.
+    """Return the hires whose grants a commit may have given since a revision; all, if there is none before this one.
 
     It compares two revisions, and may be called in a thread.
     """
     if desired.revision == base or (provenance := _provenance(checkout, desired)) is None:
         return []
     try:
-        changed = provenance.changed(base, desired.revision) if base is not None else None
-    except UNREADABLE:  # history was rewritten, and what was acted on is gone
+        follows = base is not None and provenance.descends(desired.revision, base)
+        changed = provenance.changed(base, desired.revision) if base is not None and follows else None
+    except (*UNREADABLE, TooLarge):
         changed = None
     if changed is None or any(path.startswith("config/sequences/") for path in changed):
         return list(desired.hires)
@@ -205,5 +216,6 @@ def _provenance(checkout: Checkout, desired: Desired) -> Provenance | None:
     if checkout.repository is None or desired.revision == WORKTREE:
         return None
     with suppress(*UNREADABLE):
-        return Provenance(checkout.root)
+        home = home_of(checkout.root, desired.files.settings)
+        return Provenance(checkout.root, signer=lambda commit: signer(checkout, commit, home))
     return None

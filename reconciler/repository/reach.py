@@ -12,9 +12,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.model.settings import Settings
 from reconciler.repository.git.program import git
 
-__all__ = ["committable", "helper_of_a_commit", "objection_to_home", "settings"]
+__all__ = ["committable", "helper_of_a_commit", "home_of", "objection_to_home", "settings"]
 
 MOST_LINKS = 40
 """Links on one path, as the kernel has it."""
@@ -25,6 +26,11 @@ _RUN = re.compile(
     r"|diff\..+\.(command|textconv)|remote\..+\.(uploadpack|receivepack|vcs)"
 )
 """Settings of git whose value is run. `git` itself switches hooks and core.fsmonitor off (`program`)."""
+
+
+def home_of(root: Path, settings: Settings) -> str | None:
+    """Return the GnuPG home that the settings name, relative to the repository's root; None for GnuPG's own."""
+    return None if settings.gnupg_home is None else str(root / Path(settings.gnupg_home).expanduser())
 
 
 def committable(root: Path, path: str | Path) -> bool:

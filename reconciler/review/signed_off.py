@@ -24,6 +24,8 @@ from reconciler.repository.git.origins import Origins, origins_of
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.provenance import Provenance, Traced
 from reconciler.repository.git.trees import File, Tree
+from reconciler.repository.lookalikes import skeleton
+from reconciler.repository.person import identity
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, canonical, decisions_in, read_review
 from reconciler.review.omitted import OmittedGrants
 from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
@@ -95,8 +97,11 @@ def judge(
     *,
     known: Collection[str],
     load: Callable[[Tree], Files],
+    signer: Callable[[str], str | None],
 ) -> list[Judged]:
     """Check every review of a period at a commit; `known` are the existing integrations, `load` reads a revision.
+
+    `signer` returns who signed a commit, if anybody did.
 
     Raises RepositoryError if there is no such period, or git does not have its history.
     """
@@ -107,14 +112,14 @@ def judge(
     gone = sorted(path for path in origins.commits if path.endswith(".yaml") and path not in there)
     if not reviews and not gone:
         raise RepositoryError(_no_period(tree, period))
-    provenance = Provenance(checkout.root, [folder], decisions_in, versions=64, merges_decide=True)
+    provenance = Provenance(checkout.root, [folder], decisions_in, versions=64)
     deciders = _deciders(provenance, tree.revision, reviews)
     addresses, omitted = Addresses(checkout, tree), OmittedGrants(checkout, load)
     found = [Judged(ReviewFile(path, {}, ()), of_file=[_gone(provenance, path, origins)]) for path in gone]
     for review in reviews:
         judged = Judged(review, deciders[review.path], Removals(review, addresses, ledger).open)
         judged.of_file = [*review.problems, *_file_problems(checkout, judged, origins, known=known, omitted=omitted)]
-        judged.of_lines = {line.index: each for line, each in _conflicts(judged, addresses)}
+        judged.of_lines = {line.index: each for line, each in _conflicts(judged, addresses, checkout, signer)}
         found.append(judged)
     return sorted(found, key=lambda judged: judged.review.path)
 
@@ -212,32 +217,45 @@ def _put_in(review: ReviewFile, line: Line, commit: str, *, edited: bool) -> Pro
     return Problem(review.path, review.place("lines", line.index), f"the line of {line} {what}")
 
 
-def _conflicts(judged: Judged, addresses: Addresses) -> Iterator[tuple[Line, Problem]]:
-    """Report the lines whose reviewer has the access, granted it, or is unknown."""
+def _conflicts(
+    judged: Judged, addresses: Addresses, checkout: Checkout, signer: Callable[[str], str | None]
+) -> Iterator[tuple[Line, Problem]]:
+    """Report the lines whose reviewer has the access, granted it, or is unknown.
+
+    Whoever wrote, committed or signed the decision is its reviewer, and so it is with whoever granted.
+    """
     review = judged.review
     for line in review.lines:
         given = judged.reviewers.get(line.index)
         if given is None:
             continue
-        reviewer, by = _address(given.author), f"{given.author} in {given.granted_in[:12]}"
-        if not reviewer:
+        by = f"{given.author} in {given.granted_in[:12]}"
+        reviewers = _people(given.author, given.committer, signer(given.granted_in))
+        if not identity(given.author):
             what = f"{line} was decided by {by}, which names no address: nobody can tell whose decision it is"
-        elif reviewer in {name.casefold() for name in names_of(line, review, addresses)}:
+        elif reviewers & {_called(name) for name in names_of(line, review, addresses)}:
             what = f"{line} is {by}'s own access: somebody else has to decide over it"
-        elif reviewer == _address(line.data.get("author")):
+        elif reviewers & _granters(line, checkout, signer):
             what = f"{line} was granted by the person who decided over it, {by}: somebody else has to decide"
         else:
             continue
         yield line, Problem(review.path, review.place("lines", line.index, "decision"), what)
 
 
-def _address(person: object) -> str:
-    """Return the address of `Name <address>`, folded.
+def _granters(line: Line, checkout: Checkout, signer: Callable[[str], str | None]) -> set[str]:
+    """Return who granted a line: its author, and the committer and signer of the commit that it names."""
+    commit = line.data.get("granted_in")
+    found = checkout.commit_if_there(commit) if isinstance(commit, str) else None
+    return _people(line.data.get("author"), *(() if found is None else (found.committer, signer(found.revision))))
 
-    Unlike in a comparison of accounts, `ss` is `ß`: to call somebody else in does less harm than to miss that a
-    reviewer decided over their own access.
-    """
-    return person.rpartition("<")[2].rstrip(">").strip().casefold() if isinstance(person, str) else ""
+
+def _people(*people: object) -> set[str]:
+    return {address for person in people if (address := identity(person))}
+
+
+def _called(name: str) -> str:
+    """Return an account's name, which may be no address, as people's are compared."""
+    return identity(name) or skeleton(name)
 
 
 def _few(problems: Iterator[Problem]) -> Iterator[Problem]:

@@ -38,9 +38,12 @@ class Company:
     def call(self, *arguments: str, **more: Any) -> Any:
         return self._call(self.repo, *arguments, **more)
 
-    def commit(self, author: str, message: str = "change") -> str:
+    def commit(self, author: str, message: str = "change", committer: str | None = None) -> str:
+        """Commit everything, by somebody who also wrote it unless there is another `committer`."""
+        name, _, address = (committer or author).rstrip(">").partition(" <")
+        by = ("-c", f"user.name={name}", "-c", f"user.email={address or 'nobody@example.com'}")
         self.repo.git("add", "--all")
-        self.repo.git("commit", "--quiet", "--allow-empty", "--author", author, "--message", message)
+        self.repo.git(*by, "commit", "--quiet", "--allow-empty", "--author", author, "--message", message)
         return self.repo.git("rev-parse", "HEAD")
 
     def started(self, *hires: str, strangers: tuple[str, ...] = ()) -> str:
@@ -62,14 +65,14 @@ class Company:
     def write(self, data: dict[str, Any]) -> None:
         self.repo.write(PATH, data)
 
-    def decide(self, author: str, **decisions: str | None) -> str:
+    def decide(self, author: str, committer: str | None = None, **decisions: str | None) -> str:
         data = self.data
         for line in data["lines"]:
             name = line["who"].partition("@")[0]
             if name in decisions:
                 line["decision"] = decisions[name]
         self.write(data)
-        return self.commit(author)
+        return self.commit(author, committer=committer)
 
     def check(self, code: int) -> dict[str, Any]:
         done = self.call("review", "check", "2026-Q4", "--output", "json")
@@ -297,9 +300,10 @@ def test_merge_that_takes_a_decision_back_decided_it(company: Company, ours: boo
     old = company.decide(BOB, ada="keep", bob="keep")
     company.decide(BOB, ada=None)
     if ours:
-        company.repo.git("checkout", "--quiet", "-b", "old", old)
+        company.repo.git("branch", "--quiet", "later")
+        company.repo.git("checkout", "--quiet", "-B", "main", old)
         company.repo.git("commit", "--quiet", "--allow-empty", "--message", "Old")
-        company.repo.git("merge", "--quiet", "--no-commit", "-s", "ours", "main")
+        company.repo.git("merge", "--quiet", "--no-commit", "-s", "ours", "later")
     else:
         company.repo.git("checkout", "--quiet", "-b", "old", old)
         company.repo.git("commit", "--quiet", "--allow-empty", "--message", "Old")
@@ -434,12 +438,13 @@ def test_file_that_is_gone_or_was_started_twice_is_found(company: Company) -> No
     company.repo.git("checkout", "--quiet", start, "--", PATH)
     company.decide(BOB, ada="keep")
     company.check(0)
-    company.repo.git("checkout", "--quiet", "-b", "other", f"{start}^")
+    company.repo.git("branch", "--quiet", "other")
+    company.repo.git("checkout", "--quiet", "-B", "main", f"{start}^")
     company.repo.hire("eve", "saas")
     company.commit(BOB)
     assert company.call("review", "start", "2026-Q4").code == 0
     company.commit(BOB)
-    company.repo.git("merge", "--quiet", "-s", "ours", "--message", "Merge", "main")
+    company.repo.git("merge", "--quiet", "-s", "ours", "--message", "Merge", "other")
     assert any("started more than once" in message for message in messages(company.check(1)))
 
 
@@ -457,6 +462,35 @@ def test_reviewer_may_not_decide_own_access_or_own_grants(company: Company) -> N
     assert text[ada["line"] - 1].strip() == "decision: keep"
     rows = {row["who"]: row["problem"] for row in company.evidence()}
     assert "own access" in rows["ada"]
+
+
+@pytest.mark.parametrize(
+    ("author", "committer", "says"),
+    [
+        (BOB, ADA, "own access"),
+        ("Ada <ada+work@example.com>", None, "own access"),
+        ("Ada <\u0430da@example.com>", None, "own access"),
+        (BOB, IDA, "granted by the person"),
+        ("Ida <ida+x@EXAMPLE.com>", None, "granted by the person"),
+        (BOB, "Forge <noreply@example.com>", None),
+    ],
+    ids=["committer", "tag", "confusable", "granter commits", "granter's tag", "a forge commits"],
+)
+def test_reviewer_is_one_person_whatever_they_write(
+    company: Company, author: str, committer: str | None, says: str | None
+) -> None:
+    company.started("ada")
+    company.decide(author, committer, ada="keep")
+    found = messages(company.check(0 if says is None else 1))
+    assert [says in each for each in found if says] == ([True] if says else [])
+
+
+def test_granter_who_only_committed_may_not_decide(company: Company) -> None:
+    company.repo.hire("ada", "saas")
+    company.commit(IDA, committer=BOB)
+    company.started("ada")
+    company.decide(BOB, ada="keep")
+    assert "granted by the person" in messages(company.check(1))[0]
 
 
 def test_own_access_is_found_in_any_case_and_a_decision_needs_an_address(

@@ -31,6 +31,13 @@ class Objects:
         """The tree of a repository: `hires/` with this tree, an empty `manifests/`, and what else is given."""
         return self.tree((FOLDER, b"hires", hires), (FOLDER, b"manifests", self.tree()), *more)
 
+    def endless(self, *more: bytes) -> bytes:
+        """A folder with the trees of `more` and one that is walked for years: 30 levels of ten folders each."""
+        within = self.tree()
+        for _ in range(30):
+            within = self.tree(*((FOLDER, b"f%d" % number, within) for number in range(10)))
+        return self.tree((FOLDER, b"deep", within), *((FOLDER, b"more%d" % at, each) for at, each in enumerate(more)))
+
     def commit(
         self, tree: bytes, when: bytes = b"1700000000 +0000", author: bytes = b"Ida Admin <ida@example.com>"
     ) -> str:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable, Collection
 from datetime import date
 from pathlib import Path
+from time import monotonic
 
 import pygit2
 import pytest
+from structlog.testing import capture_logs
 
-from reconciler.model.given import Given, Untraced
+from reconciler.model.given import Given, Source, Untraced
 from reconciler.model.grant import Key
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.given import who_gave
-from tests.repo import Repo
+from tests.repo import GnupgHome, Repo
+from tests.repository.objects import Objects
+from tests.repository.signing import PgpSigner, signed
+from tests.servers import PATIENCE
 
 IVY, TIM = "Ivy Lead <ivy@example.com>", "Tim Typo <tim@example.com>"
 Commit = Callable[..., str]
@@ -196,6 +202,122 @@ def test_merge_leaves_it_to_the_branch_and_adds_its_approvals(company: Company) 
     assert given[Key("bob", "tool")].approved_by == ("Joe <joe@example.com>", "Grace <grace@example.com>")
     assert given[Key("eve", "tool")].granted_in == ours
     assert given[Key("eve", "tool")].approved_by == ()
+
+
+QUOTED = "Give bob\n\n> Approved-by: Eve <eve@example.com>\n\nApproved-by: Eve <eve@example.com>\n\nas Joe wrote"
+LAST = "Give bob\n\nNot: a trailer\n\nSigned-off-by: Tim\nApproved-by: Joe\n  <joe@example.com>\nreviewed-by: Grace"
+OWN = "Give bob\n\nApproved-by: Timmy <TIM+x@example.com>\nReviewed-by: Ida Admin\nReviewed-by: Joe <joe@example.com>"
+PROSE = "Give bob\n\nWe talked, and\nApproved-by: Eve <eve@example.com>\nis what she said."
+
+
+@pytest.mark.parametrize(
+    ("message", "names"),
+    [
+        (QUOTED, ()),
+        (LAST, ("Joe <joe@example.com>", "Grace")),
+        (OWN, ("Joe <joe@example.com>",)),
+        (PROSE, ()),
+        ("Approved-by: Eve <eve@example.com>", ()),
+    ],
+    ids=["quoted", "last paragraph", "author's and committer's own", "prose", "subject"],
+)
+def test_only_trailers_of_the_last_paragraph_approve(company: Company, message: str, names: tuple[str, ...]) -> None:
+    company.repo.hire("bob", "tool")
+    company.commit(TIM, message)
+    given = company.take_over()[Key("bob", "tool")]
+    assert given.approved_by == names
+    assert {approval.source for approval in given.approvals} <= {Source.CLAIMED}
+
+
+def test_approver_who_signed_the_merge_is_no_mere_claim(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    grace = PgpSigner("Grace")
+    try:
+        monkeypatch.setenv("GNUPGHOME", grace.home.path)
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        company.repo.hire("ada", "tool")
+        company.commit(IVY)
+        company.repo.git("checkout", "--quiet", "-b", "branch")
+        company.repo.hire("bob", "tool")
+        company.commit(TIM)
+        company.repo.git("checkout", "--quiet", "main")
+        says = f"Merge\n\nApproved-by: {GnupgHome.uid}\nReviewed-by: Joe <joe@example.com>"
+        signed(company.repo, grace, "", "merge", "--no-ff", "-S", "-m", says, "branch")
+        given = company.take_over()[Key("bob", "tool")]
+    finally:
+        grace.close()
+    assert [each.as_json() for each in given.approvals] == [
+        {"name": GnupgHome.uid, "source": "signature"},
+        {"name": "Joe <joe@example.com>", "source": "claimed"},
+    ]
+
+
+def test_merge_that_brings_an_old_value_back_by_hand_gave_it(company: Company) -> None:
+    """Whichever of its parents comes first."""
+    entry = {"integration": "tool", "at": "2026-12-01"}
+    company.repo.hire("ada", entry)
+    company.commit(IVY)
+    company.repo.git("branch", "branch")
+    company.repo.hire("ada", {**entry, "at": "2026-12-02"})
+    company.commit(IVY)
+    company.take_over()
+    for first, second in (("main", "branch"), ("branch", "main")):
+        company.repo.git("checkout", "--quiet", "-B", f"{first}-first", first)
+        company.repo.git("merge", "--quiet", "--no-ff", "--no-commit", "--strategy=ours", second)
+        company.repo.hire("ada", entry)
+        merge = company.commit(TIM, "Merge\n\nApproved-by: Grace <grace@example.com>")
+        given = company.take_over()[Key("ada", "tool")]
+        assert (given.granted_in, given.author) == (merge, TIM)
+        assert given.approved_by == ("Grace <grace@example.com>",)
+
+
+def test_revert_of_an_own_entry_gave_what_the_sequence_gives_again(company: Company) -> None:
+    company.repo.write("config/sequences/team.yaml", {"access": ["tool"]})
+    company.repo.hire("ada", sequences=["team"])
+    company.commit(IVY)
+    company.take_over()
+    company.repo.hire("ada", {"integration": "tool", "at": "2026-12-02"}, sequences=["team"])
+    own = company.commit(TIM)
+    assert company.commit_of("ada", "tool") == own
+    company.repo.git("revert", "--no-edit", own)
+    assert company.commit_of("ada", "tool") == company.repo.git("rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize("large", [True, False], ids=["of a large folder", "of a small one"])
+def test_commit_that_changes_too_much_has_an_unknown_giver(
+    company: Company, monkeypatch: pytest.MonkeyPatch, *, large: bool
+) -> None:
+    monkeypatch.setattr("reconciler.repository.git.provenance.WALKED", 3)
+    monkeypatch.setattr("reconciler.repository.git.provenance.LARGE", 0 if large else 1000)
+    company.repo.hire("ada", "tool")
+    company.commit(IVY)
+    for number in range(6):
+        company.repo.hire(f"h{number}", "tool")
+    much = company.commit(IVY)
+    company.repo.hire("bob", "tool")
+    new = company.commit(TIM)
+    with capture_logs() as lines:
+        given = company.take_over()
+    assert {key.hire: each.granted_in for key, each in given.items()} == {"bob": new}
+    assert {line["commit"] for line in lines if line["event"] == "giver.unknown"} == {much}
+
+
+def test_endless_tree_in_between_delays_nobody(company: Company) -> None:
+    company.repo.hire("ada", "tool")
+    company.commit(IVY)
+    company.take_over()
+    company.repo.hire("bob", "tool")
+    objects, git = Objects(company.repo.root), pygit2.Repository(str(company.repo.root))
+    company.repo.git("checkout", "--quiet", "-b", "branch")
+    tip = company.commit(TIM)
+    hires = objects.endless(pygit2.Oid(hex=company.repo.git("rev-parse", "HEAD:hires")).raw)
+    who = git.default_signature
+    bomb = git.create_commit(None, who, who, "x", pygit2.Oid(raw=objects.root(hires)), [pygit2.Oid(hex=tip)])
+    new = git.create_commit(None, who, who, "y", git.head.peel(pygit2.Commit).tree_id, [bomb])
+    company.repo.git("update-ref", "refs/heads/branch", str(new))
+    began = monotonic()
+    given = company.take_over()
+    assert monotonic() - began < PATIENCE
+    assert Key("bob", "tool") not in given
 
 
 def test_squashed_branch_is_given_by_the_squash(company: Company) -> None:

@@ -23,7 +23,7 @@ from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Stamped, Tree
 from reconciler.repository.naming import FOLDERS
 
-__all__ = ["HEADS", "UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree", "edits_ignored"]
+__all__ = ["HEADS", "UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree", "edits_ignored", "person"]
 
 HEADS = "refs/heads/"
 
@@ -33,10 +33,11 @@ UNREADABLE = (pygit2.GitError, KeyError, ValueError, OSError)
 
 @value_class
 class Commit:
-    """The author of a revision."""
+    """Who made a revision, as `Name <address>`."""
 
     revision: str
     author: str
+    committer: str
 
 
 class Checkout:
@@ -171,7 +172,10 @@ class Checkout:
         """Return the sorted paths whose content on disk or in the index is not HEAD's; never ignored files."""
         if self.repository is None:
             return []
+        head = self.head_id()
         try:
+            if head is not None and (endless := self.endless(head)) is not None:
+                raise RepositoryError(f"uncommitted edits cannot be told from commit {head[:12]}: {endless}")
             status = self.repository.status(untracked_files="all", ignored=False)
         except UNREADABLE as error:
             raise RepositoryError(f"git cannot tell what is uncommitted in {self.root}: {error}") from error
@@ -179,9 +183,12 @@ class Checkout:
         return sorted(path for path, flags in status.items() if flags not in settled and _ours(path))
 
     def ignored(self, branch: str) -> list[str]:
-        """Say what is here and not acted on while this branch is in force. Raises RepositoryError."""
-        said = self.head_ignored(branch), edits_ignored(self.ignored_edits())
-        return [each for each in said if each is not None]
+        """Say what is here and not acted on while this branch is in force."""
+        try:
+            edits = edits_ignored(self.ignored_edits())
+        except RepositoryError as error:
+            edits = str(error)
+        return [each for each in (self.head_ignored(branch), edits) if each is not None]
 
     def changed(self, old: Tree, new: Tree) -> frozenset[str]:
         """Return the paths of files that differ; folders with the same id are skipped."""
@@ -191,12 +198,18 @@ class Checkout:
         return frozenset(file.path for file in before ^ after)
 
     def commit(self, revision: str) -> Commit:
-        """Return who made a revision, as `Name <address>`."""
+        """Return who made a revision. Raises RepositoryError if there is none."""
         if self.repository is None:
             raise RepositoryError(f"{self.root} is no git checkout: it has no commit {revision!r}")
         commit = self._commit(self.repository, revision)
-        name, address = (raw.decode(errors="replace") for raw in (commit.author.raw_name, commit.author.raw_email))
-        return Commit(str(commit.id), f"{name} <{address}>")
+        return Commit(str(commit.id), person(commit.author), person(commit.committer))
+
+    def commit_if_there(self, revision: str) -> Commit | None:
+        """Return who made a revision; None if this checkout does not have it."""
+        try:
+            return self.commit(revision) if self.may_have(revision) else None
+        except (RepositoryError, ValueError):
+            return None
 
     def first_commit(self) -> str | None:
         """Return the id of HEAD's first commit; None if there is none, or a shallow clone lacks it."""
@@ -288,6 +301,12 @@ _NAME = re.compile(r"[~^:]|@\{")
 def _ours(path: str) -> bool:
     folder, *rest = path.split("/")
     return folder in FOLDERS and not any(part.startswith(".") for part in rest)
+
+
+def person(signature: pygit2.Signature) -> str:
+    """Return an author or committer as `Name <address>`."""
+    name, address = (raw.decode(errors="replace") for raw in (signature.raw_name, signature.raw_email))
+    return f"{name} <{address}>"
 
 
 def edits_ignored(paths: Sequence[str]) -> str | None:

@@ -14,7 +14,7 @@ from pygit2.enums import ObjectType, SortMode
 
 from reconciler.model.errors import RepositoryError
 
-__all__ = ["DEEPEST", "MOST", "Endless", "Extents"]
+__all__ = ["DEEPEST", "MAX_FOLDER", "MOST", "Endless", "Extents"]
 
 MOST = 250_000
 """The most files and folders of a commit."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pygit2
 
+from reconciler.repository.git.extent import Endless, Extents
 from reconciler.repository.git.program import CREDENTIALS, TIMEOUT_SECONDS, GitFailed
 from reconciler.repository.git.program import git as run
 from reconciler.repository.reach import helper_of_a_commit
@@ -48,8 +49,13 @@ def fetch(
         what = ("fetch", "--no-recurse-submodules", "--", remote, f"{branch}{target}")
         run(root, *what, timeout=timeout, stopped=stopped)
         if checked_out:
+            fetched = run(root, "rev-parse", "FETCH_HEAD", timeout=timeout)
+            repository = pygit2.Repository(str(root))
+            Extents(repository).refuse(repository[fetched].peel(pygit2.Commit).tree_id)  # git would write it all out
             # What git ignores may be the state itself: a commit must not put another in its place.
             run(root, "merge", "--quiet", "--ff-only", "--no-overwrite-ignore", "FETCH_HEAD", timeout=timeout)
+    except Endless as error:
+        return f"{where} cannot be taken over: {error}"
     except FileNotFoundError:
         return "git is not installed, so nothing can be fetched: install it, or set git.fetch to null"
     except OSError as error:

@@ -20,17 +20,26 @@ from weakref import finalize
 import pygit2
 from pygit2.enums import FileMode, SortMode
 
-from reconciler.model.given import Given
+from reconciler.model.given import Approval, Given, Source
+from reconciler.repository.git.checkout import person
+from reconciler.repository.git.extent import MAX_FOLDER, Endless, Extents
 from reconciler.repository.git.parts import Part, Version, parse_version
+from reconciler.repository.git.trailers import approvers
+from reconciler.repository.person import is_named
 
-__all__ = ["Provenance", "Traced"]
+__all__ = ["WALKED", "Provenance", "TooLarge", "Traced"]
 
 FOLDERS = ("hires", "config/sequences")
 LARGE = 1000
 """Entries of a folder from which on libgit2 compares it."""
 
+SMALL = 100_000
+"""Bytes of a folder's entries from which on it is not remembered."""
+
+WALKED = 100_000
+"""The most files and folders that are looked at for what one commit changed."""
+
 _UNREAD = object()
-_TRAILER = re.compile(r"^(?:approved-by|reviewed-by):\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +63,10 @@ class Traced:
         return self.commit is None and self.fixed is not None
 
 
+class TooLarge(Exception):
+    """What a commit changed is too much to be walked."""
+
+
 Pending = dict[str, list[Traced]]
 """The parts that are under way at one commit, by the file's path there."""
 
@@ -70,7 +83,7 @@ class Provenance:
     """The commits of a repository, to find out who gave what. Not thread-safe.
 
     Only files under its `folders` are read; `reads` says what a version of one says, and so many are remembered.
-    With `merges_decide` a merge that takes back what one side had changed gave what it brings back.
+    `signer` returns who signed a commit, if anybody did.
     """
 
     def __init__(
@@ -80,10 +93,11 @@ class Provenance:
         reads: Callable[[bytes, str], Version | None] = parse_version,
         *,
         versions: int = 1024,
-        merges_decide: bool = False,
+        signer: Callable[[str], str | None] = lambda _commit: None,
     ) -> None:
         self._folders = tuple(folders)
-        self._merges_decide = merges_decide
+        self.too_large: set[str] = set()
+        """The commits that were met and change too much to be walked: what they may have given has no known giver."""
         self._repository = pygit2.Repository(str(root))
         self._traced: pygit2.Tree | None = None
         """The files at the revision whose parts are traced."""
@@ -92,8 +106,9 @@ class Provenance:
         # libgit2's cache has one limit for all repositories, and pygit2 leaves each to the garbage collector. So this
         # one is freed with this object. What follows refers to it, or this object would refer to itself.
         finalize(self, self._repository.free)
+        self._extents = Extents(self._repository)
         self._folder = lru_cache(maxsize=64)(partial(_read_folder, self._repository))
-        self.given = lru_cache(maxsize=4096)(partial(_given, self._repository))
+        self.given = lru_cache(maxsize=4096)(partial(_given, self._repository, signer))
         self._parsed = lru_cache(maxsize=versions)(partial(_read_version, self._repository, reads))
 
     def trace(self, revision: str, parts: Iterable[Traced], known: str | None = None) -> None:
@@ -156,10 +171,15 @@ class Provenance:
             for item in (each for items in pending.values() for each in items):
                 _settle(item, revision, order)
             return
-        if self._merges_decide and len(parents) > 1:
-            pending = self._not_taken_back(commit, pending, order)
+        try:
+            differences = [self._difference(commit.tree, parent.tree) for parent in parents]
+        except TooLarge:
+            self.too_large.add(revision)
+            return
+        if len(parents) > 1:
+            pending = self._not_taken_back(commit, pending, differences, order)
         left: Pending = {}
-        difference = self._difference(commit.tree, parents[0].tree)
+        difference = differences[0]
         first = waiting.setdefault(str(parents[0].id), {})
         for path in difference.now:
             if path in pending:
@@ -167,23 +187,28 @@ class Provenance:
         _merge(first, pending, waiting, str(parents[0].id))
         first = waiting[str(parents[0].id)]
         left = self._same(left, difference, first, revision=revision, order=order)
-        for parent in parents[1:]:
+        for parent, other in zip(parents[1:], differences[1:], strict=True):
             if not left:
                 return
-            other = self._difference(commit.tree, parent.tree)
             theirs = waiting.setdefault(str(parent.id), {})
             left = self._same(left, other, theirs, revision=revision, order=order, merge=True)
         for item in (each for items in left.values() for each in items):
             _settle(item, revision, order)
 
-    def _not_taken_back(self, commit: pygit2.Commit, pending: Pending, order: int) -> Pending:
-        """Return the parts that a merge took from a side; the others were given by the merge."""
+    def _not_taken_back(
+        self, commit: pygit2.Commit, pending: Pending, differences: list[_Difference], order: int
+    ) -> Pending:
+        """Return the parts that a merge took from a side; the others, which one had changed, the merge brought back."""
+        changed = pending.keys() & {path for each in differences for path in each.now}
+        if not changed:
+            return pending
         ids: list[pygit2.Oid | str] = [parent.id for parent in commit.parents]
         base = self._repository.merge_base_many(ids)
         if base is None:
             return pending
-        left: Pending = {}
-        for path, items in pending.items():
+        left: Pending = {path: items for path, items in pending.items() if path not in changed}
+        for path in changed:
+            items = pending[path]
             before = self._version(_commit(self._repository, str(base)), path)
             sides = [self._version(parent, path) for parent in commit.parents]
             for item in items:
@@ -264,7 +289,8 @@ class Provenance:
         return found
 
     def _difference(self, now: pygit2.Tree, was: pygit2.Tree) -> _Difference:
-        found = _Difference()
+        """Compare two trees folder by folder. Raises TooLarge."""
+        found, looked_at = _Difference(), 0
         for folder in self._folders:
             pairs = [(folder, _folder_id(was, folder), _folder_id(now, folder))]
             while pairs:
@@ -274,8 +300,11 @@ class Provenance:
                 if old is not None and new is not None and self._is_large(new):
                     self._add_deltas(found, place, old, new)
                     continue
-                before, after = self._folder(old), self._folder(new)
+                before, after = self._entries(old), self._entries(new)
                 olds, news = dict(before - after), dict(after - before)
+                looked_at += len(olds.keys() | news.keys())
+                if looked_at > WALKED:
+                    raise TooLarge
                 for name in olds.keys() | news.keys():
                     left, right = olds.get(name), news.get(name)
                     path = f"{place}/{name}"
@@ -287,14 +316,28 @@ class Provenance:
                             files[path] = entry[1]
         return found
 
+    def _entries(self, folder: str | None) -> frozenset[tuple[str, tuple[bool, str]]]:
+        """Read a folder; a small one is remembered. Raises TooLarge."""
+        size = 0 if folder is None else self._repository.odb.read_header(pygit2.Oid(hex=folder))[1]
+        if size > MAX_FOLDER:
+            raise TooLarge
+        return self._folder(folder) if size < SMALL else _read_folder(self._repository, folder)
+
     def _is_large(self, folder: str) -> bool:
         tree = self._repository[folder]
         return isinstance(tree, pygit2.Tree) and len(tree) > LARGE
 
     def _add_deltas(self, found: _Difference, place: str, old: str, new: str) -> None:
-        """Compare a folder with many files by libgit2: faster there, and slower in deep trees."""
+        """Compare a folder with many files by libgit2: faster there, and slower in deep trees. Raises TooLarge."""
+        try:
+            for folder in (old, new):
+                self._extents.refuse(pygit2.Oid(hex=folder))
+        except Endless:
+            raise TooLarge from None
         was, now = (self._repository[folder].peel(pygit2.Tree) for folder in (old, new))
-        for delta in was.diff_to_tree(now).deltas:
+        for count, delta in enumerate(was.diff_to_tree(now).deltas):
+            if count > WALKED:
+                raise TooLarge
             for file, files in ((delta.old_file, found.was), (delta.new_file, found.now)):
                 hidden = any(name.startswith(".") for name in file.path.split("/"))
                 if file.mode in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE) and not hidden:
@@ -305,13 +348,24 @@ def _commit(repository: pygit2.Repository, revision: str) -> pygit2.Commit:
     return repository[revision].peel(pygit2.Commit)
 
 
-def _given(repository: pygit2.Repository, commit: str, merges: tuple[str, ...]) -> Given:
+def _given(
+    repository: pygit2.Repository, signer: Callable[[str], str | None], commit: str, merges: tuple[str, ...]
+) -> Given:
     """Return what a commit, and the merges that brought it, say of who gave something."""
     found = _commit(repository, commit)
-    messages = [_commit(repository, each).message for each in (commit, *merges)]
-    approved = dict.fromkeys(name for message in messages for name in _TRAILER.findall(message))
+    author, committer = person(found.author), person(found.committer)
+    approvals: dict[str, Approval] = {}
+    for each in (commit, *merges):
+        names = [name for name in approvers(_commit(repository, each).message) if not is_named(name, author)]
+        by = signer(each) if names else None
+        for name in names:
+            if is_named(name, committer):
+                continue
+            source = Source.SIGNATURE if by is not None and is_named(name, by) else Source.CLAIMED
+            if name not in approvals or source is Source.SIGNATURE:
+                approvals[name] = Approval(name, source)
     at = datetime.fromtimestamp(max(found.commit_time, 0), UTC)
-    return Given(commit, _person(found.author), _person(found.committer), at, tuple(approved))
+    return Given(commit, author, committer, at, tuple(approvals.values()))
 
 
 def _read_folder(repository: pygit2.Repository, folder: str | None) -> frozenset[tuple[str, tuple[bool, str]]]:
@@ -353,8 +407,3 @@ def _folder_id(tree: pygit2.Tree, path: str) -> str | None:
             return None
         here = here[name]
     return str(here.id) if isinstance(here, pygit2.Tree) else None
-
-
-def _person(signature: pygit2.Signature) -> str:
-    name, address = (raw.decode(errors="replace") for raw in (signature.raw_name, signature.raw_email))
-    return f"{name} <{address}>"

@@ -123,8 +123,11 @@ class CommitTree:
         """Return the path itself unless it is a folder, else every path in it, hidden ones too."""
         with self._whole(path):
             waiting = [(path, found)] if (found := self._at(path)) is not None else []
+            looked_at = 0
             while waiting:
                 here, entry = waiting.pop()
+                looked_at += 1
+                _refuse_endless(looked_at, here.count("/"))
                 if isinstance(entry, pygit2.Tree):
                     waiting += [(f"{here}/{each.name}", each) for each in entry]
                 else:
