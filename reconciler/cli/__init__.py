@@ -32,6 +32,7 @@ SECTIONS = {
     },
     "Files": {
         "validate": ("validate", "Report every problem of every file, offline"),
+        "try": ("try_manifest", "Check one person in the open, and see each answer"),
         "test": ("test_cases", "Run the cases of manifests, offline"),
         "diff": ("diff", "Show what a pull request changes, offline"),
         "schema": ("schema", "Print the JSON Schema of a kind of file, for editors"),

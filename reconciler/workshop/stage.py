@@ -19,6 +19,8 @@ from reconciler.model.case import Case
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import RepositoryError
 from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.hire import Hire
+from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
@@ -34,11 +36,23 @@ from reconciler.requests.tasks import AT_ONCE
 from reconciler.transports.address import Address
 from reconciler.workshop.canned import CannedClient
 
-__all__ = ["CaseStage", "ManifestSource"]
+__all__ = [
+    "NOT_THE_PERSONS",
+    "CaseStage",
+    "ManifestSource",
+    "desired_alone",
+    "entry_of",
+    "listings_for",
+    "manifest_in",
+    "plan_alone",
+]
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 HIRE = "ada"
 SETTINGS = b"prune: revoke\n"
+
+NOT_THE_PERSONS = ("access", "sequences", "source", "without")
+"""The keys of a hire that are about access and the file itself."""
 
 ManifestSource = Mapping[str, bytes]
 """The files of a service's manifests, by path."""
@@ -51,28 +65,15 @@ class CaseStage:
         """Raises RepositoryError if the manifest cannot be read."""
         self.name, self._sources, self._case = name, sources, case
         self.client = CannedClient(case.answers)
-        self._policy: Policy | None = None
         self._loaded = self._desired(None)  # without the person, to know the manifest
-        manifest = self._loaded.files.manifests.get(name)
-        if manifest is None:
-            problems = self._loaded.files.broken["manifests"].get(name, [])
-            raise RepositoryError(str(problems[0]) if problems else f"there is no manifest {name}")
-        self.integration = self._integration(manifest)
+        self.integration = self._integration(manifest_in(self._loaded, name))
 
     def _desired(self, values: Mapping[str, Any] | None) -> Desired:
         """Return the desired state in which the person has the entry with these values; None: nobody is there."""
-        files = {**self._sources, "config/reconciler.yaml": SETTINGS}
-        if values is not None:
-            person = self._case.hire.model_dump(mode="json", exclude_unset=True, exclude={"access"})
-            basic = {"email": self._case.hire.email, "first_name": self._case.hire.first_name}
-            basic["last_name"] = self._case.hire.last_name
-            entry = {"integration": self.name, "values": dict(values)} if values else {"integration": self.name}
-            files[f"hires/{HIRE}.yaml"] = json.dumps({**person, **basic, "access": [entry]}, default=str).encode()
-        loaded = Reader().load(_Files(files))
-        self._policy = self._policy or Policy.of(loaded.settings, NOW)
-        return Desired(loaded, self._policy.today)
+        person = None if values is None else entry_of(self._case.hire, self.name, values)
+        return desired_alone(self._sources, person)
 
-    def _integration(self, loaded: Loaded[Any]) -> Integration:
+    def _integration(self, loaded: Loaded[Manifest]) -> Integration:
         manifest, service = loaded.model, loaded.model.service or self.name
         given = {field.id: f"made-up-{field.id}" for field in manifest.asks_for} | self._case.data
         siblings = [each.model for each in self._loaded.files.manifests.values()]
@@ -92,33 +93,11 @@ class CaseStage:
 
     async def plan(self) -> PlannedGrant | None:
         """Plan the person's grant; None where its files have an error that leaves nothing to plan."""
-        case, policy = self._case, self._policy
-        assert policy is not None
+        case = self._case
         desired = self._desired(None if case.orphan else case.values)
-        records = self._records()
-        integrations = {self.name: self.integration}
-        listings = Listings(policy.now)
-        if case.listed:
-            listings.expect({self.name: ENOUGH + 1})
-        checker = Checker(Redactor(), listings)
-        inputs = PlanningInputs(
-            desired=desired,
-            integrations=integrations,
-            records=records,
-            rows_of=lambda _hire: records.values(),
-            rows_of_others=_no_rows,
-            checker=checker,
-            policy=policy,
-            stored={},
-            by_hand={},
-            judge=Judge(desired, desired.files.policy),
-            pace=AT_ONCE,
-            same_accounts=SameAccounts(desired, integrations, checker, WantedPrints(AT_ONCE, wanted_prints)),
-            rivals=Rivals(desired, integrations, WantedPrints(AT_ONCE, wanted_accounts)),
-            unreadable=_no_rows,
-        )
-        found = await Planner(inputs, Selection(), Claims().begin()).plan()
-        return found[0] if found else None
+        policy = Policy.of(desired.files.settings, NOW)
+        checker = Checker(Redactor(), listings_for(self.name, policy, listed=case.listed))
+        return await plan_alone(desired, self.integration, policy, checker, self._records())
 
     def _records(self) -> dict[Key, Record]:
         """Return what the ledger remembers: nothing, unless the case says what was there before."""
@@ -150,6 +129,63 @@ class CaseStage:
             as_wanted_at=then,
             revision=WORKTREE,
         )
+
+
+def entry_of(person: Hire, name: str, values: Mapping[str, Any]) -> bytes:
+    """Write a hire's file in which the person has this one entry."""
+    said = person.model_dump(mode="json", exclude_none=True, exclude=set(NOT_THE_PERSONS))
+    entry = {"integration": name, "values": dict(values)} if values else {"integration": name}
+    return json.dumps({**said, "access": [entry]}, default=str).encode()
+
+
+def desired_alone(sources: ManifestSource, person: bytes | None, now: datetime = NOW) -> Desired:
+    """Return the desired state of a service's manifests and at most one hire."""
+    files = {**sources, "config/reconciler.yaml": SETTINGS}
+    if person is not None:
+        files[f"hires/{HIRE}.yaml"] = person
+    return Desired(Reader().load(_Files(files)), now.date())
+
+
+def manifest_in(desired: Desired, name: str) -> Loaded[Manifest]:
+    """Return a manifest. Raises RepositoryError with its first problem if it cannot be used."""
+    manifest = desired.files.manifests.get(name)
+    if manifest is None:
+        problems = desired.files.broken["manifests"].get(name, [])
+        raise RepositoryError(str(problems[0]) if problems else f"there is no manifest {name}")
+    return manifest
+
+
+def listings_for(name: str, policy: Policy, *, listed: bool) -> Listings:
+    """Return listings that are read if the case is about them."""
+    listings = Listings(policy.now)
+    if listed:
+        listings.expect({name: ENOUGH + 1})
+    return listings
+
+
+async def plan_alone(
+    desired: Desired, integration: Integration, policy: Policy, checker: Checker, records: Mapping[Key, Record]
+) -> PlannedGrant | None:
+    """Plan the one grant of a desired state as a pass does; None where there is none."""
+    integrations = {integration.name: integration}
+    inputs = PlanningInputs(
+        desired=desired,
+        integrations=integrations,
+        records=records,
+        rows_of=lambda _hire: records.values(),
+        rows_of_others=_no_rows,
+        checker=checker,
+        policy=policy,
+        stored={},
+        by_hand={},
+        judge=Judge(desired, desired.files.policy),
+        pace=AT_ONCE,
+        same_accounts=SameAccounts(desired, integrations, checker, WantedPrints(AT_ONCE, wanted_prints)),
+        rivals=Rivals(desired, integrations, WantedPrints(AT_ONCE, wanted_accounts)),
+        unreadable=_no_rows,
+    )
+    found = await Planner(inputs, Selection(), Claims().begin()).plan()
+    return found[0] if found else None
 
 
 class Anywhere(AllowedHosts):

@@ -13,9 +13,10 @@ from typing import Any
 
 from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant
+from reconciler.engine.prepared import Prepared
 from reconciler.model.case import Case, SentRequest
 from reconciler.model.errors import Blocked, RepositoryError
-from reconciler.model.scope import Layer
+from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import Status
 from reconciler.model.value import value_class
 from reconciler.repository.cases import LoadedCases
@@ -29,7 +30,7 @@ from reconciler.workshop.canned import Exchange, same_url
 from reconciler.workshop.rules import RuleFound, rules_found
 from reconciler.workshop.stage import CaseStage, ManifestSource
 
-__all__ = ["CaseResult", "planned_requests", "run_case", "run_cases", "sources_of"]
+__all__ = ["CaseResult", "planned_requests", "rules_of", "run_case", "run_cases", "scope_after_check", "sources_of"]
 
 
 @value_class
@@ -68,20 +69,23 @@ async def run_case(name: str, sources: ManifestSource, case: Case) -> CaseResult
         failures=tuple(failures),
         sends=sends,
         exchanges=exchanges,
-        rules=_rules(stage.integration, planned, exchanges) if failures else {},
+        rules=rules_of(stage.integration, planned, exchanges) if failures else {},
     )
 
 
 def planned_requests(integration: Integration, planned: PlannedGrant) -> tuple[Mapping[str, Any], ...]:
     """Return the requests that a plan would send, with what the check stored put in."""
-    prepared, decision = planned.prepared, planned.decision
-    if prepared is None or not decision.action.acts:
+    if planned.prepared is None or not planned.decision.action.acts:
         return ()
-    scope = prepared.scope
-    if planned.seen:
-        scope = replace(scope, saved=(Layer("the check", planned.seen), *scope.saved))
-    calls = integration.requests(planned.kind)[decision.resume :]
+    scope = scope_after_check(planned, planned.prepared)
+    calls = integration.requests(planned.kind)[planned.decision.resume :]
     return tuple({**outline(call, scope), "body": shown_body(call, scope, integration.manifest)} for call in calls)
+
+
+def scope_after_check(planned: PlannedGrant, prepared: Prepared) -> Scope:
+    """Return what requests are rendered with once the check has stored its values."""
+    scope = prepared.scope
+    return replace(scope, saved=(Layer("the check", planned.seen), *scope.saved)) if planned.seen else scope
 
 
 def _differences(case: Case, status: Status, reason: str, sends: tuple[Mapping[str, Any], ...]) -> Iterator[str]:
@@ -107,7 +111,7 @@ def _not_sent(wanted: SentRequest, sent: Mapping[str, Any]) -> Iterator[str]:
         yield f"data: {wanted.data}, but it is {sent['body']}"
 
 
-def _rules(
+def rules_of(
     integration: Integration, planned: PlannedGrant, exchanges: tuple[Exchange, ...]
 ) -> dict[int, tuple[RuleFound, ...]]:
     """Return what the check's rules found in each answer to it, by its place among the exchanges."""
