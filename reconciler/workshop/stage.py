@@ -61,9 +61,9 @@ ManifestSource = Mapping[str, bytes]
 class CaseStage:
     """What one case is planned with."""
 
-    def __init__(self, name: str, sources: ManifestSource, case: Case) -> None:
-        """Raises RepositoryError if the manifest cannot be read."""
-        self.name, self._sources, self._case = name, sources, case
+    def __init__(self, name: str, sources: ManifestSource, case: Case, reader: Reader) -> None:
+        """Raises RepositoryError if the manifest cannot be read. A `reader` parses it once for all of its cases."""
+        self.name, self._sources, self._case, self._reader = name, sources, case, reader
         self.client = CannedClient(case.answers)
         self._loaded = self._desired(None)  # without the person, to know the manifest
         self.integration = self._integration(manifest_in(self._loaded, name))
@@ -71,7 +71,7 @@ class CaseStage:
     def _desired(self, values: Mapping[str, Any] | None) -> Desired:
         """Return the desired state in which the person has the entry with these values; None: nobody is there."""
         person = None if values is None else entry_of(self._case.hire, self.name, values)
-        return desired_alone(self._sources, person)
+        return desired_alone(self._sources, person, reader=self._reader)
 
     def _integration(self, loaded: Loaded[Manifest]) -> Integration:
         manifest, service = loaded.model, loaded.model.service or self.name
@@ -138,12 +138,14 @@ def entry_of(person: Hire, name: str, values: Mapping[str, Any]) -> bytes:
     return json.dumps({**said, "access": [entry]}, default=str).encode()
 
 
-def desired_alone(sources: ManifestSource, person: bytes | None, now: datetime = NOW) -> Desired:
+def desired_alone(
+    sources: ManifestSource, person: bytes | None, now: datetime = NOW, *, reader: Reader | None = None
+) -> Desired:
     """Return the desired state of a service's manifests and at most one hire."""
     files = {**sources, "config/reconciler.yaml": SETTINGS}
     if person is not None:
         files[f"hires/{HIRE}.yaml"] = person
-    return Desired(Reader().load(_Files(files)), now.date())
+    return Desired((reader or Reader()).load(_Files(files)), now.date())
 
 
 def manifest_in(desired: Desired, name: str) -> Loaded[Manifest]:
@@ -204,6 +206,9 @@ class _Connection:
 
     def layer(self) -> Layer:
         return self._token
+
+    def renewal_url(self) -> None:
+        return None
 
     async def fresh(self) -> Layer:
         return self._token

@@ -21,6 +21,7 @@ from reconciler.model.status import Status
 from reconciler.model.value import value_class
 from reconciler.repository.cases import LoadedCases
 from reconciler.repository.documents.yaml import BrokenFile
+from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.naming import is_cases, unread
 from reconciler.repository.parsing import MANIFESTS, parse
@@ -47,10 +48,10 @@ class CaseResult:
     """By the place of the exchange, what the check's rules found in its answer."""
 
 
-async def run_case(name: str, sources: ManifestSource, case: Case) -> CaseResult:
+async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reader | None = None) -> CaseResult:
     """Plan a case, and compare the plan with what it expects."""
     try:
-        stage = CaseStage(name, sources, case)
+        stage = CaseStage(name, sources, case, reader or Reader())
         planned = await stage.plan()
     except (Blocked, RepositoryError) as error:
         return CaseResult(case, None, str(error), (str(error),))
@@ -133,12 +134,12 @@ async def run_cases(
     chosen: Mapping[str, LoadedCases], sources: Mapping[str, ManifestSource]
 ) -> list[tuple[str, int | None, CaseResult]]:
     """Run every case of these manifests: the manifest, the case's line, and what came of it."""
-    return [
-        (name, line, await run_case(name, sources[name], case))
-        for name, loaded in chosen.items()
-        if name in sources
-        for case, line in loaded.cases
-    ]
+    results = []
+    for name, loaded in chosen.items():
+        reader = Reader()
+        for case, line in loaded.cases if name in sources else ():
+            results.append((name, line, await run_case(name, sources[name], case, reader)))
+    return results
 
 
 def sources_of(tree: Tree) -> dict[str, ManifestSource]:
