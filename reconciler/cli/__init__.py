@@ -44,6 +44,7 @@ SECTIONS = {
         "history": ("history", "Show what happened, when, and at which commit"),
     },
     "One grant or person": {
+        "check": ("check", "Check grants now, and act as a pass over them would"),
         "retry": ("manual", "Retry failed grants at the next pass, with two attempts"),
         "run": ("manual", "Run one access entry now, whatever its check says"),
         "accept": ("manual", "Accept a grant that you fixed by hand"),

@@ -108,7 +108,10 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
     known = _known(options, hire, access, integration, none=None if everybody else Refused)
     meant = [record.key for record in known if may_retry(record)]
     if not meant:
-        show_outcome(options, "retry", meant, "nothing to start afresh: no grant is retrying or failed")
+        by = f"--integration {integration}" if integration else ""
+        again = " ".join(part for part in ("reconcile check", hire, access, by) if part)
+        said = f"nothing to start afresh: no grant is retrying or failed; to check now: `{again}`"
+        show_outcome(options, "retry", meant, said)
         return 0
     said = f"at the next pass, afresh: {', '.join(map(str, meant))}"
     return _act(options, "retry", meant, said, hire=hire, access=access, integration=integration)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from reconciler.model.errors import UsageError
 from reconciler.model.selection import Selection
 from reconciler.model.status import Status
 from reconciler.model.value import value_class
+
+if TYPE_CHECKING:
+    from reconciler.model.grant import Key
 
 __all__ = [
     "HTML_HELP",
@@ -211,6 +214,7 @@ class PassOptions:
     by: str
     statuses: tuple[str, ...]
     only_changes: bool
+    grants: frozenset[Key] | None = None
 
     @property
     def selection(self) -> Selection:
@@ -218,6 +222,7 @@ class PassOptions:
         return Selection(
             hires=frozenset(self.hires) if self.hires else None,
             integrations=frozenset(self.integrations) if self.integrations else None,
+            grants=self.grants,
         )
 
     def refuse_contradiction(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reconciler.repository.files import Files
     from reconciler.repository.git.checkout import Tree
 
-__all__ = ["status"]
+__all__ = ["rows_of", "status"]
 
 
 @click.command()
@@ -72,7 +72,7 @@ def status(
         report.outdate(stale(ledger))
         report.seal(_sealing_fault(options, ledger))
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
-        rows = _rows(options, ledger, hires, integrations)
+        rows = rows_of(options, ledger, hires, integrations)
         first = next(rows, None)
         if first is None and (hires or integrations):
             names, meant = ", ".join((*hires, *integrations)), suggest_from_ledger(ledger, *hires, *integrations)
@@ -111,7 +111,7 @@ def _without_folder(tree: Tree) -> Untrusted | None:
     return None if why is None else Untrusted(tree.revision, tree.revision, "", why, unreadable=True)
 
 
-def _rows(
+def rows_of(
     options: SharedOptions, ledger: LedgerReader, hires: Collection[str], integrations: Collection[str]
 ) -> Iterator[Row]:
     """Read the rows, some at a time."""

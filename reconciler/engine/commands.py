@@ -124,7 +124,8 @@ def take_up_in_pieces(
     Raises MoreNeeded where a grant to be changed is a service's that the ledger is not leased for.
     """
     for command in commands:
-        hires = [command.hire] if command.hire else sorted(ledger.hires()) if command.kind in CHANGES else []
+        about_all = command.kind in CHANGES or command.kind == "check"
+        hires = [command.hire] if command.hire else sorted(ledger.hires()) if about_all else []
         while len(hires) > HIRES:
             some, hires = hires[:HIRES], hires[HIRES:]
             _take_up(ledger, command, some, now, taken_up, erasing=erasing, take=take, last=False)
@@ -160,9 +161,14 @@ def _take_up(
             records = [_accepted(record, now) for record in found]
             lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
             kept = {run_name(record.key): None for record in records}
-        case "run" | "revoke" if command.hire and command.access:
+        case "run" | "revoke" | "check" if command.hire and command.access:
             taken_up.touched.add(Key(command.hire, command.access))
             return
+        case "check":  # one command for each grant: a pass answers it
+            for record in records:
+                hire, access = record.key
+                ledger.enqueue("check", now=command.at, by=command.by, hire=hire, access=access)
+            records = []
         case "forget" if command.hire:
             if erasing is None or not all(take(record.key) for record in records):
                 taken_up.waiting.add(command)
@@ -258,7 +264,7 @@ def by_grant(commands: Iterable[Command]) -> dict[Key, list[Command]]:
     """Return the commands that a pass acts on, by grant."""
     found: dict[Key, list[Command]] = {}
     for command in commands:
-        if command.kind in ("run", "revoke") and command.hire and command.access:
+        if command.kind in ("run", "revoke", "check") and command.hire and command.access:
             found.setdefault(Key(command.hire, command.access), []).append(command)
     return found
 

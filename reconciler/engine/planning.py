@@ -183,7 +183,8 @@ class Planning:
         self._last_addresses: dict[tuple[str, str], str] = {}
         self._unread: asyncio.Task[list[Record]] | None = None
         self._commands = commands or {}
-        self._by_hand = {**{key: theirs[-1].kind for key, theirs in self._commands.items()}, **(by_hand or {})}
+        asked = ((key, each.kind) for key, theirs in self._commands.items() for each in theirs)
+        self._by_hand = {**{key: kind for key, kind in asked if kind != "check"}, **(by_hand or {})}
 
     def rows(self, selection: Selection) -> dict[Key, Record]:
         """Read a part's rows."""
