@@ -4,6 +4,8 @@ VENV := .venv
 RUN := $(VENV)/.run
 READY := $(VENV)/.ready
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header
+# All but ldap, which has to be built.
+EXTRAS := bench build check demo docs fleet release sql test
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 UNFINISHED := { echo "The installation failed: fix the error above and run make again; it continues from there."; \
 	echo "It needs 200 MB of disk space here, write access, and a package index (PIP_INDEX_URL)."; exit 1; }
@@ -51,8 +53,9 @@ release: $(READY) ## wheel, source archive, lock and a bill of materials in dist
 
 lock: $(READY) ## update the dependencies' versions, within pyproject.toml
 	$(PIP) uv
-	$(COMPILE) --all-extras --upgrade --output-file requirements-dev.lock pyproject.toml
-	$(COMPILE) --extra demo --extra fleet --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --upgrade --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra demo --extra fleet --extra build --extra sql --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	sed -n 's/^ldap = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(COMPILE) --upgrade --output-file requirements-ldap.lock -
 
 clean: ## remove everything that these commands created, except .reconciler/
 	rm -rf $(VENV) site build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \

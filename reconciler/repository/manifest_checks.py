@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from reconciler.model.errors import Severity
 from reconciler.model.manifest import Exists, Manifest
 from reconciler.model.scope import HIRE_NAMES
+from reconciler.model.statement import misfit
 from reconciler.model.template import PLACEHOLDER, names, roots
 from reconciler.repository.documents.problems import Path
 
 __all__ = ["language_problems"]
+
+_DATABASE = re.compile(r"(?:postgresql|mysql)://", re.IGNORECASE)
+_ONE_HOST = re.compile(r"[a-z]+://[^/?#@,]+/[^/?#]+", re.IGNORECASE)
 
 Found = tuple[Path, str, Severity]
 
@@ -21,7 +25,7 @@ _SEVERAL = re.compile(r"[\s\"'{}\[\]:,;<>=]")
 
 def language_problems(manifest: Manifest) -> Iterator[Found]:
     """Report each with its place, a sentence that says what to do, and its severity."""
-    for path, message in (*_updates(manifest), *_invitations(manifest), *_identities(manifest)):
+    for path, message in (*_updates(manifest), *_invitations(manifest), *_identities(manifest), *_databases(manifest)):
         yield path, message, Severity.ERROR
     for path, message in _generated(manifest):
         yield path, message, Severity.WARNING
@@ -48,6 +52,19 @@ def _updates(manifest: Manifest) -> Iterator[tuple[Path, str]]:
             "nothing tells that an account differs: give exists a `where` or an `inactive`, or use a value of a grant"
         )
         yield ("update",), message
+
+
+def _databases(manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    """Whether what a database is asked is one statement with its parameters, at a URL of a database."""
+    for place, call in manifest.calls():
+        url = (call.url or "").strip()
+        if not _DATABASE.match(url):
+            continue
+        path: Path = tuple(int(step) if step.isdigit() else step for step in place.split("."))
+        if (wrong := misfit(call.data)) is not None:
+            yield (*path, "data"), wrong
+        if not _ONE_HOST.fullmatch(PLACEHOLDER.sub("x", url)):
+            yield (*path, "url"), "a database's URL is scheme://host/database: one host, no login, no query"
 
 
 def _generated(manifest: Manifest) -> Iterator[tuple[Path, str]]:

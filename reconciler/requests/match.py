@@ -198,7 +198,9 @@ _WAYS_OUT = (
 def _not_an_answer(exists: Exists | Ready, answer: Response) -> str | None:
     """Return why the check failed, if it did."""
     status, listed = answer.status, exists.status_code or []
-    if status not in listed:
+    if answer.decided is False:
+        return f"answered {status}"
+    if status not in listed and answer.decided is None:
         answers_no = status in GONE and not exists.fail_when_4xx_response_code
         if listed and not answers_no:
             return unlisted(status, listed)

@@ -20,6 +20,7 @@ from reconciler.model.request import PAGE_TOKEN, Paged
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
 from reconciler.requests.encode import FORM, body
+from reconciler.requests.protocols import SQL, scheme_of, statement
 from reconciler.requests.signing import credentials, signer
 from reconciler.requests.template import Shown, render_data, render_text, render_url, text_of
 from reconciler.transports.request import RenderedRequest
@@ -58,7 +59,7 @@ def render(
     """
     scope = scope.now()
     url = _url(call, scope)
-    headers, content = _message(call, headers_of(call, manifest), scope, files or {})
+    headers, content = _message(call, headers_of(call, manifest), scope, files or {}, scheme=scheme_of(url.text))
     return RenderedRequest(
         method=call.method,
         url=url.text,
@@ -95,10 +96,10 @@ def outline(call: AnyCall, scope: Scope) -> dict[str, str]:
 def rehearse(call: AnyCall, scope: Scope, manifest: Manifest) -> None:
     """Raise Blocked, like `render`, for what could not be sent, as far as values are known before anything runs."""
     steady = _steady(scope, manifest)
-    _url(call, steady)
     known = {name: text for name, text in headers_of(call, manifest).items() if "{{" not in name}
+    scheme = scheme_of(_url(call, steady).text)
     saved = call.files.values() if isinstance(call, Request) else ()
-    _message(call, known, steady, dict.fromkeys(saved, b""))
+    _message(call, known, steady, dict.fromkeys(saved, b""), scheme=scheme)
     if _signed(call):
         credentials(steady)
 
@@ -143,10 +144,12 @@ def headers_of(call: AnyCall, manifest: Manifest) -> dict[str, str]:
 
 
 def _message(
-    call: AnyCall, templates: dict[str, str], scope: Scope, files: Mapping[str, bytes]
+    call: AnyCall, templates: dict[str, str], scope: Scope, files: Mapping[str, bytes], *, scheme: str
 ) -> tuple[dict[str, tuple[str, str]], bytes | None]:
     """Render the headers, by lower-case name, and the body."""
     headers = _render_headers(templates, scope)
+    if scheme in SQL:
+        return headers, statement(call.data, scope, selects=_selects(call))
     given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
     content, content_type = body(_data(call, scope), given, scope, _attached(call, files), selects=_selects(call))
     if content_type is not None:

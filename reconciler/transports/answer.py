@@ -30,12 +30,16 @@ _PYTHONS_OWN = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined",
 
 @value_class
 class Response:
-    """An answer. `headers` have lower-case names; `truncated` says that the content was cut off at the limit."""
+    """An answer. `headers` have lower-case names; `truncated` says that the content was cut off at the limit.
+
+    `decided` says whether it answers a check, whatever the manifest says of a 4xx; None where the status tells.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     content: bytes = field(default=b"", repr=False)
     truncated: bool = False
+    decided: bool | None = None
 
     @property
     def text(self) -> str:

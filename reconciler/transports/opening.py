@@ -28,6 +28,7 @@ class Transports:
         """Raises UsageError if the environment's proxy cannot be used."""
         from reconciler.transports.http.transport import Http
 
+        self._seconds = seconds
         self._machine = machine
         self._redact = redact
         self._open: dict[str, Transport] = dict.fromkeys(HTTP, Http(clock, seconds))
@@ -45,6 +46,14 @@ class Transports:
                 from reconciler.transports.program.transport import Programs
 
                 return Programs(self._machine.programs, self._machine.root, self._redact)
+            case "postgresql":
+                from reconciler.transports.sql.postgres import Postgres
+
+                return Postgres(self._seconds)
+            case "mysql":
+                from reconciler.transports.sql.mysql import MySql
+
+                return MySql(self._seconds)
             case _:
                 raise ValueError(scheme)
 

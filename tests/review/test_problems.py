@@ -94,6 +94,34 @@ def test_allowed_hosts(repo: Repo, listed: list[str], host: str, scheme: str, al
     assert bool(problems(repo)) is not allowed
 
 
+FOUND = {"sql": "select email from people where email = :email", "parameters": {"email": "{{email}}"}}
+
+
+@pytest.mark.parametrize(
+    ("url", "data", "said"),
+    [
+        ("postgresql://db.example.com/hr", FOUND, []),
+        (
+            "postgresql://db.example.com/hr",
+            {**FOUND, "sql": "select '{{email}}', :email"},
+            ["{{email}} cannot stand in sql"],
+        ),
+        ("mysql://db.example.com/hr", {"sql": "select :email"}, ["parameters has no email"]),
+        ("mysql://db.example.com/hr", {**FOUND, "sql": "select 'x' -- :email"}, ["the statement does not use :email"]),
+        ("postgresql://db.example.com/hr", None, ["one statement"]),
+        ("postgresql://db.example.com/hr?options=-c", FOUND, ["one host, no login, no query"]),
+        ("postgresql://db.example.com,other.example.com/hr", FOUND, ["one host, no login, no query"]),
+    ],
+    ids=["right", "variable", "missing", "left-over", "nothing", "query", "two-hosts"],
+)
+def test_what_a_database_is_asked_is_one_statement(repo: Repo, url: str, data: Any, said: list[str]) -> None:
+    repo.manifest("hr", {"exists": {"url": url, "data": data, "expected": "{{email}}"}, "execute": []})
+    found = problems(repo)
+    for words in said:
+        assert any(words in each and "error" in each for each in found), found
+    assert bool(found) is bool(said)
+
+
 # --- problems --------------------------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from reconciler.transports.http.direct import Direct, NotAllowed, StaleConnectio
 from reconciler.transports.http.pipe import Pipe
 from reconciler.transports.http.unpack import Unreadable
 from reconciler.transports.transport import BROKE, Watch
+from reconciler.transports.trust import tls_context
 
 if TYPE_CHECKING:
     import httpx
@@ -41,10 +42,8 @@ for _name in ("httpx", "httpcore"):  # they write whole URLs and headers into th
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Return the TLS context, made once: making it takes longer than connecting. SSL_CERT_FILE and _DIR apply."""
-    import httpx
-
-    context = httpx.create_ssl_context()
+    """Return the TLS context, made once. SSL_CERT_FILE and _DIR apply."""
+    context = tls_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
 

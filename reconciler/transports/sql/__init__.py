@@ -1,0 +1,1 @@
+"""Databases as a transport: one statement a request, prepared, its parameters beside it."""

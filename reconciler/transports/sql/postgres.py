@@ -1,0 +1,194 @@
+"""PostgreSQL, through psycopg.
+
+A statement is always prepared: the simple protocol would take two, of which the first could end a read-only
+transaction. A transaction that is read-only is rolled back. A request that is cancelled at its timeout is cancelled at
+the server too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from reconciler.model.errors import TransportError
+from reconciler.model.settings import loopback
+from reconciler.model.statement import numbered
+from reconciler.transports.address import Address
+from reconciler.transports.answer import Response
+from reconciler.transports.request import RenderedRequest
+from reconciler.transports.sql.statement import (
+    CONFLICT,
+    FORBIDDEN,
+    INVALID,
+    LOGIN,
+    UNAVAILABLE,
+    Question,
+    Rows,
+    failed,
+)
+from reconciler.transports.transport import BROKE, Watch
+from reconciler.transports.trust import authorities
+
+__all__ = ["Postgres"]
+
+Connection = psycopg.AsyncConnection[Any]
+
+KEPT_OPEN_SECONDS = 4.0
+"""Seconds that an idle connection is kept."""
+
+NOWHERE = f"{os.devnull}/none"
+"""The path of a file that cannot be there."""
+
+STATUSES = {"23505": CONFLICT, "23P01": CONFLICT, "42501": FORBIDDEN, "40001": UNAVAILABLE, "40P01": UNAVAILABLE}
+
+_HARMLESS = {
+    "options": " ",
+    "application_name": "access-reconciler",
+    "client_encoding": "UTF8",
+    "passfile": NOWHERE,
+    "sslcert": NOWHERE,
+    "sslkey": NOWHERE,
+    "sslcertmode": "disable",
+    "sslcrl": NOWHERE,
+    "sslcrldir": NOWHERE,
+    "sslsni": "1",
+    "sslnegotiation": "postgres",
+    "sslcompression": "0",
+    "ssl_min_protocol_version": "TLSv1.2",
+    "ssl_max_protocol_version": "TLSv1.3",
+    "min_protocol_version": "3.0",
+    "max_protocol_version": "3.0",
+    "requirepeer": " ",
+    "require_auth": "password,md5,scram-sha-256,none",
+    "gsslib": "gssapi",
+    "channel_binding": "prefer",
+    "gssencmode": "disable",
+    "gssdelegation": "0",
+    "krbsrvname": "postgres",
+    "target_session_attrs": "any",
+    "load_balance_hosts": "disable",
+}
+"""Each parameter that libpq would take from the environment where it is not given."""
+
+
+class Postgres:
+    """Sends statements. `seconds` is the time that one may take."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._idle: list[tuple[tuple[object, ...], float, Connection]] = []
+
+    async def send(self, request: RenderedRequest, address: Address, watch: Watch) -> Response:
+        """Send a statement; see `Transport`."""
+        question = Question.of(request, address)
+        connection = await self._take(question.where)
+        if connection is None:
+            try:
+                connection = await psycopg.AsyncConnection.connect(**await _parameters(question, self._seconds))
+            except OSError as error:
+                raise TransportError(f"no connection: {error.strerror}", left=False) from None
+            except psycopg.Error as error:
+                if error.pgconn is not None and (error.pgconn.used_password or error.pgconn.needs_password):
+                    return failed(question, LOGIN, None, _line(error))
+                raise TransportError(f"no connection: {_line(error)}", left=False) from None
+        try:
+            answer = await _ask(connection, question, watch)
+        except psycopg.Error as error:
+            code = error.sqlstate or ""
+            if connection.closed or connection.broken or code.startswith("57P"):
+                raise TransportError(f"{BROKE}: {_line(error)}", left=watch.left) from None
+            return failed(question, _status(code), code, error.diag.message_primary or _line(error))
+        else:
+            self._idle.append((question.where, monotonic(), connection))
+            connection = None
+            return answer
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    async def _take(self, where: tuple[object, ...]) -> Connection | None:
+        """Return an idle connection; close those that lay idle for too long."""
+        found, kept = None, []
+        idle, self._idle = self._idle, []
+        for each in idle:
+            if monotonic() - each[1] > KEPT_OPEN_SECONDS or each[2].closed:
+                await each[2].close()
+            elif found is None and each[0] == where:
+                found = each[2]
+            else:
+                kept.append(each)
+        self._idle += kept
+        return found
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        while self._idle:
+            with suppress(psycopg.Error):
+                await self._idle.pop()[2].close()
+
+
+async def _ask(connection: Connection, question: Question, watch: Watch) -> Response:
+    """Run a statement in a transaction of its own. Raises psycopg.Error."""
+    sql, names = numbered(question.sql, lambda number: f"${number}")
+    values = [question.values[name] for name in names]
+    rows = Rows(watch.most)
+    await connection.set_read_only(question.reads)
+    async with (
+        connection.transaction(force_rollback=question.reads),
+        psycopg.AsyncRawCursor(connection, row_factory=tuple_row) as cursor,
+    ):
+        watch.leaves()
+        await cursor.execute(sql, values, prepare=True)
+        watch.has_left()
+        if cursor.description is not None:
+            columns = [column.name for column in cursor.description]
+            async for row in cursor:
+                rows.add(columns, row)
+                if rows.full:
+                    break
+        count = cursor.rowcount
+    return rows.answer(question, count)
+
+
+def _status(code: str) -> int:
+    return LOGIN if code.startswith("28") else STATUSES.get(code, INVALID)
+
+
+def _line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())
+
+
+async def _parameters(question: Question, seconds: float) -> Mapping[str, Any]:
+    """Return all parameters of a connection: of what is left out, libpq's environment would decide. Raises OSError."""
+    near = loopback(question.host)
+    file, folder = authorities()
+    found = await asyncio.get_running_loop().getaddrinfo(question.host, question.port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    return {
+        **{name: value for name, value in _HARMLESS.items() if name in known},
+        "host": ",".join([question.host] * len(addresses)),
+        "hostaddr": ",".join(addresses),
+        "port": ",".join([str(question.port)] * len(addresses)),
+        "dbname": question.database,
+        "user": question.user,
+        "password": question.password or " ",
+        "connect_timeout": max(2, int(seconds * 0.8)),
+        "sslmode": "prefer" if near else "verify-full",
+        "sslrootcert": NOWHERE if near else file or _bundle(folder or NOWHERE),
+        "autocommit": False,
+    }
+
+
+def _bundle(folder: str) -> str:
+    raise TransportError(
+        f"PostgreSQL reads its authorities from a file: set SSL_CERT_FILE instead of SSL_CERT_DIR={folder}", left=False
+    )

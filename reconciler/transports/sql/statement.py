@@ -1,0 +1,112 @@
+"""What a request asks of a database, and how its answer is written."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
+from typing import Any
+from urllib.parse import unquote
+
+from reconciler.model.errors import TransportError
+from reconciler.transports.address import Address
+from reconciler.transports.answer import Response
+from reconciler.transports.login import login_of
+from reconciler.transports.request import RenderedRequest
+
+__all__ = ["CONFLICT", "FORBIDDEN", "INVALID", "LOGIN", "UNAVAILABLE", "Question", "Rows", "failed"]
+
+LOGIN, FORBIDDEN, CONFLICT, INVALID, UNAVAILABLE = 401, 403, 409, 400, 503
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True)
+class Question:
+    """A statement for one database, as one user. `reads` says that it must not change anything."""
+
+    host: str
+    port: int
+    database: str
+    user: str
+    password: str
+    sql: str
+    values: Mapping[str, Any]
+    reads: bool
+
+    @classmethod
+    def of(cls, request: RenderedRequest, address: Address) -> Question:
+        """Take a request apart. Raises TransportError for what no database can be asked."""
+        database = address.target.removeprefix("/")
+        if not database or any(sign in database for sign in "/?"):
+            raise TransportError("a database's URL is scheme://host/database, without a query", left=False)
+        login = login_of(request)
+        if login is None:
+            raise TransportError("a database needs a login: Authorization: Basic {{USER}}:{{PASSWORD}}", left=False)
+        data = json.loads(request.content or b"{}")
+        return cls(
+            host=address.host.strip("[]"),
+            port=address.port,
+            database=unquote(database),
+            user=login[0],
+            password=login[1],
+            sql=data["sql"],
+            values=data.get("parameters") or {},
+            reads=request.method in READING,
+        )
+
+    @property
+    def where(self) -> tuple[object, ...]:
+        """Return what two statements have in common that can share a connection."""
+        return self.host, self.port, self.database, self.user, self.password
+
+
+class Rows:
+    """Rows as they come, as JSON; at most `most` bytes are kept."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: list[str] = []
+        self._size = 2
+        self.full = False
+
+    def add(self, columns: Sequence[str], row: Iterable[Any]) -> None:
+        """Add a row. Sets `full` once the limit is passed."""
+        text = json.dumps(dict(zip(columns, row, strict=True)), default=_plain, ensure_ascii=False)
+        self._size += len(text.encode(errors="replace")) + 1
+        self.full = self._size > self._most
+        if not self.full:
+            self._kept.append(text)
+
+    def answer(self, question: Question, count: int) -> Response:
+        """Return the answer of a statement that concerned `count` rows."""
+        rows = f"[{','.join(self._kept)}]"
+        text = rows if question.reads else f'{{"rowcount": {count}, "rows": {rows}}}'
+        return Response(200, {"content-type": "application/json"}, text.encode(errors="replace"), self.full)
+
+
+def failed(question: Question, status: int, code: object, message: str) -> Response:
+    """Return the answer of a statement that failed. It never says that somebody is absent."""
+    content = json.dumps({"error": code, "message": message}, ensure_ascii=False).encode(errors="replace")
+    return Response(status, {"content-type": "application/json"}, content, decided=False if question.reads else None)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case date() | time():
+            return value.isoformat()
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else str(value)
+        case bytes() | bytearray() | memoryview():
+            raw = bytes(value)
+            try:
+                return raw.decode()
+            except UnicodeDecodeError:
+                return base64.b64encode(raw).decode()
+        case set() | frozenset():
+            return sorted(map(str, value))
+        case _:
+            return str(value)
