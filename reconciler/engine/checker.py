@@ -16,7 +16,8 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.listings import UNAUTHORIZED, Listings, connected
 from reconciler.engine.prepared import NOTHING_STORED, Check, Prepared
 from reconciler.model.errors import Blocked, TransportError
-from reconciler.model.grant import Grant, Kind, Record
+from reconciler.model.folding import folded
+from reconciler.model.grant import Grant, Key, Kind, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Exists
 from reconciler.model.scope import Layer, Scope, walk
@@ -58,24 +59,34 @@ class Checker:
         self._pace = pace
         self.redactor = redactor
         self.listings = listings
+        self._both: dict[Key, tuple[Verdict, Verdict]] = {}
         self._options: dict[tuple[str, str], asyncio.Task[list[Option] | Unknown]] = {}
         self._progressed = progressed
 
     async def check(self, integration: Integration, prepared: Prepared, record: Record | None = None) -> Verdict:
         """Check whether the account exists; also under the hire's old address, if it was confirmed under that."""
-        found = await self._check(integration, prepared, listed=self._may_be_listed(record))
-        if not isinstance(found, Missing) or record is None or not record.leaves_something:
-            return found
-        if record.email == prepared.grant.email:
-            return found
-        old = await self._check(integration, integration.under(prepared, record.email), listed=False)
-        match old:
-            case Present():
-                return replace(old, under=record.email)
-            case Unknown():
-                return old
-            case _:
-                return found
+        if record is None or not record.leaves_something or record.email == prepared.grant.email:
+            return await self._check(integration, prepared, listed=self._may_be_listed(record))
+        found, old = await self.both(integration, prepared, record)
+        if isinstance(found, Unknown) or isinstance(old, Unknown):
+            return found if isinstance(found, Unknown) else old
+        off = isinstance(old, Present) and old.account is Account.INACTIVE and isinstance(found, Present)
+        return replace(old, under=record.email) if isinstance(old, Present) and not off else found
+
+    async def both(self, integration: Integration, prepared: Prepared, record: Record) -> tuple[Verdict, Verdict]:
+        """Check whether there is an account under the hire's address and under the one of before, once a pass.
+
+        Where both may be one account to the service, the one of before is asked for only if the other is not there.
+        """
+        known = self._both.get(record.key)
+        if known is None:
+            found = await self._check(integration, prepared, listed=self._may_be_listed(record))
+            other = "email" in integration.asked_with and folded(record.email) != folded(prepared.grant.email)
+            old: Verdict = Missing()
+            if isinstance(found, Missing) or (isinstance(found, Present) and other):
+                old = await self._check(integration, integration.under(prepared, record.email), listed=False)
+            known = self._both[record.key] = (found, old)
+        return known
 
     def _may_be_listed(self, record: Record | None) -> bool:
         """Whether a listing may answer for a grant: not where it was found not to be there since it may have been read.

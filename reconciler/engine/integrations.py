@@ -151,6 +151,16 @@ class Integration:
         own = self.manifest.model_dump(include={"exists": {"url", "expected", "data"}})
         return roots([own, exists.headers or self.manifest.headers])
 
+    @cached_property
+    def told_by(self) -> tuple[str, ...]:
+        """Return the names beside the address whose values say which account the check means: the form's in order."""
+        exists = self.manifest.exists
+        if exists is None:
+            return ()
+        used = roots([exists.url, exists.expected, exists.data]) - {"email", *self.manifest.identity}
+        form = [field.id for field in self.manifest.form if field.id in used]
+        return (*form, *sorted(used.difference(form, self.deferred)))
+
     def listed_with(self, listing: Listing | Pending) -> tuple[str, ...]:
         """Return the fields of the form that a listing's requests use: it is read once for each of their values."""
         known = self._listed_with.get(type(listing))

@@ -10,7 +10,7 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.engine.prepared import Prepared
 from reconciler.model.errors import Blocked
-from reconciler.model.grant import Decision, Grant, Key, Kind, Phase, Record
+from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
 from reconciler.repository.desired import Desired
@@ -106,8 +106,11 @@ class OrphanPlanner:
     async def _elsewhere(self, integration: Integration, record: Record, prepared: Prepared) -> str | None:
         """Return what is known of an account under the address that the hire has now, if git has another; or None.
 
-        It was renamed there since, and is not gone. A grant that is still wanted may be found by it.
+        It was renamed there since, and is not gone. A grant that is still wanted may be found by it. What is kept apart
+        for its address is about no other.
         """
+        if record.key.access.endswith(f"{APART}{record.email}"):
+            return None
         file = self._inputs.desired.hires.file(record.key.hire)
         address = None if file is None else file.email
         if address is None or address.lower() == record.email.lower():

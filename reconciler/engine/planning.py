@@ -22,7 +22,7 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.listings import Listings, listed_grants
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.planner import Planner, Watched, unwatched
-from reconciler.engine.renames import moved, rows_of, stored_under
+from reconciler.engine.renames import Told, moved, rows_of, stored_under
 from reconciler.engine.same_account import Rivals, SameAccounts
 from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
@@ -38,6 +38,7 @@ from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.repository.git.parts import parse_version
+from reconciler.repository.hire_index import stem_of
 from reconciler.repository.policy import Judge
 from reconciler.requests.shown import shown_body
 
@@ -181,6 +182,7 @@ class Planning:
         self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)
         self._checkout = context.checkout
         self._last_addresses: dict[tuple[str, str], str] = {}
+        self._stems_at: dict[str, frozenset[str]] = {}
         self._unread: asyncio.Task[list[Record]] | None = None
         self._commands = commands or {}
         asked = ((key, each.kind) for key, theirs in self._commands.items() for each in theirs)
@@ -232,10 +234,13 @@ class Planning:
     ) -> Plan:
         """Observe and plan a part of the selection, which the guard has not judged yet."""
         sealing, policy = self.state.sealing, self.policy
-        known, renamed = await self._known(rows, selection)
+        known, renamed = await self._known(rows, selection, asks=True)
         if isinstance(self.state, OpenState):
             _refuse_uncovered(self.state, {self.desired.home(rows[key].integration) for key in renamed if key in rows})
         renamed = claims.take_moves(renamed)
+        if selection.grants is not None:  # what an entry was about before is planned with it
+            more = {new for old, new in renamed.items() if old in selection.grants}
+            selection = replace(selection, grants=selection.grants | more)
         inputs = PlanningInputs(
             desired=self.desired,
             integrations=self.integrations,
@@ -277,9 +282,12 @@ class Planning:
         )
 
     async def _known(
-        self, rows: Mapping[Key, Record], selection: Selection
+        self, rows: Mapping[Key, Record], selection: Selection, *, asks: bool = False
     ) -> tuple[dict[Key, Record], dict[Key, Key]]:
-        """Return the rows under their current names, and where each moved row was."""
+        """Return the rows under their current names, and where each moved row was.
+
+        With `asks` it may be asked what is there under an address of before.
+        """
         ledger, policy = self.state.ledger, self.policy
         await self.pace.keep()
         known = {key: records.remembered(row, policy.now, self.settings.retry_delay) for key, row in rows.items()}
@@ -291,7 +299,30 @@ class Planning:
             owner = self.desired.owner(self._last_address(record))
             return owner if selection.hires is None or owner in selection.hires else None
 
-        return await moved(known, self.desired, self.integrations, self.checker, renamed_to)
+        told = Told(
+            renamed_to=renamed_to,
+            was_gone=self._was_gone,
+            asks=lambda key, integration: asks and self._may_ask(selection, key, integration),
+            runs=lambda key, _integration: self._by_hand.get(key) == "run",
+        )
+        return await moved(known, self.desired, self.integrations, self.checker, told)
+
+    def _may_ask(self, selection: Selection, key: Key, integration: str) -> bool:
+        return selection.covers(key, integration) and self.policy.suspended(key.hire, integration) is None
+
+    def _was_gone(self, record: Record) -> bool:
+        """Whether a row's hire had no file at the revision of the row's last pass; False if that is not known."""
+        revision = record.revision or WORKTREE
+        if revision == WORKTREE:
+            return False
+        stems = self._stems_at.get(revision)
+        if stems is None:
+            try:
+                stems = frozenset(stem_of(file.path) for file in self._checkout.at(revision).files("hires"))
+            except RepositoryError:
+                stems = frozenset((record.key.hire,))
+            self._stems_at[revision] = stems
+        return record.key.hire not in stems
 
     def _last_address(self, record: Record) -> str:
         """Return the address of a row's hire at the revision of its last pass; empty if that is not known."""

@@ -3,15 +3,16 @@
 See docs/design/states.md.
 
 If a hire's old id is given to another person at the same time, even if two people swap ids, each person's rows move to
-the id that has their address now. If the value of an `identity` field changes, the row moves to `<access>~<old value>`,
-and back if the value is changed back. The row of an open invitation to an address that the hire no longer has moves to
-`<access>~<old address>`.
+the id that has their address now. No account is forgotten: if an entry is about another account than before, the row
+of the former one moves to `<access>~<former value>`, and back if the value is changed back. That is so at once for an
+`identity` field and for a login or a form value that the check uses; for an address only if an account is there under
+both, an invitation to the former one may be open, or somebody runs the entry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +23,33 @@ from reconciler.ledger.entries import Event, GrantFilter
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
 from reconciler.model.errors import Blocked
+from reconciler.model.folding import folded
 from reconciler.model.grant import APART, Grant, Key, Phase, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.selection import Selection
-from reconciler.model.verdict import Unknown
+from reconciler.model.verdict import Account, Missing, Present, Unknown
 from reconciler.repository.desired import Desired
+from reconciler.requests.accounts import as_compared
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["move", "moved", "rows_of", "stored_under"]
+__all__ = ["Told", "move", "moved", "rows_of", "stored_under"]
 
-RenamedTo = Callable[[Record], str | None]
-"""The hire who has the address now that git had for a row's hire when it was last planned; None if there is none."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a pass can tell of rows, beside what stands in them.
+
+    `renamed_to` is the hire who has the address now that git had for a row's hire when it was last planned, if there is
+    one. `was_gone` says whether that hire had no file then. `asks` says whether the pass may ask about a grant at its
+    integration, and `runs` whether somebody asked to run it.
+    """
+
+    renamed_to: Callable[[Record], str | None]
+    was_gone: Callable[[Record], bool]
+    asks: Callable[[Key, str], bool]
+    runs: Callable[[Key, str], bool]
 
 
 def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dict[Key, Record]:
@@ -93,12 +108,14 @@ async def moved(
     desired: Desired,
     integrations: Mapping[str, Integration],
     checker: Checker,
-    renamed_to: RenamedTo,
+    told: Told,
 ) -> tuple[dict[Key, Record], dict[Key, Key]]:
     """Return the rows under their current names, and where each row moves from."""
-    moves = _follow(found, desired, renamed_to)
-    for more in (_moved_identities, _moved_invitations):
-        moves = _then(moves, await more(_under(moves, found), desired, integrations, checker))
+    moves = _follow(found, desired, told)
+    moves = _then(moves, _strangers(_under(moves, found), desired, told))
+    moves = _then(moves, await _former_accounts(_under(moves, found), desired, integrations, checker))
+    former = _FormerAddresses(_under(moves, found), desired, integrations, checker, told)
+    moves = _then(moves, await former.moves())
     return _under(moves, found), moves
 
 
@@ -117,14 +134,14 @@ def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, R
     }
 
 
-def _follow(found: Mapping[Key, Record], desired: Desired, renamed_to: RenamedTo) -> dict[Key, Key]:
+def _follow(found: Mapping[Key, Record], desired: Desired, told: Told) -> dict[Key, Key]:
     """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
     moves: dict[Key, Key] = {}
     owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
     for key, record in found.items():
         owner = owners[record.email]
         if owner is None and record.orphaned_at is None and _vanished(key.hire, desired):
-            owner = renamed_to(record)  # its account is still under the address that the hire had before
+            owner = told.renamed_to(record)  # its account is still under the address that the hire had before
         if owner not in (None, key.hire) and key.hire not in desired.broken_hires:
             to = Key(str(owner), key.access)
             if to not in moves.values():
@@ -167,15 +184,34 @@ def _vanished(hire: str, desired: Desired) -> bool:
     return hire not in desired.hires and hire not in desired.broken_hires
 
 
-async def _moved_identities(
+def _strangers(found: Mapping[Key, Record], desired: Desired, told: Told) -> dict[Key, Key]:
+    """Decide which rows are of somebody who had a hire's id before, and move away from it.
+
+    A file with another address is a renaming, unless another file has the former address, or there was no file at the
+    revision that the row was last planned for.
+    """
+    moves: dict[Key, Key] = {}
+    for key, record in found.items():
+        file, address = desired.hires.file(key.hire), _address(record)
+        if file is None or file.email is None or not _elsewhere(record, file.email) or not record.leaves_something:
+            continue
+        apart = f"{APART}{address}"
+        if key.access.endswith(apart):
+            continue
+        if desired.owner(address) is not None or told.was_gone(record):
+            moves[key] = Key(key.hire, _free(f"{key.access}{apart}", {each.access for each in found}))
+    return moves
+
+
+async def _former_accounts(
     found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
 ) -> dict[Key, Key]:
-    """Decide which rows move because their entries are about another thing than before.
+    """Decide which rows move because their entries are about another thing, or another account, than before.
 
     A row that leaves nothing, or was revoked, stays: the entry begins with it. Where it cannot be said what an entry
     is about, because a choice cannot be looked up, nothing moves.
     """
-    about = {name: item for name, item in integrations.items() if item.manifest.identity}
+    about = {name: item for name, item in integrations.items() if item.manifest.identity or item.told_by}
     if not about:
         return {}
     of_hire: dict[str, list[Record]] = {}
@@ -188,53 +224,128 @@ async def _moved_identities(
         left = [record for record in records if record.key.access not in names]
         for grant in desired.grants(hire):
             integration = about.get(grant.integration)
-            now = await _wanted(integration, grant, checker) if integration is not None and grant.hold is None else None
-            if integration is None or now is None:
+            wanted = await _resolved(integration, grant, checker) if integration is not None else None
+            if integration is None or wanted is None:
                 continue
-            fields = integration.manifest.identity
+            now = integration.snapshot(wanted)
             mine = [each for each in left if each.key.access.startswith(f"{grant.key.access}{APART}")]
-            back = next((each for each in mine if _about(_sent(each, grant.integration, fields)) == now), None)
+            back = next((each for each in mine if _is_about(each, integration, now)), None)
             own = found.get(grant.key)
-            sent = [None] if own is None else _sent(own, grant.integration, fields)
-            if own is not None and _about(sent) not in (None, now):
+            former = None if own is None else _former(own, integration, now)
+            if own is not None and former is not None:
                 if back is None and (own.phase is Phase.REVOKED or not own.leaves_something):
                     continue
                 taken = names | {each.key.access for each in records if each is not back}
-                moves[grant.key] = Key(hire, _free(f"{grant.key.access}{APART}{as_shown(sent)}", taken))
+                moves[grant.key] = Key(hire, _free(f"{grant.key.access}{APART}{as_shown(former)}", taken))
             if back is not None and (own is None or grant.key in moves):
                 moves[back.key] = grant.key
     return moves
 
 
-async def _moved_invitations(
-    found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
-) -> dict[Key, Key]:
-    """Decide which rows move because an invitation is open at an address that the hire no longer has.
+def _former(record: Record, integration: Integration, now: Mapping[str, Any]) -> list[Any] | None:
+    """Return the values by which a record's account was another one; None if it is the one that is wanted now."""
+    if record.integration != integration.name:
+        return None
+    then, fields = record.values, integration.manifest.identity
+    about = _about([then.get(name) for name in fields])
+    wanted = _about([now.get(name) for name in fields])
+    if fields and None not in (about, wanted) and about != wanted:
+        return [then[name] for name in fields]
+    changed = [
+        then[name]
+        for name in integration.told_by
+        if None not in (then.get(name), now.get(name)) and as_compared(then[name]) != as_compared(now[name])
+    ]
+    return changed or None
 
-    Else the entry would begin with them for the new address, and nothing would know of the invitation any more.
+
+def _is_about(record: Record, integration: Integration, now: Mapping[str, Any]) -> bool:
+    """Whether a record's account is the one that is wanted now, as far as its values say."""
+    fields = [*integration.manifest.identity, *integration.told_by]
+    known = all(record.values.get(name) is not None for name in fields)
+    same = record.integration == integration.name and known and not _elsewhere(record, now["email"])
+    return same and _former(record, integration, now) is None
+
+
+@dataclass(frozen=True, slots=True)
+class _FormerAddresses:
+    """Decides which rows move because an account, or an invitation, may be left at an address of before.
+
+    Else the entry would go on with them for the new address, and nothing would know of the former account any more.
     """
-    asks = {name: item for name, item in integrations.items() if item.lists_invitations}
-    if not asks:
-        return {}
-    moves: dict[Key, Key] = {}
-    for key, record in found.items():
-        integration = asks.get(record.integration)
-        if integration is None or not _may_be_invited(record):
-            continue
-        grant = next((grant for grant in desired.grants(key.hire) if grant.key == key), None)
-        if grant is None or grant.hold is not None or grant.integration != record.integration:
-            continue
-        if not _elsewhere(record, grant.email):
-            continue
-        theirs = [each for each in found.values() if each.key.hire == key.hire]
-        mine = [each for each in theirs if each.key.access.startswith(f"{key.access}{APART}") and _may_be_invited(each)]
-        back = next((each.key for each in mine if not _elsewhere(each, grant.email)), None)
-        if back is not None or await checker.invited_before(integration, record, grant.email):
-            taken = {each.key.access for each in theirs if each.key != back}
-            moves[key] = Key(key.hire, _free(f"{key.access}{APART}{_address(record)}", taken))
-            if back is not None:
-                moves[back] = key
-    return moves
+
+    found: Mapping[Key, Record]
+    desired: Desired
+    integrations: Mapping[str, Integration]
+    checker: Checker
+    told: Told
+
+    async def moves(self) -> dict[Key, Key]:
+        """Return which rows move, and where to."""
+        moves: dict[Key, Key] = {}
+        for key, record in self.found.items():
+            integration = self.integrations.get(record.integration)
+            if integration is None or "email" not in integration.asked_with or not _lasts(record):
+                continue
+            if (entry := self._entry_again(record)) is not None:
+                moves[key] = entry
+                continue
+            file = self.desired.hires.file(key.hire)
+            if file is None or file.email is None or not _elsewhere(record, file.email):
+                continue
+            grant = next((grant for grant in self.desired.grants(key.hire) if grant.key == key), None)
+            if grant is None or grant.hold is not None or grant.integration != record.integration:
+                continue
+            theirs = [each for each in self.found.values() if each.key.hire == key.hire]
+            back = next((each.key for each in theirs if _was(each, grant)), None)
+            if back is not None or await self._is_left(integration, record, grant):
+                taken = {each.key.access for each in theirs if each.key != back}
+                moves[key] = Key(key.hire, _free(f"{key.access}{APART}{_address(record)}", taken))
+                if back is not None:
+                    moves[back] = key
+        return moves
+
+    def _entry_again(self, record: Record) -> Key | None:
+        """Return the entry without a row that a record of a former address is about again; or None."""
+        hire, access = record.key
+        entry = Key(hire, access.removesuffix(f"{APART}{_address(record)}"))
+        if entry == record.key or entry in self.found:
+            return None
+        wanted = (grant for grant in self.desired.grants(hire) if grant.key == entry)
+        return next((entry for grant in wanted if _was(record, grant)), None)
+
+    async def _is_left(self, integration: Integration, record: Record, grant: Grant) -> bool:
+        """Whether the account of before is one of its own: it stays, and the entry is about a new one."""
+        if not self.told.asks(record.key, record.integration):
+            return False
+        wanted = await _resolved(integration, grant, self.checker)
+        try:
+            prepared = None if wanted is None else integration.prepare(wanted, {}, kind=None)
+            pair = None if prepared is None else await self.checker.both(integration, prepared, record)
+        except Blocked:
+            return False
+        if pair is None:
+            return False
+        new, old = pair
+        gone = isinstance(old, Missing) or (isinstance(old, Present) and old.account is Account.INACTIVE)
+        if not gone and self.told.runs(record.key, record.integration):
+            return True
+        if isinstance(new, Unknown) or not gone:
+            return isinstance(new, Present) and isinstance(old, Present)
+        if not _may_be_invited(record):
+            return False
+        asks = integration.lists_invitations
+        return not asks or await self.checker.invited_before(integration, record, grant.email)
+
+
+def _lasts(record: Record) -> bool:
+    return record.phase is not Phase.REVOKED and record.leaves_something
+
+
+def _was(record: Record, grant: Grant) -> bool:
+    """Whether a record is of the account of before that a grant is about again."""
+    apart = record.key.access.startswith(f"{grant.key.access}{APART}")
+    return apart and record.integration == grant.integration and _lasts(record) and not _elsewhere(record, grant.email)
 
 
 def _may_be_invited(record: Record) -> bool:
@@ -249,12 +360,7 @@ def _address(record: Record) -> str:
 
 
 def _elsewhere(record: Record, email: str) -> bool:
-    return _address(record).lower() != email.lower()
-
-
-def _sent(record: Record, integration: str, fields: Iterable[str]) -> list[Any]:
-    """Return the values of these fields as they were sent; None for each that a row does not say of the integration."""
-    return [record.values.get(name) if record.integration == integration else None for name in fields]
+    return folded(_address(record)) != folded(email)
 
 
 def _about(values: list[Any]) -> tuple[str, ...] | None:
@@ -267,19 +373,19 @@ def _about(values: list[Any]) -> tuple[str, ...] | None:
     return tuple(as_shown(sorted(value, key=as_shown) if isinstance(value, list) else value) for value in values)
 
 
-async def _wanted(integration: Integration, grant: Grant, checker: Checker) -> tuple[str, ...] | None:
-    """Return what an entry is about; None if that cannot be determined."""
-    fields = integration.manifest.identity
-    if any(_by_name(value) for name, value in grant.choices if name in fields):
-        try:
-            integration.ready(grant)
-            resolved = await checker.resolved(integration, grant)
-        except (Blocked, NotOffered):
-            return None
-        if isinstance(resolved, Unknown):
-            return None
-        grant = resolved
-    return _about([grant.layers[0].values.get(name) for name in fields])
+async def _resolved(integration: Integration, grant: Grant, checker: Checker) -> Grant | None:
+    """Return a grant whose choices are looked up, if they say what it is about; None if that cannot be determined."""
+    if grant.hold is not None:
+        return None
+    fields = (*integration.manifest.identity, *integration.told_by)
+    if not any(_by_name(value) for name, value in grant.choices if name in fields):
+        return grant
+    try:
+        integration.ready(grant)
+        resolved = await checker.resolved(integration, grant)
+    except (Blocked, NotOffered):
+        return None
+    return None if isinstance(resolved, Unknown) else resolved
 
 
 def _by_name(value: Any) -> bool:

@@ -1,0 +1,238 @@
+"""No account is forgotten: what an entry was about before is an orphan of its own (docs/design/states.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.model.report import Report
+from reconciler.model.status import Action, Status
+from tests.engine.harness import Machine, row
+from tests.repo import Repo
+from tests.servers import AccountService
+
+OLD, NEW = "ada@example.com", "lovelace@example.com"
+
+
+def statuses(report: Report) -> dict[str, tuple[Status, Action]]:
+    return {item.access: (item.status, item.action) for item in report.rows}
+
+
+def settings(repo: Repo, **values: Any) -> None:
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path, **values)
+
+
+@pytest.fixture
+def pruning(machine: Machine, accounts: AccountService, repo: Repo) -> Machine:
+    """Ada has an account that is told by her address; what leaves git is revoked."""
+    settings(repo, prune="revoke")
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    return machine
+
+
+# A login, or a value of the form
+
+
+def by_login(accounts: AccountService, *, form: bool) -> dict[str, Any]:
+    one = f"{accounts.url}/users/{{{{LOGIN}}}}"
+    return {
+        "form": [{"id": "LOGIN", "type": "input"}] if form else [],
+        "exists": {"url": one, "expected": "{{LOGIN}}", "fail_when_4xx_response_code": False},
+        "execute": [{"url": f"{accounts.url}/users", "data": {"email": "{{LOGIN}}"}}],
+        "revoke": [{"url": one, "method": "DELETE"}],
+        "headers": {"Content-Type": "application/json"},
+    }
+
+
+def with_login(repo: Repo, login: str, *, form: bool) -> None:
+    if form:
+        repo.hire("ada", {"integration": "tool", "values": {"LOGIN": login}})
+    else:
+        repo.hire("ada", "tool", extra={"LOGIN": login})
+    repo.commit()
+
+
+@pytest.mark.parametrize("form", [True, False], ids=["form", "extra"])
+@pytest.mark.parametrize("there", [True, False], ids=["found", "missing"])
+def test_another_login_is_a_new_grant_and_the_former_account_an_orphan(
+    machine: Machine, accounts: AccountService, repo: Repo, form: bool, there: bool
+) -> None:
+    settings(repo)
+    repo.manifest("tool", by_login(accounts, form=form))
+    with_login(repo, "ada", form=form)
+    machine.reconcile()
+    if there:
+        accounts.add("lovelace")
+    with_login(repo, "lovelace", form=form)
+    planned = machine.plan()
+    assert statuses(planned)["tool"][1] is (Action.NONE if there else Action.EXECUTE)
+    assert statuses(planned)["tool~ada"] == (Status.ORPHANED, Action.NONE)
+    assert statuses(machine.reconcile()) == {
+        "tool": (Status.PRESENT, Action.NONE),
+        "tool~ada": (Status.ORPHANED, Action.NONE),
+    }
+    with_login(repo, "ada", form=form)
+    assert statuses(machine.reconcile()) == {
+        "tool": (Status.PRESENT, Action.NONE),
+        "tool~lovelace": (Status.ORPHANED, Action.NONE),
+    }
+    settings(repo, prune="revoke")
+    repo.commit()
+    machine.reconcile()
+    assert [call.path for call in accounts.calls("DELETE")] == ["/users/lovelace"]
+    assert accounts.created == {"ada": 1} | ({} if there else {"lovelace": 1})
+
+
+# An address
+
+
+@pytest.mark.parametrize("prune", ["report", "revoke"])
+def test_where_both_addresses_are_there_the_former_account_is_an_orphan(
+    pruning: Machine, accounts: AccountService, repo: Repo, prune: str
+) -> None:
+    settings(repo, prune=prune)
+    accounts.add(NEW)
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    before = statuses(pruning.plan())
+    assert before["tool"] == (Status.PRESENT, Action.NONE)
+    assert before[f"tool~{OLD}"] == (Status.ORPHANED, Action.REVOKE if prune == "revoke" else Action.NONE)
+    after = statuses(pruning.reconcile())
+    assert after["tool"] == (Status.PRESENT, Action.NONE)
+    assert after[f"tool~{OLD}"][0] is (Status.REVOKED if prune == "revoke" else Status.ORPHANED)
+    assert set(accounts.people) == ({NEW} if prune == "revoke" else {OLD, NEW})
+    repo.hire("ada", "tool")
+    repo.commit()
+    again = statuses(pruning.reconcile())
+    assert again["tool"][0] is (Status.BLOCKED if prune == "revoke" else Status.PRESENT)
+    assert accounts.created == {OLD: 1}
+
+
+def test_the_former_account_is_an_orphan_after_run(pruning: Machine, accounts: AccountService, repo: Repo) -> None:
+    settings(repo)
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    assert statuses(pruning.reconcile()) == {"tool": (Status.BLOCKED, Action.NONE)}
+    report = pruning.reconcile(grants=[("ada", "tool")], by_hand={("ada", "tool"): "run"})
+    assert statuses(report) == {
+        "tool": (Status.PRESENT, Action.NONE),
+        f"tool~{OLD}": (Status.ORPHANED, Action.NONE),
+    }
+    assert statuses(pruning.reconcile()) == statuses(report)
+    assert accounts.created == {OLD: 1, NEW: 1}
+
+
+def test_an_account_renamed_there_is_the_same_one(pruning: Machine, accounts: AccountService, repo: Repo) -> None:
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    pruning.reconcile()
+    accounts.people[NEW] = {**accounts.people.pop(OLD), "email": NEW}
+    assert statuses(pruning.reconcile()) == {"tool": (Status.PRESENT, Action.NONE)}
+    assert len(accounts.calls("POST")) == 1
+    assert accounts.calls("DELETE") == []
+
+
+def test_it_is_unknown_while_the_former_address_cannot_be_asked_for(
+    pruning: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    accounts.add(NEW)
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    accounts.fail_next(1, 500, method="GET", prefix="/users/ada")
+    assert statuses(pruning.reconcile()) == {"tool": (Status.UNKNOWN, Action.NONE)}
+    assert f"tool~{OLD}" in statuses(pruning.reconcile())
+
+
+def test_an_invitation_to_the_former_address_is_not_forgotten(
+    machine: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    """Executed, and not seen by the check: nobody can say whether it is still open."""
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    accounts.route("POST", "/users", {"invited": True})
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    report = machine.reconcile()
+    assert {access: status for access, (status, _) in statuses(report).items()} == {
+        "tool": Status.UNCONFIRMED,
+        f"tool~{OLD}": Status.ORPHANED,
+    }
+    assert "an invitation may be open" in row(report, "ada", f"tool~{OLD}").reason
+
+
+# A hire's id
+
+
+def test_a_new_person_with_a_leavers_id_leaves_their_row_alone(
+    pruning: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    settings(repo)
+    repo.remove("hires/ada.yaml")
+    repo.hire("zoe")
+    repo.commit()
+    assert statuses(pruning.reconcile()) == {"tool": (Status.ORPHANED, Action.NONE)}
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    assert statuses(pruning.plan())["tool"] == (Status.MISSING, Action.EXECUTE)
+    expected = {"tool": (Status.PRESENT, Action.NONE), f"tool~{OLD}": (Status.ORPHANED, Action.NONE)}
+    assert statuses(pruning.reconcile()) == expected
+    assert statuses(pruning.reconcile()) == expected
+    settings(repo, prune="revoke")
+    repo.commit()
+    pruning.reconcile()
+    assert set(accounts.people) == {NEW}
+    assert accounts.created == {OLD: 1, NEW: 1}
+
+
+def test_a_file_with_another_address_is_a_renaming_where_it_was_never_gone(
+    pruning: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    repo.remove("hires/ada.yaml")
+    repo.hire("zoe")
+    repo.commit()
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    found = row(pruning.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
+    assert f"the account is under {OLD}: rename it there" in found.reason
+
+
+def test_a_file_with_another_address_is_somebody_else_where_another_file_has_the_former(
+    pruning: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    repo.hire("ada", "tool", email=NEW)
+    repo.hire("bob", "tool", email=OLD, first_name="Ada")
+    repo.commit()
+    report = pruning.reconcile()
+    assert {(item.hire, item.access): item.status for item in report.rows} == {
+        ("ada", "tool"): Status.PRESENT,
+        ("bob", "tool"): Status.PRESENT,
+    }
+    assert accounts.created == {OLD: 1, NEW: 1}
+    assert accounts.calls("DELETE") == []
+
+
+def test_a_leaver_who_comes_back_has_their_row_again(pruning: Machine, accounts: AccountService, repo: Repo) -> None:
+    settings(repo)
+    repo.remove("hires/ada.yaml")
+    repo.hire("zoe")
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("countess", "tool", email=OLD, first_name="Ada")
+    repo.commit()
+    report = pruning.reconcile()
+    assert {(item.hire, item.access): item.status for item in report.rows} == {
+        ("ada", "tool"): Status.PRESENT,
+        ("countess", "tool"): Status.PRESENT,
+    }
+    assert accounts.created == {OLD: 1, NEW: 1}
