@@ -402,7 +402,8 @@ class Executor:
         hire, _ = record.key
         now = next((grant for grant in desired.grants(hire) if grant.key == record.key), None)
         as_planned = now is None if job.wanted is None else now is not None and now.asks_as(job.wanted)
-        if not as_planned or desired.unreadable(hire, record.email, record.origin) is not None:
+        unreadable = desired.unreadable(hire, record.email, record.origin, record.revision)
+        if not as_planned or unreadable is not None:
             raise Overtaken
         if await self._ledger.off_loop(self._context.outdated):
             raise Overtaken

@@ -382,13 +382,15 @@ class Planning:
             found |= {
                 key: record
                 for key, record in known.items()
-                if self.desired.unreadable(key.hire, record.email, record.origin) is not None
+                if self.desired.unreadable(key.hire, record.email, record.origin, record.revision) is not None
             }
         return list(found.values())
 
     def _may_be_unreadable(self, hire: str, email: str, origin: str | None) -> bool:
         """Whether the file of a row's hire cannot be read, or that of whom the row may move to."""
         owner = self.desired.owner(email) or hire
+        if self.desired.broken_hires and self.desired.vanished(hire):
+            return True  # its file may be one of those
         return any(self.desired.unreadable(each, email, origin) is not None for each in {hire, owner})
 
     def changes(self) -> guard.Changes:

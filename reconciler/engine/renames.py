@@ -140,7 +140,7 @@ def _follow(found: Mapping[Key, Record], desired: Desired, told: Told) -> dict[K
     owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
     for key, record in found.items():
         owner = owners[record.email]
-        if owner is None and record.orphaned_at is None and _vanished(key.hire, desired):
+        if owner is None and record.orphaned_at is None and desired.vanished(key.hire):
             owner = told.renamed_to(record)  # its account is still under the address that the hire had before
         if owner not in (None, key.hire) and key.hire not in desired.broken_hires:
             to = Key(str(owner), key.access)
@@ -168,7 +168,7 @@ def _left_behind(
         followed = homes.get(key.hire, set())
         if (
             len(followed) != 1
-            or not _vanished(key.hire, desired)
+            or not desired.vanished(key.hire)
             or owners[record.email] is not None
             or record.orphaned_at is None
         ):
@@ -178,10 +178,6 @@ def _left_behind(
         if to not in (*moves.values(), *more.values(), *(grant.key for grant in desired.grants(hire))):
             more[key] = to
     return more
-
-
-def _vanished(hire: str, desired: Desired) -> bool:
-    return hire not in desired.hires and hire not in desired.broken_hires
 
 
 def _strangers(found: Mapping[Key, Record], desired: Desired, told: Told) -> dict[Key, Key]:

@@ -139,13 +139,15 @@ class Desired:
     def _included(self) -> frozenset[str]:
         return frozenset(name for loaded in self.files.sequences.values() for name in loaded.model.include)
 
-    def unreadable(self, hire: str, email: str, sequence: str | None) -> str | None:
+    def unreadable(self, hire: str, email: str, sequence: str | None, since: str | None = None) -> str | None:
         """Return why git cannot say whether a hire keeps a grant, from a sequence or of its own; or None.
 
-        The hire's file cannot be read, or stands broken under another name; the sequence is broken, or somebody names
-        it and it is not there. Where the hire names one that is not there, that may be any sequence that it had.
+        The hire's file cannot be read, or stands broken under another name: it has the address, or git sees it as the
+        file that the hire had at the revision `since`, when the grant was last planned. Or the sequence is broken, or
+        somebody names it and it is not there. Where the hire names one that is not there, that may be any sequence that
+        it had.
         """
-        for named in (hire, self.hires.owner(email)):
+        for named in (hire, self.hires.owner(email), self._renamed_to(hire, since)):
             if named is not None and (problems := self.broken_hires.get(named)):
                 return str(problems[0])
         if sequence is None:
@@ -161,6 +163,15 @@ class Desired:
             ways = "bring it back, or, to take away what it gave, with an empty `access`"
             return f"there is no config/sequences/{sequence}.yaml, which was assigned: {ways}"
         return None
+
+    def vanished(self, hire: str) -> bool:
+        """Whether a hire has no file, not even one that cannot be read."""
+        return hire not in self.hires and hire not in self.broken_hires
+
+    def _renamed_to(self, hire: str, since: str | None) -> str | None:
+        if since is None or not self.broken_hires or not self.vanished(hire):
+            return None
+        return self.hires.renamed_since(since).get(hire)
 
     def over(self, hire: str, access: str) -> str | None:
         """Return why an entry that git has counts as removed: its `until`, or the hire's `end`; or None."""

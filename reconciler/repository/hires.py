@@ -17,7 +17,7 @@ from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.yaml import Document
 from reconciler.repository.git.trees import CommitTree, Tree
-from reconciler.repository.hire_index import HireIndex, HireSummary
+from reconciler.repository.hire_index import HireIndex, HireSummary, stem_of
 from reconciler.repository.parsing import parse_hire, read_hire
 
 __all__ = ["Hires", "ParsedHires"]
@@ -89,6 +89,7 @@ class Hires(Mapping[str, Loaded[Hire]]):
         self._broken = broken
         self._tree = tree
         self._parsed = parsed
+        self._renamed: dict[str, Mapping[str, str]] = {}
 
     def __getitem__(self, stem: str) -> Loaded[Hire]:
         file = self.file(stem)
@@ -119,6 +120,17 @@ class Hires(Mapping[str, Loaded[Hire]]):
             with suppress(RepositoryError):
                 return self._tree.changed(before._tree)
         return None
+
+    def renamed_since(self, revision: str) -> Mapping[str, str]:
+        """Return the ids of hires whose file git sees as renamed since a revision, by the id of before."""
+        if revision not in self._renamed:
+            found: Mapping[str, str] = {}
+            if isinstance(self._tree, CommitTree):
+                with suppress(RepositoryError):
+                    other = self._tree.other(revision)
+                    found = {} if other is None else self._tree.renamed(other, "hires")
+            self._renamed[revision] = {stem_of(old): stem_of(new) for old, new in found.items()}
+        return self._renamed[revision]
 
     def contents(self) -> set[tuple[str, str]]:
         """Return the path and blob of every file, including broken ones."""

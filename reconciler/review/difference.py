@@ -138,17 +138,17 @@ def changes(base: Files, head: Files, today: date) -> list[Change]:
     """List the grants that are added, changed and removed, sorted by hire and access."""
     before, after, used = Desired(base, today), Desired(head, today), _Used()
     olds, news = _Entries(base), _Entries(head)
-    moved = _moved(before, after)
+    touched = _touched(base, head)
+    moved = _moved(before, after, touched)
     came_from = {new: old for old, new in moved.items()}
     found = []
-    for hire in _touched(base, head):
-        if hire in moved:
-            continue
-        old = {grant.key.access: grant for grant in before.grants(came_from.get(hire, hire))}
+    for hire in touched:
+        whose = came_from.get(hire, None if hire in moved else hire)
+        old = {} if whose is None else {grant.key.access: grant for grant in before.grants(whose)}
         new = {grant.key.access: grant for grant in after.grants(hire)}
         for access in sorted(old.keys() | new.keys()):
             was, now = old.get(access), new.get(access)
-            if now is None and was is not None and not _is_unreadable(was, after):
+            if now is None and was is not None and not _is_unreadable(was, before, after):
                 found.append(_change(ChangeKind.REMOVED, was, _fields(olds, was), {}))
             elif was is None and now is not None:
                 found.append(_change(ChangeKind.ADDED, now, {}, _fields(news, now)))
@@ -179,20 +179,20 @@ def _contents(files: Mapping[str, Loaded[Any]]) -> dict[str, str]:
     return {name: loaded.blob for name, loaded in files.items()}
 
 
-def _moved(before: Desired, after: Desired) -> dict[str, str]:
-    """Map the old id to the new one of hires whose file was renamed: it has the same address."""
-    gone = before.hires.keys() - after.hires.keys() - after.broken_hires.keys()
+def _moved(before: Desired, after: Desired, hires: Iterable[str]) -> dict[str, str]:
+    """Map the old id to the new one of hires whose address another file has: who has their id now is somebody else."""
     found = {}
-    for hire in gone:
-        now = after.owner(before.hires[hire].model.email)
-        if now is not None and now not in before.hires:
-            found[hire] = now
-    return found
+    for hire in hires:
+        file = before.hires.file(hire)
+        owner = None if file is None or file.email is None else after.owner(file.email)
+        if owner not in (None, hire) and hire not in after.broken_hires:
+            found[hire] = str(owner)
+    return {old: new for old, new in found.items() if new not in before.hires or new in found}
 
 
-def _is_unreadable(grant: Grant, after: Desired) -> bool:
+def _is_unreadable(grant: Grant, before: Desired, after: Desired) -> bool:
     """Whether a grant is missing only because its file cannot be read."""
-    return after.unreadable(grant.key.hire, grant.email, grant.origin) is not None
+    return after.unreadable(grant.key.hire, grant.email, grant.origin, before.revision) is not None
 
 
 def _change(kind: ChangeKind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
@@ -212,6 +212,11 @@ def _applied(grant: Grant, fields: Iterable[str]) -> str:
     if changed & set(manifest.identity):
         return "another thing: the old one is an orphan"
     exists = manifest.exists
+    asked = roots([exists.url, exists.expected, exists.data]) if exists is not None else frozenset()
+    if changed & (asked - {"email"}):
+        return "another account: the former one is an orphan"
+    if changed & asked:
+        return "another address: rename the account there; the former one is an orphan where both are there"
     compared = exists.where if exists is not None and exists.where else manifest.model_dump(include=_SENT)
     if not changed & roots(compared):
         return ""

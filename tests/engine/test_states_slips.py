@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.model.status import Action, Status
 from tests.engine.harness import row
+from tests.repo import call_cli
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 SECOND = {"integration": "other", "name": "second"}
@@ -280,3 +281,26 @@ def test_whose_file_is_broken_counts_among_those_who_may_hold_something(pruning,
     repo.commit()
     pruning.reconcile()
     assert row(pruning.reconcile(), "bob", "tool").status is Status.PRESENT
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ada.example.com", "ada@example.com.", "[", "lovelace@@example.com"],
+    ids=["no @", "a dot", "YAML", "two @"],
+)
+def test_a_file_renamed_with_a_slip_in_its_address_takes_nothing_away(pruning, accounts, others, repo, address):
+    """git sees it as renamed: it is that broken file, and what it had is held where it is."""
+    text = (repo.root / "hires/ada.yaml").read_text()
+    repo.remove("hires/ada.yaml")
+    repo.write("hires/team/lovelace.yaml", text.replace("ada@example.com", address))
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile(), pruning.reconcile(), pruning.reconcile(hires=["ada"])):
+        assert {(item.hire, item.status, item.action) for item in report.rows} == {("ada", Status.INVALID, Action.NONE)}
+        assert all("hires/team/lovelace.yaml" in item.reason for item in report.rows)
+    assert nothing_was_revoked(accounts, others)
+    assert '"grants": []' in call_cli(repo, "diff", "HEAD~1", "--output", "json").out
+    repo.write("hires/team/lovelace.yaml", text)
+    repo.commit()
+    report = pruning.reconcile()
+    assert {(item.hire, item.status) for item in report.rows} == {("lovelace", Status.PRESENT)}
+    assert nothing_was_revoked(accounts, others)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 import pygit2
-from pygit2.enums import FileMode, ObjectType
+from pygit2.enums import DeltaStatus, DiffFind, FileMode, ObjectType
 
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.documents.broken import MAX_BYTES, broken, too_large
@@ -157,6 +157,20 @@ class CommitTree:
             with self._whole("tree"):
                 self._changed = other.revision, frozenset(_differing(other._root, self._root))
         return self._changed[1]
+
+    def renamed(self, other: CommitTree, folder: str) -> dict[str, str]:
+        """Return the paths in a folder that git sees as renamed since another commit, by the path of before."""
+        with self._whole(folder):
+            then, now = other._at(folder), self._at(folder)
+            if not isinstance(then, pygit2.Tree) or not isinstance(now, pygit2.Tree):
+                return {}
+            diff = then.diff_to_tree(now)
+            diff.find_similar(flags=DiffFind.FIND_RENAMES)
+            return {
+                f"{folder}/{delta.old_file.path}": f"{folder}/{delta.new_file.path}"
+                for delta in diff.deltas
+                if delta.status is DeltaStatus.RENAMED
+            }
 
     def _at(self, path: str) -> pygit2.Object | None:
         here: pygit2.Object = self._root
