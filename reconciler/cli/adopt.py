@@ -45,7 +45,7 @@ def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *
     if bool(accounts) == everybody:
         raise UsageError("name accounts, or take --all; `reconcile unmanaged` lists those that git does not know")
     redactor = set_up(options)
-    found = run_in_context(options, redactor, lambda context: proposed(context, integration, accounts))
+    found, refused = run_in_context(options, redactor, lambda context: proposed(context, integration, accounts))
     if write:
         before = {each.path: each.before for each in found if each.before is not None}
         write_all(options.repo, {each.path: each.content for each in found}, before)
@@ -61,15 +61,19 @@ def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *
     if write and found:
         next_steps = "`git add hires && git diff --staged`, commit, and `reconcile --dry-run`"
         note(f"{count(len(found), 'file')} written; next: {next_steps}")
-    elif not found:
+    elif not (found or refused):
         note(f"{integration} has no account to adopt")
-    return 0
+    for why in refused:
+        note(f"not adopted: {redactor.redact(why)}", "error")
+    return 1 if refused else 0
 
 
 async def proposed(
     context: Context, integration: str, accounts: Collection[str] = (), *, into: Tree | None = None
-) -> list[Proposal]:
-    """Propose files that adopt these accounts, or all that git does not know. Raises NotAdopted.
+) -> tuple[list[Proposal], list[str]]:
+    """Propose files that adopt these accounts, or all that git does not know, and say who has to wait for a file.
+
+    Raises NotAdopted.
 
     The listing is read with the manifest in force. The files are for the work tree, or for the new repository `into`.
     """
@@ -90,7 +94,7 @@ async def proposed(
     settings = context.reader.load(tree).settings
     beside = into or context.checkout.worktree()
     files = Reader().load(beside)
-    broken = [each for kind in ("hires", "sequences") for problems in files.broken[kind].values() for each in problems]
+    broken = [each for problems in files.broken["sequences"].values() for each in problems]
     broken += [*files.broken["manifests"].get(integration, ()), *(p for p in files.problems if p.file == IGNORE)]
     if errors := sorted({str(each) for each in broken if each.severity == "error"}):
         raise NotAdopted(errors)
@@ -105,11 +109,11 @@ async def proposed(
         )
         meant = next(each for each in there if each.name == integration)
     head = modeline("hire", "hires") if into else line_in(context.checkout.root, "hire", "hires")
-    proposals = adopted(meant, chosen, desired, beside, head=head)
+    proposals, refused = adopted(meant, chosen, desired, beside, head=head)
     known = [each for each in proposals if context.redactor.redact(each.text) != each.text]
     if known:
         raise NotAdopted([f"{each.hire}: its account holds a secret of the initial data" for each in known])
-    return proposals
+    return proposals, refused
 
 
 def _chosen(found: list[UnknownAccount], accounts: Collection[str]) -> list[UnknownAccount]:

@@ -144,7 +144,7 @@ def _from_accounts(
         }
         base = {**{name: text.encode() for name, text in template.items()}, **copied, "hires/.gitkeep": b""}
         new = OverlayTree(FolderTree(folder), base)
-        people = await proposed(context, integration, into=new)
+        people, _ = await proposed(context, integration, into=new)
         return {**copied, **{each.path: each.content for each in people}}
 
     return run_in_context(options, set_up(options), copy)

@@ -209,7 +209,7 @@ async def _real(
         report = await reconciler.apply(plan)
         if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die
             take_up(opened.ledger, releases, context.clock.now())
-        async for each in unknown_accounts(plan, context.pace):
+        async for each in unknown_accounts(plan, context.pace, report):
             if each.complete:
                 opened.ledger.save_seen(each.integration, each.seen, context.clock.now())
                 report.unmanaged[each.integration] = each.unknown

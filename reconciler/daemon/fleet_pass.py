@@ -203,7 +203,7 @@ class FleetPass:
         self._report.executed += done.executed
         self._report.revoked += done.revoked
         self._report.failures += done.failures
-        async for each in unknown_accounts(plan, context.pace):
+        async for each in unknown_accounts(plan, context.pace, done):
             if each.complete:
                 state.ledger.save_seen(each.integration, each.seen, now)
                 self._report.unmanaged[each.integration] = each.unknown

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.engine.checker import Checker, NotOffered
 from reconciler.engine.existing import as_shown
 from reconciler.engine.integrations import Integration
+from reconciler.engine.prepared import NOTHING_STORED
 from reconciler.ledger.entries import Event, GrantFilter
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
@@ -316,7 +317,7 @@ class _FormerAddresses:
             return False
         wanted = await _resolved(integration, grant, self.checker)
         try:
-            prepared = None if wanted is None else integration.prepare(wanted, {}, kind=None)
+            prepared = None if wanted is None else integration.prepare(wanted, NOTHING_STORED, kind=None)
             pair = None if prepared is None else await self.checker.both(integration, prepared, record)
         except Blocked:
             return False

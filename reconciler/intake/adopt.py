@@ -15,11 +15,12 @@ from reconciler.engine.listings import found_by
 from reconciler.intake.hire_files import hire_text, stem_of, with_entry
 from reconciler.intake.yaml_text import block_item
 from reconciler.model.base import as_text, day
-from reconciler.model.errors import ReconcilerError, Severity
+from reconciler.model.errors import Problem, ReconcilerError, Severity
 from reconciler.model.hire import DAYS, EXTRA
 from reconciler.model.template import PLACEHOLDER
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
+from reconciler.repository.documents.broken import BrokenFile
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import WORKTREE, File, Tree
 from reconciler.review.missing_values import MissingValues
@@ -54,18 +55,23 @@ class Proposal:
 
 def adopt(
     integration: Integration, chosen: Iterable[UnknownAccount], desired: Desired, tree: Tree, *, head: str = ""
-) -> list[Proposal]:
-    """Return the files that give hires these accounts. `desired` is the desired state of `tree`.
+) -> tuple[list[Proposal], list[str]]:
+    """Return the files that give hires these accounts, and why others have none. `desired` is that of `tree`.
 
-    New files begin with the lines of `head`.
+    New files begin with the lines of `head`. Whose file cannot be read is refused, and nobody else for it.
 
     Raises NotAdopted with all that is in the way.
     """
     chosen = list(chosen)
     objections: list[str] = []
     proposals: dict[str, tuple[Proposal, UnknownAccount]] = {}
+    refused: list[str] = []
+    broken = [*_broken(desired, tree)]
     stems = {stem.casefold(): path for stem, path in _stems(tree)}
     for found in chosen:
+        if (whose := _broken_file(found, broken)) is not None:
+            refused.append(f"{found.account.name}: {whose}")
+            continue
         try:
             proposal = _proposed(integration, found, desired, tree, stems, head=head)
         except ReconcilerError as error:
@@ -83,7 +89,33 @@ def adopt(
     objections = [*_judged(integration, proposals, wanted, desired, tree)]
     if objections:
         raise NotAdopted(objections)
-    return [replace(proposal, also=_also(proposal, wanted, integration.name)) for proposal, _ in proposals.values()]
+    made = [replace(proposal, also=_also(proposal, wanted, integration.name)) for proposal, _ in proposals.values()]
+    return made, refused
+
+
+def _broken(desired: Desired, tree: Tree) -> Iterator[tuple[str, str, Problem]]:
+    """Return the id, the text and the problem of each hire's file that cannot be read."""
+    for stem, problems in desired.broken_hires.items():
+        for path in sorted({problem.file for problem in problems}):
+            file = tree.find(path)
+            try:
+                text = "" if file is None else tree.read(file).decode(errors="replace")
+            except BrokenFile:
+                text = ""
+            yield stem.casefold(), text.casefold(), problems[0]
+
+
+def _broken_file(found: UnknownAccount, broken: Iterable[tuple[str, str, Problem]]) -> str | None:
+    """Return the problem of a file that may be the account's person's: it is called so, or has their address."""
+    address = (found.email or "").casefold()
+    for stem, text, problem in broken:
+        if stem == _stem_of(found).casefold() or (address and address in text):
+            return str(problem)
+    return None
+
+
+def _stem_of(found: UnknownAccount) -> str:
+    return stem_of((found.email or "").partition("@")[0].lower())
 
 
 def _also(proposal: Proposal, wanted: Desired, integration: str) -> tuple[str, ...]:
@@ -112,13 +144,13 @@ def _proposed(
     *,
     head: str,
 ) -> Proposal:
-    if found.email is None:
+    if found.email is None and found.hire is None:
         raise _Unfit("it has no address: let `fields` of the manifest's list say where that stands")
     values = _values(integration, found)
     entry: str | dict[str, Any] = integration.name
     if values:
         entry = {"integration": integration.name, "values": values}
-    owner = desired.owner(found.email)
+    owner = found.hire or desired.owner(found.email or "")
     if owner is not None:
         loaded = desired.hires[owner]
         if integration.name in {each.access for each in loaded.model.access}:
@@ -128,7 +160,7 @@ def _proposed(
         before = tree.read(file)
         text = "".join(f"{line}\n" for line in ("access:", *block_item(entry, 2)))
         return Proposal(owner, loaded.path, text, with_entry(before, loaded.path, entry), before)
-    stem = stem_of(found.email.partition("@")[0].lower())
+    stem = _stem_of(found)
     if not stem:
         raise _Unfit(f"no file can be called after {found.email}: write one by hand")
     if (taken := stems.get(stem.casefold())) is not None:
@@ -188,9 +220,13 @@ def _judged(
         gaps += [str(problem) for problem in lacking.of(proposal.hire, grants)]
         yield from gaps
         looked_for = [found_by(integration, integration.scope(grant.layers))[1] for grant in grants]
-        if not gaps and looked_for != [found.account.who]:
+        if not gaps and [_lower(each) for each in looked_for] != [_lower(found.account.who)]:
             instead = looked_for[0] if grants else "nothing"
             yield f"{found.account.name}: a pass would not find it, but look for {instead}"
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 class OverlayTree:

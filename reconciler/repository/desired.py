@@ -16,6 +16,7 @@ from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire, HireRef
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
+from reconciler.model.scope import Layer
 from reconciler.model.sequence import Sequence
 from reconciler.model.status import Status
 from reconciler.model.value import value_class
@@ -352,6 +353,10 @@ class Desired:
             if not once:
                 self._remember(hire, known)
         return known
+
+    def layers(self, hire: str) -> tuple[Layer, ...]:
+        """Return the variables that a hire whose file can be read gives, whatever the entry."""
+        return self._join.hire_layers(self.hires[hire])
 
     def _remember(self, hire: str, grants: tuple[Grant, ...]) -> None:
         size = 1 + len(grants)

@@ -46,7 +46,7 @@ class Join:
     def grants(self, loaded: Loaded[Hire]) -> tuple[Grant, ...]:
         """Return the grants of a hire's own entries and its sequences', needed ones first."""
         entries = self._entries(loaded)
-        layers, absent = self._hire_layers(loaded), self._absent(loaded.model)
+        layers, absent = self.hire_layers(loaded), self._absent(loaded.model)
         circular = circular_among({name: item.entry.needs for name, item in entries.items()})
         return _ordered(
             [
@@ -152,7 +152,8 @@ class Join:
     def _ended(self, hire: Hire) -> str | None:
         return f"end {hire.end} is over" if hire.end is not None and hire.end < self._today else None
 
-    def _hire_layers(self, loaded: Loaded[Hire]) -> tuple[Layer, ...]:
+    def hire_layers(self, loaded: Loaded[Hire]) -> tuple[Layer, ...]:
+        """Return the variables that a hire gives, whatever the entry."""
         hire = loaded.model
         values: dict[str, Any] = {
             "email": hire.email,

@@ -182,7 +182,8 @@ def needs_of_accounts(unmanaged: Mapping[str, int]) -> Iterator[Need]:
                 "Take them into git, or name them in config/ignore.yaml:", f"reconcile adopt --all {_word(name)}"
             )
             see = NextStep("See whose they may be:", f"reconcile unmanaged {_only(name)}")
-            yield Need(title, reason, (see, adopt), integration=name, count=count, urgent=False)
+            strange = NextStep("Remove there, in the service itself, what is of nobody you know.")
+            yield Need(title, reason, (see, adopt, strange), integration=name, count=count, urgent=False)
 
 
 def needs_of_reviews(reviews: Iterable[ReviewProgress]) -> Iterator[Need]:

@@ -24,12 +24,15 @@ from reconciler.engine.planning import Plan
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp
-from reconciler.model.grant import Phase, Record
+from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.ignore import IgnoredAccount
+from reconciler.model.report import Report
 from reconciler.model.scope import Scope
+from reconciler.model.status import Status
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
+from reconciler.requests.accounts import told_by_address
 from reconciler.requests.tasks import Pace
 from reconciler.review.similarity import PeopleIndex
 
@@ -77,6 +80,8 @@ class UnknownAccount:
     first_seen: datetime | None = None
     values: Mapping[str, str] = field(default_factory=dict)
     """The form values that its listing was read with."""
+    hire: str | None = None
+    """The hire whose it is, and who has no entry for it."""
 
     @property
     def email(self) -> str | None:
@@ -145,6 +150,10 @@ class Owners:
     scopes: dict[Place, Scope] = field(default_factory=dict)
     granted: dict[Place, list[str]] = field(default_factory=dict)
     orphaned: dict[Place, dict[str, str]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    """Accounts that the listing may show, and that were taken away since."""
+    without: dict[str, str] = field(default_factory=dict)
+    """Whose an account would be: a hire who has no entry for it."""
 
 
 async def compare(
@@ -172,15 +181,18 @@ async def compare(
         granted, orphaned = set(owners.granted.get(place, ())), owners.orphaned.get(place, {})
         where = dict(each.split("=", 1) for each in place[1])
         for account in population:
+            who = _as_compared(account)
+            if who in owners.gone:
+                continue
             if result.listed % ACCOUNTS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
             result.listed += 1
             known = account_digest(account)
             keys.add(known)
-            if account.who in granted:
+            if who in granted:
                 result.matched += 1
                 continue
-            found = _judged(integration.name, account, orphaned, desired)
+            found = _judged(integration.name, account, orphaned, owners.without, desired)
             result.accounts.append(_with_details(found, people, seen.get(known), where))
     result.complete, result.seen = bool(owners.scopes), keys
     return result
@@ -190,19 +202,25 @@ class UnknownAccounts:
     """Compares the listings that a pass over everybody reads, and reads no other."""
 
     def __init__(
-        self, integrations: Mapping[str, Integration], desired: Desired, listings: Listings, pace: Pace
+        self,
+        integrations: Mapping[str, Integration],
+        desired: Desired,
+        listings: Listings,
+        pace: Pace,
+        revoked: Collection[Key] = (),
     ) -> None:
+        """`revoked` are the grants of which the pass has taken the account away since it read the listings."""
         self._integrations = {name: each for name, each in integrations.items() if listings.serve(name)}
         self._desired = desired
         self._listings = listings
-        self._owners = OwnersOf(self._integrations.values(), desired, pace)
+        self._owners = OwnersOf(self._integrations.values(), desired, pace, revoked)
 
     async def add(self, plan: Plan) -> None:
         """Add whom a part of the pass is about."""
         chosen, known = plan.selection.hires, self._desired.hires
         hires = known if chosen is None else sorted(hire for hire in chosen if hire in known)
-        rows = plan.rows.values()
-        await self._owners.add(hires, [row for row in rows if chosen is None or row.key.hire in chosen])
+        rows = [row for row in plan.rows.values() if chosen is None or row.key.hire in chosen]
+        await self._owners.add(hires, [replace(row, key=plan.renamed.get(row.key, row.key)) for row in rows])
 
     async def compared(self) -> AsyncIterator[ComparedListing]:
         """Each listing that was read, compared, once all parts are planned."""
@@ -211,11 +229,12 @@ class UnknownAccounts:
             yield await compare(self._integrations[name], self._desired, owners.pop(name), self._listings)
 
 
-async def unknown_accounts(plan: Plan, pace: Pace) -> AsyncIterator[ComparedListing]:
-    """Compare the listings that a plan over everybody read; read no other."""
+async def unknown_accounts(plan: Plan, pace: Pace, done: Report) -> AsyncIterator[ComparedListing]:
+    """Compare the listings that a plan over everybody read; read no other. `done` is what came of the plan."""
     if plan.selection.hires is not None or plan.selection.grants is not None:
         return
-    unknown = UnknownAccounts(plan.integrations, plan.desired, plan.checker.listings, pace)
+    revoked = {Key(row.hire, row.access) for row in done.rows if row.status is Status.REVOKED}
+    unknown = UnknownAccounts(plan.integrations, plan.desired, plan.checker.listings, pace, revoked)
     await unknown.add(plan)
     async for each in unknown.compared():
         yield each
@@ -237,11 +256,15 @@ class OwnersOf:
     Each hire is read once for all integrations: with more hires than the cache keeps, each read parses a file.
     """
 
-    def __init__(self, integrations: Collection[Integration], desired: Desired, pace: Pace) -> None:
+    def __init__(
+        self, integrations: Collection[Integration], desired: Desired, pace: Pace, revoked: Collection[Key] = ()
+    ) -> None:
+        self._revoked = revoked
         self._desired = desired
         self._pace = pace
         self._owners = {each.name: Owners() for each in integrations}
         self._listed = {each.name: each for each in integrations if _has_list(each)}
+        self._by_name = [each for each in self._listed.values() if not told_by_address(each.manifest)]
 
     async def add(self, hires: Iterable[str], records: Iterable[Record]) -> None:
         """Add the owners among some hires, whose records these are, and those that only the ledger has."""
@@ -260,6 +283,7 @@ class OwnersOf:
                 if integration is not None:
                     addresses[grant.key.access, grant.integration] = grant.email
                     _grant(self._owners[integration.name], integration, integration.scope(grant.layers))
+            self._without(hire, {integration for _, integration in addresses})
             for record in theirs.pop(hire, ()):
                 address = addresses.get((record.key.access, record.integration))
                 if address is None or address.lower() != record.email.lower():
@@ -268,7 +292,24 @@ class OwnersOf:
         for record, address in sorted(left, key=lambda each: each[0].key):
             integration = listed[record.integration]
             owners = self._owners[integration.name]
+            if record.key in self._revoked:
+                who = found_by(integration, integration.scope(integration.orphan(record).layers))[1]
+                owners.gone.update(() if who is None else (who.lower(),))
+                continue
             _remembered(owners, integration, record, self._desired, wanted=address is not None)
+
+    def _without(self, hire: str, has: Collection[str]) -> None:
+        """Add whose accounts would be a hire's at the integrations of which it has no entry."""
+        for integration in self._by_name:
+            if integration.name in has:
+                continue
+            layers = self._desired.layers(hire)
+            exists = integration.manifest.exists
+            given = {name for layer in layers for name, value in layer.values.items() if value is not None}
+            if exists is not None and given & roots(exists.expected):
+                _, who = found_by(integration, integration.scope(layers))
+                if who is not None:
+                    self._owners[integration.name].without.setdefault(who.lower(), hire)
 
     def found(self) -> dict[str, Owners]:
         """The owners by integration, once all are added."""
@@ -309,14 +350,14 @@ def _remembered(owners: Owners, integration: Integration, record: Record, desire
     if who is not None:
         over = desired.over(record.key.hire, record.key.access)
         reason = f"{record.key} is no longer in git" if over is None else f"{record.key}: {over}"
-        owners.orphaned.setdefault(place, {})[who] = reason
+        owners.orphaned.setdefault(place, {})[who.lower()] = reason
 
 
 def _grant(owners: Owners, integration: Integration, scope: Scope) -> None:
     place, who = found_by(integration, scope)
     owners.scopes.setdefault(place, scope)
     if who is not None:
-        owners.granted.setdefault(place, []).append(intern(who))  # the listing's accounts are interned, too
+        owners.granted.setdefault(place, []).append(intern(who.lower()))  # the listing's accounts are interned, too
 
 
 def _asks_form(integration: Integration) -> bool:
@@ -328,16 +369,25 @@ def _asks_form(integration: Integration) -> bool:
     return any(each.id in used for each in integration.manifest.form)
 
 
-def _judged(name: str, account: ListedAccount, orphaned: Mapping[str, str], desired: Desired) -> UnknownAccount:
+def _as_compared(account: ListedAccount) -> str | None:
+    """Return what checks find an account by, without case."""
+    return None if account.who is None else account.who.lower()
+
+
+def _judged(
+    name: str, account: ListedAccount, orphaned: Mapping[str, str], without: Mapping[str, str], desired: Desired
+) -> UnknownAccount:
     found = UnknownAccount(name, account, AccountKind.UNMANAGED, "no hire has this account")
     called = [text for text in (account.name, account.who, found.email) if text]
     if (entry := _ignored(name, called, desired.files.ignore, desired.today)) is not None:
         return UnknownAccount(name, account, AccountKind.IGNORED, entry.reason)
-    if account.who is not None and (why := orphaned.get(account.who)) is not None:
+    who = _as_compared(account)
+    if who is not None and (why := orphaned.get(who)) is not None:
         return UnknownAccount(name, account, AccountKind.ORPHANED, why)
-    if found.email is not None and (hire := desired.owner(found.email)) is not None:
-        return UnknownAccount(name, account, AccountKind.UNMANAGED, f"{hire} has no entry for it")
-    return found
+    hire = None if who is None else without.get(who)
+    if hire is None and found.email is not None:
+        hire = desired.owner(found.email)
+    return found if hire is None else replace(found, reason=f"{hire} has no entry for it", hire=hire)
 
 
 def _ignored(name: str, called: Sequence[str], ignore: Iterable[IgnoredAccount], today: date) -> IgnoredAccount | None:
@@ -348,8 +398,8 @@ def _with_details(
     found: UnknownAccount, people: PeopleIndex | None, first_seen: datetime | None, where: Mapping[str, str]
 ) -> UnknownAccount:
     """Add whom the account resembles, when it was first seen, and which of several listings has it."""
-    near = None
-    if people is not None:
+    near = found.hire
+    if near is None and people is not None:
         fields = found.account.fields
         full = " ".join(str(fields[key]) for key in ("first_name", "last_name") if fields.get(key))
         addresses = [text for text in (found.email, found.account.who) if text and "@" in text]

@@ -98,7 +98,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "same stem": (["--all"], "its file would be hires/eve.yaml"),
     "twice": (["eve@example.com"], "2 accounts are called so"),
     "name taken": (["--all"], "has an entry named saas already"),
-    "broken file": (["--all"], "hires/broken.yaml"),
+    "broken file": (["eve@example.com"], "not adopted: eve@example.com: hires/eve.yaml"),
     "broken ignore": (["--all"], "config/ignore.yaml"),
     "form": (["--all"], "values.TEAM is missing"),
     "not whole": (["--all"], "page 2 answered 500"),
@@ -127,7 +127,7 @@ def test_refused_adoption_writes_nothing(repo: Repo, saas: AccountService, call:
         case "name taken":
             repo.hire("eve", {"integration": "saas", "until": "2020-01-01"})
         case "broken file":
-            repo.write("hires/broken.yaml", "email: [\n")
+            repo.write("hires/eve.yaml", "email: [\n")
         case "broken ignore":
             repo.write("config/ignore.yaml", "- {integration: saas}\n")
         case "not whole":
@@ -148,6 +148,61 @@ def test_refused_adoption_writes_nothing(repo: Repo, saas: AccountService, call:
     assert (done.code, done.out) == (1, "")
     assert BAD[what][1] in done.err
     assert tree(repo) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("hires/eve.yaml", "email: ["), ("hires/x.yaml", "email: Eve@Example.com\naccess: [")]
+)
+def test_a_broken_file_is_in_the_way_of_its_person_alone(
+    repo: Repo, saas: AccountService, call: Call, path: str, text: str
+) -> None:
+    saas.add("zoe@example.com", "eve@example.com")
+    repo.write(path, text)
+    repo.commit()
+    done = call(repo, "adopt", "saas", "--all", "--write")
+    assert (done.code, done.err.count("not adopted: eve@example.com: hires/")) == (1, 1)
+    assert set(tree(repo)) == {path, "hires/zoe.yaml"}
+    assert call(repo, "adopt", "saas", "zoe@example.com").code == 1, "it is matched by now"
+
+
+def by_login(saas: AccountService) -> dict[str, Any]:
+    manifest = saas.manifest(listing=True)
+    manifest["exists"] |= {"url": f"{saas.url}/users/{{{{LOGIN}}}}", "expected": "{{LOGIN}}"}
+    manifest["exists"]["list"] |= {"match": "login", "account": "login", "fields": {"email": "email"}}
+    return manifest
+
+
+def test_whose_an_account_is_is_told_by_the_login(repo: Repo, saas: AccountService, call: Call) -> None:
+    """Without case, whatever address the service has for it."""
+    person(saas, "grace@home.example", login="Grace-H")
+    person(saas, "ada@home.example", login="ADA")
+    repo.manifest("saas", by_login(saas))
+    repo.hire("grace", extra={"LOGIN": "grace-h"})
+    repo.hire("ada", "saas", extra={"LOGIN": "ada"})
+    repo.commit()
+    found = call(repo, "unmanaged", "--output", "json").json
+    assert [(each["account"], each["near"], each["reason"]) for each in found["accounts"]] == [
+        ("Grace-H", "grace", "grace has no entry for it")
+    ]
+    assert found["integrations"][0]["matched"] == 1
+    shown = call(repo, "adopt", "saas", "--all")
+    assert (shown.code, shown.out) == (0, "# hires/grace.yaml\naccess:\n  - saas\n")
+
+
+def test_what_a_pass_revoked_itself_is_not_counted(repo: Repo, saas: AccountService, call: Call) -> None:
+    hires = [f"h{number:02}" for number in range(12)]
+    repo.settings(prune="revoke")
+    repo.manifest("saas", saas.manifest(listing=True, revoke=True))
+    for hire in hires:
+        repo.hire(hire, "saas")
+    saas.add(*(f"{hire}@example.com" for hire in hires))
+    repo.commit()
+    call(repo)
+    repo.remove("hires/h03.yaml")
+    repo.commit()
+    done = call(repo, "--output", "json")
+    assert "h03@example.com" not in saas.people
+    assert done.json["unmanaged"] == {"saas": 0}
 
 
 def test_wrong_usage(repo: Repo, call: Call) -> None:
