@@ -113,7 +113,7 @@ async def moved(
 ) -> tuple[dict[Key, Record], dict[Key, Key]]:
     """Return the rows under their current names, and where each row moves from."""
     moves = _follow(found, desired, told)
-    moves = _then(moves, _strangers(_under(moves, found), desired, told))
+    moves |= _strangers({key: record for key, record in found.items() if key not in moves}, moves, desired, told)
     moves = _then(moves, await _former_accounts(_under(moves, found), desired, integrations, checker))
     former = _FormerAddresses(_under(moves, found), desired, integrations, checker, told)
     moves = _then(moves, await former.moves())
@@ -181,7 +181,9 @@ def _left_behind(
     return more
 
 
-def _strangers(found: Mapping[Key, Record], desired: Desired, told: Told) -> dict[Key, Key]:
+def _strangers(
+    found: Mapping[Key, Record], followed: Mapping[Key, Key], desired: Desired, told: Told
+) -> dict[Key, Key]:
     """Decide which rows are of somebody who had a hire's id before, and move away from it.
 
     A file with another address is a renaming, unless another file has the former address, or there was no file at the
@@ -196,7 +198,8 @@ def _strangers(found: Mapping[Key, Record], desired: Desired, told: Told) -> dic
         if key.access.endswith(apart):
             continue
         if desired.owner(address) is not None or told.was_gone(record):
-            moves[key] = Key(key.hire, _free(f"{key.access}{apart}", {each.access for each in found}))
+            taken = {each.access for each in (*found, *followed.values())}
+            moves[key] = Key(key.hire, _free(f"{key.access}{apart}", taken))
     return moves
 
 
@@ -329,7 +332,7 @@ class _FormerAddresses:
             return True
         if isinstance(new, Unknown) or not gone:
             return isinstance(new, Present) and isinstance(old, Present)
-        if not _may_be_invited(record):
+        if not _may_be_invited(record) or (record.phase.unsettled and isinstance(new, Present)):
             return False
         asks = integration.lists_invitations
         return not asks or await self.checker.invited_before(integration, record, grant.email)
