@@ -22,7 +22,7 @@ from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Exists
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
-from reconciler.model.verdict import Account, Difference, Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Cause, Difference, Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.requests.client import Response
 from reconciler.requests.match import refusal, verdict
 from reconciler.requests.pages import Option, options
@@ -115,7 +115,10 @@ class Checker:
         except (Blocked, TransportError) as error:
             return Unknown(self.redactor.redact(str(error)))
         if isinstance(found, Unknown):
-            return Unknown(f"{self.redactor.redact(found.reason)}{integration.client.excerpt(answer)}")
+            by_person = integration.connection is not None and not integration.connection.fetches
+            cause = Cause.CONNECTION if found.cause is Cause.INITIAL_DATA and by_person else found.cause
+            reason = f"{self.redactor.redact(found.reason)}{integration.client.excerpt(answer)}"
+            return Unknown(reason, cause=cause)
         if isinstance(found, Missing) and (why := await self.listings.unready(integration)) is not None:
             return Unknown(self.redactor.redact(f"not found, but ready: {why}"))
         if isinstance(found, Present) and found.differs:

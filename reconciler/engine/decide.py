@@ -148,8 +148,8 @@ def _untried(facts: Facts, policy: Policy) -> Decision:
             return Decision(Status.MISSING, Action.EXECUTE, "exists check: not found", afresh=True)
         case NoCheck():
             return Decision(Status.MISSING, Action.EXECUTE, "no exists check: runs once", afresh=True)
-        case Unknown(reason):
-            return Decision(Status.UNKNOWN, Action.NONE, reason)
+        case Unknown(reason, cause=cause):
+            return Decision(Status.UNKNOWN, Action.NONE, reason, cause=cause)
         case _:
             assert_never(facts.verdict)
 
@@ -182,8 +182,8 @@ def _provided(record: Record, facts: Facts, policy: Policy) -> Decision:
     match verdict:
         case NoCheck():
             return webhook(record, changes, means)
-        case Unknown(why):
-            return Decision(Status.UNKNOWN, Action.NONE, f"{why}{_last_seen(record)}")
+        case Unknown(why, cause=cause):
+            return Decision(Status.UNKNOWN, Action.NONE, f"{why}{_last_seen(record)}", cause=cause)
         case Missing() | Present(account=Account.INVITED):
             decision = invited(record, facts.invitation, changes, means, now=policy.local)
             return decision if decision is not None else _lost(record, policy, changes)

@@ -352,9 +352,10 @@ class Executor:
         now, job = self._clock.now(), run.job
         webhook = job.integration.manifest.exists is None
         if job.kind.updates:
-            new, lines = records.updated(run.record, webhook=webhook, now=now)
+            new, lines = records.updated(run.record, webhook=webhook, now=now, answered=run.said)
         else:
-            new, lines = records.succeeded(run.record, webhook=webhook, heals=job.decision.heals, now=now)
+            heals = job.decision.heals
+            new, lines = records.succeeded(run.record, webhook=webhook, heals=heals, now=now, answered=run.said)
         run.made = True
         return await self._settled(run, new, lines, {run_name(new.key): None, **self._stored(run)})
 

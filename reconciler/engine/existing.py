@@ -31,6 +31,7 @@ __all__ = [
     "changed_values",
     "found",
     "invited",
+    "not_seen",
     "paused",
     "reason_not_to_accept",
     "shown",
@@ -159,7 +160,8 @@ def found(
     )
     again = by_values or bool(changes) or (record is not None and (record.fresh or by_commit(record.wants, differs)))
     if record is not None and record.unseen and not again:
-        return replace(decision, action=Action.NONE, reason=f"updated; the check does not see it yet: {what}")
+        unseen = not_seen(f"updated; the check does not see it yet: {what}", record.answered)
+        return replace(decision, action=Action.NONE, reason=unseen)
     if not means.updates:
         reason = f"{OFF}: switch it on there" if off else f"{what}; {_ways(record)}"
         return replace(decision, action=Action.NONE, reason=reason)
@@ -251,7 +253,13 @@ def invited(
         return replace(again, reason=f"{_invited_on(record, now)}, not accepted: invited again")
     if invitation is not None:
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, now))
-    return Decision(Status.UNCONFIRMED, Action.NONE, "executed; the exists check does not see it yet")
+    unseen = not_seen("executed; the exists check does not see it yet", record.answered)
+    return Decision(Status.UNCONFIRMED, Action.NONE, unseen)
+
+
+def not_seen(reason: str, answered: str) -> str:
+    """Return the reason with what the service answered to the last request: a success may say that nothing changed."""
+    return f"{reason}; {answered}" if answered else reason
 
 
 def reason_not_to_accept(record: Record) -> str | None:

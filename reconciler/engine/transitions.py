@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide import NOT_IN_GIT, STILL_OPEN, STILL_THERE
+from reconciler.engine.existing import not_seen
 from reconciler.ledger.entries import Event
 from reconciler.model.decision_inputs import progress
 from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phase, Record, Step
@@ -111,6 +112,7 @@ def checked(
         "status": decision.status,
         "action": decision.action,
         "reason": decision.reason,
+        "cause": decision.cause,
         "changed": decision.changed,
         "differs": _as_noted(decision),
         "guarded": decision.guarded,
@@ -217,6 +219,7 @@ def _found(record: Record, decision: Decision, prepared: Prepared, now: datetime
         "lost": False,
         "snapshot": {**has, **prepared.found_by},
         "invitations": 0,
+        "answered": "" if decision.status is Status.PRESENT else record.answered,
         **fields,
     }
 
@@ -347,14 +350,17 @@ def written(record: Record, run: int) -> Record:
     return replace(record, open=replace(record.run, id=run))
 
 
-def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> tuple[Record, list[Event]]:
-    """Return the record after an attempt whose requests all succeeded."""
+def succeeded(
+    record: Record, *, webhook: bool, heals: bool, now: datetime, answered: str = ""
+) -> tuple[Record, list[Event]]:
+    """Return the record after an attempt whose requests all succeeded; the last one was `answered` so."""
     new = replace(
         record,
         phase=Phase.DONE if webhook else Phase.EXECUTED,
         status=Status.DONE if webhook else Status.UNCONFIRMED,
         action=Action.NONE,
-        reason="it ran" if webhook else "executed; the exists check does not see it yet",
+        reason="it ran" if webhook else not_seen("executed; the exists check does not see it yet", answered),
+        answered=answered,
         changed=False,
         differs={},
         email=str(record.run.values.get("email", record.email)),
@@ -376,7 +382,7 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
     return _with_events(new, events, now)
 
 
-def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, list[Event]]:
+def updated(record: Record, *, webhook: bool, now: datetime, answered: str = "") -> tuple[Record, list[Event]]:
     """Return the record after an update whose requests all succeeded; the check has not seen it yet."""
     heals = record.run.kind is Kind.MEND
     new = replace(
@@ -384,7 +390,8 @@ def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, li
         phase=Phase.DONE if webhook else Phase.CONFIRMED,
         status=Status.DONE if webhook else Status.DIFFERS,
         action=Action.NONE,
-        reason="it ran" if webhook else "updated; the check does not see it yet",
+        reason="it ran" if webhook else not_seen("updated; the check does not see it yet", answered),
+        answered=answered,
         changed=False,
         differs={} if webhook else record.differs,
         snapshot={**record.snapshot, **record.run.values},

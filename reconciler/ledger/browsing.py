@@ -222,7 +222,8 @@ _RANKED = "CASE status {} ELSE {} END".format(
 )
 
 _WAITS = (
-    "(status IN :faults OR guarded IS TRUE OR (action = 'none' AND ("
+    "(status IN :faults AND NOT (status = 'unknown' AND coalesce(cause, '') = 'busy')"
+    " OR guarded IS TRUE OR (action = 'none' AND ("
     "status = 'missing' AND lost IS TRUE"
     " OR status = 'differs' AND NOT (updated_at IS NOT NULL AND as_wanted_at IS NULL)"
     " OR status = 'orphaned' AND keep IS FALSE)))"

@@ -16,6 +16,7 @@ from reconciler.ledger.reading import Row, moment, without_nul
 from reconciler.model.given import Approval, Given
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
+from reconciler.model.verdict import Cause
 
 __all__ = [
     "GIVEN_COLUMNS",
@@ -64,6 +65,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "phase": _reads(Phase),
     "status": _reads(Status),
     "action": _reads(Action),
+    "cause": lambda cell: None if cell is None else Cause(cell),
     "needs": lambda cell: () if cell == "[]" else tuple(_json(cell)),
     **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
     **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep", "off"), bool),

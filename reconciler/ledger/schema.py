@@ -139,6 +139,8 @@ grants = Table(
     Column("accepted", JSON, nullable=False, server_default="{}"),
     Column("invitations", Integer, nullable=False, server_default="0"),
     Column("off", Boolean, nullable=False, server_default=false()),
+    Column("answered", Text, nullable=False, server_default=""),
+    Column("cause", Text),
     Index("grants_due", "retry_at"),
     Index("grants_address", text("lower(email)")),
     Index("grants_integration", "integration", "phase"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, Status
 from reconciler.model.value import value_class
+from reconciler.model.verdict import Cause
 
 if TYPE_CHECKING:
     from reconciler.model.manifest import Manifest
@@ -262,6 +263,10 @@ class Record:
     """What of that a person accepted as it is."""
     invitations: int = 0
     """How many were sent since the account was last there."""
+    answered: str = ""
+    """What the service answered to the last request of an attempt that no check has seen the effect of."""
+    cause: Cause | None = None
+    """Who has to do something about a check that failed, if that is known."""
     off: bool = False
     """Whether the account was switched off at the last check that found out."""
     open: OpenRun | None = None
@@ -354,3 +359,4 @@ class Decision:
     withdraws: bool = False
     differs: Differences = field(default_factory=dict)
     accepted: bool = False
+    cause: Cause | None = None

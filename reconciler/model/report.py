@@ -17,6 +17,7 @@ from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, Status
 from reconciler.model.value import changed, value_class
+from reconciler.model.verdict import Cause
 
 __all__ = ["LAST", "Report", "Row"]
 
@@ -55,6 +56,8 @@ class Row:
     """When it was."""
     unseen: bool = False
     """Whether it was updated and the check does not see it yet."""
+    busy: bool = False
+    """Whether its check failed because the service is down or asks for a pause: it is asked again."""
     asks: Callable[[], tuple[Mapping[str, Any], ...]] = field(default=tuple, repr=False, compare=False)
     """Makes `requests`, which few rows are asked for."""
 
@@ -112,6 +115,7 @@ class Row:
             values=values,
             differs={name: (there, wanted) for name, (there, wanted) in record.differs.items()},
             unseen=record.unseen,
+            busy=record.status is Status.UNKNOWN and record.cause is Cause.BUSY,
             asks=asks,
         )
 
@@ -200,7 +204,7 @@ class Tally:
     guarded: Counter[str] = field(default_factory=Counter)
     """Grants that a tripped guard suspends, by integration."""
     left: Counter[Status] = field(default_factory=Counter)
-    """What nothing is done about, without what a tripped guard suspends."""
+    """What nothing is done about, without what a tripped guard suspends, and what is only asked again."""
 
     @property
     def by_status(self) -> dict[str, int]:
@@ -219,7 +223,7 @@ class Tally:
         self.statuses[row.integration, row.status] += 1
         if row.guarded:
             self.guarded[row.integration] += 1
-        elif row.action is Action.NONE:
+        elif row.action is Action.NONE and not row.busy:
             self.left[row.status] += 1
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.model.value import value_class
 
-__all__ = ["Account", "Difference", "Invited", "Missing", "NoCheck", "Present", "Unknown", "Verdict"]
+__all__ = ["Account", "Cause", "Difference", "Invited", "Missing", "NoCheck", "Present", "Unknown", "Verdict"]
 
 Difference = tuple[Any, Any]
 """What stands there, or None, and what is wanted."""
@@ -21,6 +21,17 @@ class Account(StrEnum):
     ACTIVE = "active"
     INACTIVE = "inactive"
     INVITED = "invited"
+
+
+class Cause(StrEnum):
+    """The cause of a failed check, where its answer says who has to do something."""
+
+    BUSY = "busy"
+    """The service is down, or asks for a pause: nobody has to, it is asked again."""
+    INITIAL_DATA = "initial_data"
+    """The service refused the token that is in the initial data."""
+    CONNECTION = "connection"
+    """The service refused the token that somebody connected it with."""
 
 
 @value_class
@@ -61,6 +72,7 @@ class Unknown:
 
     reason: str
     lacks_account: bool = False
+    cause: Cause | None = None
 
 
 @value_class

@@ -19,14 +19,17 @@ from typing import Any
 from reconciler.model.manifest import Condition, Exists, Ready, Request
 from reconciler.model.request import RequestOptions
 from reconciler.model.scope import Scope, follow, steps, walk
-from reconciler.model.verdict import Account, Missing, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Cause, Missing, Present, Unknown, Verdict
 from reconciler.requests.record import NOTHING, Compared, all_there, differences, find
 from reconciler.requests.template import render_text, written
 from reconciler.transports.answer import Response
 
 __all__ = ["condition_holds", "contains", "failure", "refusal", "unready", "verdict"]
 
-REFUSED = frozenset({401, 403, 407, 408, 425, 429})
+UNAUTHORIZED = 401
+_LATER = frozenset({408, 425, 429})
+
+REFUSED = frozenset({UNAUTHORIZED, 403, 407}) | _LATER
 """These say nothing about a person, whatever a manifest says: a wrong token is not an absent person."""
 
 GONE = frozenset({404, 410})
@@ -57,7 +60,7 @@ def verdict(exists: Exists, expected: str | None, answer: Response, compared: Co
     listed = exists.status_code or []
     reason = _not_an_answer(exists, answer)
     if reason is not None:
-        return Unknown(reason)
+        return Unknown(reason, cause=_cause(answer.status))
     if expected is not None and not expected.strip():
         return Unknown("expected came out empty: every answer would contain it")
     if compared.absent and all_there(answer.json(), compared.absent):
@@ -209,6 +212,13 @@ def _not_an_answer(exists: Exists | Ready, answer: Response) -> str | None:
         if status >= 400 and exists.fail_when_4xx_response_code:
             return f"answered {status}" + (f"; {_WAYS_OUT.format(status=status)}" if status in GONE else "")
     return f"answered {status} with more than 1 MiB" if answer.truncated else None
+
+
+def _cause(status: int) -> Cause | None:
+    """Return what a failed check's status says about who has to do something."""
+    if status >= 500 or status in _LATER:
+        return Cause.BUSY
+    return Cause.INITIAL_DATA if status == UNAUTHORIZED else None
 
 
 _RECORD = "record."

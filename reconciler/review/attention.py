@@ -16,6 +16,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.revision_status import REF, Stale, Untrusted
 from reconciler.model.status import Action, Status
 from reconciler.model.value import value_class
+from reconciler.model.verdict import Cause
 from reconciler.notify.outages import Outage
 from reconciler.review.reviews import ReviewProgress
 
@@ -80,6 +81,8 @@ def steps(record: Record) -> tuple[NextStep, ...]:
             return (NextStep("Mend the cause, then start it afresh:", _about("retry", record.key)), *vouch)
         case Status.RETRYING:
             return (NextStep("Or start it afresh at the next pass:", _about("retry", record.key)),)
+        case Status.UNKNOWN if record.cause is Cause.BUSY:
+            return ()
         case Status.UNKNOWN | Status.BLOCKED:
             return (_of_service(record),)
         case Status.INVALID:
@@ -208,7 +211,10 @@ def needs_of_reviews(reviews: Iterable[ReviewProgress]) -> Iterator[Need]:
 
 def _of_service(record: Record) -> NextStep:
     """Say what to do about a grant that cannot be checked or cannot run."""
-    if "oauth connect" in record.reason:
+    refused = record.cause if record.status is Status.UNKNOWN else None
+    if refused is Cause.INITIAL_DATA:
+        return NextStep("Give it a token that it takes:", f"reconcile initial-data set {_word(record.service)}")
+    if refused is Cause.CONNECTION or "oauth connect" in record.reason:
         return NextStep("Connect it again:", f"reconcile oauth connect {_word(record.service)}")
     if "initial-data" in record.reason or "initial_data" in record.reason:
         return NextStep("Give what is missing:", f"reconcile initial-data set {_word(record.service)}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.cli.table import summary
 from reconciler.engine.listings import Listings
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Cause
 from tests.engine.harness import Machine, row
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -498,6 +500,30 @@ def test_a_value_that_is_no_secret_is_one_where_a_header_has_it(machine, account
     assert said.endswith(f"answered 500: the {'enterprise' if shown else '***'} plan has no such user")
     (asked,) = row(machine.plan(), "ada", "tool").requests
     assert "***" not in asked["url"]
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [(429, Cause.BUSY), (500, Cause.BUSY), (503, Cause.BUSY), (401, Cause.INITIAL_DATA), (403, None)],
+)
+def test_who_has_to_do_something_about_a_failed_check(machine, accounts, repo, status, cause):
+    """Nobody where a service is down or asks for a pause: it is asked again. It is a failed check all the same."""
+    accounts.fail_next(None, status, method="GET")
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.UNKNOWN
+    found = machine.record("ada", "tool")
+    assert found is not None
+    assert found.cause is cause
+    assert report.tally.faults
+    needed = [text for text in summary(report) if text.startswith("needs a person")]
+    assert needed == ([] if cause is Cause.BUSY else ["needs a person: 1 unknown"])
+    with machine.ledger() as ledger:
+        assert [count for count, _ in ledger.waiting(1)] == ([] if cause is Cause.BUSY else [1])
+    accounts.clear()
+    machine.reconcile()
+    mended = machine.record("ada", "tool")
+    assert mended is not None
+    assert mended.cause is None
 
 
 def test_service_message_is_in_reason_and_history(machine, accounts, repo):

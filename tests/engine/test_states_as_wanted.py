@@ -365,6 +365,20 @@ def test_an_update_that_is_not_seen_is_sent_once_until_values_change_or_it_is_as
     assert len(accounts.calls("PATCH")) == 3
 
 
+def test_the_answer_of_an_update_that_changed_nothing_is_shown(team, accounts, roles, repo):
+    accounts.route("PATCH", "/users/{email}", {"ok": False, "why": "the plan has no such role"})
+    team.reconcile()
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    for _ in range(2):
+        found = row(team.reconcile(), "ada", "tool")
+        assert (found.status, found.action) == (Status.DIFFERS, Action.NONE)
+        assert found.reason.startswith("updated; the check does not see it yet")
+        assert found.reason.endswith('answered 200: {"ok": false, "why": "the plan has no such role"}')
+    accounts.people["ada@example.com"]["role"] = "maintainer"
+    assert "the plan" not in row(team.reconcile(), "ada", "tool").reason
+
+
 def test_an_update_that_fails_is_retried_and_then_left(team, accounts, roles, repo):
     team.reconcile()
     repo.hire("ada", wanting("maintainer"))
@@ -610,7 +624,8 @@ def test_values_that_change_are_sent_again_to_who_is_still_switched_off(repo, ac
     accounts.route("PATCH", "/users/{email}", lambda _received, email: {"ok": True, "later": email})
     for _ in range(2):
         assert row(machine.reconcile(), "ada", "tool").reason == (
-            "updated; the check does not see it yet: switched off"
+            "updated; the check does not see it yet: switched off; "
+            'answered 200: {"ok": true, "later": "ada@example.com"}'
         )
     assert len(accounts.calls("PATCH")) == 1
     repo.hire("ada", wanting("owner"))

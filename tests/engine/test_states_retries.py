@@ -145,6 +145,22 @@ def test_after_a_look_up_the_lost_creation_counts_as_done(planned_first, account
     assert len(accounts.calls("GET", "/plan")) == 1
 
 
+def test_the_answer_of_an_attempt_that_made_nothing_is_shown(machine, accounts):
+    """A success that says no is not seen by the check, and no further attempt is made."""
+    accounts.route("POST", "/teams/{team}/members", lambda _received, team: {"ok": False, "error": f"{team} is full"})
+    accounts.route("POST", "/users", {"ok": True})
+    for _ in range(2):
+        left = row(machine.reconcile(), "ada", "tool")
+        assert left.status is Status.UNCONFIRMED
+        said = 'answered 200: {"ok": false, "error": "7 is full"}'
+        assert left.reason == f"executed; the exists check does not see it yet; {said}"
+    accounts.add("ada@example.com")
+    assert row(machine.reconcile(), "ada", "tool").reason == "exists check: found"
+    found = machine.record("ada", "tool")
+    assert found is not None
+    assert found.answered == ""
+
+
 def test_a_later_answer_that_was_lost_is_sent_again(machine, accounts):
     accounts.drop_after_commit(method="POST", prefix="/teams")
     machine.reconcile()

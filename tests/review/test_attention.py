@@ -11,6 +11,7 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import COUNTING, Key, Record
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Cause
 from reconciler.notify.outages import Outage
 from reconciler.review.attention import (
     Need,
@@ -40,7 +41,10 @@ def commands(record: Record) -> list[str | None]:
         (grant(Status.FAILED), ["reconcile retry ada asana", "reconcile accept ada asana"]),
         (grant(Status.RETRYING, Action.WAIT), ["reconcile retry ada asana"]),
         (grant(Status.INVALID), ["reconcile validate"]),
-        (grant(Status.UNKNOWN, reason="answered 503"), ["reconcile --dry-run --integration=asana"]),
+        (grant(Status.UNKNOWN, reason="answered 403"), ["reconcile --dry-run --integration=asana"]),
+        (grant(Status.UNKNOWN, reason="answered 503", cause=Cause.BUSY), []),
+        (grant(Status.UNKNOWN, reason="answered 401", cause=Cause.INITIAL_DATA), ["reconcile initial-data set suite"]),
+        (grant(Status.UNKNOWN, reason="answered 401", cause=Cause.CONNECTION), ["reconcile oauth connect suite"]),
         (
             grant(Status.UNKNOWN, reason="connect again: `reconcile oauth connect suite`"),
             ["reconcile oauth connect suite"],

@@ -25,6 +25,8 @@ def upgrade() -> None:
     op.add_column("events", sa.Column("data", sa.JSON))
     op.add_column("words", sa.Column("mac", sa.Text))
     op.add_column("grants", sa.Column("off", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.add_column("grants", sa.Column("answered", sa.Text, nullable=False, server_default=""))
+    op.add_column("grants", sa.Column("cause", sa.Text))
     noted = connection.execute(sa.select(meta.c.value).where(meta.c.name == "history_end")).scalar()
     number, _, digest = (b"0 " if noted is None else bytes(noted)).decode().partition(" ")
     end, now = int(number), time.time_ns() // 1000
