@@ -44,7 +44,7 @@ COLUMNS = (
 @option(
     "--verify",
     is_flag=True,
-    help="Verify the chain of the whole history instead: exit with 0 if it is intact, else with 1.",
+    help="Verify the whole history instead, and the ledger by it: exit with 0 if both are intact, else with 1.",
 )
 @shared
 @click.pass_obj
@@ -132,21 +132,24 @@ def _event_type(name: str) -> EventType:
 
 
 def _verify(options: SharedOptions) -> int:
-    """Say whether the chain is whole, or which line breaks it first."""
+    """Say whether the chain is whole and agrees with the ledger, or what breaks it first."""
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.text import count, echo, emit_json, printable
 
     with ledger_of(options) as ledger:
-        chain = ledger.verify_history()
+        chain, disagrees = ledger.verify_agreement()
+    broken = chain.broken or disagrees
     if options.output == "json":
-        result = {"lines": chain.lines, "erased": chain.erased, "digest": chain.digest, "broken": chain.broken}
-        emit_json({"whole": chain.broken is None, **result})
+        result = {"lines": chain.lines, "erased": chain.erased, "digest": chain.digest, "broken": broken}
+        emit_json({"whole": broken is None, **result})
     elif chain.broken is not None:
         echo(f"the history is broken at {printable(chain.broken)}")
+    elif disagrees is not None:
+        echo(f"the history and the ledger disagree about {printable(disagrees)}")
     else:
         erased = f", {chain.erased} of them erased" if chain.erased else ""
         echo(f"the history is whole: {count(chain.lines, 'line')}{erased}; digest {chain.digest or 'none'}")
-    return 0 if chain.broken is None else 1
+    return 0 if broken is None else 1
 
 
 def moment(text: str, now: datetime, timezone: str, *, option: str = "--since") -> datetime:

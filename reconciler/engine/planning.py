@@ -184,13 +184,17 @@ class Planning:
         self._last_addresses: dict[tuple[str, str], str] = {}
         self._stems_at: dict[str, frozenset[str]] = {}
         self._unread: asyncio.Task[list[Record]] | None = None
+        self._untold: set[Key] = set()
         self._commands = commands or {}
         asked = ((key, each.kind) for key, theirs in self._commands.items() for each in theirs)
         self._by_hand = {**{key: kind for key, kind in asked if kind != "check"}, **(by_hand or {})}
 
     def rows(self, selection: Selection) -> dict[Key, Record]:
-        """Read a part's rows."""
-        return rows_of(self.state.ledger, selection, self.desired)
+        """Read a part's rows, without those that the history does not know: somebody else wrote them."""
+        found = rows_of(self.state.ledger, selection, self.desired)
+        untold = self.state.ledger.untold(found.values())
+        self._untold |= untold
+        return {key: record for key, record in found.items() if key not in untold} if untold else found
 
     async def _rows(self) -> dict[Key, Record]:
         """Read the selection's rows, of some hires at a time."""
@@ -408,10 +412,17 @@ class Planning:
         """Sort the problems of the files; `found` are those of all parts."""
         counted = self.judge.counted() if self.selection.everything else ()
         fault = self.state.sealing.fault
-        sealed = () if fault is None else (Problem("state", None, fault),)
+        untold = {Problem("state", None, f"{key}: {UNTOLD}") for key in self._untold}
+        sealed = untold if fault is None else {*untold, Problem("state", None, fault)}
         return tuple(
             sorted({*self.desired.files.problems, *found, *counted, *sealed}, key=lambda problem: problem.order)
         )
+
+
+UNTOLD = (
+    "the ledger has an account that the history does not know: somebody else wrote it there, and nothing is done about "
+    "it. See `reconcile history --verify`, and restore the state from a backup"
+)
 
 
 def _refuse_uncovered(state: OpenState, services: set[str]) -> None:

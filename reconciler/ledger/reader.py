@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from reconciler.ledger.agreement import disagreement, untold
 from reconciler.ledger.browsing import Browsing, after, history_conditions, sent_of_attempts, where_of
 from reconciler.ledger.chain import Chain
 from reconciler.ledger.entries import Attempt, Command, Event, GrantFilter, Member, Sent
@@ -199,6 +200,16 @@ class LedgerReader(Browsing, GuardCounts):
         """Verify the chain of the whole history."""
         with self.backend.snapshot() as reading:
             return verified(reading)
+
+    def verify_agreement(self) -> tuple[Chain, str | None]:
+        """Verify the chain, and return with it where the ledger and the history disagree first."""
+        with self.backend.snapshot() as reading:
+            return verified(reading), disagreement(reading)
+
+    def untold(self, records: Iterable[Record]) -> set[Key]:
+        """Return whose rows the history does not know."""
+        with self.backend.reading() as reading:
+            return untold(reading, records)
 
     def _pages(self, table: str, where: list[str], values: Mapping[str, object], *key: str) -> Iterator[list[Row]]:
         """Read rows in the order of a key, in batches."""

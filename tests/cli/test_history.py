@@ -6,6 +6,7 @@ import csv
 import io
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,9 +17,10 @@ from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import UsageError
-from reconciler.model.grant import Key, Record
+from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType
 from tests.cli.conftest import Call
+from tests.ledger.states import ADA
 from tests.repo import Repo
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
@@ -35,8 +37,9 @@ def told(repo: Repo) -> Repo:
         author = "Ida Admin <ida@example.com>"
         return Event(NOW - timedelta(days=days), Key(hire, access), integration, event, detail, COMMIT, author)
 
+    chat = replace(ADA, key=Key("bob", "chat"), integration="slack", phase=Phase.CONFIRMED, confirmed_at=NOW)
     ledger.save(
-        (),
+        [chat],
         [
             line(9, "ada", "asana", "asana", EventType.ATTEMPT_STARTED, "attempt 1"),
             line(9, "ada", "asana", "asana", EventType.ATTEMPT_FAILED, '=HYPERLINK("http://x")'),

@@ -1,0 +1,83 @@
+"""Whether the ledger's rows and its history agree: who can write to the state can insert a row, or delete one.
+
+The history is a chain, so a row is compared with what its lines say. A row that they do not know is not acted on, and
+`history --verify` finds it, and an account that they know and no row has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from reconciler.ledger.reading import Reading
+from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.status import EventType
+
+__all__ = ["disagreement", "untold"]
+
+MADE = (EventType.EXECUTED, EventType.ADOPTED, EventType.CONFIRMED, EventType.ACCEPTED)
+"""The events from which on there is an account."""
+
+ATTEMPT = EventType.ATTEMPT_STARTED
+"""The event from which on there may be an account, if nothing else is said: it failed half-way."""
+
+ENDED = (EventType.REVOKED, EventType.DROPPED)
+"""The events from which on there is none."""
+
+MANY = 500
+"""The most hires of one statement."""
+
+PAGE = 10_000
+"""The most rows of one statement."""
+
+
+def untold(reading: Reading, records: Iterable[Record]) -> set[Key]:
+    """Return whose rows say that there is, was or may be an account of which the history knows nothing."""
+    doubtful = {each.key for each in records if each.leaves_something or each.phase is Phase.REVOKED}
+    hires, told = sorted({key.hire for key in doubtful}), set[Key]()
+    query = "SELECT DISTINCT hire, access FROM events WHERE hire IN :hires AND event IN :events"
+    for start in range(0, len(hires), MANY):
+        _, found = reading.table(query, hires=hires[start : start + MANY], events=[*MADE, ATTEMPT])
+        told.update(Key(*each) for each in found)
+    return doubtful - told
+
+
+def disagreement(reading: Reading) -> str | None:
+    """Return the first row that the history contradicts, or account that has no row; None if all agree."""
+    made = dict[tuple[str, str], bool | None]()
+    query = (
+        "SELECT id, hire, access, event FROM events WHERE id > :newest AND event IN :events AND salt IS NOT NULL"
+        " ORDER BY id LIMIT :size"
+    )
+    for _, hire, access, event in _pages(reading, query, events=[*MADE, ATTEMPT, *ENDED]):
+        if event != ATTEMPT:
+            made[hire, access] = event in MADE
+        elif not made.get((hire, access)):
+            made[hire, access] = None
+    query = (
+        "SELECT hire, access, phase, executed_at, confirmed_at FROM grants WHERE (hire, access) > (:hire, :access)"
+        " ORDER BY hire, access LIMIT :size"
+    )
+    for hire, access, phase, executed_at, confirmed_at in _grants(reading, query):
+        known, key = (hire, access) in made, Key(hire, access)
+        there = made.pop(key, None)
+        if phase == Phase.REVOKED:
+            if not known or there is not False:
+                return f"{key}: the ledger says that it was revoked, and the history does not"
+        elif (executed_at is not None or confirmed_at is not None) and (not known or there is False):
+            return f"{key}: the ledger has an account, and the history does not say that it was made or found"
+    left = next((Key(*key) for key, there in made.items() if there), None)
+    return left and f"{left}: the history has an account that was never revoked, and the ledger has no row of it"
+
+
+def _pages(reading: Reading, query: str, **values: object) -> Iterator[tuple[int, str, str, str]]:
+    newest = 0
+    while rows := list(reading.table(query, newest=newest, size=PAGE, **values)[1]):
+        yield from rows
+        newest = rows[-1][0]
+
+
+def _grants(reading: Reading, query: str) -> Iterator[tuple[str, str, str, int | None, int | None]]:
+    hire, access = "", ""
+    while rows := list(reading.table(query, hire=hire, access=access, size=PAGE)[1]):
+        yield from rows
+        hire, access, *_ = rows[-1]

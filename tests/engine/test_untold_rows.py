@@ -1,0 +1,80 @@
+"""docs/design/rules.md, "Who gave it": rows that somebody else wrote into the state, or took out of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.ledger.opening import StateLocation
+from reconciler.model.status import Status
+from tests.engine.harness import Machine, row
+from tests.ledger.states import change
+from tests.repo import Repo, call_cli
+from tests.servers import AccountService
+
+
+@pytest.fixture
+def location(machine: Machine, accounts: AccountService, repo: Repo) -> StateLocation:
+    """Ada and Bob have an account; who leaves is revoked."""
+    repo.settings(prune="revoke", max_change_percent=100)
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    for hire in ("ada", "bob"):
+        repo.hire(hire, "tool")
+    repo.commit()
+    machine.reconcile()
+    machine.reconcile()
+    assert call_cli(repo, "history", "--verify").code == 0
+    return StateLocation(repo.state_url, repo.root)
+
+
+def test_no_pass_acts_on_a_row_that_the_history_does_not_know(
+    machine: Machine, accounts: AccountService, repo: Repo, location: StateLocation
+) -> None:
+    accounts.people["eve@example.com"] = {"id": "7", "email": "eve@example.com"}
+    columns = "integration, service, source, phase, status, action, reason, changed, attempts, snapshot, attempted"
+    columns += ", needs, executed_at, confirmed_at, lost, fresh, by_hand, guarded"
+    change(
+        location,
+        f"INSERT INTO grants (hire, access, email, {columns}) SELECT 'eve', access, 'eve@example.com', {columns} "
+        "FROM grants WHERE hire = 'ada'",
+    )
+    report = machine.reconcile()
+    assert accounts.calls("DELETE") == []
+    assert [problem.message.partition(":")[0] for problem in report.problems] == ["eve/tool"]
+    assert report.wrong
+    verified = call_cli(repo, "history", "--verify")
+    assert (verified.code, "disagree about eve/tool: the ledger has an account" in verified.out) == (1, True)
+
+
+def test_row_that_was_deleted_before_its_leaver_leaves_is_found(
+    machine: Machine, repo: Repo, location: StateLocation
+) -> None:
+    change(location, "DELETE FROM grants WHERE hire = 'ada'")
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    machine.reconcile()
+    verified = call_cli(repo, "history", "--verify", "--output", "json")
+    assert (verified.code, verified.json["whole"]) == (1, False)
+    assert verified.json["broken"].startswith("ada/tool: the history has an account that was never revoked")
+
+
+def test_row_that_only_says_that_it_was_revoked_is_found(machine: Machine, repo: Repo, location: StateLocation) -> None:
+    change(location, "UPDATE grants SET phase = 'revoked' WHERE hire = 'bob'")
+    verified = call_cli(repo, "history", "--verify")
+    assert (verified.code, "bob/tool: the ledger says that it was revoked" in verified.out) == (1, True)
+
+
+def test_ledger_and_history_agree_after_somebody_left_and_came_back(
+    machine: Machine, repo: Repo, location: StateLocation
+) -> None:
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert call_cli(repo, "history", "--verify").code == 0
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    repo.remove("hires/bob.yaml")
+    repo.hire("bobby", "tool", email="bob@example.com")
+    repo.commit()
+    machine.reconcile()
+    assert call_cli(repo, "history", "--verify").code == 0
