@@ -95,6 +95,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     from reconciler.cli.context import context_of
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import home_of
+    from reconciler.model.clock import stamp
     from reconciler.model.decision_inputs import Policy
     from reconciler.repository.git.signatures import signer
 
@@ -117,6 +118,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         "action": None if record is None else str(record.action),
         "reason": explanation.reason,
         **_of_record(record),
+        "until": stamp(found.grant.over_at) if found.grant is not None else None,
         "head": found.tree.revision,
         "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
         **_of_given(given, signed_by),
@@ -243,7 +245,9 @@ def _lines(details: Mapping[str, Any]) -> Iterator[str]:
     yield printable(f"{details['hire']}/{details['access']}: {details['status'] or 'new'}: {details['reason']}")
     parts = [details["email"], details["source"], f"sequence {details['sequence']}" if details["sequence"] else None]
     parts += [
-        f"{word} {details[name]}" for word, name in (("checked", "checked_at"), ("since", "since")) if details[name]
+        f"{word} {details[name]}"
+        for word, name in (("checked", "checked_at"), ("since", "since"), ("ends", "until"))
+        if details[name]
     ]
     if details["revision"]:
         moved = "" if details["revision"] == details["head"] else f", HEAD is {details['head'][:12]}"

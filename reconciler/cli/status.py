@@ -124,14 +124,16 @@ def rows_of(
     for batch in batches(ledger.records(hires or None)):
         records = [record for record in batch if not integrations or record.integration in integrations]
         of_whom = {record.key.hire for record in records}
-        given, begins, names = ledger.given(of_whom), _begins(wanted, of_whom), _names(people, of_whom)
+        given, times, names = ledger.given(of_whom), _times(wanted, of_whom), _names(people, of_whom)
         for record in records:
+            begins, until = times.get(record.key, (None, None))
             row = Row.of(
                 record,
                 guarded=record.guarded,
                 form=_form(files, record.integration),
                 person=names.get(record.key.hire, ""),
-                begins=begins.get(record.key),
+                begins=begins,
+                until=until,
             )
             yield row.given_by(given.get(record.key))
 
@@ -163,14 +165,15 @@ def _form(files: Files | None, integration: str) -> list[str]:
     return [field.id for field in loaded.model.form] if loaded is not None else []
 
 
-def _begins(desired: Desired | None, hires: Collection[str]) -> dict[Key, datetime | None]:
-    """When the first day of each of their entries begins, as the files in force have it."""
+def _times(desired: Desired | None, hires: Collection[str]) -> dict[Key, tuple[datetime | None, datetime | None]]:
+    """When the first day of each of their entries begins, and when it ends, as the files in force have it."""
     from reconciler.model.clock import first_moment
 
     if desired is None:
         return {}
     zone = desired.files.settings.timezone
-    return {grant.key: first_moment(grant.begins, zone) for hire in hires for grant in desired.grants(hire)}
+    grants = (grant for hire in hires for grant in desired.grants(hire))
+    return {grant.key: (first_moment(grant.begins, zone), grant.over_at) for grant in grants}
 
 
 def _names(files: Files | None, hires: Collection[str]) -> dict[str, str]:

@@ -169,7 +169,8 @@ def _detail(row: Row) -> str:
     when = f" at {stamp(row.retry_at)}" if row.retry_at and row.action is Action.WAIT else ""
     action = f" → {row.action}{when}" if row.action is not Action.NONE else ""
     since = f" since {row.since:%Y-%m-%d}" if row.since and row.status.granted else ""
-    return f"{row.status}{since}{action}"
+    ends = f", ends {stamp(row.until)}" if row.until and not row.leaves else ""
+    return f"{row.status}{since}{action}{ends}"
 
 
 def beside(before: str, text: str, below: str) -> list[str]:

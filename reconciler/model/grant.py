@@ -89,6 +89,8 @@ class Grant:
     begins: date | None = None
     ends: date | None = None
     until: date | None = None
+    over_at: datetime | None = None
+    """When it ends: from then on it counts as removed."""
     needs: tuple[str, ...] = ()
     origin: str | None = None
     keep: bool = False

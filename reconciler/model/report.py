@@ -54,6 +54,8 @@ class Row:
     """When the access was to be there, or to be gone."""
     done_at: datetime | None = None
     """When it was."""
+    until: datetime | None = None
+    """When it ends, as git has it."""
     unseen: bool = False
     """Whether it was updated and the check does not see it yet."""
     busy: bool = False
@@ -81,6 +83,7 @@ class Row:
         form: Iterable[str] = (),
         person: str = "",
         begins: datetime | None = None,
+        until: datetime | None = None,
         asks: Callable[[], tuple[Mapping[str, Any], ...]] = tuple,
     ) -> Row:
         """Make the row of a record; name and values are the `grant`'s, if there is one.
@@ -101,6 +104,7 @@ class Row:
             reason=record.reason,
             attempts=record.attempts,
             retry_at=record.retry_at,
+            until=grant.over_at if grant is not None else until,
             checked_at=record.checked_at,
             last_error=record.last_error,
             source=named.source,
@@ -144,6 +148,7 @@ class Row:
             "reason": self.reason,
             "attempts": self.attempts,
             "retry_at": stamp(self.retry_at),
+            "until": stamp(self.until),
             "checked_at": stamp(self.checked_at),
             "last_error": self.last_error,
             "source": self.source,

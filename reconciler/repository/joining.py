@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from reconciler.model.clock import first_moment
 from reconciler.model.errors import shortened
 from reconciler.model.grant import Grant, Hold, Key
 from reconciler.model.hire import Entry, Hire, HireRef
@@ -220,12 +221,20 @@ class Join:
             begins=begins,
             ends=hire.end,
             until=until,
+            over_at=self._over_at(entry, hire, until),
             needs=tuple(entry.needs),
             origin=item.origin,
             keep=entry.keep,
             hold=hold,
             choices=choices,
         )
+
+    def _over_at(self, entry: Entry, hire: Hire, until: date | None) -> datetime | None:
+        """Return when an entry ends: on its `until`, or after the hire's `end` unless its own counts from that."""
+        by_end = entry.until is not None and entry.until.kind == "end"
+        last = None if hire.end is None or by_end else hire.end + timedelta(days=1)
+        days = [day for day in (until, last) if day is not None]
+        return first_moment(min(days), self._files.settings.timezone) if days else None
 
     def _misfit(
         self, hire: Hire, item: _SourcedEntry, entries: Collection[str], circular: Collection[str]
