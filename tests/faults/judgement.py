@@ -41,12 +41,15 @@ RESEND = 1
 REQUESTS = {"tool": 2, "mail": 1, "hook": 1, "seat": 1, "club": 1}
 """How many requests each integration's `execute` has.
 
-`hook` has no check. `tool` and `seat` can be updated and revoked, by one each. A `seat` has a level, compared by
-`where`, and may be switched off (`inactive`). A `club` invites: its open invitations are listed (`pending`), can be
-withdrawn, and expire.
+`hook` has no check. `tool` and `seat` can be updated and revoked. A `seat` has a level, compared by `where`, which the
+first request of an update changes, and may be switched off (`inactive`); no check shows the second request's effect. A
+`club` invites: its open invitations are listed (`pending`), can be withdrawn, and expire.
 """
 
 UPDATED = REVOKED = frozenset({"tool", "seat"})
+UPDATES = {"tool": 1, "seat": 2}
+"""How many requests each integration's `update` has."""
+
 WITH_DEPARTMENT = frozenset({"tool", "mail"})
 
 BASE = frozenset({"mail", "seat"})
@@ -503,7 +506,9 @@ class Judgement:
         if seen not in FOUND:
             act = "reinvite" if seen is Seen.INVITED else "heal" if heals else "execute"
             return Duty("retrying", act, afresh=afresh, heals=heals) if due else stands
-        if not row.effect and (not row.by_hand or seen is Seen.OFF):
+        if not row.effect:
+            if row.settled:  # it is judged as it was before the attempt
+                return self._judged(git, replace(row, phase=Phase.CONFIRMED), grant, seen, now)
             return self._untried(git, row, grant, seen, now)
         if not due:
             return stands
@@ -514,7 +519,7 @@ class Judgement:
         return Duty("retrying", act, done, afresh, heals=heals)
 
     def _updating(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
-        """An update failed, or two did. It is one request, so there is nothing behind which it could continue."""
+        """An update failed, or two did. What comes after the change of a seat is sent even if that is as wanted."""
         values = self._values(git, grant)
         assert values is not None
         stands = Duty(str(row.phase))
@@ -526,17 +531,22 @@ class Judgement:
         due = afresh or (row.phase is Phase.RETRYING and (row.retry_at is None or row.retry_at <= now))
         if grant[1] == "seat":
             now_is = self._seat(git, replace(row, as_wanted=False, unseen=False), grant, seen, now)
-            if now_is.status == "present" and (due or not row.effect):
+            if (as_wanted := now_is.status == "present") and not row.effect:
                 return now_is
+            done = _done(row) if as_wanted or row.run.get(0, (None,))[0] is Came.DONE else 0
+            if as_wanted and done == UPDATES["seat"] and due:
+                return now_is
+            same = all(row.run[place][1] == git.edition["seat"] for place in range(done))
+            resume = done if same and done < UPDATES["seat"] else 0
             differs = False
         else:
-            differs = _differ(grant, row.made, values)
+            differs, resume = _differ(grant, row.made, values), 0
             if not differs and not row.effect:
                 return Duty("present")
         if not due:
             return replace(stands, differs=differs)
         act = "mend" if row.mending else "update"
-        return Duty("retrying", act, afresh=afresh, differs=differs, heals=row.mending)
+        return Duty("retrying", act, resume, afresh=afresh, differs=differs, heals=row.mending)
 
     def _unreadable(self, git: Git, grant: Grant) -> bool:
         """Whether git cannot say that a grant is no longer wanted."""
@@ -676,7 +686,8 @@ class Judgement:
             return replace(_settled(row), phase=Phase.REVOKED, **NOT_AS_WANTED)
         if seen in FOUND and duty.wanted and duty.status in ("present", "differs"):
             if row.phase in (Phase.NEW, *OPEN):
-                row = replace(_settled(row), made=values)
+                as_before = row.phase in OPEN and row.settled and not row.updating
+                row = replace(_settled(row), made=row.made if as_before else values)
             row = replace(row, phase=Phase.CONFIRMED, confirmed=True, lost=False, invitations=0)
             if duty.status == "differs":
                 return row
@@ -723,7 +734,7 @@ class Judgement:
             row,
             attempts=number,
             made=values if revoking else row.made,
-            tried=None if revoking else values,
+            tried=None if revoking else row.tried if duty.resume and row.tried is not None else values,
             sent=sent,
             run={**kept, **{place: (came, git.edition[grant[1]]) for place, came in came.items()}},
             fresh=False,
@@ -737,7 +748,7 @@ class Judgement:
             retry_at=None,
             wants=values.value if values is not None and not revoking else row.wants,
         )
-        total = 1 if revoking or updating else REQUESTS[grant[1]]
+        total = 1 if revoking else (UPDATES if updating else REQUESTS)[grant[1]]
         whole = all(came.get(place) is Came.DONE for place in range(duty.resume, total))
         whole = whole and not (made.cut_off and duty.resume == total)
         self.rows[grant] = self._ended(git, row, grant, duty, now, whole=whole, made=made)
@@ -779,6 +790,8 @@ class Judgement:
         if made.seat is not None and (made.seat.off or made.seat.level != values.value):
             other = None if made.seat.level == values.value else (made.seat.level, values.value)
             return replace(row, status="differs", other=other)
+        if grant[1] != "seat" and _differ(grant, row.made, values):  # what was done has the values of its time
+            return replace(row, status="differs", asked=values)
         return replace(row, status="present", wants=values.value, as_wanted=True, unseen=False, other=None)
 
     def put_off(self, grant: Grant) -> None:
