@@ -166,12 +166,16 @@ async def _real(
     removals: bool,
 ) -> Report:
     """Plan and apply; with `ask`, only what was agreed to."""
+    from datetime import date
+
     from reconciler.cli.progress import ProgressReporter
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.commands import Erasing, by_grant, releases_of, take_up
     from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import locking
     from reconciler.notify.notifications import Notifier
+    from reconciler.repository.desired import Desired
+    from reconciler.review.leaving import Leaving
     from reconciler.review.unmanaged import unknown_accounts
 
     force = in_force(context)
@@ -214,6 +218,8 @@ async def _real(
                 opened.ledger.save_seen(each.integration, each.seen, context.clock.now())
                 report.unmanaged[each.integration] = each.unknown
         report.give(opened.ledger.given(report.hires))
+        leaving = Leaving(context.checkout, Desired(context.reader.load(tree), date.min), opened.ledger)
+        report.rows = [*leaving.dated(report.rows, leaving.grants(report.hires))]
         report.branch, report.ignored = force.branch, ignored
         report.refuse(force.refused)
         return report

@@ -35,6 +35,7 @@ COLUMNS = (
     "source",
     "due_at",
     "done_at",
+    "end",
 )
 """The columns of a CSV; scripts and spreadsheets depend on them."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reconciler.ledger.reader import LedgerReader
-    from reconciler.model.grant import Key
+    from reconciler.model.grant import Grant
     from reconciler.model.report import Row
     from reconciler.model.revision_status import Untrusted
     from reconciler.repository.desired import Desired
@@ -115,27 +115,31 @@ def rows_of(
     options: SharedOptions, ledger: LedgerReader, hires: Collection[str], integrations: Collection[str]
 ) -> Iterator[Row]:
     """Read the rows, some at a time."""
+    from reconciler.cli.context import context_of
     from reconciler.cli.text import batches
     from reconciler.model.report import Row
+    from reconciler.review.leaving import Leaving
 
     files = _files(options) if options.output != "table" else None
     wanted = _desired(files) if files is not None else None
     people = files if options.output == "csv" else None
+    leaving = Leaving(context_of(options).checkout, wanted, ledger)
     for batch in batches(ledger.records(hires or None)):
         records = [record for record in batch if not integrations or record.integration in integrations]
         of_whom = {record.key.hire for record in records}
-        given, times, names = ledger.given(of_whom), _times(wanted, of_whom), _names(people, of_whom)
-        for record in records:
-            begins, until = times.get(record.key, (None, None))
-            row = Row.of(
+        given, grants, names = ledger.given(of_whom), leaving.grants(of_whom), _names(people, of_whom)
+        rows = [
+            Row.of(
                 record,
                 guarded=record.guarded,
                 form=_form(files, record.integration),
                 person=names.get(record.key.hire, ""),
-                begins=begins,
-                until=until,
-            )
-            yield row.given_by(given.get(record.key))
+                begins=_begins(wanted, grants.get(record.key)),
+                until=grant.over_at if (grant := grants.get(record.key)) is not None else None,
+            ).given_by(given.get(record.key))
+            for record in records
+        ]
+        yield from leaving.dated(rows, grants)
 
 
 def _files(options: SharedOptions) -> Files | None:
@@ -165,15 +169,13 @@ def _form(files: Files | None, integration: str) -> list[str]:
     return [field.id for field in loaded.model.form] if loaded is not None else []
 
 
-def _times(desired: Desired | None, hires: Collection[str]) -> dict[Key, tuple[datetime | None, datetime | None]]:
-    """When the first day of each of their entries begins, and when it ends, as the files in force have it."""
+def _begins(desired: Desired | None, grant: Grant | None) -> datetime | None:
+    """Return when the first day of an entry begins, as the files in force have it."""
     from reconciler.model.clock import first_moment
 
-    if desired is None:
-        return {}
-    zone = desired.files.settings.timezone
-    grants = (grant for hire in hires for grant in desired.grants(hire))
-    return {grant.key: (first_moment(grant.begins, zone), grant.over_at) for grant in grants}
+    if desired is None or grant is None:
+        return None
+    return first_moment(grant.begins, desired.files.settings.timezone)
 
 
 def _names(files: Files | None, hires: Collection[str]) -> dict[str, str]:

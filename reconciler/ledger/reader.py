@@ -16,6 +16,7 @@ from reconciler.ledger.entries import Attempt, Command, Event, GrantFilter, Memb
 from reconciler.ledger.guard_counts import GuardCounts
 from reconciler.ledger.lease import OURS
 from reconciler.ledger.reading import SERVER_TIME, Reading, Row, lowered, moment
+from reconciler.ledger.removed import Removed, removed_in
 from reconciler.ledger.rows import (
     GIVEN_COLUMNS,
     RECORD_COLUMNS,
@@ -283,6 +284,14 @@ class LedgerReader(Browsing, GuardCounts):
         """Return who gave each grant of some hires, or of all, as far as it is known."""
         with self.backend.reading() as reading:
             return given_in(reading, hires)
+
+    def removed(self, hires: Collection[str]) -> dict[Key, Removed]:
+        """Return when access of some hires was no longer wanted, and was gone."""
+        names, found = sorted(hires), dict[Key, Removed]()
+        with self.backend.reading() as reading:
+            for start in range(0, len(names), MANY):
+                found |= removed_in(reading, names[start : start + MANY])
+        return found
 
     def given_up_to(self) -> str | None:
         """Return the revision up to which it is known who gave each grant, but for hires that are untraced."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from reconciler.model.base import jsonable
@@ -56,6 +56,10 @@ class Row:
     """When it was."""
     until: datetime | None = None
     """When it ends, as git has it."""
+    leaves: bool = False
+    """Whether git no longer wants it."""
+    ends: date | None = None
+    """The hire's last day."""
     unseen: bool = False
     """Whether it was updated and the check does not see it yet."""
     busy: bool = False
@@ -118,6 +122,7 @@ class Row:
             name=person or _name(record, grant),
             values=values,
             differs={name: (there, wanted) for name, (there, wanted) in record.differs.items()},
+            leaves=record.orphaned_at is not None,
             unseen=record.unseen,
             busy=record.status is Status.UNKNOWN and record.cause is Cause.BUSY,
             asks=asks,
@@ -129,11 +134,6 @@ class Row:
             return self
         due = self.due_at if self.leaves or (self.due_at or given.committed_at) > given.committed_at else None
         return changed(self, {"given": given, "due_at": due or given.committed_at})
-
-    @property
-    def leaves(self) -> bool:
-        """Whether it is no longer wanted."""
-        return self.status in (Status.ORPHANED, Status.REVOKED)
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
@@ -165,6 +165,7 @@ class Row:
             "since": stamp(self.since),
             "due_at": stamp(self.due_at),
             "done_at": stamp(self.done_at),
+            "end": None if self.ends is None else str(self.ends),
             "revision": self.revision,
             "requests": [dict(request) for request in self.requests],
         }

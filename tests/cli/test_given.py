@@ -5,9 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+from datetime import UTC, datetime
 
+import pygit2
 import pytest
 
+from reconciler.ledger.opening import StateLocation
+from reconciler.model.clock import stamp
+from reconciler.model.grant import Key
 from tests.cli.conftest import Call
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -62,6 +67,36 @@ def test_manual_steps_show_it(given: Repo, call: Call) -> None:
     given.remove("hires/ada.yaml")
     given.commit()
     assert call(given, "revoke", "ada", "--output", "json").grant("ada", "tool")["granted_in"] == first
+
+
+def test_removal_is_due_with_its_commit_and_done_when_it_was_answered(
+    given: Repo, accounts: AccountService, call: Call
+) -> None:
+    call(given, "--yes")
+    given.remove("hires/ada.yaml")
+    git = pygit2.Repository(str(given.root))
+    git.index.add_all()
+    ida = pygit2.Signature("Ida", "ida@example.com", int(datetime(2026, 11, 1, 9, tzinfo=UTC).timestamp()), 0)
+    git.create_commit("HEAD", ida, ida, "Ada left", git.index.write_tree(), [git.head.target])
+    accounts.fail_next(1, 500, method="DELETE")
+    (row,) = csv.DictReader(io.StringIO(call(given, "--yes", "--output", "csv").out))
+    assert (row["due_at"], row["done_at"]) == ("2026-11-01T09:00:00Z", "")
+    call(given, "retry", "ada")
+    call(given, "--yes")
+    (row,) = csv.DictReader(io.StringIO(call(given, "status", "--output", "csv").out))
+    with StateLocation(given.state_url, given.root).reader() as ledger:
+        answered = [sent.answered_at for _, requests in ledger.attempts(Key("ada", "tool")) for sent in requests]
+    assert (row["status"], row["due_at"]) == ("revoked", "2026-11-01T09:00:00Z")
+    assert row["done_at"] == stamp(answered[-1])
+
+
+def test_removal_is_due_at_the_end_that_the_file_says(given: Repo, call: Call) -> None:
+    call(given, "--yes")
+    given.hire("ada", "tool", end="2026-06-30")
+    given.commit()
+    call(given, "--yes")
+    (row,) = csv.DictReader(io.StringIO(call(given, "status", "--output", "csv").out))
+    assert (row["status"], row["due_at"], row["end"]) == ("revoked", "2026-07-01T00:00:00Z", "2026-06-30")
 
 
 def test_leaver_keeps_it_with_when_access_went(given: Repo, call: Call) -> None:

@@ -144,7 +144,7 @@ def test_the_columns_of_csv(repo: Repo, capsys: pytest.CaptureFixture[str]) -> N
     (line,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert tuple(line) == COLUMNS == (
         "hire", "name", "email", "access", "integration", "values", "status", "action", "since",
-        "granted_in", "author", "approved_by", "checked_at", "reason", "source", "due_at", "done_at",
+        "granted_in", "author", "approved_by", "checked_at", "reason", "source", "due_at", "done_at", "end",
     )  # fmt: skip
     assert (line["name"], line["values"], line["source"]) == ("Ada L", '{"TEAM": "1"}', "hires/ada.yaml:5")
     assert (line["granted_in"], line["author"], line["approved_by"]) == ("", "", "")

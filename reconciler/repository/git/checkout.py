@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -203,6 +204,15 @@ class Checkout:
             raise RepositoryError(f"{self.root} is no git checkout: it has no commit {revision!r}")
         commit = self._commit(self.repository, revision)
         return Commit(str(commit.id), person(commit.author), person(commit.committer))
+
+    def committed_at(self, revision: str) -> datetime | None:
+        """Return when a revision was committed, as it says; None if this checkout does not have it."""
+        try:
+            if self.repository is None or not self.may_have(revision):
+                return None
+            return datetime.fromtimestamp(max(self._commit(self.repository, revision).commit_time, 0), UTC)
+        except (RepositoryError, ValueError):
+            return None
 
     def commit_if_there(self, revision: str) -> Commit | None:
         """Return who made a revision; None if this checkout does not have it."""
