@@ -271,8 +271,10 @@ def pages_of(
 
     from reconciler.web.app import app
     from reconciler.web.callback import callback_route
+    from reconciler.web.daemon_hooks import DaemonHooks
     from reconciler.web.daemon_view import DaemonView
     from reconciler.web.guard import Guard
+    from reconciler.web.hooks import hook_route
     from reconciler.web.pages import StatusPages
     from reconciler.web.serve import in_this_loop
 
@@ -291,5 +293,9 @@ def pages_of(
         metrics=scraped,
         guard=guard,
         hosts=endpoints.hosts,
-        more=[callback_route(in_this_loop(endpoints.authorized)), *pages.routes()],
+        more=[
+            callback_route(in_this_loop(endpoints.authorized)),
+            hook_route(DaemonHooks(running, view), metrics.count_hook),
+            *pages.routes(),
+        ],
     )

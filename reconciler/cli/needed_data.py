@@ -60,6 +60,7 @@ def _own(settings: Settings) -> NeededData:
         InitialDataField(id="TWILIO_AUTH_TOKEN", description="of twilio.account_sid"),
         InitialDataField(id="STATE_PASSWORD", description="of the user in `state`, at the PostgreSQL server"),
         InitialDataField(id="PAGES_TOKEN", description="opens the status pages off loopback; choose a long one"),
+        InitialDataField(id="HOOK_SECRET", description="signs pushes at /hooks/git; choose a long one"),
     )
     fields += (InitialDataField(id="SEALING_KEY", secret=False, description="the fingerprint of the state's key"),)
     hooks = sorted(frozenset().union(*(alert.asks_for for alert in settings.alerts)) - {field.id for field in fields})

@@ -38,6 +38,10 @@ class Fetching:
         self._problems = problems
         self._fetched = fetched
         self._began_at: datetime | None = None
+        self._nudged: Callable[[], Acting] | None = None
+        """What to act on when a push is fetched that was told of and not yet fetched; None if there is none."""
+        self._later: asyncio.TimerHandle | None = None
+        self._nudged_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self.freshness = Freshness.read(ledger.note(NOTE), clock.now())
         self._noted = self.freshness.written()
@@ -62,8 +66,27 @@ class Fetching:
         self._began_at = now
         if checkout.has_remote(git.remote):
             self._task = asyncio.create_task(self._fetch(acting))
+            self._task.add_done_callback(lambda _: self._follow_nudge())
         else:
             self.freshness.not_fetching()
+
+    def nudge(self, acting: Callable[[], Acting]) -> None:
+        """Fetch at once because of a push: after a fetch that is under way, and at most once a second."""
+        self._nudged = acting
+        self._follow_nudge()
+
+    def _follow_nudge(self) -> None:
+        acting, loop = self._nudged, asyncio.get_running_loop()
+        if acting is None or self.under_way or self._clock.stopping.is_set():
+            return
+        if self._later is not None:
+            self._later.cancel()
+        wait = self._nudged_at + JUST_NOW.total_seconds() - loop.time()
+        if wait > 0:
+            self._later = loop.call_later(wait, self._follow_nudge)
+            return
+        self._nudged, self._nudged_at, self._began_at = None, loop.time(), None
+        self.begin(self._clock.now(), acting())
 
     async def at_once(self, acting: Acting) -> None:
         """Fetch now and await the end; skip it if this repository is not fetched or was within `JUST_NOW`."""
@@ -80,6 +103,9 @@ class Fetching:
 
     def cancel(self) -> None:
         """Cancel a fetch that is under way."""
+        self._nudged = None
+        if self._later is not None:
+            self._later.cancel()
         if self._task is not None:
             self._task.cancel()
 

@@ -44,6 +44,12 @@ __all__ = ["Daemon", "Watch"]
 log = structlog.get_logger()
 
 TICK_SECONDS = 0.5
+
+PUSHED = "pushed"
+"""The note with which a fleet's member tells the leader that a git server called."""
+
+UNSEEN = b""
+"""No such note was looked for yet: what it says now was told to the leader before."""
 """How often to determine what is due and to read the commands."""
 
 Watch = Callable[..., AsyncGenerator[None, None]]
@@ -92,6 +98,7 @@ class Daemon:
         self._taken_up: set[Command] = set()
         """The commands in the ledger that were taken up already."""
         self._led = self._dispatcher.runner.leads
+        self._push_seen: bytes | None = UNSEEN
         self.edits: list[str] = []
         """The paths of uncommitted edits, which are ignored, as of the last look."""
 
@@ -195,6 +202,21 @@ class Daemon:
     async def _commit(self) -> None:
         await self._revisions.take_over()
 
+    def pushed(self) -> None:
+        """Fetch at once because a git server says that somebody pushed; a fleet's leader does, too."""
+        self.fetching.nudge(lambda: self.acting)
+        if not self._dispatcher.runner.alone and not self._dispatcher.runner.leads:
+            self._ledger.put_note(PUSHED, self._clock.now().isoformat().encode())
+
+    async def _fetch_what_was_pushed(self) -> None:
+        """Fetch if a hook came to another member since the last look."""
+        if self._dispatcher.runner.alone:
+            return
+        note = await self._ledger.off_loop(partial(self._ledger.note, PUSHED))
+        before, self._push_seen = self._push_seen, note
+        if before is not UNSEEN and note != before:
+            self.fetching.nudge(lambda: self.acting)
+
     async def _catch_up(self) -> None:
         """Fetch at once, and act on the newest commit."""
         await self.fetching.at_once(self._dispatcher.acting)
@@ -229,6 +251,7 @@ class Daemon:
         if not self._led:  # the leader before this one may have died in the middle of a sweep
             self._schedule.sweep(PassRequest(Selection(), "start"))
             self._led = True
+        await self._fetch_what_was_pushed()
         await self._take_up_commands()
         await self._dispatcher.start_due(now)
         await self._schedule.start_counted()

@@ -56,8 +56,16 @@ class Validated:
         self._surroundings, self._day = saved["surroundings"], saved["day"]
         self.summaries = of_columns(saved["hires"])
         kinds = [
-            Findings((), Share(*map(tuple, share)), tuple(assigned), dated, ended, *map(_pairs, compared))
-            for share, assigned, dated, ended, *compared in saved["kinds"]
+            Findings(
+                problems=(),
+                share=Share(*map(tuple, share)),
+                assigned=tuple(assigned),
+                dated=dated,
+                ended=ended,
+                values=_pairs(values),
+                lacking=_pairs(lacking),
+            )
+            for share, assigned, dated, ended, values, lacking in saved["kinds"]
         ]
         self.stamped = {
             path: ((size, changed, moved, inode), self.summaries[path].blob)

@@ -53,6 +53,10 @@ _SUFFIXES = {
 """How the files of a service `NAME` may be called: NAME and one of these, of which the first that fits counts."""
 
 
+HOOK_SECRET = "HOOK_SECRET"  # noqa: S105  its name
+"""The one value that may be a list: who calls the program is given a new one without a gap."""
+
+
 class InitialData:
     """The initial data of a repository's revisions. Thread-safe for reading."""
 
@@ -300,6 +304,8 @@ def _values(content: Any) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in content.items():
         text = as_text(value)
+        if name == HOOK_SECRET and isinstance(value, list) and all(isinstance(each, str) for each in value):
+            text = "\n".join(value)  # the one before counts, too, while the other side is given the new one
         if isinstance(text, str):
             values[str(as_text(name))] = text
         elif value is not None:

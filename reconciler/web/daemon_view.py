@@ -97,7 +97,7 @@ class DaemonView:
         self._lock, self._reviewing = Lock(), Lock()
         self._reviews = Reviews()
         self._reviewed: tuple[object, list[ReviewProgress]] | None = None
-        self._token: tuple[object, float, Secret | SecretsError | None] | None = None
+        self._secrets: dict[tuple[str, str], tuple[object, float, Secret | SecretsError | None]] = {}
 
     @property
     def settings(self) -> Settings:
@@ -186,20 +186,27 @@ class DaemonView:
 
     def token(self) -> Secret | None:
         """Read the token of the revision in force; None if it has none. Raises SecretsError if it cannot be read."""
+        return self.secret(OWN, TOKEN)
+
+    def secret(self, service: str, name: str) -> Secret | None:
+        """Read a value of a service's initial data at the revision in force; None if it has none.
+
+        Raises SecretsError if it cannot be read.
+        """
         tree, settings = self._tree, self.settings
         of = (tree.revision, settings.gnupg_home)
         with self._lock:
-            known, now = self._token, time.monotonic()
+            known, now = self._secrets.get((service, name)), time.monotonic()
             if known is None or known[0] != of or known[1] <= now:
                 found: Secret | SecretsError | None
                 try:
-                    value = (self._context.initial_data(settings).read(tree, OWN) or {}).get(TOKEN)
+                    value = (self._context.initial_data(settings).read(tree, service) or {}).get(name)
                     found = Secret(value) if value else None
-                    self._context.redactor.learn([value] if value else [])
+                    self._context.redactor.learn(value.split("\n") if value else [])
                 except SecretsError as error:
                     found = error.with_traceback(None)
                 lasts = tree.revision != WORKTREE and not isinstance(found, SecretsError)
-                known = self._token = (of, float("inf") if lasts else now + RETRY_SECONDS, found)
+                known = self._secrets[service, name] = (of, float("inf") if lasts else now + RETRY_SECONDS, found)
         if isinstance(known[2], SecretsError):
             raise known[2]
         return known[2]

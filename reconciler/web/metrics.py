@@ -68,6 +68,11 @@ class Metrics:
             "reconciler_git_last_fetch_timestamp_seconds",
             "When a fetch from git last succeeded; NaN where none ever did.",
         )
+        self._hooks = counter(
+            "reconciler_hooks",
+            "Hooks by outcome: accepted, unsigned, too_large, cut_off, secret_unreadable; unknown ones have no name.",
+            ["hook", "outcome"],
+        )
         self._members = gauge(
             "reconciler_member_services", "How many services each member of a fleet has at this moment.", ["member"]
         )
@@ -87,6 +92,10 @@ class Metrics:
         outcome = "no_answer" if status is None else f"{status // 100}xx"
         self._requests.labels(integration, outcome).inc()
         self._latency.labels(integration, outcome).observe(seconds)
+
+    def count_hook(self, hook: str, outcome: str) -> None:
+        """Count a call of a hook."""
+        self._hooks.labels(hook, outcome).inc()
 
     def text(
         self,

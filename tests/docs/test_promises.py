@@ -26,6 +26,7 @@ from reconciler.model.policy import Rule
 from reconciler.model.status import Action, EventType, Status
 from reconciler.web.app import app
 from reconciler.web.callback import callback_route
+from reconciler.web.hooks import hook_route
 from reconciler.web.pages import StatusPages
 from tests.docs.test_documented import ALL, DOCS, PLACES, metric_names, rows
 from website import reference
@@ -252,7 +253,8 @@ def routes() -> set[str]:
     """What `listen` serves, with `*` where a path has a variable part."""
     of_pages = StatusPages(UNUSED, UNUSED, str).routes()
     of_all = app(healthy=UNUSED, ready=UNUSED, metrics=UNUSED, guard=UNUSED, hosts=UNUSED).routes
-    paths = [each.path for each in [*of_all, *of_pages, callback_route(UNUSED)] if isinstance(each, Route)]
+    others = [callback_route(UNUSED), hook_route(UNUSED, UNUSED)]
+    paths = [each.path for each in [*of_all, *of_pages, *others] if isinstance(each, Route)]
     return {re.sub(r"\{\w+(?::\w+)?\}", "*", path) for path in paths}
 
 
