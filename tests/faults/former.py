@@ -1,0 +1,239 @@
+"""Former accounts, and two hires on one account, over whatever may happen to hires' files and to a service.
+
+`python -m tests.faults.former --examples 1000 --steps 50` is the large run; the suite plays a few. After every pass it
+is seen at the service and in the ledger what needs no model: each account that the program made and that is still there
+is in some row, nobody is made twice, and nothing is taken away that somebody in git has, however it is spelt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import structlog
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from reconciler.model.grant import Phase as Stage
+from reconciler.model.selection import Selection
+from reconciler.requests.client import Response
+from tests.engine.harness import Hands
+from tests.faults.model import MEMORY, Program, Services
+
+__all__ = ["FormerAccounts", "play"]
+
+URL = "http://127.0.0.1:1"
+PEOPLE = ("ada", "bob", "cy")
+LOGINS = ("ann", "Ann", "ann ", "ben", "B\u200ben", "cat")
+ADDRESSES = tuple(f"{name}@example.com" for name in ("ada", "bob", "cy", "dan"))
+NAMES = {"desk": "LOGIN", "post": "email"}
+"""What tells the accounts of each integration."""
+
+
+def same(text: str) -> str:
+    """What the spellings of a name share at this service."""
+    return text.replace("\u200b", "").strip().lower()
+
+
+class Desks(Services):
+    """Accounts at two integrations, by the name in the path; spellings are one to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accounts: dict[str, set[str]] = {integration: set() for integration in NAMES}
+        self.made: set[tuple[str, str]] = set()
+        self.twice: list[str] = []
+        self.deleted: set[tuple[str, str]] = set()
+        self.down = False
+
+    async def send(self, wire: Any, *, follow: bool = False, leaving: Any = None, behind: bool = False) -> Response:
+        """Take a request."""
+        integration, _, name = wire.url.removeprefix(f"{URL}/").partition("/")
+        whose, there = same(unquote(name)), self.accounts[integration]
+        if leaving is None:
+            if self.down:
+                return Response(500)
+            return Response(200, {}, json.dumps({"name": unquote(name)}).encode()) if whose in there else Response(404)
+        await leaving()
+        if wire.method == "DELETE":
+            self.deleted.add((integration, whose))
+            self.made.discard((integration, whose))
+            there.discard(whose)
+        elif whose in there:
+            self.twice.append(whose)
+        else:
+            there.add(whose)
+            self.made.add((integration, whose))
+        return Response(200, {}, b"{}")
+
+
+def manifest(integration: str, name: str) -> dict[str, Any]:
+    one = f"{URL}/{integration}/{{{{{name}}}}}"
+    return {
+        "exists": {"url": one, "expected": f"{{{{{name}}}}}", "fail_when_4xx_response_code": False},
+        "execute": [{"url": one}],
+        "revoke": [{"url": one, "method": "DELETE"}],
+    }
+
+
+people = st.sampled_from(PEOPLE)
+
+
+class FormerAccounts(RuleBasedStateMachine):
+    """One repository and its service."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(prefix="former-", dir=MEMORY if MEMORY.is_dir() else None)
+        self.desks, self.clock = Desks(), Hands()
+        root = Path(self.folder.name, "repo")
+        self.program = Program(root, self.desks, self.clock)
+        (root / ".reconciler").mkdir(mode=0o700)
+        self.hires: dict[str, dict[str, Any]] = {}
+        self.prune = True
+
+    def teardown(self) -> None:
+        self.program.end()
+        self.folder.cleanup()
+
+    def _commit(self) -> None:
+        prune = "revoke" if self.prune else "report"
+        found: dict[str, Any] = {"config/reconciler.yaml": {"prune": prune, "drift": "report"}, "hires/.gitkeep": ""}
+        found |= {f"manifests/{each}.yaml": manifest(each, name) for each, name in NAMES.items()}
+        for stem, hire in self.hires.items():
+            person = {"email": hire["email"], "first_name": "A", "last_name": "", "extra": {"LOGIN": hire["login"]}}
+            found[f"hires/{stem}.yaml"] = {**person, "access": hire["access"]}
+        self.program.commit(found)
+
+    @initialize()
+    def start(self) -> None:
+        self.hires = {
+            name: {"email": address, "login": login, "access": ["desk", "post"]}
+            for name, address, login in zip(PEOPLE, ADDRESSES, ("ann", "ben", "cat"), strict=False)
+        }
+        self._commit()
+        self.program.start()
+        self.whole_pass()
+
+    @rule(name=people, login=st.sampled_from(LOGINS))
+    def change_login(self, name: str, login: str) -> None:
+        if name in self.hires:
+            self.hires[name]["login"] = login
+            self._commit()
+
+    @rule(name=people, address=st.sampled_from(ADDRESSES))
+    def change_address(self, name: str, address: str) -> None:
+        if name in self.hires:
+            self.hires[name]["email"] = address
+            self._commit()
+
+    @rule(name=people, access=st.sampled_from([[], ["desk"], ["post"], ["desk", "post"]]))
+    def change_access(self, name: str, access: list[str]) -> None:
+        if name in self.hires:
+            self.hires[name]["access"] = access
+            self._commit()
+
+    @rule(name=people)
+    def leave(self, name: str) -> None:
+        if self.hires.pop(name, None) is not None:
+            self._commit()
+
+    @rule(name=people, address=st.sampled_from(ADDRESSES), login=st.sampled_from(LOGINS))
+    def come(self, name: str, address: str, login: str) -> None:
+        """Somebody comes, or comes back, perhaps with a name that somebody else had."""
+        if name not in self.hires:
+            self.hires[name] = {"email": address, "login": login, "access": ["desk", "post"]}
+            self._commit()
+
+    @rule(one=people, other=people)
+    def rename(self, one: str, other: str) -> None:
+        """A file gets another name, or two swap theirs."""
+        moved = {other: self.hires.get(one), one: self.hires.get(other)}
+        self.hires |= {name: hire for name, hire in moved.items() if hire is not None}
+        for name in [name for name, hire in moved.items() if hire is None]:
+            self.hires.pop(name, None)
+        self._commit()
+
+    @rule(prune=st.booleans())
+    def set(self, *, prune: bool) -> None:
+        self.prune = prune
+        self._commit()
+
+    @rule(integration=st.sampled_from(tuple(NAMES)), name=st.sampled_from((*LOGINS, *ADDRESSES)))
+    def appear(self, integration: str, name: str) -> None:
+        """Somebody makes an account by hand."""
+        self.desks.accounts[integration].add(same(name))
+
+    @rule(down=st.booleans())
+    def checks_fail(self, *, down: bool) -> None:
+        self.desks.down = down
+
+    @rule(name=people, integration=st.sampled_from(tuple(NAMES)), kind=st.sampled_from(["run", "revoke"]))
+    def ask(self, name: str, integration: str, kind: str) -> None:
+        if kind == "run" and self.desks.down:
+            return  # who runs it by hand has looked
+        there = self.desks.accounts[integration]
+        wanted = {same(hire["email"] if integration == "post" else hire["login"]) for hire in self.hires.values()}
+        if kind == "run" and there & wanted:
+            return
+        self.program.ledger.enqueue(kind, now=self.clock.now(), by="ida@here", hire=name, access=integration)
+
+    @rule(one=people)
+    def pass_over_one(self, one: str) -> None:
+        self._pass(Selection(hires=frozenset({one})))
+
+    @rule(minutes=st.sampled_from([0, 60]))
+    def whole_pass(self, minutes: int = 0) -> None:
+        self.clock.turn(minutes=minutes)
+        self._pass(Selection())
+
+    def _pass(self, selection: Selection) -> None:
+        self.desks.deleted.clear()
+        self.program.reconcile(selection, released=True, fuse=None)
+        assert self.desks.twice == [], "made while it was there"
+        records = [record for record in self.program.ledger.records() if record.phase is not Stage.REVOKED]
+        rows = {(record.integration, same(str(record.values.get(NAMES[record.integration])))) for record in records}
+        assert self.desks.made <= rows, f"forgotten: {self.desks.made - rows}"
+        wanted = {
+            (integration, same(hire["email"] if integration == "post" else hire["login"]))
+            for hire in self.hires.values()
+            for integration in hire["access"]
+        }
+        assert not self.desks.deleted & wanted, f"taken away, and wanted: {self.desks.deleted & wanted}"
+
+
+def play(examples: int, steps: int, number: int | None = None) -> None:
+    """Play this many examples of this many steps."""
+    how = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        derandomize=number is None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    run_state_machine_as_test(FormerAccounts if number is None else seed(number)(FormerAccounts), settings=how)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """As many examples as are asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.former", description=__doc__)
+    parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    play(asked.examples, asked.steps, asked.seed)
+    print("nothing was forgotten, made twice or taken from anybody")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""A few examples of what `python -m tests.faults.former` plays many of, and two that the random ones rarely meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.former import FormerAccounts, play
+
+
+def test_no_account_is_forgotten_made_twice_or_taken_from_anybody() -> None:
+    play(6, 25)
+
+
+@pytest.fixture
+def former() -> Iterator[FormerAccounts]:
+    made = FormerAccounts()
+    made.start()
+    yield made
+    made.teardown()
+
+
+def test_a_login_that_somebody_has_is_nobody_elses(former: FormerAccounts) -> None:
+    former.change_login("bob", "Ann")
+    former.whole_pass()
+    former.leave("bob")
+    former.whole_pass()
+    former.leave("ada")
+    former.come("bob", "dan@example.com", "ann ")
+    former.whole_pass()
+    assert former.desks.accounts["desk"] == {"ann", "cat"}, "who leaves has had an account of their own"
+
+
+def test_a_stem_that_somebody_else_has_now(former: FormerAccounts) -> None:
+    former.set(prune=False)
+    former.leave("ada")
+    former.whole_pass()
+    former.come("ada", "dan@example.com", "ben")
+    former.whole_pass()
+    former.change_login("ada", "ann")
+    former.set(prune=True)
+    former.whole_pass()
+    assert former.desks.accounts["post"] == {"bob@example.com", "cy@example.com", "dan@example.com"}
+    assert "ann" in former.desks.accounts["desk"]
