@@ -133,7 +133,7 @@ def test_changed_values_of_an_adopted_account_are_named_too(machine, accounts, r
 
 
 def test_a_value_that_the_check_asks_with_is_no_change_once_the_account_is_found_by_it(machine, accounts, repo):
-    """What an account is found by, it has: an orphan is later looked for, and revoked, by that. So is the former one."""
+    """What an account is found by, it has: an orphan is later looked for, and revoked, by that."""
     manifest = accounts.manifest(team=True, revoke=True)
     manifest["exists"]["url"] = f"{accounts.url}/users/{{{{TEAM}}}}-{{{{email}}}}"
     manifest["execute"] = [{"url": f"{accounts.url}/users", "data": {"email": "{{TEAM}}-{{email}}"}}]
