@@ -23,6 +23,7 @@ from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.listings import Listings
+from reconciler.engine.orphans import all_needed
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import OpenState, recover, refuse_strayed
 from reconciler.engine.trust import sealing_of
@@ -33,6 +34,7 @@ from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryErro
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.report import Report
 from reconciler.model.selection import Selection
+from reconciler.model.status import Action, Status
 from reconciler.notify import outages as remembered
 from reconciler.notify.notifications import Notifier
 from reconciler.notify.rules import NewsKind, outages
@@ -266,6 +268,8 @@ class Dispatcher:
         # comes by the dependents as well.
         if report.executed or why not in ("start", "interval"):
             self._start_dependents(report)
+        if report.revoked or report.failures or why not in ("start", "interval"):
+            self._start_needed(report)
 
     def _start_dependents(self, report: Report) -> None:
         """Make passes over new grants that need an entry that is present now; they may be of another service."""
@@ -281,6 +285,20 @@ class Dispatcher:
         tried = {record.key for record in self._records(dependents) if record.phase not in untried}
         if dependents - tried:
             self.start(PassRequest(Selection.of(dependents - tried), "needs"))
+
+    def _start_needed(self, report: Report) -> None:
+        """Make passes over orphans that waited for those which need them; they may be of another service."""
+        seen = {Key(row.hire, row.access) for row in report.rows if row.action is not Action.REVOKE}
+        hires = {row.hire for row in report.rows if row.leaves or report.failures}
+        rows = list(self._state.ledger.records(hires)) if hires else []
+        waiting = [row.key for row in rows if row.action is Action.REVOKE and row.status is Status.ORPHANED]
+        due = set[Key]()
+        for key in waiting:
+            needs = {row.key.access: row.needs for row in rows if row.key.hire == key.hire}
+            needing = {Key(key.hire, access) for access in needs if key.access in all_needed(access, needs)}
+            due |= {key} if needing & seen else set()
+        if due:
+            self.start(PassRequest(Selection.of(due), "needs"))
 
     def _records(self, keys: Iterable[Key]) -> list[Record]:
         wanted = set(keys)

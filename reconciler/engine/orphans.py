@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from reconciler.engine.checker import NotOffered
@@ -15,7 +16,7 @@ from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
 from reconciler.repository.desired import Desired
 
-__all__ = ["OrphanPlanner", "misfit", "unless_over"]
+__all__ = ["OrphanPlanner", "all_needed", "misfit", "unless_over"]
 
 
 class OrphanPlanner:
@@ -29,6 +30,19 @@ class OrphanPlanner:
         """Decide on an orphan; check it first if it may have to be revoked."""
         planned = await self._plan(record)
         return replace(planned, decision=unless_over(planned.decision, record.key, self._inputs.desired))
+
+    def after_dependents(self, found: list[PlannedGrant], wanted: Collection[Key]) -> list[PlannedGrant]:
+        """Let orphans of a hire wait for those that need them and that another pass is to revoke: these come first.
+
+        Whoever asks by hand for one of them does not wait. `wanted` are the hire's grants that git wants.
+        """
+        if not any(item.decision.action is Action.REVOKE and not item.by_hand for item in found):
+            return found
+        here = {item.grant.key for item in found}
+        rows = {row.key: row for row in self._inputs.rows_of(found[0].grant.key.hire)}
+        needs = {key.access: row.needs for key, row in rows.items()}
+        pending = {key.access for key, row in rows.items() if key not in here | {*wanted} and _to_be_revoked(row)}
+        return [_after(item, sorted(_needing(item.grant.key.access, pending, needs))) for item in found]
 
     async def _plan(self, record: Record) -> PlannedGrant:
         if error := self.unreadable(record):
@@ -182,6 +196,18 @@ class OrphanPlanner:
         return None
 
 
+def all_needed(access: str, needs: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return the entries that an entry needs, directly or through others; never itself."""
+    found: set[str] = set()
+    queue = list(needs.get(access, ()))
+    while queue:
+        name = queue.pop()
+        if name not in found:
+            found.add(name)
+            queue += needs.get(name, ())
+    return found - {access}
+
+
 def _no_action(record: Record, status: Status, reason: str, *, by_hand: bool = False) -> PlannedGrant:
     """Plan no action, for this reason."""
     decision = Decision(status, Action.NONE, reason)
@@ -192,6 +218,27 @@ def unless_over(decision: Decision, key: Key, desired: Desired) -> Decision:
     """Return a decision on an orphan; if git still has its entry, with what is over in place of `NOT_IN_GIT`."""
     over = desired.over(key.hire, key.access)
     return decision if over is None else replace(decision, reason=decision.reason.replace(NOT_IN_GIT, over, 1))
+
+
+def _to_be_revoked(record: Record) -> bool:
+    """Whether no pass has tried yet to revoke what git no longer wants, or has decided that it does not."""
+    if record.phase is Phase.REVOKED or record.revoking or not record.leaves_something:
+        return False
+    return record.orphaned_at is None or record.action is Action.REVOKE or record.uncounted
+
+
+def _needing(access: str, among: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return those that need an entry, directly or through others; none that it needs itself, which is a circle."""
+    own = all_needed(access, needs)
+    return {each for each in among if access in all_needed(each, needs) and each not in own}
+
+
+def _after(item: PlannedGrant, dependents: list[str]) -> PlannedGrant:
+    """Let an orphan wait for the first of these, if it is to be revoked."""
+    if not dependents or item.by_hand or item.decision.action is not Action.REVOKE:
+        return item
+    decision = replace(item.decision, reason=f"{item.decision.reason}; after {dependents[0]}, which needs it")
+    return replace(item, decision=decision, prepared=None)
 
 
 def misfit(grant: Grant, reason: str) -> str:

@@ -251,7 +251,7 @@ class Planner:
                 self.dropped.append(record)
             else:
                 found.append(await self._orphans.plan(record))
-        return found
+        return self._orphans.after_dependents(found, wanted)
 
 
 def _gained(item: PlannedGrant) -> Collection[str] | None:

@@ -18,7 +18,7 @@ from reconciler.engine.decide import GONE, Facts, judge
 from reconciler.engine.executor import Executor, Overtaken
 from reconciler.engine.existing import found, webhook
 from reconciler.engine.integrations import Integration
-from reconciler.engine.orphans import unless_over
+from reconciler.engine.orphans import all_needed, unless_over
 from reconciler.engine.planned import AttemptRequest, PlannedGrant
 from reconciler.engine.planning import Plan
 from reconciler.engine.prepared import Prepared
@@ -219,7 +219,7 @@ class Scheduler:
 
 def _dependents_first(orphans: list[PlannedGrant], needs: Mapping[str, Iterable[str]]) -> list[Key]:
     """Order a hire's orphans: each after those that need it, also through entries that stay; circles as given."""
-    needed_by = {item.grant.key.access: _all_needed(item.grant.key.access, needs) for item in orphans}
+    needed_by = {item.grant.key.access: all_needed(item.grant.key.access, needs) for item in orphans}
     queue: list[Key] = []
     left = list(orphans)
     while left:
@@ -228,15 +228,3 @@ def _dependents_first(orphans: list[PlannedGrant], needs: Mapping[str, Iterable[
         queue += [item.grant.key for item in free]
         left = [item for item in left if item.grant.key not in queue]
     return queue
-
-
-def _all_needed(access: str, needs: Mapping[str, Iterable[str]]) -> set[str]:
-    """Return the entries that an entry needs, directly or through others; never itself."""
-    found: set[str] = set()
-    queue = list(needs.get(access, ()))
-    while queue:
-        name = queue.pop()
-        if name not in found:
-            found.add(name)
-            queue += needs.get(name, ())
-    return found - {access}

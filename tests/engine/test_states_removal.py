@@ -782,3 +782,38 @@ def test_revocations_go_in_the_reverse_order_of_needs(pruning, accounts, others,
     assert sorted(revoked) == sorted(["last", "tool", *(["more"] if between == "revoke" else [])])
     told = [call.path.split("/")[1] for call in accounts.calls("DELETE")]
     assert told == ["last", *(["more"] if between == "revoke" else []), "users"]
+
+
+@pytest.fixture
+def chain(pruning, accounts, repo):
+    """Ada left, who had `last`, which needs `more`, which needs `tool`; each is a service of its own."""
+    for name in ("more", "last"):
+        there = ["ada@example.com"]
+        accounts.route("GET", f"/{name}/{{email}}", lambda _received, email, there=there: list(there))
+        accounts.route("DELETE", f"/{name}/{{email}}", lambda _received, email, there=there: there.clear())
+        url = f"{accounts.url}/{name}/{{{{email}}}}"
+        manifest = {"exists": {"url": url, "expected": "{{email}}"}, "revoke": [{"url": url, "method": "DELETE"}]}
+        repo.manifest(name, manifest)
+    without(repo, {"integration": "last", "needs": ["more"]}, {"integration": "more", "needs": ["tool"]}, TOOL)
+    pruning.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    return pruning
+
+
+def test_a_pass_over_one_service_revokes_nothing_that_another_still_needs(chain, accounts):
+    for integration, after in (("tool", "last"), ("more", "last"), ("tool", "last")):
+        waiting = row(chain.reconcile(integrations=[integration]), "ada", integration)
+        assert (waiting.status, waiting.action) == (Status.ORPHANED, Action.REVOKE)
+        assert waiting.reason == f"no longer in git; after {after}, which needs it"
+    for integration in ("last", "more", "tool"):
+        assert row(chain.reconcile(integrations=[integration]), "ada", integration).status is Status.REVOKED
+    assert [call.path.split("/")[1] for call in accounts.calls("DELETE")] == ["last", "more", "users"]
+
+
+def test_what_a_person_asks_for_and_what_was_tried_waits_for_nothing(chain, accounts):
+    accounts.fail_next(1, 500, method="DELETE", prefix="/last")
+    chain.reconcile(integrations=["last"])
+    assert row(chain.reconcile(integrations=["more"]), "ada", "more").status is Status.REVOKED
+    by_hand = {("ada", "tool"): "revoke"}
+    assert row(chain.reconcile(grants=by_hand, by_hand=by_hand), "ada", "tool").status is Status.REVOKED
