@@ -57,7 +57,9 @@ def add(options: SharedOptions, name: str | None, stem: str | None, listing: boo
     if options.output == "json":
         emit_json({"file": f"{ready.folder}/{path.name}", "service": service, "initial_data": fields})
     else:
-        echo("\n".join(written))
+        echo(f"{ready.folder}/{path.name}")
+    if ready.cases is not None:
+        note(f"its tests, for `reconcile test {path.stem}`: {ready.folder}/{path.stem}{CASES[0]}")
     for line in prerequisites(ready, service):
         note(line)
     if fields:

@@ -179,8 +179,7 @@ def _with_ready(ready: list[ReadyManifest], template: dict[str, str]) -> dict[st
     person = re.sub(r"^(start:|#     values:) .*\n", "", texts[PERSON], flags=re.MULTILINE)
     texts[PERSON] = re.sub(r"^# extra: .*$", f"extra: {_flow(extra)}", person, flags=re.MULTILINE) if extra else person
     texts[SEQUENCE] = re.sub(r"(?s)^(.*?access:\n).*", r"\1", texts[SEQUENCE]) + "".join(map(_entry, ready))
-    tests = {f"manifests/{it.name}.test.yaml": modeline("test", "manifests") + it.cases for it in ready if it.cases}
-    return texts | tests | {f"manifests/{it.name}.yaml": modeline("manifest", "manifests") + it.text for it in ready}
+    return texts | {f"manifests/{it.name}.yaml": modeline("manifest", "manifests") + it.text for it in ready}
 
 
 def _without_people(integration: str, template: dict[str, str]) -> dict[str, str]:

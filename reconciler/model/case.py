@@ -46,7 +46,7 @@ class SentRequest(Model):
 
 
 class Before(Model):
-    """What was sent last time."""
+    """What was sent last time: the form's values, and those of the hire that were others."""
 
     values: dict[Text, Any] = {}
 

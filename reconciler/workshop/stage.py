@@ -13,8 +13,8 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.listings import ENOUGH, Listings
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.engine.planner import Planner
+from reconciler.engine.prepared import NOTHING_STORED
 from reconciler.engine.same_account import Rivals, SameAccounts, WantedPrints, wanted_accounts, wanted_prints
-from reconciler.ledger.vault import Stored
 from reconciler.model.case import Case
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import RepositoryError
@@ -104,15 +104,17 @@ class CaseStage:
         case = self._case
         if not case.orphan and case.before is None:
             return {}
-        values = case.values if case.before is None else case.before.values
-        grants = self._desired(values).grants(HIRE)
+        sent = case.values if case.before is None else case.before.values
+        form = {field.id for field in self.integration.manifest.form}
+        grants = self._desired({key: value for key, value in sent.items() if key in form}).grants(HIRE)
         grant = next((each for each in grants if each.hold is None), None)
         if grant is None:
             return {}
-        return {grant.key: self._confirmed(grant)}
+        return {grant.key: self._confirmed(grant, {key: value for key, value in sent.items() if key not in form})}
 
-    def _confirmed(self, grant: Grant) -> Record:
-        prepared = self.integration.prepare(grant, Stored(), kind=None)
+    def _confirmed(self, grant: Grant, of_hire: Mapping[str, Any]) -> Record:
+        """Return the record of a grant that was found as wanted; `of_hire` are values that the hire had then."""
+        prepared = self.integration.prepare(grant, NOTHING_STORED, kind=None)
         then = NOW - timedelta(days=1)
         return Record(
             key=grant.key,
@@ -122,7 +124,7 @@ class CaseStage:
             source=grant.source,
             phase=Phase.CONFIRMED,
             status=Status.PRESENT,
-            snapshot=prepared.snapshot,
+            snapshot={**prepared.snapshot, **of_hire},
             wants=prepared.wants,
             checked_at=then,
             confirmed_at=then,

@@ -182,7 +182,8 @@ async def try_manifest(
         page = await _first_page(integration, planned, desired) if listing else None
     exchanges = tuple(client.exchanges)
     rules = {} if planned is None else rules_of(integration, planned, exchanges)
-    return Tried(integration, planned, exchanges, rules, _would_send(integration, planned), page)
+    would_send = _would_send(integration, planned)
+    return Tried(integration, planned, exchanges, rules, would_send=would_send, listed=page)
 
 
 NOWHERE = "invalid.invalid"

@@ -16,6 +16,7 @@ def test_add_copies_manifest_and_lists_requirements(repo: Repo, call: Call) -> N
     done = call(repo, "add", "github")
     assert (done.code, done.out) == (0, "manifests/github.yaml\n")
     assert done.err == (
+        "its tests, for `reconcile test github`: manifests/github.test.yaml\n"
         "in initial data of github: TOKEN, ORG\n"
         "in each hire's extra: GITHUB_LOGIN\n"
         "in each access entry's values: ROLE\n"
@@ -23,6 +24,7 @@ def test_add_copies_manifest_and_lists_requirements(repo: Repo, call: Call) -> N
     )
     text = (repo.root / "manifests/github.yaml").read_text()
     assert text == everything()["github"].text
+    assert call(repo, "test").out.startswith("8 cases of 1 manifest passed")
     assert text.startswith("# GitHub organization: members\n# service: github\n")
 
 

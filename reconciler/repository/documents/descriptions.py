@@ -93,7 +93,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "body": "JSON, or a text.",
     },
     "SentRequest": {"url": "The URL.", "method": "The method.", "data": "What is sent."},
-    "Before": {"values": "The values of the form that were sent."},
+    "Before": {"values": "The values that were sent: of the form, and the hire's that changed since."},
     "HireRef": {"hire": "The stem of another hire's file."},
     "NamedChoice": {"name": "The name that the option shows."},
     "Entry": {

@@ -1,0 +1,69 @@
+"""The tests that ready manifests bring along: each manifest has the cases that it needs, and all of them pass."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from importlib.resources import files
+
+import pytest
+
+from reconciler.gallery.catalog import ReadyManifest, everything
+from reconciler.model.case import Case
+from reconciler.model.status import Status
+from reconciler.repository.cases import LoadedCases, parse_cases
+from reconciler.workshop.stage import ManifestSource
+from reconciler.workshop.testing import run_cases
+
+FOLDER = files("reconciler.gallery") / "manifests"
+SECONDS = 10
+
+
+def cases_of(ready: ReadyManifest) -> LoadedCases:
+    assert ready.cases is not None, f"{ready.name} has no tests"
+    return parse_cases(ready.cases.encode(), f"manifests/{ready.name}.test.yaml")
+
+
+def source_of(ready: ReadyManifest) -> ManifestSource:
+    return {f"manifests/{ready.name}.yaml": ready.text.encode()}
+
+
+def lacking(ready: ReadyManifest, cases: list[Case]) -> set[str]:
+    """What no case shows of what the manifest can do."""
+    exists = ready.manifest.exists
+    assert exists is not None
+    shown = {
+        "present": any(case.expect is Status.PRESENT for case in cases),
+        "missing": any(case.expect is Status.MISSING and case.sends for case in cases),
+        "a refused token": any(case.expect is Status.UNKNOWN and case.reason for case in cases),
+        "update": any(case.expect is Status.DIFFERS and case.sends for case in cases),
+        "revoke": any(case.orphan and case.sends for case in cases),
+        "invited": any(case.expect is Status.UNCONFIRMED for case in cases),
+        "list": any(case.listed for case in cases),
+    }
+    needed = {
+        "update": bool(ready.manifest.updates),
+        "revoke": bool(ready.manifest.revoke),
+        "invited": bool(exists.invited or exists.pending),
+        "list": exists.listing is not None,
+    }
+    return {what for what, there in shown.items() if needed.get(what, True) and not there}
+
+
+@pytest.mark.parametrize("name", sorted(everything()))
+def test_each_manifest_has_the_cases_that_it_needs(name: str) -> None:
+    ready = everything()[name]
+    loaded = cases_of(ready)
+    assert loaded.problems == ()
+    assert lacking(ready, [case for case, _ in loaded.cases]) == set()
+
+
+def test_all_cases_pass_in_seconds() -> None:
+    ready = everything()
+    chosen = {name: cases_of(each) for name, each in ready.items()}
+    began = time.process_time()
+    results = asyncio.run(run_cases(chosen, {name: source_of(each) for name, each in ready.items()}))
+    took = time.process_time() - began
+    failed = {f"{name}, line {line}": result.failures for name, line, result in results if result.failures}
+    assert failed == {}
+    assert took < SECONDS, f"{len(results)} cases took {took:.1f} s"
