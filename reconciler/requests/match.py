@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from reconciler.model.dn import parsed
 from reconciler.model.manifest import Condition, Exists, Ready, Request
 from reconciler.model.request import RequestOptions
 from reconciler.model.scope import Scope, follow, steps, walk
@@ -72,7 +73,7 @@ def verdict(exists: Exists, expected: str | None, answer: Response, compared: Co
         text = answer.whole_text
         if text is None:
             return Unknown(f"answered {answer.status} with what is no text")
-        found = contains(text, expected)
+        found = (names if answer.directory else contains)(text, expected)
     if exists.compares:
         return _of_record(exists, expected, answer, compared, found=found)
     return Present(_stored(exists, answer, None)) if found else _absent(exists, answer, compared)
@@ -91,7 +92,7 @@ def _of_record(
             return _absent(exists, answer, compared)
         what = f"nothing at record {exists.record}" if content is not None else "no JSON, where record is to be read"
         return Unknown(f"answered {answer.status} with what is expected, but {what}")
-    account = find(at, exists.match, expected, contains)
+    account = find(at, exists.match, expected, names if answer.directory else contains)
     if account is None or not (found or exists.match):
         return _absent(exists, answer, compared)
     if all_there(account, compared.inactive):
@@ -176,6 +177,14 @@ def contains(text: str, expected: str) -> bool:
             return found  # nothing in it is escaped: decoding it would show no other address
     pattern = (_kept_pattern if len(expected) <= KEPT else _pattern)(expected)
     return any(pattern.search(form) for form in _forms(text))
+
+
+def names(text: str, expected: str) -> bool:
+    """Whether a directory's answer contains what is expected: a DN is found as the DN that it is, however written."""
+    if contains(text, expected):
+        return True
+    name = parsed(expected) if "=" in expected else None
+    return bool(name) and any("=" in leaf and parsed(leaf) == name for leaf in _forms(text))
 
 
 def _stands_alone(text: str, address: str) -> bool:

@@ -18,8 +18,9 @@ from reconciler.model.value import value_class
 from reconciler.requests.client import Client
 from reconciler.requests.match import refusal
 from reconciler.requests.paging import PageTurner, first_page
+from reconciler.requests.protocols import DIRECTORY, SQL, scheme_of
 from reconciler.requests.template import written
-from reconciler.transports.answer import LIMIT, Response
+from reconciler.transports.answer import LARGE, LIMIT, Response
 from reconciler.transports.request import RenderedRequest
 
 __all__ = ["MOST_PAGES", "MorePages", "Option", "items", "options"]
@@ -83,6 +84,8 @@ async def items(
         number = turner.number
         if number > pages:
             raise MorePages(f"{following.shown_url}: more than {pages} pages", left=True)
+        if scheme_of(following.url) in SQL | DIRECTORY:  # whose one answer has everybody
+            most = LARGE
         answer = await _page(client, call, replace(following, most=most), number)
         found = walk(answer.json(), call.data_from)
         if not isinstance(found, list):

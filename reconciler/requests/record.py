@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
 
+from reconciler.model.dn import folded, is_of_directory
 from reconciler.model.exists import Exists, operator
 from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.secret import MASK
@@ -70,6 +71,8 @@ def same(there: Any, wanted: Any) -> bool:
     word = operator(wanted)
     if word == "not":
         return not same(there, wanted[word])
+    if is_of_directory(there):
+        return _same_in_directory(there, wanted, word)
     if word == "contains":
         held = set(map(written, there)) if isinstance(there, list) else set()
         some = wanted[word] if isinstance(wanted[word], list) else [wanted[word]]
@@ -82,8 +85,21 @@ def same(there: Any, wanted: Any) -> bool:
     return written(there) == written(wanted)
 
 
+def _same_in_directory(there: Any, wanted: Any, word: str | None) -> bool:
+    """Compare an attribute: a single value is a list of one, and names are compared as names."""
+    held = [folded(value) for value in (there if isinstance(there, list) else [there])]
+    value = wanted if word is None else wanted[word]
+    some = [folded(each) for each in (value if isinstance(value, list) else [value]) if each is not None]
+    if word == "contains":
+        return bool(some) and set(held).issuperset(some)
+    return sorted(held, key=repr) == sorted(some, key=repr)
+
+
 def is_whole(there: Any, expected: str) -> bool:
     """Whether a value is `expected` as a whole, without case: what `match` compares."""
+    if is_of_directory(there):  # one of its values, as in a filter
+        held = {folded(value.lower()) for value in (there if isinstance(there, list) else [there])}
+        return folded(expected.lower()) in held
     if there is None or isinstance(there, dict | list):
         return False
     return written(there).lower() == expected.lower()

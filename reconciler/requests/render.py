@@ -19,8 +19,9 @@ from reconciler.model.manifest import AnyCall, Exists, Manifest, Request, Revoke
 from reconciler.model.request import PAGE_TOKEN, Paged
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
+from reconciler.requests.directory import entry
 from reconciler.requests.encode import FORM, body
-from reconciler.requests.protocols import SQL, scheme_of, statement
+from reconciler.requests.protocols import DIRECTORY, SQL, scheme_of, statement
 from reconciler.requests.signing import credentials, signer
 from reconciler.requests.template import Shown, render_data, render_text, render_url, text_of
 from reconciler.transports.request import RenderedRequest
@@ -148,6 +149,9 @@ def _message(
 ) -> tuple[dict[str, tuple[str, str]], bytes | None]:
     """Render the headers, by lower-case name, and the body."""
     headers = _render_headers(templates, scope)
+    if scheme in DIRECTORY:
+        _refuse_empty_password(headers)
+        return headers, entry(call.method, call.data, scope)
     if scheme in SQL:
         return headers, statement(call.data, scope, selects=_selects(call))
     given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
@@ -176,6 +180,19 @@ def _without_token(data: Any) -> Any:
             return [_without_token(value) for value in data]
         case _:
             return data
+
+
+def _refuse_empty_password(headers: Mapping[str, tuple[str, str]]) -> None:
+    """Raise Blocked where a directory would take a login for nobody's: without a password it succeeds, as anonymous."""
+    if "authorization" not in headers:
+        return
+    scheme, _, encoded = headers["authorization"][1].partition(" ")
+    try:
+        user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except ValueError:
+        user = password = ""
+    if scheme.lower() != "basic" or not user or not password:
+        raise Blocked("a directory's login is Authorization: Basic {{DN}}:{{PASSWORD}}, and neither may be empty")
 
 
 def _signed(call: AnyCall) -> bool:

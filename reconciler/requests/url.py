@@ -12,6 +12,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from reconciler.model.errors import Blocked
+from reconciler.requests.places import in_url
 from reconciler.transports.address import locate
 
 __all__ = ["UrlBuilder", "ascii_host", "escape"]
@@ -83,6 +84,8 @@ class UrlBuilder:
             self._text += value
             self._shown += value  # a host name is no secret (docs/design/rules.md, "Secrets")
         else:
+            if self._path_at is not None and self._text[:4].lower() == "ldap":
+                value = in_url(self._text[self._path_at :], name, value)
             self._text += _quoted(value)
             self._shown += "***" if secret else self._text[before:]
             if (part := _climbs(value)) is not None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from reconciler.model.dn import as_attributes
 from reconciler.model.scope import walk
 from reconciler.model.value import value_class
 
@@ -32,7 +33,8 @@ _PYTHONS_OWN = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined",
 class Response:
     """An answer. `headers` have lower-case names; `truncated` says that the content was cut off at the limit.
 
-    `decided` says whether it answers a check, whatever the manifest says of a 4xx; None where the status tells.
+    `directory` says that its values are a directory's, which are compared in their own way. `decided` says whether it
+    answers a check, whatever the manifest says of a 4xx; None where the status tells.
     """
 
     status: int
@@ -40,6 +42,7 @@ class Response:
     content: bytes = field(default=b"", repr=False)
     truncated: bool = False
     decided: bool | None = None
+    directory: bool = False
 
     @property
     def text(self) -> str:
@@ -71,7 +74,8 @@ class Response:
             return None
         if _deeper(content, DEEPEST):
             return None
-        return _whole(content) if b"\\u" in self.content or not self.content.isascii() else content
+        content = _whole(content) if b"\\u" in self.content or not self.content.isascii() else content
+        return as_attributes(content) if self.directory else content
 
     def at(self, path: str) -> Any:
         """What stands at a dotted path of the content, or in a header (`header:Location`); None where nothing does."""

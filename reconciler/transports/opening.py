@@ -50,6 +50,10 @@ class Transports:
                 from reconciler.transports.sql.postgres import Postgres
 
                 return Postgres(self._seconds)
+            case "ldap" | "ldaps":
+                from reconciler.transports.ldap.transport import Ldap
+
+                return Ldap(self._seconds)
             case "mysql":
                 from reconciler.transports.sql.mysql import MySql
 

@@ -1,0 +1,1 @@
+"""Directories as a transport, through python-ldap."""

@@ -1,0 +1,116 @@
+"""What a request asks of a directory, and how its answer is written. Knows nothing of connections."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from reconciler.model.errors import TransportError
+from reconciler.transports.address import Address
+from reconciler.transports.answer import Response
+from reconciler.transports.request import RenderedRequest
+
+__all__ = ["Entries", "Search", "attributes", "ended"]
+
+SEARCHING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+STATUSES = {0: 200, 32: 404, 68: 409, 20: 409, 49: 401, 48: 401, 50: 403, 51: 503, 52: 503, 3: 429, 11: 429}
+"""By result code (RFC 4511, appendix A); every other one is 400."""
+
+JSON = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Search:
+    """A URL of a directory, taken apart (RFC 4516)."""
+
+    dn: str
+    attributes: tuple[str, ...] = ()
+    scope: str = "base"
+    filter: str = "(objectClass=*)"
+
+    @classmethod
+    def of(cls, address: Address) -> Search:
+        """Take a URL apart. Raises TransportError for what no directory can be asked."""
+        dn, *rest = (unquote(part) for part in address.target.removeprefix("/").split("?"))
+        names, scope, wanted, *extensions = [*rest, "", "", ""][: max(3, len(rest))]
+        if scope not in ("", "base", "one", "sub") or any(extensions):
+            raise TransportError("the URL is no directory's: ldaps://host/dn?attributes?scope?filter", left=False)
+        listed = tuple(name for name in names.split(",") if name)
+        return cls(dn, listed, scope or "base", _in_parentheses(wanted) or cls.filter)
+
+
+def _in_parentheses(wanted: str) -> str:
+    return wanted if not wanted or wanted.startswith("(") else f"({wanted})"
+
+
+class Entries:
+    """Entries as they come, as JSON; at most `most` bytes are kept."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: list[str] = []
+        self._size = 2
+        self.full = False
+
+    def add(self, found: Iterable[tuple[str | None, Any]]) -> None:
+        """Add entries; a referral is none. Sets `full` once the limit is passed."""
+        for dn, values in found:
+            if dn is None or self.full:
+                continue
+            shown = {name: _shown(each) for name, each in values.items()}
+            text = json.dumps({"dn": dn, **shown}, ensure_ascii=False)
+            self._size += len(text.encode(errors="replace")) + 1
+            self.full = self._size > self._most
+            if not self.full:
+                self._kept.append(text)
+
+    def answer(self) -> Response:
+        """Return the answer of a search that succeeded."""
+        content = f"[{','.join(self._kept)}]".encode(errors="replace")
+        return Response(200, JSON, content, self.full, decided=True, directory=True)
+
+
+def _shown(values: Sequence[bytes]) -> Any:
+    shown = [_text(value) for value in values]
+    return shown[0] if len(shown) == 1 else shown
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()
+
+
+def ended(request: RenderedRequest, code: int, message: str) -> Response:
+    """Return the answer of what is no search, or of one that failed: only "no such object" answers a check."""
+    content = json.dumps({"result": code, "message": message}, ensure_ascii=False).encode(errors="replace")
+    decided = code == 32 if request.method in SEARCHING else None
+    return Response(STATUSES.get(code, 400), JSON, content, decided=decided, directory=True)
+
+
+def attributes(given: Mapping[str, Any] | None) -> list[tuple[str, list[bytes] | None]]:
+    """Return attributes with their values as they travel; None stands for the whole attribute."""
+    return [(name, _values(name, value) or None) for name, value in (given or {}).items()]
+
+
+def _values(name: str, value: Any) -> list[bytes]:
+    several = value if isinstance(value, list) else [value]
+    return [_bytes(name, each) for each in several if each is not None]
+
+
+def _bytes(name: str, value: Any) -> bytes:
+    match value:
+        case {"base64": str(encoded)}:
+            return base64.b64decode(encoded)
+        case bool():
+            return b"TRUE" if value else b"FALSE"
+        case _ if name.lower() == "unicodepwd":
+            return f'"{value}"'.encode("utf-16-le")
+        case _:
+            return str(value).encode(errors="replace")

@@ -1,0 +1,207 @@
+"""LDAP through python-ldap, each request in threads of its own.
+
+A connection is opened and logged in before a request leaves, and the request is sent by a call of its own: so it is
+known whether a failed one can have had an effect. Nothing is ever sent again. No configuration of libldap's counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from reconciler.model.errors import TransportError
+from reconciler.transports.address import Address
+from reconciler.transports.answer import Response
+from reconciler.transports.ldap.operation import SEARCHING, Entries, Search, attributes, ended
+from reconciler.transports.login import login_of
+from reconciler.transports.request import RenderedRequest
+from reconciler.transports.threads import in_thread
+from reconciler.transports.transport import BROKE, Watch
+from reconciler.transports.trust import authorities
+
+os.environ["LDAPNOINIT"] = "1"  # libldap reads it once: else an ldaprc in the working directory says whom to trust
+
+import ldap
+from ldap.controls import SimplePagedResultsControl
+
+__all__ = ["Ldap"]
+
+KEPT_OPEN_SECONDS = 4.0
+"""Seconds that an idle connection is kept."""
+
+PAGE = 500
+"""Entries that are asked for at a time (RFC 2696)."""
+
+SCOPES = {"base": ldap.SCOPE_BASE, "one": ldap.SCOPE_ONELEVEL, "sub": ldap.SCOPE_SUBTREE}
+
+LOST = (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.TIMEOUT)
+"""What is no answer of a server."""
+
+
+class Ldap:
+    """Asks directories. `seconds` is the time that a request may take."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._idle: list[_Session] = []
+
+    async def send(self, request: RenderedRequest, address: Address, watch: Watch) -> Response:
+        """Ask a directory; see `Transport`."""
+        search, login = Search.of(address), login_of(request)
+        if login is not None and not login[1]:
+            raise TransportError("the password is empty: a directory would take the login for nobody's", left=False)
+        session = self._take((address.origin, login)) or _Session((address.origin, login), self._seconds)
+        try:
+            try:
+                await in_thread(session.open, session.abort)
+            except LOST as error:
+                raise TransportError(f"no connection: {_said(error)}", left=False) from None
+            watch.leaves()
+            answer = await in_thread(lambda: session.ask(request, search, watch.most), session.abort)
+            watch.has_left()
+        except LOST as error:
+            session.broken = True
+            raise TransportError(f"{BROKE}: {_said(error)}", left=watch.left) from None
+        except ldap.LDAPError as error:
+            return ended(request, _code(error), _said(error))
+        except BaseException:
+            session.broken = True
+            raise
+        else:
+            return answer
+        finally:
+            self._give_back(session)
+
+    def _take(self, where: tuple[object, ...]) -> _Session | None:
+        """Return an idle connection that still stands; close those that lay idle for too long."""
+        idle, self._idle = self._idle, []
+        found = None
+        for each in idle:
+            if monotonic() - each.since > KEPT_OPEN_SECONDS or each.spoiled:
+                each.close()
+            elif found is None and each.where == where:
+                found = each
+            else:
+                self._idle.append(each)
+        return found
+
+    def _give_back(self, session: _Session) -> None:
+        session.since = monotonic()
+        if session.broken or not session.opened:
+            session.close()
+        else:
+            self._idle.append(session)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+class _Session:
+    """A connection, logged in. `open` and `ask` run in a thread, one at a time."""
+
+    def __init__(self, where: tuple[Any, ...], seconds: float) -> None:
+        self.where = where
+        self._seconds = seconds
+        self._ldap: Any = None
+        self._descriptor = -1
+        self.opened = self.broken = False
+        self.since = 0.0
+
+    def open(self) -> None:
+        """Connect and log in, unless that is done. Raises ldap.LDAPError."""
+        if self.opened:
+            return
+        (scheme, host, port), login = self.where
+        made = ldap.initialize(f"{scheme}://{host}:{port}")
+        made.set_option(ldap.OPT_PROTOCOL_VERSION, 3)
+        made.set_option(ldap.OPT_REFERRALS, 0)
+        made.set_option(ldap.OPT_NETWORK_TIMEOUT, self._seconds * 0.8)
+        made.set_option(ldap.OPT_TIMEOUT, self._seconds)
+        if scheme == "ldaps":
+            file, folder = authorities()
+            made.set_option(ldap.OPT_X_TLS_CACERTFILE if file else ldap.OPT_X_TLS_CACERTDIR, file or folder)
+            made.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
+            made.set_option(ldap.OPT_X_TLS_NEWCTX, 0)
+        self._ldap = made
+        number = made.simple_bind(*(login or ("", "")))
+        self._descriptor = made.fileno()
+        made.result(number, timeout=self._seconds)
+        self.opened = True
+
+    def ask(self, request: RenderedRequest, search: Search, most: int) -> Response:
+        """Ask once, and wait for the answer. Raises ldap.LDAPError."""
+        if request.method in SEARCHING:
+            return self._found(search, most)
+        data = json.loads(request.content or b"{}")
+        match request.method:
+            case "POST":
+                given = [(name, values) for name, values in attributes(data) if values is not None]
+                number = self._ldap.add_ext(search.dn, given)
+            case "PATCH":
+                changes = [("add", ldap.MOD_ADD), ("replace", ldap.MOD_REPLACE), ("delete", ldap.MOD_DELETE)]
+                modified = [(how, *each) for change, how in changes for each in attributes(data.get(change))]
+                modified = [each for each in modified if each[0] != ldap.MOD_ADD or each[2] is not None]
+                number = self._ldap.modify_ext(search.dn, modified)
+            case "PUT":
+                number = self._ldap.rename(search.dn, data["rdn"], data.get("superior"), delold=1)
+            case _:
+                number = self._ldap.delete_ext(search.dn)
+        self._ldap.result3(number, timeout=self._seconds)
+        return ended(request, 0, "")
+
+    def _found(self, search: Search, most: int) -> Response:
+        """Search, page by page."""
+        entries, cookie = Entries(most), b""
+        while True:
+            control = SimplePagedResultsControl(criticality=False, size=PAGE, cookie=cookie)
+            number = self._ldap.search_ext(
+                search.dn,
+                SCOPES[search.scope],
+                search.filter,
+                list(search.attributes) or None,
+                serverctrls=[control] if search.scope != "base" else None,
+            )
+            _, found, _, controls = self._ldap.result3(number, timeout=self._seconds)
+            entries.add(found)
+            pages = [each for each in controls if each.controlType == SimplePagedResultsControl.controlType]
+            cookie = pages[0].cookie if pages else b""
+            if not cookie or entries.full:
+                return entries.answer()
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether the other side said something, or closed the connection, while it was idle."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def abort(self) -> None:
+        """End what a thread waits for. libldap itself lets nobody else touch the connection then."""
+        self.broken = True
+        if self._descriptor >= 0:
+            with suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as other:
+                other.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; where a thread still has it, that is left to the thread's end."""
+        made, self._ldap = self._ldap, None
+        if made is not None and not self.broken:
+            with suppress(ldap.LDAPError):
+                made.unbind_ext()
+
+
+def _code(error: ldap.LDAPError) -> int:
+    return int(error.args[0].get("result", 80)) if error.args and isinstance(error.args[0], dict) else 80
+
+
+def _said(error: ldap.LDAPError) -> str:
+    known = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    parts = [str(known[key]) for key in ("desc", "info") if known.get(key)]
+    return ": ".join(parts) or " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,213 @@
+"""One person gets an account in a directory, in a database and in a program, by the same pass."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ldap", reason="no python-ldap: pip install -r requirements-ldap.lock, see .ci/run")
+
+from tests.postgres import Databases, Wire
+from tests.repo import Repo, Result, call_cli
+from tests.slapd import ADMIN, BASE, MISSING, Slapd
+
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+CRM = f"""#!{sys.executable}
+import json, os, pathlib, sys
+kept, method = pathlib.Path({{kept!r}}), os.environ["REQUEST_METHOD"]
+who = os.environ["PATH_INFO"].removeprefix("/users/")
+account = kept / who
+def shown(each):
+    return dict(email=each.name, **json.loads(each.read_text()))
+if method == "GET" and not who:
+    print("X: y\\n\\n" + json.dumps([shown(each) for each in kept.iterdir()]))
+elif method == "GET":
+    print("X: y\\n\\n" + json.dumps(shown(account)) if account.exists() else "Status: 404\\n")
+else:
+    account.unlink() if method == "DELETE" else account.write_text(sys.stdin.read())
+    print("Status: 204\\n")
+"""
+
+FORM = [{"id": "TITLE", "type": "input"}]
+LOGIN = {"Authorization": "Basic {{USER}}:{{PASSWORD}}"}
+DATA = [{"id": "USER", "secret": False}, {"id": "PASSWORD"}]
+
+
+def directory(url: str) -> dict[str, Any]:
+    people = f"{url}/ou=people,{BASE}"
+    account = f"{url}/uid={{{{email}}}},ou=people,{BASE}"
+    return {
+        "form": FORM,
+        "initial_data_form": DATA,
+        "headers": LOGIN,
+        "exists": {
+            "url": f"{people}?uid,title?one?(uid={{{{email}}}})",
+            "expected": "{{email}}",
+            "record": "",
+            "match": "uid",
+            "where": {"title": "{{TITLE}}"},
+            "list": {"url": f"{people}?uid,title?one?(uid=*)", "data_from": "", "match": "uid"},
+        },
+        "execute": [
+            {
+                "url": account,
+                "data": {"objectClass": "inetOrgPerson", "cn": "{{first_name}}", "sn": "x", "title": "{{TITLE}}"},
+            }
+        ],
+        "update": [{"url": account, "method": "PATCH", "data": {"replace": {"title": "{{TITLE}}"}}}],
+        "revoke": [{"url": account, "method": "DELETE"}],
+    }
+
+
+def database(url: str) -> dict[str, Any]:
+    def ask(method: str, sql: str, *names: str) -> dict[str, Any]:
+        known = {"email": "{{email}}", "title": "{{TITLE}}"}
+        return {"url": url, "method": method, "data": {"sql": sql, "parameters": {name: known[name] for name in names}}}
+
+    everybody = "select email, title, active from people"
+    return {
+        "form": FORM,
+        "initial_data_form": DATA,
+        "headers": LOGIN,
+        "exists": {
+            **ask("GET", f"{everybody} where email = :email", "email"),
+            "expected": "{{email}}",
+            "record": "",
+            "match": "email",
+            "where": {"title": "{{TITLE}}"},
+            "inactive": {"active": False},
+            "list": {"url": url, "data": {"sql": everybody}, "method": "GET", "data_from": "", "match": "email"},
+        },
+        "execute": [ask("POST", "insert into people (email, title) values (:email, :title)", "email", "title")],
+        "update": [
+            ask("PATCH", "update people set title = :title, active = true where email = :email", "email", "title")
+        ],
+        "revoke": [ask("PATCH", "update people set active = false where email = :email", "email")],
+    }
+
+
+def program() -> dict[str, Any]:
+    url = "exec:crm/users/{{email}}"
+    return {
+        "form": FORM,
+        "exists": {
+            "url": url,
+            "expected": "{{email}}",
+            "match": "email",
+            "where": {"title": "{{TITLE}}"},
+            "fail_when_4xx_response_code": False,
+            "list": {"url": "exec:crm/users/", "data_from": "", "match": "email"},
+        },
+        "execute": [{"url": url, "data": {"title": "{{TITLE}}"}}],
+        "update": [{"url": url, "method": "PUT", "data": {"title": "{{TITLE}}"}}],
+        "revoke": [{"url": url, "method": "DELETE"}],
+    }
+
+
+SYSTEMS = ("directory", "database", "program")
+
+
+class World:
+    """The three systems, and a repository whose people have accounts in each."""
+
+    def __init__(self, repo: Repo, slapd: Slapd, databases: Databases, url: str, folder: Path) -> None:
+        self.repo, self._slapd, self._databases, self.name = repo, slapd, databases, url.rpartition("/")[2]
+        self.crm = folder / "crm-people"
+        self.crm.mkdir()
+        tool = folder / "crm"
+        tool.write_text(CRM.replace("{kept!r}", repr(str(self.crm))))
+        tool.chmod(0o755)
+        self._env = {"RECONCILE_PROGRAM": f"crm={tool}"}
+        repo.manifest("directory", directory(slapd.url))
+        repo.manifest("database", database(url))
+        repo.manifest("program", program())
+        user, password = ADMIN.split(":")
+        repo.initial_data("directory", {"USER": user, "PASSWORD": password})
+        repo.initial_data("database", {"USER": "postgres", "PASSWORD": "some password"})
+
+    def want(self, title: str, *hires: str, **fields: Any) -> None:
+        for hire in hires:
+            entries = [{"integration": name, "values": {"TITLE": title}} for name in SYSTEMS]
+            self.repo.hire(hire, *entries, **fields)
+        self.repo.commit()
+
+    def call(self, *arguments: str) -> Result:
+        return call_cli(self.repo, *arguments, env=self._env)
+
+    def accounts(self) -> list[dict[str, str]]:
+        """Who has an active account in each system, with the title."""
+        people = self._slapd.entries(f"ou=people,{BASE}").values()
+        named = {each["uid"][0].decode(): each["title"][0].decode() for each in people if "uid" in each}
+        rows = dict(self._databases.execute("select email, title from people where active", self.name))
+        kept = {each.name: each.read_text().split('"')[3] for each in self.crm.iterdir()}
+        return [named, rows, kept]
+
+
+@pytest.fixture(scope="module")
+def slapd() -> Iterator[Slapd]:
+    with Slapd() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def databases() -> Iterator[Databases]:
+    with Databases() as made:
+        yield made
+
+
+@pytest.fixture
+def world(repo, slapd, databases, tmp_path) -> Iterator[World]:
+    slapd.clear()
+    with databases.made("empty") as url, Wire(databases) as wire:
+        name = url.partition("?")[0].rpartition("/")[2]
+        databases.execute("create table people (email text primary key, title text, active bool default true)", name)
+        repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_new=50, drift="heal")
+        yield World(repo, slapd, databases, f"postgresql://127.0.0.1:{wire.port}/{name}", tmp_path)
+
+
+def test_an_account_in_each_is_made_changed_listed_and_taken_away(world: World) -> None:
+    world.want("Engineer", "ada")
+    planned = world.call("--dry-run", "--output", "json")
+    assert [planned.grant("ada", name)["status"] for name in SYSTEMS] == ["missing"] * 3, planned.out
+    assert world.accounts() == [{}] * 3
+    made = world.call("--yes")
+    assert made.code == 0, made.out
+    assert world.accounts() == [{"ada@example.com": "Engineer"}] * 3
+    world.want("Head", "ada")
+    assert world.call("--yes").code == 0
+    assert world.accounts() == [{"ada@example.com": "Head"}] * 3
+    assert world.call("unmanaged", "--detailed-exitcode").code == 0
+    world.want("Engineer", *(f"p{number}" for number in range(12)))
+    assert world.call("--yes").code == 0
+    assert [len(each) for each in world.accounts()] == [13] * 3
+    settled = world.call("--dry-run", "--output", "json")
+    assert {settled.grant(hire, name)["status"] for hire in ("ada", "p3") for name in SYSTEMS} == {"present"}
+    world.repo.remove("hires/ada.yaml")
+    world.repo.commit()
+    gone = world.call("--yes")
+    assert gone.code == 0, gone.out
+    assert ["ada@example.com" in each for each in world.accounts()] == [False] * 3
+
+
+@pytest.mark.parametrize("title", ["*", ")(uid=*", "a\\b", "';--", "Größe", "a, ou=x"])
+def test_a_hostile_value_is_a_value_in_each(world: World, title: str) -> None:
+    world.want("Engineer", "bob")
+    world.want(title, "ada")
+    done = world.call("--yes")
+    assert done.code == 0, done.out
+    named, rows, _ = world.accounts()
+    expected = {"ada@example.com": title, "bob@example.com": "Engineer"}
+    assert [named, rows] == [expected, expected]
+
+
+def test_a_hostile_address_finds_nobody_else(world: World) -> None:
+    world.want("Engineer", "ada")
+    assert world.call("--yes").code == 0
+    world.want("Engineer", "eve", email="*)(uid=ada@example.com")
+    shown = world.call("--dry-run", "--output", "json")
+    assert "present" not in {each["status"] for each in shown.json["grants"] if each["hire"] == "eve"}

@@ -1,0 +1,162 @@
+"""LDAP as a transport, against a real slapd."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+pytest.importorskip("ldap", reason="no python-ldap: pip install -r requirements-ldap.lock, see .ci/run")
+
+from reconciler.transports.answer import Response
+from reconciler.transports.ldap.transport import Ldap
+from tests.repo import free_port
+from tests.slapd import ADMIN, BASE, MISSING, Slapd
+from tests.transports.watching import Progress, exchange, refused
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+
+ADA = {"objectClass": "inetOrgPerson", "cn": "Ada", "sn": "Lovelace", "mail": ["ada@example.com", "al@example.com"]}
+
+
+@pytest.fixture(scope="module")
+def slapd() -> Iterator[Slapd]:
+    with Slapd() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def empty(slapd: Slapd) -> None:
+    slapd.clear()
+
+
+@pytest.fixture
+async def directory():
+    made = Ldap(30)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def ask(slapd: Slapd, directory: Ldap) -> Any:
+    async def ask(method: str, dn: str, query: str = "", data: Any = None, login: str = ADMIN) -> Response:
+        headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
+        content = None if data is None else json.dumps(data).encode()
+        return await exchange(directory, method, f"{slapd.url}/{quote(dn)}{query}", headers, content)
+
+    return ask
+
+
+PERSON = f"uid=ada,ou=people,{BASE}"
+
+
+async def test_entries_are_added_found_modified_renamed_and_deleted(ask, slapd):
+    added = await ask("POST", PERSON, data={**ADA, "description": None})
+    assert (added.status, added.json()) == (200, {"result": 0, "message": ""})
+    found = await ask("GET", f"ou=people,{BASE}", "?mail,cn?one?(uid=ada)")
+    assert found.json() == [{"dn": PERSON, "cn": "Ada", "mail": ["ada@example.com", "al@example.com"]}]
+    assert (await ask("GET", f"ou=people,{BASE}", "??one?uid=nobody")).json() == []
+    change = {"add": {"title": "Countess"}, "replace": {"mail": "ada@example.com", "cn": ["Ada L"]}, "delete": {}}
+    assert (await ask("PATCH", PERSON, data=change)).status == 200
+    assert slapd.entries()[PERSON]["mail"] == [b"ada@example.com"]
+    assert (await ask("PATCH", PERSON, data={"replace": {"title": None}, "delete": {"mail": []}})).status == 200
+    assert {"title", "mail"}.isdisjoint(slapd.entries()[PERSON])
+    moved = await ask("PUT", PERSON, data={"rdn": "uid=ada2", "superior": f"ou=groups,{BASE}"})
+    assert moved.status == 200
+    assert slapd.entries()[f"uid=ada2,ou=groups,{BASE}"]["uid"] == [b"ada2"]
+    assert (await ask("DELETE", f"uid=ada2,ou=groups,{BASE}")).status == 200
+    gone = await ask("GET", PERSON)
+    assert (gone.status, gone.decided, gone.json()["result"]) == (404, True, 32)
+
+
+async def test_results_have_a_status(ask):
+    await ask("POST", PERSON, data=ADA)
+    assert (await ask("POST", PERSON, data=ADA)).status == 409
+    assert (await ask("PATCH", PERSON, data={"add": {"mail": "ada@example.com"}})).status == 409
+    assert (await ask("DELETE", PERSON, login=f"cn=reader,{BASE}:read")).status == 403
+    assert (await ask("POST", f"uid=b,ou=people,{BASE}", data={"objectClass": "nothing"})).status == 400
+    wrong = await ask("GET", PERSON, login=f"cn=reader,{BASE}:wrong")
+    assert (wrong.status, wrong.decided) == (401, False)
+    broken = await ask("GET", PERSON, "??base?((uid=ada)")
+    assert (broken.status, broken.decided) == (400, False)
+    assert (await ask("GET", PERSON, login="")).status == 200
+
+
+async def test_bytes_are_base64(ask, slapd):
+    await ask("POST", PERSON, data={**ADA, "jpegPhoto": {"base64": "/9j/"}})
+    assert slapd.entries()[PERSON]["jpegPhoto"] == [b"\xff\xd8\xff"]
+    assert (await ask("GET", PERSON, "?jpegPhoto")).json() == [{"dn": PERSON, "jpegPhoto": "/9j/"}]
+
+
+async def test_a_search_reads_all_its_pages(ask, slapd):
+    """The server hands out five hundred at a time."""
+    connection = slapd.connected()
+    for number in range(1100):
+        values = {"objectClass": [b"inetOrgPerson"], "cn": [b"x"], "sn": [b"x"]}
+        connection.add_s(f"uid=p{number},ou=people,{BASE}", list(values.items()))
+    found = await ask("GET", f"ou=people,{BASE}", "?uid?one?(objectClass=person)", login=f"cn=reader,{BASE}:read")
+    assert len({each["uid"] for each in found.json()}) == 1100
+
+
+async def test_a_connection_that_never_opened_has_no_effect(directory):
+    error = await refused(directory, "DELETE", f"ldap://127.0.0.1:{free_port()}/{quote(PERSON)}")
+    assert not error.left
+    empty = {"Authorization": f"Basic {base64.b64encode(b'cn=admin:').decode()}"}
+    assert "password is empty" in str(await refused(directory, "GET", "ldap://127.0.0.1/x", headers=empty))
+
+
+@pytest.fixture
+def hanging() -> Iterator[socket.socket]:
+    """Takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+async def test_a_server_that_hangs_is_left_at_the_timeout_and_delays_no_other(ask, directory, hanging):
+    url = f"ldap://127.0.0.1:{hanging.getsockname()[1]}/{BASE}"
+    waiting = [asyncio.create_task(exchange(directory, "GET", url, progress=(each := Progress()))) for _ in range(30)]
+    await ask("POST", PERSON, data=ADA)
+    assert (await ask("GET", PERSON)).status == 200
+    assert not any(task.done() for task in waiting)
+    assert not each.left
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_an_answer_that_never_came_is_in_doubt(slapd, directory):
+    """A relay passes the login on, and hangs up when the change comes."""
+    changes = 0
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal changes
+        there, back = await asyncio.open_connection("127.0.0.1", slapd.port)
+        back.write(await reader.read(1000))
+        writer.write(await there.read(1000))
+        changes += bool(await reader.read(1000))
+        writer.close()
+        back.close()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    url = f"ldap://127.0.0.1:{server.sockets[0].getsockname()[1]}/{quote(PERSON)}"
+    error = await refused(directory, "DELETE", url)
+    assert error.left
+    assert changes == 1
+    server.close()
+
+
+async def test_a_certificate_is_verified_whatever_an_ldaprc_says(slapd, directory, monkeypatch, tmp_path):
+    url = f"ldaps://127.0.0.1:{slapd.tls_port}/{BASE}"
+    (tmp_path / "ldaprc").write_text("TLS_REQCERT never\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LDAPTLS_REQCERT", "never")
+    error = await refused(directory, "GET", url)
+    assert not error.left
+    monkeypatch.setenv("SSL_CERT_FILE", str(slapd.authority))
+    assert (await exchange(directory, "GET", url)).status == 200
