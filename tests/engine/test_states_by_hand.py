@@ -369,7 +369,7 @@ def test_revoke_of_existing_account_needs_a_request(orphaned, accounts, repo):
 def test_a_run_by_hand_that_took_no_effect_leaves_the_accounts_own_values(machine, accounts, repo):
     """The account is in team 7 until a request for team 8 succeeded: an orphan is revoked from what it has."""
     manifest = accounts.manifest(team=True)
-    accounts.route("DELETE", "/teams/{team}", lambda _received, team: {"left": team})
+    accounts.route("DELETE", "/teams/{team}", lambda _received, team: accounts.people.clear() or {"left": team})
     manifest["revoke"] = [{"url": f"{accounts.url}/teams/{{{{TEAM}}}}", "method": "DELETE"}]
     repo.manifest("tool", manifest)
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")

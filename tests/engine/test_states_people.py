@@ -306,7 +306,7 @@ def test_grants_of_a_broken_sequence_are_kept(machine, accounts, others, repo):
         assert "config/sequences/team.yaml cannot be read" in held.reason
         assert row(report, "ada", "plain").status is Status.PRESENT
     assert len(accounts.calls()) == before
-    repo.remove("config/sequences/team.yaml")
+    repo.write("config/sequences/team.yaml", {"assign": {"department": ["R&D"]}, "access": []})
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED, "taken out, not broken"
 
@@ -328,11 +328,12 @@ def test_a_sequence_that_is_named_and_not_there_holds_its_own(machine, repo):
 
 
 def test_grants_of_a_missing_sequence_are_kept_while_a_hire_names_it(machine, repo):
-    repo.write("config/sequences/team.yaml", {"assign": {"department": ["R&D"]}, "access": [TOOL]})
-    repo.hire("ada", department="R&D")
+    repo.write("config/sequences/team.yaml", {"access": [TOOL]})
+    repo.hire("ada", sequences=["team"])
     repo.commit()
     machine.reconcile()
     repo.remove("config/sequences/team.yaml")
+    repo.hire("ada")
     repo.hire("bob", sequences=["team"])
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").status is Status.INVALID
