@@ -349,12 +349,11 @@ class Executor:
 
     async def _succeed(self, run: RunningAttempt) -> Record:
         await self._begin(run)
-        now, job = self._clock.now(), run.job
-        webhook = job.integration.manifest.exists is None
-        if job.kind.updates:
+        now, heals = self._clock.now(), run.job.decision.heals
+        webhook = run.job.integration.manifest.exists is None
+        if run.job.kind.updates:
             new, lines = records.updated(run.record, webhook=webhook, now=now, answered=run.said)
         else:
-            heals = job.decision.heals
             new, lines = records.succeeded(run.record, webhook=webhook, heals=heals, now=now, answered=run.said)
         run.made = True
         return await self._settled(run, new, lines, {run_name(new.key): None, **self._stored(run)})
