@@ -168,8 +168,9 @@ async def _real(
     """Plan and apply; with `ask`, only what was agreed to."""
     from datetime import date
 
+    from reconciler.cli.logs import note
     from reconciler.cli.progress import ProgressReporter
-    from reconciler.engine.accepted import in_force, keep
+    from reconciler.engine.accepted import ASSUMED, in_force, keep
     from reconciler.engine.commands import Erasing, by_grant, releases_of, take_up
     from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import locking
@@ -182,6 +183,8 @@ async def _real(
     settings, tree = force.settings, force.tree
     _check(context, force, tree, selection)
     ignored = _note_ignored(context, force)
+    if force.assumed:
+        note(ASSUMED.format(branch=force.branch))
     if context.state(settings, tree).file is None:
         report = await _fleet_pass(context, clock, force, selection, ask, released=released, removals=removals)
         report.branch, report.ignored = force.branch, ignored
@@ -314,15 +317,12 @@ def _in_ledger(context: Context, force: InForce, hire: str) -> bool:
 
 
 def _note_ignored(context: Context, force: InForce) -> list[str]:
-    """Say what the checkout has and is not acted on, and that nobody named the branch; return the former."""
+    """Say what the checkout has and is not acted on, and return it."""
     from reconciler.cli.logs import note
-    from reconciler.engine.accepted import ASSUMED
 
     ignored = [] if force.branch is None else context.checkout.ignored(force.branch)
     for each in ignored:
         note(each)
-    if force.assumed:
-        note(ASSUMED.format(branch=force.branch))
     return ignored
 
 

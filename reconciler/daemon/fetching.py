@@ -123,5 +123,5 @@ class Fetching:
         assert branch is not None
         problem = await asyncio.to_thread(self._context.checkout.fetch, remote, branch, stopped)
         self.freshness.fetched(self._clock.now(), problem)
-        self._problems.update("fetch", problem and f"{problem}; acting on {branch} as it is")
+        self._problems.update("fetch", problem and f"{problem}; acting on HEAD as it is")
         await self._fetched()

@@ -327,7 +327,7 @@ class Report:
             "grants": [row.as_json() for row in (self.rows if shown is None else shown)],
             "problems": [problem.as_json() for problem in self.problems],
             "unmanaged": dict(self.unmanaged),
-            "refused": None if self.refused is None else asdict(self.refused),
+            "refused": None if self.refused is None else self.refused.as_json(),
             "stale": None if self.stale is None else asdict(self.stale),
             "members": self.members,
         }

@@ -33,6 +33,10 @@ class Untrusted:
             return f"{whose} is not accepted: {self.why}"
         return f"commit {self.head[:12]} is not accepted: {whose} on the way to it: {self.why}"
 
+    def as_json(self) -> dict[str, str]:
+        """The object of docs/commands.md, "JSON"."""
+        return {"head": self.head, "commit": self.commit, "author": self.author, "why": self.why}
+
     @property
     def advice(self) -> str:
         """Say it with the next step."""

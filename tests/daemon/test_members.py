@@ -714,7 +714,7 @@ async def fetched_at_once(repo: Repo) -> int:
     context.checkout.fetch = fetch  # type: ignore[assignment,method-assign]
     with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
         fetches_of = fetching.Fetching(context, clock, ledger, problems=ProblemLog(), fetched=nothing)
-        acting = Acting(settings=Settings.model_validate({}))
+        acting = Acting(settings=Settings.model_validate({}), branch="main")
         fetches_of.begin(clock.now(), acting)
         asked = asyncio.create_task(fetches_of.at_once(acting))
         await asyncio.to_thread(eventually, lambda: fetches == 1)

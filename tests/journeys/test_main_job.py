@@ -325,12 +325,13 @@ def test_a_detached_head_and_a_linked_worktree(repo: Repo, accounts: AccountServ
     first = repo.commit()
     repo.hire("bob", "tool")
     repo.commit()
-    repo.git("checkout", "--quiet", "--detach", first)
-    assert call_cli(repo, "--output", "json").json["revision"] == first
+    repo.git("branch", "old", first)
+    repo.git("checkout", "--quiet", "--detach")
+    assert call_cli(repo, "--branch", "old", "--output", "json").json["revision"] == first
     assert accounts.created == {"ada@example.com": 1}
 
     repo.git("worktree", "add", "--quiet", str(tmp_path / "linked"), "main")
-    result = call_cli(repo, "--repo", str(tmp_path / "linked"), "--output", "json")
+    result = call_cli(repo, "--repo", str(tmp_path / "linked"), "--branch", "main", "--output", "json")
     assert (result.code, result.json["summary"]) == (0, {"present": 2})
     assert accounts.created == {"ada@example.com": 1, "bob@example.com": 1}
 
