@@ -243,8 +243,12 @@ def test_stored_values_move_with_the_orphan(teams, accounts, repo):
         accounts.teams[team].append(received.json()["email"])
         return {"place": next(places)}
 
+    def leave(_received: Received, place: str) -> int:
+        accounts.teams["7" if place == "p1" else "8"].clear()
+        return 204
+
     accounts.route("POST", "/teams/{team}/members", join)
-    accounts.route("DELETE", "/places/{place}", lambda _received, place: 204 if place == "p1" else 404)
+    accounts.route("DELETE", "/places/{place}", leave)
     repo.manifest("tool", manifest)
     repo.commit()
     teams.reconcile()
