@@ -17,6 +17,7 @@ import structlog
 
 from reconciler.daemon.acting import Acting
 from reconciler.daemon.dispatcher import Dispatcher, OnPass
+from reconciler.daemon.events import EventChecks
 from reconciler.daemon.fetching import Fetching
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
@@ -94,6 +95,13 @@ class Daemon:
             schedule=self._schedule,
             freshness=self.freshness,
             health=self.health,
+        )
+        self._events = EventChecks(
+            context,
+            self.health.problems,
+            desired=self._dispatcher.desired,
+            check=lambda keys: self._dispatcher.start_grants(keys, "event"),
+            listed=lambda name: self._dispatcher.run(self._schedule.read_listing(name)),
         )
         self._taken_up: set[Command] = set()
         """The commands in the ledger that were taken up already."""
@@ -181,6 +189,7 @@ class Daemon:
         finally:
             watching.cancel()
             self.fetching.cancel()
+            self._events.cancel()
             await self._dispatcher.finish()
 
     async def _watch(self) -> None:
@@ -207,6 +216,11 @@ class Daemon:
         self.fetching.nudge(lambda: self.acting)
         if not self._dispatcher.runner.alone and not self._dispatcher.runner.leads:
             self._ledger.put_note(PUSHED, self._clock.now().isoformat().encode())
+
+    def told(self, integration: str, account: str | None) -> None:
+        """Check an account at once because its service says that it changed."""
+        if self.tree is not None and not self._clock.stopping.is_set():
+            self._events.tell(integration, account)
 
     async def _fetch_what_was_pushed(self) -> None:
         """Fetch if a hook came to another member since the last look."""

@@ -72,6 +72,8 @@ class Schedule:
         self._listings = Listings(clock.now())
         self._slices: list[list[str]] = []
         self._sliced = 0
+        self._everybody: Sequence[str] = ()
+        """Who git or the ledger had when the interval began."""
         """The number of this cycle's slices that were queued."""
         self._sliced_at: datetime | None = None
         self._looked_at = clock.now() - LOOK_AGAIN
@@ -273,6 +275,12 @@ class Schedule:
         finally:
             self._cutting -= 1
 
+    async def read_listing(self, integration: str) -> None:
+        """Read the listing of an integration again, and compare it with git."""
+        acting, listings = self._dispatcher.acting, Listings(self._clock.now())
+        everybody = self._everybody or [*self._dispatcher.desired().hires]
+        await self._survey.take(acting, self._dispatcher.desired(), listings, everybody, only=integration)
+
     async def _cut(self, hires: Sequence[str]) -> None:
         """Cut all hires into the slices of the cycle that was begun, and take its survey."""
         most = max(1, int(self._dispatcher.acting.settings.interval / SHORTEST_SLICE))
@@ -281,7 +289,7 @@ class Schedule:
         async for some in self._context.pace.over(hires):
             for hire in some:
                 slices[crc32(hire.encode()) % count].append(hire)
-        self._slices, self._sliced, acting = slices, 0, self._dispatcher.acting
+        self._slices, self._sliced, acting, self._everybody = slices, 0, self._dispatcher.acting, hires
         self._dispatcher.run(self._survey.take(acting, self._dispatcher.desired(acting), self._listings, hires))
         self._dispatcher.run(asyncio.to_thread(self._context.reader.keep))
 

@@ -57,11 +57,22 @@ class Survey:
         """How many accounts git does not know, by integration."""
         return {name: each.unknown for name, each in self.found.items()}
 
-    async def take(self, acting: Acting, desired: Desired, listings: Listings, everybody: Sequence[str]) -> None:
-        """Read the listings, one after the other, and compare each. `everybody` is who git or the ledger has."""
+    async def take(
+        self,
+        acting: Acting,
+        desired: Desired,
+        listings: Listings,
+        everybody: Sequence[str],
+        *,
+        only: str | None = None,
+    ) -> None:
+        """Read the listings, one after the other, or `only` that of an integration, and compare each.
+
+        `everybody` is who git or the ledger has.
+        """
         try:
             async with self._turn:
-                await self._clock.unless_stopped(self._take(acting, desired, listings, everybody))
+                await self._clock.unless_stopped(self._take(acting, desired, listings, everybody, only))
         except Stopped:
             pass
         except (ReconcilerError, OSError) as error:
@@ -73,7 +84,9 @@ class Survey:
         else:
             self._problems.update("survey", None)
 
-    async def _take(self, acting: Acting, desired: Desired, listings: Listings, everybody: Sequence[str]) -> None:
+    async def _take(
+        self, acting: Acting, desired: Desired, listings: Listings, everybody: Sequence[str], only: str | None
+    ) -> None:
         assert acting.tree is not None
         listed = [
             (service.name, name)
@@ -84,6 +97,7 @@ class Survey:
         there = {name for _, name in listed}
         self.found = {name: each for name, each in self.found.items() if name in there}
         self.unread = {name: why for name, why in self.unread.items() if name in there}
+        listed = [(service, name) for service, name in listed if only in (None, name)]
         async with self._leased() as state:
             integrations = self._integrations(acting, desired, state)
             asked = [integrations[name] for _, name in listed]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, StringConstraints, model_validator
 
 from reconciler.model.base import EMAIL, Duration, Identifier, Model
+from reconciler.model.events import Events
 from reconciler.model.exists import Exists, Listing, Pending, Ready
 from reconciler.model.form import FormField, Item
 from reconciler.model.request import (
@@ -171,6 +172,7 @@ class Manifest(Model):
     revoke: list[Revoke] = []
     withdraw: list[Revoke] = []
     invitation: Invitation | None = None
+    events: Annotated[Events | None, empty_is_none] = None
     headers: Headers = {}
     oauth: Annotated[OAuth | None, empty_is_none] = None
     initial_data_form: list[InitialDataField] = []
@@ -232,6 +234,7 @@ class Manifest(Model):
             self.update,
             self.withdraw,
             self.invitation,
+            self.events,
             self.identity,
             self.oauth and self.oauth.grant,
         )

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from typing import Any
+from urllib.parse import parse_qs
 
 from reconciler.daemon.loop import Daemon
+from reconciler.model.base import as_text
+from reconciler.model.errors import SecretsError
+from reconciler.model.events import Events
+from reconciler.model.scope import walk
 from reconciler.model.settings import OWN
 from reconciler.model.value import value_class
 from reconciler.secrets.initial_data import HOOK_SECRET
 from reconciler.web.daemon_view import DaemonView
 from reconciler.web.hooks import GIT, Hook
-from reconciler.web.signatures import is_signed_by_git
+from reconciler.web.signatures import has_token, is_signed, is_signed_by_git, is_signed_by_the_standard
 
-__all__ = ["DaemonHooks"]
+__all__ = ["DaemonHooks", "account_in"]
+
+FORM = "application/x-www-form-urlencoded"
+
+MOST_FIELDS = 1000
 
 
 class DaemonHooks:
@@ -26,7 +37,20 @@ class DaemonHooks:
 
     def __call__(self, name: str) -> Hook | None:
         """Return the hook of a name. Raises SecretsError if its secret cannot be read."""
-        if name != GIT or self._daemon.settings.git.fetch is None:
+        if name == GIT:
+            return self._push()
+        desired = self._daemon.desired
+        loaded = None if desired is None else desired.files.manifests.get(name)
+        if loaded is None or loaded.model.events is None:
+            return None
+        events = loaded.model.events
+        secret = self._view.secret(loaded.model.service or name, events.secret)
+        if secret is None:
+            raise SecretsError(f"the initial data of {name} has no {events.secret}")
+        return _Event(tuple(secret.reveal().split("\n")), name, events, daemon=self._daemon, loop=self._loop)
+
+    def _push(self) -> Hook | None:
+        if self._daemon.settings.git.fetch is None:
             return None
         secret = self._view.secret(OWN, HOOK_SECRET)
         return None if secret is None else _Push(tuple(secret.reveal().split("\n")), self._daemon, self._loop)
@@ -47,3 +71,50 @@ class _Push:
     def take(self, _headers: dict[str, str], _body: bytes) -> None:
         """Fetch."""
         self.loop.call_soon_threadsafe(self.daemon.pushed)
+
+
+@value_class
+class _Event:
+    """Something that happened at a service: of its body, only the account counts."""
+
+    secrets: tuple[str, ...]
+    integration: str
+    events: Events
+    daemon: Daemon
+    loop: asyncio.AbstractEventLoop
+
+    def is_signed(self, headers: dict[str, str], body: bytes) -> bool:
+        """Whether it is signed, or has the token, as the manifest says."""
+        signature, token = self.events.signature, self.events.token
+        for secret in self.secrets:
+            if token is not None:
+                signed = has_token(headers, secret, header=token.header.lower())
+            elif signature is None or signature.header is None:
+                signed = is_signed_by_the_standard(headers, body, secret, time.time())
+            else:
+                header, prefix, encoding = signature.header.lower(), signature.prefix, signature.encoding
+                signed = is_signed(headers, body, secret, header=header, prefix=prefix, encoding=encoding)
+            if signed:
+                return True
+        return False
+
+    def take(self, headers: dict[str, str], body: bytes) -> None:
+        """Check the account."""
+        account = account_in(headers.get("content-type", ""), body, self.events.account)
+        self.loop.call_soon_threadsafe(self.daemon.told, self.integration, account)
+
+
+def account_in(kind: str, body: bytes, path: str) -> str | None:
+    """Return the account that a body names at a path; None if it cannot be read or names none."""
+    try:
+        content: Any = json.loads(body) if kind.partition(";")[0].strip().lower() != FORM else _form(body)
+    except (ValueError, RecursionError):
+        return None
+    found = as_text(walk(content, path))
+    return found if isinstance(found, str) and found.strip() else None
+
+
+def _form(body: bytes) -> Any:
+    """Return a form's fields; one with a single field `payload` is the JSON in it. Raises ValueError."""
+    fields = {name: values[0] for name, values in parse_qs(body.decode(), max_num_fields=MOST_FIELDS).items()}
+    return json.loads(fields["payload"]) if fields.keys() == {"payload"} else fields

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 from reconciler.model.errors import Problem, Severity
@@ -34,6 +35,9 @@ _OPENS = re.compile(r"\{[{%#]")
 _NAMED = re.compile(r"[^<>]*<([^<>]+)>")
 """A receiver with a name: `IT <it@example.com>`."""
 
+GIT = "git"
+"""The name of the hook that git servers call."""
+
 OAUTH = "oauth"
 """The name that a connection gives values to."""
 
@@ -58,6 +62,9 @@ def hire_problems(hire: Hire, document: Document) -> Iterator[Problem]:
 
 def manifest_problems(manifest: Manifest, document: Document) -> Iterator[Problem]:
     """Report ids that are invalid, taken or duplicate, syntax that is no placeholder, and receivers without address."""
+    if manifest.events is not None and PurePosixPath(document.file).stem == GIT:
+        message = f"/hooks/{GIT} is for pushes: call this manifest otherwise"
+        yield Problem(document.file, document.line(("events",)), dotted(("events",), message))
     found = (*_ids(manifest), *_misuses(document.data), *_receivers(manifest), *language_problems(manifest))
     for path, message, severity in found:
         yield Problem(document.file, document.line(path), dotted(path, message), severity)
@@ -141,7 +148,7 @@ def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
     for path, text in _rendered(document.data):
         for name in sorted(names(text)):
             root = name.partition(".")[0]
-            if known.isdisjoint({name, root}) and name != _here_only(path):
+            if path[0] != "events" and known.isdisjoint({name, root}) and name != _here_only(path):
                 message = f"{{{{{name}}}}}: nothing gives this variable but a hire's `extra`{near(name, known)}"
                 if root == OAUTH:
                     message = f"{{{{{name}}}}}: no manifest of the service has oauth, so nothing gives this variable"

@@ -116,6 +116,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "description": "What the integration does.",
         "form": "What can differ from one access entry to the next.",
         "exists": "How to find out whether the account is there.",
+        "events": "How the service tells that an account changed, at /hooks/<integration>.",
         "execute": "The requests that make the account, in order.",
         "update": "The requests that make an account that is there as git wants it; or the word execute.",
         "revoke": "The requests that take it away, in order.",
@@ -200,6 +201,22 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "first": "Its value for the first page.",
         "step": "What is added for each further page.",
         "total_from": "Dotted path in a page to how many items there are in all.",
+    },
+    "Events": {
+        "signature": "The signature of an event's body.",
+        "token": "The header that holds the secret itself.",
+        "account": "Dotted path in the body of what names the account, as the check expects it.",
+    },
+    "Signature": {
+        "scheme": "standard-webhooks, which signs an id and a time as well.",
+        "header": "The header with the HMAC-SHA256 of the body.",
+        "prefix": "What stands before it in the header, such as sha256=.",
+        "encoding": "How it is written.",
+        "secret": "{{HOOK_SECRET}}, from the initial data.",
+    },
+    "Token": {
+        "header": "The header that holds the secret.",
+        "value": "{{HOOK_SECRET}}, from the initial data.",
     },
     "Invitation": {
         "expires": "How long an invitation stays open, such as 7d.",

@@ -260,6 +260,9 @@ _AFTER: dict[str, _Rule] = {
     "_listen": _with(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*):[0-9]{1,5}$"),
     "_full_id": _with(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$"),
     "_state": _with(pattern=r"^(sqlite:///|postgresql://)"),
+    "_placeholder": _with(pattern=r"^\s*\{\{\s*[A-Za-z_][A-Za-z0-9_.]*\s*\}\}\s*$"),
+    "_names_a_header": _all_of({"oneOf": [{"required": ["header"]}, {"required": ["scheme"]}]}),
+    "_proves_whose_they_are": _all_of({"oneOf": [{"required": ["signature"]}, {"required": ["token"]}]}),
     "_polling_has_an_end": _all_of(_needs("polling", "continue_if")),
     "_token_has_a_place": _all_of(
         {

@@ -1,0 +1,149 @@
+"""Check the accounts that services tell of: at once, then at most once in ten seconds each.
+
+An event decides nothing by what it says. An account of nobody has the service's listing read again, once a minute at
+most; so neither replays nor floods cost more than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+from reconciler.daemon.health import ProblemLog
+from reconciler.engine.context import Context
+from reconciler.model.errors import LedgerError, MissingVariable, RepositoryError
+from reconciler.model.folding import folded
+from reconciler.model.grant import Grant, Key
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import Scope
+from reconciler.repository.desired import Desired
+from reconciler.requests.template import render_text
+
+__all__ = ["EventChecks"]
+
+AGAIN_SECONDS = 10.0
+"""How often one grant is checked for events."""
+
+LISTED_SECONDS = 60.0
+"""How often the listing of a service is read because of accounts of nobody."""
+
+MOST_WAITING = 1000
+"""Events that wait to be looked up: of more, only the listing is read."""
+
+Check = Callable[[Iterable[Key]], Awaitable[None]]
+"""Makes passes over these grants."""
+
+Listed = Callable[[str], None]
+"""Begins to read the listing of an integration again."""
+
+
+class EventChecks:
+    """Looks up whose account an event is about, and checks it. Use it in the daemon's loop."""
+
+    def __init__(
+        self,
+        context: Context,
+        problems: ProblemLog,
+        *,
+        desired: Callable[[], Desired],
+        check: Check,
+        listed: Listed,
+    ) -> None:
+        self._context = context
+        self._problems = problems
+        self._desired = desired
+        self._check = check
+        self._listed = listed
+        self._waiting: dict[tuple[str, str], None] = {}
+        self._working: asyncio.Task[None] | None = None
+        self._at: dict[Key, float] = {}
+        """When each grant was last checked for an event, or will be."""
+        self._listed_at: dict[str, float] = {}
+        self._index: tuple[Desired, str, dict[str, list[Key]]] | None = None
+
+    def tell(self, integration: str, account: str | None) -> None:
+        """Take an event about an account; None if its body does not say which."""
+        wanted = "" if account is None or len(self._waiting) >= MOST_WAITING else folded(account)
+        self._waiting[integration, wanted] = None
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+
+    def cancel(self) -> None:
+        """Stop: what waits is checked by the interval."""
+        if self._working is not None:
+            self._working.cancel()
+
+    async def _work(self) -> None:
+        while self._waiting:
+            (integration, account) = next(iter(self._waiting))
+            del self._waiting[integration, account]
+            try:
+                await self._take(integration, account)
+            except (LedgerError, RepositoryError) as error:
+                self._problems.update("events", str(error))
+            else:
+                self._problems.update("events", None)
+
+    async def _take(self, integration: str, account: str) -> None:
+        desired, now = self._desired(), asyncio.get_running_loop().time()
+        keys = await self._keys(desired, integration, account) if account else []
+        if keys:
+            self._forget(now)
+            due = [key for key in keys if self._is_due(key, now)]
+            if due:
+                await self._check(due)
+        elif now - self._listed_at.get(integration, float("-inf")) >= LISTED_SECONDS:
+            self._listed_at[integration] = now
+            self._listed(integration)
+
+    def _is_due(self, key: Key, now: float) -> bool:
+        """Whether a grant is checked now; else it is once its ten seconds are over."""
+        last = self._at.get(key, float("-inf"))
+        if now - last >= AGAIN_SECONDS:
+            self._at[key] = now
+            return True
+        if last <= now:
+            self._at[key] = last + AGAIN_SECONDS
+            asyncio.get_running_loop().call_at(last + AGAIN_SECONDS, partial(self._again, key))
+        return False
+
+    def _again(self, key: Key) -> None:
+        asyncio.ensure_future(self._check([key]))  # noqa: RUF006  the passes that it makes are kept by the dispatcher
+
+    def _forget(self, now: float) -> None:
+        if len(self._at) > MOST_WAITING:
+            self._at = {key: at for key, at in self._at.items() if now - at < AGAIN_SECONDS}
+
+    async def _keys(self, desired: Desired, integration: str, account: str) -> list[Key]:
+        """Return the grants whose check expects this account."""
+        loaded = desired.files.manifests.get(integration)
+        expected = None if loaded is None or loaded.model.exists is None else loaded.model.exists.expected
+        if loaded is None or not expected:
+            return []
+        if expected.replace(" ", "") == "{{email}}":
+            hire = desired.owner(account)
+            return [] if hire is None else [key.key for key in desired.grants(hire) if key.integration == integration]
+        if self._index is None or self._index[:2] != (desired, integration):
+            self._index = (desired, integration, await self._accounts(desired, integration, loaded.model))
+        return self._index[2].get(account, [])
+
+    async def _accounts(self, desired: Desired, integration: str, manifest: Manifest) -> dict[str, list[Key]]:
+        found: dict[str, list[Key]] = {}
+        for hire in desired.hires:
+            await self._context.pace.keep()
+            if integration not in desired.integrations(hire):
+                continue
+            for grant in desired.grants(hire, once=True):
+                if grant.integration == integration and (account := _expected(manifest, grant)):
+                    found.setdefault(account, []).append(grant.key)
+        return found
+
+
+def _expected(manifest: Manifest, grant: Grant) -> str | None:
+    """Return what a grant's check expects, compared as a service may; None if only initial data or an answer says."""
+    assert manifest.exists is not None
+    try:
+        return folded(render_text(manifest.exists.expected or "", Scope(grant.layers).now()).text)
+    except MissingVariable:
+        return None

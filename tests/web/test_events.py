@@ -1,0 +1,165 @@
+"""`POST /hooks/<integration>`: a service tells of an account, which is checked at once; and what a flood costs."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from reconciler.web.daemon_hooks import account_in
+from tests.repo import Daemon, Repo, call_cli
+from tests.servers import AccountService, Service, eventually
+from tests.web.test_hooks import post
+
+SECRET = "correct horse"
+EVENTS = {
+    "signature": {"header": "X-Signature", "prefix": "sha256=", "secret": "{{HOOK_SECRET}}"},
+    "account": "user.email",
+}
+
+
+def signed(body: bytes, secret: str = SECRET) -> dict[str, str]:
+    made = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return {"X-Signature": f"sha256={made}", "Content-Type": "application/json"}
+
+
+def tell(daemon: Daemon, email: str, *, secret: str = SECRET, name: str = "tool") -> int:
+    body = json.dumps({"user": {"email": email}}).encode()
+    return post(daemon, name, body, signed(body, secret))
+
+
+@pytest.fixture
+def repo(repo: Repo, accounts: AccountService) -> Repo:
+    repo.settings(interval="1d", prune="revoke")
+    repo.initial_data("tool", {"HOOK_SECRET": [SECRET, "the one before"]})
+    asked = [{"id": "HOOK_SECRET"}]
+    repo.manifest("tool", {**accounts.manifest(listing=True), "events": EVENTS, "initial_data_form": asked})
+    for stem in ("ada", "bob"):
+        repo.hire(stem, "tool")
+    repo.commit()
+    return repo
+
+
+@pytest.fixture
+def daemon(repo: Repo, accounts: AccountService) -> Iterator[Daemon]:
+    accounts.add("ada@example.com", "bob@example.com")
+    with Daemon(repo) as running:
+        eventually(lambda: len(checks(accounts, "ada")) == len(checks(accounts, "bob")) == 1)
+        eventually(lambda: listed(accounts))
+        yield running
+
+
+def checks(accounts: AccountService, stem: str) -> list[Any]:
+    return accounts.calls("GET", f"/users/{stem}@example.com")
+
+
+def listed(accounts: AccountService) -> int:
+    return len([call for call in accounts.calls("GET") if call.path == "/users"])
+
+
+def test_an_account_that_is_gone_at_the_service_is_healed_at_once(daemon: Daemon, accounts: AccountService) -> None:
+    del accounts.people["ada@example.com"]
+    began = time.monotonic()
+    assert tell(daemon, "ADA@example.com") == 204
+    eventually(lambda: len(accounts.calls("POST")) == 1)
+    assert time.monotonic() - began < 5  # on a machine that does nothing else, a tenth of a second
+    assert len(checks(accounts, "bob")) == 1
+
+
+def test_a_flood_costs_one_check_and_one_reading(daemon: Daemon, accounts: AccountService) -> None:
+    before = listed(accounts)
+    for _ in range(30):
+        assert tell(daemon, "ada@example.com", secret="the one before") == 204
+        assert tell(daemon, "nobody@example.com") == 204
+        assert post(daemon, "tool", b"{", signed(b"{")) == 204
+    eventually(lambda: listed(accounts) == before + 1)
+    eventually(lambda: len(checks(accounts, "ada")) >= 2)
+    assert len(checks(accounts, "ada")) == 2, "one more comes after ten seconds"
+    assert listed(accounts) == before + 1
+
+
+def test_who_is_refused_causes_nothing(daemon: Daemon, accounts: AccountService) -> None:
+    assert tell(daemon, "ada@example.com", secret="wrong") == 401
+    assert post(daemon, "tool", b"{}", {}) == 401
+    large = b" " * (1024 * 1024 + 1)
+    assert post(daemon, "tool", large, signed(large)) == 413
+    assert tell(daemon, "ada@example.com", name="other") == 404
+    assert len(checks(accounts, "ada")) == 1
+
+
+def test_a_secret_that_is_not_there_is_said(repo: Repo, daemon: Daemon) -> None:
+    repo.initial_data("tool", {"OTHER": "x"})
+    repo.commit()
+    eventually(lambda: tell(daemon, "ada@example.com") == 503)
+
+
+def test_a_login_is_found_by_what_the_check_expects(repo: Repo, service: Service) -> None:
+    service.route("GET", "/members/{login}", lambda _received, login: {"login": login})
+    manifest = {
+        "exists": {
+            "url": f"{service.url}/members/{{{{LOGIN}}}}",
+            "expected": "{{LOGIN}}",
+            "record": "",
+            "match": "login",
+        },
+        "events": {"token": {"header": "X-Token", "value": "{{HOOK_SECRET}}"}, "account": "member"},
+    }
+    repo.remove("config/initial_data/tool.yaml.gpg")
+    repo.initial_data("club", {"HOOK_SECRET": SECRET})
+    repo.manifest("tool", {"execute": [{"url": f"{service.url}/"}]})
+    repo.manifest("club", manifest)
+    repo.hire("ada", "club", extra={"LOGIN": "lovelace"})
+    repo.hire("bob", "club", extra={"LOGIN": "babbage"})
+    repo.commit()
+
+    def seen(login: str) -> int:
+        return len(service.calls("GET", f"/members/{login}"))
+
+    with Daemon(repo) as running:
+        eventually(lambda: seen("lovelace") == seen("babbage") == 1)
+        body = b"member=Lovelace&x=1"
+        headers = {"X-Token": SECRET, "Content-Type": "application/x-www-form-urlencoded"}
+        assert post(running, "club", body, headers) == 204
+        eventually(lambda: seen("lovelace") == 2)
+        assert seen("babbage") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "account"),
+    [
+        ("application/json; charset=utf-8", b'{"user": {"email": "a@b.c"}}', "a@b.c"),
+        ("", b'{"user": {"email": 17}}', "17"),
+        ("application/x-www-form-urlencoded", b"payload=%7B%22user%22%3A%7B%22email%22%3A%22a%22%7D%7D", "a"),
+        ("application/x-www-form-urlencoded", b"payload=%7B&x=1", None),
+        ("application/json", b'{"user": {"email": {}}}', None),
+        ("application/json", b'{"user": []}', None),
+        ("application/json", b"[" * 100_000, None),
+        ("application/json", b"\xff", None),
+        ("application/x-www-form-urlencoded", b"&".join(b"a%d=1" % n for n in range(2000)), None),
+    ],
+)
+def test_whose_account_a_body_names(kind: str, body: bytes, account: str | None) -> None:
+    assert account_in(kind, body, "user.email") == account
+
+
+@pytest.mark.parametrize(
+    ("stem", "events", "says"),
+    [
+        ("saas", {"account": "a"}, "events have a signature or a token"),
+        ("saas", {"account": "a", "token": {"header": "X", "value": "s3cret"}}, "a secret is never written out"),
+        ("saas", {"account": "a", "signature": {"secret": "{{HOOK_SECRET}}"}}, "a signature has a header, or scheme"),
+        ("saas", {**EVENTS, "path": "x"}, "unknown key"),
+        ("git", EVENTS, "/hooks/git is for pushes"),
+    ],
+)
+def test_events_that_are_wrong(repo: Repo, stem: str, events: dict[str, Any], says: str) -> None:
+    repo.manifest(stem, {"execute": [{"url": "https://saas.example.com/"}], "events": events})
+    done = call_cli(repo, "validate")
+    assert done.code == 1
+    assert says in done.out
+    assert "s3cret" not in done.out
