@@ -21,13 +21,29 @@ __all__ = ["add", "prerequisites"]
 @click.command()
 @click.argument("name", required=False, shell_complete=complete.ready)
 @option("--as", "stem", metavar="STEM", help="The integration's name.  [default: the ready manifest's]")
+@option(
+    "--from-openapi",
+    "description",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Begin a manifest from a service's description, OpenAPI 3 or Swagger 2.",
+)
 @option("--list", "listing", is_flag=True, help="List the ready manifests: what each can do, and how it was verified.")
 @shared
 @click.pass_obj
-def add(options: SharedOptions, name: str | None, stem: str | None, listing: bool) -> int:  # noqa: FBT001
+def add(
+    options: SharedOptions,
+    name: str | None,
+    stem: str | None,
+    description: Path | None,
+    listing: bool,  # noqa: FBT001  click's
+) -> int:
     """Copy the ready manifest NAME to manifests/, with its tests, and list what it requires.
 
     A ready import is copied to config/imports/. An existing file is not overwritten. --list needs no repository.
+
+    --from-openapi writes a first manifest, called NAME or as the FILE, with a proposal for each part and the operation
+    that it comes from, or that none was found. It is a file to edit.
     """
     from reconciler.cli.logs import note
     from reconciler.cli.text import echo, emit_json, no_csv
@@ -38,10 +54,12 @@ def add(options: SharedOptions, name: str | None, stem: str | None, listing: boo
 
     no_csv(options)
     if listing:
-        if name is not None or stem is not None:
+        if name is not None or stem is not None or description is not None:
             raise UsageError("--list names every ready manifest: leave the other words out")
         _list(options)
         return 0
+    if description is not None:
+        return _begin(options, stem or name or description.name.partition(".")[0], description)
     if name is None:
         raise UsageError("say which ready manifest, as `reconcile add github`; `reconcile add --list` names them all")
     ready = named(name, {**everything(), **imports()})
@@ -67,6 +85,28 @@ def add(options: SharedOptions, name: str | None, stem: str | None, listing: boo
         note(f"next: reconcile initial-data set {service}{first}")
     else:
         note("next: reconcile validate")
+    return 0
+
+
+def _begin(options: SharedOptions, stem: str, description: Path) -> int:
+    """Write a first manifest from a service's description."""
+    from reconciler.cli.logs import note
+    from reconciler.cli.text import echo, emit_json
+    from reconciler.gallery.catalog import MANIFESTS
+    from reconciler.gallery.description import read_description
+    from reconciler.gallery.first_manifest import first_manifest
+    from reconciler.intake.hire_files import write_all
+    from reconciler.repository.documents.modeline import line_in
+
+    root = options.repo
+    path = f"{MANIFESTS}/{_free(root / MANIFESTS, root, stem).name}"
+    text = line_in(root, "manifest", MANIFESTS) + first_manifest(read_description(description))
+    write_all(root, {path: text.encode()}, {})
+    if options.output == "json":
+        emit_json({"file": path, "service": stem, "initial_data": []})
+    else:
+        echo(path)
+    note(f"next: edit it; reconcile validate; reconcile try {stem} --email ADDRESS --host HOST")
     return 0
 
 
