@@ -149,7 +149,7 @@ def _untried(facts: Facts, policy: Policy) -> Decision:
         case NoCheck():
             return Decision(Status.MISSING, Action.EXECUTE, "no exists check: runs once", afresh=True)
         case Unknown(reason, cause=cause):
-            return Decision(Status.UNKNOWN, Action.NONE, reason, cause=cause)
+            return Decision(Status.UNKNOWN, Action.NONE, reason, pending=True, cause=cause)
         case _:
             assert_never(facts.verdict)
 
@@ -344,7 +344,9 @@ def judge_orphan(
         return GONE
     if spared is not None and not isinstance(verdict, Unknown):
         return replace(left, reason=f"no longer in git; {spared}")
-    return _unwanted(verdict, left, means, asked=asked, prune=policy.prunes(record.integration))
+    prune = policy.prunes(record.integration)
+    pending = prune and means.revokes and not unconfirmed and spared is None
+    return replace(_unwanted(verdict, left, means, asked=asked, prune=prune), pending=pending)
 
 
 def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: bool, prune: bool) -> Decision:

@@ -4,6 +4,9 @@ It counts an integration's grants since the last full resync: those revoked or h
 ones, those made or, by a commit, updated with `max_new`. Grants that it suspended in an earlier pass count, too,
 whatever part of the integration this pass covers: it stays tripped until the count falls or somebody overrides it.
 
+What git takes away or adds counts also where the check failed: a service that answers for a few at a time must not let
+a mistake through in small parts.
+
 A pass over a part of what it judges as a whole suspends what counts in the same way, until all parts are counted
 (docs/design/architecture.md, "The guard over parts").
 """
@@ -21,7 +24,7 @@ from functools import partial
 from reconciler.engine.existing import OFF, by_commit
 from reconciler.engine.planned import PlannedGrant
 from reconciler.ledger.entries import Event, Kept
-from reconciler.ledger.guard_counts import Held
+from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import COUNTING, Decision, Key, Record
 from reconciler.model.settings import Settings
@@ -116,7 +119,8 @@ class Changes:
     def __init__(self, ledger: LedgerReader, settings: Settings, *, everything: bool) -> None:
         self._ledger = ledger
         self._settings = settings
-        self._since = ledger.newest_attempt() if everything else ledger.resync()
+        newest = ledger.newest_attempt() if everything else 0
+        self._since = Since(newest, newest) if everything else ledger.counted_since()
         self._met: set[str] = set()
         self._renamed: dict[Key, Key] = {}
         self._taken = _Counted(partial(ledger.changes_since, self._since))
@@ -272,14 +276,19 @@ def _too_many_new(counts: Mapping[str, int], most: int) -> dict[str, str]:
 
 
 def _takes(item: PlannedGrant) -> bool:
-    """Whether an account would be revoked or healed."""
-    return item.decision.heals or (not item.wanted and item.decision.action.acts)
+    """Whether an account would be revoked or healed, or would if its check had found it."""
+    decision = item.decision
+    return decision.heals or (not item.wanted and (decision.action.acts or decision.pending))
 
 
 def _makes(item: PlannedGrant) -> bool:
-    """Whether an account would be made or updated; a retry and a fresh start by a person were let through before."""
-    asked_again = item.record is not None and item.record.fresh
-    return item.wanted and item.decision.action in (Action.EXECUTE, Action.UPDATE) and not asked_again
+    """Whether an account would be made or updated, or would if its check had not found it.
+
+    A retry and a fresh start by a person were let through before.
+    """
+    asked_again, decision = item.record is not None and item.record.fresh, item.decision
+    makes = decision.action in (Action.EXECUTE, Action.UPDATE) or decision.pending
+    return item.wanted and makes and not asked_again
 
 
 def _would_take(held: Held) -> bool:
@@ -302,6 +311,9 @@ def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], str | N
                 reason = f"{reason}; it is {OFF}"
             held = Decision(Status.SUSPENDED, Action.NONE, reason, changed=changed, guarded=True, differs=differs)
             found[item.grant.key] = replace(item, decision=held)
+        elif item.decision.pending and not item.by_hand and why(item) is not None:
+            # What it is does not change; the ledger notes it, so that later passes count it too.
+            found[item.grant.key] = replace(item, decision=replace(item.decision, guarded=True))
         elif acts and item.wanted and (needed := _waits(item, found)) is not None:
             found[item.grant.key] = replace(item, decision=waiting(needed))
         else:

@@ -99,6 +99,8 @@ class OrphanPlanner:
             same_as=None if same_as is None else str(same_as),
             slip=await self._slip(record.key.hire) if at_stake else None,
         )
+        if decision.pending and not at_stake and await self._stays(integration, record, prepared.grant):
+            decision = replace(decision, pending=False)
         wanted_kind = Kind.WITHDRAW if decision.withdraws else Kind.REVOKE
         if decision.action in (Action.REVOKE, Action.RETRY) and wanted_kind is not kind:
             try:
@@ -116,6 +118,10 @@ class OrphanPlanner:
             by_hand=by_hand,
             invitation=invitation,
         )
+
+    async def _stays(self, integration: Integration, record: Record, orphan: Grant) -> bool:
+        """Whether an account would not be revoked whatever its check found."""
+        return await self._same_as(integration, orphan) is not None or await self._slip(record.key.hire) is not None
 
     async def _elsewhere(self, integration: Integration, record: Record, prepared: Prepared) -> str | None:
         """Return what is known of an account under the address that the hire has now, if git has another; or None.

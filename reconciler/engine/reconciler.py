@@ -290,7 +290,7 @@ class Reconciler:
         """Save the pass's summary for `status`, and send alerts."""
         ledger, settings = self._state.ledger, plan.settings
         if plan.judgement.released:
-            ledger.begin_resync()  # once: what was let through no longer counts
+            ledger.restart_counts()  # once: what was let through no longer counts
         problems = [problem.as_json() for problem in plan.desired.files.problems[:NOTED_PROBLEMS]]
         noted = {"revision": plan.revision, "at": stamp(self._context.clock.now()), "problems": problems}
         ledger.put_note(LAST, json.dumps(noted).encode())

@@ -9,21 +9,26 @@ from typing import Any, NamedTuple
 from reconciler.ledger.reading import Backend, Reading
 from reconciler.model.grant import Key, Phase
 
-__all__ = ["RESYNC", "GuardCounts", "Held", "newest_attempt"]
+__all__ = ["RESYNC", "RESYNC_BEFORE", "GuardCounts", "Held", "Since", "newest_attempt"]
 
 RESYNC = "resync_attempt"
 """The name of the note that has the newest attempt at the start of the last full resync."""
+
+RESYNC_BEFORE = "resync_before_attempt"
+"""The same of the one before, which has ended."""
+
+_NOTES = (RESYNC, RESYNC_BEFORE)
 
 MANY = 500
 """The most hires of one statement."""
 
 _TAKEN = (
-    "SELECT DISTINCT integration, hire, access FROM attempts"
-    " WHERE kind IN ('heal', 'mend', 'revoke', 'withdraw') AND id > :attempt"
+    "SELECT DISTINCT integration, hire, access FROM attempts WHERE (kind IN ('heal', 'mend') AND id > :began)"
+    " OR (kind IN ('revoke', 'withdraw') AND id > :ended)"
 )
 _MADE = (
     "SELECT DISTINCT integration, hire, access FROM attempts"
-    " WHERE kind IN ('execute', 'reinvite', 'update') AND number = 1 AND id > :attempt"
+    " WHERE kind IN ('execute', 'reinvite', 'update') AND number = 1 AND id > :began"
 )
 _DRIFTED = "NOT lost AND orphaned_at IS NULL AND as_wanted_at IS NOT NULL"
 _HELD = (
@@ -31,6 +36,17 @@ _HELD = (
     f" CASE WHEN {_DRIFTED} THEN CAST(wants AS TEXT) ELSE '{{}}' END,"
     f" CASE WHEN {_DRIFTED} THEN CAST(differs AS TEXT) ELSE '{{}}' END"
 )
+
+
+class Since(NamedTuple):
+    """From which attempts on the guard counts.
+
+    What was healed and made counts since the last full resync `began`. What was taken away counts until one has
+    `ended` that began after it.
+    """
+
+    began: int
+    ended: int
 
 
 class Held(NamedTuple):
@@ -52,25 +68,26 @@ class GuardCounts:
 
     backend: Backend
 
-    def resync(self) -> int:
-        """Return the newest attempt at the start of the last full resync, or 0."""
+    def counted_since(self) -> Since:
+        """Return the newest attempts at the starts of the last full resync and of the one before it, or 0."""
         with self.backend.reading() as reading:
-            return int(bytes(reading.value("SELECT value FROM meta WHERE name = :name", name=RESYNC) or b"0"))
+            notes = [reading.value("SELECT value FROM meta WHERE name = :name", name=name) for name in _NOTES]
+        return Since(*(int(bytes(note or b"0")) for note in notes))
 
     def newest_attempt(self) -> int:
         """Return the number of the newest attempt, or 0."""
         with self.backend.reading() as reading:
             return newest_attempt(reading)
 
-    def confirmed(self, attempt: int) -> dict[str, int]:
-        """Count each integration's grants that were confirmed and not revoked at that attempt, or have been since."""
+    def confirmed(self, since: Since) -> dict[str, int]:
+        """Count each integration's grants that were confirmed and not revoked then, or have been since."""
         query = (
             "SELECT integration, count(*) AS count FROM grants WHERE confirmed_at IS NOT NULL AND (phase <> :revoked"
             " OR EXISTS (SELECT 1 FROM attempts WHERE attempts.hire = grants.hire AND attempts.access = grants.access"
-            " AND attempts.kind IN ('revoke', 'withdraw') AND attempts.id > :attempt)) GROUP BY integration"
+            " AND attempts.kind IN ('revoke', 'withdraw') AND attempts.id > :ended)) GROUP BY integration"
         )
         with self.backend.reading() as reading:
-            rows = reading.rows(query, revoked=Phase.REVOKED, attempt=attempt)
+            rows = reading.rows(query, revoked=Phase.REVOKED, ended=since.ended)
             return {row["integration"]: row["count"] for row in rows}
 
     def held(self) -> dict[str, int]:
@@ -94,11 +111,11 @@ class GuardCounts:
             reason=reason,
         )
 
-    def held_alike(self, attempt: int) -> list[tuple[Held, int, int, int]]:
+    def held_alike(self, since: Since) -> list[tuple[Held, int, int, int]]:
         """Count the grants that the guard holds, those alike together.
 
-        The second number is of those that were healed or revoked after that attempt, the third of those that were made
-        or updated.
+        The second number is of those that were healed or revoked since then, the third of those that were made or
+        updated.
         """
         query = (
             f"SELECT {_HELD}, count(*), count(taken.hire), count(made.hire) FROM grants"
@@ -107,7 +124,7 @@ class GuardCounts:
             " WHERE guarded IS TRUE GROUP BY 1, 2, 3, 4, 5"
         )
         with self.backend.reading() as reading:
-            _, rows = reading.table(query, attempt=attempt)
+            _, rows = reading.table(query, began=since.began, ended=since.ended)
             return [(_held(row), *row[-3:]) for row in rows]
 
     def held_of(self, hires: Collection[str]) -> Iterator[tuple[Held, Key]]:
@@ -119,13 +136,13 @@ class GuardCounts:
                 rows = list(reading.table(query, hires=names[start : start + MANY])[1])
             yield from ((_held(row), Key(*row[-2:])) for row in rows)
 
-    def changes_since(self, attempt: int) -> dict[str, set[Key]]:
-        """List the grants of each integration that were healed or revoked after that attempt."""
-        return self._by_integration(_TAKEN, attempt=attempt)
+    def changes_since(self, since: Since) -> dict[str, set[Key]]:
+        """List the grants of each integration that were healed or revoked since then."""
+        return self._by_integration(_TAKEN, began=since.began, ended=since.ended)
 
-    def made_since(self, attempt: int) -> dict[str, set[Key]]:
-        """List the grants of each integration that were made or updated after that attempt, without retries."""
-        return self._by_integration(_MADE, attempt=attempt)
+    def made_since(self, since: Since) -> dict[str, set[Key]]:
+        """List the grants of each integration that were made or updated since then, without retries."""
+        return self._by_integration(_MADE, began=since.began)
 
     def _by_integration(self, query: str, **values: object) -> dict[str, set[Key]]:
         found: dict[str, set[Key]] = {}

@@ -21,7 +21,7 @@ from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import ERASED, erased_lines
 from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
-from reconciler.ledger.guard_counts import RESYNC, newest_attempt
+from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, newest_attempt
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.reader import GIVEN, LISTED, UNTRACED, LedgerReader, given_in
 from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, request_row
@@ -288,18 +288,24 @@ class LedgerWriter(LedgerReader):
         self._write(Failpoint.OUTCOME, write)
 
     def begin_resync(self) -> None:
-        """Begin a full resync: the guard restarts its counts, from the next attempt on.
+        """Begin a full resync: the guard restarts its counts, of what is taken away once another one has begun.
 
-        They are counted in the order in which they were written down, which no clock that jumps moves.
+        Attempts are counted in the order in which they were written down, which no clock that jumps moves.
         """
+        self.put_note(RESYNC_BEFORE, str(self.counted_since().began).encode())
         self.put_note(RESYNC, str(self.newest_attempt()).encode())
+
+    def restart_counts(self) -> None:
+        """Let nothing that was done so far count for the guard."""
+        for name in (RESYNC, RESYNC_BEFORE):
+            self.put_note(name, str(self.newest_attempt()).encode())
 
     def forget(self, hire: str, now: datetime) -> int:
         """Erase a person, except for the history's digests and the event that somebody was forgotten.
 
         Returns how many grants that were.
         """
-        resync = self.resync()
+        since = self.counted_since()
         with self._writing(Failpoint.FORGOTTEN) as transaction:
             connection = transaction.connection
             runs = sa.select(schema.attempts.c.id).where(schema.attempts.c.hire == hire)
@@ -315,8 +321,10 @@ class LedgerWriter(LedgerReader):
             for table in (schema.attempts, schema.given, schema.grants):
                 count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
             transaction.put(schema.meta, f"{UNTRACED}{hire}", None)
-            if (newest := newest_attempt(within(connection))) < resync:  # higher numbers are used again
-                transaction.put(schema.meta, RESYNC, str(newest).encode())
+            newest = newest_attempt(within(connection))
+            for note, attempt in ((RESYNC, since.began), (RESYNC_BEFORE, since.ended)):
+                if newest < attempt:  # higher numbers are used again
+                    transaction.put(schema.meta, note, str(newest).encode())
             gone = Event(
                 now, Key("", ""), "", EventType.FORGOTTEN, f"a person with {count} grants; {erased_lines(lines)}"
             )

@@ -347,7 +347,8 @@ class Decision:
     `resume` is the index of the request at which an attempt continues, 0 for a whole run. `afresh` says that the count
     of attempts starts again. `heals` says that it mends drift, which the guard counts. `withdraws` says that an open
     invitation is taken back, before another is sent or for good. `differs` says what of the account is not as git wants
-    it, `accepted` that a person accepted it so.
+    it, `accepted` that a person accepted it so. `pending` says that only the check, which failed, could have told that
+    an account is to be made or revoked: the guard counts it as that.
     """
 
     status: Status
@@ -361,4 +362,5 @@ class Decision:
     withdraws: bool = False
     differs: Differences = field(default_factory=dict)
     accepted: bool = False
+    pending: bool = False
     cause: Cause | None = None

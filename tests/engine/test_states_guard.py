@@ -449,3 +449,69 @@ def test_manual_grant_overrides_guard_for_itself_only(twenty, accounts):
     assert row(twenty.reconcile(grants=[("h19", "tool")], released=True), "h19", "tool").status is Status.SUSPENDED
     assert held(twenty.reconcile()) == {f"h{number:02}" for number in range(6)}
     assert EventType.RELEASED not in twenty.events()
+
+
+# Checks that fail
+
+
+def test_leavers_count_though_their_checks_fail(twenty, accounts, repo):
+    """A service that answers for a few at a time lets no mass removal through in small parts."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    for number in range(15):
+        repo.remove(f"hires/h{number:02}.yaml")
+    repo.commit()
+    accounts.fail_next(None, 500, method="GET")
+    report = twenty.reconcile()
+    assert {row(report, f"h{number:02}", "tool").status for number in range(15)} == {Status.ORPHANED}
+    accounts.clear()
+    for number in range(15):  # as the slices of a resync come upon them
+        twenty.reconcile(hires=[f"h{number:02}"])
+    assert accounts.calls("DELETE") == []
+    report = twenty.reconcile()
+    assert "75.00 % is over 25 % (15/20)" in row(report, "h00", "tool").reason
+    assert len(accounts.people) == 20
+
+
+def test_a_few_leavers_are_revoked_once_their_checks_succeed(twenty, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    for number in range(5):
+        repo.remove(f"hires/h{number:02}.yaml")
+    repo.commit()
+    accounts.fail_next(2, 500, method="GET")
+    twenty.reconcile()
+    twenty.reconcile()
+    assert len(accounts.calls("DELETE")) == 5
+
+
+def test_new_accounts_count_though_their_checks_fail(few, accounts, repo):
+    join(repo, *range(8))
+    accounts.fail_next(4, 500, method="GET", prefix="/users/n")
+    report = few.reconcile()
+    new = [row(report, f"n{number}", "tool") for number in range(8)]
+    assert sorted(item.status for item in new) == [Status.SUSPENDED] * 4 + [Status.UNKNOWN] * 4
+    assert accounts.calls("POST") == []
+    accounts.add(*(f"n{number}@example.com" for number in range(4)))
+    few.reconcile()
+    assert len(accounts.calls("POST")) == 4, "four of them were there"
+
+
+def test_what_was_taken_away_counts_until_another_resync_has_ended(twenty, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    leave(repo, *range(3))
+    twenty.reconcile(hires=[f"h{number:02}" for number in range(3)])
+    with twenty.ledger() as ledger:
+        ledger.begin_resync()
+    leave(repo, *range(3, 6))
+    report = twenty.reconcile(hires=[f"h{number:02}" for number in range(3, 6)])
+    assert "30.00 % is over 25 % (6/20)" in row(report, "h03", "tool").reason
+    with twenty.ledger() as ledger:
+        ledger.begin_resync()
+    report = twenty.reconcile(hires=[f"h{number:02}" for number in range(3, 6)])
+    assert row(report, "h03", "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 6
+
+
+def leave(repo, *numbers):
+    for number in numbers:
+        repo.remove(f"hires/h{number:02}.yaml")
+    repo.commit()

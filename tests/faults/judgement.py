@@ -286,6 +286,8 @@ class Duty:
     there: Seat | None = None
     heals: bool = False
     """Whether it mends drift: the guard counts that."""
+    pending: bool = False
+    """Whether only the check that failed could have told that it is to be made or revoked: the guard counts that."""
     accepted: bool = False
 
 
@@ -309,26 +311,36 @@ class Judgement:
         self._seats = seats
         """What stands there, by person."""
         self.rows: dict[Grant, Row] = {}
+        self.taken: tuple[dict[str, set[Grant]], ...] = ({}, {})
+        """What was revoked since the full resync before the last began, and since the last one."""
         self.counted: dict[str, set[Grant]] = {}
-        """What was healed or revoked since the last full resync."""
+        """What was healed since the last full resync."""
         self.made: dict[str, set[Grant]] = {}
         """What was made or updated since then, retries not counted."""
-        self.revoked: set[Grant] = set()
-        """What a revocation was tried of since then."""
         self.commands: dict[Grant, str] = {}
 
     def resync(self) -> None:
         """A full resync begins."""
         self.counted.clear()
         self.made.clear()
-        self.revoked.clear()
+        self.taken = (self.taken[1], {})
+
+    def released(self) -> None:
+        """What was done so far counts no more."""
+        self.resync()
+        self.resync()
+
+    def revoked(self, integration: str) -> set[Grant]:
+        """What was revoked, or tried to be, and still counts."""
+        return {grant for some in self.taken for grant in some.get(integration, ())}
 
     def forget(self, grants: Collection[Grant]) -> None:
         """There was nobody."""
         for grant in grants:
             del self.rows[grant]
             self.commands.pop(grant, None)
-            self.revoked.discard(grant)
+            for some in self.taken:
+                some.get(grant[1], set()).discard(grant)
             self.counted.get(grant[1], set()).discard(grant)
             self.made.get(grant[1], set()).discard(grant)
 
@@ -473,7 +485,7 @@ class Judgement:
             case Seen.INVITED:
                 return Duty("unconfirmed", afresh=True)
             case Seen.NOTHING_KNOWN:
-                return Duty("unknown")
+                return Duty("unknown", pending=True)
         return Duty("missing", "execute", afresh=True)
 
     def _seat(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
@@ -582,7 +594,10 @@ class Judgement:
         unconfirmed = not row.confirmed or row.phase is Phase.EXECUTED
         if seen is Seen.AWAY and not unconfirmed:
             return gone
-        if seen is Seen.NOTHING_KNOWN or not (asked or (seen is Seen.THERE and git.prune)) or spared:
+        if seen is Seen.NOTHING_KNOWN:
+            pending = git.prune and grant[1] in REVOKED and not unconfirmed and not spared
+            return replace(orphaned, pending=pending)
+        if not (asked or (seen is Seen.THERE and git.prune)) or spared:
             return orphaned
         if grant[1] in REVOKED:
             return replace(orphaned, act="revoke")
@@ -605,15 +620,16 @@ class Judgement:
         held = set()
         for integration in {grant[1] for grant in duties}:
             met = {grant for grant, duty in duties.items() if grant[1] == integration and not duty.by_hand}
-            wanting = {grant for grant in met if duties[grant].heals or duties[grant].act in ("heal", *AWAY)}
+            wanting = {grant for grant in met if _takes(duties[grant])}
             wanting |= {
                 grant
                 for grant, row in self.rows.items()
                 if grant[1] == integration and grant not in met and row.guarded and row.taken
             }
-            changes = len(wanting | (set() if anew else self.counted.get(integration, set())))
+            done = set() if anew else self.counted.get(integration, set()) | self.revoked(integration)
+            changes = len(wanting | done)
             confirmed = sum(
-                row.confirmed and (row.phase is not Phase.REVOKED or (not anew and grant in self.revoked))
+                row.confirmed and (row.phase is not Phase.REVOKED or (not anew and grant in self.revoked(integration)))
                 for grant, row in self.rows.items()
                 if grant[1] == integration
             )
@@ -631,6 +647,8 @@ class Judgement:
         found = dict(duties)
         for grant, duty in duties.items():
             if duty.act is None:
+                if duty.pending and grant[1] in held and not duty.by_hand:
+                    found[grant] = replace(duty, guarded=True)
                 continue
             if grant[1] in held and not (duty.by_hand and not duty.wanted):
                 found[grant] = replace(duty, status="suspended", act=None, afresh=False, guarded=True)
@@ -646,6 +664,7 @@ class Judgement:
         row = self.rows.get(grant, Row())
         retried = row.phase in OPEN and not row.revoking and (row.updating or duty.seen in FOUND or not duty.afresh)
         makes = duty.act in ("execute", "update", "reinvite") and not duty.heals
+        makes |= duty.pending and duty.wanted
         return makes and not retried and not row.fresh
 
     def settled(self, grant: Grant) -> bool:
@@ -720,12 +739,12 @@ class Judgement:
         sent: object = ("revoke", grant) if revoking else self._sends(git, grant)
         if updating:
             sent = ("update", *self._sends(git, grant))
-        if duty.act in ("heal", "mend", *AWAY):
+        if duty.act in ("heal", "mend"):
             self.counted.setdefault(grant[1], set()).add(grant)
         elif duty.act in ("execute", "update", "reinvite") and number == 1:
             self.made.setdefault(grant[1], set()).add(grant)
         if revoking:
-            self.revoked.add(grant)
+            self.taken[1].setdefault(grant[1], set()).add(grant)
         kept = dict(row.run) if duty.resume else {}
         by_hand = duty.act == "run" or (row.by_hand and same)
         first = 1 if duty.act == "reinvite" else 0  # taking an invitation back makes no account
@@ -834,6 +853,10 @@ def _settled(row: Row) -> Row:
         mending=False,
         reinviting=False,
     )
+
+
+def _takes(duty: Duty) -> bool:
+    return duty.heals or duty.act in ("heal", *AWAY) or (duty.pending and not duty.wanted)
 
 
 def _back_again(row: Row, *, found: bool) -> Row:

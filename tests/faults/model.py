@@ -897,7 +897,7 @@ class Model(RuleBasedStateMachine):
             judgement.resync()
         self._carried_out(duties, made, now, whole=whole)
         if released and whole:
-            judgement.resync()
+            judgement.released()
         self._hold_in_any_case(made, rows, now)
         self._compare(duties if whole else {})
         self._commands(duties, whole=whole)

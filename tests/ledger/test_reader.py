@@ -15,7 +15,7 @@ import pytest
 from reconciler.ledger import schema
 from reconciler.ledger.browsing import Chosen, Page
 from reconciler.ledger.empty import EmptyBackend
-from reconciler.ledger.guard_counts import Held
+from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite import SqliteBackend
@@ -71,8 +71,8 @@ def test_grants_that_the_guard_holds_are_counted_by_what_would_be_done(ledger: L
     ledger.begin(ben, replace(attempt(ben), kind="heal"), [])
     new = Held("tool", gone=False, was_as_wanted=False, wants={}, differs={})
     gone, changed = new._replace(gone=True), Held("tool", gone=False, was_as_wanted=True, wants=wants, differs=differs)
-    assert sorted(ledger.held_alike(0), key=str) == [(new, 2, 1, 1), (changed, 1, 0, 0), (gone, 2, 0, 0)]
-    assert (new, 2, 0, 0) in ledger.held_alike(ledger.newest_attempt())
+    assert sorted(ledger.held_alike(Since(0, 0)), key=str) == [(new, 2, 1, 1), (changed, 1, 0, 0), (gone, 2, 0, 0)]
+    assert (new, 2, 0, 0) in ledger.held_alike(Since(ledger.newest_attempt(), ledger.newest_attempt()))
     assert sorted(ledger.held_of(["ann", "eve", "ada"]), key=str) == [(new, ann.key), (changed, eve.key)]
     assert ledger.held() == {"tool": 5}
     assert len(ledger.grants_held_for("held by")["tool"]) == 5
@@ -125,8 +125,10 @@ def test_reader_has_no_way_to_write(tmp_path: Path, *, there: bool) -> None:
 
 READINGS: dict[str, tuple[object, ...]] = {
     "attempts": (ADA.key,),
-    "confirmed": (0,),
-    "changes_since": (0,),
+    "confirmed": (Since(0, 0),),
+    "removed": (["ada"],),
+    "untold": ([ADA],),
+    "changes_since": (Since(0, 0),),
     "count_grants": (Chosen(),),
     "count_people": (Chosen(),),
     "due": (NOW,),
@@ -134,14 +136,14 @@ READINGS: dict[str, tuple[object, ...]] = {
     "grants": (Chosen(), Page()),
     "grants_held_for": ("held by",),
     "has_line": ("digest",),
-    "held_alike": (0,),
+    "held_alike": (Since(0, 0),),
     "held_for": ("held by",),
     "held_of": (["ada"],),
     "hires_after": ("", 2),
     "history_page": (Page(),),
     "integrations": (["ada"],),
     "listed_at": ("tool",),
-    "made_since": (0,),
+    "made_since": (Since(0, 0),),
     "note": ("name",),
     "notes": ("prefix",),
     "people": (Chosen(), Page()),
