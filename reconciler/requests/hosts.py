@@ -96,9 +96,13 @@ class AllowedHosts:
         if address.scheme in _PLAIN and not loopback(address.host):
             scheme = address.scheme
             raise HostNotAllowed(f"{file}: host {address.name} is to be asked over {scheme}: only {scheme}s is allowed")
-        if (missing := missing_driver(address.scheme)) is not None:
+        if (missing := self.lacking(address)) is not None:
             raise NotInstalled(f"{file}: {missing}")
         return address
+
+    def lacking(self, address: Address) -> str | None:
+        """Return what has to be installed first; None if nothing has."""
+        return missing_driver(address.scheme)
 
     def allow(self, address: Address) -> bool:
         """Whether the host is on the list."""

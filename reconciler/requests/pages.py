@@ -92,8 +92,8 @@ async def items(
             where = f"at {call.data_from}" if call.data_from else "in the answer"
             raise TransportError(f"{following.shown_url}: page {number} has no list {where}", left=True)
         if (exceeded := bounds.exceeded(answer.content, found)) is not None:
-            reason = f"more than {exceeded} by page {number}: not read whole"
-            raise TransportError(f"{following.shown_url}: {reason}", left=True)
+            more = f"{following.shown_url}: more than {exceeded} by page {number}: not read whole"
+            raise TransportError(more, left=True)
         following = turner.turn(answer, found)
         for item in found:
             yield item

@@ -6,15 +6,19 @@ The scheme of the rendered URL tells the protocol: it may come from a value.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from reconciler.model.errors import Blocked
+from reconciler.model.request import SAFE_METHODS
 from reconciler.model.scope import Scope
 from reconciler.model.statement import misfit
 from reconciler.model.template import PLACEHOLDER
 from reconciler.requests.template import render_data
+from reconciler.transports.answer import Response
+from reconciler.transports.request import RenderedRequest
 
-__all__ = ["DIRECTORY", "SQL", "scheme_of", "statement"]
+__all__ = ["DIRECTORY", "SQL", "as_answered", "scheme_of", "statement"]
 
 SQL = frozenset({"mysql", "postgresql"})
 DIRECTORY = frozenset({"ldap", "ldaps"})
@@ -23,6 +27,16 @@ DIRECTORY = frozenset({"ldap", "ldaps"})
 def scheme_of(url: str) -> str:
     """Return a URL's scheme, in lower case."""
     return url.partition(":")[0].strip().lower()
+
+
+def as_answered(wire: RenderedRequest, answer: Response) -> Response:
+    """Return an answer that did not travel as one of its request's protocol: what it says to a check differs."""
+    scheme, reads = scheme_of(wire.url), wire.method in SAFE_METHODS
+    if scheme in DIRECTORY:
+        return replace(answer, directory=True, decided=answer.status in (200, 404) if reads else None)
+    if scheme in SQL and reads and answer.status != 200:
+        return replace(answer, decided=False)
+    return answer
 
 
 def statement(data: Any, scope: Scope, *, selects: bool) -> bytes:

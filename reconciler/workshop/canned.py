@@ -12,6 +12,7 @@ from reconciler.model.errors import TransportError
 from reconciler.model.secret import Redactor
 from reconciler.model.value import value_class
 from reconciler.requests.client import Client, Leaving
+from reconciler.requests.protocols import as_answered
 from reconciler.transports.answer import LIMIT, Response
 from reconciler.transports.request import RenderedRequest
 
@@ -65,7 +66,7 @@ class CannedClient(Client):
             return None
         at = next((index for index in fitting if index not in self._given), fitting[-1])
         self._given.add(at)
-        return _response(self._answers[at])
+        return as_answered(wire, _response(self._answers[at]))
 
 
 def _fits(answer: CannedAnswer, wire: RenderedRequest) -> bool:

@@ -199,6 +199,9 @@ class Anywhere(AllowedHosts):
         """Whether the host is on the list."""
         return True
 
+    def lacking(self, address: Address) -> None:
+        """Return what has to be installed first."""
+
 
 class _Connection:
     """A connection whose made-up token never expires."""

@@ -7,14 +7,14 @@ from tests.repo import Repo, call_cli
 __all__ = ["passed", "taken"]
 
 
-def taken(repo: Repo, *names: str, host: str, url: str) -> None:
+def taken(repo: Repo, *names: str, host: str, url: str, scheme: str = "https") -> None:
     """Ready manifests in a repository that revokes, with a server's own address in them."""
     for name in names:
         added = call_cli(repo, "add", name)
         assert added.code == 0, added.err
         file = repo.root / "manifests" / f"{name}.yaml"
-        assert f"https://{host}" in file.read_text()
-        file.write_text(file.read_text().replace(f"https://{host}", url))
+        assert f"{scheme}://{host}" in file.read_text()
+        file.write_text(file.read_text().replace(f"{scheme}://{host}", url))
 
 
 def passed(repo: Repo) -> dict[str, str]:

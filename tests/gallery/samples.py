@@ -12,18 +12,22 @@ __all__ = ["EMAIL", "NUMBERS", "choices", "extra", "initial_data", "scope", "val
 
 EMAIL = "ada@example.com"
 
+DIRECTORIES = ("active-directory", "freeipa", "openldap")
+
 NUMBERS = frozenset({"PROFILE"})
 """What services number, where a number has to be sent as one."""
 
 
+DN = "ou=staff,dc=example,dc=com"
 OTHERS = {"TOKEN": "invented-token"}
+NAMES = dict.fromkeys(("PEOPLE", "GROUPS", "BASE", "SUFFIX", "AD_DN", "AD_MEMBER"), DN)
 UUIDS = dict.fromkeys(("ORG", "ACCOUNT", "DOCUSIGN_USER"), "9a9a9a9a-0000-4000-8000-000000000001")
 """Values that cannot be called `acme`, or be numbers."""
 
 
 def initial_data(manifest: Manifest) -> dict[str, str]:
     """Something for everything that is asked for."""
-    others = UUIDS if manifest.service == "docusign-admin" else OTHERS
+    others = {"docusign-admin": UUIDS, **dict.fromkeys(DIRECTORIES, NAMES)}.get(manifest.service or "", OTHERS)
     return {field.id: others.get(field.id, "acme") for field in manifest.asks_for}
 
 
@@ -48,7 +52,9 @@ def choices(manifest: Manifest) -> Iterator[dict[str, Any]]:
 
 
 def _first(field: FormField) -> Any:
-    value = field.items[0].id if field.items else 17 if field.id in NUMBERS else "17"
+    value = (
+        field.items[0].id if field.items else 17 if field.id in NUMBERS else DN if field.choice_value == "dn" else "17"
+    )
     return [value] if field.type == "multiple_choice" else value
 
 
@@ -62,7 +68,7 @@ def scope(manifest: Manifest, form: Mapping[str, Any], **more: Any) -> Scope:
         "department": "R&D",
         "phone": "+15550100",
     }
-    stored = {name: 17 if name in NUMBERS else UUIDS.get(name, "17") for name in manifest.stored}
+    stored = {name: 17 if name in NUMBERS else {**UUIDS, **NAMES}.get(name, "17") for name in manifest.stored}
     generated = dict.fromkeys(manifest.generated, "invented-Passw0rd-of-some-length")
     made = {"oauth": {"access_token": "invented-token", "refresh_token": "r"}, "redirect_url": "https://x.example/cb"}
     return Scope(

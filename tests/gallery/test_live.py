@@ -24,7 +24,7 @@ SCIM_TOKEN = "scim-t0ken-0123456789"
 
 
 def test_manifest_marked_as_tried_live_is_tried() -> None:
-    tried = {"jupyterhub", "jupyterhub-group", "kinto", "kinto-collection", "scim"}
+    tried = {"jupyterhub", "jupyterhub-group", "kinto", "kinto-collection", "openldap", "openldap-group", "scim"}
     assert {name for name, ready in everything().items() if ready.head["verified"] == "live"} == tried
 
 
