@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,13 +62,17 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     values = dict(_pair(each) for each in more["given"])
 
     async def work(context: Context) -> tuple[Subject, Tried, tuple[Case, CaseResult] | None]:
+        from reconciler.model.near import near
         from reconciler.workshop.saving import saved_case
         from reconciler.workshop.stage import manifest_in
         from reconciler.workshop.testing import sources_of
         from reconciler.workshop.trying import subject_of, try_manifest
 
         tree = context.checkout.worktree()
-        sources = sources_of(tree).get(integration, {})
+        known = sources_of(tree)
+        if integration not in known:
+            raise UsageError(f"there is no manifests/{integration}.yaml{near(integration, known)}")
+        sources = known[integration]
         desired = context.desired(context.reader.load(tree), context.clock.now().date())
         manifest = manifest_in(desired, integration).model
         subject = subject_of(desired, integration, manifest, hire=hire, email=email, values=values)
@@ -79,11 +84,13 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
 
     subject, tried, saved = run_in_context(options, redactor, work)
     if saved is not None:
-        _append(more["save"], saved[0])
+        _append(more["save"], saved[0], redactor)
         note(f"saved a case in {more['save']}: give it a name, and run `reconcile test {integration}`")
         for failure in saved[1].failures:
             note(f"the saved case fails: {failure}")
     decision = None if tried.planned is None else tried.planned.decision
+    if not tried.exchanges:
+        note(f"requests may go to {', '.join(tried.hosts) or 'no host'}; --host HOST allows another in this try")
     if options.output == "json":
         emit_json(_as_json(integration, subject, tried, redactor))
     else:
@@ -99,14 +106,24 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _append(file: Path, case: Case) -> None:
+def _append(file: Path, case: Case, redactor: Redactor) -> None:
+    """Append a case to a file, under a name that none there has. Raises UsageError if the file has an error."""
     import yaml
 
+    from reconciler.repository.cases import parse_cases
+
+    before = file.read_bytes() if file.exists() else b""
+    loaded = parse_cases(before, str(file))
+    if loaded.problems:
+        raise UsageError(f"--save: {loaded.problems[0]}: mend it first")
+    names = {each.name for each, _ in loaded.cases}
     said = case.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    said["name"] = next(name for name in (f"{case.name} {number}" for number in count(1)) if name not in names)
     said["hire"] = case.hire.model_dump(mode="json", exclude_defaults=True)
-    text = yaml.safe_dump([said], sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump(redactor.redact_all([said]), sort_keys=False, allow_unicode=True, width=120)
+    start = "" if not before or before.endswith(b"\n") else "\n"
     with file.open("a", encoding="utf-8") as opened:
-        opened.write(text)
+        opened.write(f"{start}{text}")
 
 
 def _lines(integration: str, subject: Subject, tried: Tried) -> Iterator[str]:

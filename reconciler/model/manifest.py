@@ -24,6 +24,7 @@ from reconciler.model.request import (
     Headers,
     NonEmpty,
     Paged,
+    Paging,
     Polling,
     Request,
     Revoke,
@@ -57,6 +58,7 @@ __all__ = [
     "Request",
     "Revoke",
     "is_address",
+    "paging_of",
 ]
 
 
@@ -270,6 +272,13 @@ class Manifest(Model):
             yield "oauth.access_token", self.oauth.access_token
             if self.oauth.refresh is not None:
                 yield "oauth.refresh", self.oauth.refresh
+
+
+def paging_of(call: AnyCall) -> tuple[str, Paging] | None:
+    """Return how a call is read page by page, and under which key below it that stands; None if it has one answer."""
+    if isinstance(call, Exists):
+        return None if call.pages is None else ("pages.", call.pages)
+    return ("", call) if isinstance(call, Paged) else None
 
 
 AnyPaged = Listing | Pending | FormField

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reconciler.model.errors import Blocked, HostNotAllowed, NotInstalled
-from reconciler.model.manifest import Manifest, Paged
+from reconciler.model.manifest import Manifest, paging_of
 from reconciler.model.settings import loopback
 from reconciler.requests.url import ascii_host
 from reconciler.transports.address import LONGEST, PROGRAM, Address, locate, parse
@@ -34,8 +34,8 @@ def written_hosts(manifest: Manifest) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for place, call in manifest.calls():
         urls = [call.url]
-        if isinstance(call, Paged):
-            urls.append(call.next_page)
+        if (paging := paging_of(call)) is not None:
+            urls.append(paging[1].next_page)
         for url in urls:
             host = written_host(url or "")
             if host is not None and place not in found.setdefault(host, []):

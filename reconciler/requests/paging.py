@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote, urljoin
 
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.exists import Exists
-from reconciler.model.manifest import AnyPaged, Manifest
-from reconciler.model.request import PAGE_TOKEN, CountUp, More, Paging
+from reconciler.model.manifest import AnyPaged, Manifest, paging_of
+from reconciler.model.request import PAGE_TOKEN, CountUp, More
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.requests.render import render
 from reconciler.requests.url import escape
@@ -28,23 +28,18 @@ __all__ = ["PageTurner", "first_page"]
 
 def first_page(call: AnyPaged | Exists, scope: Scope, manifest: Manifest) -> RenderedRequest:
     """Render the request for the first page, with which a count starts. Raises Blocked."""
-    wire, paging = render(call, scope, manifest), _paging(call)
-    if paging is None or paging.count_up is None:
-        return wire
-    return replace(wire, url=_with(wire.url, paging.count_up.parameter, paging.count_up.first))
-
-
-def _paging(call: AnyPaged | Exists) -> Paging | None:
-    return call.pages if isinstance(call, Exists) else call
+    wire, paging = render(call, scope, manifest), paging_of(call)
+    count = None if paging is None else paging[1].count_up
+    return wire if count is None else replace(wire, url=_with(wire.url, count.parameter, count.first))
 
 
 class PageTurner:
     """Leads through the pages that begin with `first`. `number` and `wire` are the page's that is read now."""
 
     def __init__(self, call: AnyPaged | Exists, first: RenderedRequest, scope: Scope, manifest: Manifest) -> None:
-        paging = _paging(call)
+        paging = paging_of(call)
         assert paging is not None
-        self._call, self._paging, self._scope, self._manifest = call, paging, scope, manifest
+        self._call, (_, self._paging), self._scope, self._manifest = call, paging, scope, manifest
         self._seen = {(first.url, first.content)}
         self._before: list[Any] = []
         self._read = 0

@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from reconciler.model.errors import Blocked, LedgerError, MissingVariable, NotInstalled, Problem, Severity
-from reconciler.model.manifest import Manifest, Paged
+from reconciler.model.manifest import Manifest, paging_of
 from reconciler.model.scope import Scope
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
@@ -224,8 +224,8 @@ def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     for place, call in manifest.calls():
         path = _path(place)
         yield (*path, "url"), call.url or ""
-        if isinstance(call, Paged) and call.next_page is not None:
-            yield (*path, "next_page"), call.next_page
+        if (paging := paging_of(call)) is not None and paging[1].next_page is not None:
+            yield (*path, *_path(f"{paging[0]}next_page")), paging[1].next_page
 
 
 def _path(place: str) -> Path:

@@ -74,6 +74,8 @@ class Tried:
     rules: Mapping[int, tuple[RuleFound, ...]] = field(repr=False)
     would_send: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict, repr=False)
     listed: ListedPage | None = None
+    hosts: tuple[str, ...] = ()
+    """Where its requests might go."""
 
 
 class RecordingClient(Client):
@@ -183,7 +185,8 @@ async def try_manifest(
     exchanges = tuple(client.exchanges)
     rules = {} if planned is None else rules_of(integration, planned, exchanges)
     would_send = _would_send(integration, planned)
-    return Tried(integration, planned, exchanges, rules, would_send=would_send, listed=page)
+    hosts = tuple(each for each in settings.allowed_hosts if each != NOWHERE)
+    return Tried(integration, planned, exchanges, rules, would_send=would_send, listed=page, hosts=hosts)
 
 
 NOWHERE = "invalid.invalid"
@@ -191,7 +194,9 @@ NOWHERE = "invalid.invalid"
 
 
 def _hosts_at(context: Context, head: Tree, service: str) -> frozenset[str]:
-    """Return the hosts that the service's manifests name at HEAD."""
+    """Return the hosts that the service's manifests name at HEAD; none where it has no manifests at all."""
+    if not (head.has("hires") and head.has("manifests")):
+        return frozenset()
     manifests = context.reader.load(head).manifests
     mine = (each.model for stem, each in manifests.items() if (each.model.service or stem) == service)
     return frozenset(host for model in mine for host in named_hosts(model))

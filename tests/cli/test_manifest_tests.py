@@ -148,6 +148,15 @@ def test_stored_value_and_oauth_token_are_put_in(github: Repo, call: Call) -> No
     assert call(github, "test", "tool").out == "1 case of 1 manifest passed\n"
 
 
+def test_manifest_without_a_check_is_executed_once(github: Repo, call: Call) -> None:
+    hook = {"url": "https://hooks.example.com/x", "data": {"text": "{{first_name}} {{PASSWORD}}"}}
+    github.manifest("hook", {"execute": [hook], "initial_data_form": [{"id": "PASSWORD", "name": "generate"}]})
+    sends = [{"method": "POST", "url": hook["url"], "data": {"text": "Ada (generated)"}}]
+    github.write("manifests/hook.test.yaml", json.dumps([{"name": "new", "expect": "missing", "sends": sends}]))
+    done = call(github, "test", "hook")
+    assert (done.code, done.out) == (0, "1 case of 1 manifest passed\n")
+
+
 BROKEN = {
     "an unknown key": ("- {name: a, expect: present, answer: []}", "0.answer: unknown key; allowed: "),
     "no status": ("- {name: a, expect: here}", "0.expect: input should be 'present', "),

@@ -117,6 +117,8 @@ def test_saved_case_has_nobody_in_it_and_passes(tool: Repo, call: Call, accounts
     for real in ("eve", "Real Name", "+499123", TOKEN):
         assert real not in file.read_text()
     assert call(tool, "test").code == 0
+    assert call(tool, "try", "tool", "--hire", "eve", "--save", str(file)).code == 0
+    assert call(tool, "test").out == "2 cases of 1 manifest passed\n"
 
 
 WRONG = {
@@ -139,3 +141,25 @@ def test_value_is_put_in_place_of_gits(tool: Repo, call: Call, accounts: Account
     accounts.add("ada@example.com")
     accounts.people["ada@example.com"]["role"] = "member"
     assert "verdict: present" in call(tool, "try", "tool", "--value", "ROLE=member").out
+
+
+def test_manifest_that_head_has_not_is_tried_at_a_host_that_is_allowed(
+    repo: Repo, call: Call, accounts: AccountService
+) -> None:
+    repo.write("README.md", "")
+    repo.commit()
+    repo.manifest("new", accounts.manifest())
+    repo.initial_data("new", {"TOKEN": TOKEN})
+    repo.write("hires/.gitkeep", "")
+    refused = call(repo, "try", "new", "--email", "ada@example.com")
+    assert refused.code == 1
+    assert "requests may go to no host; --host HOST allows another in this try" in refused.err
+    assert accounts.requests == []
+    host = accounts.url.removeprefix("http://")
+    assert "verdict: missing" in call(repo, "try", "new", "--email", "ada@example.com", "--host", host).out
+
+
+def test_unknown_integration_is_wrong_usage(tool: Repo, call: Call) -> None:
+    done = call(tool, "try", "tol")
+    assert done.code == 64
+    assert "there is no manifests/tol.yaml; did you mean tool?" in done.err

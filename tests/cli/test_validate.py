@@ -242,3 +242,12 @@ def test_the_host_that_a_persons_browser_is_sent_to_is_listed(tmp_path: Path, ca
     made.commit()
     changed = call(made, "diff", before, "--output", "json").json["hosts"]
     assert changed == {"added": ["evil.example"], "removed": ["login.example.com"]}
+
+
+def test_host_of_a_checks_further_pages_is_listed_and_has_to_be_allowed(repo: Repo, call: Call) -> None:
+    pages = {"next_page_token_from": "next", "next_page": "https://pages.example/?after={{NEXT_PAGE_TOKEN}}"}
+    exists = {"url": "https://slack.com/members", "expected": "{{email}}", "pages": pages}
+    repo.manifest("evil", {"exists": exists, "execute": [{"url": "https://slack.com/"}]})
+    done = call(repo, "validate")
+    assert "error: exists.pages.next_page: host pages.example is not allowed" in done.out
+    assert "host pages.example  (manifests/evil.yaml)  NOT ALLOWED" in done.out
