@@ -253,8 +253,7 @@ def _lines(details: Mapping[str, Any]) -> Iterator[str]:
         moved = "" if details["revision"] == details["head"] else f", HEAD is {details['head'][:12]}"
         parts.append(f"last pass at {details['revision'][:12]}{moved}")
     yield printable("  " + "  ".join(part for part in parts if part))
-    if details["granted_in"]:
-        yield printable("  " + _given(details))
+    yield printable("  " + _given(details))
     if details["differs"]:
         applied = "to be updated" if details["action"] == "update" else "not applied"
         rows = [[name, _step(pair), applied] for name, pair in details["differs"].items()]
@@ -283,6 +282,8 @@ def _step(pair: list[Any]) -> str:
 
 
 def _given(details: Mapping[str, Any]) -> str:
+    if not details["granted_in"]:
+        return "who gave it is not known: no commit here did, or one that changes too many files to be looked through"
     approved = f", approved by {', '.join(details['approved_by'])}" if details["approved_by"] else ""
     signed = f", signed by {details['signer']}" if details["signer"] else ""
     return f"granted in {details['granted_in'][:12]} by {details['author']}{approved}{signed}"

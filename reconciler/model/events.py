@@ -1,4 +1,4 @@
-"""What a service tells of an account, and how it proves that it is the service (docs/manifest.md, "Events")."""
+"""What a service tells of an account, and how it proves that it is the service (docs/manifest.md, "events")."""
 
 from __future__ import annotations
 

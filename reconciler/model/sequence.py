@@ -1,4 +1,4 @@
-"""Sequences: reusable bundles of access entries (docs/hires.md, "Sequences")."""
+"""Sequences: reusable bundles of access entries (docs/hires.md, "Sequence")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST /hooks/<name>`: git servers and services tell that something changed (docs/operations.md, "Hooks").
+"""`POST /hooks/<name>`: git servers and services tell of changes (docs/operations.md, "Pages, health and metrics").
 
 A hook decides nothing by what it says: a push makes the daemon fetch, an event makes it check an account. Whoever
 knows no secret is refused, and whoever sends the same hook again causes one more look at most.
