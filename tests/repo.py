@@ -34,6 +34,7 @@ import yaml
 
 from reconciler.cli import main, run
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, OpenRun, Phase, Record
 from reconciler.model.status import Action, Status
 from tests.forked import Process, nursery
@@ -396,3 +397,11 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise OSError("no port is free")
+
+
+def use_key(ledger: LedgerWriter, repo: Repo) -> None:
+    """Open the state's key, so that commands that are written to its ledger count."""
+    from reconciler.ledger.sealing import Trust, WritableSealing
+    from reconciler.secrets.gpg import Gnupg
+
+    WritableSealing.writing(ledger, Gnupg(None if repo.gnupg is None else repo.gnupg.path), Trust())

@@ -12,9 +12,10 @@ from reconciler.model.errors import ReconcilerError, StateLockedError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from reconciler.ledger.writer import LedgerWriter
     from reconciler.model.grant import Key
 
-__all__ = ["Refused", "enqueue", "requester", "show_handed_over", "show_outcome"]
+__all__ = ["Refused", "enqueue", "requester", "show_handed_over", "show_outcome", "use_key"]
 
 
 class Refused(ReconcilerError):
@@ -45,9 +46,23 @@ def enqueue(
     refuse_fresh_start(Checkout.open(options.repo), state)
     ledger = state.writer()
     try:
+        use_key(options, ledger)
         ledger.enqueue(kind, now=datetime.now(UTC), by=requester(), hire=hire, access=access, integration=integration)
     finally:
         ledger.close()
+
+
+def use_key(options: SharedOptions, ledger: LedgerWriter) -> None:
+    """Open the state's key, by which commands count. Raises SecretsError if that cannot be done here."""
+    from reconciler.cli.context import context_of
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.trust import sealing_of
+    from reconciler.model.errors import SecretsError
+
+    context = context_of(options)
+    force = in_force(context)
+    if (fault := sealing_of(context, force.settings, force.tree, ledger).fault) is not None:
+        raise SecretsError(f"a command counts only from somebody who has the state's key: {fault}")
 
 
 def show_outcome(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.enqueue import Refused, enqueue, requester, show_handed_over, show_outcome
+from reconciler.cli.enqueue import Refused, enqueue, requester, show_handed_over, show_outcome, use_key
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
@@ -73,6 +73,7 @@ def _act(
     enqueue(options, kind, hire=hire, access=access, integration=integration)
     try:
         with state.locked(f"reconcile {kind}", now) as locked:
+            use_key(options, locked.ledger)
             mine = [command for command in locked.ledger.commands() if command.kind in ("retry", "accept")]
             take_up(locked.ledger, mine, now)
     except StateLockedError as error:

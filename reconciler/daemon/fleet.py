@@ -7,6 +7,7 @@ revision only if nobody acted on a newer one. See docs/design/rules.md, "A fleet
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ import structlog
 from reconciler.daemon.dispatcher import GRACE_SECONDS, Dispatcher
 from reconciler.daemon.fleet_pass import leased
 from reconciler.daemon.health import ProblemLog
-from reconciler.daemon.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, slice_of
+from reconciler.daemon.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, as_said, slice_of
 from reconciler.daemon.newest import Newest
 from reconciler.daemon.slices import Lane, Make, Outdated, Slice, Spawn
 from reconciler.engine.context import Context, SystemClock
@@ -180,7 +181,7 @@ class Fleet:
                 tree = self._dispatcher().acting.tree
                 assert tree is not None
                 reading = None if item.listings is None else self._name_of(item.listings)
-                if not await self._jobs.put(item, arguments(item, tree.revision, reading)):
+                if not await self._jobs.put(item, self._signed(arguments(item, tree.revision, reading))):
                     self._unsent.append(item)
         finally:
             self._putting.remove(slices)
@@ -225,7 +226,22 @@ class Fleet:
         if not made:
             raise Requeue
 
+    def _signed(self, given: Arguments) -> Arguments:
+        return {**given, "mac": self._state.sealing.mac(as_said(given))}
+
+    def _is_ours(self, given: Arguments) -> bool:
+        """Whether a member made a job; one of somebody else's is dropped."""
+        code, made = self._state.sealing.mac(as_said(given)), given.get("mac")
+        if code is not None and isinstance(made, str) and hmac.compare_digest(code, made):
+            return True
+        self._state.ledger.refuse("a job")
+        return False
+
     async def _made_here(self, given: Arguments) -> bool:
+        if self._state.sealing.fault is not None:
+            return False  # another member has the key, by which a job counts
+        if not self._is_ours(given):
+            return True
         if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
             return False
         item = replace(slice_of(given), listings=self._listings(given["reading"]))

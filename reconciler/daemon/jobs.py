@@ -32,7 +32,7 @@ from reconciler.ledger.membership import STALL_SECONDS
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 
-__all__ = ["FAULTS", "Arguments", "Jobs", "Requeue", "arguments", "slice_of"]
+__all__ = ["FAULTS", "Arguments", "Jobs", "Requeue", "arguments", "as_said", "slice_of"]
 
 FAULTS = (ProcrastinateException, psycopg.Error, psycopg_pool.PoolTimeout, OSError)
 """The errors of a server that cannot be reached."""
@@ -213,6 +213,11 @@ def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:
         "grants": None if chosen.grants is None else sorted([key.hire, key.access] for key in chosen.grants),
         "without": sorted(chosen.without),
     }
+
+
+def as_said(given: Arguments) -> bytes:
+    """Return what the code of a job is of: all of its arguments."""
+    return json.dumps({name: value for name, value in given.items() if name != "mac"}, sort_keys=True).encode()
 
 
 def slice_of(given: Arguments) -> Slice:

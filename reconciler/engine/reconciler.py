@@ -294,9 +294,12 @@ class Reconciler:
         problems = [problem.as_json() for problem in plan.desired.files.problems[:NOTED_PROBLEMS]]
         noted = {"revision": plan.revision, "at": stamp(self._context.clock.now()), "problems": problems}
         ledger.put_note(LAST, json.dumps(noted).encode())
+        ledger.keep_tree()
         if settings.alerts:
             lines = [line for line in ledger.history(since=plan.policy.now) if line.key in recorded]
-            await alert(self._context, settings, plan.tree, ledger=ledger, rows=report.rows, events=[*tripped, *lines])
+            events = [*tripped, *ledger.refused, *lines]
+            ledger.refused.clear()
+            await alert(self._context, settings, plan.tree, ledger=ledger, rows=report.rows, events=events)
 
 
 def _pieces(found: Iterable[Written]) -> Iterator[list[Written]]:

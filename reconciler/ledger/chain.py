@@ -24,7 +24,19 @@ from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.model.value import value_class
 
-__all__ = ["END", "ERASED", "Chain", "Link", "Names", "erased_lines", "linked", "salted", "verify"]
+__all__ = [
+    "END",
+    "ERASED",
+    "Chain",
+    "Link",
+    "Names",
+    "as_written",
+    "erased_lines",
+    "linked",
+    "said",
+    "salted",
+    "verify",
+]
 
 END = "history_end"
 """The name of the note that has the last line's number and digest, so that lines missing at the end are detected."""
@@ -117,7 +129,7 @@ class Names:
         for number, row in renames:
             match row["data"]:
                 case {"was": str(was), "place": int(place)} if place >= 0:
-                    self._steps.setdefault(was, []).append((number - place, number, _name(_as_written(row))))
+                    self._steps.setdefault(was, []).append((number - place, number, _name(as_written(row))))
 
     def shown(self, number: int, name: str) -> str:
         """Return under which name the line of this number is shown that was written under this one."""
@@ -152,11 +164,11 @@ def _unaccounted(end: Link, noted: Link, too_many: int) -> Iterator[str]:
 
 
 def _broken(row: Mapping[str, Any], end: Link, names: Names) -> str | None:
-    if row["salt"] is not None and row["content"] != _content(_as_written(row), row["salt"]):
+    if row["salt"] is not None and row["content"] != _content(as_written(row), row["salt"]):
         return "what it says was changed"
     if row["digest"] != _next(end.digest, row["content"]):
         return "it does not follow the line before: a line was taken out, put in or moved"
-    if row["salt"] is not None and _name(row) != (shown := names.shown(end.number + 1, _name(_as_written(row)))):
+    if row["salt"] is not None and _name(row) != (shown := names.shown(end.number + 1, _name(as_written(row)))):
         return f"it was moved to another name: it is about {shown}"
     return None
 
@@ -165,7 +177,7 @@ def _name(row: Mapping[str, Any]) -> str:
     return f"{row['hire']}/{row['access']}"
 
 
-def _as_written(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def as_written(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Give a line of a renamed grant the name that it was written with."""
     if row["was"] is None:
         return row
@@ -187,11 +199,14 @@ def _named(row: Mapping[str, Any]) -> str:
 
 
 def _content(row: Mapping[str, Any], salt: bytes) -> str:
-    """Digest a line's fields. Empty ones are left out, so that new columns change no digest."""
-    said = {name: row[name] for name in _SAID if row.get(name)}
-    said["at"] = microseconds(row["at"])
-    text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    """Digest a line's fields."""
+    text = json.dumps(said(row), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(salt + text.encode()).hexdigest()
+
+
+def said(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that a line's digest covers. Empty ones are left out, so that new columns change no digest."""
+    return {**{name: row[name] for name in _SAID if row.get(name)}, "at": microseconds(row["at"])}
 
 
 def _next(digest: str, content: str) -> str:

@@ -5,6 +5,7 @@ A grant's own entry is `reconciler.model.grant.Record`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -94,6 +95,14 @@ class Command:
     access: str | None
     integration: str | None
     by: str
+    mac: str | None = None
+    """The code that only who has the state's key can make."""
+
+    @property
+    def said(self) -> bytes:
+        """Return what the code is of."""
+        parts = [stamp(self.at), self.at.microsecond, self.kind, self.hire, self.access, self.integration, self.by]
+        return json.dumps(parts).encode()
 
 
 @value_class

@@ -26,7 +26,7 @@ from reconciler.ledger.rows import (
     given_of,
     record_by_place,
 )
-from reconciler.ledger.verifying import verified
+from reconciler.ledger.verifying import tree_of, verified
 from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Outcome, Record, Step
 from reconciler.model.status import EventType, Status
@@ -202,6 +202,11 @@ class LedgerReader(Browsing, GuardCounts):
         with self.backend.snapshot() as reading:
             return verified(reading)
 
+    def tree(self, at_most: int | None = None) -> tuple[int, bytes]:
+        """Return the number of lines of the history, `at_most` these, and the root of the Merkle tree over them."""
+        with self.backend.snapshot() as reading:
+            return tree_of(reading, at_most)
+
     def verify_agreement(self) -> tuple[Chain, str | None]:
         """Verify the chain, and return with it where the ledger and the history disagree first."""
         with self.backend.snapshot() as reading:
@@ -371,8 +376,16 @@ class LedgerReader(Browsing, GuardCounts):
 
     def commands(self) -> list[Command]:
         """List the commands that are not answered yet, oldest first."""
+        return [each for _, each in self._commands() if each is not None]
+
+    def _commands(self) -> Iterator[tuple[int, Command | None]]:
+        """Read the commands by their numbers; None for one that somebody else wrote, and that cannot be read."""
         with self.backend.reading() as reading:
-            return [command_of(row) for row in reading.rows("SELECT * FROM words ORDER BY id")]
+            for row in list(reading.rows("SELECT * FROM words ORDER BY id")):
+                try:
+                    yield row["id"], command_of(row)
+                except (TypeError, ValueError, OverflowError):
+                    yield row["id"], None
 
 
 @cache

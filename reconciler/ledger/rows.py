@@ -286,4 +286,5 @@ def command_of(row: Row) -> Command:
         access=row["access"],
         integration=row["integration"],
         by=row["by"],
+        mac=row["mac"],
     )

@@ -124,6 +124,7 @@ class WritableSealing(Sealing):
     def __init__(self, ledger: LedgerWriter, sealer: Sealer | SecretsError) -> None:
         super().__init__(ledger, sealer)
         self._writer = ledger
+        ledger.mac = self.mac
         self._vault = WritableVault(ledger, sealer)
 
     @classmethod
@@ -146,6 +147,10 @@ class WritableSealing(Sealing):
                 else:
                     sealer = _replaced(ledger, sealer, successor, trust, gnupg)
         return cls(ledger, sealer)
+
+    def mac(self, text: bytes) -> str | None:
+        """Return the code of a text that only who has the key can make; None without it."""
+        return None if self.sealer is None else self.sealer.mac(text)
 
     def follow(self, other: WritableSealing) -> None:
         """Use the key that another one has opened since, also in passes that are under way."""

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -20,12 +20,14 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import ERASED, erased_lines
+from reconciler.ledger.command_writer import HEARD, CommandWriter, heard
 from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, newest_attempt
 from reconciler.ledger.lease import EVERYTHING, Lease
-from reconciler.ledger.reader import GIVEN, LISTED, UNTRACED, LedgerReader, given_in
+from reconciler.ledger.reader import GIVEN, LISTED, UNTRACED, given_in
 from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, request_row
 from reconciler.ledger.transaction import Transaction, Transactions
+from reconciler.ledger.verifying import TREE, whole_blocks
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Outcome, Record, Step
@@ -59,15 +61,13 @@ _ANSWERED = (
     .where(schema.requests.c.attempt == sa.bindparam("which"), schema.requests.c.place == sa.bindparam("where"))
     .values({name: sa.bindparam(f"new_{name}") for name in ("answered_at", "outcome", "status_code", "error")})
 )
-# By now another command may have its number.
-_HEARD = sa.delete(schema.commands).where(
-    schema.commands.c.id == sa.bindparam("which"), schema.commands.c.at == sa.bindparam("moment")
-)
+BLOCKS_AT_A_TIME = 20
+"""So many blocks of the tree over the history are hashed in one go: some 50 ms."""
 
 T = TypeVar("T")
 
 
-class LedgerWriter(LedgerReader):
+class LedgerWriter(CommandWriter):
     """The ledger of one state, for reading and writing under a lease."""
 
     def __init__(self, backend: WritableBackend, reached: Reached = unwatched) -> None:
@@ -300,6 +300,13 @@ class LedgerWriter(LedgerReader):
         for name in (RESYNC, RESYNC_BEFORE):
             self.put_note(name, str(self.newest_attempt()).encode())
 
+    def keep_tree(self) -> None:
+        """Keep the roots of some more whole blocks of the tree over the history, so that a checkpoint is quick."""
+        with self.backend.snapshot() as reading:
+            note = whole_blocks(reading, BLOCKS_AT_A_TIME)
+        if note is not None:
+            self.put_note(TREE, note)
+
     def forget(self, hire: str, now: datetime) -> int:
         """Erase a person, except for the history's digests and the event that somebody was forgotten.
 
@@ -392,30 +399,6 @@ class LedgerWriter(LedgerReader):
         with self._writing(point) as transaction:
             self._put(transaction, schema.meta, name, value)
 
-    def enqueue(
-        self,
-        kind: str,
-        *,
-        now: datetime,
-        by: str,
-        hire: str | None = None,
-        access: str | None = None,
-        integration: str | None = None,
-    ) -> None:
-        """Enqueue a command for the process that has the state."""
-        values = {"at": now, "kind": kind, "hire": hire, "access": access, "integration": integration, "by": by}
-        with self._writing(Failpoint.COMMAND) as transaction:
-            transaction.then(sa.insert(schema.commands).inline(), [values])
-
-    def split(self, command: Command, parts: Iterable[Collection[str]]) -> None:
-        """Replace a command by one for each integration of these parts."""
-        said = {name: value for name, value in asdict(command).items() if name != "id"}
-        with self._writing(Failpoint.TAKEN_UP) as transaction:
-            self._save(transaction, (), (), answered=[command])
-            transaction.then(
-                sa.insert(schema.commands).inline(), [{**said, "integration": name} for part in parts for name in part]
-            )
-
     def _save(
         self,
         transaction: Transaction,
@@ -426,7 +409,7 @@ class LedgerWriter(LedgerReader):
     ) -> None:
         transaction.upsert(schema.grants, ("hire", "access"), map(grant_row, records))
         self._put_all(transaction, schema.sealed, kept or {})
-        transaction.then(_HEARD, [{"which": command.id, "moment": command.at} for command in answered])
+        transaction.then(HEARD, heard(answered))
         transaction.append_events(lines)
 
     def _put_all(self, transaction: Transaction, table: sa.Table, values: Kept) -> None:

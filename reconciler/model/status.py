@@ -95,3 +95,4 @@ class EventType(StrEnum):
     RELEASED = "released"
     FORGOTTEN = "forgotten"
     RENAMED = "renamed"
+    REFUSED = "refused"

@@ -60,6 +60,7 @@ class NewsKind(StrEnum):
     IN_DOUBT = "notification_in_doubt"
     STALE = "stale"
     CAUGHT_UP = "caught_up"
+    REFUSED = "refused"
 
 
 HEADLINES = {
@@ -73,6 +74,7 @@ HEADLINES = {
     NewsKind.IN_DOUBT: "a notification may or may not have been sent",
     NewsKind.STALE: "git's commits are not taken over",
     NewsKind.CAUGHT_UP: "git's commits are taken over again",
+    NewsKind.REFUSED: "somebody else wrote to the state",
 }
 
 
@@ -283,6 +285,8 @@ def _happened(events: Iterable[Event]) -> list[News]:
                 kind = NewsKind.DRIFT
             case EventType.HELD:
                 kind = NewsKind.HELD
+            case EventType.REFUSED:
+                kind = NewsKind.REFUSED
             case EventType.NOTIFICATION_FAILED if "in doubt" in line.detail:
                 kind = NewsKind.IN_DOUBT
             case _:

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from tests.repo import Repo, run_cli, start_cli
+from tests.repo import Repo, run_cli, start_cli, use_key
 from tests.servers import AccountService
 
 QUESTION = "Carry out"
@@ -76,6 +76,7 @@ def test_release_stays_on_the_list_until_the_plan_is_agreed_to(ready: Repo, acco
     ready.settings(max_new=0)
     ready.commit()
     with closing(StateLocation(ready.state_url, ready.root).writer()) as ledger:
+        use_key(ledger, ready)
         ledger.enqueue("release", by="tester@here", now=datetime.now(UTC))
     for answer, created in (("n\n", 0), ("y\n", 1)):
         code, text = at_terminal(ready, answers=[partial(str, answer)])

@@ -43,7 +43,7 @@ from reconciler.secrets.gpg import Gnupg
 from tests.daemon.running import until
 from tests.engine.harness import dying
 from tests.postgres import Databases, Wire
-from tests.repo import Repo, call_cli
+from tests.repo import Repo, call_cli, use_key
 from tests.servers import PATIENCE, AccountService, Received, Reply, eventually
 
 Unfit = Callable[[Databases, Repo], AbstractContextManager[None]]
@@ -383,6 +383,7 @@ def test_pass_that_dies_leaves_a_release_to_the_next(repo: Repo, accounts: Accou
     repo.commit()
     assert [row.status for row in asyncio.run(run("a")).rows] == ["suspended"]
     with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
+        use_key(ledger, repo)
         ledger.enqueue("release", by="tester@here", now=datetime.now(UTC))
     with dying(LedgerWriter, "begin"):
         asyncio.run(run("b"))

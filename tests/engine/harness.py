@@ -33,7 +33,7 @@ from reconciler.notify.messenger import NotSent
 from reconciler.notify.notifications import Notifier
 from reconciler.review.dry_run import DryRun, Spooled
 from reconciler.review.spool import Spool
-from tests.repo import Repo
+from tests.repo import Repo, use_key
 
 __all__ = ["Crash", "Hands", "Machine", "Outbox", "dying", "row"]
 
@@ -246,6 +246,7 @@ class Machine:
     ) -> None:
         """Enqueue a command for the next pass, as `reconcile retry` does."""
         with self.ledger() as ledger:
+            use_key(ledger, self.repo)
             ledger.enqueue(
                 kind, now=self.clock.now(), by="tester@here", hire=hire, access=access, integration=integration
             )

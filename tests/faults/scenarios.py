@@ -32,7 +32,7 @@ from reconciler.model.status import EventType, Status
 from reconciler.secrets.gpg import Gnupg
 from tests.faults.injected import FILLER, Action, play
 from tests.forked import Nursery
-from tests.repo import GnupgHome, Repo, free_port
+from tests.repo import GnupgHome, Repo, free_port, use_key
 from tests.repository.signing import PgpSigner, signed
 from tests.servers import AccountService, Received, Reply, ask
 
@@ -154,6 +154,7 @@ class Stage:
     def enqueue(self, kind: str, access: str = "tool") -> None:
         """Enqueue a command about ada for the next pass."""
         with closing(StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).writer()) as ledger:
+            use_key(ledger, self.repo)
             hire = next(key.hire for key in (record.key for record in ledger.records()) if key.access == access)
             ledger.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire=hire, access=access)
 

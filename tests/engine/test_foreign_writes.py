@@ -1,15 +1,15 @@
-"""docs/design/rules.md, "Who gave it": rows that somebody else wrote into the state, or took out of it."""
+"""docs/design/rules.md, "Who gave it": what somebody else wrote into the state, or took out of it."""
 
 from __future__ import annotations
 
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.model.status import Status
+from reconciler.model.status import EventType, Status
 from tests.engine.harness import Machine, row
 from tests.ledger.states import change
 from tests.repo import Repo, call_cli
-from tests.servers import AccountService
+from tests.servers import AccountService, Reply
 
 
 @pytest.fixture
@@ -78,3 +78,49 @@ def test_ledger_and_history_agree_after_somebody_left_and_came_back(
     repo.commit()
     machine.reconcile()
     assert call_cli(repo, "history", "--verify").code == 0
+
+
+COMMAND = 'INSERT INTO words (at, kind, hire, access, integration, "by", mac) VALUES '
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "1796115600000000, 'revoke', 'ada', 'tool', NULL, 'eve@there', NULL",
+        "9000000000000000000, 'retry', NULL, NULL, NULL, 'eve@there', 'cafe'",
+    ],
+)
+def test_command_that_nobody_with_the_key_gave_is_dropped_once_with_an_alert(
+    machine: Machine, accounts: AccountService, repo: Repo, location: StateLocation, values: str
+) -> None:
+    accounts.route("POST", "/alerts", Reply(204))
+    repo.settings(prune="revoke", max_change_percent=100, alerts=[{"webhook": f"{accounts.url}/alerts"}])
+    repo.remove("hires/bob.yaml")
+    repo.commit()
+    change(location, f"{COMMAND}({values})")
+    for _ in range(2):
+        machine.reconcile()
+    assert "ada@example.com" in accounts.people
+    assert machine.commands_left() == 0
+    told = [line.detail for line in machine.history() if line.event is EventType.REFUSED]
+    assert [detail.endswith("that nobody gave who has the key") for detail in told] == [True]
+    posts = [call for call in accounts.calls("POST") if b"somebody else wrote to the state" in call.body]
+    assert len(posts) == 1
+
+
+def test_override_of_the_guard_counts_only_from_who_has_the_key(
+    machine: Machine, accounts: AccountService, repo: Repo, location: StateLocation
+) -> None:
+    repo.settings(max_new=0)
+    repo.hire("cyd", "tool")
+    repo.commit()
+    change(location, f"{COMMAND}(1796115600000000, 'release', NULL, NULL, NULL, 'eve@there', 'cafe')")
+    assert row(machine.reconcile(), "cyd", "tool").status is Status.SUSPENDED
+    machine.enqueue("release")
+    with machine.ledger() as ledger:
+        (given,) = ledger.commands()
+    change(location, f"{COMMAND}(1796115600000001, 'release', NULL, NULL, NULL, 'eve@there', '{given.mac}')")
+    change(location, f"DELETE FROM words WHERE id = {given.id}")
+    assert row(machine.reconcile(), "cyd", "tool").status is Status.SUSPENDED, "the code is of all that it says"
+    machine.enqueue("release")
+    assert row(machine.reconcile(), "cyd", "tool").status is not Status.SUSPENDED
