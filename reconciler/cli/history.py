@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import SharedOptions, of_hires, of_integrations, option, shared
+from reconciler.cli.proof import checkpoint as signed_checkpoint
+from reconciler.cli.proof import export
+from reconciler.cli.when import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime
 
     from reconciler.ledger.entries import Event
     from reconciler.model.status import EventType
@@ -35,21 +37,23 @@ COLUMNS = (
 )
 
 
-@click.command()
+@click.group(invoke_without_command=True, subcommand_metavar="[COMMAND]")
 @of_hires
 @of_integrations
 @option("--event", "events", multiple=True, metavar="NAME", help="Only this event; repeatable.")
-@option("--since", metavar="WHEN", help="A date, an ISO time, or how long ago: 7d, 12h, 30m.")
+@option("--since", metavar="WHEN", help="A date, an ISO time, or an age such as 7d.")
 @option("--until", metavar="WHEN", help="Like --since; a date includes the whole day.")
 @option(
     "--verify",
     is_flag=True,
-    help="Verify the whole history instead, and the ledger by it: exit with 0 if both are intact, else with 1.",
+    help="Verify the history and the ledger instead.",
 )
+@option("--checkpoint", metavar="FILE", help="With --verify: by this checkpoint, too.")
+@option("--key", metavar="KEY", help="Its public key, if not CHECKPOINT_KEY's.")
 @shared
-@click.pass_obj
+@click.pass_context
 def history(
-    options: SharedOptions,
+    context: click.Context,
     hires: tuple[str, ...],
     integrations: tuple[str, ...],
     *,
@@ -57,6 +61,8 @@ def history(
     since: str | None,
     until: str | None,
     verify: bool,
+    checkpoint: str | None,
+    key: str | None,
 ) -> int:
     """Show what happened: when, to whom, at which commit, and who committed it. Oldest first.
 
@@ -69,13 +75,18 @@ def history(
     from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.model.errors import UsageError
 
+    if context.invoked_subcommand is not None:
+        return 0
+    options: SharedOptions = context.obj
+    if (checkpoint is not None and not verify) or (key is not None and checkpoint is None):
+        raise UsageError("--checkpoint is for --verify, and --key for --checkpoint")
     filters = (*hires, *integrations, *events)
     if verify:
         if filters or since or until:
             raise UsageError("--verify looks at the whole history: leave the filters out")
         if options.output == "csv":
             raise UsageError("--verify has one answer, and no CSV: choose table, json or markdown")
-        return _verify(options)
+        return _verify(options, checkpoint, key)
     now, timezone = datetime.now(UTC), settings_of(options).timezone
     begin = None if since is None else moment(since, now, timezone)
     end = None if until is None else moment(until, now, timezone, option="--until")
@@ -91,6 +102,10 @@ def history(
             note(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
         _show(options, map(_row, chain([] if first is None else [first], found)))
     return 0
+
+
+history.add_command(export)
+history.add_command(signed_checkpoint, "checkpoint")
 
 
 def _show(options: SharedOptions, rows: Iterator[dict[str, Any]]) -> None:
@@ -131,14 +146,16 @@ def _event_type(name: str) -> EventType:
     return EventType(name)
 
 
-def _verify(options: SharedOptions) -> int:
+def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> int:
     """Say whether the chain is whole and agrees with the ledger, or what breaks it first."""
     from reconciler.cli.ledger import ledger_of
+    from reconciler.cli.proof import contradicted
     from reconciler.cli.text import count, echo, emit_json, printable
 
     with ledger_of(options) as ledger:
         chain, disagrees = ledger.verify_agreement()
-    broken = chain.broken or disagrees
+    contradicts = None if checkpoint is None else contradicted(options, checkpoint, key)
+    broken = chain.broken or disagrees or contradicts
     if options.output == "json":
         result = {"lines": chain.lines, "erased": chain.erased, "digest": chain.digest, "broken": broken}
         emit_json({"whole": broken is None, **result})
@@ -146,21 +163,12 @@ def _verify(options: SharedOptions) -> int:
         echo(f"the history is broken at {printable(chain.broken)}")
     elif disagrees is not None:
         echo(f"the history and the ledger disagree about {printable(disagrees)}")
+    elif contradicts is not None:
+        echo(f"the history does not hold what the checkpoint covers: {printable(contradicts)}")
     else:
         erased = f", {chain.erased} of them erased" if chain.erased else ""
         echo(f"the history is whole: {count(chain.lines, 'line')}{erased}; digest {chain.digest or 'none'}")
     return 0 if broken is None else 1
-
-
-def moment(text: str, now: datetime, timezone: str, *, option: str = "--since") -> datetime:
-    """Read the time of `--since`, or the end of that of `--until`. Raises UsageError."""
-    from reconciler.model import clock
-    from reconciler.model.errors import UsageError
-
-    try:
-        return clock.moment(text, now, timezone, ends=option == "--until")
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: {error}") from None
 
 
 def _row(line: Event) -> dict[str, Any]:

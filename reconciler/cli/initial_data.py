@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reconciler.secrets.gpg import Gnupg
     from reconciler.secrets.initial_data import InitialData
 
-__all__ = ["initial_data"]
+__all__ = ["Repository", "initial_data"]
 
 MAX_BYTES = 1 << 20
 """The most bytes that are read from standard input; it is also the limit of a file."""
@@ -38,7 +38,7 @@ def initial_data() -> None:
 
 
 @value_class
-class _Repository:
+class Repository:
     """The files on disk, and what decrypts their secrets."""
 
     checkout: Checkout
@@ -48,7 +48,8 @@ class _Repository:
     data: InitialData
 
     @classmethod
-    def of(cls, options: SharedOptions) -> _Repository:
+    def of(cls, options: SharedOptions) -> Repository:
+        """Open them, with the keys that the settings in force name."""
         from reconciler.cli.context import context_of
         from reconciler.cli.logs import set_up
         from reconciler.cli.text import no_csv
@@ -95,7 +96,7 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     from reconciler.cli.text import echo, emit_json
     from reconciler.secrets.write import encrypt_initial_data
 
-    repository = _Repository.of(options)
+    repository = Repository.of(options)
     wanted = needed_data_of(repository.files, integration)
     if not wanted.fields:
         raise UsageError(f"{integration} asks for no initial data: its manifest has no initial_data_form to fill in")
@@ -143,7 +144,7 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     from reconciler.cli.text import echo, emit_json
     from reconciler.secrets.write import put_initial_data
 
-    repository = _Repository.of(options)
+    repository = Repository.of(options)
     service = needed_data_of(repository.files, integration).service
     keys = _keys(repository, list(dict.fromkeys(recipients)))
     file, message = repository.data.rekeyed(repository.tree, service, keys)
@@ -162,7 +163,7 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
 
 
 def _replace_sealing_key(
-    options: SharedOptions, repository: _Repository, service: str, keys: list[str]
+    options: SharedOptions, repository: Repository, service: str, keys: list[str]
 ) -> Iterator[str]:
     """Make another key that seals what the state holds: who opened the old one could read all that comes.
 
@@ -222,7 +223,7 @@ def check(options: SharedOptions, integration: str | None) -> int:
     from reconciler.cli.text import code, echo, emit_json, printable
     from reconciler.secrets.initial_data import FOLDER
 
-    repository = _Repository.of(options)
+    repository = Repository.of(options)
     found = _found(repository, integration)
     wrong = [each for each in found if each.wrong]
     headline = f"{len(found) - len(wrong)} of {len(found)} complete"
@@ -282,7 +283,7 @@ class _Checked:
         return lines or [f"complete{f', {where}' if self.file else ', nothing is asked for'}"]
 
 
-def _found(repository: _Repository, integration: str | None) -> list[_Checked]:
+def _found(repository: Repository, integration: str | None) -> list[_Checked]:
     from reconciler.cli.logs import note
     from reconciler.cli.needed_data import NeededData, all_needed_data, needed_data_of
     from reconciler.secrets.initial_data import FOLDER, service_of
@@ -316,7 +317,7 @@ def _compare(wanted: NeededData, values: dict[str, str] | SecretsError | None, p
     )
 
 
-def _keys(repository: _Repository, given: list[str]) -> list[str]:
+def _keys(repository: Repository, given: list[str]) -> list[str]:
     """Choose the keys to encrypt to. Raises before a secret is typed if there is none, or one cannot be used."""
     keys = given or repository.data.recipients(repository.tree)
     if not keys:
@@ -338,7 +339,7 @@ def _known_as(key: str, gnupg: Gnupg) -> str:
     return f"{printable(owner)} (key {key})" if owner else key
 
 
-def _present(repository: _Repository, service: str) -> tuple[Mapping[str, str], str | None]:
+def _present(repository: Repository, service: str) -> tuple[Mapping[str, str], str | None]:
     """Read the present values, or return why they cannot be read."""
     try:
         return repository.data.read(repository.tree, service) or {}, None

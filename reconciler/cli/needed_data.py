@@ -63,6 +63,7 @@ def _own(settings: Settings) -> NeededData:
         InitialDataField(id="HOOK_SECRET", description="signs pushes at /hooks/git; choose a long one"),
     )
     fields += (InitialDataField(id="SEALING_KEY", secret=False, description="the fingerprint of the state's key"),)
+    fields += (InitialDataField(id="CHECKPOINT_KEY", description="signs checkpoints of the history"),)
     hooks = sorted(frozenset().union(*(alert.asks_for for alert in settings.alerts)) - {field.id for field in fields})
     fields += tuple(InitialDataField(id=name, description="in the URL of an alert's webhook") for name in hooks)
     required = set(hooks)

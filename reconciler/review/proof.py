@@ -1,0 +1,110 @@
+"""Prove to outsiders what the history says: checkpoints, and exports that anybody can verify.
+
+See docs/how-to/prove.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.ledger.chain import as_written, said
+from reconciler.ledger.tree import MerkleTree
+from reconciler.ledger.verifying import lines_of
+from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
+from reconciler.model.secret import Secret
+from reconciler.secrets import signed_note
+from reconciler.secrets.signed_note import Checkpoint, SigningKey, VerifyingKey
+
+if TYPE_CHECKING:
+    from reconciler.ledger.reader import LedgerReader
+    from reconciler.repository.git.checkout import Checkout
+
+__all__ = ["KEY", "contradiction", "export", "origin_of", "sign", "signing_key", "verifying_key"]
+
+KEY = "CHECKPOINT_KEY"
+"""The name, in the program's own initial data, of the key that signs checkpoints."""
+
+NO_KEY = f"there is no {KEY}: `reconcile history checkpoint --new-key` makes one"
+
+
+def origin_of(checkout: Checkout) -> str:
+    """Name the history: by the repository's first commit, which no other one has. Raises RepositoryError."""
+    first = checkout.first_commit()
+    if first is None:
+        raise RepositoryError("a checkpoint names the repository's first commit, and this checkout has none")
+    return f"access-reconciler/{first}"
+
+
+def signing_key(own: Mapping[str, str]) -> SigningKey:
+    """Read the key from the program's initial data. Raises SecretsError if there is none, or it is damaged."""
+    if not own.get(KEY):
+        raise SecretsError(NO_KEY)
+    return SigningKey(Secret(own[KEY]))
+
+
+def verifying_key(given: str | None, own: Callable[[], Mapping[str, str]]) -> VerifyingKey:
+    """Return the key to verify with: one that was given, or that of the program's initial data. Raises SecretsError."""
+    return VerifyingKey.of(given if given is not None else signing_key(own()).public)
+
+
+def sign(ledger: LedgerReader, checkout: Checkout, key: SigningKey) -> tuple[int, str]:
+    """Return the number of lines so far, and the signed note of them."""
+    lines, root = ledger.tree()
+    return lines, key.sign(Checkpoint(origin_of(checkout), lines, root).text)
+
+
+def contradiction(ledger: LedgerReader, checkout: Checkout, note: str, key: VerifyingKey) -> str | None:
+    """Return how the history contradicts a checkpoint; None if it holds. Raises SecretsError for a bad one."""
+    checkpoint = signed_note.Checkpoint.of(note, key)
+    if checkpoint.origin != (ours := origin_of(checkout)):
+        return f"the checkpoint is of {checkpoint.origin}, and this history is {ours}"
+    lines, root = ledger.tree(checkpoint.lines)
+    if lines < checkpoint.lines:
+        return f"the checkpoint covers {checkpoint.lines} lines, and the history has {lines}: some were taken out"
+    if root != checkpoint.root:
+        return f"one of the {lines} lines that the checkpoint covers was changed, moved or taken out"
+    return None
+
+
+def export(
+    ledger: LedgerReader, checkout: Checkout, key: SigningKey, folder: Path, chosen: Callable[[Mapping[str, Any]], bool]
+) -> tuple[int, int]:
+    """Write chosen lines with their proofs, a checkpoint and the program that verifies them into a new folder.
+
+    Returns how many lines were written, and how many there are. Raises LedgerError if the folder is not empty.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise LedgerError(f"{folder} is not empty: name a folder that is not there yet")
+        with ledger.backend.snapshot() as reading:
+            tree = MerkleTree(row["digest"] for row in lines_of(reading))
+            note = key.sign(Checkpoint(origin_of(checkout), tree.size, tree.root).text)
+            written = 0
+            with (folder / "lines.jsonl").open("w", encoding="utf-8") as file:
+                for entry in _entries(lines_of(reading), tree, chosen):
+                    file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                    written += 1
+        (folder / "checkpoint.note").write_text(note, encoding="utf-8")
+        (folder / "verify.py").write_bytes(Path(__file__).with_name("verify.py").read_bytes())
+    except OSError as error:
+        raise LedgerError(f"{folder}: {error.strerror}: nothing else was exported") from error
+    return written, tree.size
+
+
+def _entries(
+    rows: Iterator[dict[str, Any]], tree: MerkleTree, chosen: Callable[[Mapping[str, Any]], bool]
+) -> Iterator[dict[str, Any]]:
+    before = ""
+    for place, row in enumerate(rows):
+        digest = row["digest"]
+        if chosen(row):
+            proof = [each.hex() for each in tree.proof(place)]
+            entry: dict[str, Any] = {"place": place, "digest": digest, "proof": proof}
+            if row["salt"] is not None:
+                entry |= {"line": said(as_written(row)), "salt": bytes(row["salt"]).hex(), "before": before}
+            yield entry
+        before = digest

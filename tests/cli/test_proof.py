@@ -1,0 +1,209 @@
+"""`reconcile history checkpoint`, `history export` and `--verify --checkpoint` (docs/how-to/prove.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from reconciler.ledger.entries import Event
+from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.tree import BLOCK, MerkleTree, leaf, root_of
+from reconciler.ledger.verifying import TREE
+from reconciler.model.errors import SecretsError
+from reconciler.model.grant import Key
+from reconciler.model.secret import Secret
+from reconciler.model.status import EventType
+from reconciler.review.verify import root_from
+from reconciler.secrets.signed_note import Checkpoint, SigningKey, VerifyingKey
+from tests.cli.conftest import Call
+from tests.ledger.states import NOW, change
+from tests.ledger.test_chain import rename
+from tests.repo import Repo
+
+DIGESTS = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(2 * BLOCK + 3)]
+
+
+@pytest.fixture
+def location(repo: Repo) -> StateLocation:
+    """Nine lines of ada, bob and cyd, in turn; the program has a key that signs."""
+    repo.initial_data("reconciler", {"PAGES_TOKEN": "a-long-one"})
+    repo.commit()
+    state = StateLocation(repo.state_url, repo.root)
+    with closing(state.writer()) as ledger:
+        for second in range(9):
+            hire = ("ada", "bob", "cyd")[second % 3]
+            at = NOW + timedelta(seconds=second)
+            ledger.save((), [Event(at, Key(hire, "tool"), "tool", EventType.BLOCKED, "é", "abc", approved_by=("Joe",))])
+    return state
+
+
+@pytest.fixture
+def key(repo: Repo, location: StateLocation, call: Call) -> str:
+    made = call(repo, "history", "checkpoint", "--new-key")
+    assert made.code == 0, made.err
+    repo.commit()
+    return made.out.strip()
+
+
+def verified(folder: Path, key: str, *more: str) -> tuple[int, str]:
+    """Run the program in the export, with nothing of this one to import."""
+    command = [sys.executable, "-I", str(folder / "verify.py"), str(folder), "--key", key, *more]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_new_key_is_made_once_and_never_shown(repo: Repo, key: str, call: Call) -> None:
+    assert call(repo, "history", "checkpoint", "--public-key").out.strip() == key
+    again = call(repo, "history", "checkpoint", "--new-key")
+    assert (again.code, "there is a CHECKPOINT_KEY already" in again.err) == (1, True)
+    other = call(repo, "history", "checkpoint", "--new-key", "--replace")
+    assert (other.code, other.out.strip() != key, "PRIVATE" in other.out + other.err) == (0, True, False)
+    repo.commit()
+    assert call(repo, "initial-data", "check", "reconciler").code == 0
+
+
+def test_checkpoint_is_a_signed_note_over_all_lines(repo: Repo, location: StateLocation, key: str, call: Call) -> None:
+    done = call(repo, "history", "checkpoint")
+    text, _, signature = done.out.partition("\n\n")
+    first = repo.git("rev-list", "--max-parents=0", "HEAD")
+    digests = [line["digest"] for line in call(repo, "history", "--output", "json").json]
+    assert text.splitlines()[:2] == [f"access-reconciler/{first}", "9"]
+    assert signature.startswith(f"— access-reconciler/{first} ")
+    found = Checkpoint.of(done.out, VerifyingKey.of(key))
+    assert found.root == MerkleTree(digests).root
+    with pytest.raises(SecretsError, match="not signed by"):
+        Checkpoint.of(done.out.replace("\n9\n", "\n8\n"), VerifyingKey.of(key))
+
+
+def test_without_a_key_it_says_how_to_make_one(repo: Repo, location: StateLocation, call: Call) -> None:
+    done = call(repo, "history", "checkpoint")
+    assert (done.code, "`reconcile history checkpoint --new-key` makes one" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("statements", "says"),
+    [
+        (["UPDATE events SET digest = (SELECT digest FROM events WHERE id = 1) WHERE id = 4"], "was changed, moved"),
+        (["DELETE FROM events WHERE id > 7"], "covers 9 lines, and the history has 7"),
+    ],
+)
+def test_line_that_a_checkpoint_covers_is_missed(
+    repo: Repo, location: StateLocation, key: str, call: Call, statements: list[str], says: str
+) -> None:
+    note = repo.root / ".git" / "first.note"
+    note.write_text(call(repo, "history", "checkpoint").out)
+    with closing(location.writer()) as ledger:
+        ledger.forget("cyd", NOW)
+    held = call(repo, "history", "--verify", "--checkpoint", str(note))
+    assert held.code == 0, held.out
+    assert call(repo, "history", "--verify", "--checkpoint", str(note), "--key", key).code == 0
+    change(location, *statements)
+    from reconciler.review.proof import contradiction
+
+    with location.reader() as ledger:
+        from reconciler.repository.git.checkout import Checkout
+
+        found = contradiction(ledger, Checkout.open(repo.root), note.read_text(), VerifyingKey.of(key))
+    assert says in (found or "")
+    assert call(repo, "history", "--verify", "--checkpoint", str(note)).code == 1
+
+
+def test_note_of_another_key_is_refused(repo: Repo, location: StateLocation, key: str, call: Call) -> None:
+    other = SigningKey(SigningKey.new("somebody"))
+    note = repo.root / ".git" / "first.note"
+    note.write_text(other.sign("access-reconciler/x\n0\n" + "A" * 43 + "=\n"))
+    done = call(repo, "history", "--verify", "--checkpoint", str(note))
+    assert (done.code, "is not signed by" in done.out) == (1, True)
+    mine = call(repo, "history", "--verify", "--checkpoint", str(note), "--key", other.public)
+    assert (mine.code, "the checkpoint is of access-reconciler/x" in mine.out) == (1, True)
+
+
+def test_export_of_one_person_verifies_and_shows_nobody_else(
+    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path
+) -> None:
+    with closing(location.writer()) as ledger:
+        rename(ledger, {Key("ada", "tool"): Key("lovelace", "tool")})
+        ledger.forget("cyd", NOW)
+    folder = tmp_path / "proof"
+    done = call(repo, "history", "export", str(folder), "--hire", "lovelace")
+    assert (done.code, done.out) == (0, f"{folder}: 4 of 11 lines\n")
+    text = (folder / "lines.jsonl").read_text()
+    assert "bob" not in text
+    code, said = verified(folder, key)
+    assert (code, said.splitlines()[0].partition(" of access")[0]) == (0, "verified: 4 of 11 lines")
+    assert verified(folder, key, "--complete")[0] == 1
+    entries = [json.loads(line) for line in text.splitlines()]
+    for change_ in ("detail", "hire"):
+        entries[1]["line"][change_] = "eve"
+        (folder / "lines.jsonl").write_text("\n".join(map(json.dumps, entries)))
+        assert verified(folder, key) == (1, "not verified: line 3 does not have the digest that it claims\n")
+
+
+def test_whole_export_is_complete_with_erased_lines(
+    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path
+) -> None:
+    with closing(location.writer()) as ledger:
+        ledger.forget("cyd", NOW)
+    folder = tmp_path / "proof"
+    assert call(repo, "history", "export", str(folder)).code == 0
+    code, said = verified(folder, key, "--complete")
+    assert (code, "3 of them erased" in said) == (0, True)
+    assert call(repo, "history", "export", str(folder)).code == 1, "it is not empty"
+    (folder / "lines.jsonl").write_text("".join((folder / "lines.jsonl").read_text().splitlines(keepends=True)[1:]))
+    assert verified(folder, key, "--complete")[0] == 1
+    other = SigningKey(SigningKey.new("somebody")).public
+    assert verified(folder, other)[0] == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 8, 9, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
+def test_tree_is_that_of_rfc_6962(size: int) -> None:
+    def root(digests: list[str]) -> bytes:
+        if len(digests) < 2:
+            return leaf(digests[0]) if digests else hashlib.sha256(b"").digest()
+        split = 1 << ((len(digests) - 1).bit_length() - 1)
+        return hashlib.sha256(b"\x01" + root(digests[:split]) + root(digests[split:])).digest()
+
+    digests = DIGESTS[:size]
+    tree = MerkleTree(digests)
+    assert tree.root == root(digests) == root_of(map(leaf, digests))
+    for place in {0, size // 2, size - 1} if size else ():
+        assert root_from(digests[place], place, size, tree.proof(place)) == tree.root
+        if size > 1:
+            assert root_from(digests[place], place ^ 1, size, tree.proof(place)) != tree.root
+
+
+def test_kept_blocks_make_the_same_root(tmp_path: Path) -> None:
+    state = StateLocation("sqlite:///state.db", tmp_path)
+    lines = [Event(NOW, Key("ada", "tool"), "tool", EventType.BLOCKED) for _ in range(2 * BLOCK + 3)]
+    with closing(state.writer()) as ledger:
+        ledger.save((), lines)
+        whole = ledger.tree()
+        ledger.keep_tree()
+        assert ledger.note(TREE) is not None
+        assert ledger.tree() == whole
+        ledger.save((), lines[:BLOCK])
+        longer = ledger.tree()
+        ledger.keep_tree()
+        assert ledger.tree() == longer
+        assert ledger.tree(2 * BLOCK + 3) == whole
+
+
+def test_keys_are_those_of_signed_notes() -> None:
+    """The example of C2SP's signed-note and of Go's package of that name."""
+    private = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
+    public = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+    assert SigningKey(Secret(private)).public == public
+    text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
+    signed = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM="
+    signature = f"— PeterNeumann {signed}"
+    assert SigningKey(Secret(private)).sign(text) == f"{text}\n{signature}\n"
+    assert VerifyingKey.of(public).verifies(text, signature)
+    assert not VerifyingKey.of(public).verifies(text + "x", signature)
