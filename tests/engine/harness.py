@@ -132,8 +132,9 @@ def new_state() -> bytes:
 class Machine:
     """The program on one repository, pass by pass. Each pass starts anew, as after a restart."""
 
-    def __init__(self, repo: Repo, clock: Hands | None = None) -> None:
+    def __init__(self, repo: Repo, clock: Hands | None = None, programs: Mapping[str, Path] | None = None) -> None:
         self.repo = repo
+        self.programs = programs
         self.clock = clock or Hands()
         self.outbox = Outbox()
         self.redactor = Redactor()
@@ -285,7 +286,7 @@ class Machine:
             ledger.close()
 
     def _context(self) -> Context:
-        return Context(self.repo.root, self.clock, self.redactor)
+        return Context(self.repo.root, self.clock, self.redactor, programs=self.programs)
 
 
 def _selection(hires: Iterable[str] | None, integrations: Iterable[str] | None) -> Selection:

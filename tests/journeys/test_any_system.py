@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,12 @@ import pytest
 
 pytest.importorskip("ldap", reason="no python-ldap: pip install -r requirements-ldap.lock, see .ci/run")
 
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.status import EventType, Status
+from tests.engine.harness import Machine, dying, row
 from tests.postgres import Databases, Wire
-from tests.repo import Repo, Result, call_cli
+from tests.repo import Daemon, Repo, Result, call_cli
+from tests.servers import eventually
 from tests.slapd import ADMIN, BASE, MISSING, Slapd
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -117,12 +122,14 @@ class World:
 
     def __init__(self, repo: Repo, slapd: Slapd, databases: Databases, url: str, folder: Path) -> None:
         self.repo, self._slapd, self._databases, self.name = repo, slapd, databases, url.rpartition("/")[2]
+        self._url = url
         self.crm = folder / "crm-people"
         self.crm.mkdir()
         tool = folder / "crm"
         tool.write_text(CRM.replace("{kept!r}", repr(str(self.crm))))
         tool.chmod(0o755)
-        self._env = {"RECONCILE_PROGRAM": f"crm={tool}"}
+        self.tool = tool
+        self.env = {"RECONCILE_PROGRAM": f"crm={tool}"}
         repo.manifest("directory", directory(slapd.url))
         repo.manifest("database", database(url))
         repo.manifest("program", program())
@@ -136,8 +143,17 @@ class World:
             self.repo.hire(hire, *entries, **fields)
         self.repo.commit()
 
+    def limit(self, **limits: str) -> None:
+        """Set limits on requests."""
+        assert self.repo.gnupg is not None
+        self.repo.settings(gnupg_home=self.repo.gnupg.path, limits=limits, max_new=200)
+
+    def url(self, system: str) -> str:
+        """The address of a system."""
+        return {"directory": self._slapd.url, "database": self._url}.get(system, "")
+
     def call(self, *arguments: str) -> Result:
-        return call_cli(self.repo, *arguments, env=self._env)
+        return call_cli(self.repo, *arguments, env=self.env)
 
     def accounts(self) -> list[dict[str, str]]:
         """Who has an active account in each system, with the title."""
@@ -211,3 +227,56 @@ def test_a_hostile_address_finds_nobody_else(world: World) -> None:
     world.want("Engineer", "eve", email="*)(uid=ada@example.com")
     shown = world.call("--dry-run", "--output", "json")
     assert "present" not in {each["status"] for each in shown.json["grants"] if each["hire"] == "eve"}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize(
+    ("point", "nth", "after"),
+    [("sending", 1, True), ("answered", 1, False), ("sending", 2, True), ("answered", 2, False)],
+    ids=["before-the-first", "first-unanswered", "before-the-second", "second-unanswered"],
+)
+def test_a_kill_makes_no_account_twice_and_leaves_none_half_done(
+    world: World, system: str, point: str, nth: int, *, after: bool
+) -> None:
+    """What is done is not done again: in a directory and in a table the same account cannot be made twice."""
+    manifest = {"directory": directory, "database": database}.get(system, lambda _url: program())(world.url(system))
+    manifest["execute"] += manifest["update"]
+    world.repo.manifest(system, manifest)
+    world.repo.hire("ada", {"integration": system, "values": {"TITLE": "Engineer"}})
+    world.repo.commit()
+    machine = Machine(world.repo, programs={"crm": world.tool})
+    with dying(LedgerWriter, point, nth=nth, after=after):
+        machine.reconcile()
+    made = 0 if (point, nth) == ("sending", 1) else 1
+    assert len(world.accounts()[SYSTEMS.index(system)]) == made
+    machine.clock.turn(hours=1)
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    found = row(machine.reconcile(), "ada", system)
+    assert found.status is Status.PRESENT, found.reason
+    assert world.accounts()[SYSTEMS.index(system)] == {"ada@example.com": "Engineer"}
+    sent = [line for line in machine.history("ada") if line.event is EventType.ATTEMPT_STARTED]
+    assert len(sent) <= 2
+
+
+def test_a_program_whose_answer_is_lost_is_asked_before_anything_is_sent_again(world: World) -> None:
+    text = world.tool.read_text()
+    world.tool.write_text(text + "\nif method == 'POST': sys.exit(3)\n")
+    world.repo.hire("ada", {"integration": "program", "values": {"TITLE": "Engineer"}})
+    world.repo.commit()
+    machine = Machine(world.repo, programs={"crm": world.tool})
+    found = row(machine.reconcile(), "ada", "program")
+    assert found.status is Status.RETRYING
+    assert "the program ended with exit code 3" in str(found.last_error)
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "program").status is Status.PRESENT
+
+
+def test_a_directory_that_hangs_delays_no_other_service(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as hanging:
+        world.repo.manifest("directory", directory(f"ldap://127.0.0.1:{hanging.getsockname()[1]}"))
+        world.limit(timeout="300s")
+        world.want("Engineer", *(f"p{number}" for number in range(30)))
+        with Daemon(world.repo, env=world.env, ready=False) as daemon:
+            eventually(lambda: [len(each) for each in world.accounts()] == [0, 30, 30])
+            daemon.kill9()
