@@ -242,7 +242,10 @@ async def _invitations(integration: Integration, pending: Pending, scope: Scope)
     found: dict[str, Invited] = {}
     try:
         scope = await connected(integration, scope)
+        only = {path: render_data(value, scope) for path, value in pending.only.items()}
         async for item in items(integration.client, pending, scope, integration.manifest):
+            if only and not all_there(item, only):
+                continue
             value = walk(item, pending.match)
             if isinstance(value, str | int):
                 stored = {name: walk(item, path) for name, path in pending.store_data.items()}

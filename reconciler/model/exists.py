@@ -82,6 +82,7 @@ class PagedListing(Paged):
     method: Method = "GET"
     data_from: Text = ""
     match: NonEmpty
+    only: Compared = {}
 
 
 class Listing(PagedListing):
@@ -89,7 +90,6 @@ class Listing(PagedListing):
 
     account: NonEmpty | None = None
     fields: Annotated[dict[NonEmpty, NonEmpty], AfterValidator(_fills_a_hire)] = {}
-    only: Compared = {}
 
 
 class Pending(PagedListing):

@@ -324,3 +324,16 @@ def test_what_git_adds_to_be_null_is_no_drift(machine, service, repo):
     assert row(machine.plan(), "ada", "tool").reason == "phone: 1, git wants nothing"
     assert standing(machine) == (Status.PRESENT, Action.NONE)
     assert len(service.calls("PUT")) == 1
+
+
+@pytest.mark.parametrize(("state", "sent"), [("pending", 0), ("accepted", 1)])
+def test_invitation_counts_only_while_it_is_open(machine, service, repo, state, sent):
+    """A service lists those that were accepted too: by somebody who left since, for example."""
+    service.route("GET", "/users", {"data": []})
+    service.route("GET", "/invites", {"data": [{"id": "i1", "email": "Ada@example.com", "status": state}]})
+    service.route("POST", "/invites", {"id": "i2"})
+    pending = {"url": f"{service.url}/invites", "data_from": "data", "match": "email", "only": {"status": "pending"}}
+    exists = {"url": f"{service.url}/users", "expected": "{{email}}", "record": "data", "pending": pending}
+    wanted(repo, {"exists": exists, "execute": [{"url": f"{service.url}/invites", "data": {"email": "{{email}}"}}]})
+    assert standing(machine)[0] is Status.UNCONFIRMED
+    assert len(service.calls("POST")) == sent

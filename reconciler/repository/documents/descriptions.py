@@ -43,6 +43,7 @@ _EVERYBODY = {
     "method": "The HTTP method, GET by default.",
     "data_from": "Dotted path in a page to its array.",
     "match": "Dotted path within an item, compared with expected.",
+    "only": "Paths within an item, and what stands there in the items that count.",
 }
 _STORE = "Names to save, each with the dotted path of its value in the response, or header:NAME."
 _REQUEST = {
@@ -187,7 +188,6 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         **_EVERYBODY,
         "account": "Dotted path within an item to what the account is called; default: match.",
         "fields": "Keys of a hire, each with the dotted path within an item that fills it.",
-        "only": "Paths within an item, and what stands there in the items that count.",
     },
     "Pending": {**_EVERYBODY, "store_data": "Names to save, each with the dotted path of its value in the item."},
     "Paging": _PAGING,
