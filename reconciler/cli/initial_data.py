@@ -374,7 +374,7 @@ def _read(wanted: NeededData) -> dict[str, str]:
     from reconciler.model.base import as_text
     from reconciler.model.near import near
     from reconciler.repository.documents.yaml import BrokenFile, read
-    from reconciler.secrets.initial_data import is_id
+    from reconciler.secrets.initial_data import is_id, one_or_two
 
     raw = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
@@ -391,7 +391,7 @@ def _read(wanted: NeededData) -> dict[str, str]:
             asks = f"it asks for {', '.join(wanted.ids)}"
             shown = name if is_id(name) else "one of its keys, which is no id and not repeated here"
             raise UsageError(f"{wanted.service} does not ask for {shown}: {asks}{near(str(name), wanted.ids)}")
-        text = as_text(value)
+        text = as_text(one_or_two(name, value))
         if text is not None and not isinstance(text, str):
             raise UsageError(f"{name} has to be one text or number, not a list or a map")
         given[name] = text or ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconciler.model.errors import UsageError
 from reconciler.model.manifest import InitialDataField
 from reconciler.model.near import near
@@ -50,6 +52,11 @@ def all_needed_data(files: Files) -> dict[str, NeededData]:
         before = found.get(service) or NeededData(service, (), frozenset())
         new = tuple(field for field in asked if field.id not in before.ids)
         found[service] = NeededData(service, before.fields + new, before.required | {field.id for field in asked})
+    for name, loaded in files.manifests.items():
+        service, events = loaded.model.service or name, loaded.model.events
+        if events is not None and events.secret not in found[service].ids:  # nothing is blocked for it
+            hook = InitialDataField(id=events.secret, description="signs the events of the service")
+            found[service] = replace(found[service], fields=(*found[service].fields, hook))
     found[OWN] = _own(files.settings)
     return found
 

@@ -52,6 +52,7 @@ def status(
     from reconciler.cli.show import exit_code, show_report
     from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.daemon.freshness import stale
+    from reconciler.daemon.hooked import hooks_of
     from reconciler.engine.accepted import in_force
     from reconciler.engine.remembered import refused
     from reconciler.model.errors import Problem
@@ -72,6 +73,10 @@ def status(
         report.outdate(stale(ledger))
         report.seal(_sealing_fault(options, ledger))
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
+        report.hooks = [each.as_json() for each in hooks_of(ledger)]
+        for hook in report.hooks:
+            missed = f"; a commit came without one at {hook['missed_at']}" if hook["missed_at"] else ""
+            note(f"the hook {hook['hook']} last came at {hook['at']}{missed}")
         rows = rows_of(options, ledger, hires, integrations)
         first = next(rows, None)
         if first is None and (hires or integrations):

@@ -42,6 +42,10 @@ class Fetching:
         """What to act on when a push is fetched that was told of and not yet fetched; None if there is none."""
         self._later: asyncio.TimerHandle | None = None
         self._nudged_at = float("-inf")
+        self.told_of = False
+        """Whether the last fetch was made because of a push that was told of."""
+        self.began_with: str | None = None
+        """The revision in force when it began: the watch may take over what it brings before it ends."""
         self._task: asyncio.Task[None] | None = None
         self.freshness = Freshness.read(ledger.note(NOTE), clock.now())
         self._noted = self.freshness.written()
@@ -63,7 +67,8 @@ class Fetching:
             self._task.result()
         if self._began_at is not None and timedelta() <= now - self._began_at < git.fetch:
             return
-        self._began_at = now
+        self._began_at, self.told_of = now, False
+        self.began_with = None if acting.tree is None else acting.tree.revision
         if checkout.has_remote(git.remote):
             self._task = asyncio.create_task(self._fetch(acting))
             self._task.add_done_callback(lambda _: self._follow_nudge())
@@ -87,6 +92,7 @@ class Fetching:
             return
         self._nudged, self._nudged_at, self._began_at = None, loop.time(), None
         self.begin(self._clock.now(), acting())
+        self.told_of = True
 
     async def at_once(self, acting: Acting) -> None:
         """Fetch now and await the end; skip it if this repository is not fetched or was within `JUST_NOW`."""

@@ -21,6 +21,7 @@ from reconciler.daemon.events import EventChecks
 from reconciler.daemon.fetching import Fetching
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
+from reconciler.daemon.hooked import HookLog
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import Make, PassRequest, SliceRunner, Spawn
@@ -45,6 +46,9 @@ __all__ = ["Daemon", "Watch"]
 log = structlog.get_logger()
 
 TICK_SECONDS = 0.5
+
+GIT = "git"
+"""The hook that git servers call."""
 
 PUSHED = "pushed"
 """The note with which a fleet's member tells the leader that a git server called."""
@@ -86,7 +90,7 @@ class Daemon:
         )
         self.survey = Survey(context, clock, self._dispatcher.runner.leased, self.health.problems)
         self._schedule = Schedule(context, clock, self._ledger, self._dispatcher, self.health, survey=self.survey)
-        self.fetching = Fetching(context, clock, self._ledger, problems=self.health.problems, fetched=self._commit)
+        self.fetching = Fetching(context, clock, self._ledger, problems=self.health.problems, fetched=self._fetched)
         self._revisions = Revisions(
             context,
             clock,
@@ -96,6 +100,7 @@ class Daemon:
             freshness=self.freshness,
             health=self.health,
         )
+        self.hooks = HookLog(self._ledger, clock, self.health.problems)
         self._events = EventChecks(
             context,
             self.health.problems,
@@ -213,6 +218,7 @@ class Daemon:
 
     def pushed(self) -> None:
         """Fetch at once because a git server says that somebody pushed; a fleet's leader does, too."""
+        self.hooks.came(GIT)
         self.fetching.nudge(lambda: self.acting)
         if not self._dispatcher.runner.alone and not self._dispatcher.runner.leads:
             self._ledger.put_note(PUSHED, self._clock.now().isoformat().encode())
@@ -220,6 +226,7 @@ class Daemon:
     def told(self, integration: str, account: str | None) -> None:
         """Check an account at once because its service says that it changed."""
         if self.tree is not None and not self._clock.stopping.is_set():
+            self.hooks.came(integration)
             self._events.tell(integration, account)
 
     async def _fetch_what_was_pushed(self) -> None:
@@ -230,6 +237,13 @@ class Daemon:
         before, self._push_seen = self._push_seen, note
         if before is not UNSEEN and note != before:
             self.fetching.nudge(lambda: self.acting)
+
+    async def _fetched(self) -> None:
+        """Act on what was fetched; note if nobody told of it."""
+        told_of, before = self.fetching.told_of, self.fetching.began_with
+        await self._commit()
+        if not told_of and before is not None and self.tree is not None and self.tree.revision != before:
+            self.hooks.found_without(GIT)
 
     async def _catch_up(self) -> None:
         """Fetch at once, and act on the newest commit."""

@@ -252,6 +252,8 @@ class Report:
     stale: Stale | None = None
     members: list[Mapping[str, Any]] = field(default_factory=list)
     """The daemons that share the work, as JSON shows them."""
+    hooks: list[Mapping[str, Any]] = field(default_factory=list)
+    """When each hook last came, as JSON shows it."""
     unmanaged: dict[str, int] = field(default_factory=dict)
     """How many accounts git does not know, by integration: of those whose listing the pass read whole."""
     _tally: Tally | None = field(default=None, repr=False, compare=False)
@@ -330,4 +332,5 @@ class Report:
             "refused": None if self.refused is None else self.refused.as_json(),
             "stale": None if self.stale is None else asdict(self.stale),
             "members": self.members,
+            "hooks": self.hooks,
         }

@@ -243,6 +243,12 @@ def _unread(name: str) -> Problem:
     return Problem(f"{FOLDER}/{printable(name)}", None, text, Severity.WARNING)
 
 
+def one_or_two(name: object, value: Any) -> Any:
+    """Return a value as it is kept: of HOOK_SECRET, a list as a line each, and anything else unchanged."""
+    listed = name == HOOK_SECRET and isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return "\n".join(value) if listed else value
+
+
 def is_id(name: object) -> bool:
     """Whether a key is an id that may be shown; any other may be a secret put in the wrong place."""
     return isinstance(name, str) and _ID.fullmatch(name) is not None
@@ -303,9 +309,7 @@ def _values(content: Any) -> dict[str, str]:
         raise SecretsError("what it decrypts to is not a map of ids to values, such as `TOKEN: abc`")
     values: dict[str, str] = {}
     for name, value in content.items():
-        text = as_text(value)
-        if name == HOOK_SECRET and isinstance(value, list) and all(isinstance(each, str) for each in value):
-            text = "\n".join(value)  # the one before counts, too, while the other side is given the new one
+        text = as_text(one_or_two(name, value))
         if isinstance(text, str):
             values[str(as_text(name))] = text
         elif value is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 
+from reconciler.daemon.hooked import Hooked
 from reconciler.daemon.loop import Daemon
 from reconciler.engine.accepted import InForce
 from reconciler.engine.context import Context
@@ -59,6 +60,7 @@ class Live:
     refused: Untrusted | None = None
     fault: str | None = None
     fetched_at: datetime | None = None
+    hooks: tuple[Hooked, ...] = ()
     fetch_problem: str | None = None
     stale: Stale | None = None
     healthy: bool = True
@@ -129,6 +131,7 @@ class DaemonView:
             refused=acting.refused,
             fault=acting.fault,
             fetched_at=daemon.freshness.fetched_at,
+            hooks=tuple(hook for _, hook in sorted(daemon.hooks.last.items())),
             fetch_problem=daemon.freshness.problem,
             stale=daemon.freshness.stale,
             healthy=healthy,

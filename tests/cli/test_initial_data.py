@@ -62,6 +62,19 @@ def test_from_standard_input(asana: Repo, gnupg_home: GnupgHome, call: Call) -> 
     assert call(asana, "initial-data", "check", "asana").code == 0
 
 
+def test_two_secrets_of_hooks_while_one_is_changed(asana: Repo, gnupg_home: GnupgHome, call: Call) -> None:
+    events = {"token": {"header": "X-Token", "value": "{{HOOK_SECRET}}"}, "account": "email"}
+    asana.manifest("asana", {**ASANA, "events": events})
+    text = yaml.safe_dump({"TOKEN": TOKEN, "ORG": "12", "HOOK_SECRET": ["new", "old"]})
+    arguments = ("initial-data", "set", "asana", "--recipient", gnupg_home.fingerprint)
+    assert call(asana, *arguments, given=text).code == 0
+    assert opened(asana)["HOOK_SECRET"] == "new\nold"
+    refused = call(asana, *arguments, given=yaml.safe_dump({"TOKEN": ["new", "old"]}))
+    assert "TOKEN has to be one text or number" in refused.err
+    assert call(asana, *arguments, given=given(TOKEN=TOKEN, ORG="12")).code == 0
+    assert call(asana, "initial-data", "check", "asana").code == 0, "who has no hook needs no secret for it"
+
+
 def test_the_keys_of_the_folder_are_used_again(asana: Repo, call: Call) -> None:
     asana.initial_data("slack", {"TOKEN": "x"})
     done = call(asana, "initial-data", "set", "asana", "--output", "json", given=given(TOKEN=TOKEN))
