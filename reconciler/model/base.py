@@ -29,6 +29,7 @@ __all__ = [
     "day",
     "duration",
     "jsonable",
+    "spelled",
 ]
 
 
@@ -117,6 +118,16 @@ def duration(value: Any) -> timedelta:
 
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
+
+
+def spelled(span: timedelta) -> str:
+    """Write a duration as a file has it, such as `8h`."""
+    for unit, name in (("d", "days"), ("h", "hours"), ("m", "minutes")):
+        count, rest = divmod(span, timedelta(**{name: 1}))
+        if count and not rest:
+            return f"{count}{unit}"
+    return f"{span.total_seconds():g}s"
+
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 

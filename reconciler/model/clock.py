@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Protocol
 
-__all__ = ["Clock", "Stopped", "first_moment", "moment", "stamp"]
+__all__ = ["FIRST", "LAST", "Clock", "Stopped", "first_moment", "in_zone", "moment", "stamp"]
+
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 class Stopped(Exception):
@@ -36,11 +38,38 @@ def _formatted(moment: datetime) -> str:
 
 def first_moment(day: date | None, timezone: str) -> datetime | None:
     """Return when a day begins in a time zone."""
-    if day is None:
-        return None
+    return None if day is None else in_zone(datetime.combine(day, time()), timezone)
+
+
+@lru_cache(maxsize=1024)
+def in_zone(when: datetime, timezone: str) -> datetime:
+    """Return a time in UTC; one without an offset is what the clock of a time zone shows.
+
+    Of a time that this clock shows twice the earlier is meant, one that it skips is the end of the gap. What is beyond
+    the calendar is its first or last moment.
+    """
     from zoneinfo import ZoneInfo  # which `--help` and completion do without
 
-    return datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)
+    zone = ZoneInfo(timezone)
+    local = when if when.tzinfo is not None else when.replace(tzinfo=zone, fold=0)
+    try:
+        found = local.astimezone(UTC)
+        if when.tzinfo is None and found.astimezone(zone).replace(tzinfo=None) != when:
+            return _end_of_gap(found, local.replace(fold=1).astimezone(UTC), zone)
+    except OverflowError:
+        return FIRST if when.year < LAST.year else LAST
+    return found
+
+
+def _end_of_gap(after: datetime, before: datetime, zone: tzinfo) -> datetime:
+    """Return the moment between two at which a zone's clock is put forward, to the second."""
+    offset = before.astimezone(zone).utcoffset()
+    low, high = 0, round((after - before).total_seconds())
+    while high - low > 1:
+        middle = (low + high) // 2
+        same = (before + timedelta(seconds=middle)).astimezone(zone).utcoffset() == offset
+        low, high = (middle, high) if same else (low, middle)
+    return before + timedelta(seconds=high)
 
 
 def moment(text: str, now: datetime, timezone: str, *, ends: bool = False) -> datetime:

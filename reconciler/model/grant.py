@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -73,7 +73,7 @@ class Grant:
     """One hire and one access entry, as the files want it.
 
     `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
-    is the first day on which it counts, `ends` the hire's last day, `until` the day on which the
+    is the first day on which it counts, `ends` the hire's last day, `until` when the
     entry itself is over. `origin` is the sequence that it comes from, or
     None for the hire's own entry. `keep` says that it is never revoked on its own.
     """
@@ -88,9 +88,11 @@ class Grant:
     absent: Mapping[str, str] = field(default_factory=dict, repr=False)
     begins: date | None = None
     ends: date | None = None
-    until: date | None = None
+    until: datetime | None = None
     over_at: datetime | None = None
-    """When it ends: from then on it counts as removed."""
+    """When it ends, whenever it is first acted on: from then on it counts as removed."""
+    lasts: timedelta | None = None
+    """How long it lasts from when it is first acted on."""
     needs: tuple[str, ...] = ()
     origin: str | None = None
     keep: bool = False

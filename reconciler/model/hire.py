@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from reconciler.model.base import Day, Email, Identifier, Model, Restricting, Text, day
+from reconciler.model.base import Day, Duration, Email, Identifier, Model, Restricting, Text, day
+from reconciler.model.clock import first_moment, in_zone
 
 __all__ = [
     "AT",
     "DAYS",
     "EXTRA",
+    "TIME",
     "UNTIL",
     "AccessEntry",
     "At",
@@ -29,6 +31,7 @@ __all__ = [
 _DAYS = r"(?:\s*([+-])\s*(\d{1,4})d)?"
 AT = re.compile(rf"(start){_DAYS}")
 UNTIL = re.compile(rf"(start|end){_DAYS}")
+TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})?", re.ASCII)
 
 DAYS = ("start", "end")
 """The keys of a hire whose value is a day."""
@@ -43,11 +46,15 @@ def no_entries() -> list[Any]:
 
 
 class At(Model):
-    """When an entry begins or ends: on commit, relative to the hire's start or end, or on a date."""
+    """When an entry begins or ends: on commit, relative to the hire's start or end, on a date, or at a time.
 
-    kind: Literal["commit", "start", "end", "date"]
+    A `time` without an offset is one of the settings' time zone.
+    """
+
+    kind: Literal["commit", "start", "end", "date", "time"]
     offset: timedelta = timedelta()
     day: date | None = None
+    time: datetime | None = None
 
     def on(self, start: date | None, end: date | None = None, *, key: str = "at") -> date | None:
         """Return the day; None for at once. `key` is what the entry calls it.
@@ -64,9 +71,17 @@ class At(Model):
         except OverflowError as error:
             raise ValueError(f"{key}: {self.offset.days:+d} days from {base} is no day that there is") from error
 
+    def moment(self, start: date | None, end: date | None, timezone: str, *, key: str) -> datetime | None:
+        """Return when it is: the day's first moment, or the time. Raises ValueError like `on`."""
+        if self.time is None:
+            return first_moment(self.on(start, end, key=key), timezone)
+        return in_zone(self.time, timezone)
+
     def __str__(self) -> str:
         if self.kind == "date":
             return str(self.day)
+        if self.time is not None:
+            return self.time.isoformat(timespec="seconds" if self.time.second else "minutes").replace("+00:00", "Z")
         return f"{self.kind}{self.offset.days:+d}d" if self.offset else self.kind
 
 
@@ -102,11 +117,18 @@ def _until(value: Any) -> Any:
 
 @lru_cache(maxsize=1024)
 def _until_text(text: str) -> At:
-    if text[:1].isdigit():
+    if TIME.fullmatch(text):
+        try:
+            return At(kind="time", time=datetime.fromisoformat(text))
+        except ValueError as error:
+            raise ValueError("until: there is no such time") from error
+    if text[:1].isdigit() and "T" not in text:
         return At(kind="date", day=day(text))
     match = UNTIL.fullmatch(text)
     if match is None:
-        raise ValueError("until is start, end, start±Nd, end±Nd or a date, such as end+30d or 2027-06-30")
+        raise ValueError(
+            "until is start, end, start±Nd, end±Nd, a date or a time, such as end+30d, 2027-06-30 or 2026-12-01T18:00"
+        )
     return _relative(match)
 
 
@@ -135,6 +157,7 @@ class Entry(Model):
     values: dict[Text, FormValue] = Field(default_factory=dict)
     at: Annotated[At, BeforeValidator(_at)] = At.model_construct(kind="commit")
     until: Annotated[At | None, BeforeValidator(_until), Restricting] = None
+    for_: Annotated[Annotated[Duration, Field(gt=timedelta())] | None, Field(alias="for"), Restricting] = None
     keep: bool = False
     needs: list[Identifier] = Field(default_factory=no_entries)
 

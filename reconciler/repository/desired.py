@@ -7,10 +7,11 @@ hire's or sequence's file are unknown here; the engine keeps those that the ledg
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from reconciler.model.clock import FIRST, first_moment
 from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire, HireRef
@@ -51,14 +52,18 @@ class Service:
 
 
 class Desired:
-    """A revision's desired state. `today` decides which entries have reached their `until`."""
+    """A revision's desired state, on a day.
 
-    def __init__(self, files: Files, today: date) -> None:
+    Entries that are over when the day begins are in it no longer, or those that are over at `now` where that is given;
+    `wanted` leaves out those that are over by another time.
+    """
+
+    def __init__(self, files: Files, today: date, now: datetime | None = None) -> None:
         self.files = files
         self.today = today
         self.once_assigned: frozenset[str] = frozenset()
         """The sequences that a revision acted on before assigned: what one gave that is gone since is not given up."""
-        self._join = Join(files, today)
+        self._join = Join(files, now or first_moment(today, files.settings.timezone) or FIRST)
         self._kept: dict[str, tuple[Grant, ...]] = {}
         self._kept_room = MAX_KEPT
         self._latest: dict[str, tuple[Grant, ...]] = {}
@@ -174,9 +179,16 @@ class Desired:
             return None
         return self.hires.renamed_since(since).get(hire)
 
-    def over(self, hire: str, access: str) -> str | None:
-        """Return why an entry that git has counts as removed: its `until`, or the hire's `end`; or None."""
-        return self._join.over(self.hires[hire], access) if hire in self.hires else None
+    def over(self, hire: str, access: str, now: datetime | None = None, acted_at: datetime | None = None) -> str | None:
+        """Return why an entry that git has counts as removed: its `until`, its `for`, or the hire's `end`; or None.
+
+        `for` counts from `acted_at`, when it was first acted on.
+        """
+        return self._join.over(self.hires[hire], access, now, acted_at) if hire in self.hires else None
+
+    def has(self, hire: str, access: str) -> bool:
+        """Whether git has an entry of this name, over or not."""
+        return hire in self.hires and self._join.has(self.hires[hire], access)
 
     def slip(self, hire: str) -> str | None:
         """Return an error in a hire's files, or None; meanwhile nothing of the hire is revoked automatically."""

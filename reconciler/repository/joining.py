@@ -11,7 +11,8 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from reconciler.model.clock import first_moment
+from reconciler.model.base import spelled
+from reconciler.model.clock import LAST, first_moment
 from reconciler.model.errors import shortened
 from reconciler.model.grant import Grant, Hold, Key
 from reconciler.model.hire import Entry, Hire, HireRef
@@ -26,6 +27,8 @@ from reconciler.repository.needs import circular_among, needed_first
 
 __all__ = ["Join"]
 
+A_DAY = timedelta(days=1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SourcedEntry:
@@ -38,11 +41,11 @@ class _SourcedEntry:
 
 
 class Join:
-    """Joins hires with the files of a revision. `today` decides which entries have reached their `until`."""
+    """Joins hires with the files of a revision. `now` decides which entries have reached their `until`."""
 
-    def __init__(self, files: Files, today: date) -> None:
+    def __init__(self, files: Files, now: datetime) -> None:
         self._files = files
-        self._today = today
+        self._now = now
 
     def grants(self, loaded: Loaded[Hire]) -> tuple[Grant, ...]:
         """Return the grants of a hire's own entries and its sequences', needed ones first."""
@@ -105,6 +108,10 @@ class Join:
         given = (item.entry for item in self._of_sequences(hire).values())
         return hire.end is not None or any(entry.until for entry in (*hire.access, *given))
 
+    def has(self, loaded: Loaded[Hire], access: str) -> bool:
+        """Whether a hire has an entry of this name, over or not."""
+        return access in self._entries(loaded)
+
     def unused_without(self, hire: Hire) -> Iterator[int]:
         """Return the places of a hire's `without` that name an entry which no sequence gives it."""
         given = _together(self.gives[name] for name in self._roots(hire)) if hire.without else {}
@@ -130,28 +137,52 @@ class Join:
         given = self._of_sequences(loaded.model)
         return {**own, **{name: item for name, item in given.items() if name not in own}}
 
-    def over(self, loaded: Loaded[Hire], access: str) -> str | None:
-        """Return why an entry that a hire has counts as removed; None if it does not, or the hire has none."""
-        item = self._entries(loaded).get(access)
-        return None if item is None else self._over(loaded.model, item.entry)
+    def over(
+        self, loaded: Loaded[Hire], access: str, now: datetime | None = None, acted_at: datetime | None = None
+    ) -> str | None:
+        """Return why an entry that a hire has counts as removed; None if it does not, or the hire has none.
 
-    def _over(self, hire: Hire, entry: Entry) -> str | None:
+        `acted_at` is when it was first acted on.
+        """
+        item = self._entries(loaded).get(access)
+        if item is None:
+            return None
+        lasts, now = item.entry.for_, now or self._now
+        reason = self._over(loaded.model, item.entry, now)
+        if reason is None and lasts is not None and acted_at is not None and acted_at + lasts <= now:
+            return f"for {spelled(lasts)} is over"
+        return reason
+
+    def _over(self, hire: Hire, entry: Entry, now: datetime | None = None) -> str | None:
         """Return why an entry counts as removed, on its `until`, or the day after the hire's `end`; or None.
 
-        An `until` that is given by the end takes its place. One that is not after `at` is an error, and never reached.
+        An `until` that is not after `at` is an error, and never reached.
         """
+        if entry.until is None and hire.end is None:
+            return None
         try:
-            begins = entry.at.on(hire.start)
-            until = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
+            begins, until = self._moments(hire, entry)
         except ValueError:
-            return self._ended(hire)
-        if until is not None and until <= self._today and (begins is None or begins < until):
-            return f"until {until} is reached"
-        by_end = entry.until is not None and entry.until.kind == "end"
-        return None if by_end else self._ended(hire)
+            begins, until = None, None
+        now = now or self._now
+        if entry.until is not None and until is not None and until <= now and (begins is None or begins < until):
+            shown = entry.until.on(hire.start, hire.end) if entry.until.time is None else entry.until
+            return f"until {shown} is reached"
+        last = self._last(hire, entry, until)
+        return f"end {hire.end} is over" if last is not None and last <= now else None
 
-    def _ended(self, hire: Hire) -> str | None:
-        return f"end {hire.end} is over" if hire.end is not None and hire.end < self._today else None
+    def _moments(self, hire: Hire, entry: Entry) -> tuple[datetime | None, datetime | None]:
+        """Return when an entry begins, and its `until`. Raises ValueError where one needs a day that is not given."""
+        zone = self._files.settings.timezone
+        begins = entry.at.moment(hire.start, None, zone, key="at")
+        return begins, None if entry.until is None else entry.until.moment(hire.start, hire.end, zone, key="until")
+
+    def _last(self, hire: Hire, entry: Entry, until: datetime | None) -> datetime | None:
+        """Return when the hire's last day is over; None where an `until` that counts from it takes its place."""
+        by_end = until is not None and entry.until is not None and entry.until.kind == "end"
+        if hire.end is None or by_end:
+            return None
+        return LAST if hire.end == date.max else first_moment(hire.end + A_DAY, self._files.settings.timezone)
 
     def hire_layers(self, loaded: Loaded[Hire]) -> tuple[Layer, ...]:
         """Return the variables that a hire gives, whatever the entry."""
@@ -205,10 +236,11 @@ class Join:
         try:
             begins = entry.at.on(hire.start)
             if misfit is None:
-                until = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
+                _, until = self._moments(hire, entry)
                 hold, values, choices = self.fitted(entry)
         except ValueError as error:
             hold = misfit or Hold(Status.INVALID, shortened(str(error)))
+        last = self._last(hire, entry, until)
         return Grant(
             key=Key(loaded.stem, entry.access),
             email=hire.email,
@@ -221,7 +253,8 @@ class Join:
             begins=begins,
             ends=hire.end,
             until=until,
-            over_at=self._over_at(entry, hire, until),
+            over_at=min((moment for moment in (until, last) if moment is not None), default=None),
+            lasts=entry.for_,
             needs=tuple(entry.needs),
             origin=item.origin,
             keep=entry.keep,
@@ -229,26 +262,19 @@ class Join:
             choices=choices,
         )
 
-    def _over_at(self, entry: Entry, hire: Hire, until: date | None) -> datetime | None:
-        """Return when an entry ends: on its `until`, or after the hire's `end` unless its own counts from that."""
-        by_end = entry.until is not None and entry.until.kind == "end"
-        last = None if hire.end is None or by_end else hire.end + timedelta(days=1)
-        days = [day for day in (until, last) if day is not None]
-        return first_moment(min(days), self._files.settings.timezone) if days else None
-
     def _misfit(
         self, hire: Hire, item: _SourcedEntry, entries: Collection[str], circular: Collection[str]
     ) -> Hold | None:
         """Return why an entry does not fit the hire's others or its dates, or None."""
         entry = item.entry
         try:
-            begins = entry.at.on(hire.start)
-            over = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
+            begins, over = self._moments(hire, entry)
         except ValueError as error:
             return _unfit(str(error), personal=True)
-        if over is not None and begins is not None and over <= begins:
-            by_this_hire = entry.until is not None and entry.until.kind != entry.at.kind
-            return _unfit(f"until {over} is not after at ({begins})", personal=by_this_hire)
+        if entry.until is not None and over is not None and begins is not None and over <= begins:
+            shown = entry.until.on(hire.start, hire.end) if entry.until.time is None else entry.until
+            by_this_hire = entry.until.kind != entry.at.kind
+            return _unfit(f"until {shown} is not after at ({entry.at.on(hire.start)})", personal=by_this_hire)
         if item.rivals:
             rivals = f"the sequences {', '.join(item.rivals)} give it different values: name it in the hire"
             return _unfit(rivals, personal=True)

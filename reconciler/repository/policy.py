@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
+from datetime import datetime, time
 from itertools import chain
+from zoneinfo import ZoneInfo
 
 from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, Severity
@@ -215,12 +217,17 @@ class Judge:
                 return
 
     def _unbounded(self, rule: Rule, hire: Hire, grant: Grant) -> str | None:
-        until = min((day for day in (grant.until, hire.end) if day is not None), default=None)
-        if until is None:
+        begins = datetime.combine(grant.begins or hire.start or self._desired.today, time())
+        zone = ZoneInfo(self._desired.files.settings.timezone)  # in its days: one of them has 25 hours
+        until = None if grant.until is None else grant.until.astimezone(zone).replace(tzinfo=None)
+        last = None if hire.end is None else datetime.combine(hire.end, time())
+        lasts = None if grant.lasts is None else begins + grant.lasts
+        end = min((moment for moment in (until, last, lasts) if moment is not None), default=None)
+        if end is None:
             return "it has no until"
-        begins = grant.begins or hire.start or self._desired.today
-        if rule.within is not None and until - begins > rule.within:
-            return f"until {until} is more than {rule.within.days} days after {begins}"
+        if rule.within is not None and end - begins > rule.within:
+            shown = end.isoformat(timespec="minutes") if end.time() != time() else end.date()
+            return f"until {shown} is more than {rule.within.days} days after {begins.date()}"
         return None
 
     def _counted(self) -> list[int]:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
-from reconciler.model.base import jsonable
+from reconciler.model.base import jsonable, spelled
 from reconciler.model.errors import MissingVariable, Problem
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Entry, Hire
@@ -29,8 +29,6 @@ from reconciler.review.findings import used_names
 from reconciler.review.problems import Host
 
 __all__ = ["Change", "ChangeKind", "Difference", "Side", "changes", "compare"]
-
-_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 class ChangeKind(StrEnum):
@@ -235,6 +233,8 @@ def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:
         fields["at"] = str(entry.at)
     if entry.until is not None:
         fields["until"] = str(entry.until)
+    if entry.for_ is not None:
+        fields["for"] = spelled(entry.for_)
     if (end := entries.hire(grant.key.hire).end) is not None:
         fields["end"] = end.isoformat()
     if entry.keep:
@@ -376,11 +376,5 @@ def _flat(keys: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
 def _as_written(value: Any) -> Any:
     """Write a duration with its unit, and a whole number without a fraction."""
     if isinstance(value, timedelta):
-        return _span(value)
+        return spelled(value)
     return int(value) if isinstance(value, float) and value.is_integer() else jsonable(value)
-
-
-def _span(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    length, unit = next(((length, unit) for length, unit in _UNITS if seconds and seconds % length == 0), (1, "s"))
-    return f"{seconds / length:g}{unit}"

@@ -17,10 +17,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from reconciler.model.base import DAY, DURATION, EMAIL
+from reconciler.model.base import DAY, DURATION, EMAIL, spelled
 from reconciler.model.case import CaseFile
 from reconciler.model.condition import FIELDS
-from reconciler.model.hire import AT, UNTIL, At, Hire
+from reconciler.model.hire import AT, TIME, UNTIL, At, Hire
 from reconciler.model.ignore import Ignore
 from reconciler.model.imports import LEFT_EMPTY, Import
 from reconciler.model.manifest import Manifest
@@ -94,7 +94,7 @@ class _Generator(GenerateJsonSchema):
             case At():
                 return "commit"
             case timedelta():
-                return _span(dft)
+                return spelled(dft)
             case BaseModel():
                 return {}
             case _:
@@ -110,14 +110,6 @@ def _described(schema: dict[str, Any], text: str) -> dict[str, Any]:
         return {**schema, "description": text}
     beside = {key: value for key, value in schema.items() if key != "$ref"}
     return {**beside, "allOf": [{"$ref": schema["$ref"]}], "description": text}
-
-
-def _span(span: timedelta) -> str:
-    seconds = int(span.total_seconds())
-    size, unit = next(
-        (size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")) if not seconds % size
-    )
-    return f"{seconds // size}{unit}"
 
 
 # --- what validators mean --------------------------------------------------------------------------------------------
@@ -197,7 +189,9 @@ _BEFORE: dict[str, _Rule] = {
     "day": _instead(_DAY),
     "_never": _instead({"anyOf": [_DURATION, {"enum": [None, False, "never"]}]}),
     "_at": _instead({"anyOf": [{"enum": ["commit", "start"]}, {"type": "string", "pattern": f"^{AT.pattern}$"}, _DAY]}),
-    "_until": _instead({"anyOf": [{"type": "string", "pattern": f"^{UNTIL.pattern}$"}, _DAY]}),
+    "_until": _instead(
+        {"anyOf": [*({"type": "string", "pattern": f"^{each.pattern}$"} for each in (UNTIL, TIME)), _DAY]}
+    ),
     "_entry": _either({"type": "string", "minLength": 1, "description": "Short for {integration: NAME}."}),
     "_or_empty": _either({"type": "null"}),
     "_many": _or_one,
