@@ -118,7 +118,9 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
                 if (desired := running.desired) is not None:
                     found.record(report, desired.files.problems, clock.now(), running.settings.interval)
 
-            running = Daemon(context, clock, state, settings, on_pass, branch=force.branch)
+            running = Daemon(
+                context, clock, state, settings, on_pass, branch=force.branch, on_checkpoint=metrics.count_checkpoints
+            )
             pages = pages_of(context, running, state, metrics, force, problems=found)
             async with serving(pages, settings.listen) as address:
                 log.info(

@@ -120,16 +120,43 @@ def contradicted(options: SharedOptions, file: str, key: str | None) -> str | No
     from reconciler.cli.ledger import ledger_of
     from reconciler.review.proof import contradiction, verifying_key
 
-    try:
-        note = Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--checkpoint {file}: {getattr(error, 'strerror', None) or 'no text'}") from None
+    note = _newest(options) if file == "newest" else _read(file)
     verifier: VerifyingKey = verifying_key(key, _lazily(options))
     with ledger_of(options) as ledger:
         try:
             return contradiction(ledger, context_of(options).checkout, note, verifier)
         except SecretsError as error:
             return str(error)
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--checkpoint {file}: {getattr(error, 'strerror', None) or 'no text'}") from None
+
+
+def _newest(options: SharedOptions) -> str:
+    """Read the newest checkpoint that was published. Raises RepositoryError if there is none, or it cannot be had."""
+    from reconciler.cli.ledger import settings_of
+    from reconciler.model.errors import RepositoryError
+    from reconciler.repository.git.program import GitFailed
+    from reconciler.repository.git.publish import newest_note
+
+    settings = settings_of(options)
+    if (wanted := settings.checkpoints) is None:
+        raise UsageError("--checkpoint newest: the settings have no `checkpoints`, so none is published")
+    if wanted.directory is not None:
+        numbers = [int(each.stem) for each in (options.repo / wanted.directory).glob("*.note") if each.stem.isdecimal()]
+        found = _read(str(options.repo / wanted.directory / f"{max(numbers)}.note")) if numbers else None
+    else:
+        try:
+            found = newest_note(options.repo, wanted.remote or settings.git.remote, wanted.branch)
+        except (GitFailed, OSError) as error:
+            raise RepositoryError(f"the newest checkpoint cannot be had: {error}") from None
+    if found is None:
+        raise RepositoryError("no checkpoint was published yet")
+    return found
 
 
 def _lazily(options: SharedOptions) -> Callable[[], Mapping[str, str]]:

@@ -22,6 +22,7 @@ from reconciler.daemon.fetching import Fetching
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.hooked import HookLog
+from reconciler.daemon.publishing import Publishing
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import Make, PassRequest, SliceRunner, Spawn
@@ -73,6 +74,7 @@ class Daemon:
         *,
         branch: str | None = None,
         watch: Watch = commits,
+        on_checkpoint: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._context = context
         self._clock = clock
@@ -108,6 +110,7 @@ class Daemon:
             check=lambda keys: self._dispatcher.start_grants(keys, "event"),
             listed=lambda name: self._dispatcher.run(self._schedule.read_listing(name)),
         )
+        self.publishing = Publishing(context, self._ledger, self.health.problems, on_checkpoint)
         self._taken_up: set[Command] = set()
         """The commands in the ledger that were taken up already."""
         self._led = self._dispatcher.runner.leads
@@ -196,6 +199,7 @@ class Daemon:
             self.fetching.cancel()
             self._events.cancel()
             await self._dispatcher.finish()
+            await self.publishing.finish()
 
     async def _watch(self) -> None:
         while not self._clock.stopping.is_set():
@@ -286,6 +290,7 @@ class Daemon:
         await self._schedule.count_waiting()
         self._schedule.queue_due(now)
         self._judge_freshness(now, tree)
+        self.publishing.begin(now, self.settings, tree, self.acting.branch)
 
     async def _take_up_commands(self) -> None:
         """Take up new commands, each in a task: another member may have the services that it changes."""

@@ -82,6 +82,21 @@ class Git(Model):
     trusted_from: Annotated[Text, AfterValidator(_full_id)] | None = None
 
 
+class Checkpoints(Model):
+    """Where signed checkpoints of the history go, and how often: a branch that holds nothing else, or a directory."""
+
+    every: Annotated[Duration, AfterValidator(_a_second)] = HOUR
+    branch: Line = "checkpoints"
+    remote: Line | None = None
+    directory: Line | None = None
+
+    @model_validator(mode="after")
+    def _goes_to_one_place(self) -> Self:
+        if self.directory is not None and self.model_fields_set & {"branch", "remote"}:
+            raise ValueError("checkpoints go to a branch or to a directory: leave one out")
+        return self
+
+
 class Limits(Model):
     """The limits on requests. `rate` counts requests a second to one host; null sets no limit.
 
@@ -320,7 +335,15 @@ class Settings(Model):
     smtp: Smtp = Smtp.model_construct()
     twilio: Twilio | None = None
     timezone: Annotated[Text, AfterValidator(_zone)] = "UTC"
+    checkpoints: Checkpoints | None = None
     alerts: list[Alert] = []
+
+    @model_validator(mode="after")
+    def _keeps_checkpoints_apart(self) -> Self:
+        wanted = self.checkpoints
+        if wanted is not None and wanted.directory is None and wanted.branch == self.git.branch:
+            raise ValueError("checkpoints.branch is git.branch: checkpoints need a branch that holds nothing else")
+        return self
 
     @model_validator(mode="after")
     def _verifies_commits(self) -> Self:

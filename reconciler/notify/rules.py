@@ -61,6 +61,7 @@ class NewsKind(StrEnum):
     STALE = "stale"
     CAUGHT_UP = "caught_up"
     REFUSED = "refused"
+    UNPUBLISHED = "unpublished"
 
 
 HEADLINES = {
@@ -75,6 +76,7 @@ HEADLINES = {
     NewsKind.STALE: "git's commits are not taken over",
     NewsKind.CAUGHT_UP: "git's commits are taken over again",
     NewsKind.REFUSED: "somebody else wrote to the state",
+    NewsKind.UNPUBLISHED: "checkpoints of the history cannot be published",
 }
 
 

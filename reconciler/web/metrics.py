@@ -73,6 +73,9 @@ class Metrics:
             "Hooks by outcome: accepted, unsigned, too_large, cut_off, secret_unreadable; unknown ones have no name.",
             ["hook", "outcome"],
         )
+        self._checkpoints = counter(
+            "reconciler_checkpoints_published", "Checkpoints of the history that were published."
+        )
         self._members = gauge(
             "reconciler_member_services", "How many services each member of a fleet has at this moment.", ["member"]
         )
@@ -92,6 +95,10 @@ class Metrics:
         outcome = "no_answer" if status is None else f"{status // 100}xx"
         self._requests.labels(integration, outcome).inc()
         self._latency.labels(integration, outcome).observe(seconds)
+
+    def count_checkpoints(self, number: int) -> None:
+        """Count checkpoints that were published."""
+        self._checkpoints.inc(number)
 
     def count_hook(self, hook: str, outcome: str) -> None:
         """Count a call of a hook."""

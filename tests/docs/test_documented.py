@@ -69,6 +69,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ByAddress": ("imports.md", ("What fills a hire",)),
     "Settings": ("settings.md", ("All keys",)),
     "Git": ("settings.md", ("git",)),
+    "Checkpoints": ("settings.md", ("checkpoints",)),
     "Limits": ("settings.md", ("limits",)),
     "Drift": ("settings.md", ("drift",)),
     "Suspension": ("settings.md", ("suspend",)),

@@ -260,6 +260,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "prune": "What to do with access that git no longer wants.",
         "max_change_percent": "A pass that would revoke or heal more than this is held.",
         "max_new": "A pass that would make, or by a commit update, more accounts of an integration is held; null: any.",
+        "checkpoints": "Where a daemon publishes signed checkpoints of the history.",
         "fail_stale": "So long without a successful fetch, or with the newest commit refused, is ill health.",
         "suspend": "Integrations or hires that are held for a while.",
         "listen": "host:port of the status pages, health, metrics and the OAuth callback.",
@@ -276,6 +277,12 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "fetch": "How often; null: never.",
         "verify_signatures": "Act only on commits that a trusted key signed.",
         "trusted_from": "At the first run: the full id of the commit after which all are signed.",
+    },
+    "Checkpoints": {
+        "every": "How often, if the history has new lines.",
+        "branch": "A branch that holds nothing else; never the one in force.",
+        "remote": "Where the branch is: a remote's name or its address; git.remote where it is not given.",
+        "directory": "A folder instead of a branch.",
     },
     "Limits": {
         "concurrency": "Requests at one time, to all hosts.",

@@ -265,6 +265,10 @@ _AFTER: dict[str, _Rule] = {
         }
     ),
     "_pages_lead_on": _with(),
+    "_keeps_checkpoints_apart": _with(),
+    "_goes_to_one_place": _all_of(
+        {"not": {"required": ["directory", "branch"]}}, {"not": {"required": ["directory", "remote"]}}
+    ),
     "_one_way_on": _all_of(
         _needs("next_page", "next_page_token_from"),
         {"not": {"required": ["next_page_from", "next_page_token_from"]}},
