@@ -15,7 +15,7 @@ from reconciler.model.errors import Blocked, HostNotAllowed, NotInstalled
 from reconciler.model.manifest import Manifest, paging_of
 from reconciler.model.settings import loopback
 from reconciler.requests.url import ascii_host
-from reconciler.transports.address import LONGEST, PROGRAM, Address, locate, parse
+from reconciler.transports.address import HTTP, LONGEST, PROGRAM, Address, locate, parse
 from reconciler.transports.drivers import missing_driver
 
 __all__ = ["AllowedHosts", "named_hosts", "written_host", "written_hosts"]
@@ -82,21 +82,19 @@ class AllowedHosts:
             raise HostNotAllowed(f"{file}: a URL of {len(url):,} characters: no server takes more than {LONGEST:,}")
         if address is None:
             raise HostNotAllowed(f"{file}: a URL does not start with https:// and a host, with or without a port")
-        if address.scheme == PROGRAM:
-            if address.program not in self.programs:
+        if not self.allow(address):
+            if address.scheme == PROGRAM:
                 raise NotInstalled(
                     f"{file}: {address.name} is no program of this machine: name it with --program "
                     f"{address.program}=PATH, or in RECONCILE_PROGRAM"
                 )
-            return address
-        if not self.allow(address):
             raise HostNotAllowed(
                 f"{file}: host {address.name} is not allowed: add it to allowed_hosts in config/reconciler.yaml"
             )
         if address.scheme in _PLAIN and not loopback(address.host):
             scheme = address.scheme
             raise HostNotAllowed(f"{file}: host {address.name} is to be asked over {scheme}: only {scheme}s is allowed")
-        if (missing := self.lacking(address)) is not None:
+        if address.scheme not in HTTP and (missing := self.lacking(address)) is not None:
             raise NotInstalled(f"{file}: {missing}")
         return address
 
@@ -105,7 +103,9 @@ class AllowedHosts:
         return missing_driver(address.scheme)
 
     def allow(self, address: Address) -> bool:
-        """Whether the host is on the list."""
+        """Whether the host is on the list, or the program is one of this machine."""
+        if address.scheme == PROGRAM:
+            return address.program in self.programs
         return address.host in self._spelled or f"{address.host}:{address.port}" in self._spelled
 
     @cached_property

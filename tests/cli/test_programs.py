@@ -100,6 +100,17 @@ def test_a_program_that_this_machine_lacks_blocks_its_grants_only(repo: Repo, cr
     assert validated.code == 0
 
 
+def test_a_manifests_own_tests_need_no_program(repo: Repo, crm: Path, call: Call) -> None:
+    answer = {"url": "exec:crm/users/ada%40example.com", "body": {"login": "ada@example.com", "role": "member"}}
+    repo.write(
+        "manifests/crm.test.yaml",
+        [{"name": "there", "values": {"ROLE": "member"}, "answers": [answer], "expect": "present"}],
+    )
+    done = call(repo, "test")
+    assert done.code == 0, done.out
+    assert people(crm) == {}
+
+
 def test_a_program_in_the_checkout_is_refused(repo: Repo, crm: Path, call: Call) -> None:
     repo.write("tools/crm", "#!/bin/sh\n")
     repo.commit()
