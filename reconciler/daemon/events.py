@@ -56,6 +56,8 @@ class EventChecks:
         self._check = check
         self._listed = listed
         self._waiting: dict[tuple[str, str], None] = {}
+        self._later: dict[Key, None] = {}
+        """The grants that are checked once more, their ten seconds being over."""
         self._working: asyncio.Task[None] | None = None
         self._at: dict[Key, float] = {}
         """When each grant was last checked for an event, or will be."""
@@ -66,6 +68,9 @@ class EventChecks:
         """Take an event about an account; None if its body does not say which."""
         wanted = "" if account is None or len(self._waiting) >= MOST_WAITING else folded(account)
         self._waiting[integration, wanted] = None
+        self._begin()
+
+    def _begin(self) -> None:
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
 
@@ -75,11 +80,15 @@ class EventChecks:
             self._working.cancel()
 
     async def _work(self) -> None:
-        while self._waiting:
-            (integration, account) = next(iter(self._waiting))
-            del self._waiting[integration, account]
+        while self._waiting or self._later:
             try:
-                await self._take(integration, account)
+                if self._later:
+                    keys, self._later = [*self._later], {}
+                    await self._check(keys)
+                if self._waiting:
+                    (integration, account) = next(iter(self._waiting))
+                    del self._waiting[integration, account]
+                    await self._take(integration, account)
             except (LedgerError, RepositoryError) as error:
                 self._problems.update("events", str(error))
             else:
@@ -109,7 +118,8 @@ class EventChecks:
         return False
 
     def _again(self, key: Key) -> None:
-        asyncio.ensure_future(self._check([key]))  # noqa: RUF006  the passes that it makes are kept by the dispatcher
+        self._later[key] = None
+        self._begin()
 
     def _forget(self, now: float) -> None:
         if len(self._at) > MOST_WAITING:
