@@ -7,6 +7,7 @@ tries it. What a pass would do is planned as a pass plans, without what the ledg
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import field, replace
 from typing import Any
 
@@ -21,8 +22,9 @@ from reconciler.model.errors import Blocked, TransportError, UsageError
 from reconciler.model.grant import Kind
 from reconciler.model.hire import Hire, HireRef
 from reconciler.model.manifest import Manifest
-from reconciler.model.scope import Scope, walk
+from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.value import value_class
+from reconciler.oauth.connection import OAuthConnection, Stored, TokenChange, Turn
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 from reconciler.requests.client import Client, Leaving
@@ -177,7 +179,7 @@ async def try_manifest(
         built = integrations_of(context, desired, context.checkout.worktree(), settings, opened.sealing)
         found = next(each for each in built if each.name == name)
         client = RecordingClient(found.client)
-        integration = replace(found, client=client)
+        integration = replace(found, client=client, connection=_connection(context, found, desired))
         policy = Policy.of(settings, now)
         checker = Checker(context.redactor, listings_for(name, policy, listed=False))
         planned = await plan_alone(desired, integration, policy, checker, {})
@@ -187,6 +189,43 @@ async def try_manifest(
     would_send = _would_send(integration, planned)
     hosts = tuple(each for each in settings.allowed_hosts if each != NOWHERE)
     return Tried(integration, planned, exchanges, rules, would_send=would_send, listed=page, hosts=hosts)
+
+
+def _connection(context: Context, integration: Integration, desired: Desired) -> OAuthConnection | None:
+    """Return the connection; one that needs no person fetches a token of its own, which is not stored."""
+    connection = integration.connection
+    manifests = (each.model for each in desired.files.manifests.values())
+    speaks = next((each for each in (integration.manifest, *manifests) if each.oauth is not None), None)
+    if connection is None or speaks is None or not connection.fetches:
+        return connection
+    own = () if integration.initial is None else (integration.initial,)
+    return OAuthConnection(
+        integration.service,
+        speaks,
+        client=integration.client,
+        scope=Scope((Layer("settings", {"redirect_url": integration.redirect_url}), *own)),
+        tokens=_InMemory(),
+        turn=Turn(),
+        clock=context.clock,
+        redactor=context.redactor,
+        renewing=True,
+    )
+
+
+class _InMemory:
+    """Keeps a token for one try."""
+
+    def __init__(self) -> None:
+        self._kept: Stored | None = None
+
+    def load(self) -> Stored | None:
+        return self._kept
+
+    def renewing(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    def change(self, change: TokenChange) -> None:
+        self._kept = change(self._kept)
 
 
 NOWHERE = "invalid.invalid"

@@ -10,7 +10,7 @@ import yaml
 
 from tests.cli.conftest import Call
 from tests.repo import Repo
-from tests.servers import AccountService
+from tests.servers import AccountService, Service
 
 TOKEN = "invented-token-of-try"
 
@@ -163,3 +163,26 @@ def test_unknown_integration_is_wrong_usage(tool: Repo, call: Call) -> None:
     done = call(tool, "try", "tol")
     assert done.code == 64
     assert "there is no manifests/tol.yaml; did you mean tool?" in done.err
+
+
+def test_token_that_needs_no_person_is_fetched_for_the_try(tool: Repo, call: Call, accounts: AccountService) -> None:
+    manifest = yaml.safe_load((tool.root / "manifests/tool.yaml").read_text())
+    manifest["headers"]["Authorization"] = "Bearer {{oauth.access_token}}"
+    with Service() as tokens:
+        tokens.route("POST", "/token", {"access_token": TOKEN, "expires_in": 3600})
+        data = {"client_secret": "{{SECRET}}"}
+        manifest["oauth"] = {
+            "grant": "client_credentials",
+            "access_token": {"url": f"{tokens.url}/token", "data": data},
+        }
+        manifest["initial_data_form"] = [{"id": "SECRET"}]
+        tool.manifest("tool", manifest)
+        tool.initial_data("tool", {"SECRET": "invented-client-secret"})
+        tool.commit()
+        done = call(tool, "try", "tool")
+    assert done.code == 0, done.out
+    assert "verdict: missing" in done.out
+    assert TOKEN not in done.out + done.err
+    assert "invented-client-secret" not in done.out + done.err
+    assert len(tokens.calls("POST")) == 1
+    assert only_looked(accounts)
