@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reconciler.model.errors import Problem
-    from reconciler.repository.files import Reader
+    from reconciler.repository.files import Files, Reader
     from reconciler.repository.git.checkout import Checkout, File, Tree
-    from reconciler.repository.rules import Rules
     from reconciler.review.difference import Side
 
 __all__ = ["diff"]
@@ -49,7 +48,7 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     reader = Reader(root=checkout.root)
     before = _side(reader, checkout.at(base), now, may_be_empty=True)
     tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
-    after = _side(reader, tree, now, rules=before.files.policy if before.files is not None else None)
+    after = _side(reader, tree, now, base=before.files)
     after = replace(after, problems=[*_unwalkable(checkout, before.revision, tree), *after.problems])
     day = today_of(after.files, now) if after.files is not None else now.date()
     found = compare(before, after, day)
@@ -72,8 +71,11 @@ def _unwalkable(checkout: Checkout, base: str, head: Tree) -> Iterator[Problem]:
         yield Problem(f"commit {found[0][:12]}", None, str(found[1]))
 
 
-def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = False, rules: Rules | None = None) -> Side:
-    """Read one revision; with `may_be_empty`, it may be from before the repository had hires and manifests."""
+def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = False, base: Files | None = None) -> Side:
+    """Read one revision; with `may_be_empty`, it may be from before the repository had hires and manifests.
+
+    The rules of `base` judge it too.
+    """
     from reconciler.model.errors import SettingsError
     from reconciler.repository.rules import NONE
     from reconciler.review.difference import Side
@@ -85,7 +87,9 @@ def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = Fal
         files = reader.load(tree)
     except SettingsError as error:
         return Side(tree.revision, None, error.problems, [])
-    return Side(tree.revision, files, problems_of(files, now, tree, rules or NONE), hosts_of(files, tree))
+    rules, offers = (NONE, None) if base is None else (base.policy, base.offers)
+    problems = problems_of(files, now, tree, rules, offers=offers)
+    return Side(tree.revision, files, problems, hosts_of(files, tree))
 
 
 class _EmptyTree:

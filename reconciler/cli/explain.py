@@ -119,6 +119,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         "reason": explanation.reason,
         **_of_record(record),
         "until": stamp(found.grant.over_at) if found.grant is not None else None,
+        "request": requested.as_json() if found.grant is not None and (requested := found.grant.requested) else None,
         "head": found.tree.revision,
         "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
         **_of_given(given, signed_by),
@@ -158,7 +159,7 @@ def _explanation(context: Context, settings: Settings, found: _Found, policy: Po
     initial = _initial(context, found.desired, found.tree, grant) if grant is not None else None
     explanation = explained(grant, found.record, policy, settings, initial, revocable=revocable)
     since = None if found.record is None else found.record.revision
-    error = found.desired.unreadable(found.key.hire, subject.email, subject.origin, since) if grant is None else None
+    error = found.desired.unreadable(found.key, subject.email, subject.origin, since) if grant is None else None
     if error is None:
         return explanation
     following = ("goes on once the file is mended and committed",)
@@ -254,6 +255,10 @@ def _lines(details: Mapping[str, Any]) -> Iterator[str]:
         parts.append(f"last pass at {details['revision'][:12]}{moved}")
     yield printable("  " + "  ".join(part for part in parts if part))
     yield printable("  " + _given(details))
+    if details["request"]:
+        asked = details["request"]
+        by, at = asked["requested_by"] or "somebody", asked["requested_at"] or "a time that it does not say"
+        yield clipped(f"  asked for by {by} at {at}: {asked['reason']}", 200)
     if details["differs"]:
         applied = "to be updated" if details["action"] == "update" else "not applied"
         rows = [[name, _step(pair), applied] for name, pair in details["differs"].items()]

@@ -19,7 +19,7 @@ __all__ = ["schema"]
 def schema(options: SharedOptions, kind: Kind) -> int:  # noqa: ARG001
     """Print the JSON Schema of a kind of file, regardless of --output.
 
-    KIND is manifest, hire, sequence, settings, ignore, import, policy, review or test.
+    KIND is manifest, hire, sequence, settings, ignore, import, policy, review, test, request or requestable.
 
     A new repository has the schemas in .schemas/. YAML's language server in an editor finds one by a file's first line:
     `# yaml-language-server: $schema=../.schemas/hire.json`

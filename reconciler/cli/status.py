@@ -141,7 +141,9 @@ def rows_of(
                 person=names.get(record.key.hire, ""),
                 begins=_begins(wanted, grants.get(record.key)),
                 until=grant.over_at if (grant := grants.get(record.key)) is not None else None,
-            ).given_by(given.get(record.key))
+            )
+            .requested_by(grants.get(record.key))
+            .given_by(given.get(record.key))
             for record in records
         ]
         yield from leaving.dated(rows, grants)

@@ -30,6 +30,8 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
                 service = path.name.partition(".")[0]
                 known = desired.services.get(service)
                 integrations |= set(known.manifests) if known is not None else set()
+            case ("config", "requests", _) if asked := desired.requesting(path.stem):
+                hires.update(asked)
             case ("config", "reviews", *_):
                 pass  # reviewers may commit all day: no grant follows from their decisions
             case ("config", *_):

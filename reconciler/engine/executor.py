@@ -402,7 +402,7 @@ class Executor:
         hire, _ = record.key
         now = next((grant for grant in desired.grants(hire) if grant.key == record.key), None)
         as_planned = now is None if job.wanted is None else now is not None and now.asks_as(job.wanted)
-        unreadable = desired.unreadable(hire, record.email, record.origin, record.revision)
+        unreadable = desired.unreadable(record.key, record.email, record.origin, record.revision)
         if not as_planned or unreadable is not None:
             raise Overtaken
         if await self._ledger.off_loop(self._context.outdated):

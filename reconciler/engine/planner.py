@@ -92,10 +92,11 @@ class Planner:
                 await self._inputs.pace.keep()
                 grants = self._inputs.desired.grants(hire)
                 if chosen is None or hire in chosen:
-                    self.problems += self._inputs.desired.problems_of(hire, grants)
+                    acted_on = {record.key for record in of_hire.get(hire, ()) if record.acted_on}
+                    self.problems += self._inputs.desired.problems_of(hire, grants, acted_on)
                 planned = await self._plan_hire(hire, grants)
                 for item in planned:
-                    if item.decision.status is Status.INVALID:
+                    if item.decision.status is Status.INVALID and item.grant.requested is None:
                         self._orphans.misfits[hire] = misfit(item.grant, item.decision.reason)
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
                 results[hire] = [*planned, *left]

@@ -386,7 +386,7 @@ class Planning:
             found |= {
                 key: record
                 for key, record in known.items()
-                if self.desired.unreadable(key.hire, record.email, record.origin, record.revision) is not None
+                if self.desired.unreadable(key, record.email, record.origin, record.revision) is not None
             }
         return list(found.values())
 
@@ -395,7 +395,7 @@ class Planning:
         owner = self.desired.owner(email) or hire
         if self.desired.broken_hires and self.desired.vanished(hire):
             return True  # its file may be one of those
-        return any(self.desired.unreadable(each, email, origin) is not None for each in {hire, owner})
+        return any(self.desired.unreadable(Key(each, ""), email, origin) is not None for each in {hire, owner})
 
     def changes(self) -> guard.Changes:
         """Return the counts that the guard judges."""

@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from reconciler.model.clock import stamp
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, Status
 from reconciler.model.value import value_class
@@ -33,6 +34,7 @@ __all__ = [
     "Outcome",
     "Phase",
     "Record",
+    "Requested",
     "Step",
 ]
 
@@ -69,6 +71,20 @@ class Hold:
 
 
 @value_class
+class Requested:
+    """That somebody asked for a grant, why and when; `refusal` is why it may not be asked for, if it may not."""
+
+    reason: str
+    requested_by: str | None = None
+    requested_at: datetime | None = None
+    refusal: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """The object of docs/commands.md, "JSON"."""
+        return {"reason": self.reason, "requested_by": self.requested_by, "requested_at": stamp(self.requested_at)}
+
+
+@value_class
 class Grant:
     """One hire and one access entry, as the files want it.
 
@@ -97,6 +113,8 @@ class Grant:
     origin: str | None = None
     keep: bool = False
     hold: Hold | None = None
+    requested: Requested | None = None
+    """Set where it comes from a request's file instead of from the hire's or a sequence's."""
     choices: tuple[tuple[str, Any], ...] = ()
     """Form values that have to be looked up among the service's own options: (field id, value or NamedChoice)."""
 
@@ -317,6 +335,11 @@ class Record:
     def provided(self) -> bool:
         """Whether it was ever executed or confirmed."""
         return self.executed_at is not None or self.confirmed_at is not None
+
+    @property
+    def acted_on(self) -> bool:
+        """Whether there was an attempt, or the account was found, since it was last revoked."""
+        return self.phase is not Phase.REVOKED and (self.provided or self.phase.unsettled)
 
     @property
     def uncounted(self) -> bool:

@@ -12,7 +12,7 @@ from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.given import Given
-from reconciler.model.grant import Differences, Grant, Key, Phase, Record
+from reconciler.model.grant import Differences, Grant, Key, Phase, Record, Requested
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, Status
@@ -56,6 +56,8 @@ class Row:
     """When it was."""
     until: datetime | None = None
     """When it ends, as git has it."""
+    requested: Requested | None = None
+    """Who asked for it and why, where it comes from a request."""
     leaves: bool = False
     """Whether git no longer wants it."""
     ends: date | None = None
@@ -109,6 +111,7 @@ class Row:
             attempts=record.attempts,
             retry_at=record.retry_at,
             until=grant.over_at if grant is not None else until,
+            requested=grant.requested if grant is not None else None,
             checked_at=record.checked_at,
             last_error=record.last_error,
             source=named.source,
@@ -127,6 +130,10 @@ class Row:
             busy=record.status is Status.UNKNOWN and record.cause is Cause.BUSY,
             asks=asks,
         )
+
+    def requested_by(self, grant: Grant | None) -> Row:
+        """Return the row with what the entry in git says of the request that it comes from."""
+        return self if grant is None or grant.requested is None else changed(self, {"requested": grant.requested})
 
     def given_by(self, given: Given | None) -> Row:
         """Return the row with who gave the grant: it is due with the commit, unless a later day is set."""
@@ -149,6 +156,7 @@ class Row:
             "attempts": self.attempts,
             "retry_at": stamp(self.retry_at),
             "until": stamp(self.until),
+            "request": None if self.requested is None else self.requested.as_json(),
             "checked_at": stamp(self.checked_at),
             "last_error": self.last_error,
             "source": self.source,

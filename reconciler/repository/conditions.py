@@ -9,6 +9,7 @@ from reconciler.model.condition import Condition, plain, value_of
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.near import near, some
 from reconciler.repository.desired import Desired
+from reconciler.repository.requestable import REQUESTABLE
 from reconciler.repository.rules import POLICY
 
 __all__ = ["PlacedCondition", "conditions_of", "doubtful_conditions"]
@@ -35,6 +36,11 @@ def conditions_of(desired: Desired) -> list[PlacedCondition]:
         if loaded.model.assign is not None
     ]
     rules = desired.files.policy.rules
+    found += [
+        PlacedCondition(REQUESTABLE, line, f"{offer.integration}: who", offer.who)
+        for offer, line in desired.files.offers.entries
+        if offer.who is not None
+    ]
     return found + [
         PlacedCondition(POLICY, line, f"policy {rule.name}: when", rule.when)
         for rule, line in rules

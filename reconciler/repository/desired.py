@@ -6,14 +6,14 @@ hire's or sequence's file are unknown here; the engine keeps those that the ledg
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import PurePosixPath
 
 from reconciler.model.clock import FIRST, first_moment
 from reconciler.model.errors import Problem, Severity, shortened
-from reconciler.model.grant import Grant
+from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire, HireRef
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
@@ -27,6 +27,7 @@ from reconciler.repository.form_values import BEFORE_SUGGESTION
 from reconciler.repository.hires import Hires
 from reconciler.repository.joining import Join
 from reconciler.repository.naming import is_cases
+from reconciler.repository.requestable import Offers
 
 __all__ = ["NO_SERVICE", "Desired", "Service"]
 
@@ -99,6 +100,8 @@ class Desired:
                     hires.add(path.stem)
                 case ("manifests", *_) if not is_cases(path.name):
                     return None
+                case ("config", "requests", *_):
+                    hires |= {*self.requesting(path.stem), *before.requesting(path.stem)}
                 case ("config", folder, *_) if folder != "reviews":
                     return None
                 case _:
@@ -145,14 +148,17 @@ class Desired:
     def _included(self) -> frozenset[str]:
         return frozenset(name for loaded in self.files.sequences.values() for name in loaded.model.include)
 
-    def unreadable(self, hire: str, email: str, sequence: str | None, since: str | None = None) -> str | None:
+    def unreadable(self, key: Key, email: str, sequence: str | None, since: str | None = None) -> str | None:
         """Return why git cannot say whether a hire keeps a grant, from a sequence or of its own; or None.
 
         The hire's file cannot be read, or stands broken under another name: it has the address, or git sees it as the
         file that the hire had at the revision `since`, when the grant was last planned. Or the sequence is broken, or
         somebody names it and it is not there. Where the hire names one that is not there, that may be any sequence that
-        it had.
+        it had. Or a request of the entry's name cannot be read.
         """
+        hire, access = key
+        if problems := self.files.broken["requests"].get(access):
+            return str(problems[0])
         for named in (hire, self.hires.owner(email), self._renamed_to(hire, since)):
             if named is not None and (problems := self.broken_hires.get(named)):
                 return str(problems[0])
@@ -196,8 +202,9 @@ class Desired:
             for name in self._join.mentioned(self.hires[hire].model):
                 if broken := self.files.broken["sequences"].get(name):
                     return str(broken[0])
-        problems = self.problems_of(hire, self.grants(hire))
-        return next((str(problem) for problem in problems if problem.severity is Severity.ERROR), None)
+        own = [grant for grant in self.grants(hire) if grant.requested is None]
+        errors = (each for each in self._problems_of_hire(hire, own) if each.severity is Severity.ERROR)
+        return next(map(str, errors), None)
 
     def _missing_sequences(self, hire: str) -> Iterator[Problem]:
         """Return the sequences that a hire names or gets by `include`, and that do not exist."""
@@ -230,8 +237,36 @@ class Desired:
         found = [problem for hire in self.hires for problem in self.problems_of(hire, self.grants(hire))]
         return sorted(set(found))
 
-    def problems_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
-        """Return the problems of one hire's entries; `grants` are its own."""
+    def problems_of(self, hire: str, grants: Iterable[Grant], acted_on: Container[Key] = ()) -> Iterator[Problem]:
+        """Return the problems of one hire's entries and requests; `grants` are its own.
+
+        A request that was acted on already, and would not be allowed any more, is a warning.
+        """
+        grants = list(grants)
+        yield from self._problems_of_hire(hire, grants)
+        for grant in grants:
+            if grant.requested is not None and grant.requested.refusal is not None:
+                runs = grant.key in acted_on
+                text = f"{grant.requested.refusal}{'; what was given by it runs to its end' if runs else ''}"
+                yield _of_entry(grant, text, Severity.WARNING if runs else Severity.ERROR)
+        for loaded in self._join.nameless(self.hires[hire]) if self._join.requests(hire) and hire in self.hires else ():
+            text = f"access {loaded.stem}: the hire has an entry of this name: rename the file"
+            yield Problem(loaded.path, None, text)
+
+    def refused_by(self, offers: Offers, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
+        """Return the requests of a hire that another revision's requestable.yaml does not allow."""
+        for grant in grants:
+            if grant.requested is not None and grant.requested.refusal is None:
+                refusal = self._join.refusal(self.hires[hire], grant.key.access, offers)
+                if refusal is not None:
+                    yield _of_entry(grant, f"before this change, {refusal}", Severity.ERROR)
+
+    def requesting(self, name: str) -> list[str]:
+        """Return the hire that a request is for; none where there is no such request."""
+        loaded = self.files.requests.get(name)
+        return [] if loaded is None else [loaded.model.hire]
+
+    def _problems_of_hire(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
         missing = [*self._missing_sequences(hire)]
         yield from missing
         if hire in self.hires and not missing and not self.files.broken["sequences"]:
@@ -244,8 +279,7 @@ class Desired:
                     loaded = self.hires[hire]
                     yield Problem(loaded.path, loaded.document.line(("sequences",)), message)
                 else:
-                    file, _, line_text = grant.source.rpartition(":")
-                    yield Problem(file, int(line_text), message)
+                    yield _of_entry(grant, grant.hold.reason, Severity.ERROR)
 
     def _doubts(self, hire: str) -> Iterator[Problem]:
         """Warn of a manager or buddy without a file, an end before the start, and entries whose `until` is over."""
@@ -329,7 +363,7 @@ class Desired:
 
     def ends(self, hire: str) -> bool:
         """Whether a hire or one of its entries ends, so that its grants may differ on another day."""
-        return self._join.ends(self.hires[hire].model)
+        return self._join.ends(hire, self.hires[hire].model)
 
     def integrations(self, hire: str) -> Collection[str]:
         """Return the integrations that a hire uses, including those of entries that are over.
@@ -341,10 +375,11 @@ class Desired:
             return ()
         if self._assigns:
             return {grant.integration for grant in self.grants(hire)}
+        asked = [each.model.access.integration for each in self._join.requests(hire)]
         named = [self._join.gives[name] for name in file.sequences if name in self.files.sequences]
-        if not named:
+        if not (named or asked):
             return file.integrations
-        return {*file.integrations, *(item.entry.integration for given in named for item in given.values())}
+        return {*file.integrations, *asked, *(item.entry.integration for given in named for item in given.values())}
 
     @cached_property
     def _assigns(self) -> bool:
@@ -380,3 +415,8 @@ class Desired:
         self._latest_room -= size
         while self._latest_room < 0 and len(self._latest) > 1:
             self._latest_room += 1 + len(self._latest.pop(next(iter(self._latest))))
+
+
+def _of_entry(grant: Grant, text: str, severity: Severity) -> Problem:
+    file, _, line = grant.source.rpartition(":")
+    return Problem(file, int(line), f"access {grant.key.access}: {text}", severity)

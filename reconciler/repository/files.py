@@ -11,7 +11,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,8 @@ from reconciler.model.hire import Hire
 from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
+from reconciler.model.near import near
+from reconciler.model.requestable import AccessRequest
 from reconciler.model.sequence import Sequence
 from reconciler.model.settings import OWN, Settings
 from reconciler.repository.documents.checks import manifest_ids, unfilled
@@ -42,6 +44,7 @@ from reconciler.repository.parsing import (
     HIRES,
     IMPORTS,
     MANIFESTS,
+    REQUESTS,
     SEQUENCES,
     FileKind,
     ParsedFile,
@@ -49,6 +52,7 @@ from reconciler.repository.parsing import (
     parse_hire,
     summarize,
 )
+from reconciler.repository.requestable import NO_OFFERS, Offers, read_requestable
 from reconciler.repository.rules import NONE, Rules, read_policy
 from reconciler.repository.settings_file import doubtful, read_settings
 
@@ -78,6 +82,10 @@ class Files:
     """Accounts that need no owner."""
     policy: Rules = NONE
     """Who may hold what."""
+    requests: Mapping[str, Loaded[AccessRequest]] = field(default_factory=dict)
+    """Access that somebody asked for."""
+    offers: Offers = NO_OFFERS
+    """What may be asked for."""
 
 
 def lacks_folder(tree: Tree, *folders: str) -> str | None:
@@ -165,6 +173,7 @@ class Reader:
             manifests = self._folder(tree, MANIFESTS, found)
             sequences = self._folder(tree, SEQUENCES, found)
             imports = self._folder(tree, IMPORTS, found)
+            requests = self._folder(tree, REQUESTS, found)
             self._index = self._updated_index(tree, found)
         self._parsed, self._indexed, self._saved, self._misnamed = found.parsed, tree, NOTHING, found.misnamed
         _check_index(self._index, found, partial(parse_hire, tree))
@@ -177,7 +186,8 @@ class Reader:
         found.problems += misplaced_in_config(file.path for file in tree.files("config"))
         ignore, wrong = read_ignore(tree, known)
         policy, refused = read_policy(tree)
-        found.problems += [*wrong, *refused]
+        offers, unread_offers = read_requestable(tree)
+        found.problems += [*wrong, *refused, *unread_offers, *_of_nobody(requests, hires)]
         problems = sorted(set(found.problems), key=lambda problem: problem.order)
         return Files(
             revision=tree.revision,
@@ -190,6 +200,8 @@ class Reader:
             problems=problems,
             ignore=ignore,
             policy=policy,
+            requests=requests,
+            offers=offers,
         )
 
     def keep(self) -> None:
@@ -303,7 +315,7 @@ class Reader:
                 found.broken[kind.name][stem] = [problem for each in several for problem in each.problems] + alike
             elif loaded is None:
                 found.broken[kind.name][stem] = list(several[0].problems)
-            elif kind is not SEQUENCES and (getattr(loaded.model, "service", None) or stem) == OWN:
+            elif kind in (MANIFESTS, IMPORTS) and (getattr(loaded.model, "service", None) or stem) == OWN:
                 claims = [Problem(loaded.path, loaded.document.line(("service",)), _CLAIMS)]
                 found.problems += claims
                 found.broken[kind.name][stem] = claims
@@ -355,7 +367,7 @@ class _Loading:
         self.summaries: dict[str, HireSummary] = {}
         self.problems: list[Problem] = []
         self.broken: dict[str, dict[str, list[Problem]]] = {
-            kind.name: {} for kind in (MANIFESTS, HIRES, SEQUENCES, IMPORTS)
+            kind.name: {} for kind in (MANIFESTS, HIRES, SEQUENCES, IMPORTS, REQUESTS)
         }
 
 
@@ -384,6 +396,15 @@ def _check_index(index: HireIndex, found: _Loading, parsed: Callable[[HireSummar
             problem = Problem(path, lines[summary.blob], what)
             found.problems.append(problem)
             broken.setdefault(summary.stem, []).append(problem)
+
+
+def _of_nobody(requests: Mapping[str, Loaded[AccessRequest]], hires: Hires) -> Iterator[Problem]:
+    """Report the requests of hires that are not there."""
+    for loaded in requests.values():
+        hire = loaded.model.hire
+        if not hires.has_file(hire):
+            message = f"hire: there is no hires/{hire}.yaml{near(hire, hires.stems())}"
+            yield Problem(loaded.path, loaded.document.line(("hire",)), message)
 
 
 def _check_includes(sequences: dict[str, Loaded[Sequence]], found: _Loading) -> None:

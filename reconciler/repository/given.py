@@ -208,6 +208,8 @@ def changed_since(checkout: Checkout, desired: Desired, base: str | None) -> lis
     if changed is None or any(path.startswith("config/sequences/") for path in changed):
         return list(desired.hires)
     stems = {PurePosixPath(path).stem for path in changed if path.startswith("hires/")}
+    requests = (PurePosixPath(path).stem for path in changed if path.startswith("config/requests/"))
+    stems.update(hire for name in requests for hire in desired.requesting(name))
     return sorted(stem for stem in stems if stem in desired.hires)
 
 

@@ -11,12 +11,13 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from reconciler.model.base import spelled
+from reconciler.model.base import as_text, spelled
 from reconciler.model.clock import LAST, first_moment
 from reconciler.model.errors import shortened
-from reconciler.model.grant import Grant, Hold, Key
+from reconciler.model.grant import Grant, Hold, Key, Requested
 from reconciler.model.hire import Entry, Hire, HireRef
 from reconciler.model.near import near
+from reconciler.model.requestable import AccessRequest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.model.template import FILL_IN
@@ -24,6 +25,7 @@ from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.form_values import BEFORE_SUGGESTION, fill_form
 from reconciler.repository.needs import circular_among, needed_first
+from reconciler.repository.requestable import Offers
 
 __all__ = ["Join"]
 
@@ -38,6 +40,7 @@ class _SourcedEntry:
     source: str
     origin: str | None
     rivals: tuple[str, ...] = ()
+    request: Loaded[AccessRequest] | None = None
 
 
 class Join:
@@ -52,11 +55,14 @@ class Join:
         entries = self._entries(loaded)
         layers, absent = self.hire_layers(loaded), self._absent(loaded.model)
         circular = circular_among({name: item.entry.needs for name, item in entries.items()})
+        held = {name: item for name, item in entries.items() if self._over(loaded.model, item.entry) is None}
         return _ordered(
             [
-                self._grant(loaded, item, layers, absent, self._misfit(loaded.model, item, entries, circular))
-                for item in entries.values()
-                if self._over(loaded.model, item.entry) is None
+                replace(
+                    self._grant(loaded, item, layers, absent, self._misfit(loaded.model, item, entries, circular)),
+                    requested=self._requested(loaded.model, item, held.values()),
+                )
+                for item in held.values()
             ]
         )
 
@@ -103,10 +109,10 @@ class Join:
         hold, manifest = self._no_manifest(entry.integration), self._files.manifests.get(entry.integration)
         return (hold, {}, ()) if manifest is None else (hold, *fill_form(manifest.model, entry))
 
-    def ends(self, hire: Hire) -> bool:
+    def ends(self, stem: str, hire: Hire) -> bool:
         """Whether the hire, an entry of it or of its sequences counts as removed from some day on."""
         given = (item.entry for item in self._of_sequences(hire).values())
-        return hire.end is not None or any(entry.until for entry in (*hire.access, *given))
+        return hire.end is not None or any(entry.until for entry in (*hire.access, *given)) or stem in self._requests
 
     def has(self, loaded: Loaded[Hire], access: str) -> bool:
         """Whether a hire has an entry of this name, over or not."""
@@ -128,14 +134,73 @@ class Join:
         given = _together(self.gives[name] for name in self._roots(hire))
         return {name: item for name, item in given.items() if name not in hire.without}
 
+    def requests(self, stem: str) -> tuple[Loaded[AccessRequest], ...]:
+        """Return the requests for a hire."""
+        return self._requests.get(stem, ())
+
+    @cached_property
+    def _requests(self) -> Mapping[str, tuple[Loaded[AccessRequest], ...]]:
+        found: dict[str, tuple[Loaded[AccessRequest], ...]] = {}
+        for name in sorted(self._files.requests):
+            loaded = self._files.requests[name]
+            found[loaded.model.hire] = (*found.get(loaded.model.hire, ()), loaded)
+        return found
+
+    def nameless(self, loaded: Loaded[Hire]) -> Iterator[Loaded[AccessRequest]]:
+        """Return the requests that give nothing, because the hire has an entry of their name."""
+        entries = self._entries(loaded)
+        return (each for each in self.requests(loaded.stem) if entries[each.stem].request is not each)
+
+    def _asked(self, stem: str) -> Iterator[_SourcedEntry]:
+        for each in self.requests(stem):
+            entry, source = each.model.access.model_copy(update={"name": each.stem}), f"{each.path}:{each.lines[0]}"
+            yield _SourcedEntry(entry=entry, source=source, origin=None, request=each)
+
+    def _requested(self, hire: Hire, item: _SourcedEntry, others: Iterable[_SourcedEntry]) -> Requested | None:
+        """Return what a request says of itself, and why it is refused, if it is; None for other entries."""
+        if item.request is None:
+            return None
+        asked = item.request.model
+        return Requested(
+            asked.reason, asked.requested_by, asked.requested_at, self._refusal(hire, item, others, self._files.offers)
+        )
+
+    def refusal(self, loaded: Loaded[Hire], access: str, offers: Offers) -> str | None:
+        """Return why a request would be refused by what another revision offers, or None."""
+        item = self._entries(loaded).get(access)
+        return None if item is None or item.request is None else self._refusal(loaded.model, item, (), offers)
+
+    def _refusal(self, hire: Hire, item: _SourcedEntry, others: Iterable[_SourcedEntry], offers: Offers) -> str | None:
+        refusal = offers.refusal(hire, item.entry, self._lasts(hire, item.entry))
+        if refusal is not None:
+            return refusal
+        for other in others:
+            # Whether a request's `for` is over is in the ledger alone.
+            before = other.request is None or (other.entry.for_ is None and other.entry.access < item.entry.access)
+            if before and other is not item and _same_account(other.entry, item.entry):
+                return f"the hire has that account already, by access {other.entry.access}"
+        return None
+
+    def _lasts(self, hire: Hire, entry: Entry) -> timedelta | None:
+        """Return how long an entry lasts, from its `at`, else from now on; None for without an end, or not known."""
+        try:
+            begins, until = self._moments(hire, entry)
+        except ValueError:
+            return entry.for_
+        spans = [entry.for_, None if until is None else until - (begins or self._now)]
+        return min((span for span in spans if span is not None), default=None)
+
     def _entries(self, loaded: Loaded[Hire]) -> dict[str, _SourcedEntry]:
-        """Return the entries by name; a hire's own before those of its sequences."""
+        """Return the entries by name; a hire's own before those of its sequences, and these before requests."""
         own = {
             entry.access: _SourcedEntry(entry=entry, source=f"{loaded.path}:{line}", origin=None)
             for entry, line in zip(loaded.model.access, loaded.lines, strict=True)
         }
         given = self._of_sequences(loaded.model)
-        return {**own, **{name: item for name, item in given.items() if name not in own}}
+        found = {**own, **{name: item for name, item in given.items() if name not in own}}
+        for item in self._asked(loaded.stem):
+            found.setdefault(item.entry.access, item)
+        return found
 
     def over(
         self, loaded: Loaded[Hire], access: str, now: datetime | None = None, acted_at: datetime | None = None
@@ -295,6 +360,15 @@ class Join:
             return Hold(Status.BLOCKED, f"the manifest has an error: {problems[0]}")
         meant = near(integration, self._files.manifests, BEFORE_SUGGESTION)
         raise ValueError(f"there is no manifests/{integration}.yaml{meant}")
+
+
+def _same_account(one: Entry, other: Entry) -> bool:
+    """Whether two entries of a hire are for the same account, as far as they say."""
+    return one.integration == other.integration and _as_texts(one) == _as_texts(other)
+
+
+def _as_texts(entry: Entry) -> dict[str, Any]:
+    return {name: as_text(value) for name, value in entry.values.items() if value is not None}
 
 
 def _together(several: Iterable[Mapping[str, _SourcedEntry]]) -> dict[str, _SourcedEntry]:

@@ -6,7 +6,7 @@ What needs several files at once is checked where a revision is loaded (`files`)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -20,6 +20,7 @@ from reconciler.model.errors import Problem, RepositoryError, Severity
 from reconciler.model.hire import Hire, HireRef
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
+from reconciler.model.requestable import AccessRequest
 from reconciler.model.sequence import Sequence
 from reconciler.repository.documents.checks import hire_problems, manifest_problems
 from reconciler.repository.documents.empty_keys import validated
@@ -35,6 +36,7 @@ __all__ = [
     "HIRES",
     "IMPORTS",
     "MANIFESTS",
+    "REQUESTS",
     "SEQUENCES",
     "FileKind",
     "ParsedFile",
@@ -70,6 +72,9 @@ MANIFESTS = FileKind(
 HIRES = FileKind(name="hires", folder="hires", model=Hire, suffixes=YAML, check=hire_problems)
 SEQUENCES = FileKind(
     name="sequences", folder="config/sequences", model=Sequence, suffixes=YAML, check=_no_further_check
+)
+REQUESTS = FileKind(
+    name="requests", folder="config/requests", model=AccessRequest, suffixes=YAML, check=_no_further_check
 )
 IMPORTS = FileKind(
     name="imports", folder="config/imports", model=Import, suffixes=(*YAML, ".json"), check=import_problems
@@ -170,7 +175,7 @@ def _parse(raw: bytes, file: File, kind: FileKind[M]) -> ParsedFile:
     email = data.get("email") if isinstance(data, dict) and isinstance(data.get("email"), str) else None
     try:
         # In a manifest `null` is a value like others.
-        model = validated(kind.model, data) if kind in (HIRES, SEQUENCES) else kind.model.model_validate(data)
+        model = validated(kind.model, data) if kind in (HIRES, SEQUENCES, REQUESTS) else kind.model.model_validate(data)
     except ValidationError as error:
         return _broken(file, document, explain(error, kind.model, document), email)
     problems = tuple(few(kind.check(model, document)))
@@ -202,6 +207,8 @@ def _broken(file: File, document: Document, problems: Iterable[Problem], email: 
 
 def _entry_lines(model: Model, document: Document) -> tuple[int, ...]:
     entries = getattr(model, "access", ())
+    if not isinstance(entries, Collection):  # a request has one
+        return (document.line(("access",)) or 1,)
     lines = document.item_lines("access")
     if len(lines) != len(entries):
         # The list is an alias: its items stand elsewhere, and the line that uses it is the better place.

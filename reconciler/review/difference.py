@@ -170,6 +170,10 @@ def _touched(base: Files, head: Files) -> list[str]:
         return sorted(base.hires.stems() | head.hires.stems())
     hires = {PurePosixPath(path).stem for path, _ in base.hires.contents() ^ head.hires.contents()}
     hires |= base.broken["hires"].keys() ^ head.broken["hires"].keys()
+    asked = {(name, loaded.blob) for name, loaded in base.requests.items()} ^ {
+        (name, loaded.blob) for name, loaded in head.requests.items()
+    }
+    hires |= {each.requests[name].model.hire for name, _ in asked for each in (base, head) if name in each.requests}
     return sorted(hires | base.hires.referrers(hires) | head.hires.referrers(hires))
 
 
@@ -190,7 +194,7 @@ def _moved(before: Desired, after: Desired, hires: Iterable[str]) -> dict[str, s
 
 def _is_unreadable(grant: Grant, before: Desired, after: Desired) -> bool:
     """Whether a grant is missing only because its file cannot be read."""
-    return after.unreadable(grant.key.hire, grant.email, grant.origin, before.revision) is not None
+    return after.unreadable(grant.key, grant.email, grant.origin, before.revision) is not None
 
 
 def _change(kind: ChangeKind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
@@ -239,6 +243,9 @@ def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:
         fields["end"] = end.isoformat()
     if entry.keep:
         fields["keep"] = True
+    if grant.requested is not None:
+        fields["reason"] = grant.requested.reason
+        fields["requested_by"] = grant.requested.requested_by
     if entry.needs:
         fields["needs"] = list(entry.needs)
     return fields
@@ -263,6 +270,8 @@ class _Entries:
     def of(self, grant: Grant) -> Entry:
         """Find the entry that a grant comes from."""
         name = grant.origin
+        if grant.requested is not None:
+            return self._files.requests[grant.key.access].model.access
         if name is None:
             self.hire(grant.key.hire)
             return self._of_hire[grant.key.access]

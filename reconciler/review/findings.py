@@ -22,6 +22,7 @@ from reconciler.model.value import value_class
 from reconciler.repository.conditions import conditions_of
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge, Share
+from reconciler.repository.requestable import Offers
 from reconciler.requests.render import question
 from reconciler.review.missing_values import MissingValues
 
@@ -72,12 +73,13 @@ class Total:
 
 
 class Inspector:
-    """Looks at the hires of a revision, one after the other."""
+    """Looks at the hires of a revision, one after the other; `offers` are another's, which judge its requests too."""
 
-    def __init__(self, desired: Desired, judge: Judge, missing: MissingValues) -> None:
+    def __init__(self, desired: Desired, judge: Judge, missing: MissingValues, offers: Offers | None = None) -> None:
         self.desired = desired
         self._judge = judge
         self._missing = missing
+        self._offers = offers
         self._used: dict[str, frozenset[str]] = {}
         self.conditions = conditions_of(desired)
         self._compared = HireValues.of(placed.condition for placed in self.conditions)
@@ -89,6 +91,8 @@ class Inspector:
         found = {*desired.problems_of(hire, grants), *_same_checks(grants, self._used), *self._missing.of(hire, grants)}
         found.update(problem for grant in grants for problem in judge.problems_of(grant))
         found.update(judge.lacks_of(hire, grants))
+        if self._offers is not None:
+            found.update(desired.refused_by(self._offers, hire, grants))
         share, dated = judge.share(hire, grants), desired.ends(hire) or judge.bounded_by_today()
         model = desired.hires[hire].model
         lacking = (
@@ -134,7 +138,8 @@ def _several(grants: Iterable[Grant]) -> list[Grant]:
     """List the grants of services that the hire has several of; only their checks can be the same."""
     of_service: dict[str, list[Grant]] = defaultdict(list)
     for grant in grants:
-        if grant.hold is None and grant.manifest is not None and grant.manifest.exists is not None:
+        refused = grant.requested is not None and grant.requested.refusal is not None
+        if grant.hold is None and not refused and grant.manifest is not None and grant.manifest.exists is not None:
             of_service[grant.service].append(grant)
     return [grant for several in of_service.values() if len(several) > 1 for grant in several]
 

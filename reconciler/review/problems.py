@@ -28,6 +28,7 @@ from reconciler.repository.documents.yaml import read
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge
+from reconciler.repository.requestable import Offers
 from reconciler.repository.reviews import REVIEWS, review_problems
 from reconciler.repository.rules import NONE, Rules
 from reconciler.repository.settings_file import SETTINGS
@@ -98,19 +99,21 @@ def problems_of(
     tree: Tree | None = None,
     rules: Rules = NONE,
     *,
+    offers: Offers | None = None,
     validated: Validated | None = None,
     programs: Collection[str] = (),
 ) -> list[Problem]:
     """Report every problem of a revision: of single files, of joined files, and of hosts that are not allowed.
 
     With its `tree`, also those of initial data, and lines of the settings. Its own policy and `rules`, those of another
-    revision, judge it. What an earlier run found in order is not checked again where it was `validated`.
+    revision, judge it; so does what that one offers. What an earlier run found in order is not checked again where it
+    was `validated`.
     """
     desired = Desired(files, today_of(files, now))
     if validated is not None:
         validated.on(desired.today)
     judge = Judge(desired, files.policy, rules)
-    total, inspector = Total(), Inspector(desired, judge, MissingValues(desired, tree))
+    total, inspector = Total(), Inspector(desired, judge, MissingValues(desired, tree), offers)
     for hire, findings in found_in(inspector, validated):
         total.add(hire, findings)
     found = {*files.problems, *total.problems, *judge.counted(total.counted), *_ended(total.ended)}

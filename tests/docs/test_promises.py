@@ -23,6 +23,7 @@ from reconciler.cli import run
 from reconciler.gallery.catalog import everything
 from reconciler.ledger.migrate import HEAD
 from reconciler.model.policy import Rule
+from reconciler.model.requestable import AccessRequest, Requestable
 from reconciler.model.status import Action, EventType, Status
 from reconciler.web.app import app
 from reconciler.web.callback import callback_route
@@ -293,7 +294,7 @@ def test_every_example_has_keys_that_are_there(where: str, block: str) -> None:
         return  # Prometheus' own
     items = given if isinstance(given, list) else [given] * bool(given)
     for item in items:
-        models: list[type[BaseModel]] = [*ALL, Rule]
+        models: list[type[BaseModel]] = [*ALL, Rule, Requestable, AccessRequest]
         tried = [found for model in models if (found := unknown(model, item)) is not None]
         assert min(tried, key=len, default=[f"{where}: of no model"]) == []
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.errors import LONGEST
+from reconciler.model.grant import Key
 from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
@@ -232,7 +233,7 @@ def test_what_a_broken_or_missing_included_sequence_gave_is_held_and_the_rest_go
         known = included({"top": "include: [low]\naccess: [tool]", **low})
         assert set(sources(known)) == {"tool"}
         assert known.grants("ada")[0].hold is None
-        assert known.unreadable("ada", "ada@example.com", "low") is not None
+        assert known.unreadable(Key("ada", "x"), "ada@example.com", "low") is not None
         assert known.slip("ada") is not None
 
 

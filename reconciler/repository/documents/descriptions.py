@@ -312,6 +312,20 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "from_number": "The number that texts come from.",
         "url": "The API's address.",
     },
+    "Requestable": {
+        "integration": "The integration that may be asked for.",
+        "who": "Who may ask: hires for whom this condition holds; everybody by default.",
+        "values": "Form fields, each with the values that may be asked for; others are free.",
+        "longest": "The longest that it may be asked for, such as 24h.",
+        "approvers": "Logins at the forge that are asked for a review.",
+    },
+    "AccessRequest": {
+        "hire": "Whom the access is for, by id.",
+        "access": "An access entry: integration, values, at, for or until.",
+        "reason": "Why it is needed.",
+        "requested_by": "Who asked.",
+        "requested_at": "When.",
+    },
     "IgnoredAccount": {
         "integration": "The integration that the accounts are in.",
         "account": "What the account is called, without case; * stands for anything.",

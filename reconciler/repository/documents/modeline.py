@@ -7,7 +7,9 @@ from typing import Literal
 
 __all__ = ["SCHEMAS", "Kind", "line_in", "modeline"]
 
-Kind = Literal["manifest", "hire", "sequence", "settings", "ignore", "import", "policy", "review", "test"]
+Kind = Literal[
+    "manifest", "hire", "sequence", "settings", "ignore", "import", "policy", "review", "test", "request", "requestable"
+]
 
 SCHEMAS = ".schemas"
 """Where a repository has the schemas (docs/files.md, "Schemas for editors")."""

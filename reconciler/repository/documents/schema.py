@@ -25,6 +25,7 @@ from reconciler.model.ignore import Ignore
 from reconciler.model.imports import LEFT_EMPTY, Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.policy import PolicyFile
+from reconciler.model.requestable import AccessRequest, RequestableFile
 from reconciler.model.review import Review
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.sequence import Sequence
@@ -42,6 +43,8 @@ KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
     "ignore": (Ignore, "Access reconciler: config/ignore.yaml"),
     "import": (Import, "Access reconciler: config/imports/<name>.yaml"),
     "policy": (PolicyFile, "Access reconciler: config/policy.yaml"),
+    "request": (AccessRequest, "Access reconciler: config/requests/<name>.yaml"),
+    "requestable": (RequestableFile, "Access reconciler: config/requestable.yaml"),
     "test": (CaseFile, "Access reconciler: manifests/<integration>.test.yaml"),
     "review": (Review, "Access reconciler: config/reviews/<period>/<integration>.yaml"),
 }
@@ -196,6 +199,8 @@ _BEFORE: dict[str, _Rule] = {
     "_or_empty": _either({"type": "null"}),
     "_many": _or_one,
     "_upper": _any_case,
+    "_one_or_more": _or_one,
+    "_moment": _with(),
     "_headers": _either(
         {
             "type": "array",
@@ -240,6 +245,8 @@ _OF_WHOM: dict[str, dict[str, Any]] = {
     "must_have": {"oneOf": [{"required": ["hire"]}, {"required": ["when"]}]},
 }
 _AFTER: dict[str, _Rule] = {
+    "_requested": _with(),
+    "_has_a_reason": _with(),
     "_condition": _condition_schema,
     "_key": _with(),
     "_names_are_unique": _no_entry_twice,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from reconciler.model.hire import EXTRA
@@ -89,6 +90,8 @@ def parse_version(raw: bytes, path: str) -> FileVersion | None:
         return None
     if not isinstance(data, dict):
         return None
+    if path.startswith("config/requests/"):
+        return FileVersion(entries={PurePosixPath(path).stem: data})
     access = data.get("access")
     entries = (_entry(item) for item in access) if isinstance(access, list) else ()
     return FileVersion(

@@ -29,7 +29,7 @@ from reconciler.repository.person import is_named
 
 __all__ = ["WALKED", "Provenance", "TooLarge", "Traced"]
 
-FOLDERS = ("hires", "config/sequences")
+FOLDERS = ("hires", "config/sequences", "config/requests")
 LARGE = 1000
 """Entries of a folder from which on libgit2 compares it."""
 

@@ -1,0 +1,178 @@
+"""Requests for access: what is allowed, what is refused, and that a refusal holds nothing but itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Call
+from tests.repo import Repo
+from tests.servers import AccountService
+
+OFFER = {"integration": "tool", "who": {"department": ["R&D"]}, "values": {"TEAM": ["2", "3"]}}
+
+
+@pytest.fixture
+def company(repo: Repo, accounts: AccountService) -> Repo:
+    repo.settings()
+    account, tool = "{{TEAM}}-{{email}}", accounts.manifest(revoke=True)
+    tool["form"] = [{"id": "TEAM", "name": "Team", "type": "input"}]
+    tool["exists"] |= {"url": f"{accounts.url}/users/{account}", "expected": account}
+    tool["execute"][0]["data"]["email"] = account
+    tool["revoke"][0]["url"] = f"{accounts.url}/users/{account}"
+    repo.manifest("tool", tool)
+    repo.hire("ada", entry("1"), department="R&D")
+    repo.hire("bob", department="Sales")
+    offer(repo, OFFER)
+    return repo
+
+
+def entry(team: str, **more: Any) -> dict[str, Any]:
+    return {"integration": "tool", "values": {"TEAM": team}, **more}
+
+
+def offer(repo: Repo, *offers: Any) -> None:
+    repo.write("config/requestable.yaml", list(offers))
+
+
+def request(repo: Repo, stem: str = "queue", hire: str = "ada", team: str = "2", **access: Any) -> str:
+    path = f"config/requests/{stem}.yaml"
+    asked = {"requested_by": f"{hire}@example.com", "requested_at": "2026-12-01T09:12:00Z"}
+    access = access if "for" in access else {"until": "2099-01-01", **access}
+    repo.write(path, {"hire": hire, "access": entry(team, **access), "reason": "INC-12", **asked})
+    return path
+
+
+def problems(done: Any) -> list[str]:
+    return [each["message"] for each in done.json["problems"] if each["file"].startswith("config/request")]
+
+
+def test_request_gives_one_more_entry_which_ends_with_its_file(company: Repo, call: Call) -> None:
+    path = request(company)
+    company.commit()
+    done = call(company, "--yes", "--output", "json")
+    asked = {each["access"]: each["request"] for each in done.json["grants"]}
+    expected = {"reason": "INC-12", "requested_by": "ada@example.com", "requested_at": "2026-12-01T09:12:00Z"}
+    assert (done.code, asked) == (0, {"tool": None, "queue": expected})
+    status = call(company, "status", "--output", "json").json["grants"]
+    assert {each["access"]: (each["status"], each["request"]) for each in status} == {
+        "tool": ("present", None),
+        "queue": ("present", expected),
+    }
+    assert (
+        "asked for by ada@example.com at 2026-12-01T09:12:00Z: INC-12" in call(company, "explain", "ada", "queue").out
+    )
+    company.remove(path)
+    company.commit()
+    gone = call(company, "--dry-run", "--output", "json").json["grants"]
+    assert {each["access"]: each["status"] for each in gone} == {"tool": "present", "queue": "orphaned"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"hire": "bob"}, "it may be asked for by hires with department R&D"),
+        ({"team": "9"}, "TEAM is 9, and may be 2 or 3"),
+    ],
+    ids=["not-theirs", "another-value"],
+)
+def test_refused_request_is_invalid_and_holds_nothing_else(
+    company: Repo, call: Call, accounts: AccountService, asked: dict[str, Any], why: str
+) -> None:
+    request(company, **asked)
+    company.commit()
+    hire = asked.get("hire", "ada")
+    assert problems(call(company, "validate", "--output", "json")) == [
+        f"access queue: config/requestable.yaml does not allow it: {why}"
+    ]
+    done = call(company, "--yes", "--output", "json")
+    found = {(each["hire"], each["access"]): each["status"] for each in done.json["grants"]}
+    assert (done.code, found) == (1, {("ada", "tool"): "present", (hire, "queue"): "invalid"})
+    company.hire("ada", department="R&D")
+    company.settings(prune="revoke")
+    company.commit()
+    left = call(company, "--dry-run", "--output", "json").json["grants"]
+    assert ("ada", "tool", "revoke") in {(each["hire"], each["access"], each["action"]) for each in left}
+
+
+def test_nothing_may_be_asked_for_without_an_offer(company: Repo, call: Call) -> None:
+    offer(company)
+    request(company)
+    found = problems(call(company, "validate", "--output", "json"))
+    assert found == [
+        "access queue: config/requestable.yaml does not allow it: tool is not in it; nothing may be asked for"
+    ]
+
+
+def test_account_that_the_hire_has_and_a_hire_that_is_not_there(company: Repo, call: Call) -> None:
+    offer(company, {"integration": "tool", "longest": "40000d"})
+    request(company, "again", team="1")
+    request(company, "twice")
+    request(company, "thrice")
+    request(company, "nobody", hire="eve")
+    assert problems(call(company, "validate", "--output", "json")) == [
+        "access again: the hire has that account already, by access tool",
+        "hire: there is no hires/eve.yaml",
+        "access twice: the hire has that account already, by access thrice",
+    ]
+
+
+def test_longest(company: Repo, call: Call) -> None:
+    offer(company, {"integration": "tool", "longest": "7d"})
+    request(company, at="2098-12-20")
+    request(company, "short", team="3", at="2098-12-25")
+    request(company, "hours", team="4", **{"for": "8h"})
+    request(company, "weeks", team="5", **{"for": "8d"})
+    assert [each.rpartition(": ")[2] for each in problems(call(company, "validate", "--output", "json"))] == [
+        "it is asked for 12d, and may be for at most 7d",
+        "it is asked for 8d, and may be for at most 7d",
+    ]
+
+
+def test_branch_is_judged_by_what_its_base_offers(company: Repo, call: Call) -> None:
+    base = company.commit()
+    offer(company, {"integration": "tool"})
+    request(company, team="9")
+    company.commit()
+    done = call(company, "diff", base, "--output", "json")
+    assert done.code == 1
+    assert [each["message"] for each in done.json["problems"]["added"]] == [
+        "access queue: before this change, config/requestable.yaml does not allow it: TEAM is 9, and may be 2 or 3"
+    ]
+    [change] = done.json["grants"]
+    assert (change["access"], change["change"], change["fields"]["reason"]) == ("queue", "added", [None, "INC-12"])
+
+
+def test_what_was_allowed_runs_on_with_a_warning(company: Repo, call: Call) -> None:
+    request(company)
+    company.commit()
+    assert call(company, "--yes").code == 0
+    offer(company)
+    company.commit()
+    done = call(company, "--yes", "--output", "json")
+    [found] = [each for each in done.json["problems"] if each["file"].startswith("config/requests")]
+    assert (done.code, found["severity"]) == (0, "warning")
+    assert found["message"].endswith("what was given by it runs to its end")
+    assert {each["access"]: each["status"] for each in done.json["grants"]} == {"tool": "present", "queue": "present"}
+
+
+def test_broken_request_keeps_what_it_gave(company: Repo, call: Call) -> None:
+    company.settings(prune="revoke", max_change_percent=100)
+    path = request(company)
+    company.commit()
+    assert call(company, "--yes").code == 0
+    company.write(path, "hire: ada\nreason: none\n")
+    company.commit()
+    done = call(company, "--yes", "--output", "json")
+    queue = next(each for each in done.json["grants"] if each["access"] == "queue")
+    assert (done.code, queue["action"]) == (1, "none")
+    assert "access: required" in problems(done)[0]
+
+
+@pytest.mark.parametrize("extra", [{"name": "mine"}, {"keep": True}, {"needs": ["tool"]}, {"until": None}])
+def test_what_a_requests_access_has(company: Repo, call: Call, extra: dict[str, Any]) -> None:
+    request(company, **extra)
+    [found] = problems(call(company, "validate", "--output", "json"))
+    key = next(iter(extra))
+    assert key in found
