@@ -49,6 +49,7 @@ release: $(READY) ## wheel, source archive, lock and a bill of materials in dist
 		--output-file "dist/access_reconciler-$$version.cdx.json" requirements.lock && \
 	hash=$$($(VENV)/bin/python -m pip hash "dist/access_reconciler-$$version-py3-none-any.whl" | tail -n 1) && \
 	{ cat requirements.lock && printf 'access-reconciler==%s \\\n    %s\n' "$$version" "$$hash"; } > "dist/access_reconciler-$$version.lock"
+	cp reconciler/review/verify.py dist && cd dist && sha256sum verify.py > verify.py.sha256
 	@rm -rf build
 
 lock: $(READY) ## update the dependencies' versions, within pyproject.toml

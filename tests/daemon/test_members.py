@@ -19,6 +19,7 @@ from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.fleet import Fleet, worker_count
 from reconciler.daemon.fleet_pass import FleetPass, leased
 from reconciler.daemon.health import Health, ProblemLog
+from reconciler.daemon.jobs import arguments
 from reconciler.daemon.loop import Daemon
 from reconciler.daemon.newest import Newest
 from reconciler.daemon.slices import Lane, PassRequest, Slice
@@ -37,6 +38,7 @@ from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
+from reconciler.model.status import EventType
 from reconciler.notify.notifications import Notifier
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
@@ -369,6 +371,33 @@ def test_release_stays_on_the_list_until_its_slices_are_queued(
     asyncio.run(run())
     query = "select args ->> 'why', args -> 'released' from reconciler.procrastinate_jobs"
     assert databases.execute(query, name_of(repo)) == [("released", True)]
+
+
+def test_job_that_no_member_made_is_dropped(repo: Repo, accounts: AccountService) -> None:
+    """A role of the database can insert one, which would let everything through the guard."""
+
+    async def run() -> None:
+        async with member(repo, "a") as a:
+            daemon = Daemon(a.context, a.clock, a.state, a.settings, lambda *_: None)
+            daemon._dispatcher.acting = Acting(settings=a.settings, tree=a.tree)
+            fleet = daemon._dispatcher.runner
+            assert isinstance(fleet, Fleet)
+            request = PassRequest(Selection(), "released", released=True)
+            job = arguments(Slice("tool", request, Lane.NOW, a.clock.now()), a.tree.revision, None)
+            ours = fleet._signed(job)
+            assert fleet._is_ours(ours)
+            for forged in (job, {**job, "mac": "cafe"}, {**ours, "service": "next"}, {}):
+                await fleet._job(forged)  # not made again, by no member
+            told = [line for line in a.state.ledger.history() if line.event is EventType.REFUSED]
+            assert [line.detail for line in told] == ["a job that nobody gave who has the key"] * 4
+            await daemon._dispatcher.finish()
+
+    repo.settings(max_new=0)
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    asyncio.run(run())
+    assert accounts.calls("POST") == []
 
 
 def test_pass_that_dies_leaves_a_release_to_the_next(repo: Repo, accounts: AccountService) -> None:

@@ -61,7 +61,8 @@ def test_make_release(tmp_path: Path) -> None:
         {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in dist.iterdir()}
         for dist in (first, second)
     ]
-    assert digests[0].keys() == {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json", f"{NAME}.lock"}
+    built = {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json", f"{NAME}.lock"}
+    assert digests[0].keys() == {*built, "verify.py", "verify.py.sha256"}
     assert digests[0] == digests[1]
 
     lock = (first / f"{NAME}.lock").read_text()
