@@ -13,7 +13,10 @@ from typing import Any
 
 from reconciler.cli.text import code, count, fold, printable, problem_line
 from reconciler.model.errors import Problem
-from reconciler.review.difference import Change, ChangeKind, Difference
+from reconciler.review.causes import CauseKind, Consequence
+from reconciler.review.compared_files import ChangeKind
+from reconciler.review.consequences import AT_ONCE, HeldOffline, Removal
+from reconciler.review.difference import Change, Difference
 from reconciler.review.problems import Host
 
 __all__ = ["LIMIT", "as_markdown", "as_table", "headline"]
@@ -31,8 +34,21 @@ MAX_HOST_CHARACTERS = 260
 MARK = "<!-- reconcile diff -->"
 """The invisible end of a comment, by which a CI job finds its own."""
 
+LISTED = 12
+"""The most removals or changes that are listed one by one; more are summed up by what they lose, and folded below."""
+
 _SIGNS = {ChangeKind.ADDED: "+", ChangeKind.CHANGED: "~", ChangeKind.REMOVED: "-"}
 _VERBS = {ChangeKind.ADDED: "gets", ChangeKind.CHANGED: "keeps", ChangeKind.REMOVED: "loses"}
+_REPORTED = "is no longer to have"
+_TITLES = {
+    CauseKind.FIELDS: "",
+    CauseKind.SEQUENCE: "sequence ",
+    CauseKind.CONDITION: "assign of sequence ",
+    CauseKind.INCLUDE: "include of sequence ",
+    CauseKind.MANIFEST: "manifest ",
+    CauseKind.SETTINGS: "setting ",
+    CauseKind.HIRE: "hire ",
+}
 
 _Quote = Callable[[str], str]
 
@@ -47,8 +63,14 @@ def headline(found: Difference, quote: _Quote = printable) -> str:
         more = len(found.hosts_added) - len(named)
         many = "NEW HOST" if len(found.hosts_added) == 1 else "NEW HOSTS"
         parts.append(f"{many} {', '.join(named)}{f' and {more} more' if more else ''}")
+    if privileged := [change for change in found.grants if change.privileged]:
+        parts.append(f"{_people_count(len({change.key.hire for change in privileged}))} PRIVILEGED")
     kinds = Counter(change.kind for change in found.grants)
     parts += [f"{count(kinds[kind], 'grant')} {kind}" for kind in ChangeKind if kinds[kind]]
+    removals = Counter(change.removal for change in found.grants)
+    if removals[Removal.REPORTED]:
+        parts[-1] += f" ({removals[Removal.REPORTED]} only reported)"
+    parts += [f"the guard would hold {quote(each.integration)}" for each in found.held]
     parts += [f"{count(len(names), 'manifest')} {kind}" for kind, names in found.manifests.items() if names]
     if found.settings:
         parts.append(f"{count(len(found.settings), 'setting')} changed")
@@ -66,10 +88,12 @@ def as_table(found: Difference) -> str:
     lines += [
         f"NEW HOST {_host(host)}  ({printable(', '.join(host.files))}){_refused(host)}" for host in found.hosts_added
     ]
+    lines += _privileged(found.grants, printable)
+    lines += [f"cause: {_cause(each, printable)}" for each in _shared(found.causes)]
+    lines += [_held(each, printable) for each in found.held]
     lines += [f"host no longer used: {_host(host)}" for host in found.hosts_removed]
-    for kind, names in found.manifests.items():
-        lines += [f"manifest {kind}: {printable(name)}" for name in names]
-    lines += [f"setting {name}: {_step(pair, printable)}" for name, pair in found.settings.items()]
+    for kind in (ChangeKind.ADDED, ChangeKind.REMOVED):  # what changed is a cause
+        lines += [f"manifest {kind}: {printable(name)}" for name in found.manifests.get(kind, ())]
     lines += [f"problem added: {printable(str(problem))}" for problem in found.problems_added]
     lines += [f"problem fixed: {printable(str(problem))}" for problem in found.problems_fixed]
     for who, group in _people(found.grants).items():
@@ -77,7 +101,8 @@ def as_table(found: Difference) -> str:
         width = max(len(printable(change.key.access)) for change in group)
         for change in group:
             access = f"{printable(change.key.access):<{width}}"
-            lines.append(f"  {_SIGNS[change.kind]} {access}  {_fields(change, printable)}".rstrip())
+            said = f"{_fields(change, printable)}{_dates(change)}".strip()
+            lines.append(f"  {_SIGNS[change.kind]} {access}  {said}".rstrip())
     return "\n".join(lines)
 
 
@@ -94,18 +119,29 @@ def _body(found: Difference, level: int) -> Iterator[str]:
     short = level == 3
     if found.hosts_added:
         yield from _alarm(found.hosts_added[: MAX_HOSTS if short else None], len(found.hosts_added))
+    if privileged := _privileged(found.grants if level == 0 else (), code):
+        yield from ["", "**Becomes privileged**", "", *(f"- {line}" for line in privileged)]
+    if found.held:
+        yield from ["", *(f"- {_held(each, code)}" for each in found.held)]
     if found.problems_added:
         yield from ["", *_problems(found.problems_added, "added", level)]
+    if (causes := _shared(found.causes)) and not short:
+        yield from ["", *(f"- {_cause(each, code)}" for each in causes)]
     yield from _unnamed(found, level)
     for kind in (ChangeKind.REMOVED, ChangeKind.CHANGED, ChangeKind.ADDED):
         changes = [change for change in found.grants if change.kind is kind]
         if changes and not short:
             lines, title = (_each, _by_hire, _by_integration)[level](changes), f"{count(len(changes), 'grant')} {kind}"
-            # Removals and changes of rights are never folded.
             if kind is ChangeKind.ADDED:
                 yield from fold(title, lines)
+                continue
+            # What removals and changes take away is never folded; of very many, who each of them is.
+            yield from ["", *([] if title == headline(found, code) else [f"**{title}**", ""])]
+            if level == 0 and len(changes) > LISTED:
+                yield from _alike(changes)
+                yield from fold(f"each of the {len(changes)}", lines)
             else:
-                yield from ["", *([] if title == headline(found, code) else [f"**{title}**", ""]), *lines]
+                yield from lines
     if found.problems_fixed:
         yield from fold(
             f"{count(len(found.problems_fixed), 'problem')} fixed", _problems(found.problems_fixed, "", level)
@@ -128,17 +164,10 @@ def _alarm(hosts: list[Host], total: int) -> Iterator[str]:
 
 
 def _unnamed(found: Difference, level: int) -> Iterator[str]:
-    """List the changes that name no grant: manifests, settings, hosts no longer used."""
+    """List the hosts that are no longer used."""
     if level == 3:
         return
-    lines = [
-        f"- manifest {code(name)} {kind}: what is sent for every grant of it"
-        for kind, names in found.manifests.items()
-        for name in names
-        if kind is ChangeKind.CHANGED
-    ]
-    lines += [f"- setting {code(name)}: {_step(pair, code)}" for name, pair in found.settings.items()]
-    lines += [f"- host {code(_host(host))} is no longer used" for host in found.hosts_removed]
+    lines = [f"- host {code(_host(host))} is no longer used" for host in found.hosts_removed]
     if lines:
         yield from ["", *lines]
 
@@ -159,7 +188,76 @@ def _each(changes: list[Change]) -> Iterator[str]:
     for change in changes:
         fields = _fields(change, code)
         suffix = f": {fields}" if fields else ""
-        yield f"- {code(change.key.hire)} {_VERBS[change.kind]} {code(change.key.access)}{suffix}"
+        yield f"- {code(change.key.hire)} {_verb(change)} {code(change.key.access)}{_dates(change)}{suffix}"
+
+
+def _verb(change: Change) -> str:
+    return _REPORTED if change.removal is Removal.REPORTED else _VERBS[change.kind]
+
+
+def _dates(change: Change) -> str:
+    """Write when a grant begins and ends, and what its removal does, where there is something to say."""
+    starts = "" if change.starts is None else change.starts if change.starts == AT_ONCE else f"from {change.starts}"
+    ends = "" if change.ends is None else f"until {change.ends}"
+    removal = "" if change.removal is not Removal.REPORTED else "only reported"
+    said = ", ".join(part for part in (starts, ends, removal) if part)
+    return f" ({said})" if said else ""
+
+
+def _alike(changes: Iterable[Change]) -> Iterator[str]:
+    """Sum up by what is lost or changed."""
+    whom: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for change in changes:
+        fields = "" if change.kind is ChangeKind.REMOVED else f": {_fields(change, code)}"
+        whom[_verb(change), change.key.access, fields].append(change.key.hire)
+    for (verb, access, fields), hires in sorted(whom.items(), key=lambda each: -len(each[1])):
+        who = code(hires[0]) if len(hires) == 1 else f"{len(hires)} people"
+        plural = {"loses": "lose", "keeps": "keep", _REPORTED: "are no longer to have"}
+        yield f"- {who} {verb if len(hires) == 1 else plural[verb]} {code(access)}{fields}"
+
+
+def _privileged(changes: Iterable[Change], quote: _Quote) -> list[str]:
+    """Write who gets something that gives more than others have."""
+    return [
+        f"{quote(change.key.hire)} {quote(change.key.access)}: "
+        + ", ".join(f"{quote(name)} {quote(_text(value))}" for name, value in change.privileged.items())
+        + _dates(change)
+        for change in changes
+        if change.privileged
+    ]
+
+
+def _cause(each: Consequence, quote: _Quote) -> str:
+    """Write what changed, and how many gain and lose what through it."""
+    people = len(each.people)
+    parts = []
+    for verb, counted in (("gain", each.added), ("lose", each.removed)):
+        named = (quote(name) + ("" if number == people else f" ({number})") for name, number in sorted(counted.items()))
+        if counted:
+            parts.append(f"{verb} {', '.join(named)}")
+    touched = "; ".join(parts) or f"{count(each.grants, 'grant')} touched"
+    title = f"{_TITLES[each.cause.kind]}{quote(each.cause.what)}"
+    return f"{title}: {_people_count(people)}, {touched}" if people else title
+
+
+def _people_count(number: int) -> str:
+    return "1 person" if number == 1 else f"{number} people"
+
+
+def _shared(causes: Iterable[Consequence]) -> list[Consequence]:
+    """List the causes that say more than the changes below them: all but a single hire's own file."""
+    return [
+        each for each in causes if len(each.people) != 1 or each.cause.kind not in (CauseKind.HIRE, CauseKind.FIELDS)
+    ]
+
+
+def _held(each: HeldOffline, quote: _Quote) -> str:
+    if each.kind == "new":
+        return f"the guard would hold {quote(each.integration)}: {each.count} new, max_new is {each.limit:g}"
+    return (
+        f"the guard would hold {quote(each.integration)}: {each.count} of {each.of} would be revoked, "
+        f"max_change_percent is {each.limit:g}"
+    )
 
 
 def _by_hire(changes: list[Change]) -> Iterator[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from reconciler.model.base import Identifier, Model, as_text
+from reconciler.model.hire import NamedChoice, no_entries
 from reconciler.model.request import Method, NonEmpty, Paged, Text, empty_is_none
 
 __all__ = ["FormField", "Item"]
@@ -22,16 +23,21 @@ class Item(Model):
 
     id: Annotated[bool | int | float | str, BeforeValidator(_dated)]
     name: Text
+    privileged: bool = False
 
 
 class FormField(Paged):
-    """A field of the form. With `identity` it says which thing an entry is about."""
+    """A field of the form. With `identity` it says which thing an entry is about.
+
+    `privileged` are the values that give more than others have; an item may say so itself.
+    """
 
     id: Identifier
     name: Text = ""
     description: Text = ""
     type: Literal["choice", "multiple_choice", "input", "generate"]
     identity: bool = False
+    privileged: list[Text] = Field(default_factory=no_entries)
     items: list[Item] | None = None
     options_source: Literal["fixed list", "fetch url"] | None = None
     url: Annotated[NonEmpty | None, empty_is_none] = None
@@ -56,6 +62,15 @@ class FormField(Paged):
         if self.type in ("choice", "multiple_choice") and not self.items and self.url is None:
             raise ValueError(f"a {self.type} needs items, or a url to fetch them from")
         return self
+
+    def gives_privilege(self, value: object) -> bool:
+        """Whether a value of the field gives more than others have."""
+        items = [item for item in self.items or () if item.privileged]
+        listed, names = {*self.privileged, *(str(as_text(item.id)) for item in items)}, {item.name for item in items}
+        values = value if isinstance(value, list | tuple) else [value]
+        return any(
+            each.name in names if isinstance(each, NamedChoice) else str(as_text(each)) in listed for each in values
+        )
 
     @property
     def fetched(self) -> bool:

@@ -338,6 +338,10 @@ class Desired:
         model = self.hires[hire].model
         return [name for name in self.files.sequences if self._join.assigns(name, model)]
 
+    def sequences_of(self, hire: str) -> list[str]:
+        """Return the sequences that a hire has, named, assigned or included; none if its file cannot be read."""
+        return self._join.sequences(self.hires[hire].model) if hire in self.hires else []
+
     def includer(self, hire: str, sequence: str) -> str | None:
         """Return the sequence by whose `include` a hire has another; None if it names it or is assigned it."""
         file = self.hires.file(hire)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
-from enum import StrEnum
+from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,25 +24,22 @@ from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
+from reconciler.review.causes import Cause, Causes, Consequence, summed_up, touched_by
+from reconciler.review.compared_files import ChangeKind, compared_manifests, compared_settings
+from reconciler.review.consequences import HeldOffline, Removal, dates_of, held_offline, privileges, removal_of
 from reconciler.review.findings import used_names
 from reconciler.review.problems import Host
 
 __all__ = ["Change", "ChangeKind", "Difference", "Side", "changes", "compare"]
 
 
-class ChangeKind(StrEnum):
-    """How a grant changes."""
-
-    ADDED = "added"
-    CHANGED = "changed"
-    REMOVED = "removed"
-
-
 @value_class
 class Change:
     """One grant that differs. `fields` has the values before and after, None for a missing one.
 
-    `applied` says what happens to an account that exists already.
+    `applied` says what happens to an account that exists already. `starts` and `ends` are dates, or "at once" where it
+    begins although the hire's `start` lies ahead. `removal` says whether an account that is no longer wanted is revoked
+    or only reported, `privileged` which values give more than others have, and did not before.
     """
 
     key: Key
@@ -52,6 +48,11 @@ class Change:
     fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     who: str = ""
     applied: str = ""
+    cause: Cause | None = None
+    starts: str | None = None
+    ends: str | None = None
+    removal: Removal | None = None
+    privileged: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
@@ -61,6 +62,10 @@ class Change:
             "integration": self.integration,
             "change": str(self.kind),
             "fields": {name: list(pair) for name, pair in self.fields.items()},
+            "starts": self.starts,
+            "ends": self.ends,
+            "removal": self.removal,
+            "privileged": dict(self.privileged),
         }
 
 
@@ -91,12 +96,16 @@ class Difference:
     manifests: dict[ChangeKind, list[str]] = field(default_factory=dict)
     settings: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     comparable: bool = True
+    causes: list[Consequence] = field(default_factory=list)
+    held: list[HeldOffline] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
         return {
             "base": self.base,
             "head": self.head,
+            "causes": [each.as_json() for each in self.causes],
+            "held": [each.as_json() for each in self.held],
             "grants": [change.as_json() for change in self.grants],
             "hosts": {
                 "added": [host.host for host in self.hosts_added],
@@ -119,22 +128,27 @@ def compare(base: Side, head: Side, today: date) -> Difference:
             base=base.revision, head=head.revision, problems_added=added, problems_fixed=fixed, comparable=False
         )
     hosts_added, hosts_removed = _hosts(base, head)
+    before, after = Desired(base.files, today), Desired(head.files, today)
+    grants = changes(before, after)
+    manifests, settings = compared_manifests(base.files, head.files), compared_settings(base.files, head.files)
     return Difference(
         base=base.revision,
         head=head.revision,
         problems_added=added,
         problems_fixed=fixed,
-        grants=changes(base.files, head.files, today),
+        grants=grants,
         hosts_added=hosts_added,
         hosts_removed=hosts_removed,
-        manifests=_manifests(base.files, head.files),
-        settings=_settings(base.files, head.files),
+        manifests=manifests,
+        settings=settings,
+        causes=[*_causes_of(grants), *touched_by(before, after, manifests[ChangeKind.CHANGED], settings)],
+        held=held_offline(before, *_removed_and_new(grants)),
     )
 
 
-def changes(base: Files, head: Files, today: date) -> list[Change]:
+def changes(before: Desired, after: Desired) -> list[Change]:
     """List the grants that are added, changed and removed, sorted by hire and access."""
-    before, after, used = Desired(base, today), Desired(head, today), _Used()
+    base, head, used, causes = before.files, after.files, _Used(), Causes(before, after)
     olds, news = _Entries(base), _Entries(head)
     touched = _touched(base, head)
     moved = _moved(before, after, touched)
@@ -147,17 +161,44 @@ def changes(base: Files, head: Files, today: date) -> list[Change]:
         for access in sorted(old.keys() | new.keys()):
             was, now = old.get(access), new.get(access)
             if now is None and was is not None and not _is_unreadable(was, before, after):
-                found.append(_change(ChangeKind.REMOVED, was, _fields(olds, was), {}))
+                change = _change(ChangeKind.REMOVED, was, _fields(olds, was), {})
+                found.append(replace(change, cause=causes.of(was, None), removal=removal_of(was, after)))
             elif was is None and now is not None:
-                found.append(_change(ChangeKind.ADDED, now, {}, _fields(news, now)))
+                starts, ends = dates_of(now, news.of(now), news.hire(hire), after.today)
+                change = _change(ChangeKind.ADDED, now, {}, _fields(news, now))
+                change = replace(change, starts=starts, ends=ends, privileged=privileges(now))
+                found.append(replace(change, cause=causes.of(None, now)))
             elif was is not None and now is not None and not _same(was, now, olds.of(was), news.of(now)):
                 names = used(was) | used(now)
                 then = {**_fields(olds, was), **_person(olds, was, names), "hire": was.key.hire}
                 here = {**_fields(news, now), **_person(news, now, names), "hire": now.key.hire}
                 change = _change(ChangeKind.CHANGED, now, then, here)
                 if change.fields:
-                    found.append(replace(change, applied=_applied(now, change.fields)))
+                    change = replace(change, applied=_applied(now, change.fields), cause=causes.of(was, now))
+                    had = privileges(was)
+                    more = {name: value for name, value in privileges(now).items() if had.get(name) != value}
+                    starts, ends = dates_of(now, news.of(now), news.hire(hire), after.today)
+                    found.append(replace(change, starts=starts, ends=ends, privileged=more))
     return found
+
+
+def _causes_of(grants: Iterable[Change]) -> Iterator[Consequence]:
+    return summed_up(
+        (
+            change.cause,
+            change.key.hire,
+            change.key.access if change.kind is ChangeKind.ADDED else None,
+            change.key.access if change.kind is ChangeKind.REMOVED else None,
+        )
+        for change in grants
+        if change.cause is not None
+    )
+
+
+def _removed_and_new(grants: Iterable[Change]) -> tuple[Counter[str], Counter[str]]:
+    """Count the grants of each integration that would be revoked, and those that are new."""
+    removed = Counter(change.integration for change in grants if change.removal is Removal.REVOKED)
+    return removed, Counter(change.integration for change in grants if change.kind is ChangeKind.ADDED)
 
 
 def _touched(base: Files, head: Files) -> list[str]:
@@ -354,36 +395,3 @@ def _new_problems(problems: Iterable[Problem], others: Iterable[Problem]) -> lis
         else:
             found.append(problem)
     return found
-
-
-def _manifests(base: Files, head: Files) -> dict[ChangeKind, list[str]]:
-    """List the integrations whose manifest differs; one that is broken on either side is a problem instead."""
-    old = {name: loaded.model for name, loaded in base.manifests.items()}
-    new = {name: loaded.model for name, loaded in head.manifests.items()}
-    return {
-        ChangeKind.ADDED: sorted(new.keys() - old.keys() - base.broken["manifests"].keys()),
-        ChangeKind.CHANGED: sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
-        ChangeKind.REMOVED: sorted(old.keys() - new.keys() - head.broken["manifests"].keys()),
-    }
-
-
-def _settings(base: Files, head: Files) -> dict[str, tuple[Any, Any]]:
-    old, new = (dict(_flat(files.settings.model_dump())) for files in (base, head))
-    names = [*old, *(name for name in new if name not in old)]
-    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
-
-
-def _flat(keys: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Flatten settings to dotted keys and JSON values."""
-    for key, value in keys.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", _as_written(value)
-
-
-def _as_written(value: Any) -> Any:
-    """Write a duration with its unit, and a whole number without a fraction."""
-    if isinstance(value, timedelta):
-        return spelled(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else jsonable(value)

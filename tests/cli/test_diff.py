@@ -45,6 +45,14 @@ def branch(repo: Repo) -> tuple[str, str]:
     return base, repo.commit("after")
 
 
+PLAIN: dict[str, Any] = {"starts": None, "ends": None, "removal": None, "privileged": {}}
+
+
+def cause(kind: str, what: str, file: str | None, people: int, grants: int, **counts: Any) -> dict[str, Any]:
+    found = {"kind": kind, "what": what, "file": file, "people": people, "grants": grants}
+    return {**found, "added": counts.get("added", {}), "removed": counts.get("removed", {})}
+
+
 def test_json_has_the_shape_of_the_contract(repo: Repo, branch: tuple[str, str], call: Call) -> None:
     done = call(repo, "diff", branch[0], "--output", "json")
     assert done.code == 1, "a file at HEAD has an error"
@@ -58,11 +66,27 @@ def test_json_has_the_shape_of_the_contract(repo: Repo, branch: tuple[str, str],
                 "integration": "asana",
                 "change": "changed",
                 "fields": {"values.TEAM_ID": ["1", "2"], "needs": [None, ["new"]]},
+                **PLAIN,
             },
-            {"hire": "ada", "access": "new", "integration": "new", "change": "added", "fields": {}},
-            {"hire": "ada", "access": "old", "integration": "old", "change": "removed", "fields": {}},
-            {"hire": "bob", "access": "asna", "integration": "asna", "change": "added", "fields": {}},
+            {"hire": "ada", "access": "new", "integration": "new", "change": "added", "fields": {}, **PLAIN},
+            {
+                **PLAIN,
+                "hire": "ada",
+                "access": "old",
+                "integration": "old",
+                "change": "removed",
+                "fields": {},
+                "removal": "reported",
+            },
+            {"hire": "bob", "access": "asna", "integration": "asna", "change": "added", "fields": {}, **PLAIN},
         ],
+        "causes": [
+            cause("hire", "ada", "hires/ada.yaml", 1, 2, added={"new": 1}, removed={"old": 1}) | {"grants": 3},
+            cause("hire", "bob", "hires/bob.yaml", 1, 1, added={"asna": 1}),
+            cause("manifest", "asana: headers", "manifests/asana.yaml", 1, 1),
+            cause("settings", "prune: report → revoke", "config/reconciler.yaml", 2, 3),
+        ],
+        "held": [],
         "hosts": {"added": ["hooks.evil.example"], "removed": ["old.example.com"]},
         "problems": {
             "added": [
@@ -81,7 +105,7 @@ def test_json_has_the_shape_of_the_contract(repo: Repo, branch: tuple[str, str],
 
 
 MARKDOWN = """\
-**NEW HOST `hooks.evil.example`, 2 grants added, 1 grant changed, 1 grant removed, 1 manifest added, \
+**NEW HOST `hooks.evil.example`, 2 grants added, 1 grant changed, 1 grant removed (1 only reported), 1 manifest added, \
 1 manifest changed, 1 manifest removed, 1 setting changed, 1 problem added, 1 problem fixed, 1 host no longer used**
 
 > [!CAUTION]
@@ -89,13 +113,14 @@ MARKDOWN = """\
 
 - error in `hires/bob.yaml:5`: `access asna: there is no manifests/asna.yaml: did you mean asana?`
 
-- manifest `asana` changed: what is sent for every grant of it
-- setting `prune`: `report` → `revoke`
+- manifest `asana: headers`: 1 person, 1 grant touched
+- setting `prune: report → revoke`: 2 people, 3 grants touched
+
 - host `old.example.com` is no longer used
 
 **1 grant removed**
 
-- `ada` loses `old`
+- `ada` is no longer to have `old` (only reported)
 
 **1 grant changed**
 
@@ -126,21 +151,21 @@ def test_markdown_is_a_comment_ready_to_post(repo: Repo, branch: tuple[str, str]
 
 
 TABLE = """\
-NEW HOST hooks.evil.example, 2 grants added, 1 grant changed, 1 grant removed, 1 manifest added, \
+NEW HOST hooks.evil.example, 2 grants added, 1 grant changed, 1 grant removed (1 only reported), 1 manifest added, \
 1 manifest changed, 1 manifest removed, 1 setting changed, 1 problem added, 1 problem fixed, 1 host no longer used
 NEW HOST hooks.evil.example  (manifests/new.yaml)
+cause: manifest asana: headers: 1 person, 1 grant touched
+cause: setting prune: report → revoke: 2 people, 3 grants touched
 host no longer used: old.example.com
 manifest added: new
-manifest changed: asana
 manifest removed: old
-setting prune: report → revoke
 problem added: hires/bob.yaml:5: error: access asna: there is no manifests/asna.yaml: did you mean asana?
 problem fixed: hires/eve.yaml:1: error: email: not an address
 
 ada <ada@example.com>
   ~ asana  values.TEAM_ID 1 → 2, needs nothing → ["new"] (not updated there: the manifest has no update)
   + new
-  - old
+  - old    (only reported)
 
 bob <bob@example.com>
   + asna

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import Checkout, Tree
 from reconciler.review.difference import Change, ChangeKind, Side, changes, compare
@@ -264,7 +265,7 @@ class Branch:
         self.base = files_of(repo)
 
     def changes(self) -> list[Change]:
-        return changes(self.base, files_of(self.repo), TODAY)
+        return changes(Desired(self.base, TODAY), Desired(files_of(self.repo), TODAY))
 
     def told(self) -> list[tuple[str, str, dict[str, list[Any]]]]:
         found = (change.as_json() for change in self.changes())
@@ -432,8 +433,12 @@ def test_a_hire_of_thousands_of_entries_is_compared_entry_by_entry(repo: Repo) -
         before = files_of(repo)
         repo.hire("ada", *entries("2"))
         after = files_of(repo)
-        best = min(timeit.repeat(lambda: changes(before, after, NOW.date()), number=1, repeat=3, timer=process_time))
-        return len(changes(before, after, NOW.date())), best
+        best = min(
+            timeit.repeat(
+                lambda: changes(Desired(before, TODAY), Desired(after, TODAY)), number=1, repeat=3, timer=process_time
+            )
+        )
+        return len(changes(Desired(before, TODAY), Desired(after, TODAY))), best
 
     (few, quick), (many, slow) = compared(400), compared(3200)
     assert (few, many) == (400, 3200)

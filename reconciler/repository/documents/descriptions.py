@@ -158,6 +158,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         **_PAGED,
         "type": "choice, multiple_choice, input, or generate.",
         "identity": "The field says which thing an entry is about.",
+        "privileged": "Values that give more than others have; an item may say so itself.",
         "items": "A choice's fixed options.",
         "options_source": "Where a choice's options come from, if both items and url are there.",
         "url": "Where a choice's options are fetched.",
@@ -167,7 +168,11 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "choice_value": "Which property of an option is the value.",
         "choice_name": "Which property of an option is shown.",
     },
-    "Item": {"id": "The value.", "name": "What is shown."},
+    "Item": {
+        "id": "The value.",
+        "name": "What is shown.",
+        "privileged": "Whether it gives more than others have.",
+    },
     "Exists": {
         **_CALL,
         "expected": "The account is there when the response contains this text.",

@@ -1,0 +1,242 @@
+"""What the changes of a pull request come from: one cause for each file, sequence, condition or field that changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from reconciler.model.base import jsonable
+from reconciler.model.condition import value_of
+from reconciler.model.grant import Grant
+from reconciler.model.value import value_class
+from reconciler.repository.desired import Desired
+
+__all__ = ["Cause", "CauseKind", "Causes", "Consequence", "summed_up", "touched_by"]
+
+WITHOUT_GRANTS = (
+    "listen",
+    "public_url",
+    "smtp",
+    "twilio",
+    "alerts",
+    "pages",
+    "state",
+    "fail_stale",
+    "checkpoints",
+    "forge",
+)
+"""The settings that concern no grant."""
+
+
+class CauseKind(StrEnum):
+    """What changed."""
+
+    FIELDS = "fields"
+    """Fields of hires, so that a condition holds for them or no longer does, or that requests use."""
+    SEQUENCE = "sequence"
+    """An entry of a sequence."""
+    CONDITION = "condition"
+    """A sequence's `assign`."""
+    INCLUDE = "include"
+    """Which sequences a sequence includes."""
+    MANIFEST = "manifest"
+    SETTINGS = "settings"
+    HIRE = "hire"
+    """A hire's file: it is new or gone, its own entries, or the sequences that it names."""
+
+
+@value_class
+class Cause:
+    """One thing that changed, in which file; None where it is in several."""
+
+    kind: CauseKind
+    what: str
+    file: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Consequence:
+    """What follows from a cause: how many gain and lose what through it, whom it concerns, and how many grants."""
+
+    cause: Cause
+    people: set[str] = field(default_factory=set)
+    added: Counter[str] = field(default_factory=Counter)
+    removed: Counter[str] = field(default_factory=Counter)
+    grants: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of docs/commands.md, "JSON"."""
+        return {
+            "kind": str(self.cause.kind),
+            "what": self.cause.what,
+            "file": self.cause.file,
+            "people": len(self.people),
+            "added": dict(sorted(self.added.items())),
+            "removed": dict(sorted(self.removed.items())),
+            "grants": self.grants,
+        }
+
+
+class Causes:
+    """Finds the nearest cause of each grant that differs between two revisions."""
+
+    def __init__(self, before: Desired, after: Desired) -> None:
+        self._before = before
+        self._after = after
+
+    def of(self, was: Grant | None, now: Grant | None) -> Cause:
+        """Return the nearest cause of a grant that is removed (without `now`), added (without `was`) or changed."""
+        if was is not None and now is not None:
+            return self._of_change(was, now)
+        here, there, grant = (self._after, self._before, now) if was is None else (self._before, self._after, was)
+        assert grant is not None
+        hire = grant.key.hire
+        if hire not in there.hires:
+            return self._of_file(hire, here)
+        own = Cause(CauseKind.HIRE, hire, here.hires[hire].path)
+        if grant.origin is None:
+            return own
+        of_sequence = self._of_entry(grant, there)
+        return of_sequence or self._of_giving(hire, grant.origin, here, there) or own
+
+    def _of_file(self, hire: str, here: Desired) -> Cause:
+        """Return the cause where a hire's file is new or gone: of one that was renamed, with another address, both."""
+        pair = self._renamed.get(hire)
+        if pair is None:
+            return Cause(CauseKind.HIRE, hire, here.hires[hire].path)
+        return Cause(CauseKind.HIRE, " → ".join(pair), self._after.hires[pair[1]].path)
+
+    @cached_property
+    def _renamed(self) -> dict[str, tuple[str, str]]:
+        """The hires whose file is gone and stands under another name, with another address: it has the same name."""
+        gone = self._before.hires.keys() - self._after.hires.keys() - self._after.broken_hires.keys()
+        new = self._after.hires.keys() - self._before.hires.keys() - self._before.broken_hires.keys()
+        olds, news = _by_name(gone, self._before), _by_name(new, self._after)
+        pairs = [(olds[name], news[name]) for name in olds.keys() & news.keys()]
+        return {hire: pair for pair in pairs for hire in pair}
+
+    def _of_change(self, was: Grant, now: Grant) -> Cause:
+        hire = now.key.hire
+        path = self._after.hires[hire].path
+        if now.origin is None or was.origin is None or was.key != now.key:
+            own = [layer.values for layer in was.layers if layer.origin == was.source] != [
+                layer.values for layer in now.layers if layer.origin == now.source
+            ]
+            if now.origin is None and not own and was.origin is None and was.key == now.key:
+                return Cause(CauseKind.FIELDS, hire, path)
+            return Cause(CauseKind.HIRE, hire, path)
+        entries = [_entry(desired, grant) for desired, grant in ((self._before, was), (self._after, now))]
+        if was.origin == now.origin and entries[0] != entries[1]:
+            return Cause(CauseKind.SEQUENCE, now.origin, self._after.files.sequences[now.origin].path)
+        if was.origin != now.origin:
+            return self._of_giving(hire, now.origin, self._after, self._before) or Cause(CauseKind.HIRE, hire, path)
+        return Cause(CauseKind.FIELDS, hire, path)
+
+    def _of_entry(self, grant: Grant, there: Desired) -> Cause | None:
+        """Return the sequence where its own entry is new, or gone."""
+        assert grant.origin is not None
+        other = there.files.sequences.get(grant.origin)
+        if other is not None and any(entry.access == grant.key.access for entry in other.model.access):
+            return None
+        here = self._after.files.sequences.get(grant.origin) or self._before.files.sequences[grant.origin]
+        return Cause(CauseKind.SEQUENCE, grant.origin, here.path)
+
+    def _of_giving(self, hire: str, sequence: str, here: Desired, there: Desired) -> Cause | None:
+        """Return why a hire has a sequence at one revision and not at the other; None for the hire's own file."""
+        if sequence in there.sequences_of(hire):
+            return None
+        while (includer := here.includer(hire, sequence)) is not None:
+            other = there.files.sequences.get(includer)
+            if other is not None and sequence not in other.model.include and includer in there.sequences_of(hire):
+                return Cause(CauseKind.INCLUDE, includer, here.files.sequences[includer].path)
+            sequence = includer
+        named = here.hires.file(hire)
+        if named is not None and sequence in named.sequences:
+            return None
+        return self._of_condition(hire, sequence)
+
+    def _of_condition(self, hire: str, sequence: str) -> Cause | None:
+        sides = [desired.files.sequences.get(sequence) for desired in (self._before, self._after)]
+        conditions = [None if side is None else side.model.assign for side in sides]
+        if conditions[0] != conditions[1]:
+            path = next(side.path for side in reversed(sides) if side is not None)
+            return Cause(CauseKind.CONDITION, sequence, path)
+        old, new = self._before.hires[hire].model, self._after.hires[hire].model
+        names = conditions[1].fields if conditions[1] is not None else ()
+        steps = [
+            f"{name} {_shown(old, name)} → {_shown(new, name)}"
+            for name in names
+            if value_of(old, name) != value_of(new, name)
+        ]
+        return Cause(CauseKind.FIELDS, ", ".join(steps), None) if steps else None
+
+
+def _by_name(hires: Iterable[str], desired: Desired) -> dict[str, str]:
+    """Map each full name that one of these hires has to the hire."""
+    names = Counter[str]()
+    found = {}
+    for hire in sorted(hires):
+        name = desired.hires[hire].model.full_name.casefold()
+        names[name] += 1
+        found[name] = hire
+    return {name: hire for name, hire in found.items() if name and names[name] == 1}
+
+
+def _entry(desired: Desired, grant: Grant) -> object:
+    assert grant.origin is not None
+    access = desired.files.sequences[grant.origin].model.access
+    return next((entry for entry in access if entry.access == grant.key.access), None)
+
+
+def _shown(hire: Any, name: str) -> str:
+    value = hire.extra.get(name.removeprefix("extra.")) if name.startswith("extra.") else getattr(hire, name)
+    return "none" if value is None else str(getattr(value, "hire", jsonable(value)))
+
+
+def summed_up(found: Iterable[tuple[Cause, str, str | None, str | None]]) -> Iterator[Consequence]:
+    """Sum causes up: each with a hire, and the access that it gains and the one that it loses."""
+    by_cause: dict[Cause, Consequence] = {}
+    for cause, hire, gained, lost in found:
+        known = by_cause.setdefault(cause, Consequence(cause=cause))
+        known.people.add(hire)
+        known.grants += 1
+        if gained is not None:
+            known.added[gained] += 1
+        if lost is not None:
+            known.removed[lost] += 1
+    return iter(sorted(by_cause.values(), key=lambda each: (-len(each.people), each.cause.kind, each.cause.what)))
+
+
+def touched_by(
+    before: Desired, after: Desired, manifests: Iterable[str], settings: Mapping[str, tuple[Any, Any]]
+) -> Iterator[Consequence]:
+    """Yield the manifests and settings that changed, with how many grants each touches."""
+    named = set(manifests)
+    everywhere = [name for name in settings if name.partition(".")[0] not in WITHOUT_GRANTS]
+    if not named and not settings:
+        return
+    touched: dict[str | None, Consequence] = {}
+    for hire in after.hires if named or everywhere else ():
+        if not everywhere and named.isdisjoint(after.integrations(hire)):
+            continue
+        for grant in after.grants(hire, once=True):
+            for name in (None, *({grant.integration} & named)):
+                known = touched.setdefault(name, Consequence(cause=Cause(CauseKind.MANIFEST, "", None)))
+                known.people.add(hire)
+                known.grants += 1
+    for name in sorted(named):
+        old, new = before.files.manifests[name], after.files.manifests[name]
+        parts = [part for part in type(new.model).model_fields if getattr(old.model, part) != getattr(new.model, part)]
+        cause = Cause(CauseKind.MANIFEST, f"{name}: {', '.join(parts)}", new.path)
+        whom = touched.get(name) or Consequence(cause=cause)
+        yield Consequence(cause=cause, people=whom.people, grants=whom.grants)
+    for name, pair in settings.items():
+        old_value, new_value = ("nothing" if value is None else str(value) for value in pair)
+        cause = Cause(CauseKind.SETTINGS, f"{name}: {old_value} → {new_value}", "config/reconciler.yaml")
+        everybody = touched.get(None) if name in everywhere else None
+        whom = everybody or Consequence(cause=cause)
+        yield Consequence(cause=cause, people=whom.people, grants=whom.grants)

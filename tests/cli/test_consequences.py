@@ -1,0 +1,164 @@
+"""What `reconcile diff` says that follows: a joiner, a mover, a leaver, an owner, settings and a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Call
+from tests.repo import Repo
+
+CRM = {
+    "form": [
+        {
+            "id": "ROLE",
+            "name": "Role",
+            "type": "choice",
+            "items": [{"id": "member", "name": "Member"}, {"id": "owner", "name": "Owner", "privileged": True}],
+        }
+    ],
+    "exists": {"url": "https://crm.example.com/users/{{email}}", "expected": "{{email}}"},
+    "execute": [{"url": "https://crm.example.com/users", "data": {"role": "{{ROLE}}"}}],
+    "revoke": [{"url": "https://crm.example.com/users/{{email}}", "method": "DELETE"}],
+}
+HOOK = {"execute": [{"url": "https://hook.example.com/"}]}
+OWNER = {"integration": "crm", "values": {"ROLE": "owner"}}
+MEMBER = {"integration": "crm", "values": {"ROLE": "member"}}
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """Fourteen people in Sales, who are given `crm` by their department; Design is given `chat` and `draw`."""
+    made = Repo(tmp_path / "repo")
+    made.settings(prune="revoke")
+    made.manifest("crm", CRM)
+    for name in ("chat", "draw", "wiki"):
+        made.manifest(name, HOOK)
+    made.write("config/sequences/sales.yaml", {"assign": {"department": "Sales"}, "access": [MEMBER]})
+    made.write("config/sequences/design.yaml", {"assign": {"department": "Design"}, "access": ["chat", "draw"]})
+    people(made, "Sales")
+    made.hire("dan", department="Design")
+    made.hire("sue", department="Sales")
+    return made
+
+
+def people(repo: Repo, department: str, count: int = 14) -> None:
+    for number in range(count):
+        repo.hire(f"h{number:02}", department=department)
+
+
+def shown(repo: Repo, call: Call, base: str) -> tuple[dict[str, Any], str]:
+    repo.commit("after")
+    found: dict[str, Any] = call(repo, "diff", base, "--output", "json").json
+    return found, call(repo, "diff", base, "--output", "markdown").out
+
+
+def test_a_department_that_moves_is_one_cause_and_fits_a_screen(repo: Repo, call: Call) -> None:
+    base = repo.commit("before")
+    people(repo, "Design")
+    found, comment = shown(repo, call, base)
+    assert found["causes"] == [
+        {
+            "kind": "fields",
+            "what": "department Sales → Design",
+            "file": None,
+            "people": 14,
+            "added": {"chat": 14, "draw": 14},
+            "removed": {"crm": 14},
+            "grants": 42,
+        }
+    ]
+    assert found["held"] == [{"integration": "crm", "kind": "removed", "count": 14, "of": 15, "limit": 25.0}]
+    assert {each["removal"] for each in found["grants"]} == {"revoked", None}
+    plain = comment.partition("<details>")[0].splitlines()
+    assert plain == [
+        "**28 grants added, 14 grants removed, the guard would hold `crm`**",
+        "",
+        "- the guard would hold `crm`: 14 of 15 would be revoked, max_change_percent is 25",
+        "",
+        "- `department Sales → Design`: 14 people, gain `chat`, `draw`; lose `crm`",
+        "",
+        "**14 grants removed**",
+        "",
+        "- 14 people lose `crm`",
+        "",
+    ]
+
+
+def test_a_joiner_says_when_and_an_owner_stands_first(repo: Repo, call: Call) -> None:
+    base = repo.commit("before")
+    start = {"start": "2999-01-04", "end": "2999-06-30"}
+    repo.hire("zoe", {**OWNER, "at": "start-3d"}, "wiki", **start)
+    repo.write("config/sequences/sales.yaml", {"assign": {"department": "Sales"}, "access": [OWNER]})
+    found, comment = shown(repo, call, base)
+    grants = {(each["hire"], each["access"]): each for each in found["grants"]}
+    crm, wiki = grants["zoe", "crm"], grants["zoe", "wiki"]
+    assert (crm["starts"], crm["ends"], crm["privileged"]) == ("2999-01-01", "2999-07-01", {"ROLE": "owner"})
+    assert (wiki["starts"], wiki["ends"], wiki["privileged"]) == ("at once", "2999-07-01", {})
+    assert found["causes"][0]["kind"] == "sequence"
+    assert (found["causes"][0]["what"], found["causes"][0]["people"]) == ("sales", 15)
+    lines = comment.splitlines()
+    assert lines[0].startswith("**16 people PRIVILEGED, ")
+    assert lines[2] == "**Becomes privileged**"
+    assert "- `zoe` `crm`: `ROLE` `owner` (from 2999-01-01, until 2999-07-01)" in lines
+
+
+@pytest.mark.parametrize(
+    ("prune", "keep", "removal"),
+    [("revoke", False, "revoked"), ("report", False, "reported"), ("revoke", True, "reported")],
+)
+def test_a_leaver_loses_only_what_is_revoked(repo: Repo, call: Call, prune: str, removal: str, *, keep: bool) -> None:
+    repo.settings(prune=prune)
+    repo.hire("zoe", {**MEMBER, "keep": keep}, "wiki")
+    base = repo.commit("before")
+    repo.remove("hires/zoe.yaml")
+    found, comment = shown(repo, call, base)
+    assert {each["access"]: each["removal"] for each in found["grants"]} == {"crm": removal, "wiki": "reported"}
+    assert ("- `zoe` loses `crm`" in comment) is (removal == "revoked")
+    assert "- `zoe` is no longer to have `wiki` (only reported)" in comment
+    assert [(each["kind"], each["what"]) for each in found["causes"]] == [("hire", "zoe")]
+
+
+def test_conditions_included_sequences_and_renamed_files_are_causes(repo: Repo, call: Call) -> None:
+    repo.hire("ann", "wiki", email="ann@old.example.com", last_name="Moved")
+    base = repo.commit("before")
+    repo.write(
+        "config/sequences/design.yaml", {"assign": {"department": ["Design", "Sales"]}, "access": ["chat", "draw"]}
+    )
+    repo.write("config/sequences/base.yaml", {"access": ["wiki"]})
+    repo.write(
+        "config/sequences/sales.yaml", {"assign": {"department": "Sales"}, "include": ["base"], "access": [MEMBER]}
+    )
+    repo.remove("hires/ann.yaml")
+    repo.hire("ann2", "wiki", email="ann@new.example.com", first_name="Ann", last_name="Moved")
+    found, _ = shown(repo, call, base)
+    assert [
+        (each["kind"], each["what"], each["people"], each["added"], each["removed"]) for each in found["causes"]
+    ] == [
+        ("condition", "design", 15, {"chat": 15, "draw": 15}, {}),
+        ("sequence", "base", 15, {"wiki": 15}, {}),
+        ("hire", "ann → ann2", 2, {"wiki": 1}, {"wiki": 1}),
+    ]
+
+
+def test_settings_and_a_manifest_say_how_many_grants_they_touch(repo: Repo, call: Call) -> None:
+    base = repo.commit("before")
+    repo.settings(prune="report", listen="127.0.0.1:9")
+    repo.manifest("crm", {**CRM, "revoke": []})
+    found, comment = shown(repo, call, base)
+    assert [(each["kind"], each["what"], each["people"], each["grants"]) for each in found["causes"]] == [
+        ("manifest", "crm: revoke", 15, 15),
+        ("settings", "prune: revoke → report", 16, 17),
+        ("settings", f"listen: {repo.listen} → 127.0.0.1:9", 0, 0),
+    ]
+    assert "- manifest `crm: revoke`: 15 people, 15 grants touched" in comment
+
+
+def test_more_new_accounts_than_allowed_would_be_held(repo: Repo, call: Call) -> None:
+    repo.settings(max_new=10)
+    base = repo.commit("before")
+    repo.write("config/sequences/all.yaml", {"assign": {"department": "Sales"}, "access": ["wiki"]})
+    found, _ = shown(repo, call, base)
+    assert found["held"] == [{"integration": "wiki", "kind": "new", "count": 15, "of": 0, "limit": 10}]
