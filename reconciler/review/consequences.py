@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date, timedelta
+from datetime import date, time
 from enum import StrEnum
 from typing import Any, Literal
 
-from reconciler.model.base import jsonable
+from reconciler.model.base import jsonable, spelled
+from reconciler.model.clock import stamp
 from reconciler.model.grant import Grant
-from reconciler.model.hire import Entry, Hire
+from reconciler.model.hire import Hire
 from reconciler.model.settings import DEFAULT
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
@@ -44,18 +45,19 @@ class HeldOffline:
         return {name: getattr(self, name) for name in ("integration", "kind", "count", "of", "limit")}
 
 
-def dates_of(grant: Grant, entry: Entry, hire: Hire, today: date) -> tuple[str | None, str | None]:
-    """Return the days on which a grant begins and from which it counts as removed; None for at once, and for never.
+def dates_of(grant: Grant, hire: Hire, today: date) -> tuple[str | None, str | None]:
+    """Return when a grant begins and when it ends; None for at once, and for never.
 
-    Where it begins at once although the hire's `start` lies ahead, that is said.
+    A day is written as a date, another moment in UTC, and `for` as the time after which it ends. Where a grant begins
+    at once although the hire's `start` lies ahead, that is said.
     """
     starts = grant.begins.isoformat() if grant.begins is not None and grant.begins > today else None
     if starts is None and hire.start is not None and hire.start > today:
         starts = AT_ONCE
-    by_end = entry.until is not None and entry.until.kind == "end"
-    over = None if grant.ends is None or by_end else grant.ends + timedelta(days=1)
-    ends = min((day for day in (grant.until, over) if day is not None), default=None)
-    return starts, None if ends is None else ends.isoformat()
+    over, lasts = grant.over_at, grant.lasts
+    if over is None:
+        return starts, None if lasts is None else f"{spelled(lasts)} after it begins"
+    return starts, over.date().isoformat() if over.time() == time() else stamp(over)
 
 
 def removal_of(grant: Grant, after: Desired) -> Removal:

@@ -164,7 +164,7 @@ def changes(before: Desired, after: Desired) -> list[Change]:
                 change = _change(ChangeKind.REMOVED, was, _fields(olds, was), {})
                 found.append(replace(change, cause=causes.of(was, None), removal=removal_of(was, after)))
             elif was is None and now is not None:
-                starts, ends = dates_of(now, news.of(now), news.hire(hire), after.today)
+                starts, ends = dates_of(now, news.hire(hire), after.today)
                 change = _change(ChangeKind.ADDED, now, {}, _fields(news, now))
                 change = replace(change, starts=starts, ends=ends, privileged=privileges(now))
                 found.append(replace(change, cause=causes.of(None, now)))
@@ -177,7 +177,7 @@ def changes(before: Desired, after: Desired) -> list[Change]:
                     change = replace(change, applied=_applied(now, change.fields), cause=causes.of(was, now))
                     had = privileges(was)
                     more = {name: value for name, value in privileges(now).items() if had.get(name) != value}
-                    starts, ends = dates_of(now, news.of(now), news.hire(hire), after.today)
+                    starts, ends = dates_of(now, news.hire(hire), after.today)
                     found.append(replace(change, starts=starts, ends=ends, privileged=more))
     return found
 

@@ -90,13 +90,15 @@ def test_a_department_that_moves_is_one_cause_and_fits_a_screen(repo: Repo, call
 def test_a_joiner_says_when_and_an_owner_stands_first(repo: Repo, call: Call) -> None:
     base = repo.commit("before")
     start = {"start": "2999-01-04", "end": "2999-06-30"}
-    repo.hire("zoe", {**OWNER, "at": "start-3d"}, "wiki", **start)
+    draw = {"integration": "draw", "until": "2999-02-01T12:00Z"}
+    repo.hire("zoe", {**OWNER, "at": "start-3d"}, "wiki", draw, {"integration": "chat", "for": "8h"}, **start)
     repo.write("config/sequences/sales.yaml", {"assign": {"department": "Sales"}, "access": [OWNER]})
     found, comment = shown(repo, call, base)
     grants = {(each["hire"], each["access"]): each for each in found["grants"]}
     crm, wiki = grants["zoe", "crm"], grants["zoe", "wiki"]
     assert (crm["starts"], crm["ends"], crm["privileged"]) == ("2999-01-01", "2999-07-01", {"ROLE": "owner"})
     assert (wiki["starts"], wiki["ends"], wiki["privileged"]) == ("at once", "2999-07-01", {})
+    assert (grants["zoe", "draw"]["ends"], grants["zoe", "chat"]["ends"]) == ("2999-02-01T12:00:00Z", "2999-07-01")
     assert found["causes"][0]["kind"] == "sequence"
     assert (found["causes"][0]["what"], found["causes"][0]["people"]) == ("sales", 15)
     lines = comment.splitlines()
