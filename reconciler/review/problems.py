@@ -74,7 +74,9 @@ def hosts_of(files: Files, tree: Tree, programs: Collection[str] = ()) -> list[H
     for path, manifest in _asking(files):
         for host in named_hosts(manifest):
             places[host].add(path)
-        refused |= {host for host, _, _ in _refused(path, manifest, files.settings, programs)}
+        for host, _, error in _refused(path, manifest, files.settings, programs):
+            if host.startswith("exec:") or not isinstance(error, NotInstalled):
+                refused.add(host)
     for url in _own_urls(files.settings):
         if written := written_host(url):
             places[written].add(SETTINGS)

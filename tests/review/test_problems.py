@@ -106,6 +106,7 @@ def test_a_driver_that_is_not_installed_is_named(repo: Repo, monkeypatch: pytest
     missing_driver.cache_clear()
     repo.manifest("hr", {"exists": {"url": "mysql://db.example.com/hr", "data": FOUND, "expected": "x"}, "execute": []})
     (found,) = problems(repo)
+    assert hosts_of(files_of(repo), tree_of(repo))[0].allowed
     missing_driver.cache_clear()
     assert (
         "warning: exists.url: mysql:// needs PyMySQL, which is not installed: pip install 'access-reconciler[sql]'"
