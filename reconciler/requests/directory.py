@@ -17,7 +17,7 @@ from reconciler.model.template import PLACEHOLDER, split
 from reconciler.requests.places import in_name
 from reconciler.requests.template import plain, render_data, written
 
-__all__ = ["entry", "misfit"]
+__all__ = ["entry", "misfit", "names_in"]
 
 _CHANGES = ("add", "replace", "delete")
 
@@ -68,16 +68,18 @@ def entry(method: str, data: Any, scope: Scope) -> bytes | None:
 
 def _attributes(templates: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
     return {
-        str(name): _names(value, scope) if name_valued(str(name)) else render_data(value, scope)
+        str(name): names_in(value, scope) if name_valued(str(name)) else render_data(value, scope)
         for name, value in templates.items()
     }
 
 
-def _names(value: Any, scope: Scope) -> Any:
+def names_in(value: Any, scope: Scope) -> Any:
     """Render the value of an attribute whose values are names: each of them is one."""
     match value:
         case list():
-            return [_names(item, scope) for item in value]
+            return [names_in(item, scope) for item in value]
+        case Mapping():  # what is said of a value, `not` or `contains`
+            return {key: names_in(item, scope) for key, item in value.items()}
         case str() if (whole := PLACEHOLDER.fullmatch(value)) is not None:
             found = scope.look_up(whole[1]).value
             if found is DEFERRED:

@@ -14,11 +14,11 @@ from reconciler.model.request import SAFE_METHODS
 from reconciler.model.scope import Scope
 from reconciler.model.statement import misfit
 from reconciler.model.template import PLACEHOLDER
-from reconciler.requests.template import render_data
+from reconciler.requests.template import render_data, written
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
 
-__all__ = ["DIRECTORY", "SQL", "as_answered", "scheme_of", "statement"]
+__all__ = ["DIRECTORY", "SQL", "as_answered", "asks_directory", "scheme_of", "statement"]
 
 SQL = frozenset({"mysql", "postgresql"})
 DIRECTORY = frozenset({"ldap", "ldaps"})
@@ -27,6 +27,12 @@ DIRECTORY = frozenset({"ldap", "ldaps"})
 def scheme_of(url: str) -> str:
     """Return a URL's scheme, in lower case."""
     return url.partition(":")[0].strip().lower()
+
+
+def asks_directory(url: str, scope: Scope) -> bool:
+    """Whether a request goes to a directory; its scheme may be in the value that its URL begins with."""
+    begins = PLACEHOLDER.match(url.strip())
+    return scheme_of(url if begins is None else written(scope.look_up(begins[1]).value)) in DIRECTORY
 
 
 def as_answered(wire: RenderedRequest, answer: Response) -> Response:

@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
 
-from reconciler.model.dn import folded, is_of_directory
+from reconciler.model.dn import folded, is_of_directory, name_valued
 from reconciler.model.exists import Exists, operator
 from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.secret import MASK
 from reconciler.model.template import names
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Difference
+from reconciler.requests.directory import names_in
+from reconciler.requests.protocols import asks_directory
 from reconciler.requests.template import render_data, written
 
 __all__ = ["NOTHING", "Compared", "Comparison", "all_there", "as_wanted", "differences", "find", "is_whole", "same"]
@@ -39,10 +41,11 @@ class Compared:
         """Render the values for a grant. Raises MissingVariable."""
         scope = scope.now()
         secret = {path for path, value in exists.where.items() if any(scope.look_up(it).secret for it in names(value))}
+        directory = asks_directory(exists.url or "", scope)
         return cls(
-            where=_rendered(exists.where, scope),
-            inactive=_rendered(exists.inactive, scope),
-            invited=_rendered(exists.invited, scope),
+            where=_rendered(exists.where, scope, directory=directory),
+            inactive=_rendered(exists.inactive, scope, directory=directory),
+            invited=_rendered(exists.invited, scope, directory=directory),
             absent=_rendered(exists.absent, scope),
             secret=frozenset(secret),
         )
@@ -62,8 +65,12 @@ LONGEST = 200
 """Characters of a value that are shown and remembered."""
 
 
-def _rendered(templates: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
-    return {path: render_data(value, scope) for path, value in templates.items()}
+def _rendered(templates: Mapping[str, Any], scope: Scope, *, directory: bool = False) -> dict[str, Any]:
+    """Render what is compared; in a directory, values within names are escaped."""
+    return {
+        path: (names_in if directory and name_valued(path) else render_data)(value, scope)
+        for path, value in templates.items()
+    }
 
 
 def same(there: Any, wanted: Any) -> bool:

@@ -147,6 +147,15 @@ def test_values_are_compared_as_a_directory_compares(there, wanted, equal):
     assert same(as_attributes(there), wanted) is equal
 
 
+@pytest.mark.parametrize("url", [f"{HOST}/dc=x", "{{BASE}}/dc=x"])
+def test_values_within_the_names_that_are_compared_are_escaped(url):
+    where = {"manager": "uid={{v}},dc=x", "memberOf": {"contains": "cn={{v}},dc=x"}, "title": "{{v}}"}
+    exists = Manifest.model_validate({"exists": {"url": url, "expected": "x", "where": where}, "execute": []}).exists
+    assert exists is not None
+    compared = Compared.of(exists, scope(v="a,b", BASE=HOST)).where
+    assert compared == {"manager": r"uid=a\,b,dc=x", "memberOf": {"contains": r"cn=a\,b,dc=x"}, "title": "a,b"}
+
+
 def test_one_of_several_addresses_is_the_account():
     assert is_whole(as_attributes(["ada@example.com", "al@example.com"]), "AL@example.com")
     assert not is_whole(as_attributes("joann@x.com"), "ann@x.com")
