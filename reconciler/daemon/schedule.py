@@ -28,7 +28,7 @@ from reconciler.engine.listings import Listings, listed_grants
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
-from reconciler.model.grant import COUNTING, Key
+from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 from reconciler.repository.desired import NO_SERVICE
 from reconciler.repository.hires import Hires
@@ -163,7 +163,7 @@ class Schedule:
     async def _held(self) -> dict[str, set[Key]]:
         """Read the grants that wait for the guard's count, by service."""
         home, found = self._dispatcher.desired().home, dict[str, set[Key]]()
-        held = await self._ledger.off_loop(partial(self._ledger.grants_held_for, COUNTING))
+        held = await self._ledger.off_loop(self._ledger.uncounted)
         for name, keys in held.items():
             found.setdefault(home(name), set()).update(keys)
         return found
@@ -183,7 +183,7 @@ class Schedule:
                 if now - at >= interval or keys.isdisjoint(held.get(service, ()))
             ]
             self._end_counts(over)
-        waiting = await self._ledger.off_loop(partial(self._ledger.held_for, COUNTING))
+        waiting = await self._ledger.off_loop(self._ledger.integrations_uncounted)
         lately = {name for name, at in self._counted_at.items() if timedelta() <= now - at < interval}
         due = {name for name in waiting - lately if home(name) not in self._counts}
         if due:
@@ -251,7 +251,7 @@ class Schedule:
         """
         hires, begun, now = list[str](), set[str](), self._clock.now()
         try:
-            held = frozenset(chain(*(await self._read(partial(self._ledger.grants_held_for, COUNTING))).values()))
+            held = frozenset(chain(*(await self._read(self._ledger.uncounted)).values()))
             async for part in self._parts(request.selection, files):
                 while (services := self._queued(replace(request, selection=part))) is None:
                     await self._clock.sleep(AGAIN_SECONDS)

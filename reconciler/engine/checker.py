@@ -113,7 +113,7 @@ class Checker:
                 return SHOWN
             found, answer = await self._judged(integration, prepared, exists, check)
         except (Blocked, TransportError) as error:
-            return Unknown(self.redactor.redact(str(error)))
+            return Unknown(self.redactor.redact(str(error)), cause=error.cause)
         if isinstance(found, Unknown):
             by_person = integration.connection is not None and not integration.connection.fetches
             cause = Cause.CONNECTION if found.cause is Cause.INITIAL_DATA and by_person else found.cause
@@ -224,7 +224,7 @@ class Checker:
         try:
             await connection.fresh()
         except (Blocked, TransportError) as error:
-            return Unknown(self.redactor.redact(str(error)))
+            return Unknown(self.redactor.redact(str(error)), cause=error.cause)
         return None
 
     async def options(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
@@ -243,9 +243,9 @@ class Checker:
             scope = await connected(integration, scope)
             return await options(integration.client, field, scope, integration.manifest)
         except TransportError as error:
-            return Unknown(f"the options of {field_id}: {self.redactor.redact(str(error))}")
+            return Unknown(f"the options of {field_id}: {self.redactor.redact(str(error))}", cause=error.cause)
         except Blocked as error:  # a variable of one hire, for example: options are asked for once for everybody
-            raise Blocked(f"the options of {field_id}: {error}") from error
+            raise Blocked(f"the options of {field_id}: {error}", error.cause) from error
 
     async def resolved(self, integration: Integration, grant: Grant) -> Grant | Unknown:
         """Replace a grant's named choices by their values. A value that stands in the file is sent unchanged.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from reconciler.engine.existing import reason_not_to_accept
+from reconciler.engine.transitions import stated
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
@@ -314,9 +315,7 @@ def _accepted(record: Record, now: datetime) -> Record:
         fields = {"phase": Phase.EXECUTED, "executed_at": record.executed_at or now}
     return replace(
         record,
-        status=Status.PRESENT if checked else Status.DONE,
-        action=Action.NONE,
-        reason="accepted by hand",
+        **stated(Status.PRESENT if checked else Status.DONE, Action.NONE, "accepted by hand"),
         snapshot={**record.values, **sent},
         accepted=differs,
         wants={**record.wants, **{path: pair[1] for path, pair in differs.items()}},

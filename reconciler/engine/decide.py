@@ -7,42 +7,49 @@ sends.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import field, replace
 from typing import assert_never
 
 from reconciler.engine.existing import NO_MEANS, Means, found, invited, paused, shown, webhook
 from reconciler.model.clock import stamp
-from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
-from reconciler.model.grant import Decision, Differences, Grant, Kind, Outcome, Phase, Record, Step
-from reconciler.model.status import Action, Status
+from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, account_changed, progress
+from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
+from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import value_class
-from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Cause, Invited, Missing, NoCheck, Present, Unknown, Verdict
 
 __all__ = [
-    "GONE",
     "NOT_IN_GIT",
     "STILL_OPEN",
     "STILL_THERE",
-    "TAKEN_BY_HAND",
     "Facts",
+    "gone",
     "judge",
     "judge_orphan",
     "standing",
+    "taken_by_hand",
 ]
 
 NOT_IN_GIT = "no longer in git"
-"""How the reason of each orphan begins; `orphans.unless_over` says instead that an entry is over."""
-
-TAKEN_BY_HAND = "no longer in git; taken away by hand: there is no request for it"
-"""A person's confirmation of what no check and no request can show."""
+"""How the reason of an orphan begins whose entry is not over; else it begins with how that is."""
 
 STILL_THERE = "the exists check still finds the account"
 STILL_OPEN = "the invitation is still open"
 """What a revocation, or a withdrawal, failed with whose requests all succeeded."""
 
-GONE = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
+
+def gone(over: str | None = None) -> Decision:
+    """Decide on an orphan that a check does not find; `over` says how its entry is over, if git still has it."""
+    return _revoked(over, "found gone")
+
+
+def taken_by_hand(over: str | None = None) -> Decision:
+    """Decide on an orphan by a person's word: no check and no request can show that it is gone."""
+    return _revoked(over, "taken away by hand: there is no request for it")
+
+
+def _revoked(over: str | None, how: str) -> Decision:
+    return Decision(Status.REVOKED, Action.NONE, f"{over or NOT_IN_GIT}; {how}", detail=how if over is None else "")
 
 
 @value_class
@@ -62,6 +69,13 @@ class Facts:
     digest: str | None = None
     texts: tuple[str, ...] = ()
     required: str | None = None
+    over: str | None = None
+    """How an orphan's entry is over, if git still has it."""
+
+    @property
+    def left(self) -> Decision:
+        """Return what is decided on an orphan that is left as it is, with the beginning of its reason."""
+        return Decision(Status.ORPHANED, Action.NONE, self.over or NOT_IN_GIT)
 
 
 @value_class
@@ -157,15 +171,17 @@ def _untried(facts: Facts, policy: Policy) -> Decision:
             assert_never(facts.verdict)
 
 
-_SEEN = re.compile(r"; last seen present on \S+\Z")
+def _unchecked(record: Record, why: str, cause: Cause | None) -> Decision:
+    """Decide on an account that cannot be checked now, and say until when it was known to be as wanted.
 
-
-def _last_seen(record: Record) -> str:
-    """Return until when an account that cannot be checked now was known to exist; constant between checks."""
-    if record.status is Status.PRESENT and record.checked_at is not None:
-        return f"; last seen present on {stamp(record.checked_at)}"
-    before = _SEEN.search(record.reason) if record.status is Status.UNKNOWN else None
-    return before[0] if before else ""
+    That was at the last check that was answered, also where others have failed since.
+    """
+    decision = Decision(Status.UNKNOWN, Action.NONE, why, cause=cause)
+    seen = record.status is Status.PRESENT or record.code is ReasonCode.LAST_SEEN
+    if not seen or record.checked_at is None:
+        return decision
+    reason = f"{why}; last seen present on {stamp(record.checked_at)}"
+    return replace(decision, reason=reason, code=ReasonCode.LAST_SEEN)
 
 
 def _wanted_again(record: Record, facts: Facts, policy: Policy) -> Decision:
@@ -186,7 +202,7 @@ def _provided(record: Record, facts: Facts, policy: Policy) -> Decision:
         case NoCheck():
             return webhook(record, changes, means)
         case Unknown(why, cause=cause):
-            return Decision(Status.UNKNOWN, Action.NONE, f"{why}{_last_seen(record)}", cause=cause)
+            return _unchecked(record, why, cause)
         case Missing() | Present(account=Account.INVITED):
             decision = invited(record, facts.invitation, changes, means, now=policy.local)
             return decision if decision is not None else _lost(record, policy, changes)
@@ -238,7 +254,7 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
         return replace(failed.left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
     if not means.updates or (as_wanted and far.done == far.total):
         return now
-    half = 0 < far.done < far.total and far.same and (as_wanted or _account_changed(record.run.steps))
+    half = 0 < far.done < far.total and far.same and (as_wanted or account_changed(record.run.steps))
     return Decision(
         Status.RETRYING,
         Action.RETRY,
@@ -249,12 +265,6 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
         differs=now.differs,
         changed=now.changed,
     )
-
-
-def _account_changed(steps: Iterable[Step]) -> bool:
-    """Whether the first request that changes anything succeeded."""
-    changing = [step for step in sorted(steps, key=lambda step: step.index) if step.mutates]
-    return bool(changing) and changing[0].outcome is Outcome.DONE
 
 
 def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
@@ -319,7 +329,7 @@ def judge_orphan(
     verdict, means = facts.verdict, facts.means
     asked = by_hand or (record.revoking and record.run.by_hand)
     spared = _spared(record, policy, slip, asked=asked) or (None if asked else facts.required)
-    left = Decision(Status.ORPHANED, Action.NONE, "")
+    left = facts.left
     if record.phase is Phase.REVOKED:
         return Decision(Status.REVOKED, Action.NONE, record.reason)
     off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
@@ -327,7 +337,7 @@ def judge_orphan(
         verdict = Missing()
     open_one = facts.invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
     if same_as is not None:
-        return replace(left, reason=f"no longer in git; it is the same account as {same_as}, which is")
+        return replace(left, reason=f"{left.reason}; it is the same account as {same_as}, which is")
     withdrawing = record.run.kind is Kind.WITHDRAW
     accepted = withdrawing and isinstance(verdict, Present) and not open_one  # there is no invitation to take back
     if record.revoking and record.phase.unsettled and not accepted:
@@ -337,24 +347,26 @@ def judge_orphan(
             there = open_one and withdrawing
             decision = _unsettled_revocation(tried, replace(facts, verdict=verdict), policy, there=there)
         else:
-            decision = GONE if isinstance(verdict, Missing) else _irrevocable(left)
-        if decision is not GONE or not open_one:  # else the account is gone, and an invitation is to be taken back
+            decision = gone(facts.over) if isinstance(verdict, Missing) else _irrevocable(left)
+        if (
+            decision != gone(facts.over) or not open_one
+        ):  # else the account is gone, and an invitation is to be taken back
             return _wait_spared(replace(decision, withdraws=able and withdrawing), spared)
     if open_one and not isinstance(verdict, Unknown):
         return _invited_orphan(left, spared, means, asked=asked, prune=policy.prunes(record.integration))
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
     if isinstance(verdict, Missing) and (off or not unconfirmed):
-        return GONE
+        return gone(facts.over)
     if spared is not None and not isinstance(verdict, Unknown):
-        return replace(left, reason=f"no longer in git; {spared}")
+        return replace(left, reason=f"{left.reason}; {spared}")
     prune = policy.prunes(record.integration)
     pending = prune and means.revokes and not unconfirmed and spared is None
-    return replace(_unwanted(verdict, left, means, asked=asked, prune=prune), pending=pending)
+    return replace(_unwanted(facts, verdict, asked=asked, prune=prune), pending=pending)
 
 
 def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: bool, prune: bool) -> Decision:
     """Decide on an orphan that is only invited: withdraw its invitation, if the manifest can."""
-    reason = "no longer in git; an invitation is open"
+    reason = f"{left.reason}; an invitation is open"
     if spared is not None:
         return replace(left, reason=f"{reason}; {spared}")
     if not means.withdraws:
@@ -364,23 +376,24 @@ def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: 
     return replace(left, action=Action.REVOKE, reason=reason, withdraws=True)
 
 
-def _unwanted(verdict: Verdict, left: Decision, means: Means, *, asked: bool, prune: bool) -> Decision:
+def _unwanted(facts: Facts, verdict: Verdict, *, asked: bool, prune: bool) -> Decision:
     """Decide on an orphan that may be revoked. One that does not exist was never confirmed."""
+    left, means = facts.left, facts.means
     match verdict:
         case Unknown(reason):
-            return replace(left, reason=f"no longer in git; exists check failed: {reason}")
+            return replace(left, reason=f"{left.reason}; exists check failed: {reason}")
         case NoCheck() if not asked:
-            return replace(left, reason="no longer in git; without an exists check nothing is revoked")
+            return replace(left, reason=f"{left.reason}; without an exists check nothing is revoked")
         case Missing() if not asked:
-            return replace(left, reason="no longer in git; never confirmed: an invitation may be open")
+            return replace(left, reason=f"{left.reason}; never confirmed: an invitation may be open")
         case Present() if not (prune or asked):
             lacks = "" if means.revokes else ", and the manifest has no revoke"
-            return replace(left, reason=f"no longer in git; prune: report{lacks}")
+            return replace(left, reason=f"{left.reason}; prune: report{lacks}")
         case Present() | Missing() | NoCheck():
             if means.revokes:
-                return replace(left, action=Action.REVOKE, reason="no longer in git")
+                return replace(left, action=Action.REVOKE)
             there = isinstance(verdict, Present)
-            return _irrevocable(left) if there else Decision(Status.REVOKED, Action.NONE, TAKEN_BY_HAND)
+            return _irrevocable(left) if there else taken_by_hand(facts.over)
         case _:
             assert_never(verdict)
 
@@ -404,7 +417,7 @@ def _wait_spared(decision: Decision, spared: str | None) -> Decision:
 
 
 def _irrevocable(left: Decision) -> Decision:
-    return replace(left, reason="no longer in git; the manifest has no revoke")
+    return replace(left, reason=f"{left.reason}; the manifest has no revoke")
 
 
 def _unsettled_revocation(record: Record, facts: Facts, policy: Policy, *, there: bool) -> Decision:
@@ -412,16 +425,16 @@ def _unsettled_revocation(record: Record, facts: Facts, policy: Policy, *, there
 
     `there` says that the invitation that is to be taken back is still open.
     """
-    gone = isinstance(facts.verdict, Missing) and not there
-    far = progress(record.run.steps, facts.texts, TAKEN if gone else NEITHER)
+    absent = isinstance(facts.verdict, Missing) and not there
+    far = progress(record.run.steps, facts.texts, TAKEN if absent else NEITHER)
     error = f"revoke: {record.last_error or (STILL_OPEN if there else STILL_THERE)}"
     failed = _Failed.of(record, policy, facts.digest, error)
     half = 0 < far.done < far.total
-    if gone and not half:
-        return GONE
+    if absent and not half:
+        return gone(facts.over)
     if record.unchecked and isinstance(facts.verdict, Unknown):
-        reason = f"{NOT_IN_GIT}; revoked, not checked since: exists check failed: {facts.verdict.reason}"
-        return Decision(Status.ORPHANED, Action.NONE, reason)
+        why = f"revoked, not checked since: exists check failed: {facts.verdict.reason}"
+        return replace(facts.left, reason=f"{facts.left.reason}; {why}")
     if record.unchecked and isinstance(facts.verdict, NoCheck):
         return Decision(Status.REVOKED, Action.NONE, "revoked")
     if isinstance(facts.verdict, Unknown):

@@ -16,7 +16,7 @@ from reconciler.model.exists import operator
 from reconciler.model.grant import Decision, Differences, Phase, Record
 from reconciler.model.manifest import Invitation, Manifest
 from reconciler.model.settings import Drift
-from reconciler.model.status import Action, Status
+from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Present, Verdict
@@ -194,6 +194,7 @@ def _ways(record: Record | None) -> str:
 def _drift(record: Record, decision: Decision, *, heal: bool, now: datetime) -> Decision:
     """Decide on a difference that was made at the service."""
     reason = f"drift: {decision.reason}"
+    decision = replace(decision, code=ReasonCode.DRIFT)
     if not heal:
         return replace(decision, action=Action.NONE, reason=reason)
     if (ago := paused(record, now)) is not None:

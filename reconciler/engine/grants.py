@@ -57,7 +57,7 @@ class GrantPlanner:
         except MissingVariable as error:
             return PlannedGrant(grant, record, _without(error, lending))
         except Blocked as error:
-            return _blocked(grant, record, str(error))
+            return _blocked(grant, record, error)
         planned = await self._checked(integration, grant, prepared, record)
         if not planned.decision.action.provides or planned.kind is prepared.kind:
             return planned
@@ -65,7 +65,7 @@ class GrantPlanner:
             whole = integration.prepare(resolved, stored, kind=planned.kind, lending=lending)
             return replace(planned, prepared=whole)
         except Blocked as error:
-            return _blocked(grant, record, str(error))
+            return _blocked(grant, record, error)
 
     async def _checked(
         self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
@@ -122,8 +122,8 @@ class GrantPlanner:
         )
 
 
-def _blocked(grant: Grant, record: Record | None, reason: str) -> PlannedGrant:
-    return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, reason))
+def _blocked(grant: Grant, record: Record | None, why: Blocked) -> PlannedGrant:
+    return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, str(why), cause=why.cause))
 
 
 def _prepared_for(record: Record | None) -> Kind | None:

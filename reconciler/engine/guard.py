@@ -26,9 +26,9 @@ from reconciler.engine.planned import PlannedGrant
 from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.grant import COUNTING, Decision, Key, Record
+from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.settings import Settings
-from reconciler.model.status import Action, EventType, Status
+from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.verdict import Account, Present
 
 __all__ = ["Changes", "Judgement", "Part", "suspend", "waiting"]
@@ -38,6 +38,11 @@ FEW = 5
 
 HELD = "held"
 """The name of the note that has the tripped integrations."""
+
+Why = tuple[ReasonCode, str]
+"""Why a grant is held."""
+
+COUNTING: Why = (ReasonCode.COUNTING, "held by the guard until it has counted what the whole pass would change")
 
 NEXT = "look why, then let it through once with `reconcile --yes-really`"
 
@@ -189,10 +194,10 @@ class Changes:
             return _held(planned, lambda item: COUNTING if self._postponed(item, tripped) else None), judgement
         taken = self._taken.counts(self._met, self._renamed) if part is Part.SOME else {}
 
-        def why(item: PlannedGrant) -> str | None:
+        def why(item: PlannedGrant) -> Why | None:
             integration = item.grant.integration
             many = integration not in tripped and taken.get(integration, 0) > FEW
-            return COUNTING if many and _takes(item) and not item.by_hand else tripped.get(integration)
+            return COUNTING if many and _takes(item) and not item.by_hand else _why(item, tripped)
 
         return _held(planned, why), judgement
 
@@ -298,19 +303,25 @@ def _would_take(held: Held) -> bool:
 
 def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list[PlannedGrant]:
     """Suspend the grants of tripped integrations, and let grants that need one of those wait for it."""
-    return _held(planned, lambda item: tripped.get(item.grant.integration))
+    return _held(planned, lambda item: _why(item, tripped))
 
 
-def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], str | None]) -> list[PlannedGrant]:
+def _why(item: PlannedGrant, tripped: Mapping[str, str]) -> Why | None:
+    reason = tripped.get(item.grant.integration)
+    return None if reason is None else (ReasonCode.TRIPPED, reason)
+
+
+def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], Why | None]) -> list[PlannedGrant]:
     found: dict[Key, PlannedGrant] = {}
     for item in planned:
         acts, revoked_by_hand = item.decision.action.acts, item.by_hand and not item.wanted
-        if acts and not revoked_by_hand and (reason := why(item)) is not None:
+        if acts and not revoked_by_hand and (held := why(item)) is not None:
+            code, reason = held
             changed, differs = item.decision.changed, item.decision.differs  # to be counted, and accepted, by
             if isinstance(item.verdict, Present) and item.verdict.account is Account.INACTIVE:
                 reason = f"{reason}; it is {OFF}"
-            held = Decision(Status.SUSPENDED, Action.NONE, reason, changed=changed, guarded=True, differs=differs)
-            found[item.grant.key] = replace(item, decision=held)
+            suspended = Decision(Status.SUSPENDED, Action.NONE, reason, changed, guarded=True, code=code)
+            found[item.grant.key] = replace(item, decision=replace(suspended, differs=differs))
         elif item.decision.pending and not item.by_hand and why(item) is not None:
             # What it is does not change; the ledger notes it, so that later passes count it too.
             found[item.grant.key] = replace(item, decision=replace(item.decision, guarded=True))

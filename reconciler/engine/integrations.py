@@ -24,7 +24,7 @@ from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Call, Listing, Manifest, Notification, Pending, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names, roots
-from reconciler.model.verdict import Verdict
+from reconciler.model.verdict import Cause, Verdict
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.paging import first_page
 from reconciler.requests.record import Compared
@@ -57,7 +57,7 @@ class Integration:
     client: Client
     hosts: AllowedHosts
     initial: Layer | None
-    fault: str | None
+    fault: Blocked | None
     redirect_url: str
     sealer: Sealer | None = field(repr=False, default=None)
     connection: OAuthConnection | None = field(repr=False, default=None)
@@ -325,11 +325,11 @@ class Integration:
     def reachable(self) -> None:
         """Verify that the service may be asked at all. Raises Blocked if initial data or a connection is missing."""
         if self.fault is not None:
-            raise Blocked(self.fault)
+            raise Blocked(str(self.fault), self.fault.cause)
         if not self._needs_connection:
             return
         if self.connection is None or not (self.connection.fetches or self.connection.layer() is not None):
-            raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`")
+            raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`", Cause.CONNECTION)
         if (url := self.connection.renewal_url()) is not None:
             self.hosts.check(url, self.file)
 
@@ -389,7 +389,7 @@ class Integration:
         """Prepare an orphan to be checked and revoked. Raises Blocked like `prepare`."""
         grant = self.orphan(record)
         if self.fault is not None:
-            raise Blocked(self.fault)
+            raise Blocked(str(self.fault), self.fault.cause)
         scope = self.scope(grant.layers, stored)
         if self.manifest.exists is not None:
             scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))

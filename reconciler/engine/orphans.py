@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from reconciler.engine.checker import NotOffered
-from reconciler.engine.decide import NOT_IN_GIT, TAKEN_BY_HAND, Facts, judge_orphan
+from reconciler.engine.decide import NOT_IN_GIT, Facts, judge_orphan, taken_by_hand
 from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.engine.prepared import Prepared
@@ -14,9 +14,8 @@ from reconciler.model.errors import Blocked
 from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
-from reconciler.repository.desired import Desired
 
-__all__ = ["OrphanPlanner", "all_needed", "misfit", "unless_over"]
+__all__ = ["OrphanPlanner", "all_needed", "misfit"]
 
 
 class OrphanPlanner:
@@ -28,8 +27,22 @@ class OrphanPlanner:
 
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
-        planned = await self._plan(record)
-        return replace(planned, decision=unless_over(planned.decision, record.key, self._inputs.desired))
+        if error := self.unreadable(record):
+            decision = Decision(Status.INVALID, Action.NONE, error)
+            return PlannedGrant(record.as_grant(), record, decision, as_it_is=True)
+        if record.phase is Phase.REVOKED:
+            return _no_action(record, Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
+        if reason := self._inputs.policy.suspended(record.key.hire, record.integration):
+            return _no_action(record, Status.SUSPENDED, reason)
+        over = self._inputs.desired.over(*record.key)
+        integration = self._inputs.integrations.get(record.integration)
+        if integration is not None:
+            return await self._check_and_decide(integration, record, over)
+        problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
+        if not problems and self._inputs.by_hand.get(record.key) == "revoke":
+            return PlannedGrant(record.as_grant(), record, taken_by_hand(over), wanted=False, by_hand=True)
+        why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
+        return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}, and {why}")
 
     def after_dependents(self, found: list[PlannedGrant], wanted: Collection[Key]) -> list[PlannedGrant]:
         """Let orphans of a hire wait for those that need them and that another pass is to revoke: these come first.
@@ -44,24 +57,7 @@ class OrphanPlanner:
         pending = {key.access for key, row in rows.items() if key not in here | {*wanted} and _to_be_revoked(row)}
         return [_after(item, sorted(_needing(item.grant.key.access, pending, needs))) for item in found]
 
-    async def _plan(self, record: Record) -> PlannedGrant:
-        if error := self.unreadable(record):
-            decision = Decision(Status.INVALID, Action.NONE, error)
-            return PlannedGrant(record.as_grant(), record, decision, as_it_is=True)
-        if record.phase is Phase.REVOKED:
-            return _no_action(record, Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
-        if reason := self._inputs.policy.suspended(record.key.hire, record.integration):
-            return _no_action(record, Status.SUSPENDED, reason)
-        integration = self._inputs.integrations.get(record.integration)
-        if integration is None:
-            problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
-            if not problems and self._inputs.by_hand.get(record.key) == "revoke":
-                return _no_action(record, Status.REVOKED, TAKEN_BY_HAND, by_hand=True)
-            why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
-            return _no_action(record, Status.ORPHANED, f"no longer in git, and {why}")
-        return await self._check_and_decide(integration, record)
-
-    async def _check_and_decide(self, integration: Integration, record: Record) -> PlannedGrant:
+    async def _check_and_decide(self, integration: Integration, record: Record, over: str | None) -> PlannedGrant:
         """Check the orphan's account, and decide."""
         try:
             if (lacking := await self._inputs.checker.token(integration)) is not None:
@@ -71,7 +67,7 @@ class OrphanPlanner:
             kind = record.run.kind if record.revoking else Kind.REVOKE
             prepared = integration.prepare_orphan(record, stored, kind=kind, lenders=lending.entries)
         except Blocked as error:
-            return _no_action(record, Status.ORPHANED, f"no longer in git; {error}")
+            return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}")
         has_check = integration.manifest.exists is not None
         verdict = await self._inputs.checker.check_alone(integration, prepared) if has_check else NoCheck()
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
@@ -82,7 +78,7 @@ class OrphanPlanner:
         if isinstance(verdict, Missing) and invitation is None and not taken:
             elsewhere = await self._elsewhere(integration, record, prepared)
             if elsewhere is not None:
-                return _no_action(record, Status.ORPHANED, f"no longer in git; {elsewhere}")
+                return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {elsewhere}")
         by_hand = self._inputs.by_hand.get(record.key) == "revoke"
         decision = judge_orphan(
             record,
@@ -93,6 +89,7 @@ class OrphanPlanner:
                 digest=prepared.digest,
                 texts=integration.texts(kind),
                 required=self._inputs.judge.requires(record),
+                over=over,
             ),
             self._inputs.policy,
             by_hand=by_hand,
@@ -106,7 +103,7 @@ class OrphanPlanner:
             try:
                 prepared = integration.prepare_orphan(record, stored, kind=wanted_kind, lenders=lending.entries)
             except Blocked as error:
-                decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
+                decision = Decision(Status.ORPHANED, Action.NONE, f"{over or NOT_IN_GIT}; {error}")
         return PlannedGrant(
             prepared.grant,
             record,
@@ -214,16 +211,10 @@ def all_needed(access: str, needs: Mapping[str, Iterable[str]]) -> set[str]:
     return found - {access}
 
 
-def _no_action(record: Record, status: Status, reason: str, *, by_hand: bool = False) -> PlannedGrant:
+def _no_action(record: Record, status: Status, reason: str) -> PlannedGrant:
     """Plan no action, for this reason."""
     decision = Decision(status, Action.NONE, reason)
-    return PlannedGrant(record.as_grant(), record, decision, wanted=False, by_hand=by_hand)
-
-
-def unless_over(decision: Decision, key: Key, desired: Desired) -> Decision:
-    """Return a decision on an orphan; if git still has its entry, with what is over in place of `NOT_IN_GIT`."""
-    over = desired.over(key.hire, key.access)
-    return decision if over is None else replace(decision, reason=decision.reason.replace(NOT_IN_GIT, over, 1))
+    return PlannedGrant(record.as_grant(), record, decision, wanted=False)
 
 
 def _to_be_revoked(record: Record) -> bool:

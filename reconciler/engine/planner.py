@@ -21,7 +21,7 @@ from reconciler.engine.prepared import Prepared
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Grant, Key, Record
 from reconciler.model.selection import Selection
-from reconciler.model.status import Action, Status
+from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
 from reconciler.model.verdict import Account, Missing, Present
 from reconciler.repository.policy import Kept
@@ -202,9 +202,8 @@ class Planner:
         gained = _gained(item) if gives else ()
         if gives and (breach := await self._breach(item.grant, gained)) is not None:
             found = item.prepared if isinstance(item.verdict, Present) else None
-            return PlannedGrant(
-                item.grant, item.record, Decision(Status.BLOCKED, Action.NONE, breach), item.verdict, found
-            )
+            blocked = Decision(Status.BLOCKED, Action.NONE, breach, code=ReasonCode.POLICY)
+            return PlannedGrant(item.grant, item.record, blocked, item.verdict, found)
         if decision.status in _THERE and gained is not None:
             self.problems += self._inputs.judge.problems_of(item.grant)
         return item

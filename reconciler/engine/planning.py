@@ -29,7 +29,7 @@ from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
 from reconciler.model.clock import first_moment
 from reconciler.model.decision_inputs import Policy
-from reconciler.model.errors import Problem, RepositoryError
+from reconciler.model.errors import Blocked, Problem, RepositoryError
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import Selection
@@ -433,4 +433,4 @@ def _refuse_uncovered(state: OpenState, services: set[str]) -> None:
 
 def _without_tokens(item: Integration, fault: str) -> Integration:
     """Return an integration whose tokens cannot be read, so that its grants are blocked for that reason."""
-    return item if item.connection is None or item.fault is not None else replace(item, fault=fault)
+    return item if item.connection is None or item.fault is not None else replace(item, fault=Blocked(fault))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from reconciler.engine.decide import NOT_IN_GIT
-from reconciler.engine.transitions import NOT_AS_WANTED, SETTLED
+from reconciler.engine.transitions import NOT_AS_WANTED, SETTLED, stated
 from reconciler.ledger.entries import Event
 from reconciler.model.grant import Kind, Phase, Record
 from reconciler.model.status import Action, EventType, Status
@@ -26,9 +26,7 @@ def sent(record: Record, why: str, *, now: datetime, retry_delay: timedelta) -> 
     return replace(
         record,
         phase=Phase.RETRYING if again else Phase.FAILED,
-        status=Status.ORPHANED,
-        action=Action.NONE,
-        reason=f"{NOT_IN_GIT}; revoked, not checked since: {why}",
+        **stated(Status.ORPHANED, Action.NONE, f"{NOT_IN_GIT}; revoked, not checked since: {why}"),
         open=replace(record.run, retry_at=now + retry_delay if again else None),
         last_error=None,
     )
@@ -39,9 +37,7 @@ def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
     new = replace(
         record,
         phase=Phase.REVOKED,
-        status=Status.REVOKED,
-        action=Action.NONE,
-        reason="revoked",
+        **stated(Status.REVOKED, Action.NONE, "revoked"),
         last_error=None,
         **NOT_AS_WANTED,
         **SETTLED,

@@ -14,11 +14,11 @@ from functools import partial
 
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
-from reconciler.engine.decide import GONE, Facts, judge
+from reconciler.engine.decide import Facts, gone, judge
 from reconciler.engine.executor import Executor, Overtaken
 from reconciler.engine.existing import found, webhook
 from reconciler.engine.integrations import Integration
-from reconciler.engine.orphans import all_needed, unless_over
+from reconciler.engine.orphans import all_needed
 from reconciler.engine.planned import AttemptRequest, PlannedGrant
 from reconciler.engine.planning import Plan
 from reconciler.engine.prepared import Prepared
@@ -99,7 +99,7 @@ class Scheduler:
 
     async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
         if item.wanted and not record.provided and (reason := self._unmet(key, item)) is not None:
-            waiting = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
+            waiting = replace(record, **records.stated(Status.SCHEDULED, Action.WAIT, reason))
             return await self._settle(waiting)
         integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
         assert prepared is not None
@@ -179,7 +179,7 @@ class Scheduler:
         verdict = await self.plan.checker.check_alone(integration, prepared)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
-        decision = unless_over(GONE, record.key, self.plan.desired)
+        decision = gone(self.plan.desired.over(*record.key))
         now = self.executor.now()
         return await self._settle(*records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False))
 

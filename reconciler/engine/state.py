@@ -29,7 +29,7 @@ from reconciler.ledger.opening import OpenLedger, StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, WritableSealing
 from reconciler.ledger.vault import run_name
-from reconciler.model.decision_inputs import Policy
+from reconciler.model.decision_inputs import Policy, complete
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
@@ -253,7 +253,7 @@ def as_settled(found: Mapping[Key, Record], ledger: LedgerReader, policy: Policy
 
 
 def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, list[Event]]:
-    if records.complete(record.run.steps, attempt.total):
+    if complete(record.run.steps, attempt.total):
         if record.revoking:
             why = "interrupted: the program ended before the check"
             return removals.sent(record, why, now=attempt.alive_at, retry_delay=policy.retry_delay), []

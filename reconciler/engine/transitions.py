@@ -6,19 +6,18 @@ are made in `decide`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine.decide import NOT_IN_GIT, STILL_OPEN, STILL_THERE
+from reconciler.engine.decide import STILL_OPEN, STILL_THERE
 from reconciler.engine.existing import not_seen
 from reconciler.ledger.entries import Event
-from reconciler.model.decision_inputs import progress
-from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phase, Record, Step
-from reconciler.model.status import Action, EventType, Status
+from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Phase, Record
+from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import changed
-from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, Unknown, Verdict
 
 if TYPE_CHECKING:
     from reconciler.engine.prepared import Prepared
@@ -28,11 +27,11 @@ __all__ = [
     "SETTLED",
     "begun",
     "checked",
-    "complete",
     "failed",
     "first",
     "kept_as_it_is",
     "remembered",
+    "stated",
     "succeeded",
     "updated",
     "written",
@@ -52,6 +51,17 @@ NOT_AS_WANTED: Mapping[str, Any] = {
     "differs": {},
 }
 """What a record has of an account that was not yet found as git wants it."""
+
+
+def stated(
+    status: Status, action: Action, reason: str, *, code: ReasonCode | None = None, cause: Cause | None = None
+) -> dict[str, Any]:
+    """Return what is shown of a record: these are only ever written together."""
+    return {"status": status, "action": action, "reason": reason, "code": code, "cause": cause}
+
+
+def _decided(decision: Decision) -> dict[str, Any]:
+    return stated(decision.status, decision.action, decision.reason, code=decision.code, cause=decision.cause)
 
 
 def first(grant: Grant, revision: str | None) -> Record:
@@ -109,10 +119,7 @@ def checked(
         "needs": grant.needs,
         "keep": grant.keep,
         "revision": revision or record.revision,
-        "status": decision.status,
-        "action": decision.action,
-        "reason": decision.reason,
-        "cause": decision.cause,
+        **_decided(decision),
         "changed": decision.changed,
         "differs": _as_noted(decision),
         "guarded": decision.guarded,
@@ -277,7 +284,7 @@ def _gone_without_request(
     record: Record, verdict: Verdict | None, decision: Decision, now: datetime, events: Events
 ) -> dict[str, Any]:
     """Return what changes if an orphan is gone without a request of the program."""
-    events.append((EventType.REVOKED, decision.reason.removeprefix(f"{NOT_IN_GIT}; ")))
+    events.append((EventType.REVOKED, decision.detail or decision.reason))
     return {
         "phase": Phase.REVOKED,
         "checked_at": now if isinstance(verdict, Missing) else record.checked_at,
@@ -307,9 +314,7 @@ def _check_result(
 
 def kept_as_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
     """Return the record of a grant whose files cannot be read: only what is shown of it changes."""
-    new = replace(
-        record, status=decision.status, action=decision.action, reason=decision.reason, changed=False, guarded=False
-    )
+    new = replace(record, **_decided(decision), changed=False, guarded=False)
     return _with_events(new, _status_events(record, decision, wanted=True), now)
 
 
@@ -357,9 +362,11 @@ def succeeded(
     new = replace(
         record,
         phase=Phase.DONE if webhook else Phase.EXECUTED,
-        status=Status.DONE if webhook else Status.UNCONFIRMED,
-        action=Action.NONE,
-        reason="it ran" if webhook else not_seen("executed; the exists check does not see it yet", answered),
+        **stated(
+            Status.DONE if webhook else Status.UNCONFIRMED,
+            Action.NONE,
+            "it ran" if webhook else not_seen("executed; the exists check does not see it yet", answered),
+        ),
         answered=answered,
         changed=False,
         differs={},
@@ -388,9 +395,11 @@ def updated(record: Record, *, webhook: bool, now: datetime, answered: str = "")
     new = replace(
         record,
         phase=Phase.DONE if webhook else Phase.CONFIRMED,
-        status=Status.DONE if webhook else Status.DIFFERS,
-        action=Action.NONE,
-        reason="it ran" if webhook else not_seen("updated; the check does not see it yet", answered),
+        **stated(
+            Status.DONE if webhook else Status.DIFFERS,
+            Action.NONE,
+            "it ran" if webhook else not_seen("updated; the check does not see it yet", answered),
+        ),
         answered=answered,
         changed=False,
         differs={} if webhook else record.differs,
@@ -421,9 +430,9 @@ def failed(
     new = replace(
         record,
         phase=Phase.RETRYING if again else Phase.FAILED,
-        status=Status.RETRYING if again else Status.FAILED,
-        action=Action.WAIT if again else Action.NONE,
-        reason=f"{prefix}{error}",
+        **stated(
+            Status.RETRYING if again else Status.FAILED, Action.WAIT if again else Action.NONE, f"{prefix}{error}"
+        ),
         open=replace(record.run, retry_at=at + retry_delay if again else None),
         last_error=error,
         changed=record.changed and record.run.kind.updates,
@@ -435,16 +444,6 @@ def failed(
     return _with_events(new, events, now)
 
 
-def complete(steps: Iterable[Step], total: int) -> bool:
-    """Whether all requests of a run are done: the last one succeeded, and so did those before it.
-
-    A first change without an answer counts as done where later requests show it (docs/design/rules.md, "The ledger and
-    the retry").
-    """
-    known = {step.index: step.outcome for step in steps}
-    done = progress(steps, ()).done
-    return total > 0 and done == total and known[total - 1] is Outcome.DONE
-
-
 def _with_events(record: Record, events: Events, now: datetime) -> tuple[Record, list[Event]]:
-    return record, [Event.of(record, event, detail, now) for event, detail in events]
+    code = {EventType.DIFFERED: record.code}
+    return record, [Event.of(record, event, detail, now, code=code.get(event)) for event, detail in events]

@@ -13,12 +13,13 @@ from typing import Any
 from reconciler.engine.context import Context
 from reconciler.engine.integrations import AUTHORITY, Integration
 from reconciler.ledger.sealing import Sealing, Tokens
-from reconciler.model.errors import SecretsError
+from reconciler.model.errors import Blocked, SecretsError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
+from reconciler.model.verdict import Cause
 from reconciler.oauth.connection import OAuthConnection
 from reconciler.repository.desired import Desired, Service
 from reconciler.repository.documents.loaded import Loaded
@@ -64,7 +65,7 @@ def _changed(
         client=context.client("a manifest changed on a branch", NOBODY, settings.limits),
         hosts=NOBODY,
         initial=None,
-        fault=f"{loaded.path} is changed on this branch: nothing is sent{hosts}",
+        fault=Blocked(f"{loaded.path} is changed on this branch: nothing is sent{hosts}"),
         redirect_url="",
     )
 
@@ -101,18 +102,20 @@ def _in_headers(manifest: Manifest) -> frozenset[str]:
     return names(parts)
 
 
-def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | SecretsError | None) -> str | None:
+def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | SecretsError | None) -> Blocked | None:
     """Return why the initial data does not serve this manifest, or None."""
     asked = [item.id for item in manifest.asks_for]
     if isinstance(found, SecretsError):
-        return f"initial data {', '.join(asked)}: {found}" if asked else str(found)
+        why = f"initial data {', '.join(asked)}: {found}" if asked else str(found)
+        return Blocked(why, Cause.INITIAL_DATA)
     absent = [name for name in asked if not found or not found.get(name)]
     if not absent:
         return None
     where = f"config/initial_data/{service.name}"
     what = f"initial data {', '.join(absent)} is missing"
     there = "has no value for it" if found is not None else "is not there"
-    return f"{what}: {where} {there}; `reconcile initial-data set {service.name}` asks for it"
+    why = f"{what}: {where} {there}; `reconcile initial-data set {service.name}` asks for it"
+    return Blocked(why, Cause.INITIAL_DATA)
 
 
 def integrations_of(

@@ -16,7 +16,7 @@ from reconciler.ledger.entries import Attempt, Event, Sent
 from reconciler.ledger.reading import Backend, Reading, lowered, moment
 from reconciler.ledger.rows import attempt_of, event_of, record_of, sent_of
 from reconciler.model.grant import Key, Record
-from reconciler.model.status import FAULTS, EventType, Status
+from reconciler.model.status import FAULTS, EventType, ReasonCode, Status
 from reconciler.model.value import value_class
 
 __all__ = [
@@ -151,11 +151,11 @@ class Browsing:
     def held_by_policy(self) -> dict[str, int]:
         """Count the grants of each integration that a rule of the policy blocks."""
         query = (
-            "SELECT integration, count(*) AS count FROM grants WHERE status = :blocked AND reason LIKE :policy"
+            "SELECT integration, count(*) AS count FROM grants WHERE status = :blocked AND code = :policy"
             " GROUP BY integration"
         )
         with self.backend.reading() as reading:
-            rows = reading.rows(query, blocked=Status.BLOCKED, policy="policy %")
+            rows = reading.rows(query, blocked=Status.BLOCKED, policy=ReasonCode.POLICY)
             return {row["integration"]: row["count"] for row in rows}
 
     def recent_attempts(self, hire: str, each: int) -> dict[Key, Recent]:

@@ -55,6 +55,7 @@ ERASED: dict[str, Any] = {
     "granted_in": None,
     "approved_by": None,
     "data": None,
+    "code": None,
 }
 """The columns of a line whose person was forgotten, besides its digests."""
 

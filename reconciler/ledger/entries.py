@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.model.clock import stamp
 from reconciler.model.grant import Key, Outcome, Record
-from reconciler.model.status import EventType
+from reconciler.model.status import EventType, ReasonCode
 from reconciler.model.value import value_class
 
 __all__ = ["Attempt", "Change", "Command", "Event", "GrantFilter", "Kept", "Member", "Sent"]
@@ -38,11 +38,23 @@ class Event:
     granted_in: str | None = None
     approved_by: tuple[str, ...] = ()
     digest: str = ""
+    code: ReasonCode | None = None
+    """What its detail says, as far as anything depends on it."""
 
     @classmethod
-    def of(cls, record: Record, event: EventType, detail: str, at: datetime, *, author: str | None = None) -> Event:
+    def of(
+        cls,
+        record: Record,
+        event: EventType,
+        detail: str,
+        at: datetime,
+        *,
+        author: str | None = None,
+        code: ReasonCode | None = None,
+    ) -> Event:
         """Make the event of a grant at the revision of its record."""
-        return cls(at, record.key, record.integration, event, detail, revision=record.revision, author=author)
+        about = record.key, record.integration
+        return cls(at, *about, event, detail, revision=record.revision, author=author, code=code)
 
 
 @value_class

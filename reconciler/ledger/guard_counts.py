@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from reconciler.ledger.reading import Backend, Reading
 from reconciler.model.grant import Key, Phase
+from reconciler.model.status import ReasonCode
 
 __all__ = ["RESYNC", "RESYNC_BEFORE", "GuardCounts", "Held", "Since", "newest_attempt"]
 
@@ -96,20 +97,16 @@ class GuardCounts:
         with self.backend.reading() as reading:
             return {row["integration"]: row["count"] for row in reading.rows(query)}
 
-    def held_for(self, reason: str) -> set[str]:
-        """Return the integrations of which the guard holds a grant for a reason that begins like this."""
-        query = "SELECT DISTINCT integration FROM grants WHERE guarded IS TRUE AND substr(reason, 1, :length) = :reason"
+    def integrations_uncounted(self) -> set[str]:
+        """Return the integrations of which the guard holds a grant until it has counted its whole pass."""
+        query = "SELECT DISTINCT integration FROM grants WHERE guarded IS TRUE AND code = :code"
         with self.backend.reading() as reading:
-            return set(reading.column(query, length=len(reason), reason=reason))
+            return set(reading.column(query, code=ReasonCode.COUNTING))
 
-    def grants_held_for(self, reason: str) -> dict[str, set[Key]]:
+    def uncounted(self) -> dict[str, set[Key]]:
         """List these grants, by integration."""
-        return self._by_integration(
-            "SELECT integration, hire, access FROM grants"
-            " WHERE guarded IS TRUE AND substr(reason, 1, :length) = :reason",
-            length=len(reason),
-            reason=reason,
-        )
+        query = "SELECT integration, hire, access FROM grants WHERE guarded IS TRUE AND code = :code"
+        return self._by_integration(query, code=ReasonCode.COUNTING)
 
     def held_alike(self, since: Since) -> list[tuple[Held, int, int, int]]:
         """Count the grants that the guard holds, those alike together.

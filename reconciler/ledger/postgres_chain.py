@@ -22,6 +22,7 @@ _COLUMNS = {
     **dict.fromkeys(_JSON, "text"),
     "salt": "bytea",
     "content": "text",
+    "code": "text",
 }
 _NAMES = ", ".join(_COLUMNS)
 _LISTS = ", ".join(f"%({name})s::{kind}[]" for name, kind in _COLUMNS.items())

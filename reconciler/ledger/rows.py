@@ -15,7 +15,7 @@ from reconciler.ledger.entries import Attempt, Command, Event, Sent
 from reconciler.ledger.reading import Row, moment, without_nul
 from reconciler.model.given import Approval, Given
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
-from reconciler.model.status import Action, EventType, Status
+from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.verdict import Cause
 
 __all__ = [
@@ -59,6 +59,10 @@ def _reads(kind: type[E]) -> Callable[[str], E]:
     return {each.value: each for each in kind}.__getitem__
 
 
+def _code(cell: str | None) -> ReasonCode | None:
+    return None if cell is None else ReasonCode(cell)
+
+
 _moment = lru_cache(maxsize=1024)(moment)  # a pass writes few moments, each of them into many rows
 
 _READ: dict[str, Callable[[Any], Any]] = {
@@ -66,6 +70,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "status": _reads(Status),
     "action": _reads(Action),
     "cause": lambda cell: None if cell is None else Cause(cell),
+    "code": _code,
     "needs": lambda cell: () if cell == "[]" else tuple(_json(cell)),
     **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
     **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep", "off"), bool),
@@ -221,6 +226,7 @@ def event_of(row: Row) -> Event:
         granted_in=row["granted_in"],
         approved_by=tuple(_json(row["approved_by"]) or ()),
         digest=row["digest"],
+        code=_code(row["code"]),
     )
 
 
@@ -243,6 +249,7 @@ def event_row(item: Event) -> dict[str, Any]:
         "granted_in": item.granted_in,
         "approved_by": list(item.approved_by) or None,
         "data": None,
+        "code": item.code,
     }
     return {name: without_nul(value) if isinstance(value, str) else value for name, value in row.items()}
 

@@ -11,7 +11,7 @@ from reconciler.model.grant import Outcome, Record, Step
 from reconciler.model.settings import DEFAULT, Drift, Settings, Suspension
 from reconciler.model.value import value_class
 
-__all__ = ["NEITHER", "TAKEN", "Policy", "Progress", "progress"]
+__all__ = ["NEITHER", "TAKEN", "Policy", "Progress", "account_changed", "complete", "progress"]
 
 
 @value_class
@@ -112,3 +112,20 @@ def progress(steps: Iterable[Step], texts: tuple[str, ...], first: frozenset[Out
         done += 1
     same = done <= len(texts) and all(step.text == texts[step.index] for step in ordered[:done])
     return Progress(done, len(texts), any(step.may_have_effect for step in ordered), same)
+
+
+def complete(steps: Iterable[Step], total: int) -> bool:
+    """Whether all requests of a run are done: the last one succeeded, and so did those before it.
+
+    A first change without an answer counts as done where later requests show it (docs/design/rules.md, "The ledger and
+    the retry").
+    """
+    known = {step.index: step.outcome for step in steps}
+    done = progress(steps, ()).done
+    return total > 0 and done == total and known[total - 1] is Outcome.DONE
+
+
+def account_changed(steps: Iterable[Step]) -> bool:
+    """Whether the first request that changes anything succeeded."""
+    changing = [step for step in sorted(steps, key=lambda step: step.index) if step.mutates]
+    return bool(changing) and changing[0].outcome is Outcome.DONE

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from reconciler.model.verdict import Cause
+
 __all__ = [
     "Blocked",
     "HostNotAllowed",
@@ -127,10 +129,11 @@ class SecretsError(ReconcilerError):
 
 
 class Blocked(ReconcilerError):
-    """A grant cannot run; the text says what is missing, and becomes the grant's reason."""
+    """A grant cannot run; the text says what is missing, and becomes the grant's reason, with its `cause`."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, cause: Cause | None = None) -> None:
         super().__init__(shortened(message))
+        self.cause = cause
 
 
 class MissingVariable(Blocked):
@@ -139,6 +142,7 @@ class MissingVariable(Blocked):
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"variable {{{{{name}}}}} {why}")
         self.name = name
+        self.why = why
 
 
 class HostNotAllowed(Blocked):
@@ -153,12 +157,13 @@ class TransportError(ReconcilerError):
     """A request brought no answer.
 
     `left` says whether any of it can have reached the server: False for a refused connection, True for an answer
-    that never came.
+    that never came; `cause`, if it is known, who has to do something about it.
     """
 
-    def __init__(self, message: str, *, left: bool) -> None:
+    def __init__(self, message: str, *, left: bool, cause: Cause | None = None) -> None:
         super().__init__(shortened(message))
         self.left = left
+        self.cause = cause
 
 
 class Severity(StrEnum):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.model.clock import stamp
 from reconciler.model.scope import Layer
-from reconciler.model.status import Action, Status
+from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Cause
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APART",
-    "COUNTING",
     "Decision",
     "Differences",
     "Grant",
@@ -40,9 +39,6 @@ __all__ = [
 
 APART = "~"
 """What stands between an entry's name and what it was about, or the address that it was for, before."""
-
-COUNTING = "held by the guard until it has counted what the whole pass would change"
-"""How the reason of a grant begins that waits until the guard has counted the other parts of its pass."""
 
 Differences = Mapping[str, tuple[Any, Any]]
 """A path in the account's record, or a value's name → what stands there and what git wants."""
@@ -288,7 +284,9 @@ class Record:
     answered: str = ""
     """What the service answered to the last request of an attempt that no check has seen the effect of."""
     cause: Cause | None = None
-    """Who has to do something about a check that failed, if that is known."""
+    """Who has to do something about a check that failed, or about what is missing, if that is known."""
+    code: ReasonCode | None = None
+    """What its reason says, as far as anything depends on it."""
     off: bool = False
     """Whether the account was switched off at the last check that found out."""
     open: OpenRun | None = None
@@ -344,7 +342,7 @@ class Record:
     @property
     def uncounted(self) -> bool:
         """Whether the guard holds it only until it has counted the other parts of its pass."""
-        return self.guarded and self.reason.startswith(COUNTING)
+        return self.guarded and self.code is ReasonCode.COUNTING
 
     @property
     def may_run(self) -> bool:
@@ -373,7 +371,8 @@ class Decision:
     of attempts starts again. `heals` says that it mends drift, which the guard counts. `withdraws` says that an open
     invitation is taken back, before another is sent or for good. `differs` says what of the account is not as git wants
     it, `accepted` that a person accepted it so. `pending` says that only the check, which failed, could have told that
-    an account is to be made or revoked: the guard counts it as that.
+    an account is to be made or revoked: the guard counts it as that. `code` is
+    of the reason, as far as anything depends on what it says; `cause` says who has to do something.
     """
 
     status: Status
@@ -389,3 +388,6 @@ class Decision:
     accepted: bool = False
     pending: bool = False
     cause: Cause | None = None
+    code: ReasonCode | None = None
+    detail: str = ""
+    """What the history says of it, where that is not the reason."""

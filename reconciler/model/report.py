@@ -15,7 +15,7 @@ from reconciler.model.given import Given
 from reconciler.model.grant import Differences, Grant, Key, Phase, Record, Requested
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.scope import LEDGER
-from reconciler.model.status import FAULTS, Action, Status
+from reconciler.model.status import FAULTS, Action, ReasonCode, Status
 from reconciler.model.value import changed, value_class
 from reconciler.model.verdict import Cause
 
@@ -66,6 +66,7 @@ class Row:
     """Whether it was updated and the check does not see it yet."""
     busy: bool = False
     """Whether its check failed because the service is down or asks for a pause: it is asked again."""
+    code: ReasonCode | None = None
     asks: Callable[[], tuple[Mapping[str, Any], ...]] = field(default=tuple, repr=False, compare=False)
     """Makes `requests`, which few rows are asked for."""
 
@@ -128,6 +129,7 @@ class Row:
             leaves=record.orphaned_at is not None,
             unseen=record.unseen,
             busy=record.status is Status.UNKNOWN and record.cause is Cause.BUSY,
+            code=record.code,
             asks=asks,
         )
 

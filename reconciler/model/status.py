@@ -1,4 +1,4 @@
-"""The closed sets: the status of a grant, the action on it, the types of events.
+"""The closed sets: the status of a grant, the action on it, the codes of reasons, the types of events.
 
 See docs/design/states.md, "Precedence".
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["FAULTS", "Action", "EventType", "Status"]
+__all__ = ["FAULTS", "Action", "EventType", "ReasonCode", "Status"]
 
 
 class Status(StrEnum):
@@ -64,6 +64,23 @@ class Action(StrEnum):
 
 _PROVIDES = (Action.EXECUTE, Action.UPDATE, Action.RETRY)  # Python 3.11 finds a member by a call, each time
 _ACTS = (*_PROVIDES, Action.REVOKE)
+
+
+class ReasonCode(StrEnum):
+    """The codes of the reasons that something depends on; no sentence is ever read."""
+
+    COUNTING = "counting"
+    """The guard holds it until it has counted the other parts of its pass."""
+    TRIPPED = "tripped"
+    """The guard holds it, for it has tripped."""
+    POLICY = "policy"
+    """A rule of the policy does not allow it to be given."""
+    DRIFT = "drift"
+    """What differs was changed at the service."""
+    LAST_SEEN = "last_seen"
+    """Its check failed, and the last one that was answered found it as git wants it."""
+    IN_DOUBT = "in_doubt"
+    """A notification may have been sent, or not."""
 
 
 class EventType(StrEnum):

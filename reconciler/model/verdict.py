@@ -24,14 +24,14 @@ class Account(StrEnum):
 
 
 class Cause(StrEnum):
-    """The cause of a failed check, where its answer says who has to do something."""
+    """The cause of a failed check, or of a grant that cannot run: who has to do something."""
 
     BUSY = "busy"
     """The service is down, or asks for a pause: nobody has to, it is asked again."""
     INITIAL_DATA = "initial_data"
-    """The service refused the token that is in the initial data."""
+    """The service refused the token that is in the initial data, or some of that is missing."""
     CONNECTION = "connection"
-    """The service refused the token that somebody connected it with."""
+    """The service refused the token that somebody connected it with, or nobody did."""
 
 
 @value_class

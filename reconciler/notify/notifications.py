@@ -16,7 +16,7 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Settings
-from reconciler.model.status import EventType
+from reconciler.model.status import EventType, ReasonCode
 from reconciler.notify.delivery import DeliveryContext, messenger
 from reconciler.notify.messenger import Messenger, NotSent
 from reconciler.repository.git.checkout import Tree
@@ -77,11 +77,11 @@ class Notifications:
             self._redactor.learn(notice.get("secrets", ()))
         while notices:
             notice, *rest = notices
-            detail, event = f"{notice['type']} to {notice['to']}", EventType.NOTIFIED
+            detail, event, code = f"{notice['type']} to {notice['to']}", EventType.NOTIFIED, None
             if "error" in notice:
                 event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {notice['error']}"
             elif notice["sending"]:
-                event = EventType.NOTIFICATION_FAILED
+                event, code = EventType.NOTIFICATION_FAILED, ReasonCode.IN_DOUBT
                 detail += ": in doubt: the program ended while it was being sent; it is not sent again"
             else:
                 vault.write(name, [{**notice, "sending": True}, *rest], Failpoint.NOTICE)
@@ -89,7 +89,7 @@ class Notifications:
                     await self._send(notice)
                 except NotSent as error:
                     event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {error}"
-            line = Event.of(record, event, self._redactor.redact(detail), self._clock.now(), author=author)
+            line = Event.of(record, event, self._redactor.redact(detail), self._clock.now(), author=author, code=code)
             ledger.save((), [line], Failpoint.NOTIFIED, kept={name: vault.sealed(name, rest) if rest else None})
             notices = rest
 

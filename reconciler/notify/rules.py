@@ -21,16 +21,13 @@ from typing import Any, Self
 from reconciler.ledger.entries import Event
 from reconciler.model.clock import stamp
 from reconciler.model.report import Row
-from reconciler.model.status import EventType, Status
+from reconciler.model.status import EventType, ReasonCode, Status
 from reconciler.model.value import value_class
 
 __all__ = ["AlertState", "CheckStreak", "Message", "News", "NewsKind", "alerts_of", "outages"]
 
 IN_A_ROW = 3
 """Checks that fail in a row to make an outage; so does more than half of as many checks in one pass."""
-
-DRIFT = "drift"
-"""How the reason of a difference that was made at the service begins."""
 
 OFTEN = 3
 QUIET = timedelta(minutes=10)
@@ -99,8 +96,8 @@ class News:
         named = ", ".join(self.grants)
         more = f" and {self.count - len(self.grants)} more" if self.grants and self.count > len(self.grants) else ""
         whom = f"\n  {named}{more}" if named else ""
-        headline = f"{HEADLINES[self.kind]}: "  # which the guard's reason begins with, too
-        return f"{about}{headline}{self.reason.removeprefix(headline)}{whom}"
+        headline = "" if self.kind is NewsKind.HELD else f"{HEADLINES[self.kind]}: "  # the guard's reason has its own
+        return f"{about}{headline}{self.reason}{whom}"
 
     def joined(self, other: News) -> News:
         """Join two; the reason is the later one's."""
@@ -273,7 +270,7 @@ def _grown(
 
 def _waits_otherwise(row: Row) -> bool:
     """Whether a grant that differs needs no person, or is reported as drift."""
-    return row.status is Status.DIFFERS and (not row.waits_for_person or row.reason.startswith(DRIFT))
+    return row.status is Status.DIFFERS and (not row.waits_for_person or row.code is ReasonCode.DRIFT)
 
 
 def _happened(events: Iterable[Event]) -> list[News]:
@@ -283,13 +280,13 @@ def _happened(events: Iterable[Event]) -> list[News]:
         match line.event:
             case EventType.LOST:
                 kind = NewsKind.DRIFT
-            case EventType.DIFFERED if line.detail.startswith(DRIFT):
+            case EventType.DIFFERED if line.code is ReasonCode.DRIFT:
                 kind = NewsKind.DRIFT
             case EventType.HELD:
                 kind = NewsKind.HELD
             case EventType.REFUSED:
                 kind = NewsKind.REFUSED
-            case EventType.NOTIFICATION_FAILED if "in doubt" in line.detail:
+            case EventType.NOTIFICATION_FAILED if line.code is ReasonCode.IN_DOUBT:
                 kind = NewsKind.IN_DOUBT
             case _:
                 continue

@@ -27,6 +27,7 @@ from reconciler.model.errors import Blocked, LedgerError, TransportError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
+from reconciler.model.verdict import Cause
 from reconciler.oauth.token_request import LONGEST, TokenRefused, ask_for_token, lacking, with_grant
 from reconciler.requests.template import render_url
 from reconciler.requests.token_fields import secrets_of
@@ -164,7 +165,7 @@ class OAuthConnection:
             failure = await self._renew(record)
             left = self._left()
             if failure is not None and left is not None and left <= timedelta():
-                raise TransportError(f"the token has expired: {failure}", left=False)
+                raise TransportError(f"the token has expired: {failure}", left=False, cause=failure.cause)
         return self._give()
 
     async def renewed(self) -> Layer:
@@ -175,14 +176,17 @@ class OAuthConnection:
         task = asyncio.current_task()
         refused = self._given.get(task, self._record) if task is not None else self._record
         if refused is None and not self.fetches:
-            raise TransportError(f"not connected: {connect_again(self.service)}", left=False)
+            raise self._not_connected()
         failure = await self._renew(refused)
         if failure is not None:
-            raise TransportError(f"the service refused the token: {failure}", left=False)
+            raise TransportError(f"the service refused the token: {failure}", left=False, cause=failure.cause)
         layer = self._give()
         if layer is None:
-            raise TransportError(f"not connected: {connect_again(self.service)}", left=False)
+            raise self._not_connected()
         return layer
+
+    def _not_connected(self) -> TransportError:
+        return TransportError(f"not connected: {connect_again(self.service)}", left=False, cause=Cause.CONNECTION)
 
     @property
     def fetches(self) -> bool:
@@ -227,7 +231,7 @@ class OAuthConnection:
     async def _refresh(self, used: Stored | None) -> TransportError | None:
         oauth = self._manifest.oauth
         if oauth is None or oauth.renewal is None:
-            return TransportError(connect_again(self.service), left=False)
+            return TransportError(connect_again(self.service), left=False, cause=Cause.CONNECTION)
         if not self._renewing:
             why = "a dry run fetches none" if used is None else "a dry run refreshes none"
             return TransportError(f"no token is stored, and {why}" if used is None else why, left=False)
@@ -267,7 +271,8 @@ class OAuthConnection:
         if self.fetches:
             return TransportError(f"no token could be fetched: {error}", left=False)
         if isinstance(error, TokenRefused | Blocked):
-            return TransportError(f"it cannot be refreshed: {error}; {connect_again(self.service)}", left=False)
+            why = f"it cannot be refreshed: {error}; {connect_again(self.service)}"
+            return TransportError(why, left=False, cause=Cause.CONNECTION)
         return TransportError(f"it cannot be refreshed now: {error}", left=False)
 
     def _give(self) -> Layer | None:

@@ -211,13 +211,11 @@ def needs_of_reviews(reviews: Iterable[ReviewProgress]) -> Iterator[Need]:
 
 def _of_service(record: Record) -> NextStep:
     """Say what to do about a grant that cannot be checked or cannot run."""
-    refused = record.cause if record.status is Status.UNKNOWN else None
-    if refused is Cause.INITIAL_DATA:
-        return NextStep("Give it a token that it takes:", f"reconcile initial-data set {_word(record.service)}")
-    if refused is Cause.CONNECTION or "oauth connect" in record.reason:
+    if record.cause is Cause.INITIAL_DATA:
+        text = "Give it a token that it takes:" if record.status is Status.UNKNOWN else "Give what is missing:"
+        return NextStep(text, f"reconcile initial-data set {_word(record.service)}")
+    if record.cause is Cause.CONNECTION:
         return NextStep("Connect it again:", f"reconcile oauth connect {_word(record.service)}")
-    if "initial-data" in record.reason or "initial_data" in record.reason:
-        return NextStep("Give what is missing:", f"reconcile initial-data set {_word(record.service)}")
     if record.status is Status.BLOCKED:
         return NextStep("See what it needs:", _about("explain", record.key))
     return NextStep("Ask again, and read what it says:", _dry_run(record.integration))

@@ -18,12 +18,12 @@ from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import MissingVariable
-from reconciler.model.grant import COUNTING, Grant, Record
+from reconciler.model.grant import Grant, Record
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
 from reconciler.model.secret import MASK
 from reconciler.model.settings import Settings
-from reconciler.model.status import Action, Status
+from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import value_class
 from reconciler.review.findings import used_names
 
@@ -76,11 +76,11 @@ def explain(
     blocked = None if absent is None else f"variable {{{{{absent.name}}}}} {absent.origin}"
     decision = standing(grant, record, policy, blocked=blocked) if grant is not None else None
     if decision is not None:
-        status, reason = decision.status, decision.reason
+        status, reason, code = decision.status, decision.reason, decision.code
     elif record is None:
         return Explanation(None, UNKNOWN_YET, values, ("the next pass checks it, and executes it where it is missing",))
     else:
-        status, reason = record.status, record.reason
+        status, reason, code = record.status, record.reason, record.code
         if grant is None and status not in (Status.ORPHANED, Status.REVOKED, Status.RETRYING, Status.FAILED):
             status, reason = Status.ORPHANED, "git no longer wants it; the next pass takes note of it"
     if status is Status.ORPHANED and not revocable:
@@ -89,7 +89,7 @@ def explain(
         status,
         reason,
         values,
-        tuple(_following(status, reason, grant=grant, record=record, policy=policy, settings=settings)),
+        tuple(_following(status, code, grant=grant, record=record, policy=policy, settings=settings)),
     )
 
 
@@ -140,7 +140,7 @@ def _why_not(name: str, grant: Grant, manifest: Manifest, error: MissingVariable
     if name in {field.id for field in manifest.form}:
         return f"is a form field, and the entry has no values.{name}"
     because = grant.absent.get(name)
-    return str(error).removeprefix(f"variable {{{{{name}}}}} ") + (f": {because}" if because else "")
+    return error.why + (f": {because}" if because else "")
 
 
 def _remembered(record: Record | None) -> tuple[Value, ...]:
@@ -175,7 +175,13 @@ _BY_HAND_ONLY = (
 
 
 def _following(
-    status: Status, reason: str, *, grant: Grant | None, record: Record | None, policy: Policy, settings: Settings
+    status: Status,
+    code: ReasonCode | None,
+    *,
+    grant: Grant | None,
+    record: Record | None,
+    policy: Policy,
+    settings: Settings,
 ) -> Iterator[str]:
     """Say what happens next, and what a person can do, one sentence each."""
     known = grant if grant is not None else record
@@ -200,16 +206,17 @@ def _following(
             yield _when(record, policy)
             yield f"`reconcile retry {key}` starts it afresh at the next pass, with two attempts"
         case Status.SCHEDULED:
-            begins = grant is not None and grant.begins is not None and grant.begins > policy.today
-            yield reason if begins else "goes on as soon as what it needs is there"
+            begins = None if grant is None else grant.begins
+            ahead = begins is not None and begins > policy.today
+            yield f"begins on {begins}" if ahead else "goes on as soon as what it needs is there"
         case Status.ORPHANED:
             pruned = record is not None and policy.prunes(record.integration)
             yield again if pruned else "nothing on its own: the settings say prune: report"
             yield f"`reconcile revoke {key}` takes it away"
-        case Status.SUSPENDED if reason.startswith(COUNTING):
+        case Status.SUSPENDED if code is ReasonCode.COUNTING:
             yield "goes on once the guard has counted it all, or is held"
         case Status.SUSPENDED:
-            guarded = reason.startswith("held by the guard")
+            guarded = code is ReasonCode.TRIPPED
             yield "`reconcile --yes-really` lets it through, once" if guarded else "goes on when the suspension ends"
         case _:
             pass

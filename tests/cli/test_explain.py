@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.model.grant import COUNTING, Key, Record
-from reconciler.model.status import Status
+from reconciler.model.grant import Key, Record
+from reconciler.model.status import ReasonCode, Status
 from tests.cli.conftest import Call
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -194,23 +195,22 @@ def test_statuses_that_the_files_alone_decide(
 
 
 @pytest.mark.parametrize(
-    ("reason", "following"),
+    ("code", "following"),
     [
-        (COUNTING, "goes on once the guard has counted it all, or is held"),
-        ("held by the guard: 101 accounts would be made", "`reconcile --yes-really` lets it through, once"),
+        (ReasonCode.COUNTING, "goes on once the guard has counted it all, or is held"),
+        (ReasonCode.TRIPPED, "`reconcile --yes-really` lets it through, once"),
     ],
 )
 def test_what_the_guard_has_not_counted_yet_is_not_to_be_let_through(
-    saas: Repo, call: Call, reason: str, following: str
+    saas: Repo, call: Call, code: ReasonCode, following: str
 ) -> None:
     key = Key("ada", "saas")
-    held = Record(
-        key, "ada@example.com", "saas", "saas", "hires/ada.yaml:5", status=Status.SUSPENDED, reason=reason, guarded=True
-    )
+    held = Record(key, "ada@example.com", "saas", "saas", "hires/ada.yaml:5", status=Status.SUSPENDED, guarded=True)
+    held = replace(held, reason="held by the guard", code=code)
     with closing(StateLocation(saas.state_url, saas.root).writer()) as ledger:
         ledger.save([held])
     lines = call(saas, "explain", *key).out.splitlines()
-    assert lines[0] == f"ada/saas: suspended: {reason}"
+    assert lines[0] == "ada/saas: suspended: held by the guard"
     assert lines[lines.index("next") + 1 :] == [f"  {following}"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -22,6 +23,17 @@ MAX_ENGINE_MODULES = 27
 
 POSITIONAL = {"_git", "git", "run", "Table", "create_table", "create_commit"}
 """Functions that take any number of alike arguments, or no keywords: pygit2's."""
+
+
+SENTENCES = {"reason", "detail", "last_error"}
+READING = {
+    *("startswith", "endswith", "removeprefix", "removesuffix", "replace", "partition", "rpartition", "split", "find"),
+    *("search", "match", "fullmatch", "findall", "finditer", "sub"),
+}
+READS_A_SENTENCE = {
+    "reconciler.workshop.testing": "who wrote a manifest's test says which words it is to find",
+    "reconciler.ledger.chain": "digests cover what lines of before say, so nothing can be added to them",
+}
 
 
 @cache
@@ -75,6 +87,59 @@ def test_no_module_is_too_long() -> None:
 
 def test_the_engine_has_few_modules() -> None:
     assert len([module for module in MODULES if module.startswith("reconciler.engine.")]) <= MAX_ENGINE_MODULES
+
+
+def is_sentence(node: ast.expr) -> bool:
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return node.slice.value in SENTENCES
+    return name_of(node) in SENTENCES
+
+
+def reads_a_sentence(node: ast.AST) -> bool:
+    """Whether something is decided by the words of a reason, in Python or in SQL."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=value, attr=name), args=args) if name in READING:
+            return any(map(is_sentence, [value, *args]))
+        case ast.Compare(left=left, ops=ops, comparators=others):
+            inside = any(isinstance(op, ast.In | ast.NotIn) for op in ops) and any(map(is_sentence, others))
+            literal = any(isinstance(each, ast.Constant) and each.value not in ("", None) for each in [left, *others])
+            return inside or (literal and any(map(is_sentence, [left, *others])))
+        case ast.Constant(value=str(text)):
+            return (
+                re.search(r"\b(reason|detail)\b *(NOT )?(I?LIKE|=|<>|~)|(substr|instr)\((reason|detail)", text)
+                is not None
+            )
+        case _:
+            return False
+
+
+@pytest.mark.parametrize(
+    ("code", "reads"),
+    [
+        ("record.reason.startswith('drift')", True),
+        ("'drift' in line.detail", True),
+        ("decision.reason == 'kept'", True),
+        ("PATTERN.search(row['detail'])", True),
+        ("'SELECT 1 FROM grants WHERE reason LIKE :policy'", True),
+        ("'SELECT 1 FROM grants WHERE substr(reason, 1, 4) = :held'", True),
+        ("replace(decision, reason=f'{decision.reason}; kept')", False),
+        ("record.code is ReasonCode.DRIFT", False),
+        ("record.reason == other.reason", False),
+    ],
+)
+def test_what_reads_a_sentence(code: str, *, reads: bool) -> None:
+    assert any(map(reads_a_sentence, ast.walk(ast.parse(code)))) == reads
+
+
+def test_no_code_reads_a_sentence() -> None:
+    found = {
+        f"{module}:{getattr(node, 'lineno', 0)}"
+        for module in MODULES.keys() - READS_A_SENTENCE
+        if ".migrations." not in module
+        for node in ast.walk(parsed(module))
+        if reads_a_sentence(node)
+    }
+    assert found == set()
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -12,7 +12,7 @@ from reconciler.engine.decide import Facts, judge
 from reconciler.engine.existing import Means
 from reconciler.model.grant import Kind, Outcome, Phase, Step
 from reconciler.model.manifest import Invitation
-from reconciler.model.status import Action, Status
+from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
 from tests.engine.test_decide import CONFIRMED, DUE, EXECUTED, FAILED, HALF, HOUR, LOST, NOW, POLICY, TEXTS, WAITING
 from tests.records import but
@@ -350,17 +350,20 @@ SEEN = "; last seen present on 2026-12-01T08:00:00Z"
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "checked", "seen"),
+    ("status", "code", "checked", "seen"),
     [
-        pytest.param(Status.PRESENT, FOUND, True, SEEN, id="found before"),
-        pytest.param(Status.PRESENT, "accepted", False, "", id="never checked"),
-        pytest.param(Status.UNKNOWN, f"timeout{SEEN}", True, SEEN, id="not known for longer"),
-        pytest.param(Status.MISSING, f"gone{SEEN}", True, "", id="missing before"),
+        pytest.param(Status.PRESENT, None, True, SEEN, id="found before"),
+        pytest.param(Status.PRESENT, None, False, "", id="never checked"),
+        pytest.param(Status.UNKNOWN, ReasonCode.LAST_SEEN, True, SEEN, id="not known for longer"),
+        pytest.param(Status.UNKNOWN, None, True, "", id="not known, and not seen"),
+        pytest.param(Status.MISSING, ReasonCode.DRIFT, True, "", id="missing before"),
     ],
 )
-def test_unknown_says_until_when_the_account_was_seen(status, reason, checked, seen):
-    known = but(CONFIRMED, status=status, reason=reason, checked_at=NOW - HOUR if checked else None)
-    assert judge(known, facts(Unknown("answered 500")), POLICY).reason == f"answered 500{seen}"
+def test_unknown_says_until_when_the_account_was_seen(status, code, checked, seen):
+    said = f"answered 500{SEEN}"  # by the service itself: its words decide nothing
+    known = but(CONFIRMED, status=status, reason=said, code=code, checked_at=NOW - HOUR if checked else None)
+    decision = judge(known, facts(Unknown("answered 500")), POLICY)
+    assert (decision.reason, decision.code) == (f"answered 500{seen}", ReasonCode.LAST_SEEN if seen else None)
 
 
 def test_revoked_grant_is_a_new_one_whatever_was_open():

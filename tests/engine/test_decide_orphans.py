@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from reconciler.engine.decide import GONE, TAKEN_BY_HAND, Facts, judge_orphan
+from reconciler.engine.decide import Facts, gone, judge_orphan, taken_by_hand
 from reconciler.engine.existing import Means
 from reconciler.model.grant import Kind, Outcome, Phase
 from reconciler.model.status import Action, Status
@@ -176,7 +176,7 @@ BY_HAND = {
 def test_orphan_that_a_person_revokes(known, found, policy, decided):
     decision = judge_orphan(known, found, policy, by_hand=True, slip="hires/ada.yaml: a typo")
     assert (decision.status, decision.action) == decided
-    assert (decision.reason == TAKEN_BY_HAND) is (decided == REVOKED)
+    assert (decision.reason == taken_by_hand().reason) is (decided == REVOKED)
 
 
 def test_error_in_the_hires_files_revokes_nothing():
@@ -280,6 +280,6 @@ def test_failed_withdrawal(found, decided, withdraws):
 
 
 def test_revoked_grant_stays_as_it_was():
-    revoked = record(phase=Phase.REVOKED, reason=GONE.reason)
+    revoked = record(phase=Phase.REVOKED, reason=gone().reason)
     decision = judge_orphan(revoked, facts(Present(), BOTH), PRUNE, by_hand=True)
-    assert (decision.status, decision.action, decision.reason) == (*REVOKED, GONE.reason)
+    assert (decision.status, decision.action, decision.reason) == (*REVOKED, gone().reason)

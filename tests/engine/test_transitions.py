@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from reconciler.engine import removals, transitions
-from reconciler.engine.decide import GONE
+from reconciler.engine.decide import gone
 from reconciler.engine.prepared import Check, Prepared
 from reconciler.ledger.entries import Event
+from reconciler.model.decision_inputs import complete
 from reconciler.model.grant import Decision, Grant, Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.scope import Scope
 from reconciler.model.status import Action, EventType, Status
@@ -438,21 +439,21 @@ UNWANTED: dict[str, tuple[Record, Decision, Verdict | None, dict[str, Any], list
     ),
     "gone": (
         but(CONFIRMED, last_error="x", fresh=True, orphaned_at=BEFORE, **OLD_WANTS),
-        GONE,
+        gone(),
         Missing(),
         {"phase": Phase.REVOKED, "last_error": None, "fresh": False, **SEEN, **NOT_AS_WANTED},
         [(EventType.REVOKED, "found gone")],
     ),
     "taken away by hand": (
         but(FAILED, orphaned_at=BEFORE, checked_at=BEFORE),
-        replace(GONE, reason="no longer in git; taken away by hand"),
+        replace(gone(), detail="taken away by hand"),
         NoCheck(),
         {"phase": Phase.REVOKED, "last_error": None, **SETTLED},
         [(EventType.REVOKED, "taken away by hand")],
     ),
     "revoked before": (
         but(REVOKED, orphaned_at=BEFORE, differs={}),
-        replace(GONE, reason="revoked"),
+        replace(gone(), reason="revoked"),
         None,
         {},
         [],
@@ -672,7 +673,7 @@ def test_attempt_fails(attempts, kind, interrupted):
 )
 def test_run_is_complete(outcomes, total, whole):
     steps = [Step(place, "x", True, outcome) for place, outcome in enumerate(outcomes)]
-    assert transitions.complete(steps, total) is whole
+    assert complete(steps, total) is whole
 
 
 def test_time_that_a_clock_ahead_wrote_counts_from_now():

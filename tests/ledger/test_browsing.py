@@ -12,7 +12,7 @@ from reconciler.ledger.browsing import Chosen, Page
 from reconciler.ledger.entries import Event
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
-from reconciler.model.status import Action, EventType, Status
+from reconciler.model.status import Action, EventType, ReasonCode, Status
 from tests.ledger.states import ADA, NOW
 
 
@@ -129,8 +129,8 @@ def test_notes_are_found_by_what_they_begin_with(ledger: LedgerWriter) -> None:
 def test_counts_of_policy_holds_and_last_check_times(ledger: LedgerWriter) -> None:
     ledger.save(
         [
-            record("a", status=Status.BLOCKED, reason="policy two-keys: never both"),
-            record("b", status=Status.BLOCKED, reason="initial data is missing", checked_at=NOW),
+            record("a", status=Status.BLOCKED, reason="policy two-keys: never both", code=ReasonCode.POLICY),
+            record("b", status=Status.BLOCKED, reason="policy is missing", checked_at=NOW),
             record("c", "chat"),
         ]
     )

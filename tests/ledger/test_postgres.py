@@ -28,7 +28,8 @@ OLDER = "0008"
 OLDER_TABLES = (
     "alter table events drop column data",
     "alter table words drop column mac",
-    'alter table grants drop column "off"',
+    'alter table grants drop column "off", drop column answered, drop column cause, drop column code',
+    "alter table events drop column code",
     f"update alembic_version set version_num = '{OLDER}'",
 )
 """What makes a state of the newest schema one of an older schema."""

@@ -23,7 +23,7 @@ from reconciler.ledger.sqlite_engine import engine_over
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Record
-from reconciler.model.status import Status
+from reconciler.model.status import ReasonCode, Status
 from tests.ledger.states import ADA, NOW, STATE, attempt
 from tests.records import but
 
@@ -75,8 +75,9 @@ def test_grants_that_the_guard_holds_are_counted_by_what_would_be_done(ledger: L
     assert (new, 2, 0, 0) in ledger.held_alike(Since(ledger.newest_attempt(), ledger.newest_attempt()))
     assert sorted(ledger.held_of(["ann", "eve", "ada"]), key=str) == [(new, ann.key), (changed, eve.key)]
     assert ledger.held() == {"tool": 5}
-    assert len(ledger.grants_held_for("held by")["tool"]) == 5
-    assert (ledger.held_for("held by"), ledger.held_for("by")) == ({"tool"}, set())
+    assert (ledger.integrations_uncounted(), ledger.uncounted()) == (set(), {})
+    ledger.save([replace(ann, code=ReasonCode.COUNTING), replace(ben, code=ReasonCode.TRIPPED)])
+    assert (ledger.integrations_uncounted(), ledger.uncounted()) == ({"tool"}, {"tool": {ann.key}})
 
 
 def test_more_hires_than_a_statement_has_values(ledger: LedgerWriter) -> None:
@@ -134,10 +135,8 @@ READINGS: dict[str, tuple[object, ...]] = {
     "due": (NOW,),
     "first_seen": ("tool",),
     "grants": (Chosen(), Page()),
-    "grants_held_for": ("held by",),
     "has_line": ("digest",),
     "held_alike": (Since(0, 0),),
-    "held_for": ("held by",),
     "held_of": (["ada"],),
     "hires_after": ("", 2),
     "history_page": (Page(),),

