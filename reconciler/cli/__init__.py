@@ -55,6 +55,7 @@ SECTIONS = {
         "import": ("imports", "Import people from an HR system or a CSV"),
         "adopt": ("adopt", "Write hires' files for existing accounts"),
         "unmanaged": ("unmanaged", "Show the accounts that git does not know"),
+        "request": ("request", "Ask for access for a while; list and tidy requests"),
         "review": ("review", "Review who has access: start a review, check it"),
     },
     "Services": {

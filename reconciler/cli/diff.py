@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from reconciler.model.errors import Problem
     from reconciler.repository.files import Files, Reader
     from reconciler.repository.git.checkout import Checkout, File, Tree
-    from reconciler.review.difference import Side
+    from reconciler.review.difference import Difference, Side
 
-__all__ = ["diff"]
+__all__ = ["compared", "diff"]
 
 
 @click.command()
@@ -32,26 +32,13 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     moved on since the branch began, compare with the merge base: `reconcile diff $(git merge-base main HEAD)`. With
     --output markdown: a comment ready to post. Exits with 1 if a file at HEAD has an error.
     """
-    from dataclasses import replace
-    from datetime import UTC, datetime
-
     from reconciler.cli.difference import as_markdown, as_table
     from reconciler.cli.text import echo, emit_json, no_csv
     from reconciler.model.errors import Severity
-    from reconciler.repository.files import Reader
-    from reconciler.repository.git.checkout import WORKTREE, Checkout
-    from reconciler.review.difference import compare
-    from reconciler.review.problems import today_of
+    from reconciler.repository.git.checkout import Checkout
 
     no_csv(options)
-    checkout, now = Checkout.open(options.repo), datetime.now(UTC)
-    reader = Reader(root=checkout.root)
-    before = _side(reader, checkout.at(base), now, may_be_empty=True)
-    tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
-    after = _side(reader, tree, now, base=before.files)
-    after = replace(after, problems=[*_unwalkable(checkout, before.revision, tree), *after.problems])
-    day = today_of(after.files, now) if after.files is not None else now.date()
-    found = compare(before, after, day)
+    found, problems = compared(Checkout.open(options.repo), base, head)
     match options.output:
         case "json":
             emit_json(found.as_json())
@@ -59,7 +46,27 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
             echo(as_markdown(found))
         case _:
             echo(as_table(found))
-    return 1 if any(problem.severity is Severity.ERROR for problem in after.problems) else 0
+    return 1 if any(problem.severity is Severity.ERROR for problem in problems) else 0
+
+
+def compared(checkout: Checkout, base: str, head: str) -> tuple[Difference, list[Problem]]:
+    """Compare two revisions; return the head's problems too."""
+    from dataclasses import replace
+    from datetime import UTC, datetime
+
+    from reconciler.repository.files import Reader
+    from reconciler.repository.git.checkout import WORKTREE
+    from reconciler.review.difference import compare
+    from reconciler.review.problems import today_of
+
+    now = datetime.now(UTC)
+    reader = Reader(root=checkout.root)
+    before = _side(reader, checkout.at(base), now, may_be_empty=True)
+    tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
+    after = _side(reader, tree, now, base=before.files)
+    after = replace(after, problems=[*_unwalkable(checkout, before.revision, tree), *after.problems])
+    day = today_of(after.files, now) if after.files is not None else now.date()
+    return compare(before, after, day), after.problems
 
 
 def _unwalkable(checkout: Checkout, base: str, head: Tree) -> Iterator[Problem]:

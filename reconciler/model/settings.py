@@ -22,6 +22,7 @@ __all__ = [
     "OWN",
     "Alert",
     "Drift",
+    "Forge",
     "Git",
     "Limits",
     "Pages",
@@ -95,6 +96,29 @@ class Checkpoints(Model):
         if self.directory is not None and self.model_fields_set & {"branch", "remote"}:
             raise ValueError("checkpoints go to a branch or to a directory: leave one out")
         return self
+
+
+def _forge_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError("forge.url is the forge's address, such as https://github.com")
+    if parts.scheme == "http" and not loopback(parts.hostname):
+        raise ValueError("forge.url begins with https://, for the token goes there")
+    return value
+
+
+def _project(value: str) -> str:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)+", value) or ".." in value.split("/"):
+        raise ValueError("forge.project is the repository's path there, such as acme/access")
+    return value
+
+
+class Forge(Model):
+    """Where pull requests are opened; the token is `RECONCILE_FORGE_TOKEN` of the environment."""
+
+    kind: Literal["github", "gitlab", "gitea"]
+    url: Annotated[Line, AfterValidator(_forge_url)]
+    project: Annotated[Line, AfterValidator(_project)]
 
 
 class Limits(Model):
@@ -335,6 +359,7 @@ class Settings(Model):
     smtp: Smtp = Smtp.model_construct()
     twilio: Twilio | None = None
     timezone: Annotated[Text, AfterValidator(_zone)] = "UTC"
+    forge: Forge | None = None
     checkpoints: Checkpoints | None = None
     alerts: list[Alert] = []
 

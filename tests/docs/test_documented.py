@@ -69,6 +69,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ByAddress": ("imports.md", ("What fills a hire",)),
     "Settings": ("settings.md", ("All keys",)),
     "Git": ("settings.md", ("git",)),
+    "Forge": ("settings.md", ("forge",)),
     "Checkpoints": ("settings.md", ("checkpoints",)),
     "Limits": ("settings.md", ("limits",)),
     "Drift": ("settings.md", ("drift",)),

@@ -265,6 +265,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "prune": "What to do with access that git no longer wants.",
         "max_change_percent": "A pass that would revoke or heal more than this is held.",
         "max_new": "A pass that would make, or by a commit update, more accounts of an integration is held; null: any.",
+        "forge": "Where `request --open` opens pull requests.",
         "checkpoints": "Where a daemon publishes signed checkpoints of the history.",
         "fail_stale": "So long without a successful fetch, or with the newest commit refused, is ill health.",
         "suspend": "Integrations or hires that are held for a while.",
@@ -282,6 +283,11 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "fetch": "How often; null: never.",
         "verify_signatures": "Act only on commits that a trusted key signed.",
         "trusted_from": "At the first run: the full id of the commit after which all are signed.",
+    },
+    "Forge": {
+        "kind": "Which it is; gitea for Forgejo too.",
+        "url": "Its address, such as https://github.com.",
+        "project": "The repository's path there, such as acme/access.",
     },
     "Checkpoints": {
         "every": "How often, if the history has new lines.",

@@ -35,10 +35,19 @@ def refuse_branch(checkout: Checkout, branch: str, in_force: str | None) -> None
         raise RepositoryError(f"{branch} is checked out, and its files are left alone: give another branch")
 
 
-def commit_to_branch(checkout: Checkout, base: str, branch: str, files: Mapping[str, bytes], message: str) -> str:
-    """Make the branch: one commit on top of `base` with these files. Returns its id.
+def commit_to_branch(
+    checkout: Checkout,
+    base: str,
+    branch: str,
+    files: Mapping[str, bytes | None],
+    message: str,
+    *,
+    author: tuple[str, str] | None = None,
+) -> str:
+    """Make the branch: one commit on top of `base` with these files, less those of None. Returns its id.
 
-    An existing branch is replaced if only this program has committed to it. Raises RepositoryError.
+    Without an `author`, a name and an address, it is git's. An existing branch is replaced if only this program has
+    committed to it. Raises RepositoryError.
     """
     repository = _repository(checkout)
     ref = f"refs/heads/{branch}"
@@ -52,11 +61,12 @@ def commit_to_branch(checkout: Checkout, base: str, branch: str, files: Mapping[
         if old is not None and old.tree.id == tree and [each.id for each in old.parents] == [parent.id]:
             return str(old.id)
         us = pygit2.Signature(NAME, ADDRESS)
-        commit = repository.create_commit(None, _author(repository), us, message, tree, [parent.id])
+        by = _author(repository) if author is None else pygit2.Signature(*author)
+        commit = repository.create_commit(None, by, us, message, tree, [parent.id])
         if there is None:
             repository.references.create(ref, commit)
         else:
-            there.set_target(commit, f"reconcile import: {message.splitlines()[0]}")
+            there.set_target(commit, f"reconcile: {message.splitlines()[0]}")
     except UNREADABLE as error:
         raise RepositoryError(f"branch {branch} cannot be made: {error}") from error
     return str(commit)
@@ -82,11 +92,14 @@ def _author(repository: pygit2.Repository) -> pygit2.Signature:
         return pygit2.Signature(NAME, ADDRESS)
 
 
-def _with_files(repository: pygit2.Repository, tree: pygit2.Tree, files: Mapping[str, bytes]) -> pygit2.Oid:
+def _with_files(repository: pygit2.Repository, tree: pygit2.Tree, files: Mapping[str, bytes | None]) -> pygit2.Oid:
     """Return a tree with these files, and everything else unchanged."""
     index = pygit2.Index()
     index.read_tree(tree)
     for path, content in files.items():
+        if content is None:
+            index.remove(path)
+            continue
         mode = index[path].mode if path in index else pygit2.enums.FileMode.BLOB
         index.add(pygit2.IndexEntry(path, repository.create_blob(content), mode))
     return index.write_tree(repository)

@@ -1,0 +1,199 @@
+"""Ask for access: a request's branch, and its pull request at the forge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from subprocess import TimeoutExpired
+from typing import Any
+
+import pygit2
+
+from reconciler.engine.accepted import InForce, in_force
+from reconciler.engine.context import Context
+from reconciler.intake.forge import TOKEN, ForgeClient, ForgeError, PullRequest, push_environment, token_given
+from reconciler.intake.requesting import (
+    FOLDER,
+    PREFIX,
+    NotRequestable,
+    Request,
+    State,
+    account_of,
+    free_stem,
+    known_requests,
+    made,
+    refused,
+    same,
+)
+from reconciler.model.clock import stamp
+from reconciler.model.errors import RepositoryError, UsageError
+from reconciler.model.grant import Key, Record
+from reconciler.model.requestable import AccessRequest
+from reconciler.model.value import value_class
+from reconciler.repository.git.branches import commit_to_branch
+from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.program import GitFailed, git
+
+__all__ = ["Asked", "Asking"]
+
+
+@value_class
+class Asked:
+    """What somebody asks for; without a `hire` whose address is git's."""
+
+    integration: str
+    reason: str
+    hire: str | None
+    values: Mapping[str, Any]
+    at: str | None = None
+    until: str | None = None
+    lasts: str | None = None
+    asker: tuple[str, str] | None = None
+    """Name and address of who asks; git's user by default."""
+
+
+class Asking:
+    """The newest commit of the branch in force, what waits for it, and the forge."""
+
+    def __init__(self, context: Context) -> None:
+        """Fetch where there is a remote; `fault` says why that failed."""
+        self.context = context
+        self.force: InForce = in_force(context)
+        if self.force.branch is None or context.checkout.repository is None:
+            raise RepositoryError("requests are commits: this needs a git checkout, and `source: commit`")
+        self.branch = self.force.branch
+        self.remote = self.force.settings.git.remote
+        self._repository = context.checkout.repository
+        self.fault = self._fetched() if context.checkout.has_remote(self.remote) else None
+        self.tree = self._newest()
+        self.files = context.reader.load(self.tree)
+
+    def _fetched(self) -> str | None:
+        here = f"refs/remotes/{self.remote}"
+        specs = [f"+refs/heads/{self.branch}:{here}/{self.branch}", f"+refs/heads/{PREFIX}*:{here}/{PREFIX}*"]
+        try:
+            git(self.context.root, "fetch", "--prune", "--no-recurse-submodules", "--", self.remote, *specs)
+        except (GitFailed, OSError, TimeoutExpired) as error:
+            return f"{self.remote} cannot be fetched, so this is of what is here: {' '.join(str(error).split())}"
+        return None
+
+    def _newest(self) -> Tree:
+        checkout = self.context.checkout
+        local = checkout.tip(self.branch, self.remote)
+        there = self._repository.references.get(f"refs/remotes/{self.remote}/{self.branch}")
+        revision = None if there is None else str(there.resolve().target)
+        ahead = revision is not None and revision != local.revision and checkout.descends(revision, local.revision)
+        return checkout.at(revision) if ahead and revision is not None else local
+
+    def known(self, records: Mapping[Key, Record]) -> list[Request]:
+        """List the requests that wait, hold and ended."""
+        return known_requests(self.files, self._waiting(), records, self.context.clock.now())
+
+    def _waiting(self) -> dict[str, Tree]:
+        """Return the branches of requests: here, else at the remote."""
+        places = (f"refs/remotes/{self.remote}/", "refs/heads/")
+        found: dict[str, Tree] = {}
+        for place in places:
+            for name in self._repository.references:
+                if name.startswith(f"{place}{PREFIX}"):
+                    found[name.removeprefix(place)] = self.context.checkout.at(name)
+        return found
+
+    def wait_or_commit(self, asked: Asked) -> Request:
+        """Return the request that waits and asks for the same, or commit a new one to a branch of its own.
+
+        Raises NotRequestable where it is refused; then nothing was written.
+        """
+        if (asked.lasts is None) is (asked.until is None):
+            raise UsageError("--for 8h or --until WHEN: one of them says when it ends")
+        now = self.context.clock.now()
+        name, address = asked.asker or self._user()
+        hire = asked.hire or self.files.hires.owner(address)
+        if hire is None:
+            raise NotRequestable(f"no hire has the address {address or 'that git has for you'}: give one with --hire")
+        access = {
+            "integration": asked.integration,
+            "values": dict(asked.values) or None,
+            "at": asked.at,
+            "until": asked.until,
+            "for": asked.lasts,
+        }
+        fields = {
+            "hire": hire,
+            "access": {key: value for key, value in access.items() if value is not None},
+            "reason": asked.reason,
+            "requested_by": address or None,
+            "requested_at": stamp(now),
+        }
+        request, content = made(fields)
+        others = self.known({})
+        for each in others:
+            if each.state == State.WAITS and same(each.asked, request):
+                return each
+            if each.state == State.HOLDS and self._is_account_of(each, request):
+                raise NotRequestable(f"{hire} has that account already, by the request {each.stem}, which holds")
+        taken = {each.stem for each in others} | {name.removeprefix(PREFIX) for name in self._waiting()}
+        stem = free_stem(f"{now.date()}-{hire}-{asked.integration}".replace("/", "-"), taken)
+        reason = refused(self.context.reader, self.tree, stem, content, now)
+        if reason is not None:
+            raise NotRequestable(reason)
+        message = f"Ask for {asked.integration} for {hire}\n\n{asked.reason}\n"
+        files = {f"{FOLDER}/{stem}.yaml": content}
+        author = (name, address) if asked.asker is not None else None
+        commit_to_branch(self.context.checkout, self.tree.revision, f"{PREFIX}{stem}", files, message, author=author)
+        return Request(stem, request, State.WAITS, None, f"{PREFIX}{stem}")
+
+    def _is_account_of(self, known: Request, request: AccessRequest) -> bool:
+        return known.asked.hire == request.hire and account_of(known.asked.access) == account_of(request.access)
+
+    def _user(self) -> tuple[str, str]:
+        try:
+            found = self._repository.default_signature
+        except (KeyError, ValueError, pygit2.GitError):
+            return "", ""
+        return found.name, found.email
+
+    def opened(self, request: Request, text: Callable[[str, str], str]) -> tuple[PullRequest, list[str]]:
+        """Push a request's branch and open its pull request, unless that was done; return it, and warnings.
+
+        `text` makes the description from two revisions. Raises ForgeError; the branch is kept.
+        """
+        assert request.branch is not None
+        forge, token = self.force.settings.forge, token_given()
+        kept = f"the branch {request.branch} is kept: run this again"
+        if forge is None:
+            raise ForgeError(f"the settings have no `forge`, where a pull request could be opened; {kept}")
+        if token is None:
+            raise ForgeError(f"{TOKEN} is not set; {kept}")
+        self.context.redactor.learn([token])
+        client = ForgeClient(forge, token, self.force.settings.limits.timeout.total_seconds())
+        try:
+            self._push(request.branch, token)
+            pull = client.find(request.branch)
+            if pull is not None:
+                return pull, []
+            title = f"Ask for {request.asked.access.integration} for {request.asked.hire}"
+            pull = client.open(request.branch, self.branch, title, text(self.tree.revision, self._tip(request.branch)))
+        except ForgeError as error:
+            raise ForgeError(f"{error}; {kept}") from None
+        return pull, [*client.ask_reviewers(pull, self._approvers(request.asked))]
+
+    def _push(self, branch: str, token: str) -> None:
+        ref = f"refs/heads/{branch}"
+        if ref not in self._repository.references:
+            return  # it is at the remote
+        url = self._repository.remotes[self.remote].url if self.context.checkout.has_remote(self.remote) else None
+        if url is None:
+            raise ForgeError(f"there is no remote {self.remote} to push to")
+        environment = push_environment(self.force.settings.forge, url, token)
+        try:
+            git(self.context.root, "push", "--", self.remote, f"{ref}:{ref}", environment=environment)
+        except (GitFailed, OSError, TimeoutExpired) as error:
+            raise ForgeError(f"{branch} cannot be pushed to {self.remote}: {' '.join(str(error).split())}") from None
+
+    def _tip(self, branch: str) -> str:
+        return self._waiting()[branch].revision
+
+    def _approvers(self, request: AccessRequest) -> list[str]:
+        offers = self.files.offers.of(self.files.hires[request.hire].model)
+        own = (each for each in offers if each.integration == request.access.integration)
+        return [*dict.fromkeys(login for each in own for login in each.approvers)]

@@ -1,0 +1,181 @@
+"""Open pull requests at a forge: GitHub, GitLab, Gitea and Forgejo.
+
+The token is `RECONCILE_FORGE_TOKEN` of the environment, and goes to the settings' forge alone: no redirect is followed.
+An error is named, and a second try finds what the first one opened.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.settings import Forge
+from reconciler.model.value import value_class
+from reconciler.transports.trust import tls_context
+
+__all__ = ["TOKEN", "ForgeClient", "ForgeError", "PullRequest", "push_environment"]
+
+TOKEN = "RECONCILE_FORGE_TOKEN"  # noqa: S105  the variable's name
+MAX_ANSWER = 10 << 20
+MAX_SHOWN = 300
+PAGE, MAX_PAGES = 50, 20
+
+
+class ForgeError(ReconcilerError):
+    """The forge could not be asked, or refused; what was committed and pushed stays."""
+
+
+@value_class
+class PullRequest:
+    """A pull request: its number and its address."""
+
+    number: int
+    url: str
+
+
+class ForgeClient:
+    """The calls to one project of a forge."""
+
+    def __init__(self, forge: Forge, token: str, timeout: float) -> None:
+        self._forge = forge
+        self._token = token
+        host = urlsplit(forge.url).hostname
+        paths = {"github": "/api/v3", "gitlab": "/api/v4", "gitea": "/api/v1"}
+        self._base = "https://api.github.com" if host == "github.com" else f"{forge.url.rstrip('/')}{paths[forge.kind]}"
+        self._timeout = timeout
+        gitlab = forge.kind == "gitlab"
+        self._project = (
+            f"/projects/{quote(forge.project, safe='')}" if gitlab else f"/repos/{quote(forge.project, safe='/')}"
+        )
+        self._pulls = f"{self._project}/{'merge_requests' if gitlab else 'pulls'}"
+
+    def find(self, branch: str) -> PullRequest | None:
+        """Return the open pull request of a branch; None if there is none."""
+        params: dict[str, str]
+        match self._forge.kind:
+            case "github":
+                params = {"head": f"{self._forge.project.partition('/')[0]}:{branch}", "state": "open"}
+            case "gitlab":
+                params = {"source_branch": branch, "state": "opened"}
+            case _:
+                params = {"state": "open"}
+        own = (each for each in self._listed(params) if _head(each) in (None, branch))
+        return next(map(_pull, own), None)
+
+    def open(self, branch: str, base: str, title: str, text: str) -> PullRequest:
+        """Open a pull request of a branch into `base`."""
+        if self._forge.kind == "gitlab":
+            given = {"source_branch": branch, "target_branch": base, "title": title, "description": text}
+        else:
+            given = {"head": branch, "base": base, "title": title, "body": text}
+        return _pull(self._ask("POST", self._pulls, json=given))
+
+    def ask_reviewers(self, pull: PullRequest, logins: Iterable[str]) -> Iterator[str]:
+        """Ask for reviews; yield why, for each login whom the forge refuses."""
+        if self._forge.kind == "gitlab":
+            yield from self._ask_reviewers_by_id(pull, logins)
+            return
+        for login in logins:
+            try:
+                self._ask("POST", f"{self._pulls}/{pull.number}/requested_reviewers", json={"reviewers": [login]})
+            except ForgeError as error:
+                yield f"{login} is not asked for a review: {error}"
+
+    def _ask_reviewers_by_id(self, pull: PullRequest, logins: Iterable[str]) -> Iterator[str]:
+        ids: list[int] = []
+        for login in logins:
+            try:
+                known = self._ask("GET", "/users", params={"username": login})
+                ids += [int(each["id"]) for each in known if each["username"].lower() == login.lower()][:1] or _nobody()
+                self._ask("PUT", f"{self._pulls}/{pull.number}", json={"reviewer_ids": ids})
+            except (ForgeError, KeyError, TypeError, ValueError) as error:
+                yield f"{login} is not asked for a review: {error}"
+
+    def _listed(self, params: Mapping[str, str]) -> list[Any]:
+        found: list[Any] = []
+        size = "limit" if self._forge.kind == "gitea" else "per_page"
+        for page in range(1, MAX_PAGES + 1):
+            items = self._ask("GET", self._pulls, params={**params, size: str(PAGE), "page": str(page)})
+            if not isinstance(items, list):
+                raise ForgeError(f"{self._base}{self._pulls} answered with no list: look at forge.kind and forge.url")
+            found += items
+            if len(items) < PAGE:
+                break
+        return found
+
+    def _ask(self, method: str, path: str, **given: Any) -> Any:
+        scheme = "token" if self._forge.kind == "gitea" else "Bearer"
+        headers = {"Authorization": f"{scheme} {self._token}", "Accept": "application/json"}
+        if self._forge.kind == "github":
+            headers["Accept"] = "application/vnd.github+json"
+        url = f"{self._base}{path}"
+        try:
+            with httpx.Client(timeout=self._timeout, verify=tls_context(), follow_redirects=False) as client:
+                answer = client.request(method, url, headers=headers, **given)
+        except httpx.HTTPError as error:
+            raise ForgeError(f"{method} {url}: {str(error) or type(error).__name__}; try again") from None
+        if not answer.is_success:
+            said = " ".join(answer.text[:MAX_SHOWN].replace(self._token, "***").split())
+            raise ForgeError(f"{method} {url}: {answer.status_code} {said}; {_advice(answer.status_code)}")
+        try:
+            return answer.json() if len(answer.content) <= MAX_ANSWER else _too_long()
+        except ValueError as error:
+            raise ForgeError(f"{method} {url}: the answer cannot be read ({error}): look at forge.url") from None
+
+
+def push_environment(forge: Forge | None, remote_url: str, token: str | None) -> dict[str, str]:
+    """Return what gives git the token, for a remote at the forge's host over https; nothing for any other."""
+    remote = urlsplit(remote_url)
+    if forge is None or token is None or remote.scheme != "https" or remote.hostname != urlsplit(forge.url).hostname:
+        return {}
+    user = "x-access-token" if forge.kind == "github" else "oauth2"
+    told = base64.b64encode(f"{user}:{token}".encode()).decode()
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"http.https://{remote.netloc.rpartition('@')[2]}/.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {told}",
+    }
+
+
+def token_given() -> str | None:
+    """Return the token of the environment."""
+    return os.environ.get(TOKEN) or None
+
+
+def _pull(data: Any) -> PullRequest:
+    try:
+        number = data["iid"] if "iid" in data else data["number"]
+        return PullRequest(int(number), str(data["web_url"] if "web_url" in data else data["html_url"]))
+    except (KeyError, TypeError, ValueError):
+        raise ForgeError("the forge's answer is no pull request: look at forge.kind and forge.url") from None
+
+
+def _head(data: Any) -> str | None:
+    if not isinstance(data, dict):
+        return ""
+    head = data.get("head")
+    return data.get("source_branch") or (head.get("ref") if isinstance(head, dict) else None)
+
+
+def _nobody() -> list[int]:
+    raise ForgeError("the forge knows nobody of that login")
+
+
+def _too_long() -> Any:
+    raise ValueError("it is too long")
+
+
+def _advice(code: int) -> str:
+    if code in (401, 403):
+        return f"look at what the token of {TOKEN} may do"
+    if code == 404:
+        return "look at forge.project, and at what the token may see"
+    if 300 <= code < 400:
+        return "no redirect is followed: mend forge.url"
+    return "try again"

@@ -1,0 +1,209 @@
+"""`reconcile request`: what is refused, what is committed, and the pull request at each kind of forge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from reconciler.intake.forge import push_environment
+from reconciler.model.settings import Forge
+from tests.cli.conftest import Call
+from tests.repo import Repo
+from tests.servers import AccountService, Received, Reply, Service
+
+ASK = ("request", "tool", "--for", "8h", "--reason", "INC-12", "--hire", "ada", "--value", "TEAM=2")
+TOKEN = "the-token-of-the-forge"
+ENV = {"RECONCILE_FORGE_TOKEN": TOKEN}
+
+
+class Stand(Service):
+    """Pull requests as a forge keeps them."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.pulls: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+        super().__init__()
+        base = {
+            "github": "/api/v3/repos/acme/access/pulls",
+            "gitea": "/api/v1/repos/acme/access/pulls",
+            "gitlab": "/api/v4/projects/acme/access/merge_requests",
+        }[kind]
+        self.base = base
+
+    def handle(self, received: Received) -> Reply:
+        if TOKEN not in received.headers.get("Authorization", ""):
+            return Reply(401, {"message": "bad credentials"})
+        path = received.path.partition("?")[0]
+        if path == self.base and received.method == "GET":
+            return Reply(200, self.pulls)
+        if path == self.base and received.method == "POST":
+            given = received.json()
+            number = len(self.pulls) + 1
+            branch = given.get("head") or given["source_branch"]
+            made = {"number": number, "html_url": f"{self.url}/acme/access/pulls/{number}", "head": {"ref": branch}}
+            if self.kind == "gitlab":
+                made = {"iid": number, "web_url": f"{self.url}/acme/access/pulls/{number}", "source_branch": branch}
+            self.pulls.append({**made, "given": given})
+            return Reply(201, made)
+        if path == "/api/v4/users":
+            name = received.query["username"][0]
+            return Reply(200, [{"id": 7, "username": name}] if name == "grace" else [])
+        if path == f"{self.base}/1" and received.method == "PUT":
+            self.asked = ["grace"] if received.json() == {"reviewer_ids": [7]} else ["nobody"]
+            return Reply(200, {})
+        if path == f"{self.base}/1/requested_reviewers":
+            [login] = received.json()["reviewers"]
+            if login != "grace":
+                return Reply(422, {"message": "no collaborator"})
+            self.asked.append(login)
+            return Reply(201, {})
+        return Reply(404, {"message": f"no {path}"})
+
+
+@pytest.fixture(params=["github", "gitlab", "gitea"])
+def forge(request: pytest.FixtureRequest) -> Iterator[Stand]:
+    with Stand(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def company(repo: Repo, accounts: AccountService) -> Repo:
+    repo.settings()
+    repo.manifest("tool", accounts.manifest(team=True))
+    repo.hire("ada", department="R&D")
+    offer = {"integration": "tool", "values": {"TEAM": ["2", "3"]}, "longest": "24h", "approvers": ["grace", "eve"]}
+    repo.write("config/requestable.yaml", [offer])
+    repo.commit()
+    return repo
+
+
+def branches(repo: Repo) -> list[str]:
+    return repo.git("for-each-ref", "--format=%(refname:short)", "refs/heads/request").split()
+
+
+def test_request_is_one_file_on_a_branch_and_the_same_again_is_that_one(company: Repo, call: Call) -> None:
+    head = repo_head(company)
+    done = call(company, *ASK, "--output", "json")
+    [branch] = branches(company)
+    stem = branch.removeprefix("request/")
+    assert done.code == 0
+    assert {**done.json, "request": stem} == {
+        "request": stem,
+        "hire": "ada",
+        "integration": "tool",
+        "state": "waits",
+        "until": None,
+        "reason": "INC-12",
+        "requested_by": "ida@example.com",
+        "branch": branch,
+        "url": None,
+    }
+    assert stem.endswith("-ada-tool")
+    assert company.git("diff", "--name-only", head, branch).split() == [f"config/requests/{stem}.yaml"]
+    text = company.git("show", f"{branch}:config/requests/{stem}.yaml")
+    assert "hire: ada" in text
+    assert "for: " in text
+    assert call(company, *ASK, "--output", "json").json["branch"] == branch
+    assert (branches(company), repo_head(company)) == ([branch], head)
+    other = call(company, *ASK[:-1], "TEAM=3", "--output", "json")
+    assert other.json["request"] == f"{stem}-2"
+    listed = call(company, "request", "list", "--output", "json").json
+    assert [(each["request"], each["state"]) for each in listed] == [(stem, "waits"), (f"{stem}-2", "waits")]
+
+
+def repo_head(repo: Repo) -> str:
+    return repo.git("rev-parse", "HEAD").strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "why"),
+    [
+        ((*ASK[:-1], "TEAM=9"), 1, "what may be asked for: tool (TEAM 2 or 3, for at most 1d)"),
+        ((*ASK, "--for", "48h"), 1, "for at most 1d"),
+        ((*ASK, "--hire", "eve"), 1, "there is no hires/eve.yaml"),
+        (("request", "mail", *ASK[2:]), 1, "what may be asked for: tool"),
+        (("request", "tool", "--reason", "x", "--hire", "ada"), 64, "one of them says when it ends"),
+        ((*ASK, "--for", "soon"), 64, "not a duration"),
+    ],
+    ids=["value", "longest", "nobody", "integration", "no-end", "no-time"],
+)
+def test_refusal_names_what_may_be_asked_for_and_writes_nothing(
+    company: Repo, call: Call, arguments: tuple[str, ...], code: int, why: str
+) -> None:
+    done = call(company, *arguments)
+    assert (done.code, branches(company)) == (code, [])
+    assert why in done.err
+
+
+def opening(repo: Repo, forge: Stand, **more: Any) -> None:
+    repo.settings(forge={"kind": forge.kind, "url": forge.url, "project": "acme/access", **more})
+    repo.commit()
+    bare = repo.root.parent / "remote.git"
+    repo.git("init", "-q", "--bare", str(bare))
+    repo.git("remote", "add", "origin", str(bare))
+    repo.git("push", "-q", "origin", "HEAD")
+
+
+def test_pull_request_is_opened_once_with_its_reviewers(company: Repo, call: Call, forge: Stand) -> None:
+    opening(company, forge)
+    done = call(company, *ASK, "--open", env=ENV)
+    assert (done.code, done.out.strip()) == (0, f"{forge.url}/acme/access/pulls/1")
+    assert "eve is not asked for a review" in done.err
+    assert TOKEN not in done.out + done.err
+    [pull] = forge.pulls
+    given = pull["given"]
+    assert (given.get("base") or given["target_branch"]) == company.git("branch", "--show-current").strip()
+    assert "tool" in (given.get("body") or given["description"])
+    assert forge.asked == ["grace"]
+    assert company.git("ls-remote", "origin", "refs/heads/request/*") != ""
+    again = call(company, *ASK, "--open", env=ENV)
+    assert (again.code, again.out, len(forge.pulls)) == (0, done.out, 1)
+
+
+def test_branch_is_kept_where_the_forge_refuses(company: Repo, call: Call, forge: Stand) -> None:
+    opening(company, forge, project="acme/other")
+    done = call(company, *ASK, "--open", env=ENV)
+    [branch] = branches(company)
+    assert done.code == 1
+    assert '404 {"message"' in done.err.replace("\n", " ")
+    assert "is kept" in done.err
+    company.settings(forge={"kind": forge.kind, "url": forge.url, "project": "acme/access"})
+    company.commit()
+    assert call(company, *ASK, "--open", env=ENV).code == 0
+    assert branches(company) == [branch]
+    without = call(company, *ASK, "--open")
+    assert (without.code, "RECONCILE_FORGE_TOKEN is not set" in without.err) == (1, True)
+
+
+def test_tidy_takes_out_what_was_revoked(company: Repo, call: Call) -> None:
+    path = "config/requests/queue.yaml"
+    access = {"integration": "tool", "values": {"TEAM": "2"}, "until": "2026-11-01"}
+    company.write(path, {"hire": "ada", "access": access, "reason": "INC-12"})
+    company.commit()
+    refused = call(company, "request", "tidy")
+    assert (refused.code, "there is no state here" in refused.err) == (1, True)
+    company.hire("bob", {"integration": "tool", "values": {"TEAM": "2"}})
+    company.commit()
+    call(company, "--yes")
+    done = call(company, "request", "tidy", "--branch", "tidy", "--output", "json")
+    assert (done.code, done.json) == (0, [path])
+    assert company.git("diff", "--name-status", "HEAD", "tidy").split() == ["D", path]
+    assert call(company, "request", "tidy").out.strip() == path
+    assert not (company.root / path).exists()
+
+
+@pytest.mark.parametrize(
+    ("remote", "told"),
+    [
+        ("https://github.com/acme/access.git", True),
+        ("http://github.com/acme/access.git", False),
+        ("https://example.com/acme/access.git", False),
+        ("git@github.com:acme/access.git", False),
+    ],
+)
+def test_git_gets_the_token_at_the_forges_host_alone(remote: str, told: bool) -> None:
+    forge = Forge(kind="github", url="https://github.com", project="acme/access")
+    assert bool(push_environment(forge, remote, TOKEN)) is told
