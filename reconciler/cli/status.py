@@ -93,11 +93,15 @@ def _sealing_fault(options: SharedOptions, ledger: LedgerReader) -> str | None:
     """Return why the key that seals the state's values is no good, where that can be said without decrypting much."""
     from reconciler.cli.context import context_of
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.trust import sealing_read, trust_of
-    from reconciler.model.errors import SecretsError
 
     context = context_of(options)
     force = in_force(context)
+    if not any(force.tree.files("config/initial_data")):
+        return None
+
+    from reconciler.engine.trust import sealing_read, trust_of
+    from reconciler.model.errors import SecretsError
+
     try:
         trust = trust_of(context, force.settings, force.tree)
     except SecretsError as error:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pygit2
-import structlog
 
 from reconciler.engine.context import Context
 from reconciler.ledger.reader import LedgerReader
@@ -33,8 +32,6 @@ SEALING_KEY = "SEALING_KEY"
 
 SAID = "sealing_key_said"
 """The name of the note of the key that was said not to be vouched for."""
-
-log = structlog.get_logger()
 
 
 def sealing_of(context: Context, settings: Settings, tree: Tree, ledger: LedgerWriter) -> WritableSealing:
@@ -65,13 +62,15 @@ def trust_of(context: Context, settings: Settings, tree: Tree) -> Trust:
 
 def _say_unvouched(context: Context, settings: Settings, tree: Tree, sealing: WritableSealing) -> None:
     """Say once that nothing outside the state vouches for its key, where the program has initial data of its own."""
+    import structlog  # a command that reads logs nothing here, and to load it takes a while
+
     own, sealer = context.initial_data(settings).read(tree, OWN), sealing.sealer
     if own is None or own.get(SEALING_KEY) or sealer is None:
         return
     ledger = sealing.ledger
     if ledger.note(SAID) != (said := sealer.fingerprint.encode()):
         ledger.put_note(SAID, said)
-        log.warning(
+        structlog.get_logger().warning(
             "sealing_key.unvouched",
             fingerprint=sealer.fingerprint,
             next=f"store it as {SEALING_KEY} (`reconcile initial-data set {OWN}`), so that another key is refused",
