@@ -465,6 +465,7 @@ class AccountService(Service):
         self.route("POST", "/users", self._create)
         self.route("GET", "/users/{email}", self._show)
         self.route("DELETE", "/users/{email}", self._delete)
+        self.route("PATCH", "/users/{email}", self._change)
         self.route("GET", "/teams", self._teams)
         self.route("POST", "/teams/{team}/members", self._join)
 
@@ -509,6 +510,16 @@ class AccountService(Service):
             whole["revoke"] = [{"url": f"{self.url}/users/{{{{email}}}}", "method": "DELETE"}]
         return whole
 
+    def lockable(self) -> dict[str, Any]:
+        """A manifest that can switch an account off and on, and delete it."""
+        url = f"{self.url}/users/{{{{email}}}}"
+        whole = self.manifest(revoke=True)
+        whole["exists"]["inactive"] = {"active": False}
+        whole["update"] = [{"url": url, "method": "PATCH", "data": {"active": True}}]
+        whole["lock"] = [{"url": url, "method": "PATCH", "data": {"active": False}}]
+        whole["revoke_deletes"] = True
+        return whole
+
     def _list(self, received: Received) -> Any:
         limit = int(received.query.get("limit", ["50"])[0])
         page = int(received.query.get("page", ["1"])[0])
@@ -539,6 +550,14 @@ class AccountService(Service):
         with self._state:
             gone = self.people.pop(email.lower(), None)
         return 404 if gone is None else 204
+
+    def _change(self, received: Received, email: str) -> Any:
+        with self._state:
+            person = self.people.get(email.lower())
+            if person is None:
+                return 404, {"error": "no such person"}
+            person |= received.json()
+            return person
 
     def _teams(self, _received: Received) -> Any:
         with self._state:

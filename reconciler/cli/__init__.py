@@ -49,6 +49,8 @@ SECTIONS = {
         "run": ("manual", "Run one access entry now, whatever its check says"),
         "accept": ("manual", "Accept a grant that you fixed by hand"),
         "revoke": ("manual", "Revoke what git no longer wants"),
+        "lock": ("lock", "Lock somebody out now, whatever git says"),
+        "unlock": ("lock", "End a lock: git is followed again"),
         "forget": ("forget", "Erase a former hire from the ledger"),
     },
     "People and accounts": {

@@ -10,7 +10,8 @@ from reconciler.cli.options import SharedOptions
 from reconciler.model.errors import ReconcilerError, StateLockedError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
+    from typing import Any
 
     from reconciler.ledger.writer import LedgerWriter
     from reconciler.model.grant import Key
@@ -34,6 +35,7 @@ def enqueue(
     hire: str | None = None,
     access: str | None = None,
     integration: str | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> None:
     """Enqueue a command for the process that locked the state."""
     from datetime import UTC, datetime
@@ -47,7 +49,8 @@ def enqueue(
     ledger = state.writer()
     try:
         use_key(options, ledger)
-        ledger.enqueue(kind, now=datetime.now(UTC), by=requester(), hire=hire, access=access, integration=integration)
+        about = {"hire": hire, "access": access, "integration": integration}
+        ledger.enqueue(kind, now=datetime.now(UTC), by=requester(), data=data, **about)
     finally:
         ledger.close()
 

@@ -171,7 +171,7 @@ async def _real(
     from reconciler.cli.logs import note
     from reconciler.cli.progress import ProgressReporter
     from reconciler.engine.accepted import ASSUMED, in_force, keep
-    from reconciler.engine.commands import Erasing, by_grant, releases_of, take_up
+    from reconciler.engine.commands import Erasing, by_grant, end_locks, releases_of, take_up
     from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import locking
     from reconciler.notify.notifications import Notifier
@@ -197,6 +197,7 @@ async def _real(
         releases = releases_of(commands, selection)
         others = (command for command in commands if command.kind != "release")
         take_up(opened.ledger, others, context.clock.now(), erasing=erasing)
+        end_locks(opened.ledger, context.clock.now())
         # Without removals, commands to revoke stay for the next pass.
         commands = [command for command in commands if removals or command.kind != "revoke"]
         reconciler = Reconciler(context, opened, Notifier(context))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, closing, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
 
@@ -25,9 +25,9 @@ from reconciler.daemon.hooked import HookLog
 from reconciler.daemon.publishing import Publishing
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
-from reconciler.daemon.slices import Make, PassRequest, SliceRunner, Spawn
+from reconciler.daemon.slices import Lane, Make, PassRequest, SliceRunner, Spawn
 from reconciler.daemon.survey import Survey
-from reconciler.engine.commands import Erasing, TakenUp, changes_of, scope_of, take_up_in_pieces
+from reconciler.engine.commands import Erasing, TakenUp, changes_of, end_locks, scope_of, take_up_in_pieces
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
@@ -50,6 +50,9 @@ TICK_SECONDS = 0.5
 
 GIT = "git"
 """The hook that git servers call."""
+
+LOCKS_AGAIN = timedelta(minutes=1)
+"""How often to ask again for an account that is to be locked."""
 
 PUSHED = "pushed"
 """The note with which a fleet's member tells the leader that a git server called."""
@@ -114,6 +117,7 @@ class Daemon:
         self._taken_up: set[Command] = set()
         """The commands in the ledger that were taken up already."""
         self._led = self._dispatcher.runner.leads
+        self._locks_at = clock.now()
         self._push_seen: bytes | None = UNSEEN
         self.edits: list[str] = []
         """The paths of uncommitted edits, which are ignored, as of the last look."""
@@ -286,11 +290,21 @@ class Daemon:
         await self._fetch_what_was_pushed()
         await self._take_up_commands()
         await self._dispatcher.start_due(now)
+        await self._follow_locks(now)
         await self._schedule.start_counted()
         await self._schedule.count_waiting()
         self._schedule.queue_due(now)
         self._judge_freshness(now, tree)
         self.publishing.begin(now, self.settings, tree, self.acting.branch)
+
+    async def _follow_locks(self, now: datetime) -> None:
+        """End the locks whose time is over, and look again at accounts that could not be asked for."""
+        if ended := await self._ledger.off_loop(partial(end_locks, self._ledger, now)):
+            self._dispatcher.start(PassRequest(Selection(frozenset(ended)), "asked"))
+        if abs(now - self._locks_at) >= LOCKS_AGAIN:
+            self._locks_at = now
+            if left := await self._ledger.off_loop(self._ledger.not_locked_yet):
+                await self._dispatcher.start_grants(left, "due", lane=Lane.DUE)
 
     async def _take_up_commands(self) -> None:
         """Take up new commands, each in a task: another member may have the services that it changes."""
@@ -315,6 +329,8 @@ class Daemon:
             self._taken_up -= asked.waiting
             if asked.touched:
                 await self._dispatcher.start_grants(asked.touched, "asked")
+            if asked.hires:
+                self._dispatcher.start(PassRequest(Selection(frozenset(asked.hires)), "asked"))
         except Stopped:
             pass
         except (LedgerError, RepositoryError) as error:

@@ -1,4 +1,4 @@
-"""Manual commands on the state: retry, accept, run, revoke, release, forget.
+"""Manual commands on the state: retry, accept, run, revoke, release, forget, lock, unlock.
 
 `retry`, `accept` and `forget` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) are part of the
 next pass. If another process has locked the state, they are enqueued for it (docs/design/rules.md, "The ledger and the
@@ -20,8 +20,10 @@ from reconciler.engine.transitions import stated
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
+from reconciler.model.clock import stamp
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import APART, Key, Phase, Record
+from reconciler.model.lock import Lock
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.value import value_class
@@ -37,6 +39,7 @@ __all__ = [
     "TakenUp",
     "by_grant",
     "changes_of",
+    "end_locks",
     "erase",
     "matching",
     "may_retry",
@@ -66,6 +69,8 @@ class TakenUp:
     """What commands ask of the next pass: check the `touched` grants."""
 
     touched: set[Key] = field(default_factory=set)
+    hires: set[str] = field(default_factory=set)
+    """Of whom everything is to be checked: they were locked, or are no longer."""
     waiting: set[Command] = field(default_factory=set)
     """Those that a pass under way stands in the way of: to be taken up again."""
 
@@ -177,12 +182,66 @@ def _take_up(
             if _erased(ledger, command.hire, records, now, erasing):
                 return
             records = []
+        case "lock" | "unlock" if command.hire:
+            lock_or_unlock(ledger, command, records, now, taken_up)
+            return
         case _:
             records = []
     last = last and command not in taken_up.waiting
     if records or last:
         ledger.save(records, lines, Failpoint.TAKEN_UP, kept=kept, answered=[command] if last else [])
     taken_up.touched |= {record.key for record in records}
+
+
+def lock_or_unlock(
+    ledger: LedgerWriter, command: Command, records: Iterable[Record], now: datetime, taken_up: TakenUp
+) -> None:
+    """Write a lock, or end it; the pass that follows locks the accounts, or follows git again."""
+    hire, said = command.hire or "", command.data or {}
+    before = [lock for lock in ledger.locks() if hire in (lock.hire, *lock.hires)]
+    if command.kind == "unlock":
+        _end(ledger, before, f"by {command.by}", now, taken_up, answered=[command])
+        return
+    until = datetime.fromisoformat(said["until"]) if said.get("until") else None
+    addresses = {record.email.lower() for record in records if not record.key.access.endswith(APART + record.email)}
+    addresses |= {each.lower() for each in said.get("addresses", ())}
+    lock = Lock(
+        hire=before[0].hire if before else hire,
+        at=command.at,
+        by=command.by,
+        reason=str(said.get("reason", "")),
+        until=until,
+        deletes=bool(said.get("delete")),
+        hires=frozenset({hire}),
+        addresses=frozenset(addresses).union(*(each.addresses for each in before)),
+    )
+    event = Event(now, Key(hire, ""), "", EventType.LOCKED, f"by {lock.by}: {lock.reason}")
+    if lock.until is not None:
+        event = replace(event, detail=f"{event.detail}; until {stamp(lock.until)}")
+    ledger.put_locks([lock], events=[event], answered=[command])
+    taken_up.hires |= {hire, *lock.hires}
+
+
+def end_locks(ledger: LedgerWriter, now: datetime) -> set[str]:
+    """End the locks whose time is over, and return whose they were."""
+    taken_up = TakenUp()
+    if over := [lock for lock in ledger.locks() if lock.over(now)]:
+        _end(ledger, over, "its time is over", now, taken_up)
+    return taken_up.hires
+
+
+def _end(
+    ledger: LedgerWriter,
+    locks: Sequence[Lock],
+    why: str,
+    now: datetime,
+    taken_up: TakenUp,
+    *,
+    answered: Sequence[Command] = (),
+) -> None:
+    events = [Event(now, Key(lock.hire, ""), "", EventType.UNLOCKED, why) for lock in locks]
+    ledger.put_locks((), gone=locks, events=events, answered=answered)
+    taken_up.hires |= {hire for lock in locks for hire in (lock.hire, *lock.hires)}
 
 
 def _free(

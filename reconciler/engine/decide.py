@@ -326,6 +326,8 @@ def judge_orphan(
     be why it is no longer wanted. `by_hand` says that a person asks for it: then an invitation that may be open, and
     what has no check, are revoked too, or taken for revoked where there is nothing to send.
     """
+    if record.run.kind.locks:  # nobody asks for that any more
+        record = replace(record, phase=Phase.CONFIRMED, open=None)
     verdict, means = facts.verdict, facts.means
     asked = by_hand or (record.revoking and record.run.by_hand)
     spared = _spared(record, policy, slip, asked=asked) or (None if asked else facts.required)

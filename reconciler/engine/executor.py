@@ -19,7 +19,6 @@ from reconciler.engine import removals
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.context import Context
-from reconciler.engine.decide import STILL_OPEN, STILL_THERE
 from reconciler.engine.planned import AttemptRequest, RunningAttempt
 from reconciler.ledger.attachments import Attachments
 from reconciler.ledger.entries import Attempt, Event, Kept
@@ -39,7 +38,7 @@ from reconciler.model.grant import Kind, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import EventType
-from reconciler.model.verdict import Account, Present, Unknown, Verdict
+from reconciler.model.verdict import Unknown, Verdict
 from reconciler.requests.client import Response
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import expected, outline, render
@@ -267,7 +266,7 @@ class Executor:
 
     def _withdrawn(self, run: RunningAttempt, step: Step, answer: Response) -> bool:
         """Whether an invitation that was to be withdrawn does not exist any more."""
-        takes_back = run.job.kind is Kind.WITHDRAW or step.index < run.job.withdraws
+        takes_back = run.job.kind.withdraws or step.index < run.job.withdraws
         return takes_back and answer.status in GONE
 
     async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
@@ -338,6 +337,8 @@ class Executor:
         await self._begin(run)
         now = self._clock.now()
         new, lines = records.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
+        if run.job.lock is not None:
+            new = removals.lock_failed(new, run.job.lock)
         settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
         await self._ledger.off_loop(partial(settle, error=error))
         when = stamp(new.retry_at)
@@ -359,22 +360,16 @@ class Executor:
         return await self._settled(run, new, lines, {run_name(new.key): None, **self._stored(run)})
 
     async def _taken_away(self, run: RunningAttempt) -> Record:
-        """Record a revocation whose requests all succeeded: it has, once a check finds no account any more."""
+        """Record a revocation or a lock whose requests all succeeded: it has, once a check finds no account in use."""
         await self._begin(run)
-        withdraws, left = run.job.kind is Kind.WITHDRAW, await self._left(run)
-        match left:
-            case Present(account=Account.INVITED) if withdraws:
-                return await self._fail(run, f"{run.said}; {STILL_OPEN}")
-            case Present(account=Account.ACTIVE):
-                return await self._fail(run, f"{run.said}; {STILL_THERE}")
-            case Unknown() | Present(account=Account.INVITED):
-                why = f"exists check failed: {left.reason}" if isinstance(left, Unknown) else "an invitation is open"
-                new = removals.sent(run.record, why, now=self._clock.now(), retry_delay=self._retry_delay)
-                return await self._settled(run, new, [], {})
-            case _:
-                new, lines = removals.revoked(run.record, self._clock.now())
-                kept: Kept = {run_name(new.key): None, **self._vault.without_stored({new.key})}
-                return await self._settled(run, new, lines, kept)
+        left, deletes = await self._left(run), not run.job.integration.means.locks
+        then: dict[str, Any] = {"now": self._clock.now(), "retry_delay": self._retry_delay}
+        found = removals.ended(run.record, left, run.said, lock=run.job.lock, deletes=deletes, **then)
+        if isinstance(found, str):
+            return await self._fail(run, found)
+        new, lines = found
+        gone = self._vault.without_stored({new.key}) if new.phase is Phase.REVOKED else {}
+        return await self._settled(run, new, lines, {} if new.unchecked else {run_name(new.key): None, **gone})
 
     async def _left(self, run: RunningAttempt) -> Verdict:
         """Check what is left of the account."""
@@ -400,6 +395,11 @@ class Executor:
         desired, record = self._context.last_desired, job.record
         assert desired is not None  # the plan's, or a newer one
         hire, _ = record.key
+        locks = desired.locks(await self._ledger.off_loop(self._ledger.locks), self._clock.now())
+        if (locks.of(hire, job.prepared.grant.email) is None) != (job.lock is None):
+            raise Overtaken
+        if job.lock is not None:
+            return
         now = next((grant for grant in desired.grants(hire) if grant.key == record.key), None)
         as_planned = now is None if job.wanted is None else now is not None and now.asks_as(job.wanted)
         unreadable = desired.unreadable(record.key, record.email, record.origin, record.revision)

@@ -57,6 +57,9 @@ class Means:
     compared: frozenset[str] = frozenset()
     """The names that `where` uses: what git wants of them is judged by what it asks for, not by what was sent."""
     revokes: bool = False
+    locks: bool = False
+    """Whether it can switch an account off without deleting it."""
+    revoke_deletes: bool = False
     withdraws: int = 0
     """How many requests take an open invitation back."""
     invitation: Invitation | None = None
@@ -70,6 +73,8 @@ class Means:
             compares=bool(where),
             compared=roots(where),
             revokes=bool(manifest.revoke),
+            locks=bool(manifest.lock),
+            revoke_deletes=manifest.revoke_deletes,
             withdraws=len(manifest.withdraw),
             invitation=manifest.invitation,
         )
@@ -213,6 +218,9 @@ def paused(record: Record, now: datetime) -> str | None:
 
 def webhook(record: Record, changes: Differences, means: Means) -> Decision:
     """Decide on a webhook that ran: without a check, only what changed in git can differ."""
+    if record.off:  # by a lock, which is over
+        action = Action.UPDATE if means.updates else Action.NONE
+        return Decision(Status.DIFFERS, action, OFF, afresh=True)
     if not changes:
         return Decision(Status.DONE, Action.NONE, "it ran")
     reason = f"changed since: {shown(changes)}"

@@ -150,7 +150,7 @@ class Changes:
         for item in planned:
             key, integration = item.grant.key, item.grant.integration
             self._met.add(integration)
-            if item.by_hand:
+            if item.by_hand or item.lock is not None:
                 continue  # a person named this grant: it neither counts nor overrides
             covered.add((integration, key))
             if _takes(item):
@@ -314,8 +314,9 @@ def _why(item: PlannedGrant, tripped: Mapping[str, str]) -> Why | None:
 def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], Why | None]) -> list[PlannedGrant]:
     found: dict[Key, PlannedGrant] = {}
     for item in planned:
-        acts, revoked_by_hand = item.decision.action.acts, item.by_hand and not item.wanted
-        if acts and not revoked_by_hand and (held := why(item)) is not None:
+        acts = item.decision.action.acts
+        named = item.lock is not None or (item.by_hand and not item.wanted)
+        if acts and not named and (held := why(item)) is not None:
             code, reason = held
             changed, differs = item.decision.changed, item.decision.differs  # to be counted, and accepted, by
             if isinstance(item.verdict, Present) and item.verdict.account is Account.INACTIVE:

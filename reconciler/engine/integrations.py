@@ -79,8 +79,10 @@ class Integration:
                 return (*manifest.withdraw, *manifest.execute)
             case Kind.REVOKE:
                 return tuple(manifest.revoke)
-            case Kind.WITHDRAW:
+            case Kind.WITHDRAW | Kind.LOCK_INVITED:
                 return tuple(manifest.withdraw)
+            case Kind.LOCK:
+                return tuple(manifest.lock or manifest.revoke)
             case _:
                 assert_never(kind)
 
@@ -124,7 +126,7 @@ class Integration:
     @cached_property
     def used(self) -> frozenset[str]:
         """Return the names that the manifest's requests and notifications use."""
-        parts = {"exists", "execute", "update", "revoke", "withdraw", "post_execute_notification", "headers"}
+        parts = {"exists", "execute", "update", "revoke", "withdraw", "lock", "post_execute_notification", "headers"}
         return roots(self.manifest.model_dump(include=parts)) | {"email"}
 
     @property

@@ -73,10 +73,10 @@ class OrphanPlanner:
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
         # Whether another grant is the same account matters only where something could be revoked.
         at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
-        same_as = await self._same_as(integration, prepared.grant) if at_stake else None
+        same_as = await self.same_as(integration, prepared.grant) if at_stake else None
         taken = record.revoking and any(step.may_have_effect for step in record.run.steps)
         if isinstance(verdict, Missing) and invitation is None and not taken:
-            elsewhere = await self._elsewhere(integration, record, prepared)
+            elsewhere = await self.elsewhere(integration, record, prepared)
             if elsewhere is not None:
                 return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {elsewhere}")
         by_hand = self._inputs.by_hand.get(record.key) == "revoke"
@@ -118,9 +118,9 @@ class OrphanPlanner:
 
     async def _stays(self, integration: Integration, record: Record, orphan: Grant) -> bool:
         """Whether an account would not be revoked whatever its check found."""
-        return await self._same_as(integration, orphan) is not None or await self._slip(record.key.hire) is not None
+        return await self.same_as(integration, orphan) is not None or await self._slip(record.key.hire) is not None
 
-    async def _elsewhere(self, integration: Integration, record: Record, prepared: Prepared) -> str | None:
+    async def elsewhere(self, integration: Integration, record: Record, prepared: Prepared) -> str | None:
         """Return what is known of an account under the address that the hire has now, if git has another; or None.
 
         It was renamed there since, and is not gone. A grant that is still wanted may be found by it. What is kept apart
@@ -141,11 +141,11 @@ class OrphanPlanner:
             return f"under {address}: {verdict.reason}"
         if isinstance(verdict, Missing | NoCheck) or verdict.account is Account.INACTIVE:
             return None
-        if await self._same_as(integration, integration.orphan(record, email=address)) is not None:
+        if await self.same_as(integration, integration.orphan(record, email=address)) is not None:
             return None
         return f"the account is under {address} now: remove it there"
 
-    async def _same_as(self, integration: Integration, orphan: Grant) -> Key | None:
+    async def same_as(self, integration: Integration, orphan: Grant) -> Key | None:
         """Return a grant that keeps the orphan's account, or None.
 
         As long as an account stands under the address that its hire had before, it is its grant's all the same.

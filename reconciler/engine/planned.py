@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from reconciler.engine import removals
 from reconciler.engine import transitions as records
 from reconciler.engine.checker import Checker
 from reconciler.engine.integrations import Integration
@@ -16,6 +17,7 @@ from reconciler.ledger.entries import Attempt, Command, Event
 from reconciler.ledger.vault import Memory, Stored, stored_for
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Decision, Grant, Key, Kind, Outcome, Record, Step
+from reconciler.model.lock import Lock, Locks
 from reconciler.model.manifest import Request
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
@@ -43,24 +45,20 @@ class PlannedGrant:
     invitation: Invited | None = None
     as_it_is: bool = False
     """Whether what the ledger remembers is left alone, but for how it is shown."""
+    lock: Lock | None = None
+    """The lock of its person: then all that is done is to lock the account."""
     maker: str | None = None
     """The hire's entry that makes the same account in this pass: this one does not."""
 
     def written(self, now: datetime, revision: str) -> tuple[Record, list[Event]]:
         """Return the record after this observation and decision, and the events for the history."""
         record = self.record or records.first(self.grant, revision)
+        seen = self.grant, self.decision, self.verdict, self.prepared
+        if self.lock is not None:
+            return removals.checked_locked(record, *seen, now=now, revision=revision, wanted=self.wanted)
         if self.as_it_is:
             return records.kept_as_it_is(record, self.decision, now)
-        return records.checked(
-            record,
-            self.grant,
-            self.decision,
-            self.verdict,
-            self.prepared,
-            now=now,
-            revision=revision,
-            wanted=self.wanted,
-        )
+        return records.checked(record, *seen, now=now, revision=revision, wanted=self.wanted)
 
     @property
     def moved(self) -> bool:
@@ -101,6 +99,7 @@ class PlanningInputs:
     same_accounts: SameAccounts
     rivals: Rivals
     unreadable: Callable[[], Awaitable[Iterable[Record]]]
+    locks: Locks
 
     async def rival(self, grant: Grant, record: Record | None) -> str | None:
         """Return why a grant's account is another hire's, or may be; or None."""
@@ -173,8 +172,10 @@ class AttemptRequest:
     """Whether a person asks for it."""
     commands: Sequence[Command] = ()
     """The commands that asked for it."""
+    lock: Lock | None = None
+    """The lock that it is about."""
     left: Callable[[], Awaitable[Verdict]] | None = None
-    """Checks what is left of an account that is to be taken away."""
+    """Checks what is left of an account that was to be taken away."""
 
     @property
     def requests(self) -> tuple[Request, ...]:

@@ -15,11 +15,12 @@ from reconciler.engine.claims import ClaimSet
 from reconciler.engine.existing import changed_values
 from reconciler.engine.grants import GrantPlanner
 from reconciler.engine.integrations import Integration
+from reconciler.engine.locking import LockPlanner
 from reconciler.engine.orphans import OrphanPlanner, misfit
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.prepared import Prepared
 from reconciler.model.errors import Problem
-from reconciler.model.grant import Decision, Grant, Key, Record
+from reconciler.model.grant import Decision, Grant, Key, Phase, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
@@ -64,6 +65,7 @@ class Planner:
         self._of_all = selection == Selection(selection.hires)
         self._grants = GrantPlanner(inputs)
         self._orphans = OrphanPlanner(inputs)
+        self._locked = LockPlanner(inputs, self._orphans)
         self._many = False
         self._kept: Kept | None = None
         self.problems: list[Problem] = []
@@ -172,6 +174,8 @@ class Planner:
     async def _plan_entry(self, name: str, entries: _Entries) -> PlannedGrant:
         """Plan an entry, after those that it needs."""
         grant, needed = entries.taken[name], entries.needed
+        if (lock := self._inputs.locks.of(grant.key.hire, grant.email)) is not None:
+            return await self._locked.plan(lock, self._inputs.records.get(grant.key), grant)
         invalid = grant.hold is not None and grant.hold.status is Status.INVALID  # its needs may go in a circle
         for need in () if invalid else grant.needs:
             if need not in entries.taken:
@@ -250,7 +254,11 @@ class Planner:
             if self._orphans.unreadable(record) is None and not record.leaves_something:
                 self.dropped.append(record)
             else:
-                found.append(await self._orphans.plan(record))
+                lock = self._inputs.locks.of(record.key.hire, record.email)
+                if lock is None or record.phase is Phase.REVOKED:
+                    found.append(await self._orphans.plan(record))
+                else:
+                    found.append(await self._locked.plan(lock, record))
         return self._orphans.after_dependents(found, wanted)
 
 

@@ -20,6 +20,7 @@ from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.context import Context
 from reconciler.engine.integrations import Integration
 from reconciler.engine.listings import Listings, listed_grants
+from reconciler.engine.locking import not_yet
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.planner import Planner, Watched, unwatched
 from reconciler.engine.renames import Told, moved, rows_of, stored_under
@@ -31,6 +32,7 @@ from reconciler.model.clock import first_moment
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, Problem, RepositoryError
 from reconciler.model.grant import Decision, Key, Record
+from reconciler.model.lock import Locks
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
@@ -81,6 +83,7 @@ class Plan:
     claims: ClaimSet
     judgement: guard.Judgement
     problems: tuple[Problem, ...]
+    locks: Locks
 
     @property
     def revision(self) -> str:
@@ -176,6 +179,7 @@ class Planning:
             listings = Listings(self.policy.now)
             listings.expect(listed_grants(self.desired, selection.hires))
         self.listings = listings
+        self.locks = self.desired.locks(self.state.ledger.locks(), self.policy.now)
         self.checker = Checker(context.redactor, listings, progressed, self.pace)
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
         self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
@@ -260,6 +264,7 @@ class Planning:
             same_accounts=self._same_accounts,
             rivals=self._rivals,
             unreadable=self._unreadable,
+            locks=self.locks,
         )
         planner = Planner(inputs, selection, claims)
         planned = await planner.plan(watched)
@@ -283,6 +288,7 @@ class Planning:
             claims=claims,
             judgement=guard.Judgement(),
             problems=tuple(planner.problems),
+            locks=self.locks,
         )
 
     async def _known(
@@ -406,6 +412,8 @@ class Planning:
         fault = self.state.sealing.fault
         if fault is None or not item.decision.action.acts:
             return item
+        if item.lock is not None:
+            return replace(item, decision=not_yet(item.lock, fault))
         return replace(item, decision=Decision(Status.BLOCKED, Action.NONE, fault))
 
     def problems(self, found: Iterable[Problem]) -> tuple[Problem, ...]:

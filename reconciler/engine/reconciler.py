@@ -139,6 +139,8 @@ class Reconciler:
     async def _take_over(self, plan: Plan) -> None:
         """Note of which hires a commit may have given grants since the revision that was taken over last."""
         ledger, revision = self._state.ledger, plan.revision
+        if followed := list(plan.locks.followed()):
+            ledger.follow_locks(followed)
         if (assigned := plan.desired.assigned) != plan.desired.once_assigned:
             ledger.put_note(ASSIGNED, json.dumps(sorted(assigned)).encode())
         known = ledger.given_up_to()

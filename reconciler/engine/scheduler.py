@@ -65,7 +65,7 @@ class Scheduler:
         self._finished = {key: asyncio.Event() for key in jobs}
         orphans: dict[str, list[PlannedGrant]] = {}
         for key, (item, _) in jobs.items():
-            if not item.wanted:
+            if not item.wanted and item.lock is None:
                 orphans.setdefault(key.hire, []).append(item)
         needs: dict[str, dict[str, tuple[str, ...]]] = {hire: {} for hire in orphans}
         for key, (item, _) in self.recorded.items():
@@ -91,6 +91,8 @@ class Scheduler:
 
     def _before(self, key: Key, item: PlannedGrant) -> list[Key]:
         """Return the grants whose attempts have to end first."""
+        if item.lock is not None:
+            return []
         if not item.wanted:
             queue = self._queues[key.hire]
             return queue[: queue.index(key)]
@@ -98,14 +100,19 @@ class Scheduler:
         return [other for other in needed if other in self._finished and other != key]
 
     async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
-        if item.wanted and not record.provided and (reason := self._unmet(key, item)) is not None:
+        if item.wanted and item.lock is None and not record.provided and (reason := self._unmet(key, item)) is not None:
             waiting = replace(record, **records.stated(Status.SCHEDULED, Action.WAIT, reason))
             return await self._settle(waiting)
         integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
         assert prepared is not None
         if item.maker is not None:
             return await self._made(item.maker, item, integration, prepared, record)
-        if not item.wanted and item.decision.action is Action.REVOKE and self._revoked_beside(key, item):
+        if (
+            not item.wanted
+            and item.lock is None
+            and item.decision.action is Action.REVOKE
+            and self._revoked_beside(key, item)
+        ):
             gone = await self._gone(integration, prepared, record)
             if gone is not None:
                 return gone
@@ -119,13 +126,16 @@ class Scheduler:
             wanted=item.grant if item.wanted else None,
             by_hand=item.by_hand,
             commands=self.plan.commands.get(key, ()),
-            left=None if item.wanted else partial(self.plan.checker.check_taken_away, integration, prepared),
+            lock=item.lock,
+            left=partial(self.plan.checker.check_taken_away, integration, prepared),
         )
         new = await self.executor.attempt(job)
         if new.unchecked:
             return new
         if new.phase.unsettled:
             self.report.failures += 1
+            return new
+        if item.lock is not None:
             return new
         if not item.wanted:
             self.report.revoked += 1

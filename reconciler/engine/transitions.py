@@ -1,7 +1,6 @@
 """Change records: the only place where statuses and phases are written.
 
-Each function takes a record and what happened, and returns the new record with the events for the history. Decisions
-are made in `decide`.
+Each function takes a record and what happened, and returns the new record with the history's new lines.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ __all__ = [
     "written",
 ]
 
-
 Events = list[tuple[EventType, str]]
 
 SETTLED: Mapping[str, Any] = {"open": None, "fresh": False}
@@ -61,7 +59,8 @@ def stated(
 
 
 def _decided(decision: Decision) -> dict[str, Any]:
-    return stated(decision.status, decision.action, decision.reason, code=decision.code, cause=decision.cause)
+    shown = stated(decision.status, decision.action, decision.reason, code=decision.code, cause=decision.cause)
+    return {**shown, "locked": decision.locked}
 
 
 def first(grant: Grant, revision: str | None) -> Record:
@@ -125,7 +124,7 @@ def checked(
         "guarded": decision.guarded,
         "orphaned_at": None if wanted else record.orphaned_at or now,
     }
-    if not isinstance(verdict, Unknown | None):
+    if isinstance(verdict, Present | Missing):
         fields["off"] = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
     if decision.afresh and new.phase.unsettled:
         fields["attempts"] = 0
@@ -372,6 +371,7 @@ def succeeded(
         differs={},
         email=str(record.run.values.get("email", record.email)),
         snapshot=record.run.values or record.snapshot,
+        off=record.off and not webhook,
         executed_at=now,
         healed_at=now if heals else record.healed_at,
         lost=False,
@@ -404,6 +404,7 @@ def updated(record: Record, *, webhook: bool, now: datetime, answered: str = "")
         changed=False,
         differs={} if webhook else record.differs,
         snapshot={**record.snapshot, **record.run.values},
+        off=record.off and not webhook,
         updated_at=None if webhook else now,
         as_wanted_at=None,
         healed_at=now if heals else record.healed_at,

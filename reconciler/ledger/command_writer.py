@@ -1,4 +1,4 @@
-"""Write commands to the process that has the state, and read those that count.
+"""Write commands to the process that has the state, read those that count, and write locks.
 
 Who can write to the state could insert a command and have it acted on. So one counts only with a code that only who has
 the state's key can make (docs/design/rules.md, "Who gave it").
@@ -7,7 +7,7 @@ the state's key can make (docs/design/rules.md, "Who gave it").
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.rows import event_row
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key
+from reconciler.model.lock import Lock
 from reconciler.model.status import EventType
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ class CommandWriter(LedgerReader):
         hire: str | None = None,
         access: str | None = None,
         integration: str | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         """Enqueue a command for the process that has the state."""
-        command = Command(id=0, at=now, kind=kind, hire=hire, access=access, integration=integration, by=by)
+        command = Command(id=0, at=now, kind=kind, hire=hire, access=access, integration=integration, by=by, data=data)
         with self._writing(Failpoint.COMMAND) as transaction:
             transaction.then(sa.insert(schema.commands).inline(), [self._command_row(command)])
 
@@ -113,3 +115,30 @@ class CommandWriter(LedgerReader):
         with self._writing(Failpoint.TAKEN_UP) as transaction:
             transaction.then(HEARD, heard([command]))
             transaction.then(sa.insert(schema.commands).inline(), rows)
+
+    def put_locks(
+        self,
+        locks: Iterable[Lock],
+        *,
+        gone: Iterable[Lock] = (),
+        events: Iterable[Event] = (),
+        answered: Iterable[Command] = (),
+    ) -> None:
+        """Save and end locks, with their events and the commands that asked for it."""
+        table = schema.locks
+        ended = sa.delete(table).where(table.c.hire == sa.bindparam("whose"))
+        with self._writing(Failpoint.LOCKED) as transaction:
+            transaction.upsert(table, ("hire",), (lock.as_row() for lock in locks))
+            transaction.then(ended, [{"whose": lock.hire} for lock in gone])
+            transaction.then(HEARD, heard(answered))
+            transaction.append_events([event_row(event) for event in events])
+
+    def follow_locks(self, locks: Iterable[Lock]) -> None:
+        """Save whose files and addresses locks are about now, of those that were not ended or made anew meanwhile."""
+        table = schema.locks
+        with self._writing(Failpoint.LOCKED) as transaction:
+            for lock in locks:
+                row = lock.as_row()
+                same = table.c.hire == lock.hire, table.c.at == lock.at
+                values = {name: row[name] for name in ("hires", "addresses")}
+                transaction.connection.execute(sa.update(table).where(*same).values(values))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -109,12 +110,14 @@ class Command:
     by: str
     mac: str | None = None
     """The code that only who has the state's key can make."""
+    data: Mapping[str, Any] | None = field(default=None, compare=False)
+    """What a command says beside the grants that it is about."""
 
     @property
     def said(self) -> bytes:
         """Return what the code is of."""
         parts = [stamp(self.at), self.at.microsecond, self.kind, self.hire, self.access, self.integration, self.by]
-        return json.dumps(parts).encode()
+        return json.dumps([*parts, self.data] if self.data else parts, sort_keys=True).encode()
 
 
 @value_class

@@ -24,12 +24,14 @@ from reconciler.ledger.rows import (
     command_of,
     event_of,
     given_of,
+    lock_of,
     record_by_place,
 )
 from reconciler.ledger.verifying import tree_of, verified
 from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Outcome, Record, Step
-from reconciler.model.status import EventType, Status
+from reconciler.model.lock import Lock, LockState
+from reconciler.model.status import Action, EventType, Status
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -116,11 +118,13 @@ class LedgerReader(Browsing, GuardCounts):
         A check that failed then is not repeated before its turn comes.
         """
         query = (
-            "SELECT hire, access FROM grants WHERE retry_at <= :now AND status = :retrying"
+            "SELECT hire, access FROM grants WHERE retry_at <= :now"
+            " AND (status = :retrying OR (locked = :pending AND action = :waits))"
             " AND (checked_at IS NULL OR checked_at < retry_at)"
         )
         with self.backend.reading() as reading:
-            return [_key(row) for row in reading.rows(query, now=now, retrying=Status.RETRYING)]
+            pending = {"pending": LockState.PENDING, "waits": Action.WAIT}
+            return [_key(row) for row in reading.rows(query, now=now, retrying=Status.RETRYING, **pending)]
 
     def counts(self) -> Counter[tuple[str, Status]]:
         """Count the grants of each integration and status."""
@@ -344,6 +348,19 @@ class LedgerReader(Browsing, GuardCounts):
             for row in known
             if row["owner"] in held
         ]
+
+    # Locks
+
+    def locks(self) -> list[Lock]:
+        """Read who is locked out, also those whose time is over and that are not ended yet."""
+        with self.backend.reading() as reading:
+            return [lock_of(row) for row in reading.rows("SELECT * FROM locks ORDER BY hire")]
+
+    def not_locked_yet(self) -> list[Key]:
+        """List the grants of people who are locked that wait for their check to be answered."""
+        query = "SELECT hire, access FROM grants WHERE locked = :pending AND action = :none"
+        with self.backend.reading() as reading:
+            return [_key(row) for row in reading.rows(query, pending=LockState.PENDING, none=Action.NONE)]
 
     # What is sealed, what is noted, what was asked for
 

@@ -15,6 +15,7 @@ from reconciler.ledger.entries import Attempt, Command, Event, Sent
 from reconciler.ledger.reading import Row, moment, without_nul
 from reconciler.model.given import Approval, Given
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
+from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.verdict import Cause
 
@@ -31,6 +32,7 @@ __all__ = [
     "given_row",
     "grant_row",
     "line_of",
+    "lock_of",
     "record_by_place",
     "record_of",
     "request_row",
@@ -71,6 +73,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "action": _reads(Action),
     "cause": lambda cell: None if cell is None else Cause(cell),
     "code": _code,
+    "locked": lambda cell: None if cell is None else LockState(cell),
     "needs": lambda cell: () if cell == "[]" else tuple(_json(cell)),
     **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
     **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep", "off"), bool),
@@ -294,4 +297,19 @@ def command_of(row: Row) -> Command:
         integration=row["integration"],
         by=row["by"],
         mac=row["mac"],
+        data=_json(row["data"]),
+    )
+
+
+def lock_of(row: Row) -> Lock:
+    """Read a lock."""
+    return Lock(
+        hire=row["hire"],
+        at=moment(row["at"]),
+        by=row["by"],
+        reason=row["reason"],
+        until=moment(row["until"]),
+        deletes=bool(row["deletes"]),
+        hires=frozenset(_json(row["hires"])),
+        addresses=frozenset(_json(row["addresses"])),
     )

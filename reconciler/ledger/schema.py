@@ -1,7 +1,8 @@
 """The ledger's tables. Times are whole microseconds since 1970 in UTC, which both databases sort and compare alike.
 
 `grants` has one row for each grant, `attempts` and `requests` what was sent for it, `events` the history, `given` who
-gave each grant, `sealed` encrypted values, `words` commands to the process that has the state. `shards` says who may
+gave each grant, `sealed` encrypted values, `words` commands to the process that has the state,
+`locks` who is locked out. `shards` says who may
 write for a service, `members` which processes share the work, `shares` each one's part of the limits, `hosts` when a
 host may be sent to next.
 """
@@ -44,6 +45,7 @@ __all__ = [
     "grants",
     "hosts",
     "in_",
+    "locks",
     "members",
     "meta",
     "metadata",
@@ -142,6 +144,7 @@ grants = Table(
     Column("answered", Text, nullable=False, server_default=""),
     Column("cause", Text),
     Column("code", Text),
+    Column("locked", Text),
     Index("grants_due", "retry_at"),
     Index("grants_address", text("lower(email)")),
     Index("grants_integration", "integration", "phase"),
@@ -244,6 +247,20 @@ commands = Table(
     Column("integration", Text),
     Column("by", Text, nullable=False),
     Column("mac", Text),
+    Column("data", JSON(none_as_null=True)),
+)
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("hire", Text, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("until", Moment),
+    Column("deletes", Boolean, nullable=False),
+    Column("hires", JSON, nullable=False),
+    Column("addresses", JSON, nullable=False),
 )
 
 meta = Table(

@@ -47,6 +47,7 @@ class Failpoint(StrEnum):
     NOTIFIED = "notification recorded"
     COMMAND = "command enqueued"
     TAKEN_UP = "command taken up"
+    LOCKED = "lock written"
     FORGOTTEN = "person forgotten"
     WIPED = "free pages wiped"
 

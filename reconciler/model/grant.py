@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.model.clock import stamp
+from reconciler.model.lock import LockState
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import value_class
@@ -164,6 +165,10 @@ class Kind(StrEnum):
     REVOKE = "revoke"
     WITHDRAW = "withdraw"
     """An orphan's open invitation is taken back."""
+    LOCK = "lock"
+    """The account of somebody who is locked is switched off, or revoked."""
+    LOCK_INVITED = "lock_invited"
+    """The open invitation of somebody who is locked is taken back."""
 
     @property
     def updates(self) -> bool:
@@ -176,13 +181,25 @@ class Kind(StrEnum):
         return self in _TAKES_AWAY
 
     @property
+    def locks(self) -> bool:
+        """Whether it locks somebody out."""
+        return self in _LOCKS
+
+    @property
+    def withdraws(self) -> bool:
+        """Whether all that it does is to take an open invitation back."""
+        return self in _WITHDRAWS
+
+    @property
     def makes(self) -> bool:
         """Whether it makes an account."""
         return not (self.updates or self.takes_away)
 
 
 _UPDATES = (Kind.UPDATE, Kind.MEND)
-_TAKES_AWAY = (Kind.REVOKE, Kind.WITHDRAW)
+_LOCKS = (Kind.LOCK, Kind.LOCK_INVITED)
+_WITHDRAWS = (Kind.WITHDRAW, Kind.LOCK_INVITED)
+_TAKES_AWAY = (Kind.REVOKE, Kind.WITHDRAW, *_LOCKS)
 
 
 class Outcome(StrEnum):
@@ -289,6 +306,8 @@ class Record:
     """What its reason says, as far as anything depends on it."""
     off: bool = False
     """Whether the account was switched off at the last check that found out."""
+    locked: LockState | None = None
+    """How far its account is locked, if its person is."""
     open: OpenRun | None = None
 
     def as_grant(self) -> Grant:
@@ -391,3 +410,5 @@ class Decision:
     code: ReasonCode | None = None
     detail: str = ""
     """What the history says of it, where that is not the reason."""
+    locked: LockState | None = None
+    """How far the account of somebody who is locked is locked."""

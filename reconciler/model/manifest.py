@@ -173,6 +173,8 @@ class Manifest(Model):
     update: list[Request] | Literal["execute"] = []
     revoke: list[Revoke] = []
     withdraw: list[Revoke] = []
+    lock: list[Revoke] = []
+    revoke_deletes: bool = False
     invitation: Invitation | None = None
     events: Annotated[Events | None, empty_is_none] = None
     headers: Headers = {}
@@ -212,7 +214,13 @@ class Manifest(Model):
     @property
     def stored(self) -> frozenset[str]:
         """Return the names that `store_data` saves while requests run."""
-        saving: list[Request | Exists | Pending] = [*self.execute, *self.updates, *self.revoke, *self.withdraw]
+        saving: list[Request | Exists | Pending] = [
+            *self.execute,
+            *self.updates,
+            *self.revoke,
+            *self.withdraw,
+            *self.lock,
+        ]
         if self.exists is not None:
             saving.append(self.exists)
             if self.exists.pending is not None:
@@ -235,6 +243,8 @@ class Manifest(Model):
             self.service,
             self.update,
             self.withdraw,
+            self.lock,
+            self.revoke_deletes,
             self.invitation,
             self.events,
             self.identity,
@@ -262,6 +272,7 @@ class Manifest(Model):
             "execute": self.execute,
             "revoke": self.revoke,
             "withdraw": self.withdraw,
+            "lock": self.lock,
         }
         if self.update != "execute":
             lists["update"] = self.updates

@@ -13,6 +13,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.given import Given
 from reconciler.model.grant import Differences, Grant, Key, Phase, Record, Requested
+from reconciler.model.lock import LockState
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, ReasonCode, Status
@@ -67,6 +68,8 @@ class Row:
     busy: bool = False
     """Whether its check failed because the service is down or asks for a pause: it is asked again."""
     code: ReasonCode | None = None
+    locked: LockState | None = None
+    """How far its account is locked, if its person is."""
     asks: Callable[[], tuple[Mapping[str, Any], ...]] = field(default=tuple, repr=False, compare=False)
     """Makes `requests`, which few rows are asked for."""
 
@@ -74,6 +77,11 @@ class Row:
     def requests(self) -> tuple[Mapping[str, Any], ...]:
         """Return what would be sent: method, URL and body of each request."""
         return self.asks()
+
+    @property
+    def unlocked(self) -> bool:
+        """Whether its person is locked, and its account is not, or not yet."""
+        return self.locked not in (None, LockState.DONE)
 
     @property
     def waits_for_person(self) -> bool:
@@ -130,6 +138,7 @@ class Row:
             unseen=record.unseen,
             busy=record.status is Status.UNKNOWN and record.cause is Cause.BUSY,
             code=record.code,
+            locked=record.locked,
             asks=asks,
         )
 
@@ -234,7 +243,7 @@ class Tally:
         """Count a row."""
         self.grants += 1
         self.pending += row.action.acts
-        self.faults |= row.status in FAULTS or row.guarded or row.drifted or row.waits_for_person
+        self.faults |= row.status in FAULTS or row.guarded or row.drifted or row.waits_for_person or row.unlocked
         self.unfinished |= row.action.acts or row.status in (Status.ORPHANED, Status.DIFFERS)
         self.statuses[row.integration, row.status] += 1
         if row.guarded:

@@ -112,4 +112,6 @@ class EventType(StrEnum):
     RELEASED = "released"
     FORGOTTEN = "forgotten"
     RENAMED = "renamed"
+    LOCKED = "locked"
+    UNLOCKED = "unlocked"
     REFUSED = "refused"

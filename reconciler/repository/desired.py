@@ -15,6 +15,7 @@ from reconciler.model.clock import FIRST, first_moment
 from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire, HireRef
+from reconciler.model.lock import Lock, Locks
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
 from reconciler.model.scope import Layer
@@ -112,6 +113,15 @@ class Desired:
         """Return the id of the hire that has an address, without regard to case; None if the file cannot be read."""
         hire = self.hires.owner(email)
         return None if hire in self.broken_hires else hire
+
+    def locks(self, locks: Iterable[Lock], now: datetime) -> Locks:
+        """Return who is locked out, by the files' addresses."""
+
+        def address(hire: str) -> str | None:
+            file = self.hires.file(hire)
+            return None if file is None else file.email
+
+        return Locks(locks, now, owner=self.hires.owner, address=address)
 
     @cached_property
     def services(self) -> Mapping[str, Service]:

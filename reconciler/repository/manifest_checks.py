@@ -69,7 +69,8 @@ def _databases(manifest: Manifest) -> Iterator[tuple[Path, str]]:
 
 def _generated(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     """Whether requests that never run while a generated value is known use one."""
-    for key, calls in (("update", manifest.updates), ("revoke", manifest.revoke), ("withdraw", manifest.withdraw)):
+    parts = {key: getattr(manifest, key) for key in ("revoke", "withdraw", "lock")}
+    for key, calls in {"update": manifest.updates, **parts}.items():
         used = roots([call.model_dump() for call in calls])
         for name in sorted(used & set(manifest.generated)):
             yield (key,), f"{{{{{name}}}}} is generated and has no value here: these requests would never be sent"

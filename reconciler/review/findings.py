@@ -159,5 +159,5 @@ def _question(grant: Grant, manifest: Manifest, used: frozenset[str]) -> str | N
 
 def used_names(manifest: Manifest) -> frozenset[str]:
     """List the names, with their dots, that a manifest's requests and notifications use."""
-    parts = {"exists", "execute", "update", "revoke", "withdraw", "post_execute_notification", "headers"}
+    parts = {"exists", "execute", "update", "revoke", "withdraw", "lock", "post_execute_notification", "headers"}
     return names(manifest.model_dump(include=parts))

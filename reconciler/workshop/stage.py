@@ -180,6 +180,7 @@ async def plan_alone(
         rows_of_others=_no_rows,
         checker=checker,
         policy=policy,
+        locks=desired.locks((), policy.now),
         stored={},
         by_hand={},
         judge=Judge(desired, desired.files.policy),

@@ -19,7 +19,7 @@ MODULES = {
 }
 MAX_POSITIONAL = 5
 MAX_LINES = 450
-MAX_ENGINE_MODULES = 27
+MAX_ENGINE_MODULES = 28
 
 POSITIONAL = {"_git", "git", "run", "Table", "create_table", "create_commit"}
 """Functions that take any number of alike arguments, or no keywords: pygit2's."""

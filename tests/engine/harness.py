@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from reconciler.engine.claims import Claims
-from reconciler.engine.commands import by_grant, take_up
+from reconciler.engine.commands import by_grant, end_locks, take_up
 from reconciler.engine.context import Context
 from reconciler.engine.listings import Listings
 from reconciler.engine.planning import Plan, Planning
@@ -167,6 +167,7 @@ class Machine:
             with locking(context, settings, tree, "test") as opened:
                 commands = opened.ledger.commands()
                 take_up(opened.ledger, commands, self.clock.now())
+                end_locks(opened.ledger, self.clock.now())
                 reconciler = Reconciler(context, opened, Notifier(context, lambda *_: self.outbox))
                 plan = await reconciler.plan(
                     selection,
@@ -242,15 +243,23 @@ class Machine:
         finally:
             await context.aclose()
 
+    def lock(self, hire: str, **said: Any) -> None:
+        """Enqueue a lock for the next pass, as `reconcile lock` does."""
+        self.enqueue("lock", hire, data={"reason": "left in anger", **said})
+
     def enqueue(
-        self, kind: str, hire: str | None = None, access: str | None = None, integration: str | None = None
+        self,
+        kind: str,
+        hire: str | None = None,
+        access: str | None = None,
+        integration: str | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         """Enqueue a command for the next pass, as `reconcile retry` does."""
         with self.ledger() as ledger:
             use_key(ledger, self.repo)
-            ledger.enqueue(
-                kind, now=self.clock.now(), by="tester@here", hire=hire, access=access, integration=integration
-            )
+            about = {"hire": hire, "access": access, "integration": integration}
+            ledger.enqueue(kind, now=self.clock.now(), by="tester@here", data=data, **about)
 
     def commands_left(self) -> int:
         """How many commands no pass has acted on yet."""

@@ -30,6 +30,9 @@ OLDER_TABLES = (
     "alter table words drop column mac",
     'alter table grants drop column "off", drop column answered, drop column cause, drop column code',
     "alter table events drop column code",
+    "alter table grants drop column locked",
+    "alter table words drop column data",
+    "drop table locks",
     f"update alembic_version set version_num = '{OLDER}'",
 )
 """What makes a state of the newest schema one of an older schema."""

@@ -123,6 +123,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "update": "The requests that make an account that is there as git wants it; or the word execute.",
         "revoke": "The requests that take it away, in order.",
         "withdraw": "The requests that take an open invitation back.",
+        "lock": "The requests that switch the account off without deleting it, for `reconcile lock`.",
+        "revoke_deletes": "Whether revoke deletes the account: then it takes the place of lock only with --delete.",
         "invitation": "How long an invitation stays open.",
         "headers": "Sent with every request that has none of its own.",
         "oauth": "How a token is come by and kept fresh.",

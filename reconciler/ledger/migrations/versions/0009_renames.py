@@ -1,4 +1,4 @@
-"""Each rename is a line of the history, a command has a code of the state's key, and a record knows who is off."""
+"""Each rename is a line of the history, a command has a code of the state's key, a record knows who is off; locks."""
 
 import hashlib
 import json
@@ -52,6 +52,9 @@ def upgrade() -> None:
     for cause, reason in CAUSES:
         these = grants.c.status.in_(("blocked", "unknown")), grants.c.reason.like(reason)
         connection.execute(sa.update(grants).where(*these).values(cause=cause))
+    op.add_column("grants", sa.Column("locked", sa.Text))
+    op.add_column("words", sa.Column("data", sa.JSON))
+    _make_locks()
     noted = connection.execute(sa.select(meta.c.value).where(meta.c.name == "history_end")).scalar()
     number, _, digest = (b"0 " if noted is None else bytes(noted)).decode().partition(" ")
     end, now = int(number), time.time_ns() // 1000
@@ -66,6 +69,20 @@ def upgrade() -> None:
         digest = hashlib.sha256(f"{digest}\n{content}".encode()).hexdigest()
         connection.execute(sa.insert(events).values(**line, salt=salt, content=content, digest=digest))
     connection.execute(sa.update(meta).where(meta.c.name == "history_end").values(value=f"{end} {digest}".encode()))
+
+
+def _make_locks() -> None:
+    op.create_table(
+        "locks",
+        sa.Column("hire", sa.Text, primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("by", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("until", sa.BigInteger),
+        sa.Column("deletes", sa.Boolean, nullable=False),
+        sa.Column("hires", sa.JSON, nullable=False),
+        sa.Column("addresses", sa.JSON, nullable=False),
+    )
 
 
 def _renamed(connection: sa.Connection) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,0 +1,90 @@
+"""`reconcile lock` and `unlock`: at once, alone and beside a daemon, without a commit."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.repo import Daemon, Repo, Result, call_cli
+from tests.servers import AccountService, eventually
+
+
+@pytest.fixture
+def there(repo: Repo, accounts: AccountService) -> Repo:
+    """Ada has `tool`, whose accounts can be switched off, and `sheet`, whose accounts cannot; the interval is long."""
+    repo.settings(interval="12h")
+    repo.manifest("tool", accounts.lockable())
+    sheet = accounts.manifest()
+    repo.manifest("sheet", {**sheet, "exists": {**sheet["exists"], "url": f"{accounts.url}/users/{{{{email}}}}?sheet"}})
+    repo.hire("ada", "tool")
+    repo.commit()
+    assert call_cli(repo).code == 0
+    return repo
+
+
+def active(accounts: AccountService) -> bool:
+    return bool(accounts.people["ada@example.com"].get("active", True))
+
+
+def said(result: Result) -> tuple[str, str]:
+    grant = result.grant("ada", "tool")
+    return grant["status"], grant["reason"].partition("; ")[2]
+
+
+def journey(repo: Repo, accounts: AccountService) -> None:
+    done = call_cli(repo, "lock", "ada", "--reason", "left in anger", "--output", "json")
+    assert (done.code, said(done), active(accounts)) == (0, ("suspended", "switched off"), False)
+    assert " since " in done.grant("ada", "tool")["reason"]
+    status = call_cli(repo, "status", "--output", "json")
+    assert (status.code, said(status)) == (0, ("suspended", "switched off"))
+    done = call_cli(repo, "unlock", "ada")
+    assert done.code == 0, done.err
+    assert eventually(lambda: active(accounts))
+
+
+def test_lock_and_unlock_alone(there: Repo, accounts: AccountService) -> None:
+    journey(there, accounts)
+    assert call_cli(there, "--output", "json").grant("ada", "tool")["status"] == "present"
+    refused = call_cli(there, "unlock", "ada")
+    assert (refused.code, "ada is not locked" in refused.err) == (1, True)
+    history = call_cli(there, "history", "--hire", "ada", "--output", "json").json
+    asked = [line for line in history if line["event"] in ("locked", "unlocked") and not line["access"]]
+    assert [line["event"] for line in asked] == ["locked", "unlocked"]
+    assert ": left in anger" in asked[0]["detail"]
+
+
+def test_lock_and_unlock_beside_a_daemon(there: Repo, accounts: AccountService) -> None:
+    with Daemon(there):
+        journey(there, accounts)
+
+
+def test_lock_names_what_a_person_has_to_do(there: Repo, accounts: AccountService) -> None:
+    there.hire("ada", "tool", "sheet")
+    there.commit()
+    assert call_cli(there).code == 0
+    done = call_cli(there, "lock", "ada", "--reason", "left in anger")
+    assert done.code == 1
+    assert "not locked: ada/sheet (sheet): locked by" in done.err
+    assert "lock it there: the manifest has no lock and no revoke" in done.err
+    assert call_cli(there, "status").code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("ada",), "Missing option '--reason'"),
+        (("ada", "--reason", " "), "--reason is empty"),
+        (("ada", "--reason", "x", "--until", "soon"), "--until soon: write a date"),
+        (("ada", "--reason", "x", "--until", "2020-01-01"), "is over already"),
+        (("adda", "--reason", "x"), "neither git nor the ledger has adda"),
+    ],
+)
+def test_lock_refuses_what_cannot_be_meant(there: Repo, arguments: tuple[str, ...], why: str) -> None:
+    refused = call_cli(there, "lock", *arguments)
+    assert (refused.code, why in refused.err) == (64, True), refused.err
+
+
+def test_lock_works_where_the_file_is_broken(there: Repo, accounts: AccountService) -> None:
+    there.write("hires/ada.yaml", "email: [")
+    there.commit()
+    done = call_cli(there, "lock", "ada", "--reason", "left in anger", "--until", "8h")
+    assert (done.code, active(accounts)) == (0, False), done.err

@@ -1,0 +1,201 @@
+"""docs/design/rules.md, "Locking somebody out", and docs/design/states.md: an account is locked whatever git says."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from reconciler.model.lock import LockState
+from reconciler.model.status import Action, EventType, Status
+from tests.engine.harness import row
+
+SAID = "locked by tester@here since 2026-12-01T09:00:00Z: left in anger"
+
+
+@pytest.fixture
+def lockable(machine, accounts, repo):
+    """Ada has `tool`, whose accounts can be switched off."""
+    repo.manifest("tool", accounts.lockable())
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    return machine
+
+
+def active(accounts, email="ada@example.com"):
+    return accounts.people[email].get("active", True)
+
+
+def test_account_is_switched_off_and_on_again(lockable, accounts):
+    lockable.lock("ada")
+    found = row(lockable.reconcile(), "ada", "tool")
+    assert (found.status, found.action, found.reason) == (Status.SUSPENDED, Action.NONE, f"{SAID}; switched off")
+    assert not active(accounts)
+    report = lockable.reconcile()
+    assert (row(report, "ada", "tool").reason, report.wrong) == (f"{SAID}; switched off", False)
+    assert len(accounts.calls("PATCH")) == 1
+    lockable.enqueue("unlock", "ada")
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert active(accounts)
+    assert [each for each in lockable.events("ada") if "lock" in each] == [
+        EventType.LOCKED,
+        EventType.LOCKED,
+        EventType.UNLOCKED,
+    ]
+    assert lockable.record("ada", "tool").healed_at is None  # never drift
+
+
+def test_lock_ends_by_itself(lockable, accounts):
+    lockable.lock("ada", until="2026-12-01T10:00:00+00:00")
+    lockable.reconcile()
+    lockable.clock.turn(hours=1)
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert active(accounts)
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_revoke_takes_the_place_of_lock_where_it_may(lockable, accounts, repo, delete):
+    manifest = accounts.lockable()
+    del manifest["lock"]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    lockable.lock("ada", delete=delete)
+    report = lockable.reconcile()
+    found = row(report, "ada", "tool")
+    if not delete:
+        assert found.reason.startswith(f"{SAID}; lock it there: the manifest has no lock, and its revoke deletes")
+        assert report.wrong
+        assert accounts.people
+        return
+    assert (found.status, accounts.people, report.wrong) == (Status.SUSPENDED, {}, False)
+    lockable.enqueue("unlock", "ada")
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert EventType.LOST not in lockable.events("ada")  # a new grant
+    with lockable.ledger() as ledger:
+        assert ledger.verify_agreement()[1] is None
+
+
+def test_lock_says_where_a_person_has_to_do_it(lockable, accounts, repo):
+    manifest = accounts.lockable()
+    del manifest["lock"], manifest["revoke"], manifest["revoke_deletes"]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    lockable.lock("ada")
+    report = lockable.reconcile()
+    assert row(report, "ada", "tool").locked is LockState.MANUAL
+    assert report.wrong
+
+
+def test_failed_lock_is_retried_like_a_revocation(lockable, accounts):
+    accounts.fail_next(2, 500, method="PATCH")
+    lockable.lock("ada")
+    report = lockable.reconcile()
+    found = row(report, "ada", "tool")
+    assert (found.status, found.locked, report.wrong) == (Status.SUSPENDED, LockState.PENDING, True)
+    assert found.retry_at == lockable.clock.now() + timedelta(hours=1)
+    assert row(lockable.reconcile(), "ada", "tool").action is Action.WAIT
+    lockable.clock.turn(hours=1)
+    with lockable.ledger() as ledger:
+        assert ledger.due(lockable.clock.now())
+    assert row(lockable.reconcile(), "ada", "tool").locked is LockState.FAILED
+    lockable.enqueue("retry", "ada")
+    assert row(lockable.reconcile(), "ada", "tool").locked is LockState.DONE
+    assert not active(accounts)
+
+
+def test_lock_without_effect_has_failed(lockable, accounts):
+    accounts.route("PATCH", "/users/{email}", lambda _received, **_found: {"ok": True})
+    lockable.lock("ada")
+    found = row(lockable.reconcile(), "ada", "tool")
+    assert (found.locked, "still finds the account" in found.reason) == (LockState.PENDING, True)
+
+
+@pytest.mark.parametrize("how", ["removed", "kept", "broken", "renamed", "readdressed", "back"])
+def test_lock_holds_whatever_becomes_of_the_file(lockable, accounts, repo, how):
+    if how == "kept":
+        repo.hire("ada", {"integration": "tool", "keep": True})
+        repo.commit()
+        lockable.reconcile()
+    lockable.lock("ada")
+    if how != "broken":
+        lockable.reconcile()
+        accounts.people["ada@example.com"].pop("active", None)  # somebody switched it on again
+    where, access = "ada", "tool"
+    match how:
+        case "removed" | "back" | "kept":
+            repo.remove("hires/ada.yaml")
+        case "broken":
+            repo.write("hires/ada.yaml", "email: [")
+        case "renamed":
+            repo.remove("hires/ada.yaml")
+            repo.hire("countess", "tool", email="ada@example.com")
+            where = "countess"
+        case "readdressed":
+            repo.hire("ada", "tool", email="countess@example.com")
+    repo.commit()
+    found = row(lockable.reconcile(), where, access)
+    assert (found.status, found.reason) == (Status.SUSPENDED, f"{SAID}; switched off")
+    assert not active(accounts)
+    if how == "back":
+        repo.hire("lovelace", "tool", email="Ada@Example.com")
+        repo.commit()
+        assert row(lockable.reconcile(), "lovelace", "tool").status is Status.SUSPENDED
+    if how == "renamed":  # and renamed again, at another address
+        repo.hire("countess", "tool", email="king@example.com")
+        repo.commit()
+        lockable.reconcile()
+        repo.remove("hires/countess.yaml")
+        repo.hire("king", "tool", email="king@example.com")
+        repo.commit()
+        assert {each.status for each in lockable.reconcile().rows} == {Status.SUSPENDED}
+    assert not accounts.people.keys() - {"ada@example.com"}
+
+
+def test_nothing_is_made_for_who_is_locked(lockable, accounts, repo):
+    repo.hire("bob", "tool")
+    repo.commit()
+    lockable.lock("bob")
+    report = lockable.reconcile()
+    assert (row(report, "bob", "tool").reason, report.wrong) == (
+        f"{SAID}; there is no account",
+        False,
+    )
+    assert "bob@example.com" not in accounts.people
+    lockable.enqueue("unlock", "bob")
+    assert row(lockable.reconcile(), "bob", "tool").status is Status.PRESENT
+
+
+def test_open_invitation_is_taken_back(machine, accounts, repo):
+    open_: list[str] = []
+
+    def invite(received):
+        open_.append(received.json()["email"])
+        return {"ok": True}
+
+    def take_back(_received, **_found):
+        open_.clear()
+        return {"ok": True}
+
+    accounts.route("POST", "/invitations", invite)
+    accounts.route("GET", "/invitations", lambda _received: {"open": [{"email": email, "id": 1} for email in open_]})
+    accounts.route("DELETE", "/invitations/{id}", take_back)
+    manifest = accounts.lockable()
+    manifest["execute"] = [{"url": f"{accounts.url}/invitations", "data": {"email": "{{email}}"}}]
+    manifest["exists"]["pending"] = {
+        "url": f"{accounts.url}/invitations",
+        "data_from": "open",
+        "match": "email",
+        "store_data": {"INVITE": "id"},
+    }
+    manifest["withdraw"] = [{"url": f"{accounts.url}/invitations/{{{{INVITE}}}}", "method": "DELETE"}]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    machine.lock("ada")
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.locked, open_) == (LockState.DONE, [])
+    machine.enqueue("unlock", "ada")
+    machine.reconcile()
+    assert open_ == ["ada@example.com"]
