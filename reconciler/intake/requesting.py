@@ -129,8 +129,8 @@ def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime
         return "its end is over"
     reason = grant.hold.reason if grant.hold is not None else grant.requested and grant.requested.refusal
     if reason:
-        may = files.offers.what_for(files.hires[hire].model)
-        return reason if may in reason else f"{reason}; {may}"
+        told = grant.hold is None and files.offers.lacks(grant.integration)
+        return reason if told else f"{reason}; {files.offers.what_for(files.hires[hire].model)}"
     return None
 
 

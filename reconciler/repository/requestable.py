@@ -40,6 +40,10 @@ class Offers:
             return f"{REQUESTABLE} does not allow it: {why}"
         return f"{REQUESTABLE} does not allow it: {entry.integration} is not in it; {self.what_for(hire)}"
 
+    def lacks(self, integration: str) -> bool:
+        """Whether nobody may ask for an integration; a refusal then says what may be asked for."""
+        return self.broken is None and all(each.integration != integration for each, _ in self.entries)
+
     def of(self, hire: Hire) -> list[Requestable]:
         """Return what a hire may ask for."""
         return [each for each, _ in self.entries if each.who is None or each.who.holds(hire)]
