@@ -27,6 +27,7 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Tokens, Trust, WritableSealing
 from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.lock import LockState
 from reconciler.model.revision_status import REF
 from reconciler.model.status import EventType, Status
 from reconciler.secrets.gpg import Gnupg
@@ -51,16 +52,10 @@ class Tool(AccountService):
         self.access_token = "acc3ss-0"
         self.route("POST", "/hook", self._hook)
         self.route("POST", "/token", self._refresh)
-        self.route("PATCH", "/users/{email}", self._change)
         self.refused = 0
 
     def _hook(self, _received: Received) -> Any:
         return {"ok": True}
-
-    def _change(self, received: Received, email: str) -> Any:
-        with self._state:
-            self.people[email].update(received.json())
-            return self.people[email]
 
     def _refresh(self, _received: Received) -> Any:
         self.access_token = f"acc3ss-{int(self.access_token.rpartition('-')[2]) + 1}"
@@ -157,6 +152,12 @@ class Stage:
             use_key(ledger, self.repo)
             hire = next(key.hire for key in (record.key for record in ledger.records()) if key.access == access)
             ledger.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire=hire, access=access)
+
+    def lock(self, hire: str) -> None:
+        """Enqueue a lock for the next pass."""
+        with closing(StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).writer()) as ledger:
+            use_key(ledger, self.repo)
+            ledger.enqueue("lock", now=datetime.now(UTC), by="ida@here", hire=hire, data={"reason": "left"})
 
     def remember(self) -> None:
         """Here the scenario begins."""
@@ -361,6 +362,26 @@ def _gone_as_asked(stage: Stage) -> None:
     _gone(stage)
     with stage.ledger() as ledger:
         assert ledger.commands() == []
+
+
+def _to_be_locked(stage: Stage) -> None:
+    """Somebody asks for ada to be locked out, whose account can be switched off."""
+    whole = stage.manifest()
+    whole["exists"]["inactive"] = {"active": False}
+    url = f"{stage.tool.url}/users/{{{{email}}}}"
+    whole["lock"] = [{"url": url, "method": "PATCH", "data": {"active": False}}]
+    stage.repo.manifest("tool", whole)
+    _hire_ada(stage)
+    stage.settled()
+    stage.lock("ada")
+
+
+def _locked(stage: Stage) -> None:
+    record = stage.records()[Key("ada", "tool")]
+    assert (record.status, record.locked) == (Status.SUSPENDED, LockState.DONE)
+    assert stage.tool.people["ada@example.com"]["active"] is False
+    with stage.ledger() as ledger:
+        assert ([lock.hire for lock in ledger.locks()], ledger.commands()) == (["ada"], [])
 
 
 def _healed(stage: Stage) -> None:
@@ -629,6 +650,7 @@ SCENARIOS = {
     "continued": Scenario(_continued, _complete_when_asked),
     "given up": Scenario(_given_up, _failed_for_good),
     "revoked": Scenario(_revoked, _gone, repeats=True),
+    "locked": Scenario(_to_be_locked, _locked, repeats=True),
     "healed": Scenario(_healed, _there_again, repeats=True),
     "updated": Scenario(_to_be_updated, _updated, repeats=True),
     "told apart": Scenario(_about_another_team, _told_apart),

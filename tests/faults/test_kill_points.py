@@ -40,6 +40,7 @@ AT = {
     "token refreshed": {Failpoint.TOKEN},
     "asked to run": {Failpoint.INTENT},
     "asked to retry": {Failpoint.TAKEN_UP},
+    "locked": {Failpoint.LOCKED},
     "fetched": {Failpoint.CHECKOUT, Failpoint.ACCEPTED},
     "command enqueued": {Failpoint.COMMAND},
     "forgotten": {Failpoint.FORGOTTEN, Failpoint.WIPED},

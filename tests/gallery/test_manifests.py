@@ -59,6 +59,15 @@ def test_manifest_has_a_complete_head(name: str) -> None:
 def test_head_describes_revoke_if_there_is_one(name: str) -> None:
     ready = READY[name]
     assert bool(ready.manifest.revoke) != ready.head["revoke"].startswith("nothing")
+    assert ready.manifest.revoke_deletes == ready.head["revoke"].startswith("deletes")
+
+
+@pytest.mark.parametrize("name", [name for name, ready in READY.items() if ready.manifest.lock])
+def test_check_can_tell_that_lock_switched_an_account_off(name: str) -> None:
+    """Else a lock would never be seen to hold."""
+    exists = READY[name].manifest.exists
+    assert exists is not None
+    assert exists.inactive
 
 
 @pytest.mark.parametrize(
