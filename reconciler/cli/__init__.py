@@ -58,6 +58,7 @@ SECTIONS = {
         "adopt": ("adopt", "Write hires' files for existing accounts"),
         "unmanaged": ("unmanaged", "Show the accounts that git does not know"),
         "request": ("request", "Ask for access for a while; list and tidy requests"),
+        "desk": ("desk", "A page where people without git ask for access"),
         "review": ("review", "Review who has access: start a review, check it"),
     },
     "Services": {

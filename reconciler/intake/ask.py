@@ -54,8 +54,8 @@ class Asked:
 class Asking:
     """The newest commit of the branch in force, what waits for it, and the forge."""
 
-    def __init__(self, context: Context) -> None:
-        """Fetch where there is a remote; `fault` says why that failed."""
+    def __init__(self, context: Context, *, fetch: bool = True) -> None:
+        """With `fetch`, fetch where there is a remote; `fault` says why that failed."""
         self.context = context
         self.force: InForce = in_force(context)
         if self.force.branch is None or context.checkout.repository is None:
@@ -63,7 +63,7 @@ class Asking:
         self.branch = self.force.branch
         self.remote = self.force.settings.git.remote
         self._repository = context.checkout.repository
-        self.fault = self._fetched() if context.checkout.has_remote(self.remote) else None
+        self.fault = self._fetched() if fetch and context.checkout.has_remote(self.remote) else None
         self.tree = self._newest()
         self.files = context.reader.load(self.tree)
 
@@ -158,14 +158,14 @@ class Asking:
         `text` makes the description from two revisions. Raises ForgeError; the branch is kept.
         """
         assert request.branch is not None
-        forge, token = self.force.settings.forge, token_given()
+        forge, token = self.files.settings.forge, token_given()
         kept = f"the branch {request.branch} is kept: run this again"
         if forge is None:
             raise ForgeError(f"the settings have no `forge`, where a pull request could be opened; {kept}")
         if token is None:
             raise ForgeError(f"{TOKEN} is not set; {kept}")
         self.context.redactor.learn([token])
-        client = ForgeClient(forge, token, self.force.settings.limits.timeout.total_seconds())
+        client = ForgeClient(forge, token, self.files.settings.limits.timeout.total_seconds())
         try:
             self._push(request.branch, token)
             pull = client.find(request.branch)
@@ -184,7 +184,7 @@ class Asking:
         url = self._repository.remotes[self.remote].url if self.context.checkout.has_remote(self.remote) else None
         if url is None:
             raise ForgeError(f"there is no remote {self.remote} to push to")
-        environment = push_environment(self.force.settings.forge, url, token)
+        environment = push_environment(self.files.settings.forge, url, token)
         try:
             git(self.context.root, "push", "--", self.remote, f"{ref}:{ref}", environment=environment)
         except (GitFailed, OSError, TimeoutExpired) as error:

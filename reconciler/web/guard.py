@@ -24,7 +24,7 @@ from reconciler.model.value import value_class
 from reconciler.web.hosts import host_of
 from reconciler.web.sessions import LASTS_SECONDS, Attempts, cookie_of, is_same, is_signed
 
-__all__ = ["COOKIE", "Guard", "Refusal", "Visitor"]
+__all__ = ["COOKIE", "Guard", "Refusal", "Visitor", "named"]
 
 COOKIE = "reconciler_pages"
 
@@ -81,7 +81,7 @@ class Guard:
         """Decide whether a page may be shown."""
         settings = self._settings()
         pages = settings.pages
-        if pages is not None and (name := _named(request, pages)) is not None:
+        if pages is not None and (name := named(request, pages)) is not None:
             return Visitor(name)
         try:
             token = self._token()
@@ -145,7 +145,7 @@ class Guard:
         answer.set_cookie(COOKIE, value, max_age=seconds, httponly=True, samesite=spelled, secure=secure)
 
 
-def _named(request: Request, pages: Pages) -> str | None:
+def named(request: Request, pages: Pages) -> str | None:
     """Return the user that the proxy names; None if the request is not from the proxy, or has no or several names."""
     if not pages.trusts(_peer(request)):
         return None

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from reconciler import __version__
 from reconciler.cli import run
 from reconciler.gallery.catalog import everything
+from reconciler.intake.forge import TOKEN
 from reconciler.ledger.migrate import HEAD
 from reconciler.model.policy import Rule
 from reconciler.model.requestable import AccessRequest, Requestable
@@ -88,6 +89,8 @@ def wrong(line: str) -> str | None:
     name, at = words[0], 1
     while at < len(words) and f"{name} {words[at]}" in options():
         name, at = f"{name} {words[at]}", at + 1
+    if name == "reconcile request":  # an integration is short for `ask`
+        name = "reconcile request ask"
     known = options()[name] | options()["reconcile"] if name == "reconcile" else options()[name]
     if name == "reconcile" and at < len(words) and re.fullmatch(r"[a-z][a-z-]*", words[at]):
         return f"{line}: no such command"
@@ -169,7 +172,7 @@ def test_every_ready_manifest_that_is_named_is_there() -> None:
 def test_every_variable_of_the_program_is_an_options() -> None:
     known = {each.envvar for command in options().values() for each in command.values()}
     named = {name for file in SHIPPED for name in re.findall(r"\bRECONCILE_[A-Z_]+\b", file.read_text())}
-    assert named - known == set()
+    assert named - known == {TOKEN}
 
 
 def test_every_variable_that_is_read_is_documented_and_no_other() -> None:
@@ -292,6 +295,8 @@ def test_every_example_has_keys_that_are_there(where: str, block: str) -> None:
     given = yaml.safe_load(block) or {}
     if "scrape_configs" in given:
         return  # Prometheus' own
+    if "services" in given:
+        return  # Compose's own
     items = given if isinstance(given, list) else [given] * bool(given)
     for item in items:
         models: list[type[BaseModel]] = [*ALL, Rule, Requestable, AccessRequest]

@@ -1,0 +1,1 @@
+"""The desk: a page where people without git ask for access."""

@@ -1,0 +1,242 @@
+"""The desk's routes: what somebody may ask for, a form, and how far their requests are (docs/how-to/desk.md).
+
+Who is signed in is what the proxy's header says, and the address is a hire's. The desk has neither key nor state: it
+commits to branches of its clone, and opens pull requests. It never merges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from jinja2 import PackageLoader
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from reconciler.engine.context import Context
+from reconciler.intake.ask import Asked, Asking
+from reconciler.intake.forge import ForgeError
+from reconciler.intake.requesting import NotRequestable
+from reconciler.intake.requesting import Request as Wanted
+from reconciler.model.base import as_text, spelled
+from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.hire import Hire
+from reconciler.model.requestable import Requestable
+from reconciler.model.settings import Pages
+from reconciler.repository.desired import Desired
+from reconciler.web.guard import named
+from reconciler.web.headers import SafeHeaders
+from reconciler.web.hosts import KnownHosts
+from reconciler.web.render import STATIC, environment
+
+__all__ = ["NotSignedIn", "desk"]
+
+FETCH_SECONDS = 10.0
+FORM_BYTES, FORM_SECONDS = 16 << 10, 10.0
+MAX_REMEMBERED = 1000
+
+
+class NotSignedIn(ReconcilerError):
+    """The settings name no proxy that signs people in."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """Who is signed in: a hire."""
+
+    stem: str
+    hire: Hire
+
+
+class _Desk:
+    """One clone, of which one request at a time is answered."""
+
+    def __init__(self, context: Context, public_url: str | None, text: Callable[[Context, str, str], str]) -> None:
+        self._context = context
+        self._public = None if public_url is None else urlsplit(public_url)
+        self._text = text
+        self._lock = Lock()
+        self._fetched: float | None = None
+        self._urls: dict[str, str] = {}
+        self._templates = environment(context.redactor.redact)
+        self._templates.loader = PackageLoader("reconciler.desk")
+
+    def asking(self, *, fetch: bool = False) -> Asking:
+        """Return the newest commit, fetched where the last fetch is older than a few seconds."""
+        now = time.monotonic()
+        fetch = fetch or self._fetched is None or now - self._fetched > FETCH_SECONDS
+        found = Asking(self._context, fetch=fetch)
+        if fetch:
+            self._fetched = now
+        return found
+
+    def pages(self) -> Pages:
+        """Return who signs people in. Raises NotSignedIn."""
+        pages = self.asking().files.settings.pages
+        if pages is None:
+            raise NotSignedIn(
+                "the desk needs `pages.trusted_header` in config/reconciler.yaml: a proxy signs people in"
+            )
+        return pages
+
+    def show(self, request: Request) -> Response:
+        with self._lock:
+            return self._shown(request, self.asking())
+
+    def ask(self, request: Request, form: Mapping[str, str]) -> Response:
+        with self._lock:
+            asking = self.asking(fetch=True)
+            person = self._person(request, asking)
+            if person is None:
+                return self._shown(request, asking)
+            values = {
+                name.removeprefix("value."): value
+                for name, value in form.items()
+                if name.startswith("value.") and value
+            }
+            asked = Asked(
+                integration=form.get("integration", ""),
+                reason=form.get("reason", ""),
+                hire=person.stem,
+                values=values,
+                lasts=form.get("for", ""),
+                asker=(person.hire.full_name or person.stem, person.hire.email),
+            )
+            try:
+                found = asking.wait_or_commit(asked)
+                pull, _ = asking.opened(found, lambda base, head: self._text(self._context, base, head))
+            except (NotRequestable, UsageError) as error:
+                return self._shown(request, asking, 422, str(error))
+            except ForgeError as error:
+                return self._shown(request, asking, 502, str(error))
+            if len(self._urls) < MAX_REMEMBERED:
+                self._urls[found.stem] = pull.url
+        return RedirectResponse("/", status_code=303)
+
+    def from_here(self, request: Request) -> bool:
+        """Whether a form comes from the desk's own address."""
+        origin = request.headers.get("origin")
+        if origin is None:
+            return False
+        if self._public is not None:
+            return origin.lower() == f"{self._public.scheme}://{self._public.netloc}".lower()
+        host = request.headers.get("host", "").lower()
+        return origin.lower() in (f"http://{host}", f"https://{host}")
+
+    def names(self) -> frozenset[str]:
+        """Return the host names that it answers to, beside loopback's."""
+        return frozenset() if self._public is None else frozenset({self._public.hostname or ""})
+
+    def _person(self, request: Request, asking: Asking) -> _Person | None:
+        pages = asking.files.settings.pages
+        address = None if pages is None else named(request, pages)
+        stem = None if address is None else asking.files.hires.owner(address)
+        loaded = None if stem is None else asking.files.hires.get(stem)
+        return None if stem is None or loaded is None else _Person(stem, loaded.model)
+
+    def _shown(self, request: Request, asking: Asking, status: int = 200, message: str = "") -> Response:
+        person = self._person(request, asking)
+        shown: dict[str, Any] = {"title": "Ask for access", "message": message, "person": None, "offers": []}
+        shown |= {"requests": [], "has": []}
+        if person is None:
+            status = 403 if status == 200 else status
+            shown["message"] = message or "Nobody is signed in whose address is that of a hire."
+        else:
+            shown |= {
+                "person": person.hire.full_name or person.stem,
+                "offers": [*_offers(asking, person.hire)],
+                "requests": [
+                    {**_plain(each), "url": self._urls.get(each.stem)}
+                    for each in asking.known({})
+                    if each.asked.hire == person.stem
+                ],
+                "has": [*_has(asking, person.stem, self._context.clock.now())],
+            }
+        return HTMLResponse(self._templates.get_template("desk.html").render(**shown), status_code=status)
+
+
+def desk(context: Context, public_url: str | None, text: Callable[[Context, str, str], str]) -> Starlette:
+    """Make the application; `text` describes what a branch changes. Raises NotSignedIn without a proxy."""
+    made = _Desk(context, public_url, text)
+    made.pages()
+
+    async def show(request: Request) -> Response:
+        return await run_in_threadpool(made.show, request)
+
+    async def ask(request: Request) -> Response:
+        if not made.from_here(request):
+            return PlainTextResponse("this form was sent from another site\n", status_code=403)
+        try:
+            async with asyncio.timeout(FORM_SECONDS):
+                body = await _body(request)
+        except TimeoutError:
+            return PlainTextResponse("the form did not come to its end\n", status_code=408)
+        if body is None:
+            return PlainTextResponse("the form is too long\n", status_code=413)
+        return await run_in_threadpool(made.ask, request, dict(parse_qsl(body.decode(errors="replace"))))
+
+    async def health(_request: Request) -> Response:
+        return JSONResponse({"ok": True})
+
+    async def static(request: Request) -> Response:
+        found = STATIC.get(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("not found\n", status_code=404)
+        return Response(found[0], media_type=found[1], headers={"Cache-Control": "public, max-age=3600"})
+
+    routes = [
+        Route("/", show),
+        Route("/ask", ask, methods=["POST"]),
+        Route("/healthz", health),
+        Route("/static/{name}", static),
+    ]
+    return Starlette(routes=routes, middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=made.names)])
+
+
+async def _body(request: Request) -> bytes | None:
+    found = b""
+    async for part in request.stream():
+        found += part
+        if len(found) > FORM_BYTES:
+            return None
+    return found
+
+
+def _plain(request: Wanted) -> dict[str, Any]:
+    return {"asked": request.asked, "state": request.state, "until": request.until}
+
+
+def _offers(asking: Asking, hire: Hire) -> Iterator[dict[str, Any]]:
+    """Return what a hire may ask for, with the fields of a form."""
+    for offer in asking.files.offers.of(hire):
+        loaded = asking.files.manifests.get(offer.integration)
+        fields = [] if loaded is None else [each for each in loaded.model.form if each.type != "generate"]
+        yield {
+            "integration": offer.integration,
+            "longest": None if offer.longest is None else spelled(offer.longest),
+            "fields": [{"id": each.id, "name": each.name, "choices": _choices(offer, each)} for each in fields],
+        }
+
+
+def _choices(offer: Requestable, field: Any) -> list[tuple[str, str]]:
+    names = {str(as_text(item.id)): str(item.name) for item in field.items or ()}
+    allowed = offer.values.get(field.id) or list(names)
+    return [(value, names.get(value, value)) for value in allowed]
+
+
+def _has(asking: Asking, stem: str, now: datetime) -> Iterator[dict[str, Any]]:
+    for grant in Desired(asking.files, now.date(), now).grants(stem):
+        if grant.hold is None and (grant.requested is None or grant.requested.refusal is None):
+            own = grant.layers[0].values if grant.layers and grant.layers[0].origin == grant.source else {}
+            values = [(name, str(as_text(value))) for name, value in own.items()]
+            yield {"integration": grant.integration, "values": values, "until": grant.over_at}

@@ -1,0 +1,116 @@
+"""The desk as a process of its own: who is signed in, what they may ask for, and what a form becomes."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.forges import TOKEN, Stand
+from tests.repo import Repo, call_cli, running_cli
+from tests.servers import AccountService
+
+ASK = {"integration": "tool", "value.TEAM": "2", "for": "8h", "reason": "INC-12"}
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture
+def forge() -> Iterator[Stand]:
+    with Stand("gitea") as running:
+        yield running
+
+
+@pytest.fixture
+def company(repo: Repo, accounts: AccountService, forge: Stand) -> Repo:
+    repo.settings(
+        pages={"trusted_header": "X-Forwarded-Email", "trusted_proxies": ["127.0.0.1"]},
+        forge={"kind": "gitea", "url": forge.url, "project": "acme/access"},
+    )
+    repo.manifest("tool", accounts.manifest(team=True))
+    repo.hire("ada", department="R&D")
+    repo.hire("bob", department="Sales")
+    offer = {"integration": "tool", "who": {"department": "R&D"}, "values": {"TEAM": ["2", "3"]}, "longest": "24h"}
+    repo.write("config/requestable.yaml", [offer])
+    repo.commit()
+    bare = repo.root.parent / "remote.git"
+    repo.git("init", "-q", "--bare", str(bare))
+    repo.git("remote", "add", "origin", str(bare))
+    repo.git("push", "-q", "origin", "HEAD")
+    return repo
+
+
+@pytest.fixture
+def desk(company: Repo) -> Iterator[str]:
+    with running_cli(company, "desk", "--listen", "127.0.0.1:0", env={"RECONCILE_FORGE_TOKEN": TOKEN}) as running:
+        yield running.first_line().strip().rstrip("/")
+
+
+def fetched(url: str, form: dict[str, str] | None = None, **headers: Any) -> tuple[int, str]:
+    data = None if form is None else urlencode(form).encode()
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, sent), timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_somebody_asks_and_a_pull_request_waits(company: Repo, desk: str, forge: Stand) -> None:
+    ada: dict[str, Any] = {"X_Forwarded_Email": "ada@example.com"}
+    code, page = fetched(f"{desk}/", **ada)
+    assert code == 200
+    assert "Ask for tool" in page
+    code, page = fetched(f"{desk}/ask", ASK, Origin=desk, **ada)
+    assert code == 200
+    assert f"{forge.url}/acme/access/pulls/1" in page
+    assert "waits" in page
+    [branch] = company.git("for-each-ref", "--format=%(refname:short)", "refs/heads/request").split()
+    who = company.git("log", "-1", "--format=%ae %ce", branch).strip()
+    assert who == "ada@example.com access-reconciler@localhost"
+    assert len(forge.pulls) == 1
+
+
+def test_who_may_not(company: Repo, desk: str, forge: Stand) -> None:
+    assert fetched(f"{desk}/")[0] == 403
+    assert fetched(f"{desk}/", X_Forwarded_Email="eve@example.com")[0] == 403
+    ada: dict[str, Any] = {"X_Forwarded_Email": "ada@example.com"}
+    bob: dict[str, Any] = {"X_Forwarded_Email": "bob@example.com"}
+    assert fetched(f"{desk}/ask", ASK, **ada)[0] == 403
+    assert fetched(f"{desk}/ask", ASK, Origin="https://evil.example.com", **ada)[0] == 403
+    code, page = fetched(f"{desk}/ask", ASK, Origin=desk, **bob)
+    assert (code, "may be asked for by hires with department R&amp;D" in page) == (422, True)
+    assert fetched(f"{desk}/", Host="evil.example.com", **ada)[0] == 421
+    assert company.git("for-each-ref", "refs/heads/request") == ""
+    assert forge.pulls == []
+
+
+def test_it_does_not_start_without_a_proxy(repo: Repo) -> None:
+    repo.settings()
+    repo.manifest("tool", {"execute": [{"url": "https://api.example.com/"}]})
+    repo.hire("ada")
+    repo.commit()
+    done = call_cli(repo, "desk", "--listen", "127.0.0.1:0")
+    assert (done.code, "pages.trusted_header" in done.err) == (1, True)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here: apt-get install chromium")
+def test_form_works_in_a_browser_without_script(desk: str, forge: Stand) -> None:
+    with sync_playwright() as playwright:
+        flags = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        headers = {"X-Forwarded-Email": "ada@example.com"}
+        page = browser.new_context(java_script_enabled=False, extra_http_headers=headers).new_page()
+        page.set_default_timeout(60_000)
+        page.goto(desk)
+        page.get_by_label("Team").select_option("3")
+        page.get_by_label("Why").fill("INC-12")
+        page.get_by_role("button", name="Ask for tool").click()
+        expect(page.get_by_role("link", name="pull request")).to_have_attribute("href", forge.pulls[0]["html_url"])
+        browser.close()
