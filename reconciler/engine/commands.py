@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from reconciler.engine.existing import reason_not_to_accept
-from reconciler.engine.transitions import stated
+from reconciler.engine.transitions import accepted
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
@@ -25,7 +25,7 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import APART, Key, Phase, Record
 from reconciler.model.lock import Lock
 from reconciler.model.selection import Selection
-from reconciler.model.status import Action, EventType, Status
+from reconciler.model.status import EventType, Status
 from reconciler.model.value import value_class
 from reconciler.repository.files import Files
 from reconciler.repository.private_file import HIRES_CACHE, VALIDATE_CACHE, PrivateFile
@@ -164,7 +164,7 @@ def _take_up(
             lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
         case "accept":
             found = _free(ledger, command, filter(_may_accept, records), taken_up, take)
-            records = [_accepted(record, now) for record in found]
+            records = [accepted(record, now) for record in found]
             lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
             kept = {run_name(record.key): None for record in records}
         case "run" | "revoke" | "check" if command.hire and command.access:
@@ -357,33 +357,3 @@ def _may_accept(record: Record) -> bool:
     if why is not None:
         log.warning("command.refused", command="accept", reason=why)
     return why is None
-
-
-def _accepted(record: Record, now: datetime) -> Record:
-    """Confirm a grant that a person vouches for; from here on it is checked like any other.
-
-    Values that differ count as sent; what else differs is accepted as it is until either side changes. What no check
-    has seen, or not since it waits for its day, counts as executed now: if it is not there, nothing is healed, which
-    would give access before that day.
-    """
-    sent = {name: pair[1] for name, pair in record.differs.items()} if record.changed else {}
-    differs = {} if record.changed else record.differs or record.accepted  # said twice, it stands
-    checked = record.checked_at is not None and record.status is not Status.SCHEDULED
-    fields: dict[str, Any] = {"phase": Phase.CONFIRMED, "confirmed_at": record.confirmed_at or now}
-    if not checked:
-        fields = {"phase": Phase.EXECUTED, "executed_at": record.executed_at or now}
-    return replace(
-        record,
-        **stated(Status.PRESENT if checked else Status.DONE, Action.NONE, "accepted by hand"),
-        snapshot={**record.values, **sent},
-        accepted=differs,
-        wants={**record.wants, **{path: pair[1] for path, pair in differs.items()}},
-        differs={},
-        changed=False,
-        guarded=False,
-        last_error=None,
-        open=None,
-        fresh=False,
-        lost=False,
-        **fields,
-    )

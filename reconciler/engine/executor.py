@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from reconciler.engine import removals
-from reconciler.engine import transitions as records
+from reconciler.engine import attempts, removals
 from reconciler.engine.commands import request_events
 from reconciler.engine.context import Context
 from reconciler.engine.planned import AttemptRequest, RunningAttempt
@@ -112,7 +111,7 @@ class Executor:
         now, resume, total = self._clock.now(), job.decision.resume, len(job.requests)
         again = job.continues
         number = job.record.attempts + 1 if again and not job.decision.afresh and job.kind is not Kind.RUN else 1
-        record = records.begun(
+        record = attempts.begun(
             job.record,
             number=number,
             digest=job.prepared.digest,
@@ -161,7 +160,7 @@ class Executor:
             lines = [*request_events(commands, now, [run.record]), started]
             begin = partial(self._ledger.begin, run.record, opened, lines, kept=run.kept, answered=commands)
             run.attempt = await self._ledger.off_loop(begin)
-            run.record = records.written(run.record, run.attempt.run)
+            run.record = attempts.written(run.record, run.attempt.run)
 
     async def _send_all(self, run: RunningAttempt, resume: int) -> None:
         requests = run.job.requests
@@ -336,7 +335,7 @@ class Executor:
     async def _fail(self, run: RunningAttempt, error: str) -> Record:
         await self._begin(run)
         now = self._clock.now()
-        new, lines = records.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
+        new, lines = attempts.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
         if run.job.lock is not None:
             new = removals.lock_failed(new, run.job.lock)
         settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
@@ -353,9 +352,9 @@ class Executor:
         now, heals = self._clock.now(), run.job.decision.heals
         webhook = run.job.integration.manifest.exists is None
         if run.job.kind.updates:
-            new, lines = records.updated(run.record, webhook=webhook, now=now, answered=run.said)
+            new, lines = attempts.updated(run.record, webhook=webhook, now=now, answered=run.said)
         else:
-            new, lines = records.succeeded(run.record, webhook=webhook, heals=heals, now=now, answered=run.said)
+            new, lines = attempts.succeeded(run.record, webhook=webhook, heals=heals, now=now, answered=run.said)
         run.made = True
         return await self._settled(run, new, lines, {run_name(new.key): None, **self._stored(run)})
 

@@ -101,8 +101,7 @@ class Scheduler:
 
     async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
         if item.wanted and item.lock is None and not record.provided and (reason := self._unmet(key, item)) is not None:
-            waiting = replace(record, **records.stated(Status.SCHEDULED, Action.WAIT, reason))
-            return await self._settle(waiting)
+            return await self._settle(records.waiting(record, reason))
         integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
         assert prepared is not None
         if item.maker is not None:

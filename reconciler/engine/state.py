@@ -18,8 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine import removals
-from reconciler.engine import transitions as records
+from reconciler.engine import attempts, removals
 from reconciler.engine.context import Context
 from reconciler.engine.trust import leave, left, sealing_of, sealing_read
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
@@ -258,13 +257,13 @@ def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, 
             why = "interrupted: the program ended before the check"
             return removals.sent(record, why, now=attempt.alive_at, retry_delay=policy.retry_delay), []
         if record.run.kind.updates:
-            return records.updated(record, webhook=False, now=attempt.alive_at)
+            return attempts.updated(record, webhook=False, now=attempt.alive_at)
         # The ledger does not know whether it is a webhook: the next pass, which has the manifest, makes it `done`.
-        return records.succeeded(
+        return attempts.succeeded(
             record, webhook=False, heals=record.lost and not record.run.by_hand, now=attempt.alive_at
         )
     error = "interrupted: the program ended in mid-attempt"
-    return records.failed(
+    return attempts.failed(
         record, error, now=policy.now, at=attempt.alive_at, retry_delay=policy.retry_delay, interrupted=True
     )
 

@@ -1,4 +1,4 @@
-"""Change records: the only place where statuses and phases are written.
+"""Change records: with `attempts` and `removals`, the only place where statuses and phases are written.
 
 Each function takes a record and what happened, and returns the new record with the history's new lines.
 """
@@ -11,9 +11,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide import STILL_OPEN, STILL_THERE
-from reconciler.engine.existing import not_seen
 from reconciler.ledger.entries import Event
-from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Phase, Record
+from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import changed
 from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, Unknown, Verdict
@@ -24,16 +23,14 @@ if TYPE_CHECKING:
 __all__ = [
     "NOT_AS_WANTED",
     "SETTLED",
-    "begun",
+    "accepted",
     "checked",
-    "failed",
     "first",
     "kept_as_it_is",
     "remembered",
     "stated",
-    "succeeded",
-    "updated",
-    "written",
+    "waiting",
+    "with_events",
 ]
 
 Events = list[tuple[EventType, str]]
@@ -151,7 +148,7 @@ def checked(
         fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
     else:
         fields |= _check_result(new, decision, verdict, now, events)
-    return _with_events(changed(new, fields), events, now)
+    return with_events(changed(new, fields), events, now)
 
 
 def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Events:
@@ -314,137 +311,45 @@ def _check_result(
 def kept_as_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
     """Return the record of a grant whose files cannot be read: only what is shown of it changes."""
     new = replace(record, **_decided(decision), changed=False, guarded=False)
-    return _with_events(new, _status_events(record, decision, wanted=True), now)
+    return with_events(new, _status_events(record, decision, wanted=True), now)
 
 
-def begun(
-    record: Record,
-    *,
-    number: int,
-    digest: str | None,
-    snapshot: Mapping[str, Any],
-    wants: Mapping[str, Any],
-    resumed: bool,
-    kind: Kind,
-    by_hand: bool,
-) -> Record:
-    """Return the record when an attempt is about to start; a run that is not continued forgets the one before.
+def waiting(record: Record, reason: str) -> Record:
+    """Return the record of a grant that waits for one that it needs."""
+    return replace(record, **stated(Status.SCHEDULED, Action.WAIT, reason))
 
-    `snapshot` is what the attempt is made with: once it succeeds, the account has these values.
+
+def accepted(record: Record, now: datetime) -> Record:
+    """Confirm a grant that a person vouches for; from here on it is checked like any other.
+
+    Values that differ count as sent; what else differs is accepted as it is until either side changes. What no check
+    has seen, or not since it waits for its day, counts as executed now: if it is not there, nothing is healed, which
+    would give access before that day.
     """
+    sent = {name: pair[1] for name, pair in record.differs.items()} if record.changed else {}
+    differs = {} if record.changed else record.differs or record.accepted  # said twice, it stands
+    checked = record.checked_at is not None and record.status is not Status.SCHEDULED
+    fields: dict[str, Any] = {"phase": Phase.CONFIRMED, "confirmed_at": record.confirmed_at or now}
+    if not checked:
+        fields = {"phase": Phase.EXECUTED, "executed_at": record.executed_at or now}
     return replace(
         record,
-        attempts=number,
-        snapshot=snapshot if kind.takes_away else record.snapshot,
-        wants=record.wants if kind.takes_away else dict(wants),
-        fresh=False,
-        open=OpenRun(
-            kind=kind,
-            id=record.run.id if resumed else None,
-            digest=digest,
-            values={} if kind.takes_away else snapshot,
-            by_hand=by_hand,
-            steps=record.run.steps if resumed else (),
-        ),
-    )
-
-
-def written(record: Record, run: int) -> Record:
-    """Return the record once its attempt is in the ledger, as part of this run."""
-    return replace(record, open=replace(record.run, id=run))
-
-
-def succeeded(
-    record: Record, *, webhook: bool, heals: bool, now: datetime, answered: str = ""
-) -> tuple[Record, list[Event]]:
-    """Return the record after an attempt whose requests all succeeded; the last one was `answered` so."""
-    new = replace(
-        record,
-        phase=Phase.DONE if webhook else Phase.EXECUTED,
-        **stated(
-            Status.DONE if webhook else Status.UNCONFIRMED,
-            Action.NONE,
-            "it ran" if webhook else not_seen("executed; the exists check does not see it yet", answered),
-        ),
-        answered=answered,
-        changed=False,
+        **stated(Status.PRESENT if checked else Status.DONE, Action.NONE, "accepted by hand"),
+        snapshot={**record.values, **sent},
+        accepted=differs,
+        wants={**record.wants, **{path: pair[1] for path, pair in differs.items()}},
         differs={},
-        email=str(record.run.values.get("email", record.email)),
-        snapshot=record.run.values or record.snapshot,
-        off=record.off and not webhook,
-        executed_at=now,
-        healed_at=now if heals else record.healed_at,
-        lost=False,
-        last_error=None,
-        as_wanted_at=None,
-        updated_at=None,
-        accepted={},
-        invitations=record.invitations + 1,
-        **SETTLED,
-    )
-    events: Events = [(EventType.WITHDRAWN, "before another invitation")] if record.run.kind is Kind.REINVITE else []
-    events.append((EventType.EXECUTED, f"attempt {record.attempts}"))
-    if heals:
-        events.append((EventType.HEALED, "drift was provisioned again"))
-    return _with_events(new, events, now)
-
-
-def updated(record: Record, *, webhook: bool, now: datetime, answered: str = "") -> tuple[Record, list[Event]]:
-    """Return the record after an update whose requests all succeeded; the check has not seen it yet."""
-    heals = record.run.kind is Kind.MEND
-    new = replace(
-        record,
-        phase=Phase.DONE if webhook else Phase.CONFIRMED,
-        **stated(
-            Status.DONE if webhook else Status.DIFFERS,
-            Action.NONE,
-            "it ran" if webhook else not_seen("updated; the check does not see it yet", answered),
-        ),
-        answered=answered,
         changed=False,
-        differs={} if webhook else record.differs,
-        snapshot={**record.snapshot, **record.run.values},
-        off=record.off and not webhook,
-        updated_at=None if webhook else now,
-        as_wanted_at=None,
-        healed_at=now if heals else record.healed_at,
-        lost=False,
+        guarded=False,
         last_error=None,
-        accepted={},
-        **SETTLED,
+        open=None,
+        fresh=False,
+        lost=False,
+        **fields,
     )
-    events: Events = [(EventType.UPDATED, f"attempt {record.attempts}")]
-    if heals:
-        events.append((EventType.HEALED, "drift was updated"))
-    return _with_events(new, events, now)
 
 
-def failed(
-    record: Record, error: str, *, now: datetime, at: datetime, retry_delay: timedelta, interrupted: bool = False
-) -> tuple[Record, list[Event]]:
-    """Return the record after an attempt that failed at `at`: one retry, then nothing more automatically.
-
-    See docs/design/rules.md, "The ledger and the retry".
-    """
-    again = record.attempts <= 1
-    prefix = "revoke: " if record.revoking else ""
-    new = replace(
-        record,
-        phase=Phase.RETRYING if again else Phase.FAILED,
-        **stated(
-            Status.RETRYING if again else Status.FAILED, Action.WAIT if again else Action.NONE, f"{prefix}{error}"
-        ),
-        open=replace(record.run, retry_at=at + retry_delay if again else None),
-        last_error=error,
-        changed=record.changed and record.run.kind.updates,
-    )
-    event = EventType.ATTEMPT_INTERRUPTED if interrupted else EventType.ATTEMPT_FAILED
-    events: Events = [(event, f"{prefix}attempt {record.attempts}: {error}")]
-    if record.revoking:
-        events.append((EventType.REVOKE_FAILED, error))
-    return _with_events(new, events, now)
-
-
-def _with_events(record: Record, events: Events, now: datetime) -> tuple[Record, list[Event]]:
+def with_events(record: Record, events: Events, now: datetime) -> tuple[Record, list[Event]]:
+    """Return the record with its events for the history."""
     code = {EventType.DIFFERED: record.code}
     return record, [Event.of(record, event, detail, now, code=code.get(event)) for event, detail in events]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.engine import attempts as attempting
 from reconciler.engine import removals, transitions
 from reconciler.engine.decide import gone
 from reconciler.engine.prepared import Check, Prepared
@@ -530,7 +531,7 @@ def test_attempt_begins(kind, resumed):
         "wants": {"role": "admin"},
         "by_hand": True,
     }
-    after = transitions.begun(FAILED, resumed=resumed, kind=kind, **asked)
+    after = attempting.begun(FAILED, resumed=resumed, kind=kind, **asked)
     run = OpenRun(
         kind=kind,
         id=7 if resumed else None,
@@ -541,7 +542,7 @@ def test_attempt_begins(kind, resumed):
     )
     columns = {"snapshot": VALUES} if kind.takes_away else {"wants": {"role": "admin"}}
     assert changes(FAILED, after) == {"attempts": 3, "fresh": False, "open": run, **columns}
-    assert transitions.written(after, 9).run == replace(run, id=9)
+    assert attempting.written(after, 9).run == replace(run, id=9)
 
 
 RUNNING = but(
@@ -554,7 +555,7 @@ RUN = OpenRun(id=7, values={"email": "countess@example.com", "TEAM": "9"}, steps
 @pytest.mark.parametrize("heals", [False, True])
 def test_attempt_succeeds(webhook, heals):
     before = replace(RUNNING, open=RUN, changed=True)
-    after, events = transitions.succeeded(before, webhook=webhook, heals=heals, now=NOW)
+    after, events = attempting.succeeded(before, webhook=webhook, heals=heals, now=NOW)
     assert changes(before, after) == {
         "phase": Phase.DONE if webhook else Phase.EXECUTED,
         "status": Status.DONE if webhook else Status.UNCONFIRMED,
@@ -581,14 +582,14 @@ def test_attempt_succeeds(webhook, heals):
 def test_attempt_without_values_of_its_own_leaves_those_of_the_account():
     before = replace(RUNNING, open=replace(RUN, values={}))
     for after, _ in (
-        transitions.succeeded(before, webhook=False, heals=False, now=NOW),
-        transitions.updated(before, webhook=False, now=NOW),
+        attempting.succeeded(before, webhook=False, heals=False, now=NOW),
+        attempting.updated(before, webhook=False, now=NOW),
     ):
         assert (after.email, after.snapshot) == (RECORD.email, RECORD.snapshot)
 
 
 def test_another_invitation_withdraws_the_one_before():
-    _, events = transitions.succeeded(
+    _, events = attempting.succeeded(
         replace(RUNNING, open=replace(RUN, kind=Kind.REINVITE)), webhook=False, heals=False, now=NOW
     )
     assert lines(events)[0] == (EventType.WITHDRAWN, "before another invitation")
@@ -598,7 +599,7 @@ def test_another_invitation_withdraws_the_one_before():
 @pytest.mark.parametrize("kind", [Kind.UPDATE, Kind.MEND])
 def test_update_succeeds(webhook, kind):
     before = replace(RUNNING, open=replace(RUN, kind=kind), changed=True, updated_at=None)
-    after, events = transitions.updated(before, webhook=webhook, now=NOW)
+    after, events = attempting.updated(before, webhook=webhook, now=NOW)
     assert changes(before, after) == {
         "status": Status.DONE if webhook else Status.DIFFERS,
         "action": Action.NONE,
@@ -639,7 +640,7 @@ def test_revocation_succeeds(kind):
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_attempt_fails(attempts, kind, interrupted):
     before = replace(CONFIRMED, attempts=attempts, open=replace(RUN, kind=kind), changed=True, action=Action.RETRY)
-    after, events = transitions.failed(
+    after, events = attempting.failed(
         before, "answered 500", now=NOW, at=BEFORE, retry_delay=HOUR, interrupted=interrupted
     )
     again, prefix = attempts == 1, "revoke: " if kind is Kind.REVOKE else ""
