@@ -20,9 +20,10 @@ from typing import Any, Self
 
 from reconciler.ledger.entries import Event
 from reconciler.model.clock import stamp
+from reconciler.model.lock import LockState
 from reconciler.model.report import Row
 from reconciler.model.status import EventType, ReasonCode, Status
-from reconciler.model.value import value_class
+from reconciler.model.value import changed, value_class
 
 __all__ = ["AlertState", "CheckStreak", "Message", "News", "NewsKind", "alerts_of", "outages"]
 
@@ -210,7 +211,7 @@ def alerts_of(
     rows = list(rows)
     news = [
         *outages(state.watches, rows, now),
-        *_grown(state.failed, rows, NewsKind.FAILED, Status.FAILED, HELD_BACK),
+        *_grown(state.failed, map(_as_failed, rows), NewsKind.FAILED, Status.FAILED, HELD_BACK),
         *_grown(state.blocked, rows, NewsKind.BLOCKED, Status.BLOCKED, HELD_BACK - {Status.FAILED}),
         *_grown(
             state.differing, [row for row in rows if not _waits_otherwise(row)], NewsKind.DIFFERS, Status.DIFFERS, SAME
@@ -266,6 +267,12 @@ def _grown(
         elif row.status not in {status, *stays}:
             known.discard(mark)
     return [_news(kind, name, [(f"{row.hire}/{row.access}", row.reason) for row in new]) for name, new in found.items()]
+
+
+def _as_failed(row: Row) -> Row:
+    """Let a lock that failed, or that a person has to do, count like an attempt that failed."""
+    lasts = row.locked in (LockState.FAILED, LockState.MANUAL)
+    return changed(row, {"status": Status.FAILED}) if lasts else row
 
 
 def _waits_otherwise(row: Row) -> bool:

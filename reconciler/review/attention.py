@@ -13,6 +13,7 @@ from dataclasses import field
 from reconciler.engine.existing import reason_not_to_accept
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Key, Record
+from reconciler.model.lock import Lock, LockState
 from reconciler.model.revision_status import REF, Stale, Untrusted
 from reconciler.model.status import Action, Status
 from reconciler.model.value import value_class
@@ -21,12 +22,14 @@ from reconciler.notify.outages import Outage
 from reconciler.review.reviews import ReviewProgress
 
 __all__ = [
+    "EXAMPLES",
     "Need",
     "NextStep",
     "needs_of_accounts",
     "needs_of_files",
     "needs_of_git",
     "needs_of_grants",
+    "needs_of_locks",
     "needs_of_reviews",
     "steps",
 ]
@@ -56,6 +59,9 @@ class Need:
     urgent: bool = True
     grants: tuple[Record, ...] = field(default=(), repr=False)
 
+
+EXAMPLES = 3
+"""The most grants to name of those that need the same step."""
 
 _TO_DECIDE = (Status.DIFFERS, Status.ORPHANED, Status.MISSING, Status.SUSPENDED)
 
@@ -97,6 +103,11 @@ def steps(record: Record) -> tuple[NextStep, ...]:
         case Status.ORPHANED if left and not record.keep:
             text = "Take it away; where the manifest has no revoke, remove the account at the service:"
             return (NextStep(text, _about("revoke", record.key)),)
+        case Status.SUSPENDED if record.locked is not None:
+            again = NextStep("Try to lock it again:", _about("retry", record.key))
+            there = NextStep("Lock it at the service, by hand.")
+            first = {LockState.FAILED: (again,), LockState.MANUAL: (there,)}.get(record.locked, ())
+            return (*first, NextStep("Or end the lock:", _unlock(record.key.hire)))
         case Status.SUSPENDED if record.guarded and not record.uncounted:
             return (
                 NextStep("See what would be done:", _dry_run(record.integration)),
@@ -107,6 +118,30 @@ def steps(record: Record) -> tuple[NextStep, ...]:
 
 
 VALIDATE = "reconcile validate"
+
+
+def needs_of_locks(locks: Iterable[Lock], records: Iterable[Record]) -> Iterator[Need]:
+    """Sum up who is locked out, as long as an account is not locked, or git still wants the access."""
+    rows = [record for record in records if record.locked is not None]
+    for lock in locks:
+        theirs = [each for each in rows if each.key.hire in lock.hires or each.email.lower() in lock.addresses]
+        open_ = [each for each in theirs if each.locked is not LockState.DONE]
+        wanted = [each for each in theirs if each.orphaned_at is None]
+        if not (open_ or wanted):
+            continue
+        title = f"{lock.hire} is locked out"
+        if open_:
+            title += f", and {len(open_)} of {len(theirs)} accounts {'is' if len(open_) == 1 else 'are'} not locked"
+        found = [NextStep("See where, and why:", f"reconcile status --hire {shlex.quote(lock.hire)}")] if open_ else []
+        if wanted:
+            found.append(NextStep(f"Take {lock.hire} out of git, which still wants the access, or set `end`."))
+        found.append(NextStep("Or end the lock:", _unlock(lock.hire)))
+        shown = tuple((open_ or wanted)[:EXAMPLES])
+        yield Need(title, str(lock), tuple(found), Status.SUSPENDED, count=len(shown), grants=shown)
+
+
+def _unlock(hire: str) -> str:
+    return shlex.join(["reconcile", "unlock", hire])
 
 
 def needs_of_grants(waiting: Iterable[tuple[int, Record]], outages: Mapping[str, list[Outage]]) -> Iterator[Need]:

@@ -213,13 +213,20 @@ def _following(
             pruned = record is not None and policy.prunes(record.integration)
             yield again if pruned else "nothing on its own: the settings say prune: report"
             yield f"`reconcile revoke {key}` takes it away"
-        case Status.SUSPENDED if code is ReasonCode.COUNTING:
-            yield "goes on once the guard has counted it all, or is held"
         case Status.SUSPENDED:
-            guarded = code is ReasonCode.TRIPPED
-            yield "`reconcile --yes-really` lets it through, once" if guarded else "goes on when the suspension ends"
+            yield _of_suspension(record, code)
         case _:
             pass
+
+
+def _of_suspension(record: Record | None, code: ReasonCode | None) -> str:
+    """Say until when nothing happens."""
+    if record is not None and record.locked is not None:
+        return f"nothing is provisioned until `reconcile unlock {record.key.hire}`"
+    if code is ReasonCode.COUNTING:
+        return "goes on once the guard has counted it all, or is held"
+    guarded = code is ReasonCode.TRIPPED
+    return "`reconcile --yes-really` lets it through, once" if guarded else "goes on when the suspension ends"
 
 
 def _of_difference(record: Record, again: str) -> Iterator[str]:

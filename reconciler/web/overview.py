@@ -19,21 +19,20 @@ from reconciler.model.status import Status
 from reconciler.model.value import value_class
 from reconciler.notify.outages import Outage, outages_of
 from reconciler.review.attention import (
+    EXAMPLES,
     Need,
     NextStep,
     needs_of_accounts,
     needs_of_files,
     needs_of_git,
     needs_of_grants,
+    needs_of_locks,
     needs_of_reviews,
 )
 from reconciler.web.daemon_view import GitView, Live
 from reconciler.web.sources import Sources
 
 __all__ = ["LastPass", "Overview", "ServiceState", "last_pass", "overview", "state_of"]
-
-EXAMPLES = 3
-"""The most grants to name of those that need the same step; a link leads to the others."""
 
 ON_THE_WAY = (Status.MISSING, Status.RETRYING, Status.UNCONFIRMED, Status.SCHEDULED)
 
@@ -92,12 +91,16 @@ def overview(sources: Sources) -> Overview:
         waiting, outages = ledger.waiting(EXAMPLES), outages_of(ledger)
         last, end, members = last_pass(ledger), ledger.history_end(), ledger.members()
         reviews = sources.reviews(ledger)
+        locks = [lock for lock in ledger.locks() if not lock.over(live.now)]
+        people = {hire for lock in locks for hire in (lock.hire, *lock.hires)}
+        locked = [*ledger.records(people, [each for lock in locks for each in lock.addresses])] if locks else []
     problems = tuple(sorted({*(git.problems or last.problems), *live.problems}, key=lambda problem: problem.order))
     names = sorted({*git.integrations, *(name for name, _ in counts)})
     services = [
         state_of(name, live, git, counts=counts, checked=checked, outages=outages.get(name, [])) for name in names
     ]
     needs = [
+        *needs_of_locks(locks, locked),
         *_of_daemon(live),
         *needs_of_git(live.stale, live.refused, live.fault, live.settings.git.remote, live.branch),
         *needs_of_files(problems),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Key, Record
+from reconciler.model.lock import Lock, LockState
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.verdict import Cause
@@ -19,11 +21,13 @@ from reconciler.review.attention import (
     needs_of_files,
     needs_of_git,
     needs_of_grants,
+    needs_of_locks,
     needs_of_reviews,
     steps,
 )
 from reconciler.review.reviews import ReviewProgress
 
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
 RECORD = Record(Key("ada", "asana"), "ada@example.com", "asana", "suite", "hires/ada.yaml:9")
 
 
@@ -57,6 +61,8 @@ def commands(record: Record) -> list[str | None]:
         (grant(Status.ORPHANED, keep=True), []),
         (grant(Status.SUSPENDED, guarded=True), ["reconcile --dry-run --integration=asana", "reconcile --yes-really"]),
         (grant(Status.SUSPENDED, guarded=True, code=ReasonCode.COUNTING), []),
+        (grant(Status.SUSPENDED, locked=LockState.DONE), ["reconcile unlock ada"]),
+        (grant(Status.SUSPENDED, locked=LockState.FAILED), ["reconcile retry ada asana", "reconcile unlock ada"]),
         (grant(Status.SUSPENDED), []),
         (grant(Status.PRESENT), []),
     ],
@@ -91,6 +97,18 @@ def test_grants_of_one_status_and_integration_are_one_need() -> None:
     assert (need.title, need.count) == ("asana: 7 grants failed, and nothing more runs on its own", 7)
     assert [step.command for step in need.steps] == ["reconcile retry --integration=asana"]
     assert [record.key.hire for record in need.grants] == ["ada", "bob"]
+
+
+def test_lock_is_a_need_as_long_as_git_wants_the_access_or_it_does_not_hold() -> None:
+    lock = Lock("ada", NOW, "ida@here", "left", hires=frozenset({"ada"}), addresses=frozenset({"ada@example.com"}))
+    done, manual = (grant(Status.SUSPENDED, locked=each) for each in (LockState.DONE, LockState.MANUAL))
+    left = replace(done, orphaned_at=NOW)
+    assert [*needs_of_locks([lock], [left])] == []
+    (need,) = needs_of_locks([lock], [done])
+    assert (need.title, need.urgent) == ("ada is locked out", True)
+    (need,) = needs_of_locks([lock], [left, replace(manual, orphaned_at=NOW)])
+    assert need.title == "ada is locked out, and 1 of 2 accounts is not locked"
+    assert [step.command for step in need.steps] == ["reconcile status --hire ada", "reconcile unlock ada"]
 
 
 def test_outage_is_one_need_without_its_checks() -> None:
