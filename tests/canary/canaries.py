@@ -42,7 +42,7 @@ def value(field: str) -> str:
     """The secret of a field."""
     if field == "PEM":
         return f"-----BEGIN KEY-----\n{core(field)}\n-----END KEY-----\n"
-    return f"/+{core(field)}\"\\ %41&é='"
+    return f"+/{core(field)}\"\\ %41&é='"
 
 
 @cache

@@ -435,15 +435,18 @@ def test_canary_secret_is_in_no_output(scene: Scene, path: Callable[[Scene], Non
 def test_values_that_are_not_secret_are_shown(scene: Scene) -> None:
     """A host, and a short value everywhere but where it was put in.
 
-    A field with `secret: false` only while no request puts it into a URL or a header.
+    A field with `secret: false` in a URL too, but only while no request puts it into a header.
 
     See docs/design/rules.md, "Secrets".
     """
     url = "{{HOST}}/{{OPEN}}/{{SHORT}}/admin/{{LONG}}"
     fields = [{"id": name, "name": name} for name in ("HOST", "SHORT", "LONG")]
     manifest = {
-        "execute": [{"url": url, "data": {"org": "{{ORG}}"}}],
-        "initial_data_form": [*fields, *({"id": name, "name": name, "secret": False} for name in ("OPEN", "ORG"))],
+        "execute": [{"url": url, "headers": {"X-Key": "{{HEADER}}"}, "data": {"org": "{{ORG}} {{HEADER}}"}}],
+        "initial_data_form": [
+            *fields,
+            *({"id": name, "name": name, "secret": False} for name in ("OPEN", "ORG", "HEADER")),
+        ],
     }
     scene.repo.settings(allowed_hosts=["tool.example.com"])
     scene.repo.manifest("tool", manifest)
@@ -451,15 +454,16 @@ def test_values_that_are_not_secret_are_shown(scene: Scene) -> None:
         "HOST": "https://tool.example.com",
         "SHORT": "admin",
         "LONG": value("KEY"),
-        "OPEN": "not-to-see",
+        "OPEN": "shown-in-a-url",
         "ORG": "to-be-seen",
+        "HEADER": "not-to-see",
     }
     scene.repo.initial_data("tool", values)
     scene.repo.hire("ada", "tool")
     scene.repo.commit()
     shown = scene.output("--dry-run", "--output", "json")
-    assert '"url": "https://tool.example.com/***/***/admin/***"' in shown
-    assert '"org": "to-be-seen"' in shown
+    assert '"url": "https://tool.example.com/shown-in-a-url/***/admin/***"' in shown
+    assert '"org": "to-be-seen ***"' in shown
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
