@@ -61,7 +61,14 @@ class _Person:
 class _Desk:
     """One clone, of which one request at a time is answered."""
 
-    def __init__(self, context: Context, public_url: str | None, text: Callable[[Context, str, str], str]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        public_url: str | None,
+        text: Callable[[Context, str, str], str],
+        status_of: Callable[[str], Mapping[str, str]],
+    ) -> None:
+        self._status_of = status_of
         self._context = context
         self._public = None if public_url is None else urlsplit(public_url)
         self._text = text
@@ -148,6 +155,7 @@ class _Desk:
         person = self._person(request, asking)
         shown: dict[str, Any] = {"title": "Ask for access", "message": message, "person": None, "offers": []}
         shown |= {"requests": [], "has": []}
+        said = {} if person is None else self._status_of(person.stem)
         if person is None:
             status = 403 if status == 200 else status
             shown["message"] = message or "Nobody is signed in whose address is that of a hire."
@@ -156,7 +164,7 @@ class _Desk:
                 "person": person.hire.full_name or person.stem,
                 "offers": [*_offers(asking, person.hire)],
                 "requests": [
-                    {**_plain(each), "url": self._urls.get(each.stem)}
+                    {**_plain(each), "url": self._urls.get(each.stem), "status": said.get(each.stem)}
                     for each in asking.known({})
                     if each.asked.hire == person.stem
                 ],
@@ -165,9 +173,17 @@ class _Desk:
         return HTMLResponse(self._templates.get_template("desk.html").render(**shown), status_code=status)
 
 
-def desk(context: Context, public_url: str | None, text: Callable[[Context, str, str], str]) -> Starlette:
-    """Make the application; `text` describes what a branch changes. Raises NotSignedIn without a proxy."""
-    made = _Desk(context, public_url, text)
+def desk(
+    context: Context,
+    public_url: str | None,
+    text: Callable[[Context, str, str], str],
+    status_of: Callable[[str], Mapping[str, str]],
+) -> Starlette:
+    """Make the application. Raises NotSignedIn without a proxy.
+
+    `text` describes what a branch changes; `status_of` returns what the daemon says of a hire's entries.
+    """
+    made = _Desk(context, public_url, text, status_of)
     made.pages()
 
     async def show(request: Request) -> Response:

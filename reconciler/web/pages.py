@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from reconciler.model.errors import ReconcilerError
@@ -80,10 +80,12 @@ class StatusPages:
         return await anyio.to_thread.run_sync(self._show, template, view, request, limiter=self._limit)
 
     def _show(self, template: str, view: View, request: Request) -> Response:
-        judged = self._guard.judge(request)
+        judged = self._guard.judge_scrape(request)
         if isinstance(judged, Refusal):
             return self._refused(request, judged)
         try:
+            if template == "person.html" and request.headers.get("accept") == "application/json":
+                return JSONResponse(views.statuses(self._sources, **request.path_params))
             shown = view(self._sources, request.query_params.multi_items(), **request.path_params)
             return self._page(request, template, 200, visitor=judged, **shown)
         except NoSuchPage as error:

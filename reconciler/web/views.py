@@ -109,6 +109,13 @@ def person(sources: Sources, query: Query, hire: str) -> dict[str, object]:
     }
 
 
+def statuses(sources: Sources, hire: str) -> dict[str, object]:
+    """Return the status of each of one person's grants, for the desk."""
+    with sources.ledger() as ledger:
+        records = list(ledger.records([hire]))
+    return {"grants": [{"access": each.key.access, "status": str(each.status)} for each in records]}
+
+
 def _details(ledger: LedgerReader, hire: str, records: list[Record], git: GitView) -> list[GrantDetails]:
     wanted: Mapping[object, Grant] = {grant.key: grant for grant in git.grants.get(hire, ())}
     given, recent = ledger.given([hire]), ledger.recent_attempts(hire, MAX_ATTEMPTS)

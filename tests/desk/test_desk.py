@@ -6,6 +6,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.forges import TOKEN, Stand
 from tests.repo import Repo, call_cli, running_cli
-from tests.servers import AccountService
+from tests.servers import AccountService, Received, Reply, Service
 
 ASK = {"integration": "tool", "value.TEAM": "2", "for": "8h", "reason": "INC-12"}
 CHROMIUM = shutil.which("chromium")
@@ -46,8 +47,25 @@ def company(repo: Repo, accounts: AccountService, forge: Stand) -> Repo:
 
 
 @pytest.fixture
-def desk(company: Repo) -> Iterator[str]:
-    with running_cli(company, "desk", "--listen", "127.0.0.1:0", env={"RECONCILE_FORGE_TOKEN": TOKEN}) as running:
+def daemon() -> Iterator[Service]:
+    """Says of every entry that it is there, to who has the token."""
+
+    def people(received: Received) -> Reply:
+        if received.headers.get("Authorization") != "Bearer of-the-pages":
+            return Reply(401, {})
+        name = f"{datetime.now(UTC).date()}-ada-tool"
+        return Reply(200, {"grants": [{"access": name, "status": "present"}]})
+
+    with Service() as running:
+        running.route("GET", "/people/ada", people)
+        yield running
+
+
+@pytest.fixture
+def desk(company: Repo, daemon: Service) -> Iterator[str]:
+    env = {"RECONCILE_FORGE_TOKEN": TOKEN, "RECONCILE_PAGES_TOKEN": "of-the-pages"}
+    arguments = ("--listen", "127.0.0.1:0", "--status", daemon.url)
+    with running_cli(company, "desk", *arguments, env=env) as running:
         yield running.first_line().strip().rstrip("/")
 
 
@@ -70,7 +88,7 @@ def test_somebody_asks_and_a_pull_request_waits(company: Repo, desk: str, forge:
     code, page = fetched(f"{desk}/ask", ASK, Origin=desk, **ada)
     assert code == 200
     assert f"{forge.url}/acme/access/pulls/1" in page
-    assert "waits" in page
+    assert "waits, present" in page
     [branch] = company.git("for-each-ref", "--format=%(refname:short)", "refs/heads/request").split()
     who = company.git("log", "-1", "--format=%ae %ce", branch).strip()
     assert who == "ada@example.com access-reconciler@localhost"

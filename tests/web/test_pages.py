@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from contextlib import closing
 from pathlib import Path
@@ -178,6 +179,14 @@ def test_names_are_escaped_wherever_they_stand(world: World) -> None:
     assert LONG in words(world, "/people/alan")
     assert SCRIPT in words(world, "/people/grace")
     assert "o'brien@example.com" in words(world, paths[-3])
+
+
+def test_statuses_of_a_person_are_told_to_programs(world: World) -> None:
+    asked = Request(f"{world.daemon.url}/people/grace", headers={"Accept": "application/json"})
+    with closing(urlopen(asked, timeout=PATIENCE)) as answer:
+        told = json.loads(answer.read())["grants"]
+    assert told
+    assert all(each.keys() == {"access", "status"} for each in told)
 
 
 def test_pages_are_read_only(world: World) -> None:
