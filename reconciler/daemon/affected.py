@@ -49,5 +49,5 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
 
 def _siblings(integration: str, desired: Desired) -> set[str]:
     """List the integrations of the same service: its allowed hosts come from all their manifests."""
-    service = desired.services.get(desired.home(integration))
+    service = desired.services.get(desired.service_of(integration))
     return set(service.manifests) if service is not None else {integration}

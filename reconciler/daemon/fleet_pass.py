@@ -170,7 +170,7 @@ class FleetPass:
 
     def _home(self, integration: str) -> str:
         assert self._desired is not None
-        return self._desired.home(integration)
+        return self._desired.service_of(integration)
 
     async def _reconcile(self, service: str, selection: Selection) -> None:
         services, desired = {service}, self._desired

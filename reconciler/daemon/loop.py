@@ -317,7 +317,7 @@ class Daemon:
     async def _take_up(self, command: Command) -> None:
         """Take up a command; one that needs a pass stays in the ledger until a pass acts on it."""
         try:
-            changes = changes_of(self._ledger, command, self._dispatcher.desired().home)
+            changes = changes_of(self._ledger, command, self._dispatcher.desired().service_of)
             parts = command.kind != "forget" and len(changes) > 1
             if parts and not self._dispatcher.runner.alone:  # each part as soon as its service is free
                 self._ledger.split(command, changes.values())

@@ -162,10 +162,10 @@ class Schedule:
 
     async def _held(self) -> dict[str, set[Key]]:
         """Read the grants that wait for the guard's count, by service."""
-        home, found = self._dispatcher.desired().home, dict[str, set[Key]]()
+        service_of, found = self._dispatcher.desired().service_of, dict[str, set[Key]]()
         held = await self._ledger.off_loop(self._ledger.uncounted)
         for name, keys in held.items():
-            found.setdefault(home(name), set()).update(keys)
+            found.setdefault(service_of(name), set()).update(keys)
         return found
 
     async def count_waiting(self) -> None:
@@ -174,7 +174,7 @@ class Schedule:
         if abs(now - self._looked_at) < LOOK_AGAIN:  # the ledger may have very many that are held for another reason
             return
         self._looked_at = now
-        interval, home = self._dispatcher.acting.settings.interval, self._dispatcher.desired().home
+        interval, service_of = self._dispatcher.acting.settings.interval, self._dispatcher.desired().service_of
         if judged := self._counts.judged:
             held = await self._held()
             over = [
@@ -185,7 +185,7 @@ class Schedule:
             self._end_counts(over)
         waiting = await self._ledger.off_loop(self._ledger.integrations_uncounted)
         lately = {name for name, at in self._counted_at.items() if timedelta() <= now - at < interval}
-        due = {name for name in waiting - lately if home(name) not in self._counts}
+        due = {name for name in waiting - lately if service_of(name) not in self._counts}
         if due:
             self.sweep(PassRequest(Selection(integrations=frozenset(due)), "guard"))
 

@@ -263,7 +263,7 @@ def _free(
     return free
 
 
-def changes_of(ledger: LedgerReader, command: Command, home: Callable[[str], str]) -> dict[str, list[str]]:
+def changes_of(ledger: LedgerReader, command: Command, service_of: Callable[[str], str]) -> dict[str, list[str]]:
     """Return the services that taking up a command writes to, each with the integrations it is about."""
     found: dict[str, list[str]] = {}
     if command.kind in CHANGES:
@@ -272,7 +272,7 @@ def changes_of(ledger: LedgerReader, command: Command, home: Callable[[str], str
         else:
             about = {name for name, _ in ledger.counts() if command.integration in (None, name)}
         for integration in sorted(about):
-            found.setdefault(home(integration), []).append(integration)
+            found.setdefault(service_of(integration), []).append(integration)
     return found
 
 

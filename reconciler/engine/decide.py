@@ -318,19 +318,19 @@ def judge_orphan(
     *,
     by_hand: bool = False,
     same_as: str | None = None,
-    slip: str | None = None,
+    error: str | None = None,
 ) -> Decision:
     """Decide on a grant that the ledger has and git no longer wants.
 
-    `same_as` is a grant still wanted for which this is the same account, `slip` an error in the hire's files, which may
-    be why it is no longer wanted. `by_hand` says that a person asks for it: then an invitation that may be open, and
+    `same_as` is a grant still wanted for which this is the same account, `error` one in the hire's files, which may be
+    why it is no longer wanted. `by_hand` says that a person asks for it: then an invitation that may be open, and
     what has no check, are revoked too, or taken for revoked where there is nothing to send.
     """
     if record.run.kind.locks:  # nobody asks for that any more
         record = replace(record, phase=Phase.CONFIRMED, open=None)
     verdict, means = facts.verdict, facts.means
     asked = by_hand or (record.revoking and record.run.by_hand)
-    spared = _spared(record, policy, slip, asked=asked) or (None if asked else facts.required)
+    spared = _spared(record, policy, error, asked=asked) or (None if asked else facts.required)
     left = facts.left
     if record.phase is Phase.REVOKED:
         return Decision(Status.REVOKED, Action.NONE, record.reason)
@@ -400,7 +400,7 @@ def _unwanted(facts: Facts, verdict: Verdict, *, asked: bool, prune: bool) -> De
             assert_never(verdict)
 
 
-def _spared(record: Record, policy: Policy, slip: str | None, *, asked: bool) -> str | None:
+def _spared(record: Record, policy: Policy, error: str | None, *, asked: bool) -> str | None:
     """Return why an orphan is not revoked whatever `prune` says, or None. A manual revocation overrides it."""
     if not policy.removals:
         return "--no-removals: this pass revokes nothing"
@@ -408,7 +408,7 @@ def _spared(record: Record, policy: Policy, slip: str | None, *, asked: bool) ->
         return None
     if record.keep:
         return "kept"
-    return f"nothing of {record.key.hire} is revoked until this is mended: {slip}" if slip is not None else None
+    return f"nothing of {record.key.hire} is revoked until this is mended: {error}" if error is not None else None
 
 
 def _wait_spared(decision: Decision, spared: str | None) -> Decision:

@@ -94,7 +94,7 @@ class OrphanPlanner:
             self._inputs.policy,
             by_hand=by_hand,
             same_as=None if same_as is None else str(same_as),
-            slip=await self._slip(record.key.hire) if at_stake else None,
+            error=await self._first_error(record.key.hire) if at_stake else None,
         )
         if decision.pending and not at_stake and await self._stays(integration, record, prepared.grant):
             decision = replace(decision, pending=False)
@@ -118,7 +118,9 @@ class OrphanPlanner:
 
     async def _stays(self, integration: Integration, record: Record, orphan: Grant) -> bool:
         """Whether an account would not be revoked whatever its check found."""
-        return await self.same_as(integration, orphan) is not None or await self._slip(record.key.hire) is not None
+        return (
+            await self.same_as(integration, orphan) is not None or await self._first_error(record.key.hire) is not None
+        )
 
     async def elsewhere(self, integration: Integration, record: Record, prepared: Prepared) -> str | None:
         """Return what is known of an account under the address that the hire has now, if git has another; or None.
@@ -172,12 +174,12 @@ class OrphanPlanner:
         )  # of what is revoked nothing is left to keep
         return self._inputs.desired.unreadable(record.key, record.email, given_by, record.revision)
 
-    async def _slip(self, hire: str) -> str | None:
+    async def _first_error(self, hire: str) -> str | None:
         """Return an error in the hire's files that keeps its grants from being revoked automatically, or None.
 
         A choice by name is compared with what the service offers, also if this pass is for another service.
         """
-        known = self._inputs.desired.slip(hire) or self.misfits.get(hire)
+        known = self._inputs.desired.first_error(hire) or self.misfits.get(hire)
         if known is not None:
             return known
         grants = self._inputs.desired.grants(hire)

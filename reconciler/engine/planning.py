@@ -244,7 +244,9 @@ class Planning:
         sealing, policy = self.state.sealing, self.policy
         known, renamed = await self._known(rows, selection, asks=True)
         if isinstance(self.state, OpenState):
-            _refuse_uncovered(self.state, {self.desired.home(rows[key].integration) for key in renamed if key in rows})
+            _refuse_uncovered(
+                self.state, {self.desired.service_of(rows[key].integration) for key in renamed if key in rows}
+            )
         renamed = claims.take_moves(renamed)
         if selection.grants is not None:  # what an entry was about before is planned with it
             more = {new for old, new in renamed.items() if old in selection.grants}

@@ -229,13 +229,13 @@ def refuse_strayed(ledger: LedgerWriter, desired: Desired, services: Collection[
         if service in desired.services
         for name in desired.services[service].manifests
     }
-    began = {each.service for each in ledger.open_attempts() if desired.home(each.integration) in services}
+    began = {each.service for each in ledger.open_attempts() if desired.service_of(each.integration) in services}
 
     def noted(before: bytes | None) -> bytes:
         known: dict[str, str] = json.loads(before or b"{}")
-        former = {service for name, service in known.items() if desired.home(name) in services}
+        former = {service for name, service in known.items() if desired.service_of(name) in services}
         lease.require(former | began)
-        others = {name: service for name, service in known.items() if desired.home(name) not in services}
+        others = {name: service for name, service in known.items() if desired.service_of(name) not in services}
         return json.dumps({**others, **ours}, sort_keys=True).encode()
 
     if noted(before := ledger.note(HOMES)) != before:

@@ -132,12 +132,12 @@ class Desired:
             found.setdefault(service, {})[integration] = (loaded.path, loaded.model)
         return {name: Service(name, manifests) for name, manifests in found.items()}
 
-    def home(self, integration: str) -> str:
+    def service_of(self, integration: str) -> str:
         """Return the service of an integration; `NO_SERVICE` if no readable manifest says."""
-        return self._homes.get(integration, NO_SERVICE)
+        return self._service_names.get(integration, NO_SERVICE)
 
     @cached_property
-    def _homes(self) -> Mapping[str, str]:
+    def _service_names(self) -> Mapping[str, str]:
         return {integration: name for name, service in self.services.items() for integration in service.manifests}
 
     @cached_property
@@ -206,7 +206,7 @@ class Desired:
         """Whether git has an entry of this name, over or not."""
         return hire in self.hires and self._join.has(self.hires[hire], access)
 
-    def slip(self, hire: str) -> str | None:
+    def first_error(self, hire: str) -> str | None:
         """Return an error in a hire's files, or None; meanwhile nothing of the hire is revoked automatically."""
         if hire in self.hires:
             for name in self._join.mentioned(self.hires[hire].model):

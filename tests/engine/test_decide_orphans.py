@@ -174,23 +174,23 @@ BY_HAND = {
 
 @pytest.mark.parametrize(("known", "found", "policy", "decided"), BY_HAND.values(), ids=BY_HAND)
 def test_orphan_that_a_person_revokes(known, found, policy, decided):
-    decision = judge_orphan(known, found, policy, by_hand=True, slip="hires/ada.yaml: a typo")
+    decision = judge_orphan(known, found, policy, by_hand=True, error="hires/ada.yaml: a typo")
     assert (decision.status, decision.action) == decided
     assert (decision.reason == taken_by_hand().reason) is (decided == REVOKED)
 
 
 def test_error_in_the_hires_files_revokes_nothing():
-    slip = "hires/ada.yaml:3: no such integration"
-    mended = f"nothing of ada is revoked until this is mended: {slip}"
-    decision = judge_orphan(CONFIRMED, facts(Present(), BOTH), PRUNE, slip=slip)
+    error = "hires/ada.yaml:3: no such integration"
+    mended = f"nothing of ada is revoked until this is mended: {error}"
+    decision = judge_orphan(CONFIRMED, facts(Present(), BOTH), PRUNE, error=error)
     assert (decision.status, decision.action, decision.reason) == (*NONE, f"no longer in git; {mended}")
-    due = judge_orphan(but(DUE, kind=Kind.REVOKE, steps=HALF), facts(Present(), BOTH), PRUNE, slip=slip)
+    due = judge_orphan(but(DUE, kind=Kind.REVOKE, steps=HALF), facts(Present(), BOTH), PRUNE, error=error)
     assert (due.status, due.action, due.resume, due.reason) == (*WAIT, 0, f"{mended}; revoke: answered 500")
-    afresh = judge_orphan(but(FAILED, kind=Kind.REVOKE, fresh=True), facts(Present(), BOTH), PRUNE, slip=slip)
+    afresh = judge_orphan(but(FAILED, kind=Kind.REVOKE, fresh=True), facts(Present(), BOTH), PRUNE, error=error)
     assert (afresh.status, afresh.action, afresh.afresh) == (*WAIT, False), "the retry is still to come"
-    waits = judge_orphan(but(WAITING, kind=Kind.REVOKE), facts(Present(), BOTH), PRUNE, slip=slip)
+    waits = judge_orphan(but(WAITING, kind=Kind.REVOKE), facts(Present(), BOTH), PRUNE, error=error)
     assert (waits.status, waits.action, waits.reason) == (*WAIT, "revoke: answered 500")
-    again = judge_orphan(but(DUE, kind=Kind.REVOKE, by_hand=True), facts(Present(), BOTH), PRUNE, slip=slip)
+    again = judge_orphan(but(DUE, kind=Kind.REVOKE, by_hand=True), facts(Present(), BOTH), PRUNE, error=error)
     assert (again.status, again.action) == RETRY, "a person asked for it"
 
 

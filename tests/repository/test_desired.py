@@ -205,7 +205,7 @@ def test_a_hire_can_do_without_an_entry_of_its_sequences() -> None:
     assert [str(problem) for problem in known.problems()] == [
         "hires/ada.yaml:5: warning: without: no sequence of this hire gives wkii"
     ]
-    assert known.slip("ada") is None, "a warning holds nothing back"
+    assert known.first_error("ada") is None, "a warning holds nothing back"
     own = included({"top": "access: [tool, wiki]"}, "sequences: [top]\nwithout: [wiki]\naccess: [wiki]")
     assert sources(own)["wiki"] == "hires/ada.yaml:6", "its own entry is not the sequence's"
 
@@ -234,7 +234,7 @@ def test_what_a_broken_or_missing_included_sequence_gave_is_held_and_the_rest_go
         assert set(sources(known)) == {"tool"}
         assert known.grants("ada")[0].hold is None
         assert known.unreadable(Key("ada", "x"), "ada@example.com", "low") is not None
-        assert known.slip("ada") is not None
+        assert known.first_error("ada") is not None
 
 
 @pytest.mark.parametrize(
