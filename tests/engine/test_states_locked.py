@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.model.lock import LockState
+from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
 
@@ -199,3 +199,29 @@ def test_open_invitation_is_taken_back(machine, accounts, repo):
     machine.enqueue("unlock", "ada")
     machine.reconcile()
     assert open_ == ["ada@example.com"]
+
+
+def test_attempt_that_has_not_begun_does_not_begin(lockable, accounts, repo):
+    """A lock that is written while a pass checks stands before the pass's first request."""
+    repo.hire("bob", "tool")
+    repo.commit()
+    lock = Lock("bob", lockable.clock.now(), "tester@here", "left", hires=frozenset({"bob"}))
+
+    def check(received, email):
+        with lockable.ledger() as ledger:
+            ledger.put_locks([lock])
+        return 404, {"error": "no such person"}
+
+    accounts.route("GET", "/users/{email}", check)
+    lockable.reconcile(hires=["bob"])
+    assert "bob@example.com" not in accounts.people
+    assert row(lockable.reconcile(hires=["bob"]), "bob", "tool").status is Status.SUSPENDED
+
+
+def test_unanswered_check_is_not_yet_locked(lockable, accounts):
+    accounts.fail_next(None, 500, method="GET")
+    lockable.lock("ada")
+    report = lockable.reconcile()
+    assert (row(report, "ada", "tool").locked, report.wrong) == (LockState.PENDING, True)
+    with lockable.ledger() as ledger:
+        assert [*map(str, ledger.not_locked_yet())] == ["ada/tool"]
