@@ -10,7 +10,7 @@ import pygit2
 
 from reconciler.engine.accepted import InForce, in_force
 from reconciler.engine.context import Context
-from reconciler.intake.forge import TOKEN, ForgeClient, ForgeError, PullRequest, push_environment, token_given
+from reconciler.intake.forge import TOKEN, ForgeClient, ForgeError, PullRequest, git_environment, token_given
 from reconciler.intake.requesting import (
     FOLDER,
     PREFIX,
@@ -70,8 +70,10 @@ class Asking:
     def _fetched(self) -> str | None:
         here = f"refs/remotes/{self.remote}"
         specs = [f"+refs/heads/{self.branch}:{here}/{self.branch}", f"+refs/heads/{PREFIX}*:{here}/{PREFIX}*"]
+        url, forge = self._repository.remotes[self.remote].url or "", self.force.settings.forge
+        what = ("fetch", "--prune", "--no-recurse-submodules", "--", self.remote, *specs)
         try:
-            git(self.context.root, "fetch", "--prune", "--no-recurse-submodules", "--", self.remote, *specs)
+            git(self.context.root, *what, environment=git_environment(forge, url, token_given()))
         except (GitFailed, OSError, TimeoutExpired) as error:
             return f"{self.remote} cannot be fetched, so this is of what is here: {' '.join(str(error).split())}"
         return None
@@ -184,7 +186,7 @@ class Asking:
         url = self._repository.remotes[self.remote].url if self.context.checkout.has_remote(self.remote) else None
         if url is None:
             raise ForgeError(f"there is no remote {self.remote} to push to")
-        environment = push_environment(self.files.settings.forge, url, token)
+        environment = git_environment(self.files.settings.forge, url, token)
         try:
             git(self.context.root, "push", "--", self.remote, f"{ref}:{ref}", environment=environment)
         except (GitFailed, OSError, TimeoutExpired) as error:

@@ -19,7 +19,7 @@ from reconciler.model.settings import Forge
 from reconciler.model.value import value_class
 from reconciler.transports.trust import tls_context
 
-__all__ = ["TOKEN", "ForgeClient", "ForgeError", "PullRequest", "push_environment"]
+__all__ = ["TOKEN", "ForgeClient", "ForgeError", "PullRequest", "git_environment"]
 
 TOKEN = "RECONCILE_FORGE_TOKEN"  # noqa: S105  the variable's name
 MAX_ANSWER = 10 << 20
@@ -129,7 +129,7 @@ class ForgeClient:
             raise ForgeError(f"{method} {url}: the answer cannot be read ({error}): look at forge.url") from None
 
 
-def push_environment(forge: Forge | None, remote_url: str, token: str | None) -> dict[str, str]:
+def git_environment(forge: Forge | None, remote_url: str, token: str | None) -> dict[str, str]:
     """Return what gives git the token, for a remote at the forge's host over https; nothing for any other."""
     remote = urlsplit(remote_url)
     if forge is None or token is None or remote.scheme != "https" or remote.hostname != urlsplit(forge.url).hostname:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.intake.forge import push_environment
+from reconciler.intake.forge import git_environment
 from reconciler.model.settings import Forge
 from tests.cli.conftest import Call
 from tests.forges import TOKEN, Stand
@@ -161,4 +161,4 @@ def test_tidy_takes_out_what_was_revoked(company: Repo, call: Call) -> None:
 )
 def test_git_gets_the_token_at_the_forges_host_alone(remote: str, told: bool) -> None:
     forge = Forge(kind="github", url="https://github.com", project="acme/access")
-    assert bool(push_environment(forge, remote, TOKEN)) is told
+    assert bool(git_environment(forge, remote, TOKEN)) is told
