@@ -13,7 +13,7 @@ from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import date
+    from datetime import datetime
 
     from reconciler.engine.accepted import InForce
     from reconciler.engine.context import Context
@@ -81,6 +81,12 @@ class _Found:
     given: Given | None
 
     @property
+    def until(self) -> datetime | None:
+        """Return when it ends: by the ledger, once that was acted on, else by git."""
+        known = None if self.record is None else self.record.ends_at
+        return known or (None if self.grant is None else self.grant.over_at)
+
+    @property
     def subject(self) -> Grant | Record:
         """Return the grant as git has it, or else as the ledger has it."""
         subject = self.grant if self.grant is not None else self.record
@@ -102,7 +108,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     context = context_of(options, redactor)
     force = in_force(context)
     policy = Policy.of(force.settings, datetime.now(UTC))
-    found = _find(context, force, key, policy.today)
+    found = _find(context, force, key, policy)
     explanation = _explanation(context, force.settings, found, policy)
     record, given, subject = found.record, found.given, found.subject
     signed_by = signer(context.checkout, given.granted_in, home_of(context.root, force.settings)) if given else None
@@ -118,7 +124,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         "action": None if record is None else str(record.action),
         "reason": explanation.reason,
         **_of_record(record),
-        "until": stamp(found.grant.over_at) if found.grant is not None else None,
+        "until": stamp(found.until),
         "request": requested.as_json() if found.grant is not None and (requested := found.grant.requested) else None,
         "head": found.tree.revision,
         "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
@@ -129,20 +135,23 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     }
 
 
-def _find(context: Context, force: InForce, key: Key, today: date) -> _Found:
+def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
     """Find a grant in the files and in the ledger. Raises ReconcilerError if neither has it."""
     import asyncio
 
     from reconciler.cli.suggestions import no_such_grant
+    from reconciler.model.ending import still_wanted
     from reconciler.repository.desired import Desired
     from reconciler.repository.given import who_gave
 
-    desired = Desired(context.reader.load(force.tree), today)
+    desired = Desired(context.reader.load(force.tree), policy.today, policy.now)
     with context.state(force.settings, force.tree).reader() as ledger:
         records = {record.key: record for record in ledger.records([key.hire])}
         tried = ledger.attempts(key)
         by = ledger.given([key.hire]) | asyncio.run(who_gave(context.checkout, desired, ledger, [key.hire]))
     grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
+    if grant is not None and not still_wanted(grant, records.get(key), policy.now):
+        grant = None
     if grant is None and key not in records:
         raise no_such_grant(key, desired, {each.access for each in records})
     return _Found(key, force.tree, desired, grant, records.get(key), tried=tried, given=by.get(key))

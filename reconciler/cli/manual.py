@@ -167,6 +167,7 @@ def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key
     from reconciler.cli.context import context_of
     from reconciler.engine.accepted import in_force
     from reconciler.model.decision_inputs import Policy
+    from reconciler.model.ending import still_wanted
     from reconciler.model.grant import Phase
 
     context = context_of(options)
@@ -174,7 +175,8 @@ def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key
     force = in_force(context)
     today = Policy.of(force.settings, context.clock.now()).today
     desired = context.desired(context.reader.load(force.tree), today)
-    wanted = {grant.key for grant in desired.grants(hire)}
+    rows, now = {record.key: record for record in known}, context.clock.now()
+    wanted = {grant.key for grant in desired.grants(hire) if still_wanted(grant, rows.get(grant.key), now)}
     return [
         record.key
         for record in known

@@ -22,6 +22,7 @@ from reconciler.daemon.slices import Lane, Make, Outdated, PassRequest, Slice, S
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.guard import Part
 from reconciler.engine.listings import Listings
 from reconciler.engine.orphans import all_needed
 from reconciler.engine.reconciler import Reconciler
@@ -117,26 +118,37 @@ class Dispatcher:
             self.runner.put([Slice(name, replace(request, selection=part), lane, now) for part in parts])
 
     async def start_due(self, now: datetime) -> None:
-        """Make passes over the grants whose retry is due."""
+        """Make passes over the grants whose retry is due, and those whose time is over."""
         ledger = self._state.ledger
         found = await ledger.off_loop(partial(ledger.due, now))
         due = {key for key in found if not self._claims.busy(key)} - self.runner.waiting
         if due:
             await self.start_grants(due, "due", lane=Lane.DUE)
+        found = await ledger.off_loop(partial(ledger.expiring, now))
+        over = {key for key in found if not self._claims.busy(key)} - self.runner.waiting
+        if over:  # those whose time a revision moved count for the guard, and others may be over at the same moment
+            await self.start_grants(over, "over", part=Part.SOME)
 
     async def start_grants(
-        self, keys: Iterable[Key], why: str, *, lane: Lane = Lane.NOW, listings: Listings | None = None
+        self,
+        keys: Iterable[Key],
+        why: str,
+        *,
+        lane: Lane = Lane.NOW,
+        listings: Listings | None = None,
+        part: Part = Part.ALL,
     ) -> None:
         """Make passes over single grants: all of a service that was down may be due at once."""
         desired, found = self.desired(), dict[str, list[Selection]]()
         for some in in_parts(Selection.of(keys), HIRES_AT_A_TIME):
             await self._context.pace.keep()
-            for name, part in by_service(some, desired, self._state.ledger).items():
-                found.setdefault(name, []).append(part)
+            for name, cut in by_service(some, desired, self._state.ledger).items():
+                found.setdefault(name, []).append(cut)
         now = self._clock.now()
         for name, parts in found.items():
             whole = in_parts(joined(parts), MAX_HIRES)
-            self.runner.put([Slice(name, PassRequest(part, why), lane, now, listings) for part in whole])
+            requests = (PassRequest(each, why, part=part) for each in whole)
+            self.runner.put([Slice(name, request, lane, now, listings) for request in requests])
 
     def start_postponed(self) -> None:
         """Make passes over the grants that were postponed because another pass had claimed them."""

@@ -317,6 +317,7 @@ def judge_orphan(
     policy: Policy,
     *,
     by_hand: bool = False,
+    expired: bool = False,
     same_as: str | None = None,
     error: str | None = None,
 ) -> Decision:
@@ -324,12 +325,15 @@ def judge_orphan(
 
     `same_as` is a grant still wanted for which this is the same account, `error` one in the hire's files, which may be
     why it is no longer wanted. `by_hand` says that a person asks for it: then an invitation that may be open, and
-    what has no check, are revoked too, or taken for revoked where there is nothing to send.
+    what has no check, are revoked too, or taken for revoked where there is nothing to send. What is `expired` is, too,
+    whatever the files and `prune` say.
     """
     if record.run.kind.locks:  # nobody asks for that any more
         record = replace(record, phase=Phase.CONFIRMED, open=None)
     verdict, means = facts.verdict, facts.means
     asked = by_hand or (record.revoking and record.run.by_hand)
+    error = None if expired else error
+    prune = expired or policy.prunes(record.integration)
     spared = _spared(record, policy, error, asked=asked) or (None if asked else facts.required)
     left = facts.left
     if record.phase is Phase.REVOKED:
@@ -350,18 +354,16 @@ def judge_orphan(
             decision = _unsettled_revocation(tried, replace(facts, verdict=verdict), policy, there=there)
         else:
             decision = gone(facts.over) if isinstance(verdict, Missing) else _irrevocable(left)
-        if (
-            decision != gone(facts.over) or not open_one
-        ):  # else the account is gone, and an invitation is to be taken back
+        if decision != gone(facts.over) or not open_one:  # else only an invitation is to be taken back
             return _wait_spared(replace(decision, withdraws=able and withdrawing), spared)
     if open_one and not isinstance(verdict, Unknown):
-        return _invited_orphan(left, spared, means, asked=asked, prune=policy.prunes(record.integration))
+        return _invited_orphan(left, spared, means, asked=asked, prune=prune)
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
     if isinstance(verdict, Missing) and (off or not unconfirmed):
         return gone(facts.over)
     if spared is not None and not isinstance(verdict, Unknown):
         return replace(left, reason=f"{left.reason}; {spared}")
-    prune = policy.prunes(record.integration)
+    asked = asked or (expired and means.revokes and isinstance(verdict, NoCheck))
     pending = prune and means.revokes and not unconfirmed and spared is None
     return replace(_unwanted(facts, verdict, asked=asked, prune=prune), pending=pending)
 

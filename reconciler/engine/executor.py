@@ -32,6 +32,7 @@ from reconciler.ledger.vault import (
     stored_name,
 )
 from reconciler.model.clock import Stopped, stamp
+from reconciler.model.ending import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
 from reconciler.model.grant import Kind, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
@@ -112,7 +113,7 @@ class Executor:
         again = job.continues
         number = job.record.attempts + 1 if again and not job.decision.afresh and job.kind is not Kind.RUN else 1
         record = attempts.begun(
-            job.record,
+            job.acted_on(now),
             number=number,
             digest=job.prepared.digest,
             snapshot=job.values,
@@ -391,20 +392,19 @@ class Executor:
 
     async def _refuse_overtaken(self, job: AttemptRequest) -> None:
         """Raise Overtaken if git wants by now what would be taken away, or no longer, or not so, what would be made."""
-        desired, record = self._context.last_desired, job.record
+        desired, record, now = self._context.last_desired, job.record, self._clock.now()
         assert desired is not None  # the plan's, or a newer one
-        hire, _ = record.key
-        locks = desired.locks(await self._ledger.off_loop(self._ledger.locks), self._clock.now())
-        if (locks.of(hire, job.prepared.grant.email) is None) != (job.lock is None):
+        locks = desired.locks(await self._ledger.off_loop(self._ledger.locks), now)
+        if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.lock is None):
             raise Overtaken
         if job.lock is not None:
             return
-        now = next((grant for grant in desired.grants(hire) if grant.key == record.key), None)
-        as_planned = now is None if job.wanted is None else now is not None and now.asks_as(job.wanted)
+        found = (grant for grant in desired.grants(record.key.hire) if grant.key == record.key)
+        wanted = next((grant for grant in found if still_wanted(grant, record, now)), None)
+        as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
         unreadable = desired.unreadable(record.key, record.email, record.origin, record.revision)
-        if not as_planned or unreadable is not None:
-            raise Overtaken
-        if await self._ledger.off_loop(self._context.outdated):
+        broken = unreadable is not None and not is_over(record, now)
+        if not as_planned or broken or await self._ledger.off_loop(self._context.outdated):
             raise Overtaken
 
     def now(self) -> datetime:

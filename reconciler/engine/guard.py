@@ -150,8 +150,8 @@ class Changes:
         for item in planned:
             key, integration = item.grant.key, item.grant.integration
             self._met.add(integration)
-            if item.by_hand or item.lock is not None:
-                continue  # a person named this grant: it neither counts nor overrides
+            if item.exempt:
+                continue  # nor does what a person named override anything
             covered.add((integration, key))
             if _takes(item):
                 self._taken.add(integration, key, moved=key in moved)
@@ -197,13 +197,13 @@ class Changes:
         def why(item: PlannedGrant) -> Why | None:
             integration = item.grant.integration
             many = integration not in tripped and taken.get(integration, 0) > FEW
-            return COUNTING if many and _takes(item) and not item.by_hand else _why(item, tripped)
+            return COUNTING if many and _takes(item) and not item.exempt else _why(item, tripped)
 
         return _held(planned, why), judgement
 
     def _postponed(self, item: PlannedGrant, tripped: Collection[str]) -> bool:
         """Whether a grant waits for the other parts of its sweep."""
-        counts = not item.by_hand and (_takes(item) or (self._settings.max_new is not None and _makes(item)))
+        counts = not item.exempt and (_takes(item) or (self._settings.max_new is not None and _makes(item)))
         return counts or item.grant.integration in tripped
 
 
@@ -315,15 +315,15 @@ def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], Why | N
     found: dict[Key, PlannedGrant] = {}
     for item in planned:
         acts = item.decision.action.acts
-        named = item.lock is not None or (item.by_hand and not item.wanted)
-        if acts and not named and (held := why(item)) is not None:
+        exempt = item.lock is not None or (item.exempt and not item.wanted)
+        if acts and not exempt and (held := why(item)) is not None:
             code, reason = held
             changed, differs = item.decision.changed, item.decision.differs  # to be counted, and accepted, by
             if isinstance(item.verdict, Present) and item.verdict.account is Account.INACTIVE:
                 reason = f"{reason}; it is {OFF}"
             suspended = Decision(Status.SUSPENDED, Action.NONE, reason, changed, guarded=True, code=code)
             found[item.grant.key] = replace(item, decision=replace(suspended, differs=differs))
-        elif item.decision.pending and not item.by_hand and why(item) is not None:
+        elif item.decision.pending and not item.exempt and why(item) is not None:
             # What it is does not change; the ledger notes it, so that later passes count it too.
             found[item.grant.key] = replace(item, decision=replace(item.decision, guarded=True))
         elif acts and item.wanted and (needed := _waits(item, found)) is not None:

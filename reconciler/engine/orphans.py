@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 
 from reconciler.engine.checker import NotOffered
 from reconciler.engine.decide import NOT_IN_GIT, Facts, judge_orphan, taken_by_hand
 from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.engine.prepared import Prepared
+from reconciler.model.clock import stamp
+from reconciler.model.ending import is_over, still_wanted
 from reconciler.model.errors import Blocked
-from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Record
+from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Over, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
+from reconciler.repository.desired import Desired
 
 __all__ = ["OrphanPlanner", "all_needed", "misfit"]
 
@@ -27,22 +31,20 @@ class OrphanPlanner:
 
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
-        if error := self.unreadable(record):
-            decision = Decision(Status.INVALID, Action.NONE, error)
-            return PlannedGrant(record.as_grant(), record, decision, as_it_is=True)
-        if record.phase is Phase.REVOKED:
-            return _no_action(record, Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
-        if reason := self._inputs.policy.suspended(record.key.hire, record.integration):
-            return _no_action(record, Status.SUSPENDED, reason)
-        over = self._inputs.desired.over(*record.key)
-        integration = self._inputs.integrations.get(record.integration)
-        if integration is not None:
-            return await self._check_and_decide(integration, record, over)
-        problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
-        if not problems and self._inputs.by_hand.get(record.key) == "revoke":
-            return PlannedGrant(record.as_grant(), record, taken_by_hand(over), wanted=False, by_hand=True)
-        why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
-        return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}, and {why}")
+        planned, now = await self._plan(record), self._inputs.policy.now
+        return replace(
+            planned,
+            in_git=self.unreadable(record) is not None or self._inputs.desired.has(*record.key),
+            expired=self._inputs.policy.expires and is_over(record, now),
+        )
+
+    def may_be_dropped(self, record: Record) -> bool:
+        """Whether a grant that nothing was ever done for is forgotten.
+
+        One whose file cannot be read is not, nor one that is over while git has its entry: it would begin anew.
+        """
+        kept = is_over(record, self._inputs.policy.now) and self._inputs.desired.has(*record.key)
+        return not kept and self.unreadable(record) is None
 
     def after_dependents(self, found: list[PlannedGrant], wanted: Collection[Key]) -> list[PlannedGrant]:
         """Let orphans of a hire wait for those that need them and that another pass is to revoke: these come first.
@@ -56,6 +58,27 @@ class OrphanPlanner:
         needs = {key.access: row.needs for key, row in rows.items()}
         pending = {key.access for key, row in rows.items() if key not in here | {*wanted} and _to_be_revoked(row)}
         return [_after(item, sorted(_needing(item.grant.key.access, pending, needs))) for item in found]
+
+    async def _plan(self, record: Record) -> PlannedGrant:
+        ended = is_over(record, self._inputs.policy.now)
+        if not ended and (error := self.unreadable(record)):
+            decision = Decision(Status.INVALID, Action.NONE, error)
+            return PlannedGrant(record.as_grant(), record, decision, as_it_is=True)
+        if record.phase is Phase.REVOKED:
+            return _no_action(record, Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
+        over = why_over(record, self._inputs.desired, self._inputs.policy.now)
+        if ended and not record.leaves_something:
+            return _no_action(record, Status.REVOKED, over or NOT_IN_GIT)
+        if reason := self._inputs.policy.suspended(record.key.hire, record.integration):
+            return _no_action(record, Status.SUSPENDED, reason)
+        integration = self._inputs.integrations.get(record.integration)
+        if integration is not None:
+            return await self._check_and_decide(integration, record, over)
+        problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
+        if not problems and self._inputs.by_hand.get(record.key) == "revoke":
+            return PlannedGrant(record.as_grant(), record, taken_by_hand(over), wanted=False, by_hand=True)
+        why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
+        return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}, and {why}")
 
     async def _check_and_decide(self, integration: Integration, record: Record, over: str | None) -> PlannedGrant:
         """Check the orphan's account, and decide."""
@@ -93,6 +116,7 @@ class OrphanPlanner:
             ),
             self._inputs.policy,
             by_hand=by_hand,
+            expired=self._inputs.policy.expires and is_over(record, self._inputs.policy.now),
             same_as=None if same_as is None else str(same_as),
             error=await self._first_error(record.key.hire) if at_stake else None,
         )
@@ -153,7 +177,12 @@ class OrphanPlanner:
         As long as an account stands under the address that its hire had before, it is its grant's all the same.
         """
         wanted = {grant.key: grant.email for grant in self._inputs.desired.grants(orphan.key.hire)}
-        theirs = (record for record in self._inputs.records.values() if record.key.hire == orphan.key.hire)
+        now = self._inputs.policy.now
+        theirs = (
+            record
+            for record in self._inputs.records.values()
+            if record.key.hire == orphan.key.hire and not is_over(record, now)
+        )
         as_recorded = [
             record
             for record in theirs
@@ -162,10 +191,18 @@ class OrphanPlanner:
         return await self._inputs.same_accounts.of(
             integration,
             orphan,
+            counts=self._counts,
             stored=self._inputs.own_stored,
             as_recorded=as_recorded,
             unreadable=self._inputs.unreadable,
         )
+
+    def _counts(self, grant: Grant) -> bool:
+        """Whether a grant that git has is not over: else two that are would keep each other's account."""
+        record = self._inputs.records.get(grant.key)
+        if record is None:
+            record = next((row for row in self._inputs.rows_of(grant.key.hire) if row.key == grant.key), None)
+        return still_wanted(grant, record, self._inputs.policy.now)
 
     def unreadable(self, record: Record) -> str | None:
         """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
@@ -217,6 +254,17 @@ def _no_action(record: Record, status: Status, reason: str) -> PlannedGrant:
     """Plan no action, for this reason."""
     decision = Decision(status, Action.NONE, reason)
     return PlannedGrant(record.as_grant(), record, decision, wanted=False)
+
+
+def why_over(record: Record, desired: Desired, now: datetime) -> str | None:
+    """Return why an orphan counts as removed although git has its entry, or before it left git; or None."""
+    hire, access = record.key
+    known = desired.over(hire, access, now, record.acted_at)
+    if known is not None or not is_over(record, now):
+        return known
+    if record.over is Over.LEFT or not desired.has(hire, access):
+        return f"{NOT_IN_GIT}, and its time is over"
+    return f"its time was over at {stamp(record.ends_at)}: take the entry out, and add it again"
 
 
 def _to_be_revoked(record: Record) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,9 +16,11 @@ from reconciler.engine.same_account import Rivals, SameAccounts
 from reconciler.ledger.entries import Attempt, Command, Event
 from reconciler.ledger.vault import Memory, Stored, stored_for
 from reconciler.model.decision_inputs import Policy
+from reconciler.model.ending import acted_on, is_over, left, still_wanted
 from reconciler.model.grant import Decision, Grant, Key, Kind, Outcome, Record, Step
 from reconciler.model.lock import Lock, Locks
 from reconciler.model.manifest import Request
+from reconciler.model.status import EventType, Status
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
@@ -47,6 +49,10 @@ class PlannedGrant:
     """Whether what the ledger remembers is left alone, but for how it is shown."""
     lock: Lock | None = None
     """The lock of its person: then all that is done is to lock the account."""
+    in_git: bool = True
+    """Whether git still has the entry, wanted or not."""
+    expired: bool = False
+    """Whether its time is over, so that it is revoked whatever `prune` says."""
     maker: str | None = None
     """The hire's entry that makes the same account in this pass: this one does not."""
 
@@ -55,10 +61,31 @@ class PlannedGrant:
         record = self.record or records.first(self.grant, revision)
         seen = self.grant, self.decision, self.verdict, self.prepared
         if self.lock is not None:
-            return removals.checked_locked(record, *seen, now=now, revision=revision, wanted=self.wanted)
+            new, events = removals.checked_locked(record, *seen, now=now, revision=revision, wanted=self.wanted)
+        elif self.as_it_is:
+            new, events = records.kept_as_it_is(record, self.decision, now)
+        else:
+            new, events = records.checked(record, *seen, now=now, revision=revision, wanted=self.wanted)
+        if record.over is None and not self.wanted and is_over(record, now):
+            events.insert(0, Event.of(new, EventType.EXPIRED, self.decision.reason, now))
+        ends = self._ends(record, now)
+        return replace(new, **ends) if ends else new, events
+
+    def _ends(self, record: Record, now: datetime) -> Mapping[str, Any]:
+        """Return what the ledger keeps of the grant's end."""
         if self.as_it_is:
-            return records.kept_as_it_is(record, self.decision, now)
-        return records.checked(record, *seen, now=now, revision=revision, wanted=self.wanted)
+            return {"expire_at": None} if is_over(record, now) else {}
+        if self.wanted:
+            there = isinstance(self.verdict, Present) or self.decision.status is Status.UNCONFIRMED
+            return acted_on(record, self.grant, now, found=there)
+        gone = self.decision.status is Status.REVOKED
+        return left(record, self.verdict, now, gone=gone, in_git=self.in_git, expires=self.expired)
+
+    @property
+    def exempt(self) -> bool:
+        """Whether the guard neither counts nor holds it: a person named it, or its time is over by itself."""
+        by_itself = self.expired and self.record is not None and not self.record.ends_moved
+        return self.by_hand or by_itself or self.lock is not None
 
     @property
     def moved(self) -> bool:
@@ -100,6 +127,13 @@ class PlanningInputs:
     rivals: Rivals
     unreadable: Callable[[], Awaitable[Iterable[Record]]]
     locks: Locks
+
+    def wanted(self, hire: str) -> tuple[Grant, ...]:
+        """Return a hire's grants, without those that are over by now."""
+        grants, now, known = self.desired.grants(hire), self.policy.now, self.records
+        if all(still_wanted(grant, known.get(grant.key), now) for grant in grants):
+            return grants
+        return tuple(grant for grant in grants if still_wanted(grant, known.get(grant.key), now))
 
     async def rival(self, grant: Grant, record: Record | None) -> str | None:
         """Return why a grant's account is another hire's, or may be; or None."""
@@ -176,6 +210,12 @@ class AttemptRequest:
     """The lock that it is about."""
     left: Callable[[], Awaitable[Verdict]] | None = None
     """Checks what is left of an account that was to be taken away."""
+
+    def acted_on(self, now: datetime) -> Record:
+        """Return the record with when what is wanted was first acted on, which is now if it never was."""
+        if self.wanted is None:
+            return self.record
+        return replace(self.record, **acted_on(self.record, self.wanted, now, found=True))
 
     @property
     def requests(self) -> tuple[Request, ...]:

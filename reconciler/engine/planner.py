@@ -92,7 +92,7 @@ class Planner:
         async def work() -> None:
             for hire in queue:
                 await self._inputs.pace.keep()
-                grants = self._inputs.desired.grants(hire)
+                grants = self._inputs.wanted(hire)
                 if chosen is None or hire in chosen:
                     acted_on = {record.key for record in of_hire.get(hire, ()) if record.acted_on}
                     self.problems += self._inputs.desired.problems_of(hire, grants, acted_on)
@@ -251,7 +251,7 @@ class Planner:
         for record in records:
             if record.key in wanted or not self._claims.take(record.key, record.email):
                 continue
-            if self._orphans.unreadable(record) is None and not record.leaves_something:
+            if not record.leaves_something and self._orphans.may_be_dropped(record):
                 self.dropped.append(record)
             else:
                 lock = self._inputs.locks.of(record.key.hire, record.email)

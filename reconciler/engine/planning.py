@@ -30,6 +30,7 @@ from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
 from reconciler.model.clock import first_moment
 from reconciler.model.decision_inputs import Policy
+from reconciler.model.ending import is_over
 from reconciler.model.errors import Blocked, Problem, RepositoryError
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.lock import Locks
@@ -108,6 +109,7 @@ class Plan:
             record,
             grant=item.grant,
             guarded=item.decision.guarded,
+            expired=item.expired,
             form=form,
             person="" if hire is None else hire.model.full_name,
             begins=begins,
@@ -395,6 +397,7 @@ class Planning:
                 key: record
                 for key, record in known.items()
                 if self.desired.unreadable(key, record.email, record.origin, record.revision) is not None
+                and not is_over(record, self.policy.now)
             }
         return list(found.values())
 

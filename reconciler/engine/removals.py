@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.engine.decide import NOT_IN_GIT, STILL_OPEN, STILL_THERE
 from reconciler.engine.transitions import NOT_AS_WANTED, SETTLED, stated
 from reconciler.ledger.entries import Event
+from reconciler.model.ending import gone
 from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, Status
@@ -73,6 +74,7 @@ def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
         phase=Phase.REVOKED,
         **stated(Status.REVOKED, Action.NONE, "revoked"),
         last_error=None,
+        **gone(record),
         **NOT_AS_WANTED,
         **SETTLED,
     )

@@ -142,27 +142,28 @@ class SameAccounts:
         integration: Integration,
         orphan: Grant,
         *,
+        counts: Callable[[Grant], bool],
         stored: Stored,
         as_recorded: Iterable[Record],
         unreadable: Callable[[], Awaitable[Iterable[Record]]],
     ) -> Key | None:
         """Return a wanted grant that means the same account as the orphan, or None.
 
-        `stored` is what was stored of the orphan's hire; `as_recorded` are its records whose account is that of the
-        ledger, for their file cannot be read or has another address. `unreadable` reads the records whose files cannot
-        be read, of everybody.
+        `counts` says of what git has whether it is not over. `stored` is what was stored of the orphan's hire;
+        `as_recorded` are its records whose account is that of the ledger, for their file cannot be read or has another
+        address. `unreadable` reads the records whose files cannot be read, of everybody.
         """
         if self._reading is None:
             self._reading = asyncio.create_task(self._build_index(unreadable))
         index = await asyncio.shield(self._reading)
         hire = orphan.key.hire
         own: dict[str, Key] = {}
-        async for other, grant in self._there(self._desired.grants(hire), as_recorded):
+        async for other, grant in self._there(filter(counts, self._desired.grants(hire)), as_recorded):
             prints = _prints(other, grant, stored(grant.key, grant.service)) if other is not None else [_unsure(grant)]
             own |= dict.fromkeys(prints, grant.key)
         asked = *_prints(integration, orphan, stored(orphan.key, orphan.service), wanted=False), _unsure(orphan)
         for print_ in asked:
-            same = index.unreadable.get(print_) or await self._last(print_, index) or own.get(print_)
+            same = index.unreadable.get(print_) or await self._last(print_, index, counts) or own.get(print_)
             if same is not None:
                 return same
         return None
@@ -182,12 +183,12 @@ class SameAccounts:
                     index.chosen.add(print_, number)
         return index
 
-    async def _last(self, print_: str, index: _PassIndex) -> Key | None:
+    async def _last(self, print_: str, index: _PassIndex, counts: Callable[[Grant], bool]) -> Key | None:
         """The last grant still wanted that has this print, or None."""
         for hire in index.with_print(print_):
             found = None
             async for integration, grant in self._there(self._desired.grants(hire), ()):
-                if integration is not None and print_ in _prints(integration, grant, None):
+                if integration is not None and print_ in _prints(integration, grant, None) and counts(grant):
                     found = grant.key
             if found is not None:
                 return found

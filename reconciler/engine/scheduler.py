@@ -18,13 +18,15 @@ from reconciler.engine.decide import Facts, gone, judge
 from reconciler.engine.executor import Executor, Overtaken
 from reconciler.engine.existing import found, webhook
 from reconciler.engine.integrations import Integration
-from reconciler.engine.orphans import all_needed
+from reconciler.engine.orphans import all_needed, why_over
 from reconciler.engine.planned import AttemptRequest, PlannedGrant
 from reconciler.engine.planning import Plan
 from reconciler.engine.prepared import Prepared
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, Event
 from reconciler.model.clock import Stopped
+from reconciler.model.ending import acted_on
+from reconciler.model.ending import gone as without_end
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
@@ -138,6 +140,8 @@ class Scheduler:
             return new
         if not item.wanted:
             self.report.revoked += 1
+            if item.expired and record.ends_at is not None:
+                self.report.expired.append(self.executor.now() - record.ends_at)
             return new
         self.report.executed += 1
         if integration.manifest.post_execute_notification:
@@ -188,15 +192,18 @@ class Scheduler:
         verdict = await self.plan.checker.check_alone(integration, prepared)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
-        decision = gone(self.plan.desired.over(*record.key))
         now = self.executor.now()
-        return await self._settle(*records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False))
+        decision = gone(why_over(record, self.plan.desired, now))
+        new, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
+        return await self._settle(replace(new, **without_end(record)), lines)
 
     def _checked(
         self, prepared: Prepared, record: Record, decision: Decision, verdict: Verdict
     ) -> tuple[Record, list[Event]]:
         """Return the record after another check of a wanted grant, and the events for the history."""
-        return records.checked(record, prepared.grant, decision, verdict, prepared, now=self.executor.now())
+        now = self.executor.now()
+        new, lines = records.checked(record, prepared.grant, decision, verdict, prepared, now=now)
+        return replace(new, **acted_on(record, prepared.grant, now, found=isinstance(verdict, Present))), lines
 
     async def _settle(self, record: Record, lines: Iterable[Event] = ()) -> Record:
         """Save and return the record of a grant that no attempt is made for, and answer its commands."""

@@ -126,6 +126,12 @@ class LedgerReader(Browsing, GuardCounts):
             pending = {"pending": LockState.PENDING, "waits": Action.WAIT}
             return [_key(row) for row in reading.rows(query, now=now, retrying=Status.RETRYING, **pending)]
 
+    def expiring(self, now: datetime) -> list[Key]:
+        """List the grants whose time is over, and those of them that are to be asked for again."""
+        query = "SELECT hire, access FROM grants WHERE expire_at <= :now"
+        with self.backend.reading() as reading:
+            return [_key(row) for row in reading.rows(query, now=now)]
+
     def counts(self) -> Counter[tuple[str, Status]]:
         """Count the grants of each integration and status."""
         query = "SELECT integration, status, count(*) AS count FROM grants GROUP BY integration, status"

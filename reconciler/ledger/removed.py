@@ -12,8 +12,8 @@ from reconciler.model.value import value_class
 __all__ = ["Removed", "removed_in"]
 
 _EVENTS = (
-    "SELECT hire, access, event, revision, at FROM events WHERE event IN ('orphaned', 'revoked') AND hire IN :hires "
-    "ORDER BY id"
+    "SELECT hire, access, event, revision, at FROM events WHERE event IN ('orphaned', 'expired', 'revoked')"
+    " AND hire IN :hires ORDER BY id"
 )
 _ANSWERED = (
     "SELECT a.hire, a.access, MAX(r.answered_at) AS at FROM attempts a JOIN requests r ON r.attempt = a.id "
@@ -41,8 +41,10 @@ def removed_in(reading: Reading, hires: Collection[str]) -> dict[Key, Removed]:
     for row in reading.rows(_EVENTS, hires=names):
         key, at = Key(row["hire"], row["access"]), moment(row["at"])
         before = found.get(key, Removed())
-        if row["event"] == "orphaned":
+        if row["event"] == "orphaned" or (row["event"] == "expired" and before.gone_at is not None):
             found[key] = Removed(at, row["revision"])
+        elif row["event"] == "expired":
+            found[key] = Removed(before.orphaned_at or at, before.revision or row["revision"])
         else:
             found[key] = Removed(before.orphaned_at, before.revision or row["revision"], at)
     for row in reading.rows(_ANSWERED, hires=names):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from reconciler.ledger.entries import Attempt, Command, Event, Sent
 from reconciler.ledger.reading import Row, moment, without_nul
 from reconciler.model.given import Approval, Given
-from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
+from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Over, Phase, Record, Step
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.verdict import Cause
@@ -76,9 +76,10 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "locked": lambda cell: None if cell is None else LockState(cell),
     "needs": lambda cell: () if cell == "[]" else tuple(_json(cell)),
     **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
-    **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep", "off"), bool),
+    **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep", "off", "ends_with_hire", "ends_moved"), bool),
     **dict.fromkeys(("checked_at", "executed_at", "confirmed_at", "healed_at", "orphaned_at"), _moment),
-    **dict.fromkeys(("as_wanted_at", "updated_at"), _moment),
+    **dict.fromkeys(("as_wanted_at", "updated_at", "acted_at", "ends_at", "expire_at"), _moment),
+    "over": lambda cell: None if cell is None else Over(cell),
 }
 """How to read columns whose value is not that of the record."""
 

@@ -25,6 +25,8 @@ class Policy:
     prune: bool = False
     prune_of: Mapping[str, bool] = field(default_factory=dict)
     removals: bool = True
+    expires: bool = True
+    """Whether what is over is revoked, whatever `prune` says."""
     suspensions: tuple[Suspension, ...] = ()
     zone: tzinfo = UTC
     """Whose days a reason names."""
@@ -47,6 +49,7 @@ class Policy:
             prune=prune.get(DEFAULT) == "revoke",
             prune_of={name: said == "revoke" for name, said in prune.items() if name != DEFAULT},
             removals=removals,
+            expires=settings.expire == "revoke",
             suspensions=tuple(settings.suspend),
             zone=zone,
         )

@@ -32,6 +32,7 @@ __all__ = [
     "Kind",
     "OpenRun",
     "Outcome",
+    "Over",
     "Phase",
     "Record",
     "Requested",
@@ -104,6 +105,8 @@ class Grant:
     until: datetime | None = None
     over_at: datetime | None = None
     """When it ends, whenever it is first acted on: from then on it counts as removed."""
+    ends_with_hire: bool = False
+    """Whether that follows from the hire's last day."""
     lasts: timedelta | None = None
     """How long it lasts from when it is first acted on."""
     needs: tuple[str, ...] = ()
@@ -114,6 +117,13 @@ class Grant:
     """Set where it comes from a request's file instead of from the hire's or a sequence's."""
     choices: tuple[tuple[str, Any], ...] = ()
     """Form values that have to be looked up among the service's own options: (field id, value or NamedChoice)."""
+
+    def ends_at(self, acted_at: datetime | None) -> datetime | None:
+        """Return when it ends, given when it was first acted on: from then on it counts as removed."""
+        if self.lasts is None or acted_at is None:
+            return self.over_at
+        end = acted_at + self.lasts
+        return end if self.over_at is None else min(end, self.over_at)
 
     def asks_as(self, other: Grant) -> bool:
         """Whether two revisions ask for the same access alike, whatever line of their files it is in."""
@@ -253,6 +263,14 @@ class OpenRun:
 NO_RUN = OpenRun()
 
 
+class Over(StrEnum):
+    """What became of a grant whose time is over."""
+
+    REACHED = "reached"
+    LEFT = "left"
+    """Its entry left git since: one that comes again begins anew."""
+
+
 @value_class
 class Record:
     """The ledger's record of a grant.
@@ -308,6 +326,18 @@ class Record:
     """Whether the account was switched off at the last check that found out."""
     locked: LockState | None = None
     """How far its account is locked, if its person is."""
+    acted_at: datetime | None = None
+    """When it was first acted on: by its first attempt, or by the check that found it."""
+    ends_at: datetime | None = None
+    """When it ends, as long as that lay ahead."""
+    ends_with_hire: bool = False
+    """Whether that follows from the hire's last day."""
+    ends_moved: bool = False
+    """Whether a revision changed it since it was first acted on."""
+    over: Over | None = None
+    """What became of it once that was over."""
+    expire_at: datetime | None = None
+    """When a pass is due for it to end."""
     open: OpenRun | None = None
 
     def as_grant(self) -> Grant:

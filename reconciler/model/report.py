@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from reconciler.model.base import jsonable
@@ -56,9 +56,13 @@ class Row:
     done_at: datetime | None = None
     """When it was."""
     until: datetime | None = None
-    """When it ends, as git has it."""
+    """When it ends, by git, or by the ledger once it is known when it was first acted on."""
     requested: Requested | None = None
     """Who asked for it and why, where it comes from a request."""
+    over: bool = False
+    """Whether it leaves because its time is over."""
+    overdue: bool = False
+    """Whether it should be gone for that and is not, and nothing is about to be sent."""
     leaves: bool = False
     """Whether git no longer wants it."""
     ends: date | None = None
@@ -99,6 +103,7 @@ class Row:
         person: str = "",
         begins: datetime | None = None,
         until: datetime | None = None,
+        expired: bool = False,
         asks: Callable[[], tuple[Mapping[str, Any], ...]] = tuple,
     ) -> Row:
         """Make the row of a record; name and values are the `grant`'s, if there is one.
@@ -119,8 +124,10 @@ class Row:
             reason=record.reason,
             attempts=record.attempts,
             retry_at=record.retry_at,
-            until=grant.over_at if grant is not None else until,
+            until=record.ends_at or (grant.over_at if grant is not None else until),
             requested=grant.requested if grant is not None else None,
+            over=record.over is not None,
+            overdue=expired and record.status is not Status.REVOKED and not record.action.acts,
             checked_at=record.checked_at,
             last_error=record.last_error,
             source=named.source,
@@ -128,7 +135,7 @@ class Row:
             guarded=guarded,
             drifted=record.lost and record.status is Status.MISSING and record.action is Action.NONE,
             since=record.confirmed_at or record.executed_at,
-            due_at=record.orphaned_at or begins,
+            due_at=record.ends_at if record.over is not None else record.orphaned_at or begins,
             done_at=_done_at(record),
             revision=record.revision,
             name=person or _name(record, grant),
@@ -263,6 +270,8 @@ class Report:
     failures: int = 0
     executed: int = 0
     revoked: int = 0
+    expired: list[timedelta] = field(default_factory=list)
+    """How late access was revoked whose time was over, of each."""
     branch: str | None = None
     """The branch in force; None where commits do not count, or before the first pass."""
     ignored: list[str] = field(default_factory=list)

@@ -349,6 +349,7 @@ class Settings(Model):
     limits: Limits = Limits.model_construct()
     drift: Annotated[Drift, BeforeValidator(_by_kind)] = Drift.model_construct()
     prune: Prune | dict[Text, Prune] = "report"
+    expire: Literal["revoke", "prune"] = "revoke"
     max_change_percent: Annotated[float, Field(ge=0, le=100)] = 25
     fail_stale: Annotated[Duration, Field(gt=timedelta())] = timedelta(minutes=15)
     max_new: Annotated[int, Field(ge=0)] | None = 100

@@ -105,6 +105,7 @@ class EventType(StrEnum):
     UPDATED = "updated"
     WITHDRAWN = "withdrawn"
     ORPHANED = "orphaned"
+    EXPIRED = "expired"
     REVOKED = "revoked"
     REVOKE_FAILED = "revoke_failed"
     DROPPED = "dropped"

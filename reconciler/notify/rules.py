@@ -51,6 +51,7 @@ class NewsKind(StrEnum):
     OUTAGE = "outage"
     RECOVERED = "recovered"
     FAILED = "failed"
+    OVERDUE = "overdue"
     BLOCKED = "blocked"
     DRIFT = "drift"
     DIFFERS = "differs"
@@ -66,6 +67,7 @@ HEADLINES = {
     NewsKind.OUTAGE: "checks fail",
     NewsKind.RECOVERED: "checks are answered again",
     NewsKind.FAILED: "failed, and nothing more runs on its own",
+    NewsKind.OVERDUE: "its time is over, and it is still there",
     NewsKind.BLOCKED: "cannot run",
     NewsKind.DRIFT: "an account was changed or taken away there",
     NewsKind.DIFFERS: "not as git wants it, and left to a person",
@@ -151,6 +153,7 @@ class AlertState:
 
     watches: dict[str, CheckStreak] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
+    overdue: set[str] = field(default_factory=set)
     blocked: set[str] = field(default_factory=set)
     differing: set[str] = field(default_factory=set)
     told: dict[str, list[str]] = field(default_factory=dict)
@@ -172,6 +175,7 @@ class AlertState:
             return cls(
                 watches=watches,
                 failed=set(noted["failed"]),
+                overdue=set(noted.get("overdue", ())),
                 blocked=set(noted["blocked"]),
                 differing=set(noted.get("differing", ())),
                 told=noted["told"],
@@ -194,6 +198,7 @@ class AlertState:
             watches=watches,
             waiting=waiting,
             failed=set(others(self.failed)),
+            overdue=set(others(self.overdue)),
             blocked=set(others(self.blocked)),
             differing=set(others(self.differing)),
         )
@@ -212,6 +217,7 @@ def alerts_of(
     news = [
         *outages(state.watches, rows, now),
         *_grown(state.failed, map(_as_failed, rows), NewsKind.FAILED, Status.FAILED, HELD_BACK),
+        *_overdue(state.overdue, rows),
         *_grown(state.blocked, rows, NewsKind.BLOCKED, Status.BLOCKED, HELD_BACK - {Status.FAILED}),
         *_grown(
             state.differing, [row for row in rows if not _waits_otherwise(row)], NewsKind.DIFFERS, Status.DIFFERS, SAME
@@ -273,6 +279,19 @@ def _as_failed(row: Row) -> Row:
     """Let a lock that failed, or that a person has to do, count like an attempt that failed."""
     lasts = row.locked in (LockState.FAILED, LockState.MANUAL)
     return changed(row, {"status": Status.FAILED}) if lasts else row
+
+
+def _overdue(known: set[str], rows: Iterable[Row]) -> list[News]:
+    """Return news of the grants whose time is over and that are not gone, one for each integration."""
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for row in rows:
+        mark = _mark(row)
+        if row.overdue and mark not in known:
+            known.add(mark)
+            found[row.integration].append((f"{row.hire}/{row.access}", row.reason))
+        elif not row.overdue and not row.action.acts:
+            known.discard(mark)
+    return [_news(NewsKind.OVERDUE, name, lines) for name, lines in found.items()]
 
 
 def _waits_otherwise(row: Row) -> bool:

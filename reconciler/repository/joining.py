@@ -306,6 +306,7 @@ class Join:
         except ValueError as error:
             hold = misfit or Hold(Status.INVALID, shortened(str(error)))
         last = self._last(hire, entry, until)
+        own = until if entry.until is not None and entry.until.kind != "end" else None
         return Grant(
             key=Key(loaded.stem, entry.access),
             email=hire.email,
@@ -319,6 +320,7 @@ class Join:
             ends=hire.end,
             until=until,
             over_at=min((moment for moment in (until, last) if moment is not None), default=None),
+            ends_with_hire=hire.end is not None and entry.for_ is None and (own is None or (last or LAST) < own),
             lasts=entry.for_,
             needs=tuple(entry.needs),
             origin=item.origin,

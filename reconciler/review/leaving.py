@@ -46,7 +46,7 @@ class Leaving:
                 yield changed(row, {"ends": end}) if end is not None else row
                 continue
             found = removed.get(key)
-            due = self._over(grants.get(key), row.due_at)
+            due = row.due_at if row.over else self._over(grants.get(key), row.due_at)
             if due is None and found is not None and found.revision is not None:
                 due = self._committed_at(found.revision)
             gone = None if found is None or row.status is not Status.REVOKED else found.gone_at

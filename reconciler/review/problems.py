@@ -111,7 +111,7 @@ def problems_of(
     revision, judge it; so does what that one offers. What an earlier run found in order is not checked again where it
     was `validated`.
     """
-    desired = Desired(files, today_of(files, now))
+    desired = Desired(files, today_of(files, now), now)
     if validated is not None:
         validated.on(desired.today)
     judge = Judge(desired, files.policy, rules)

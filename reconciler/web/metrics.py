@@ -38,6 +38,11 @@ class Metrics:
             ["why"],
             buckets=(0.05, 0.25, 1, 5, 30, 120, 600),
         )
+        self._expired = histogram(
+            "reconciler_expiration_delay_seconds",
+            "How long after its time was over access was revoked.",
+            buckets=(1, 2, 5, 10, 30, 60, 300, 3600),
+        )
         self._requests = counter(
             "reconciler_requests",
             "Requests by integration, or service for its token, and outcome: 2xx to 5xx, or no_answer.",
@@ -87,6 +92,8 @@ class Metrics:
         self._attempts.labels("failed").inc(report.failures)
         self._counted.labels("failed" if report.failures else "done").inc()
         self._passes.labels(why).observe(took.total_seconds())
+        for late in report.expired:
+            self._expired.observe(max(0.0, late.total_seconds()))
         self._problems.set(len(report.problems))
         self._last.set(now)
 

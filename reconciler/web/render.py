@@ -69,6 +69,7 @@ EVENT_TONES = {
     EventType.LOST: "look",
     EventType.DIFFERED: "look",
     EventType.ORPHANED: "look",
+    EventType.EXPIRED: "look",
 }
 
 SHAPES = {"good": "●", "bad": "▲", "look": "◆", "wait": "◐", "over": "○"}

@@ -86,6 +86,28 @@ def test_passes_go_on_after_the_clock_is_set_back(tool: Repo, accounts: AccountS
     asyncio.run(walk())
 
 
+def test_what_is_over_is_revoked_at_its_moment(repo: Repo, accounts: AccountService) -> None:
+    """Without a poll of git or a resync; who does not answer then is asked again each minute."""
+    repo.settings(interval="1d")
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.hire("ada", {"integration": "tool", "for": "8h"})
+    repo.commit()
+
+    async def walk() -> None:
+        clock = Turned()
+        async with running(repo, clock) as now:
+            await until(lambda: accounts.created["ada@example.com"] and now.passes)
+            accounts.fail_next(None, 503, method="GET")
+            clock.turn(hours=8)
+            await until(lambda: [why for why, _ in now.passes].count("over") == 1)
+            assert accounts.calls("DELETE") == []
+            accounts.clear()
+            clock.turn(minutes=1)
+            await until(lambda: accounts.calls("DELETE"))
+
+    asyncio.run(walk())
+
+
 def test_the_daemon_ends_if_its_watch_fails(tool: Repo) -> None:
     """So that whatever runs it starts it again: it would look well, and act on an old commit for ever."""
 

@@ -81,6 +81,7 @@ def test_an_attempt_that_may_have_made_the_account_is_never_dropped(pruning, acc
     ids=["until", "end"],
 )
 def test_what_is_over_is_not_said_to_have_left_git(machine, accounts, repo, entry, hire, over):
+    repo.settings(gnupg_home=repo.gnupg.path, expire="prune")
     repo.hire("ada", entry, **hire)
     repo.commit()
     machine.reconcile()

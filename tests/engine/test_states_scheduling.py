@@ -190,8 +190,8 @@ def test_until_is_the_first_day_on_which_it_counts_as_removed(machine, repo):
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT, "23:59 in New York"
     machine.clock.turn(minutes=1)
     left = row(machine.reconcile(), "ada", "tool")
-    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
-    assert machine.events("ada")[-1] is EventType.ORPHANED
+    assert left.status is Status.REVOKED
+    assert EventType.EXPIRED in machine.events("ada")
 
 
 def test_until_reached_for_what_was_never_executed(machine, accounts, repo):
@@ -458,7 +458,7 @@ def test_sequence_grants_end_with_the_hire(machine, accounts, repo):
     repo.commit()
     before, after = at_the_end_of(machine, 1)
     assert statuses(before) == {"tool": Status.PRESENT}
-    assert statuses(after) == {"tool": Status.ORPHANED}
+    assert statuses(after) == {"tool": Status.REVOKED}
 
 
 def test_entry_beginning_after_end_blocks_no_revocation(machine, accounts, repo):

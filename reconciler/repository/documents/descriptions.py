@@ -265,6 +265,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "limits": "How many requests services get, and how fast.",
         "drift": "What to do when a confirmed account is gone, or no longer as git wants it; a word, or by kind.",
         "prune": "What to do with access that git no longer wants.",
+        "expire": "What a time that is over does: revoke, whatever prune says, or prune, like any other removal.",
         "max_change_percent": "A pass that would revoke or heal more than this is held.",
         "max_new": "A pass that would make, or by a commit update, more accounts of an integration is held; null: any.",
         "forge": "Where `request --open` opens pull requests.",

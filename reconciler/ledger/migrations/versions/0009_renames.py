@@ -1,4 +1,4 @@
-"""Each rename is a line of the history, a command has a code of the state's key, a record knows who is off; locks."""
+"""Lines for renames, a code of the state's key for commands; in a record who is off and when it ends; locks."""
 
 import hashlib
 import json
@@ -55,6 +55,13 @@ def upgrade() -> None:
     op.add_column("grants", sa.Column("locked", sa.Text))
     op.add_column("words", sa.Column("data", sa.JSON))
     _make_locks()
+    for name in ("acted_at", "ends_at"):
+        op.add_column("grants", sa.Column(name, sa.BigInteger))
+    for name in ("ends_with_hire", "ends_moved"):
+        op.add_column("grants", sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false()))
+    op.add_column("grants", sa.Column("over", sa.Text))
+    op.add_column("grants", sa.Column("expire_at", sa.BigInteger))
+    op.create_index("grants_expire", "grants", ["expire_at"])
     noted = connection.execute(sa.select(meta.c.value).where(meta.c.name == "history_end")).scalar()
     number, _, digest = (b"0 " if noted is None else bytes(noted)).decode().partition(" ")
     end, now = int(number), time.time_ns() // 1000
