@@ -20,10 +20,12 @@ from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.sealing import Trust, WritableSealing
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
+from reconciler.secrets.gpg import Gnupg
 
 __all__ = ["BESIDE", "FILLER", "MARK", "Action", "Fault", "play"]
 
@@ -139,7 +141,10 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
                     try:
                         if action is Action.FORGET:
                             ledger.forget("ada", clock.now())
-                        elif not ledger.commands():
+                            return
+                        # Who has the state's key, so that the command counts.
+                        WritableSealing.writing(ledger, Gnupg(settings.gnupg_home), Trust())
+                        if not ledger.commands():
                             ledger.enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="hook")
                     finally:
                         ledger.close()

@@ -319,6 +319,28 @@ def _continued(stage: Stage) -> None:
     assert stage.status("ada") is Status.RETRYING
 
 
+def _answer_lost(stage: Stage) -> None:
+    """The account was made and its answer never came: the check finds it, and only the message is left to send."""
+    whole = stage.manifest()
+    del whole["form"], whole["execute"][1:]
+    stage.repo.manifest("tool", whole)
+    stage.repo.hire("ada", "tool")
+    stage.repo.commit()
+    stage.tool.drop_after_commit(1, method="POST")
+    stage.act()
+    assert stage.status("ada") is Status.RETRYING
+
+
+def _made_once_and_told(stage: Stage) -> None:
+    if stage.status("ada") is Status.FAILED:  # the second attempt was cut off, and was the last
+        assert stage.events("ada")[EventType.ATTEMPT_INTERRUPTED] == 1
+        stage.enqueue("retry")
+        stage.act()
+    assert stage.status("ada") is Status.PRESENT
+    assert stage.tool.created == {"ada@example.com": 1}
+    _told_once(stage, "ada", stage.tool.people["ada@example.com"]["password"])
+
+
 def _given_up(stage: Stage) -> None:
     """The team fails for ever, and somebody is to be told of it."""
     stage.settings(alerts=[{"email": "it@example.com"}])
@@ -648,6 +670,7 @@ SCENARIOS = {
     "first start": Scenario(_first_start, _complete),
     "provisioned": Scenario(_provisioned, _complete),
     "continued": Scenario(_continued, _complete_when_asked),
+    "answer lost": Scenario(_answer_lost, _made_once_and_told),
     "given up": Scenario(_given_up, _failed_for_good),
     "revoked": Scenario(_revoked, _gone, repeats=True),
     "locked": Scenario(_to_be_locked, _locked, repeats=True),

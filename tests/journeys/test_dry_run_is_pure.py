@@ -42,6 +42,8 @@ FLAGS = {
     "log_format": ["--log-format=json"],
     "output": ["--output=json", "--output=markdown", "--output=csv"],
     "path": ["--repo=."],
+    "program": ["--program=mark=/bin/false"],
+    "branch": ["--branch=main", "--branch=nowhere"],
     "version": [],
 }
 """The options of a pass, by their parameters' names, as they are tried beside `--dry-run`."""

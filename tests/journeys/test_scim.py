@@ -82,9 +82,15 @@ def test_a_new_name_reaches_the_account(machine: Machine, url: str, repo: Repo) 
     assert machine.events("ada").count(EventType.UPDATED) == 1
 
 
-def test_switched_off_there_is_drift_and_healed_once_a_day(machine: Machine, url: str) -> None:
+def test_switched_off_there_is_drift_and_healed_once_a_day(machine: Machine, url: str, repo: Repo) -> None:
     machine.reconcile()
     switch_off(url)
+    reported = row(machine.reconcile(), "ada", "scim")
+    assert (reported.status, reported.action) == (Status.DIFFERS, Action.NONE)
+    assert "switched off there" in reported.reason
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", drift={"inactive": "heal"})
+    repo.commit()
     assert row(machine.reconcile(), "ada", "scim").status is Status.PRESENT
     assert ada(url)["active"] is True
     switch_off(url)
