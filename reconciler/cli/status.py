@@ -114,7 +114,7 @@ def _sealing_fault(options: SharedOptions, ledger: LedgerReader) -> str | None:
 def _without_folder(tree: Tree) -> Untrusted | None:
     """Return why no pass is made over the revision in force that lacks a folder; None if it has both."""
     from reconciler.model.revision_status import Untrusted
-    from reconciler.repository.files import lacks_folder
+    from reconciler.repository.git.trees import lacks_folder
 
     why = lacks_folder(tree)
     return None if why is None else Untrusted(tree.revision, tree.revision, "", why, unreadable=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from reconciler.daemon.health import ProblemLog
-from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock, stamp
 from reconciler.model.errors import LedgerError
 from reconciler.model.value import value_class
+
+if TYPE_CHECKING:  # `status` reads the notes, and writes nothing
+    from reconciler.daemon.health import ProblemLog
+    from reconciler.ledger.reader import LedgerReader
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["HookLog", "Hooked", "hooks_of"]
 

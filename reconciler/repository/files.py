@@ -32,7 +32,7 @@ from reconciler.model.settings import OWN, Settings
 from reconciler.repository.documents.checks import manifest_ids, unfilled
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import MOST, few
-from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of
+from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of, lacks_folder
 from reconciler.repository.hire_cache import NOTHING, HireCache, SavedHires
 from reconciler.repository.hire_index import HireIndex, HireSummary
 from reconciler.repository.hires import Hires, ParsedHires
@@ -56,7 +56,7 @@ from reconciler.repository.requestable import NO_OFFERS, Offers, read_requestabl
 from reconciler.repository.rules import NONE, Rules, read_policy
 from reconciler.repository.settings_file import doubtful, read_settings
 
-__all__ = ["Files", "Reader", "lacks_folder"]
+__all__ = ["Files", "Reader"]
 
 MAX_LOOKUPS = 1000
 """Changed files from which on a walk over all is no slower than finding each."""
@@ -86,20 +86,6 @@ class Files:
     """Access that somebody asked for."""
     offers: Offers = NO_OFFERS
     """What may be asked for."""
-
-
-def lacks_folder(tree: Tree, *folders: str) -> str | None:
-    """Return that one of the folders is missing from a revision, which refuses it, with what to do; None if it is not.
-
-    Git keeps no empty folder: when the last hire's file goes, so does the folder.
-    """
-    missing = next((folder for folder in folders or ("hires", "manifests") if not tree.has(folder)), None)
-    if missing is None:
-        return None
-    return (
-        f"there is no {missing}/ folder at {tree.revision}: where its last file went on purpose, commit an empty "
-        f"{missing}/.gitkeep; else give the repository's root with --repo, or run `reconcile init` for a new one"
-    )
 
 
 class Reader:

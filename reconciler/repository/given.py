@@ -12,8 +12,6 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Protocol
 
-import structlog
-
 from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Grant, Key
 from reconciler.repository.desired import Desired
@@ -24,8 +22,6 @@ from reconciler.repository.git.signatures import signer
 from reconciler.repository.reach import home_of
 
 __all__ = ["OFTEN", "Gaps", "Givers", "KnownGivers", "changed_since", "who_gave"]
-
-log = structlog.get_logger()
 
 MANY_GRANTS = 8_000
 """How many grants to trace at a time: each takes half a kibibyte meanwhile, and each batch walks the commits again."""
@@ -156,8 +152,13 @@ class Givers:
                 await asyncio.sleep(0)
             for key, given in (await asyncio.to_thread(tracing.run, provenance, since, known)).items():
                 found[key.hire][key] = given
-        for commit in sorted(provenance.too_large if provenance is not None else ()):
-            log.warning("giver.unknown", commit=commit, why=f"it changes more than {WALKED:,} files and folders")
+        if provenance is None or not provenance.too_large:
+            return found
+
+        import structlog  # a command that reads logs nothing else here, and to load it takes a while
+
+        for commit in sorted(provenance.too_large):
+            structlog.get_logger().warning("giver.unknown", commit=commit, why=f"it changes more than {WALKED:,} files and folders")
         return found
 
 

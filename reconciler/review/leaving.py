@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Grant, Key
 from reconciler.model.report import Row
 from reconciler.model.status import Status
 from reconciler.model.value import changed
-from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Checkout
+
+if TYPE_CHECKING:  # `status` shows rows of the ledger alone, and has none
+    from reconciler.repository.desired import Desired
 
 __all__ = ["Leaving"]
 

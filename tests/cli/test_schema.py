@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from reconciler.repository.documents.modeline import Kind
 from reconciler.repository.documents.schema import KINDS, json_schema
+from reconciler.repository.naming import is_cases
 from tests.cli.conftest import Call
 from tests.repo import Repo
 
@@ -33,6 +34,7 @@ FILES = {
     "sequence": ["config/sequences/*.yaml"],
     "hire": ["hires/*.yaml"],
     "manifest": ["manifests/*.*", "reconciler/gallery/manifests/*.yaml"],
+    "test": ["manifests/*.test.yaml", "reconciler/gallery/manifests/*.test.yaml"],
     "import": ["reconciler/gallery/imports/*.yaml"],
 }
 
@@ -44,7 +46,8 @@ DIALECTS = (Draft7Validator, Draft202012Validator)
 @pytest.mark.parametrize("kind", FILES)
 def test_the_samples_and_the_ready_files_fit(kind: Kind) -> None:
     schema = json_schema(kind)
-    files = [file for pattern in FILES[kind] for root in (ROOT, TEMPLATE) for file in root.glob(pattern)]
+    matching = [file for pattern in FILES[kind] for root in (ROOT, TEMPLATE) for file in root.glob(pattern)]
+    files = [file for file in matching if is_cases(file.name) is (kind == "test")]
     assert len(files) >= 2
     for dialect in DIALECTS:
         dialect.check_schema(schema)

@@ -23,7 +23,7 @@ from reconciler.model.errors import RepositoryError
 from reconciler.repository.documents.broken import MAX_BYTES, broken, too_large
 from reconciler.repository.git.extent import DEEPEST, MOST, Endless
 
-__all__ = ["WORKTREE", "CommitTree", "File", "FolderTree", "Stamped", "Tree", "blob_of"]
+__all__ = ["WORKTREE", "CommitTree", "File", "FolderTree", "Stamped", "Tree", "blob_of", "lacks_folder"]
 
 WORKTREE = "worktree"
 """The revision of a folder that is read as it stands."""
@@ -346,3 +346,17 @@ class FolderTree:
             return os.lstat(f"{self._root}/{path}").st_mode
         except OSError:
             return 0
+
+
+def lacks_folder(tree: Tree, *folders: str) -> str | None:
+    """Return that one of the folders is missing from a revision, which refuses it, with what to do; None if it is not.
+
+    Git keeps no empty folder: when the last hire's file goes, so does the folder.
+    """
+    missing = next((folder for folder in folders or ("hires", "manifests") if not tree.has(folder)), None)
+    if missing is None:
+        return None
+    return (
+        f"there is no {missing}/ folder at {tree.revision}: where its last file went on purpose, commit an empty "
+        f"{missing}/.gitkeep; else give the repository's root with --repo, or run `reconcile init` for a new one"
+    )
