@@ -22,7 +22,7 @@ class ProblemLog:
     def __init__(self) -> None:
         self._open: dict[str, str] = {}
 
-    def update(self, about: str, problem: str | None) -> None:
+    def update(self, about: str, problem: str | None, level: str = "error") -> None:
         """Log a problem if it is new, or the recovery if `problem` is None and there was one."""
         before = self._open.get(about)
         if problem is None:
@@ -30,7 +30,7 @@ class ProblemLog:
                 log.info("daemon.recovered", about=about)
         elif problem != before:
             self._open[about] = problem
-            log.error("daemon.problem", about=about, problem=problem)
+            getattr(log, level)("daemon.problem", about=about, problem=problem)
 
 
 @dataclass(slots=True)

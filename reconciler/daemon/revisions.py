@@ -170,7 +170,7 @@ class Revisions:
         update, refused = self._health.problems.update, found.refused
         acting_on = f"acting on {found.tree.revision[:12]}"
         update("signatures", None if refused is None else f"{refused.advice}; {acting_on}")
-        update("branch", ASSUMED.format(branch=found.branch) if found.assumed else None)
+        update("branch", ASSUMED.format(branch=found.branch) if found.assumed else None, "warning")
         self._freshness.refuse(self._read_at, None if refused is None else str(refused))
         for name in ("state", "listen"):
             changed = getattr(found.settings, name) != getattr(before.settings, name)

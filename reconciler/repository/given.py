@@ -158,7 +158,8 @@ class Givers:
         import structlog  # a command that reads logs nothing else here, and to load it takes a while
 
         for commit in sorted(provenance.too_large):
-            structlog.get_logger().warning("giver.unknown", commit=commit, why=f"it changes more than {WALKED:,} files and folders")
+            why = f"it changes more than {WALKED:,} files and folders"
+            structlog.get_logger().warning("giver.unknown", commit=commit, why=why)
         return found
 
 

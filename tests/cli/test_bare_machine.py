@@ -23,7 +23,7 @@ BASE = {
 
 @pytest.fixture
 def team(repo: Repo) -> Repo:
-    repo.settings()
+    repo.settings(git={"branch": "main"})
     repo.manifest("tool", BASE)
     repo.hire("ada", {"integration": "tool", "at": "2999-01-01"})
     repo.write("people.csv", "mail\neve@example.com\n")

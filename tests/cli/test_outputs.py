@@ -20,6 +20,10 @@ CALLS = [
     "--dry-run",
     "--dry-run --rev nothing",
     "validate",
+    "try tool --email ada@example.com",
+    "try other",
+    "test",
+    "test other",
     "diff HEAD",
     "diff nothing",
     "explain ada tool",
@@ -27,6 +31,8 @@ CALLS = [
     "history",
     "history --hire nobody",
     "history --verify",
+    "check ada tool",
+    "check nobody",
     "retry",
     "retry nobody",
     "retry --integration tool",
@@ -41,6 +47,9 @@ CALLS = [
     "unmanaged --integration other",
     "adopt tool --all",
     "import people",
+    "request tool --hire ada --reason an-outage",
+    "request list",
+    "request tidy",
     "review start 2026-Q4",
     "review check 2026-Q4",
     "add --list",
@@ -55,6 +64,10 @@ CALLS = [
     "schema other",
     "state copy sqlite:///nothing.db sqlite:///copy.db",
     "init hires",
+    "lock ada --reason lost-laptop",
+    "lock nobody --reason lost-laptop",
+    "unlock ada",
+    "unlock nobody",
     "",
 ]
 """Results, nothing to show, and errors, of every command that ends."""
@@ -72,7 +85,7 @@ def tool(repo: Repo, accounts: AccountService) -> Repo:
 
 def test_every_command_is_called() -> None:
     called = {call.split()[0] for call in CALLS if call and not call.startswith("-")}
-    assert called == COMMANDS.keys() - {"daemon", "demo"}
+    assert called == COMMANDS.keys() - {"daemon", "demo", "desk"}
 
 
 @pytest.mark.parametrize("asked", ["json", "csv", "markdown"])
@@ -91,7 +104,7 @@ def test_output_is_as_asked(tool: Repo, asked: str) -> None:
 
 def test_status_before_first_pass_names_the_command(tool: Repo) -> None:
     done = call_cli(tool, "status")
-    assert (done.code, done.out) == (0, "no grants\n")
+    assert (done.code, done.out) == (0, "no grants\nbranch: main\n")
     assert done.err.startswith("no pass was made yet: `reconcile` makes one")
 
 

@@ -35,10 +35,10 @@ def test_requests_are_counted_by_integration_and_outcome(repo: Repo) -> None:
         repo.manifest("tool", tool.manifest())
         repo.manifest("wiki", {**tool.manifest(), "service": "tool"})
         repo.manifest("gone", gone.manifest())
-        tool.add("ada@example.com")
+        tool.add("quinta@example.com")
         gone.close()
         for integration in ("tool", "wiki", "gone"):
-            repo.hire({"tool": "ada", "wiki": "bob", "gone": "cem"}[integration], integration)
+            repo.hire({"tool": "quinta", "wiki": "bob", "gone": "cem"}[integration], integration)
         repo.commit()
         with Daemon(repo) as daemon:
             eventually(lambda: all(repo.record(hire, name) for hire, name in [("bob", "wiki"), ("cem", "gone")]))
@@ -52,7 +52,7 @@ def test_requests_are_counted_by_integration_and_outcome(repo: Repo) -> None:
         assert count(text, "reconciler_request_seconds_count", integration="wiki", outcome="2xx") == 2
         assert count(text, "reconciler_build_info", schema=HEAD, version=__version__) == 1
         assert count(text, "reconciler_passes_total", outcome="done") >= 1
-        assert "ada" not in text
+        assert "quinta" not in text
         assert "example.com" not in text
 
 

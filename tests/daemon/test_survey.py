@@ -107,7 +107,7 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
 
 def test_surveys_of_two_cycles_follow_one_another(repo: Repo, accounts: AccountService) -> None:
     """The second begins while the first is at its listing; both find an account that the ledger does not know."""
-    repo.settings(interval="1d")
+    repo.settings(interval="1d", git={"branch": "main"})
     repo.manifest("tool", accounts.manifest(listing=True))
     repo.hire("ada", "tool")
     repo.commit()
