@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,29 +14,31 @@ from types import SimpleNamespace
 
 import pytest
 
-from reconciler.ledger import postgres, postgres_writing
+from reconciler.ledger import postgres, postgres_writing, schema
 from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.postgres import Server
 from reconciler.model.errors import LedgerError
-from tests.ledger.states import ADA, change
+from tests.ledger.states import ADA, EARLIER, change, earlier
 from tests.postgres import Databases, Wire
 
 TABLES = "select schemaname || '.' || tablename from pg_tables where tablename in ('grants', 'meta')"
 VERSION = "select version_num from reconciler.alembic_version"
 HOUR = timedelta(hours=1)
-OLDER = "0008"
-OLDER_TABLES = (
-    "alter table events drop column data",
-    "alter table words drop column mac",
-    'alter table grants drop column "off", drop column answered, drop column cause, drop column code',
-    "alter table events drop column code",
-    "alter table grants drop column locked",
-    "alter table words drop column data",
-    "drop table locks",
-    f"update alembic_version set version_num = '{OLDER}'",
-)
-"""What makes a state of the newest schema one of an older schema."""
+OLDER = EARLIER[-1].stem
+
+
+def as_older(root: Path) -> Iterator[str]:
+    """The statements that take out of the newest tables what the schema before did not have, by its recipe."""
+    with closing(sqlite3.connect(earlier(EARLIER[-1], root))) as older:
+        for name, table in schema.metadata.tables.items():
+            had = {column for _, column, *_ in older.execute(f"pragma table_info({name})")}
+            gone = [f'drop column "{column.name}"' for column in table.columns if column.name not in had]
+            if not had:
+                yield f"drop table {name}"
+            elif gone:
+                yield f"alter table {name} {', '.join(gone)}"
+    yield f"update alembic_version set version_num = '{OLDER}'"
 
 
 @pytest.fixture
@@ -130,8 +133,10 @@ def test_newer_schema_is_refused_with_both_numbers(made: StateLocation) -> None:
             ledger.save([ADA])
 
 
-def test_older_schema_waits_for_a_person_who_has_a_copy(databases: Databases, made: StateLocation) -> None:
-    change(made, *OLDER_TABLES)
+def test_older_schema_waits_for_a_person_who_has_a_copy(
+    databases: Databases, made: StateLocation, tmp_path: Path
+) -> None:
+    change(made, *as_older(tmp_path))
     told = refused(made)
     assert f"the state's schema is {OLDER}, and this program's is {HEAD}" in told
     assert "pg_dump --schema=reconciler" in told
