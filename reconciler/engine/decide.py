@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import field, replace
 from typing import assert_never
 
-from reconciler.engine.existing import NO_MEANS, Means, found, invited, paused, shown, webhook
+from reconciler.engine.existing import NO_MEANS, Means, found, invited, paused, shown, unchecked, webhook
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, account_changed, progress
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
-from reconciler.model.status import Action, ReasonCode, Status
+from reconciler.model.status import Action, Status
 from reconciler.model.value import value_class
-from reconciler.model.verdict import Account, Cause, Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
 
 __all__ = [
     "NOT_IN_GIT",
@@ -171,19 +171,6 @@ def _untried(facts: Facts, policy: Policy) -> Decision:
             assert_never(facts.verdict)
 
 
-def _unchecked(record: Record, why: str, cause: Cause | None) -> Decision:
-    """Decide on an account that cannot be checked now, and say until when it was known to be as wanted.
-
-    That was at the last check that was answered, also where others have failed since.
-    """
-    decision = Decision(Status.UNKNOWN, Action.NONE, why, cause=cause)
-    seen = record.status is Status.PRESENT or record.code is ReasonCode.LAST_SEEN
-    if not seen or record.checked_at is None:
-        return decision
-    reason = f"{why}; last seen present on {stamp(record.checked_at)}"
-    return replace(decision, reason=reason, code=ReasonCode.LAST_SEEN)
-
-
 def _wanted_again(record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on an entry that is back before its revocation settled: kept, or a new grant if it is gone."""
     if isinstance(facts.verdict, NoCheck) and record.executed_at is not None:
@@ -202,7 +189,7 @@ def _provided(record: Record, facts: Facts, policy: Policy) -> Decision:
         case NoCheck():
             return webhook(record, changes, means)
         case Unknown(why, cause=cause):
-            return _unchecked(record, why, cause)
+            return unchecked(record, why, cause)
         case Missing() | Present(account=Account.INVITED):
             decision = invited(record, facts.invitation, changes, means, now=policy.local)
             return decision if decision is not None else _lost(record, policy, changes)

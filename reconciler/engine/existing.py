@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.model.base import as_text
+from reconciler.model.clock import stamp
 from reconciler.model.exists import operator
 from reconciler.model.grant import Decision, Differences, Phase, Record
 from reconciler.model.manifest import Invitation, Manifest
@@ -19,7 +20,7 @@ from reconciler.model.settings import Drift
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
-from reconciler.model.verdict import Account, Invited, Present, Verdict
+from reconciler.model.verdict import Account, Cause, Invited, Present, Verdict
 
 __all__ = [
     "NO_MEANS",
@@ -31,10 +32,12 @@ __all__ = [
     "changed_values",
     "found",
     "invited",
+    "last_seen",
     "not_seen",
     "paused",
     "reason_not_to_accept",
     "shown",
+    "unchecked",
     "webhook",
 ]
 
@@ -282,3 +285,20 @@ def reason_not_to_accept(record: Record) -> str | None:
         again = ", or `reconcile run` it" if record.status is Status.DIFFERS else ""
         return f"{record.key} is {OFF}, so nobody can use it: switch it on there{again}"
     return None
+
+
+def last_seen(record: Record) -> datetime | None:
+    """Return when the last check that was answered found an account as wanted; None if it did not."""
+    if record.status is Status.PRESENT:
+        return record.checked_at
+    return record.seen_at if record.code is ReasonCode.LAST_SEEN else None
+
+
+def unchecked(record: Record, why: str, cause: Cause | None) -> Decision:
+    """Decide on an account that cannot be checked now, and say until when it was known to be as wanted."""
+    decision = Decision(Status.UNKNOWN, Action.NONE, why, cause=cause)
+    seen = last_seen(record)
+    if seen is None:
+        return decision
+    reason = f"{why}; last seen present on {stamp(seen)}"
+    return replace(decision, reason=reason, code=ReasonCode.LAST_SEEN)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide import STILL_OPEN, STILL_THERE
+from reconciler.engine.existing import last_seen
 from reconciler.ledger.entries import Event
 from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, EventType, ReasonCode, Status
@@ -301,7 +302,8 @@ def _check_result(
                 events.append((EventType.LOST, decision.reason))
             return {"checked_at": now, "last_error": None, "lost": record.lost or lost}
         case Unknown(reason):
-            return {"checked_at": now, "last_error": record.last_error if record.phase.unsettled else reason}
+            error = record.last_error if record.phase.unsettled else reason
+            return {"checked_at": now, "last_error": error, "seen_at": last_seen(record)}
         case Present() | Missing():
             return {"checked_at": now}
         case _:

@@ -78,7 +78,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
     **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep", "off", "ends_with_hire", "ends_moved"), bool),
     **dict.fromkeys(("checked_at", "executed_at", "confirmed_at", "healed_at", "orphaned_at"), _moment),
-    **dict.fromkeys(("as_wanted_at", "updated_at", "acted_at", "ends_at", "expire_at"), _moment),
+    **dict.fromkeys(("as_wanted_at", "updated_at", "acted_at", "ends_at", "expire_at", "seen_at"), _moment),
     "over": lambda cell: None if cell is None else Over(cell),
 }
 """How to read columns whose value is not that of the record."""

@@ -151,6 +151,7 @@ grants = Table(
     Column("ends_moved", Boolean, nullable=False, server_default=false()),
     Column("over", Text),
     Column("expire_at", Moment),
+    Column("seen_at", Moment),
     Index("grants_due", "retry_at"),
     Index("grants_expire", "expire_at"),
     Index("grants_address", text("lower(email)")),

@@ -338,6 +338,8 @@ class Record:
     """What became of it once that was over."""
     expire_at: datetime | None = None
     """When a pass is due for it to end."""
+    seen_at: datetime | None = None
+    """When the last check that was answered found its account as wanted, if others failed since."""
     open: OpenRun | None = None
 
     def as_grant(self) -> Grant:

@@ -133,6 +133,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "count_grants": (Chosen(),),
     "count_people": (Chosen(),),
     "due": (NOW,),
+    "expiring": (NOW,),
     "first_seen": ("tool",),
     "grants": (Chosen(), Page()),
     "has_line": ("digest",),
