@@ -9,6 +9,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, shared
+from reconciler.model.spoken import described
 from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ def _request(request: Mapping[str, Any], total: int) -> list[str]:
     when = request["answered_at"] or request["sent_at"]
     code = "" if request["status_code"] is None else str(request["status_code"])
     place = f"{request['place'] + 1}/{total}"
-    return [place, f"{request['method']} {request['url']}", code, request["outcome"], when, request["error"] or ""]
+    return [place, described(request["method"], request["url"]), code, request["outcome"], when, request["error"] or ""]
 
 
 def _table(title: str | None, rows: list[list[str]], most: int) -> Iterator[str]:

@@ -15,6 +15,7 @@ import click
 from reconciler.cli.text import as_json, count, fit, in_colour, printable, wrapped
 from reconciler.model.clock import stamp
 from reconciler.model.report import Report, Row
+from reconciler.model.spoken import described
 from reconciler.model.status import FAULTS, Action, Status
 
 __all__ = ["beside", "columns", "grouped", "headline", "name_in", "page", "summary", "table_of"]
@@ -159,7 +160,7 @@ def _rows(named: Sequence[tuple[str, Row]], in_full: bool, verbose: bool) -> Ite
             lines[0] = lines[0][:start] + click.style(detail, fg=colour) + lines[0][start + len(detail) :]
         yield from lines
         for request in row.requests if in_full else ():
-            yield f"{'':<{width}}    {request['method']} {printable(request['url'])}"
+            yield f"{'':<{width}}    {printable(described(request['method'], request['url']))}"
             if verbose and request["body"] is not None:
                 below = " " * (width + 6)
                 yield from wrapped(as_json(request["body"]), below, below)

@@ -12,6 +12,7 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import UsageError
+from reconciler.model.spoken import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -150,7 +151,7 @@ def _lines(integration: str, subject: Subject, tried: Tried) -> Iterator[str]:
 
 def _exchange(exchange: Exchange, tried: Tried) -> Iterator[str]:
     wire, answer = exchange.request, exchange.answer
-    yield f"{wire.method} {wire.shown_url}"
+    yield described(wire.method, wire.shown_url)
     yield from (f"  {key}: {value}" for key, value in _sent_headers(exchange, tried).items())
     if wire.content:
         yield f"  {_cut(wire.content.decode(errors='replace'))}"

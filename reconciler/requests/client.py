@@ -25,6 +25,7 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.manifest import SAFE_METHODS
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
+from reconciler.model.spoken import verb
 from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.tasks import TimeLimit
@@ -216,7 +217,7 @@ class Client:
 
 
 def _what(wire: RenderedRequest, address: Address) -> str:
-    return f"{wire.method} {address.name}"
+    return f"{verb(wire.method, address.scheme)} {address.name}"
 
 
 def _location(wire: RenderedRequest, answer: Response) -> tuple[str, Address] | None:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from reconciler.model.printable import printable
+from reconciler.model.spoken import described
 from reconciler.model.status import EventType, Status
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def environment(redact: Callable[[str], str]) -> Environment:
         finalize=_shown,
     )
     made.filters |= {
+        "described": described,
         "redacted": redact,
         "moment": _moment,
         "ago": _ago,
