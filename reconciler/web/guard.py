@@ -104,7 +104,7 @@ class Guard:
         )
 
     def judge_scrape(self, request: Request) -> Visitor | Refusal:
-        """Decide whether the metrics may be read: like a page, or with the token as a bearer token."""
+        """Decide whether a program may read what is for programs: like a page, or with the token as a bearer token."""
         found = self.judge(request)
         bearer = _BEARER.fullmatch(request.headers.get("authorization", ""))
         if isinstance(found, Visitor) or not found.asks or bearer is None:

@@ -80,11 +80,12 @@ class StatusPages:
         return await anyio.to_thread.run_sync(self._show, template, view, request, limiter=self._limit)
 
     def _show(self, template: str, view: View, request: Request) -> Response:
-        judged = self._guard.judge_scrape(request)
+        for_desk = template == "person.html" and request.headers.get("accept") == "application/json"
+        judged = self._guard.judge_scrape(request) if for_desk else self._guard.judge(request)
         if isinstance(judged, Refusal):
             return self._refused(request, judged)
         try:
-            if template == "person.html" and request.headers.get("accept") == "application/json":
+            if for_desk:
                 return JSONResponse(views.statuses(self._sources, **request.path_params))
             shown = view(self._sources, request.query_params.multi_items(), **request.path_params)
             return self._page(request, template, 200, visitor=judged, **shown)

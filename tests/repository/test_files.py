@@ -67,7 +67,7 @@ def test_everything_of_a_good_repository(load) -> None:
         }
     )
     assert files.problems == []
-    assert files.broken == {"manifests": {}, "hires": {}, "sequences": {}, "imports": {}}
+    assert files.broken == {"manifests": {}, "hires": {}, "sequences": {}, "imports": {}, "requests": {}}
     assert files.revision == "worktree"
     assert files.settings.interval.total_seconds() == 300
     assert set(files.manifests) == {"asana", "slack"}
@@ -208,7 +208,7 @@ MANIFESTS = [
     pytest.param("exists: {url: x, status_code: [200], absent: {e: f}}", "error: exists: absent needs expected", id="absent"),
     pytest.param("exists: {url: x, expected: y, pending: {url: x}}", "error: exists.pending.match: required, and not", id="pending"),
     pytest.param("exists: {url: x, expected: y, where: {'': b}}", "error: exists.where: a path is empty", id="path"),
-    pytest.param("exists: {url: x, expected: y, where: {a: null}}", "error: exists.where: a: nothing equals null", id="null"),
+    pytest.param("exists: {url: x, expected: y, where: {a: {contains: null}}}", "error: exists.where: a: contains is empty; write what", id="contains-null"),
     pytest.param("exists: {url: x, expected: y, where: {a: {b: c}}}", "error: exists.where: a: a map is not compared", id="map"),
     pytest.param("exists: {url: x, method: HEAD, expected: y, inactive: {a: b}}", "error: exists.inactive: the answer to a HEAD", id="head"),
     pytest.param("exists: {url: x, expected: y, list: {url: x, match: m, fields: {emial: e}}}", "error: exists.list.fields: emial is no key of a hire", id="fields"),

@@ -197,7 +197,7 @@ def test_a_token_in_the_url_counts_for_nothing() -> None:
         assert served().get(f"/metrics?{query}={TOKEN.reveal()}").status_code == 401
 
 
-def test_metrics_take_the_token_as_a_bearer_and_nothing_else_does() -> None:
+def test_metrics_take_the_token_as_a_bearer_and_no_page_does() -> None:
     bearer = {"Authorization": f"Bearer {TOKEN.reveal()}"}
     client = served()
     refused = client.get("/metrics")
