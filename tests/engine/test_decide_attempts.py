@@ -350,18 +350,18 @@ SEEN = "; last seen present on 2026-12-01T08:00:00Z"
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "checked", "seen"),
+    ("status", "code", "checked_at", "seen"),
     [
-        pytest.param(Status.PRESENT, None, True, SEEN, id="found before"),
-        pytest.param(Status.PRESENT, None, False, "", id="never checked"),
-        pytest.param(Status.UNKNOWN, ReasonCode.LAST_SEEN, True, SEEN, id="not known for longer"),
-        pytest.param(Status.UNKNOWN, None, True, "", id="not known, and not seen"),
-        pytest.param(Status.MISSING, ReasonCode.DRIFT, True, "", id="missing before"),
+        pytest.param(Status.PRESENT, None, NOW - HOUR, SEEN, id="found before"),
+        pytest.param(Status.PRESENT, None, None, "", id="never checked"),
+        pytest.param(Status.UNKNOWN, ReasonCode.LAST_SEEN, NOW, SEEN, id="not known for longer"),
+        pytest.param(Status.UNKNOWN, None, NOW - HOUR, "", id="not known, and not seen"),
+        pytest.param(Status.MISSING, ReasonCode.DRIFT, NOW - HOUR, "", id="missing before"),
     ],
 )
-def test_unknown_says_until_when_the_account_was_seen(status, code, checked, seen):
+def test_unknown_says_until_when_the_account_was_seen(status, code, checked_at, seen):
     said = f"answered 500{SEEN}"  # by the service itself: its words decide nothing
-    known = but(CONFIRMED, status=status, reason=said, code=code, checked_at=NOW - HOUR if checked else None)
+    known = but(CONFIRMED, status=status, reason=said, code=code, checked_at=checked_at, seen_at=NOW - HOUR)
     decision = judge(known, facts(Unknown("answered 500")), POLICY)
     assert (decision.reason, decision.code) == (f"answered 500{seen}", ReasonCode.LAST_SEEN if seen else None)
 
