@@ -235,6 +235,7 @@ def test_commit_with_a_file_where_the_state_is_kept_is_refused(
 ) -> None:
     """Whether commits have to be signed or not; what only keeps the folder there may stand in it."""
     verify(repo, ida, on=signed_only)
+    (repo.root / ".reconciler").mkdir(mode=0o700)
     repo.write(".reconciler/.gitignore", "*\n")
     repo.git("add", "--force", ".reconciler/.gitignore")
     repo.git("update-ref", REF, signed(repo, ida))
