@@ -265,7 +265,7 @@ WANTED: dict[str, tuple[Record, Decision, Verdict | None, dict[str, Any], list[t
     "still lost": (but(CONFIRMED, lost=True), CREATES, Missing(), SEEN, []),
     "a failed attempt, not found": (FAILED, STILL_FAILED, Missing(), SEEN, []),
     "a failed attempt starts over": (FAILED, CREATES, Missing(), {"attempts": 0, **SEEN}, []),
-    "unknown": (CONFIRMED, NOT_KNOWN, Unknown("timeout"), {"last_error": "timeout", **SEEN}, []),
+    "unknown": (CONFIRMED, NOT_KNOWN, Unknown("timeout"), {"last_error": "timeout", "seen_at": BEFORE, **SEEN}, []),
     "a failed attempt, unknown": (FAILED, STILL_FAILED, Unknown("timeout"), SEEN, []),
     "invited by somebody else": (
         record(last_error="x", attempts=1, **OLD_WANTS),
@@ -435,7 +435,7 @@ UNWANTED: dict[str, tuple[Record, Decision, Verdict | None, dict[str, Any], list
         but(CONFIRMED, orphaned_at=BEFORE),
         ORPHANED,
         Unknown("timeout"),
-        {"last_error": "timeout", **SEEN},
+        {"last_error": "timeout", "seen_at": BEFORE, **SEEN},
         [],
     ),
     "gone": (
