@@ -27,14 +27,11 @@ from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key, Record
-from reconciler.model.settings import Settings
+from reconciler.model.settings import FEW, Settings
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.verdict import Account, Present
 
 __all__ = ["Changes", "Judgement", "Part", "suspend", "waiting"]
-
-FEW = 5
-"""The most changes that never trip the guard."""
 
 HELD = "held"
 """The name of the note that has the tripped integrations."""

@@ -87,9 +87,8 @@ class Grant:
     """One hire and one access entry, as the files want it.
 
     `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
-    is the first day on which it counts, `ends` the hire's last day, `until` when the
-    entry itself is over. `origin` is the sequence that it comes from, or
-    None for the hire's own entry. `keep` says that it is never revoked on its own.
+    is the first day on which it counts, `ends` the hire's last day, `until` when the entry itself is over. `origin` is
+    the sequence that it comes from, or None for the hire's own entry. `keep` says that it is never revoked on its own.
     """
 
     key: Key

@@ -19,6 +19,7 @@ from reconciler.model.template import misuse, names
 
 __all__ = [
     "DEFAULT",
+    "FEW",
     "OWN",
     "Alert",
     "Drift",
@@ -256,6 +257,9 @@ def _by_kind(value: Any) -> Any:
         )
     return words[value]
 
+
+FEW = 5
+"""The most changes of an integration that never trip the guard, whatever `max_change_percent` is."""
 
 DEFAULT = "default"
 """What `prune` says of the integrations that it does not name."""

@@ -11,14 +11,11 @@ from reconciler.model.base import jsonable, spelled
 from reconciler.model.clock import stamp
 from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire
-from reconciler.model.settings import DEFAULT
+from reconciler.model.settings import DEFAULT, FEW
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 
 __all__ = ["AT_ONCE", "HeldOffline", "Removal", "dates_of", "held_offline", "privileges", "removal_of"]
-
-FEW = 5
-"""The most removals that never trip the guard."""
 
 AT_ONCE = "at once"
 
