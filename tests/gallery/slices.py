@@ -39,6 +39,8 @@ class Example:
     body: Any
     about: Mapping[str, str]
     items: str | None
+    when: Mapping[str, str | None]
+    """Of a second page: the query that asks for it."""
 
 
 class Slice:
@@ -143,6 +145,7 @@ def _example(raw: dict[str, Any]) -> Example:
         body=raw["body"],
         about=raw["about"],
         items=raw.get("items"),
+        when=raw.get("when") or {},
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.gallery.services import Described
 from tests.gallery.slices import Example, slice_of
@@ -68,12 +68,12 @@ class StandIn(Service):
         if about_one:
             exact = self._example(operation, "not-found", exact=True) or self._example(operation, "page-1")
             return self._reply(exact or self._example(operation, "not-found") or self._nothing(), None)
-        return self._page(operation)
+        return self._page(operation, dict(parse_qsl(urlsplit(received.target).query)))
 
-    def _page(self, operation: str) -> Reply:
+    def _page(self, operation: str, query: Mapping[str, str]) -> Reply:
         """One page of everybody: a person a page, as many pages as there are examples of, then an empty one."""
         self._listing = operation
-        turn = self._turns[operation]
+        turn = self._turns[operation] if not self._asks_for_second(operation, query) else 1
         self._turns[operation] += 1
         first, second = self._example(operation, "page-1"), self._example(operation, "page-2")
         state = self._example(operation, self.state, exact=True)
@@ -83,7 +83,13 @@ class StandIn(Service):
             return Reply(404, {"error": f"no example of {operation}"})
         if turn >= (2 if second else 1) and second:
             return Reply(200, _emptied(self._reply(example, None).body, example), {})
-        return self._reply(example, self.there[turn] if turn < len(self.there) else None)
+        return self._reply(example, self.there[turn] if turn < len(self.there) else f"stranger{turn}")
+
+    def _asks_for_second(self, operation: str, query: Mapping[str, str]) -> bool:
+        """Whether a query has the token of page two, which may lead to another operation than page one."""
+        example = self._example(operation, "page-2")
+        asked = {} if example is None else {key: value for key, value in example.when.items() if value is not None}
+        return bool(asked) and asked.items() <= query.items()
 
     def _example(self, operation: str, case: str, *, exact: bool = False) -> Example | None:
         fitting = [each for each in self.slice.examples if each.case == case]

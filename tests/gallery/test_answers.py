@@ -30,9 +30,7 @@ FOUND = {
     "keycloak-group": [{"id": "b", "username": "bob@example.com"}, {"id": "k", "username": "ada@example.com"}],
     "kinto": {"data": {"id": "ada@example.com", "name": "Ada Lovelace"}},
     "linear": {"data": {"users": {"nodes": [{"id": "u", "active": True, **ADA}]}}},
-    "linear-team": {
-        "data": {"users": {"nodes": [{"teamMemberships": {"nodes": [{"id": "m", "team": {"id": "17"}}]}}]}},
-    },
+    "linear-team": {"data": {"team": {"memberships": {"nodes": [{"id": "m", "user": ADA}]}}}},
     "okta": {"id": "00u", "status": "ACTIVE", "profile": {"login": "ada@example.com"}},
     "okta-group": [{"id": "00g", "profile": {"name": "Other"}}, {"id": "17", "profile": {"name": "Design"}}],
     "pagerduty": {"users": [{"id": "x", "email": "nada@example.com"}, {"id": "P", "role": "admin", **ADA}]},
@@ -58,7 +56,7 @@ MISSING: dict[str, tuple[int, Any]] = {
     "keycloak-group": (200, [{"id": "b", "username": "bob@example.com"}]),
     "kinto": (404, {"code": 404, "errno": 110, "error": "Not Found"}),
     "linear": (200, {"data": {"users": {"nodes": []}}}),
-    "linear-team": (200, {"data": {"users": {"nodes": [{"id": "u", "teamMemberships": {"nodes": []}}]}}}),
+    "linear-team": (200, {"data": {"team": {"memberships": {"nodes": [{"user": {"email": "bob@example.com"}}]}}}}),
     "okta": (404, {"errorCode": "E0000007", "errorSummary": "Not found: ada@example.com (User)"}),
     "okta-group": (200, [{"id": "00g", "profile": {"name": "Everyone"}}]),
     "pagerduty": (200, {"users": [{"id": "x", "email": "nada@example.com"}]}),
@@ -83,6 +81,7 @@ OFF: dict[str, Any] = {
 
 NO_ANSWER: list[tuple[str, int, Any]] = [
     ("linear", 200, {"errors": [{"message": "Authentication required: ada@example.com"}], "data": None}),
+    ("linear-team", 200, {"errors": [{"message": "Entity not found: ada@example.com"}], "data": {"team": None}}),
     ("linear", 400, {"errors": [{"message": "Argument Validation Error"}]}),
     ("dropbox", 200, {"error_summary": "other"}),
     ("okta", 404, {"errorCode": "E0000022", "errorSummary": "The endpoint does not support the provided method"}),

@@ -154,3 +154,13 @@ def test_a_listing_is_read_to_its_end(stage: Stage) -> None:
     assert statuses == {person: "present" if person in there else "missing" for person in PEOPLE}
     asked = [call.target for call in stage.service.requests]
     assert sum("person" not in target for target in asked) >= len(there), "the pages"
+
+
+def test_a_check_that_is_a_listing_is_read_to_the_person(stage: Stage) -> None:
+    exists = stage.manifest.exists
+    assert exists is not None
+    if exists.pages is None or not stage.service.can(stage.check(), "page-2"):
+        pytest.skip("its check has one page, or there is no example answer")
+    stage.hire(ADA)
+    stage.service.begins("found", PEOPLE[1], ADA)
+    assert stage.grants("--dry-run")[ADA]["status"] == "present"
