@@ -186,6 +186,7 @@ def _row(line: Event) -> dict[str, Any]:
         "detail": line.detail,
         "granted_in": line.granted_in,
         "approved_by": list(line.approved_by),
+        "values": (line.data or {}).get("values"),
         "digest": line.digest,
     }
 

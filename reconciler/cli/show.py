@@ -79,7 +79,8 @@ def show_report(
             for problem in report.problems:  # a hire whose file is set aside may have no row
                 note(str(problem), str(problem.severity))
         case _:
-            page(table_of(report, shown, by=by, verbose=options.verbose, folds=not only.statuses), paged=paged)
+            folds = not only.statuses and report.at is None
+            page(table_of(report, shown, by=by, verbose=options.verbose, folds=folds), paged=paged)
 
 
 def _cells(row: Row) -> list[str]:
@@ -109,7 +110,7 @@ def _show_markdown(report: Report, rows: Iterable[Row], by: str) -> None:
             for table, found in waiting.items():
                 spools[table].add(found)
         echo(f"**{headline(report, code(str(report.refused)))}**")
-        if summed_up := list(summary(report, code)):
+        if report.at is None and (summed_up := list(summary(report, code))):
             echo("\n".join(("", *(f"- {line}" for line in summed_up))))
         for table in sorted(spools):
             for found in spools[table]:

@@ -27,12 +27,14 @@ __all__ = ["rows_of", "status"]
 @of_hires
 @of_integrations
 @option("--by", type=click.Choice(["person", "integration"]), default="person", help="Group rows by this.")
+@option("--at", "when", metavar="WHEN", help="Who had what then: a date (its begin), or 2026-12-01T18:00.")
 @filters
 @shared
 @click.pass_obj
 def status(
     options: SharedOptions,
     *,
+    when: str | None,
     hires: tuple[str, ...],
     integrations: tuple[str, ...],
     by: str,
@@ -58,6 +60,10 @@ def status(
     from reconciler.model.errors import Problem
     from reconciler.model.report import LAST, Report
 
+    if when is not None:
+        from reconciler.cli.past import show_past
+
+        return show_past(options, when, hires, integrations, by=by, only=Filter(frozenset(statuses), only_changes))
     context = context_of(options)
     force = in_force(context)
     with context.state(force.settings, force.tree).reader() as ledger:

@@ -42,9 +42,10 @@ def headline(report: Report, refused: str | None = None) -> str:
     wrong = f"; {count(broken, 'problem')} in files" if broken else ""
     at = f" at {report.revision[:12]}" if report.revision else ""
     grants = count(tally.grants, "grant") if tally.grants else "no grants"
+    when = f"{stamp(report.at)}: " if report.at is not None else ""
     kind, counts = ("dry run", counts or grants) if report.dry_run else (grants, counts)
     behind = f"; {refused or report.refused}" if report.refused is not None else ""
-    return f"{kind}{at}{counts and ': '}{counts}{todo}{wrong}{behind}"
+    return f"{when}{kind}{at}{counts and ': '}{counts}{todo}{wrong}{behind}"
 
 
 def summary(report: Report, named: Callable[[str], str] = printable) -> Iterator[str]:
@@ -101,7 +102,7 @@ def table_of(report: Report, shown: Iterable[Row], *, by: str, verbose: bool, fo
     """Write the table. With `folds`, many rows are shown only as far as they need something; the rest is counted."""
     loud, quiet = _sorted_out(shown, folds=folds, verbose=verbose)
     yield from wrapped(printable(headline(report)))
-    for line in summary(report):
+    for line in summary(report) if report.at is None else ():
         yield from wrapped(line)
     in_full = len(loud) <= MAX_FULL_ROWS or verbose
     if in_full or by == "integration":

@@ -156,7 +156,8 @@ class Executor:
         """Record the attempt's start once its first request is about to leave."""
         if not run.begun:
             now, commands = self._clock.now(), run.job.commands
-            started = Event.of(run.record, EventType.ATTEMPT_STARTED, run.detail, now, author=self._author)
+            sends = replace(run.record, snapshot=run.record.run.values or run.record.snapshot)
+            started = Event.of(sends, EventType.ATTEMPT_STARTED, run.detail, now, author=self._author)
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*request_events(commands, now, [run.record]), started]
             begin = partial(self._ledger.begin, run.record, opened, lines, kept=run.kept, answered=commands)

@@ -105,6 +105,7 @@ def locking(
     now, location = context.clock.now(), context.state(settings, tree)
     refuse_fresh_start(context.checkout, location)
     with location.locked(command, now, context.reached, migrate=migrate) as held:
+        held.ledger.redact = context.redactor.redact_all
         recover(held.ledger, settings, now)
         with _open(context, settings, tree, held, location.file) as state:
             if state.sealing.fault is None:
@@ -161,6 +162,7 @@ def joining(
 @contextmanager
 def _open(context: Context, settings: Settings, tree: Tree, held: OpenLedger, file: Path | None) -> Iterator[OpenState]:
     leave(context.checkout, TRACE, tree)
+    held.ledger.redact = context.redactor.redact_all
     if held.member is not None:
         from reconciler.ledger.limits import SharedLimits
 

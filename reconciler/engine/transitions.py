@@ -73,7 +73,12 @@ def first(grant: Grant, revision: str | None) -> Record:
         needs=grant.needs,
         keep=grant.keep,
         revision=revision,
+        form=_form(grant),
     )
+
+
+def _form(grant: Grant) -> tuple[str, ...] | None:
+    return None if grant.manifest is None else tuple(field.id for field in grant.manifest.form)
 
 
 def remembered(record: Record, now: datetime, retry_delay: timedelta) -> Record:
@@ -115,6 +120,7 @@ def checked(
         "origin": grant.origin,
         "needs": grant.needs,
         "keep": grant.keep,
+        "form": record.form if grant.manifest is None else _form(grant),
         "revision": revision or record.revision,
         **_decided(decision),
         "changed": decision.changed,

@@ -193,6 +193,16 @@ class Browsing:
         with self.backend.reading() as reading:
             return [event_of(row) for row in reading.rows(query, **values, **page.values)]
 
+    def history_begin(self) -> tuple[datetime | None, int]:
+        """Return when the first line was written, of those that are not erased, and how many are."""
+        query = (
+            "SELECT MIN(CASE WHEN salt IS NOT NULL THEN at END) AS first,"
+            " COUNT(CASE WHEN salt IS NULL THEN 1 END) AS erased FROM events"
+        )
+        with self.backend.reading() as reading:
+            row = reading.row(query)
+        return (None, 0) if row is None else (moment(row["first"]), row["erased"])
+
     def history_end(self) -> Link:
         """Return the length of the history and its last digest. Raises LedgerError if the note is damaged."""
         with self.backend.reading() as reading:

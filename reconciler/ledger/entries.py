@@ -41,6 +41,9 @@ class Event:
     digest: str = ""
     code: ReasonCode | None = None
     """What its detail says, as far as anything depends on it."""
+    data: Mapping[str, Any] | None = field(default=None, compare=False)
+    """The grant's status after it, and the form's values of the account, or those that an attempt sends; who vouches
+    for the approvals. None where the line is about no grant, or an older release wrote it."""
 
     @classmethod
     def of(
@@ -53,9 +56,13 @@ class Event:
         author: str | None = None,
         code: ReasonCode | None = None,
     ) -> Event:
-        """Make the event of a grant at the revision of its record."""
-        about = record.key, record.integration
-        return cls(at, *about, event, detail, revision=record.revision, author=author, code=code)
+        """Make the event of a grant at the revision of its record, with the values that the account has."""
+        about, said = (record.key, record.integration), None
+        if record.form is not None:
+            has = record.values
+            values = {name: has[name] for name in record.form if has.get(name) is not None}
+            said = {"status": str(record.status), "values": values}
+        return cls(at, *about, event, detail, revision=record.revision, author=author, code=code, data=said)
 
 
 @value_class

@@ -22,12 +22,14 @@ from reconciler.model.verdict import Cause
 __all__ = [
     "GIVEN_COLUMNS",
     "RECORD_COLUMNS",
+    "Redact",
     "attempt_of",
     "attempt_row",
     "changed_and_checked",
     "command_of",
     "event_of",
     "event_row",
+    "event_rows",
     "given_of",
     "given_row",
     "grant_row",
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 E = TypeVar("E", bound=StrEnum)
+
+Redact = Callable[[Any], Any]
 
 _RECORD_FIELDS = tuple(item.name for item in fields(Record) if item.name not in ("key", "open"))
 _PHASE = _RECORD_FIELDS.index("phase")
@@ -75,6 +79,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "code": _code,
     "locked": lambda cell: None if cell is None else LockState(cell),
     "needs": lambda cell: () if cell == "[]" else tuple(_json(cell)),
+    "form": lambda cell: None if cell is None else () if cell == "[]" else tuple(_json(cell)),
     **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
     **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep", "off", "ends_with_hire", "ends_moved"), bool),
     **dict.fromkeys(("checked_at", "executed_at", "confirmed_at", "healed_at", "orphaned_at"), _moment),
@@ -231,6 +236,7 @@ def event_of(row: Row) -> Event:
         approved_by=tuple(_json(row["approved_by"]) or ()),
         digest=row["digest"],
         code=_code(row["code"]),
+        data=_json(row["data"]),
     )
 
 
@@ -252,10 +258,20 @@ def event_row(item: Event) -> dict[str, Any]:
         "detail": item.detail,
         "granted_in": item.granted_in,
         "approved_by": list(item.approved_by) or None,
-        "data": None,
+        "data": item.data,
         "code": item.code,
     }
     return {name: without_nul(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def event_rows(events: Iterable[Event], redact: Redact | None) -> list[dict[str, Any]]:
+    """Write lines of the history with their values masked, or without values if nothing can mask them."""
+    rows = [event_row(event) for event in events]
+    for row in rows:
+        if row["data"] is not None:
+            values = {} if redact is None else {"values": redact(row["data"]["values"])}
+            row["data"] = {"status": row["data"]["status"], **values}
+    return rows
 
 
 GIVEN_COLUMNS = ("hire", "access", "granted_in", "author", "committer", "committed_at", "approved_by")

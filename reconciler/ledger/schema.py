@@ -152,6 +152,7 @@ grants = Table(
     Column("over", Text),
     Column("expire_at", Moment),
     Column("seen_at", Moment),
+    Column("form", JSON(none_as_null=True)),
     Index("grants_due", "retry_at"),
     Index("grants_expire", "expire_at"),
     Index("grants_address", text("lower(email)")),

@@ -71,7 +71,7 @@ class Transaction:
         hires, names = {key.hire for key in keys}, {key.access for key in keys}
         given = given_in(within(self.connection), hires, names) if keys else {}
         given_lines = ((row, given.get(Key(row["hire"], row["access"]))) for row in self._lines)
-        lines = [salted(row if by is None else {**row, **_evidence(by)}) for row, by in given_lines]
+        lines = [salted(row if by is None else _vouched(row, by)) for row, by in given_lines]
         self._backend.finish(self.connection, self._rows, lines)
 
 
@@ -161,6 +161,9 @@ def _all_of(writes: list[_Write[Any]]) -> Lease | None:
     return Lease(epochs) if epochs else None
 
 
-def _evidence(given: Given) -> dict[str, Any]:
-    """Return the columns of a line that say who gave the grant."""
-    return {"granted_in": given.granted_in, "author": given.author, "approved_by": list(given.approved_by) or None}
+def _vouched(row: Mapping[str, Any], given: Given) -> dict[str, Any]:
+    """Return a line with who gave the grant."""
+    by = {"granted_in": given.granted_in, "author": given.author, "approved_by": list(given.approved_by) or None}
+    if not given.approvals:
+        return {**row, **by}
+    return {**row, **by, "data": {**(row["data"] or {}), "approvals": [each.as_json() for each in given.approvals]}}

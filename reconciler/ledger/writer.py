@@ -25,7 +25,16 @@ from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, newest_attempt
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.reader import GIVEN, LISTED, UNTRACED, given_in
-from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, request_row
+from reconciler.ledger.rows import (
+    Redact,
+    attempt_row,
+    changed_and_checked,
+    event_row,
+    event_rows,
+    given_row,
+    grant_row,
+    request_row,
+)
 from reconciler.ledger.transaction import Transaction, Transactions
 from reconciler.ledger.verifying import TREE, whole_blocks
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
@@ -76,6 +85,8 @@ class LedgerWriter(CommandWriter):
         self._reached = reached
         self._transactions = Transactions(backend)
         self.lease: Lease | None = None
+        self.redact: Redact | None = None
+        """Masks the values of the history's lines; as long as it is not there, lines are written without values."""
 
     def under(self, lease: Lease) -> LedgerWriter:
         """Return the same ledger, to be written to under this lease."""
@@ -134,7 +145,7 @@ class LedgerWriter(CommandWriter):
         Where a record is as the ledger had it `before`, but for the time of the check, only that is written.
         """
         changed, checked = changed_and_checked(records, before or {})
-        lines, commands = [event_row(event) for event in events], list(answered)
+        lines, commands = event_rows(events, self.redact), list(answered)
 
         def write(transaction: Transaction) -> None:
             transaction.then(_CHECKED, checked)
@@ -153,7 +164,7 @@ class LedgerWriter(CommandWriter):
         with self._writing(Failpoint.DROPPED) as transaction:
             for statement in _DROPPED:
                 transaction.then(statement, rows)
-            self._save(transaction, (), map(event_row, events), kept)
+            self._save(transaction, (), event_rows(events, self.redact), kept)
 
     def rename(self, moves: Mapping[Key, Key], events: Iterable[Event], kept: Kept | None = None) -> None:
         """Rename rows and their history; two grants may swap names. Each move has its event, under the new name.
@@ -164,8 +175,8 @@ class LedgerWriter(CommandWriter):
         between = {old: Key(f"/{new.hire}", new.access) for old, new in moves.items()}  # no file can have this name
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
         lines = [
-            {**event_row(event), "data": {"was": str(old), "place": place}}
-            for place, (old, event) in enumerate(zip(moves, events, strict=True))
+            {**line, "data": {"was": str(old), "place": place}}
+            for place, (old, line) in enumerate(zip(moves, event_rows(events, self.redact), strict=True))
         ]
         untraced = self.untraced({new.hire for old, new in moves.items() if old.hire != new.hire})
         with self._writing(Failpoint.RENAMED) as transaction:
@@ -221,7 +232,7 @@ class LedgerWriter(CommandWriter):
         if self.lease is not None:
             service, epoch = self.lease.of(record.service)
             attempt = replace(attempt, service=service, epoch=epoch)
-        row, lines, commands = attempt_row(attempt), [event_row(event) for event in events], list(answered)
+        row, lines, commands = attempt_row(attempt), event_rows(events, self.redact), list(answered)
 
         def write(transaction: Transaction) -> Attempt:
             new: int = transaction.connection.execute(_BEGUN, row).scalar_one()
@@ -279,7 +290,7 @@ class LedgerWriter(CommandWriter):
         kept: Kept | None = None,
     ) -> None:
         """Write how an attempt ended, and erase memory that is no longer needed."""
-        lines = [event_row(event) for event in events]
+        lines = event_rows(events, self.redact)
 
         def write(transaction: Transaction) -> None:
             transaction.then(_ENDED, [{"which": attempt.id, "moment": now, "why": error}])

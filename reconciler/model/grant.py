@@ -339,6 +339,8 @@ class Record:
     """When a pass is due for it to end."""
     seen_at: datetime | None = None
     """When the last check that was answered found its account as wanted, if others failed since."""
+    form: tuple[str, ...] | None = None
+    """Which of its values are the form's; None where no manifest has said so yet."""
     open: OpenRun | None = None
 
     def as_grant(self) -> Grant:

@@ -24,6 +24,7 @@ __all__ = [
     "Hire",
     "HireRef",
     "NamedChoice",
+    "moment",
     "no_entries",
     "unique",
 ]
@@ -113,6 +114,16 @@ def _until(value: Any) -> Any:
     if isinstance(value, date):
         return At(kind="date", day=value)
     return _until_text(value if isinstance(value, str) else "")
+
+
+def moment(text: str, timezone: str) -> datetime:
+    """Return when an `until` is that counts from no hire's day. Raises ValueError."""
+    until = _until_text(text)
+    if until.kind not in ("date", "time"):
+        raise ValueError("it counts from a hire's day")
+    found = until.moment(None, None, timezone, key="until")
+    assert found is not None  # it has a day or a time
+    return found
 
 
 @lru_cache(maxsize=1024)

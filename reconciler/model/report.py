@@ -37,7 +37,7 @@ class Row:
     status: Status
     action: Action
     reason: str
-    attempts: int
+    attempts: int | None
     retry_at: datetime | None
     checked_at: datetime | None
     last_error: str | None
@@ -48,7 +48,8 @@ class Row:
     since: datetime | None = None
     revision: str | None = None
     name: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] | None = field(default_factory=dict)
+    """The form's values; None where the history does not have those of then."""
     differs: Differences = field(default_factory=dict)
     given: Given | None = None
     due_at: datetime | None = None
@@ -178,11 +179,11 @@ class Row:
             "checked_at": stamp(self.checked_at),
             "last_error": self.last_error,
             "source": self.source,
-            "values": dict(self.values),
+            "values": None if self.values is None else dict(self.values),
             "differs": {name: list(pair) for name, pair in self.differs.items()},
             "granted_in": given.granted_in if given is not None else None,
             "author": given.author if given is not None else None,
-            "committer": given.committer if given is not None else None,
+            "committer": given.committer or None if given is not None else None,
             "approved_by": list(given.approved_by) if given is not None else [],
             "approvals": [approval.as_json() for approval in given.approvals] if given is not None else [],
             "changed": self.changed,
@@ -272,6 +273,8 @@ class Report:
     revoked: int = 0
     expired: list[timedelta] = field(default_factory=list)
     """How late access was revoked whose time was over, of each."""
+    at: datetime | None = None
+    """The moment that it is about; None for now."""
     branch: str | None = None
     """The branch in force; None where commits do not count, or before the first pass."""
     ignored: list[str] = field(default_factory=list)
@@ -349,6 +352,7 @@ class Report:
     def as_json(self, shown: Iterable[Row] | None = None) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"; `shown` replaces its grants, and the totals are of all."""
         return {
+            **({} if self.at is None else {"at": stamp(self.at)}),
             "revision": self.revision,
             "dry_run": self.dry_run,
             "branch": self.branch,

@@ -132,6 +132,7 @@ def test_json_is_the_list_of_the_contract(told: Repo, call: Call) -> None:
         "detail": "",
         "granted_in": None,
         "approved_by": [],
+        "values": None,
         "digest": rows[2]["digest"],
     }
     assert len({row["digest"] for row in rows}) == 4

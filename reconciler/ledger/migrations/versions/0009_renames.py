@@ -62,6 +62,7 @@ def upgrade() -> None:
     op.add_column("grants", sa.Column("over", sa.Text))
     op.add_column("grants", sa.Column("expire_at", sa.BigInteger))
     op.add_column("grants", sa.Column("seen_at", sa.BigInteger))
+    op.add_column("grants", sa.Column("form", sa.JSON))
     op.create_index("grants_expire", "grants", ["expire_at"])
     noted = connection.execute(sa.select(meta.c.value).where(meta.c.name == "history_end")).scalar()
     number, _, digest = (b"0 " if noted is None else bytes(noted)).decode().partition(" ")

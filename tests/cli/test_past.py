@@ -1,0 +1,151 @@
+"""`reconcile status --at`: who had what, with which values, given by whom, at a time that is over."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from reconciler.model.clock import stamp
+from tests.cli.conftest import Call
+from tests.engine.harness import Hands, Machine
+from tests.repo import Repo
+from tests.servers import AccountService
+
+NOVEMBER = datetime(2025, 11, 1, 9, tzinfo=UTC)
+GRACE = "Grace Chief <grace@example.com>"
+ROLE = {"id": "ROLE", "name": "Role", "type": "input"}
+
+
+@pytest.fixture
+def past(repo: Repo, accounts: AccountService) -> Repo:
+    """Ada is a member, Grace approving, then an owner a day later; then she leaves. Bob has had it all along."""
+    machine = Machine(repo, Hands(NOVEMBER))
+    repo.settings(prune="revoke")
+    body = {"email": "{{email}}", "role": "{{ROLE}}"}
+    execute = [{"url": f"{accounts.url}/users", "data": body}]
+    update = [{"url": f"{accounts.url}/users/{{{{email}}}}", "method": "PATCH", "data": body}]
+    repo.manifest("tool", accounts.manifest(revoke=True) | {"form": [ROLE], "execute": execute, "update": update})
+    repo.hire("ada", {"integration": "tool", "values": {"ROLE": "member"}})
+    repo.hire("bob", {"integration": "tool", "values": {"ROLE": "member"}})
+    repo.commit(f"Give the tool\n\nApproved-by: {GRACE}")
+    machine.reconcile()
+    machine.clock.turn(days=1)
+    repo.hire("ada", {"integration": "tool", "values": {"ROLE": "owner"}})
+    repo.commit("Ada leads the team")
+    machine.reconcile()
+    machine.clock.turn(days=1)
+    repo.remove("hires/ada.yaml")
+    repo.commit("Ada left")
+    machine.reconcile()
+    return repo
+
+
+def at(days: float) -> str:
+    return str(stamp(NOVEMBER + timedelta(days=days)))
+
+
+def test_each_day_has_its_values_and_who_gave_them(past: Repo, call: Call) -> None:
+    first, second = past.git("rev-parse", "HEAD~2"), past.git("rev-parse", "HEAD~1")
+    then = call(past, "status", "--at", at(0.5), "--output", "json")
+    assert (then.code, then.json["at"], then.json["revision"]) == (0, at(0.5), first)
+    ada = then.grant("ada", "tool")
+    assert (ada["status"], ada["values"], ada["since"]) == ("present", {"ROLE": "member"}, at(0))
+    assert (ada["granted_in"], ada["approved_by"]) == (first, [GRACE])
+    assert ada["approvals"] == [{"name": GRACE, "source": "claimed"}]
+    later = call(past, "status", "--at", at(1.5), "--output", "json")
+    ada, bob = later.grant("ada", "tool"), later.grant("bob", "tool")
+    assert (ada["values"], ada["granted_in"], ada["approved_by"]) == ({"ROLE": "owner"}, second, [])
+    assert (bob["values"], bob["granted_in"]) == ({"ROLE": "member"}, first)
+    gone = call(past, "status", "--at", at(2), "--output", "json")
+    assert [grant["hire"] for grant in gone.json["grants"]] == ["bob"]
+    assert gone.json["revision"] == past.git("rev-parse", "HEAD")
+
+
+def test_the_second_that_history_shows_counts(past: Repo, call: Call) -> None:
+    line = call(past, "history", "--hire", "ada", "--event", "revoked", "--output", "json").json[0]
+    before = str(stamp(datetime.fromisoformat(line["at"]) - timedelta(seconds=1)))
+    had = [
+        call(past, "status", "--at", when, "--hire", "ada", "--output", "json").json["grants"]
+        for when in (before, line["at"])
+    ]
+    assert list(map(len, had)) == [1, 0]
+
+
+def test_every_output_has_values_giver_and_approver(past: Repo, call: Call) -> None:
+    first = past.git("rev-parse", "HEAD~2")
+    table = call(past, "status", "--at", at(0.5)).out
+    assert table.startswith(f"{at(0.5)}: 2 grants at {first[:12]}: 2 present\n")
+    assert f'{{"ROLE": "member"}}; given in {first[:12]} by Ida Admin <ida@example.com>, approved by {GRACE}' in table
+    row = next(csv.DictReader(io.StringIO(call(past, "status", "--at", at(0.5), "--output", "csv").out)))
+    assert (row["hire"], row["values"], row["granted_in"], row["approved_by"]) == (
+        "ada",
+        '{"ROLE": "member"}',
+        first,
+        GRACE,
+    )
+    assert f"approved by {GRACE}" in call(past, "status", "--at", at(0.5), "--output", "markdown").out
+
+
+@pytest.mark.parametrize("when", ["2999-01-01", "7d", "start", "2025-13-01", "gestern"])
+def test_what_is_no_time_or_lies_ahead_is_wrong_usage(past: Repo, call: Call, when: str) -> None:
+    done = call(past, "status", "--at", when)
+    assert (done.code, done.out) == (64, "")
+    assert f"--at {when}: " in done.err
+
+
+def test_before_the_first_line_nothing_is_known(past: Repo, call: Call) -> None:
+    done = call(past, "status", "--at", at(-1), "--output", "json")
+    assert (done.code, done.json["grants"], done.json["revision"]) == (1, [], None)
+    assert done.json["problems"][0]["message"] == f"it begins at {at(0)}: nothing is known of {at(-1)}"
+    day = call(past, "status", "--at", "2025-11-02", "--output", "json")
+    assert (day.code, len(day.json["grants"])) == (0, 2)
+
+
+def test_a_repository_without_a_state_knows_nothing(repo: Repo, call: Call) -> None:
+    repo.commit()
+    done = call(repo, "status", "--at", "2025-11-02", "--output", "json")
+    assert (done.code, done.json["grants"], repo.state.exists()) == (1, [], False)
+
+
+def test_values_of_an_older_release_are_null_and_said_so(past: Repo, call: Call) -> None:
+    with closing(sqlite3.connect(past.state)) as state, state:
+        state.execute("UPDATE events SET data = NULL, approved_by = NULL, granted_in = NULL")
+    done = call(past, "status", "--at", at(0.5), "--output", "json")
+    ada = done.grant("ada", "tool")
+    assert (done.code, ada["status"], ada["values"], ada["granted_in"]) == (0, "present", None, None)
+    assert [problem["severity"] for problem in done.json["problems"]] == ["warning", "warning"]
+    assert "values not known; not known who gave it" in call(past, "status", "--at", at(0.5)).out
+
+
+def test_forgetting_somebody_erases_their_values(past: Repo, call: Call) -> None:
+    assert call(past, "forget", "ada").code == 0
+    done = call(past, "status", "--at", at(1.5), "--output", "json")
+    assert [grant["hire"] for grant in done.json["grants"]] == ["bob"]
+    assert "of people who were forgotten are erased" in done.json["problems"][0]["message"]
+    assert b': "owner"' not in b"".join(file.read_bytes() for file in past.state.parent.glob("state.db*"))
+
+
+def test_a_secret_among_the_values_is_masked(repo: Repo, accounts: AccountService, call: Call) -> None:
+    accounts.token = "tok-en-123456"
+    repo.initial_data("tool", {"TOKEN": accounts.token})
+    body = {"email": "{{email}}", "role": "{{ROLE}}"}
+    execute = [{"url": f"{accounts.url}/users", "data": body}]
+    repo.manifest("tool", accounts.manifest() | {"form": [ROLE], "execute": execute})
+    repo.hire("ada", {"integration": "tool", "values": {"ROLE": accounts.token}})
+    repo.commit()
+    assert call(repo, "--yes").code == 0
+    now = str(stamp(datetime.now(UTC)))
+    assert call(repo, "status", "--at", now, "--output", "json").grant("ada", "tool")["values"] == {"ROLE": "***"}
+
+
+def test_the_chain_covers_values(past: Repo, call: Call) -> None:
+    assert call(past, "history", "--verify").code == 0
+    with closing(sqlite3.connect(past.state)) as state, state:
+        state.execute("UPDATE events SET data = replace(data, 'owner', 'member') WHERE event = 'updated'")
+    done = call(past, "history", "--verify")
+    assert (done.code, "what it says was changed" in done.out) == (1, True)
