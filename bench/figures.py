@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -33,7 +33,7 @@ from bench.daemons import (
 )
 from bench.pages import held_up, shown
 from bench.server import serving
-from bench.world import folder, reconcile_twice, took
+from bench.world import commit, folder, reconcile_twice, took
 
 __all__ = ["ALL", "Figure"]
 
@@ -117,12 +117,18 @@ def cpu_of_a_check() -> Iterator[tuple[float, float]]:
             yield 1e6 * mine, 1e6 * (time.process_time() - cpu) / CHECKS
 
 
-def checks_of_a_slow_service() -> Iterator[tuple[float, float]]:
-    """Checks a second of a service that takes 100 ms, fifty at once, against the ceiling of 500."""
-    with serving(0.1) as url:
+def checks_of_a_slow_service(services: int = 1) -> Iterator[tuple[float, float]]:
+    """Checks a second of services that take 100 ms, fifty at once over all of them, against the ceiling of 500."""
+    with ExitStack() as stack:
+        urls = [stack.enter_context(serving(0.1)) for _ in range(services)]
         while True:
             with tempfile.TemporaryDirectory() as name:
-                root = folder(Path(name), url, CHECKS, settings="limits: {per_host: 50, concurrency: 100}\n")
+                limits = "limits: {per_host: 50, concurrency: 50}\n"
+                root = folder(Path(name), urls[0], CHECKS // services, settings=limits, integrations=services)
+                for manifest, url in zip(sorted((root / "manifests").iterdir()), urls, strict=True):
+                    manifest.write_text(manifest.read_text().replace(urls[0], url))
+                if services > 1:
+                    commit(root)
                 yield CHECKS / passed(root, CHECKS).seconds, 500.0
 
 
@@ -268,7 +274,8 @@ ALL: dict[str, Figure] = {
     "checks, against a bare aiohttp loop": Figure(checks_against_aiohttp, "1/s", ">= 0.4"),
     "processor time a check": Figure(cpu_of_a_check, "us", "<= 300 us"),
     "the same, six services against one": Figure(spread, "us", "<= 1.25"),
-    "checks of a 100 ms service": Figure(checks_of_a_slow_service, "1/s", ">= 0.95"),
+    "checks of a 100 ms service": Figure(checks_of_a_slow_service, "1/s", ">= 0.97"),
+    "checks of six 100 ms services": Figure(partial(checks_of_a_slow_service, 6), "1/s", ">= 0.97"),
     "audit of 1,000, requests": Figure(asked, "", "<= 1"),
     "audit of 1,000, against an aiohttp script": Figure(audited, "ms", "< 1"),
     "audit of 1,000, against it, 1,000 requests/s": Figure(partial(audited, 0.001), "ms", "< 1"),

@@ -4,8 +4,7 @@ One throttle serves all clients of the process. A request takes its places in on
 gate, then a shared place, once it has nothing else to wait for. So a host that hangs, is slow or asked for a pause
 delays only its own lane, and no two requests can wait for each other.
 
-The shared places are distributed so that such hosts cannot take all of them (`_Places`): a host that does not answer
-soon gets few, one that answers gets what is free.
+The shared places are distributed so that such hosts cannot take all of them (`shares`).
 
 With a rate, the gate stays shut until the previous request has really left, so that requests arrive at the server with
 their distance however long connecting takes.
@@ -16,14 +15,13 @@ In a fleet the limits hold over all members, and this process's places change al
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from reconciler.model.clock import Clock, Stopped
 from reconciler.model.errors import TransportError
 from reconciler.model.settings import Limits
+from reconciler.requests.shares import HostPlaces, Share, SharedPlaces
 from reconciler.requests.sharing import EVERYONE, Ask, Granted, Shared, keep_sharing
 
 __all__ = ["LONGEST", "Throttle"]
@@ -52,74 +50,20 @@ _NONE = timedelta()
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class _HostPlaces:
-    """One host's places, first come, first served; but who is to wait `behind` others lets all go first who are not.
-
-    There may be more or fewer of them from one moment to the next.
-    """
-
-    def __init__(self, limit: int, wake: asyncio.Event | None) -> None:
-        self.places = limit if wake is None else 0
-        self.used = 0
-        self._limit = limit
-        self._wake = wake
-        self._waiting: dict[bool, deque[asyncio.Future[None]]] = {False: deque(), True: deque()}
-
-    @property
-    def wanted(self) -> int:
-        """Return how many places could be used."""
-        return self.used + sum(map(len, self._waiting.values()))
-
-    async def take(self, *, behind: bool) -> None:
-        """Wait for a place."""
-        if self.used < self.places:  # then nobody waits
-            self.used += 1
-            return
-        waiting = self._waiting[behind]
-        if self._wake is not None and self.places < self._limit:  # else there are no others to hear of
-            self._wake.set()
-        turn = asyncio.get_running_loop().create_future()
-        waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                with suppress(ValueError):  # another task may have removed it already
-                    waiting.remove(turn)
-            else:  # it was given one just before
-                self.give_back()
-            raise
-
-    def give_back(self) -> None:
-        """Return a place, to the first that waits for one."""
-        self.used -= 1
-        self.resize(self.places)
-
-    def resize(self, places: int) -> None:
-        """Change the number of places; requests in flight keep theirs."""
-        self.places = places
-        for waiting in self._waiting.values():
-            while waiting and self.used < places:
-                turn = waiting.popleft()
-                if not turn.done():
-                    self.used += 1
-                    turn.set_result(None)
-
-
 class _Lane:
     """One host's: its places, its gate, when the last request left, and until when it asked for a pause.
 
-    `under_way` counts its requests at this moment, `unheard` those that it was sent since it last answered soon. In a
-    fleet `departures` are how many requests may leave from `departure` on, each so much later than the one before.
+    In a fleet `departures` are how many requests may leave from `departure` on, each so much later than the one before.
     """
 
-    def __init__(self, limits: Limits, wake: asyncio.Event | None) -> None:
-        self.places = _HostPlaces(limits.per_host, wake)
+    def __init__(self, limits: Limits, wake: asyncio.Event | None, share: Share) -> None:
+        self.places = HostPlaces(limits.per_host, wake)
+        self.share = share
         self.gate = asyncio.Lock()
         margin = MARGIN if wake is None else SHARED_MARGIN
         self.spacing = timedelta(seconds=margin / limits.rate) if limits.rate else _NONE
         self.last = self.paused_until = self.departure = _LONG_AGO
-        self.under_way = self.unheard = self.departures = 0
+        self.departures = 0
 
     def delay(self, now: datetime) -> float:
         """Return the seconds to wait. A wall clock that was set back does not block a lane for hours."""
@@ -132,73 +76,6 @@ class _Lane:
     def late(self, now: datetime) -> bool:
         """Whether the time at which a request was to leave is past."""
         return self.departure + LATE < now
-
-
-class _Places:
-    """The places that all hosts share.
-
-    A host that has nothing under way gets one as soon as one is free. Another it gets while more are free than it has
-    requests unheard of: of one that begins to hang this leaves others some, however many hang; one that answers has it
-    all. Half of the places at most are held against it, so that hosts that hang for long share half of them, and one
-    each, and a host that recovers soon gets its places back.
-    """
-
-    def __init__(self, limit: int, wake: asyncio.Event | None) -> None:
-        self.places = self._free = limit if wake is None else 0
-        self._limit = limit
-        self._wake = wake
-        self._waiting: deque[tuple[_Lane, asyncio.Future[None]]] = deque()
-
-    @property
-    def used(self) -> int:
-        """Return how many are taken."""
-        return self.places - self._free
-
-    def resize(self, places: int) -> None:
-        """Change the number of places; requests in flight keep theirs."""
-        self._free += places - self.places
-        self.places = places
-        self._serve()
-
-    async def take(self, lane: _Lane) -> None:
-        """Wait for a place; first come, first served among the hosts that may have one."""
-        if self._open_to(lane):
-            self._give(lane)
-            return
-        if self._wake is not None and self.places < self._limit:
-            self._wake.set()
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((lane, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._waiting.remove((lane, turn))
-            else:  # it was given one just before
-                self.give_back(lane)
-            raise
-
-    def give_back(self, lane: _Lane) -> None:
-        """Return a place, to the first that waits for one."""
-        self._free += 1
-        lane.under_way -= 1
-        self._serve()
-
-    def _serve(self) -> None:
-        for waiting in list(self._waiting):
-            if self._free <= 0:
-                return
-            if self._open_to(waiting[0]) and not waiting[1].done():
-                self._waiting.remove(waiting)
-                self._give(waiting[0])
-                waiting[1].set_result(None)
-
-    def _open_to(self, lane: _Lane) -> bool:
-        return self._free > (min(lane.unheard, (self.places - 1) // 2) if lane.under_way else 0)
-
-    def _give(self, lane: _Lane) -> None:
-        self._free -= 1
-        lane.under_way += 1
 
 
 class _Turn:
@@ -229,13 +106,13 @@ class _Turn:
         except BaseException:
             self._leave()
             raise
-        lane.unheard += 1
+        lane.share.sent(self, self._began)
         if not lane.spacing:
             self._departed()
         return self._departed
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._throttle.give_place_back(self._lane, self._began, answered=kind is None)
+        self._throttle.give_place_back(self, self._lane.share, self._began, answered=kind is None)
         self._leave()
 
     def _leave(self) -> None:
@@ -252,7 +129,7 @@ class Throttle:
         self._shared = shared
         self.wake = asyncio.Event()
         self._woken = self.wake if shared is not None else None
-        self._everyone = _Places(limits.concurrency, self._woken)
+        self._everyone = SharedPlaces(limits.concurrency, self._woken, clock)
         self._soon = limits.timeout / SOON
         self._lanes: dict[str, _Lane] = {}
         self._pauses: dict[str, timedelta] = {}
@@ -330,17 +207,17 @@ class Throttle:
                     await self._clock.sleep(delay)
                 except Stopped:
                     raise TransportError(f"{host}: stopped while waiting until it may be asked", left=False) from None
-            await self._everyone.take(lane)
+            await self._everyone.take(lane.share)
             now = self._clock.now()
             if not lane.delay(now) and not (0 < taken < DEPARTURES and lane.late(now)):
                 return now
-            self._everyone.give_back(lane)  # meanwhile the host asked for a pause, or another's turn has come
+            self._everyone.give_back(lane.share)  # meanwhile the host asked for a pause, or another's turn has come
 
-    def give_place_back(self, lane: _Lane, began: datetime, *, answered: bool) -> None:
+    def give_place_back(self, turn: _Turn, share: Share, began: datetime, *, answered: bool) -> None:
         """For a turn: end its request, which began to leave at `began`."""
-        if answered and self._clock.now() - began <= self._soon:
-            lane.unheard = 0
-        self._everyone.give_back(lane)
+        took = self._clock.now() - began
+        share.ended(turn, took, soon=answered and took <= self._soon)
+        self._everyone.give_back(share)
 
     def now(self) -> datetime:
         """For a turn: return the time."""
@@ -360,5 +237,5 @@ class Throttle:
 
     def _lane(self, host: str) -> _Lane:
         if host not in self._lanes:
-            self._lanes[host] = _Lane(self._limits, self._woken)
+            self._lanes[host] = _Lane(self._limits, self._woken, self._everyone.share())
         return self._lanes[host]

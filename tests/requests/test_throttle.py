@@ -198,3 +198,75 @@ def test_cancelled_wait_keeps_no_place() -> None:
             assert here.count("d") == 1
 
     asyncio.run(walk())
+
+
+def test_a_host_that_answers_as_usual_has_every_place() -> None:
+    async def walk() -> None:
+        async with site(Limits(concurrency=50, per_host=50)) as here:
+            await here.wants("good", 1000)
+            for _ in range(10):
+                here.clock.turn(seconds=0.1)
+                await here.answers("good", here.count())
+            assert here.count() == 50
+            here.clock.turn(seconds=0.4)
+            assert here.count() == 50
+            await here.answers("good", 25)
+            assert here.count() == 50, "four times the usual is not late"
+
+    asyncio.run(walk())
+
+
+def test_six_hosts_that_answer_as_usual_share_every_place() -> None:
+    async def walk() -> None:
+        async with site() as here:
+            hosts = [f"good{number}" for number in range(6)]
+            for host in hosts:
+                await here.wants(host, 500)
+            for _ in range(10):
+                here.clock.turn(seconds=0.1)
+                for host in hosts:
+                    await here.answers(host, here.count(host))
+            assert here.count() == LIMITS.concurrency
+
+    asyncio.run(walk())
+
+
+@pytest.mark.parametrize("count", [5, 8])
+def test_hosts_that_hang_all_at_once_after_they_answered_leave_places(count: int) -> None:
+    """Nothing tells yet that they hang: a place is kept for whoever is known, and later they get no more."""
+
+    async def walk() -> None:
+        async with site() as here:
+            hosts = [f"hung{number}" for number in range(count)]
+            for host in [*hosts, "good"]:
+                await here.wants(host, 500)
+            for _ in range(5):
+                here.clock.turn(seconds=0.1)
+                for host in [*hosts, "good"]:
+                    await here.answers(host, here.count(host))
+            for _ in range(50):
+                assert here.count("good") >= 1
+                await here.answers("good", 1)
+            here.clock.turn(seconds=5)
+            for _ in range(3):
+                await here.times_out(hosts)
+                here.clock.turn(seconds=30)
+            assert here.count(*hosts) <= LIMITS.concurrency / 2 + count
+            await here.answers("good", 1)
+            assert here.count("good") >= 5
+
+    asyncio.run(walk())
+
+
+def test_a_host_whose_requests_become_late_gets_no_more() -> None:
+    async def walk() -> None:
+        async with site(Limits(concurrency=20, per_host=20)) as here:
+            await here.wants("bad", 8)
+            here.clock.turn(seconds=0.1)
+            await here.answers("bad", 8)
+            await here.wants("bad", 8)
+            here.clock.turn(seconds=1)
+            await here.wants("bad", 20)
+            assert here.count("bad") == 11, "half of the places are left"
+
+    asyncio.run(walk())
