@@ -29,10 +29,10 @@ SHORTER = (100, 25, 5, 0)
 """The most people of a kind that a pull request's text names: the first that fits `LIMIT`."""
 
 MAX_LENGTH = 200
+"""The most characters of one field of one person."""
 
 MAX_NAMED = 10
 """Of those who are left out, so many are named in an error."""
-"""The most characters of one field of one person."""
 
 
 @click.command(name="import")
@@ -237,13 +237,14 @@ def _text(value: Any) -> str:
 
 
 def _table(plan: ImportPlan) -> list[str]:
-    from reconciler.cli.text import printable
+    """Write a line for each person."""
+    from reconciler.cli.text import clipped, printable
 
     lines = [_headline(plan)]
     for word, of in _parts(plan):
         for each in of:
-            lines.append(printable(f"{word}  {each.file}"))
-            lines += [printable(f"  {key}: {how}") for key, how in _differences(each)]
+            how = "; ".join(f"{key}: {clipped(text, MAX_LENGTH)}" for key, text in _differences(each))
+            lines.append(printable(f"{word}  {each.file}  {how}"))
     for one in plan.left_out:
         where = f" ({one.file})" if one.file else ""
         lines.append(printable(f"left out  {one.called}{where}: {one.reason}"))

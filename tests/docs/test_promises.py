@@ -322,13 +322,6 @@ def test_the_steps_of_writing_a_manifest_are_whole_files(tmp_path: Path, capsys:
         assert said.startswith("all files are in order"), steps[last - 1]
 
 
-def test_the_readmes_files_are_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "README.md").read_text()
-    found = re.findall(r"`((?:hires|manifests)/\w+\.yaml)`.*?^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(found) == 2
-    assert validated(tmp_path, dict(found), capsys).startswith("all files are in order")
-
-
 def test_tables_name_no_key_that_is_not_there() -> None:
     keys: dict[tuple[str, str], set[str]] = {}
     for model in ALL:

@@ -133,6 +133,13 @@ def test_a_phrase_comes_before_its_words(site: Path, page: Page) -> None:
     assert page.locator(".results").is_hidden()
 
 
+def test_somebody_leaves_is_found_under_offboarding(site: Path, page: Page) -> None:
+    page.goto((site / "index.html").as_uri())
+    page.fill("#search", "somebody leaves")
+    page.wait_for_selector(".results li")
+    assert page.inner_text(".results a >> nth=0") == "Prune and offboard: Somebody leaves"
+
+
 def test_code_is_copied_as_it_stands(site: Path, page: Page) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto((site / "how-to" / "upgrade.html").as_uri())

@@ -57,10 +57,16 @@ def test_the_tutorial(tmp_path: Path, home: str) -> None:
     assert len(re.findall(r"^\S+Z +grace/phonebook  (?:attempt_started|executed|confirmed) ", out, re.MULTILINE)) == 3
 
 
-def test_the_readme(tmp_path: Path, home: str) -> None:
-    out = shell(tmp_path, typed("README.md"), home)
+def test_five_minutes_of_the_readme_end_with_an_account(tmp_path: Path, home: str) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/people/grace@example.com"
+    asked = (
+        "python -c 'from urllib.request import *; "
+        f'print(urlopen(Request("{address}", headers={{"Authorization": "Bearer open-sesame"}})).read().decode())\'\n'
+    )
+    out = shell(tmp_path, typed("README.md").replace("8900", str(port)) + asked, home)
     assert "all files are in order" in out
-    assert re.search(r"^dry run at .{12}: 1 scheduled; nothing to do$", out, re.MULTILINE)
+    assert out.endswith('{"email": "grace@example.com", "name": "Grace Mbeki"}\n')
 
 
 def test_the_readme_is_the_tutorials_beginning() -> None:

@@ -576,6 +576,16 @@ def test_write_and_branch_are_two_things(repo: Repo) -> None:
     assert call_cli(repo, "import", "hr", "--write", "--branch", "b").code == 64
 
 
+def test_each_person_is_one_line(repo: Repo, hr: Service) -> None:
+    asks(repo, hr, [person(f"person{number}", department="R&D") for number in range(60)])
+    out = call_cli(repo, "import", "hr").out
+    assert out.startswith(
+        "hr: 60 created\n"
+        "created  hires/person0.yaml  first_name: Person0; last_name: Example; email: person0@example.com; department: R&D; source: hr\n"
+    )
+    assert out.count("\n") == 61
+
+
 def test_text_of_a_pull_request(repo: Repo, hr: Service) -> None:
     people = [person("ada", firstName="@everyone `x` <b>"), {"firstName": "Bob"}]
     asks(repo, hr, people)

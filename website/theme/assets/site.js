@@ -21,14 +21,16 @@ function index() {
   return sections;
 }
 
-// A word counts more in a heading than in the text. Sections that have the most of the words come first.
+// A word counts more in a heading than in the text, a heading that is the query most of all. Sections that have the most
+// of the words come first.
 function found(all, query) {
+  const whole = query.trim().toLowerCase();
   const words = [...new Set(query.toLowerCase().split(/\s+/))].filter(Boolean);
   const results = [];
   for (const section of all) {
     const [page, title, text] = [section.page, section.title, section.text].map((part) => part.toLowerCase());
     let matched = 0;
-    let score = `${title} ${text}`.includes(query.trim().toLowerCase()) ? 20 : 0;
+    let score = (title === whole && 20) + (`${title} ${text}`.includes(whole) && 20);
     for (const word of words) {
       const here = (title.includes(word) && 10) + (page.includes(word) && 4) + (text.includes(word) && 2);
       matched += here > 0;
