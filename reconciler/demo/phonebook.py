@@ -7,54 +7,47 @@ from __future__ import annotations
 
 import json
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
+from collections.abc import Iterable
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from reconciler.demo.loopback import Loopback
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 __all__ = ["Phonebook"]
 
 
-class Phonebook(BaseHTTPRequestHandler):
-    """`GET /people/ADDRESS` is 200 or 404; `POST /people` adds a person, `DELETE /people/ADDRESS` removes one."""
+class Phonebook:
+    """`GET /people/ADDRESS` is 200 or 404, `POST /people` adds a person and `DELETE /people/ADDRESS` removes one."""
 
-    people: dict[str, object] = {}
+    def __init__(self) -> None:
+        self._people: dict[str, Any] = {}
 
-    def do_GET(self) -> None:
-        """Look somebody up."""
-        self._answer(200 if self._asked in self.people else 404, self.people.get(self._asked, {}))
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        """Handle one request, as WSGI calls it."""
+        status, answer = self._answer(environ)
+        body = json.dumps(answer).encode()
+        start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
 
-    def do_POST(self) -> None:
-        """Add somebody."""
-        sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self._allowed:
-            self.people[sent["email"]] = sent
-        self._answer(201, sent)
-
-    def do_DELETE(self) -> None:
-        """Remove somebody."""
-        known = self._asked in self.people
-        if self._allowed:
-            self.people.pop(self._asked, None)
-        self._answer(200 if known else 404, {})
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name is the library's
-        """Log nothing: it runs beside a shell."""
-
-    @property
-    def _asked(self) -> str:
-        return unquote(self.path.removeprefix("/people/"))
-
-    @property
-    def _allowed(self) -> bool:
-        return self.headers["Authorization"] == "Bearer open-sesame"
-
-    def _answer(self, status: int, body: object) -> None:
-        content = json.dumps(body if self._allowed else {"error": "the token is not open-sesame"}).encode()
-        self.send_response(status if self._allowed else 401)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+    def _answer(self, environ: WSGIEnvironment) -> tuple[str, Any]:
+        if environ.get("HTTP_AUTHORIZATION") != "Bearer open-sesame":
+            return "401 Unauthorized", {"error": "the token is not open-sesame"}
+        address = environ["PATH_INFO"].removeprefix("/people/")
+        match environ["REQUEST_METHOD"]:
+            case "POST":
+                sent = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+                self._people[sent["email"]] = sent
+                return "201 Created", sent
+            case "DELETE" if address in self._people:
+                return "200 OK", self._people.pop(address)
+            case _ if address in self._people:
+                return "200 OK", self._people[address]
+        return "404 Not Found", {"error": "there is nobody of this address"}
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Phonebook).serve_forever()
+    with Loopback(Phonebook(), int(sys.argv[1])):
+        Event().wait()
