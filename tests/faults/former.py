@@ -1,8 +1,10 @@
 """Former accounts, and two hires on one account, over whatever may happen to hires' files and to a service.
 
-`python -m tests.faults.former --examples 1000 --steps 50` is the large run; the suite plays a few. After every pass it
-is seen at the service and in the ledger what needs no model: each account that the program made and that is still there
-is in some row, nobody is made twice, and nothing is taken away that somebody in git has, however it is spelt.
+`python -m tests.faults.former --examples 1000 --steps 50` is the large run; the suite plays a few. Answers get lost,
+requests fail or are answered with success and do nothing, the program is killed, and entries end by the hour. After
+every pass it is seen at the service and in the ledger what needs no model: each account that the program made and that
+is still there is in some row, nobody is made twice, no request has what was stored of another account, nothing is taken
+away that somebody in git has, however it is spelt, and nothing counts as revoked that is there.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,11 +23,14 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from reconciler.model.errors import TransportError
+from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Phase as Stage
 from reconciler.model.selection import Selection
 from reconciler.requests.client import Response
-from tests.engine.harness import Hands
-from tests.faults.model import MEMORY, Program, Services
+from tests.engine.harness import Crash, Hands
+from tests.faults.judgement import Came
+from tests.faults.model import MEMORY, Call, Program, Services, fuses
 
 __all__ = ["FormerAccounts", "play"]
 
@@ -42,47 +48,81 @@ def same(text: str) -> str:
 
 
 class Desks(Services):
-    """Accounts at two integrations, by the name in the path; spellings are one to it."""
+    """Accounts at two integrations, by the name in the path; spellings are one to it.
+
+    Each account has a number of its own, which the second request to make one has to be sent with.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.accounts: dict[str, set[str]] = {integration: set() for integration in NAMES}
+        self.accounts: dict[str, dict[str, int]] = {integration: {} for integration in NAMES}
+        self.count = 0
         self.made: set[tuple[str, str]] = set()
         self.twice: list[str] = []
         self.deleted: set[tuple[str, str]] = set()
         self.down = False
 
     async def send(self, wire: Any, *, follow: bool = False, leaving: Any = None, behind: bool = False) -> Response:
-        """Take a request."""
-        integration, _, name = wire.url.removeprefix(f"{URL}/").partition("/")
+        """Take a request; what becomes of it is as `answers` says of its method and place."""
+        if self.dead:
+            raise Crash
+        integration, name, *more = wire.url.removeprefix(f"{URL}/").split("/")
         whose, there = same(unquote(name)), self.accounts[integration]
         if leaving is None:
             if self.down:
                 return Response(500)
-            return Response(200, {}, json.dumps({"name": unquote(name)}).encode()) if whose in there else Response(404)
+            return self._account(unquote(name), there[whose]) if whose in there else Response(404)
+        self.calls.append(Call((whose, integration), wire.method, len(more), Came.IN_DOUBT))
         await leaving()
-        if wire.method == "DELETE":
+        self.reached(Failpoint.REQUEST, done=False)
+        weather = self.answers.get(f"{wire.method} {len(more)}", "answered")
+        if weather in ("answered", "lost"):
+            self._do(wire, integration, whose, team=bool(more))
+        self.reached(Failpoint.RESPONSE, done=True)
+        if weather in ("lost", "cut", "never left"):
+            raise TransportError("hung up", left=weather != "never left")
+        return Response(500) if weather == "refused" else self._account(whose, there.get(whose, 0))
+
+    def _do(self, wire: Any, integration: str, whose: str, *, team: bool) -> None:
+        there = self.accounts[integration]
+        if team:
+            if json.loads(wire.content)["id"] != there.get(whose):
+                self.misplaced.append((whose, integration))
+        elif wire.method == "DELETE":
             self.deleted.add((integration, whose))
             self.made.discard((integration, whose))
-            there.discard(whose)
+            there.pop(whose, None)
         elif whose in there:
             self.twice.append(whose)
         else:
-            there.add(whose)
+            self.appear_as(integration, whose)
             self.made.add((integration, whose))
-        return Response(200, {}, b"{}")
+
+    def appear_as(self, integration: str, whose: str) -> None:
+        """An account is there, with a number that none had."""
+        self.count += 1
+        self.accounts[integration].setdefault(whose, self.count)
+
+    def _account(self, name: str, number: int) -> Response:
+        return Response(200, {}, json.dumps({"name": name, "id": number}).encode())
 
 
 def manifest(integration: str, name: str) -> dict[str, Any]:
     one = f"{URL}/{integration}/{{{{{name}}}}}"
     return {
-        "exists": {"url": one, "expected": f"{{{{{name}}}}}", "fail_when_4xx_response_code": False},
-        "execute": [{"url": one}],
+        "exists": {
+            "url": one,
+            "expected": f"{{{{{name}}}}}",
+            "fail_when_4xx_response_code": False,
+            "store_data": {"ID": "id"},
+        },
+        "execute": [{"url": one, "store_data": {"ID": "id"}}, {"url": f"{one}/team", "data": {"id": "{{ID}}"}}],
         "revoke": [{"url": one, "method": "DELETE"}],
     }
 
 
 people = st.sampled_from(PEOPLE)
+failures = st.sampled_from(["refused", "never left", "lost", "cut", "ignored"])
 
 
 class FormerAccounts(RuleBasedStateMachine):
@@ -108,13 +148,17 @@ class FormerAccounts(RuleBasedStateMachine):
         found |= {f"manifests/{each}.yaml": manifest(each, name) for each, name in NAMES.items()}
         for stem, hire in self.hires.items():
             person = {"email": hire["email"], "first_name": "A", "last_name": "", "extra": {"LOGIN": hire["login"]}}
-            found[f"hires/{stem}.yaml"] = {**person, "access": hire["access"]}
+            entries = [
+                {"integration": each, **({"until": until.isoformat()} if (until := hire["ends"].get(each)) else {})}
+                for each in hire["access"]
+            ]
+            found[f"hires/{stem}.yaml"] = {**person, "access": entries}
         self.program.commit(found)
 
     @initialize()
     def start(self) -> None:
         self.hires = {
-            name: {"email": address, "login": login, "access": ["desk", "post"]}
+            name: {"email": address, "login": login, "access": ["desk", "post"], "ends": {}}
             for name, address, login in zip(PEOPLE, ADDRESSES, ("ann", "ben", "cat"), strict=False)
         }
         self._commit()
@@ -148,7 +192,7 @@ class FormerAccounts(RuleBasedStateMachine):
     def come(self, name: str, address: str, login: str) -> None:
         """Somebody comes, or comes back, perhaps with a name that somebody else had."""
         if name not in self.hires:
-            self.hires[name] = {"email": address, "login": login, "access": ["desk", "post"]}
+            self.hires[name] = {"email": address, "login": login, "access": ["desk", "post"], "ends": {}}
             self._commit()
 
     @rule(one=people, other=people)
@@ -161,14 +205,14 @@ class FormerAccounts(RuleBasedStateMachine):
         self._commit()
 
     @rule(prune=st.booleans())
-    def set(self, *, prune: bool) -> None:
+    def change_prune(self, *, prune: bool) -> None:
         self.prune = prune
         self._commit()
 
     @rule(integration=st.sampled_from(tuple(NAMES)), name=st.sampled_from((*LOGINS, *ADDRESSES)))
     def appear(self, integration: str, name: str) -> None:
         """Somebody makes an account by hand."""
-        self.desks.accounts[integration].add(same(name))
+        self.desks.appear_as(integration, same(name))
 
     @rule(down=st.booleans())
     def checks_fail(self, *, down: bool) -> None:
@@ -178,34 +222,60 @@ class FormerAccounts(RuleBasedStateMachine):
     def ask(self, name: str, integration: str, kind: str) -> None:
         if kind == "run" and self.desks.down:
             return  # who runs it by hand has looked
-        there = self.desks.accounts[integration]
-        wanted = {same(hire["email"] if integration == "post" else hire["login"]) for hire in self.hires.values()}
-        if kind == "run" and there & wanted:
+        if kind == "run" and any((integration, whose) in self._wanted() for whose in self.desks.accounts[integration]):
             return
         self.program.ledger.enqueue(kind, now=self.clock.now(), by="ida@here", hire=name, access=integration)
+
+    @rule(what=st.sampled_from(["POST 0", "POST 1", "DELETE 0"]), how=failures)
+    def requests_fail(self, what: str, how: str) -> None:
+        self.desks.answers[what] = how
+
+    @rule()
+    def requests_recover(self) -> None:
+        self.desks.answers.clear()
+
+    @rule(name=people, integration=st.sampled_from(tuple(NAMES)), hours=st.sampled_from([None, 1, 2]))
+    def end_soon(self, name: str, integration: str, hours: int | None) -> None:
+        """An entry ends in some hours, or does no more."""
+        if name in self.hires:
+            ends = self.hires[name]["ends"]
+            self.hires[name]["ends"] = {**ends, integration: hours and self.clock.now() + timedelta(hours=hours)}
+            self._commit()
 
     @rule(one=people)
     def pass_over_one(self, one: str) -> None:
         self._pass(Selection(hires=frozenset({one})))
 
-    @rule(minutes=st.sampled_from([0, 60]))
-    def whole_pass(self, minutes: int = 0) -> None:
+    @rule(minutes=st.sampled_from([0, 60]), fuse=fuses)
+    def whole_pass(self, minutes: int = 0, fuse: int | None = None) -> None:
         self.clock.turn(minutes=minutes)
-        self._pass(Selection())
+        self._pass(Selection(), fuse)
 
-    def _pass(self, selection: Selection) -> None:
-        self.desks.deleted.clear()
-        self.program.reconcile(selection, released=True, fuse=None)
-        assert self.desks.twice == [], "made while it was there"
-        records = [record for record in self.program.ledger.records() if record.phase is not Stage.REVOKED]
-        rows = {(record.integration, same(str(record.values.get(NAMES[record.integration])))) for record in records}
-        assert self.desks.made <= rows, f"forgotten: {self.desks.made - rows}"
-        wanted = {
+    def _wanted(self) -> set[tuple[str, str]]:
+        """The accounts that git wants now."""
+        return {
             (integration, same(hire["email"] if integration == "post" else hire["login"]))
             for hire in self.hires.values()
             for integration in hire["access"]
+            if (ends := hire["ends"].get(integration)) is None or ends > self.clock.now()
         }
-        assert not self.desks.deleted & wanted, f"taken away, and wanted: {self.desks.deleted & wanted}"
+
+    def _pass(self, selection: Selection, fuse: int | None = None) -> None:
+        desks, wanted = self.desks, self._wanted()
+        desks.deleted.clear()
+        if not self.program.reconcile(selection, released=True, fuse=fuse):
+            self.program.end()
+            self.program.start()
+        assert desks.twice == [], "made while it was there"
+        assert desks.misplaced == [], "a request had what was stored of another account"
+        records = self.program.ledger.records()
+        rows = {
+            (record.integration, same(str(record.values.get(NAMES[record.integration]))))
+            for record in records
+            if record.phase is not Stage.REVOKED
+        }
+        assert desks.made <= rows, f"forgotten: {desks.made - rows}"
+        assert not desks.deleted & wanted, f"taken away, and wanted: {desks.deleted & wanted}"
 
 
 def play(examples: int, steps: int, number: int | None = None) -> None:

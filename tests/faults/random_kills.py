@@ -1,15 +1,18 @@
 """kill -9 at random moments: `python -m tests.faults.random_kills --rounds 300`. Not part of the test suite.
 
 A daemon provisions batches of hires in an integration of two requests and is killed again and again, with more mischief
-from the service on demand: answers that get lost after the account was made, failures, pauses. After each kill and at
-the end of each batch the promises of docs/design/rules.md, "Faults and load" are compared with what the service
-received. Every random choice comes from one seed, which is told first; the moments themselves are the machine's.
+from the service on demand: answers that get lost after the account was made, failures, pauses, removals that are
+answered with success and do nothing. With each batch some leave, some get another login, so that their former account
+is an orphan, and somebody has the login of another, spelt otherwise. After each kill and at the end of each batch the
+promises of docs/design/rules.md, "Faults and load" are compared with what the service received. Every random choice
+comes from one seed, which is told first; the moments themselves are the machine's.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import json
 import os
 import random
 import signal
@@ -26,7 +29,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import Phase, Record
 from tests.forked import die_with_parent
 from tests.repo import Daemon, Repo, run_cli
 from tests.servers import AccountService, Received, Reply
@@ -49,7 +52,7 @@ class Slow(AccountService):
         super().__init__()
 
     def handle(self, received: Received) -> Reply:
-        if received.method == "POST":
+        if received.method in ("POST", "DELETE"):
             time.sleep(PAUSE)
         answer = super().handle(received)
         self.made |= {person["id"]: person for person in list(self.people.values())}
@@ -73,14 +76,18 @@ class Trial:
     """Kills after which an attempt had no end in the ledger."""
     batches: int = 0
     retries: int = 0
-    hires: list[str] = field(default_factory=list)
+    hires: dict[str, str] = field(default_factory=dict)
+    """Each hire's login, an address."""
+    ever: set[str] = field(default_factory=set)
+    """All logins that were wanted."""
     lost: set[str] = field(default_factory=set)
-    """Whose account was taken away at the service, once, to be made again."""
-    _done: dict[Key, int] = field(default_factory=dict)
+    """The logins whose account was taken away at the service, once, to be made again."""
+    _done: dict[str, int] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Settings, the manifest and nobody yet."""
-        manifest = self.accounts.manifest(team=True)
+        text = json.dumps(self.accounts.manifest(team=True, revoke=True))
+        manifest = json.loads(text.replace("{{email}}", "{{LOGIN}}"))
         for request in manifest["execute"]:
             request["data"]["password"] = "{{PASSWORD}}"
         made, joined = manifest["execute"]
@@ -89,7 +96,8 @@ class Trial:
         joined["data"]["member"] = "{{MEMBER}}"
         manifest["initial_data_form"] = [{"id": "PASSWORD", "name": "generate"}]
         self.repo.manifest("tool", manifest)
-        self.repo.settings(retry_delay="0s", interval="10m", limits={"per_host": 3, "timeout": "5s"})
+        limits = {"per_host": 3, "timeout": "5s"}
+        self.repo.settings(retry_delay="0s", interval="10m", prune="revoke", max_change_percent=100, limits=limits)
         self.repo.commit()
 
     def run(self, rounds: int) -> None:
@@ -110,15 +118,33 @@ class Trial:
 
     def _hire(self) -> None:
         self.batches += 1
-        for stem in self.chance.sample(sorted({*self.hires} - self.lost), min(2, len(self.hires))):
-            self.lost.add(stem)
-            del self.accounts.people[f"{stem}@example.com"]
-            self._done.pop(Key(stem, "tool"), None)
+        known = sorted(self.hires)
+        chosen = self.chance.sample(known, min(7, len(known)))
+        for stem in chosen[1:]:
+            login = self.hires[stem]
+            match self.chance.randrange(3):
+                case 0 if login not in self.lost:
+                    self.lost.add(login)
+                    del self.accounts.people[login]
+                case 1:
+                    self._write(stem, f"{stem}.{self.batches}@example.com")
+                case 2:
+                    del self.hires[stem]
+                    self.repo.remove(f"hires/{stem}.yaml")
+            self._done.pop(login, None)
         for number in range(self.batch):
-            stem = f"b{self.batches}-{number}"
-            self.hires.append(stem)
-            self.repo.hire(stem, {"integration": "tool", "values": {"TEAM": "7"}})
+            self._write(f"b{self.batches}-{number}", f"b{self.batches}-{number}@example.com")
+        for stem in chosen[:1]:
+            self._hire_file("rival", f"{self.hires[stem].upper()} ")
         self.repo.commit()
+
+    def _write(self, stem: str, login: str) -> None:
+        self.hires[stem] = login
+        self.ever.add(login)
+        self._hire_file(stem, login)
+
+    def _hire_file(self, stem: str, login: str) -> None:
+        self.repo.hire(stem, {"integration": "tool", "values": {"TEAM": "7"}}, extra={"LOGIN": login})
 
     def _round(self) -> None:
         self._ask_for_retries()
@@ -151,11 +177,12 @@ class Trial:
 
     def _make_mischief(self) -> None:
         prefix = self.chance.choice(["/users", "/teams"])
+        method, status = self.chance.choice([("POST", 500), ("POST", 500), ("DELETE", 500), ("DELETE", 200)])
         match self.chance.randrange(4):
             case 0:
-                self.accounts.drop_after_commit(2, method="POST", prefix=prefix)
+                self.accounts.drop_after_commit(2, method=method, prefix=prefix)
             case 1:
-                self.accounts.fail_next(2, 500, method="POST", prefix=prefix)
+                self.accounts.fail_next(2, status, method=method, prefix=prefix)
             case 2:
                 self.accounts.fail_next(1, 429, prefix=prefix, headers={"Retry-After": "1"})
             case _:
@@ -173,12 +200,11 @@ class Trial:
             self._await_everybody(daemon)
             assert daemon.terminate() == 0, daemon.log
         self._still_true()
-        wanted = {f"{stem}@example.com" for stem in self.hires}
+        wanted = set(self.hires.values())
         joined = Counter(self.accounts.teams["7"])
         assert set(self.accounts.people) == wanted
-        again = {f"{stem}@example.com" for stem in self.lost}
-        assert self.accounts.created == {who: 1 + (who in again) for who in wanted}, "somebody was made twice"
-        assert set(joined) == wanted, f"left half done: {wanted - set(joined)}"
+        assert self.accounts.created == {who: 1 + (who in self.lost) for who in self.ever}, "somebody was made twice"
+        assert set(joined) == self.ever, f"left half done: {self.ever - set(joined)}"
         with StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).reader() as ledger:
             assert ledger.open_attempts() == []
             left = [name for name in ledger.sealed_names() if name.startswith("run/")]
@@ -191,7 +217,7 @@ class Trial:
             assert sent["password"] == person["password"], "the run went on with another generated value"
             last[sent["email"]] = sent["member"]
         now = {email: person["id"] for email, person in self.accounts.people.items()}
-        assert last == now, "a request had what was stored of a former account"
+        assert {email: last[email] for email in now} == now, "a request had what was stored of a former account"
 
     def _await_everybody(self, daemon: Daemon) -> None:
         until = time.monotonic() + 60
@@ -202,7 +228,10 @@ class Trial:
 
     def _complete(self) -> bool:
         there = len(self.accounts.people) == len(self.hires)
-        return there and sum(record.phase is Phase.CONFIRMED for record in self._records()) == len(self.hires)
+        phases = Counter(record.phase for record in self._records() if record.key.hire != "rival")
+        return (
+            there and phases[Phase.CONFIRMED] == len(self.hires) and phases.keys() <= {Phase.CONFIRMED, Phase.REVOKED}
+        )
 
     def _records(self) -> list[Record]:
         with StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).reader() as ledger:
@@ -211,7 +240,7 @@ class Trial:
     # What holds at every moment
 
     def _still_true(self) -> None:
-        twice = {email.partition("@")[0] for email, count in self.accounts.created.items() if count > 1}
+        twice = {email for email, count in self.accounts.created.items() if count > 1}
         assert twice <= self.lost, "somebody was made twice"
         assert max(self.accounts.created.values(), default=1) <= 2, "somebody was made twice"
         posts = Counter(_place(call) for call in self.accounts.calls("POST"))
@@ -220,19 +249,22 @@ class Trial:
             written = {}
             if database.execute("select 1 from sqlite_master where name = 'attempts'").fetchone():
                 query = (
-                    "select hire, place, count(*) from requests join attempts on attempts.id = attempt group by 1, 2"
+                    "select hire, place, count(*) from requests join attempts on attempts.id = attempt "
+                    "where kind <> 'revoke' group by 1, 2"
                 )
                 written = {(hire, place): count for hire, place, count in database.execute(query)}
                 self.inside += bool(database.execute("select 1 from attempts where ended_at is null").fetchone())
-        for (hire, place), count in posts.items():
+        left = Counter((_stem(login), place) for login, place in posts.elements())
+        for (hire, place), count in left.items():
             waits = self._pauses()
             assert count <= written.get((hire, place), 0) + waits, f"{hire}: request {place} left without a word"
-        sent = Counter(hire for hire, _ in posts.elements())
-        for key, before in self._done.items():
-            assert sent[key.hire] == before, f"{key} had succeeded and was sent something again"
+        sent = Counter(login for login, _ in posts.elements())
+        for login, before in self._done.items():
+            assert sent[login] == before, f"{login} had succeeded and was sent something again"
         for record in self._records():
-            if record.phase in SETTLED and record.open is None and record.email in self.accounts.people:
-                self._done.setdefault(record.key, sent[record.key.hire])
+            login = str(record.values.get("LOGIN"))
+            if record.phase in SETTLED and record.open is None and login in self.accounts.people:
+                self._done.setdefault(login, sent[login])
 
     def _pauses(self) -> int:
         """Requests that were sent again within one attempt, for a Retry-After, share their line in the ledger."""
@@ -240,7 +272,11 @@ class Trial:
 
 
 def _place(call: Received) -> tuple[str, int]:
-    return call.json()["email"].partition("@")[0], int(call.path.startswith("/teams"))
+    return call.json()["email"], int(call.path.startswith("/teams"))
+
+
+def _stem(login: str) -> str:
+    return login.partition("@")[0].partition(".")[0]
 
 
 @contextmanager

@@ -29,17 +29,17 @@ def test_a_login_that_somebody_has_is_nobody_elses(former: FormerAccounts) -> No
     former.leave("ada")
     former.come("bob", "dan@example.com", "ann ")
     former.whole_pass()
-    assert former.desks.accounts["desk"] == {"ann", "cat"}, "who leaves has had an account of their own"
+    assert former.desks.accounts["desk"].keys() == {"ann", "cat"}, "who leaves has had an account of their own"
 
 
 def test_a_stem_that_somebody_else_has_now(former: FormerAccounts) -> None:
-    former.set(prune=False)
+    former.change_prune(prune=False)
     former.leave("ada")
     former.whole_pass()
     former.come("ada", "dan@example.com", "ben")
     former.whole_pass()
     former.change_login("ada", "ann")
-    former.set(prune=True)
+    former.change_prune(prune=True)
     former.whole_pass()
-    assert former.desks.accounts["post"] == {"bob@example.com", "cy@example.com", "dan@example.com"}
+    assert former.desks.accounts["post"].keys() == {"bob@example.com", "cy@example.com", "dan@example.com"}
     assert "ann" in former.desks.accounts["desk"]
