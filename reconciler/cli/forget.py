@@ -18,7 +18,7 @@ __all__ = ["forget"]
 def forget(options: SharedOptions, hire: str) -> int:
     """Erase a person who is no longer in git from the ledger and its history; counts remain.
 
-    Refused as long as git still has the person, or one of their grants is orphaned.
+    Refused as long as git still has the person, one of their grants is orphaned, or they are locked.
     """
     from datetime import UTC, datetime
 
@@ -31,13 +31,13 @@ def forget(options: SharedOptions, hire: str) -> int:
 
     no_csv(options)
     with ledger_of(options) as ledger:
-        records = list(ledger.records([hire]))
+        records, locks = list(ledger.records([hire])), ledger.locks()
         if not records and not any(True for _ in ledger.history(hires=[hire])):
             meant = suggest_from_ledger(ledger, hire)
             raise UsageError(f"the ledger knows nobody of the id {hire}: `reconcile status` shows whom it knows{meant}")
     context = context_of(options)
     files = context.reader.load(in_force(context).tree)
-    if (why := reason_to_remember(hire, records, files)) is not None:
+    if (why := reason_to_remember(hire, records, files, locks)) is not None:
         raise Refused(why)
     now, state, grants = datetime.now(UTC), state_of(options), [record.key for record in records]
     try:

@@ -289,8 +289,10 @@ def releases_of(commands: Iterable[Command], selection: Selection) -> list[Comma
     return [each for each in commands if each.kind == "release" and scope_of(each) in (Selection(), selection)]
 
 
-def reason_to_remember(hire: str, records: Iterable[Record], files: Files) -> str | None:
+def reason_to_remember(hire: str, records: Sequence[Record], files: Files, locks: Iterable[Lock]) -> str | None:
     """Return why a person must not be erased; None if they may be."""
+    if any(hire in (lock.hire, *lock.hires) for lock in locks):
+        return f"{hire} is locked, which the state remembers by name: `reconcile unlock {hire}` first"
     if hire in files.hires or hire in files.broken["hires"]:
         return f"{hire} is still in git: remove the hire's file first"
     left = [str(record.key) for record in records if record.leaves_something and record.phase is not Phase.REVOKED]
@@ -313,7 +315,7 @@ def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
 
 def _erased(ledger: LedgerWriter, hire: str, records: list[Record], now: datetime, erasing: Erasing) -> bool:
     """Erase a person and their commands; False if that is refused, as it would be without a daemon."""
-    if (why := reason_to_remember(hire, records, erasing.files())) is not None:
+    if (why := reason_to_remember(hire, records, erasing.files(), ledger.locks())) is not None:
         log.warning("command.refused", command="forget", reason=why)
         return False
     log.info("person.forgotten", grants=erase(ledger, hire, now, erasing.root))

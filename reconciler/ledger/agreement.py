@@ -65,8 +65,23 @@ def disagreement(reading: Reading) -> str | None:
                 return f"{key}: the ledger says that it was revoked, and the history does not"
         elif (executed_at is not None or confirmed_at is not None) and (not known or there is False):
             return f"{key}: the ledger has an account, and the history does not say that it was made or found"
+    if (locked := _locks(reading)) is not None:
+        return locked
     left = next((Key(*key) for key, there in made.items() if there), None)
     return left and f"{left}: the history has an account that was never revoked, and the ledger has no row of it"
+
+
+def _locks(reading: Reading) -> str | None:
+    """Return the first lock that only the ledger or only the history has."""
+    query = "SELECT hire, event FROM events WHERE access = '' AND event IN :events AND salt IS NOT NULL ORDER BY id"
+    said = dict(reading.table(query, events=[EventType.LOCKED, EventType.UNLOCKED])[1])
+    told = {hire for hire, event in said.items() if event == EventType.LOCKED}
+    rows = {hire for (hire,) in reading.table("SELECT hire FROM locks")[1]}
+    for hire in sorted(rows ^ told):
+        if hire in rows:
+            return f"{hire}: the ledger has a lock, and the history does not"
+        return f"{hire}: the history has a lock that nobody ended, and the ledger has no row of it"
+    return None
 
 
 def _pages(reading: Reading, query: str, **values: object) -> Iterator[tuple[int, str, str, str]]:

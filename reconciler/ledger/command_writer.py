@@ -1,12 +1,13 @@
-"""Write commands to the process that has the state, read those that count, and write locks.
+"""Write commands to the process that has the state, and locks, and read those that count.
 
 Who can write to the state could insert a command and have it acted on. So one counts only with a code that only who has
-the state's key can make (docs/design/rules.md, "Who gave it").
+the state's key can make, and only once; a lock counts with such a code, too (docs/design/rules.md, "Who gave it").
 """
 
 from __future__ import annotations
 
 import hmac
+import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -28,20 +29,20 @@ from reconciler.model.status import EventType
 if TYPE_CHECKING:
     from reconciler.ledger.transaction import Transaction
 
-__all__ = ["HEARD", "CommandWriter", "heard"]
+__all__ = ["CommandWriter"]
 
 Mac = Callable[[bytes], str | None]
 """Makes the code of a text that only who has the state's key can make; None as long as the key is not there."""
+
+USED = "used/"
+"""What the name of the note begins with that a command was acted on."""
+
+UNVOUCHED = "that nobody gave who has the key"
 
 # By now another command may have its number.
 HEARD = sa.delete(schema.commands).where(
     schema.commands.c.id == sa.bindparam("which"), schema.commands.c.at == sa.bindparam("moment")
 )
-
-
-def heard(commands: Iterable[Command]) -> list[dict[str, Any]]:
-    """Return the values of `HEARD` for these commands."""
-    return [{"which": command.id, "moment": command.at} for command in commands]
 
 
 class CommandWriter(LedgerReader):
@@ -82,21 +83,32 @@ class CommandWriter(LedgerReader):
             return [each for _, each in found if each is not None]
         counted = list[Command]()
         for number, each in found:
-            code = None if each is None else self.mac(each.said)
-            if each is not None and code is None:
-                continue
-            if each is not None and code is not None and hmac.compare_digest(code, each.mac or ""):
+            if each is not None and self._vouched(each) and self.note(f"{USED}{each.once}") is None:
                 counted.append(each)
+            elif each is not None and self._vouched(each):
+                self._refuse(number, f"a command to {each.kind} that was acted on before")
             else:
-                self._refuse(number, "a command" if each is None else f"a command to {each.kind}")
+                self._refuse(number, "a command" if each is None else f"a command to {each.kind}", UNVOUCHED)
         return counted
+
+    def _vouched(self, said: Command | Lock) -> bool:
+        """Whether somebody said it who has the key."""
+        code = None if self.mac is None else self.mac(said.said)
+        return code is not None and hmac.compare_digest(code, said.mac or "")
+
+    def answer(self, transaction: Transaction, commands: Collection[Command]) -> None:
+        """Delete commands, and remember that they were acted on: a copy counts no more. A check does no harm twice."""
+        transaction.then(HEARD, [{"which": command.id, "moment": command.at} for command in commands])
+        for command in commands:
+            if command.once is not None and command.kind != "check":
+                transaction.put(schema.meta, f"{USED}{command.once}", b"")
 
     def refuse(self, what: str) -> None:
         """Tell in the history, and with the next pass's alerts, that something was dropped."""
-        self._refuse(None, what)
+        self._refuse(None, what, UNVOUCHED)
 
-    def _refuse(self, command: int | None, what: str) -> None:
-        event = Event(datetime.now(UTC), Key("", ""), "", EventType.REFUSED, f"{what} that nobody gave who has the key")
+    def _refuse(self, command: int | None, *what: str) -> None:
+        event = Event(datetime.now(UTC), Key("", ""), "", EventType.REFUSED, " ".join(what))
         with self._writing(Failpoint.TAKEN_UP) as transaction:
             if command is not None:
                 gone = sa.delete(schema.commands).where(schema.commands.c.id == command)
@@ -106,6 +118,7 @@ class CommandWriter(LedgerReader):
         self.refused.append(event)
 
     def _command_row(self, command: Command) -> dict[str, Any]:
+        command = replace(command, once=secrets.token_hex(8))
         row = {name: value for name, value in asdict(command).items() if name != "id"}
         return {**row, "mac": None if self.mac is None else self.mac(command.said)}
 
@@ -113,8 +126,33 @@ class CommandWriter(LedgerReader):
         """Replace a command by one for each integration of these parts."""
         rows = [self._command_row(replace(command, integration=name)) for part in parts for name in part]
         with self._writing(Failpoint.TAKEN_UP) as transaction:
-            transaction.then(HEARD, heard([command]))
+            self.answer(transaction, [command])
             transaction.then(sa.insert(schema.commands).inline(), rows)
+
+    def locks(self) -> list[Lock]:
+        """Read who is locked out, as far as somebody said so who has the key.
+
+        A lock that somebody else wrote is deleted. One that was changed holds, without an end, until it is ended or
+        made anew. The history and an alert tell of both.
+        """
+        counted = list[Lock]()
+        for lock in super().locks():
+            if self.mac is None or self._vouched(lock):
+                counted.append(lock)
+            elif self._is_locked(lock.hire):
+                counted.append(replace(lock, until=None, deletes=False))
+                self.put_locks(counted[-1:])
+                self.refuse(f"a change to the lock of {lock.hire}")
+            else:
+                self.put_locks((), gone=[lock])
+                self.refuse(f"a lock of {lock.hire}")
+        return counted
+
+    def _is_locked(self, hire: str) -> bool:
+        """Whether the history says so."""
+        query = "SELECT event FROM events WHERE hire = :hire AND access = '' ORDER BY id DESC LIMIT 1"
+        with self.backend.reading() as reading:
+            return bool(reading.value(query, hire=hire) == EventType.LOCKED)
 
     def put_locks(
         self,
@@ -122,23 +160,26 @@ class CommandWriter(LedgerReader):
         *,
         gone: Iterable[Lock] = (),
         events: Iterable[Event] = (),
-        answered: Iterable[Command] = (),
+        answered: Collection[Command] = (),
     ) -> None:
         """Save and end locks, with their events and the commands that asked for it."""
         table = schema.locks
         ended = sa.delete(table).where(table.c.hire == sa.bindparam("whose"))
         with self._writing(Failpoint.LOCKED) as transaction:
-            transaction.upsert(table, ("hire",), (lock.as_row() for lock in locks))
+            transaction.upsert(table, ("hire",), map(self._lock_row, locks))
             transaction.then(ended, [{"whose": lock.hire} for lock in gone])
-            transaction.then(HEARD, heard(answered))
+            self.answer(transaction, answered)
             transaction.append_events([event_row(event) for event in events])
+
+    def _lock_row(self, lock: Lock) -> dict[str, Any]:
+        return {**lock.as_row(), "mac": None if self.mac is None else self.mac(lock.said)}
 
     def follow_locks(self, locks: Iterable[Lock]) -> None:
         """Save whose files and addresses locks are about now, of those that were not ended or made anew meanwhile."""
         table = schema.locks
         with self._writing(Failpoint.LOCKED) as transaction:
             for lock in locks:
-                row = lock.as_row()
+                row = self._lock_row(lock)
                 same = table.c.hire == lock.hire, table.c.at == lock.at
-                values = {name: row[name] for name in ("hires", "addresses")}
+                values = {name: row[name] for name in ("hires", "addresses", "mac")}
                 transaction.connection.execute(sa.update(table).where(*same).values(values))

@@ -119,12 +119,14 @@ class Command:
     """The code that only who has the state's key can make."""
     data: Mapping[str, Any] | None = field(default=None, compare=False)
     """What a command says beside the grants that it is about."""
+    once: str | None = None
+    """A random name: what was acted on counts no second time."""
 
     @property
     def said(self) -> bytes:
         """Return what the code is of."""
         parts = [stamp(self.at), self.at.microsecond, self.kind, self.hire, self.access, self.integration, self.by]
-        return json.dumps([*parts, self.data] if self.data else parts, sort_keys=True).encode()
+        return json.dumps([*parts, self.data, self.once], sort_keys=True).encode()
 
 
 @value_class

@@ -315,6 +315,7 @@ def command_of(row: Row) -> Command:
         by=row["by"],
         mac=row["mac"],
         data=_json(row["data"]),
+        once=row["once"],
     )
 
 
@@ -329,4 +330,5 @@ def lock_of(row: Row) -> Lock:
         deletes=bool(row["deletes"]),
         hires=frozenset(_json(row["hires"])),
         addresses=frozenset(_json(row["addresses"])),
+        mac=row["mac"],
     )

@@ -257,6 +257,7 @@ commands = Table(
     Column("by", Text, nullable=False),
     Column("mac", Text),
     Column("data", JSON(none_as_null=True)),
+    Column("once", Text),
 )
 
 locks = Table(
@@ -270,6 +271,7 @@ locks = Table(
     Column("deletes", Boolean, nullable=False),
     Column("hires", JSON, nullable=False),
     Column("addresses", JSON, nullable=False),
+    Column("mac", Text),
 )
 
 meta = Table(

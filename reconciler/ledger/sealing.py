@@ -199,9 +199,13 @@ def _replaced(ledger: LedgerWriter, sealer: Sealer, successor: Sealer | None, tr
         except SecretsError:  # it did not open before, either
             return blob
 
+    ledger.mac = sealer.mac
+    locks = ledger.locks()
     ledger.reseal(KEY, ledger.note(KEY), {KEY: wrapped, NEXT: None}, anew)
     found, _ = trust.sealer(ledger, gnupg)
     assert found is not None  # another process may have been quicker
+    ledger.mac = found.mac
+    ledger.put_locks(locks)
     return found
 
 

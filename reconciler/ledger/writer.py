@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import ERASED, erased_lines
-from reconciler.ledger.command_writer import HEARD, CommandWriter, heard
+from reconciler.ledger.command_writer import CommandWriter
 from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, newest_attempt
 from reconciler.ledger.lease import EVERYTHING, Lease
@@ -420,7 +420,7 @@ class LedgerWriter(CommandWriter):
     ) -> None:
         transaction.upsert(schema.grants, ("hire", "access"), map(grant_row, records))
         self._put_all(transaction, schema.sealed, kept or {})
-        transaction.then(HEARD, heard(answered))
+        self.answer(transaction, list(answered))
         transaction.append_events(lines)
 
     def _put_all(self, transaction: Transaction, table: sa.Table, values: Kept) -> None:

@@ -5,6 +5,7 @@ It names the hire's file and follows the address, so that neither a renamed file
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -44,6 +45,8 @@ class Lock:
     deletes: bool = False
     hires: frozenset[str] = frozenset()
     addresses: frozenset[str] = frozenset()
+    mac: str | None = None
+    """The code that only who has the state's key can make."""
 
     def __str__(self) -> str:
         until = f", until {stamp(self.until)}" if self.until is not None else ""
@@ -56,6 +59,11 @@ class Lock:
     def as_row(self) -> dict[str, Any]:
         """The ledger's row."""
         return {**asdict(self), "hires": sorted(self.hires), "addresses": sorted(self.addresses)}
+
+    @property
+    def said(self) -> bytes:
+        """Return what the code is of."""
+        return json.dumps({**self.as_row(), "mac": None}, sort_keys=True, default=datetime.isoformat).encode()
 
 
 class Locks:

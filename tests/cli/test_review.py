@@ -619,7 +619,7 @@ class Page(HTMLParser):
         self.said += data
 
 
-EVIL = '<script>alert(1)</script>"\u202e'
+EVIL = '<script>alert(1)</script>##[error]"\u202e'
 
 
 def test_evidence_is_one_page_that_names_who_decided(company: Company) -> None:
@@ -636,7 +636,8 @@ def test_evidence_is_one_page_that_names_who_decided(company: Company) -> None:
     assert dict(page.tags)["html"] == {"lang": "en"}
     assert not any(name in ("src", "href", "style", "onclick") for _, attrs in page.tags for name in attrs)
     assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.tags if tag == "th")
-    assert "<script>alert(1)</script>" in page.said
+    assert "<script>alert(1)</script>##[error]" in page.said
+    assert "##[" not in done.out
     assert "\u202e" not in done.out
     assert "Eve & Sons <eve@example.com>" in page.said
     assert commit[:12] in page.said

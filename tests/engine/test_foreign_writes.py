@@ -124,3 +124,73 @@ def test_override_of_the_guard_counts_only_from_who_has_the_key(
     assert row(machine.reconcile(), "cyd", "tool").status is Status.SUSPENDED, "the code is of all that it says"
     machine.enqueue("release")
     assert row(machine.reconcile(), "cyd", "tool").status is not Status.SUSPENDED
+
+
+def test_command_counts_once(machine: Machine, accounts: AccountService, repo: Repo, location: StateLocation) -> None:
+    """Somebody copies the row of a command, and inserts it again once it was acted on."""
+    repo.settings(max_new=0)
+    repo.hire("cyd", "tool")
+    repo.commit()
+    machine.enqueue("release")
+    change(location, "CREATE TABLE copied AS SELECT * FROM words")
+    assert row(machine.reconcile(), "cyd", "tool").status is Status.PRESENT
+    repo.hire("dan", "tool")
+    repo.commit()
+    change(location, "INSERT INTO words SELECT * FROM copied")
+    assert row(machine.reconcile(), "dan", "tool").status is Status.SUSPENDED
+    assert "dan@example.com" not in accounts.people
+    (told,) = (line.detail for line in machine.history() if line.event is EventType.REFUSED)
+    assert told == "a command to release that was acted on before"
+
+
+def test_lock_that_nobody_with_the_key_wrote_is_dropped(
+    machine: Machine, accounts: AccountService, repo: Repo, location: StateLocation
+) -> None:
+    repo.manifest("tool", accounts.lockable())
+    repo.commit()
+    change(
+        location, "INSERT INTO locks VALUES ('bob', 1796115600000000, 'eve@there', 'x', NULL, 0, '[]', '[]', 'cafe')"
+    )
+    assert row(machine.reconcile(), "bob", "tool").status is Status.PRESENT
+    assert accounts.calls("PATCH") == []
+    assert [line.detail for line in machine.history() if line.event is EventType.REFUSED] == [
+        "a lock of bob that nobody gave who has the key"
+    ]
+
+
+def test_lock_that_somebody_changed_holds_without_an_end(
+    machine: Machine, accounts: AccountService, repo: Repo, location: StateLocation
+) -> None:
+    repo.manifest("tool", accounts.lockable())
+    repo.commit()
+    machine.lock("ada")
+    machine.reconcile()
+    change(location, "UPDATE locks SET until = 1")
+    for _ in range(2):
+        assert row(machine.reconcile(), "ada", "tool").status is Status.SUSPENDED
+    assert [line.detail for line in machine.history() if line.event is EventType.REFUSED] == [
+        "a change to the lock of ada that nobody gave who has the key"
+    ]
+    machine.enqueue("unlock", "ada")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert call_cli(repo, "history", "--verify").code == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("DELETE FROM locks", "ada: the history has a lock that nobody ended, and the ledger has no row of it"),
+        ("UPDATE locks SET hire = 'aaron'", "aaron: the ledger has a lock, and the history does not"),
+    ],
+)
+def test_lock_and_history_are_compared(
+    machine: Machine, accounts: AccountService, repo: Repo, location: StateLocation, statement: str, told: str
+) -> None:
+    repo.manifest("tool", accounts.lockable())
+    repo.commit()
+    machine.lock("ada")
+    machine.reconcile()
+    assert call_cli(repo, "history", "--verify").code == 0
+    change(location, statement)
+    verified = call_cli(repo, "history", "--verify")
+    assert (verified.code, told in verified.out) == (1, True)

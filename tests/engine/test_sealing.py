@@ -17,7 +17,7 @@ import structlog
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import KEY, Trust, WritableSealing
 from reconciler.model.errors import SecretsError
-from reconciler.model.status import Action, Status
+from reconciler.model.status import Action, EventType, Status
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sealed import Sealer
 from tests.engine.harness import Machine, row
@@ -315,6 +315,7 @@ def test_rekey_replaces_the_key_that_is_vouched_for(
     former = opened(machine, home)
     machine.repo.initial_data("reconciler", {"PAGES_TOKEN": "a-long-one", "SEALING_KEY": former.fingerprint})
     machine.repo.commit()
+    machine.lock("bob", until="2026-12-24T00:00:00Z")
     machine.reconcile()
     new = second_key(home)
     for service in ("tool", "reconciler"):
@@ -327,6 +328,9 @@ def test_rekey_replaces_the_key_that_is_vouched_for(
     assert opened(machine, home).previous == former.fingerprint
     assert opened_by(former, machine) == []
     assert opened_by(opened(machine, home), machine) == ["run/ada/tool"]
+    with machine.ledger() as ledger:
+        assert [str(lock.until) for lock in ledger.locks()] == ["2026-12-24 00:00:00+00:00"]
+    assert not [line for line in machine.history() if line.event is EventType.REFUSED]
 
 
 # What was altered, and what is erased

@@ -9,6 +9,7 @@ import pytest
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
+from tests.repo import use_key
 
 SAID = "locked by tester@here since 2026-12-01T09:00:00Z: left in anger"
 
@@ -209,6 +210,7 @@ def test_attempt_that_has_not_begun_does_not_begin(lockable, accounts, repo):
 
     def check(received, email):
         with lockable.ledger() as ledger:
+            use_key(ledger, repo)
             ledger.put_locks([lock])
         return 404, {"error": "no such person"}
 

@@ -93,3 +93,17 @@ def test_beside_a_daemon(told: Repo, accounts: AccountService) -> None:
         eventually(lambda: erased(told))  # while the daemon has the state open, the log included
     assert "zebedee@example.com" not in accounts.people
     assert call_cli(told, "history", "--verify").code == 0
+
+
+def test_forget_is_refused_while_somebody_is_locked(told: Repo, accounts: AccountService) -> None:
+    """The lock follows the person by name and address, so they would still be in the state."""
+    assert call_cli(told).code == 0
+    assert call_cli(told, "lock", "zebedee", "--reason", "left in anger", "--delete").code == 0
+    told.remove("hires/zebedee.yaml")
+    told.commit()
+    assert call_cli(told).code == 0
+    refused = call_cli(told, "forget", "zebedee")
+    assert (refused.code, refused.out, "reconcile unlock zebedee" in refused.err) == (1, "", True)
+    assert call_cli(told, "unlock", "zebedee").code == 0
+    assert call_cli(told, "forget", "zebedee").code == 0
+    assert erased(told)

@@ -54,6 +54,7 @@ def upgrade() -> None:
         connection.execute(sa.update(grants).where(*these).values(cause=cause))
     op.add_column("grants", sa.Column("locked", sa.Text))
     op.add_column("words", sa.Column("data", sa.JSON))
+    op.add_column("words", sa.Column("once", sa.Text))
     _make_locks()
     for name in ("acted_at", "ends_at"):
         op.add_column("grants", sa.Column(name, sa.BigInteger))
@@ -91,6 +92,7 @@ def _make_locks() -> None:
         sa.Column("deletes", sa.Boolean, nullable=False),
         sa.Column("hires", sa.JSON, nullable=False),
         sa.Column("addresses", sa.JSON, nullable=False),
+        sa.Column("mac", sa.Text),
     )
 
 
