@@ -13,11 +13,11 @@ from pathlib import Path
 
 from bench.world import folder
 from reconciler.cli import many_objects
-from reconciler.cli.daemon import pages_of
+from reconciler.cli.commands.daemon import pages_of
 from reconciler.daemon.acting import Acting
 from reconciler.daemon.loop import Daemon
-from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.run.accepted import in_force
 from reconciler.engine.state import locking
 from reconciler.ledger.entries import Event
 from reconciler.ledger.writer import LedgerWriter

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reconciler.cli import many_objects
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import locking
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor

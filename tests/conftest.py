@@ -104,7 +104,7 @@ def _migrate_once() -> None:
             upgrade(connection)
             made[:] = [line for line in held.iterdump() if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
 
-    pytest.MonkeyPatch().setattr("reconciler.ledger.sqlite_writing.upgrade", quick)
+    pytest.MonkeyPatch().setattr("reconciler.ledger.sqlite.writing.upgrade", quick)
 
 
 _migrate_once()

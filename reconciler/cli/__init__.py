@@ -138,7 +138,7 @@ class _Commands(click.Group):
             return None
         from importlib import import_module
 
-        module = import_module(f"reconciler.cli.{COMMANDS[name]}")
+        module = import_module(f"reconciler.cli.commands.{COMMANDS[name]}")
         attribute = f"{name}_" if iskeyword(name) else name.replace("-", "_")
         command: click.Command = getattr(module, attribute)
         return command
@@ -169,14 +169,14 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
             options = ", ".join(each.opts[-1] for each in given)
             raise click.UsageError(f"{options} belongs to a pass: leave it out, or leave out {ctx.invoked_subcommand}")
         return
-    from reconciler.cli.one_pass import one_pass
+    from reconciler.cli.commands.one_pass import one_pass
 
     ctx.exit(one_pass(ctx.ensure_object(SharedOptions), PassOptions(**wanted)))  # type: ignore[arg-type]
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
-    from reconciler.cli.logs import begin, note, shown
+    from reconciler.cli.output.logs import begin, note, shown
     from reconciler.model.clock import Stopped
     from reconciler.model.errors import ReconcilerError, UsageError
 

@@ -19,14 +19,14 @@ __all__ = ["ledger_of", "locations_of", "settings_of", "state_of"]
 
 def settings_of(options: SharedOptions) -> Settings:
     """Read the settings in force: those of the last accepted revision, or of the worktree."""
-    from reconciler.engine.accepted import in_force
+    from reconciler.engine.run.accepted import in_force
 
     return in_force(context_of(options)).settings
 
 
 def state_of(options: SharedOptions) -> StateLocation:
     """Find the state that the settings in force name."""
-    from reconciler.engine.accepted import in_force
+    from reconciler.engine.run.accepted import in_force
 
     context = context_of(options)
     force = in_force(context)
@@ -35,7 +35,7 @@ def state_of(options: SharedOptions) -> StateLocation:
 
 def locations_of(options: SharedOptions, *urls: str) -> list[StateLocation]:
     """Find states at other URLs, with the password of the settings in force."""
-    from reconciler.engine.accepted import in_force
+    from reconciler.engine.run.accepted import in_force
 
     context = context_of(options)
     force = in_force(context)

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from reconciler.daemon.fleet_pass import leased, member_name
+from reconciler.daemon.fleet.single_pass import leased, member_name
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.integrations import Integration
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.state import OpenState, joining, refuse_fresh_start
 from reconciler.engine.trust import trust_of
-from reconciler.engine.wiring import integrations_of
 from reconciler.intake.reading import as_integrations
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Tokens, WritableSealing

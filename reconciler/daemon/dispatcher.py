@@ -19,13 +19,13 @@ from reconciler.daemon.cutting import by_service, in_parts, joined
 from reconciler.daemon.health import Health
 from reconciler.daemon.queues import Queues
 from reconciler.daemon.slices import Lane, Make, Outdated, PassRequest, Slice, SliceRunner, Spawn
-from reconciler.engine.claims import Claims, ClaimSet
-from reconciler.engine.commands import by_grant
+from reconciler.engine.apply.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.guard import Part
-from reconciler.engine.listings import Listings
-from reconciler.engine.orphans import all_needed
-from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.decide.guard import Part
+from reconciler.engine.observe.listings import Listings
+from reconciler.engine.run.claims import Claims, ClaimSet
+from reconciler.engine.run.orphans import all_needed
+from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import OpenState, recover, refuse_strayed
 from reconciler.engine.trust import sealing_of
 from reconciler.ledger.lease import MoreNeeded

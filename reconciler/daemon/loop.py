@@ -27,7 +27,7 @@ from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import Lane, Make, PassRequest, SliceRunner, Spawn
 from reconciler.daemon.survey import Survey
-from reconciler.engine.commands import Erasing, TakenUp, changes_of, end_locks, scope_of, take_up_in_pieces
+from reconciler.engine.apply.commands import Erasing, TakenUp, changes_of, end_locks, scope_of, take_up_in_pieces
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
@@ -123,7 +123,7 @@ class Daemon:
         """The paths of uncommitted edits, which are ignored, as of the last look."""
 
     def _fleet(self, context: Context, clock: SystemClock, state: OpenState, make: Make, spawn: Spawn) -> SliceRunner:
-        from reconciler.daemon.fleet import Fleet
+        from reconciler.daemon.fleet.member import Fleet
 
         return Fleet(
             context,

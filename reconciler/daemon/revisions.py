@@ -15,8 +15,8 @@ from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import PassRequest
-from reconciler.engine.accepted import ASSUMED, InForce, in_force, keep
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.run.accepted import ASSUMED, InForce, in_force, keep
 from reconciler.engine.state import OpenState
 from reconciler.engine.trust import sealing_of
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError

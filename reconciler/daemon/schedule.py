@@ -23,8 +23,8 @@ from reconciler.daemon.health import Health
 from reconciler.daemon.slices import Lane, PassRequest
 from reconciler.daemon.survey import Survey
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.guard import Part
-from reconciler.engine.listings import Listings, listed_grants
+from reconciler.engine.decide.guard import Part
+from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError

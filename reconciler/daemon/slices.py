@@ -13,8 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from reconciler.engine.guard import Part
-from reconciler.engine.listings import Listings
+from reconciler.engine.decide.guard import Part
+from reconciler.engine.observe.listings import Listings
 from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection

@@ -16,10 +16,10 @@ import structlog
 from reconciler.daemon.acting import Acting
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.integrations import Integration
-from reconciler.engine.listings import Listings
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.listings import Listings
+from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.state import OpenState
-from reconciler.engine.wiring import integrations_of
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError

@@ -24,7 +24,7 @@ from reconciler.repository.settings_file import read_settings
 if TYPE_CHECKING:
     import asyncio
 
-    from reconciler.engine.same_account import WantedPrints
+    from reconciler.engine.observe.same_account import WantedPrints
     from reconciler.oauth.connection import Turn
     from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files, Reader
@@ -167,14 +167,14 @@ class Context:
     @cached_property
     def wanted_prints(self) -> WantedPrints:
         """The prints of all that is wanted, from pass to pass."""
-        from reconciler.engine.same_account import WantedPrints, wanted_prints
+        from reconciler.engine.observe.same_account import WantedPrints, wanted_prints
 
         return WantedPrints(self.pace, wanted_prints)
 
     @cached_property
     def wanted_accounts(self) -> WantedPrints:
         """Which accounts are wanted of services at which two hires may mean one, from pass to pass."""
-        from reconciler.engine.same_account import WantedPrints, wanted_accounts
+        from reconciler.engine.observe.same_account import WantedPrints, wanted_accounts
 
         return WantedPrints(self.pace, wanted_accounts)
 

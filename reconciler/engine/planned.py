@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from reconciler.engine import removals
-from reconciler.engine import transitions as records
-from reconciler.engine.checker import Checker
-from reconciler.engine.integrations import Integration
-from reconciler.engine.prepared import NOTHING, NOTHING_STORED, Lending, Prepared
-from reconciler.engine.same_account import Rivals, SameAccounts
+from reconciler.engine.apply import removals
+from reconciler.engine.apply import transitions as records
+from reconciler.engine.observe.checker import Checker
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.prepared import NOTHING, NOTHING_STORED, Lending, Prepared
+from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.ledger.entries import Attempt, Command, Event
 from reconciler.ledger.vault import Memory, Stored, stored_for
 from reconciler.model.decision_inputs import Policy

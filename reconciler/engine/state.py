@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine import attempts, removals
+from reconciler.engine.apply import attempts, removals
 from reconciler.engine.context import Context
 from reconciler.engine.trust import leave, left, sealing_of, sealing_read
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
@@ -37,7 +37,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 
 if TYPE_CHECKING:
-    from reconciler.ledger.membership import Membership
+    from reconciler.ledger.postgres.membership import Membership
     from reconciler.ledger.writer import LedgerWriter
 
 __all__ = [
@@ -164,7 +164,7 @@ def _open(context: Context, settings: Settings, tree: Tree, held: OpenLedger, fi
     leave(context.checkout, TRACE, tree)
     held.ledger.redact = context.redactor.redact_all
     if held.member is not None:
-        from reconciler.ledger.limits import SharedLimits
+        from reconciler.ledger.postgres.limits import SharedLimits
 
         context.member_may_send = held.member.refuse_to_send
         context.shared = SharedLimits(held.ledger.backend, held.member.owner)

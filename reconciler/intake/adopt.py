@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reconciler.engine.integrations import Integration
-from reconciler.engine.listings import found_by
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.listings import found_by
 from reconciler.intake.hire_files import hire_text, stem_of, with_entry
 from reconciler.intake.yaml_text import block_item
 from reconciler.model.base import as_text, day

@@ -8,8 +8,8 @@ from typing import Any
 
 import pygit2
 
-from reconciler.engine.accepted import InForce, in_force
 from reconciler.engine.context import Context
+from reconciler.engine.run.accepted import InForce, in_force
 from reconciler.intake.forge import TOKEN, ForgeClient, ForgeError, PullRequest, git_environment, token_given
 from reconciler.intake.requesting import (
     FOLDER,

@@ -17,8 +17,8 @@ from typing import Any
 import pygit2
 
 from reconciler.engine.context import Context
-from reconciler.engine.integrations import Integration
-from reconciler.engine.listings import connected
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.listings import connected
 from reconciler.model.errors import NothingImported, TransportError
 from reconciler.model.imports import ByAddress, Import
 from reconciler.model.manifest import Manifest

@@ -15,10 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.ledger.lock import StateLock
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.repository_id import Repository, claim, refuse_another
-from reconciler.ledger.sqlite import SqliteBackend, back_up
+from reconciler.ledger.sqlite.lock import StateLock
+from reconciler.ledger.sqlite.reading import SqliteBackend, back_up
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.value import value_class
@@ -26,8 +26,8 @@ from reconciler.model.value import value_class
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from reconciler.ledger.membership import Membership
-    from reconciler.ledger.postgres import Server
+    from reconciler.ledger.postgres.membership import Membership
+    from reconciler.ledger.postgres.reading import Server
     from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["OpenLedger", "StateLocation"]
@@ -81,11 +81,11 @@ class StateLocation:
         from reconciler.ledger.writer import LedgerWriter
 
         if self.file is not None:
-            from reconciler.ledger.sqlite_writing import WritableSqliteBackend
+            from reconciler.ledger.sqlite.writing import WritableSqliteBackend
 
             return LedgerWriter(WritableSqliteBackend.open(self.file, reached), reached)
         server = self._server()
-        from reconciler.ledger.postgres_writing import WritablePostgresBackend
+        from reconciler.ledger.postgres.writing import WritablePostgresBackend
 
         ledger = LedgerWriter(WritablePostgresBackend.open(server, reached, migrate=migrate), reached)
         if self.repository is not None:
@@ -99,12 +99,12 @@ class StateLocation:
     def make(self, fill: Callable[[sa.Connection], None]) -> None:
         """Create the state and fill it, in one transaction. Raises LedgerError if there is one; so may `fill`."""
         if self.file is not None:
-            from reconciler.ledger.sqlite_writing import WritableSqliteBackend
+            from reconciler.ledger.sqlite.writing import WritableSqliteBackend
 
             WritableSqliteBackend.make(self.file, fill)
             return
         server = self._server()
-        from reconciler.ledger.postgres_writing import WritablePostgresBackend
+        from reconciler.ledger.postgres.writing import WritablePostgresBackend
 
         WritablePostgresBackend.make(server, fill)
 
@@ -125,7 +125,7 @@ class StateLocation:
                 yield LedgerReader(backend)
             return
         server = self._server()
-        from reconciler.ledger.postgres import PostgresBackend
+        from reconciler.ledger.postgres.reading import PostgresBackend
 
         with PostgresBackend.beside(server) as backend:
             ledger = LedgerReader(backend)
@@ -146,7 +146,7 @@ class StateLocation:
             with StateLock(self.file).acquire(command, now, reached), closing(self.writer(reached)) as ledger:
                 yield OpenLedger(ledger.take_everything())
             return
-        from reconciler.ledger.membership import everything
+        from reconciler.ledger.postgres.membership import everything
 
         with closing(self.writer(reached, migrate=migrate)) as ledger:
             who = f"`{command}` (process {os.getpid()} on {socket.gethostname()})"
@@ -162,7 +162,7 @@ class StateLocation:
         A daemon's `lost` is called from another thread when the member is over. Raises StateLockedError if another
         member has the name.
         """
-        from reconciler.ledger.membership import Membership
+        from reconciler.ledger.postgres.membership import Membership
 
         with closing(self.writer(reached, migrate=migrate)) as ledger:
             member = Membership(ledger.backend, name, lost)
@@ -182,7 +182,7 @@ class StateLocation:
 
     def _server(self) -> Server:
         self.refuse_unserved()
-        from reconciler.ledger.postgres import Server
+        from reconciler.ledger.postgres.reading import Server
 
         return Server(self.url, self.password())
 

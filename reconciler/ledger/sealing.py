@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.renewal import renewal_lock
+from reconciler.ledger.sqlite.renewal import renewal_lock
 from reconciler.ledger.vault import FILES, Vault, WritableVault, value_place
 from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint

@@ -1,7 +1,7 @@
 """A grant: one hire and one access entry, the unit that is checked, executed, retried and reported.
 
 `Grant` is what git wants, `Record` what the ledger has, `Decision` what a plan makes of both and a verdict. Records
-change in one place only: `reconciler.engine.transitions`.
+change in one place only: `reconciler.engine.apply.transitions`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 
-from reconciler.engine.existing import reason_not_to_accept
+from reconciler.engine.decide.existing import reason_not_to_accept
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Key, Record
 from reconciler.model.lock import Lock, LockState

@@ -11,11 +11,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from reconciler.engine import guard
-from reconciler.engine.claims import Claims
+from reconciler.engine.decide import guard
 from reconciler.engine.planned import PlannedGrant
-from reconciler.engine.planner import Watched, unwatched
-from reconciler.engine.planning import Plan, Planning
+from reconciler.engine.run.claims import Claims
+from reconciler.engine.run.planner import Watched, unwatched
+from reconciler.engine.run.planning import Plan, Planning
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Report, Row

@@ -11,9 +11,9 @@ from dataclasses import field
 from datetime import timedelta
 from typing import Any
 
-from reconciler.engine.decide import standing
-from reconciler.engine.existing import reason_not_to_accept
-from reconciler.engine.integrations import AT_RUN_TIME
+from reconciler.engine.decide.existing import reason_not_to_accept
+from reconciler.engine.decide.wanted import standing
+from reconciler.engine.observe.integrations import AT_RUN_TIME
 from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy

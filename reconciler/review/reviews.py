@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from reconciler.engine.existing import as_shown
+from reconciler.engine.decide.existing import as_shown
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.grant import APART, Phase, Record

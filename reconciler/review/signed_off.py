@@ -18,11 +18,11 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, RepositoryError, Severity
 from reconciler.model.given import Given
 from reconciler.model.near import near
+from reconciler.repository.attribution.origins import Origins, origins_of
+from reconciler.repository.attribution.provenance import Provenance, Traced
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.git.origins import Origins, origins_of
 from reconciler.repository.git.parts import Part
-from reconciler.repository.git.provenance import Provenance, Traced
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.lookalikes import skeleton
 from reconciler.repository.person import identity

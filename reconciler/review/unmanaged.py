@@ -18,9 +18,9 @@ from enum import StrEnum
 from sys import intern
 from typing import Any
 
-from reconciler.engine.integrations import Integration
-from reconciler.engine.listings import ListedAccount, Listings, Place, found_by
-from reconciler.engine.planning import Plan
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.listings import ListedAccount, Listings, Place, found_by
+from reconciler.engine.run.planning import Plan
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp

@@ -17,8 +17,8 @@ from threading import Lock
 
 from reconciler.daemon.hooked import Hooked
 from reconciler.daemon.loop import Daemon
-from reconciler.engine.accepted import InForce
 from reconciler.engine.context import Context
+from reconciler.engine.run.accepted import InForce
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, SecretsError
 from reconciler.model.grant import Grant

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from reconciler.engine.checker import Checker
-from reconciler.engine.claims import Claims
-from reconciler.engine.integrations import Integration
-from reconciler.engine.listings import ENOUGH, Listings
+from reconciler.engine.observe.checker import Checker
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.listings import ENOUGH, Listings
+from reconciler.engine.observe.prepared import NOTHING_STORED
+from reconciler.engine.observe.same_account import Rivals, SameAccounts, WantedPrints, wanted_accounts, wanted_prints
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
-from reconciler.engine.planner import Planner
-from reconciler.engine.prepared import NOTHING_STORED
-from reconciler.engine.same_account import Rivals, SameAccounts, WantedPrints, wanted_accounts, wanted_prints
+from reconciler.engine.run.claims import Claims
+from reconciler.engine.run.planner import Planner
 from reconciler.model.case import Case
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import RepositoryError

@@ -11,9 +11,9 @@ from dataclasses import field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from reconciler.engine.integrations import Integration
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.prepared import Prepared
 from reconciler.engine.planned import PlannedGrant
-from reconciler.engine.prepared import Prepared
 from reconciler.model.case import Case, SentRequest
 from reconciler.model.errors import Blocked, RepositoryError
 from reconciler.model.scope import Layer, Scope

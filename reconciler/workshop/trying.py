@@ -11,12 +11,12 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import field, replace
 from typing import Any
 
-from reconciler.engine.checker import Checker
 from reconciler.engine.context import Context
-from reconciler.engine.integrations import Integration
+from reconciler.engine.observe.checker import Checker
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.state import reading
-from reconciler.engine.wiring import integrations_of
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, TransportError, UsageError
 from reconciler.model.grant import Kind

@@ -325,7 +325,7 @@ def initial_data_typed_wrongly(scene: Scene) -> None:
 
 def what_nobody_expected(scene: Scene) -> None:
     """A bug, with a secret in the exception and in the locals of every frame."""
-    from reconciler.engine import executor as attempt
+    from reconciler.engine.apply import executor as attempt
 
     def broken(_call: Any, scope: Any, *_rest: Any, **_named: Any) -> Any:
         secret = scope.look_up("KEY").value.reveal()
@@ -353,7 +353,7 @@ def crash_before_the_notification(scene: Scene) -> None:
 
 def crash_between_two_requests(scene: Scene) -> None:
     """Another process goes on with the password that the account was made with, and the service repeats it."""
-    from reconciler.engine.executor import Executor
+    from reconciler.engine.apply.executor import Executor
 
     sent: list[object] = []
     original = Executor._deliver
@@ -469,8 +469,8 @@ def test_values_that_are_not_secret_are_shown(scene: Scene) -> None:
 @pytest.mark.parametrize("log_format", ["console", "json"])
 def test_every_log_line_is_redacted(log_format: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Our own lines, libraries' lines, exceptions in both, and what asyncio says of tasks that nobody waited for."""
-    from reconciler.cli.logs import set_up, unexpected
     from reconciler.cli.options import SharedOptions
+    from reconciler.cli.output.logs import set_up, unexpected
 
     secret = value("KEY")
     set_up(SharedOptions(verbose=True, log_format=log_format)).learn([secret])
@@ -506,7 +506,7 @@ def test_every_log_line_is_redacted(log_format: str, capfd: pytest.CaptureFixtur
 def test_before_a_secret_can_be_known_an_exceptions_text_is_left_out(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reconciler.cli import logs
+    from reconciler.cli.output import logs
 
     monkeypatch.setattr(logs, "_redactor", None)
     try:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.difference import LIMIT, as_markdown, as_table
-from reconciler.cli.text import code
+from reconciler.cli.output.difference import LIMIT, as_markdown, as_table
+from reconciler.cli.output.text import code
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Key
 from reconciler.review.difference import Change, ChangeKind, Difference

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.history import _row, _table, moment
+from reconciler.cli.commands.history import _row, _table, moment
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
@@ -71,8 +71,8 @@ def test_lines_are_not_kept_until_all_are_read(
 ) -> None:
     with closing(StateLocation(f"sqlite:///{told.state}", told.root).writer()) as ledger:
         ledger.save((), [Event(NOW, Key(f"h{number}", "a"), "a", EventType.ADOPTED, "") for number in range(100)])
-    monkeypatch.setattr("reconciler.cli.text.BATCH_ITEMS", 10)
-    monkeypatch.setattr("reconciler.cli.history._row", lambda line: Alive(_row(line)))
+    monkeypatch.setattr("reconciler.cli.output.text.BATCH_ITEMS", 10)
+    monkeypatch.setattr("reconciler.cli.commands.history._row", lambda line: Alive(_row(line)))
     Alive.now = Alive.most = 0
     assert len(call(told, "history", "--output", output).out.split("adopted")) == 102
     assert 0 < Alive.most <= 20

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli import progress
+from reconciler.cli.output import progress
 from tests.cli.conftest import Call
 from tests.repo import Repo, Result
 from tests.servers import AccountService

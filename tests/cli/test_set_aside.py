@@ -14,9 +14,9 @@ import structlog
 from structlog.testing import capture_logs
 
 from reconciler import cli
-from reconciler.cli.daemon import EDITS_SECONDS, _FileProblems, _log_ignored_edits
+from reconciler.cli.commands.daemon import EDITS_SECONDS, _FileProblems, _log_ignored_edits
 from reconciler.cli.options import SharedOptions
-from reconciler.cli.show import show_report
+from reconciler.cli.output.show import show_report
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import Problem
 from reconciler.model.report import Report

@@ -187,7 +187,7 @@ def test_server_is_refused_if_the_extra_is_not_installed(
     repo: Repo, state: StateLocation, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    for name in [each for each in sys.modules if each.startswith("reconciler.ledger.postgres")]:
+    for name in [each for each in sys.modules if each.startswith("reconciler.ledger.postgres.reading")]:
         monkeypatch.delitem(sys.modules, name)
     done = call(repo, "state", "copy", FILE, "postgresql://me@db.example.com/x")
     assert (done.code, done.out) == (1, "")

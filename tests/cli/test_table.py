@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.options import Filter, SharedOptions
-from reconciler.cli.show import COLUMNS, show_report
+from reconciler.cli.output.show import COLUMNS, show_report
 from reconciler.model.hire import Hire
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
@@ -46,7 +46,7 @@ def report(*, dry_run: bool = True) -> Report:
 def test_markdown_by_integration_has_one_table_each(
     repo: Repo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.cli.text.BATCH_ITEMS", 2)
+    monkeypatch.setattr("reconciler.cli.output.text.BATCH_ITEMS", 2)
     found = Report("a" * 40, dry_run=True)
     found.rows = [
         row(f"h{number}", integration=name, access=name) for number in range(3) for name in ("wiki", "b", "chat")
@@ -252,8 +252,8 @@ def test_rows_that_are_shown_as_they_come_are_not_kept(
     repo: Repo, capfd: object, monkeypatch: pytest.MonkeyPatch, output: str, by: str
 ) -> None:
     """What is told of all of them beside the rows is counted as they go by."""
-    monkeypatch.setattr("reconciler.cli.text.MAX_SPOOL_BYTES", 1 << 16)
-    monkeypatch.setattr("reconciler.cli.text.BATCH_ITEMS", 100)
+    monkeypatch.setattr("reconciler.cli.output.text.MAX_SPOOL_BYTES", 1 << 16)
+    monkeypatch.setattr("reconciler.cli.output.text.BATCH_ITEMS", 100)
 
     def peak(count: int) -> int:
         told = Report("a" * 40, dry_run=False)

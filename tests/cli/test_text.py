@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import logs, writable_output
+from reconciler.cli import writable_output
 from reconciler.cli.options import SharedOptions
-from reconciler.cli.show import show_report
-from reconciler.cli.text import (
+from reconciler.cli.output import logs
+from reconciler.cli.output.show import show_report
+from reconciler.cli.output.text import (
     annotation,
     as_csv,
     as_json,

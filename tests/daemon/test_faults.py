@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from reconciler.engine.planner import Planner
+from reconciler.engine.run.planner import Planner
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Tree
 from tests.daemon.running import Running, Turned, running, until

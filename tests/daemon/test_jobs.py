@@ -13,11 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.daemon.jobs import Arguments, Jobs, Requeue, arguments, slice_of
+from reconciler.daemon.fleet.jobs import Arguments, Jobs, Requeue, arguments, slice_of
 from reconciler.daemon.slices import Lane, PassRequest, Slice
-from reconciler.engine.guard import Part
-from reconciler.ledger import postgres
-from reconciler.ledger.postgres import SCHEMA, Server
+from reconciler.engine.decide.guard import Part
+from reconciler.ledger.postgres import reading as postgres
+from reconciler.ledger.postgres.reading import SCHEMA, Server
 from reconciler.model.selection import Selection
 from tests.postgres import Databases
 

@@ -16,20 +16,20 @@ from reconciler.daemon import fetching
 from reconciler.daemon.acting import Acting
 from reconciler.daemon.authorize import begin, callback, shared_state
 from reconciler.daemon.dispatcher import Dispatcher
-from reconciler.daemon.fleet import Fleet, worker_count
-from reconciler.daemon.fleet_pass import FleetPass, leased
+from reconciler.daemon.fleet.jobs import arguments
+from reconciler.daemon.fleet.member import Fleet, worker_count
+from reconciler.daemon.fleet.newest import Newest
+from reconciler.daemon.fleet.single_pass import FleetPass, leased
 from reconciler.daemon.health import Health, ProblemLog
-from reconciler.daemon.jobs import arguments
 from reconciler.daemon.loop import Daemon
-from reconciler.daemon.newest import Newest
 from reconciler.daemon.slices import Lane, PassRequest, Slice
-from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.listings import Listings
-from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.observe.listings import Listings
+from reconciler.engine.run.accepted import in_force
+from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import sharing
-from reconciler.ledger import postgres
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.postgres import reading as postgres
 from reconciler.ledger.sealing import Tokens, Trust, WritableSealing
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped

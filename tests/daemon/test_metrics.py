@@ -11,8 +11,8 @@ from urllib.request import urlopen
 import pytest
 
 from reconciler import __version__
-from reconciler.cli.daemon import pages_of
-from reconciler.engine.accepted import in_force
+from reconciler.cli.commands.daemon import pages_of
+from reconciler.engine.run.accepted import in_force
 from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.reader import LedgerReader
 from reconciler.web.metrics import Metrics

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from reconciler.daemon.newest import Newest
+from reconciler.daemon.fleet.newest import Newest
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.repository.git.checkout import Checkout

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from reconciler.engine.listings import Listings
+from reconciler.engine.observe.listings import Listings
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.requests.record import all_there
 from reconciler.review.unmanaged import account_digest
@@ -94,7 +94,7 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
 
     change_seen = LedgerWriter.change_seen
     monkeypatch.setattr(LedgerWriter, "change_seen", noted)
-    monkeypatch.setattr("reconciler.engine.listings.all_there", looked_at)
+    monkeypatch.setattr("reconciler.engine.observe.listings.all_there", looked_at)
     monkeypatch.setattr("reconciler.review.unmanaged.account_digest", compared)
     known, listed_at = asyncio.run(walk())
     assert known == len(people)

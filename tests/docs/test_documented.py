@@ -20,8 +20,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
 from reconciler import cli
-from reconciler.cli.needed_data import _own
-from reconciler.cli.show import COLUMNS
+from reconciler.cli.commands.needed_data import _own
+from reconciler.cli.output.show import COLUMNS
 from reconciler.daemon import dispatcher, loop, revisions, schedule
 from reconciler.model import case, hire, ignore, imports, manifest, policy, review, sequence, settings
 from reconciler.model.grant import Key, Record

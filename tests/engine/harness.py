@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.claims import Claims
-from reconciler.engine.commands import by_grant, end_locks, take_up
+from reconciler.engine.apply.commands import by_grant, end_locks, take_up
 from reconciler.engine.context import Context
-from reconciler.engine.listings import Listings
-from reconciler.engine.planning import Plan, Planning
-from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.observe.listings import Listings
+from reconciler.engine.run.claims import Claims
+from reconciler.engine.run.planning import Plan, Planning
+from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import locking, reading
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation

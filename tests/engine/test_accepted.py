@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.accepted import InForce, in_force, keep
 from reconciler.engine.context import Context
-from reconciler.engine.remembered import refused
+from reconciler.engine.run.accepted import InForce, in_force, keep
+from reconciler.engine.run.remembered import refused
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import RepositoryError, SettingsError
 from reconciler.model.revision_status import REF

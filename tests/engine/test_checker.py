@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.cli.table import summary
-from reconciler.engine.listings import Listings
+from reconciler.cli.output.table import summary
+from reconciler.engine.observe.listings import Listings
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Cause

@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from reconciler.engine.claims import Claims, ClaimSet
-from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.run.claims import Claims, ClaimSet
+from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import locking
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection

@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from reconciler.engine.decide import Facts, judge, standing
-from reconciler.engine.existing import changed_values
-from reconciler.engine.transitions import remembered
+from reconciler.engine.apply.transitions import remembered
+from reconciler.engine.decide.existing import changed_values
+from reconciler.engine.decide.wanted import Facts, judge, standing
 from reconciler.model.decision_inputs import Policy, progress
 from reconciler.model.grant import Grant, Hold, Key, Outcome, Phase, Record, Step
 from reconciler.model.settings import Drift, Suspension

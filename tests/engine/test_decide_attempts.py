@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from reconciler.engine.decide import Facts, judge
-from reconciler.engine.existing import Means
+from reconciler.engine.decide.existing import Means
+from reconciler.engine.decide.wanted import Facts, judge
 from reconciler.model.grant import Kind, Outcome, Phase, Step
 from reconciler.model.manifest import Invitation
 from reconciler.model.status import Action, ReasonCode, Status

@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from reconciler.engine.decide import Facts, gone, judge_orphan, taken_by_hand
-from reconciler.engine.existing import Means
+from reconciler.engine.decide.existing import Means
+from reconciler.engine.decide.wanted import Facts, gone, judge_orphan, taken_by_hand
 from reconciler.model.grant import Kind, Outcome, Phase
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown

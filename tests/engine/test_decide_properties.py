@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.engine.decide import Facts, judge, judge_orphan
-from reconciler.engine.existing import Means
+from reconciler.engine.decide.existing import Means
+from reconciler.engine.decide.wanted import Facts, judge, judge_orphan
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.settings import Drift

@@ -91,7 +91,7 @@ def test_a_pass_over_many_hires_finds_it_out_of_the_next_ones_too(
     machine: Machine, repo: Repo, monkeypatch: pytest.MonkeyPatch, most: int, traced: int
 ) -> None:
     """All commits are walked for each batch of grants."""
-    monkeypatch.setattr("reconciler.repository.given.MANY_GRANTS", most)
+    monkeypatch.setattr("reconciler.repository.attribution.given.MANY_GRANTS", most)
     hires = [f"h{number:02}" for number in range(30)]
     for hire in hires:
         repo.hire(hire, TOOL)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.integrations import Integration
-from reconciler.engine.planning import Planning
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.run.planning import Planning
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, Status

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from reconciler.engine.context import Context
-from reconciler.engine.planning import Planning
-from reconciler.engine.same_account import WantedPrints, wanted_prints
+from reconciler.engine.observe.same_account import WantedPrints, wanted_prints
+from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
 from reconciler.model.errors import RepositoryError
 from reconciler.model.selection import Selection
@@ -83,7 +83,7 @@ def test_wanted_grants_are_rendered_once_for_all_passes_and_in_slices(
 
     ticks = count()
     monkeypatch.setattr("reconciler.requests.tasks.monotonic", lambda: next(ticks) / 1000)
-    monkeypatch.setattr("reconciler.engine.same_account.question", asked)
+    monkeypatch.setattr("reconciler.engine.observe.same_account.question", asked)
     asyncio.run(plan())
     assert rendered["first"] - rendered["second"] == len(HIRES)
     assert rendered["locked"] == len(HIRES), "anew, where they are rendered with other initial data"
@@ -164,7 +164,7 @@ def test_commit_has_those_rendered_again_whose_accounts_it_may_change(
         rendered["in all"] += 1
         return question(*given)
 
-    monkeypatch.setattr("reconciler.engine.same_account.question", asked)
+    monkeypatch.setattr("reconciler.engine.observe.same_account.question", asked)
     before, after = asyncio.run(reasons(shared, changes, not same, same, planned=lambda _: rendered.clear()))
     assert ("it is the same account as bob/" in after) is same
     assert ("it is the same account as bob/" in before) is not same

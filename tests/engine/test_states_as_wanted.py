@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.existing import reason_not_to_accept
+from reconciler.engine.decide.existing import reason_not_to_accept
 from reconciler.model.report import Row
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row

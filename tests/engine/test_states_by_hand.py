@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.engine.commands import TakenUp, take_up_in_pieces
+from reconciler.engine.apply.commands import TakenUp, take_up_in_pieces
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row

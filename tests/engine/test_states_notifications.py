@@ -10,8 +10,8 @@ import json
 
 import pytest
 
-from reconciler.engine.claims import Claims
-from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.run.claims import Claims
+from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import locking
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.selection import Selection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.engine.renames import move
+from reconciler.engine.run.renames import move
 from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import WritableVault
 from reconciler.ledger.writer import LedgerWriter

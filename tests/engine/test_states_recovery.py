@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.engine.reconciler import OF_ITS_OWN
+from reconciler.engine.run.reconciler import OF_ITS_OWN
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.status import Action, EventType, Status
 from reconciler.requests.client import Client
@@ -61,7 +61,7 @@ def test_an_attempt_that_was_cut_off_after_its_last_answer_succeeded(machine, ac
 def test_a_kill_while_a_plan_is_written_leaves_the_rest_to_the_next_pass(
     machine: Machine, repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.engine.reconciler.ROOM", 5 * OF_ITS_OWN)
+    monkeypatch.setattr("reconciler.engine.run.reconciler.ROOM", 5 * OF_ITS_OWN)
     people = [f"p{number:02}" for number in range(24)]
     accounts.add(*(f"{who}@example.com" for who in people))
     for who in people:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.engine.checker import Checker
+from reconciler.engine.observe.checker import Checker
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import dying, row
 

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from reconciler.cli.daemon import serve
-from reconciler.cli.logs import set_up
+from reconciler.cli.commands.daemon import serve
 from reconciler.cli.options import SharedOptions
+from reconciler.cli.output.logs import set_up
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from reconciler.engine.context import Context
-from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import locking
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.secret import Redactor

@@ -15,12 +15,12 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
-from reconciler.cli.one_pass import _real
-from reconciler.engine.accepted import in_force
+from reconciler.cli.commands.one_pass import _real
 from reconciler.engine.context import Context, SystemClock
-from reconciler.ledger.lock import StateLock
+from reconciler.engine.run.accepted import in_force
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import Trust, WritableSealing
+from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor

@@ -39,9 +39,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from reconciler.engine.commands import by_grant, take_up
+from reconciler.engine.apply.commands import by_grant, take_up
 from reconciler.engine.context import Context
-from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import OpenState, locking
 from reconciler.ledger.entries import Attempt, Sent
 from reconciler.ledger.writer import LedgerWriter

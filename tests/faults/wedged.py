@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-from reconciler.cli.daemon import serve
+from reconciler.cli.commands.daemon import serve
 from reconciler.cli.options import SharedOptions
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor

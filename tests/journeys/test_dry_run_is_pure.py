@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.cli import reconcile
-from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.ledger.writer import LedgerWriter
 from tests.repo import Daemon, Repo, call_cli, run_cli
 from tests.servers import AccountService, eventually

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.ledger.entries import Attempt
-from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.model.grant import Key, Outcome, Record, Step
 from tests.forked import Process, nursery
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.limits import SharedLimits
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.postgres.limits import SharedLimits
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.settings import Limits
 from reconciler.requests.sharing import Ask

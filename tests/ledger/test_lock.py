@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ledger.lock import StateLock
+from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.model.errors import StateLockedError
 from tests.ledger.states import NOW, other_process
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconciler.ledger import membership, postgres_writing, schema
+from reconciler.ledger import schema
 from reconciler.ledger.lease import EVERYTHING
-from reconciler.ledger.membership import Membership
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.postgres import membership
+from reconciler.ledger.postgres import writing as postgres_writing
+from reconciler.ledger.postgres.membership import Membership
 from reconciler.ledger.schema import NOW
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.model.errors import LedgerError
 
 

@@ -18,8 +18,8 @@ from reconciler.ledger.empty import EmptyBackend
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sqlite import SqliteBackend
-from reconciler.ledger.sqlite_engine import engine_over
+from reconciler.ledger.sqlite.engine import engine_over
+from reconciler.ledger.sqlite.reading import SqliteBackend
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Record

@@ -16,7 +16,7 @@ import pytest
 from reconciler.ledger import schema
 from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.permissions import make_folder
+from reconciler.ledger.sqlite.permissions import make_folder
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from tests.ledger.states import ADA, EARLIER, NOW, STATE, bytes_in, earlier, other_process, read_all, state_file

@@ -16,10 +16,10 @@ from structlog.testing import capture_logs
 
 from reconciler.model.given import Given, Source, Untraced
 from reconciler.model.grant import Key
+from reconciler.repository.attribution.given import who_gave
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.given import who_gave
 from tests.repo import GnupgHome, Repo
 from tests.repository.objects import Objects
 from tests.repository.signing import PgpSigner, signed
@@ -64,8 +64,8 @@ class Company:
         desired = Desired(Reader().load(self._checkout.head()), date(2026, 12, 1))
         found = self._who_gave(desired)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("reconciler.repository.given.MANY_GRANTS", 1)
-            patch.setattr("reconciler.repository.given.OFTEN", 1)
+            patch.setattr("reconciler.repository.attribution.given.MANY_GRANTS", 1)
+            patch.setattr("reconciler.repository.attribution.given.OFTEN", 1)
             assert self._who_gave(desired) == found
         self.revision = None
         whole = self._who_gave(desired)
@@ -286,8 +286,8 @@ def test_revert_of_an_own_entry_gave_what_the_sequence_gives_again(company: Comp
 def test_commit_that_changes_too_much_has_an_unknown_giver(
     company: Company, monkeypatch: pytest.MonkeyPatch, *, large: bool
 ) -> None:
-    monkeypatch.setattr("reconciler.repository.git.provenance.WALKED", 3)
-    monkeypatch.setattr("reconciler.repository.git.provenance.LARGE", 0 if large else 1000)
+    monkeypatch.setattr("reconciler.repository.attribution.provenance.WALKED", 3)
+    monkeypatch.setattr("reconciler.repository.attribution.provenance.LARGE", 0 if large else 1000)
     company.repo.hire("ada", "tool")
     company.commit(IVY)
     for number in range(6):

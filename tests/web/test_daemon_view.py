@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from reconciler.engine.accepted import InForce
 from reconciler.engine.context import Context
+from reconciler.engine.run.accepted import InForce
 from reconciler.model.errors import SecretsError
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Settings

@@ -1,0 +1,303 @@
+"""`reconcile daemon`: the daemon, and what it serves on `listen`."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import aclosing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.model.value import value_class
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from datetime import timedelta
+
+    from starlette.applications import Starlette
+
+    from reconciler.daemon.loop import Daemon
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.run.accepted import InForce
+    from reconciler.engine.state import OpenState
+    from reconciler.model.clock import Clock
+    from reconciler.model.errors import Problem
+    from reconciler.model.failpoints import Reached
+    from reconciler.model.report import Report
+    from reconciler.model.secret import Redactor
+    from reconciler.model.settings import Settings
+    from reconciler.model.status import Status
+    from reconciler.repository.git.checkout import Checkout
+    from reconciler.repository.git.trees import Tree
+    from reconciler.web.daemon_view import DaemonView
+    from reconciler.web.metrics import Metrics
+
+__all__ = ["daemon", "pages_of", "serve"]
+
+EDITS_SECONDS = 3.0
+"""How long after its start the daemon looks for uncommitted edits."""
+
+PATIENCE_SECONDS = 20.0
+"""How long the callback waits for a pass over its service to end."""
+
+
+@click.command()
+@option("--member", metavar="NAME", help="The name of this member of a fleet.  [default: host and process]")
+@shared
+@click.pass_obj
+def daemon(options: SharedOptions, member: str | None) -> int:
+    """Run until stopped: a pass on every commit, on every due retry, and once in an interval.
+
+    On SIGTERM, start nothing new, finish the attempts in flight (up to 30 s), record them, and exit with 0. With a
+    postgresql:// state, daemons share the work; one whose work another daemon has taken over exits with 1.
+    """
+    import asyncio
+
+    gc.disable()  # until all is imported and opened: next to nothing of it is ever collected
+    try:
+        from reconciler.cli.output.logs import set_up
+        from reconciler.model.failpoints import unwatched
+
+        asyncio.run(serve(options, set_up(options), unwatched, member))
+    finally:
+        gc.enable()
+    return 0
+
+
+class _FileProblems:
+    """Logs problems in files once: a hire whose file is set aside is in no row of the ledger."""
+
+    def __init__(self) -> None:
+        self._revision: str | None = None
+        self._problems = set[str]()
+
+    def log_new(self, log: Any, report: Report) -> None:
+        """Log the new problems of a pass; one that a commit resolved is new when it comes back."""
+        problems = {str(problem) for problem in report.problems}
+        if report.revision != self._revision:
+            self._revision = report.revision
+            self._problems &= problems
+        if added := sorted(problems - self._problems):
+            self._problems |= problems
+            log.warning("daemon.file_problems", problems=added[:10], count=len(added))
+
+
+async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, member: str | None = None) -> None:
+    """Run a daemon, and what `listen` serves, until it is stopped.
+
+    Raises ReconcilerError where it cannot begin, and where another daemon has taken over its work.
+    """
+    import structlog
+
+    from reconciler.cli.commands.one_pass import until_stopped
+    from reconciler.daemon.loop import Daemon
+    from reconciler.daemon.pass_problems import PassProblems
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.web.metrics import Metrics
+    from reconciler.web.serve import serving
+
+    log = structlog.get_logger()
+    clock = SystemClock()
+    metrics, logged, found = Metrics(), _FileProblems(), PassProblems()
+    async with aclosing(
+        Context(options.repo, clock, redactor, reached, branch=options.branch, programs=options.programs)
+    ) as context:
+        context.answered = metrics.count_request
+        force = in_force(context)
+        settings, tree = force.settings, force.tree
+        with until_stopped(clock), _opened(context, settings, tree, clock, member) as state:
+
+            def on_pass(report: Report, took: timedelta, why: str) -> None:
+                now = clock.now().timestamp()
+                metrics.count_pass(report, took, why, now)
+                logged.log_new(log, report)
+                if (desired := running.desired) is not None:
+                    found.record(report, desired.files.problems, clock.now(), running.settings.interval)
+
+            running = Daemon(
+                context, clock, state, settings, on_pass, branch=force.branch, on_checkpoint=metrics.count_checkpoints
+            )
+            pages = pages_of(context, running, state, metrics, force, problems=found)
+            async with serving(pages, settings.listen) as address:
+                log.info(
+                    "daemon.started",
+                    repo=str(options.repo),
+                    listen=address,
+                    revision=tree.revision,
+                    branch=force.branch,
+                )
+                with _beside(running, context.checkout, clock):
+                    gc.freeze()  # it stays, and no collection has to look at it
+                    gc.enable()
+                    await running.run()
+            if state.member is not None and state.member.over is not None:
+                raise state.member.over
+        log.info("daemon.stopped")
+
+
+@contextmanager
+def _beside(running: Daemon, checkout: Checkout, clock: SystemClock) -> Iterator[None]:
+    """While the block runs, tell systemd about the daemon, and log which edits passes ignore."""
+    import asyncio
+    import os
+
+    from reconciler.daemon.systemd import Systemd
+
+    tasks = [
+        asyncio.create_task(Systemd.of(os.environ).notify(clock.stopping, running.makes_progress)),
+        asyncio.create_task(_log_ignored_edits(checkout, clock, lambda: running.settings, running.edits)),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _log_ignored_edits(
+    checkout: Checkout, clock: Clock, settings: Callable[[], Settings], known: list[str]
+) -> None:
+    """Log which edits passes ignore: once the first pass has begun, and where they are others an interval later.
+
+    All files have to be looked at for it. `known` is kept up to date, for the pages.
+    """
+    import structlog
+
+    from reconciler.model.clock import Stopped
+    from reconciler.model.errors import RepositoryError
+
+    log = structlog.get_logger()
+    with suppress(Stopped):
+        await clock.sleep(EDITS_SECONDS)
+        while True:
+            try:
+                edits = checkout.ignored_edits() if settings().source == "commit" else []
+            except RepositoryError as error:
+                log.warning("daemon.edits_unknown", error=str(error))
+            else:
+                if edits and edits != known:
+                    log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
+                known[:] = edits
+            await clock.sleep(settings().interval.total_seconds())
+
+
+def _opened(
+    context: Context, settings: Settings, tree: Tree, clock: SystemClock, member: str | None
+) -> AbstractContextManager[OpenState]:
+    """Open the state: locked if it is a file, shared as a member of a fleet if a server has it."""
+    import asyncio
+    import os
+    import socket
+
+    from reconciler.engine.state import locking, sharing
+
+    if context.state(settings, tree).file is not None:
+        return locking(context, settings, tree, "reconcile daemon")
+    loop = asyncio.get_running_loop()
+
+    def lost() -> None:
+        loop.call_soon_threadsafe(clock.stopping.set)
+
+    return sharing(context, settings, tree, member or f"{socket.gethostname()}-{os.getpid()}", lost)
+
+
+@value_class
+class _Endpoints:
+    """What `listen` answers beside the pages; the methods run in the daemon's loop, except `read`."""
+
+    context: Context
+    running: Daemon
+    state: OpenState
+    initial: InForce
+    view: DaemonView
+    counters: Metrics
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the daemon is ready, and if not, why."""
+        if (away := self.running.away) is not None:
+            return False, away
+        health = self.running.health
+        return health.ready, "ok" if health.ready else "the repository cannot be read yet"
+
+    def hosts(self) -> frozenset[str]:
+        """Return the host names that requests may have."""
+        from reconciler.web.hosts import host_of
+
+        public = self.running.settings.public.partition("://")[2]
+        return frozenset({host_of(self.initial.settings.listen), host_of(public)})
+
+    def read(self) -> tuple[Counter[tuple[str, Status]], dict[str, int]]:
+        """Read what metrics need of the ledger, in a thread."""
+        with self.view.ledger() as ledger:
+            return ledger.counts(), {each.name: len(each.services) for each in ledger.members() if each.daemon}
+
+    async def metrics(self, counts: Counter[tuple[str, Status]], members: dict[str, int]) -> bytes:
+        """Write the metrics."""
+        running = self.running
+        unmanaged, fetched_at = running.survey.unknown, running.freshness.fetched_at
+        return self.counters.text(counts, running.health.overrun, fetched_at, unmanaged, members=members)
+
+    async def authorized(self, service: str, query: Mapping[str, str]) -> tuple[int, str]:
+        """Answer the OAuth callback."""
+        import asyncio
+
+        from reconciler.daemon.authorize import callback, is_awaited
+        from reconciler.model.clock import Stopped
+        from reconciler.model.errors import LedgerError
+
+        settings, tree = self.running.settings, self.running.tree or self.initial.tree
+        if not is_awaited(self.state, service, query):  # a stranger's call must not lease a service
+            return await callback(self.context, settings, tree, self.state, service=service, query=query)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS), self.running.leased(service) as leased:
+                return await callback(self.context, settings, tree, leased, service=service, query=query)
+        except (TimeoutError, Stopped, LedgerError):
+            return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
+
+
+def pages_of(
+    context: Context,
+    running: Daemon,
+    state: OpenState,
+    metrics: Metrics,
+    initial: InForce,
+    *,
+    problems: Callable[[], Iterable[Problem]],
+) -> Starlette:
+    """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
+    from starlette.concurrency import run_in_threadpool
+
+    from reconciler.web.app import app
+    from reconciler.web.callback import callback_route
+    from reconciler.web.daemon_hooks import DaemonHooks
+    from reconciler.web.daemon_view import DaemonView
+    from reconciler.web.guard import Guard
+    from reconciler.web.hooks import hook_route
+    from reconciler.web.pages import StatusPages
+    from reconciler.web.serve import in_this_loop
+
+    view = DaemonView(context, running, initial, problems)
+    endpoints = _Endpoints(context, running, state, initial, view=view, counters=metrics)
+    guard = Guard(initial.settings.listen, lambda: running.settings, view.token)
+    text = in_this_loop(endpoints.metrics)
+
+    async def scraped() -> bytes:
+        return await text(*await run_in_threadpool(endpoints.read))
+
+    pages = StatusPages(view, guard, context.redactor.redact)
+    return app(
+        healthy=running.healthy,
+        ready=endpoints.ready,
+        metrics=scraped,
+        guard=guard,
+        hosts=endpoints.hosts,
+        more=[
+            callback_route(in_this_loop(endpoints.authorized)),
+            hook_route(DaemonHooks(running, view), metrics.count_hook),
+            *pages.routes(),
+        ],
+    )

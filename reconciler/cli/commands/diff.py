@@ -1,0 +1,119 @@
+"""`reconcile diff`: show what a pull request changes, offline and without any secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import SharedOptions, shared
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from reconciler.model.errors import Problem
+    from reconciler.repository.files import Files, Reader
+    from reconciler.repository.git.checkout import Checkout, File, Tree
+    from reconciler.review.difference import Difference, Side
+
+__all__ = ["compared", "diff"]
+
+
+@click.command()
+@click.argument("base")
+@click.argument("head", default="HEAD")
+@shared
+@click.pass_obj
+def diff(options: SharedOptions, base: str, head: str) -> int:
+    """Show what HEAD changes compared with BASE: grants added, changed and removed, new hosts, problems.
+
+    BASE and HEAD are revisions; HEAD may be `worktree`, the files on disk. Offline, and without a key. If main has
+    moved on since the branch began, compare with the merge base: `reconcile diff $(git merge-base main HEAD)`. With
+    --output markdown: a comment ready to post. Exits with 1 if a file at HEAD has an error.
+    """
+    from reconciler.cli.output.difference import as_markdown, as_table
+    from reconciler.cli.output.text import echo, emit_json, no_csv
+    from reconciler.model.errors import Severity
+    from reconciler.repository.git.checkout import Checkout
+
+    no_csv(options)
+    found, problems = compared(Checkout.open(options.repo), base, head)
+    match options.output:
+        case "json":
+            emit_json(found.as_json())
+        case "markdown":
+            echo(as_markdown(found))
+        case _:
+            echo(as_table(found))
+    return 1 if any(problem.severity is Severity.ERROR for problem in problems) else 0
+
+
+def compared(checkout: Checkout, base: str, head: str) -> tuple[Difference, list[Problem]]:
+    """Compare two revisions; return the head's problems too."""
+    from dataclasses import replace
+    from datetime import UTC, datetime
+
+    from reconciler.repository.files import Reader
+    from reconciler.repository.git.checkout import WORKTREE
+    from reconciler.review.difference import compare
+    from reconciler.review.problems import today_of
+
+    now = datetime.now(UTC)
+    reader = Reader(root=checkout.root)
+    before = _side(reader, checkout.at(base), now, may_be_empty=True)
+    tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
+    after = _side(reader, tree, now, base=before.files)
+    after = replace(after, problems=[*_unwalkable(checkout, before.revision, tree), *after.problems])
+    day = today_of(after.files, now) if after.files is not None else now.date()
+    return compare(before, after, day), after.problems
+
+
+def _unwalkable(checkout: Checkout, base: str, head: Tree) -> Iterator[Problem]:
+    """Report the first commit of the branch that cannot be walked: after the merge it would be refused."""
+    from reconciler.model.errors import Problem
+    from reconciler.repository.git.checkout import WORKTREE
+
+    if WORKTREE not in (base, head.revision) and (found := checkout.first_endless(head.revision, base)) is not None:
+        yield Problem(f"commit {found[0][:12]}", None, str(found[1]))
+
+
+def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = False, base: Files | None = None) -> Side:
+    """Read one revision; with `may_be_empty`, it may be from before the repository had hires and manifests.
+
+    The rules of `base` judge it too.
+    """
+    from reconciler.model.errors import SettingsError
+    from reconciler.repository.rules import NONE
+    from reconciler.review.difference import Side
+    from reconciler.review.problems import hosts_of, problems_of
+
+    if may_be_empty and not (tree.has("hires") and tree.has("manifests")):
+        tree = _EmptyTree(tree)
+    try:
+        files = reader.load(tree)
+    except SettingsError as error:
+        return Side(tree.revision, None, error.problems, [])
+    rules, offers = (NONE, None) if base is None else (base.policy, base.offers)
+    problems = problems_of(files, now, tree, rules, offers=offers)
+    return Side(tree.revision, files, problems, hosts_of(files, tree))
+
+
+class _EmptyTree:
+    """A revision without `hires/` or `manifests/`, as if they were empty folders."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self.revision = tree.revision
+
+    def files(self, folder: str) -> Iterator[File]:
+        return self._tree.files(folder)
+
+    def find(self, path: str) -> File | None:
+        return self._tree.find(path)
+
+    def has(self, folder: str) -> bool:  # noqa: ARG002  every folder counts as present
+        return True
+
+    def read(self, file: File, limit: int | None = None) -> bytes:
+        return self._tree.read(file, limit)

@@ -1,0 +1,334 @@
+"""`reconcile explain`: show one grant in detail, on one screen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli import complete
+from reconciler.cli.options import SharedOptions, shared
+from reconciler.model.spoken import described
+from reconciler.model.value import value_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from reconciler.engine.context import Context
+    from reconciler.engine.run.accepted import InForce
+    from reconciler.ledger.entries import Attempt, Sent
+    from reconciler.model.decision_inputs import Policy
+    from reconciler.model.given import Given
+    from reconciler.model.grant import Grant, Key, Record
+    from reconciler.model.scope import Layer
+    from reconciler.model.secret import Redactor
+    from reconciler.model.settings import Settings
+    from reconciler.repository.desired import Desired
+    from reconciler.repository.git.checkout import Tree
+    from reconciler.review.explain import Explanation
+
+    Tried = list[tuple[Attempt, list[Sent]]]
+
+__all__ = ["explain"]
+
+MAX_VALUES, MAX_ATTEMPTS, MAX_REQUESTS = 12, 2, 6
+"""The most lines of each, to fit one screen; --output json has all."""
+
+CELL_WIDTH = 60
+
+
+@click.command()
+@click.argument("hire", shell_complete=complete.hires)
+@click.argument("access", shell_complete=complete.accesses)
+@shared
+@click.pass_obj
+def explain(options: SharedOptions, hire: str, access: str) -> int:
+    """Show one grant: its status, where each value comes from, the last attempts, and what happens next.
+
+    Reads the commit at HEAD and the ledger; sends nothing. Says so if initial data cannot be decrypted here.
+    """
+    from reconciler.cli.output.logs import begin_redacting
+    from reconciler.cli.output.text import echo, emit_json, no_csv
+    from reconciler.model.grant import Key
+
+    no_csv(options)
+    redactor = begin_redacting()
+    details = redactor.redact_all(_details(options, Key(hire, access), redactor))
+    match options.output:
+        case "json":
+            emit_json(details)
+        case "markdown":
+            from reconciler.cli.output.text import code
+
+            first, *rest = _lines(details)
+            echo("\n".join([f"**{code(first)}**", "", *(f"    {line}".rstrip() for line in rest)]))
+        case _:
+            echo("\n".join(_lines(details)))
+    return 0
+
+
+@value_class
+class _Found:
+    """What the files and the ledger have of a grant: at least one of `grant` and `record`."""
+
+    key: Key
+    tree: Tree
+    desired: Desired
+    grant: Grant | None
+    record: Record | None
+    tried: Tried
+    given: Given | None
+
+    @property
+    def until(self) -> datetime | None:
+        """Return when it ends: by the ledger, once that was acted on, else by git."""
+        known = None if self.record is None else self.record.ends_at
+        return known or (None if self.grant is None else self.grant.over_at)
+
+    @property
+    def subject(self) -> Grant | Record:
+        """Return the grant as git has it, or else as the ledger has it."""
+        subject = self.grant if self.grant is not None else self.record
+        assert subject is not None
+        return subject
+
+
+def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, Any]:
+    """Collect everything about the grant, as JSON has it."""
+    from datetime import UTC, datetime
+
+    from reconciler.cli.context import context_of
+    from reconciler.engine.context import home_of
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.model.clock import stamp
+    from reconciler.model.decision_inputs import Policy
+    from reconciler.repository.git.signatures import signer
+
+    context = context_of(options, redactor)
+    force = in_force(context)
+    policy = Policy.of(force.settings, datetime.now(UTC))
+    found = _find(context, force, key, policy)
+    explanation = _explanation(context, force.settings, found, policy)
+    record, given, subject = found.record, found.given, found.subject
+    signed_by = signer(context.checkout, given.granted_in, home_of(context.root, force.settings)) if given else None
+    return {
+        "hire": key.hire,
+        "email": subject.email,
+        "access": key.access,
+        "integration": subject.integration,
+        "service": subject.service,
+        "source": subject.source,
+        "sequence": subject.origin,
+        "status": None if explanation.status is None else str(explanation.status),
+        "action": None if record is None else str(record.action),
+        "reason": explanation.reason,
+        **_of_record(record),
+        "until": stamp(found.until),
+        "request": requested.as_json() if found.grant is not None and (requested := found.grant.requested) else None,
+        "head": found.tree.revision,
+        "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
+        **_of_given(given, signed_by),
+        "values": [value.as_json() for value in explanation.values],
+        "last_attempts": [_attempt(attempt, sent) for attempt, sent in found.tried],
+        "next": list(explanation.following),
+    }
+
+
+def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
+    """Find a grant in the files and in the ledger. Raises ReconcilerError if neither has it."""
+    import asyncio
+
+    from reconciler.cli.suggestions import no_such_grant
+    from reconciler.model.ending import still_wanted
+    from reconciler.repository.attribution.given import who_gave
+    from reconciler.repository.desired import Desired
+
+    desired = Desired(context.reader.load(force.tree), policy.today, policy.now)
+    with context.state(force.settings, force.tree).reader() as ledger:
+        records = {record.key: record for record in ledger.records([key.hire])}
+        tried = ledger.attempts(key)
+        by = ledger.given([key.hire]) | asyncio.run(who_gave(context.checkout, desired, ledger, [key.hire]))
+    grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
+    if grant is not None and not still_wanted(grant, records.get(key), policy.now):
+        grant = None
+    if grant is None and key not in records:
+        raise no_such_grant(key, desired, {each.access for each in records})
+    return _Found(key, force.tree, desired, grant, records.get(key), tried=tried, given=by.get(key))
+
+
+def _explanation(context: Context, settings: Settings, found: _Found, policy: Policy) -> Explanation:
+    """Explain a grant; one whose file cannot be read is invalid."""
+    from reconciler.model.status import Status
+    from reconciler.review.explain import explain as explained
+
+    grant, subject = found.grant, found.subject
+    manifest = found.desired.files.manifests.get(subject.integration)
+    revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
+    initial = _initial(context, found.desired, found.tree, grant) if grant is not None else None
+    explanation = explained(grant, found.record, policy, settings, initial, revocable=revocable)
+    since = None if found.record is None else found.record.revision
+    error = found.desired.unreadable(found.key, subject.email, subject.origin, since) if grant is None else None
+    if error is None:
+        return explanation
+    following = ("goes on once the file is mended and committed",)
+    return replace(explanation, status=Status.INVALID, reason=error, following=following)
+
+
+def _of_record(record: Record | None) -> dict[str, Any]:
+    """Show what the ledger has of the grant."""
+    from reconciler.model.clock import stamp
+
+    return {
+        "attempts": record.attempts if record else 0,
+        "retry_at": stamp(record.retry_at) if record else None,
+        "checked_at": stamp(record.checked_at) if record else None,
+        "since": stamp(record.confirmed_at or record.executed_at) if record else None,
+        "last_error": record.last_error if record else None,
+        "revision": record.revision if record else None,
+    }
+
+
+def _of_given(given: Given | None, signed_by: str | None) -> dict[str, Any]:
+    """Show the commit that gave the grant."""
+    return {
+        "granted_in": given.granted_in if given else None,
+        "author": given.author if given else None,
+        "committer": given.committer if given else None,
+        "signer": signed_by,
+        "approved_by": list(given.approved_by) if given else [],
+        "approvals": [approval.as_json() for approval in given.approvals] if given else [],
+    }
+
+
+def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> Layer | None:
+    """Decrypt the service's initial data if possible; None if it has none."""
+    from reconciler.engine.observe.wiring import initial_layer
+    from reconciler.model.errors import SecretsError
+    from reconciler.review.explain import sealed_layer
+
+    service = desired.services.get(grant.service)
+    if service is None:
+        return None
+    ids = tuple(field.id for _, manifest in service.manifests.values() for field in manifest.asks_for)
+    if not ids:
+        return None
+    try:
+        values = context.initial_data(desired.files.settings).read(tree, grant.service)
+    except SecretsError:
+        return sealed_layer(grant.service, ids)
+    given = {name: value for name, value in (values or {}).items() if value}
+    return initial_layer(service, given, context.redactor) if given else None
+
+
+def _attempt(attempt: Attempt, sent: list[Sent]) -> dict[str, Any]:
+    from reconciler.model.clock import stamp
+
+    return {
+        "kind": attempt.kind,
+        "number": attempt.number,
+        "started_at": stamp(attempt.started_at),
+        "ended_at": stamp(attempt.ended_at),
+        "error": attempt.error,
+        "revision": attempt.revision,
+        "requests_in_all": attempt.total,
+        "requests": [
+            {
+                "place": item.place,
+                "method": item.method,
+                "url": item.url,
+                "sent_at": stamp(item.sent_at),
+                "answered_at": stamp(item.answered_at),
+                "status_code": item.status_code,
+                "outcome": str(item.outcome),
+                "error": item.error,
+            }
+            for item in sent
+        ],
+    }
+
+
+def _lines(details: Mapping[str, Any]) -> Iterator[str]:
+    """Write the same for one screen."""
+    from reconciler.cli.output.text import clipped, printable
+
+    yield printable(f"{details['hire']}/{details['access']}: {details['status'] or 'new'}: {details['reason']}")
+    parts = [details["email"], details["source"], f"sequence {details['sequence']}" if details["sequence"] else None]
+    parts += [
+        f"{word} {details[name]}"
+        for word, name in (("checked", "checked_at"), ("since", "since"), ("ends", "until"))
+        if details[name]
+    ]
+    if details["revision"]:
+        moved = "" if details["revision"] == details["head"] else f", HEAD is {details['head'][:12]}"
+        parts.append(f"last pass at {details['revision'][:12]}{moved}")
+    yield printable("  " + "  ".join(part for part in parts if part))
+    yield printable("  " + _given(details))
+    if details["request"]:
+        asked = details["request"]
+        by, at = asked["requested_by"] or "somebody", asked["requested_at"] or "a time that it does not say"
+        yield clipped(f"  asked for by {by} at {at}: {asked['reason']}", 200)
+    if details["differs"]:
+        applied = "to be updated" if details["action"] == "update" else "not applied"
+        rows = [[name, _step(pair), applied] for name, pair in details["differs"].items()]
+        yield from _table("differs", rows, MAX_VALUES)
+    yield from _table("values", [_value(value) for value in details["values"]], MAX_VALUES)
+    tried = details["last_attempts"]
+    for attempt in tried[-MAX_ATTEMPTS:]:
+        end = f"failed: {attempt['error']}" if attempt["error"] else "done" if attempt["ended_at"] else "running"
+        yield ""
+        yield clipped(f"attempt {attempt['number']} ({attempt['kind']}) at {attempt['started_at']}: {end}", 200)
+        rows = [_request(each, attempt["requests_in_all"]) for each in attempt["requests"]]
+        yield from _table(None, rows, MAX_REQUESTS)
+    if len(tried) > MAX_ATTEMPTS:
+        yield f"  and {len(tried) - MAX_ATTEMPTS} before"
+    yield ""
+    yield "next"
+    for line in details["next"]:
+        yield printable(f"  {line}")
+
+
+def _step(pair: list[Any]) -> str:
+    """Write what the service has and what git wants."""
+    from reconciler.engine.decide.existing import as_shown
+
+    return " → ".join(map(as_shown, pair))
+
+
+def _given(details: Mapping[str, Any]) -> str:
+    if not details["granted_in"]:
+        return "who gave it is not known: no commit here did, or one that changes too many files to be looked through"
+    approved = f", approved by {', '.join(details['approved_by'])}" if details["approved_by"] else ""
+    signed = f", signed by {details['signer']}" if details["signer"] else ""
+    return f"granted in {details['granted_in'][:12]} by {details['author']}{approved}{signed}"
+
+
+def _value(value: Mapping[str, Any]) -> list[str]:
+    """Write a value as JSON, so that a text differs from a number; in words if it is secret or not known yet."""
+    from reconciler.cli.output.text import as_json
+
+    if value["value"] is None:
+        return [value["name"], "NO VALUE", value["origin"]]
+    words = value["secret"] or value["origin"] == "the run"
+    return [value["name"], value["value"] if words else as_json(value["value"]), value["origin"]]
+
+
+def _request(request: Mapping[str, Any], total: int) -> list[str]:
+    when = request["answered_at"] or request["sent_at"]
+    code = "" if request["status_code"] is None else str(request["status_code"])
+    place = f"{request['place'] + 1}/{total}"
+    return [place, described(request["method"], request["url"]), code, request["outcome"], when, request["error"] or ""]
+
+
+def _table(title: str | None, rows: list[list[str]], most: int) -> Iterator[str]:
+    from reconciler.cli.output.table import columns
+    from reconciler.cli.output.text import clipped
+
+    if title is not None and rows:
+        yield ""
+        yield title
+    cells = [[clipped(cell, CELL_WIDTH) for cell in row] for row in rows[:most]]
+    yield from (f"  {line}" for line in columns(cells))
+    if len(rows) > most:
+        yield f"  and {len(rows) - most} more: --output json has them all"

@@ -1,0 +1,238 @@
+"""`reconcile history`: show the events in the ledger."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.commands.proof import checkpoint as signed_checkpoint
+from reconciler.cli.commands.proof import export
+from reconciler.cli.options import SharedOptions, of_hires, of_integrations, option, shared
+from reconciler.cli.when import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from reconciler.ledger.entries import Event
+    from reconciler.model.status import EventType
+
+__all__ = ["history", "moment"]
+
+COLUMNS = (
+    "at",
+    "hire",
+    "access",
+    "integration",
+    "event",
+    "revision",
+    "author",
+    "signer",
+    "detail",
+    "granted_in",
+    "approved_by",
+    "digest",
+)
+
+
+@click.group(invoke_without_command=True, subcommand_metavar="[COMMAND]")
+@of_hires
+@of_integrations
+@option("--event", "events", multiple=True, metavar="NAME", help="Only this event; repeatable.")
+@option("--since", metavar="WHEN", help="A date, an ISO time, or an age such as 7d.")
+@option("--until", metavar="WHEN", help="Like --since; a date includes the whole day.")
+@option(
+    "--verify",
+    is_flag=True,
+    help="Verify the history and the ledger instead.",
+)
+@option("--checkpoint", metavar="FILE", help="With --verify: by this checkpoint, too.")
+@option("--key", metavar="KEY", help="Its public key, if not CHECKPOINT_KEY's.")
+@shared
+@click.pass_context
+def history(
+    context: click.Context,
+    hires: tuple[str, ...],
+    integrations: tuple[str, ...],
+    *,
+    events: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    verify: bool,
+    checkpoint: str | None,
+    key: str | None,
+) -> int:
+    """Show what happened: when, to whom, at which commit, and who committed it. Oldest first.
+
+    Sends no request and creates no state. JSON and CSV also have the signer of a signed commit.
+    """
+    from datetime import UTC, datetime
+
+    from reconciler.cli.ledger import ledger_of, settings_of
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.suggestions import suggest_from_ledger
+    from reconciler.model.errors import UsageError
+
+    if context.invoked_subcommand is not None:
+        return 0
+    options: SharedOptions = context.obj
+    if (checkpoint is not None and not verify) or (key is not None and checkpoint is None):
+        raise UsageError("--checkpoint is for --verify, and --key for --checkpoint")
+    filters = (*hires, *integrations, *events)
+    if verify:
+        if filters or since or until:
+            raise UsageError("--verify looks at the whole history: leave the filters out")
+        if options.output == "csv":
+            raise UsageError("--verify has one answer, and no CSV: choose table, json or markdown")
+        return _verify(options, checkpoint, key)
+    now, timezone = datetime.now(UTC), settings_of(options).timezone
+    begin = None if since is None else moment(since, now, timezone)
+    end = None if until is None else moment(until, now, timezone, option="--until")
+    if begin is not None and end is not None and end <= begin:
+        raise UsageError(f"--until {until} lies before --since {since}: nothing can have happened between them")
+    types = [_event_type(name) for name in events]
+    with ledger_of(options) as ledger:
+        found = ledger.history(hires=hires, integrations=integrations, events=types, since=begin, until=end)
+        first = next(found, None)
+        if first is None and filters:
+            when = "".join(f" {word} {given}" for word, given in (("since", since), ("until", until)) if given)
+            meant = suggest_from_ledger(ledger, *hires, *integrations)
+            note(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
+        _show(options, map(_row, chain([] if first is None else [first], found)))
+    return 0
+
+
+history.add_command(export)
+history.add_command(signed_checkpoint, "checkpoint")
+
+
+def _show(options: SharedOptions, rows: Iterator[dict[str, Any]]) -> None:
+    """Write the rows; all are kept only for what is headed by their number."""
+    from reconciler.cli.output.table import page
+    from reconciler.cli.output.text import code, echo, emit_csv, emit_json_items
+
+    match options.output:
+        case "json":
+            emit_json_items(_with_signers(options, rows))
+        case "csv":
+            emit_csv(COLUMNS, ([_cell(row[name]) for name in COLUMNS] for row in _with_signers(options, rows)))
+        case "markdown":
+            all_rows = list(rows)
+            echo(f"**{_headline(all_rows)}**\n")
+            for row in all_rows:
+                where = " ".join(code(part) for part in (row["hire"], row["access"] or row["integration"]) if part)
+                by = " by ".join(code(part) for part in ((row["revision"] or "")[:12], row["author"] or "") if part)
+                parts = [row["event"], *([code(row["detail"])] if row["detail"] else []), *([f"at {by}"] if by else [])]
+                echo(f"- {row['at']} {where}: {', '.join(parts)}")
+        case _:
+            all_rows = list(rows)
+            page([_headline(all_rows), *_table(all_rows)])
+
+
+def _cell(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else value or ""
+
+
+def _event_type(name: str) -> EventType:
+    from reconciler.model.errors import UsageError
+    from reconciler.model.near import near
+    from reconciler.model.status import EventType
+
+    known = [str(kind) for kind in EventType]
+    if name not in known:
+        raise UsageError(f"--event {name}: there is no such event{near(name, known)}; there are {', '.join(known)}")
+    return EventType(name)
+
+
+def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> int:
+    """Say whether the chain is whole and agrees with the ledger, or what breaks it first."""
+    from reconciler.cli.commands.proof import contradicted
+    from reconciler.cli.ledger import ledger_of
+    from reconciler.cli.output.text import count, echo, emit_json, printable
+
+    with ledger_of(options) as ledger:
+        chain, disagrees = ledger.verify_agreement()
+    contradicts = None if checkpoint is None else contradicted(options, checkpoint, key)
+    broken = chain.broken or disagrees or contradicts
+    if options.output == "json":
+        result = {"lines": chain.lines, "erased": chain.erased, "digest": chain.digest, "broken": broken}
+        emit_json({"whole": broken is None, **result})
+    elif chain.broken is not None:
+        echo(f"the history is broken at {printable(chain.broken)}")
+    elif disagrees is not None:
+        echo(f"the history and the ledger disagree about {printable(disagrees)}")
+    elif contradicts is not None:
+        echo(f"the history does not hold what the checkpoint covers: {printable(contradicts)}")
+    else:
+        erased = f", {chain.erased} of them erased" if chain.erased else ""
+        echo(f"the history is whole: {count(chain.lines, 'line')}{erased}; digest {chain.digest or 'none'}")
+    return 0 if broken is None else 1
+
+
+def _row(line: Event) -> dict[str, Any]:
+    from reconciler.model.clock import stamp
+
+    return {
+        "at": stamp(line.at),
+        "hire": line.key.hire,
+        "access": line.key.access,
+        "integration": line.integration,
+        "event": str(line.event),
+        "revision": line.revision,
+        "author": line.author,
+        "signer": None,
+        "detail": line.detail,
+        "granted_in": line.granted_in,
+        "approved_by": list(line.approved_by),
+        "values": (line.data or {}).get("values"),
+        "digest": line.digest,
+    }
+
+
+def _with_signers(options: SharedOptions, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Add to each row who signed its commit; git is asked once for each commit."""
+    from reconciler.cli.ledger import settings_of
+    from reconciler.engine.context import home_of
+    from reconciler.repository.git.checkout import Checkout
+    from reconciler.repository.git.signatures import signer
+
+    place = home_of(options.repo.resolve(), settings_of(options))
+    checkout = Checkout.open(options.repo)
+    signed = cache(lambda revision: signer(checkout, revision, place))
+    for row in rows:
+        revision = row["revision"]
+        yield {**row, "signer": signed(revision) if revision and revision != "worktree" else None}
+
+
+def _headline(rows: list[dict[str, Any]]) -> str:
+    """Sum up the events in one line."""
+    from collections import Counter
+
+    from reconciler.cli.output.text import count
+
+    if not rows:
+        return "nothing happened"
+    kinds = Counter(row["event"] for row in rows)
+    summary = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    return f"{count(len(rows), 'event')} from {rows[0]['at']} to {rows[-1]['at']}: {summary}"
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    from reconciler.cli.output.table import beside, columns
+    from reconciler.cli.output.text import printable
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        who = "/".join(part for part in (row["hire"], row["access"]) if part) or row["integration"]
+        return [printable(cell) for cell in (row["at"], who, row["event"])]
+
+    def last(row: dict[str, Any]) -> str:
+        by = " by ".join(part for part in ((row["revision"] or "")[:12], row["author"]) if part)
+        return ", ".join(part for part in (row["detail"], f"at {by}" if by else "") if part)
+
+    lines = columns([cells(row) for row in rows])
+    width = max(map(len, lines), default=0)
+    return [
+        part for line, row in zip(lines, rows, strict=True) for part in beside(f"{line:<{width}}  ", last(row), "    ")
+    ]

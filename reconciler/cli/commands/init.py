@@ -1,0 +1,233 @@
+"""`reconcile init`: make a new repository, ready to commit, from the files in `template/`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.model.errors import RepositoryError, UsageError, not_written
+from reconciler.model.template import FILL_IN
+from reconciler.repository.documents.modeline import SCHEMAS, modeline
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    from reconciler.engine.context import Context
+    from reconciler.gallery.catalog import ReadyManifest
+
+__all__ = ["init"]
+
+SET_IDENTITY = 'git config user.name "Your Name" && git config user.email you@example.com'
+"""The command that git needs before the first commit."""
+
+DOT = "dot-"
+"""Stands for the leading dot of a file's name in the template: package data leaves dot files out."""
+
+SAMPLE, PERSON, SEQUENCE = "manifests/example.yaml", "hires/ada.yaml", "config/sequences/everyone.yaml"
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@option(
+    "--with",
+    "names",
+    multiple=True,
+    metavar="NAMES",
+    help="Use ready manifests instead of the sample: github,slack; repeatable.",
+)
+@option("--from", "source", metavar="INTEGRATION", help="Start with the accounts that an integration lists.")
+@shared
+@click.pass_obj
+def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: str | None) -> int:
+    """Create a new repository in DIR: settings, a manifest, a person, a sequence, CI, and first steps.
+
+    DIR is created, or must be empty. `reconcile add --list` lists the ready manifests.
+
+    --from queries an integration of the repository in --repo or of the current folder. It copies the integration's
+    manifest and initial data, and writes a hire's file for each account in its listing. To start with a ready manifest,
+    commit it with its initial data first; then run `reconcile adopt INTEGRATION --all --write`.
+    """
+    from importlib.resources import files
+
+    from reconciler.cli.output.text import echo, emit_json, no_csv
+    from reconciler.gallery.catalog import everything, named
+    from reconciler.intake.hire_files import write_all
+
+    no_csv(options)
+    wanted = dict.fromkeys(filter(None, map(str.strip, ",".join(names).split(","))))
+    ready = [named(name, everything()) for name in wanted]
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty: give the name of a new folder")
+    written = dict(_template(files("reconciler.cli") / "template"))
+    if ready and source:
+        raise UsageError("--with has no initial data to ask with yet: leave --from out, and `reconcile adopt` then")
+    if ready:
+        written = _with_ready(ready, written)
+    written |= _schemas()
+    found: dict[str, bytes] = {}
+    if source:
+        written = _without_people(source, written)
+        found = _from_accounts(options, folder, source, written)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RepositoryError(not_written(folder, error)) from error
+    write_all(folder, {**{name: text.encode() for name, text in written.items()}, **found}, {})
+    for name in found:
+        if name.startswith("config/initial_data/"):
+            (folder / name).chmod(0o600)
+    in_git = _git(folder)
+    if options.output == "json":
+        emit_json({"folder": str(folder), "files": sorted({*written, *found}), "git": in_git})
+    else:
+        echo("\n".join(str(folder / name) for name in sorted({*written, *found})))
+    _note_next_steps(folder, ready, written, in_git=in_git)
+    return 0
+
+
+def _note_next_steps(folder: Path, ready: list[ReadyManifest], written: Mapping[str, str], *, in_git: bool) -> None:
+    """Say what the ready manifests ask for, what is to be filled in, and what to type."""
+    from reconciler.cli.commands.add import prerequisites
+    from reconciler.cli.output.logs import note
+
+    for it in ready:
+        note(f"{it.name} asks for")
+        for line in prerequisites(it, it.service):
+            note(f"  {line}")
+    if unfilled := [name for name, text in written.items() if FILL_IN in text]:
+        note(f"before anything is sent, write your own values in place of {FILL_IN} in {', '.join(sorted(unfilled))}")
+    steps = [
+        "" if in_git else "git init",
+        "" if _has_identity(folder) else SET_IDENTITY,
+        'git add . && git commit -m "Access as files"',
+        "reconcile validate",
+    ]
+    note(f"next, in {folder}:")
+    for step in filter(None, steps):
+        note(f"  {step}")
+    note("then README.md: a GnuPG key, a service's secrets, and the first `reconcile --dry-run`")
+
+
+def _from_accounts(
+    options: SharedOptions, folder: Path, integration: str, template: dict[str, str]
+) -> dict[str, bytes]:
+    """Copy the manifest and initial data of an integration, and write a hire's file for each account that it lists."""
+    from reconciler.cli.commands.adopt import proposed
+    from reconciler.cli.commands.unmanaged import known_integration
+    from reconciler.cli.context import run_in_context
+    from reconciler.cli.output.logs import set_up
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.intake.adopt import OverlayTree
+    from reconciler.repository.git.trees import FolderTree
+    from reconciler.secrets.initial_data import FOLDER, service_of
+
+    async def copy(context: Context) -> dict[str, bytes]:
+        tree = in_force(context).tree
+        known = context.reader.load(tree)
+        known_integration(known, integration)
+        if problems := known.broken["manifests"].get(integration):
+            raise RepositoryError(f"the manifest of {integration} has an error: {problems[0]}: mend it first")
+        loaded = known.manifests[integration]
+        service = loaded.model.service or integration
+        copied = {
+            file.path: tree.read(file)
+            for where in ("manifests", FOLDER)
+            for file in tree.files(where)
+            if file.path == loaded.path
+            or (where == FOLDER and service_of(file.path.removeprefix(f"{FOLDER}/")) == service)
+        }
+        base = {**{name: text.encode() for name, text in template.items()}, **copied, "hires/.gitkeep": b""}
+        new = OverlayTree(FolderTree(folder), base)
+        people, _ = await proposed(context, integration, into=new)
+        return {**copied, **{each.path: each.content for each in people}}
+
+    return run_in_context(options, set_up(options), copy)
+
+
+def _has_identity(folder: Path) -> bool:
+    """Whether git knows who commits there; True if git is not installed."""
+    import shutil
+    import subprocess
+
+    program = shutil.which("git")
+    asked = [program or "", "-C", str(folder), "var", "GIT_COMMITTER_IDENT"]
+    return program is None or subprocess.run(asked, check=False, capture_output=True).returncode == 0  # noqa: S603
+
+
+def _template(folder: Traversable, under: str = "") -> Iterator[tuple[str, str]]:
+    """Read the template's files, as path and text."""
+    for item in folder.iterdir():
+        name = item.name
+        if name.startswith(DOT):
+            name = f".{name.removeprefix(DOT)}"
+        if item.is_dir():
+            yield from _template(item, f"{under}{name}/")
+        else:
+            yield under + name, item.read_text(encoding="utf-8")
+
+
+def _with_ready(ready: list[ReadyManifest], template: dict[str, str]) -> dict[str, str]:
+    """Replace the template's sample with ready manifests, which the sequence grants at once."""
+    texts = _renamed(ready[0].name, template)
+    extra = {field.id: FILL_IN for it in ready for field in it.manifest.extra_user_info}
+    person = re.sub(r"^(start:|#     values:) .*\n", "", texts[PERSON], flags=re.MULTILINE)
+    texts[PERSON] = re.sub(r"^# extra: .*$", f"extra: {_flow(extra)}", person, flags=re.MULTILINE) if extra else person
+    texts[SEQUENCE] = re.sub(r"(?s)^(.*?access:\n).*", r"\1", texts[SEQUENCE]) + "".join(map(_entry, ready))
+    return texts | {f"manifests/{it.name}.yaml": modeline("manifest", "manifests") + it.text for it in ready}
+
+
+def _without_people(integration: str, template: dict[str, str]) -> dict[str, str]:
+    """Leave out the template's sample, its person and its sequence, also where the README lists them."""
+    gone = (PERSON, SEQUENCE)
+    texts = {name: text for name, text in _renamed(integration, template).items() if name not in gone}
+    readme = texts["README.md"].splitlines(keepends=True)
+    return texts | {"README.md": "".join(line for line in readme if not line.startswith(gone))}
+
+
+def _renamed(integration: str, template: dict[str, str]) -> dict[str, str]:
+    """Name an integration wherever the template names its sample, whose manifest is left out."""
+    sample = re.compile(r"(?<![@./])\bexample\b(?!\.com)")
+    path = f"manifests/{integration}.yaml".ljust(len(SAMPLE))
+    return {
+        name: sample.sub(lambda _: integration, text.replace(SAMPLE, path))
+        for name, text in template.items()
+        if name != SAMPLE
+    }
+
+
+def _schemas() -> dict[str, str]:
+    """Write the schemas that the first lines of the template's files name."""
+    from reconciler.cli.output.text import as_json
+    from reconciler.repository.documents.schema import KINDS, json_schema
+
+    return {f"{SCHEMAS}/{kind}.json": f"{as_json(json_schema(kind), indent=2)}\n" for kind in KINDS}
+
+
+def _entry(ready: ReadyManifest) -> str:
+    """Write an access entry, with the first choice of each field that has fixed ones."""
+    fields = [field for field in ready.manifest.form if field.type != "generate"]
+    values = {field.id: str(field.items[0].id) if field.items else FILL_IN for field in fields}
+    return f"  - integration: {ready.name}\n" + (f"    values: {_flow(values)}\n" if values else "")
+
+
+def _flow(values: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{name}: {json.dumps(value)}" for name, value in values.items()) + "}"
+
+
+def _git(folder: Path) -> bool:
+    """Make the folder a git repository; False if git is not installed."""
+    import shutil
+    import subprocess
+
+    program = shutil.which("git")
+    if program is None:
+        return False
+    # -c and not --initial-branch: git before 2.28 ignores the former and fails on the latter.
+    command = [program, "-c", "init.defaultBranch=main", "init", "--quiet", str(folder)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0  # noqa: S603  no shell

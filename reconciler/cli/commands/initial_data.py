@@ -1,0 +1,398 @@
+"""`reconcile initial-data set`, `rekey` and `check`: write secrets and check them. No value is ever printed.
+
+They work on the files on disk, because a user commits them afterwards.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli import complete
+from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.model.errors import SecretsError, UsageError
+from reconciler.model.value import value_class
+
+if TYPE_CHECKING:
+    from reconciler.cli.commands.needed_data import NeededData
+    from reconciler.engine.context import Context
+    from reconciler.model.manifest import InitialDataField
+    from reconciler.model.settings import Settings
+    from reconciler.repository.files import Files
+    from reconciler.repository.git.checkout import Checkout, Tree
+    from reconciler.secrets.gpg import Gnupg
+    from reconciler.secrets.initial_data import InitialData
+
+__all__ = ["Repository", "initial_data"]
+
+MAX_BYTES = 1 << 20
+"""The most bytes that are read from standard input; it is also the limit of a file."""
+
+
+@click.group(name="initial-data")
+def initial_data() -> None:
+    """Store a service's secrets encrypted, and check that they are complete."""
+
+
+@value_class
+class Repository:
+    """The files on disk, and what decrypts their secrets."""
+
+    checkout: Checkout
+    tree: Tree
+    files: Files
+    gnupg: Gnupg
+    data: InitialData
+
+    @classmethod
+    def of(cls, options: SharedOptions) -> Repository:
+        """Open them, with the keys that the settings in force name."""
+        from reconciler.cli.context import context_of
+        from reconciler.cli.output.logs import set_up
+        from reconciler.cli.output.text import no_csv
+
+        no_csv(options)
+        context = context_of(options, set_up(options))
+        tree = context.checkout.worktree()
+        files = context.reader.load(tree)
+        settings = _trusted(context, files.settings)
+        return cls(context.checkout, tree, files, context.gnupg(settings), context.initial_data(settings))
+
+
+def _trusted(context: Context, settings: Settings) -> Settings:
+    """Return the settings that say where keys are and which key services may be asked.
+
+    Where commits have to be signed, those in force count and not the files on disk.
+    """
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.model.errors import SettingsError
+
+    if context.checkout.head_id() is None:
+        return settings
+    try:
+        force = in_force(context).settings
+    except SettingsError:  # those at HEAD, which the files on disk may correct; no commit was accepted yet
+        return settings
+    return force if force.git.verify_signatures else settings
+
+
+@initial_data.command(name="set", short_help="Enter the secrets of a service, and encrypt them")
+@click.argument("integration", shell_complete=complete.services)
+@option("--recipient", "recipients", multiple=True, metavar="KEY", help="Encrypt to this GnuPG key; repeatable.")
+@shared
+@click.pass_obj
+def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) -> int:
+    """Ask for the initial data of INTEGRATION, or read it as YAML from standard input, and encrypt it.
+
+    INTEGRATION is an integration, a service, or `reconciler` for the program's own secrets. A field that you leave
+    empty keeps its value. The file is encrypted to --recipient, or to the keys of the files in the folder. A value of
+    several lines, such as a key file, must come from standard input.
+    """
+    from reconciler.cli.commands.needed_data import needed_data_of
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.output.text import echo, emit_json
+    from reconciler.secrets.write import encrypt_initial_data
+
+    repository = Repository.of(options)
+    wanted = needed_data_of(repository.files, integration)
+    if not wanted.fields:
+        raise UsageError(f"{integration} asks for no initial data: its manifest has no initial_data_form to fill in")
+    keys = _keys(repository, list(recipients))
+    present, unreadable = _present(repository, wanted.service)
+    if unreadable is not None:
+        note(f"the values that are there cannot be kept, so each has to be given: {unreadable}")
+    given = _ask(wanted, present) if sys.stdin.isatty() else _read(wanted)
+    values = {**present, **{name: value for name, value in given.items() if value}}
+    missing = [name for name in wanted.ids if name in wanted.required and not values.get(name)]
+    if unreadable is not None and missing:
+        raise SecretsError(f"nothing was written: {', '.join(missing)} would be lost")
+    if not any(given.values()):
+        raise UsageError("no value was given: nothing was written")
+    path = encrypt_initial_data(repository.checkout.root, wanted.service, values, keys, repository.gnupg)
+    file = path.relative_to(repository.checkout.root).as_posix()
+    if options.output == "json":
+        changed = [name for name, value in given.items() if value]
+        emit_json({"service": wanted.service, "file": file, "recipients": keys, "set": changed, "missing": missing})
+    else:
+        echo(file)
+    note(f"encrypted to {', '.join(keys if recipients else (_known_as(key, repository.gnupg) for key in keys))}")
+    if missing:
+        note(f"still missing: {', '.join(missing)}; run this again for them, the others are kept")
+    if repository.checkout.is_git:
+        note(f'next: git add {file} && git commit -m "Initial data of {wanted.service}"')
+    return 0
+
+
+@initial_data.command(short_help="Encrypt the secrets to other keys")
+@click.argument("integration", shell_complete=complete.services)
+@option(
+    "--recipient", "recipients", multiple=True, required=True, metavar="KEY", help="Encrypt to this key; repeatable."
+)
+@shared
+@click.pass_obj
+def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...]) -> int:
+    """Encrypt the initial data of INTEGRATION to the keys of --recipient only. No value is shown.
+
+    The key that seals what the state holds is replaced, too, once the next pass or the daemon finds it vouched for. The
+    old keys still decrypt the old file in git's history: when somebody leaves, replace the secrets too.
+    """
+    from reconciler.cli.commands.needed_data import needed_data_of
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.output.text import echo, emit_json
+    from reconciler.secrets.write import put_initial_data
+
+    repository = Repository.of(options)
+    service = needed_data_of(repository.files, integration).service
+    keys = _keys(repository, list(dict.fromkeys(recipients)))
+    file, message = repository.data.rekeyed(repository.tree, service, keys)
+    put_initial_data(repository.checkout.root / file, message)
+    replaced = list(_replace_sealing_key(options, repository, service, keys))
+    if options.output == "json":
+        emit_json({"service": service, "file": file, "recipients": keys})
+    else:
+        echo(file)
+    note(f"encrypted to {', '.join(keys)}")
+    for line in replaced:
+        note(line)
+    if repository.checkout.is_git:
+        note(f'next: git add {file} && git commit -m "Initial data of {service} for other keys"')
+    return 0
+
+
+def _replace_sealing_key(
+    options: SharedOptions, repository: Repository, service: str, keys: list[str]
+) -> Iterator[str]:
+    """Make another key that seals what the state holds: who opened the old one could read all that comes.
+
+    Returns what to say of it.
+    """
+    from contextlib import closing
+
+    from reconciler.cli.context import context_of
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.engine.trust import SEALING_KEY, sealing_read, trust_of
+    from reconciler.ledger.sealing import stage
+    from reconciler.model.errors import ReconcilerError
+    from reconciler.model.settings import OWN
+    from reconciler.secrets.write import encrypt_initial_data
+
+    context = context_of(options)
+    try:
+        force = in_force(context)
+        state = context.state(force.settings, force.tree)
+        if not state.exists():
+            return
+        with closing(state.writer()) as ledger:
+            sealing = sealing_read(context, force.settings, force.tree, ledger)
+            if sealing.sealer is None:
+                if sealing.fault is not None:
+                    yield f"the state's sealing key stays as it is: {sealing.fault}"
+                return
+            fingerprint = stage(ledger, sealing.sealer, keys).fingerprint
+        if trust_of(context, force.settings, force.tree).fingerprint is None:
+            yield "the state's sealing key is replaced by the next pass, or by the daemon when this is committed"
+            return
+        if service == OWN:
+            values = repository.data.read(context.checkout.worktree(), OWN) or {}
+            named = {**values, SEALING_KEY: fingerprint}
+            encrypt_initial_data(repository.checkout.root, OWN, named, keys, repository.gnupg)
+            yield f"the state's sealing key is replaced when this is committed, by {fingerprint}"
+            return
+    except ReconcilerError as error:
+        yield f"the state's sealing key stays as it is: {error}"
+        return
+    yield (
+        f"the state's sealing key is replaced once you have committed this: echo '{SEALING_KEY}: {fingerprint}' | "
+        f"reconcile initial-data set {OWN}"
+    )
+
+
+@initial_data.command(short_help="Check that the secrets are complete")
+@click.argument("integration", required=False, shell_complete=complete.services)
+@shared
+@click.pass_obj
+def check(options: SharedOptions, integration: str | None) -> int:
+    """Check that the initial data of INTEGRATION, or of all, exists, can be decrypted and is complete.
+
+    Exits with 1 if something is missing or cannot be decrypted.
+    """
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.output.text import code, echo, emit_json, printable
+    from reconciler.secrets.initial_data import FOLDER
+
+    repository = Repository.of(options)
+    found = _found(repository, integration)
+    wrong = [each for each in found if each.wrong]
+    headline = f"{len(found) - len(wrong)} of {len(found)} complete"
+    match options.output:
+        case "json":
+            emit_json([each.as_json() for each in found])
+        case "markdown":
+            lines = [f"- {code(each.service)}: {code(line)}" for each in found for line in each.lines()]
+            echo("\n".join([f"**{headline}**", "", *lines]))
+        case _:
+            echo(headline)
+            for each in found:
+                for line in each.lines():
+                    echo(printable(f"{each.service}: {line}"))
+    edits = [path for path in repository.checkout.ignored_edits() if path.startswith(f"{FOLDER}/")]
+    if edits:
+        note(f"not committed, and so not used yet: {', '.join(edits)}")
+    for key in repository.gnupg.expired:
+        note(f"key {key} has expired: it still opens files; extend it before something is to be encrypted to it")
+    for service in sorted({each.service for each in wrong if each.missing}):
+        note(f"next: `reconcile initial-data set {service}`")
+    return 1 if wrong else 0
+
+
+@value_class
+class _Checked:
+    """The initial data of one service, compared with what is needed."""
+
+    service: str
+    file: str | None
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    error: str | None
+    known: tuple[str, ...]
+
+    @property
+    def wrong(self) -> bool:
+        return bool(self.missing) or self.error is not None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "service": self.service,
+            "file": self.file,
+            "missing": list(self.missing),
+            "unknown": list(self.unknown),
+            "error": self.error,
+        }
+
+    def lines(self) -> list[str]:
+        from reconciler.model.near import near
+
+        if self.error is not None:
+            return [f"cannot be opened: {self.error}"]
+        where = f"in {self.file}" if self.file else "there is no file"
+        lines = [f"missing: {', '.join(self.missing)} ({where})"] if self.missing else []
+        lines += [f"unknown: {name}, which nothing asks for{near(name, self.known)}" for name in self.unknown]
+        return lines or [f"complete{f', {where}' if self.file else ', nothing is asked for'}"]
+
+
+def _found(repository: Repository, integration: str | None) -> list[_Checked]:
+    from reconciler.cli.commands.needed_data import NeededData, all_needed_data, needed_data_of
+    from reconciler.cli.output.logs import note
+    from reconciler.secrets.initial_data import FOLDER, service_of
+
+    names = {file.path: service_of(file.path.removeprefix(f"{FOLDER}/")) for file in repository.tree.files(FOLDER)}
+    paths = {service: path for path, service in names.items() if service is not None}
+    if integration is not None:
+        wanted = [needed_data_of(repository.files, integration)]
+    else:
+        known = all_needed_data(repository.files)
+        strays = [NeededData(name, (), frozenset()) for name in sorted(paths.keys() - known.keys())]
+        wanted = [each for each in known.values() if each.required or each.service in paths] + strays
+        if unread := sorted({*repository.files.broken["manifests"], *repository.files.broken["imports"]}):
+            note(f"not looked at, for their file has an error: {', '.join(unread)}")
+    opened = repository.data.read_all(repository.tree, [each.service for each in wanted])
+    return [_compare(each, opened[each.service], paths.get(each.service)) for each in wanted]
+
+
+def _compare(wanted: NeededData, values: dict[str, str] | SecretsError | None, path: str | None) -> _Checked:
+    from reconciler.secrets.initial_data import is_id
+
+    if isinstance(values, SecretsError):
+        return _Checked(
+            service=wanted.service, file=path, missing=(), unknown=(), error=str(values), known=tuple(wanted.ids)
+        )
+    there = values or {}
+    missing = tuple(name for name in wanted.ids if name in wanted.required and not there.get(name))
+    unknown = tuple(sorted({name if is_id(name) else "(no id)" for name in there.keys() - set(wanted.ids)}))
+    return _Checked(
+        service=wanted.service, file=path, missing=missing, unknown=unknown, error=None, known=tuple(wanted.ids)
+    )
+
+
+def _keys(repository: Repository, given: list[str]) -> list[str]:
+    """Choose the keys to encrypt to. Raises before a secret is typed if there is none, or one cannot be used."""
+    keys = given or repository.data.recipients(repository.tree)
+    if not keys:
+        raise UsageError(
+            "nothing in config/initial_data tells whom to encrypt to: give --recipient, with the id, fingerprint or "
+            "address of a key that the daemon's machine can open (`gpg --list-keys`)"
+        )
+    for key in keys:
+        if not key.startswith("age1") and (why := repository.gnupg.unusable(key)) is not None:
+            raise SecretsError(why)
+    return keys
+
+
+def _known_as(key: str, gnupg: Gnupg) -> str:
+    """Name a key that was not named by the user: a file has only the id of a part of it, which gpg does not list."""
+    from reconciler.cli.output.text import printable
+
+    owner = None if key.startswith("age1") else gnupg.owner(key)
+    return f"{printable(owner)} (key {key})" if owner else key
+
+
+def _present(repository: Repository, service: str) -> tuple[Mapping[str, str], str | None]:
+    """Read the present values, or return why they cannot be read."""
+    try:
+        return repository.data.read(repository.tree, service) or {}, None
+    except SecretsError as error:
+        return {}, str(error)
+
+
+def _ask(wanted: NeededData, present: Mapping[str, str]) -> dict[str, str]:
+    """Ask for the values at a terminal, on stderr; secrets without echo."""
+    given = {}
+    for field in wanted.fields:
+        given[field.id] = click.prompt(
+            _question(field, field.id in wanted.required, there=bool(present.get(field.id))),
+            default="",
+            show_default=False,
+            hide_input=field.secret,
+            err=True,
+        ).strip()
+    return given
+
+
+def _question(field: InitialDataField, required: bool, *, there: bool) -> str:  # noqa: FBT001
+    from reconciler.cli.output.text import printable
+
+    about = "; ".join(printable(text) for text in (field.name, field.description) if text and text != field.id)
+    hint = "empty keeps the value" if there else "" if required else "empty for none"
+    return f"{field.id}{f' ({about})' if about else ''}{f' [{hint}]' if hint else ''}"
+
+
+def _read(wanted: NeededData) -> dict[str, str]:
+    """Read a map of ids to values from standard input; errors repeat none of it."""
+    from reconciler.model.base import as_text
+    from reconciler.model.near import near
+    from reconciler.repository.documents.yaml import BrokenFile, read
+    from reconciler.secrets.initial_data import is_id, one_or_two
+
+    raw = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise UsageError("standard input: over 1 MiB")
+    try:
+        data = read(raw, "standard input").data
+    except BrokenFile as error:
+        raise UsageError(f"standard input, line {error.problem.line or 1}: not YAML that can be read") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"standard input has to be a map such as `{wanted.ids[0]}: value`, in YAML")
+    given = {}
+    for name, value in data.items():
+        if name not in wanted.ids:
+            asks = f"it asks for {', '.join(wanted.ids)}"
+            shown = name if is_id(name) else "one of its keys, which is no id and not repeated here"
+            raise UsageError(f"{wanted.service} does not ask for {shown}: {asks}{near(str(name), wanted.ids)}")
+        text = as_text(one_or_two(name, value))
+        if text is not None and not isinstance(text, str):
+            raise UsageError(f"{name} has to be one text or number, not a list or a map")
+        given[name] = text or ""
+    return given

@@ -1,0 +1,219 @@
+"""`reconcile lock` and `unlock`: lock somebody out at once, without a commit, and follow git again.
+
+The command is enqueued first, so that a crash does not lose it. If the state is free, the command makes the pass over
+the person's grants itself; else it waits for the process that has the state.
+"""
+
+from __future__ import annotations
+
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli import complete
+from reconciler.cli.commands.enqueue import Refused, enqueue
+from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.model.errors import StateLockedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from reconciler.ledger.reader import LedgerReader
+    from reconciler.model.grant import Key
+    from reconciler.model.report import Report, Row
+    from reconciler.model.secret import Redactor
+
+__all__ = ["lock", "unlock"]
+
+PATIENCE_SECONDS = 60.0
+"""How long to wait for the process that has the state."""
+
+LOOK_SECONDS = 0.1
+"""How often to look how far it is."""
+
+
+@click.command()
+@click.argument("hire", shell_complete=complete.hires)
+@option("--reason", metavar="TEXT", required=True, help="Why; the history and the pages show it.")
+@option(
+    "--until",
+    metavar="WHEN",
+    help="When it ends by itself: a date, a time (2026-12-01T18:00), or a span (8h).",
+)
+@option("--delete", is_flag=True, help="Revoke accounts also where the manifest says that this deletes them.")
+@shared
+@click.pass_obj
+def lock(options: SharedOptions, hire: str, reason: str, until: str | None, *, delete: bool) -> int:
+    """Lock somebody out now, without a commit and whatever git says.
+
+    Each account is switched off or, where the manifest has no lock, revoked; nothing of the person is provisioned or
+    mended until `reconcile unlock`. Sessions and tokens at a service may outlive it. Exit code 0 says that all is
+    locked, 1 that something is not, or not yet.
+    """
+    if not reason.strip():
+        raise UsageError("--reason is empty: say why, for those who see it later")
+    person = _Person(options, hire)
+    if not (person.in_git or person.rows):
+        raise UsageError(f"neither git nor the ledger has {hire}{person.suggestion}")
+    data: dict[str, Any] = {"reason": reason.strip(), "addresses": person.addresses, "delete": delete}
+    if until is not None:
+        data["until"] = person.moment(until).isoformat()
+    return _act(options, "lock", person, data)
+
+
+@click.command()
+@click.argument("hire", shell_complete=complete.hires)
+@shared
+@click.pass_obj
+def unlock(options: SharedOptions, hire: str) -> int:
+    """End a lock: git is followed again. What was switched off is updated, what is gone is a new grant."""
+    person = _Person(options, hire)
+    if not person.locked:
+        raise Refused(f"{hire} is not locked{person.suggestion}")
+    return _act(options, "unlock", person, None)
+
+
+class _Person:
+    """What git and the ledger know of a person."""
+
+    def __init__(self, options: SharedOptions, hire: str) -> None:
+        from reconciler.cli.context import context_of
+        from reconciler.cli.suggestions import suggest_from_ledger
+        from reconciler.engine.run.accepted import in_force
+        from reconciler.model.decision_inputs import Policy
+        from reconciler.repository.desired import Desired
+
+        context = context_of(options)
+        force = in_force(context)
+        self.hire, self._settings, self._now = hire, force.settings, context.clock.now()
+        desired = Desired(context.reader.load(force.tree), Policy.of(force.settings, self._now).today)
+        self.in_git = desired.hires.has_file(hire)
+        file = desired.hires.file(hire)
+        self.addresses = [] if file is None or file.email is None else [file.email]
+        self.wanted = frozenset(grant.key for grant in desired.grants(hire)) if hire in desired.hires else frozenset()
+        with context.state(force.settings, force.tree).reader() as ledger:
+            self.rows = frozenset(record.key for record in ledger.records([hire], self.addresses))
+            mine = [each for each in ledger.locks() if hire in (each.hire, *each.hires)]
+            known = self.in_git or self.rows or mine
+            self.suggestion = "" if known else suggest_from_ledger(ledger, hire)
+        self.locked = bool(mine)
+        theirs = frozenset(key.hire for key in self.rows).union(*(each.hires for each in mine))
+        self.hires = theirs | {hire}
+
+    def moment(self, text: str) -> datetime:
+        """Read when the lock ends. Raises UsageError."""
+        from contextlib import suppress
+        from datetime import datetime
+        from zoneinfo import ZoneInfo
+
+        from reconciler.model.base import day, duration
+        from reconciler.model.clock import first_moment
+
+        found: datetime | None = None
+        with suppress(ValueError, OverflowError):
+            found = first_moment(day(text), self._settings.timezone)
+        if found is None:
+            with suppress(ValueError, OverflowError):
+                found = self._now + duration(text)
+        if found is None:
+            with suppress(ValueError, OverflowError):
+                found = datetime.fromisoformat(text)
+        if found is None:
+            raise UsageError(f"--until {text}: write a date (2026-12-01), a time (2026-12-01T18:00), or a span (8h)")
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=ZoneInfo(self._settings.timezone))
+        if found <= self._now:
+            raise UsageError(f"--until {text} is over already: a lock without --until holds until `reconcile unlock`")
+        return found
+
+
+def _act(options: SharedOptions, kind: str, person: _Person, data: dict[str, Any] | None) -> int:
+    """Enqueue the command, and carry it out, or let the process that has the state do it; show what came of it."""
+    import asyncio
+
+    from reconciler.cli.output.logs import note, set_up
+    from reconciler.cli.output.show import show_report
+
+    redactor = set_up(options)
+    enqueue(options, kind, hire=person.hire, data=data)
+    late = False
+    try:
+        report = asyncio.run(_pass(options, redactor, kind, person))
+        rows: Sequence[Row] = report.rows
+    except StateLockedError as error:
+        note(f"{error.who}, which was asked to {kind} {person.hire}: waiting for it")
+        report, rows, late = _beside(options, kind, person)
+    show_report(report, options, rows=rows)
+    open_ = [row for row in rows if row.unlocked] if kind == "lock" else []
+    for row in open_:
+        note(f"not locked: {row.hire}/{row.access} ({row.integration}): {row.reason}")
+    if late:
+        note(f"not done within {PATIENCE_SECONDS:g} s: `reconcile status --hire {person.hire}` shows how far it is")
+    return 1 if open_ or late or report.failures else 0
+
+
+async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _Person) -> Report:
+    """Take the command up, and make the pass over the person's grants."""
+    from contextlib import aclosing
+
+    from reconciler.cli.commands.one_pass import until_stopped
+    from reconciler.engine.apply.commands import take_up
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.run.accepted import in_force, keep
+    from reconciler.engine.run.reconciler import Reconciler
+    from reconciler.engine.state import locking
+    from reconciler.model.selection import Selection
+    from reconciler.notify.notifications import Notifier
+
+    clock = SystemClock()
+    async with aclosing(
+        Context(options.repo, clock, redactor, branch=options.branch, programs=options.programs)
+    ) as context:
+        force = in_force(context)
+        with until_stopped(clock), locking(context, force.settings, force.tree, f"reconcile {kind}") as state:
+            keep(context, state.ledger, force)
+            mine = [command for command in state.ledger.commands() if command.kind in ("lock", "unlock")]
+            asked = take_up(state.ledger, mine, clock.now())
+            reconciler = Reconciler(context, state, Notifier(context))
+            chosen = Selection(person.hires | asked.hires)
+            report = await reconciler.apply(await clock.unless_stopped(reconciler.plan(chosen, force.tree)))
+            report.give(state.ledger.given(report.hires))
+            report.problems = []  # those of all files: nothing that this command is about
+            return report
+
+
+def _beside(options: SharedOptions, kind: str, person: _Person) -> tuple[Report, list[Row], bool]:
+    """Wait for the process that has the state. Returns what is shown, and whether it did not get to all of it."""
+    import json
+
+    from reconciler.cli.commands.status import rows_of
+    from reconciler.cli.ledger import ledger_of
+    from reconciler.model.report import LAST, Report
+
+    with ledger_of(options) as ledger:
+        until = monotonic() + PATIENCE_SECONDS
+        while (late := not _settled(ledger, kind, person.hires, person.wanted)) and monotonic() < until:
+            sleep(LOOK_SECONDS)
+        last = ledger.note(LAST)
+        report = Report(json.loads(last)["revision"] if last else None, dry_run=False)
+        return report, list(rows_of(options, ledger, person.hires, ())), late
+
+
+def _settled(ledger: LedgerReader, kind: str, hires: Collection[str], wanted: Collection[Key]) -> bool:
+    """Whether the command was taken up, a pass came by all that it is about, and nothing of it is under way."""
+    from reconciler.model.grant import Phase
+
+    if any(command.kind == kind and command.hire in hires for command in ledger.commands()):
+        return False
+    records = {record.key: record for record in ledger.records(hires)}
+    if any(attempt.key in records for attempt in ledger.open_attempts()):
+        return False
+    if kind == "unlock":
+        return all(record.locked is None for record in records.values())
+    come_by = (
+        record.phase is Phase.REVOKED or (record.locked is not None and not record.action.acts)
+        for record in records.values()
+    )
+    return all(come_by) and not set(wanted) - records.keys()

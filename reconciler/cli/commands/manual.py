@@ -1,0 +1,286 @@
+"""The commands `retry`, `accept`, `run` and `revoke`.
+
+The command acts itself if the state is free. If a daemon has locked it, the command is enqueued for the daemon, and the
+user is informed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli import complete
+from reconciler.cli.commands.enqueue import Refused, enqueue, requester, show_handed_over, show_outcome, use_key
+from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reconciler.engine.context import Context
+    from reconciler.engine.run.planning import Plan
+    from reconciler.model.grant import Key, Record
+    from reconciler.model.report import Report
+    from reconciler.model.secret import Redactor
+
+__all__ = ["accept", "retry", "revoke", "run"]
+
+
+def _known(
+    options: SharedOptions,
+    hire: str | None,
+    access: str | None,
+    integration: str | None = None,
+    *,
+    none: type[ReconcilerError] | None = UsageError,
+) -> list[Record]:
+    """Find the records that the arguments name. If there are none, raises `none`, unless that is None."""
+    from reconciler.cli.ledger import ledger_of
+    from reconciler.cli.suggestions import suggest_from_ledger
+
+    with ledger_of(options) as ledger:
+        records = [
+            record
+            for record in ledger.records([hire] if hire else None)
+            if access in (None, record.key.access) and integration in (None, record.integration)
+        ]
+        meant = "" if records else suggest_from_ledger(ledger, hire, access, integration)
+    if none is not None and not records:
+        person = f"{hire} {access}" if access else hire and f"of {hire}"
+        what = " ".join(part for part in (person, integration and f"of --integration {integration}") if part)
+        raise none(f"the ledger has no grant {what}: `reconcile status` shows what it has{meant}")
+    return records
+
+
+def _act(
+    options: SharedOptions,
+    kind: str,
+    grants: list[Key],
+    said: str,
+    *,
+    hire: str | None,
+    access: str | None,
+    integration: str | None = None,
+) -> int:
+    """Change the ledger, or enqueue a command for the process that locked it; `grants` are those it is about."""
+    from datetime import UTC, datetime
+
+    from reconciler.cli.ledger import state_of
+    from reconciler.engine.apply.commands import take_up
+
+    state, now = state_of(options), datetime.now(UTC)
+    enqueue(options, kind, hire=hire, access=access, integration=integration)
+    try:
+        with state.locked(f"reconcile {kind}", now) as locked:
+            use_key(options, locked.ledger)
+            mine = [command for command in locked.ledger.commands() if command.kind in ("retry", "accept")]
+            take_up(locked.ledger, mine, now)
+    except StateLockedError as error:
+        show_handed_over(options, kind, grants, _named(kind, grants), error)
+    else:
+        show_outcome(options, kind, grants, said)
+    return 0
+
+
+def _named(kind: str, grants: Iterable[Key]) -> str:
+    """Name a command with its grants."""
+    return f"{kind} {', '.join(map(str, grants))}"
+
+
+@click.command()
+@click.argument("hire", required=False, shell_complete=complete.hires)
+@click.argument("access", required=False, shell_complete=complete.accesses)
+@option(
+    "--integration", metavar="NAME", shell_complete=complete.integrations, help="All failed grants of this integration."
+)
+@shared
+@click.pass_obj
+def retry(options: SharedOptions, hire: str | None, access: str | None, integration: str | None) -> int:
+    """Retry failed grants at the next pass, with two attempts: one, a person's, a service's, or all.
+
+    The next pass checks first, so no account is created twice.
+    """
+    from reconciler.cli.output.text import no_csv
+    from reconciler.engine.apply.commands import may_retry
+
+    no_csv(options)
+    everybody = hire is None and integration is None
+    known = _known(options, hire, access, integration, none=None if everybody else Refused)
+    meant = [record.key for record in known if may_retry(record)]
+    if not meant:
+        by = f"--integration {integration}" if integration else ""
+        again = " ".join(part for part in ("reconcile check", hire, access, by) if part)
+        said = f"nothing to start afresh: no grant is retrying or failed; to check now: `{again}`"
+        show_outcome(options, "retry", meant, said)
+        return 0
+    said = f"at the next pass, afresh: {', '.join(map(str, meant))}"
+    return _act(options, "retry", meant, said, hire=hire, access=access, integration=integration)
+
+
+@click.command()
+@click.argument("hire", shell_complete=complete.hires)
+@click.argument("access", shell_complete=complete.accesses)
+@shared
+@click.pass_obj
+def accept(options: SharedOptions, hire: str, access: str) -> int:
+    """Accept a grant that you fixed by hand, or that differs on purpose. It is checked like any other from then on."""
+    from reconciler.cli.output.text import no_csv
+    from reconciler.engine.decide.existing import reason_not_to_accept
+
+    no_csv(options)
+    (known,) = _known(options, hire, access)
+    if (why := reason_not_to_accept(known)) is not None:
+        raise Refused(why)
+    said = f"accepted: {known.key}, by {requester()}"
+    return _act(options, "accept", [known.key], said, hire=hire, access=access)
+
+
+@click.command()
+@click.argument("hire", shell_complete=complete.hires)
+@click.argument("access", shell_complete=complete.accesses)
+@shared
+@click.pass_obj
+def run(options: SharedOptions, hire: str, access: str) -> int:
+    """Run one access entry now, whatever the check says. A failure is retried like any other."""
+    from reconciler.model.grant import Key
+
+    return _by_hand(options, "run", [Key(hire, access)])
+
+
+@click.command()
+@click.argument("hire", shell_complete=complete.hires)
+@click.argument("access", required=False, shell_complete=complete.accesses)
+@shared
+@click.pass_obj
+def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
+    """Revoke by hand what is in the ledger and no longer in git: one orphan, or all of a person's."""
+    known = _known(options, hire, access)
+    keys = [record.key for record in known] if access is not None else _orphans(options, hire, known)
+    if not keys:
+        raise Refused(f"nothing of {hire} is left to revoke: git wants the rest, or it was revoked before")
+    return _by_hand(options, "revoke", keys)
+
+
+def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key]:
+    """Find a hire's grants that git no longer wants and that are not revoked yet."""
+    from reconciler.cli.context import context_of
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.model.decision_inputs import Policy
+    from reconciler.model.ending import still_wanted
+    from reconciler.model.grant import Phase
+
+    context = context_of(options)
+    context.reader.without_hires = True
+    force = in_force(context)
+    today = Policy.of(force.settings, context.clock.now()).today
+    desired = context.desired(context.reader.load(force.tree), today)
+    rows, now = {record.key: record for record in known}, context.clock.now()
+    wanted = {grant.key for grant in desired.grants(hire) if still_wanted(grant, rows.get(grant.key), now)}
+    return [
+        record.key
+        for record in known
+        if record.key not in wanted
+        and record.phase is not Phase.REVOKED
+        and record.leaves_something
+        and desired.unreadable(record.key, record.email, record.origin, record.revision) is None
+    ]
+
+
+def _by_hand(options: SharedOptions, kind: str, keys: list[Key]) -> int:
+    """Run or revoke grants in their own pass, or enqueue commands for the process that locked the state."""
+    import asyncio
+
+    from reconciler.cli.context import run_in_context
+    from reconciler.cli.output.logs import set_up
+    from reconciler.cli.output.show import exit_code, show_report
+    from reconciler.model.status import Status
+
+    redactor = set_up(options)
+    try:
+        report = asyncio.run(_pass_by_hand(options, redactor, kind, keys))
+    except StateLockedError as error:
+        run_in_context(options, redactor, lambda context: _refuse_impossible(context, kind, keys))
+        for key in keys:
+            enqueue(options, kind, hire=key.hire, access=key.access)
+        show_handed_over(options, kind, keys, _named(kind, keys), error)
+        return 0
+    show_report(report, options)
+    left = kind == "revoke" and any(row.status is Status.ORPHANED for row in report.rows)
+    return 1 if left else exit_code(report, detailed=False)
+
+
+async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, keys: list[Key]) -> Report:
+    from contextlib import aclosing
+
+    from reconciler.cli.commands.one_pass import until_stopped
+    from reconciler.engine.apply.commands import run_requested
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.run.accepted import in_force, keep
+    from reconciler.engine.run.reconciler import Reconciler
+    from reconciler.engine.state import locking
+    from reconciler.model.selection import Selection
+    from reconciler.notify.notifications import Notifier
+
+    clock = SystemClock()
+    async with aclosing(
+        Context(options.repo, clock, redactor, branch=options.branch, programs=options.programs)
+    ) as context:
+        context.reader.without_hires = kind == "revoke"
+        force = in_force(context)
+        settings, tree = force.settings, force.tree
+        with until_stopped(clock), locking(context, settings, tree, f"reconcile {kind}") as state:
+            keep(context, state.ledger, force)
+            by_hand = dict.fromkeys(keys, kind)
+            reconciler = Reconciler(context, state, Notifier(context))
+            plan = await clock.unless_stopped(reconciler.plan(Selection.of(keys), tree, by_hand=by_hand))
+            _refuse(plan, kind, keys)
+            if kind == "run":
+                asked = [item.grant for item in plan.grants if item.grant.key in keys]
+                now, by = clock.now(), requester()
+                lines = [run_requested(each.key, each.integration, plan.revision, now, by) for each in asked]
+                state.ledger.save((), lines)
+            report = await reconciler.apply(plan)
+            report.give(state.ledger.given(report.hires))
+            report.refuse(force.refused)
+            return report
+
+
+async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> None:
+    """Refuse what the process that locked the state could not do, because nobody would see its refusal."""
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.engine.run.planning import Planning
+    from reconciler.engine.state import reading
+    from reconciler.model.selection import Selection
+
+    force = in_force(context)
+    with reading(context, force.settings, force.tree) as state:
+        selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
+        plan = await Planning(context, state, selection, force.tree, by_hand=by_hand).whole()
+        _refuse(plan, kind, keys)
+
+
+def _refuse(plan: Plan, kind: str, keys: list[Key]) -> None:
+    """Raise the reason why it cannot be done, if it cannot be done for any of the grants."""
+    faults = [fault for key in keys if (fault := _fault(plan, kind, key)) is not None]
+    if len(faults) == len(keys):
+        raise faults[0]
+
+
+def _fault(plan: Plan, kind: str, key: Key) -> Exception | None:
+    """Return why it cannot be done for a grant, or None."""
+    from reconciler.cli.suggestions import no_such_grant
+    from reconciler.model.status import Status
+
+    item = next((item for item in plan.grants if item.grant.key == key), None)
+    if item is None:
+        return no_such_grant(key, plan.desired, ())
+    decision = item.decision
+    if kind == "revoke" and item.wanted:
+        return Refused(f"{key} is still wanted in git: remove it there first")
+    if kind == "run" and not item.wanted:
+        return Refused(f"{key} is no longer wanted in git: {decision.status}")
+    if not decision.action.acts and decision.status is not Status.REVOKED:
+        next_step = f"`reconcile explain {key.hire} {key.access}` says what can be done"
+        return Refused(f"{key} is {decision.status}: {decision.reason}; {next_step}")
+    return None

@@ -1,0 +1,355 @@
+"""`reconcile`, with and without `--dry-run`: make one pass, then exit."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import Filter, PassOptions, SharedOptions
+from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.run.accepted import InForce
+    from reconciler.engine.run.planning import Plan, Planning
+    from reconciler.model.report import Report, Row
+    from reconciler.model.secret import Redactor
+    from reconciler.model.selection import Selection
+    from reconciler.repository.git.checkout import Tree
+
+__all__ = ["one_pass", "until_stopped"]
+
+
+def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
+    """Make one pass, show it, and return its exit code."""
+    from reconciler.cli.output.logs import begin_redacting, set_up
+    from reconciler.cli.output.show import exit_code, show_report
+    from reconciler.engine.context import SystemClock
+    from reconciler.model.clock import Stopped
+
+    chosen.refuse_contradiction()
+    clock = SystemClock()
+    redactor = begin_redacting() if chosen.dry_run else set_up(options)
+    with ExitStack() as spools:
+        if chosen.dry_run:
+            spools.enter_context(_collecting_seldom())
+        try:
+            report, rows = asyncio.run(_run(options, chosen, clock, redactor, spools))
+        except StateLockedError as error:
+            if not chosen.yes_really or chosen.no_removals:  # the other process would let removals through, too
+                raise
+            return _enqueue_release(options, chosen.selection, error)
+        only = Filter(frozenset(chosen.statuses), chosen.only_changes)
+        show_report(report, options, rows=rows, by=chosen.by, only=only, paged=chosen.dry_run)
+    if clock.stopping.is_set() and report.tally.pending and not report.wrong:
+        raise Stopped
+    return exit_code(report, detailed=chosen.detailed_exitcode)
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """While the block runs, let the garbage collector run seldom: few of the many objects of a plan are in a cycle.
+
+    A pass that acts has answers that would wait for it.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(500_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+async def _run(
+    options: SharedOptions, chosen: PassOptions, clock: SystemClock, redactor: Redactor, spools: ExitStack
+) -> tuple[Report, Iterable[Row] | None]:
+    """Make the pass. The rows of a dry run are read from the spools, the others are in the report."""
+    from contextlib import aclosing
+
+    from reconciler.cli.commands.dry_run import planned
+    from reconciler.engine.context import Context
+
+    removals = not chosen.no_removals
+    async with aclosing(
+        Context(options.repo, clock, redactor, branch=options.branch, programs=options.programs)
+    ) as context:
+        with until_stopped(clock):
+            if not chosen.dry_run:
+                ask = None if chosen.yes or not at_terminal() else partial(_ask, options, clock, chosen.by)
+                released = chosen.yes_really
+                return await _real(context, clock, chosen.selection, ask, released=released, removals=removals), None
+            planning = _plan_dry(context, chosen.selection, chosen.rev, worktree=chosen.worktree, removals=removals)
+            with planning as (there, force, ignored):
+                givers = options.output in ("json", "csv")  # the others do not show them
+                report, rows = await clock.unless_stopped(planned(context, there, spools, givers=givers))
+            report.branch, report.ignored = force.branch, ignored
+            report.refuse(force.refused)
+            return report, rows
+
+
+def at_terminal() -> bool:
+    """Whether a person can be shown a plan and asked about it."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+async def _ask(options: SharedOptions, clock: SystemClock, by: str, plan: Report) -> None:
+    """Show a plan and ask whether to apply it. Raises Declined if the answer is no, Ctrl-C or the end of input."""
+    from reconciler.cli.output.show import show_report
+    from reconciler.model.clock import Stopped
+
+    with redirect_stdout(sys.stderr):  # stdout is for the report of the pass
+        show_report(plan, replace(options, output="table"), by=by)
+    click.echo(f"Carry out {len(plan.pending)} of these? [y/N]: ", nl=False, err=True)
+    try:
+        answer = await clock.unless_stopped(_line())
+    except Stopped:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise Declined("nothing was carried out")
+
+
+async def _line() -> str:
+    """Read a line from the terminal without blocking the loop, which handles signals meanwhile."""
+    loop = asyncio.get_running_loop()
+    there = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), there.set)
+    try:
+        await there.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline()
+
+
+class Declined(ReconcilerError):
+    """The person who was shown the plan does not want it applied."""
+
+
+@contextmanager
+def _plan_dry(
+    context: Context, selection: Selection, rev: str | None, *, worktree: bool, removals: bool
+) -> Iterator[tuple[Planning, InForce, list[str]]]:
+    """What a dry run plans with while the state is open for reading, what is in force, and what is ignored."""
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.engine.run.planning import Planning
+    from reconciler.engine.state import reading
+
+    force = in_force(context, uncommitted=worktree)
+    tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
+    # Where commits have to be signed, uncommitted files are planned like a branch.
+    branch = rev or force.settings.git.verify_signatures
+    settings = force.settings if branch else context.settings(tree)
+    _check(context, force, tree, selection)
+    ignored = [] if rev or worktree else _note_ignored(context, force)
+    with reading(context, settings, force.tree) as opened:
+        ours = force.tree if branch and tree.revision != force.tree.revision else None
+        yield Planning(context, opened, selection, tree, in_force=ours, removals=removals), force, ignored
+
+
+async def _real(
+    context: Context,
+    clock: SystemClock,
+    selection: Selection,
+    ask: Callable[[Report], Awaitable[None]] | None,
+    *,
+    released: bool,
+    removals: bool,
+) -> Report:
+    """Plan and apply; with `ask`, only what was agreed to."""
+    from datetime import date
+
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.output.progress import ProgressReporter
+    from reconciler.engine.apply.commands import Erasing, by_grant, end_locks, releases_of, take_up
+    from reconciler.engine.run.accepted import ASSUMED, in_force, keep
+    from reconciler.engine.run.reconciler import Reconciler
+    from reconciler.engine.state import locking
+    from reconciler.notify.notifications import Notifier
+    from reconciler.repository.desired import Desired
+    from reconciler.review.leaving import Leaving
+    from reconciler.review.unmanaged import unknown_accounts
+
+    force = in_force(context)
+    settings, tree = force.settings, force.tree
+    _check(context, force, tree, selection)
+    ignored = _note_ignored(context, force)
+    if force.assumed:
+        note(ASSUMED.format(branch=force.branch))
+    if context.state(settings, tree).file is None:
+        report = await _fleet_pass(context, clock, force, selection, ask, released=released, removals=removals)
+        report.branch, report.ignored = force.branch, ignored
+        report.refuse(force.refused)
+        return report
+    with locking(context, settings, tree, "reconcile", migrate=released) as opened:
+        keep(context, opened.ledger, force)
+        commands = opened.ledger.commands()
+        erasing = Erasing(context.root, lambda: context.reader.load(tree))
+        releases = releases_of(commands, selection)
+        others = (command for command in commands if command.kind != "release")
+        take_up(opened.ledger, others, context.clock.now(), erasing=erasing)
+        end_locks(opened.ledger, context.clock.now())
+        # Without removals, commands to revoke stay for the next pass.
+        commands = [command for command in commands if removals or command.kind != "revoke"]
+        reconciler = Reconciler(context, opened, Notifier(context))
+
+        def planned() -> Awaitable[Plan]:
+            planning = reconciler.plan(
+                selection,
+                tree,
+                commands=by_grant(commands),
+                released=released or bool(releases),
+                removals=removals,
+                watched=ProgressReporter(),
+            )
+            return clock.unless_stopped(planning)
+
+        plan = await (planned() if ask is None else _agreed_to(planned, ask))
+        report = await reconciler.apply(plan)
+        if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die
+            take_up(opened.ledger, releases, context.clock.now())
+        async for each in unknown_accounts(plan, context.pace, report):
+            if each.complete:
+                opened.ledger.save_seen(each.integration, each.seen, context.clock.now())
+                report.unmanaged[each.integration] = each.unknown
+        report.give(opened.ledger.given(report.hires))
+        leaving = Leaving(context.checkout, Desired(context.reader.load(tree), date.min), opened.ledger)
+        report.rows = [*leaving.dated(report.rows, leaving.grants(report.hires))]
+        report.branch, report.ignored = force.branch, ignored
+        report.refuse(force.refused)
+        return report
+
+
+async def _agreed_to(planned: Callable[[], Awaitable[Plan]], ask: Callable[[Report], Awaitable[None]]) -> Plan:
+    """Plan again after each question, until the plan is the one that was agreed to."""
+    agreed: list[object] = []
+    while True:
+        plan = await planned()
+        shown = plan.report()
+        pending = [_agreed(row) for row in shown.pending]
+        if pending == agreed:
+            return plan
+        await ask(shown)
+        agreed = pending
+
+
+async def _fleet_pass(
+    context: Context,
+    clock: SystemClock,
+    force: InForce,
+    selection: Selection,
+    ask: Callable[[Report], Awaitable[None]] | None,
+    *,
+    released: bool,
+    removals: bool,
+) -> Report:
+    """Make a pass beside the members of a fleet; with `ask`, apply only what was agreed to."""
+    from reconciler.daemon.fleet.single_pass import FleetPass, member_name
+    from reconciler.engine.run.planning import Planning
+    from reconciler.engine.state import reading, sharing
+
+    settings, tree = force.settings, force.tree
+    agreed: list[object] | None = None
+    if ask is not None:
+        with reading(context, settings, tree) as there:
+            shown = (await Planning(context, there, selection, tree, removals=removals).whole()).report()
+        await ask(shown)
+        agreed = [_agreed(row) for row in shown.pending]
+
+    async def approve(plan: Plan) -> None:
+        if agreed is not None and any(_agreed(row) not in agreed for row in plan.report().pending):
+            raise Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
+
+    with sharing(context, settings, tree, member_name("reconcile"), migrate=released) as state:
+        if released and state.member is not None:
+            state.member.refuse_led(str(context.state(settings, tree)))  # a command asks the leader to let it through
+        fleet_pass = FleetPass(
+            context=context,
+            clock=clock,
+            state=state,
+            settings=settings,
+            tree=tree,
+            released=released,
+            removals=removals,
+            approve=approve,
+        )
+        report = await fleet_pass.make(selection)
+        report.give(state.ledger.given(report.hires))
+        return report
+
+
+def _agreed(row: Row) -> object:
+    """Return what a person agrees to who is shown a row."""
+    return row.hire, row.access, row.action, row.requests
+
+
+def _check(context: Context, force: InForce, tree: Tree, selection: Selection) -> None:
+    """Refuse names that do not exist: a misspelt --hire must not look like a clean pass."""
+    from reconciler.model.near import near
+
+    files = context.reader.load(tree)
+    known = files.hires.keys() | files.broken["hires"].keys()
+    for hire in selection.hires or ():
+        if hire not in known and not _in_ledger(context, force, hire):
+            meant = near(hire, known)
+            raise UsageError(
+                f"--hire {hire}: there is no hires/{hire}.yaml, and the ledger knows nobody of that id{meant}"
+            )
+    known = files.manifests.keys() | files.broken["manifests"].keys()
+    for name in selection.integrations or ():
+        if name not in known:
+            raise UsageError(f"--integration {name}: there is no manifests/{name}.yaml{near(name, known)}")
+
+
+def _in_ledger(context: Context, force: InForce, hire: str) -> bool:
+    from reconciler.engine.state import reading
+
+    with reading(context, force.settings, force.tree) as opened:
+        return any(True for _ in opened.ledger.records([hire]))
+
+
+def _note_ignored(context: Context, force: InForce) -> list[str]:
+    """Say what the checkout has and is not acted on, and return it."""
+    from reconciler.cli.output.logs import note
+
+    ignored = [] if force.branch is None else context.checkout.ignored(force.branch)
+    for each in ignored:
+        note(each)
+    return ignored
+
+
+def _enqueue_release(options: SharedOptions, selection: Selection, error: StateLockedError) -> int:
+    from reconciler.cli.commands.enqueue import enqueue, show_handed_over
+
+    for hire, integration in product(selection.hires or (None,), selection.integrations or (None,)):
+        enqueue(options, "release", hire=hire, integration=integration)
+    hires, integrations = sorted(selection.hires or ()), sorted(selection.integrations or ())
+    what, whose = ", ".join(integrations) or "the held integrations", f" for {', '.join(hires)}" if hires else ""
+    show_handed_over(options, "release", (), f"let {what} through{whose}, once", error)
+    return 0
+
+
+class until_stopped:  # noqa: N801  a context manager, used like a function
+    """While the block runs, SIGTERM and SIGINT start nothing new and cut waits short; attempts in flight finish."""
+
+    def __init__(self, clock: SystemClock) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._clock.stopping.set)
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

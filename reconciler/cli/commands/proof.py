@@ -1,0 +1,193 @@
+"""`reconcile history checkpoint` and `history export`: prove to outsiders what the history says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import SharedOptions, of_hires, of_integrations, option, shared
+from reconciler.model.errors import SecretsError, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.engine.context import Context
+    from reconciler.secrets.signed_note import VerifyingKey
+
+__all__ = ["checkpoint", "contradicted", "export"]
+
+
+@click.command(short_help="Print a signed checkpoint of the history")
+@option("--new-key", is_flag=True, help="Make the key that signs checkpoints, encrypted, and print its public half.")
+@option("--replace", is_flag=True, help="With --new-key: replace the key there is; earlier checkpoints need its own.")
+@option("--public-key", is_flag=True, help="Print what others verify checkpoints with.")
+@shared
+@click.pass_obj
+def checkpoint(options: SharedOptions, *, new_key: bool, replace: bool, public_key: bool) -> int:
+    """Print a signed note that says how many lines the history has, and the root of a tree over all of them.
+
+    Whoever has an earlier note and the public key finds out if one of the lines that it covers is changed later.
+    """
+    from reconciler.cli.ledger import ledger_of
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.output.text import echo, emit_json, no_csv
+    from reconciler.review.proof import sign, signing_key
+
+    no_csv(options)
+    if replace and not new_key:
+        raise UsageError("--replace is for --new-key")
+    if new_key:
+        public, file = _new_key(options, replace=replace)
+        emit_json({"key": public, "file": file}) if options.output == "json" else echo(public)
+        note(f"next: commit {file}; give the line above to whoever verifies, where nobody could replace it")
+        return 0
+    context, own = _own(options)
+    key = signing_key(own)
+    if public_key:
+        emit_json({"key": key.public}) if options.output == "json" else echo(key.public)
+        return 0
+    with ledger_of(options) as ledger:
+        lines, signed = sign(ledger, context.checkout, key)
+    if options.output == "json":
+        emit_json({"lines": lines, "note": signed})
+    else:
+        click.echo(signed, nl=False)
+    return 0
+
+
+@click.command(short_help="Write lines of the history with their proofs")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@of_hires
+@of_integrations
+@option("--since", metavar="WHEN", help="A date, an ISO time, or an age such as 7d.")
+@option("--until", metavar="WHEN", help="Like --since; a date includes the whole day.")
+@shared
+@click.pass_obj
+def export(
+    options: SharedOptions,
+    folder: Path,
+    hires: tuple[str, ...],
+    integrations: tuple[str, ...],
+    *,
+    since: str | None,
+    until: str | None,
+) -> int:
+    """Write lines of the history into DIR, with proofs that a signed checkpoint covers them, and what verifies them.
+
+    `python -I DIR/verify.py DIR --key KEY` needs neither this program nor the state; lines that were not chosen are not
+    shown. Lines of forgotten people are exported only without filters, by their digests.
+    """
+    from datetime import UTC, datetime
+
+    from reconciler.cli.ledger import ledger_of, settings_of
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.output.text import count, echo, emit_json, no_csv
+    from reconciler.cli.when import moment
+    from reconciler.review import proof
+
+    no_csv(options)
+    now, timezone = datetime.now(UTC), settings_of(options).timezone
+    begin = None if since is None else moment(since, now, timezone)
+    end = None if until is None else moment(until, now, timezone, option="--until")
+    context, own = _own(options)
+    key = proof.signing_key(own)
+
+    def chosen(row: Mapping[str, Any]) -> bool:
+        if not (hires or integrations or begin or end):
+            return True
+        return (
+            row["salt"] is not None
+            and (not hires or row["hire"] in hires)
+            and (not integrations or row["integration"] in integrations)
+            and (begin is None or row["at"] >= begin)
+            and (end is None or row["at"] < end)
+        )
+
+    with ledger_of(options) as ledger:
+        written, lines = proof.export(ledger, context.checkout, key, folder, chosen)
+    if options.output == "json":
+        emit_json({"folder": str(folder), "lines": written, "of": lines, "key": key.public})
+    else:
+        echo(f"{folder}: {written} of {count(lines, 'line')}")
+    note(f"to verify it: python -I {folder}/verify.py {folder} --key {key.public}")
+    return 0
+
+
+def contradicted(options: SharedOptions, file: str, key: str | None) -> str | None:
+    """Return how the history contradicts the checkpoint in a file; None if it holds."""
+    from reconciler.cli.context import context_of
+    from reconciler.cli.ledger import ledger_of
+    from reconciler.review.proof import contradiction, verifying_key
+
+    note = _newest(options) if file == "newest" else _read(file)
+    verifier: VerifyingKey = verifying_key(key, _lazily(options))
+    with ledger_of(options) as ledger:
+        try:
+            return contradiction(ledger, context_of(options).checkout, note, verifier)
+        except SecretsError as error:
+            return str(error)
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--checkpoint {file}: {getattr(error, 'strerror', None) or 'no text'}") from None
+
+
+def _newest(options: SharedOptions) -> str:
+    """Read the newest checkpoint that was published. Raises RepositoryError if there is none, or it cannot be had."""
+    from reconciler.cli.ledger import settings_of
+    from reconciler.model.errors import RepositoryError
+    from reconciler.repository.git.program import GitFailed
+    from reconciler.repository.git.publish import newest_note
+
+    settings = settings_of(options)
+    if (wanted := settings.checkpoints) is None:
+        raise UsageError("--checkpoint newest: the settings have no `checkpoints`, so none is published")
+    if wanted.directory is not None:
+        numbers = [int(each.stem) for each in (options.repo / wanted.directory).glob("*.note") if each.stem.isdecimal()]
+        found = _read(str(options.repo / wanted.directory / f"{max(numbers)}.note")) if numbers else None
+    else:
+        try:
+            found = newest_note(options.repo, wanted.remote or settings.git.remote, wanted.branch)
+        except (GitFailed, OSError) as error:
+            raise RepositoryError(f"the newest checkpoint cannot be had: {error}") from None
+    if found is None:
+        raise RepositoryError("no checkpoint was published yet")
+    return found
+
+
+def _lazily(options: SharedOptions) -> Callable[[], Mapping[str, str]]:
+    return lambda: _own(options)[1]
+
+
+def _own(options: SharedOptions) -> tuple[Context, Mapping[str, str]]:
+    """Read the program's own initial data in force."""
+    from reconciler.cli.context import context_of
+    from reconciler.cli.output.logs import set_up
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.model.settings import OWN
+
+    context = context_of(options, set_up(options))
+    force = in_force(context)
+    return context, context.initial_data(force.settings).read(force.tree, OWN) or {}
+
+
+def _new_key(options: SharedOptions, *, replace: bool) -> tuple[str, str]:
+    """Make a key, write it into the program's initial data on disk, and return its public half and the file."""
+    from reconciler.cli.commands.initial_data import Repository
+    from reconciler.model.settings import OWN
+    from reconciler.review.proof import KEY, origin_of
+    from reconciler.secrets.signed_note import SigningKey
+    from reconciler.secrets.write import encrypt_initial_data
+
+    repository = Repository.of(options)
+    values = repository.data.read(repository.tree, OWN) or {}
+    if values.get(KEY) and not replace:
+        raise SecretsError(f"there is a {KEY} already; after --replace, earlier checkpoints need its public key")
+    made = SigningKey.new(origin_of(repository.checkout))
+    keys = repository.data.recipients(repository.tree)
+    path = encrypt_initial_data(repository.checkout.root, OWN, {**values, KEY: made.reveal()}, keys, repository.gnupg)
+    return SigningKey(made).public, path.relative_to(repository.checkout.root).as_posix()

@@ -1,0 +1,203 @@
+"""`reconcile request`: ask for access on a branch of its own; list requests, and tidy those that ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli import complete
+from reconciler.cli.options import SharedOptions, option, shared, shared_but_branch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.engine.context import Context
+    from reconciler.engine.run.accepted import InForce
+    from reconciler.intake.ask import Asking
+    from reconciler.model.grant import Key, Record
+
+__all__ = ["request"]
+
+
+class _WithDefault(click.Group):
+    """A group whose other words are the integration that is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take everything that is no command and no --help for the arguments of `ask`."""
+        if args and args[0] not in (*self.commands, "--help", "-h"):
+            args = ["ask", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_WithDefault)
+def request() -> None:
+    """Ask for access for a while, list requests, and tidy those that ended.
+
+    `reconcile request INTEGRATION --for 8h --reason TEXT` is short for `reconcile request ask INTEGRATION …`.
+    """
+
+
+@request.command()
+@click.argument("integration", shell_complete=complete.integrations)
+@option("--for", "lasts", metavar="TIME", help="How long, such as 8h.")
+@option("--until", metavar="WHEN", help="Until when: a date, or a time such as 2026-12-01T18:00.")
+@option("--at", metavar="WHEN", help="From when on: start, or a date.  [default: at once]")
+@option("--reason", metavar="TEXT", required=True, help="Why.")
+@option("--hire", "hire", metavar="ID", shell_complete=complete.hires, help="For whom.  [default: git's user.email]")
+@option("--value", "values", metavar="KEY=VALUE", multiple=True, help="A form field; repeatable.")
+@option("--open", "opens", is_flag=True, help="Push the branch, and open a pull request at the settings' forge.")
+@shared
+@click.pass_obj
+def ask(
+    options: SharedOptions,
+    integration: str,
+    *,
+    lasts: str | None,
+    until: str | None,
+    at: str | None,
+    reason: str,
+    hire: str | None,
+    values: tuple[str, ...],
+    opens: bool,
+) -> int:
+    """Ask for an integration, on a branch of its own.
+
+    Commits a file in config/requests/ to a new branch, from the newest commit of the branch in force. The same
+    request while one waits is that one. With --open its pull request is opened, and its address printed; the
+    token is RECONCILE_FORGE_TOKEN. Exits with 1 where the request is refused, and says what may be asked for.
+    """
+    from reconciler.cli.commands.diff import compared
+    from reconciler.cli.output.difference import as_markdown
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.output.text import echo, emit_json, no_csv
+    from reconciler.intake.ask import Asked
+
+    no_csv(options)
+    asked = Asked(
+        integration=integration, reason=reason, hire=hire, values=_values(values), at=at, until=until, lasts=lasts
+    )
+    asking = _asking(options)
+    found = asking.wait_or_commit(asked)
+    url = None
+    if opens:
+
+        def text(base: str, head: str) -> str:
+            return as_markdown(compared(asking.context.checkout, base, head)[0])
+
+        pull, warnings = asking.opened(found, text)
+        url = pull.url
+        for each in warnings:
+            note(each)
+    if options.output == "json":
+        emit_json({**found.as_json(), "url": url})
+    else:
+        echo(url or f"{found.branch}: config/requests/{found.stem}.yaml")
+        if url is None:
+            note("next: the same with --open, or push the branch and open a pull request")
+    return 0
+
+
+@request.command(name="list")
+@shared
+@click.pass_obj
+def list_(options: SharedOptions) -> int:
+    """Show what waits on branches, holds and ended."""
+    from reconciler.cli.output.table import columns
+    from reconciler.cli.output.text import echo, emit_json, no_csv, printable
+
+    no_csv(options)
+    asking = _asking(options)
+    found = [each.as_json() for each in asking.known(_records(asking.context, asking.force))]
+    if options.output == "json":
+        emit_json(found)
+        return 0
+    head = ["request", "hire", "integration", "state", "until", "reason"]
+    rows = [[printable(str(each[name] or "")) for name in head] for each in found]
+    if options.output == "markdown":
+        from reconciler.cli.output.text import code
+
+        lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+        echo("\n".join([*lines, *(f"| {' | '.join(map(code, row))} |" for row in rows)]))
+    elif rows:
+        echo("\n".join(columns([head, *rows])))
+    return 0
+
+
+@request.command()
+@option(
+    "--branch", metavar="B", envvar="RECONCILE_TIDY_BRANCH", help="Take them out on this branch, for a pull request."
+)
+@shared_but_branch
+@click.pass_obj
+def tidy(options: SharedOptions, branch: str | None) -> int:
+    """Take out the files of requests that ended.
+
+    In the work tree, or on a branch. Needs the state: a file stays until what it gave is revoked.
+    """
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.output.text import count, echo, emit_json, no_csv
+    from reconciler.intake.requesting import FOLDER, State
+    from reconciler.model.errors import LedgerError
+    from reconciler.model.grant import Key
+    from reconciler.repository.git.branches import commit_to_branch, refuse_branch
+
+    no_csv(options)
+    asking = _asking(options)
+    if branch is not None:
+        refuse_branch(asking.context.checkout, branch, asking.force.branch)
+    records = _records(asking.context, asking.force)
+    if not records:
+        raise LedgerError("there is no state here that says what ended: run this where the daemon's state is")
+    paths = [
+        asking.files.requests[each.stem].path
+        for each in asking.known(records)
+        if each.state == State.ENDED
+        and (Key(each.asked.hire, each.stem) in records or each.asked.hire in asking.files.hires)
+    ]
+    if branch is not None and paths:
+        message = f"Take out {count(len(paths), 'request')} that ended\n"
+        commit_to_branch(asking.context.checkout, asking.tree.revision, branch, dict.fromkeys(paths), message)
+    for path in paths if branch is None else ():
+        (asking.context.checkout.root / path).unlink(missing_ok=True)
+    if options.output == "json":
+        emit_json(paths)
+    else:
+        echo("\n".join(paths) or f"no request in {FOLDER}/ ended")
+    if paths:
+        note(f"committed to {branch}" if branch is not None else "next: `git add config/requests`, and commit")
+    return 0
+
+
+def _asking(options: SharedOptions) -> Asking:
+    from reconciler.cli.context import context_of
+    from reconciler.cli.output.logs import note
+    from reconciler.intake.ask import Asking
+
+    asking = Asking(context_of(options))
+    if asking.fault is not None:
+        note(asking.fault)
+    return asking
+
+
+def _records(context: Context, force: InForce) -> Mapping[Key, Record]:
+    """Return what the ledger has, where there is one."""
+    from reconciler.model.errors import LedgerError, SecretsError
+
+    try:
+        with context.state(force.settings, force.tree).reader() as ledger:
+            return {record.key: record for record in ledger.records()}
+    except (LedgerError, SecretsError):
+        return {}
+
+
+def _values(given: tuple[str, ...]) -> dict[str, Any]:
+    from reconciler.model.errors import UsageError
+
+    values: dict[str, Any] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--value {each}: write KEY=VALUE")
+        values[name] = [*values.get(name, []), value]
+    return {name: several[0] if len(several) == 1 else several for name, several in values.items()}

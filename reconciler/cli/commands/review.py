@@ -1,0 +1,282 @@
+"""`reconcile review`: start an access review, and check that every line is decided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli import complete
+from reconciler.cli.options import SharedOptions, of_integrations, shared
+from reconciler.model.errors import ReconcilerError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from reconciler.engine.context import Context
+    from reconciler.model.report import Report
+    from reconciler.model.secret import Redactor
+    from reconciler.repository.git.trees import Tree
+    from reconciler.review.population import ServiceAnswer
+    from reconciler.review.signed_off import Judged
+
+__all__ = ["review"]
+
+UNDECIDED = 2
+
+
+class AlreadyStarted(ReconcilerError):
+    """The period's review was started before; no request was sent and nothing written."""
+
+
+class NotCommitted(ReconcilerError):
+    """The repository is no git checkout, and a review needs commits."""
+
+
+@click.group()
+def review() -> None:
+    """Review who has access: start a period's review, and check that it is complete."""
+
+
+@review.command()
+@click.argument("period", shell_complete=complete.periods)
+@of_integrations
+@shared
+@click.pass_obj
+def start(options: SharedOptions, period: str, integrations: tuple[str, ...]) -> int:
+    """Query every service once, and write who has what.
+
+    Writes config/reviews/PERIOD/<integration>.yaml for each integration. Reviewers set each line's decision to `keep`
+    or `remove`, and commit. This command commits nothing and changes nothing at a service. Exits with 1 if a service
+    could not be read completely, or if PERIOD was started already.
+    """
+    from reconciler.cli.context import run_in_context
+    from reconciler.cli.output.logs import note, set_up
+    from reconciler.cli.output.text import count, echo, emit_json
+    from reconciler.intake.hire_files import write_all
+    from reconciler.intake.review_file import path_of, review_text
+    from reconciler.repository.documents.modeline import line_in
+    from reconciler.repository.reviews import REVIEWS
+
+    if options.output in ("csv", "html"):
+        raise UsageError("--output csv and html are for `review check`: choose table, json or markdown")
+    _check_period(period)
+    redactor = set_up(options)
+    answered, found = run_in_context(options, redactor, lambda context: _started(context, period, integrations))
+    first = line_in(options.repo, "review", f"{REVIEWS}/{period}").encode()
+    texts = {
+        path_of(period, name): first + review_text(_masked(data, redactor), period, name)
+        for name, data in found.items()
+    }
+    write_all(options.repo, texts, {})
+    started = [_as_started(name, path_of(period, name), data) for name, data in found.items()]
+    if options.output == "json":
+        emit_json({"period": period, "reviews": started})
+    else:
+        lines = count(sum(each["lines"] for each in started), "line")
+        echo(f"review {period}: {lines} to decide over, in {count(len(started), 'file')}")
+        for each in started:
+            echo(f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}")
+    faults = {each.compared.integration: each.fault for each in answered if each.fault is not None}
+    for name, fault in faults.items():
+        path = path_of(period, name)
+        again = f"delete it, and start it again with --integration {name}, before it is committed"
+        note(f"{path} is not whole: {redactor.redact(fault)}; {again}", "error")
+    note(
+        "next: commit the files as they are; then put `keep` or `remove` behind each decision, commit, and "
+        f"`reconcile review check {period}`"
+    )
+    return 1 if faults else 0
+
+
+def _masked(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """Redact what services said. What git says stays as it is, because it is compared."""
+    parts = {True: ("who", "values"), False: ("values",)}
+    lines = [
+        line | {key: redactor.redact_all(line[key]) for key in parts[line["access"] is None]} for line in data["lines"]
+    ]
+    return {**data, "lines": lines}
+
+
+@review.command()
+@click.argument("period", shell_complete=complete.periods)
+@shared
+@click.pass_obj
+def check(options: SharedOptions, period: str) -> int:
+    """Check whether a period's review is complete.
+
+    Reads the committed files, and the removals in the ledger. Exits with 0 if the review is complete, with 2 if lines
+    are undecided, and with 1 if a file was edited or removed, a listing was incomplete, a person decided on their own
+    access or on a grant of theirs, or access to be removed still exists. --output csv and html are the evidence: they
+    name who decided each line.
+    """
+    from reconciler.cli.output.evidence import as_page, as_rows, as_table
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.output.text import echo, emit_json
+
+    _check_period(period)
+    tree, found = _judged(options, period)
+    match options.output:
+        case "json":
+            emit_json({"period": period, "revision": tree.revision, "reviews": [each.as_json() for each in found]})
+        case "csv":
+            click.echo(as_rows(found), nl=False)
+        case "html":
+            click.echo(as_page(found, period, tree.revision), nl=False)
+        case _:
+            echo("\n".join(as_table(found, period, markdown=options.output == "markdown")))
+    if options.output in ("csv", "html"):
+        for problem in (problem for each in found for problem in each.problems):
+            note(str(problem), str(problem.severity))
+    if any(each.doubtful or each.open for each in found):
+        return 1
+    return UNDECIDED if any(each.undecided for each in found) else 0
+
+
+def _check_period(period: str) -> None:
+    from reconciler.repository.reviews import PERIOD
+
+    if not PERIOD.fullmatch(period):
+        raise UsageError(f"PERIOD {period!r}: write letters, digits, `.`, `_` and `-`, at most 64, such as 2026-Q4")
+
+
+def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged]]:
+    from functools import cache
+
+    from reconciler.cli.context import context_of
+    from reconciler.cli.output.logs import note, set_up
+    from reconciler.engine.context import home_of
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.repository.git.signatures import signer
+    from reconciler.repository.reviews import REVIEWS
+    from reconciler.review.signed_off import judge, name_people
+
+    context = context_of(options, set_up(options))
+    tree = _committed(context)
+    files = context.reader.load(tree)
+    folder = f"{REVIEWS}/{period}/"
+    if edits := [path for path in context.checkout.ignored_edits() if path.startswith(folder)]:
+        note(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
+    force = in_force(context)
+    home = home_of(context.root.resolve(), force.settings)
+
+    @cache
+    def signed_by(commit: str) -> str | None:
+        return signer(context.checkout, commit, home)
+
+    with context.state(force.settings, force.tree).reader() as ledger:
+        known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.counts())}
+        load = context.reader.load
+        found = judge(context.checkout, tree, period, ledger, known=known, load=load, signer=signed_by)
+    if options.output in ("csv", "html"):
+        name_people(found, context.checkout, tree, signed_by)
+    return tree, found
+
+
+def _committed(context: Context) -> Tree:
+    """Return the commit in force: the last trusted one where commits have to be signed, else HEAD, for any `source`."""
+    from reconciler.cli.output.logs import note
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.repository.git.trees import WORKTREE
+
+    if not context.checkout.is_git:
+        raise NotCommitted(f"{context.root} is no git checkout: a review is signed off by commits")
+    found = in_force(context)
+    if found.refused is not None:
+        note(f"what is not accepted is not counted: {found.refused}", "warning")
+    return context.checkout.head() if found.tree.revision == WORKTREE else found.tree
+
+
+async def _started(
+    context: Context, period: str, integrations: Collection[str]
+) -> tuple[list[ServiceAnswer], Mapping[str, dict[str, Any]]]:
+    """Ask the services, and make the data of each integration's review."""
+    from reconciler.cli.commands.unmanaged import compared, known_integration
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.engine.state import reading
+    from reconciler.model.decision_inputs import Policy
+    from reconciler.repository.attribution.given import who_gave
+    from reconciler.repository.desired import Desired
+    from reconciler.review.population import ServiceAnswer, populations, without_manifest
+
+    tree = _committed(context)
+    files, settings = context.reader.load(tree), in_force(context).settings
+    for name in integrations:
+        known_integration(files, name)
+    names = sorted(set(integrations) or {*files.manifests, *files.broken["manifests"]})
+    if not names:
+        raise UsageError("there is no manifest: nobody can have access to anything")
+    _refuse_restart(context, tree, period, names=names, every=not integrations)
+    at: datetime = context.clock.now()
+    listings = await compared(context, tree, names)
+    checks = await _checked(context, tree, {each.integration for each in listings if not each.complete})
+    answered = [ServiceAnswer.of(each, checks) for each in listings]
+    desired = Desired(files, Policy.of(settings, at).today)
+    with reading(context, settings, tree) as state:
+        if not integrations:
+            answered += without_manifest(state.ledger, names)
+        given = state.ledger.given() | await who_gave(context.checkout, desired, state.ledger, desired.hires)
+        return answered, populations(answered, desired, state.ledger, given, at)
+
+
+async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:
+    """Check every grant of the integrations that have no listing."""
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.engine.run.planning import Planning
+    from reconciler.engine.state import reading
+    from reconciler.model.selection import Selection
+
+    files, settings = context.reader.load(tree), in_force(context).settings
+    asked = {
+        name
+        for name in names
+        if (loaded := files.manifests.get(name)) is not None
+        and loaded.model.exists is not None
+        and loaded.model.exists.listing is None
+    }
+    if not asked:
+        return None
+    with reading(context, settings, tree) as state:
+        plan = await Planning(context, state, Selection(integrations=frozenset(asked)), tree, removals=False).whole()
+        return plan.report()
+
+
+def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collection[str], every: bool) -> None:
+    """Refuse to start a review whose file exists, committed or not, or was removed by a commit."""
+    from reconciler.intake.review_file import path_of
+    from reconciler.repository.attribution.origins import origins_of
+    from reconciler.repository.reviews import REVIEWS
+
+    folder = f"{REVIEWS}/{period}"
+    there = {file.path for each in (tree, context.checkout.worktree()) for file in each.files(folder)}
+    was = origins_of(context.checkout.root, tree.revision, folder).commits
+    ours = {path_of(period, name) for name in names}
+    if found := sorted(there if every else there & ours):
+        more = "; for an integration that was added since, give --integration NAME" if every else ""
+        raise AlreadyStarted(f"the review {period} was started already: {', '.join(found)}{more}")
+    if taken := sorted(set(was) if every else was.keys() & ours):
+        commit = was[taken[0]][0][:12]
+        raise AlreadyStarted(
+            f"the review {period} was started already, in {commit}, and {', '.join(taken)} was taken away since: "
+            f"`git checkout {commit} -- {taken[0]}` brings it back"
+        )
+
+
+def _as_started(integration: str, path: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    lines = len(data["lines"])
+    counts = {key: data[key] for key in ("listed", "matched", "ignored", "complete")}
+    return {
+        "integration": integration,
+        "file": path,
+        "lines": lines,
+        "undecided": lines,
+        "open": 0,
+        "problems": [],
+    } | counts
+
+
+def _whole(each: Mapping[str, Any]) -> str:
+    if each["complete"]:
+        return f"{each['listed']} listed, {each['matched']} matched, {each['ignored']} ignored"
+    return "not read whole" if each["listed"] is not None else f"no listing, {each['matched']} found by their checks"

@@ -1,0 +1,202 @@
+"""`reconcile status`: show the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import Filter, SharedOptions, filters, of_hires, of_integrations, option, shared
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from datetime import datetime
+
+    from reconciler.ledger.reader import LedgerReader
+    from reconciler.model.grant import Grant
+    from reconciler.model.report import Row
+    from reconciler.model.revision_status import Untrusted
+    from reconciler.repository.desired import Desired
+    from reconciler.repository.files import Files
+    from reconciler.repository.git.checkout import Tree
+
+__all__ = ["rows_of", "status"]
+
+
+@click.command()
+@of_hires
+@of_integrations
+@option("--by", type=click.Choice(["person", "integration"]), default="person", help="Group rows by this.")
+@option("--at", "when", metavar="WHEN", help="Who had what then: a date (its begin), or 2026-12-01T18:00.")
+@filters
+@shared
+@click.pass_obj
+def status(
+    options: SharedOptions,
+    *,
+    when: str | None,
+    hires: tuple[str, ...],
+    integrations: tuple[str, ...],
+    by: str,
+    statuses: tuple[str, ...],
+    only_changes: bool,
+) -> int:
+    """Show the ledger: every grant, its status, attempts, retry time and last error.
+
+    Sends no request and creates no state. Exits with 1 if a grant is failed, unknown, blocked or invalid, if the last
+    pass found an error in a file, or if new commits were not applied for `fail_stale`.
+    """
+    import json
+    from itertools import chain
+
+    from reconciler.cli.context import context_of
+    from reconciler.cli.output.logs import note
+    from reconciler.cli.output.show import exit_code, show_report
+    from reconciler.cli.suggestions import suggest_from_ledger
+    from reconciler.daemon.freshness import stale
+    from reconciler.daemon.hooked import hooks_of
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.engine.run.remembered import refused
+    from reconciler.model.errors import Problem
+    from reconciler.model.report import LAST, Report
+
+    if when is not None:
+        from reconciler.cli.commands.past import show_past
+
+        return show_past(options, when, hires, integrations, by=by, only=Filter(frozenset(statuses), only_changes))
+    context = context_of(options)
+    force = in_force(context)
+    with context.state(force.settings, force.tree).reader() as ledger:
+        noted = ledger.note(LAST)
+        last: dict[str, Any] = json.loads(noted) if noted else {"revision": None}
+        report = Report(last["revision"], dry_run=False)
+        report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
+        report.branch = force.branch
+        report.ignored = [] if force.branch is None else context.checkout.ignored(force.branch)
+        for each in report.ignored:
+            note(each)
+        report.refuse(force.refused or refused(ledger) or _without_folder(force.tree))
+        report.outdate(stale(ledger))
+        report.seal(_sealing_fault(options, ledger))
+        report.members = [member.as_json() for member in ledger.members() if member.daemon]
+        report.hooks = [each.as_json() for each in hooks_of(ledger)]
+        for hook in report.hooks:
+            missed = f"; a commit came without one at {hook['missed_at']}" if hook["missed_at"] else ""
+            note(f"the hook {hook['hook']} last came at {hook['at']}{missed}")
+        rows = rows_of(options, ledger, hires, integrations)
+        first = next(rows, None)
+        if first is None and (hires or integrations):
+            names, meant = ", ".join((*hires, *integrations)), suggest_from_ledger(ledger, *hires, *integrations)
+            note(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
+        elif noted is None:
+            note("no pass was made yet: `reconcile` makes one, `reconcile --dry-run` shows what it would do")
+        there = chain([] if first is None else [first], rows)
+        show_report(report, options, rows=there, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
+    return exit_code(report, detailed=False)
+
+
+def _sealing_fault(options: SharedOptions, ledger: LedgerReader) -> str | None:
+    """Return why the key that seals the state's values is no good, where that can be said without decrypting much."""
+    from reconciler.cli.context import context_of
+    from reconciler.engine.run.accepted import in_force
+
+    context = context_of(options)
+    force = in_force(context)
+    if not any(force.tree.files("config/initial_data")):
+        return None
+
+    from reconciler.engine.trust import sealing_read, trust_of
+    from reconciler.model.errors import SecretsError
+
+    try:
+        trust = trust_of(context, force.settings, force.tree)
+    except SecretsError as error:
+        return str(error)
+    if trust.fingerprint is None and not trust.wrapped:
+        return None
+    return sealing_read(context, force.settings, force.tree, ledger).fault
+
+
+def _without_folder(tree: Tree) -> Untrusted | None:
+    """Return why no pass is made over the revision in force that lacks a folder; None if it has both."""
+    from reconciler.model.revision_status import Untrusted
+    from reconciler.repository.git.trees import lacks_folder
+
+    why = lacks_folder(tree)
+    return None if why is None else Untrusted(tree.revision, tree.revision, "", why, unreadable=True)
+
+
+def rows_of(
+    options: SharedOptions, ledger: LedgerReader, hires: Collection[str], integrations: Collection[str]
+) -> Iterator[Row]:
+    """Read the rows, some at a time."""
+    from reconciler.cli.context import context_of
+    from reconciler.cli.output.text import batches
+    from reconciler.model.report import Row
+    from reconciler.review.leaving import Leaving
+
+    files = _files(options) if options.output != "table" else None
+    wanted = _desired(files) if files is not None else None
+    people = files if options.output == "csv" else None
+    leaving = Leaving(context_of(options).checkout, wanted, ledger)
+    for batch in batches(ledger.records(hires or None)):
+        records = [record for record in batch if not integrations or record.integration in integrations]
+        of_whom = {record.key.hire for record in records}
+        given, grants, names = ledger.given(of_whom), leaving.grants(of_whom), _names(people, of_whom)
+        rows = [
+            Row.of(
+                record,
+                guarded=record.guarded,
+                form=_form(files, record.integration),
+                person=names.get(record.key.hire, ""),
+                begins=_begins(wanted, grants.get(record.key)),
+                until=grant.over_at if (grant := grants.get(record.key)) is not None else None,
+            )
+            .requested_by(grants.get(record.key))
+            .given_by(given.get(record.key))
+            for record in records
+        ]
+        yield from leaving.dated(rows, grants)
+
+
+def _files(options: SharedOptions) -> Files | None:
+    """Read the files in force, for what the ledger does not have: form fields and names. None if there are none."""
+    from reconciler.cli.context import context_of
+    from reconciler.engine.run.accepted import in_force
+    from reconciler.model.errors import RepositoryError, SettingsError
+
+    context = context_of(options)
+    try:
+        return context.reader.load(in_force(context).tree)
+    except (RepositoryError, SettingsError):
+        return None
+
+
+def _desired(files: Files) -> Desired:
+    """Return what the files in force want on any day."""
+    from datetime import date
+
+    from reconciler.repository.desired import Desired
+
+    return Desired(files, date.min)
+
+
+def _form(files: Files | None, integration: str) -> list[str]:
+    loaded = files.manifests.get(integration) if files is not None else None
+    return [field.id for field in loaded.model.form] if loaded is not None else []
+
+
+def _begins(desired: Desired | None, grant: Grant | None) -> datetime | None:
+    """Return when the first day of an entry begins, as the files in force have it."""
+    from reconciler.model.clock import first_moment
+
+    if desired is None or grant is None:
+        return None
+    return first_moment(grant.begins, desired.files.settings.timezone)
+
+
+def _names(files: Files | None, hires: Collection[str]) -> dict[str, str]:
+    """Each one's name, where the files in force have it; to read one may mean to parse a file."""
+    if files is None:
+        return {}
+    return {hire: loaded.model.full_name for hire in hires if (loaded := files.hires.get(hire)) is not None}

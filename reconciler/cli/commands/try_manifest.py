@@ -1,0 +1,234 @@
+"""`reconcile try`: check one person against the real service, and show all of it."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli import complete
+from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.model.errors import UsageError
+from reconciler.model.spoken import described
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from reconciler.engine.context import Context
+    from reconciler.model.case import Case
+    from reconciler.model.secret import Redactor
+    from reconciler.transports.answer import Response
+    from reconciler.workshop.canned import Exchange
+    from reconciler.workshop.testing import CaseResult
+    from reconciler.workshop.trying import ListedPage, Subject, Tried
+
+__all__ = ["try_"]
+
+LONGEST = 600
+"""Characters of an answer that are shown."""
+
+HIDDEN = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+"""Headers that are credentials, whatever they are made of."""
+
+
+@click.command("try")
+@click.argument("integration", shell_complete=complete.integrations)
+@option("--hire", metavar="ID", help="Check this hire's account.", shell_complete=complete.hires)
+@option("--email", metavar="ADDRESS", help="Check this address, of a hire or of nobody.")
+@option("--value", "given", metavar="KEY=VALUE", multiple=True, help="A value of the form or of extra.  [repeatable]")
+@option("--host", "hosts", metavar="HOST", multiple=True, help="Allow this host beside HEAD's.  [repeatable]")
+@option("--list", "listing", is_flag=True, help="Read the listing's first page too, and show what it makes of it.")
+@option("--save", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Append it as a test's case.")
+@shared
+@click.pass_obj
+def try_(options: SharedOptions, /, integration: str, hire: str | None, email: str | None, **more: Any) -> int:
+    """Check one person at the service of INTEGRATION, in the open.
+
+    Shows each request without secrets, each answer's beginning, what each rule of the manifest found in it, the
+    verdict, and what would be sent. Nothing that changes anything is sent. Reads the manifest as it stands, committed
+    or not; requests go to HEAD's hosts, and those of --host. Without --hire and --email it is the first hire who has
+    the integration. --save replaces the person by a made-up one. Exits with 1 without a verdict.
+    """
+    from reconciler.cli.context import run_in_context
+    from reconciler.cli.output.logs import note, set_up
+    from reconciler.cli.output.text import echo, emit_json, no_csv, printable
+
+    no_csv(options)
+    if hire is not None and email is not None:
+        raise UsageError("--hire and --email both say for whom: give one of them")
+    redactor = set_up(options)
+    values = dict(_pair(each) for each in more["given"])
+
+    async def work(context: Context) -> tuple[Subject, Tried, tuple[Case, CaseResult] | None]:
+        from reconciler.model.near import near
+        from reconciler.workshop.saving import saved_case
+        from reconciler.workshop.stage import manifest_in
+        from reconciler.workshop.testing import sources_of
+        from reconciler.workshop.trying import subject_of, try_manifest
+
+        tree = context.checkout.worktree()
+        known = sources_of(tree)
+        if integration not in known:
+            raise UsageError(f"there is no manifests/{integration}.yaml{near(integration, known)}")
+        sources = known[integration]
+        desired = context.desired(context.reader.load(tree), context.clock.now().date())
+        manifest = manifest_in(desired, integration).model
+        subject = subject_of(desired, integration, manifest, hire=hire, email=email, values=values)
+        head, hosts = context.checkout.head(), more["hosts"]
+        tried = await try_manifest(
+            context, integration, sources, subject, head=head, hosts=hosts, listing=more["listing"]
+        )
+        return subject, tried, await saved_case(integration, sources, subject, tried) if more["save"] else None
+
+    subject, tried, saved = run_in_context(options, redactor, work)
+    if saved is not None:
+        _append(more["save"], saved[0], redactor)
+        note(f"saved a case in {more['save']}: give it a name, and run `reconcile test {integration}`")
+        for failure in saved[1].failures:
+            note(f"the saved case fails: {failure}")
+    decision = None if tried.planned is None else tried.planned.decision
+    if not tried.exchanges:
+        note(f"requests may go to {', '.join(tried.hosts) or 'no host'}; --host HOST allows another in this try")
+    if options.output == "json":
+        emit_json(_as_json(integration, subject, tried, redactor))
+    else:
+        lines = (printable(redactor.redact(line)) for line in _lines(integration, subject, tried))
+        echo("\n".join(lines))
+    return 1 if decision is None or decision.status in ("unknown", "blocked", "invalid") else 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise UsageError(f"--value {text}: write KEY=VALUE, such as --value ROLE=member")
+    return key, value
+
+
+def _append(file: Path, case: Case, redactor: Redactor) -> None:
+    """Append a case to a file, under a name that none there has. Raises UsageError if the file has an error."""
+    import yaml
+
+    from reconciler.repository.cases import parse_cases
+
+    before = file.read_bytes() if file.exists() else b""
+    loaded = parse_cases(before, str(file))
+    if loaded.problems:
+        raise UsageError(f"--save: {loaded.problems[0]}: mend it first")
+    names = {each.name for each, _ in loaded.cases}
+    said = case.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    said["name"] = next(name for name in (f"{case.name} {number}" for number in count(1)) if name not in names)
+    said["hire"] = case.hire.model_dump(mode="json", exclude_defaults=True)
+    text = yaml.safe_dump(redactor.redact_all([said]), sort_keys=False, allow_unicode=True, width=120)
+    start = "" if not before or before.endswith(b"\n") else "\n"
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(f"{start}{text}")
+
+
+def _lines(integration: str, subject: Subject, tried: Tried) -> Iterator[str]:
+    """Return the lines; nothing in them is redacted or escaped yet."""
+    whose = f"{subject.hire} ({subject.person.email})" if subject.hire else subject.person.email
+    yield f"{whose} at {integration}, with {tried.integration.file} as it stands"
+    for place, exchange in enumerate(tried.exchanges):
+        yield from _exchange(exchange, tried)
+        yield from (f"    {rule}" for rule in tried.rules.get(place, ()))
+    if tried.planned is None:
+        yield "no verdict: the hire's values do not fit the manifest"
+        return
+    decision = tried.planned.decision
+    yield f"verdict: {decision.status}: {decision.reason}"
+    yield f"a pass would {decision.action}" if decision.action.acts else "a pass would send nothing"
+    for word, requests in tried.would_send.items():
+        yield f"{word} would send"
+        for request in requests:
+            body = "" if request["body"] is None else f" {json.dumps(request['body'], ensure_ascii=False, default=str)}"
+            yield f"  {request['method']} {request['url']}{body}"
+    if tried.listed is not None:
+        yield from _listed(tried.listed)
+
+
+def _exchange(exchange: Exchange, tried: Tried) -> Iterator[str]:
+    wire, answer = exchange.request, exchange.answer
+    yield described(wire.method, wire.shown_url)
+    yield from (f"  {key}: {value}" for key, value in _sent_headers(exchange, tried).items())
+    if wire.content:
+        yield f"  {_cut(wire.content.decode(errors='replace'))}"
+    if answer is None:
+        yield f"  no answer: {exchange.why}"
+        return
+    yield f"  {answer.status}"
+    yield from (f"  {key}: {value}" for key, value in _answered_headers(answer).items())
+    yield f"  {_cut(answer.text)}"
+
+
+def _sent_headers(exchange: Exchange, tried: Tried) -> dict[str, str]:
+    """Return a request's headers; what the manifest puts into one is a secret, however it is encoded."""
+    from reconciler.model.template import PLACEHOLDER
+
+    manifest = tried.integration.manifest
+    written = [manifest.headers, *(call.headers or {} for _, call in manifest.calls())]
+    templates = {key.lower(): text for headers in written for key, text in headers.items() if "{{" in text}
+    return {
+        key: PLACEHOLDER.sub("***", templates[key.lower()])
+        if key.lower() in templates
+        else "***"
+        if key.lower() in HIDDEN
+        else value
+        for key, value in exchange.request.headers
+    }
+
+
+def _answered_headers(answer: Response) -> dict[str, str]:
+    return {key: "***" if key in HIDDEN else _cut(value) for key, value in answer.headers.items()}
+
+
+def _listed(page: ListedPage) -> Iterator[str]:
+    if page.fault:
+        yield f"the listing cannot be read: {page.fault}"
+        return
+    further = "; there are more pages" if page.more else ""
+    yield f"the listing's first page has {page.items} items, of which {page.counted} count{further}"
+    for item in page.first:
+        yield f"  {json.dumps(item, ensure_ascii=False, default=str)}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _as_json(integration: str, subject: Subject, tried: Tried, redactor: Redactor) -> Any:
+    decision = None if tried.planned is None else tried.planned.decision
+    listed = tried.listed
+    return redactor.redact_all(
+        {
+            "integration": integration,
+            "hire": subject.hire or None,
+            "email": subject.person.email,
+            "status": None if decision is None else decision.status,
+            "action": None if decision is None else decision.action,
+            "reason": None if decision is None else decision.reason,
+            "exchanges": [
+                {**_exchange_as_json(each, tried), "rules": [_rule(rule) for rule in tried.rules.get(place, ())]}
+                for place, each in enumerate(tried.exchanges)
+            ],
+            "would_send": {word: list(requests) for word, requests in tried.would_send.items()},
+            "listing": None
+            if listed is None
+            else {"items": listed.items, "counted": listed.counted, "first": list(listed.first), "fault": listed.fault},
+        }
+    )
+
+
+def _exchange_as_json(exchange: Exchange, tried: Tried) -> Mapping[str, Any]:
+    wire, answer = exchange.request, exchange.answer
+    asked = {"method": wire.method, "url": wire.shown_url, "headers": _sent_headers(exchange, tried)}
+    if answer is None:
+        return {"request": asked, "answer": None, "why": exchange.why}
+    given = {"status": answer.status, "headers": _answered_headers(answer), "text": _cut(answer.text)}
+    return {"request": asked, "answer": given, "why": ""}
+
+
+def _rule(rule: Any) -> Mapping[str, Any]:
+    return {"rule": rule.rule, "wanted": rule.wanted, "found": rule.found, "holds": rule.holds}

@@ -1,0 +1,189 @@
+"""`reconcile unmanaged`: show the accounts that services have and git does not. It removes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.exit_codes import PENDING
+from reconciler.cli.options import SharedOptions, of_integrations, option, shared
+from reconciler.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from reconciler.engine.context import Context
+    from reconciler.repository.desired import Desired
+    from reconciler.repository.files import Files
+    from reconciler.repository.git.checkout import Tree
+    from reconciler.review.unmanaged import ComparedListing
+
+__all__ = ["COLUMNS", "compared", "ignores_nothing", "known_integration", "unmanaged"]
+
+COLUMNS = ("integration", "account", "email", "kind", "near", "first_seen", "reason")
+
+
+@click.command()
+@of_integrations
+@option("--detailed-exitcode", is_flag=True, help="Exit with 2 if there are accounts that git does not know.")
+@shared
+@click.pass_obj
+def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed_exitcode: bool) -> int:
+    """Show the accounts that git does not know: no hire has a grant for them. Nothing is removed.
+
+    Reads the listing (`exists.list`) of each integration, and compares it with the committed files, the ledger and
+    config/ignore.yaml. Changes nothing. Exits with 1 if a listing cannot be read completely.
+    """
+    from reconciler.cli.context import run_in_context
+    from reconciler.cli.output.logs import begin_redacting, note
+    from reconciler.cli.output.text import as_csv, echo, emit_json
+    from reconciler.engine.run.accepted import in_force
+
+    redactor = begin_redacting()
+
+    async def compare(context: Context) -> tuple[str, list[ComparedListing], bool]:
+        tree = in_force(context).tree
+        files = context.reader.load(tree)
+        for name in integrations:
+            known_integration(files, name)
+        found = await compared(context, tree, integrations)
+        return tree.revision, found, ignores_nothing(files)
+
+    revision, found, broken = run_in_context(options, redactor, compare)
+    for each in found:
+        if each.fault is not None:
+            note(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
+    rows = [redactor.redact_all(account.as_json()) for each in found for account in each.accounts]
+    listings = [each.as_json() for each in found]
+    match options.output:
+        case "json":
+            emit_json({"revision": revision, "integrations": listings, "accounts": rows})
+        case "csv":
+            cells = ([str(row[name] or "") for name in COLUMNS] for row in rows)
+            click.echo(as_csv(COLUMNS, cells), nl=False)
+        case "markdown":
+            echo("\n".join(_markdown(found, rows)))
+        case _:
+            echo("\n".join(_table(found, rows)))
+    if broken or any(each.fault is not None for each in found):
+        return 1
+    return PENDING if detailed_exitcode and any(each.unknown for each in found) else 0
+
+
+async def compared(
+    context: Context,
+    tree: Tree,
+    names: Collection[str] = (),
+    *,
+    beside: Desired | None = None,
+    remembered: bool = True,
+) -> list[ComparedListing]:
+    """Compare the listings of these integrations, or of all, with git and the ledger; change nothing.
+
+    With `beside`, compare with its hires, which are not committed yet. Without `remembered`, the ledger's records do
+    not count.
+    """
+    from reconciler.engine.observe.listings import Listings
+    from reconciler.engine.observe.wiring import integrations_of
+    from reconciler.engine.state import reading
+    from reconciler.model.decision_inputs import Policy
+    from reconciler.repository.desired import Desired
+    from reconciler.review.unmanaged import ComparedListing, compare, owners_of, people_of
+
+    files = context.reader.load(tree)
+    settings = files.settings
+    trusted = Desired(files, Policy.of(settings, context.clock.now()).today)
+    desired = beside or trusted
+    people = people_of(desired)
+    listings = Listings(context.clock.now(), whole=True)
+    found = []
+    with reading(context, settings, tree) as opened:
+        there = {each.name: each for each in integrations_of(context, trusted, tree, settings, opened.sealing)}
+        asked = sorted(name for name in {*there, *files.broken["manifests"]} if not names or name in names)
+        built = [there[name] for name in asked if name in there]
+        ledger = opened.ledger if remembered else None
+        everybody = sorted({*desired.hires, *(() if ledger is None else ledger.hires())})
+        owners = await owners_of(built, desired, ledger, everybody, context.pace)
+        for name in asked:
+            if name not in there:
+                found.append(ComparedListing(name, fault=str(files.broken["manifests"][name][0])))
+                continue
+            seen = opened.ledger.first_seen(name)
+            found.append(await compare(there[name], desired, owners.pop(name), listings, seen=seen, people=people))
+    return found
+
+
+def known_integration(files: Files, name: str) -> None:
+    """Raise UsageError for an integration that does not exist."""
+    from reconciler.model.near import near
+
+    known = [*files.manifests, *files.broken["manifests"]]
+    if name not in known:
+        raise UsageError(f"{name}: there is no manifests/{name}.yaml{near(name, known)}")
+
+
+def ignores_nothing(files: Files) -> bool:
+    """Whether `config/ignore.yaml` has errors, which are reported: then it ignores nothing."""
+    from reconciler.cli.output.logs import note
+    from reconciler.model.errors import Severity
+    from reconciler.repository.ignore import IGNORE
+
+    wrong = [each for each in files.problems if each.file == IGNORE and each.severity is Severity.ERROR]
+    for problem in wrong:
+        note(str(problem), "error")
+    return bool(wrong)
+
+
+def _headline(found: list[ComparedListing]) -> str:
+    from reconciler.cli.output.text import count
+
+    unknown = sum(each.unknown for each in found)
+    read = sum(each.complete for each in found)
+    left = len(found) - read
+    without = f"; {count(left, 'listing')} not read" if left else ""
+    return f"{count(unknown, 'account')} that git does not know, in {count(read, 'listing')}{without}"
+
+
+def _counts(each: ComparedListing) -> str:
+    if each.fault is not None:
+        return "not read whole"
+    if not each.complete:
+        return each.unlisted
+    from reconciler.review.unmanaged import AccountKind
+
+    counts = ", ".join(f"{each.of(kind)} {kind}" for kind in AccountKind if each.of(kind))
+    return f"{each.listed} listed, {each.matched} matched{counts and f', {counts}'}"
+
+
+def _table(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> Iterator[str]:
+    from reconciler.cli.output.table import columns
+    from reconciler.cli.output.text import printable
+
+    yield _headline(found)
+    for each in found:
+        yield printable(f"{each.integration}: {_counts(each)}")
+    if rows:
+        yield ""
+    shown = [
+        [printable(row[name] or "") for name in ("integration", "account", "kind")]
+        + [f"like {printable(row['near'])}" if row["near"] else "", (row["first_seen"] or "")[:10]]
+        + [printable(row["reason"] or "")]
+        for row in rows
+    ]
+    yield from columns(shown)
+
+
+def _markdown(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> Iterator[str]:
+    from reconciler.cli.output.text import cell, code
+
+    yield f"**{_headline(found)}**"
+    yield ""
+    for each in found:
+        yield f"- {code(each.integration)}: {_counts(each)}"
+    if rows:
+        yield ""
+        yield "| " + " | ".join(COLUMNS) + " |"
+        yield "| " + " | ".join("---" for _ in COLUMNS) + " |"
+        for row in rows:
+            yield "| " + " | ".join(cell(row[name] or "") for name in COLUMNS) + " |"

@@ -1,0 +1,97 @@
+"""`reconcile validate`: report every problem of every file, offline."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import SharedOptions, option, shared
+
+if TYPE_CHECKING:
+    from reconciler.model.errors import Problem
+    from reconciler.review.problems import Host
+
+__all__ = ["validate"]
+
+
+@click.command()
+@option("--rev", metavar="REV", help="Read a commit instead of the files on disk.")
+@shared
+@click.pass_obj
+def validate(options: SharedOptions, rev: str | None) -> int:
+    """Report every problem of every file, with line and what to do, and list the hosts of requests.
+
+    Reads the files on disk, committed or not. Offline: sends nothing, needs no key. Exits with 1 if a file has an
+    error. On GitHub's runners each problem is also written as an annotation.
+    """
+    from datetime import UTC, datetime
+
+    from reconciler.cli.output.text import annotation, echo, emit_json, no_csv
+    from reconciler.model.errors import SettingsError, Severity
+    from reconciler.repository.files import Reader
+    from reconciler.repository.git.checkout import Checkout
+    from reconciler.repository.git.trees import CommitTree, FolderTree
+    from reconciler.review.problems import hosts_of, problems_of
+    from reconciler.review.validated import Validated
+
+    no_csv(options)
+    checkout = Checkout.open(options.repo)
+    validated = Validated(checkout)
+    reader = Reader(root=checkout.root, known=validated.summaries)
+    tree = checkout.at(rev) if rev else checkout.worktree(validated.stamped)
+    if isinstance(tree, CommitTree) and (endless := checkout.endless(tree.revision)) is not None:
+        raise endless
+    validated.begin(tree)
+    hosts: list[Host] = []
+    try:
+        files = reader.load(tree)
+    except SettingsError as error:
+        problems = error.problems
+    else:
+        problems = problems_of(files, datetime.now(UTC), tree, validated=validated, programs=options.programs)
+        hosts = hosts_of(files, tree, options.programs)
+        if isinstance(tree, FolderTree):
+            validated.keep(tree, files.hires)
+    if options.output == "json":
+        emit_json({"problems": [each.as_json() for each in problems], "hosts": [host.as_json() for host in hosts]})
+    else:
+        echo("\n".join(_markdown(problems, hosts) if options.output == "markdown" else _table(problems, hosts)))
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            for problem in problems:
+                click.echo(annotation(problem))
+    return 1 if any(problem.severity is Severity.ERROR for problem in problems) else 0
+
+
+def _headline(problems: list[Problem], hosts: list[Host]) -> str:
+    """Sum up the problems and hosts in one line."""
+    from reconciler.cli.output.text import count
+    from reconciler.model.errors import Severity
+
+    wrong = sum(problem.severity is Severity.ERROR for problem in problems)
+    warned = len(problems) - wrong
+    parts = [text for number, text in ((wrong, count(wrong, "error")), (warned, count(warned, "warning"))) if number]
+    refused = sum(not host.allowed for host in hosts)
+    closing = f", of which {refused} not allowed" if refused else ""
+    return f"{', '.join(parts) or 'all files are in order'}; requests would go to {count(len(hosts), 'host')}{closing}"
+
+
+def _table(problems: list[Problem], hosts: list[Host]) -> list[str]:
+    from reconciler.cli.output.text import printable
+
+    lines = [_headline(problems, hosts), *(printable(str(problem)) for problem in problems)]
+    for host in hosts:
+        mark = "" if host.allowed else "  NOT ALLOWED"
+        lines.append(f"host {host.host}  ({printable(', '.join(host.files))}){mark}")
+    return lines
+
+
+def _markdown(problems: list[Problem], hosts: list[Host]) -> list[str]:
+    from reconciler.cli.output.text import code, problem_line
+
+    lines = [f"**{_headline(problems, hosts)}**", "", *map(problem_line, problems)]
+    for host in hosts:
+        mark = "" if host.allowed else " **not allowed**"
+        lines.append(f"- host {code(host.host)} from {', '.join(map(code, host.files))}{mark}")
+    return lines

@@ -1,0 +1,176 @@
+"""Show a checked review to a person, or write it for an auditor as CSV or one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.cli.output.text import as_csv, code, count, printable, problem_line
+from reconciler.model.clock import stamp
+from reconciler.repository.reviews import canonical
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from reconciler.repository.reviews import Line
+    from reconciler.review.signed_off import Judged
+
+__all__ = ["COLUMNS", "as_page", "as_rows", "as_table"]
+
+COLUMNS = (
+    "period",
+    "integration",
+    "who",
+    "name",
+    "access",
+    "values",
+    "since",
+    "granted_in",
+    "author",
+    "approved_by",
+    "decision",
+    "reason",
+    "reviewer",
+    "committer",
+    "decided_in",
+    "decided_at",
+    "signer",
+    "open",
+    "problem",
+    "revision",
+    "read_at",
+    "complete",
+    "history",
+    "digest",
+)
+"""The columns of the CSV. It has a row for each line of a review, and one for each problem of a whole file."""
+
+SAID = ("access", "values", "since", "granted_in", "author", "approved_by")
+
+MAX_SHOWN = 20
+"""The most undecided and the most open lines of a file that are shown on the screen."""
+
+
+def as_rows(found: list[Judged]) -> str:
+    """Write the evidence as CSV."""
+    rows = (row for judged in found for row in (*_rows(judged), *_file_problems(judged)))
+    return as_csv(COLUMNS, ([row.get(name) or "" for name in COLUMNS] for row in rows))
+
+
+def as_page(found: list[Judged], period: str, revision: str) -> str:
+    """Write the evidence as one HTML page."""
+    reviews = [{"judged": each, "rows": list(_rows(each)), "problems": each.of_file} for each in found]
+    context = {"period": period, "revision": revision, "reviews": reviews, "summary": _headline(found)}
+    return _template().render(context).replace("##[", "#&#35;[")  # which is a command to GitHub's runners
+
+
+def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[str]:
+    """Write a review for a person."""
+    headline = f"review {period}: {_headline(found)}"
+    yield f"**{headline}**" if markdown else headline
+    if markdown:
+        yield ""
+    bullet = "- " if markdown else ""
+    for each in found:
+        name = code(each.review.path) if markdown else each.review.path
+        yield f"{bullet}{name}: {_counts(each)}"
+    for each in found:
+        for problem in each.problems:
+            yield problem_line(problem) if markdown else printable(str(problem))
+        open_ = [line for line in each.review.lines if line.index in each.open]
+        for line in open_[:MAX_SHOWN]:
+            yield f"{bullet}{_place(each, line, markdown=markdown)}: still there: {each.open[line.index]}"
+        yield from _more(len(open_), "still there", bullet)
+        for line in each.undecided[:MAX_SHOWN]:
+            yield f"{bullet}{_place(each, line, markdown=markdown)}: undecided"
+        yield from _more(len(each.undecided), "undecided", bullet)
+
+
+def _more(number: int, what: str, bullet: str) -> Iterator[str]:
+    if number > MAX_SHOWN:
+        yield f"{bullet}and {number - MAX_SHOWN} more are {what}; --output csv has all"
+
+
+def _headline(found: list[Judged]) -> str:
+    lines = sum(len(each.review.lines) for each in found)
+    undecided = sum(len(each.undecided) for each in found)
+    still, doubtful = sum(len(each.open) for each in found), sum(each.doubtful for each in found)
+    parts = [f"{undecided} of {count(lines, 'line')} undecided" if undecided else f"{count(lines, 'line')} decided"]
+    if still:
+        parts.append(f"{count(still, 'removal')} still there")
+    parts.append(f"{count(doubtful, 'file')} in doubt" if doubtful else "no file in doubt")
+    return ", ".join(parts)
+
+
+def _counts(each: Judged) -> str:
+    decisions = [line.decision for line in each.review.lines]
+    kept, removed = decisions.count("keep"), decisions.count("remove")
+    return f"{kept} kept, {removed} to be removed, {len(each.undecided)} undecided"
+
+
+def _place(each: Judged, line: Line, *, markdown: bool) -> str:
+    where = f"{each.review.path}:{each.review.place('lines', line.index, 'decision') or 1}"
+    return f"{code(where)}: {code(str(line))}" if markdown else printable(f"{where}: {line}")
+
+
+def _file_problems(judged: Judged) -> Iterator[dict[str, str]]:
+    """Make a row for each problem of a whole file."""
+    for problem in judged.of_file:
+        yield _whole(judged) | {"problem": str(problem)}
+
+
+def _whole(judged: Judged) -> dict[str, str]:
+    review = judged.review
+    kept = {key: review.text(key) or "" for key in ("revision", "read_at", "complete", "history", "digest")}
+    return {"period": review.period, "integration": review.integration, **kept}
+
+
+def _rows(judged: Judged) -> Iterator[dict[str, str]]:
+    """Make a row for each line."""
+    review, whole = judged.review, _whole(judged)
+    for line in review.lines:
+        given = judged.reviewers.get(line.index)
+        said = {key: _text(line.data.get(key)) for key in SAID}
+        yield (
+            whole
+            | said
+            | {
+                "who": line.who,
+                "name": judged.names.get(line.index, ""),
+                "decision": line.decision or "",
+                "reason": line.reason,
+                "reviewer": given.author if given is not None else "",
+                "committer": given.committer if given is not None else "",
+                "decided_in": given.granted_in if given is not None else "",
+                "decided_at": stamp(given.committed_at) or "" if given is not None else "",
+                "signer": (judged.signers.get(given.granted_in) or "") if given is not None else "",
+                "open": judged.open.get(line.index, ""),
+                "problem": judged.of_lines[line.index].message if line.index in judged.of_lines else "",
+            }
+        )
+
+
+def _text(value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case list():
+            return ", ".join(map(_text, value))
+        case _:
+            return canonical(value) if value else ""
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, finalize=_finalized, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("evidence.html")
+
+
+def _finalized(value: Any) -> Any:
+    """Make the value of a placeholder printable, so that it cannot reverse or hide what follows."""
+    return value if hasattr(value, "__html__") else printable(str(value))

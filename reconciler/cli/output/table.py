@@ -1,0 +1,210 @@
+"""Write a report as a table: the summary, the rows that need something, and a count of the rest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+import click
+
+from reconciler.cli.output.text import as_json, count, fit, in_colour, printable, wrapped
+from reconciler.model.clock import stamp
+from reconciler.model.report import Report, Row
+from reconciler.model.spoken import described
+from reconciler.model.status import FAULTS, Action, Status
+
+__all__ = ["beside", "columns", "grouped", "headline", "name_in", "page", "summary", "table_of"]
+
+MAX_FULL_ROWS = 12
+"""The most rows to show in full, with their requests; of more, only those that need something are shown."""
+
+MIN_REASON_WIDTH = 30
+"""The fewest characters for a reason beside its row; if there are fewer, it is written below."""
+
+
+def headline(report: Report, refused: str | None = None) -> str:
+    """Sum up a report in one line. `refused` is the refused commit, quoted for the medium."""
+    tally = report.tally
+    counts = ", ".join(f"{number} {status}" for status, number in tally.by_status.items())
+    if report.dry_run:
+        todo = f"; {tally.pending} to do" if tally.pending else "; nothing to do"
+    else:
+        did = [(report.executed, "executed"), (report.revoked, "revoked")]
+        parts = [f"{number} {word}" for number, word in did if number]
+        parts += [f"{count(report.failures, 'attempt')} failed"] if report.failures else []
+        todo = f"; {', '.join(parts)} in this pass" if parts else ""
+    broken = len(report.problems) - (report.refused is not None)
+    wrong = f"; {count(broken, 'problem')} in files" if broken else ""
+    at = f" at {report.revision[:12]}" if report.revision else ""
+    grants = count(tally.grants, "grant") if tally.grants else "no grants"
+    when = f"{stamp(report.at)}: " if report.at is not None else ""
+    kind, counts = ("dry run", counts or grants) if report.dry_run else (grants, counts)
+    behind = f"; {refused or report.refused}" if report.refused is not None else ""
+    return f"{when}{kind}{at}{counts and ': '}{counts}{todo}{wrong}{behind}"
+
+
+def summary(report: Report, named: Callable[[str], str] = printable) -> Iterator[str]:
+    """Sum up what needs a person, what the guard holds, and each integration, whose name `named` quotes."""
+    tally = report.tally
+    if report.branch and not report.dry_run:
+        yield f"branch: {named(report.branch)}"
+    if needs := Counter({what: number for status, number in tally.left.items() if (what := _need(status)) is not None}):
+        yield f"needs a person: {', '.join(f'{number} {what}' for what, number in needs.most_common())}"
+    if held := tally.guarded:
+        yield f"held by the guard: {', '.join(f'{number} of {named(name)}' for name, number in held.items())}"
+    if strangers := {name: number for name, number in report.unmanaged.items() if number}:
+        where = ", ".join(f"{number} of {named(name)}" for name, number in strangers.items())
+        yield f"{count(sum(strangers.values()), 'account')} that git does not know: {where}"
+    names = sorted({name for name, _ in tally.statuses})
+    for name in names if len(names) > 1 else ():
+        parts = (f"{number} {status}" for status in Status if (number := tally.statuses[name, status]))
+        yield f"{named(name)}: {', '.join(parts)}"
+
+
+def _need(status: Status) -> str | None:
+    """Why a person is needed for a status about which nothing is done; None if no person is needed."""
+    if status in FAULTS:
+        return str(status)
+    match status:
+        case Status.MISSING:
+            return "gone at the service (left as it is)"
+        case Status.ORPHANED:
+            return "orphaned (no longer wanted, still there)"
+        case Status.DIFFERS:
+            return "not as git wants it"
+        case _:
+            return None
+
+
+def grouped(rows: Iterable[Row], by: str) -> list[tuple[str, list[Row]]]:
+    """Group rows by person or by integration, each group with its title."""
+
+    def key(row: Row) -> tuple[str, str]:
+        return (row.integration, "") if by == "integration" else (row.hire, row.email)
+
+    groups = groupby(sorted(rows, key=lambda row: (*key(row), row.hire, row.access)), key=key)
+    return [(f"{name} <{email}>" if email else name, list(group)) for (name, email), group in groups]
+
+
+def name_in(row: Row, by: str) -> str:
+    """Name a row within its group."""
+    if by == "person":
+        return row.access
+    return row.hire if row.access == row.integration else f"{row.hire}/{row.access}"
+
+
+def table_of(report: Report, shown: Iterable[Row], *, by: str, verbose: bool, folds: bool) -> Iterator[str]:
+    """Write the table. With `folds`, many rows are shown only as far as they need something; the rest is counted."""
+    loud, quiet = _sorted_out(shown, folds=folds, verbose=verbose)
+    yield from wrapped(printable(headline(report)))
+    for line in summary(report) if report.at is None else ():
+        yield from wrapped(line)
+    in_full = len(loud) <= MAX_FULL_ROWS or verbose
+    if in_full or by == "integration":
+        for title, rows in grouped(loud, by):
+            yield from ("", printable(title))
+            yield from _rows([(f"  {printable(name_in(row, by))}", row) for row in rows], in_full, verbose)
+    elif loud:
+        yield ""
+        ordered = [row for _, rows in grouped(loud, by) for row in rows]
+        yield from _rows([(printable(f"{row.hire}/{row.access}"), row) for row in ordered], in_full, verbose)
+    if quiet:
+        parts = ", ".join(f"{quiet[status]} {status}" for status in Status if quiet[status])
+        yield ""
+        yield from wrapped(f"nothing to do or to decide about {count(quiet.total(), 'grant')}: {parts}")
+    if report.problems:
+        yield ""
+        for problem in report.problems:
+            yield from wrapped(printable(str(problem)))
+
+
+def _sorted_out(rows: Iterable[Row], *, folds: bool, verbose: bool) -> tuple[list[Row], Counter[Status]]:
+    """Split rows into those that are shown and a count of the others, which are not kept.
+
+    Nor are the requests of more rows than are shown in full.
+    """
+    first: list[Row] = []
+    loud: list[Row] = []
+    quiet: Counter[Status] = Counter()
+    for number, row in enumerate(rows, 1):
+        if number <= MAX_FULL_ROWS:
+            first.append(row)
+        if not folds or _is_open(row):
+            in_full = len(loud) < MAX_FULL_ROWS or verbose
+            loud.append(row if in_full else replace(row, asks=tuple))
+        else:
+            quiet[row.status] += 1
+    few = len(loud) + quiet.total() <= MAX_FULL_ROWS
+    return (first, Counter()) if few else (loud, quiet)
+
+
+def _is_open(row: Row) -> bool:
+    """Whether a row needs something, from a pass or a person."""
+    if row.guarded or row.action not in (Action.NONE, Action.WAIT):
+        return True
+    return row.action is Action.NONE and _need(row.status) is not None
+
+
+def _rows(named: Sequence[tuple[str, Row]], in_full: bool, verbose: bool) -> Iterator[str]:  # noqa: FBT001
+    width = max((len(name) for name, _ in named), default=0)
+    middle = max((len(_detail(row)) for _, row in named), default=0)
+    for name, row in named:
+        detail = _detail(row)
+        lines = list(beside(f"{name:<{width}}  {detail:<{middle}}  ", row.reason, f"{'':<{width}}    "))
+        if lines and (colour := _colour(row)):  # the name and the status are on the first line
+            start = width + 2
+            lines[0] = lines[0][:start] + click.style(detail, fg=colour) + lines[0][start + len(detail) :]
+        yield from lines
+        for request in row.requests if in_full else ():
+            yield f"{'':<{width}}    {printable(described(request['method'], request['url']))}"
+            if verbose and request["body"] is not None:
+                below = " " * (width + 6)
+                yield from wrapped(as_json(request["body"]), below, below)
+
+
+def _detail(row: Row) -> str:
+    when = f" at {stamp(row.retry_at)}" if row.retry_at and row.action is Action.WAIT else ""
+    action = f" → {row.action}{when}" if row.action is not Action.NONE else ""
+    since = f" since {row.since:%Y-%m-%d}" if row.since and row.status.granted else ""
+    ends = f", ends {stamp(row.until)}" if row.until and not row.leaves else ""
+    return f"{row.status}{since}{action}{ends}"
+
+
+def beside(before: str, text: str, below: str) -> list[str]:
+    """Wrap the last column of a row within the column, or below the row if the column is too narrow."""
+    narrow = shutil.get_terminal_size().columns - len(before) < MIN_REASON_WIDTH
+    if not narrow or not sys.stdout.isatty():
+        return wrapped(printable(text), before, " " * len(before))
+    return [before.rstrip(), *wrapped(printable(text), below, below)]
+
+
+def _colour(row: Row) -> str | None:
+    if not in_colour(sys.stdout):
+        return None
+    colours = {Status.PRESENT: "green", Status.DONE: "green", Status.MISSING: "yellow"}
+    bad = row.status in FAULTS or row.status is Status.RETRYING
+    return "red" if bad else colours.get(row.status)
+
+
+def page(lines: Iterable[str], *, paged: bool = True) -> None:
+    """Write lines; with `paged`, through the pager if they do not fit the terminal."""
+    written = [part for line in lines for part in (wrapped(line) if "\x1b" not in line else [line])]
+    text = "\n".join(written) + "\n"
+    if paged and sys.stdout.isatty() and sys.stdin.isatty() and len(written) >= shutil.get_terminal_size().lines:
+        os.environ.setdefault("LESS", "FRX")  # like git
+        click.echo_via_pager(text)
+    else:
+        click.echo(text if sys.stdout.isatty() else fit(text), nl=False)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align rows in columns, two spaces apart."""
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

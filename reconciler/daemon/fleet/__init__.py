@@ -1,0 +1,1 @@
+"""Several daemons over one state: members, their jobs, and which revision they act on."""

@@ -1,0 +1,346 @@
+"""A member of a fleet: slices are queued for all members, and each is made by one that has leased its service.
+
+One member leads: it decides what is due. Every member makes slices, requeues those of dead members, and acts on a
+revision only if nobody acted on a newer one. See docs/design/rules.md, "A fleet".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any
+
+import structlog
+
+from reconciler.daemon.dispatcher import GRACE_SECONDS, Dispatcher
+from reconciler.daemon.fleet.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, as_said, slice_of
+from reconciler.daemon.fleet.newest import Newest
+from reconciler.daemon.fleet.single_pass import leased
+from reconciler.daemon.health import ProblemLog
+from reconciler.daemon.slices import Lane, Make, Outdated, Slice, Spawn
+from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.observe.listings import Listings, listed_grants
+from reconciler.engine.state import OpenState
+from reconciler.ledger.entries import Member
+from reconciler.ledger.postgres.membership import LEADER, Membership
+from reconciler.model.clock import Stopped
+from reconciler.model.errors import LedgerError, SecretsError
+from reconciler.model.grant import Key
+from reconciler.requests.hosts import named_hosts
+
+__all__ = ["Fleet", "worker_count"]
+
+log = structlog.get_logger()
+
+TICK_SECONDS = 1.0
+"""How often to determine who leads, who died, and how many members there are."""
+
+BEHIND = "this clone is not as new as what the fleet acts on, or has another history: bring it up to date"
+
+DUE_AGAIN = timedelta(seconds=5)
+"""After how long a due grant that no slice has reached is queued again."""
+
+
+class Fleet:
+    """Runs slices as jobs of the fleet. `dispatcher` knows the revision in force; `catch_up` fetches and takes over."""
+
+    alone = False
+
+    def __init__(
+        self,
+        context: Context,
+        clock: SystemClock,
+        state: OpenState,
+        make: Make,
+        spawn: Spawn,
+        *,
+        problems: ProblemLog,
+        dispatcher: Callable[[], Dispatcher],
+        catch_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        assert state.member is not None
+        self._clock = clock
+        self._state = state
+        self._member: Membership = state.member
+        self._make = make
+        self._spawn = spawn
+        self._problems = problems
+        self._dispatcher = dispatcher
+        self._catch_up = catch_up
+        self._newest = Newest(context.checkout, state.ledger)
+        context.outdated = self._outdated
+        self._jobs = Jobs(state.connect, self._job)
+        self._working: asyncio.Task[None] | None = None
+        self._workers: list[asyncio.Task[None]] = []
+        self._making: set[asyncio.Task[Any]] = set()
+        """The jobs under way. They outlive their worker, which also ends when the number of members changes."""
+        self._concurrency = 0
+        self._leads = False
+        self._others = False
+        self._programs = frozenset(f"exec:{name}" for name in context.programs)
+        self._unsent: list[Slice] = []
+        self._putting: list[Sequence[Slice]] = []
+        """The slices that each task is about to queue."""
+        self._put_at: dict[Key, datetime] = {}
+        self._listings_by_name: dict[str, Listings] = {}
+        self._read = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member leads."""
+        return self._leads
+
+    @property
+    def away(self) -> str | None:
+        """Why the server cannot be reached; None if it can."""
+        return self._member.fault
+
+    @property
+    def at_risk(self) -> bool:
+        """Whether slices are still to be queued: once they are, other members make them."""
+        return bool(self._unsent or self._putting)
+
+    @property
+    def waiting(self) -> frozenset[Key]:
+        """The single grants that were queued less than `DUE_AGAIN` ago."""
+        now = self._clock.now()
+        self._put_at = {key: at for key, at in self._put_at.items() if abs(now - at) < DUE_AGAIN}
+        return frozenset(self._put_at)
+
+    def put(self, slices: Sequence[Slice], *, at_most: int | None = None) -> None:  # noqa: ARG002
+        """Queue slices of one service for all members; one of the interval that waits already is not queued twice."""
+        for item in slices:
+            if item.lane is Lane.DUE:
+                self._put_at |= dict.fromkeys(item.request.selection.grants or (), item.queued_at)
+        if slices:
+            self._begin_putting(slices)
+
+    def clear(self, services: Collection[str]) -> None:
+        """Leave the queue as it is: a slice that a sweep includes costs checks and does no harm."""
+
+    async def counting(self) -> Collection[str]:
+        """Return the services of which parts of sweeps wait or are under way, at any member. Raises LedgerError."""
+        unsent = {item.service for item in chain(self._unsent, *self._putting) if item.sweeps}
+        try:
+            return unsent | await self._jobs.counting()
+        except FAULTS as error:
+            raise LedgerError(f"the jobs of the fleet cannot be read: {error}") from error
+
+    def tick(self, now: datetime) -> None:  # noqa: ARG002
+        """Start this member's own work, and queue what could not be queued before."""
+        if self._working is None:
+            self._working = asyncio.create_task(self._work())
+        if self._unsent and self.away is None:
+            left, self._unsent = self._unsent, []
+            self._begin_putting(left)
+
+    async def finish(self) -> None:
+        """Begin nothing new; await jobs under way for up to `GRACE_SECONDS`, then cancel them."""
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.gather(self._working, return_exceptions=True)
+        self._end_workers()
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=GRACE_SECONDS)
+        for job in self._making:
+            job.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        await self._jobs.close()
+
+    @asynccontextmanager
+    async def leased(self, *services: str) -> AsyncIterator[OpenState]:
+        """Lease services while the block runs; wait until no other member has one of them."""
+        if not services:
+            yield self._state
+            return
+        async with leased(self._state, self._clock, services) as state:
+            yield state
+
+    def refuse_outdated(self) -> None:
+        """Raise Outdated where the revision in force here is older than one that others acted on."""
+        if self._outdated():
+            raise Outdated
+
+    def _outdated(self) -> bool:
+        tree = self._dispatcher().acting.tree
+        return tree is None or not self._newest.act_on(tree.revision, leads=self._leads)
+
+    def _begin_putting(self, slices: Sequence[Slice]) -> None:
+        self._putting.append(slices)
+        self._spawn(self._put(slices))
+
+    async def _put(self, slices: Sequence[Slice]) -> None:
+        """Queue slices of the revision in force. Runs as a task: by then their revision has been leased over."""
+        try:
+            for item in slices:
+                tree = self._dispatcher().acting.tree
+                assert tree is not None
+                reading = None if item.listings is None else self._name_of(item.listings)
+                if not await self._jobs.put(item, self._signed(arguments(item, tree.revision, reading))):
+                    self._unsent.append(item)
+        finally:
+            self._putting.remove(slices)
+
+    def _name_of(self, listings: Listings) -> str:
+        """Name listings, so that all members can refer to them."""
+        name = next((name for name, known in self._listings_by_name.items() if known is listings), None)
+        if name is None:
+            self._read += 1
+            name = f"{self._member.name}/{self._clock.now().timestamp():.0f}/{self._read}"
+            self._listings_by_name = {**dict([*self._listings_by_name.items()][-1:]), name: listings}
+        return name
+
+    def _listings(self, name: str | None) -> Listings | None:
+        """Find the listings of a name: each member reads them itself, once for all slices that share them."""
+        if name is None:
+            return None
+        if name not in self._listings_by_name:
+            listings = Listings(self._clock.now())
+            listings.expect(listed_grants(self._dispatcher().desired()))
+            self._listings_by_name = {**dict([*self._listings_by_name.items()][-1:]), name: listings}
+        return self._listings_by_name[name]
+
+    async def _job(self, given: Arguments) -> None:
+        """Make a slice. Raises Requeue if it was not made here, so that another member may make it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._making.add(task)
+        made = False
+        try:
+            made = await self._made_here(given)
+        except asyncio.CancelledError:
+            raise Requeue from None
+        except Exception as error:
+            # The outermost boundary before a pass, which has its own.
+            log.debug("slice.broken", exc_info=True)
+            self._problems.update("slices", f"a slice could not be begun: {type(error).__name__}: {error}")
+        else:
+            self._problems.update("slices", None)
+        finally:
+            self._making.discard(task)
+        if not made:
+            raise Requeue
+
+    def _signed(self, given: Arguments) -> Arguments:
+        return {**given, "mac": self._state.sealing.mac(as_said(given))}
+
+    def _is_ours(self, given: Arguments) -> bool:
+        """Whether a member made a job; one of somebody else's is dropped."""
+        code, made = self._state.sealing.mac(as_said(given)), given.get("mac")
+        if code is not None and isinstance(made, str) and hmac.compare_digest(code, made):
+            return True
+        self._state.ledger.refuse("a job")
+        return False
+
+    async def _made_here(self, given: Arguments) -> bool:
+        if self._state.sealing.fault is not None:
+            return False  # another member has the key, by which a job counts
+        if not self._is_ours(given):
+            return True
+        if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
+            return False
+        item = replace(slice_of(given), listings=self._listings(given["reading"]))
+        if self._others and not self._has_programs(item.service):
+            return False
+        item = item.beside(await self._jobs.counting())
+        return await self._make(item) and not self._clock.stopping.is_set()
+
+    def _has_programs(self, service: str) -> bool:
+        """Whether this machine has the programs that a service's requests would run; another member may have them."""
+        known = self._dispatcher().desired().services.get(service)
+        hosts = {host for _, manifest in known.manifests.values() for host in named_hosts(manifest)} if known else ()
+        lacking = sorted(host for host in hosts if host.startswith("exec:") and host not in self._programs)
+        why = f"slices of {service} are left to other members: {', '.join(lacking)} is no program of this machine"
+        self._problems.update(f"programs of {service}", why if lacking else None)
+        return not lacking
+
+    async def _up_to_date(self, revision: str) -> bool:
+        """Whether this member has the slice's revision and the newest one acted on; fetch first if it has not."""
+        for catches_up in (True, False):
+            tree = self._dispatcher().acting.tree
+            with suppress(LedgerError):
+                if tree is not None and self._may_act_on(tree.revision, revision):
+                    self._problems.update("revision", None)
+                    return True
+            if catches_up:
+                await self._catch_up()
+        self._problems.update("revision", f"slices are left to other members: {BEHIND}")
+        return False
+
+    def _may_act_on(self, mine: str, revision: str) -> bool:
+        as_new = self._newest.as_new(mine, revision, leads=self._leads)
+        return as_new and self._newest.act_on(mine, leads=self._leads)
+
+    async def _work(self) -> None:
+        """Lead if nobody does, make this member's share of the jobs, requeue those of dead members."""
+        while not self._clock.stopping.is_set():
+            try:
+                await self._jobs.open()
+                while True:
+                    await self._tick()
+                    await self._clock.sleep(TICK_SECONDS)
+            except Stopped:
+                return
+            except (*FAULTS, TimeoutError, LedgerError) as error:
+                self._problems.update("jobs", " ".join(str(error).split()) or type(error).__name__)
+            except Exception as error:
+                # The outermost boundary for a member's own work.
+                log.exception("fleet.broken")
+                self._problems.update("jobs", f"a fault of this program: {type(error).__name__}")
+            self._concurrency = 0
+            self._end_workers()
+            await self._jobs.close()
+            with suppress(Stopped):
+                await self._clock.sleep(TICK_SECONDS)
+
+    async def _tick(self) -> None:
+        if not self._leads and await asyncio.to_thread(self._member.take, [LEADER]) is not None:
+            self._leads = True
+            log.info("fleet.leads", member=self._member.name)
+            await asyncio.to_thread(self._sweep)
+        for worker in [worker for worker in self._workers if worker.done()]:
+            self._workers.remove(worker)
+            if not worker.cancelled():  # it ended on its own
+                self._concurrency = 0
+                worker.result()
+        members = await asyncio.to_thread(self._state.ledger.members)
+        self._others = sum(each.daemon for each in members) > 1
+        at_once = self._worker_count(members)
+        if at_once != self._concurrency:
+            self._end_workers()
+            self._concurrency = at_once
+            self._workers.append(asyncio.create_task(self._jobs.work(at_once)))
+        if self._member.settled:
+            await self._jobs.rescue()
+        self._problems.update("jobs", None)
+
+    def _sweep(self) -> None:
+        """Erase the files of answers that no attempt names any more."""
+        with suppress(SecretsError):  # as in `locking`: the grant whose memory does not open is blocked for it
+            self._state.attachments.sweep(self._state.sealing.vault.attached())
+
+    def _end_workers(self) -> None:
+        """Have every worker take no new jobs and finish those under way; cancelled twice, it would drop them."""
+        for worker in self._workers:
+            if not worker.cancelling():
+                worker.cancel()
+
+    def _worker_count(self, members: Sequence[Member]) -> int:
+        acting = self._dispatcher().acting.tree is not None
+        services = len(self._dispatcher().desired().services) + 1 if acting else 1
+        return worker_count(self._member.name, [each.name for each in members if each.daemon], services)
+
+
+def worker_count(name: str, members: Collection[str], services: int) -> int:
+    """How many jobs a member makes at a time: together they have room for every service, even if each one hangs.
+
+    They have no more than that, or the first ones would make all jobs while the others have none.
+    """
+    names = sorted({name, *members})
+    each, left = divmod(services, len(names))
+    return max(1, each + (names.index(name) < left))

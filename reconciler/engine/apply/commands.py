@@ -1,0 +1,361 @@
+"""Manual commands on the state: retry, accept, run, revoke, release, forget, lock, unlock.
+
+`retry`, `accept` and `forget` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) are part of the
+next pass. If another process has locked the state, they are enqueued for it (docs/design/rules.md, "The ledger and the
+retry").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from reconciler.engine.apply.transitions import accepted
+from reconciler.engine.decide.existing import reason_not_to_accept
+from reconciler.ledger.entries import Command, Event
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.vault import run_name
+from reconciler.model.clock import stamp
+from reconciler.model.failpoints import Failpoint
+from reconciler.model.grant import APART, Key, Phase, Record
+from reconciler.model.lock import Lock
+from reconciler.model.selection import Selection
+from reconciler.model.status import EventType, Status
+from reconciler.model.value import value_class
+from reconciler.repository.files import Files
+from reconciler.repository.private_file import HIRES_CACHE, VALIDATE_CACHE, PrivateFile
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
+
+__all__ = [
+    "CommandsByGrant",
+    "Erasing",
+    "TakenUp",
+    "by_grant",
+    "changes_of",
+    "end_locks",
+    "erase",
+    "matching",
+    "may_retry",
+    "reason_to_remember",
+    "releases_of",
+    "request_events",
+    "run_requested",
+    "scope_of",
+    "take_up",
+    "take_up_in_pieces",
+]
+
+log = structlog.get_logger()
+
+CHANGES = frozenset({"retry", "accept", "forget"})
+"""The commands that change records when they are taken up."""
+
+HIRES = 50
+"""The most hires whose records are changed in one piece, where a command is about everybody."""
+
+CommandsByGrant = Mapping[Key, Sequence[Command]]
+"""Commands that a pass acts on, by the grant that they name, oldest first."""
+
+
+@dataclass(slots=True)
+class TakenUp:
+    """What commands ask of the next pass: check the `touched` grants."""
+
+    touched: set[Key] = field(default_factory=set)
+    hires: set[str] = field(default_factory=set)
+    """Of whom everything is to be checked: they were locked, or are no longer."""
+    waiting: set[Command] = field(default_factory=set)
+    """Those that a pass under way stands in the way of: to be taken up again."""
+
+
+Take = Callable[[Key], bool]
+"""Claims a grant; False if a pass under way has it, which would write its own record over the changed one."""
+
+
+def _no_passes(_key: Key) -> bool:
+    """Claim a grant where no pass is under way."""
+    return True
+
+
+@value_class
+class Erasing:
+    """What erasing a person takes: the caches beside the state, and the files in git."""
+
+    root: Path
+    files: Callable[[], Files]
+
+
+def matching(records: Iterable[Record], command: Command) -> list[Record]:
+    """List the records that a command is about."""
+    return [
+        record
+        for record in records
+        if command.hire in (None, record.key.hire)
+        and command.access in (None, record.key.access)
+        and command.integration in (None, record.integration)
+    ]
+
+
+def take_up(
+    ledger: LedgerWriter, commands: Iterable[Command], now: datetime, *, erasing: Erasing | None = None
+) -> TakenUp:
+    """Act on commands as far as the ledger alone can; see `take_up_in_pieces`."""
+    taken_up = TakenUp()
+    for _ in take_up_in_pieces(ledger, commands, now, taken_up, erasing=erasing):
+        pass
+    return taken_up
+
+
+def take_up_in_pieces(
+    ledger: LedgerWriter,
+    commands: Iterable[Command],
+    now: datetime,
+    taken_up: TakenUp,
+    *,
+    erasing: Erasing | None = None,
+    take: Take = _no_passes,
+) -> Iterator[None]:
+    """Act on commands as far as the ledger alone can; each is removed from the list with the last that it changes.
+
+    Others may write after each piece. A `run` or `revoke` stays on the list until a pass records the attempt for it, or
+    that there is none. Until then no crash loses it, and from then on none repeats it. A change to a grant that `take`
+    refuses waits: a `forget` for all of the person's grants, a command about several for those alone.
+    Raises MoreNeeded where a grant to be changed is a service's that the ledger is not leased for.
+    """
+    for command in commands:
+        about_all = command.kind in CHANGES or command.kind == "check"
+        hires = [command.hire] if command.hire else sorted(ledger.hires()) if about_all else []
+        while len(hires) > HIRES:
+            some, hires = hires[:HIRES], hires[HIRES:]
+            _take_up(ledger, command, some, now, taken_up, erasing=erasing, take=take, last=False)
+            yield
+        _take_up(ledger, command, hires, now, taken_up, erasing=erasing, take=take)
+        yield
+
+
+def _take_up(
+    ledger: LedgerWriter,
+    command: Command,
+    hires: Sequence[str],
+    now: datetime,
+    taken_up: TakenUp,
+    *,
+    erasing: Erasing | None,
+    take: Take,
+    last: bool = True,
+) -> None:
+    """Act on a command for some of the hires whom it is about; with the `last` of them it is answered."""
+    records = matching(ledger.records(hires), command) if hires else []
+    if ledger.lease is not None and command.kind in CHANGES:
+        ledger.lease.require({record.service for record in records})
+    lines: list[Event] = []
+    kept: dict[str, None] = {}
+    match command.kind:
+        case "retry":
+            found = _free(ledger, command, filter(may_retry, records), taken_up, take)
+            records = [replace(record, fresh=True) for record in found]
+            lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
+        case "accept":
+            found = _free(ledger, command, filter(_may_accept, records), taken_up, take)
+            records = [accepted(record, now) for record in found]
+            lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
+            kept = {run_name(record.key): None for record in records}
+        case "run" | "revoke" | "check" if command.hire and command.access:
+            taken_up.touched.add(Key(command.hire, command.access))
+            return
+        case "check":  # one command for each grant: a pass answers it
+            for record in records:
+                hire, access = record.key
+                ledger.enqueue("check", now=command.at, by=command.by, hire=hire, access=access)
+            records = []
+        case "forget" if command.hire:
+            if erasing is None or not all(take(record.key) for record in records):
+                taken_up.waiting.add(command)
+                return
+            if _erased(ledger, command.hire, records, now, erasing):
+                return
+            records = []
+        case "lock" | "unlock" if command.hire:
+            lock_or_unlock(ledger, command, records, now, taken_up)
+            return
+        case _:
+            records = []
+    last = last and command not in taken_up.waiting
+    if records or last:
+        ledger.save(records, lines, Failpoint.TAKEN_UP, kept=kept, answered=[command] if last else [])
+    taken_up.touched |= {record.key for record in records}
+
+
+def lock_or_unlock(
+    ledger: LedgerWriter, command: Command, records: Iterable[Record], now: datetime, taken_up: TakenUp
+) -> None:
+    """Write a lock, or end it; the pass that follows locks the accounts, or follows git again."""
+    hire, said = command.hire or "", command.data or {}
+    before = [lock for lock in ledger.locks() if hire in (lock.hire, *lock.hires)]
+    if command.kind == "unlock":
+        _end(ledger, before, f"by {command.by}", now, taken_up, answered=[command])
+        return
+    until = datetime.fromisoformat(said["until"]) if said.get("until") else None
+    addresses = {record.email.lower() for record in records if not record.key.access.endswith(APART + record.email)}
+    addresses |= {each.lower() for each in said.get("addresses", ())}
+    lock = Lock(
+        hire=before[0].hire if before else hire,
+        at=command.at,
+        by=command.by,
+        reason=str(said.get("reason", "")),
+        until=until,
+        deletes=bool(said.get("delete")),
+        hires=frozenset({hire}),
+        addresses=frozenset(addresses).union(*(each.addresses for each in before)),
+    )
+    event = Event(now, Key(hire, ""), "", EventType.LOCKED, f"by {lock.by}: {lock.reason}")
+    if lock.until is not None:
+        event = replace(event, detail=f"{event.detail}; until {stamp(lock.until)}")
+    ledger.put_locks([lock], events=[event], answered=[command])
+    taken_up.hires |= {hire, *lock.hires}
+
+
+def end_locks(ledger: LedgerWriter, now: datetime) -> set[str]:
+    """End the locks whose time is over, and return whose they were."""
+    taken_up = TakenUp()
+    if over := [lock for lock in ledger.locks() if lock.over(now)]:
+        _end(ledger, over, "its time is over", now, taken_up)
+    return taken_up.hires
+
+
+def _end(
+    ledger: LedgerWriter,
+    locks: Sequence[Lock],
+    why: str,
+    now: datetime,
+    taken_up: TakenUp,
+    *,
+    answered: Sequence[Command] = (),
+) -> None:
+    events = [Event(now, Key(lock.hire, ""), "", EventType.UNLOCKED, why) for lock in locks]
+    ledger.put_locks((), gone=locks, events=events, answered=answered)
+    taken_up.hires |= {hire for lock in locks for hire in (lock.hire, *lock.hires)}
+
+
+def _free(
+    ledger: LedgerWriter, command: Command, records: Iterable[Record], taken_up: TakenUp, take: Take
+) -> list[Record]:
+    """Claim the records that no pass under way has, and return them.
+
+    For each other, the command waits, or a command about that grant alone where it is about several.
+    """
+    free = list[Record]()
+    for record in records:
+        if take(record.key):
+            free.append(record)
+        elif command.access is not None:
+            taken_up.waiting.add(command)
+        else:
+            hire, access = record.key
+            ledger.enqueue(command.kind, now=command.at, by=command.by, hire=hire, access=access)
+    return free
+
+
+def changes_of(ledger: LedgerReader, command: Command, service_of: Callable[[str], str]) -> dict[str, list[str]]:
+    """Return the services that taking up a command writes to, each with the integrations it is about."""
+    found: dict[str, list[str]] = {}
+    if command.kind in CHANGES:
+        if command.hire:
+            about = {record.integration for record in matching(ledger.records([command.hire]), command)}
+        else:
+            about = {name for name, _ in ledger.counts() if command.integration in (None, name)}
+        for integration in sorted(about):
+            found.setdefault(service_of(integration), []).append(integration)
+    return found
+
+
+def scope_of(command: Command) -> Selection:
+    """Return what a command to override the guard covers: what the pass was to cover that could not be made."""
+    return Selection(
+        hires=None if command.hire is None else frozenset({command.hire}),
+        integrations=None if command.integration is None else frozenset({command.integration}),
+    )
+
+
+def releases_of(commands: Iterable[Command], selection: Selection) -> list[Command]:
+    """List the commands to override the guard that a pass over a selection acts on; others wait for another pass."""
+    return [each for each in commands if each.kind == "release" and scope_of(each) in (Selection(), selection)]
+
+
+def reason_to_remember(hire: str, records: Sequence[Record], files: Files, locks: Iterable[Lock]) -> str | None:
+    """Return why a person must not be erased; None if they may be."""
+    if any(hire in (lock.hire, *lock.hires) for lock in locks):
+        return f"{hire} is locked, which the state remembers by name: `reconcile unlock {hire}` first"
+    if hire in files.hires or hire in files.broken["hires"]:
+        return f"{hire} is still in git: remove the hire's file first"
+    left = [str(record.key) for record in records if record.leaves_something and record.phase is not Phase.REVOKED]
+    if not left:
+        return None
+    where = "where the manifest has no revoke, remove the account at the service"
+    return f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke {hire}`); {where}"
+
+
+def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
+    """Erase a person, and return the number of their grants. Only the process that locked the state may."""
+    from reconciler.notify import alerts, outages
+
+    for cache in (HIRES_CACHE, VALIDATE_CACHE):  # they are rebuilt from git
+        PrivateFile(root / cache).remove()
+    alerts.forget(ledger, hire)
+    outages.forget(ledger)
+    return ledger.forget(hire, now)
+
+
+def _erased(ledger: LedgerWriter, hire: str, records: list[Record], now: datetime, erasing: Erasing) -> bool:
+    """Erase a person and their commands; False if that is refused, as it would be without a daemon."""
+    if (why := reason_to_remember(hire, records, erasing.files(), ledger.locks())) is not None:
+        log.warning("command.refused", command="forget", reason=why)
+        return False
+    log.info("person.forgotten", grants=erase(ledger, hire, now, erasing.root))
+    return True
+
+
+def by_grant(commands: Iterable[Command]) -> dict[Key, list[Command]]:
+    """Return the commands that a pass acts on, by grant."""
+    found: dict[Key, list[Command]] = {}
+    for command in commands:
+        if command.kind in ("run", "revoke", "check") and command.hire and command.access:
+            found.setdefault(Key(command.hire, command.access), []).append(command)
+    return found
+
+
+def request_events(commands: Iterable[Command], now: datetime, records: Iterable[Record]) -> list[Event]:
+    """Make the events of manual runs whose commands are removed from the list; `records` are those of their grants."""
+    known = {record.key: record for record in records}
+    lines: list[Event] = []
+    for command in commands:
+        if command.kind == "run":
+            key = Key(command.hire or "", command.access or "")
+            integration, revision = (known[key].integration, known[key].revision) if key in known else ("", None)
+            lines.append(run_requested(key, integration, revision, now, command.by))
+    return lines
+
+
+def run_requested(key: Key, integration: str, revision: str | None, now: datetime, by: str) -> Event:
+    """Make the event of a manual run."""
+    return Event(now, key, integration, EventType.RUN_REQUESTED, f"by {by}", revision=revision)
+
+
+def may_retry(record: Record) -> bool:
+    """Whether `retry` applies to a grant: it failed, or an update or invitation of it had no effect."""
+    return record.phase.unsettled or record.unseen or record.status is Status.FAILED
+
+
+def _may_accept(record: Record) -> bool:
+    """Whether a person may vouch for a grant; the record may have changed since the command was given."""
+    why = reason_not_to_accept(record)
+    if why is not None:
+        log.warning("command.refused", command="accept", reason=why)
+    return why is None

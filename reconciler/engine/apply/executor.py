@@ -1,0 +1,450 @@
+"""Execute attempts: the only part of the program that changes anything at a service.
+
+An attempt is in the ledger before its first request leaves, and each request before it leaves and when it is answered;
+the attempt is settled after the last one (docs/design/rules.md, "The ledger and the retry"). After a crash at any
+moment, the ledger shows how far the attempt got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from reconciler.engine.apply import attempts, removals
+from reconciler.engine.apply.commands import request_events
+from reconciler.engine.context import Context
+from reconciler.engine.planned import AttemptRequest, RunningAttempt
+from reconciler.ledger.attachments import Attachments
+from reconciler.ledger.entries import Attempt, Event, Kept
+from reconciler.ledger.vault import (
+    Memory,
+    Stored,
+    WritableVault,
+    generated,
+    notice_name,
+    run_name,
+    stored_for,
+    stored_name,
+)
+from reconciler.model.clock import Stopped, stamp
+from reconciler.model.ending import is_over, still_wanted
+from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
+from reconciler.model.grant import Kind, Outcome, Phase, Record, Step
+from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
+from reconciler.model.scope import Layer, Scope
+from reconciler.model.status import EventType
+from reconciler.model.verdict import Unknown, Verdict
+from reconciler.requests.client import Response
+from reconciler.requests.match import condition_holds, failure
+from reconciler.requests.render import expected, outline, render
+from reconciler.requests.template import render_text
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
+
+__all__ = ["Executor"]
+
+log = structlog.get_logger()
+
+UNAUTHORIZED = 401
+GONE = (404, 410)
+
+MOST_OF_A_FILE = 25 * 1024 * 1024
+"""Bytes of an answer that `save_as_file` keeps (docs/design/rules.md, "Limits of input")."""
+
+
+class Overtaken(Exception):
+    """A revision that was taken over since the plan no longer agrees with an attempt that has not begun."""
+
+
+class _Failed(Exception):
+    """The attempt fails; the text says why."""
+
+
+class Executor:
+    """Carries attempts out and settles them."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        ledger: LedgerWriter,
+        vault: WritableVault,
+        attachments: Attachments,
+        retry_delay: timedelta,
+        author: str | None,
+        overview: Callable[[str], str],
+        progressed: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._vault = vault
+        self._attachments = attachments
+        self._context = context
+        self._clock = context.clock
+        self._redactor = context.redactor
+        self._retry_delay = retry_delay
+        self._author = author
+        self._overview = overview
+        self._progressed = progressed
+
+    async def attempt(self, job: AttemptRequest) -> Record:
+        """Make one attempt and record its outcome; the record says whether it succeeded."""
+        run, resume = self._new_run(job), job.decision.resume
+        try:
+            if resume:
+                run.memory = self._vault.memory(run.record.key)
+                run.made = run.effect = True
+            self._redactor.learn(run.memory.generated.values())
+            await self._send_all(run, resume)
+        except (_Failed, Blocked, TransportError, SecretsError, Stopped) as error:
+            if not run.begun:
+                await self._clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
+            return await self._fail(run, self._redactor.redact(str(error) or "stopped"))
+        return await (self._taken_away(run) if job.kind.takes_away else self._succeed(run))
+
+    def _new_run(self, job: AttemptRequest) -> RunningAttempt:
+        """Number an attempt, and describe it for the ledger; nothing is written down yet."""
+        now, resume, total = self._clock.now(), job.decision.resume, len(job.requests)
+        again = job.continues
+        number = job.record.attempts + 1 if again and not job.decision.afresh and job.kind is not Kind.RUN else 1
+        record = attempts.begun(
+            job.acted_on(now),
+            number=number,
+            digest=job.prepared.digest,
+            snapshot=job.values,
+            resumed=resume > 0,
+            wants=job.prepared.wants,
+            kind=job.kind,
+            by_hand=job.by_hand or (again and job.record.run.by_hand),
+        )
+        opened = Attempt(
+            id=0,
+            key=record.key,
+            integration=record.integration,
+            run=record.run.id or 0,
+            kind=job.kind,
+            number=number,
+            total=total,
+            started_at=now,
+            alive_at=now,
+            ended_at=None,
+            error=None,
+            revision=record.revision,
+        )
+        begins = f", from request {resume + 1} of {total}" if resume < total else ", with nothing left to send"
+        detail = f"attempt {number}{begins if resume else ''}"
+        # A later attempt that continues needs the generated values: store them before any request uses them.
+        memory = Memory(generated=generated(job.integration.manifest.generated if job.notifies else ()))
+        kept = {} if resume else self._vault.remember(record.key, memory)
+        return RunningAttempt(
+            job=job,
+            record=record,
+            attempt=opened,
+            memory=memory,
+            kept=kept,
+            detail=detail,
+            noted=job.prepared.stored.own,
+            place=resume,
+        )
+
+    async def _begin(self, run: RunningAttempt) -> None:
+        """Record the attempt's start once its first request is about to leave."""
+        if not run.begun:
+            now, commands = self._clock.now(), run.job.commands
+            sends = replace(run.record, snapshot=run.record.run.values or run.record.snapshot)
+            started = Event.of(sends, EventType.ATTEMPT_STARTED, run.detail, now, author=self._author)
+            opened = replace(run.attempt, started_at=now, alive_at=now)
+            lines = [*request_events(commands, now, [run.record]), started]
+            begin = partial(self._ledger.begin, run.record, opened, lines, kept=run.kept, answered=commands)
+            run.attempt = await self._ledger.off_loop(begin)
+            run.record = attempts.written(run.record, run.attempt.run)
+
+    async def _send_all(self, run: RunningAttempt, resume: int) -> None:
+        requests = run.job.requests
+        if resume >= len(requests) and run.job.notifies:
+            for name, value in self._notices(run).items():
+                await self._ledger.off_loop(partial(self._ledger.put_sealed, name, value))
+        for place, request in enumerate(requests[resume:], resume):
+            run.place = place
+            step = Step(place, run.job.texts[place], request.mutates, Outcome.SENT)
+            try:
+                await self._send(run, step, request)
+            except (_Failed, Blocked, TransportError) as error:
+                why = f"{error}{run.job.unanswered}" if isinstance(error, MissingVariable) else str(error)
+                raise _Failed(f"request {place + 1} of {len(requests)} ({request.method}): {why}") from error
+
+    async def _send(self, run: RunningAttempt, step: Step, request: Request) -> None:
+        """Send one request, again while it polls, and record its outcome."""
+        answer = await self._until_it_holds(run, step, request)
+        memory = run.memory
+        if request.save_as_file:
+            memory.files[request.save_as_file] = await self._ledger.off_loop(
+                partial(self._attachments.keep, answer.content)
+            )
+        memory.answered(step.index, answer.json())
+        run.said = run.answered(answer)
+        missing = _store(memory, request, answer)
+        run.ended(Outcome.DONE)
+        kept = {**self._vault.remember(run.attempt.key, memory), **self._stored(run)}
+        if step.index == len(run.job.requests) - 1 and missing is None and run.job.notifies:
+            kept = {**kept, **self._notices(run)}
+        now = self._clock.now()
+        done = partial(self._ledger.answered, run.attempt, step.index, Outcome.DONE, now)
+        await self._ledger.off_loop(partial(done, status_code=answer.status, kept=kept))
+        if missing is not None:
+            raise _Failed(f"store_data: the response has nothing at {missing}: {run.answered(answer)}")
+
+    async def _until_it_holds(self, run: RunningAttempt, step: Step, request: Request) -> Response:
+        """Send a request until `continue_if` holds, as often as `polling` allows."""
+        tries = 1
+        answer = await self._exchange(run, step, request)
+        while request.continue_if is not None and not await self._holds(run, step, request.continue_if, answer):
+            if request.polling is None or tries >= request.polling.amount:
+                where = f"continue_if does not hold: {request.continue_if.response_notation} is another"
+                raise _Failed(f"{where}: {run.answered(answer)}")
+            try:
+                await self._clock.sleep(request.polling.interval)
+            except Stopped as error:
+                raise _Failed("stopped while polling") from error
+            tries += 1
+            answer = await self._exchange(run, step, request, answered_before=True)
+        return answer
+
+    async def _holds(self, run: RunningAttempt, step: Step, condition: Condition, answer: Response) -> bool:
+        """Whether a condition holds; record it where it does not."""
+        try:
+            if condition_holds(condition, answer, self._scope(run)):
+                return True
+        except Blocked as error:
+            await self._answered(run, step, Outcome.UNMET, f"continue_if: {error}", answer.status)
+            raise
+        await self._answered(run, step, Outcome.UNMET, "continue_if does not hold", answer.status)
+        return False
+
+    def _stored(self, run: RunningAttempt) -> Kept:
+        """Make the change after which the ledger has what is stored of the account."""
+        if run.stored == run.noted:
+            return {}
+        run.noted, key = dict(run.stored), run.attempt.key
+        name, change = stored_name(key.hire), partial(_with_stored, key.access, run.noted)
+        return {name: self._vault.changed(name, change)}
+
+    async def _exchange(
+        self, run: RunningAttempt, step: Step, request: Request, *, answered_before: bool = False
+    ) -> Response:
+        """Send one request, recorded before it leaves and when it is answered.
+
+        One that was `answered_before` with success, and is sent again while it polls, may have taken effect whatever
+        becomes of this sending.
+        """
+        refused = Outcome.UNMET if answered_before else Outcome.REFUSED
+        wanted = None
+        if isinstance(request, Revoke) and request.expected is not None:
+            wanted = expected(request.expected, self._scope(run))
+        connection = run.job.integration.connection
+        if connection is not None:
+            await connection.fresh()
+        answer = await self._deliver(run, step, request, refused)
+        if answer.status == UNAUTHORIZED and connection is not None:
+            # Recorded at once: if no other token comes, or the program ends here, the request has had no effect.
+            await self._answered(run, step, refused, "the service refused the token", answer.status)
+            await connection.renewed()
+            answer = await self._deliver(run, step, request, refused)
+        reason = failure(request, answer, wanted)
+        if reason is not None and not self._withdrawn(run, step, answer):
+            reason += run.job.integration.client.excerpt(answer)
+            # A success that is not the one that was wanted has taken effect all the same.
+            await self._answered(
+                run, step, Outcome.UNMET if 200 <= answer.status < 300 else refused, reason, answer.status
+            )
+            raise _Failed(reason)
+        return answer
+
+    def _withdrawn(self, run: RunningAttempt, step: Step, answer: Response) -> bool:
+        """Whether an invitation that was to be withdrawn does not exist any more."""
+        takes_back = run.job.kind.withdraws or step.index < run.job.withdraws
+        return takes_back and answer.status in GONE
+
+    async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
+        integration, scope = run.job.integration, self._scope(run)
+        files = self._attachments.read(run.memory.files) if request.files else {}
+        wire = render(request, scope, integration.manifest, files=files)
+        if request.save_as_file:
+            wire = replace(wire, most=MOST_OF_A_FILE)
+        shown = self._redactor.redact(outline(request, scope)["url"])
+
+        async def leaving() -> None:
+            if not run.begun:
+                await self.pause()  # shutdown may have been requested while it waited for its place
+                await self._refuse_overtaken(run.job)
+            await self._begin(run)
+            run.leaves(step)
+            sending = partial(self._ledger.sending, run.attempt, step, kept=self._stored(run))
+            await self._ledger.off_loop(partial(sending, request.method, shown, self._clock.now()))
+            self._progressed()
+
+        try:
+            return await integration.client.send(wire, leaving=leaving)
+        except TransportError as error:
+            await self._answered(run, step, Outcome.LOST if error.left else refused, str(error))
+            raise
+
+    async def _answered(
+        self, run: RunningAttempt, step: Step, outcome: Outcome, error: str, status_code: int | None = None
+    ) -> None:
+        """Record that a request failed."""
+        text, now = self._redactor.redact(error), self._clock.now()
+        run.ended(outcome)
+        answered = partial(self._ledger.answered, run.attempt, step.index, outcome, now, kept=self._stored(run))
+        await self._ledger.off_loop(partial(answered, status_code=status_code, error=text))
+
+    def _scope(self, run: RunningAttempt) -> Scope:
+        job, connection = run.job, run.job.integration.connection
+        layers = list(run.memory.layers(job.withdraws))
+        if connection is not None and (token := connection.layer()) is not None:
+            layers.append(token)
+        if "access_overview" in job.integration.used:
+            layers.append(Layer("the last checks", {"access_overview": self._overview(job.record.key.hire)}))
+        stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.seen))
+        earlier = job.integration.stored(job.kind, run.place, self._earlier(run)).layers()
+        scope = job.prepared.scope.over(*layers)
+        return replace(scope, deferred=frozenset(), saved=(*stored, *earlier))
+
+    def _earlier(self, run: RunningAttempt) -> Stored:
+        """Return what earlier attempts stored; a needed entry may have stored it after this was planned."""
+        prepared, key = run.job.prepared, run.attempt.key
+        if not prepared.lenders:
+            return prepared.stored
+        return stored_for(self._vault.read(stored_name(key.hire)) or {}, key.access, prepared.lenders)
+
+    def _notices(self, run: RunningAttempt) -> dict[str, bytes]:
+        """Render and seal the notifications; they may hold a generated password.
+
+        One that cannot be rendered does not fail an attempt that succeeded: it is kept with what is missing.
+        """
+        scope = self._scope(run)
+        found = [_notice(item, scope) for item in run.job.integration.manifest.post_execute_notification]
+        # Another process may send it, and has to redact these where a mail server repeats them.
+        found = [{**notice, "secrets": list(run.memory.generated.values())} for notice in found]
+        name = notice_name(run.attempt.key)
+        return {name: self._vault.sealed(name, found)} if found else {}
+
+    async def _fail(self, run: RunningAttempt, error: str) -> Record:
+        await self._begin(run)
+        now = self._clock.now()
+        new, lines = attempts.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
+        if run.job.lock is not None:
+            new = removals.lock_failed(new, run.job.lock)
+        settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
+        await self._ledger.off_loop(partial(settle, error=error))
+        when = stamp(new.retry_at)
+        # An attempt that will be retried is a warning, the last one an error.
+        write = log.warning if new.phase is Phase.RETRYING else log.error
+        write("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
+        # As it is written, with the steps of its run.
+        return await self._ledger.off_loop(partial(self._ledger.record, new.key)) or new
+
+    async def _succeed(self, run: RunningAttempt) -> Record:
+        await self._begin(run)
+        now, heals = self._clock.now(), run.job.decision.heals
+        webhook = run.job.integration.manifest.exists is None
+        if run.job.kind.updates:
+            new, lines = attempts.updated(run.record, webhook=webhook, now=now, answered=run.said)
+        else:
+            new, lines = attempts.succeeded(run.record, webhook=webhook, heals=heals, now=now, answered=run.said)
+        run.made = True
+        return await self._settled(run, new, lines, {run_name(new.key): None, **self._stored(run)})
+
+    async def _taken_away(self, run: RunningAttempt) -> Record:
+        """Record a revocation or a lock whose requests all succeeded: it has, once a check finds no account in use."""
+        await self._begin(run)
+        left, deletes = await self._left(run), not run.job.integration.means.locks
+        then: dict[str, Any] = {"now": self._clock.now(), "retry_delay": self._retry_delay}
+        found = removals.ended(run.record, left, run.said, lock=run.job.lock, deletes=deletes, **then)
+        if isinstance(found, str):
+            return await self._fail(run, found)
+        new, lines = found
+        gone = self._vault.without_stored({new.key}) if new.phase is Phase.REVOKED else {}
+        return await self._settled(run, new, lines, {} if new.unchecked else {run_name(new.key): None, **gone})
+
+    async def _left(self, run: RunningAttempt) -> Verdict:
+        """Check what is left of the account."""
+        assert run.job.left is not None
+        try:
+            return await run.job.left()
+        except Stopped:
+            return Unknown("stopped before it was checked")
+
+    async def _settled(self, run: RunningAttempt, new: Record, lines: list[Event], kept: Kept) -> Record:
+        settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=self._clock.now())
+        await self._ledger.off_loop(partial(settle, error=None, kept=kept))
+        self._attachments.erase(run.memory.files.values())
+        log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
+        return new
+
+    async def pause(self) -> None:
+        """Yield to other tasks before an attempt. Raises Stopped once shutdown is requested."""
+        await self._clock.sleep(0)
+
+    async def _refuse_overtaken(self, job: AttemptRequest) -> None:
+        """Raise Overtaken if git wants by now what would be taken away, or no longer, or not so, what would be made."""
+        desired, record, now = self._context.last_desired, job.record, self._clock.now()
+        assert desired is not None  # the plan's, or a newer one
+        locks = desired.locks(await self._ledger.off_loop(self._ledger.locks), now)
+        if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.lock is None):
+            raise Overtaken
+        if job.lock is not None:
+            return
+        found = (grant for grant in desired.grants(record.key.hire) if grant.key == record.key)
+        wanted = next((grant for grant in found if still_wanted(grant, record, now)), None)
+        as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
+        unreadable = desired.unreadable(record.key, record.email, record.origin, record.revision)
+        broken = unreadable is not None and not is_over(record, now)
+        if not as_planned or broken or await self._ledger.off_loop(self._context.outdated):
+            raise Overtaken
+
+    def now(self) -> datetime:
+        """Return the time by the clock that attempts use."""
+        return self._clock.now()
+
+    def _authored(self, lines: list[Event]) -> list[Event]:
+        return [replace(line, author=self._author) for line in lines]
+
+
+def _store(memory: Memory, request: Request, answer: Response) -> str | None:
+    """Remember what `store_data` names. Returns a path that is missing in the answer, or None."""
+    for name, path in request.store_data.items():
+        value = answer.at(path)
+        if value is None:
+            return path
+        memory.stored[name] = value
+    return None
+
+
+def _with_stored(access: str, now: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Replace what is stored for an entry in what is stored for its hire."""
+    others = {name: values for name, values in (of_hire or {}).items() if name != access}
+    return {**others, access: dict(now)} if now else others
+
+
+def _named(run: RunningAttempt) -> dict[str, str]:
+    """Return the log fields that name an attempt."""
+    record = run.record
+    named = {"hire": record.key.hire, "access": record.key.access, "integration": record.integration}
+    return {**named, "kind": run.job.kind}
+
+
+def _notice(item: Notification, scope: Scope) -> dict[str, Any]:
+    try:
+        templates = {"to": item.receiver, "subject": item.subject, "message": item.message}
+        message = {part: render_text(text, scope).text for part, text in templates.items()}
+        if item.type == "text" and is_address(message["to"]):
+            message["to"] = render_text(PHONE, scope).text
+    except Blocked as error:
+        return {"type": item.type, "to": item.receiver, "error": str(error)}
+    return {"type": item.type, **message, "sending": False}

@@ -1,0 +1,246 @@
+"""Carry a plan out: attempts run concurrently, each after those that it depends on.
+
+A hire's entries come after those that they need; revocations run in the reverse order, one after another
+(docs/design/rules.md, "Removal"). After an attempt the account is checked again, and notifications are sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from reconciler.engine.apply import transitions as records
+from reconciler.engine.apply.commands import request_events
+from reconciler.engine.apply.executor import Executor, Overtaken
+from reconciler.engine.decide.existing import found, webhook
+from reconciler.engine.decide.wanted import Facts, gone, judge
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.prepared import Prepared
+from reconciler.engine.planned import AttemptRequest, PlannedGrant
+from reconciler.engine.run.orphans import all_needed, why_over
+from reconciler.engine.run.planning import Plan
+from reconciler.engine.state import OpenState
+from reconciler.ledger.entries import Command, Event
+from reconciler.model.clock import Stopped
+from reconciler.model.ending import acted_on
+from reconciler.model.ending import gone as without_end
+from reconciler.model.grant import Decision, Key, Record
+from reconciler.model.report import Report
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.notify.notifications import Notifications
+from reconciler.requests.tasks import run_all
+
+__all__ = ["Recorded", "Scheduler", "acts"]
+
+Recorded = dict[Key, tuple[PlannedGrant, Record]]
+"""What was planned, each with the record that was written down for it."""
+
+
+def acts(item: PlannedGrant) -> bool:
+    """Whether a plan acts on a grant now."""
+    return item.prepared is not None and item.decision.action.acts
+
+
+@dataclass(slots=True, kw_only=True)
+class Scheduler:
+    """Runs the attempts of one pass."""
+
+    plan: Plan
+    recorded: Recorded
+    executor: Executor
+    state: OpenState
+    notifications: Notifications
+    report: Report
+    author: str | None
+    _after: dict[Key, Record] = field(default_factory=dict)
+    _finished: dict[Key, asyncio.Event] = field(default_factory=dict)
+    _queues: dict[str, list[Key]] = field(default_factory=dict)
+    """Each hire's revocations, in their order."""
+
+    async def run(self) -> dict[Key, Record]:
+        """Make every attempt that is planned, and return the new records by grant."""
+        jobs = {key: (item, record) for key, (item, record) in self.recorded.items() if acts(item)}
+        self._finished = {key: asyncio.Event() for key in jobs}
+        orphans: dict[str, list[PlannedGrant]] = {}
+        for key, (item, _) in jobs.items():
+            if not item.wanted and item.lock is None:
+                orphans.setdefault(key.hire, []).append(item)
+        needs: dict[str, dict[str, tuple[str, ...]]] = {hire: {} for hire in orphans}
+        for key, (item, _) in self.recorded.items():
+            if key.hire in needs:
+                needs[key.hire][key.access] = item.grant.needs
+        self._queues = {hire: _dependents_first(theirs, needs[hire]) for hire, theirs in orphans.items()}
+        await run_all(self._one(key, item, record) for key, (item, record) in jobs.items())
+        return self._after
+
+    async def _one(self, key: Key, item: PlannedGrant, record: Record) -> None:
+        """Make one grant's attempt. If shutdown or another revision comes before it, keep the planned record."""
+        try:
+            for other in self._before(key, item):
+                await self._finished[other].wait()
+            with suppress(Stopped):
+                await self.executor.pause()
+                self._after[key] = await self._act(key, item, record)
+        except Overtaken:
+            self.plan.claims.leave(key)
+        finally:
+            self._finished[key].set()
+            self.plan.claims.release(key)
+
+    def _before(self, key: Key, item: PlannedGrant) -> list[Key]:
+        """Return the grants whose attempts have to end first."""
+        if item.lock is not None:
+            return []
+        if not item.wanted:
+            queue = self._queues[key.hire]
+            return queue[: queue.index(key)]
+        needed = (Key(key.hire, need) for need in (*item.grant.needs, *([item.maker] if item.maker else ())))
+        return [other for other in needed if other in self._finished and other != key]
+
+    async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
+        if item.wanted and item.lock is None and not record.provided and (reason := self._unmet(key, item)) is not None:
+            return await self._settle(records.waiting(record, reason))
+        integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
+        assert prepared is not None
+        if item.maker is not None:
+            return await self._made(item.maker, item, integration, prepared, record)
+        if (
+            not item.wanted
+            and item.lock is None
+            and item.decision.action is Action.REVOKE
+            and self._revoked_beside(key, item)
+        ):
+            gone = await self._gone(integration, prepared, record)
+            if gone is not None:
+                return gone
+        job = AttemptRequest(
+            kind=item.kind,
+            integration=integration,
+            prepared=prepared,
+            record=record,
+            decision=item.decision,
+            seen=item.seen,
+            wanted=item.grant if item.wanted else None,
+            by_hand=item.by_hand,
+            commands=self.plan.commands.get(key, ()),
+            lock=item.lock,
+            left=partial(self.plan.checker.check_taken_away, integration, prepared),
+        )
+        new = await self.executor.attempt(job)
+        if new.unchecked:
+            return new
+        if new.phase.unsettled:
+            self.report.failures += 1
+            return new
+        if item.lock is not None:
+            return new
+        if not item.wanted:
+            self.report.revoked += 1
+            if item.expired and record.ends_at is not None:
+                self.report.expired.append(self.executor.now() - record.ends_at)
+            return new
+        self.report.executed += 1
+        if integration.manifest.post_execute_notification:
+            await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, new, self.author)
+        return await self._confirmed(integration, prepared, new)
+
+    async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
+        """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
+        checks, means = integration.manifest.exists is not None, integration.means
+        verdict = await self.plan.checker.check_alone(integration, prepared) if checks else NoCheck()
+        if isinstance(verdict, Missing | Unknown):
+            return record
+        now, did = self.executor.now(), "updated" if record.unseen else "executed"
+        # A request that was done before the last attempt had the values of its time.
+        changes = integration.changes(prepared, record, verdict)
+        if isinstance(verdict, NoCheck):
+            seen = webhook(record, changes, means)
+        else:
+            seen = found(record, verdict, changes, means, drift=self.plan.settings.drift, now=now)
+        if seen.status is Status.PRESENT:
+            seen = replace(seen, reason=f"{did}; {seen.reason}")
+        confirmed, lines = self._checked(prepared, record, seen, verdict)
+        await self._save([confirmed], self._authored(lines))
+        return confirmed
+
+    def _revoked_beside(self, key: Key, item: PlannedGrant) -> bool:
+        """Whether this pass already revoked another account of the hire at this service: it may be the same."""
+        return any(
+            (record.status is Status.REVOKED or record.unchecked) and record.service == item.grant.service
+            for other in self._before(key, item)
+            if (record := self._after.get(other)) is not None
+        )
+
+    async def _made(
+        self, maker: str, item: PlannedGrant, integration: Integration, prepared: Prepared, record: Record
+    ) -> Record:
+        """Check a grant whose account another entry makes in this pass, and return its record."""
+        verdict = await self.plan.checker.check_alone(integration, prepared)
+        decision = judge(item.record, Facts(verdict, integration.means), self.plan.policy)
+        if decision.action.provides and not isinstance(verdict, Present):
+            other = self._after.get(Key(record.key.hire, maker))
+            why = f"{other.status}: {other.reason}" if other is not None else "not made yet"
+            decision = Decision(Status.SCHEDULED, Action.WAIT, f"{maker} makes the same account, and is {why}")
+        return await self._settle(*self._checked(prepared, record, decision, verdict))
+
+    async def _gone(self, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
+        """Check an orphan once more. Returns its record if the account is gone, else None."""
+        verdict = await self.plan.checker.check_alone(integration, prepared)
+        if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
+            return None
+        now = self.executor.now()
+        decision = gone(why_over(record, self.plan.desired, now))
+        new, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
+        return await self._settle(replace(new, **without_end(record)), lines)
+
+    def _checked(
+        self, prepared: Prepared, record: Record, decision: Decision, verdict: Verdict
+    ) -> tuple[Record, list[Event]]:
+        """Return the record after another check of a wanted grant, and the events for the history."""
+        now = self.executor.now()
+        new, lines = records.checked(record, prepared.grant, decision, verdict, prepared, now=now)
+        return replace(new, **acted_on(record, prepared.grant, now, found=isinstance(verdict, Present))), lines
+
+    async def _settle(self, record: Record, lines: Iterable[Event] = ()) -> Record:
+        """Save and return the record of a grant that no attempt is made for, and answer its commands."""
+        commands = self.plan.commands.get(record.key, ())
+        events = [*request_events(commands, self.executor.now(), [record]), *self._authored(lines)]
+        await self._save([record], events, answered=commands)
+        return record
+
+    def _authored(self, lines: Iterable[Event]) -> list[Event]:
+        return [replace(line, author=self.author) for line in lines]
+
+    async def _save(self, found: list[Record], lines: Iterable[Event], *, answered: Sequence[Command] = ()) -> None:
+        ledger = self.state.ledger
+        await ledger.off_loop(partial(ledger.save, found, lines, answered=answered))
+
+    def _unmet(self, key: Key, item: PlannedGrant) -> str | None:
+        """Return why an entry that this one needs was not provided by this pass, or None."""
+        for need in item.grant.needs:
+            other = Key(key.hire, need)
+            record = self._after.get(other) or (self.recorded[other][1] if other in self.recorded else None)
+            if record is None or record.status.granted:
+                continue
+            seen = self.recorded[other][0].verdict if other in self.recorded else None
+            off = isinstance(seen, Present) and seen.account is Account.INACTIVE
+            if off or record.status is not Status.DIFFERS:  # what differs is there
+                return f"needs {need}, which is {record.status}: {record.reason}"
+        return None
+
+
+def _dependents_first(orphans: list[PlannedGrant], needs: Mapping[str, Iterable[str]]) -> list[Key]:
+    """Order a hire's orphans: each after those that need it, also through entries that stay; circles as given."""
+    needed_by = {item.grant.key.access: all_needed(item.grant.key.access, needs) for item in orphans}
+    queue: list[Key] = []
+    left = list(orphans)
+    while left:
+        needed = {need for item in left for need in needed_by[item.grant.key.access]}
+        free = [item for item in left if item.grant.key.access not in needed] or left
+        queue += [item.grant.key for item in free]
+        left = [item for item in left if item.grant.key not in queue]
+    return queue

@@ -1,0 +1,363 @@
+"""Change records: with `attempts` and `removals`, the only place where statuses and phases are written.
+
+Each function takes a record and what happened, and returns the new record with the history's new lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from reconciler.engine.decide.existing import last_seen
+from reconciler.engine.decide.wanted import STILL_OPEN, STILL_THERE
+from reconciler.ledger.entries import Event
+from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
+from reconciler.model.status import Action, EventType, ReasonCode, Status
+from reconciler.model.value import changed
+from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, Unknown, Verdict
+
+if TYPE_CHECKING:
+    from reconciler.engine.observe.prepared import Prepared
+
+__all__ = [
+    "NOT_AS_WANTED",
+    "SETTLED",
+    "accepted",
+    "checked",
+    "first",
+    "kept_as_it_is",
+    "remembered",
+    "stated",
+    "waiting",
+    "with_events",
+]
+
+Events = list[tuple[EventType, str]]
+
+SETTLED: Mapping[str, Any] = {"open": None, "fresh": False}
+"""What a record has of an attempt once none is open."""
+
+NOT_AS_WANTED: Mapping[str, Any] = {
+    "as_wanted_at": None,
+    "updated_at": None,
+    "wants": {},
+    "accepted": {},
+    "differs": {},
+}
+"""What a record has of an account that was not yet found as git wants it."""
+
+
+def stated(
+    status: Status, action: Action, reason: str, *, code: ReasonCode | None = None, cause: Cause | None = None
+) -> dict[str, Any]:
+    """Return what is shown of a record: these are only ever written together."""
+    return {"status": status, "action": action, "reason": reason, "code": code, "cause": cause}
+
+
+def _decided(decision: Decision) -> dict[str, Any]:
+    shown = stated(decision.status, decision.action, decision.reason, code=decision.code, cause=decision.cause)
+    return {**shown, "locked": decision.locked}
+
+
+def first(grant: Grant, revision: str | None) -> Record:
+    """Make the record of a grant that the ledger does not have yet."""
+    return Record(
+        key=grant.key,
+        email=grant.email,
+        integration=grant.integration,
+        service=grant.service,
+        source=grant.source,
+        origin=grant.origin,
+        needs=grant.needs,
+        keep=grant.keep,
+        revision=revision,
+        form=_form(grant),
+    )
+
+
+def _form(grant: Grant) -> tuple[str, ...] | None:
+    return None if grant.manifest is None else tuple(field.id for field in grant.manifest.form)
+
+
+def remembered(record: Record, now: datetime, retry_delay: timedelta) -> Record:
+    """Return the record as it counts now: a retry further ahead than the delay comes from a clock that jumped.
+
+    So does a healing in the future: its 24 hours count from now. See docs/design/states.md.
+    """
+    if record.retry_at is not None and record.retry_at > now + retry_delay:
+        record = replace(record, open=replace(record.run, retry_at=now + retry_delay))
+    if record.healed_at is not None and record.healed_at > now:
+        record = replace(record, healed_at=now)
+    return record
+
+
+def checked(
+    record: Record,
+    grant: Grant,
+    decision: Decision,
+    verdict: Verdict | None,
+    prepared: Prepared | None = None,
+    *,
+    now: datetime,
+    revision: str | None = None,
+    wanted: bool = True,
+) -> tuple[Record, list[Event]]:
+    """Return the record after planning. `verdict` is None without a check; `wanted` is False for an orphan.
+
+    `prepared` is what was asked with: its values are what an account that was found has.
+    """
+    snapshot: Mapping[str, Any] = {} if prepared is None else prepared.snapshot
+    events = _status_events(record, decision, wanted=wanted)
+    new = _wanted_again(record, verdict, now) if wanted else record
+    if new.phase is Phase.NEW or not new.snapshot:  # a person may vouch for a grant before anything is known of it
+        new = changed(new, {"email": grant.email, "snapshot": snapshot or new.snapshot})
+    fields: dict[str, Any] = {
+        "integration": grant.integration,
+        "service": grant.service,
+        "source": grant.source,
+        "origin": grant.origin,
+        "needs": grant.needs,
+        "keep": grant.keep,
+        "form": record.form if grant.manifest is None else _form(grant),
+        "revision": revision or record.revision,
+        **_decided(decision),
+        "changed": decision.changed,
+        "differs": _as_noted(decision),
+        "guarded": decision.guarded,
+        "orphaned_at": None if wanted else record.orphaned_at or now,
+    }
+    if isinstance(verdict, Present | Missing):
+        fields["off"] = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
+    if decision.afresh and new.phase.unsettled:
+        fields["attempts"] = 0
+    if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
+        fields |= _gone_without_request(new, verdict, decision, now, events)
+    elif not wanted:
+        fields |= _orphan_checked(new, decision, verdict, now, events)
+    elif isinstance(verdict, Present | Missing) and decision.status is Status.UNCONFIRMED:
+        fields |= _invited(new, grant, snapshot, now, events)
+    elif (
+        isinstance(verdict, Present)
+        and verdict.under is None
+        and (
+            decision.status in (Status.PRESENT, Status.DIFFERS)
+            or (decision.status is Status.BLOCKED and prepared is not None and new.phase is Phase.NEW)
+        )
+    ):
+        assert prepared is not None  # it was asked with
+        fields |= _found(new, decision, prepared, now, events)
+        if decision.status is Status.PRESENT:
+            fields |= _as_wanted(new, decision, prepared.wants, now)
+    elif isinstance(verdict, NoCheck):
+        # There is no account that could still be under the old address.
+        fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
+    else:
+        fields |= _check_result(new, decision, verdict, now, events)
+    return with_events(changed(new, fields), events, now)
+
+
+def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Events:
+    """Return the events for a change of status."""
+    events: Events = []
+    blocked = decision.status is Status.BLOCKED
+    if (record.status is Status.BLOCKED) != blocked:
+        events.append((EventType.BLOCKED, decision.reason) if blocked else (EventType.UNBLOCKED, f"{decision.status}"))
+    if not wanted and record.orphaned_at is None:
+        events.append((EventType.ORPHANED, decision.reason))
+    if decision.status is Status.DIFFERS and (
+        record.status is not Status.DIFFERS
+        or record.differs != _as_noted(decision)
+        or record.action is not decision.action
+    ):
+        events.append((EventType.DIFFERED, decision.reason))
+    return events
+
+
+def _as_noted(decision: Decision) -> dict[str, list[Any]]:
+    """Return what differs, as the ledger saves it."""
+    return {name: list(pair) for name, pair in decision.differs.items()} if decision.differs else {}
+
+
+def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:
+    """Reset a record that was revoked, or half revoked, once its entry is wanted again and was checked.
+
+    After a revocation it is a new grant, never drift (docs/design/states.md); what was not revoked is as it was. As
+    long as an account stands under the old address, the record keeps that.
+    """
+    if not (record.phase is Phase.REVOKED or record.revoking) or isinstance(verdict, Unknown | None):
+        return record
+    if record.phase is Phase.REVOKED and isinstance(verdict, Present) and verdict.under is not None:
+        return record
+    settled = replace(record, attempts=0, last_error=None, invitations=0, **NOT_AS_WANTED, **SETTLED)
+    if record.revoking and isinstance(verdict, Present):
+        return replace(settled, phase=Phase.CONFIRMED, confirmed_at=record.confirmed_at or now)
+    if record.revoking and isinstance(verdict, NoCheck) and record.executed_at is not None:
+        return replace(settled, phase=Phase.DONE)
+    return replace(settled, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, lost=False)
+
+
+def _found(record: Record, decision: Decision, prepared: Prepared, now: datetime, events: Events) -> dict[str, Any]:
+    """Return what changes if a wanted account is found. It has the values that the check found it by."""
+    has, snapshot = record.snapshot, prepared.snapshot
+    fields: Mapping[str, Any] = {}
+    match record.phase:
+        case Phase.CONFIRMED:
+            if record.lost:
+                events.append((EventType.CONFIRMED, "found again"))
+            elif record.unseen and decision.status is Status.PRESENT:
+                events.append((EventType.CONFIRMED, "found as git wants it"))
+        case Phase.EXECUTED | Phase.DONE:
+            events.append((EventType.CONFIRMED, "exists check: found"))
+            fields = {"confirmed_at": now}
+        case Phase.RETRYING | Phase.FAILED if record.run.kind.updates:
+            events.append((EventType.CONFIRMED, "found as git wants it"))
+            has, fields = snapshot or has, SETTLED
+        case Phase.RETRYING | Phase.FAILED if record.provided:  # it has what it had before the attempt
+            events.append((EventType.CONFIRMED, "found again" if record.lost else "exists check: found"))
+            fields = {"confirmed_at": record.confirmed_at or now, **SETTLED}
+        case _:
+            events.append((EventType.ADOPTED, "exists check: found"))
+            has = snapshot or has
+            fields = {"confirmed_at": now, **SETTLED}
+    return {
+        "phase": Phase.CONFIRMED,
+        "checked_at": now,
+        "email": prepared.grant.email,
+        "last_error": None,
+        "lost": False,
+        "snapshot": {**has, **prepared.found_by},
+        "invitations": 0,
+        "answered": "" if decision.status is Status.PRESENT else record.answered,
+        **fields,
+    }
+
+
+def _as_wanted(record: Record, decision: Decision, wants: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return what changes if an account is as git wants it, or a person accepted the difference."""
+    if decision.accepted:
+        return {"fresh": False}
+    fields: dict[str, Any] = {"wants": dict(wants), "accepted": {}, "fresh": False}
+    return {**fields, "as_wanted_at": now} if record.as_wanted_at is None else fields
+
+
+def _invited(
+    record: Record, grant: Grant, snapshot: Mapping[str, Any], now: datetime, events: Events
+) -> dict[str, Any]:
+    """Return what changes with an open invitation: ours, or another's that is seen for the first time."""
+    if record.phase is Phase.EXECUTED and record.executed_at is not None:
+        return {"checked_at": now, "last_error": None}
+    events.append((EventType.ADOPTED, "an invitation is open"))
+    return {
+        "phase": Phase.EXECUTED,
+        "checked_at": now,
+        "executed_at": now,
+        "confirmed_at": None,
+        "email": grant.email,
+        "last_error": None,
+        "lost": False,
+        "snapshot": snapshot or record.snapshot,
+        "invitations": max(1, record.invitations),
+        **NOT_AS_WANTED,
+        **SETTLED,
+    }
+
+
+def _orphan_checked(
+    record: Record, decision: Decision, verdict: Verdict | None, now: datetime, events: Events
+) -> dict[str, Any]:
+    """Return what a check changes of an orphan. One found is confirmed; an invitation to withdraw was accepted."""
+    found: dict[str, Any] = {}
+    if record.unchecked and decision.status in (Status.RETRYING, Status.FAILED):
+        error = STILL_OPEN if record.run.kind is Kind.WITHDRAW else STILL_THERE
+        events.append((EventType.REVOKE_FAILED, error))
+        found = {"last_error": error}
+    if not isinstance(verdict, Present):
+        return _check_result(record, decision, verdict, now, events) | found
+    fields = {"checked_at": now, "confirmed_at": record.confirmed_at or now, **found}
+    accepted = record.run.kind is Kind.WITHDRAW and verdict.account is Account.ACTIVE
+    if record.phase is not Phase.EXECUTED and not accepted:
+        return fields
+    events.append((EventType.CONFIRMED, "exists check: found"))
+    return {**fields, "phase": Phase.CONFIRMED, **(SETTLED if accepted else {})}
+
+
+def _gone_without_request(
+    record: Record, verdict: Verdict | None, decision: Decision, now: datetime, events: Events
+) -> dict[str, Any]:
+    """Return what changes if an orphan is gone without a request of the program."""
+    events.append((EventType.REVOKED, decision.detail or decision.reason))
+    return {
+        "phase": Phase.REVOKED,
+        "checked_at": now if isinstance(verdict, Missing) else record.checked_at,
+        "last_error": None,
+        **NOT_AS_WANTED,
+        **SETTLED,
+    }
+
+
+def _check_result(
+    record: Record, decision: Decision, verdict: Verdict | None, now: datetime, events: Events
+) -> dict[str, Any]:
+    """Return what a check that found no wanted account changes."""
+    match verdict:
+        case Missing() if not record.phase.unsettled:
+            lost = record.phase is Phase.CONFIRMED and not record.lost
+            if lost:
+                events.append((EventType.LOST, decision.reason))
+            return {"checked_at": now, "last_error": None, "lost": record.lost or lost}
+        case Unknown(reason):
+            error = record.last_error if record.phase.unsettled else reason
+            return {"checked_at": now, "last_error": error, "seen_at": last_seen(record)}
+        case Present() | Missing():
+            return {"checked_at": now}
+        case _:
+            return {}
+
+
+def kept_as_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
+    """Return the record of a grant whose files cannot be read: only what is shown of it changes."""
+    new = replace(record, **_decided(decision), changed=False, guarded=False)
+    return with_events(new, _status_events(record, decision, wanted=True), now)
+
+
+def waiting(record: Record, reason: str) -> Record:
+    """Return the record of a grant that waits for one that it needs."""
+    return replace(record, **stated(Status.SCHEDULED, Action.WAIT, reason))
+
+
+def accepted(record: Record, now: datetime) -> Record:
+    """Confirm a grant that a person vouches for; from here on it is checked like any other.
+
+    Values that differ count as sent; what else differs is accepted as it is until either side changes. What no check
+    has seen, or not since it waits for its day, counts as executed now: if it is not there, nothing is healed, which
+    would give access before that day.
+    """
+    sent = {name: pair[1] for name, pair in record.differs.items()} if record.changed else {}
+    differs = {} if record.changed else record.differs or record.accepted  # said twice, it stands
+    checked = record.checked_at is not None and record.status is not Status.SCHEDULED
+    fields: dict[str, Any] = {"phase": Phase.CONFIRMED, "confirmed_at": record.confirmed_at or now}
+    if not checked:
+        fields = {"phase": Phase.EXECUTED, "executed_at": record.executed_at or now}
+    return replace(
+        record,
+        **stated(Status.PRESENT if checked else Status.DONE, Action.NONE, "accepted by hand"),
+        snapshot={**record.values, **sent},
+        accepted=differs,
+        wants={**record.wants, **{path: pair[1] for path, pair in differs.items()}},
+        differs={},
+        changed=False,
+        guarded=False,
+        last_error=None,
+        open=None,
+        fresh=False,
+        lost=False,
+        **fields,
+    )
+
+
+def with_events(record: Record, events: Events, now: datetime) -> tuple[Record, list[Event]]:
+    """Return the record with its events for the history."""
+    code = {EventType.DIFFERED: record.code}
+    return record, [Event.of(record, event, detail, now, code=code.get(event)) for event, detail in events]

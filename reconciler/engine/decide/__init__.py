@@ -1,0 +1,1 @@
+"""Decide what is to be done, without input or output."""

@@ -1,0 +1,346 @@
+"""The guard: it trips if a pass would revoke, heal or make too many grants (docs/design/rules.md, "The guard").
+
+It counts an integration's grants since the last full resync: those revoked or healed are compared with its confirmed
+ones, those made or, by a commit, updated with `max_new`. Grants that it suspended in an earlier pass count, too,
+whatever part of the integration this pass covers: it stays tripped until the count falls or somebody overrides it.
+
+What git takes away or adds counts also where the check failed: a service that answers for a few at a time must not let
+a mistake through in small parts.
+
+A pass over a part of what it judges as a whole suspends what counts in the same way, until all parts are counted
+(docs/design/architecture.md, "The guard over parts").
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+
+from reconciler.engine.decide.existing import OFF, by_commit
+from reconciler.engine.planned import PlannedGrant
+from reconciler.ledger.entries import Event, Kept
+from reconciler.ledger.guard_counts import Held, Since
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.grant import Decision, Key, Record
+from reconciler.model.settings import FEW, Settings
+from reconciler.model.status import Action, EventType, ReasonCode, Status
+from reconciler.model.verdict import Account, Present
+
+__all__ = ["Changes", "Judgement", "Part", "suspend", "waiting"]
+
+HELD = "held"
+"""The name of the note that has the tripped integrations."""
+
+Why = tuple[ReasonCode, str]
+"""Why a grant is held."""
+
+COUNTING: Why = (ReasonCode.COUNTING, "held by the guard until it has counted what the whole pass would change")
+
+NEXT = "look why, then let it through once with `reconcile --yes-really`"
+
+
+class Part(StrEnum):
+    """What a pass covers of what the guard judges as a whole."""
+
+    ALL = "all"
+    SWEEP = "sweep"
+    """A part of a sweep: the other parts follow at once."""
+    SOME = "some"
+    """A slice of a full resync, or a pass beside a sweep: nobody waits for the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the guard says of a pass: which integrations it trips for, with the reason and its numbers.
+
+    Of a pass that a person `released` it says nothing.
+    """
+
+    tripped: Mapping[str, str] = field(default_factory=dict)
+    part: Part = Part.ALL
+    released: bool = False
+
+    def events(
+        self,
+        ledger: LedgerReader,
+        planned: Sequence[PlannedGrant],
+        dropped: Sequence[Record],
+        *,
+        now: datetime,
+        revision: str,
+    ) -> tuple[list[Event], Kept]:
+        """Make the events for integrations whose guard trips or is reset, and the note to store with them.
+
+        In a part of a sweep none trips, for others are not counted yet. A released pass resets one once the guard holds
+        no other grants of it.
+        """
+        noted = ledger.note(HELD)
+        before = set(json.loads(noted)) if noted else set()
+        met = {item.grant.integration for item in planned if not item.by_hand} | {each.integration for each in dropped}
+        if before and self.released:
+            met -= _held_beside(ledger, {item.grant.key for item in planned} | {each.key for each in dropped})
+        after = {*self.tripped, *(before - met)}
+        if self.part is Part.SWEEP:
+            after &= before
+        if after == before:
+            return [], {}
+        begun, ended = after - before, before - after
+
+        def note(current: bytes | None) -> bytes:
+            """Update the note, keeping what other members noted of their integrations meanwhile."""
+            others = set(json.loads(current)) if current else set()
+            return json.dumps(sorted((others - ended) | begun)).encode()
+
+        no_grant = Key("", "")
+        events = [
+            Event(now, no_grant, name, EventType.HELD, self.tripped[name], revision=revision) for name in sorted(begun)
+        ]
+        events += [Event(now, no_grant, name, EventType.RELEASED, "", revision=revision) for name in sorted(ended)]
+        return events, {HELD: note}
+
+
+def _held_beside(ledger: LedgerReader, own: Collection[Key]) -> set[str]:
+    """Return the integrations that the guard holds grants of beside these."""
+    held = Counter(ledger.held())
+    held.subtract(each.integration for each, key in ledger.held_of({key.hire for key in own}) if key in own)
+    return {integration for integration, count in held.items() if count > 0}
+
+
+class Changes:
+    """What a pass would change, counted part by part as it is planned: the keys of all of it may be millions.
+
+    With `everything`, a full resync, it restarts its counts. The ledger counts the grants that are held since an
+    earlier pass; those that this pass plans are counted by what is decided now.
+    """
+
+    def __init__(self, ledger: LedgerReader, settings: Settings, *, everything: bool) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        newest = ledger.newest_attempt() if everything else 0
+        self._since = Since(newest, newest) if everything else ledger.counted_since()
+        self._met: set[str] = set()
+        self._renamed: dict[Key, Key] = {}
+        self._taken = _Counted(partial(ledger.changes_since, self._since))
+        self._made = _Counted(partial(ledger.made_since, self._since) if settings.max_new is not None else dict)
+        held = ledger.held_alike(self._since)
+        for each, count, taken, made in held:
+            if _would_take(each):
+                self._taken.hold(each.integration, count, taken)
+            else:
+                self._made.hold(each.integration, count, made)
+        self._any_held = bool(held)
+
+    def add(self, planned: Iterable[PlannedGrant], renamed: Mapping[Key, Key], dropped: Iterable[Record] = ()) -> None:
+        """Count a part. `renamed` maps the keys of renamed hires in the ledger to those in the plan.
+
+        What is `dropped` from the ledger is held no longer.
+        """
+        self._renamed |= renamed
+        covered = {(record.integration, record.key) for record in dropped}
+        self._met.update(integration for integration, _ in covered)
+        moved = set(renamed.values())
+        for item in planned:
+            key, integration = item.grant.key, item.grant.integration
+            self._met.add(integration)
+            if item.exempt:
+                continue  # nor does what a person named override anything
+            covered.add((integration, key))
+            if _takes(item):
+                self._taken.add(integration, key, moved=key in moved)
+            elif _makes(item):
+                self._made.add(integration, key, moved=key in moved)
+        if self._any_held:
+            self._no_longer_held(covered)
+
+    def _no_longer_held(self, covered: Collection[tuple[str, Key]]) -> None:
+        """Take the grants that a plan covers from those that are held since an earlier pass."""
+        former = {new: old for old, new in self._renamed.items()}
+        for each, key in self._ledger.held_of({former.get(key, key).hire for _, key in covered}):
+            if (each.integration, self._renamed.get(key, key)) in covered:
+                (self._taken if _would_take(each) else self._made).no_longer_held(each.integration, key)
+
+    def add_beside(self, planned: Iterable[PlannedGrant]) -> None:
+        """Count what other passes are about to change of the integrations that were counted so far."""
+        self.add([item for item in planned if item.grant.integration in self._met], {})
+
+    def tripped(self) -> dict[str, str]:
+        """Return the integrations whose guard trips, with the reason and its numbers."""
+        tripped: dict[str, str] = {}
+        if self._settings.max_new is not None:
+            tripped |= _too_many_new(self._made.counts(self._met, self._renamed), self._settings.max_new)
+        if taken := self._taken.counts(self._met, self._renamed):
+            confirmed = self._ledger.confirmed(self._since)
+            tripped |= _too_many_changes(taken, confirmed, self._settings.max_change_percent)
+        return tripped
+
+    def judged(self, planned: Iterable[PlannedGrant], part: Part) -> tuple[list[PlannedGrant], Judgement]:
+        """Suspend what must not be executed now, and return the judgement that it follows from.
+
+        What counts in a part of a sweep waits until all parts are counted, and so does the rest of a tripped
+        integration. Where only some is covered, a few grants are revoked or healed at once, as a few never trip the
+        guard, and more wait until all of the integration is counted.
+        """
+        tripped = self.tripped()
+        judgement = Judgement(tripped=tripped, part=part)
+        if part is Part.SWEEP:
+            return _held(planned, lambda item: COUNTING if self._postponed(item, tripped) else None), judgement
+        taken = self._taken.counts(self._met, self._renamed) if part is Part.SOME else {}
+
+        def why(item: PlannedGrant) -> Why | None:
+            integration = item.grant.integration
+            many = integration not in tripped and taken.get(integration, 0) > FEW
+            return COUNTING if many and _takes(item) and not item.exempt else _why(item, tripped)
+
+        return _held(planned, why), judgement
+
+    def _postponed(self, item: PlannedGrant, tripped: Collection[str]) -> bool:
+        """Whether a grant waits for the other parts of its sweep."""
+        counts = not item.exempt and (_takes(item) or (self._settings.max_new is not None and _makes(item)))
+        return counts or item.grant.integration in tripped
+
+
+class _Counted:
+    """Grants of one kind of change, by integration. `read` gives those changed since the last full resync.
+
+    Only keys that may be among these are kept, so that a grant that is changed twice counts once.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, set[Key]]]) -> None:
+        self._held: Counter[str] = Counter()
+        """How many are held since an earlier pass."""
+        self._held_again: Counter[str] = Counter()
+        """How many of these were changed since the last full resync as well."""
+        self._read = read
+        self._done: Mapping[str, set[Key]] | None = None
+        self._keys: dict[str, set[Key]] = {}
+        self._others: Counter[str] = Counter()
+
+    def add(self, integration: str, key: Key, *, moved: bool) -> None:
+        """Count a grant; with `moved`, the ledger may have it under another key."""
+        keys = self._keys.setdefault(integration, set())
+        if moved or key in self._changed.get(integration, ()):
+            keys.add(key)
+        else:
+            self._others[integration] += 1
+
+    def hold(self, integration: str, count: int, changed: int) -> None:
+        """Count grants that are held since an earlier pass; so many of them are among those changed."""
+        self._held[integration] += count
+        self._held_again[integration] += changed
+
+    def no_longer_held(self, integration: str, key: Key) -> None:
+        """Take a grant from those that are held, by its key in the ledger."""
+        self.hold(integration, -1, -(key in self._changed.get(integration, ())))
+
+    @property
+    def _changed(self) -> Mapping[str, set[Key]]:
+        if self._done is None:
+            self._done = self._read()
+        return self._done
+
+    def counts(self, integrations: Iterable[str], renamed: Mapping[Key, Key]) -> dict[str, int]:
+        """Count each integration's grants, those changed already included; without those of which none is changed."""
+        counts = {}
+        for integration in integrations:
+            keys, held = self._keys.get(integration), self._held[integration]
+            if keys is not None or held > 0:
+                changed = {renamed.get(key, key) for key in self._changed.get(integration, ())}
+                others = self._others[integration] + held - self._held_again[integration]
+                counts[integration] = others + len(changed.union(keys or ()))
+        return counts
+
+
+def _too_many_changes(counts: Mapping[str, int], confirmed: Mapping[str, int], percent: float) -> dict[str, str]:
+    """`counts` are the grants that are or were revoked or healed, `confirmed` those confirmed at the last resync."""
+    tripped = {}
+    for integration, changes in counts.items():
+        total = max(confirmed.get(integration, 0), changes)
+        if changes > FEW and changes * 100 > percent * total:
+            share = f"{changes * 100 / total:.2f} % is over {percent:g} % ({changes}/{total})"
+            tripped[integration] = (
+                f"held by the guard: {share} of the confirmed grants would be revoked or healed; {NEXT}"
+            )
+    return tripped
+
+
+def _too_many_new(counts: Mapping[str, int], most: int) -> dict[str, str]:
+    """`counts` are the grants that are or were made or updated."""
+    return {
+        integration: f"held by the guard: {count} accounts would be made or updated, max_new is {most}; {NEXT}"
+        for integration, count in counts.items()
+        if count > most
+    }
+
+
+def _takes(item: PlannedGrant) -> bool:
+    """Whether an account would be revoked or healed, or would if its check had found it."""
+    decision = item.decision
+    return decision.heals or (not item.wanted and (decision.action.acts or decision.pending))
+
+
+def _makes(item: PlannedGrant) -> bool:
+    """Whether an account would be made or updated, or would if its check had not found it.
+
+    A retry and a fresh start by a person were let through before.
+    """
+    asked_again, decision = item.record is not None and item.record.fresh, item.decision
+    makes = decision.action in (Action.EXECUTE, Action.UPDATE) or decision.pending
+    return item.wanted and makes and not asked_again
+
+
+def _would_take(held: Held) -> bool:
+    """Whether held grants would be revoked or healed, and not made or updated."""
+    return held.gone or (held.was_as_wanted and not by_commit(held.wants, held.differs))
+
+
+def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list[PlannedGrant]:
+    """Suspend the grants of tripped integrations, and let grants that need one of those wait for it."""
+    return _held(planned, lambda item: _why(item, tripped))
+
+
+def _why(item: PlannedGrant, tripped: Mapping[str, str]) -> Why | None:
+    reason = tripped.get(item.grant.integration)
+    return None if reason is None else (ReasonCode.TRIPPED, reason)
+
+
+def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], Why | None]) -> list[PlannedGrant]:
+    found: dict[Key, PlannedGrant] = {}
+    for item in planned:
+        acts = item.decision.action.acts
+        exempt = item.lock is not None or (item.exempt and not item.wanted)
+        if acts and not exempt and (held := why(item)) is not None:
+            code, reason = held
+            changed, differs = item.decision.changed, item.decision.differs  # to be counted, and accepted, by
+            if isinstance(item.verdict, Present) and item.verdict.account is Account.INACTIVE:
+                reason = f"{reason}; it is {OFF}"
+            suspended = Decision(Status.SUSPENDED, Action.NONE, reason, changed, guarded=True, code=code)
+            found[item.grant.key] = replace(item, decision=replace(suspended, differs=differs))
+        elif item.decision.pending and not item.exempt and why(item) is not None:
+            # What it is does not change; the ledger notes it, so that later passes count it too.
+            found[item.grant.key] = replace(item, decision=replace(item.decision, guarded=True))
+        elif acts and item.wanted and (needed := _waits(item, found)) is not None:
+            found[item.grant.key] = replace(item, decision=waiting(needed))
+        else:
+            found[item.grant.key] = item
+    return list(found.values())
+
+
+def waiting(why: str) -> Decision:
+    """Decide that a grant waits for one that it needs."""
+    return Decision(Status.SCHEDULED, Action.WAIT, why)
+
+
+def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None:
+    """Say why an entry waits for one that is suspended or waits itself; needed entries come first in a plan."""
+    if item.record is not None and item.record.provided:
+        return None
+    for need in item.grant.needs:
+        other = before.get(Key(item.grant.key.hire, need))
+        if other is not None and other.decision.status in (Status.SUSPENDED, Status.SCHEDULED):
+            return f"needs {need}, which is {other.decision.status}: {other.decision.reason}"
+    return None

@@ -1,0 +1,1 @@
+"""Ask services: checks, listings, and what a manifest can be asked."""

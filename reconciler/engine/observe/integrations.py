@@ -1,0 +1,433 @@
+"""The integrations of a pass: manifest, initial data, allowed hosts, client; and preparing grants for them.
+
+`Integration.prepare` renders everything that a grant would send before anything is sent, so that a variable without a
+value, a host that is not allowed or missing initial data blocks the grant in time (docs/design/rules.md, "Variables").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, assert_never
+
+from reconciler.engine.decide.existing import Means, changed_in_git
+from reconciler.engine.observe.prepared import NOTHING, NOTHING_STORED, Check, Lending, Prepared
+from reconciler.ledger.vault import Stored
+from reconciler.model.errors import Blocked, MissingVariable
+from reconciler.model.grant import Differences, Grant, Kind, Record
+from reconciler.model.hire import NamedChoice
+from reconciler.model.manifest import Call, Listing, Manifest, Notification, Pending, Request
+from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
+from reconciler.model.template import names, roots
+from reconciler.model.verdict import Cause, Verdict
+from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.paging import first_page
+from reconciler.requests.record import Compared
+from reconciler.requests.rehearsal import Rehearsal
+from reconciler.requests.render import canonical, expected, outline, rehearse
+from reconciler.requests.template import render_text, render_url
+from reconciler.secrets.sealed import Sealer
+from reconciler.transports.request import RenderedRequest
+
+if TYPE_CHECKING:
+    from reconciler.oauth.connection import OAuthConnection
+    from reconciler.requests.client import Client
+
+__all__ = ["AUTHORITY", "Integration"]
+
+AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
+"""What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
+
+AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
+
+
+@dataclass(frozen=True)
+class Integration:
+    """One integration in one pass."""
+
+    name: str
+    service: str
+    file: str
+    manifest: Manifest
+    client: Client
+    hosts: AllowedHosts
+    initial: Layer | None
+    fault: Blocked | None
+    redirect_url: str
+    sealer: Sealer | None = field(repr=False, default=None)
+    connection: OAuthConnection | None = field(repr=False, default=None)
+
+    @cached_property
+    def means(self) -> Means:
+        """Return what the manifest can do about an account."""
+        return Means.of(self.manifest)
+
+    def requests(self, kind: Kind) -> tuple[Request, ...]:
+        """Return the requests of an attempt of a kind, in order."""
+        manifest = self.manifest
+        match kind:
+            case Kind.EXECUTE | Kind.HEAL | Kind.RUN:
+                return tuple(manifest.execute)
+            case Kind.UPDATE | Kind.MEND:
+                return tuple(manifest.updates)
+            case Kind.REINVITE:
+                return (*manifest.withdraw, *manifest.execute)
+            case Kind.REVOKE:
+                return tuple(manifest.revoke)
+            case Kind.WITHDRAW | Kind.LOCK_INVITED:
+                return tuple(manifest.withdraw)
+            case Kind.LOCK:
+                return tuple(manifest.lock or manifest.revoke)
+            case _:
+                assert_never(kind)
+
+    def withdraws(self, kind: Kind) -> int:
+        """Return how many of an attempt's requests, the first ones, withdraw an open invitation."""
+        return len(self.manifest.withdraw) if kind is Kind.REINVITE else 0
+
+    def stored(self, kind: Kind | None, place: int, stored: Stored) -> Stored:
+        """Return what earlier attempts stored, as the request at a place sees it; all of it without a kind.
+
+        What the requests before it store is this attempt's, or not known. What makes an account begins without what
+        was stored of the one before.
+        """
+        if kind is None or not stored.names:
+            return stored
+        before = {name for request in self.requests(kind)[:place] for name in request.store_data}
+        return stored.without(before, own=not kind.makes or place < self.withdraws(kind))
+
+    def texts(self, kind: Kind) -> tuple[str, ...]:
+        """Return a digest of each request of an attempt of a kind, as the manifest writes it."""
+        known = self._texts.get(kind)
+        if known is None:
+            known = self._texts[kind] = tuple(_text(request) for request in self.requests(kind))
+        return known
+
+    @cached_property
+    def _texts(self) -> dict[Kind, tuple[str, ...]]:
+        return {}
+
+    @cached_property
+    def sent_with(self) -> frozenset[str]:
+        """Return the form's and the hire's names that `execute` and `update` use."""
+        parts = self.manifest.model_dump(include={"execute", "update", "headers"})
+        return roots(parts) - frozenset(self.manifest.identity)
+
+    @cached_property
+    def deferred(self) -> frozenset[str]:
+        """Return the names that get their value while requests run."""
+        return AT_RUN_TIME | self.manifest.stored | frozenset(self.manifest.generated)
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """Return the names that the manifest's requests and notifications use."""
+        parts = {"exists", "execute", "update", "revoke", "withdraw", "lock", "post_execute_notification", "headers"}
+        return roots(self.manifest.model_dump(include=parts)) | {"email"}
+
+    @property
+    def only_watches(self) -> bool:
+        """Whether there is a check and nothing to execute."""
+        return self.manifest.exists is not None and not self.manifest.execute
+
+    @property
+    def lists_invitations(self) -> bool:
+        """Whether open invitations can be read."""
+        return self.manifest.exists is not None and self.manifest.exists.pending is not None
+
+    @property
+    def checks_store(self) -> bool:
+        """Whether the check's `store_data` saves something that requests may use."""
+        return self.manifest.exists is not None and bool(self.manifest.exists.store_data)
+
+    @cached_property
+    def asked_with(self) -> frozenset[str]:
+        """Return the names that the check uses: an account that it finds has these values."""
+        exists = self.manifest.exists
+        if exists is None:
+            return frozenset()
+        own = self.manifest.model_dump(include={"exists": {"url", "expected", "data"}})
+        return roots([own, exists.headers or self.manifest.headers])
+
+    @cached_property
+    def told_by(self) -> tuple[str, ...]:
+        """Return the names beside the address whose values say which account the check means: the form's in order."""
+        exists = self.manifest.exists
+        if exists is None:
+            return ()
+        used = roots([exists.url, exists.expected, exists.data]) - {"email", *self.manifest.identity}
+        form = [field.id for field in self.manifest.form if field.id in used]
+        return (*form, *sorted(used.difference(form, self.deferred)))
+
+    def listed_with(self, listing: Listing | Pending) -> tuple[str, ...]:
+        """Return the fields of the form that a listing's requests use: it is read once for each of their values."""
+        known = self._listed_with.get(type(listing))
+        if known is None:
+            used = roots([listing.url, listing.data, listing.next_page])
+            known = tuple(field.id for field in self.manifest.form if field.id in used)
+            self._listed_with[type(listing)] = known
+        return known
+
+    @cached_property
+    def _listed_with(self) -> dict[type, tuple[str, ...]]:
+        return {}
+
+    @cached_property
+    def compared(self) -> frozenset[str]:
+        """The names whose values an account is made with, or found by."""
+        return self.sent_with | self.asked_with
+
+    def scope(
+        self, layers: tuple[Layer, ...], stored: Stored = NOTHING_STORED, lent: frozenset[str] = frozenset()
+    ) -> Scope:
+        """Return what this integration's placeholders see for one grant, before anything ran.
+
+        `lent` are the names that an entry which this one needs stores in this very pass.
+        """
+        own = self._settings
+        if self.connection is not None and (token := self.connection.layer()) is not None:
+            own = (*own, token)
+        if self.initial is not None:
+            own = (*own, self.initial)
+        return Scope((*own, *layers), self._unknown | lent if lent else self._unknown, saved=stored.layers())
+
+    @property
+    def rendered_with(self) -> tuple[object, ...]:
+        """All that a grant's requests are rendered with beside its own values, but for what differs from run to run."""
+        return self.manifest, self.initial, self.redirect_url, self._unknown
+
+    @cached_property
+    def _settings(self) -> tuple[Layer, ...]:
+        return (Layer("settings", {"redirect_url": self.redirect_url}),)
+
+    @cached_property
+    def _unknown(self) -> frozenset[str]:
+        """Return the deferred names that no layer of a grant's scope has."""
+        fetches = self.connection is not None and self.connection.fetches
+        return self.deferred - ({"redirect_url"} if fetches else {"oauth", "redirect_url"})
+
+    def prepare(self, grant: Grant, stored: Stored, *, kind: Kind | None, lending: Lending = NOTHING) -> Prepared:
+        """Prepare a grant to be checked and, with a `kind`, for an attempt of that kind.
+
+        An account that is there needs only its check: what its requests would be is rendered where they may be sent,
+        and that every variable has a value is seen to in any case. Raises Blocked with what is missing: initial data,
+        a connection, a variable's value, a host that is not allowed.
+        """
+        self.ready(grant)
+        scope = self.scope(grant.layers, stored, lending.names)
+        try:
+            for name in self.needed:
+                scope.look_up(name)
+            check = self.check(scope)
+            digest = None if kind is None else self._whole(grant, scope, lending.names | stored.names, kind)
+        except MissingVariable as error:
+            if why := grant.absent.get(error.name):
+                raise Blocked(f"{error}: {why}") from error
+            raise
+        snapshot = self.snapshot(grant)
+        return Prepared(
+            grant=grant,
+            scope=scope,
+            snapshot=snapshot,
+            digest=digest,
+            stored=stored,
+            outlines=() if kind is None else self._outlines(kind, scope, stored),
+            found_by={name: snapshot[name] for name in self.asked_with if name in snapshot},
+            check=check,
+            kind=kind,
+            lenders=lending.entries,
+        )
+
+    @cached_property
+    def needed(self) -> tuple[str, ...]:
+        """Return every variable that the check, the requests and the notifications use."""
+        return tuple(sorted(self.manifest.needed))
+
+    def under(self, prepared: Prepared, email: str) -> Prepared:
+        """Return the same account's check under another address. Raises Blocked like `prepare`."""
+        scope = prepared.scope.over(Layer(LEDGER, {"email": email}))
+        return replace(prepared, scope=scope, check=self.check(scope))
+
+    def scope_at(self, prepared: Prepared, place: int) -> Scope:
+        """Return the scope of the request at a place of the attempt that a grant is prepared for."""
+        return replace(prepared.scope, saved=self.stored(prepared.kind, place, prepared.stored).layers())
+
+    def changes(self, prepared: Prepared, record: Record, verdict: Verdict) -> Differences:
+        """Return which values git changed since the account was made, updated or found with them."""
+        return changed_in_git(record, verdict, prepared.snapshot, found_by=prepared.found_by, compared=self.compared)
+
+    def check(self, scope: Scope, *, orphan: bool = False) -> Check | None:
+        """Prepare the check, to a host that is allowed; None without `exists`. Raises Blocked.
+
+        For an orphan `where` does not count: the values that git wanted may be gone.
+        """
+        exists = self.manifest.exists
+        if exists is None:
+            return None
+        now = scope.now()
+        wanted = expected(exists.expected, now) if exists.expected else None
+        if wanted == "":
+            raise Blocked("exists: expected is empty for this hire: every answer would contain it")
+        listed = exists.listing is not None and not orphan
+        wire = self._rehearsal.rendered(now, self.rendered_check) if listed else self.rendered_check(now)
+        if not (exists.compares or exists.absent):
+            return Check(wire, wanted)
+        compared = Compared.of(exists.model_copy(update={"where": {}}) if orphan else exists, scope)
+        shown = {path: compared.shown(path, value, self.client.redact) for path, value in compared.where.items()}
+        return Check(wire, wanted, compared, shown)
+
+    def rendered_check(self, scope: Scope) -> RenderedRequest:
+        """Render the check, to a host that is allowed. Raises Blocked."""
+        assert self.manifest.exists is not None
+        wire = first_page(self.manifest.exists, scope, self.manifest)
+        self.hosts.check(wire.url, self.file)
+        return wire
+
+    @cached_property
+    def _rehearsal(self) -> Rehearsal:
+        assert self.manifest.exists is not None
+        own = {} if self.initial is None else self.initial.values
+        fixed = AT_RUN_TIME | {name for name, value in own.items() if value is not None}
+        return Rehearsal(self.manifest.exists, self.manifest, fixed)
+
+    def _whole(self, grant: Grant, scope: Scope, stored: Iterable[str], kind: Kind) -> str | None:
+        """Verify that all that an attempt would send can be rendered, and return its digest.
+
+        What takes an invitation back does not count: whether there is one may be another answer at the retry.
+        """
+        requests = self.requests(kind)
+        for call in requests:
+            self._renders(call, scope)
+        if kind.updates:
+            sent = roots([self.manifest.headers, *(call.model_dump() for call in requests)])
+            if made := sent.intersection(self.manifest.generated):
+                raise MissingVariable(min(made), "is generated, and has no value in an update")
+            return self.digest(grant, requests, stored)
+        for notification in self.manifest.post_execute_notification:
+            for text in notification.texts:
+                render_text(text, scope)
+        return self.digest(grant, self.manifest.execute, stored, self.manifest.post_execute_notification)
+
+    def ready(self, grant: Grant) -> None:
+        """Verify that the values that every request needs are there, before anything is sent.
+
+        Raises Blocked: a manifest that a branch changes, initial data, an `extra` or a connection that is missing.
+        """
+        self.reachable()
+        for info in self.manifest.extra_user_info:
+            try:
+                Scope(grant.layers).look_up(info.id)
+            except MissingVariable as error:
+                raise Blocked(f"the hire gives no extra.{info.id}, which {self.file} asks for") from error
+
+    def reachable(self) -> None:
+        """Verify that the service may be asked at all. Raises Blocked if initial data or a connection is missing."""
+        if self.fault is not None:
+            raise Blocked(str(self.fault), self.fault.cause)
+        if not self._needs_connection:
+            return
+        if self.connection is None or not (self.connection.fetches or self.connection.layer() is not None):
+            raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`", Cause.CONNECTION)
+        if (url := self.connection.renewal_url()) is not None:
+            self.hosts.check(url, self.file)
+
+    @cached_property
+    def _needs_connection(self) -> bool:
+        return self.manifest.oauth is not None or (self.connection is not None and "oauth" in self.used)
+
+    def _outlines(self, kind: Kind, scope: Scope, stored: Stored) -> tuple[Mapping[str, str], ...]:
+        """Return an attempt's requests as a plan shows them."""
+        return tuple(
+            outline(call, replace(scope, saved=self.stored(kind, place, stored).layers()))
+            for place, call in enumerate(self.requests(kind))
+        )
+
+    def _renders(self, call: Call, scope: Scope) -> None:
+        """Verify that a request can be rendered, and that its host is allowed, if it is known already."""
+        rehearse(call, scope, self.manifest)
+        match = AUTHORITY.match(call.url)
+        of_host = names(match[0] if match else call.url)
+        if all(scope.look_up(name).value is not DEFERRED for name in of_host):
+            self.hosts.check(render_url(call.url, scope).text, self.file)
+
+    def snapshot(self, grant: Grant) -> dict[str, Any]:
+        """Return the hire's and the form's values that the manifest uses, as JSON values."""
+        values: dict[str, Any] = {"email": grant.email}
+        for name in self._used_in_order:
+            value = next((found for layer in grant.layers if (found := layer.values.get(name)) is not None), None)
+            if value is not None or name in HIRE_NAMES:
+                values[name] = _jsonable(value)
+        return values
+
+    @cached_property
+    def _used_in_order(self) -> tuple[str, ...]:
+        return tuple(sorted(self.used))
+
+    def digest(
+        self, grant: Grant, calls: Sequence[Call], stored: Iterable[str], notifications: Sequence[Notification] = ()
+    ) -> str | None:
+        """Return the keyed digest of what these requests and notifications would send; None without a key.
+
+        `stored` are the names that `store_data` saves here or in a lender.
+        """
+        if self.sealer is None:
+            return None
+        layers = grant.layers if self.initial is None else (self.initial, *grant.layers)
+        scope = Scope(layers, self.deferred | frozenset(stored))
+        content = [canonical(call, scope, self.manifest) for call in calls]
+        content += [[render_text(text, scope).text for text in item.texts] for item in notifications]
+        return self.sealer.digest(json.dumps(content, sort_keys=True, default=str).encode())
+
+    def orphan(self, record: Record, email: str | None = None) -> Grant:
+        """Make a grant from the ledger alone: the hire's file may be gone. It may be of another `email`."""
+        values = record.values if email is None else {**record.values, "email": email}
+        return replace(record.as_grant(), manifest=self.manifest, layers=(Layer(LEDGER, values),))
+
+    def prepare_orphan(self, record: Record, stored: Stored, *, kind: Kind, lenders: tuple[str, ...] = ()) -> Prepared:
+        """Prepare an orphan to be checked and revoked. Raises Blocked like `prepare`."""
+        grant = self.orphan(record)
+        if self.fault is not None:
+            raise Blocked(str(self.fault), self.fault.cause)
+        scope = self.scope(grant.layers, stored)
+        if self.manifest.exists is not None:
+            scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))
+        check = self.check(scope, orphan=True)
+        requests = self.requests(kind)
+        for call in requests:
+            self._renders(call, scope)
+        return Prepared(
+            grant=grant,
+            scope=scope,
+            snapshot=record.values,
+            digest=self.digest(grant, requests, stored.names),
+            stored=stored,
+            outlines=self._outlines(kind, scope, stored),
+            check=check,
+            kind=kind,
+            lenders=lenders,
+        )
+
+
+def _text(request: Request) -> str:
+    # What a request did not have when the first digests were made counts only where it says something.
+    later = {key for key in ("quote", "fail_when_4xx_response_code") if key not in request.model_fields_set}
+    dumped = json.dumps(request.model_dump(mode="json", exclude=later), sort_keys=True)
+    return hashlib.sha256(dumped.encode()).hexdigest()[:32]
+
+
+def _jsonable(value: Any) -> Any:
+    if type(value) is str:
+        return value
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, NamedChoice):
+        return value.name
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    return value

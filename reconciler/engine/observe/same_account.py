@@ -1,0 +1,372 @@
+"""Detect that two grants mean one account: an orphan and one that is still wanted, or those of two hires.
+
+See docs/design/rules.md, "One account, one hire". An orphan is not revoked then; of two hires one has the account.
+
+Two accounts are the same if their `exists`, with the expected text and record, or their `revoke` renders the same, for
+any entries and manifests. All wanted grants are rendered only if an orphan's account is found, and after a commit to
+some hires' files theirs; those with a choice that has to be looked up, once a pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import field
+from datetime import UTC, datetime
+from typing import Any
+
+from reconciler.engine.observe.checker import Checker, NotOffered
+from reconciler.engine.observe.integrations import Integration
+from reconciler.model.errors import Blocked
+from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.print_index import PrintIndex
+from reconciler.model.scope import LEDGER, Layer
+from reconciler.model.template import roots
+from reconciler.model.value import value_class
+from reconciler.model.verdict import Unknown
+from reconciler.repository.desired import Desired
+from reconciler.requests.accounts import account, layers_as_compared, told_by_address
+from reconciler.requests.render import canonical, question
+from reconciler.requests.tasks import Pace
+
+__all__ = ["Rivals", "SameAccounts", "WantedPrints", "wanted_accounts", "wanted_prints"]
+
+OF_SERVICE = frozenset({"oauth", "redirect_url"})
+"""What is known only at run time and the same for all grants of a service; the rest is known for one hire only."""
+
+UNKNOWN, ANY = "unknown", "any"
+"""Which account a request is about, where what was stored of it is not known, and where it does not matter."""
+
+MOST_FURTHER = 1000
+"""Hires that are always read again one by one, before all are."""
+
+LAST = datetime.max.replace(tzinfo=UTC)
+
+Prints = Callable[[Integration, Grant], Iterable[str] | None]
+"""The prints of a grant; None where they can be told in a pass only, for a choice has to be looked up."""
+
+Stored = Callable[[Key, str], Mapping[str, Any]]
+"""What was stored of an entry's account at a service."""
+
+
+class WantedPrints:
+    """The prints of all that is wanted, kept for as long as the same would be asked.
+
+    All hires are read once, and after a commit to some hires' files those. What was wanted before stays in the index: a
+    lookup is compared with what the hires that it names want now.
+    """
+
+    def __init__(self, pace: Pace, prints: Prints) -> None:
+        self.pace = pace
+        self._prints = prints
+        self._of: tuple[Desired, Mapping[str, object]] | None = None
+        self._reading: asyncio.Task[PrintIndex] | None = None
+        self._further = 0
+        """How many hires were read again since all were read."""
+
+    async def of(self, desired: Desired, integrations: Mapping[str, Integration]) -> PrintIndex:
+        """The prints of what a revision wants, rendered by these integrations, among others of former revisions."""
+        of = desired, {name: each.rendered_with for name, each in integrations.items()}
+        before = self._reading
+        if before is not None and before.done() and (before.cancelled() or before.exception()):
+            before = None
+        if before is None or self._of != of:
+            changed = None if before is None else self._changed(of)
+            self._further = 0 if changed is None else self._further + len(changed)
+            self._of, self._reading = of, asyncio.create_task(self._read(desired, integrations, before, changed))
+        assert self._reading is not None
+        return await asyncio.shield(self._reading)
+
+    def _changed(self, of: tuple[Desired, Mapping[str, object]]) -> set[str] | None:
+        """Return the hires to read again, or None for all: also where most prints would be of former revisions."""
+        assert self._of is not None
+        before, rendered_with = self._of
+        changed = of[0].changed_since(before) if rendered_with == of[1] else None
+        most = max(MOST_FURTHER, len(before.hires.stems()))
+        return changed if changed is not None and self._further + len(changed) <= most else None
+
+    async def _read(
+        self,
+        desired: Desired,
+        integrations: Mapping[str, Integration],
+        before: asyncio.Task[PrintIndex] | None,
+        changed: set[str] | None,
+    ) -> PrintIndex:
+        if before is None or changed is None:
+            found, hires = PrintIndex(), [*desired.hires]
+        else:
+            found, hires = await asyncio.shield(before), [*changed]
+        for hire in hires:
+            await self.pace.keep()
+            number = found.number(hire)
+            theirs = not integrations.keys().isdisjoint(desired.integrations(hire))
+            for grant in desired.grants(hire, once=True) if theirs else ():
+                if (integration := integrations.get(grant.integration)) is None:
+                    continue
+                prints = self._prints(integration, grant)
+                if prints is None:
+                    found.choosing[hire] = None
+                for print_ in prints or ():
+                    found.add(print_, number)
+        return found
+
+
+def wanted_prints(integration: Integration, grant: Grant) -> Iterable[str] | None:
+    """Return the prints of a grant that is wanted; None where what a service offers has to be looked up first."""
+    return None if grant.choices else _prints(integration, grant, None)
+
+
+class SameAccounts:
+    """The grants still wanted, by the requests they render, for all parts of a pass.
+
+    Requests that use what was stored of an account are rendered for the orphan's hire only: no other hire has it.
+    """
+
+    def __init__(
+        self,
+        desired: Desired,
+        integrations: Mapping[str, Integration],
+        checker: Checker,
+        wanted: WantedPrints,
+    ) -> None:
+        self._desired = desired
+        self._integrations = integrations
+        self._checker = checker
+        self._wanted = wanted
+        self._reading: asyncio.Task[_PassIndex] | None = None
+
+    async def of(
+        self,
+        integration: Integration,
+        orphan: Grant,
+        *,
+        counts: Callable[[Grant], bool],
+        stored: Stored,
+        as_recorded: Iterable[Record],
+        unreadable: Callable[[], Awaitable[Iterable[Record]]],
+    ) -> Key | None:
+        """Return a wanted grant that means the same account as the orphan, or None.
+
+        `counts` says of what git has whether it is not over. `stored` is what was stored of the orphan's hire;
+        `as_recorded` are its records whose account is that of the ledger, for their file cannot be read or has another
+        address. `unreadable` reads the records whose files cannot be read, of everybody.
+        """
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._build_index(unreadable))
+        index = await asyncio.shield(self._reading)
+        hire = orphan.key.hire
+        own: dict[str, Key] = {}
+        async for other, grant in self._there(filter(counts, self._desired.grants(hire)), as_recorded):
+            prints = _prints(other, grant, stored(grant.key, grant.service)) if other is not None else [_unsure(grant)]
+            own |= dict.fromkeys(prints, grant.key)
+        asked = *_prints(integration, orphan, stored(orphan.key, orphan.service), wanted=False), _unsure(orphan)
+        for print_ in asked:
+            same = index.unreadable.get(print_) or await self._last(print_, index, counts) or own.get(print_)
+            if same is not None:
+                return same
+        return None
+
+    async def _build_index(self, unreadable: Callable[[], Awaitable[Iterable[Record]]]) -> _PassIndex:
+        wanted = await self._wanted.of(self._desired, self._integrations)
+        index = _PassIndex(wanted, PrintIndex())
+        async for integration, grant in self._there((), await unreadable()):
+            if integration is not None:
+                index.unreadable.update(dict.fromkeys(_prints(integration, grant, None), grant.key))
+        for hire in tuple(wanted.choosing):
+            await self._wanted.pace.keep()
+            number = index.chosen.number(hire)
+            choosing = [grant for grant in self._desired.grants(hire) if grant.choices]
+            async for integration, grant in self._there(choosing, ()):
+                for print_ in () if integration is None else _prints(integration, grant, None):
+                    index.chosen.add(print_, number)
+        return index
+
+    async def _last(self, print_: str, index: _PassIndex, counts: Callable[[Grant], bool]) -> Key | None:
+        """The last grant still wanted that has this print, or None."""
+        for hire in index.with_print(print_):
+            found = None
+            async for integration, grant in self._there(self._desired.grants(hire), ()):
+                if integration is not None and print_ in _prints(integration, grant, None) and counts(grant):
+                    found = grant.key
+            if found is not None:
+                return found
+        return None
+
+    async def _there(
+        self, wanted: Iterable[Grant], as_recorded: Iterable[Record]
+    ) -> AsyncIterator[tuple[Integration | None, Grant]]:
+        """Yield each grant with its integration; None if it cannot be determined which account the grant means."""
+        for grant in wanted:
+            integration = self._integrations.get(grant.integration)
+            if integration is None:
+                continue
+            if not grant.choices:
+                yield integration, grant
+                continue
+            try:
+                integration.ready(grant)
+                resolved = await self._checker.resolved(integration, grant)
+            except (Blocked, NotOffered):
+                yield None, grant
+            else:
+                yield (None, grant) if isinstance(resolved, Unknown) else (integration, resolved)
+        for record in as_recorded:
+            integration = self._integrations.get(record.integration)
+            if integration is not None:
+                yield integration, integration.orphan(record)
+
+
+def wanted_accounts(_integration: Integration, grant: Grant) -> Iterable[str]:
+    """Return which account the check of a grant that is wanted means, if that can be told."""
+    found = _account(grant)
+    return () if found is None else (found,)
+
+
+class Rivals:
+    """Finds other hires whose checks mean the same account as a grant's, for all parts of a pass.
+
+    Only one of them can have it: whose it is by the ledger, and nobody where the ledger knows nobody, for a login in a
+    file proves nothing. Where all checks of a service expect the hire's address, two hires can only mean one account by
+    having one address, which is an error of their files: nothing is looked up there.
+
+    """
+
+    def __init__(self, desired: Desired, integrations: Mapping[str, Integration], wanted: WantedPrints) -> None:
+        self._desired = desired
+        by_name = {each.service for each in integrations.values() if not told_by_address(each.manifest)}
+        self._integrations = {name: each for name, each in integrations.items() if each.service in by_name}
+        self._wanted = wanted
+        self._reading: asyncio.Task[tuple[PrintIndex, dict[str, Record]]] | None = None
+
+    async def of(
+        self,
+        grant: Grant,
+        own: Record | None,
+        *,
+        rows_of: Callable[[frozenset[str]], Awaitable[Iterable[Record]]],
+        unreadable: Callable[[], Awaitable[Iterable[Record]]],
+    ) -> str | None:
+        """Return why a grant cannot have its account: it is another hire's, or may be. None if nobody else means it.
+
+        `own` is what the ledger has of the grant. `rows_of` reads the rows of some hires under their names now,
+        `unreadable` those of everybody whose file cannot be read.
+        """
+        if grant.integration not in self._integrations or (meant := _account(grant)) is None:
+            return None
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_both(unreadable))
+        index, kept = await asyncio.shield(self._reading)
+        others = [
+            other
+            for hire in sorted(index.with_print(meant) - {grant.key.hire})
+            for other in self._desired.grants(hire)
+            if other.integration in self._integrations and _account(other) == meant
+        ]
+        held = kept.get(meant)
+        if held is not None and held.key.hire != grant.key.hire:
+            return f"its account is that of {held.key}, whose file cannot be read"
+        if not others:
+            return None
+        rows = {record.key: record for record in await rows_of(frozenset(other.key.hire for other in others))}
+        known = [
+            (record, each)
+            for each, record in ((grant, own), *((other, rows.get(other.key)) for other in others))
+            if record is not None and _has(record, each, meant)
+        ]
+        if not known:
+            named = ", ".join(str(other.key) for other in others)
+            return f"its check means the same account as that of {named}: an account belongs to one hire"
+        _, owner = min(known, key=lambda pair: (_since(pair[0]), pair[0].key))
+        if owner.key.hire == grant.key.hire:
+            return None
+        return f"its check means the account of {owner.key}: an account belongs to one hire"
+
+    async def _read_both(
+        self, unreadable: Callable[[], Awaitable[Iterable[Record]]]
+    ) -> tuple[PrintIndex, dict[str, Record]]:
+        index = await self._wanted.of(self._desired, self._integrations)
+        kept: dict[str, Record] = {}
+        for record in await unreadable():
+            integration = self._integrations.get(record.integration)
+            if integration is not None and record.leaves_something and record.phase is not Phase.REVOKED:
+                meant = account(integration.manifest, record.service, (Layer(LEDGER, record.values),))
+                if meant is not None:
+                    kept[meant] = record
+        return index, kept
+
+
+@value_class
+class _PassIndex:
+    """The prints of one pass: of what is wanted, and of that what names a choice; and the records of broken files."""
+
+    wanted: PrintIndex
+    chosen: PrintIndex
+    unreadable: dict[str, Key] = field(default_factory=dict)
+
+    def with_print(self, print_: str) -> list[str]:
+        """The hires that may have a print, the last one first."""
+        return sorted(self.wanted.with_print(print_) | self.chosen.with_print(print_), reverse=True)
+
+
+def _unsure(grant: Grant) -> str:
+    """Return the print of an entry whose choice cannot be looked up: it may mean any account of its hire."""
+    return f"{grant.key.hire} at {grant.service}"
+
+
+def _prints(
+    integration: Integration, grant: Grant, stored: Mapping[str, Any] | None, *, wanted: bool = True
+) -> Iterator[str]:
+    """Return the prints of what a grant's check and revocation would request, and of whose account the check means.
+
+    Values are compared as a service may compare them. Where a request uses what was stored of an account, two are
+    distinguished by that as soon as it is known of both: until then they may be the same. Without `stored`, such
+    requests are left out.
+    """
+    manifest = integration.manifest
+    scope = integration.scope(layers_as_compared(grant.layers))
+    told = account(manifest, grant.service, grant.layers)
+    if told is not None:
+        yield told
+    asked: list[Any] = []
+    if manifest.exists is not None:
+        with suppress(Blocked):
+            asked.append(question(manifest.exists, scope, manifest))
+    if manifest.revoke:
+        with suppress(Blocked):
+            asked.append([canonical(call, scope, manifest) for call in manifest.revoke])
+    for request in asked:
+        content = json.dumps(request, sort_keys=True, default=str)
+        left_open = roots(content)
+        own = left_open - OF_SERVICE
+        if left_open & OF_SERVICE:
+            content = f"{grant.service}: {content}"
+        if not own:
+            yield content
+            continue
+        if stored is None:
+            continue
+        known = json.dumps([stored[name] for name in sorted(own)], default=str) if own <= stored.keys() else None
+        content = f"{grant.key.hire}: {content}"
+        if not wanted and known is None:
+            yield f"{content} {ANY}"
+        else:
+            yield f"{content} {known or UNKNOWN}"
+            yield f"{content} {ANY if wanted else UNKNOWN}"
+
+
+def _account(grant: Grant) -> str | None:
+    return None if grant.manifest is None else account(grant.manifest, grant.service, grant.layers)
+
+
+def _has(record: Record, grant: Grant, meant: str) -> bool:
+    """Whether a grant has the account by the ledger; a choice by name is taken for what was sent."""
+    if grant.manifest is None or record.phase is Phase.REVOKED or not record.leaves_something:
+        return False
+    values = {**record.values, **dict(grant.choices)}
+    return account(grant.manifest, grant.service, (Layer(LEDGER, values),)) == meant
+
+
+def _since(record: Record) -> datetime:
+    return min(record.executed_at or LAST, record.confirmed_at or LAST)

@@ -1,0 +1,175 @@
+"""Connect a revision's integrations with initial data, clients, allowed hosts and connections.
+
+A manifest that a branch changes gets a client without allowed hosts, no initial data and no connection, so that even a
+fault in planning could not send anything for it (docs/design/rules.md, "Pull requests").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.engine.context import Context
+from reconciler.engine.observe.integrations import AUTHORITY, Integration
+from reconciler.ledger.sealing import Sealing, Tokens
+from reconciler.model.errors import Blocked, SecretsError
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import Layer, Scope
+from reconciler.model.secret import Redactor, Secret
+from reconciler.model.settings import Settings
+from reconciler.model.template import names
+from reconciler.model.verdict import Cause
+from reconciler.oauth.connection import OAuthConnection
+from reconciler.repository.desired import Desired, Service
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.git.checkout import Tree
+from reconciler.requests.client import Client
+from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
+from reconciler.requests.signing import SIGNED_WITH
+
+__all__ = ["as_branch_may", "initial_layer", "integrations_of"]
+
+_HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
+
+NOBODY = AllowedHosts(frozenset())
+
+
+def as_branch_may(
+    integrations: Mapping[str, Integration],
+    in_force: Mapping[str, Loaded[Manifest]],
+    branch: Mapping[str, Loaded[Manifest]],
+    context: Context,
+    settings: Settings,
+) -> dict[str, Integration]:
+    """Return the integrations as a branch may use them: those that it does not change, the others blocked."""
+    result = dict(integrations)
+    for name, loaded in branch.items():
+        ours = in_force.get(name)
+        if ours is None or ours.model != loaded.model:
+            result[name] = _changed(name, loaded, ours, context, settings)
+    return result
+
+
+def _changed(
+    name: str, loaded: Loaded[Manifest], ours: Loaded[Manifest] | None, context: Context, settings: Settings
+) -> Integration:
+    known = named_hosts(ours.model) if ours is not None else frozenset()
+    new = sorted(named_hosts(loaded.model) - known)
+    hosts = f"; new host {', '.join(new)}" if new else ""
+    return Integration(
+        name=name,
+        service=loaded.model.service or name,
+        file=loaded.path,
+        manifest=loaded.model,
+        client=context.client("a manifest changed on a branch", NOBODY, settings.limits),
+        hosts=NOBODY,
+        initial=None,
+        fault=Blocked(f"{loaded.path} is changed on this branch: nothing is sent{hosts}"),
+        redirect_url="",
+    )
+
+
+def initial_layer(service: Service, values: Mapping[str, str], redactor: Redactor) -> Layer:
+    """Make a layer of a service's initial data; the redactor learns its secret values.
+
+    A field with `secret: false` is shown, unless a request puts it into a header, and so is one that only says where
+    requests go (docs/design/rules.md, "Secrets").
+    """
+    shown: set[str] = set()
+    for _, manifest in service.manifests.values():
+        shown |= {item.id for item in manifest.initial_data_form if not item.secret}
+    for _, manifest in service.manifests.values():
+        shown -= _in_headers(manifest)
+    for _, manifest in service.manifests.values():
+        for _, call in manifest.calls():
+            match = AUTHORITY.match(call.url or "")
+            places = names(match[0]) if match else frozenset()
+            shown |= {name for name in places if _HOST.fullmatch(values.get(name, ""))}
+    secret = frozenset(values) - shown
+    redactor.learn(values[name] for name in secret)
+    held = {name: Secret(value) if name in secret else value for name, value in values.items()}
+    return Layer(f"config/initial_data/{service.name}", held, secret)
+
+
+def _in_headers(manifest: Manifest) -> frozenset[str]:
+    """Return the names that requests put into a header, where services expect credentials."""
+    parts: list[Any] = [manifest.headers]
+    for _, call in manifest.calls():
+        parts.append(call.headers)
+        if call.extra_headers == "pritunl":
+            parts += [f"{{{{{name}}}}}" for name in SIGNED_WITH]
+    return names(parts)
+
+
+def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | SecretsError | None) -> Blocked | None:
+    """Return why the initial data does not serve this manifest, or None."""
+    asked = [item.id for item in manifest.asks_for]
+    if isinstance(found, SecretsError):
+        why = f"initial data {', '.join(asked)}: {found}" if asked else str(found)
+        return Blocked(why, Cause.INITIAL_DATA)
+    absent = [name for name in asked if not found or not found.get(name)]
+    if not absent:
+        return None
+    where = f"config/initial_data/{service.name}"
+    what = f"initial data {', '.join(absent)} is missing"
+    there = "has no value for it" if found is not None else "is not there"
+    why = f"{what}: {where} {there}; `reconcile initial-data set {service.name}` asks for it"
+    return Blocked(why, Cause.INITIAL_DATA)
+
+
+def integrations_of(
+    context: Context, desired: Desired, tree: Tree, settings: Settings, sealing: Sealing
+) -> Iterator[Integration]:
+    """Make every integration of a revision, with its client and its OAuth connection."""
+    wanted = [name for name, service in desired.services.items() if _needs_data(service)]
+    data = context.initial_data(settings).read_all(tree, wanted)
+    for service in desired.services.values():
+        found = data.get(service.name)
+        written = frozenset(host for _, manifest in service.manifests.values() for host in written_hosts(manifest))
+        hosts = AllowedHosts(frozenset(settings.allowed_hosts) or written, frozenset(context.programs))
+        layer = initial_layer(service, found, context.redactor) if isinstance(found, dict) else None
+        shared = context.client(service.name, hosts, settings.limits)
+        redirect_url = f"{settings.public}/oauth/callback/{service.name}"
+        base = Scope((Layer("settings", {"redirect_url": redirect_url}), *([layer] if layer is not None else [])))
+        # Manifests of one service share its connection; the first with `oauth` defines it for the others.
+        speaks = next((manifest for _, manifest in service.manifests.values() if manifest.oauth is not None), None)
+        for name, (file, manifest) in service.manifests.items():
+            spoken = manifest if manifest.oauth is not None else speaks
+            yield Integration(
+                name=name,
+                service=service.name,
+                file=file,
+                manifest=manifest,
+                client=shared.of(name),
+                hosts=hosts,
+                initial=layer,
+                fault=_fault(service, manifest, found),
+                redirect_url=redirect_url,
+                sealer=sealing.sealer,
+                connection=_connection(context, sealing, service.name, manifest=spoken, client=shared, scope=base)
+                if spoken
+                else None,
+            )
+
+
+def _needs_data(service: Service) -> bool:
+    """Whether any manifest of the service asks for initial data."""
+    return any(manifest.asks_for for _, manifest in service.manifests.values())
+
+
+def _connection(
+    context: Context, sealing: Sealing, service: str, *, manifest: Manifest, client: Client, scope: Scope
+) -> OAuthConnection:
+    """Make a service's OAuth connection; it renews tokens only if the state is open for writing."""
+    return OAuthConnection(
+        service,
+        manifest,
+        client=client,
+        scope=scope,
+        tokens=Tokens(sealing.vault, service),
+        turn=context.turn(service),
+        clock=context.clock,
+        redactor=context.redactor,
+        renewing=sealing.renews(service),
+    )

@@ -1,0 +1,1 @@
+"""Make passes: plan the grants of a selection, and apply the plan."""

@@ -1,0 +1,273 @@
+"""Determine the revision in force: the newest commit of the branch in force, or the last accepted one.
+
+The branch in force is what the machine says, else `git.branch` of the commit in force, else the one that HEAD was on
+when the state was made (docs/design/rules.md, "Source of truth"). Its newest commit is in force if it can be read, and
+with `git.verify_signatures` if every commit since the last accepted one is trusted. Else the last accepted one goes on.
+
+Whether to verify, who is trusted and where the state is are settings of the last accepted revision, never of the commit
+that is judged (docs/settings.md). That revision has to be known before any setting of a newer one is trusted, so it is
+saved where no commit can change it (`remembered`). If none is known it is the first run, which trusts HEAD's settings,
+and commits from their `trusted_from` on.
+
+A person accepts a rewritten history, or an unsigned commit, on this machine: `git update-ref refs/reconciler/accepted
+COMMIT`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from reconciler.engine.context import Context, home_of
+from reconciler.engine.run.remembered import Remembered, from_checkout, from_ledger, remember
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.sqlite.permissions import FILES
+from reconciler.model.errors import RepositoryError
+from reconciler.model.revision_status import VOUCH, Untrusted
+from reconciler.model.settings import Git, Settings
+from reconciler.model.value import value_class
+from reconciler.repository.git.checkout import WORKTREE, Tree
+from reconciler.repository.git.signatures import first_untrusted
+from reconciler.repository.git.trees import CommitTree
+from reconciler.repository.private_file import HIRES_CACHE
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
+
+__all__ = ["ASSUMED", "InForce", "in_force", "keep"]
+
+ASSUMED = (
+    "no branch is named: {branch} counts, which was checked out when the state was made; write "
+    "`git: {{branch: {branch}}}` into config/reconciler.yaml"
+)
+
+_HARMLESS = (".gitignore", ".gitkeep")
+"""What a commit may have in the state's folder: it keeps the folder there, and its files out of git."""
+
+
+@value_class
+class InForce:
+    """The tree in force, its settings, and the branch that it is on; None where commits do not count.
+
+    `refused` is the newest commit and the reason, if that is not in force. `assumed` says that nobody named the branch:
+    it is the one that HEAD was on when the state was made.
+    """
+
+    tree: Tree
+    settings: Settings
+    branch: str | None = None
+    refused: Untrusted | None = None
+    assumed: bool = False
+
+
+class _NotRead(RepositoryError):
+    """The newest commit of the branch in force cannot be read; `head` is its id or the branch, `author` its author."""
+
+    def __init__(self, why: str, head: str, author: str = "") -> None:
+        super().__init__(why)
+        self.head = head
+        self.author = author
+
+
+def in_force(context: Context, ledger: LedgerReader | None = None, *, uncommitted: bool = False) -> InForce:
+    """Return what is in force now, changing nothing. `ledger` is the state, if it is open already.
+
+    With `uncommitted`, the files on disk stand in for a first commit that is not made yet.
+    Raises RepositoryError where nothing can be read that was accepted, and SettingsError.
+    """
+    checkout = context.checkout
+    known = from_checkout(context)
+    if not checkout.is_git or (uncommitted and known.revision is None and checkout.is_unborn):
+        files = checkout.worktree()
+        return _accept_first(context, files, context.settings(files))
+    if known.revision is not None:
+        return _next(context, known.revision, known.branch)
+    # HEAD's settings, or those of the branch that the machine names, say where the ledger is, which may know more.
+    head = checkout.head() if context.branch is None else checkout.tip(context.branch, Git().remote)
+    settings = context.settings(head)
+    if settings.source == "worktree":
+        return _accept_first(context, head, settings)
+    _refuse_planted(context, head, settings)
+    noted = _noted(context, head, settings, ledger)
+    branch = known.branch or noted.branch
+    if noted.revision is not None and (noted.signed or checkout.has(noted.revision)):
+        return _next(context, noted.revision, branch)
+    return _first(context, settings, branch, noted.acted_on)
+
+
+def keep(context: Context, ledger: LedgerWriter | None, found: InForce) -> None:
+    """Save what is in force for the next run: in the ledger, or without one in this checkout alone."""
+    signed = found.settings.git.verify_signatures
+    remember(context, ledger, found.tree.revision, found.branch, signed=signed, refused=found.refused)
+
+
+def _next(context: Context, revision: str, remembered: str | None) -> InForce:
+    """Return the newest commit of the branch in force, if it may follow the last accepted one; else that one."""
+    accepted = context.checkout.at(revision)
+    settings = context.settings(accepted)
+    last, rules = accepted, settings
+    named = context.branch or settings.git.branch
+    branch = named or remembered
+    try:
+        branch = branch or _checked_out(context, revision)
+        newest = branch
+        for on, head in _tips(context, branch, settings):
+            untrusted = _untrusted(context, last, rules, head)
+            if untrusted is not None:
+                return InForce(accepted, settings, branch, untrusted, assumed=named is None)
+            newest, last, rules = on, head, context.settings(head)
+    except _NotRead as error:
+        refused = Untrusted(error.head, error.head, error.author, str(error), unreadable=True)
+        return InForce(accepted, settings, branch, refused, assumed=named is None)
+    return _as_head_says(context, last, rules, newest)
+
+
+def _first(context: Context, settings: Settings, remembered: str | None, acted_on: str | None) -> InForce:
+    """Return the newest commit of the branch in force on a first run, by the settings of HEAD."""
+    branch = context.branch or settings.git.branch or remembered or _checked_out(context, acted_on)
+    *_, (newest, head) = _tips(context, branch, settings)
+    settings = context.settings(head)
+    _refuse_planted(context, head, settings)
+    return _accept_first(context, head, settings, newest)
+
+
+def _tips(context: Context, branch: str, settings: Settings) -> Iterator[tuple[str, CommitTree]]:
+    """Yield the newest commit of a branch, then that of the branch that it names, until one names its own.
+
+    The caller judges each before it takes the next, for only then do its settings count. `settings` say where the state
+    is. Raises _NotRead.
+    """
+    head: CommitTree | None = None
+    rules = settings
+    seen: list[str] = []
+    while branch not in seen:
+        seen.append(branch)
+        head = _tip(context, branch, rules.git.remote, head)
+        _refuse_planted(context, head, settings)
+        yield branch, head
+        rules = context.settings(head)
+        following = context.branch or rules.git.branch or branch
+        if following == branch:
+            return
+        branch = following
+    assert head is not None
+    raise _NotRead(f"git.branch goes round in a circle: {' names '.join((*seen, branch))}", head.revision)
+
+
+def _tip(context: Context, branch: str, remote: str, named_by: CommitTree | None) -> CommitTree:
+    checkout = context.checkout
+    try:
+        head = checkout.tip(branch, remote)
+        if (found := checkout.endless(head.revision)) is not None:
+            raise _NotRead(f"commit {head.revision[:12]}: {found}", head.revision)
+    except _NotRead:
+        raise
+    except RepositoryError as error:
+        if named_by is None:
+            raise _NotRead(str(error), checkout.tip_id(branch, remote) or branch) from error
+        author = checkout.commit(named_by.revision).author
+        why = f"commit {named_by.revision[:12]} by {author} is not accepted, for it names a branch: {error}"
+        raise _NotRead(why, named_by.revision, author) from error
+    return head
+
+
+def _checked_out(context: Context, acted_on: str | None) -> str:
+    """Return the branch that HEAD is on, where nobody named one and none is remembered.
+
+    It has to contain the revision that was acted on last, if that is known. Raises _NotRead.
+    """
+    checkout = context.checkout
+    name = checkout.checked_out
+    how = "name it with git.branch in config/reconciler.yaml, or on this machine with --branch"
+    if name is None:
+        raise _NotRead(f"HEAD of {checkout.root} is detached, and no branch is named that counts: {how}", "HEAD")
+    head = checkout.head_id()
+    if acted_on is None or head is None or acted_on == head:
+        return name
+    if not checkout.has(acted_on) or not checkout.descends(head, acted_on):
+        raise _NotRead(
+            f"it is not known which branch counts: HEAD is on {name}, which does not contain {acted_on[:12]}, the last "
+            f"accepted revision: {how}",
+            head,
+        )
+    return name
+
+
+def _untrusted(context: Context, last: Tree, rules: Settings, head: CommitTree) -> Untrusted | None:
+    """Say why a commit may not follow the last accepted one, by the rules of that one; None if it may."""
+    checkout = context.checkout
+    if head.revision == last.revision:
+        return None
+    if (found := checkout.first_endless(head.revision, last.revision)) is not None:
+        commit, why = found
+        return Untrusted(head.revision, commit, checkout.commit(commit).author, str(why))
+    home = home_of(context.root, rules)
+    if rules.git.verify_signatures:
+        return first_untrusted(checkout, last.revision, head.revision, home)
+    after = context.settings(head)
+    if after.git.verify_signatures:  # it is switched on: as on a first run
+        return first_untrusted(checkout, after.git.trusted_from, head.revision, home_of(context.root, after))
+    return None
+
+
+def _accept_first(context: Context, head: Tree, settings: Settings, branch: str | None = None) -> InForce:
+    """Decide on a first run: the commit, if those since `trusted_from` are signed or need not be."""
+    if settings.git.verify_signatures:
+        if head.revision == WORKTREE:
+            raise RepositoryError(
+                f"{context.root} is no git checkout, or has no commit: git.verify_signatures has none to look at"
+            )
+        base = settings.git.trusted_from
+        untrusted = first_untrusted(context.checkout, base, head.revision, home_of(context.root, settings))
+        if untrusted is not None:
+            since = (
+                f"since git.trusted_from, {base[:12]}" if base else "of the whole history, for want of git.trusted_from"
+            )
+            raise RepositoryError(
+                f"{untrusted}. All commits {since} have to be signed, and none is accepted yet: {VOUCH}"
+            )
+    return _as_head_says(context, head, settings, branch)
+
+
+def _as_head_says(context: Context, head: Tree, settings: Settings, branch: str | None) -> InForce:
+    """Put the commit in force; or the worktree, if its settings say so."""
+    if settings.source == "worktree":
+        return InForce(context.checkout.worktree(), settings)
+    assumed = branch is not None and context.branch is None and settings.git.branch is None
+    return InForce(head, settings, branch, assumed=assumed)
+
+
+def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
+    """Refuse to open a state that a commit may have put there, before a byte of it is read.
+
+    Git replaces what it ignores without a word, SQLite takes a log that lies beside a database for its own, and a cache
+    says what is in files that nobody reads again.
+    """
+    if not isinstance(head, CommitTree):
+        return
+    root = context.checkout.root
+    file = context.state(settings, head).file
+    state = Path(os.path.normpath(file)) if file is not None else None  # links as they are: one may be planted, too
+    planted = [*head.below(PurePosixPath(HIRES_CACHE).parent.as_posix())]
+    if state is not None and state.is_relative_to(root):
+        inside = PurePosixPath(state.relative_to(root).as_posix())
+        folders = [folder.as_posix() for folder in inside.parents if folder.name]
+        ours = folders[:1] or [inside.with_name(inside.name + ending).as_posix() for ending in FILES]
+        planted += [path for place in ours for path in head.below(place)]
+        planted += [folder for folder in folders if head.holds(folder) and not head.has(folder)]
+    planted = [path for path in planted if PurePosixPath(path).name not in _HARMLESS]
+    if planted:
+        raise RepositoryError(
+            f"commit {head.revision[:12]} has {planted[0]} in it, where the state is kept: what stands there may be "
+            "that commit's. Take it out of git, and bring the state back from a copy"
+        )
+
+
+def _noted(context: Context, head: Tree, settings: Settings, ledger: LedgerReader | None) -> Remembered:
+    """Read what the ledger remembers."""
+    if ledger is not None:
+        return from_ledger(ledger)
+    with context.state(settings, head).reader() as reading:
+        return from_ledger(reading)

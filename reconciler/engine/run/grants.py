@@ -1,0 +1,159 @@
+"""Plan one grant: check its account, as far as it may be asked for, and decide on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from reconciler.engine.decide.wanted import Facts, judge, standing
+from reconciler.engine.observe.checker import SHOWN, NotOffered
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.prepared import Lending, Prepared
+from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.model.errors import Blocked, MissingVariable
+from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Account, Present, Unknown
+
+__all__ = ["GrantPlanner"]
+
+NOTHING_TO_EXECUTE = "the manifest has nothing to execute"
+
+
+class GrantPlanner:
+    """Plans grants that git wants, each on its own."""
+
+    def __init__(self, inputs: PlanningInputs) -> None:
+        self._inputs = inputs
+
+    async def plan(self, grant: Grant, waits: str | None, needed: Mapping[str, PlannedGrant] = {}) -> PlannedGrant:
+        """Decide on a grant; `waits` says why it has to wait, `needed` are the entries that it needs, as planned."""
+        record = self._inputs.records.get(grant.key)
+        if grant.hold is None and (rival := await self._inputs.rival(grant, record)) is not None:
+            invalid = Decision(Status.INVALID, Action.NONE, rival)
+            return PlannedGrant(grant, record, invalid, as_it_is=record is not None)
+        early = standing(grant, record, self._inputs.policy, waits=waits)
+        if early is not None:
+            return PlannedGrant(grant, record, early, as_it_is=early.status is Status.INVALID and record is not None)
+        if (conflict := self._conflict(grant, record)) is not None:
+            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, conflict), as_it_is=True)
+        integration = self._inputs.integrations[grant.integration]
+        lending = self._inputs.lending(grant.key, grant.service, grant.needs, needed)
+        stored = self._inputs.stored_of(grant.key, grant.service, lending)
+        try:
+            integration.ready(grant)
+            resolved: Grant | Unknown = grant
+            if integration.connection is not None or grant.choices:
+                resolved = await self._inputs.checker.token(integration) or await self._inputs.checker.resolved(
+                    integration, grant
+                )
+            if isinstance(resolved, Unknown):
+                return PlannedGrant(grant, record, self._unanswered(integration, record, resolved), resolved)
+            kind = _prepared_for(record)
+            prepared = integration.prepare(resolved, stored, kind=kind, lending=lending)
+        except NotOffered as error:
+            invalid = Decision(Status.INVALID, Action.NONE, str(error))
+            return PlannedGrant(grant, record, invalid, as_it_is=record is not None)
+        except MissingVariable as error:
+            return PlannedGrant(grant, record, _without(error, lending))
+        except Blocked as error:
+            return _blocked(grant, record, error)
+        planned = await self._checked(integration, grant, prepared, record)
+        if not planned.decision.action.provides or planned.kind is prepared.kind:
+            return planned
+        try:
+            whole = integration.prepare(resolved, stored, kind=planned.kind, lending=lending)
+            return replace(planned, prepared=whole)
+        except Blocked as error:
+            return _blocked(grant, record, error)
+
+    async def _checked(
+        self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
+    ) -> PlannedGrant:
+        verdict, invitation = await self._inputs.checker.check(integration, prepared, record), None
+        if verdict is not SHOWN:
+            verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
+        changes: Differences = {}
+        if record is not None:
+            changes = integration.changes(prepared, record, verdict)
+        texts = _texts(integration, record)
+        facts = Facts(verdict, integration.means, invitation, changes, prepared.digest, texts=texts)
+        decision = judge(record, facts, self._inputs.policy)
+        if (
+            decision.action.provides
+            and integration.checks_store
+            and isinstance(verdict, Present)
+            and not verdict.stored
+        ):
+            # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
+            verdict = await self._inputs.checker.check_alone(integration, prepared)
+            decision = judge(record, replace(facts, verdict=verdict), self._inputs.policy)
+        by_hand = self._inputs.by_hand.get(grant.key) == "run"
+        off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
+        if by_hand and off and integration.means.updates:  # a switched-off account is never executed again
+            decision = replace(decision, action=Action.UPDATE, resume=0, afresh=True, heals=False)
+        elif by_hand and not off:
+            decision = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True)
+        if decision.action is Action.EXECUTE and integration.only_watches:
+            decision = replace(decision, action=Action.NONE, reason=f"{decision.reason}; {NOTHING_TO_EXECUTE}")
+        kind = Kind.RUN if by_hand and not off else _kind(decision, record)
+        return PlannedGrant(
+            grant, record, decision, verdict, prepared, kind=kind, by_hand=by_hand, invitation=invitation
+        )
+
+    def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
+        """Decide on a grant whose service could not be asked."""
+        facts = Facts(unknown, integration.means, texts=_texts(integration, record))
+        return judge(record, facts, self._inputs.policy)
+
+    def _conflict(self, grant: Grant, record: Record | None) -> str | None:
+        """Return why an entry conflicts with its record, or None: another account's record must not be lost."""
+        if (
+            record is None
+            or record.integration == grant.integration
+            or record.integration not in self._inputs.integrations
+        ):
+            return None
+        if record.phase is Phase.REVOKED or not record.leaves_something:
+            return None
+        return (
+            f"{grant.key.access} is what this hire's access to {record.integration} is called: give the entry for "
+            f"{grant.integration} another name, and the other is orphaned"
+        )
+
+
+def _blocked(grant: Grant, record: Record | None, why: Blocked) -> PlannedGrant:
+    return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, str(why), cause=why.cause))
+
+
+def _prepared_for(record: Record | None) -> Kind | None:
+    """Return for which kind of attempt to prepare a grant before its check; None if only the check may be sent."""
+    if record is None or (record.may_run and not record.run.kind.updates):
+        return Kind.EXECUTE
+    return Kind.UPDATE if record.may_run else None
+
+
+def _texts(integration: Integration, record: Record | None) -> tuple[str, ...]:
+    """Return the digests of the open attempt's requests; none where all is settled."""
+    if record is None or not record.phase.unsettled:
+        return ()
+    return integration.texts(Kind.EXECUTE if record.revoking else record.run.kind)
+
+
+def _kind(decision: Decision, record: Record | None) -> Kind:
+    """Return the kind of attempt that a decision leads to."""
+    if decision.action is Action.UPDATE:
+        return Kind.MEND if decision.heals else Kind.UPDATE
+    if decision.action is Action.RETRY and record is not None and (record.run.kind.updates or decision.resume):
+        return record.run.kind if record.run.kind is not Kind.RUN else Kind.EXECUTE
+    if decision.withdraws:
+        return Kind.REINVITE
+    return Kind.HEAL if decision.heals else Kind.EXECUTE
+
+
+def _without(error: MissingVariable, lending: Lending) -> Decision:
+    """Decide on a check that cannot be sent yet: it waits for what an entry before it is about to store."""
+    if error.name.partition(".")[0] in lending.names:
+        reason = f"its check asks with {{{{{error.name}}}}}, which {lending.entries[0]} is about to store"
+        return Decision(Status.SCHEDULED, Action.WAIT, reason)
+    return Decision(Status.BLOCKED, Action.NONE, str(error))

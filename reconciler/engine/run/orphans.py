@@ -1,0 +1,293 @@
+"""Plan orphans: grants that the ledger has and git no longer wants."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from reconciler.engine.decide.wanted import NOT_IN_GIT, Facts, judge_orphan, taken_by_hand
+from reconciler.engine.observe.checker import NotOffered
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.prepared import Prepared
+from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.model.clock import stamp
+from reconciler.model.ending import is_over, still_wanted
+from reconciler.model.errors import Blocked
+from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Over, Phase, Record
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
+from reconciler.repository.desired import Desired
+
+__all__ = ["OrphanPlanner", "all_needed", "misfit"]
+
+
+class OrphanPlanner:
+    """Plans orphans. `misfits` maps each hire with an entry that does not fit to the reason."""
+
+    def __init__(self, inputs: PlanningInputs) -> None:
+        self._inputs = inputs
+        self.misfits: dict[str, str] = {}
+
+    async def plan(self, record: Record) -> PlannedGrant:
+        """Decide on an orphan; check it first if it may have to be revoked."""
+        planned, now = await self._plan(record), self._inputs.policy.now
+        return replace(
+            planned,
+            in_git=self.unreadable(record) is not None or self._inputs.desired.has(*record.key),
+            expired=self._inputs.policy.expires and is_over(record, now),
+        )
+
+    def may_be_dropped(self, record: Record) -> bool:
+        """Whether a grant that nothing was ever done for is forgotten.
+
+        One whose file cannot be read is not, nor one that is over while git has its entry: it would begin anew.
+        """
+        kept = is_over(record, self._inputs.policy.now) and self._inputs.desired.has(*record.key)
+        return not kept and self.unreadable(record) is None
+
+    def after_dependents(self, found: list[PlannedGrant], wanted: Collection[Key]) -> list[PlannedGrant]:
+        """Let orphans of a hire wait for those that need them and that another pass is to revoke: these come first.
+
+        Whoever asks by hand for one of them does not wait. `wanted` are the hire's grants that git wants.
+        """
+        if not any(item.decision.action is Action.REVOKE and not item.by_hand for item in found):
+            return found
+        here = {item.grant.key for item in found}
+        rows = {row.key: row for row in self._inputs.rows_of(found[0].grant.key.hire)}
+        needs = {key.access: row.needs for key, row in rows.items()}
+        pending = {key.access for key, row in rows.items() if key not in here | {*wanted} and _to_be_revoked(row)}
+        return [_after(item, sorted(_needing(item.grant.key.access, pending, needs))) for item in found]
+
+    async def _plan(self, record: Record) -> PlannedGrant:
+        ended = is_over(record, self._inputs.policy.now)
+        if not ended and (error := self.unreadable(record)):
+            decision = Decision(Status.INVALID, Action.NONE, error)
+            return PlannedGrant(record.as_grant(), record, decision, as_it_is=True)
+        if record.phase is Phase.REVOKED:
+            return _no_action(record, Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
+        over = why_over(record, self._inputs.desired, self._inputs.policy.now)
+        if ended and not record.leaves_something:
+            return _no_action(record, Status.REVOKED, over or NOT_IN_GIT)
+        if reason := self._inputs.policy.suspended(record.key.hire, record.integration):
+            return _no_action(record, Status.SUSPENDED, reason)
+        integration = self._inputs.integrations.get(record.integration)
+        if integration is not None:
+            return await self._check_and_decide(integration, record, over)
+        problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
+        if not problems and self._inputs.by_hand.get(record.key) == "revoke":
+            return PlannedGrant(record.as_grant(), record, taken_by_hand(over), wanted=False, by_hand=True)
+        why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
+        return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}, and {why}")
+
+    async def _check_and_decide(self, integration: Integration, record: Record, over: str | None) -> PlannedGrant:
+        """Check the orphan's account, and decide."""
+        try:
+            if (lacking := await self._inputs.checker.token(integration)) is not None:
+                raise Blocked(lacking.reason)
+            lending = self._inputs.lending(record.key, record.service, record.needs)
+            stored = self._inputs.stored_of(record.key, record.service, lending)
+            kind = record.run.kind if record.revoking else Kind.REVOKE
+            prepared = integration.prepare_orphan(record, stored, kind=kind, lenders=lending.entries)
+        except Blocked as error:
+            return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}")
+        has_check = integration.manifest.exists is not None
+        verdict = await self._inputs.checker.check_alone(integration, prepared) if has_check else NoCheck()
+        verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
+        # Whether another grant is the same account matters only where something could be revoked.
+        at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
+        same_as = await self.same_as(integration, prepared.grant) if at_stake else None
+        taken = record.revoking and any(step.may_have_effect for step in record.run.steps)
+        if isinstance(verdict, Missing) and invitation is None and not taken:
+            elsewhere = await self.elsewhere(integration, record, prepared)
+            if elsewhere is not None:
+                return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {elsewhere}")
+        by_hand = self._inputs.by_hand.get(record.key) == "revoke"
+        decision = judge_orphan(
+            record,
+            Facts(
+                verdict,
+                integration.means,
+                invitation,
+                digest=prepared.digest,
+                texts=integration.texts(kind),
+                required=self._inputs.judge.requires(record),
+                over=over,
+            ),
+            self._inputs.policy,
+            by_hand=by_hand,
+            expired=self._inputs.policy.expires and is_over(record, self._inputs.policy.now),
+            same_as=None if same_as is None else str(same_as),
+            error=await self._first_error(record.key.hire) if at_stake else None,
+        )
+        if decision.pending and not at_stake and await self._stays(integration, record, prepared.grant):
+            decision = replace(decision, pending=False)
+        wanted_kind = Kind.WITHDRAW if decision.withdraws else Kind.REVOKE
+        if decision.action in (Action.REVOKE, Action.RETRY) and wanted_kind is not kind:
+            try:
+                prepared = integration.prepare_orphan(record, stored, kind=wanted_kind, lenders=lending.entries)
+            except Blocked as error:
+                decision = Decision(Status.ORPHANED, Action.NONE, f"{over or NOT_IN_GIT}; {error}")
+        return PlannedGrant(
+            prepared.grant,
+            record,
+            decision,
+            verdict,
+            prepared,
+            wanted=False,
+            kind=wanted_kind,
+            by_hand=by_hand,
+            invitation=invitation,
+        )
+
+    async def _stays(self, integration: Integration, record: Record, orphan: Grant) -> bool:
+        """Whether an account would not be revoked whatever its check found."""
+        return (
+            await self.same_as(integration, orphan) is not None or await self._first_error(record.key.hire) is not None
+        )
+
+    async def elsewhere(self, integration: Integration, record: Record, prepared: Prepared) -> str | None:
+        """Return what is known of an account under the address that the hire has now, if git has another; or None.
+
+        It was renamed there since, and is not gone. A grant that is still wanted may be found by it. What is kept apart
+        for its address is about no other.
+        """
+        if record.key.access.endswith(f"{APART}{record.email}"):
+            return None
+        file = self._inputs.desired.hires.file(record.key.hire)
+        address = None if file is None else file.email
+        if address is None or address.lower() == record.email.lower():
+            return None
+        try:
+            renamed = integration.under(prepared, address)
+        except Blocked as error:
+            return f"under {address}: {error}"
+        verdict = await self._inputs.checker.check_alone(integration, renamed)
+        if isinstance(verdict, Unknown):
+            return f"under {address}: {verdict.reason}"
+        if isinstance(verdict, Missing | NoCheck) or verdict.account is Account.INACTIVE:
+            return None
+        if await self.same_as(integration, integration.orphan(record, email=address)) is not None:
+            return None
+        return f"the account is under {address} now: remove it there"
+
+    async def same_as(self, integration: Integration, orphan: Grant) -> Key | None:
+        """Return a grant that keeps the orphan's account, or None.
+
+        As long as an account stands under the address that its hire had before, it is its grant's all the same.
+        """
+        wanted = {grant.key: grant.email for grant in self._inputs.desired.grants(orphan.key.hire)}
+        now = self._inputs.policy.now
+        theirs = (
+            record
+            for record in self._inputs.records.values()
+            if record.key.hire == orphan.key.hire and not is_over(record, now)
+        )
+        as_recorded = [
+            record
+            for record in theirs
+            if wanted.get(record.key, record.email).lower() != record.email.lower() or self.unreadable(record)
+        ]
+        return await self._inputs.same_accounts.of(
+            integration,
+            orphan,
+            counts=self._counts,
+            stored=self._inputs.own_stored,
+            as_recorded=as_recorded,
+            unreadable=self._inputs.unreadable,
+        )
+
+    def _counts(self, grant: Grant) -> bool:
+        """Whether a grant that git has is not over: else two that are would keep each other's account."""
+        record = self._inputs.records.get(grant.key)
+        if record is None:
+            record = next((row for row in self._inputs.rows_of(grant.key.hire) if row.key == grant.key), None)
+        return still_wanted(grant, record, self._inputs.policy.now)
+
+    def unreadable(self, record: Record) -> str | None:
+        """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
+        given_by = (
+            None if record.phase is Phase.REVOKED else record.origin
+        )  # of what is revoked nothing is left to keep
+        return self._inputs.desired.unreadable(record.key, record.email, given_by, record.revision)
+
+    async def _first_error(self, hire: str) -> str | None:
+        """Return an error in the hire's files that keeps its grants from being revoked automatically, or None.
+
+        A choice by name is compared with what the service offers, also if this pass is for another service.
+        """
+        known = self._inputs.desired.first_error(hire) or self.misfits.get(hire)
+        if known is not None:
+            return known
+        grants = self._inputs.desired.grants(hire)
+        wanted = {grant.key for grant in grants}
+        for record in self._inputs.rows_of(hire):  # what a sequence had given that is assigned, and cannot be read
+            if record.phase is not Phase.REVOKED and record.key not in wanted and (why := self.unreadable(record)):
+                return why
+        for grant in grants:
+            integration = self._inputs.integrations.get(grant.integration)
+            if not grant.choices or integration is None:
+                continue
+            try:
+                integration.ready(grant)
+                await self._inputs.checker.resolved(integration, grant)
+            except NotOffered as error:
+                return misfit(grant, str(error))
+            except Blocked:
+                continue
+        return None
+
+
+def all_needed(access: str, needs: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return the entries that an entry needs, directly or through others; never itself."""
+    found: set[str] = set()
+    queue = list(needs.get(access, ()))
+    while queue:
+        name = queue.pop()
+        if name not in found:
+            found.add(name)
+            queue += needs.get(name, ())
+    return found - {access}
+
+
+def _no_action(record: Record, status: Status, reason: str) -> PlannedGrant:
+    """Plan no action, for this reason."""
+    decision = Decision(status, Action.NONE, reason)
+    return PlannedGrant(record.as_grant(), record, decision, wanted=False)
+
+
+def why_over(record: Record, desired: Desired, now: datetime) -> str | None:
+    """Return why an orphan counts as removed although git has its entry, or before it left git; or None."""
+    hire, access = record.key
+    known = desired.over(hire, access, now, record.acted_at)
+    if known is not None or not is_over(record, now):
+        return known
+    if record.over is Over.LEFT or not desired.has(hire, access):
+        return f"{NOT_IN_GIT}, and its time is over"
+    return f"its time was over at {stamp(record.ends_at)}: take the entry out, and add it again"
+
+
+def _to_be_revoked(record: Record) -> bool:
+    """Whether no pass has tried yet to revoke what git no longer wants, or has decided that it does not."""
+    if record.phase is Phase.REVOKED or record.revoking or not record.leaves_something:
+        return False
+    return record.orphaned_at is None or record.action is Action.REVOKE or record.uncounted
+
+
+def _needing(access: str, among: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return those that need an entry, directly or through others; none that it needs itself, which is a circle."""
+    own = all_needed(access, needs)
+    return {each for each in among if access in all_needed(each, needs) and each not in own}
+
+
+def _after(item: PlannedGrant, dependents: list[str]) -> PlannedGrant:
+    """Let an orphan wait for the first of these, if it is to be revoked."""
+    if not dependents or item.by_hand or item.decision.action is not Action.REVOKE:
+        return item
+    decision = replace(item.decision, reason=f"{item.decision.reason}; after {dependents[0]}, which needs it")
+    return replace(item, decision=decision, prepared=None)
+
+
+def misfit(grant: Grant, reason: str) -> str:
+    """Say why an entry does not fit, and where it stands."""
+    return f"{grant.source}: access {grant.key.access}: {reason}"

@@ -1,0 +1,301 @@
+"""Walk the desired state: check every grant as far as it may be, and decide on it.
+
+`Planner.plan` changes nothing, neither here nor at a service. It gets a `Checker` and records that were read before,
+and returns a `PlannedGrant` for each grant that git wants, and each other that the ledger has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from reconciler.engine.decide.existing import changed_values
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.prepared import Prepared
+from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
+from reconciler.engine.run.claims import ClaimSet
+from reconciler.engine.run.grants import GrantPlanner
+from reconciler.engine.run.locking import LockPlanner
+from reconciler.engine.run.orphans import OrphanPlanner, misfit
+from reconciler.model.errors import Problem
+from reconciler.model.grant import Decision, Grant, Key, Phase, Record
+from reconciler.model.selection import Selection
+from reconciler.model.status import Action, ReasonCode, Status
+from reconciler.model.template import roots
+from reconciler.model.verdict import Account, Missing, Present
+from reconciler.repository.policy import Kept
+from reconciler.requests.render import canonical, question
+from reconciler.requests.tasks import run_all
+
+__all__ = ["Planner", "Watched", "unwatched"]
+
+Watched = Callable[[int, int], None]
+"""Called with how many hires are planned, and of how many."""
+
+_THERE = (Status.PRESENT, Status.DIFFERS, Status.UNCONFIRMED, Status.DONE)
+
+
+def unwatched(_done: int, _total: int) -> None:
+    """Report no progress."""
+
+
+@dataclass(slots=True)
+class _Entries:
+    """A hire's entries while they are planned: those that were started, and the names of all that are to be planned.
+
+    Entries that are planned in turn have no task.
+    """
+
+    taken: Mapping[str, Grant]
+    chosen: frozenset[str]
+    tasks: dict[str, asyncio.Task[PlannedGrant]] = field(default_factory=dict)
+    planned: dict[str, PlannedGrant] = field(default_factory=dict)
+    needed: dict[str, PlannedGrant] = field(default_factory=dict)
+
+
+class Planner:
+    """Plans the grants of a selection that it can claim."""
+
+    def __init__(self, inputs: PlanningInputs, selection: Selection, claims: ClaimSet) -> None:
+        self._inputs = inputs
+        self._selection = selection
+        self._claims = claims
+        self._of_all = selection == Selection(selection.hires)
+        self._grants = GrantPlanner(inputs)
+        self._orphans = OrphanPlanner(inputs)
+        self._locked = LockPlanner(inputs, self._orphans)
+        self._many = False
+        self._kept: Kept | None = None
+        self.problems: list[Problem] = []
+        """What is wrong with the entries that the walk came across; filled by `plan`."""
+        self.dropped: list[Record] = []
+        """Records of what git no longer wants and nothing was ever done for; filled by `plan`."""
+        self.written: dict[Key, Written] = {}
+        """What is to be written down of each grant as it is planned; filled by `plan`."""
+
+    async def plan(self, watched: Watched = unwatched) -> list[PlannedGrant]:
+        """Decide on every grant of the selection, and return them in the order of hires and entries."""
+        chosen = self._selection.hires
+        known = self._inputs.desired.hires
+        hires = sorted(known) if chosen is None else sorted(hire for hire in chosen if hire in known)
+        of_hire: dict[str, list[Record]] = {}
+        for record in self._inputs.records.values():
+            if self._selection.covers(record.key, record.integration):
+                of_hire.setdefault(record.key.hire, []).append(record)
+        places = sorted({*hires, *of_hire})
+        results: dict[str, list[PlannedGrant]] = {}
+        queue = iter(places)
+        now, revision = self._inputs.policy.now, self._inputs.desired.revision
+
+        async def work() -> None:
+            for hire in queue:
+                await self._inputs.pace.keep()
+                grants = self._inputs.wanted(hire)
+                if chosen is None or hire in chosen:
+                    acted_on = {record.key for record in of_hire.get(hire, ()) if record.acted_on}
+                    self.problems += self._inputs.desired.problems_of(hire, grants, acted_on)
+                planned = await self._plan_hire(hire, grants)
+                for item in planned:
+                    if item.decision.status is Status.INVALID and item.grant.requested is None:
+                        self._orphans.misfits[hire] = misfit(item.grant, item.decision.reason)
+                left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
+                results[hire] = [*planned, *left]
+                for item in results[hire]:  # here, where there are answers to wait for
+                    self.written[item.grant.key] = (item, *item.written(now, revision))
+                watched(len(results), len(places))
+
+        at_once = self._at_once()
+        self._many = len(places) >= at_once
+        await run_all(work() for _ in range(min(2 * at_once, len(places))))
+        return [planned for hire in places for planned in results[hire]]
+
+    def _at_once(self) -> int:
+        """Return how many requests the limits allow: so many hires are planned concurrently, and as many wait."""
+        limits, chosen = self._inputs.desired.files.settings.limits, self._selection.integrations
+        hosts = len(self._inputs.integrations if chosen is None else chosen)
+        return min(limits.concurrency, limits.per_host * max(1, hosts))
+
+    async def _plan_hire(self, hire: str, grants: Iterable[Grant]) -> list[PlannedGrant]:
+        if self._selection.hires is not None and hire not in self._selection.hires:
+            return []
+        chosen = self._chosen(grants)
+        taken = {
+            grant.key.access: grant
+            for grant in chosen
+            if not self._selection.covers(grant.key, grant.integration) or self._take(grant, grants)
+        }
+        entries = _Entries(taken, frozenset(grant.key.access for grant in chosen))
+        if len(taken) == 1 or self._in_turn(taken.values()):
+            found = [await self._planned(name, entries) for name in taken]
+        else:
+            for name in taken:
+                entries.tasks[name] = asyncio.create_task(self._plan_entry(name, entries))
+            found = await asyncio.gather(*entries.tasks.values())
+        return [
+            item for item in self._once_each(found) if self._selection.covers(item.grant.key, item.grant.integration)
+        ]
+
+    def _once_each(self, found: list[PlannedGrant]) -> list[PlannedGrant]:
+        """Let one entry of a hire make an account, where others ask for it too.
+
+        Only those whose check and whose requests render the same: with other requests, each entry asks for something
+        of its own. The others come after it, or wait until it is there.
+        """
+        if len(found) < 2 or not any(_makes(item) for item in found):
+            return found
+        first: dict[str, PlannedGrant] = {}
+        others: dict[Key, PlannedGrant] = {}
+        for item in sorted(found, key=_precedence):
+            if item.prepared is None or item.prepared.check is None:
+                continue
+            maker = first.setdefault(_made_by(self._inputs.integrations[item.grant.integration], item.prepared), item)
+            if maker is not item and _makes(item):
+                others[item.grant.key] = maker
+        return [_after(others[item.grant.key], item) if item.grant.key in others else item for item in found]
+
+    def _take(self, grant: Grant, of_hire: Iterable[Grant]) -> bool:
+        """Claim a grant; False if it has to be left to another pass."""
+        record = self._inputs.records.get(grant.key)
+        if record is not None and record.provided:
+            return self._claims.take(grant.key, grant.email)
+        others = (each.key for each in of_hire if each.key == grant.key or not each.means_as(grant))
+        return self._claims.take_new(grant.key, grant.email, others)
+
+    async def _planned(self, name: str, entries: _Entries) -> PlannedGrant:
+        """Return what an entry is planned to be, once it is."""
+        if name in entries.tasks:
+            return await entries.tasks[name]
+        if name not in entries.planned:
+            entries.planned[name] = await self._plan_entry(name, entries)
+        return entries.planned[name]
+
+    async def _plan_entry(self, name: str, entries: _Entries) -> PlannedGrant:
+        """Plan an entry, after those that it needs."""
+        grant, needed = entries.taken[name], entries.needed
+        if (lock := self._inputs.locks.of(grant.key.hire, grant.email)) is not None:
+            return await self._locked.plan(lock, self._inputs.records.get(grant.key), grant)
+        invalid = grant.hold is not None and grant.hold.status is Status.INVALID  # its needs may go in a circle
+        for need in () if invalid else grant.needs:
+            if need not in entries.taken:
+                busy = need in entries.chosen
+                why = "is being worked on" if busy else "has reached its until"
+                planned = await self._grants.plan(grant, f"needs {need}, which {why}")
+                if busy and planned.decision.status is Status.SCHEDULED:
+                    self._claims.follow(grant.key, Key(grant.key.hire, need))
+                return planned
+            needed[need] = await self._planned(need, entries)
+            if (reason := self._waits(need, needed[need])) is not None:
+                return await self._grants.plan(grant, reason)
+        return await self._allowed(await self._grants.plan(grant, None, needed))
+
+    def _in_turn(self, grants: Iterable[Grant]) -> bool:
+        """Whether the grants of a hire are planned one after the other.
+
+        A task costs more than what it does for a grant that a listing shows. Those that listings do not show are asked
+        for side by side with those of other hires, of whom there are enough.
+        """
+        known = self._inputs.checker.listings.known
+        return self._many and all(grant.integration in known for grant in grants)
+
+    async def _allowed(self, item: PlannedGrant) -> PlannedGrant:
+        """Block what the policy does not allow to be given; what is there already is a problem, and is left alone."""
+        decision = item.decision
+        gives = decision.action.provides and not decision.resume
+        gained = _gained(item) if gives else ()
+        if gives and (breach := await self._breach(item.grant, gained)) is not None:
+            found = item.prepared if isinstance(item.verdict, Present) else None
+            blocked = Decision(Status.BLOCKED, Action.NONE, breach, code=ReasonCode.POLICY)
+            return PlannedGrant(item.grant, item.record, blocked, item.verdict, found)
+        if decision.status in _THERE and gained is not None:
+            self.problems += self._inputs.judge.problems_of(item.grant)
+        return item
+
+    async def _breach(self, grant: Grant, gained: Collection[str] | None) -> str | None:
+        """Return which rule of the policy a grant would break, or None; what is kept for a broken file counts."""
+        judge = self._inputs.judge
+        if not judge.compares(grant):
+            return judge.of(grant, gained)
+        if self._kept is None:
+            self._kept = judge.kept(await self._inputs.unreadable())
+        return judge.of(grant, gained, self._kept)
+
+    def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
+        """Return the grants of the selection, and those that they need."""
+        if self._of_all:
+            return list(grants)
+        by_name = {grant.key.access: grant for grant in grants}
+        names: set[str] = set()
+        queue = [grant.key.access for grant in grants if self._selection.covers(grant.key, grant.integration)]
+        while queue:
+            name = queue.pop()
+            if name in by_name and name not in names:
+                names.add(name)
+                queue.extend(by_name[name].needs)
+        return [grant for grant in grants if grant.key.access in names]
+
+    def _waits(self, need: str, found: PlannedGrant) -> str | None:
+        """Return why an entry has to wait for one that it needs, or None."""
+        decision = found.decision
+        off = isinstance(found.verdict, Present) and found.verdict.account is Account.INACTIVE
+        if decision.status.granted or (decision.status is Status.DIFFERS and not off):
+            return None  # what differs is there
+        provides = decision.action.provides
+        if provides and self._selection.covers(found.grant.key, found.grant.integration):
+            return None
+        return f"needs {need}, which is {decision.status}: {decision.reason}"
+
+    async def _leftovers(self, wanted: set[Key], records: Iterable[Record]) -> list[PlannedGrant]:
+        found = []
+        for record in records:
+            if record.key in wanted or not self._claims.take(record.key, record.email):
+                continue
+            if not record.leaves_something and self._orphans.may_be_dropped(record):
+                self.dropped.append(record)
+            else:
+                lock = self._inputs.locks.of(record.key.hire, record.email)
+                if lock is None or record.phase is Phase.REVOKED:
+                    found.append(await self._orphans.plan(record))
+                else:
+                    found.append(await self._locked.plan(lock, record))
+        return self._orphans.after_dependents(found, wanted)
+
+
+def _gained(item: PlannedGrant) -> Collection[str] | None:
+    """Return the names of the values that an update gives an account; None if there is none, or it is switched off."""
+    off = isinstance(item.verdict, Present) and item.verdict.account is Account.INACTIVE
+    if off or not item.kind.updates or item.prepared is None:
+        return None
+    exists = item.grant.manifest.exists if item.grant.manifest is not None else None
+    where = exists.where if exists is not None else {}
+    then = item.record.snapshot if item.record is not None else {}
+    compared = roots({path: where[path] for path in item.decision.differs if path in where})
+    return compared | changed_values(then, item.prepared.snapshot).keys()
+
+
+def _makes(item: PlannedGrant) -> bool:
+    """Whether a grant's account is missing, and its requests are about to make it without a person's word."""
+    return item.decision.action.provides and isinstance(item.verdict, Missing) and not item.by_hand
+
+
+def _precedence(item: PlannedGrant) -> tuple[bool, bool]:
+    """Return a sort key: what a person asks for first, then what may be there already."""
+    return not item.by_hand, item.record is None or not item.record.leaves_something
+
+
+def _made_by(integration: Integration, prepared: Prepared) -> str:
+    """Write what a grant's check asks, and what its requests would send."""
+    manifest, scope = integration.manifest, prepared.scope
+    assert manifest.exists is not None
+    calls = [canonical(call, scope, manifest) for call in manifest.execute]
+    return json.dumps([integration.service, question(manifest.exists, scope, manifest), calls], default=str)
+
+
+def _after(maker: PlannedGrant, item: PlannedGrant) -> PlannedGrant:
+    """Let an entry come after the one that makes its account, or wait for it where that is not about to."""
+    name, decision = maker.grant.key.access, maker.decision
+    if decision.action.provides:
+        return replace(item, maker=name)
+    reason = f"{name} makes the same account, and is {decision.status}: {decision.reason}"
+    return PlannedGrant(item.grant, item.record, Decision(Status.SCHEDULED, Action.WAIT, reason), item.verdict)

@@ -1,0 +1,353 @@
+"""Passes over one repository: `plan` observes and decides, `apply` carries a plan out.
+
+The daemon, the commands and the tests all make a `Reconciler` and call these two. Commands that only read use
+`Planning`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import structlog
+
+from reconciler.engine.apply.commands import CommandsByGrant, request_events
+from reconciler.engine.apply.executor import Executor
+from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
+from reconciler.engine.context import Context
+from reconciler.engine.decide import guard
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.listings import Listings
+from reconciler.engine.planned import Written
+from reconciler.engine.run.claims import ClaimSet
+from reconciler.engine.run.planner import Watched, unwatched
+from reconciler.engine.run.planning import ASSIGNED, Plan, Planning
+from reconciler.engine.run.renames import move
+from reconciler.engine.state import OpenState
+from reconciler.ledger.entries import Command, Event, Kept
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.vault import WritableVault, run_name
+from reconciler.model.clock import stamp
+from reconciler.model.failpoints import Failpoint
+from reconciler.model.given import Given, Untraced
+from reconciler.model.grant import Key, Record
+from reconciler.model.report import LAST, Report
+from reconciler.model.selection import Selection
+from reconciler.model.status import EventType, Status
+from reconciler.notify.alerts import alert
+from reconciler.notify.notifications import Notifier
+from reconciler.repository.attribution.given import OFTEN, Givers, changed_since
+from reconciler.repository.git.checkout import WORKTREE, Tree
+from reconciler.requests.tasks import Pace
+
+__all__ = ["Reconciler"]
+
+log = structlog.get_logger()
+
+NOTED_PROBLEMS = 100
+"""The most problems of files that are noted; `reconcile validate` shows all."""
+
+ROOM = 512
+"""So many rows of which only the time of the check is written are written in one go."""
+
+GIVEN_AT_A_TIME = 128
+"""So many rows of who gave a grant, or of hires of which that is to be found out, are written in one go."""
+
+OF_ITS_OWN = 8
+"""As many of those are written in the time of a row that is new, or has changed."""
+
+
+class Reconciler:
+    """Plans passes and applies them, over the open state. `progressed` is called for each request."""
+
+    def __init__(
+        self,
+        context: Context,
+        state: OpenState,
+        notifier: Notifier,
+        *,
+        progressed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._context = context
+        self._state = state
+        self._notifier = notifier
+        self._progressed = progressed
+
+    async def plan(
+        self,
+        selection: Selection,
+        tree: Tree,
+        *,
+        by_hand: Mapping[Key, str] | None = None,
+        commands: CommandsByGrant | None = None,
+        released: bool = False,
+        part: guard.Part = guard.Part.ALL,
+        removals: bool = True,
+        claims: ClaimSet | None = None,
+        listings: Listings | None = None,
+        watched: Watched = unwatched,
+    ) -> Plan:
+        """Observe and plan, and change nothing: see `Planning`, over the open state."""
+        planning = Planning(
+            self._context,
+            self._state,
+            selection,
+            tree,
+            by_hand=by_hand,
+            commands=commands,
+            removals=removals,
+            listings=listings,
+            progressed=self._progressed,
+        )
+        return await planning.whole(claims, released=released, part=part, watched=watched)
+
+    async def apply(self, plan: Plan) -> Report:
+        """Carry a plan out: write intent, execute, confirm, record, notify."""
+        report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
+        author, pace = self._context.author(plan.tree), self._context.pace.among(len(plan.grants))
+        async with self._state.taking_over:
+            await self._take_over(plan)
+            move(self._state.ledger, self._vault, plan.renamed, _renames(plan, author))
+            await self._trace(plan)
+        found = [(item, *plan.record_of(item)) async for some in pace.over(plan.grants) for item in some]
+        recorded, tripped = await self._write_down(plan, found, author, pace)
+        _log_guard(tripped)
+        notifications = self._notifier.over(plan.settings, plan.tree)
+        if self._state.sealing.fault is None:
+            await notifications.deliver_all(self._state.ledger, self._vault, recorded.keys(), author)
+        scheduler = Scheduler(
+            plan=plan,
+            recorded=recorded,
+            executor=self._executor(plan, author),
+            state=self._state,
+            notifications=notifications,
+            report=report,
+            author=author,
+        )
+        after = await scheduler.run()
+        report.rows = [
+            plan.row(item, after.get(key, record))
+            async for some in pace.over(recorded.items())
+            for key, (item, record) in some
+        ]
+        await self._close(plan, recorded, report, tripped)
+        return report
+
+    async def _take_over(self, plan: Plan) -> None:
+        """Note of which hires a commit may have given grants since the revision that was taken over last."""
+        ledger, revision = self._state.ledger, plan.revision
+        if followed := list(plan.locks.followed()):
+            ledger.follow_locks(followed)
+        if (assigned := plan.desired.assigned) != plan.desired.once_assigned:
+            ledger.put_note(ASSIGNED, json.dumps(sorted(assigned)).encode())
+        known = ledger.given_up_to()
+        if revision in (known, WORKTREE):
+            return
+        changed = await asyncio.to_thread(changed_since, self._context.checkout, plan.desired, known)
+        left = iter(changed)
+        while len(some := list(islice(left, GIVEN_AT_A_TIME))) == GIVEN_AT_A_TIME:
+            ledger.retrace(some, known, revision)
+            await self._context.pace.keep()
+        ledger.retrace(some, known, revision, ended=True)
+
+    async def _trace(self, plan: Plan) -> None:
+        """Determine who gave the grants of a plan's hires, as far as that is not yet known."""
+        ledger, broken = self._state.ledger, plan.desired.broken_hires
+        waiting = {} if plan.revision == WORKTREE else ledger.untraced(plan.selection.hires)
+        asked = waiting.keys() - broken.keys()
+        if not asked:
+            return
+        givers = Givers(self._context.checkout, plan.desired, ledger)
+        added: dict[str, Untraced] = {}
+        for some in self._in_turn({hire: waiting[hire] for hire in sorted(asked)}):
+            new = {hire: each for hire, each in some.items() if hire not in broken}
+            added |= new
+            givers.add({hire: each.since for hire, each in new.items()})
+            await self._context.pace.keep()
+            if givers.full:
+                await self._give(await givers.found(), added)
+                asked -= added.keys()
+                if not asked:
+                    return
+                added = {}
+        await self._give(await givers.found(), added)
+
+    def _in_turn(self, asked: Mapping[str, Untraced]) -> Iterator[Mapping[str, Untraced]]:
+        """Yield untraced hires, some at a time: those of a pass, and then others.
+
+        All commits are walked for each batch, so that one with few hires is filled with those of later passes, in the
+        order of a sweep; unless it is a pass that somebody waits for.
+        """
+        left = iter(asked.items())
+        while some := dict(islice(left, OFTEN)):
+            yield some
+        last = max(asked) if self._context.pace.among(len(asked)).yields else None
+        while last is not None and (some := self._state.ledger.untraced_after(last, OFTEN)):
+            yield some
+            last = max(some)
+
+    async def _give(self, found: Mapping[str, Mapping[Key, Given]], untraced: Mapping[str, Untraced]) -> None:
+        """Write down who gave what, some hires at a time."""
+        given: list[tuple[Key, Given]] = []
+        traced: dict[str, Untraced] = {}
+        for hire, of_hire in found.items():
+            given += of_hire.items()
+            traced[hire] = untraced[hire]
+            if len(given) + len(traced) >= GIVEN_AT_A_TIME:
+                self._state.ledger.give(given, traced)
+                given, traced = [], {}
+                await self._context.pace.keep()
+        self._state.ledger.give(given, traced)
+
+    @property
+    def _vault(self) -> WritableVault:
+        return self._state.sealing.vault
+
+    def _executor(self, plan: Plan, author: str | None) -> Executor:
+        ledger = self._state.ledger
+        return Executor(
+            self._context,
+            ledger=ledger,
+            vault=self._vault,
+            attachments=self._state.attachments,
+            retry_delay=plan.settings.retry_delay,
+            author=author,
+            overview=lambda hire: _overview(ledger.records([hire]), plan.integrations),
+            progressed=self._progressed,
+        )
+
+    async def _write_down(
+        self, plan: Plan, found: Sequence[Written], author: str | None, pace: Pace
+    ) -> tuple[Recorded, list[Event]]:
+        """Record what was observed and decided, and erase what no longer has to be remembered.
+
+        Gives each grant with its record, and the events of the guard that tripped or was released. At a pace that
+        yields it is written in pieces, with others' turns between them: a crash between two leaves the rest to the next
+        pass, which finds and decides the same.
+        """
+        ledger, now, revision = self._state.ledger, plan.policy.now, plan.revision
+        tripped, noted = plan.judgement.events(ledger, plan.grants, plan.dropped, now=now, revision=revision)
+        answered = [
+            command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands
+        ]
+        if gone := [record.key for record in plan.dropped]:
+            ends = [
+                Event(now, item.key, item.integration, EventType.DROPPED, "", revision=revision, author=author)
+                for item in plan.dropped
+            ]
+            kept = {**{run_name(key): None for key in gone}, **self._vault.without_stored(gone)}
+            ledger.drop(gone, ends, kept=kept)
+        pieces = list(_pieces(found)) if pace.yields else [found]
+        first, *others = pieces or [()]
+        self._write(plan, first, author, lines=tripped, noted=noted, answered=answered)
+        for piece in others:
+            await pace.keep()
+            self._write(plan, piece, author)
+        if plan.selection.everything:
+            ledger.begin_resync()
+        await pace.keep()
+        return {item.grant.key: (item, record) for item, record, _ in found}, tripped
+
+    def _write(
+        self,
+        plan: Plan,
+        found: Sequence[Written],
+        author: str | None,
+        *,
+        lines: Iterable[Event] = (),
+        noted: Kept | None = None,
+        answered: Iterable[Command] = (),
+    ) -> None:
+        """Write some grants' records with all that belongs to them, and release those without a request to send.
+
+        `lines`, `noted` and `answered` are written with them.
+        """
+        over = [item.grant.key for item, _, _ in found if not acts(item)]
+        answered = [*answered, *(command for key in over for command in plan.commands.get(key, ()))]
+        events = [*lines, *(line for _, _, lines_of in found for line in lines_of)]
+        # What a row's former service answered is nothing that its new one may be asked with.
+        moved = [item.grant.key for item, _, _ in found if item.moved]
+        settled: Kept = {
+            run_name(record.key): None
+            for item, record, _ in found
+            if record.open is None and item.record is not None and item.record.open is not None
+        }
+        records = [record for _, record, _ in found]
+        self._state.ledger.save(
+            records,
+            [*request_events(answered, plan.policy.now, records), *(replace(line, author=author) for line in events)],
+            Failpoint.PLAN,
+            before={} if plan.renamed else plan.rows,
+            kept={**settled, **(self._vault.without_stored(moved) if moved else {})},
+            noted=noted,
+            answered=answered,
+        )
+        for key in over:
+            plan.claims.release(key)
+
+    async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
+        """Save the pass's summary for `status`, and send alerts."""
+        ledger, settings = self._state.ledger, plan.settings
+        if plan.judgement.released:
+            ledger.restart_counts()  # once: what was let through no longer counts
+        problems = [problem.as_json() for problem in plan.desired.files.problems[:NOTED_PROBLEMS]]
+        noted = {"revision": plan.revision, "at": stamp(self._context.clock.now()), "problems": problems}
+        ledger.put_note(LAST, json.dumps(noted).encode())
+        ledger.keep_tree()
+        if settings.alerts:
+            lines = [line for line in ledger.history(since=plan.policy.now) if line.key in recorded]
+            events = [*tripped, *ledger.refused, *lines]
+            ledger.refused.clear()
+            await alert(self._context, settings, plan.tree, ledger=ledger, rows=report.rows, events=events)
+
+
+def _pieces(found: Iterable[Written]) -> Iterator[list[Written]]:
+    """Split what was found into pieces that take about as long to write as one turn of the event loop may."""
+    piece: list[Written] = []
+    room = ROOM
+    for item, record, lines in found:
+        piece.append((item, record, lines))
+        before = item.record
+        room -= OF_ITS_OWN if before is None or lines or before.revision != record.revision else 1
+        if room <= 0:
+            yield piece
+            piece, room = [], ROOM
+    if piece:
+        yield piece
+
+
+def _renames(plan: Plan, author: str | None) -> Iterator[Event]:
+    for old, new in plan.renamed.items():
+        record = replace(plan.rows[old], key=new, revision=plan.revision)
+        yield Event.of(record, EventType.RENAMED, f"was {old}", plan.policy.now, author=author)
+
+
+def _log_guard(events: Iterable[Event]) -> None:
+    for line in events:
+        if line.event is EventType.HELD:
+            log.warning("guard.tripped", integration=line.integration, reason=line.detail)
+        else:
+            log.info("guard.released", integration=line.integration)
+
+
+def _is_unknown(key: Key, plan: Plan, ledger: LedgerReader) -> bool:
+    """Whether neither git nor the ledger has a grant that a command names, so that no pass will act on it."""
+    hires = plan.selection.hires
+    if hires is not None and key.hire not in hires:
+        return False
+    return ledger.record(key) is None and all(grant.key != key for grant in plan.desired.grants(key.hire))
+
+
+def _overview(found: Iterable[Record], integrations: Mapping[str, Integration]) -> str:
+    """Make `access_overview` of the original format: the last check results of a hire's accounts."""
+    shown = {Status.PRESENT: "has access", Status.UNKNOWN: "could not be checked"}
+    return ", ".join(
+        f"{record.key.access} ({shown.get(record.status, 'no access')})"
+        for record in found
+        if (integration := integrations.get(record.integration)) is not None
+        and integration.manifest.exists is not None
+        and record.status is not Status.REVOKED
+    )

@@ -1,0 +1,439 @@
+"""Rows under a new name: a hire's file was renamed, or an entry is about another thing or address now.
+
+See docs/design/states.md.
+
+If a hire's old id is given to another person at the same time, even if two people swap ids, each person's rows move to
+the id that has their address now. No account is forgotten: if an entry is about another account than before, the row
+of the former one moves to `<access>~<former value>`, and back if the value is changed back. That is so at once for an
+`identity` field and for a login or a form value that the check uses; for an address only if an account is there under
+both, an invitation to the former one may be open, or somebody runs the entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from reconciler.engine.decide.existing import as_shown
+from reconciler.engine.observe.checker import Checker, NotOffered
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.prepared import NOTHING_STORED
+from reconciler.ledger.entries import Event, GrantFilter
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
+from reconciler.model.errors import Blocked
+from reconciler.model.folding import folded
+from reconciler.model.grant import APART, Grant, Key, Phase, Record
+from reconciler.model.hire import NamedChoice
+from reconciler.model.selection import Selection
+from reconciler.model.verdict import Account, Missing, Present, Unknown
+from reconciler.repository.desired import Desired
+from reconciler.requests.accounts import as_compared
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
+
+__all__ = ["Told", "move", "moved", "rows_of", "stored_under"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a pass can tell of rows, beside what stands in them.
+
+    `renamed_to` is the hire who has the address now that git had for a row's hire when it was last planned, if there is
+    one. `was_gone` says whether that hire had no file then. `asks` says whether the pass may ask about a grant at its
+    integration, and `runs` whether somebody asked to run it.
+    """
+
+    renamed_to: Callable[[Record], str | None]
+    was_gone: Callable[[Record], bool]
+    asks: Callable[[Key, str], bool]
+    runs: Callable[[Key, str], bool]
+
+
+def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dict[Key, Record]:
+    """Read the rows of a selection's hires, or all, and those under other names that may have to move to them.
+
+    A pass over one service reads that service's rows, those of the entries that these need, and any that stand where
+    one of its entries does; everything, where a row has to follow or a hire's file cannot be read.
+    """
+    if selection.hires is None:
+        return {record.key: record for record in ledger.records()}
+    known = set(selection.hires)
+    if selection.integrations is not None and not known & desired.broken_hires.keys():
+        found = {
+            record.key: record
+            for record in ledger.records(known, _addresses(known, desired), _grant_filter(selection, desired))
+        }
+        if absent := _needed(found) - found.keys():
+            names = frozenset(key.access for key in absent)
+            found |= {record.key: record for record in ledger.records(known, (), GrantFilter(frozenset(), names))}
+        if all(desired.owner(record.email) in (None, key.hire) for key, record in found.items()):
+            return found
+    while True:
+        found = {record.key: record for record in ledger.records(known, _addresses(known, desired))}
+        owners = {desired.owner(email) for email in {record.email for record in found.values()}}
+        more = ({key.hire for key in found} | {owner for owner in owners if owner is not None}) - known
+        if not more:
+            return found
+        known |= more
+
+
+def _needed(found: Mapping[Key, Record]) -> set[Key]:
+    """List the entries that these rows need: what they stored may be used in a revocation."""
+    return {Key(record.key.hire, need) for record in found.values() for need in record.needs}
+
+
+def _addresses(hires: Iterable[str], desired: Desired) -> list[str]:
+    return [file.email for hire in hires if (file := desired.hires.file(hire)) is not None and file.email is not None]
+
+
+def _grant_filter(selection: Selection, desired: Desired) -> GrantFilter:
+    """Return which rows a selection of integrations covers."""
+    assert selection.integrations is not None
+    integrations, names = set(selection.integrations), set[str]()
+    for hire in selection.hires or ():
+        grants = desired.grants(hire)
+        own = [grant for grant in grants if grant.integration in selection.integrations]
+        names.update(grant.key.access for grant in own)
+        if any(grant.needs for grant in own):
+            integrations.update(grant.integration for grant in grants)
+            names.update(grant.key.access for grant in grants)
+    return GrantFilter(frozenset(integrations), frozenset(names))
+
+
+async def moved(
+    found: Mapping[Key, Record],
+    desired: Desired,
+    integrations: Mapping[str, Integration],
+    checker: Checker,
+    told: Told,
+) -> tuple[dict[Key, Record], dict[Key, Key]]:
+    """Return the rows under their current names, and where each row moves from."""
+    moves = _follow(found, desired, told)
+    moves |= _strangers({key: record for key, record in found.items() if key not in moves}, moves, desired, told)
+    moves = _then(moves, await _former_accounts(_under(moves, found), desired, integrations, checker))
+    former = _FormerAddresses(_under(moves, found), desired, integrations, checker, told)
+    moves = _then(moves, await former.moves())
+    return _under(moves, found), moves
+
+
+def _then(first: Mapping[Key, Key], second: Mapping[Key, Key]) -> dict[Key, Key]:
+    """Compose two renamings."""
+    followed = {old: second.get(new, new) for old, new in first.items()}
+    return {**{old: new for old, new in second.items() if old not in first.values()}, **followed}
+
+
+def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, Record]:
+    if not moves:
+        return dict(found)
+    return {
+        moves.get(key, key): replace(record, key=moves[key]) if key in moves else record
+        for key, record in found.items()
+    }
+
+
+def _follow(found: Mapping[Key, Record], desired: Desired, told: Told) -> dict[Key, Key]:
+    """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
+    moves: dict[Key, Key] = {}
+    owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
+    for key, record in found.items():
+        owner = owners[record.email]
+        if owner is None and record.orphaned_at is None and desired.vanished(key.hire):
+            owner = told.renamed_to(record)  # its account is still under the address that the hire had before
+        if owner not in (None, key.hire) and key.hire not in desired.broken_hires:
+            to = Key(str(owner), key.access)
+            if to not in moves.values():
+                moves[key] = to
+    moves |= _left_behind(found, moves, owners, desired)
+    while stuck := [key for key, to in moves.items() if to in found and to not in moves]:
+        for key in stuck:
+            del moves[key]
+    return moves
+
+
+def _left_behind(
+    found: Mapping[Key, Record], moves: Mapping[Key, Key], owners: Mapping[str, str | None], desired: Desired
+) -> dict[Key, Key]:
+    """Decide which orphans move with the other rows of a renamed hire, though no hire has their address any more.
+
+    Only the hire's file says under which address the account is now, if it was renamed at the service.
+    """
+    homes: dict[str, set[str]] = {}
+    for old, new in moves.items():
+        homes.setdefault(old.hire, set()).add(new.hire)
+    more: dict[Key, Key] = {}
+    for key, record in found.items():
+        followed = homes.get(key.hire, set())
+        if (
+            len(followed) != 1
+            or not desired.vanished(key.hire)
+            or owners[record.email] is not None
+            or record.orphaned_at is None
+        ):
+            continue
+        (hire,) = followed
+        to = Key(hire, key.access)
+        if to not in (*moves.values(), *more.values(), *(grant.key for grant in desired.grants(hire))):
+            more[key] = to
+    return more
+
+
+def _strangers(
+    found: Mapping[Key, Record], followed: Mapping[Key, Key], desired: Desired, told: Told
+) -> dict[Key, Key]:
+    """Decide which rows are of somebody who had a hire's id before, and move away from it.
+
+    A file with another address is a renaming, unless another file has the former address, or there was no file at the
+    revision that the row was last planned for.
+    """
+    moves: dict[Key, Key] = {}
+    for key, record in found.items():
+        file, address = desired.hires.file(key.hire), _address(record)
+        if file is None or file.email is None or not _elsewhere(record, file.email) or not record.leaves_something:
+            continue
+        apart = f"{APART}{address}"
+        if key.access.endswith(apart):
+            continue
+        if desired.owner(address) is not None or told.was_gone(record):
+            taken = {each.access for each in (*found, *followed.values())}
+            moves[key] = Key(key.hire, _free(f"{key.access}{apart}", taken))
+    return moves
+
+
+async def _former_accounts(
+    found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
+) -> dict[Key, Key]:
+    """Decide which rows move because their entries are about another thing, or another account, than before.
+
+    A row that leaves nothing, or was revoked, stays: the entry begins with it. Where it cannot be said what an entry
+    is about, because a choice cannot be looked up, nothing moves.
+    """
+    about = {name: item for name, item in integrations.items() if item.manifest.identity or item.told_by}
+    if not about:
+        return {}
+    of_hire: dict[str, list[Record]] = {}
+    for record in found.values():
+        if record.integration in about:
+            of_hire.setdefault(record.key.hire, []).append(record)
+    moves: dict[Key, Key] = {}
+    for hire, records in of_hire.items():
+        names = {grant.key.access for grant in desired.grants(hire)}
+        left = [record for record in records if record.key.access not in names]
+        for grant in desired.grants(hire):
+            integration = about.get(grant.integration)
+            wanted = await _resolved(integration, grant, checker) if integration is not None else None
+            if integration is None or wanted is None:
+                continue
+            now = integration.snapshot(wanted)
+            mine = [each for each in left if each.key.access.startswith(f"{grant.key.access}{APART}")]
+            back = next((each for each in mine if _is_about(each, integration, now)), None)
+            own = found.get(grant.key)
+            former = None if own is None else _former(own, integration, now)
+            if own is not None and former is not None:
+                if back is None and (own.phase is Phase.REVOKED or not own.leaves_something):
+                    continue
+                taken = names | {each.key.access for each in records if each is not back}
+                moves[grant.key] = Key(hire, _free(f"{grant.key.access}{APART}{as_shown(former)}", taken))
+            if back is not None and (own is None or grant.key in moves):
+                moves[back.key] = grant.key
+    return moves
+
+
+def _former(record: Record, integration: Integration, now: Mapping[str, Any]) -> list[Any] | None:
+    """Return the values by which a record's account was another one; None if it is the one that is wanted now."""
+    if record.integration != integration.name:
+        return None
+    then, fields = record.values, integration.manifest.identity
+    about = _about([then.get(name) for name in fields])
+    wanted = _about([now.get(name) for name in fields])
+    if fields and None not in (about, wanted) and about != wanted:
+        return [then[name] for name in fields]
+    changed = [
+        then[name]
+        for name in integration.told_by
+        if None not in (then.get(name), now.get(name)) and as_compared(then[name]) != as_compared(now[name])
+    ]
+    return changed or None
+
+
+def _is_about(record: Record, integration: Integration, now: Mapping[str, Any]) -> bool:
+    """Whether a record's account is the one that is wanted now, as far as its values say."""
+    fields = [*integration.manifest.identity, *integration.told_by]
+    known = all(record.values.get(name) is not None for name in fields)
+    same = record.integration == integration.name and known and not _elsewhere(record, now["email"])
+    return same and _former(record, integration, now) is None
+
+
+@dataclass(frozen=True, slots=True)
+class _FormerAddresses:
+    """Decides which rows move because an account, or an invitation, may be left at an address of before.
+
+    Else the entry would go on with them for the new address, and nothing would know of the former account any more.
+    """
+
+    found: Mapping[Key, Record]
+    desired: Desired
+    integrations: Mapping[str, Integration]
+    checker: Checker
+    told: Told
+
+    async def moves(self) -> dict[Key, Key]:
+        """Return which rows move, and where to."""
+        moves: dict[Key, Key] = {}
+        for key, record in self.found.items():
+            integration = self.integrations.get(record.integration)
+            if integration is None or "email" not in integration.asked_with or not _lasts(record):
+                continue
+            if (entry := self._entry_again(record)) is not None:
+                moves[key] = entry
+                continue
+            file = self.desired.hires.file(key.hire)
+            if file is None or file.email is None or not _elsewhere(record, file.email):
+                continue
+            grant = next((grant for grant in self.desired.grants(key.hire) if grant.key == key), None)
+            if grant is None or grant.hold is not None or grant.integration != record.integration:
+                continue
+            theirs = [each for each in self.found.values() if each.key.hire == key.hire]
+            back = next((each.key for each in theirs if _was(each, grant)), None)
+            if back is not None or await self._is_left(integration, record, grant):
+                taken = {each.key.access for each in theirs if each.key != back}
+                moves[key] = Key(key.hire, _free(f"{key.access}{APART}{_address(record)}", taken))
+                if back is not None:
+                    moves[back] = key
+        return moves
+
+    def _entry_again(self, record: Record) -> Key | None:
+        """Return the entry without a row that a record of a former address is about again; or None."""
+        hire, access = record.key
+        entry = Key(hire, access.removesuffix(f"{APART}{_address(record)}"))
+        if entry == record.key or entry in self.found:
+            return None
+        wanted = (grant for grant in self.desired.grants(hire) if grant.key == entry)
+        return next((entry for grant in wanted if _was(record, grant)), None)
+
+    async def _is_left(self, integration: Integration, record: Record, grant: Grant) -> bool:
+        """Whether the account of before is one of its own: it stays, and the entry is about a new one."""
+        if not self.told.asks(record.key, record.integration):
+            return False
+        wanted = await _resolved(integration, grant, self.checker)
+        try:
+            prepared = None if wanted is None else integration.prepare(wanted, NOTHING_STORED, kind=None)
+            pair = None if prepared is None else await self.checker.both(integration, prepared, record)
+        except Blocked:
+            return False
+        if pair is None:
+            return False
+        new, old = pair
+        gone = isinstance(old, Missing) or (isinstance(old, Present) and old.account is Account.INACTIVE)
+        if not gone and self.told.runs(record.key, record.integration):
+            return True
+        if isinstance(new, Unknown) or not gone:
+            return isinstance(new, Present) and isinstance(old, Present)
+        if not _may_be_invited(record) or (record.phase.unsettled and isinstance(new, Present)):
+            return False
+        asks = integration.lists_invitations
+        return not asks or await self.checker.invited_before(integration, record, grant.email)
+
+
+def _lasts(record: Record) -> bool:
+    return record.phase is not Phase.REVOKED and record.leaves_something
+
+
+def _was(record: Record, grant: Grant) -> bool:
+    """Whether a record is of the account of before that a grant is about again."""
+    apart = record.key.access.startswith(f"{grant.key.access}{APART}")
+    return apart and record.integration == grant.integration and _lasts(record) and not _elsewhere(record, grant.email)
+
+
+def _may_be_invited(record: Record) -> bool:
+    """Whether an invitation that was sent for a row may still be open."""
+    waits = record.phase is Phase.EXECUTED or (record.phase.unsettled and not record.run.kind.updates)
+    return waits and not record.revoking and record.leaves_something
+
+
+def _address(record: Record) -> str:
+    """Return the address that an account was last requested with."""
+    return str(record.values.get("email", record.email))
+
+
+def _elsewhere(record: Record, email: str) -> bool:
+    return folded(_address(record)) != folded(email)
+
+
+def _about(values: list[Any]) -> tuple[str, ...] | None:
+    """Return what an entry with these values is about, to compare; None if one is not known.
+
+    Several choices are the same in any order: else a hire whose file lists them anew would lose what they have.
+    """
+    if None in values:
+        return None
+    return tuple(as_shown(sorted(value, key=as_shown) if isinstance(value, list) else value) for value in values)
+
+
+async def _resolved(integration: Integration, grant: Grant, checker: Checker) -> Grant | None:
+    """Return a grant whose choices are looked up, if they say what it is about; None if that cannot be determined."""
+    if grant.hold is not None:
+        return None
+    fields = (*integration.manifest.identity, *integration.told_by)
+    if not any(_by_name(value) for name, value in grant.choices if name in fields):
+        return grant
+    try:
+        integration.ready(grant)
+        resolved = await checker.resolved(integration, grant)
+    except (Blocked, NotOffered):
+        return None
+    return None if isinstance(resolved, Unknown) else resolved
+
+
+def _by_name(value: Any) -> bool:
+    return any(isinstance(item, NamedChoice) for item in (value if isinstance(value, list) else [value]))
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """Return a name that no entry and no other row has."""
+    while name in taken:
+        name += APART
+    return name
+
+
+def stored_under(moves: Mapping[Key, Key], stored: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """Return what `store_data` saved, by hire and entry, after the rows have moved."""
+    if not moves:
+        return stored
+    found: dict[str, dict[str, Any]] = {}
+    for hire, entries in stored.items():
+        for access, values in entries.items():
+            to = moves.get(Key(hire, access), Key(hire, access))
+            found.setdefault(to.hire, {})[to.access] = values
+    return found
+
+
+def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key], events: Iterable[Event]) -> None:
+    """Move rows, their history and their sealed values, all or none. Each move has its event."""
+    if not moves:
+        return
+    sealed: dict[str, Any] = {}
+    stored: dict[str, dict[str, Any]] = {}
+    left: dict[str, None] = {}
+    for old, new in moves.items():
+        for name in (run_name, notice_name):
+            if (known := vault.read(name(old))) is not None:
+                sealed[name(new)] = known
+                left[name(old)] = None
+        of_hire = vault.read(stored_name(old.hire)) or {}
+        if old.access in of_hire:
+            stored.setdefault(new.hire, {})[new.access] = of_hire[old.access]
+    kept: dict[str, Any] = {place: vault.sealed(place, value) for place, value in sealed.items()}
+    for hire, values in stored.items():  # within the transaction: another service's pass may move its own at this time
+        moving = {old.access for old in moves if old.hire == hire}
+        kept[stored_name(hire)] = vault.changed(stored_name(hire), partial(_with_moved, moving, values))
+    ledger.rename(moves, events, {**vault.without_stored(moves.keys()), **left, **kept})
+
+
+def _with_moved(moving: Container[str], values: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what is stored for a hire, without the entries that move away and with those that move here."""
+    stay = {access: kept for access, kept in (of_hire or {}).items() if access not in moving}
+    return {**stay, **values}

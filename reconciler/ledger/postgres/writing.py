@@ -1,0 +1,241 @@
+"""Create, migrate and write a state in a PostgreSQL database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg.generators import send
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from reconciler.ledger import schema
+from reconciler.ledger.backend import Inserting, Rows, within
+from reconciler.ledger.migrate import HEAD, upgrade, version_of
+from reconciler.ledger.postgres.chain import APPEND, appended
+from reconciler.ledger.postgres.reading import CONNECT, IDLE, SCHEMA, Connection, Server, outdated
+from reconciler.ledger.reading import Reading
+from reconciler.model.errors import LedgerError
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
+
+__all__ = ["WritablePostgresBackend", "end_silent"]
+
+CONNECTIONS = 5
+
+AWAY = timedelta(seconds=2)
+"""How long not to connect again after a failure. Meanwhile callers fail at once, so that a command with several writes
+ends in time."""
+
+AGAIN_SECONDS = 0.2
+"""Between two tries to migrate, while another process does."""
+
+_END_SILENT = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user AND application_name LIKE 'reconciler %'"
+    " AND state <> 'idle' AND wait_event = 'ClientRead'"
+    " AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
+)
+
+_MIGRATING = 0x7265636F_6E000001
+"""The key of an advisory lock, which is per database."""
+
+
+class WritablePostgresBackend(Inserting):
+    """The ledger in a PostgreSQL database, for writing."""
+
+    insert = staticmethod(postgresql.insert)
+
+    remote = True
+    unattended = False
+    file = None
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._away: tuple[float, LedgerError] | None = None
+        self._engine = sa.create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect,
+            pool_size=CONNECTIONS,
+            pool_timeout=CONNECT.total_seconds(),
+            pool_pre_ping=True,
+            use_native_hstore=False,
+        )
+
+    def _connect(self) -> Connection:
+        if self._away is not None:
+            until, away = self._away
+            if time.monotonic() < until:
+                raise LedgerError(str(away))
+            self._away = time.monotonic() + (CONNECT + AWAY).total_seconds(), away
+        try:
+            connection = self._server.connect()
+        except LedgerError as error:
+            self._note_away(error)
+            raise
+        self._away = None
+        connection.silent = self._note_away
+        return connection
+
+    def _note_away(self, error: LedgerError) -> None:
+        said = str(error)
+        said = said if said.startswith("state ") else f"state {self._server.url}: {said}: see that the server runs"
+        self._away = time.monotonic() + AWAY.total_seconds(), LedgerError(said)
+
+    @classmethod
+    def open(cls, server: Server, reached: Reached, *, migrate: bool) -> WritablePostgresBackend:
+        """Open a state for writing; create it if it does not exist. An older one is migrated only with `migrate`."""
+        backend = cls(server)
+        try:
+            with backend.reading() as reading:
+                version = version_of(reading)
+            if version != HEAD:
+                backend._upgrade(reached, migrate=migrate)
+            with backend._autocommit() as connection:
+                end_silent(connection)  # who writes before it joins is not in the way of a process that died
+        except BaseException:
+            backend.close()
+            raise
+        return backend
+
+    @classmethod
+    def make(cls, server: Server, fill: Callable[[sa.Connection], None]) -> None:
+        """Create a state and fill it, in one transaction, or fill an empty one."""
+        backend = cls(server)
+        try:
+            backend._upgrade(unwatched, migrate=False, fill=fill)
+        finally:
+            backend.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Open a connection for reading."""
+        with self._autocommit() as connection:
+            yield within(connection)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reading]:
+        """Open a transaction that sees nothing of what is written meanwhile."""
+        with self._faults(), self._engine.connect() as opened:
+            connection = opened.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield within(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Open a transaction."""
+        with self._faults(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def pipelined(self) -> Iterator[Connection]:
+        """Open a transaction whose statements are sent without waiting for answers that nobody reads.
+
+        To the server a pipeline is a transaction: to begin and to commit it takes no round trip of its own.
+        """
+        with self._autocommit() as connection:
+            driver = _driver(connection)
+            with driver.pipeline():
+                yield driver
+                driver.wait(send(driver.pgconn))  # else psycopg sends once, and may wait for the answer to a half
+
+    @contextmanager
+    def _autocommit(self) -> Iterator[sa.Connection]:
+        """Open a connection on which each statement is its own transaction."""
+        with self._faults(), self._engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Execute each statement for its rows, append lines to the history and commit, all in one round trip."""
+        driver = _driver(connection)
+        with driver.pipeline():
+            for statement, each in rows.items():
+                connection.execute(statement, each)
+            if lines:
+                driver.execute(APPEND, appended(lines))
+            driver.wait(send(driver.pgconn))  # else psycopg sends once, and may wait for the answer to a half
+            driver.commit()
+
+    def alone(self, connection: sa.Connection, what: str) -> None:
+        """Exclude others that call this with the same `what` until this transaction ends."""
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0))))
+
+    def scrub(self) -> None:
+        """Rewrite the tables without deleted rows, which stay in the server's log and backups."""
+        with self._autocommit() as connection, _driver(connection).patient():
+            connection.exec_driver_sql("SET statement_timeout = 0")
+            for table in schema.metadata.sorted_tables:
+                if table in schema.MOMENTARY:
+                    continue  # they name nobody, and members write to them every second
+                connection.exec_driver_sql(f"VACUUM (FULL) {table.name}")
+            connection.exec_driver_sql("RESET statement_timeout")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def _upgrade(self, reached: Reached, *, migrate: bool, fill: Callable[[sa.Connection], None] | None = None) -> None:
+        """Create or migrate the tables in one process, while others that start wait for it."""
+        reached(Failpoint.MIGRATION, done=False)
+        with self.writing() as connection, _driver(connection).patient():
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            while not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_MIGRATING))).scalar():
+                end_silent(connection)
+                time.sleep(AGAIN_SECONDS)
+            version = version_of(within(connection))
+            if version is None:
+                if connection.execute(sa.select(sa.func.to_regnamespace(SCHEMA))).scalar() is None:
+                    connection.execute(sa.schema.CreateSchema(SCHEMA))
+            elif version != HEAD:
+                if not migrate:
+                    raise outdated(version)
+                _refuse_members(connection)
+            if version != HEAD:
+                upgrade(connection)
+            if fill is not None:
+                fill(connection)
+        reached(Failpoint.MIGRATION, done=True)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Turn the server's errors into one clear LedgerError."""
+        with self._server.faults():
+            try:
+                yield
+            except PoolTimeoutError as error:
+                raise LedgerError(f"state {self._server.url}: every connection is in use: try again") from error
+            except DBAPIError as error:
+                raise error.orig or error from None
+
+
+def end_silent(connection: sa.Connection) -> None:
+    """End the connections of processes that died or were stopped in the middle of a statement.
+
+    Each has the locks of its transaction, and none of the server's timeouts ends it: the server waits for the rest of
+    what the process was sending.
+    """
+    connection.execute(_END_SILENT, {"seconds": IDLE.total_seconds()})
+
+
+def _driver(connection: sa.Connection) -> Connection:
+    found = connection.connection.driver_connection
+    assert isinstance(found, Connection)
+    return found
+
+
+def _refuse_members(connection: sa.Connection) -> None:
+    """Raise LedgerError if a process with another schema is connected, whose writes would not fit the new one."""
+    query = sa.text(
+        "select distinct application_name from pg_stat_activity where datname = current_database() "
+        "and pid <> pg_backend_pid() and application_name like 'reconciler %' and application_name not like :ours"
+    )
+    others = sorted(connection.execute(query, {"ours": f"reconciler {HEAD} %"}).scalars())
+    if others:
+        raise LedgerError(
+            f"the state was not brought up to date: older programs have it open ({', '.join(others)}): stop them"
+        )

@@ -1,0 +1,1 @@
+"""Who gave access, by the commits of the repository."""

@@ -1,0 +1,225 @@
+"""Determine who gave each grant of a revision, from the commits since the last one.
+
+A grant's commit is the newest that changed what gives it: its entry in the hire's or sequence's file; for a sequence
+also the line that names or includes it, or `assign` and the fields that it matched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from reconciler.model.given import Given, Untraced
+from reconciler.model.grant import Grant, Key
+from reconciler.repository.attribution.provenance import WALKED, Provenance, TooLarge, Traced
+from reconciler.repository.desired import Desired
+from reconciler.repository.git.checkout import UNREADABLE, WORKTREE, Checkout
+from reconciler.repository.git.parts import Part
+from reconciler.repository.git.signatures import signer
+from reconciler.repository.reach import home_of
+
+__all__ = ["OFTEN", "Gaps", "Givers", "KnownGivers", "changed_since", "who_gave"]
+
+MANY_GRANTS = 8_000
+"""How many grants to trace at a time: each takes half a kibibyte meanwhile, and each batch walks the commits again."""
+
+OFTEN = 20
+"""After so many hires others get a turn."""
+
+
+class KnownGivers(Protocol):
+    """What is known of who gave grants."""
+
+    def given_up_to(self) -> str | None:
+        """Return the revision up to which it is known, but for hires that are untraced."""
+
+    def untraced(self, hires: Collection[str], /) -> Mapping[str, Untraced]:
+        """Return those of some hires of whom it is known up to an older revision only."""
+
+    def given(self, hires: Collection[str], /) -> Mapping[Key, Given]:
+        """Return who gave each grant of some hires."""
+
+
+class _Tracing:
+    """Grants whose giver has to be found out, with the parts that give them."""
+
+    def __init__(self, desired: Desired) -> None:
+        self._desired = desired
+        self._parts: dict[tuple[str, Part, str | tuple[str, ...]], Traced] = {}
+        self._grants: dict[Key, tuple[Traced, ...]] = {}
+        self.hires: list[str] = []
+
+    @property
+    def grants(self) -> int:
+        """Return how many were added."""
+        return len(self._grants)
+
+    def add(self, hire: str) -> None:
+        """Add a hire's grants."""
+        self.hires.append(hire)
+        for grant in self._desired.grants(hire):
+            self._grants[grant.key] = tuple(self._parts_of(grant))
+
+    def run(self, provenance: Provenance, base: str | None, known: Collection[Key]) -> dict[Key, Given]:
+        """Find out who gave them, except for those of the known ones that are unchanged since `base`."""
+        try:
+            if base is not None and not provenance.descends(self._desired.revision, base):
+                base = None
+            provenance.trace(self._desired.revision, self._parts.values(), base)
+            found = dict(self._found(provenance, self._grants))
+            left = {
+                key: parts
+                for key, parts in self._grants.items()
+                if (key not in found and key not in known) or any(part.unread_before for part in parts)
+            }
+            if base is not None and left:
+                again = {id(part): part for parts in left.values() for part in parts}
+                provenance.trace(self._desired.revision, again.values())
+                found |= dict(self._found(provenance, left))  # of others' parts only some were traced so far back
+        except UNREADABLE:
+            return {}
+        return found
+
+    def _found(self, provenance: Provenance, keys: Iterable[Key]) -> Iterator[tuple[Key, Given]]:
+        for key in keys:
+            by_commits = [part for part in self._grants[key] if part.commit is not None]
+            if by_commits:
+                newest = min(by_commits, key=lambda part: part.order)
+                yield key, provenance.given(str(newest.commit), newest.merges)
+
+    def _parts_of(self, grant: Grant) -> Iterator[Traced]:
+        source = grant.source.rpartition(":")[0]
+        yield self._part(source, Part.ENTRY, grant.key.access)
+        if grant.origin is None:
+            return
+        file = self._desired.hires.file(grant.key.hire)
+        if file is None:
+            return
+        # Where the hire had an entry of its own in its place, whoever took that out gave it as it is.
+        yield self._part(file.path, Part.ENTRY, grant.key.access)
+        yield self._part(file.path, Part.WITHOUT, grant.key.access)
+        given, sequences = grant.origin, self._desired.files.sequences
+        while (includer := self._desired.includer(grant.key.hire, given)) is not None:
+            yield self._part(sequences[includer].path, Part.INCLUDES, given)
+            given = includer
+        if given in file.sequences:
+            yield self._part(file.path, Part.NAMES, given)
+            return
+        assign = sequences[given].model.assign
+        yield self._part(file.path, Part.FIELDS, () if assign is None else assign.fields)
+        yield self._part(sequences[given].path, Part.ASSIGN, "")
+
+    def _part(self, path: str, part: Part, name: str | tuple[str, ...]) -> Traced:
+        return self._parts.setdefault((path, part, name), Traced(path, part, name))
+
+
+class Givers:
+    """Finds out who gave grants of a revision, of some hires at a time, as far as that is not known.
+
+    Nothing is found for files that are in no commit. The commits are walked in a thread, so that a first run delays no
+    one.
+    """
+
+    def __init__(self, checkout: Checkout, desired: Desired, known: KnownGivers) -> None:
+        self._checkout = checkout
+        self._desired = desired
+        self._known = known
+        self._since: dict[str | None, _Tracing] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether so many grants were added that it has to be found out who gave them."""
+        return sum(tracing.grants for tracing in self._since.values()) >= MANY_GRANTS
+
+    def add(self, hires: Mapping[str, str | None]) -> None:
+        """Add hires, each with the revision up to which it is known; None if nothing is known of its grants."""
+        for hire, since in hires.items():
+            self._since.setdefault(since, _Tracing(self._desired)).add(hire)
+
+    async def found(self) -> dict[str, dict[Key, Given]]:
+        """Return by hire who gave what of those that were added, except for what is known and unchanged."""
+        added, self._since = self._since, {}
+        found: dict[str, dict[Key, Given]] = {hire: {} for tracing in added.values() for hire in tracing.hires}
+        provenance = await asyncio.to_thread(_provenance, self._checkout, self._desired) if found else None
+        for since, tracing in added.items() if provenance is not None else ():
+            assert provenance is not None
+            known = set[Key]()
+            for start in range(0, 0 if since is None else len(tracing.hires), OFTEN):
+                known |= self._known.given(tracing.hires[start : start + OFTEN]).keys()
+                await asyncio.sleep(0)
+            for key, given in (await asyncio.to_thread(tracing.run, provenance, since, known)).items():
+                found[key.hire][key] = given
+        if provenance is None or not provenance.too_large:
+            return found
+
+        import structlog  # a command that reads logs nothing else here, and to load it takes a while
+
+        for commit in sorted(provenance.too_large):
+            why = f"it changes more than {WALKED:,} files and folders"
+            structlog.get_logger().warning("giver.unknown", commit=commit, why=why)
+        return found
+
+
+class Gaps:
+    """Of which hires it is not known who gave their grants of a revision, and up to which one it is."""
+
+    def __init__(self, checkout: Checkout, desired: Desired, known: KnownGivers) -> None:
+        self._base = known.given_up_to()
+        self._changed = frozenset(changed_since(checkout, desired, self._base))
+        self._known = known
+
+    def of(self, hires: Collection[str]) -> dict[str, str | None]:
+        """Return those of some hires, each with the revision up to which it is known; None if nothing is."""
+        older = {hire: each.since for hire, each in self._known.untraced(hires).items()}
+        return {**{hire: self._base for hire in hires if hire in self._changed}, **older}
+
+
+async def who_gave(
+    checkout: Checkout, desired: Desired, known: KnownGivers, hires: Collection[str]
+) -> dict[Key, Given]:
+    """Find out who gave the grants of some hires, except for what is known and unchanged."""
+    gaps, givers = Gaps(checkout, desired, known), Givers(checkout, desired, known)
+    found: dict[Key, Given] = {}
+    names = sorted(hires)
+    for start in range(0, len(names), OFTEN):
+        givers.add(gaps.of(names[start : start + OFTEN]))
+        if givers.full:
+            found |= _by_key(await givers.found())
+    return found | _by_key(await givers.found())
+
+
+def _by_key(found: Mapping[str, Mapping[Key, Given]]) -> dict[Key, Given]:
+    return {key: given for of_hire in found.values() for key, given in of_hire.items()}
+
+
+def changed_since(checkout: Checkout, desired: Desired, base: str | None) -> list[str]:
+    """Return the hires whose grants a commit may have given since a revision; all, if there is none before this one.
+
+    It compares two revisions, and may be called in a thread.
+    """
+    if desired.revision == base or (provenance := _provenance(checkout, desired)) is None:
+        return []
+    try:
+        follows = base is not None and provenance.descends(desired.revision, base)
+        changed = provenance.changed(base, desired.revision) if base is not None and follows else None
+    except (*UNREADABLE, TooLarge):
+        changed = None
+    if changed is None or any(path.startswith("config/sequences/") for path in changed):
+        return list(desired.hires)
+    stems = {PurePosixPath(path).stem for path in changed if path.startswith("hires/")}
+    requests = (PurePosixPath(path).stem for path in changed if path.startswith("config/requests/"))
+    stems.update(hire for name in requests for hire in desired.requesting(name))
+    return sorted(stem for stem in stems if stem in desired.hires)
+
+
+def _provenance(checkout: Checkout, desired: Desired) -> Provenance | None:
+    """Return the commits; None where they say nothing of the files."""
+    if checkout.repository is None or desired.revision == WORKTREE:
+        return None
+    with suppress(*UNREADABLE):
+        home = home_of(checkout.root, desired.files.settings)
+        return Provenance(checkout.root, signer=lambda commit: signer(checkout, commit, home))
+    return None
