@@ -35,6 +35,7 @@ bench: $(READY) ## benchmarks, each a ratio to a baseline of the same run
 docs: $(READY) ## the documentation as a site, site/index.html
 	$(VENV)/bin/python -m website.reference
 	$(VENV)/bin/python -m website.gallery
+	$(VENV)/bin/python -m website.pictures
 	$(VENV)/bin/python -m mkdocs build --quiet --strict
 
 release: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)

@@ -1,0 +1,154 @@
+"""Draws the pictures of README.md from the program's own pages: `python -m website.pictures`, as `make docs` does.
+
+A picture is the page's HTML and style sheet in an SVG, so it needs no browser to be drawn, is light and dark with the
+reader, and a test sees that it is what this would draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import AbstractContextManager, closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from reconciler.ledger.chain import Link
+from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.grant import Key, Record
+from reconciler.model.settings import Settings
+from reconciler.model.status import Action, Status
+from reconciler.review.reviews import ReviewProgress
+from reconciler.web.daemon_view import GitView, Live
+from reconciler.web.guard import Visitor
+from reconciler.web.overview import LastPass, overview
+from reconciler.web.render import STATIC, environment
+
+__all__ = ["FOLDER", "pictures"]
+
+FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
+
+NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
+REVISION = "9fceb02d0ae5a1f3c7d48a6e2b90f4d7c1e85a36"
+SERVICES = {"asana": 38, "figma": 12, "github": 24, "google-workspace": 41, "salesforce": 9, "slack": 41}
+"""How many people have each, as git wants it."""
+
+WIDTH, HEIGHT = 1160, 965
+VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
+
+
+class Company:
+    """A company of made-up people, as the pages read a daemon's."""
+
+    def __init__(self, state: StateLocation) -> None:
+        self._state = state
+        with closing(state.writer()) as ledger:
+            ledger.save([*_as_wanted(), *_others()])
+
+    def now(self) -> Live:
+        """The daemon is well."""
+        return Live(
+            now=NOW, settings=Settings(), revision=REVISION, branch="main", fetched_at=NOW - timedelta(seconds=40)
+        )
+
+    def git(self, hires: Collection[str] = ()) -> GitView:  # noqa: ARG002  the overview asks for none
+        """Every service is in git."""
+        return GitView(integrations={name: name for name in SERVICES})
+
+    def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:  # noqa: ARG002
+        """No review is open."""
+        return []
+
+    def ledger(self) -> AbstractContextManager[LedgerReader]:
+        """Open the state."""
+        return self._state.reader()
+
+
+def _record(hire: str, service: str, status: Status, **more: object) -> Record:
+    said: dict[str, object] = {"checked_at": NOW - timedelta(minutes=4), **more}
+    record = Record(Key(hire, service), f"{hire}@example.com", service, service, f"hires/{hire}.yaml:6", status=status)
+    return replace(record, **said)  # type: ignore[arg-type]
+
+
+def _as_wanted() -> list[Record]:
+    return [
+        _record(f"person{number}", name, Status.PRESENT, reason="exists check: found")
+        for name, count in SERVICES.items()
+        for number in range(count)
+    ]
+
+
+def _others() -> list[Record]:
+    gone = {"reason": "no longer in git", "orphaned_at": NOW - timedelta(days=1)}
+    return [
+        _record(
+            "grace",
+            "salesforce",
+            Status.FAILED,
+            reason="gave up after a retry",
+            last_error="POST …/sobjects/User answered 400: LICENSE_LIMIT_EXCEEDED",
+            attempts=2,
+        ),
+        _record("alan", "figma", Status.ORPHANED, **gone),
+        _record("ada", "github", Status.UNCONFIRMED, reason="invited; not accepted yet"),
+        _record("ada", "asana", Status.SCHEDULED, action=Action.WAIT, reason="begins on 2026-12-14"),
+        _record("ada", "slack", Status.SCHEDULED, action=Action.WAIT, reason="begins on 2026-12-14"),
+    ]
+
+
+class _Written(HTMLParser):
+    """Writes a page's body as XML, less what a picture has no use for."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self._within = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Write a start tag, each attribute with a value."""
+        self._within = self._within or tag == "body"
+        given = "".join(f' {key}="{escape(value or "")}"' for key, value in attrs if key != "href")
+        space = ' xmlns="http://www.w3.org/1999/xhtml"' if tag == "body" else ""
+        self._write(f"<{tag}{space}{given}{'/' if tag in VOID else ''}>")
+
+    def handle_endtag(self, tag: str) -> None:
+        """Write an end tag."""
+        self._write(f"</{tag}>")
+        self._within = self._within and tag != "body"
+
+    def handle_data(self, data: str) -> None:
+        """Write text."""
+        self._write(escape(data, quote=False))
+
+    def _write(self, text: str) -> None:
+        if self._within:
+            self.parts.append(text)
+
+
+def _svg(html: str, title: str) -> str:
+    written = _Written()
+    written.feed(html)
+    style = STATIC["style.css"][0].decode()
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">\n'
+        f"<title>{escape(title)}</title>\n<style>{escape(style, quote=False)}</style>\n"
+        f'<foreignObject width="{WIDTH}" height="{HEIGHT}">{"".join(written.parts)}</foreignObject>\n</svg>\n'
+    )
+
+
+def pictures() -> dict[str, str]:
+    """Draw each picture; by the name of its file."""
+    with TemporaryDirectory() as folder:
+        shown = overview(Company(StateLocation("sqlite:///state.db", Path(folder))))
+    shown = replace(shown, last=LastPass(NOW - timedelta(minutes=4), REVISION), history=Link(1204, ""))
+    page = environment(str).get_template("overview.html").render(path="/", visitor=Visitor(), it=shown)
+    return {"overview.svg": _svg(page, "The overview of the status pages")}
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pictures().items():
+        (FOLDER / name).write_text(text)
