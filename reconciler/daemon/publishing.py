@@ -1,7 +1,8 @@
 """Publish checkpoints of the history, one each time that `checkpoints.every` is over, if there are new lines.
 
 A checkpoint is noted in the ledger before it leaves, and no longer once it has arrived: one that cannot be pushed is
-pushed later, by another member of a fleet if need be, and none is pushed twice (docs/how-to/prove.md).
+pushed later, by another member of a fleet if need be, and none is pushed twice (docs/how-to/prove.md). It does not wait
+for its timestamp, which follows as soon as it can be had.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,13 +20,16 @@ import structlog
 
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context
-from reconciler.model.clock import stamp
-from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
+from reconciler.model.clock import Stopped, stamp
+from reconciler.model.errors import LedgerError, RepositoryError, SecretsError, TimestampError
 from reconciler.model.settings import OWN, Checkpoints, Settings
-from reconciler.notify.alerts import alert_unpublished
-from reconciler.repository.git.publish import publish
+from reconciler.model.value import value_class
+from reconciler.notify.alerts import alert_of
+from reconciler.notify.rules import News, NewsKind
+from reconciler.repository.git.publish import NOTE, TOKEN, has_another, publish
 from reconciler.repository.git.trees import Tree
 from reconciler.review.proof import sign, signing_key
+from reconciler.review.timestamps import token_of
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
@@ -33,8 +38,8 @@ __all__ = ["Publishing"]
 
 log = structlog.get_logger()
 
-NOTE = "checkpoints"
-"""The name of the note that has when the last checkpoint was made, its lines, and those that did not arrive yet."""
+NOTED = "checkpoints"
+"""The name of the ledger's note that has when the last checkpoint was made, its lines, and what did not arrive yet."""
 
 AGAIN = timedelta(minutes=1)
 """Between two tries to publish."""
@@ -45,11 +50,24 @@ class _Published:
     at: str | None = None
     lines: int = 0
     waiting: dict[str, str] = field(default_factory=dict)
-    """The notes that did not arrive yet, by the name of their file."""
-    since: str | None = None
-    """Since when publishing fails."""
-    told: bool = False
-    """Whether an alert was sent of that."""
+    """The files that did not arrive yet, by name; their bytes as Latin-1."""
+    untimed: dict[str, str] = field(default_factory=dict)
+    """The notes that have no timestamp yet, by the name of its file."""
+    since: dict[str, str] = field(default_factory=dict)
+    """Since when something fails, by the kind of the news."""
+    told: list[str] = field(default_factory=list)
+    """Of which of these an alert was sent."""
+
+
+@value_class
+class _Turn:
+    """What a turn goes by."""
+
+    now: datetime
+    settings: Settings
+    wanted: Checkpoints
+    tree: Tree
+    branch: str | None
 
 
 class Publishing:
@@ -64,68 +82,116 @@ class Publishing:
         self._published = published
         self._tried: datetime | None = None
         self._task: asyncio.Task[None] | None = None
+        self._asking = False
 
     def begin(self, now: datetime, settings: Settings, tree: Tree, branch: str | None) -> None:
         """Begin what is due, as a task; one at a time."""
         if settings.checkpoints is None or (self._task is not None and not self._task.done()):
             return
-        self._task = asyncio.create_task(self._due(now, settings, settings.checkpoints, tree, branch))
+        self._task = asyncio.create_task(self._due(_Turn(now, settings, settings.checkpoints, tree, branch)))
 
     async def finish(self) -> None:
-        """Await what is under way."""
-        if self._task is not None:
+        """Await what is under way; an authority that is being asked is not waited for."""
+        if self._task is None:
+            return
+        if self._asking:
+            self._task.cancel()
+        with suppress(asyncio.CancelledError):
             await self._task
 
-    async def _due(
-        self, now: datetime, settings: Settings, wanted: Checkpoints, tree: Tree, branch: str | None
-    ) -> None:
+    async def _due(self, turn: _Turn) -> None:
         try:
-            state = _Published(**json.loads(self._ledger.note(NOTE) or b"{}"))
-            if self._is_over(state.at, wanted.every, now) and self._ledger.history_end().number > state.lines:
-                own = self._context.initial_data(settings).read(tree, OWN) or {}
-                lines, note = await asyncio.to_thread(sign, self._ledger, self._context.checkout, signing_key(own))
-                state.at, state.lines = now.isoformat(), lines
-                state.waiting[f"{lines}.note"] = note
-                self._save(state)
-            if not state.waiting or (self._tried is not None and now - self._tried < AGAIN):
-                return
-            self._tried = now
-            files = {name: note.encode() for name, note in state.waiting.items()}
-            why = await asyncio.to_thread(self._deliver, settings, wanted, files, branch)
-            await self._note(state, why, now, settings, tree)
-        except (LedgerError, RepositoryError, SecretsError) as error:
-            self._problems.update("checkpoints", str(error))
+            state = _Published(**json.loads(self._ledger.note(NOTED) or b"{}"))
+            if _is_over(state.at, turn.wanted.every, turn.now) and self._ledger.history_end().number > state.lines:
+                await self._sign(state, turn)
+            if (state.waiting or (state.untimed and turn.wanted.timestamp is not None)) and self._may_try(turn.now):
+                await self._publish(state, turn)
+                await self._timestamp(state, turn)
+        except LedgerError as error:
+            self._problems.update(NewsKind.UNPUBLISHED, str(error))
+        except Stopped:
+            return
 
-    async def _note(self, state: _Published, why: str | None, now: datetime, settings: Settings, tree: Tree) -> None:
-        self._problems.update("checkpoints", why)
-        if why is None:
-            log.info("checkpoint.published", files=sorted(state.waiting))
-            self._published(len(state.waiting))
-            state.waiting, state.since, state.told = {}, None, False
-        else:
-            state.since = state.since or now.isoformat()
-            if not state.told and self._is_over(state.since, settings.fail_stale, now):
-                state.told = True
-                since = stamp(datetime.fromisoformat(state.since)) or state.since
-                await alert_unpublished(self._context, settings, tree, why, since)
+    def _may_try(self, now: datetime) -> bool:
+        if self._tried is not None and not _is_over(self._tried.isoformat(), AGAIN, now):
+            return False
+        self._tried = now
+        return True
+
+    async def _sign(self, state: _Published, turn: _Turn) -> None:
+        try:
+            own = self._context.initial_data(turn.settings).read(turn.tree, OWN) or {}
+            lines, note = await asyncio.to_thread(sign, self._ledger, self._context.checkout, signing_key(own))
+        except (RepositoryError, SecretsError) as error:
+            if self._may_try(turn.now):
+                await self._tell(state, turn, NewsKind.UNPUBLISHED, str(error))
+            return
+        state.at, state.lines = turn.now.isoformat(), lines
+        state.waiting[f"{lines}{NOTE}"] = note.encode().decode("latin-1")
+        if turn.wanted.timestamp is not None:
+            state.untimed[f"{lines}{TOKEN}"] = note
         self._save(state)
 
-    def _deliver(
-        self, settings: Settings, wanted: Checkpoints, files: Mapping[str, bytes], branch: str | None
-    ) -> str | None:
+    async def _publish(self, state: _Published, turn: _Turn) -> None:
+        if not state.waiting:
+            return
+        files = {name: text.encode("latin-1") for name, text in state.waiting.items()}
+        why = await asyncio.to_thread(self._deliver, turn, files)
+        if why is None:
+            log.info("checkpoint.published", files=sorted(files))
+            self._published(sum(name.endswith(NOTE) for name in files))
+            state.waiting = {}
+        await self._tell(state, turn, NewsKind.UNPUBLISHED, why)
+
+    async def _timestamp(self, state: _Published, turn: _Turn) -> None:
+        """Have notes timestamped, the oldest first, until that fails; publish the tokens."""
+        wanted, why = turn.wanted.timestamp, None
+        if wanted is None or not state.untimed:
+            return
+        for name, note in sorted(state.untimed.items(), key=lambda each: int(each[0].removesuffix(TOKEN))):
+            try:
+                self._asking = True
+                token = await token_of(note, wanted, self._context, turn.settings, turn.tree)
+            except TimestampError as error:
+                why = str(error)
+                break
+            finally:
+                self._asking = False
+            del state.untimed[name]
+            state.waiting[name] = token.decode("latin-1")
+            self._save(state)
+        await self._tell(state, turn, NewsKind.UNTIMED, why)
+        await self._publish(state, turn)
+
+    async def _tell(self, state: _Published, turn: _Turn, kind: NewsKind, why: str | None) -> None:
+        """Log what fails or is over, and alert of what has failed for `fail_stale`, once; save the state."""
+        self._problems.update(kind, why)
+        if why is None:
+            state.since.pop(kind, None)
+            state.told = [each for each in state.told if each != kind]
+        else:
+            since = state.since.setdefault(kind, turn.now.isoformat())
+            if kind not in state.told and _is_over(since, turn.settings.fail_stale, turn.now):
+                state.told.append(kind)
+                at = stamp(datetime.fromisoformat(since)) or since
+                await alert_of(self._context, turn.settings, turn.tree, News(kind, "", 0, why, since=at))
+        self._save(state)
+
+    def _deliver(self, turn: _Turn, files: Mapping[str, bytes]) -> str | None:
+        wanted = turn.wanted
         if wanted.directory is not None:
             return _written(self._context.root / wanted.directory, files)
-        if wanted.branch in (branch, settings.git.branch):
+        if wanted.branch in (turn.branch, turn.settings.git.branch):
             return f"{wanted.branch} is the branch in force: name another one in `checkpoints`"
-        return publish(self._context.root, wanted.remote or settings.git.remote, wanted.branch, files)
+        return publish(self._context.root, wanted.remote or turn.settings.git.remote, wanted.branch, files)
 
     def _save(self, state: _Published) -> None:
-        self._ledger.put_note(NOTE, json.dumps(asdict(state)).encode())
+        self._ledger.put_note(NOTED, json.dumps(asdict(state)).encode())
 
-    @staticmethod
-    def _is_over(since: str | None, span: timedelta, now: datetime) -> bool:
-        """Whether a time is so long ago; one in the future comes from a clock that jumped."""
-        return since is None or not timedelta() <= now - datetime.fromisoformat(since) < span
+
+def _is_over(since: str | None, span: timedelta, now: datetime) -> bool:
+    """Whether a time is so long ago; one in the future comes from a clock that jumped."""
+    return since is None or not timedelta() <= now - datetime.fromisoformat(since) < span
 
 
 def _written(folder: Path, files: Mapping[str, bytes]) -> str | None:
@@ -133,7 +199,10 @@ def _written(folder: Path, files: Mapping[str, bytes]) -> str | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            if not (folder / name).exists():
+            if (folder / name).exists():
+                if (folder / name).read_bytes() != content:
+                    return f"{folder} {has_another(name)}"
+            else:
                 part = folder / f".{name}.part"
                 part.write_bytes(content)
                 part.replace(folder / name)

@@ -10,6 +10,7 @@ ReconcilerError
 ├── LedgerError            the ledger cannot be opened, read or written
 │   └── LeaseLostError     another process has taken over what this one worked on
 ├── SecretsError           initial data or the sealed store cannot be read
+├── TimestampError         a timestamp cannot be had, or does not count
 ├── Blocked                a grant cannot run: the message says what is missing
 │   ├── MissingVariable    a placeholder has no value
 │   ├── HostNotAllowed     a request would go to a host that is not allowed
@@ -45,6 +46,7 @@ __all__ = [
     "SettingsError",
     "Severity",
     "StateLockedError",
+    "TimestampError",
     "TransportError",
     "UsageError",
     "not_written",
@@ -126,6 +128,10 @@ class LeaseLostError(LedgerError):
 
 class SecretsError(ReconcilerError):
     """Initial data or sealed values cannot be read; the text has the next step."""
+
+
+class TimestampError(ReconcilerError):
+    """A timestamp cannot be had, or does not count; what was to be timestamped stands without it."""
 
 
 class Blocked(ReconcilerError):

@@ -30,6 +30,7 @@ __all__ = [
     "Settings",
     "Smtp",
     "Suspension",
+    "Timestamping",
     "Twilio",
     "loopback",
 ]
@@ -84,6 +85,28 @@ class Git(Model):
     trusted_from: Annotated[Text, AfterValidator(_full_id)] | None = None
 
 
+def _authority_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.fragment:
+        raise ValueError(
+            "checkpoints.timestamp.url is the address of a timestamp authority, such as https://tsa.example"
+        )
+    return value
+
+
+def _committed(value: str) -> str:
+    if ".." in PurePosixPath(value).parts:
+        raise ValueError("write the path from the repository's root, or the whole one, without ..")
+    return value
+
+
+class Timestamping(Model):
+    """Who says when a checkpoint was there, as RFC 3161 has it, and the certificates to verify that with."""
+
+    url: Annotated[Line, AfterValidator(_authority_url)]
+    ca: Annotated[Line, AfterValidator(_committed)]
+
+
 class Checkpoints(Model):
     """Where signed checkpoints of the history go, and how often: a branch that holds nothing else, or a directory."""
 
@@ -91,6 +114,7 @@ class Checkpoints(Model):
     branch: Line = "checkpoints"
     remote: Line | None = None
     directory: Line | None = None
+    timestamp: Timestamping | None = None
 
     @model_validator(mode="after")
     def _goes_to_one_place(self) -> Self:

@@ -31,7 +31,7 @@ from reconciler.transports.request import RenderedRequest
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Alerter", "alert", "alert_freshness", "alert_unpublished", "alerts_of", "forget"]
+__all__ = ["Alerter", "alert", "alert_freshness", "alert_of", "alerts_of", "forget"]
 
 log = structlog.get_logger()
 
@@ -104,12 +104,11 @@ async def alert_freshness(
     else:
         since = None if before is None else before.since
         news = News(NewsKind.CAUGHT_UP, "", 0, f"they had not been since {since}", since=since)
-    await Alerter(context, settings, messenger(context, settings, tree)).send(Message((news,)))
+    await alert_of(context, settings, tree, news)
 
 
-async def alert_unpublished(context: DeliveryContext, settings: Settings, tree: Tree, why: str, since: str) -> None:
-    """Alert that checkpoints of the history do not arrive. Never raises."""
-    news = News(NewsKind.UNPUBLISHED, "", 0, why, since=since)
+async def alert_of(context: DeliveryContext, settings: Settings, tree: Tree, news: News) -> None:
+    """Alert of one thing that no pass found. Never raises."""
     await Alerter(context, settings, messenger(context, settings, tree)).send(Message((news,)))
 
 

@@ -61,6 +61,7 @@ class NewsKind(StrEnum):
     CAUGHT_UP = "caught_up"
     REFUSED = "refused"
     UNPUBLISHED = "unpublished"
+    UNTIMED = "untimed"
 
 
 HEADLINES = {
@@ -77,6 +78,7 @@ HEADLINES = {
     NewsKind.CAUGHT_UP: "git's commits are taken over again",
     NewsKind.REFUSED: "somebody else wrote to the state",
     NewsKind.UNPUBLISHED: "checkpoints of the history cannot be published",
+    NewsKind.UNTIMED: "checkpoints of the history get no timestamp",
 }
 
 

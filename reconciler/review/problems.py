@@ -14,7 +14,15 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from reconciler.model.errors import Blocked, LedgerError, MissingVariable, NotInstalled, Problem, Severity
+from reconciler.model.errors import (
+    Blocked,
+    LedgerError,
+    MissingVariable,
+    NotInstalled,
+    Problem,
+    Severity,
+    TimestampError,
+)
 from reconciler.model.manifest import Manifest, paging_of
 from reconciler.model.scope import Scope
 from reconciler.model.settings import Settings
@@ -90,9 +98,14 @@ def hosts_of(files: Files, tree: Tree, programs: Collection[str] = ()) -> list[H
 
 
 def _own_urls(settings: Settings) -> list[str]:
-    """List the URLs in the settings that the program itself sends to: for text messages and alerts."""
+    """List the URLs in the settings that the program itself sends to: for text messages, timestamps and alerts."""
     texts = [settings.twilio.url] if settings.twilio is not None else []
-    return [*texts, *(alert.webhook for alert in settings.alerts if alert.webhook is not None)]
+    wanted = settings.checkpoints.timestamp if settings.checkpoints is not None else None
+    return [
+        *texts,
+        *([wanted.url] if wanted is not None else []),
+        *(alert.webhook for alert in settings.alerts if alert.webhook is not None),
+    ]
 
 
 def problems_of(
@@ -132,6 +145,7 @@ def problems_of(
     if tree is not None:
         listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
         found.update(InitialData(Gnupg(None), listed.check).problems(tree))
+        found.update(_unverifiable(files, tree))
         found.update(problem for file in tree.files(REVIEWS) for problem in review_problems(tree, file))
         manifests = {*files.manifests, *files.broken["manifests"]}
         found.update(problem for each in read_cases(tree, manifests).values() for problem in each.problems)
@@ -155,9 +169,28 @@ def _state(files: Files, tree: Tree | None) -> Iterator[Problem]:
     try:
         StateLocation(files.settings.state, pathlib.Path()).refuse_unserved()
     except LedgerError as error:
-        file = tree.find(SETTINGS) if tree is not None else None
-        line = read(tree.read(file), SETTINGS).line(("state",)) if tree is not None and file is not None else None
-        yield Problem(SETTINGS, line, str(error))
+        yield Problem(SETTINGS, _line(tree, ("state",)), str(error))
+
+
+def _unverifiable(files: Files, tree: Tree) -> Iterator[Problem]:
+    """Report that the certificates of the timestamp authority cannot be read: a warning if the machine has them."""
+    wanted = files.settings.checkpoints.timestamp if files.settings.checkpoints is not None else None
+    if wanted is None:
+        return
+    from reconciler.review.timestamps import authorities
+
+    try:
+        authorities(tree, wanted.ca)
+    except TimestampError as error:
+        severity = Severity.WARNING if pathlib.PurePath(wanted.ca).is_absolute() else Severity.ERROR
+        place = ("checkpoints", "timestamp", "ca")
+        yield Problem(SETTINGS, _line(tree, place), f"{'.'.join(place)}: {error}", severity)
+
+
+def _line(tree: Tree | None, place: Path) -> int | None:
+    """Return the line of a setting."""
+    file = tree.find(SETTINGS) if tree is not None else None
+    return read(tree.read(file), SETTINGS).line(place) if tree is not None and file is not None else None
 
 
 def today_of(files: Files, now: datetime) -> date:

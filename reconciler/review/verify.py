@@ -11,9 +11,10 @@ says 0 or 1:
 - That digest is in the tree, at the line's place, which counts from 0: `proof` leads from it to the root.
 
 So the line was there, at this place, when the note was signed, and was not changed since. What was left out is not
-proved by it; with --complete, fewer lines than the note covers are an error. Nor is proved that the program that wrote
-the lines told the truth. A token `checkpoint.tsr` says when the note was there: it is not checked here, use
-`openssl ts -verify -data checkpoint.note -in checkpoint.tsr -CAfile CA`.
+proved by it; with --complete, fewer lines than the note covers are an error. With --earlier NOTE, a note that you kept,
+all lines that it covers have to be here as they were: so nobody has written the history anew since. Nor is proved that
+the program that wrote the lines told the truth. A token `checkpoint.tsr` says when the note was there: it is not
+checked here, use `openssl ts -verify -data checkpoint.note -in checkpoint.tsr -CAfile CA`.
 """
 
 from __future__ import annotations
@@ -32,16 +33,22 @@ def main() -> int:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--key", required=True, help="what `reconcile history checkpoint --public-key` printed")
     parser.add_argument("--complete", action="store_true", help="fewer lines than the note covers are an error")
+    parser.add_argument("--earlier", type=Path, metavar="NOTE", help="a note that you kept: its lines must be the same")
     given = parser.parse_args()
     try:
         origin, size, root = checkpoint((given.folder / "checkpoint.note").read_text(encoding="utf-8"), given.key)
-        seen, erased = lines(given.folder / "lines.jsonl", size, root)
+        digests, erased = lines(given.folder / "lines.jsonl", size, root)
+        seen = len(digests)
         if given.complete and seen < size:
             raise Wrong(f"{size - seen} of {size} lines were left out")
+        if given.earlier is not None:
+            unchanged(digests, origin, *checkpoint(given.earlier.read_text(encoding="utf-8"), given.key))
     except (Wrong, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         say(f"not verified: {error if isinstance(error, (Wrong, OSError)) else 'a file is not as it has to be'}")
         return 1
     say(f"verified: {seen} of {size} lines of {origin}{f', {erased} of them erased' if erased else ''}")
+    if given.earlier is not None:
+        say(f"All lines that {given.earlier} covers are as they were.")
     say("Lines that were left out are not proved by this. A timestamp, checkpoint.tsr, was not checked.")
     return 0
 
@@ -75,8 +82,8 @@ def checkpoint(note: str, key: str) -> tuple[str, int, bytes]:
     raise Wrong("the checkpoint is not signed with this key, or it was changed")
 
 
-def lines(file: Path, size: int, root: bytes) -> tuple[int, int]:
-    """Verify each line; return how many there are, and how many of them were erased."""
+def lines(file: Path, size: int, root: bytes) -> tuple[dict[int, str], int]:
+    """Verify each line; return the digests by place, and how many lines were erased."""
     digests: dict[int, str] = {}
     befores: dict[int, str] = {}
     with file.open(encoding="utf-8") as opened:
@@ -95,7 +102,21 @@ def lines(file: Path, size: int, root: bytes) -> tuple[int, int]:
     for place, before in befores.items():
         if before != digests.get(place - 1, before if place else ""):
             raise Wrong(f"line {place} does not follow the one before")
-    return len(digests), len(digests) - len(befores)
+    return digests, len(digests) - len(befores)
+
+
+def unchanged(digests: dict[int, str], origin: str, its_origin: str, size: int, root: bytes) -> None:
+    """Compare the first lines with what an earlier note says of them."""
+    if its_origin != origin:
+        raise Wrong(f"the earlier note is of {its_origin}")
+    if missing := sum(place not in digests for place in range(size)):
+        raise Wrong(f"{missing} of the {size} lines that the earlier note covers are not here")
+    level = [hashlib.sha256(b"\x00" + bytes.fromhex(digests[place])).digest() for place in range(size)]
+    while len(level) > 1:
+        pairs = zip(level[::2], level[1::2], strict=False)
+        level = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs] + level[len(level) & ~1 :]
+    if (level or [hashlib.sha256(b"").digest()]) != [root]:
+        raise Wrong(f"one of the {size} lines that the earlier note covers was changed, moved or taken out since")
 
 
 def digest_of(line: object, salt: str, before: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -40,7 +43,10 @@ def location(repo: Repo) -> StateLocation:
         for second in range(9):
             hire = ("ada", "bob", "cyd")[second % 3]
             at = NOW + timedelta(seconds=second)
-            ledger.save((), [Event(at, Key(hire, "tool"), "tool", EventType.BLOCKED, "é", "abc", approved_by=("Joe",))])
+            said = f"é of {hire}"
+            ledger.save(
+                (), [Event(at, Key(hire, "tool"), "tool", EventType.BLOCKED, said, "abc", approved_by=("Joe",))]
+            )
     return state
 
 
@@ -52,12 +58,36 @@ def key(repo: Repo, location: StateLocation, call: Call) -> str:
     return made.out.strip()
 
 
-def verified(folder: Path, key: str, *more: str) -> tuple[int, str]:
-    """Run the program in the export, with nothing of this one to import."""
-    command = [sys.executable, "-I", str(folder / "verify.py"), str(folder), "--key", key, *more]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    return done.returncode, done.stdout
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with nothing but `cryptography` and what that needs: an auditor's."""
+    made = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(made)], check=True)
+    (packages,) = made.glob("lib/python3*/site-packages")
+    for name in ("cryptography", "cffi", "_cffi_backend"):
+        if (found := importlib.util.find_spec(name)) is not None and found.origin is not None:
+            there = Path(found.origin).parent if found.submodule_search_locations else Path(found.origin)
+            (packages / there.name).symlink_to(there)
+    python = made / "bin" / "python"
+    assert subprocess.run([python, "-I", "-c", "import reconciler"], capture_output=True, check=False).returncode == 1
+    return python
+
+
+class Verify(Protocol):
+    def __call__(self, folder: Path, key: str, *more: str) -> tuple[int, str]: ...
+
+
+@pytest.fixture
+def verified(python: Path) -> Verify:
+    """Runs the program in an export where this one has never been; gives its exit code and what it said."""
+
+    def run(folder: Path, key: str, *more: str) -> tuple[int, str]:
+        command = [python, "-I", folder / "verify.py", folder, "--key", key, *more]
+        done = subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, check=False)
+        assert done.stderr == ""
+        return done.returncode, done.stdout
+
+    return run
 
 
 def test_new_key_is_made_once_and_never_shown(repo: Repo, key: str, call: Call) -> None:
@@ -127,7 +157,7 @@ def test_note_of_another_key_is_refused(repo: Repo, location: StateLocation, key
 
 
 def test_export_of_one_person_verifies_and_shows_nobody_else(
-    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path
+    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify
 ) -> None:
     with closing(location.writer()) as ledger:
         rename(ledger, {Key("ada", "tool"): Key("lovelace", "tool")})
@@ -135,8 +165,9 @@ def test_export_of_one_person_verifies_and_shows_nobody_else(
     folder = tmp_path / "proof"
     done = call(repo, "history", "export", str(folder), "--hire", "lovelace")
     assert (done.code, done.out) == (0, f"{folder}: 4 of 11 lines\n")
+    assert sorted(each.name for each in folder.iterdir()) == ["checkpoint.note", "lines.jsonl", "verify.py"]
     text = (folder / "lines.jsonl").read_text()
-    assert "bob" not in text
+    assert not [name for name in ("bob", "cyd") if name in text + (folder / "checkpoint.note").read_text()]
     code, said = verified(folder, key)
     assert (code, said.splitlines()[0].partition(" of access")[0]) == (0, "verified: 4 of 11 lines")
     assert verified(folder, key, "--complete")[0] == 1
@@ -148,7 +179,7 @@ def test_export_of_one_person_verifies_and_shows_nobody_else(
 
 
 def test_whole_export_is_complete_with_erased_lines(
-    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path
+    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify
 ) -> None:
     with closing(location.writer()) as ledger:
         ledger.forget("cyd", NOW)
@@ -161,6 +192,44 @@ def test_whole_export_is_complete_with_erased_lines(
     assert verified(folder, key, "--complete")[0] == 1
     other = SigningKey(SigningKey.new("somebody")).public
     assert verified(folder, other)[0] == 1
+
+
+def test_history_written_anew_is_found_with_the_key_and_an_earlier_note(
+    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify
+) -> None:
+    """Chain and all: the state as such is whole. By the program, and by an auditor who has an export alone."""
+    earlier = tmp_path / "earlier.note"
+    earlier.write_text(call(repo, "history", "checkpoint").out)
+    with closing(location.writer()) as ledger:
+        ledger.forget("cyd", NOW)
+    assert call(repo, "history", "export", str(tmp_path / "grown")).code == 0
+    code, said = verified(tmp_path / "grown", key, "--complete", "--earlier", str(earlier))
+    assert (code, "covers are as they were" in said) == (0, True)
+
+    with location.reader() as ledger:
+        lines = list(ledger.history())
+    (repo.root / ".reconciler" / "state.db").unlink()
+    with closing(location.writer()) as ledger:
+        ledger.save(
+            (), [replace(line, detail="nothing happened") if line.key.hire == "bob" else line for line in lines]
+        )
+    assert call(repo, "history", "--verify").code == 0
+    done = call(repo, "history", "--verify", "--checkpoint", str(earlier), "--key", key)
+    assert (done.code, "does not hold what the checkpoint covers" in done.out) == (1, True)
+    assert call(repo, "history", "export", str(tmp_path / "anew")).code == 0
+    assert verified(tmp_path / "anew", key, "--complete")[0] == 0
+    code, said = verified(tmp_path / "anew", key, "--earlier", str(earlier))
+    assert (code, "the earlier note covers" in said) == (1, True)
+
+
+@pytest.mark.parametrize("hires", [[], ["--hire", "ada"]], ids=["all", "one-person"])
+def test_earlier_note_needs_all_of_its_lines(
+    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify, hires: list[str]
+) -> None:
+    folder = tmp_path / "proof"
+    assert call(repo, "history", "export", str(folder), *hires).code == 0
+    code, said = verified(folder, key, "--earlier", str(folder / "checkpoint.note"))
+    assert (code, "6 of the 9 lines" in said) == ((1, True) if hires else (0, False))
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 8, 9, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])

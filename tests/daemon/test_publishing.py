@@ -51,8 +51,8 @@ class Publisher:
 
     def __init__(self, repo: Repo, **checkpoints: Any) -> None:
         assert repo.gnupg is not None
-        alerts = checkpoints.pop("alerts", [])
-        repo.settings(checkpoints=checkpoints, alerts=alerts, gnupg_home=repo.gnupg.path)
+        others = {name: checkpoints.pop(name) for name in ("alerts", "limits") if name in checkpoints}
+        repo.settings(checkpoints=checkpoints, gnupg_home=repo.gnupg.path, **others)
         repo.commit()
         self.repo, self.clock, self.arrived = repo, Hands(), 0
         self.problems = ProblemLog()
@@ -126,6 +126,30 @@ def test_branch_that_holds_something_else_is_left_alone(repo: Repo, remote: Path
     publisher = Publisher(repo, every="1h", branch="main", remote=str(remote))
     publisher.turn(minutes=1)
     assert any("main is the branch in force" in said for said in publisher.problems._open.values())
+
+
+def test_another_note_of_the_same_lines_is_told(repo: Repo, remote: Path, key: str, tmp_path: Path) -> None:
+    """Somebody wrote where notes are published, or the state is another one: neither is passed over."""
+    folder = tmp_path / "notes"
+    for where in ({"directory": str(folder)}, {"branch": "proof", "remote": str(remote)}):
+        publisher = Publisher(repo, every="1h", **where)
+        publisher.turn(minutes=1)
+        (repo.root / ".reconciler" / "state.db").unlink()
+        publisher.clock.turn(hours=2)
+        publisher.turn(minutes=1)
+        (said,) = publisher.problems._open.values()
+        assert "has another 1.note" in said
+        (repo.root / ".reconciler" / "state.db").unlink()
+
+
+def test_missing_key_is_alerted(repo: Repo, accounts: AccountService, tmp_path: Path) -> None:
+    accounts.route("POST", "/alerts", Reply(204))
+    alerts = [{"webhook": f"{accounts.url}/alerts"}]
+    publisher = Publisher(repo, every="1h", directory=str(tmp_path / "notes"), alerts=alerts)
+    for _ in range(4):
+        publisher.turn(minutes=10)
+    (told,) = accounts.calls("POST")
+    assert b"--new-key" in told.body
 
 
 def test_alert_once_where_nothing_arrives_for_long(

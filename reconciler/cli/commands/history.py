@@ -148,17 +148,20 @@ def _event_type(name: str) -> EventType:
 
 def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> int:
     """Say whether the chain is whole and agrees with the ledger, or what breaks it first."""
-    from reconciler.cli.commands.proof import contradicted
+    from reconciler.cli.commands.proof import Compared, compared
     from reconciler.cli.ledger import ledger_of
+    from reconciler.cli.output.logs import note
     from reconciler.cli.output.text import count, echo, emit_json, printable
+    from reconciler.model.clock import stamp
 
     with ledger_of(options) as ledger:
         chain, disagrees = ledger.verify_agreement()
-    contradicts = None if checkpoint is None else contradicted(options, checkpoint, key)
+    found = Compared(None) if checkpoint is None else compared(options, checkpoint, key)
+    contradicts, timestamp = found.contradicts, stamp(found.timestamp)
     broken = chain.broken or disagrees or contradicts
     if options.output == "json":
         result = {"lines": chain.lines, "erased": chain.erased, "digest": chain.digest, "broken": broken}
-        emit_json({"whole": broken is None, **result})
+        emit_json({"whole": broken is None, **result, **({} if checkpoint is None else {"timestamp": timestamp})})
     elif chain.broken is not None:
         echo(f"the history is broken at {printable(chain.broken)}")
     elif disagrees is not None:
@@ -168,6 +171,10 @@ def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> 
     else:
         erased = f", {chain.erased} of them erased" if chain.erased else ""
         echo(f"the history is whole: {count(chain.lines, 'line')}{erased}; digest {chain.digest or 'none'}")
+        if timestamp is not None:
+            echo(f"the checkpoint was there at {timestamp}, says the authority that timestamped it")
+    if found.unverified is not None:
+        note(f"the checkpoint's timestamp was not verified: {found.unverified}", "warning")
     return 0 if broken is None else 1
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.options import SharedOptions, of_hires, of_integrations, option, shared
-from reconciler.model.errors import SecretsError, UsageError
+from reconciler.model.errors import SecretsError, TimestampError, UsageError
+from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
-    from reconciler.engine.context import Context
-    from reconciler.secrets.signed_note import VerifyingKey
+    from datetime import datetime
 
-__all__ = ["checkpoint", "contradicted", "export"]
+    from reconciler.engine.run.accepted import InForce
+    from reconciler.engine.context import Context
+    from reconciler.model.settings import Settings
+
+__all__ = ["Compared", "checkpoint", "compared", "export"]
 
 
 @click.command(short_help="Print a signed checkpoint of the history")
@@ -42,13 +46,13 @@ def checkpoint(options: SharedOptions, *, new_key: bool, replace: bool, public_k
         emit_json({"key": public, "file": file}) if options.output == "json" else echo(public)
         note(f"next: commit {file}; give the line above to whoever verifies, where nobody could replace it")
         return 0
-    context, own = _own(options)
-    key = signing_key(own)
+    own = _own(options)
+    key = signing_key(own.values)
     if public_key:
         emit_json({"key": key.public}) if options.output == "json" else echo(key.public)
         return 0
     with ledger_of(options) as ledger:
-        lines, signed = sign(ledger, context.checkout, key)
+        lines, signed = sign(ledger, own.context.checkout, key)
     if options.output == "json":
         emit_json({"lines": lines, "note": signed})
     else:
@@ -90,8 +94,8 @@ def export(
     now, timezone = datetime.now(UTC), settings_of(options).timezone
     begin = None if since is None else moment(since, now, timezone)
     end = None if until is None else moment(until, now, timezone, option="--until")
-    context, own = _own(options)
-    key = proof.signing_key(own)
+    own = _own(options)
+    key = proof.signing_key(own.values)
 
     def chosen(row: Mapping[str, Any]) -> bool:
         if not (hires or integrations or begin or end):
@@ -105,7 +109,8 @@ def export(
         )
 
     with ledger_of(options) as ledger:
-        written, lines = proof.export(ledger, context.checkout, key, folder, chosen)
+        written, lines = proof.export(ledger, own.context.checkout, key, folder, chosen)
+    _timestamp(options, own, folder)
     if options.output == "json":
         emit_json({"folder": str(folder), "lines": written, "of": lines, "key": key.public})
     else:
@@ -114,57 +119,110 @@ def export(
     return 0
 
 
-def contradicted(options: SharedOptions, file: str, key: str | None) -> str | None:
-    """Return how the history contradicts the checkpoint in a file; None if it holds."""
+def _timestamp(options: SharedOptions, own: _Own, folder: Path) -> None:
+    """Have an export's checkpoint timestamped, where the settings name an authority; say so where it cannot be had."""
+    from reconciler.cli.context import run_in_context
+    from reconciler.cli.output.logs import note
+    from reconciler.review.timestamps import token_of
+
+    force = own.force
+    if force.settings.checkpoints is None or (wanted := force.settings.checkpoints.timestamp) is None:
+        return
+    signed = (folder / "checkpoint.note").read_text(encoding="utf-8")
+    try:
+        token = run_in_context(
+            options,
+            own.context.redactor,
+            lambda context: token_of(signed, wanted, context, force.settings, force.tree),
+        )
+        (folder / "checkpoint.tsr").write_bytes(token)
+    except (TimestampError, OSError) as error:
+        note(f"the checkpoint has no timestamp: {error}", "warning")
+
+
+@value_class
+class Compared:
+    """How the history compares with a checkpoint: what `contradicts` it, and when the checkpoint was timestamped.
+
+    `unverified` says why a timestamp that is there was not looked at.
+    """
+
+    contradicts: str | None
+    timestamp: datetime | None = None
+    unverified: str | None = None
+
+
+def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
+    """Compare the history with the checkpoint in a file, and verify the timestamp beside it."""
     from reconciler.cli.context import context_of
     from reconciler.cli.ledger import ledger_of
+    from reconciler.engine.run.accepted import in_force
     from reconciler.review.proof import contradiction, verifying_key
+    from reconciler.review.timestamps import authorities
+    from reconciler.secrets.timestamp import verified
 
-    note = _newest(options) if file == "newest" else _read(file)
-    verifier: VerifyingKey = verifying_key(key, _lazily(options))
-    with ledger_of(options) as ledger:
-        try:
-            return contradiction(ledger, context_of(options).checkout, note, verifier)
-        except SecretsError as error:
-            return str(error)
-
-
-def _read(file: str) -> str:
+    context = context_of(options)
+    force = in_force(context)
+    note, token = _newest(options, force.settings) if file == "newest" else _read(file)
+    verifier = verifying_key(key, lambda: _own(options).values)
     try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--checkpoint {file}: {getattr(error, 'strerror', None) or 'no text'}") from None
+        with ledger_of(options) as ledger:
+            contradicts = contradiction(ledger, context.checkout, note.decode(errors="replace"), verifier)
+        if contradicts is not None or token is None:
+            return Compared(contradicts)
+        if force.settings.checkpoints is None or (wanted := force.settings.checkpoints.timestamp) is None:
+            return Compared(None, unverified="the settings have no checkpoints.timestamp, which says whom to trust")
+        return Compared(None, verified(token, note, authorities(force.tree, wanted.ca)).at)
+    except SecretsError as error:
+        return Compared(str(error))
+    except TimestampError as error:
+        return Compared(f"its timestamp is not verified: {error}")
 
 
-def _newest(options: SharedOptions) -> str:
+def _read(file: str) -> tuple[bytes, bytes | None]:
+    """Read a checkpoint, and the timestamp beside it."""
+    from reconciler.repository.git.publish import NOTE, TOKEN
+
+    token = Path(file).with_suffix(TOKEN)
+    try:
+        return Path(file).read_bytes(), token.read_bytes() if file.endswith(NOTE) and token.exists() else None
+    except OSError as error:
+        raise UsageError(f"--checkpoint {file}: {error.strerror}") from None
+
+
+def _newest(options: SharedOptions, settings: Settings) -> tuple[bytes, bytes | None]:
     """Read the newest checkpoint that was published. Raises RepositoryError if there is none, or it cannot be had."""
-    from reconciler.cli.ledger import settings_of
     from reconciler.model.errors import RepositoryError
     from reconciler.repository.git.program import GitFailed
-    from reconciler.repository.git.publish import newest_note
+    from reconciler.repository.git.publish import NOTE, TOKEN, newest
 
-    settings = settings_of(options)
     if (wanted := settings.checkpoints) is None:
         raise UsageError("--checkpoint newest: the settings have no `checkpoints`, so none is published")
     if wanted.directory is not None:
-        numbers = [int(each.stem) for each in (options.repo / wanted.directory).glob("*.note") if each.stem.isdecimal()]
-        found = _read(str(options.repo / wanted.directory / f"{max(numbers)}.note")) if numbers else None
+        folder = options.repo / wanted.directory
+        numbers = [int(each.stem) for each in folder.glob(f"*{NOTE}") if each.stem.isdecimal()]
+        if numbers:
+            return _read(str(folder / f"{max(numbers)}{NOTE}"))
     else:
         try:
-            found = newest_note(options.repo, wanted.remote or settings.git.remote, wanted.branch)
+            found = newest(options.repo, wanted.remote or settings.git.remote, wanted.branch)
         except (GitFailed, OSError) as error:
             raise RepositoryError(f"the newest checkpoint cannot be had: {error}") from None
-    if found is None:
-        raise RepositoryError("no checkpoint was published yet")
-    return found
+        if found:
+            return found[NOTE], found.get(TOKEN)
+    raise RepositoryError("no checkpoint was published yet")
 
 
-def _lazily(options: SharedOptions) -> Callable[[], Mapping[str, str]]:
-    return lambda: _own(options)[1]
+@value_class
+class _Own:
+    """The program's own initial data in force, and what it is of."""
+
+    context: Context
+    force: InForce
+    values: Mapping[str, str]
 
 
-def _own(options: SharedOptions) -> tuple[Context, Mapping[str, str]]:
-    """Read the program's own initial data in force."""
+def _own(options: SharedOptions) -> _Own:
     from reconciler.cli.context import context_of
     from reconciler.cli.output.logs import set_up
     from reconciler.engine.run.accepted import in_force
@@ -172,7 +230,7 @@ def _own(options: SharedOptions) -> tuple[Context, Mapping[str, str]]:
 
     context = context_of(options, set_up(options))
     force = in_force(context)
-    return context, context.initial_data(force.settings).read(force.tree, OWN) or {}
+    return _Own(context, force, context.initial_data(force.settings).read(force.tree, OWN) or {})
 
 
 def _new_key(options: SharedOptions, *, replace: bool) -> tuple[str, str]:

@@ -297,6 +297,11 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "branch": "A branch that holds nothing else; never the one in force.",
         "remote": "Where the branch is: a remote's name or its address; git.remote where it is not given.",
         "directory": "A folder instead of a branch.",
+        "timestamp": "An authority that says when each checkpoint was there.",
+    },
+    "Timestamping": {
+        "url": "The authority's address, for RFC 3161 over HTTP.",
+        "ca": "The file of the root certificates to verify it with, in PEM: in git, or a whole path on the machine.",
     },
     "Limits": {
         "concurrency": "Requests at one time, to all hosts.",

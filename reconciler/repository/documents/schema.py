@@ -245,6 +245,8 @@ _OF_WHOM: dict[str, dict[str, Any]] = {
     "must_have": {"oneOf": [{"required": ["hire"]}, {"required": ["when"]}]},
 }
 _AFTER: dict[str, _Rule] = {
+    "_authority_url": _with(pattern=r"^https?://"),
+    "_committed": _with(),
     "_forge_url": _with(pattern=r"^https?://"),
     "_project": _with(pattern=r"^[^/]+(/[^/]+)+$"),
     "_requested": _with(),

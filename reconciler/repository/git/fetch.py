@@ -63,12 +63,13 @@ def fetch(
     except subprocess.TimeoutExpired:
         return f"fetching {where} took longer than {timeout:g} s and was given up"
     except GitFailed as error:
-        return f"{where} cannot be taken over: {_why(str(error), remote, name)}"
+        return f"{where} cannot be taken over: {_why(error, remote, name)}"
     return None
 
 
-def _why(said: str, remote: str, branch: str) -> str:
+def _why(failed: GitFailed, remote: str, branch: str) -> str:
     """Return git's own message, or a clearer one if there is one."""
+    said = str(failed)
     if "would be overwritten" in said:
         files = ", ".join(line.strip() for line in said.splitlines() if line.startswith("\t"))
         return f"uncommitted edits are in the way ({files}): commit or discard them"
@@ -83,6 +84,4 @@ def _why(said: str, remote: str, branch: str) -> str:
         return f"the remote has no branch {branch}: mend git.branch in config/reconciler.yaml"
     if "checked out at" in said:
         return f"another worktree has {branch} checked out: fast-forward it there"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    fatal = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no reason")
-    return fatal.removeprefix("fatal: ").removeprefix("error: ")
+    return failed.gist

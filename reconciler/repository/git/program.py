@@ -50,6 +50,14 @@ _ELSEWHERE = (
 class GitFailed(Exception):
     """A git command failed; the text is its message."""
 
+    @property
+    def gist(self) -> str:
+        """The line of the message that says why."""
+        lines = [line.strip() for line in str(self).splitlines() if line.strip()]
+        found = (line for line in lines if line.startswith(("fatal:", "error:", "! ")))
+        line = next(found, lines[-1] if lines else "git gave no reason")
+        return line.removeprefix("fatal: ").removeprefix("error: ").removeprefix("! ")
+
 
 def git(
     root: Path,

@@ -10,14 +10,24 @@ import pygit2
 
 from reconciler.repository.git.branches import ADDRESS, NAME
 from reconciler.repository.git.program import CREDENTIALS, GitFailed, git
+from reconciler.repository.git.trees import blob_of
 from reconciler.repository.reach import helper_of_a_commit
 
-__all__ = ["newest_note", "publish"]
+__all__ = ["NOTE", "TOKEN", "has_another", "newest", "publish"]
 
 HERE = "refs/reconciler/checkpoints"
 """Where the remote's branch is fetched to."""
 
-ENDINGS = (".note", ".tsr")
+NOTE, TOKEN = ".note", ".tsr"
+"""The endings of the files of a checkpoint, and of its timestamp."""
+
+
+def has_another(name: str) -> str:
+    """Say that another file of this name was published before."""
+    return (
+        f"has another {name}: somebody wrote there, or the state was made anew; find out which, and name another place "
+        "in `checkpoints`"
+    )
 
 
 def publish(root: Path, remote: str, branch: str, files: Mapping[str, bytes]) -> str | None:
@@ -30,9 +40,13 @@ def publish(root: Path, remote: str, branch: str, files: Mapping[str, bytes]) ->
             return f"{where} is not pushed to: {objection}"
         repository = pygit2.Repository(str(root))
         base = _fetched(repository, root, remote, branch)
-        tree = set() if base is None else {entry.name or "" for entry in base.tree}
-        if others := sorted(name for name in tree if PurePosixPath(name).suffix not in ENDINGS):
+        tree = {} if base is None else {entry.name or "": entry for entry in base.tree}
+        if others := sorted(name for name in tree if PurePosixPath(name).suffix not in (NOTE, TOKEN)):
             return f"{where} holds something else than checkpoints ({others[0]}): name a branch of its own"
+        if others := sorted(
+            name for name, content in files.items() if name in tree and str(tree[name].id) != blob_of(content)
+        ):
+            return f"{where} {has_another(others[0])}"
         new = {name: content for name, content in files.items() if name not in tree}
         if new:
             commit = _commit(repository, base, new)
@@ -43,21 +57,19 @@ def publish(root: Path, remote: str, branch: str, files: Mapping[str, bytes]) ->
     except subprocess.TimeoutExpired:
         return f"pushing to {where} took too long and was given up"
     except (GitFailed, pygit2.GitError, OSError) as error:
-        said = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"{where} cannot be pushed to: {said[-1] if said else 'git gave no reason'}"
+        return f"{where} cannot be pushed to: {error.gist if isinstance(error, GitFailed) else error}"
     return None
 
 
-def newest_note(root: Path, remote: str, branch: str) -> str | None:
-    """Return the note on the branch that covers most lines; None if there is none. Raises GitFailed."""
+def newest(root: Path, remote: str, branch: str) -> dict[str, bytes]:
+    """Return the files of the checkpoint on the branch that covers most lines, by ending. Raises GitFailed."""
     repository = pygit2.Repository(str(root))
     base = _fetched(repository, root, remote, branch)
-    names = [] if base is None else [entry.name or "" for entry in base.tree]
-    numbers = [int(stem) for name in names if (stem := name.removesuffix(".note")).isdecimal() and stem != name]
-    if base is None or not numbers:
-        return None
-    blob = base.tree[f"{max(numbers)}.note"]
-    return blob.data.decode(errors="replace") if isinstance(blob, pygit2.Blob) else None
+    files = {} if base is None else {each.name or "": each for each in base.tree if isinstance(each, pygit2.Blob)}
+    numbers = [int(stem) for name in files if (stem := name.removesuffix(NOTE)).isdecimal() and stem != name]
+    if not numbers:
+        return {}
+    return {ending: each.data for ending in (NOTE, TOKEN) if (each := files.get(f"{max(numbers)}{ending}")) is not None}
 
 
 def _fetched(repository: pygit2.Repository, root: Path, remote: str, branch: str) -> pygit2.Commit | None:
@@ -74,5 +86,5 @@ def _commit(repository: pygit2.Repository, base: pygit2.Commit | None, files: Ma
     for name, content in files.items():
         builder.insert(name, repository.create_blob(content), pygit2.enums.FileMode.BLOB)
     us = pygit2.Signature(NAME, ADDRESS)
-    message = f"Checkpoint of {', '.join(PurePosixPath(name).stem for name in sorted(files))} lines\n"
+    message = f"Checkpoint of {', '.join(sorted({PurePosixPath(name).stem for name in files}))} lines\n"
     return repository.create_commit(None, us, us, message, builder.write(), [] if base is None else [base.id])
