@@ -82,7 +82,7 @@ def verified(python: Path) -> Verify:
     """Runs the program in an export where this one has never been; gives its exit code and what it said."""
 
     def run(folder: Path, key: str, *more: str) -> tuple[int, str]:
-        command = [python, "-I", folder / "verify.py", folder, "--key", key, *more]
+        command = [str(python), "-I", str(folder / "verify.py"), str(folder), "--key", key, *more]
         done = subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, check=False)
         assert done.stderr == ""
         return done.returncode, done.stdout

@@ -71,6 +71,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Git": ("settings.md", ("git",)),
     "Forge": ("settings.md", ("forge",)),
     "Checkpoints": ("settings.md", ("checkpoints",)),
+    "Timestamping": ("settings.md", ("checkpoints",)),
     "Limits": ("settings.md", ("limits",)),
     "Drift": ("settings.md", ("drift",)),
     "Suspension": ("settings.md", ("suspend",)),

@@ -15,8 +15,8 @@ from reconciler.model.value import value_class
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from reconciler.engine.run.accepted import InForce
     from reconciler.engine.context import Context
+    from reconciler.engine.run.accepted import InForce
     from reconciler.model.settings import Settings
 
 __all__ = ["Compared", "checkpoint", "compared", "export"]
