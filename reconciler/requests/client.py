@@ -26,6 +26,7 @@ from reconciler.model.manifest import SAFE_METHODS
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.model.spoken import verb
+from reconciler.model.verdict import Cause
 from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.tasks import TimeLimit
@@ -180,10 +181,10 @@ class Client:
                 self._answered(self._name, None, time.monotonic() - began)
                 why = "no whole answer" if progress.left else "no connection"
                 what = f"{_what(wire, address)}: {why} within {seconds:g} s"
-                raise TransportError(what, left=progress.left) from None
+                raise TransportError(what, left=progress.left, cause=Cause.BUSY) from None
             except TransportError as error:
                 self._answered(self._name, None, time.monotonic() - began)
-                raise TransportError(f"{_what(wire, address)}: {error}", left=error.left) from None
+                raise TransportError(f"{_what(wire, address)}: {error}", left=error.left, cause=error.cause) from None
         self._reached(Failpoint.RESPONSE, done=True)
         return answer
 

@@ -18,6 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from reconciler.model.errors import TransportError, UsageError
 from reconciler.model.settings import loopback
+from reconciler.model.verdict import Cause
 from reconciler.transports.address import Address, Origin
 from reconciler.transports.answer import Response
 from reconciler.transports.http.direct import Direct, NotAllowed, StaleConnection
@@ -81,10 +82,15 @@ async def _direct(origin: Origin, connecting: float) -> Direct:
             if scheme == "https":
                 await pipe.encrypt(_tls(), _bare(host))
     except TimeoutError:
-        raise TransportError("no connection in time", left=False) from None
+        raise TransportError("no connection in time", left=False, cause=Cause.BUSY) from None
     except OSError as error:
-        raise TransportError(f"no connection: {error}", left=False) from None
+        raise TransportError(f"no connection: {error}", left=False, cause=_cause(error)) from None
     return Direct(pipe)
+
+
+def _cause(error: OSError) -> Cause | None:
+    """Tell a service that is down from a name that nobody has, or a certificate that is not valid."""
+    return Cause.BUSY if isinstance(error, ConnectionError) else None
 
 
 @dataclass(slots=True)
@@ -138,7 +144,8 @@ class Connections:
         except NotAllowed:
             raise TransportError("the request is none that HTTP allows", left=watch.left) from None
         except OSError as error:  # the words of the operating system, or of TLS
-            raise TransportError(f"{BROKE}: {error}" if str(error) else BROKE, left=watch.left) from None
+            what = f"{BROKE}: {error}" if str(error) else BROKE
+            raise TransportError(what, left=watch.left, cause=_cause(error)) from None
         except Unreadable as error:
             raise TransportError(f"the answer is {error}", left=watch.left) from None
 
