@@ -110,10 +110,14 @@ class Wire:
         self._answered = True
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Wake whoever waits for a connection before the socket is closed: its number is soon another's."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._listening.close()
         self.cut()
 
@@ -133,14 +137,14 @@ class Wire:
             while True:
                 near, _ = self._listening.accept()
                 far = socket.socket(socket.AF_UNIX)
-                far.connect(self._path)
                 self._open += [near, far]
                 threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
 
     def _carry(self, near: socket.socket, far: socket.socket) -> None:
         """Pass on what both say. Neither end is closed while a thread may read it: its number is soon another's."""
         back = threading.Thread(target=self._pass_on, args=(far, near, self._says, self._delay), daemon=True)
-        with near, far:
+        with suppress(OSError), near, far:
+            far.connect(self._path)
             back.start()
             self._pass_on(near, far, {}, 0.0)
             back.join()
