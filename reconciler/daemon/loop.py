@@ -16,6 +16,7 @@ from time import monotonic
 import structlog
 
 from reconciler.daemon.acting import Acting
+from reconciler.daemon.approving import Approving
 from reconciler.daemon.dispatcher import Dispatcher, OnPass
 from reconciler.daemon.events import EventChecks
 from reconciler.daemon.fetching import Fetching
@@ -114,6 +115,7 @@ class Daemon:
             listed=lambda name: self._dispatcher.run(self._schedule.read_listing(name)),
         )
         self.publishing = Publishing(context, self._ledger, self.health.problems, on_checkpoint)
+        self.approving = Approving(context, self._ledger, self.health.problems)
         self._taken_up: set[Command] = set()
         """The commands in the ledger that were taken up already."""
         self._led = self._dispatcher.runner.leads
@@ -202,6 +204,7 @@ class Daemon:
             watching.cancel()
             self.fetching.cancel()
             self._events.cancel()
+            await self.approving.cancel()
             await self._dispatcher.finish()
             await self.publishing.finish()
 
@@ -296,6 +299,7 @@ class Daemon:
         self._schedule.queue_due(now)
         self._judge_freshness(now, tree)
         self.publishing.begin(now, self.settings, tree, self.acting.branch)
+        self.approving.begin(self.settings, self.acting.branch)
 
     async def _follow_locks(self, now: datetime) -> None:
         """End the locks whose time is over, and look again at accounts that could not be asked for."""

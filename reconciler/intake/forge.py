@@ -1,4 +1,4 @@
-"""Open pull requests at a forge: GitHub, GitLab, Gitea and Forgejo.
+"""Open pull requests at a forge: GitHub, GitLab, Gitea and Forgejo; `approvals` reads who approved one.
 
 The token is `RECONCILE_FORGE_TOKEN` of the environment, and goes to the settings' forge alone: no redirect is followed.
 An error is named, and a second try finds what the first one opened.
@@ -19,7 +19,16 @@ from reconciler.model.settings import Forge
 from reconciler.model.value import value_class
 from reconciler.transports.trust import tls_context
 
-__all__ = ["TOKEN", "ForgeClient", "ForgeError", "PullRequest", "git_environment"]
+__all__ = [
+    "MAX_ANSWER",
+    "TOKEN",
+    "ForgeClient",
+    "ForgeError",
+    "ForgeProject",
+    "PullRequest",
+    "git_environment",
+    "token_given",
+]
 
 TOKEN = "RECONCILE_FORGE_TOKEN"  # noqa: S105  the variable's name
 MAX_ANSWER = 10 << 20
@@ -39,21 +48,35 @@ class PullRequest:
     url: str
 
 
+class ForgeProject:
+    """Where the API of one project of a forge is, and how it is asked."""
+
+    def __init__(self, forge: Forge, token: str) -> None:
+        self._token = token
+        host = urlsplit(forge.url).hostname
+        paths = {"github": "/api/v3", "gitlab": "/api/v4", "gitea": "/api/v1"}
+        self.base = "https://api.github.com" if host == "github.com" else f"{forge.url.rstrip('/')}{paths[forge.kind]}"
+        gitlab, quoted = forge.kind == "gitlab", quote(forge.project, safe="" if forge.kind == "gitlab" else "/")
+        self.path = f"/projects/{quoted}" if gitlab else f"/repos/{quoted}"
+        self.pulls = f"{self.path}/{'merge_requests' if gitlab else 'pulls'}"
+        scheme = "token" if forge.kind == "gitea" else "Bearer"
+        accepted = "application/vnd.github+json" if forge.kind == "github" else "application/json"
+        self.headers = {"Authorization": f"{scheme} {token}", "Accept": accepted}
+
+    def failed(self, asked: str, code: int, text: str) -> ForgeError:
+        """Return the error of an answer that is none."""
+        said = " ".join(text[:MAX_SHOWN].replace(self._token, "***").split())
+        return ForgeError(f"{asked}: {code} {said}; {_advice(code)}")
+
+
 class ForgeClient:
     """The calls to one project of a forge."""
 
     def __init__(self, forge: Forge, token: str, timeout: float) -> None:
         self._forge = forge
-        self._token = token
-        host = urlsplit(forge.url).hostname
-        paths = {"github": "/api/v3", "gitlab": "/api/v4", "gitea": "/api/v1"}
-        self._base = "https://api.github.com" if host == "github.com" else f"{forge.url.rstrip('/')}{paths[forge.kind]}"
+        self._at = ForgeProject(forge, token)
         self._timeout = timeout
-        gitlab = forge.kind == "gitlab"
-        self._project = (
-            f"/projects/{quote(forge.project, safe='')}" if gitlab else f"/repos/{quote(forge.project, safe='/')}"
-        )
-        self._pulls = f"{self._project}/{'merge_requests' if gitlab else 'pulls'}"
+        self._pulls = self._at.pulls
 
     def find(self, branch: str) -> PullRequest | None:
         """Return the open pull request of a branch; None if there is none."""
@@ -103,26 +126,23 @@ class ForgeClient:
         for page in range(1, MAX_PAGES + 1):
             items = self._ask("GET", self._pulls, params={**params, size: str(PAGE), "page": str(page)})
             if not isinstance(items, list):
-                raise ForgeError(f"{self._base}{self._pulls} answered with no list: look at forge.kind and forge.url")
+                raise ForgeError(
+                    f"{self._at.base}{self._pulls} answered with no list: look at forge.kind and forge.url"
+                )
             found += items
             if len(items) < PAGE:
                 break
         return found
 
     def _ask(self, method: str, path: str, **given: Any) -> Any:
-        scheme = "token" if self._forge.kind == "gitea" else "Bearer"
-        headers = {"Authorization": f"{scheme} {self._token}", "Accept": "application/json"}
-        if self._forge.kind == "github":
-            headers["Accept"] = "application/vnd.github+json"
-        url = f"{self._base}{path}"
+        url = f"{self._at.base}{path}"
         try:
             with httpx.Client(timeout=self._timeout, verify=tls_context(), follow_redirects=False) as client:
-                answer = client.request(method, url, headers=headers, **given)
+                answer = client.request(method, url, headers=self._at.headers, **given)
         except httpx.HTTPError as error:
             raise ForgeError(f"{method} {url}: {str(error) or type(error).__name__}; try again") from None
         if not answer.is_success:
-            said = " ".join(answer.text[:MAX_SHOWN].replace(self._token, "***").split())
-            raise ForgeError(f"{method} {url}: {answer.status_code} {said}; {_advice(answer.status_code)}")
+            raise self._at.failed(f"{method} {url}", answer.status_code, answer.text)
         try:
             return answer.json() if len(answer.content) <= MAX_ANSWER else _too_long()
         except ValueError as error:

@@ -18,8 +18,8 @@ from reconciler.ledger.lease import OURS
 from reconciler.ledger.reading import SERVER_TIME, Reading, Row, lowered, moment
 from reconciler.ledger.removed import Removed, removed_in
 from reconciler.ledger.rows import (
-    GIVEN_COLUMNS,
     RECORD_COLUMNS,
+    SELECT_GIVEN,
     attempt_of,
     command_of,
     event_of,
@@ -424,15 +424,14 @@ def given_in(reading: Reading, hires: Collection[str] | None, access: Collection
 
     More names than fit into a statement are no restriction.
     """
-    query = f"SELECT {', '.join(GIVEN_COLUMNS)} FROM given"
     if hires is None:
-        return dict(map(given_of, reading.table(query)[1]))
+        return dict(map(given_of, reading.table(SELECT_GIVEN)[1]))
     which, values = "hire IN :hires", dict[str, list[str]]()
     if 0 < len(access) <= MANY:
         which, values = f"{which} AND access IN :access", {"access": sorted(access)}
     names, found = sorted(hires), dict[Key, Given]()
     for start in range(0, len(names), MANY):
-        _, some = reading.table(f"{query} WHERE {which}", hires=names[start : start + MANY], **values)
+        _, some = reading.table(f"{SELECT_GIVEN} WHERE {which}", hires=names[start : start + MANY], **values)
         found.update(map(given_of, some))
     return found
 

@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 
 from reconciler.ledger.entries import Attempt, Command, Event, Sent
 from reconciler.ledger.reading import Row, moment, without_nul
-from reconciler.model.given import Approval, Given
+from reconciler.model.given import Approval, Given, Source
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Over, Phase, Record, Step
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.verdict import Cause
 
 __all__ = [
-    "GIVEN_COLUMNS",
     "RECORD_COLUMNS",
+    "SELECT_GIVEN",
     "Redact",
     "attempt_of",
     "attempt_row",
@@ -30,6 +30,7 @@ __all__ = [
     "event_of",
     "event_row",
     "event_rows",
+    "from_json",
     "given_of",
     "given_row",
     "grant_row",
@@ -50,7 +51,7 @@ _PHASE = _RECORD_FIELDS.index("phase")
 _BUT_WHEN_CHECKED = attrgetter("key", "open", *(name for name in _RECORD_FIELDS if name != "checked_at"))
 
 
-def _json(cell: Any) -> Any:
+def from_json(cell: Any) -> Any:
     """Read a column of JSON, which one database's driver decodes and the other's does not.
 
     Most are empty, and to parse those would take a fifth of the time of a row.
@@ -78,9 +79,9 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "cause": lambda cell: None if cell is None else Cause(cell),
     "code": _code,
     "locked": lambda cell: None if cell is None else LockState(cell),
-    "needs": lambda cell: () if cell == "[]" else tuple(_json(cell)),
-    "form": lambda cell: None if cell is None else () if cell == "[]" else tuple(_json(cell)),
-    **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
+    "needs": lambda cell: () if cell == "[]" else tuple(from_json(cell)),
+    "form": lambda cell: None if cell is None else () if cell == "[]" else tuple(from_json(cell)),
+    **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), from_json),
     **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep", "off", "ends_with_hire", "ends_moved"), bool),
     **dict.fromkeys(("checked_at", "executed_at", "confirmed_at", "healed_at", "orphaned_at"), _moment),
     **dict.fromkeys(("as_wanted_at", "updated_at", "acted_at", "ends_at", "expire_at", "seen_at"), _moment),
@@ -115,7 +116,7 @@ def _open_run(cells: Sequence[Any], steps: tuple[Step, ...]) -> OpenRun:
         kind=Kind(kind),
         id=run,
         digest=digest,
-        values=_json(attempted),
+        values=from_json(attempted),
         by_hand=bool(by_hand),
         retry_at=moment(retry_at),
         steps=steps,
@@ -233,16 +234,17 @@ def event_of(row: Row) -> Event:
         revision=row["revision"],
         author=row["author"],
         granted_in=row["granted_in"],
-        approved_by=tuple(_json(row["approved_by"]) or ()),
+        approved_by=tuple(from_json(row["approved_by"]) or ()),
         digest=row["digest"],
         code=_code(row["code"]),
-        data=_json(row["data"]),
+        data=from_json(row["data"]),
     )
 
 
 def line_of(row: Row) -> dict[str, Any]:
     """Read a line of the history with all its columns, for the chain."""
-    return {**row, "at": moment(row["at"]), "approved_by": _json(row["approved_by"]), "data": _json(row["data"])}
+    parsed = {name: from_json(row[name]) for name in ("approved_by", "data")}
+    return {**row, "at": moment(row["at"]), **parsed}
 
 
 def event_row(item: Event) -> dict[str, Any]:
@@ -274,20 +276,34 @@ def event_rows(events: Iterable[Event], redact: Redact | None) -> list[dict[str,
     return rows
 
 
-GIVEN_COLUMNS = ("hire", "access", "granted_in", "author", "committer", "committed_at", "approved_by")
-"""The columns of who gave a grant, in the order in which `given_of` reads them."""
+SELECT_GIVEN = (
+    "SELECT hire, access, granted_in, author, committer, given.committed_at, approved_by, approvals, merged_by"
+    " FROM given LEFT JOIN pulls ON pulls.revision = granted_in"
+)
+"""Selects who gave grants, with the columns in the order in which `given_of` reads them."""
 
 
 def given_of(cells: Sequence[Any]) -> tuple[Key, Given]:
     """Read who gave a grant."""
-    hire, access, granted_in, author, committer, committed_at, approved_by = cells
-    approvals = () if approved_by == "[]" else tuple(map(Approval.from_json, _json(approved_by)))
-    return Key(hire, access), _given(granted_in, author, committer, committed_at, approvals)
+    hire, access, granted_in, author, committer, committed_at, approved_by, at_forge, merged_by = cells
+    approvals = () if approved_by == "[]" else tuple(map(Approval.from_json, from_json(approved_by)))
+    if at_forge is not None:
+        signed = (each for each in approvals if each.source is Source.SIGNATURE)
+        approvals = (*(Approval(login, Source.FORGE) for login in from_json(at_forge)), *signed)
+    return Key(hire, access), _given(granted_in, author, committer, committed_at, approvals, merged_by=merged_by)
 
 
 @lru_cache(maxsize=1024)  # one commit gives many grants
-def _given(granted_in: str, author: str, committer: str, committed_at: int, approvals: tuple[Approval, ...]) -> Given:
-    return Given(granted_in, author, committer, moment(committed_at), approvals)
+def _given(
+    granted_in: str,
+    author: str,
+    committer: str,
+    committed_at: int,
+    approvals: tuple[Approval, ...],
+    *,
+    merged_by: str | None,
+) -> Given:
+    return Given(granted_in, author, committer, moment(committed_at), approvals, merged_by=merged_by)
 
 
 def given_row(key: Key, given: Given) -> dict[str, Any]:
@@ -314,7 +330,7 @@ def command_of(row: Row) -> Command:
         integration=row["integration"],
         by=row["by"],
         mac=row["mac"],
-        data=_json(row["data"]),
+        data=from_json(row["data"]),
         once=row["once"],
     )
 
@@ -328,7 +344,7 @@ def lock_of(row: Row) -> Lock:
         reason=row["reason"],
         until=moment(row["until"]),
         deletes=bool(row["deletes"]),
-        hires=frozenset(_json(row["hires"])),
-        addresses=frozenset(_json(row["addresses"])),
+        hires=frozenset(from_json(row["hires"])),
+        addresses=frozenset(from_json(row["addresses"])),
         mac=row["mac"],
     )

@@ -49,6 +49,7 @@ __all__ = [
     "members",
     "meta",
     "metadata",
+    "pulls",
     "requests",
     "sealed",
     "shards",
@@ -236,7 +237,23 @@ given = Table(
     Column("committer", Text, nullable=False),
     Column("committed_at", Moment, nullable=False),
     Column("approved_by", JSON, nullable=False),
+    Index("given_commit", "granted_in"),
 )
+
+pulls = Table(
+    "pulls",
+    metadata,
+    Column("revision", Text, primary_key=True),
+    Column("committed_at", Moment, nullable=False),
+    Column("merges", JSON, nullable=False),
+    Column("asked_at", Moment),
+    Column("settled", Boolean, nullable=False, server_default=false()),
+    Column("approvals", JSON(none_as_null=True)),
+    Column("merged_by", Text),
+    Index("pulls_open", "settled", "committed_at"),
+)
+"""By the commit that gave something, what the forge says of the pull request that brought it; `approvals` is null where
+there is none, or as long as the forge has not answered."""
 
 sealed = Table(
     "sealed",

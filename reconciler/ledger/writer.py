@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
+from reconciler.ledger.approvals import ApprovalWriter, pull_row
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import ERASED, erased_lines
-from reconciler.ledger.command_writer import CommandWriter
 from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, newest_attempt
 from reconciler.ledger.lease import EVERYTHING, Lease
@@ -76,7 +76,7 @@ BLOCKS_AT_A_TIME = 20
 T = TypeVar("T")
 
 
-class LedgerWriter(CommandWriter):
+class LedgerWriter(ApprovalWriter):
     """The ledger of one state, for reading and writing under a lease."""
 
     def __init__(self, backend: WritableBackend, reached: Reached = unwatched) -> None:
@@ -209,9 +209,13 @@ class LedgerWriter(CommandWriter):
 
     def give(self, given: Iterable[tuple[Key, Given]], traced: Mapping[str, Untraced]) -> None:
         """Save who gave grants, and that it is known of these hires, unless another revision came since."""
-        rows = [given_row(key, each) for key, each in given]
+        rows, commits = list[dict[str, Any]](), dict[str, Given]()
+        for key, each in given:
+            rows.append(given_row(key, each))
+            commits[each.granted_in] = each
         with self._writing(Failpoint.NOTE) as transaction:
             transaction.upsert(schema.given, ("hire", "access"), rows)
+            transaction.upsert(schema.pulls, ("revision",), (pull_row(commits[each]) for each in sorted(commits)))
             transaction.then(_TRACED, (_untraced_row(hire, each) for hire, each in sorted(traced.items())))
 
     # Attempts

@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 from reconciler.model.value import value_class
 
-__all__ = ["Approval", "Given", "Source", "Untraced"]
+__all__ = ["Approval", "Given", "Merged", "Source", "Untraced"]
 
 
 class Source(StrEnum):
     """What vouches for an approval."""
 
+    FORGE = "forge"
+    """The approver said so at the forge, in the pull request that was merged."""
     SIGNATURE = "signature"
     """The approver signed the commit that says so."""
     CLAIMED = "claimed"
@@ -40,18 +42,39 @@ class Approval:
 
 @value_class
 class Given:
-    """The commit that gave a grant, with its author, its committer, and who approved it; people as `Name <address>`."""
+    """The commit that gave a grant, with its author, its committer, and who approved it; people as `Name <address>`.
+
+    Who approved it at the forge, and who merged it there, is named by login.
+    """
 
     granted_in: str
     author: str
     committer: str
     committed_at: datetime
     approvals: tuple[Approval, ...] = ()
+    merged_by: str | None = None
+    merges: tuple[str, ...] = ()
+    """The merges that brought the commit; empty where it was read from the ledger."""
 
     @property
     def approved_by(self) -> tuple[str, ...]:
         """Return the names of those who approved it."""
         return tuple(approval.name for approval in self.approvals)
+
+
+@value_class
+class Merged:
+    """A merged pull request: its number, and the logins of those who approved it and of who merged it."""
+
+    number: int
+    approvals: tuple[str, ...]
+    merged_by: str | None
+
+    @property
+    def detail(self) -> str:
+        """Say it for the history."""
+        merged = "" if self.merged_by is None else f", merged by {self.merged_by}"
+        return f"by {', '.join(self.approvals)} in pull request {self.number}{merged}"
 
 
 class Untraced(NamedTuple):

@@ -186,6 +186,7 @@ class Row:
             "committer": given.committer or None if given is not None else None,
             "approved_by": list(given.approved_by) if given is not None else [],
             "approvals": [approval.as_json() for approval in given.approvals] if given is not None else [],
+            "merged_by": given.merged_by if given is not None else None,
             "changed": self.changed,
             "guarded": self.guarded,
             "drifted": self.drifted,

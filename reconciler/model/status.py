@@ -99,6 +99,7 @@ class EventType(StrEnum):
     RETRY_REQUESTED = "retry_requested"
     RUN_REQUESTED = "run_requested"
     ACCEPTED = "accepted"
+    APPROVED = "approved"
     NOTIFIED = "notified"
     NOTIFICATION_FAILED = "notification_failed"
     DIFFERED = "differed"

@@ -35,6 +35,9 @@ def as_older(root: Path) -> Iterator[str]:
     with closing(sqlite3.connect(earlier(EARLIER[-1], root))) as older:
         for name, table in schema.metadata.tables.items():
             had = {column for _, column, *_ in older.execute(f"pragma table_info({name})")}
+            indexes = {index for _, index, *_ in older.execute(f"pragma index_list({name})")}
+            if had:
+                yield from (f"drop index {index.name}" for index in table.indexes if index.name not in indexes)
             gone = [f'drop column "{column.name}"' for column in table.columns if column.name not in had]
             if not had:
                 yield f"drop table {name}"

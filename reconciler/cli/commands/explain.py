@@ -199,6 +199,7 @@ def _of_given(given: Given | None, signed_by: str | None) -> dict[str, Any]:
         "signer": signed_by,
         "approved_by": list(given.approved_by) if given else [],
         "approvals": [approval.as_json() for approval in given.approvals] if given else [],
+        "merged_by": given.merged_by if given else None,
     }
 
 
@@ -300,8 +301,9 @@ def _given(details: Mapping[str, Any]) -> str:
     if not details["granted_in"]:
         return "who gave it is not known: no commit here did, or one that changes too many files to be looked through"
     approved = f", approved by {', '.join(details['approved_by'])}" if details["approved_by"] else ""
+    merged = f", merged by {details['merged_by']}" if details["merged_by"] else ""
     signed = f", signed by {details['signer']}" if details["signer"] else ""
-    return f"granted in {details['granted_in'][:12]} by {details['author']}{approved}{signed}"
+    return f"granted in {details['granted_in'][:12]} by {details['author']}{approved}{merged}{signed}"
 
 
 def _value(value: Mapping[str, Any]) -> list[str]:

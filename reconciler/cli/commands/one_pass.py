@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.run.accepted import InForce
     from reconciler.engine.run.planning import Plan, Planning
+    from reconciler.ledger.writer import LedgerWriter
     from reconciler.model.report import Report, Row
     from reconciler.model.secret import Redactor
     from reconciler.model.selection import Selection
     from reconciler.repository.git.checkout import Tree
 
 __all__ = ["one_pass", "until_stopped"]
+
+FORGE_SECONDS = 2.0
+"""So long a pass that is over asks the forge who approved what."""
 
 
 def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
@@ -221,12 +225,23 @@ async def _real(
             if each.complete:
                 opened.ledger.save_seen(each.integration, each.seen, context.clock.now())
                 report.unmanaged[each.integration] = each.unknown
+        await _ask_forge(context, opened.ledger, force)
         report.give(opened.ledger.given(report.hires))
         leaving = Leaving(context.checkout, Desired(context.reader.load(tree), date.min), opened.ledger)
         report.rows = [*leaving.dated(report.rows, leaving.grants(report.hires))]
         report.branch, report.ignored = force.branch, ignored
         report.refuse(force.refused)
         return report
+
+
+async def _ask_forge(context: Context, ledger: LedgerWriter, force: InForce) -> None:
+    """Ask the forge for a moment who approved what; what it does not answer is asked after the next pass."""
+    from reconciler.daemon.approving import Approving
+    from reconciler.daemon.health import ProblemLog
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FORGE_SECONDS):
+            await Approving(context, ledger, ProblemLog()).ask(force.settings, force.branch)
 
 
 async def _agreed_to(planned: Callable[[], Awaitable[Plan]], ask: Callable[[Report], Awaitable[None]]) -> Plan:

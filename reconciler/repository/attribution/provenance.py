@@ -365,7 +365,7 @@ def _given(
             if name not in approvals or source is Source.SIGNATURE:
                 approvals[name] = Approval(name, source)
     at = datetime.fromtimestamp(max(found.commit_time, 0), UTC)
-    return Given(commit, author, committer, at, tuple(approvals.values()))
+    return Given(commit, author, committer, at, tuple(approvals.values()), merges=merges)
 
 
 def _read_folder(repository: pygit2.Repository, folder: str | None) -> frozenset[tuple[str, tuple[bool, str]]]:

@@ -268,7 +268,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "expire": "What a time that is over does: revoke, whatever prune says, or prune, like any other removal.",
         "max_change_percent": "A pass that would revoke or heal more than this is held.",
         "max_new": "A pass that would make, or by a commit update, more accounts of an integration is held; null: any.",
-        "forge": "Where `request --open` opens pull requests.",
+        "forge": "Where `request --open` opens pull requests, and approvals are read.",
         "checkpoints": "Where a daemon publishes signed checkpoints of the history.",
         "fail_stale": "So long without a successful fetch, or with the newest commit refused, is ill health.",
         "suspend": "Integrations or hires that are held for a while.",

@@ -1,4 +1,4 @@
-"""Lines for renames, a code of the state's key for commands; in a record who is off and when it ends; locks."""
+"""Lines for renames, a code of the state's key for commands; who is off and when it ends; locks; what a forge says."""
 
 import hashlib
 import json
@@ -65,6 +65,7 @@ def upgrade() -> None:
     op.add_column("grants", sa.Column("seen_at", sa.BigInteger))
     op.add_column("grants", sa.Column("form", sa.JSON))
     op.create_index("grants_expire", "grants", ["expire_at"])
+    _make_pulls(connection)
     noted = connection.execute(sa.select(meta.c.value).where(meta.c.name == "history_end")).scalar()
     number, _, digest = (b"0 " if noted is None else bytes(noted)).decode().partition(" ")
     end, now = int(number), time.time_ns() // 1000
@@ -93,6 +94,27 @@ def _make_locks() -> None:
         sa.Column("hires", sa.JSON, nullable=False),
         sa.Column("addresses", sa.JSON, nullable=False),
         sa.Column("mac", sa.Text),
+    )
+
+
+def _make_pulls(connection: sa.Connection) -> None:
+    op.create_table(
+        "pulls",
+        sa.Column("revision", sa.Text, primary_key=True),
+        sa.Column("committed_at", sa.BigInteger, nullable=False),
+        sa.Column("merges", sa.JSON, nullable=False),
+        sa.Column("asked_at", sa.BigInteger),
+        sa.Column("settled", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("approvals", sa.JSON),
+        sa.Column("merged_by", sa.Text),
+    )
+    op.create_index("pulls_open", "pulls", ["settled", "committed_at"])
+    op.create_index("given_commit", "given", ["granted_in"])
+    connection.execute(
+        sa.text(
+            "INSERT INTO pulls (revision, committed_at, merges)"
+            " SELECT granted_in, max(committed_at), '[]' FROM given GROUP BY granted_in"
+        )
     )
 
 

@@ -1,0 +1,106 @@
+"""What a forge says of the pull requests that brought the commits which gave grants.
+
+Each commit is asked about until the forge has answered, then never again. An approval that is known only after lines of
+the history were written is a line of its own (docs/design/rules.md, "Who gave it").
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from reconciler.ledger import schema
+from reconciler.ledger.command_writer import CommandWriter
+from reconciler.ledger.entries import Event
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.reading import moment
+from reconciler.ledger.rows import event_row, from_json
+from reconciler.model.failpoints import Failpoint
+from reconciler.model.given import Given, Merged
+from reconciler.model.grant import Key
+from reconciler.model.status import EventType
+from reconciler.model.value import value_class
+
+__all__ = ["ApprovalWriter", "Unanswered", "pull_row", "unanswered"]
+
+AT_A_TIME = 200
+"""So many lines are written in one transaction."""
+
+
+@value_class
+class Unanswered:
+    """A commit that the forge has not answered for; `asked_at` is when it first said that it knows no pull request."""
+
+    revision: str
+    merges: tuple[str, ...]
+    asked_at: datetime | None
+
+
+def unanswered(ledger: LedgerReader, at_most: int) -> list[Unanswered]:
+    """Return the newest commits that the forge has not answered for."""
+    query = (
+        "SELECT revision, merges, asked_at FROM pulls WHERE settled = :settled"
+        " ORDER BY committed_at DESC, revision LIMIT :at_most"
+    )
+    with ledger.backend.reading() as reading:
+        return [
+            Unanswered(row["revision"], tuple(from_json(row["merges"])), moment(row["asked_at"]))
+            for row in reading.rows(query, settled=False, at_most=at_most)
+        ]
+
+
+def pull_row(given: Given) -> dict[str, Any]:
+    """Write that the forge is to be asked about a commit; what it answered stays."""
+    return {"revision": given.granted_in, "committed_at": given.committed_at, "merges": list(given.merges)}
+
+
+class ApprovalWriter(CommandWriter):
+    """The part of a ledger's writer that writes what a forge answers."""
+
+    def save_unmerged(self, revision: str, now: datetime, *, settled: bool) -> None:
+        """Save that the forge knows no pull request that brought a commit; with `settled` for good."""
+        table = schema.pulls
+        values = {"asked_at": sa.func.coalesce(table.c.asked_at, sa.literal(now, schema.Moment())), "settled": settled}
+        with self._writing(Failpoint.NOTE) as transaction:
+            transaction.connection.execute(sa.update(table).where(table.c.revision == revision).values(values))
+
+    def save_merged(self, revision: str, merged: Merged, now: datetime) -> bool:
+        """Save who approved and merged what brought a commit, with lines for some of its grants; return if any is left.
+
+        The commit is unanswered until all lines are written: after a crash the next answer writes those that are left.
+        """
+        this = schema.pulls.c.revision == revision
+        answer = {"approvals": list(merged.approvals), "merged_by": merged.merged_by}
+        with self._writing(Failpoint.NOTE) as transaction:
+            connection = transaction.connection
+            # The lines say who approved it, so that this is written before them.
+            connection.execute(sa.update(schema.pulls).where(this).values(answer))
+            keys = connection.execute(_UNTOLD, {"revision": revision}).all() if merged.approvals else []
+            events = [
+                Event(now, Key(hire, access), integration, EventType.APPROVED, merged.detail, revision=revision)
+                for hire, access, integration in keys
+            ]
+            transaction.append_events(map(event_row, events))
+            left = len(keys) == AT_A_TIME
+            connection.execute(sa.update(schema.pulls).where(this).values(settled=not left))
+        return left
+
+
+def _untold() -> sa.Select[Any]:
+    """Select the grants that a commit gave and whose history does not say yet that it was approved."""
+    given, grants, events = schema.given, schema.grants, schema.events
+    of_grant = events.c.hire == given.c.hire, events.c.access == given.c.access
+    told = sa.exists().where(*of_grant, events.c.event == EventType.APPROVED, events.c.revision == given.c.granted_in)
+    same = (grants.c.hire == given.c.hire) & (grants.c.access == given.c.access)
+    return (
+        sa.select(given.c.hire, given.c.access, grants.c.integration)
+        .join(grants, same)
+        .where(given.c.granted_in == sa.bindparam("revision"), ~told)
+        .order_by(given.c.hire, given.c.access)
+        .limit(AT_A_TIME)
+    )
+
+
+_UNTOLD = _untold()
