@@ -79,7 +79,7 @@ class ApprovalWriter(CommandWriter):
             connection.execute(sa.update(schema.pulls).where(this).values(answer))
             keys = connection.execute(_UNTOLD, {"revision": revision}).all() if merged.approvals else []
             events = [
-                Event(now, Key(hire, access), integration, EventType.APPROVED, merged.detail, revision=revision)
+                Event(now, Key(hire, access), integration, EventType.APPROVED, merged.detail)
                 for hire, access, integration in keys
             ]
             transaction.append_events(map(event_row, events))
@@ -92,7 +92,7 @@ def _untold() -> sa.Select[Any]:
     """Select the grants that a commit gave and whose history does not say yet that it was approved."""
     given, grants, events = schema.given, schema.grants, schema.events
     of_grant = events.c.hire == given.c.hire, events.c.access == given.c.access
-    told = sa.exists().where(*of_grant, events.c.event == EventType.APPROVED, events.c.revision == given.c.granted_in)
+    told = sa.exists().where(*of_grant, events.c.event == EventType.APPROVED, events.c.granted_in == given.c.granted_in)
     same = (grants.c.hire == given.c.hire) & (grants.c.access == given.c.access)
     return (
         sa.select(given.c.hire, given.c.access, grants.c.integration)

@@ -164,6 +164,6 @@ def _all_of(writes: list[_Write[Any]]) -> Lease | None:
 def _vouched(row: Mapping[str, Any], given: Given) -> dict[str, Any]:
     """Return a line with who gave the grant."""
     by = {"granted_in": given.granted_in, "author": given.author, "approved_by": list(given.approved_by) or None}
-    if not given.approvals:
-        return {**row, **by}
-    return {**row, **by, "data": {**(row["data"] or {}), "approvals": [each.as_json() for each in given.approvals]}}
+    more = {"approvals": [each.as_json() for each in given.approvals], "merged_by": given.merged_by}
+    said = {name: value for name, value in more.items() if value}
+    return {**row, **by, "data": {**(row["data"] or {}), **said}} if said else {**row, **by}

@@ -79,7 +79,9 @@ class Past:
             self.there, self.halfway = True, False
         elif kind in HALFWAY and not self.there:
             self.since, self.halfway = self.since or line.at, True
-        if kind in THERE or not self.there:
+        if kind is EventType.APPROVED and self.given is not None and line.granted_in == self.given.granted_in:
+            self.given = _given(line)
+        elif kind in THERE or not self.there:
             self.values = data.get("values", None if kind in THERE else self.values)
             self.given = _given(line) or self.given
 
@@ -120,6 +122,7 @@ def replayed(lines: Iterable[Event]) -> tuple[dict[Key, Past], str | None]:
 def _given(line: Event) -> Given | None:
     if line.granted_in is None or line.author is None:
         return None
-    said = (line.data or {}).get("approvals")
+    data = line.data or {}
+    said = data.get("approvals")
     approvals = map(Approval, line.approved_by) if said is None else map(Approval.from_json, said)
-    return Given(line.granted_in, line.author, "", line.at, tuple(approvals))
+    return Given(line.granted_in, line.author, "", line.at, tuple(approvals), merged_by=data.get("merged_by"))

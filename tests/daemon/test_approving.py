@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from reconciler.daemon.approving import MOST, SECONDS_EACH, UNKNOWN_AGAIN, Appro
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context
 from reconciler.ledger.opening import StateLocation
+from reconciler.model.clock import stamp
 from reconciler.model.secret import Redactor
 from reconciler.model.status import EventType
 from tests.engine.harness import Machine
@@ -82,8 +84,8 @@ def asker(given: Repo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asker]:
     made.close()
 
 
-def said(repo: Repo) -> tuple[Any, Any]:
-    grant = call_cli(repo, "status", "--output", "json").grant("ada", "tool")
+def said(repo: Repo, *at: str) -> tuple[Any, Any]:
+    grant = call_cli(repo, "status", "--output", "json", *at).grant("ada", "tool")
     return grant["approvals"], grant["merged_by"]
 
 
@@ -212,3 +214,4 @@ def test_forge_that_hangs_delays_neither_the_daemon_nor_its_end(
     forge.clear()
     with Daemon(given, env=ENV):
         eventually(lambda: said(given) == (FORGE, "ivy"))
+        eventually(lambda: said(given, "--at", stamp(datetime.now(UTC)) or "") == (FORGE, "ivy"))

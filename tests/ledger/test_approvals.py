@@ -62,12 +62,13 @@ def test_lines_are_written_in_pieces_each_once(ledger: LedgerWriter, monkeypatch
     monkeypatch.setattr(approvals, "AT_A_TIME", 1)
     monkeypatch.setattr(approvals, "_UNTOLD", approvals._untold())
     giving(ledger)
-    line = Event(NOW, KEYS[1], "tool", EventType.APPROVED, revision=OLD.granted_in)
-    ledger.save((), [line])  # of another commit
+    ledger.give([(KEYS[1], OLD)], {})
+    ledger.save((), [Event(NOW, KEYS[1], "tool", EventType.APPROVED)])  # of another commit
+    ledger.give([(KEYS[1], NEW)], {})
     assert ledger.save_merged(NEW.granted_in, ANSWER, NOW)
     assert NEW.granted_in in {each.revision for each in unanswered(ledger, 5)}, "a crash here loses nothing"
     while ledger.save_merged(NEW.granted_in, ANSWER, NOW):
         pass
-    told = [line.key for line in ledger.history() if line.revision == NEW.granted_in]
+    told = [line.key for line in ledger.history() if line.granted_in == NEW.granted_in]
     assert told == KEYS[1:]
     assert NEW.granted_in not in {each.revision for each in unanswered(ledger, 5)}
