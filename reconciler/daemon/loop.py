@@ -22,8 +22,9 @@ from reconciler.daemon.events import EventChecks
 from reconciler.daemon.fetching import Fetching
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
-from reconciler.daemon.hooked import HookLog
+from reconciler.daemon.hooked import GIT, LATE, HookLog
 from reconciler.daemon.publishing import Publishing
+from reconciler.daemon.relay import PushRelay
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import Lane, Make, PassRequest, SliceRunner, Spawn
@@ -35,6 +36,7 @@ from reconciler.ledger.entries import Command
 from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
+from reconciler.model.report import Report
 from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.notify.alerts import alert_freshness
@@ -48,19 +50,10 @@ __all__ = ["Daemon", "Watch"]
 log = structlog.get_logger()
 
 TICK_SECONDS = 0.5
-
-GIT = "git"
-"""The hook that git servers call."""
+"""How often to determine what is due and to read the commands."""
 
 LOCKS_AGAIN = timedelta(minutes=1)
 """How often to ask again for an account that is to be locked."""
-
-PUSHED = "pushed"
-"""The note with which a fleet's member tells the leader that a git server called."""
-
-UNSEEN = b""
-"""No such note was looked for yet: what it says now was told to the leader before."""
-"""How often to determine what is due and to read the commands."""
 
 Watch = Callable[..., AsyncGenerator[None, None]]
 
@@ -84,6 +77,7 @@ class Daemon:
         self._clock = clock
         self._ledger = state.ledger
         self._watch_commits = watch
+        self._on_pass = on_pass
         self.health = Health(monotonic())
         self._dispatcher = Dispatcher(
             context,
@@ -91,7 +85,7 @@ class Daemon:
             state,
             Acting(settings=settings, branch=branch),
             health=self.health,
-            on_pass=on_pass,
+            on_pass=self._passed,
             make_runner=None if state.member is None else partial(self._fleet, context, clock, state),
         )
         self.survey = Survey(context, clock, self._dispatcher.runner.leased, self.health.problems)
@@ -120,7 +114,14 @@ class Daemon:
         """The commands in the ledger that were taken up already."""
         self._led = self._dispatcher.runner.leads
         self._locks_at = clock.now()
-        self._push_seen: bytes | None = UNSEEN
+        self._relay = PushRelay(
+            self._ledger,
+            clock,
+            self._dispatcher.runner,
+            self.health.problems,
+            spawn=self._dispatcher.run,
+            fetch=self._fetch_what_was_pushed,
+        )
         self.edits: list[str] = []
         """The paths of uncommitted edits, which are ignored, as of the last look."""
 
@@ -229,32 +230,35 @@ class Daemon:
 
     def pushed(self) -> None:
         """Fetch at once because a git server says that somebody pushed; a fleet's leader does, too."""
-        self.hooks.came(GIT)
-        self.fetching.nudge(lambda: self.acting)
-        if not self._dispatcher.runner.alone and not self._dispatcher.runner.leads:
-            self._ledger.put_note(PUSHED, self._clock.now().isoformat().encode())
+        if not self._clock.stopping.is_set():
+            self._dispatcher.run(self.hooks.came(GIT))
+            self._fetch_what_was_pushed()
+            self._relay.tell()
 
     def told(self, integration: str, account: str | None) -> None:
         """Check an account at once because its service says that it changed."""
         if self.tree is not None and not self._clock.stopping.is_set():
-            self.hooks.came(integration)
+            self._dispatcher.run(self.hooks.came(integration))
             self._events.tell(integration, account)
 
-    async def _fetch_what_was_pushed(self) -> None:
-        """Fetch if a hook came to another member since the last look."""
-        if self._dispatcher.runner.alone:
-            return
-        note = await self._ledger.off_loop(partial(self._ledger.note, PUSHED))
-        before, self._push_seen = self._push_seen, note
-        if before is not UNSEEN and note != before:
-            self.fetching.nudge(lambda: self.acting)
+    def _passed(self, report: Report, took: timedelta, why: str) -> None:
+        """Tell of a pass that completed; one of the interval finds what services should have told of."""
+        self._on_pass(report, took, why)
+        if why == "interval":
+            manifests = self._dispatcher.desired().files.manifests
+            tell = [name for name, loaded in manifests.items() if loaded.model.events is not None]
+            began = self._clock.now() - took
+            self._dispatcher.run(self.hooks.look_for_lost(tell, began, self.settings.interval))
+
+    def _fetch_what_was_pushed(self) -> None:
+        self.fetching.nudge(lambda: self.acting)
 
     async def _fetched(self) -> None:
         """Act on what was fetched; note if nobody told of it."""
-        told_of, before = self.fetching.told_of, self.fetching.began_with
+        told_of, before, fetch = self.fetching.told_of, self.fetching.began_with, self.settings.git.fetch
         await self._commit()
-        if not told_of and before is not None and self.tree is not None and self.tree.revision != before:
-            self.hooks.found_without(GIT)
+        if not told_of and before is not None and self.tree is not None and self.tree.revision != before and fetch:
+            self.hooks.found_without(GIT, self._clock.now() - fetch - LATE)
 
     async def _catch_up(self) -> None:
         """Fetch at once, and act on the newest commit."""
@@ -274,6 +278,7 @@ class Daemon:
             return
         try:
             self._dispatcher.runner.tick(now)
+            await self.hooks.judge()
             self._dispatcher.start_postponed()
             if self._dispatcher.runner.leads:
                 await self._lead(now, self.tree)
@@ -290,7 +295,7 @@ class Daemon:
         if not self._led:  # the leader before this one may have died in the middle of a sweep
             self._schedule.sweep(PassRequest(Selection(), "start"))
             self._led = True
-        await self._fetch_what_was_pushed()
+        await self._relay.look()
         await self._take_up_commands()
         await self._dispatcher.start_due(now)
         await self._follow_locks(now)

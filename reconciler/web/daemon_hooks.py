@@ -8,6 +8,7 @@ import time
 from typing import Any
 from urllib.parse import parse_qs
 
+from reconciler.daemon.hooked import GIT
 from reconciler.daemon.loop import Daemon
 from reconciler.model.base import as_text
 from reconciler.model.errors import SecretsError
@@ -17,7 +18,7 @@ from reconciler.model.settings import OWN
 from reconciler.model.value import value_class
 from reconciler.secrets.initial_data import HOOK_SECRET
 from reconciler.web.daemon_view import DaemonView
-from reconciler.web.hooks import GIT, Hook
+from reconciler.web.hooks import Hook
 from reconciler.web.signatures import has_token, is_signed, is_signed_by_git, is_signed_by_the_standard
 
 __all__ = ["DaemonHooks", "account_in"]

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 
-from reconciler.daemon.hooked import Hooked
 from reconciler.daemon.loop import Daemon
 from reconciler.engine.context import Context
 from reconciler.engine.run.accepted import InForce
@@ -60,7 +59,6 @@ class Live:
     refused: Untrusted | None = None
     fault: str | None = None
     fetched_at: datetime | None = None
-    hooks: tuple[Hooked, ...] = ()
     fetch_problem: str | None = None
     stale: Stale | None = None
     healthy: bool = True
@@ -77,6 +75,8 @@ class GitView:
     integrations: Mapping[str, str] = field(default_factory=dict)
     listed: frozenset[str] = frozenset()
     """The integrations that have a listing."""
+    telling: frozenset[str] = frozenset()
+    """The integrations that tell of changes: they have `events`."""
     hires: Mapping[str, Hire] = field(default_factory=dict)
     grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -131,7 +131,6 @@ class DaemonView:
             refused=acting.refused,
             fault=acting.fault,
             fetched_at=daemon.freshness.fetched_at,
-            hooks=tuple(hook for _, hook in sorted(daemon.hooks.last.items())),
             fetch_problem=daemon.freshness.problem,
             stale=daemon.freshness.stale,
             healthy=healthy,
@@ -166,6 +165,7 @@ class DaemonView:
             integrations={name: loaded.model.service or name for name, loaded in manifests.items()}
             | {name: name for name in desired.files.broken["manifests"]},
             listed=frozenset(name for name, check in exists.items() if check is not None and check.listing is not None),
+            telling=frozenset(name for name, loaded in manifests.items() if loaded.model.events is not None),
             hires=hires_of,
             grants=grants_of,
             files=files,

@@ -17,10 +17,7 @@ from starlette.routing import Route
 
 from reconciler.model.errors import SecretsError
 
-__all__ = ["GIT", "Hook", "Hooks", "hook_route"]
-
-GIT = "git"
-"""The name of the hook for pushes; no integration of that name can have events."""
+__all__ = ["Hook", "Hooks", "hook_route"]
 
 BODY_BYTES, BODY_SECONDS = 1024 * 1024, 5.0
 """The most bytes of a hook that are read, and the most time to read them."""

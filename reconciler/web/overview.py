@@ -9,6 +9,7 @@ from dataclasses import field
 from datetime import datetime
 from typing import Any
 
+from reconciler.daemon.hooked import Hooked, hooks_of
 from reconciler.ledger.chain import Link
 from reconciler.ledger.entries import Member
 from reconciler.ledger.reader import LedgerReader
@@ -81,6 +82,7 @@ class Overview:
     problems: tuple[Problem, ...]
     history: Link
     members: list[Member]
+    hooks: list[Hooked]
 
 
 def overview(sources: Sources) -> Overview:
@@ -90,7 +92,7 @@ def overview(sources: Sources) -> Overview:
         counts, checked = ledger.counts(), ledger.last_checked()
         waiting, outages = ledger.waiting(EXAMPLES), outages_of(ledger)
         last, end, members = last_pass(ledger), ledger.history_end(), ledger.members()
-        reviews = sources.reviews(ledger)
+        reviews, hooks = sources.reviews(ledger), hooks_of(ledger)
         locks = [lock for lock in ledger.locks() if not lock.over(live.now)]
         people = {hire for lock in locks for hire in (lock.hire, *lock.hires)}
         locked = [*ledger.records(people, [each for lock in locks for each in lock.addresses])] if locks else []
@@ -117,6 +119,7 @@ def overview(sources: Sources) -> Overview:
         problems=problems,
         history=end,
         members=members,
+        hooks=hooks,
     )
 
 

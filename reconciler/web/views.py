@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from reconciler.daemon.hooked import hooks_of
 from reconciler.ledger.browsing import Chosen, Page, Recent
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Grant, Record
@@ -140,6 +141,7 @@ def service(sources: Sources, query: Query, integration: str) -> dict[str, objec
         outages = outages_of(ledger).get(integration, [])
         checked, seen = ledger.last_checked(), ledger.first_seen(integration)
         held = ledger.held_by_policy().get(integration, 0)
+        hooked = next((each for each in hooks_of(ledger) if each.hook == integration), None)
     hires = sources.git({record.key.hire for record in records}).hires
     compared = live.unmanaged.get(integration)
     state = state_of(integration, live, git, counts=counts, checked=checked, outages=outages)
@@ -153,6 +155,8 @@ def service(sources: Sources, query: Query, integration: str) -> dict[str, objec
         "hires": hires,
         "outages": outages,
         "held": held,
+        "tells": integration in git.telling,
+        "hooked": hooked,
         "compared": compared,
         "unread": live.unread.get(integration),
         "accounts": _accounts(compared, seen),

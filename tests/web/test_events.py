@@ -71,6 +71,14 @@ def test_an_account_that_is_gone_at_the_service_is_healed_at_once(daemon: Daemon
     assert len(checks(accounts, "bob")) == 1
 
 
+def test_the_pages_say_when_the_last_event_came(daemon: Daemon) -> None:
+    assert "<dt>Last event</dt><dd>none has come</dd>" in daemon.get("/services/tool")[1]
+    assert "Last event" not in daemon.get("/")[1]
+    assert tell(daemon, "ada@example.com") == 204
+    eventually(lambda: "<dt>Last event, <bdi>tool</bdi></dt>" in daemon.get("/")[1])
+    assert "none has come" not in daemon.get("/services/tool")[1]
+
+
 def test_a_flood_costs_one_check_and_one_reading(daemon: Daemon, accounts: AccountService) -> None:
     before = listed(accounts)
     for _ in range(30):

@@ -57,6 +57,7 @@ def status(
     from reconciler.daemon.hooked import hooks_of
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.remembered import refused
+    from reconciler.model.clock import stamp
     from reconciler.model.errors import Problem
     from reconciler.model.report import LAST, Report
 
@@ -73,16 +74,16 @@ def status(
         report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
         report.branch = force.branch
         report.ignored = [] if force.branch is None else context.checkout.ignored(force.branch)
-        for each in report.ignored:
-            note(each)
+        for sentence in report.ignored:
+            note(sentence)
         report.refuse(force.refused or refused(ledger) or _without_folder(force.tree))
         report.outdate(stale(ledger))
         report.seal(_sealing_fault(options, ledger))
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
-        report.hooks = [each.as_json() for each in hooks_of(ledger)]
-        for hook in report.hooks:
-            missed = f"; a commit came without one at {hook['missed_at']}" if hook["missed_at"] else ""
-            note(f"the hook {hook['hook']} last came at {hook['at']}{missed}")
+        for each in (hooked := hooks_of(ledger)):
+            missed = f"; {each.found} was found without one at {stamp(each.missed_at)}" if each.missed_at else ""
+            note(f"the hook {each.hook} last came at {stamp(each.at)}{missed}")
+        report.hooks = [each.as_json() for each in hooked]
         rows = rows_of(options, ledger, hires, integrations)
         first = next(rows, None)
         if first is None and (hires or integrations):
