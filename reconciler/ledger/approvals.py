@@ -1,4 +1,4 @@
-"""What a forge says of the pull requests that brought the commits which gave grants.
+"""Who gave grants, and what a forge says of the pull requests that brought those commits.
 
 Each commit is asked about until the forge has answered, then never again. An approval that is known only after lines of
 the history were written is a line of its own (docs/design/rules.md, "Who gave it").
@@ -6,6 +6,7 @@ the history were written is a line of its own (docs/design/rules.md, "Who gave i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,16 +15,20 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.command_writer import CommandWriter
 from reconciler.ledger.entries import Event
-from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.reader import GIVEN, UNTRACED, LedgerReader
 from reconciler.ledger.reading import moment
-from reconciler.ledger.rows import event_row, from_json
+from reconciler.ledger.rows import event_row, from_json, given_row
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.given import Given, Merged
+from reconciler.model.given import Given, Merged, Untraced
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.model.value import value_class
 
-__all__ = ["ApprovalWriter", "Unanswered", "pull_row", "unanswered"]
+__all__ = ["ApprovalWriter", "Unanswered", "pull_row", "unanswered", "untraced_row"]
+
+_TRACED = sa.delete(schema.meta).where(
+    schema.meta.c.name == sa.bindparam("name"), schema.meta.c.value == sa.bindparam("value")
+)
 
 AT_A_TIME = 200
 """So many lines are written in one transaction."""
@@ -56,8 +61,37 @@ def pull_row(given: Given) -> dict[str, Any]:
     return {"revision": given.granted_in, "committed_at": given.committed_at, "merges": list(given.merges)}
 
 
+def untraced_row(hire: str, untraced: Untraced) -> dict[str, Any]:
+    """Write up to which revision it is known who gave a hire's grants."""
+    return {"name": f"{UNTRACED}{hire}", "value": " ".join((untraced.since or "", untraced.revision)).encode()}
+
+
 class ApprovalWriter(CommandWriter):
-    """The part of a ledger's writer that writes what a forge answers."""
+    """The part of a ledger's writer that writes who gave grants, and what a forge answers."""
+
+    def retrace(self, hires: Iterable[str], since: str | None, revision: str, *, ended: bool = False) -> None:
+        """Save that a later commit, up to a revision, may have given grants of these hires.
+
+        Who gave them is known up to `since`, if nothing older is saved. With `ended` these are the last ones.
+        """
+        names = sorted(hires)
+        before = self.untraced(names)
+        rows = [(hire, Untraced(before[hire].since if hire in before else since, revision)) for hire in names]
+        with self._writing(Failpoint.NOTE) as transaction:
+            transaction.upsert(schema.meta, ("name",), (untraced_row(hire, each) for hire, each in rows))
+            if ended:
+                transaction.put(schema.meta, GIVEN, revision.encode())
+
+    def give(self, given: Iterable[tuple[Key, Given]], traced: Mapping[str, Untraced]) -> None:
+        """Save who gave grants, and that it is known of these hires, unless another revision came since."""
+        rows, commits = list[dict[str, Any]](), dict[str, Given]()
+        for key, each in given:
+            rows.append(given_row(key, each))
+            commits[each.granted_in] = each
+        with self._writing(Failpoint.NOTE) as transaction:
+            transaction.upsert(schema.given, ("hire", "access"), rows)
+            transaction.upsert(schema.pulls, ("revision",), (pull_row(commits[each]) for each in sorted(commits)))
+            transaction.then(_TRACED, (untraced_row(hire, each) for hire, each in sorted(traced.items())))
 
     def save_unmerged(self, revision: str, now: datetime, *, settled: bool) -> None:
         """Save that the forge knows no pull request that brought a commit; with `settled` for good."""

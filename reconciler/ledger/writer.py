@@ -18,27 +18,25 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.approvals import ApprovalWriter, pull_row
+from reconciler.ledger.approvals import ApprovalWriter, untraced_row
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import ERASED, erased_lines
 from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, newest_attempt
 from reconciler.ledger.lease import EVERYTHING, Lease
-from reconciler.ledger.reader import GIVEN, LISTED, UNTRACED, given_in
+from reconciler.ledger.reader import LISTED, UNTRACED, given_in
 from reconciler.ledger.rows import (
     Redact,
     attempt_row,
     changed_and_checked,
     event_row,
     event_rows,
-    given_row,
     grant_row,
     request_row,
 )
 from reconciler.ledger.transaction import Transaction, Transactions
 from reconciler.ledger.verifying import TREE, whole_blocks
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
-from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Outcome, Record, Step
 from reconciler.model.status import EventType
 
@@ -53,10 +51,6 @@ _DROPPED = [
     sa.delete(table).where(table.c.hire == sa.bindparam("whose"), table.c.access == sa.bindparam("which"))
     for table in (schema.grants, schema.given)
 ]
-
-_TRACED = sa.delete(schema.meta).where(
-    schema.meta.c.name == sa.bindparam("name"), schema.meta.c.value == sa.bindparam("value")
-)
 
 _OF_ATTEMPT = schema.attempts.c.id == sa.bindparam("which")
 _BEGUN = sa.insert(schema.attempts).returning(schema.attempts.c.id)
@@ -190,33 +184,9 @@ class LedgerWriter(ApprovalWriter):
                 if table is schema.events:
                     values["was"] = sa.func.coalesce(table.c.was, table.c.hire + "/" + table.c.access)
                 connection.execute(sa.update(table).where(_is_of(table, here)).values(values))
-            anew = (_untraced_row(hire, each._replace(since=None)) for hire, each in sorted(untraced.items()))
+            anew = (untraced_row(hire, each._replace(since=None)) for hire, each in sorted(untraced.items()))
             transaction.upsert(schema.meta, ("name",), anew)
             self._save(transaction, (), lines, kept)
-
-    def retrace(self, hires: Iterable[str], since: str | None, revision: str, *, ended: bool = False) -> None:
-        """Save that a later commit, up to a revision, may have given grants of these hires.
-
-        Who gave them is known up to `since`, if nothing older is saved. With `ended` these are the last ones.
-        """
-        names = sorted(hires)
-        before = self.untraced(names)
-        rows = [(hire, Untraced(before[hire].since if hire in before else since, revision)) for hire in names]
-        with self._writing(Failpoint.NOTE) as transaction:
-            transaction.upsert(schema.meta, ("name",), (_untraced_row(hire, each) for hire, each in rows))
-            if ended:
-                transaction.put(schema.meta, GIVEN, revision.encode())
-
-    def give(self, given: Iterable[tuple[Key, Given]], traced: Mapping[str, Untraced]) -> None:
-        """Save who gave grants, and that it is known of these hires, unless another revision came since."""
-        rows, commits = list[dict[str, Any]](), dict[str, Given]()
-        for key, each in given:
-            rows.append(given_row(key, each))
-            commits[each.granted_in] = each
-        with self._writing(Failpoint.NOTE) as transaction:
-            transaction.upsert(schema.given, ("hire", "access"), rows)
-            transaction.upsert(schema.pulls, ("revision",), (pull_row(commits[each]) for each in sorted(commits)))
-            transaction.then(_TRACED, (_untraced_row(hire, each) for hire, each in sorted(traced.items())))
 
     # Attempts
 
@@ -439,10 +409,6 @@ class LedgerWriter(ApprovalWriter):
             before = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
             value = value(None if before is None else bytes(before))
         transaction.put(table, name, value)
-
-
-def _untraced_row(hire: str, untraced: Untraced) -> dict[str, Any]:
-    return {"name": f"{UNTRACED}{hire}", "value": " ".join((untraced.since or "", untraced.revision)).encode()}
 
 
 def _is_of(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:
