@@ -11,11 +11,11 @@ from pathlib import Path
 
 from reconciler.cli import many_objects
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.run.reconciler import Reconciler
+from reconciler.engine.run.runner import LockedState, PassRunner
 from reconciler.engine.state import locking
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest
 from reconciler.notify.notifications import Notifier
 
 __all__ = ["Pass", "commit", "folder", "hire", "reconcile_twice", "took"]
@@ -107,16 +107,23 @@ def reconcile_twice(root: Path) -> list[Pass]:
     many_objects()
 
     async def go() -> list[Pass]:
-        world = Context(root, SystemClock(), Redactor())
+        clock = SystemClock()
+        world = Context(root, clock, Redactor())
         tree = world.checkout.head()
         settings = world.settings(tree)
         results = []
         try:
             with locking(world, settings, tree, "bench") as held:
+                passes = PassRunner(
+                    context=world,
+                    clock=clock,
+                    leases=LockedState(held),
+                    revision=lambda: (settings, tree),
+                    notifier=Notifier(world),
+                )
                 for _ in range(2):
                     began, cpu = time.perf_counter(), time.process_time()
-                    reconciler = Reconciler(world, held, Notifier(world))
-                    report = await reconciler.apply(await reconciler.plan(Selection(), tree))
+                    report = await passes.run(PassRequest())
                     results.append(Pass(time.perf_counter() - began, time.process_time() - cpu, report))
         finally:
             await world.aclose()

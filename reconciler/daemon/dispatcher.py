@@ -18,28 +18,27 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.cutting import by_service, in_parts, joined
 from reconciler.daemon.health import Health
 from reconciler.daemon.queues import Queues
-from reconciler.daemon.slices import Lane, Make, Outdated, PassRequest, Slice, SliceRunner, Spawn
-from reconciler.engine.apply.commands import by_grant
+from reconciler.daemon.slices import Lane, Make, Outdated, Slice, SliceRunner, Spawn
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.decide.guard import Part
 from reconciler.engine.observe.listings import Listings
-from reconciler.engine.run.claims import Claims, ClaimSet
+from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.orphans import all_needed
-from reconciler.engine.run.reconciler import Reconciler
-from reconciler.engine.state import OpenState, recover, refuse_strayed
+from reconciler.engine.run.runner import PassRunner
+from reconciler.engine.state import OpenState
 from reconciler.engine.trust import sealing_of
-from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.report import Report
-from reconciler.model.selection import Selection
+from reconciler.model.selection import Part, PassRequest, Selection
+from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.notify import outages as remembered
 from reconciler.notify.notifications import Notifier
 from reconciler.notify.rules import NewsKind, outages
 from reconciler.repository.desired import Desired
+from reconciler.repository.git.trees import Tree
 
 __all__ = ["MAX_HIRES", "Dispatcher", "OnPass"]
 
@@ -84,12 +83,20 @@ class Dispatcher:
         self._state = state
         self._health = health
         self._on_pass = on_pass
-        self._notifier = Notifier(context)
         self._watches = remembered.watches(state.ledger)
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
         self._making = 0
         self.runner = make_runner(self.make, self.run) if make_runner else Queues(clock, state, self.make, self.run)
+        self.passes = PassRunner(
+            context=context,
+            clock=clock,
+            leases=self.runner,
+            revision=self._revision,
+            notifier=Notifier(context),
+            claims=self._claims,
+            progressed=health.progressed,
+        )
 
     def desired(self, acting: Acting | None = None) -> Desired:
         """The desired state of today, at the revision in force or the one given."""
@@ -102,10 +109,6 @@ class Dispatcher:
     def at_risk(self) -> bool:
         """Whether passes that override the guard would be lost with this process."""
         return self._claims.overriding or self.runner.at_risk
-
-    def claims(self) -> ClaimSet:
-        """Begin a set of claims, for work on grants outside the passes."""
-        return self._claims.begin()
 
     def start(self, request: PassRequest, *, acting: Acting | None = None, lane: Lane = Lane.NOW) -> None:
         """Make passes over the selection, in parts of `MAX_HIRES` hires of a service.
@@ -224,40 +227,15 @@ class Dispatcher:
         return True
 
     async def _pass(self, item: Slice) -> Report:
-        """Plan and apply with the service leased, and with others if rows have to move between them."""
-        services = {item.service}
-        while True:
-            async with self.runner.leased(*sorted(services)) as state:
-                self.runner.refuse_outdated()
-                claims = self._claims.begin(services, overrides=item.request.released)
-                try:
-                    refuse_strayed(state.ledger, self.desired(), services)
-                    # An attempt whose end could not be written (a full disk) is settled as after a crash.
-                    recover(state.ledger, self.acting.settings, self._clock.now(), busy=self._claims.busy)
-                    return await self._reconcile(state, item, claims)
-                except MoreNeeded as error:
-                    services |= error.services
-                finally:
-                    claims.close()
+        if self._state.sealing.fault is not None:  # its key may be back, or the agent unlocked
+            settings, tree = self._revision()
+            self._state.sealing = sealing_of(self._context, settings, tree, self._state.ledger)
+            self._health.problems.update("sealed", self._state.sealing.fault)
+        return await self.passes.run(item.request, {item.service}, listings=item.listings)
 
-    async def _reconcile(self, state: OpenState, item: Slice, claims: ClaimSet) -> Report:
-        acting, request = self.acting, item.request
-        assert acting.tree is not None
-        if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
-            state.sealing = sealing_of(self._context, acting.settings, acting.tree, state.ledger)
-            self._state.sealing = state.sealing.over(self._state.ledger)
-            self._health.problems.update("sealed", state.sealing.fault)
-        reconciler = Reconciler(self._context, state, self._notifier, progressed=self._health.progressed)
-        planning = reconciler.plan(
-            request.selection,
-            acting.tree,
-            commands=by_grant(state.ledger.commands()),
-            released=request.released,
-            part=request.part,
-            claims=claims,
-            listings=item.listings,
-        )
-        return await reconciler.apply(await self._clock.unless_stopped(planning))
+    def _revision(self) -> tuple[Settings, Tree]:
+        assert self.acting.tree is not None
+        return self.acting.settings, self.acting.tree
 
     def _completed(self, report: Report, why: str, began: datetime) -> None:
         """Log a pass that completed, and start passes over what depends on it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, closing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
@@ -27,17 +27,16 @@ from reconciler.daemon.publishing import Publishing
 from reconciler.daemon.relay import PushRelay
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
-from reconciler.daemon.slices import Lane, Make, PassRequest, SliceRunner, Spawn
+from reconciler.daemon.slices import Lane, Make, SliceRunner, Spawn
 from reconciler.daemon.survey import Survey
-from reconciler.engine.apply.commands import Erasing, TakenUp, changes_of, end_locks, scope_of, take_up_in_pieces
+from reconciler.engine.apply.commands import changes_of, end_locks, scope_of
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
-from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.report import Report
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
 from reconciler.notify.alerts import alert_freshness
 from reconciler.repository.desired import Desired
@@ -334,7 +333,7 @@ class Daemon:
             if command.kind == "release":
                 self._schedule.sweep(PassRequest(scope_of(command), "released", released=True))
                 await self._schedule.let_through()  # if this process dies before, the next one takes it up
-            asked = await self._act_on(command, {*changes})
+            asked = await self._dispatcher.passes.apply_commands([command], {*changes})
             self._taken_up -= asked.waiting
             if asked.touched:
                 await self._dispatcher.start_grants(asked.touched, "asked")
@@ -347,22 +346,6 @@ class Daemon:
             self.health.stuck("commands", str(error))
         else:
             self.health.problems.update("commands", None)
-
-    async def _act_on(self, command: Command, services: set[str]) -> TakenUp:
-        """Take up a command with the services leased, and with others if its grants were acted on for those."""
-        while True:
-            async with self._dispatcher.runner.leased(*sorted(services)) as state:
-                with closing(self._dispatcher.claims()) as claims:
-                    erasing = Erasing(self._context.root, lambda: self._dispatcher.desired().files)
-                    try:
-                        asked, now = TakenUp(), self._clock.now()
-                        change = partial(take_up_in_pieces, state.ledger, [command], now, asked)
-                        for _ in change(erasing=erasing, take=claims.take):
-                            await self._context.pace.keep()
-                    except MoreNeeded as error:
-                        services |= error.services
-                    else:
-                        return asked
 
     def _judge_freshness(self, now: datetime, tree: Tree) -> None:
         """Alert when the revision in force becomes stale, and when it no longer is."""

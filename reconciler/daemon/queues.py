@@ -7,15 +7,16 @@ the interval's.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-from reconciler.daemon.slices import Lane, Make, PassRequest, Slice, Spawn
+from reconciler.daemon.slices import Lane, Make, Slice, Spawn
 from reconciler.engine.context import SystemClock
+from reconciler.engine.run.runner import LockedState
 from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
+from reconciler.model.selection import PassRequest
 
 __all__ = ["Queues", "ServiceQueue"]
 
@@ -63,15 +64,15 @@ class ServiceQueue(Generic[Item]):
             self._workers -= 1
 
 
-class Queues:
+class Queues(LockedState):
     """The queues of every service, over a state that only this process writes to."""
 
     alone = leads = True
     away = None
 
     def __init__(self, clock: SystemClock, state: OpenState, make: Make, spawn: Spawn) -> None:
+        super().__init__(state)
         self._clock = clock
-        self._state = state
         self._make = make
         self._spawn = spawn
         self._queues: dict[tuple[Lane, str, bool], ServiceQueue[Slice]] = {}
@@ -130,14 +131,6 @@ class Queues:
 
     async def finish(self) -> None:
         """Do nothing: the dispatcher awaits the tasks."""
-
-    @asynccontextmanager
-    async def leased(self, *services: str) -> AsyncIterator[OpenState]:  # noqa: ARG002
-        """Return the state: this process has every service."""
-        yield self._state
-
-    def refuse_outdated(self) -> None:
-        """Nobody else acts."""
 
     async def _made(self, item: Slice) -> None:
         try:

@@ -14,13 +14,12 @@ from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.schedule import Schedule
-from reconciler.daemon.slices import PassRequest
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import ASSUMED, InForce, in_force, keep
 from reconciler.engine.state import OpenState
 from reconciler.engine.trust import sealing_of
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, Tree
 from reconciler.repository.naming import FOLDERS
 from reconciler.secrets.initial_data import FOLDER

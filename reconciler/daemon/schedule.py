@@ -20,16 +20,15 @@ from reconciler.daemon.counting import PendingCounts
 from reconciler.daemon.cutting import in_parts
 from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher
 from reconciler.daemon.health import Health
-from reconciler.daemon.slices import Lane, PassRequest
+from reconciler.daemon.slices import Lane
 from reconciler.daemon.survey import Survey
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.decide.guard import Part
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.grant import Key
-from reconciler.model.selection import Selection
+from reconciler.model.selection import Part, PassRequest, Selection
 from reconciler.repository.desired import NO_SERVICE
 from reconciler.repository.hires import Hires
 

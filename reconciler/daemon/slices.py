@@ -7,20 +7,18 @@ to itself, or the jobs of a fleet. Either one calls a dispatcher back to make ea
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from reconciler.engine.decide.guard import Part
 from reconciler.engine.observe.listings import Listings
-from reconciler.engine.state import OpenState
+from reconciler.engine.run.runner import Leases
 from reconciler.model.grant import Key
-from reconciler.model.selection import Selection
+from reconciler.model.selection import Part, PassRequest
 from reconciler.model.value import value_class
 
-__all__ = ["Lane", "Make", "Outdated", "PassRequest", "Slice", "SliceRunner", "Spawn"]
+__all__ = ["Lane", "Make", "Outdated", "Slice", "SliceRunner", "Spawn"]
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 """Starts a task, which is awaited before the daemon ends."""
@@ -36,16 +34,6 @@ class Lane(StrEnum):
     NOW = "now"
     DUE = "due"
     INTERVAL = "interval"
-
-
-@value_class
-class PassRequest:
-    """A pass to be made: over what, and why. `released` overrides the guard, `part` is what the guard knows it as."""
-
-    selection: Selection
-    why: str
-    released: bool = False
-    part: Part = Part.ALL
 
 
 @value_class
@@ -80,7 +68,7 @@ Make = Callable[[Slice], Awaitable[bool]]
 """Makes a slice; returns False if the ledger or this clone failed, and it has to be made again."""
 
 
-class SliceRunner(Protocol):
+class SliceRunner(Leases, Protocol):
     """Queues slices, and has each one made when its service is free."""
 
     @property
@@ -120,12 +108,3 @@ class SliceRunner(Protocol):
 
     async def finish(self) -> None:
         """Begin nothing new, and await what is under way for a limited time."""
-
-    def leased(self, *services: str) -> AbstractAsyncContextManager[OpenState]:
-        """Lease services while the block runs, and return the state to write to for them.
-
-        Waits until no other member has one of them. Raises Stopped.
-        """
-
-    def refuse_outdated(self) -> None:
-        """Raise Outdated where the revision in force here is older than one that others acted on."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["FIRST", "LAST", "Clock", "Stopped", "first_moment", "in_zone", "moment", "stamp"]
+__all__ = ["FIRST", "LAST", "Clock", "Stopped", "StoppingClock", "first_moment", "in_zone", "moment", "stamp"]
+
+T = TypeVar("T")
 
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -24,6 +27,13 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait. Raises `Stopped` as soon as shutdown is requested."""
+
+
+class StoppingClock(Clock, Protocol):
+    """A clock that knows when shutdown is requested."""
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await the work, or cancel it and raise `Stopped` when shutdown is requested."""
 
 
 def stamp(moment: datetime | None) -> str | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from reconciler.daemon.slices import Slice
-from reconciler.engine.state import OpenState
 from reconciler.model.report import Report
 from tests.daemon.running import Running, Turned, found_and_left, held, running, sent, until, users
 from tests.repo import Repo
@@ -48,15 +46,15 @@ Parts = Callable[[frozenset[str]], Awaitable[None]]
 
 
 def after_each_part(now: Running, monkeypatch: pytest.MonkeyPatch, act: Parts) -> None:
-    reconcile = now.daemon._dispatcher._reconcile
+    reconcile = now.daemon._dispatcher._pass
 
-    async def delayed(state: OpenState, item: Slice, *given: Any) -> Report:
-        report = await reconcile(state, item, *given)
+    async def delayed(item: Slice) -> Report:
+        report = await reconcile(item)
         if item.sweeps:
             await act(item.request.selection.hires or frozenset())
         return report
 
-    monkeypatch.setattr(now.daemon._dispatcher, "_reconcile", delayed)
+    monkeypatch.setattr(now.daemon._dispatcher, "_pass", delayed)
 
 
 async def commit(repo: Repo, now: Running) -> None:

@@ -14,11 +14,10 @@ import psycopg
 import pytest
 
 from reconciler.daemon.fleet.jobs import Arguments, Jobs, Requeue, arguments, slice_of
-from reconciler.daemon.slices import Lane, PassRequest, Slice
-from reconciler.engine.decide.guard import Part
+from reconciler.daemon.slices import Lane, Slice
 from reconciler.ledger.postgres import reading as postgres
 from reconciler.ledger.postgres.reading import SCHEMA, Server
-from reconciler.model.selection import Selection
+from reconciler.model.selection import Part, PassRequest, Selection
 from tests.postgres import Databases
 
 ADA = PassRequest(Selection(hires=frozenset({"ada"})), "due")

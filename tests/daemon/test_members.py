@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, Self
@@ -19,28 +20,31 @@ from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.fleet.jobs import arguments
 from reconciler.daemon.fleet.member import Fleet, worker_count
 from reconciler.daemon.fleet.newest import Newest
-from reconciler.daemon.fleet.single_pass import FleetPass, leased
+from reconciler.daemon.fleet.single_pass import FleetPass, SharedState, leased
 from reconciler.daemon.health import Health, ProblemLog
 from reconciler.daemon.loop import Daemon
-from reconciler.daemon.slices import Lane, PassRequest, Slice
+from reconciler.daemon.slices import Lane, Slice
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.accepted import in_force
-from reconciler.engine.run.reconciler import Reconciler
-from reconciler.engine.state import sharing
+from reconciler.engine.run.planning import Plan
+from reconciler.engine.run.runner import Leases, LockedState, PassRunner
+from reconciler.engine.state import OpenState, sharing
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.postgres import reading as postgres
 from reconciler.ledger.sealing import Tokens, Trust, WritableSealing
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
 from reconciler.notify.notifications import Notifier
 from reconciler.oauth.connection import stored_record
+from reconciler.repository.git.trees import Tree
 from reconciler.secrets.gpg import Gnupg
 from tests.daemon.running import until
 from tests.engine.harness import dying
@@ -121,28 +125,46 @@ def statuses(repo: Repo) -> list[str]:
     return [row["status"] for row in call_cli(repo, "status", "--output", "json").json["grants"]]
 
 
-async def anything(_: object) -> None:
-    """Agree to every plan."""
+@dataclass(slots=True, kw_only=True)
+class AtWork:
+    """A member that makes passes over the newest commit."""
+
+    context: Context
+    clock: SystemClock
+    state: OpenState
+    settings: Settings
+    tree: Tree
+
+    async def make(self, selection: Selection) -> Report:
+        """Make a pass."""
+        leases = SharedState(self.context, self.clock, self.state, self.tree.revision)
+        passes = self.runner(leases)
+        desired = self.context.desired(
+            self.context.reader.load(self.tree), Policy.of(self.settings, self.clock.now()).today
+        )
+        fleet_pass = FleetPass(clock=self.clock, passes=passes, state=self.state, leases=leases, desired=desired)
+        return await fleet_pass.make(PassRequest(selection))
+
+    def runner(self, leases: Leases) -> PassRunner:
+        """What makes its passes."""
+        return PassRunner(
+            context=self.context,
+            clock=self.clock,
+            leases=leases,
+            revision=lambda: (self.settings, self.tree),
+            notifier=Notifier(self.context),
+        )
 
 
 @asynccontextmanager
-async def member(repo: Repo, name: str) -> AsyncIterator[FleetPass]:
-    """A member's pass over the newest commit, ready to be made."""
+async def member(repo: Repo, name: str) -> AsyncIterator[AtWork]:
+    """A member, ready to make a pass."""
     clock = SystemClock()
     context = Context(repo.root, clock, Redactor())
     force = in_force(context)
     try:
         with sharing(context, force.settings, force.tree, name) as state:
-            yield FleetPass(
-                context=context,
-                clock=clock,
-                state=state,
-                settings=force.settings,
-                tree=force.tree,
-                released=False,
-                removals=True,
-                approve=anything,
-            )
+            yield AtWork(context=context, clock=clock, state=state, settings=force.settings, tree=force.tree)
     finally:
         await context.aclose()
 
@@ -164,7 +186,7 @@ class Stale(threading.Event):
 
 
 async def beside(
-    first: FleetPass, second: FleetPass, told: Stale, *, meanwhile: Callable[[], None] = lambda: None
+    first: AtWork, second: AtWork, told: Stale, *, meanwhile: Callable[[], None] = lambda: None
 ) -> tuple[Report | BaseException, ...]:
     """Make the first pass, and the second once the first has asked; the first hears when the second waits or ended."""
     one = asyncio.create_task(first.make(Selection()))
@@ -256,7 +278,7 @@ def test_entry_that_goes_to_another_service_waits_for_who_acts_on_it(
     asyncio.run(run())
 
 
-def dispatching(one: FleetPass) -> Dispatcher:
+def dispatching(one: AtWork) -> Dispatcher:
     """A daemon's dispatcher, with slices as jobs of the fleet."""
 
     async def nothing() -> None:
@@ -579,7 +601,7 @@ def test_saved_file_is_sent_by_the_member_that_takes_over(repo: Repo, accounts: 
     assert (accounts.created, len(accounts.calls("GET", "/photo"))) == ({"ada@example.com": 1}, 1)
 
 
-def cut_off(one: FleetPass) -> None:
+def cut_off(one: AtWork) -> None:
     """Have the term of a member pass, as if it had not reached the server for so long."""
     member = one.state.member
     assert member is not None
@@ -588,7 +610,7 @@ def cut_off(one: FleetPass) -> None:
     member._deadline = 0.0
 
 
-def cut_off_at_check(one: FleetPass, accounts: AccountService) -> None:
+def cut_off_at_check(one: AtWork, accounts: AccountService) -> None:
     """Cut a member off while the next check is under way."""
 
     def act(connection: Any, received: Received) -> None:
@@ -630,13 +652,20 @@ def test_shared_listing_is_retried_after_a_members_failure(repo: Repo, accounts:
         async with member(repo, "a") as a, leased(a.state, a.clock, ["tool"]) as state:
             listings = Listings(a.clock.now())
             assert a.state.member is not None
-            reconciler = Reconciler(a.context, state, Notifier(a.context))
+            passes, planned = a.runner(LockedState(state)), list[Plan]()
+
+            async def keep(plan: Plan) -> bool:
+                planned.append(plan)
+                return True
+
+            passes.approve = keep
             cut_off_at_check(a, accounts)
             with pytest.raises(LedgerError, match="out of reach for too long"):
-                await reconciler.plan(Selection(), a.tree, listings=listings)
+                await passes.run(PassRequest(), ["tool"], listings=listings)
+            assert planned == []
             a.state.member.renew()
-            plan = await reconciler.plan(Selection(), a.tree, listings=listings)
-        assert [each.decision.status for each in plan.grants] == ["missing"]
+            await passes.run(PassRequest(), ["tool"], listings=listings)
+        assert [each.decision.status for each in planned[0].grants] == ["missing"]
 
     manifest = accounts.manifest()
     accounts.route("GET", "/ready", {"ok": True})

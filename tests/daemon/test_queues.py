@@ -11,11 +11,10 @@ import pytest
 
 from reconciler.daemon.cutting import NO_SERVICE, cut, in_parts
 from reconciler.daemon.queues import LONGEST_RETRY, MAX_RUNNING, Queues, ServiceQueue
-from reconciler.daemon.slices import Lane, PassRequest, Slice
+from reconciler.daemon.slices import Lane, Slice
 from reconciler.engine.context import SystemClock
-from reconciler.engine.decide.guard import Part
 from reconciler.model.grant import Key
-from reconciler.model.selection import Selection
+from reconciler.model.selection import Part, PassRequest, Selection
 from reconciler.repository.desired import Service
 
 SERVICES = {

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from reconciler.daemon.slices import Lane, Slice
-from reconciler.engine.state import OpenState
 from reconciler.model.errors import LedgerError
 from reconciler.model.report import Report
 from reconciler.model.status import EventType
@@ -129,9 +127,9 @@ def test_guard_counts_a_sweep_that_begins_before_another_has_ended(
 
     async def swept() -> None:
         async with running(left) as now:
-            reconcile, commits = now.daemon._dispatcher._reconcile, list[str]()
+            reconcile, commits = now.daemon._dispatcher._pass, list[str]()
 
-            async def delayed(state: OpenState, item: Slice, *given: Any) -> Report:
+            async def delayed(item: Slice) -> Report:
                 if "h5" in (item.request.selection.hires or ()) and not commits:
                     for stem in GONE:
                         left.remove(f"hires/{stem}.yaml")
@@ -139,9 +137,9 @@ def test_guard_counts_a_sweep_that_begins_before_another_has_ended(
                     await until(lambda: now.daemon.tree and now.daemon.tree.revision == commits[0])
                 elif item.request.why == "commit":
                     await now.a_tick()
-                return await reconcile(state, item, *given)
+                return await reconcile(item)
 
-            monkeypatch.setattr(now.daemon._dispatcher, "_reconcile", delayed)
+            monkeypatch.setattr(now.daemon._dispatcher, "_pass", delayed)
             await until(lambda: held(now).keys() == {*GONE} and all("(8/12)" in why for why in held(now).values()))
 
     asyncio.run(swept())
@@ -181,17 +179,17 @@ def test_what_a_commit_takes_away_beside_a_sweep_waits_for_its_count(
     async def committed() -> None:
         async with running(repo) as now:
             await until(lambda: sum(len(report.rows) for _, report in now.passes) >= len(stems))
-            reconcile, beside = now.daemon._dispatcher._reconcile, list[Report]()
+            reconcile, beside = now.daemon._dispatcher._pass, list[Report]()
 
-            async def delayed(state: OpenState, item: Slice, *given: Any) -> Report:
+            async def delayed(item: Slice) -> Report:
                 if item.lane is not Lane.NOW:
                     await until(lambda: beside)
-                report = await reconcile(state, item, *given)
+                report = await reconcile(item)
                 if item.lane is Lane.NOW:
                     beside.append(report)
                 return report
 
-            monkeypatch.setattr(now.daemon._dispatcher, "_reconcile", delayed)
+            monkeypatch.setattr(now.daemon._dispatcher, "_pass", delayed)
             manifest = accounts.manifest()
             manifest["exists"]["expected"] = "nobody has this text"
             repo.manifest("tool", manifest)
@@ -266,16 +264,16 @@ def test_end_of_a_sweep_waits_for_a_part_that_failed(
 
     async def swept() -> None:
         async with running(left) as now:
-            reconcile, failures = now.daemon._dispatcher._reconcile, 0
+            reconcile, failures = now.daemon._dispatcher._pass, 0
 
-            async def failing(state: OpenState, item: Slice, *given: Any) -> Report:
+            async def failing(item: Slice) -> Report:
                 nonlocal failures
                 if "h6" in (item.request.selection.hires or ()) and failures < 2:
                     failures += 1
                     raise LedgerError("the ledger is locked")
-                return await reconcile(state, item, *given)
+                return await reconcile(item)
 
-            monkeypatch.setattr(now.daemon._dispatcher, "_reconcile", failing)
+            monkeypatch.setattr(now.daemon._dispatcher, "_pass", failing)
             await until(lambda: held(now).keys() == {*GONE} and all("(8/12)" in why for why in held(now).values()))
             assert failures == 2
 

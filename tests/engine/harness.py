@@ -4,38 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from reconciler.engine.apply.commands import by_grant, end_locks, take_up
+from reconciler.engine.apply.commands import end_locks
 from reconciler.engine.context import Context
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.planning import Plan, Planning
 from reconciler.engine.run.reconciler import Reconciler
-from reconciler.engine.state import locking, reading
+from reconciler.engine.run.runner import LockedState, PassRunner
+from reconciler.engine.state import OpenState, locking, reading
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest, Selection
+from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
 from reconciler.notify.messenger import NotSent
 from reconciler.notify.notifications import Notifier
+from reconciler.repository.git.trees import Tree
 from reconciler.review.dry_run import DryRun, Spooled
 from reconciler.review.spool import Spool
 from tests.repo import Repo, use_key
 
 __all__ = ["Crash", "Hands", "Machine", "Outbox", "dying", "row"]
+
+
+T = TypeVar("T")
 
 
 class Hands:
@@ -57,6 +63,9 @@ class Hands:
     def turn(self, **span: float) -> None:
         """Turn the hands: `turn(hours=1)`; backwards too."""
         self._now += timedelta(**span)
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        return await work
 
 
 @dataclass
@@ -165,19 +174,12 @@ class Machine:
             settings = context.settings(context.checkout.head())
             tree = context.checkout.worktree() if settings.source == "worktree" else context.checkout.head()
             with locking(context, settings, tree, "test") as opened:
+                passes = self.runner(context, opened, settings, tree)
                 commands = opened.ledger.commands()
-                take_up(opened.ledger, commands, self.clock.now())
+                await passes.apply_commands(commands)
                 end_locks(opened.ledger, self.clock.now())
-                reconciler = Reconciler(context, opened, Notifier(context, lambda *_: self.outbox))
-                plan = await reconciler.plan(
-                    selection,
-                    tree,
-                    by_hand=by_hand,
-                    commands=by_grant(commands),
-                    released=released or any(command.kind == "release" for command in commands),
-                    listings=listings,
-                )
-                return await reconciler.apply(plan)
+                released = released or any(command.kind == "release" for command in commands)
+                return await passes.run(PassRequest(selection, released=released, by_hand=by_hand), listings=listings)
         finally:
             await context.aclose()
 
@@ -239,9 +241,22 @@ class Machine:
             tree = context.checkout.head()
             with locking(context, context.settings(tree), tree, "test") as opened:
                 reconciler = Reconciler(context, opened, Notifier(context, lambda *_: self.outbox))
-                return [await reconciler.plan(each, tree, claims=claims.begin()) for each in selections]
+                return [
+                    await reconciler.plan(PassRequest(each), tree, commands={}, claims=claims.begin())
+                    for each in selections
+                ]
         finally:
             await context.aclose()
+
+    def runner(self, context: Context, state: OpenState, settings: Settings, tree: Tree) -> PassRunner:
+        """What makes the passes."""
+        return PassRunner(
+            context=context,
+            clock=self.clock,
+            leases=LockedState(state),
+            revision=lambda: (settings, tree),
+            notifier=Notifier(context, lambda *_: self.outbox),
+        )
 
     def lock(self, hire: str, **said: Any) -> None:
         """Enqueue a lock for the next pass, as `reconcile lock` does."""

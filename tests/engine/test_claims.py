@@ -9,7 +9,7 @@ from reconciler.engine.run.claims import Claims, ClaimSet
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import locking
 from reconciler.model.grant import Key
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest
 from reconciler.model.status import Status
 from reconciler.notify.notifications import Notifier
 
@@ -157,7 +157,8 @@ def test_account_is_made_once_if_it_is_renamed_while_a_pass_is_about_to_make_it(
 
             def begin():
                 claimed = claims.begin(["tool"])
-                return claimed, reconciler.plan(Selection(), context.checkout.head(), claims=claimed)
+                head = context.checkout.head()
+                return claimed, reconciler.plan(PassRequest(), head, commands={}, claims=claimed)
 
             older, planning = begin()
             planned = await planning

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.engine.decide.guard import Judgement, Part
+from reconciler.engine.decide.guard import Judgement
+from reconciler.model.selection import Part
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 

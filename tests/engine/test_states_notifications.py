@@ -14,7 +14,7 @@ from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import locking
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import EventType, Status
 from reconciler.notify.notifications import Notifier
 from tests.engine.harness import Outbox, dying, row
@@ -148,7 +148,8 @@ def test_notification_of_a_concurrent_pass_is_not_in_doubt(telling, accounts, re
         tree, claim_set = context.checkout.head(), claims.begin()
         reconciler = Reconciler(context, held, Notifier(context, lambda *_: outbox))
         try:
-            return await reconciler.apply(await reconciler.plan(selection, tree, claims=claim_set))
+            plan = await reconciler.plan(PassRequest(selection), tree, commands={}, claims=claim_set)
+            return await reconciler.apply(plan)
         finally:
             claim_set.close()
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from reconciler.engine.context import Context
-from reconciler.engine.run.reconciler import Reconciler
+from reconciler.engine.run.runner import LockedState, PassRunner
 from reconciler.engine.state import locking
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.secret import Redactor
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest
 from reconciler.notify.notifications import Notifier
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import BrokenFile, read
@@ -171,9 +171,15 @@ class Pass(Target):
             if not settings.state.startswith("sqlite:///.reconciler/"):
                 return  # it would write where it likes
             with locking(context, settings, tree, "fuzz") as held:
+                passes = PassRunner(
+                    context=context,
+                    clock=clock,
+                    leases=LockedState(held),
+                    revision=lambda: (settings, tree),
+                    notifier=Notifier(context, lambda *_: Outbox()),
+                )
                 for _ in range(2):
-                    reconciler = Reconciler(context, held, Notifier(context, lambda *_: Outbox()))
-                    report = await reconciler.apply(await reconciler.plan(Selection(), tree))
+                    report = await passes.run(PassRequest())
                     for row in report.rows:
                         can_be_written(json.dumps(row.as_json(), ensure_ascii=False))
                     clock.turn(hours=1)

@@ -39,9 +39,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from reconciler.engine.apply.commands import by_grant, take_up
 from reconciler.engine.context import Context
-from reconciler.engine.run.reconciler import Reconciler
+from reconciler.engine.run.planning import Plan
+from reconciler.engine.run.runner import LockedState, PassRunner
 from reconciler.engine.state import OpenState, locking
 from reconciler.ledger.entries import Attempt, Sent
 from reconciler.ledger.writer import LedgerWriter
@@ -49,7 +49,7 @@ from reconciler.model.errors import TransportError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Limits
 from reconciler.notify.notifications import Notifier
 from reconciler.requests.client import Client, Leaving, Response
@@ -391,15 +391,24 @@ class Program:
         return True
 
     async def _reconcile(self, selection: Selection, *, released: bool, fuse: int | None) -> None:
-        opened = self.opened
+        opened, tree = self.opened, self.context.checkout.head()
         assert opened is not None
-        tree = self.context.checkout.head()
-        take_up(opened.ledger, opened.ledger.commands(), self.clock.now())
-        commands = by_grant(opened.ledger.commands())
-        reconciler = Reconciler(self.context, opened, Notifier(self.context, lambda *_: Outbox()))
-        plan = await reconciler.plan(selection, tree, commands=commands, released=released)
-        self.services.begin(fuse)
-        await reconciler.apply(plan)
+        settings = self.context.settings(tree)
+
+        async def begin(_plan: Plan) -> bool:
+            self.services.begin(fuse)
+            return True
+
+        passes = PassRunner(
+            context=self.context,
+            clock=self.clock,
+            leases=LockedState(opened),
+            revision=lambda: (settings, tree),
+            notifier=Notifier(self.context, lambda *_: Outbox()),
+            approve=begin,
+        )
+        await passes.apply_commands(opened.ledger.commands())
+        await passes.run(PassRequest(selection, released=released))
 
 
 # The files

@@ -159,12 +159,11 @@ async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _
     from contextlib import aclosing
 
     from reconciler.cli.commands.one_pass import until_stopped
-    from reconciler.engine.apply.commands import take_up
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.run.accepted import in_force, keep
-    from reconciler.engine.run.reconciler import Reconciler
+    from reconciler.engine.run.runner import LockedState, PassRunner
     from reconciler.engine.state import locking
-    from reconciler.model.selection import Selection
+    from reconciler.model.selection import PassRequest, Selection
     from reconciler.notify.notifications import Notifier
 
     clock = SystemClock()
@@ -174,11 +173,16 @@ async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _
         force = in_force(context)
         with until_stopped(clock), locking(context, force.settings, force.tree, f"reconcile {kind}") as state:
             keep(context, state.ledger, force)
+            passes = PassRunner(
+                context=context,
+                clock=clock,
+                leases=LockedState(state),
+                revision=lambda: (force.settings, force.tree),
+                notifier=Notifier(context),
+            )
             mine = [command for command in state.ledger.commands() if command.kind in ("lock", "unlock")]
-            asked = take_up(state.ledger, mine, clock.now())
-            reconciler = Reconciler(context, state, Notifier(context))
-            chosen = Selection(person.hires | asked.hires)
-            report = await reconciler.apply(await clock.unless_stopped(reconciler.plan(chosen, force.tree)))
+            asked = await passes.apply_commands(mine)
+            report = await passes.run(PassRequest(Selection(person.hires | asked.hires)))
             report.give(state.ledger.given(report.hires))
             report.problems = []  # those of all files: nothing that this command is about
             return report

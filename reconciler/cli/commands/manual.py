@@ -217,9 +217,9 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
     from reconciler.engine.apply.commands import run_requested
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.run.accepted import in_force, keep
-    from reconciler.engine.run.reconciler import Reconciler
+    from reconciler.engine.run.runner import LockedState, PassRunner
     from reconciler.engine.state import locking
-    from reconciler.model.selection import Selection
+    from reconciler.model.selection import PassRequest, Selection
     from reconciler.notify.notifications import Notifier
 
     clock = SystemClock()
@@ -231,16 +231,25 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
         settings, tree = force.settings, force.tree
         with until_stopped(clock), locking(context, settings, tree, f"reconcile {kind}") as state:
             keep(context, state.ledger, force)
-            by_hand = dict.fromkeys(keys, kind)
-            reconciler = Reconciler(context, state, Notifier(context))
-            plan = await clock.unless_stopped(reconciler.plan(Selection.of(keys), tree, by_hand=by_hand))
-            _refuse(plan, kind, keys)
-            if kind == "run":
-                asked = [item.grant for item in plan.grants if item.grant.key in keys]
-                now, by = clock.now(), requester()
-                lines = [run_requested(each.key, each.integration, plan.revision, now, by) for each in asked]
-                state.ledger.save((), lines)
-            report = await reconciler.apply(plan)
+
+            async def approve(plan: Plan) -> bool:
+                _refuse(plan, kind, keys)
+                if kind == "run":
+                    asked = [item.grant for item in plan.grants if item.grant.key in keys]
+                    now, by = clock.now(), requester()
+                    lines = [run_requested(each.key, each.integration, plan.revision, now, by) for each in asked]
+                    state.ledger.save((), lines)
+                return True
+
+            passes = PassRunner(
+                context=context,
+                clock=clock,
+                leases=LockedState(state),
+                revision=lambda: (settings, tree),
+                notifier=Notifier(context),
+                approve=approve,
+            )
+            report = await passes.run(PassRequest(Selection.of(keys), by_hand=dict.fromkeys(keys, kind)))
             report.give(state.ledger.given(report.hires))
             report.refuse(force.refused)
             return report

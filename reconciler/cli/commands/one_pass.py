@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.run.accepted import InForce
     from reconciler.engine.run.planning import Plan, Planning
+    from reconciler.engine.run.runner import Leases, PassRunner
+    from reconciler.engine.state import OpenState
     from reconciler.ledger.writer import LedgerWriter
     from reconciler.model.report import Report, Row
     from reconciler.model.secret import Redactor
-    from reconciler.model.selection import Selection
+    from reconciler.model.selection import PassRequest, Selection
     from reconciler.repository.git.checkout import Tree
 
 __all__ = ["one_pass", "until_stopped"]
@@ -170,68 +172,87 @@ async def _real(
     removals: bool,
 ) -> Report:
     """Plan and apply; with `ask`, only what was agreed to."""
-    from datetime import date
-
     from reconciler.cli.output.logs import note
-    from reconciler.cli.output.progress import ProgressReporter
-    from reconciler.engine.apply.commands import Erasing, by_grant, end_locks, releases_of, take_up
-    from reconciler.engine.run.accepted import ASSUMED, in_force, keep
-    from reconciler.engine.run.reconciler import Reconciler
-    from reconciler.engine.state import locking
-    from reconciler.notify.notifications import Notifier
-    from reconciler.repository.desired import Desired
-    from reconciler.review.leaving import Leaving
-    from reconciler.review.unmanaged import unknown_accounts
+    from reconciler.engine.run.accepted import ASSUMED, in_force
+    from reconciler.model.selection import PassRequest
 
     force = in_force(context)
-    settings, tree = force.settings, force.tree
-    _check(context, force, tree, selection)
+    _check(context, force, force.tree, selection)
     ignored = _note_ignored(context, force)
     if force.assumed:
         note(ASSUMED.format(branch=force.branch))
-    if context.state(settings, tree).file is None:
-        report = await _fleet_pass(context, clock, force, selection, ask, released=released, removals=removals)
-        report.branch, report.ignored = force.branch, ignored
-        report.refuse(force.refused)
-        return report
-    with locking(context, settings, tree, "reconcile", migrate=released) as opened:
-        keep(context, opened.ledger, force)
-        commands = opened.ledger.commands()
-        erasing = Erasing(context.root, lambda: context.reader.load(tree))
-        releases = releases_of(commands, selection)
-        others = (command for command in commands if command.kind != "release")
-        take_up(opened.ledger, others, context.clock.now(), erasing=erasing)
-        end_locks(opened.ledger, context.clock.now())
-        # Without removals, commands to revoke stay for the next pass.
-        commands = [command for command in commands if removals or command.kind != "revoke"]
-        reconciler = Reconciler(context, opened, Notifier(context))
+    request = PassRequest(selection, released=released, removals=removals)
+    shared = context.state(force.settings, force.tree).file is None
+    report = await (_fleet_pass if shared else _locked_pass)(context, clock, force, request, ask)
+    report.branch, report.ignored = force.branch, ignored
+    report.refuse(force.refused)
+    return report
 
-        def planned() -> Awaitable[Plan]:
-            planning = reconciler.plan(
-                selection,
-                tree,
-                commands=by_grant(commands),
-                released=released or bool(releases),
-                removals=removals,
-                watched=ProgressReporter(),
-            )
-            return clock.unless_stopped(planning)
 
-        plan = await (planned() if ask is None else _agreed_to(planned, ask))
-        report = await reconciler.apply(plan)
+async def _locked_pass(
+    context: Context,
+    clock: SystemClock,
+    force: InForce,
+    request: PassRequest,
+    ask: Callable[[Report], Awaitable[None]] | None,
+) -> Report:
+    """Make a pass over a state that this process has to itself."""
+    from datetime import date
+
+    from reconciler.cli.output.progress import ProgressReporter
+    from reconciler.engine.apply.commands import end_locks, releases_of
+    from reconciler.engine.run.accepted import keep
+    from reconciler.engine.run.runner import LockedState
+    from reconciler.engine.state import locking
+    from reconciler.repository.desired import Desired
+    from reconciler.review.leaving import Leaving
+
+    settings, tree = force.settings, force.tree
+    with locking(context, settings, tree, "reconcile", migrate=request.released) as state:
+        keep(context, state.ledger, force)
+        passes = _runner(context, clock, force, LockedState(state), ask and _Agreement(ask).approves)
+        passes.watched = ProgressReporter()
+        commands = state.ledger.commands()
+        releases = releases_of(commands, request.selection)
+        await passes.apply_commands(command for command in commands if command.kind != "release")
+        end_locks(state.ledger, clock.now())
+        report = await passes.run(replace(request, released=request.released or bool(releases)))
         if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die
-            take_up(opened.ledger, releases, context.clock.now())
+            await passes.apply_commands(releases)
+        await _ask_forge(context, state.ledger, force)
+        report.give(state.ledger.given(report.hires))
+        leaving = Leaving(context.checkout, Desired(context.reader.load(tree), date.min), state.ledger)
+        report.rows = [*leaving.dated(report.rows, leaving.grants(report.hires))]
+        return report
+
+
+def _runner(
+    context: Context,
+    clock: SystemClock,
+    force: InForce,
+    leases: Leases,
+    approve: Callable[[Plan], Awaitable[bool]] | None,
+) -> PassRunner:
+    """Return what makes the passes of `reconcile`; each also counts the accounts that git does not know."""
+    from reconciler.engine.run.runner import PassRunner
+    from reconciler.notify.notifications import Notifier
+    from reconciler.review.unmanaged import unknown_accounts
+
+    async def count_unknown(state: OpenState, plan: Plan, report: Report) -> None:
         async for each in unknown_accounts(plan, context.pace, report):
             if each.complete:
-                opened.ledger.save_seen(each.integration, each.seen, context.clock.now())
+                state.ledger.save_seen(each.integration, each.seen, clock.now())
                 report.unmanaged[each.integration] = each.unknown
-        await _ask_forge(context, opened.ledger, force)
-        report.give(opened.ledger.given(report.hires))
-        leaving = Leaving(context.checkout, Desired(context.reader.load(tree), date.min), opened.ledger)
-        report.rows = [*leaving.dated(report.rows, leaving.grants(report.hires))]
-        report.branch, report.ignored = force.branch, ignored
-        report.refuse(force.refused)
-        return report
+
+    return PassRunner(
+        context=context,
+        clock=clock,
+        leases=leases,
+        revision=lambda: (force.settings, force.tree),
+        notifier=Notifier(context),
+        approve=approve,
+        applied=count_unknown,
+    )
 
 
 async def _ask_forge(context: Context, ledger: LedgerWriter, force: InForce) -> None:
@@ -244,60 +265,59 @@ async def _ask_forge(context: Context, ledger: LedgerWriter, force: InForce) -> 
             await Approving(context, ledger, ProblemLog()).ask(force.settings, force.branch)
 
 
-async def _agreed_to(planned: Callable[[], Awaitable[Plan]], ask: Callable[[Report], Awaitable[None]]) -> Plan:
-    """Plan again after each question, until the plan is the one that was agreed to."""
-    agreed: list[object] = []
-    while True:
-        plan = await planned()
+class _Agreement:
+    """Asks about a plan, and again until a plan is the one that was agreed to."""
+
+    def __init__(self, ask: Callable[[Report], Awaitable[None]]) -> None:
+        self._ask = ask
+        self._agreed: list[object] = []
+
+    async def approves(self, plan: Plan) -> bool:
+        """Whether to apply the plan; if not, what was agreed to is planned anew. Raises Declined."""
         shown = plan.report()
         pending = [_agreed(row) for row in shown.pending]
-        if pending == agreed:
-            return plan
-        await ask(shown)
-        agreed = pending
+        if pending == self._agreed:
+            return True
+        await self._ask(shown)
+        self._agreed = pending
+        return False
 
 
 async def _fleet_pass(
     context: Context,
     clock: SystemClock,
     force: InForce,
-    selection: Selection,
+    request: PassRequest,
     ask: Callable[[Report], Awaitable[None]] | None,
-    *,
-    released: bool,
-    removals: bool,
 ) -> Report:
     """Make a pass beside the members of a fleet; with `ask`, apply only what was agreed to."""
-    from reconciler.daemon.fleet.single_pass import FleetPass, member_name
+    from reconciler.daemon.fleet.single_pass import FleetPass, SharedState, member_name
     from reconciler.engine.run.planning import Planning
     from reconciler.engine.state import reading, sharing
+    from reconciler.model.decision_inputs import Policy
 
     settings, tree = force.settings, force.tree
     agreed: list[object] | None = None
     if ask is not None:
         with reading(context, settings, tree) as there:
-            shown = (await Planning(context, there, selection, tree, removals=removals).whole()).report()
+            planning = Planning(context, there, request.selection, tree, removals=request.removals)
+            shown = (await planning.whole()).report()
         await ask(shown)
         agreed = [_agreed(row) for row in shown.pending]
 
-    async def approve(plan: Plan) -> None:
+    async def approve(plan: Plan) -> bool:
         if agreed is not None and any(_agreed(row) not in agreed for row in plan.report().pending):
             raise Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
+        return True
 
-    with sharing(context, settings, tree, member_name("reconcile"), migrate=released) as state:
-        if released and state.member is not None:
+    with sharing(context, settings, tree, member_name("reconcile"), migrate=request.released) as state:
+        if request.released and state.member is not None:
             state.member.refuse_led(str(context.state(settings, tree)))  # a command asks the leader to let it through
-        fleet_pass = FleetPass(
-            context=context,
-            clock=clock,
-            state=state,
-            settings=settings,
-            tree=tree,
-            released=released,
-            removals=removals,
-            approve=approve,
-        )
-        report = await fleet_pass.make(selection)
+        leases = SharedState(context, clock, state, tree.revision)
+        passes = _runner(context, clock, force, leases, approve)
+        desired = context.desired(context.reader.load(tree), Policy.of(settings, clock.now()).today)
+        fleet_pass = FleetPass(clock=clock, passes=passes, state=state, leases=leases, desired=desired)
+        report = await fleet_pass.make(request)
         report.give(state.ledger.given(report.hires))
         return report
 

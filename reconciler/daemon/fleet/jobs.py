@@ -26,11 +26,10 @@ from procrastinate.jobs import Job
 from procrastinate.jobs import Status as JobStatus
 from procrastinate.utils import utcnow
 
-from reconciler.daemon.slices import Lane, PassRequest, Slice
-from reconciler.engine.decide.guard import Part
+from reconciler.daemon.slices import Lane, Slice
 from reconciler.ledger.postgres.membership import STALL_SECONDS
 from reconciler.model.grant import Key
-from reconciler.model.selection import Selection
+from reconciler.model.selection import Part, PassRequest, Selection
 
 __all__ = ["FAULTS", "Arguments", "Jobs", "Requeue", "arguments", "as_said", "slice_of"]
 

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from functools import partial
 
 from reconciler.engine.decide.existing import OFF, by_commit
@@ -27,11 +26,12 @@ from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key, Record
+from reconciler.model.selection import Part
 from reconciler.model.settings import FEW, Settings
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.verdict import Account, Present
 
-__all__ = ["Changes", "Judgement", "Part", "suspend", "waiting"]
+__all__ = ["Changes", "Judgement", "suspend", "waiting"]
 
 HELD = "held"
 """The name of the note that has the tripped integrations."""
@@ -42,16 +42,6 @@ Why = tuple[ReasonCode, str]
 COUNTING: Why = (ReasonCode.COUNTING, "held by the guard until it has counted what the whole pass would change")
 
 NEXT = "look why, then let it through once with `reconcile --yes-really`"
-
-
-class Part(StrEnum):
-    """What a pass covers of what the guard judges as a whole."""
-
-    ALL = "all"
-    SWEEP = "sweep"
-    """A part of a sweep: the other parts follow at once."""
-    SOME = "some"
-    """A slice of a full resync, or a pass beside a sweep: nobody waits for the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

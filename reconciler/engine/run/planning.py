@@ -35,7 +35,7 @@ from reconciler.model.errors import Blocked, Problem, RepositoryError
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.lock import Locks
 from reconciler.model.report import Report, Row
-from reconciler.model.selection import Selection
+from reconciler.model.selection import Part, Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired
@@ -217,7 +217,7 @@ class Planning:
         claims: ClaimSet | None = None,
         *,
         released: bool = False,
-        part: guard.Part = guard.Part.ALL,
+        part: Part = Part.ALL,
         watched: Watched = unwatched,
     ) -> Plan:
         """Observe and plan in one piece, and change nothing. `watched` is called for each hire."""

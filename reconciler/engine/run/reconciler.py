@@ -18,7 +18,6 @@ from reconciler.engine.apply.commands import CommandsByGrant, request_events
 from reconciler.engine.apply.executor import Executor
 from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.context import Context
-from reconciler.engine.decide import guard
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.planned import Written
@@ -35,7 +34,7 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import LAST, Report
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest
 from reconciler.model.status import EventType, Status
 from reconciler.notify.alerts import alert
 from reconciler.notify.notifications import Notifier
@@ -61,7 +60,10 @@ OF_ITS_OWN = 8
 
 
 class Reconciler:
-    """Plans passes and applies them, over the open state. `progressed` is called for each request."""
+    """Plans passes and applies them, over the open state.
+
+    `progressed` is called for each request, `watched` for each hire that is planned.
+    """
 
     def __init__(
         self,
@@ -70,39 +72,36 @@ class Reconciler:
         notifier: Notifier,
         *,
         progressed: Callable[[], None] = lambda: None,
+        watched: Watched = unwatched,
     ) -> None:
         self._context = context
         self._state = state
         self._notifier = notifier
         self._progressed = progressed
+        self._watched = watched
 
     async def plan(
         self,
-        selection: Selection,
+        request: PassRequest,
         tree: Tree,
         *,
-        by_hand: Mapping[Key, str] | None = None,
-        commands: CommandsByGrant | None = None,
-        released: bool = False,
-        part: guard.Part = guard.Part.ALL,
-        removals: bool = True,
-        claims: ClaimSet | None = None,
+        commands: CommandsByGrant,
+        claims: ClaimSet,
         listings: Listings | None = None,
-        watched: Watched = unwatched,
     ) -> Plan:
         """Observe and plan, and change nothing: see `Planning`, over the open state."""
         planning = Planning(
             self._context,
             self._state,
-            selection,
+            request.selection,
             tree,
-            by_hand=by_hand,
+            by_hand=request.by_hand,
             commands=commands,
-            removals=removals,
+            removals=request.removals,
             listings=listings,
             progressed=self._progressed,
         )
-        return await planning.whole(claims, released=released, part=part, watched=watched)
+        return await planning.whole(claims, released=request.released, part=request.part, watched=self._watched)
 
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, notify."""

@@ -1,0 +1,153 @@
+"""Make passes: a daemon's, a fleet member's, a command's and a test's are all made by a `PassRunner`.
+
+They differ in how the state is leased, in what is selected, and in who decides when. A pass leases its services, plans
+with a state that others can no longer change there, and applies the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from reconciler.engine.apply.commands import Erasing, TakenUp, by_grant, take_up_in_pieces
+from reconciler.engine.context import Context
+from reconciler.engine.observe.listings import Listings
+from reconciler.engine.run.claims import Claims
+from reconciler.engine.run.planner import Watched, unwatched
+from reconciler.engine.run.planning import Plan
+from reconciler.engine.run.reconciler import Reconciler
+from reconciler.engine.state import OpenState, recover, refuse_strayed
+from reconciler.engine.trust import sealing_of
+from reconciler.ledger.entries import Command
+from reconciler.ledger.lease import MoreNeeded
+from reconciler.model.clock import StoppingClock
+from reconciler.model.decision_inputs import Policy
+from reconciler.model.report import Report
+from reconciler.model.selection import PassRequest
+from reconciler.model.settings import Settings
+from reconciler.notify.notifications import Notifier
+from reconciler.repository.git.trees import Tree
+
+__all__ = ["Leases", "LockedState", "PassRunner", "Revision"]
+
+T = TypeVar("T")
+
+Revision = Callable[[], tuple[Settings, Tree]]
+"""Returns what passes act on, with its settings; a daemon's changes from pass to pass."""
+
+
+class Leases(Protocol):
+    """The right to write for services."""
+
+    def leased(self, *services: str) -> AbstractAsyncContextManager[OpenState]:
+        """Lease services while the block runs, and return the state to write to for them.
+
+        Waits until no other member has one of them. Raises Stopped.
+        """
+
+    def refuse_outdated(self) -> None:
+        """Raise an error where others acted on a newer revision than the one in force here."""
+
+
+class LockedState:
+    """A state that this process has to itself: it has every service."""
+
+    def __init__(self, state: OpenState) -> None:
+        self._state = state
+
+    @asynccontextmanager
+    async def leased(self, *services: str) -> AsyncIterator[OpenState]:  # noqa: ARG002
+        """Return the state."""
+        yield self._state
+
+    def refuse_outdated(self) -> None:
+        """Nobody else acts."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PassRunner:
+    """Makes passes, and acts on commands.
+
+    `approve` is called with each plan before it is applied: it raises if the plan must not be, and returns False to
+    have it planned again. `applied` is called with each plan that was applied, while its services are leased.
+    `progressed` is called for each request, `watched` for each hire that is planned.
+    """
+
+    context: Context
+    clock: StoppingClock
+    leases: Leases
+    revision: Revision
+    notifier: Notifier
+    claims: Claims = field(default_factory=Claims)
+    approve: Callable[[Plan], Awaitable[bool]] | None = None
+    applied: Callable[[OpenState, Plan, Report], Awaitable[None]] | None = None
+    progressed: Callable[[], None] = lambda: None
+    watched: Watched = unwatched
+
+    async def run(
+        self, request: PassRequest, services: Collection[str] = (), *, listings: Listings | None = None
+    ) -> Report:
+        """Make a pass with its services leased. Its `listings` may have been read for other passes, too.
+
+        Raises Stopped if shutdown is requested before the plan is made.
+        """
+
+        async def work(state: OpenState, leased: Collection[str]) -> Report:
+            self.leases.refuse_outdated()  # others may have acted while their services were waited for
+            claims = self.claims.begin(leased, overrides=request.released)
+            with closing(claims):
+                reconciler = self._begun(state, leased)
+                _, tree = self.revision()
+                commands = (each for each in state.ledger.commands() if request.removals or each.kind != "revoke")
+                asked = by_grant(commands)
+                while True:
+                    planning = reconciler.plan(request, tree, commands=asked, claims=claims, listings=listings)
+                    plan = await self.clock.unless_stopped(planning)
+                    if self.approve is None or await self.approve(plan):
+                        break
+                report = await reconciler.apply(plan)
+                if self.applied is not None:
+                    await self.applied(state, plan, report)
+                return report
+
+        return await self._leasing(services, work)
+
+    async def apply_commands(self, commands: Iterable[Command], services: Collection[str] = ()) -> TakenUp:
+        """Act on commands, as far as the ledger alone can, with the services leased whose grants they change."""
+        commands, asked = tuple(commands), TakenUp()
+
+        async def work(state: OpenState, _leased: Collection[str]) -> TakenUp:
+            asked = TakenUp()
+            erasing = Erasing(self.context.root, lambda: self.context.reader.load(self.revision()[1]))
+            with closing(self.claims.begin()) as claims:
+                now, take = self.clock.now(), claims.take
+                for _ in take_up_in_pieces(state.ledger, commands, now, asked, erasing=erasing, take=take):
+                    await self.context.pace.keep()
+            return asked
+
+        return await self._leasing(services, work) if commands else asked
+
+    async def _leasing(
+        self, services: Collection[str], work: Callable[[OpenState, Collection[str]], Awaitable[T]]
+    ) -> T:
+        """Do work with services leased, and again with others if it changes what those have."""
+        needed = set(services)
+        while True:
+            async with self.leases.leased(*sorted(needed)) as state:
+                try:
+                    return await work(state, needed)
+                except MoreNeeded as error:
+                    needed |= error.services
+
+    def _begun(self, state: OpenState, services: Collection[str]) -> Reconciler:
+        """Settle what a crash, or a full disk, left of these services, and return what makes their pass."""
+        now, (settings, tree) = self.clock.now(), self.revision()
+        files = self.context.reader.load(tree)
+        desired = self.context.desired(files, Policy.of(settings, now).today)
+        refuse_strayed(state.ledger, desired, services)
+        recover(state.ledger, settings, now, busy=self.claims.busy)
+        if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
+            state.sealing = sealing_of(self.context, settings, tree, state.ledger)
+        return Reconciler(self.context, state, self.notifier, progressed=self.progressed, watched=self.watched)
