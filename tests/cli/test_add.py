@@ -98,8 +98,10 @@ def test_import_goes_where_imports_are(repo: Repo, call: Call, name: str) -> Non
     done = call(repo, "add", name)
     assert (done.code, done.out) == (0, f"config/imports/{name}.yaml\n")
     fields = ", ".join(field.id for field in imports()[name].manifest.asks_for)
+    host = imports()[name].head.get("replace")
     assert done.err == (
-        f"in initial data of {name}: {fields}\nnext: reconcile initial-data set {name} --recipient KEY\n"
+        f"in the import: replace {host} with your own host\n" * (host is not None)
+        + f"in initial data of {name}: {fields}\nnext: reconcile initial-data set {name} --recipient KEY\n"
     )
     valid = call(repo, "validate", "--output", "json")
     assert (valid.code, valid.json["problems"]) == (0, [])

@@ -162,7 +162,7 @@ def test_every_ready_manifest_that_is_named_is_there() -> None:
         for words in re.findall(r"--with ([a-z][\w,-]*)", page.read_text())
         for word in words.split(",")
     }
-    imports = {"bamboohr", "personio", "hibob"}
+    imports = {"bamboohr", "deel", "gusto", "hibob", "personio", "rippling", "workday"}
     assert (named | with_) - imports - everything().keys() == set()
 
 

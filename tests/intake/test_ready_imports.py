@@ -20,7 +20,19 @@ KEYS = {
     "bamboohr": {"KEY": "invented-key-of-a-user", "COMPANY": "acme"},
     "personio": {"CLIENT_ID": "papi-invented-client", "CLIENT_SECRET": "papi-invented-secret"},
     "hibob": {"SERVICE_USER": "SERVICE-12345", "TOKEN": "invented-token-of-bob"},
+    "rippling": {"TOKEN": "invented-token-of-rippling"},
+    "gusto": {"CLIENT_ID": "invented-id", "CLIENT_SECRET": "invented-secret-of-gusto", "COMPANY": "acme"},
+    "deel": {"TOKEN": "invented-token-of-deel"},
+    "workday": {
+        "USER": "isu",
+        "PASSWORD": "invented-pass-of-workday",
+        "TENANT": "acme",
+        "OWNER": "owner",
+        "REPORT": "Access",
+    },
 }
+PUBLIC = ("acme", "SERVICE-12345", "isu", "owner", "Access")
+"""What of these no secret is."""
 ADA = {
     "email": "ada@example.com",
     "first_name": "Ada",
@@ -56,7 +68,7 @@ def repo(tmp_path: Any, gnupg_home: GnupgHome, hr: Service) -> Repo:
 def brought(repo: Repo, name: str) -> Result:
     done = call_cli(repo, "import", name, "--write")
     for secret in KEYS[name].values():
-        if secret not in ("acme", "SERVICE-12345"):
+        if secret not in PUBLIC:
             assert secret not in done.out + done.err
     return done
 
@@ -270,3 +282,131 @@ def test_initial_data_that_is_missing_is_named(repo: Repo, hr: Service) -> None:
     assert (done.code, hr.requests) == (1, [])
     assert "initial data SERVICE_USER, TOKEN is missing" in done.err
     assert "`reconcile initial-data set hibob` asks for it" in done.err
+
+
+# --- Rippling, Gusto, Deel, Workday ---------------------------------------------------------------------------------
+
+
+def bearer(received: Received, token: str) -> None:
+    assert received.headers["Authorization"] == f"Bearer {token}"
+
+
+def worker(first: str, last: str, **more: Any) -> dict[str, Any]:
+    name = {"given_name": first, "family_name": last}
+    return {"work_email": f"{first.lower()}@example.com", "user": {"name": name}, "status": "ACTIVE", **more}
+
+
+def test_rippling(repo: Repo, hr: Service) -> None:
+    ada = worker(
+        "Ada",
+        "Okafor",
+        title="Engineer",
+        department={"name": "R&D"},
+        start_date="2026-12-01",
+        end_date="2027-06-30",
+        manager=worker("Grace", "Lind"),
+    )
+
+    def workers(received: Received) -> Any:
+        bearer(received, KEYS["rippling"]["TOKEN"])
+        assert received.query["expand"] == ["user,manager,department"]
+        second = "cursor" in received.query
+        found = [worker("Grace", "Lind"), worker("Old", "Hand", status="TERMINATED")] if second else [ada]
+        return {"results": found, "next_link": None if second else f"{hr.url}{received.target}&cursor=2"}
+
+    hr.route("GET", "/workers", workers)
+    assert brought(repo, "rippling").code == 2
+    assert hires(repo)["ada"] == {**ADA, "source": "rippling"}
+    assert sorted(hires(repo)) == ["ada", "grace"]
+    assert brought(repo, "rippling").code == 0
+
+
+def test_gusto(repo: Repo, hr: Service) -> None:
+    """With a token in place of the connection, which a browser makes."""
+    file = repo.root / "config/imports/gusto.yaml"
+    content = yaml.safe_load(file.read_text())
+    del content["oauth"]
+    repo.write(
+        "config/imports/gusto.yaml", yaml.safe_dump(content).replace("{{oauth.access_token}}", "{{CLIENT_SECRET}}")
+    )
+    repo.commit()
+    ada = {
+        "first_name": "Ada",
+        "last_name": "Okafor",
+        "email": "ada@home.example",
+        "work_email": "ada@example.com",
+        "department": "R&D",
+        "jobs": [{"title": "Engineer", "hire_date": "2026-12-01", "primary": True}],
+        "terminations": [{"effective_date": "2027-06-30"}],
+        "terminated": False,
+    }
+    others = [
+        {"first_name": "No", "last_name": "Mail", "email": "no@home.example", "work_email": None, "terminated": False},
+        {"first_name": "Old", "last_name": "Hand", "work_email": "old@example.com", "terminated": True},
+    ]
+
+    def employees(received: Received) -> Any:
+        bearer(received, KEYS["gusto"]["CLIENT_SECRET"])
+        return {"1": [ada], "2": others}.get(received.query["page"][0], [])
+
+    hr.route("GET", "/v1/companies/acme/employees", employees)
+    done = brought(repo, "gusto")
+    assert done.code == 2, done.err
+    assert hires(repo) == {"ada": {**{key: ADA[key] for key in ADA if key != "manager"}, "source": "gusto"}}
+    assert "left out  No Mail: no address" in done.out
+
+
+def test_deel(repo: Repo, hr: Service) -> None:
+    def of(first: str, last: str, **more: Any) -> dict[str, Any]:
+        emails = [
+            {"type": "primary", "value": f"{first.lower()}@home.example"},
+            {"type": "work", "value": f"{first.lower()}@example.com"},
+        ]
+        return {"first_name": first, "last_name": last, "emails": emails, "hiring_status": "active", **more}
+
+    people = [
+        of(
+            "Ada",
+            "Okafor",
+            job_title="Engineer",
+            department={"name": "R&D"},
+            start_date="2026-12-01",
+            completion_date="2027-06-30",
+            direct_manager={"work_email": "grace@example.com"},
+        ),
+        of("Grace", "Lind"),
+        of("Old", "Hand", hiring_status="inactive"),
+    ]
+
+    def listed(received: Received) -> Any:
+        bearer(received, KEYS["deel"]["TOKEN"])
+        assert received.query["offset"] == ["0"]
+        return {"data": people, "page": {"total_rows": 3, "offset": 0, "items_per_page": 100}}
+
+    hr.route("GET", "/rest/v2/people", listed)
+    assert brought(repo, "deel").code == 2
+    assert hires(repo)["ada"] == {**ADA, "source": "deel"}
+    assert sorted(hires(repo)) == ["ada", "grace"]
+
+
+def test_workday(repo: Repo, hr: Service) -> None:
+    ada = {
+        "Work_Email": "ada@example.com",
+        "First_Name": "Ada",
+        "Last_Name": "Okafor",
+        "Business_Title": "Engineer",
+        "Department": "R&D",
+        "Hire_Date": "2026-12-01",
+        "Termination_Date": "2027-06-30",
+        "Manager_Email": "grace@example.com",
+    }
+    grace = {"Work_Email": "grace@example.com", "First_Name": "Grace", "Last_Name": "Lind"}
+
+    def report(received: Received) -> Any:
+        assert received.headers["Authorization"] == basic("isu@acme", KEYS["workday"]["PASSWORD"])
+        return {"Report_Entry": [ada, grace]}
+
+    hr.route("GET", "/ccx/service/customreport2/acme/owner/Access", report)
+    assert brought(repo, "workday").code == 2
+    assert hires(repo)["ada"] == {**ADA, "source": "workday"}
+    assert sorted(hires(repo)) == ["ada", "grace"]

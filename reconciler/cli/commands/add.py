@@ -120,7 +120,11 @@ def prerequisites(ready: ReadyManifest, service: str) -> list[str]:
         ("each access entry's values", [field.id for field in form if field.type != "generate"]),
     )
     host = ready.head.get("replace")
-    lines = [] if host is None else [f"in the manifest: replace {host} with your own host"]
+    lines = (
+        []
+        if host is None
+        else [f"in the {'import' if ready.imports else 'manifest'}: replace {host} with your own host"]
+    )
     return lines + [f"in {place}: {', '.join(ids)}" for place, ids in places if ids]
 
 
