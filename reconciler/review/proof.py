@@ -6,6 +6,7 @@ See docs/how-to/prove.md.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,16 @@ from reconciler.ledger.tree import MerkleTree
 from reconciler.ledger.verifying import lines_of
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.secret import Secret
+from reconciler.model.value import value_class
 from reconciler.secrets import signed_note
 from reconciler.secrets.signed_note import Checkpoint, SigningKey, VerifyingKey
 
 if TYPE_CHECKING:
     from reconciler.ledger.reader import LedgerReader
+    from reconciler.model.settings import Settings
     from reconciler.repository.git.checkout import Checkout
 
-__all__ = ["KEY", "contradiction", "export", "origin_of", "sign", "signing_key", "verifying_key"]
+__all__ = ["KEY", "Stand", "contradiction", "export", "origin_of", "sign", "signing_key", "stand", "verifying_key"]
 
 KEY = "CHECKPOINT_KEY"
 """The name, in the program's own initial data, of the key that signs checkpoints."""
@@ -54,6 +57,43 @@ def sign(ledger: LedgerReader, checkout: Checkout, key: SigningKey) -> tuple[int
     """Return the number of lines so far, and the signed note of them."""
     lines, root = ledger.tree()
     return lines, key.sign(Checkpoint(origin_of(checkout), lines, root).text)
+
+
+@value_class
+class Stand:
+    """Where the history stood: the checkpoint over all its lines, and the signed note of it, or why there is none.
+
+    `published` is the folder, or the remote's address and the branch, where notes are published.
+    """
+
+    checkpoint: Checkpoint
+    note: str | None
+    unsigned: str | None
+    published: tuple[str, str] | None
+
+    @property
+    def name(self) -> str:
+        """Name the checkpoint by its number of lines and its root."""
+        return f"{self.checkpoint.lines} {b64encode(self.checkpoint.root).decode()}"
+
+
+def stand(
+    ledger: LedgerReader, checkout: Checkout, settings: Settings, own: Callable[[], Mapping[str, str]]
+) -> Stand | None:
+    """Say where the history stands, signed if there is a key that can be read; None if it has no name here."""
+    lines, root = ledger.tree()
+    try:
+        checkpoint = Checkpoint(origin_of(checkout), lines, root)
+    except RepositoryError:
+        return None
+    published = None
+    if (wanted := settings.checkpoints) is not None:
+        remote = wanted.remote or settings.git.remote
+        published = (wanted.directory, "") if wanted.directory else (checkout.address_of(remote), wanted.branch)
+    try:
+        return Stand(checkpoint, signing_key(own()).sign(checkpoint.text), None, published)
+    except SecretsError as error:
+        return Stand(checkpoint, None, str(error), published)
 
 
 def contradiction(ledger: LedgerReader, checkout: Checkout, note: str, key: VerifyingKey) -> str | None:

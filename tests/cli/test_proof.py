@@ -100,6 +100,17 @@ def test_new_key_is_made_once_and_never_shown(repo: Repo, key: str, call: Call) 
     assert call(repo, "initial-data", "check", "reconciler").code == 0
 
 
+def test_first_key_of_a_repository_is_encrypted_to_whom_it_is_told(repo: Repo, call: Call) -> None:
+    repo.commit()
+    nobody = call(repo, "history", "checkpoint", "--new-key")
+    assert (nobody.code, "give --recipient" in nobody.err) == (64, True)
+    assert repo.gnupg is not None
+    made = call(repo, "history", "checkpoint", "--new-key", "--recipient", repo.gnupg.fingerprint)
+    assert made.code == 0, made.err
+    repo.commit()
+    assert call(repo, "history", "checkpoint", "--public-key").out == made.out
+
+
 def test_checkpoint_is_a_signed_note_over_all_lines(repo: Repo, location: StateLocation, key: str, call: Call) -> None:
     done = call(repo, "history", "checkpoint")
     text, _, signature = done.out.partition("\n\n")

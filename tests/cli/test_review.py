@@ -634,7 +634,8 @@ def test_evidence_is_one_page_that_names_who_decided(company: Company) -> None:
     tags = [tag for tag, _ in page.tags]
     assert (tags.count("script"), tags.count("link"), tags.count("img"), tags.count("h1")) == (0, 0, 0, 1)
     assert dict(page.tags)["html"] == {"lang": "en"}
-    assert not any(name in ("src", "href", "style", "onclick") for _, attrs in page.tags for name in attrs)
+    assert not any(name in ("src", "style", "onclick") for _, attrs in page.tags for name in attrs)
+    assert [attrs["href"] for _, attrs in page.tags if "href" in attrs] == ["#checkpoint"]
     assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.tags if tag == "th")
     assert "<script>alert(1)</script>##[error]" in page.said
     assert "##[" not in done.out
@@ -643,6 +644,26 @@ def test_evidence_is_one_page_that_names_who_decided(company: Company) -> None:
     assert commit[:12] in page.said
     assert data["digest"] in page.said
     assert data["history"] in page.said
+
+
+def test_evidence_names_the_checkpoint_it_was_made_at(company: Company, tmp_path: Path) -> None:
+    company.started("ada")
+    unsigned = Page(company.call("review", "check", "2026-Q4", "--output", "html").out).said
+    assert "It is not signed: there is no CHECKPOINT_KEY" in " ".join(unsigned.split())
+    assert company.repo.gnupg is not None
+    whom = ["--recipient", company.repo.gnupg.fingerprint]
+    assert company.call("history", "checkpoint", "--new-key", *whom).code == 0
+    company.repo.settings(checkpoints={"branch": "proof", "remote": "https://us:secret@git.example.com/proof.git"})
+    company.commit(BOB)
+    html = company.call("review", "check", "2026-Q4", "--output", "html").out
+    links = [attrs["href"] for _, attrs in Page(html).tags if "href" in attrs]
+    assert links == ["#checkpoint", "https://***@git.example.com/proof.git"]
+    note = tmp_path / "evidence.note"
+    note.write_text(unescape(html.partition("<pre>\n")[2].partition("</pre>")[0]))
+    assert note.read_text() == company.call("history", "checkpoint").out
+    assert company.call("history", "--verify", "--checkpoint", str(note)).code == 0
+    (row,) = company.evidence()
+    assert row["checkpoint"] == " ".join(note.read_text().splitlines()[1:3])
 
 
 def test_evidence_names_people_and_who_signed(company: Company) -> None:

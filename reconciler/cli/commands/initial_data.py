@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reconciler.secrets.gpg import Gnupg
     from reconciler.secrets.initial_data import InitialData
 
-__all__ = ["Repository", "initial_data"]
+__all__ = ["Repository", "initial_data", "keys_of"]
 
 MAX_BYTES = 1 << 20
 """The most bytes that are read from standard input; it is also the limit of a file."""
@@ -100,7 +100,7 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     wanted = needed_data_of(repository.files, integration)
     if not wanted.fields:
         raise UsageError(f"{integration} asks for no initial data: its manifest has no initial_data_form to fill in")
-    keys = _keys(repository, list(recipients))
+    keys = keys_of(repository, list(recipients))
     present, unreadable = _present(repository, wanted.service)
     if unreadable is not None:
         note(f"the values that are there cannot be kept, so each has to be given: {unreadable}")
@@ -146,7 +146,7 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
 
     repository = Repository.of(options)
     service = needed_data_of(repository.files, integration).service
-    keys = _keys(repository, list(dict.fromkeys(recipients)))
+    keys = keys_of(repository, list(dict.fromkeys(recipients)))
     file, message = repository.data.rekeyed(repository.tree, service, keys)
     put_initial_data(repository.checkout.root / file, message)
     replaced = list(_replace_sealing_key(options, repository, service, keys))
@@ -317,7 +317,7 @@ def _compare(wanted: NeededData, values: dict[str, str] | SecretsError | None, p
     )
 
 
-def _keys(repository: Repository, given: list[str]) -> list[str]:
+def keys_of(repository: Repository, given: list[str]) -> list[str]:
     """Choose the keys to encrypt to. Raises before a secret is typed if there is none, or one cannot be used."""
     keys = given or repository.data.recipients(repository.tree)
     if not keys:

@@ -25,13 +25,17 @@ __all__ = ["Compared", "checkpoint", "compared", "export"]
 @click.command(short_help="Print a signed checkpoint of the history")
 @option("--new-key", is_flag=True, help="Make the key that signs checkpoints, encrypted, and print its public half.")
 @option("--replace", is_flag=True, help="With --new-key: replace the key there is; earlier checkpoints need its own.")
+@option("--recipient", "recipients", multiple=True, metavar="KEY", help="With --new-key: encrypt to it; repeatable.")
 @option("--public-key", is_flag=True, help="Print what others verify checkpoints with.")
 @shared
 @click.pass_obj
-def checkpoint(options: SharedOptions, *, new_key: bool, replace: bool, public_key: bool) -> int:
+def checkpoint(
+    options: SharedOptions, *, new_key: bool, replace: bool, recipients: tuple[str, ...], public_key: bool
+) -> int:
     """Print a signed note that says how many lines the history has, and the root of a tree over all of them.
 
-    Whoever has an earlier note and the public key finds out if one of the lines that it covers is changed later.
+    Whoever has an earlier note and the public key finds out if one of the lines that it covers is changed later. The
+    new key is encrypted to --recipient, or to the keys of the files in config/initial_data.
     """
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.output.logs import note
@@ -39,10 +43,10 @@ def checkpoint(options: SharedOptions, *, new_key: bool, replace: bool, public_k
     from reconciler.review.proof import sign, signing_key
 
     no_csv(options)
-    if replace and not new_key:
-        raise UsageError("--replace is for --new-key")
+    if (replace or recipients) and not new_key:
+        raise UsageError(f"{'--replace' if replace else '--recipient'} is for --new-key")
     if new_key:
-        public, file = _new_key(options, replace=replace)
+        public, file = _new_key(options, recipients, replace=replace)
         emit_json({"key": public, "file": file}) if options.output == "json" else echo(public)
         note(f"next: commit {file}; give the line above to whoever verifies, where nobody could replace it")
         return 0
@@ -233,9 +237,9 @@ def _own(options: SharedOptions) -> _Own:
     return _Own(context, force, context.initial_data(force.settings).read(force.tree, OWN) or {})
 
 
-def _new_key(options: SharedOptions, *, replace: bool) -> tuple[str, str]:
+def _new_key(options: SharedOptions, recipients: tuple[str, ...], *, replace: bool) -> tuple[str, str]:
     """Make a key, write it into the program's initial data on disk, and return its public half and the file."""
-    from reconciler.cli.commands.initial_data import Repository
+    from reconciler.cli.commands.initial_data import Repository, keys_of
     from reconciler.model.settings import OWN
     from reconciler.review.proof import KEY, origin_of
     from reconciler.secrets.signed_note import SigningKey
@@ -246,6 +250,6 @@ def _new_key(options: SharedOptions, *, replace: bool) -> tuple[str, str]:
     if values.get(KEY) and not replace:
         raise SecretsError(f"there is a {KEY} already; after --replace, earlier checkpoints need its public key")
     made = SigningKey.new(origin_of(repository.checkout))
-    keys = repository.data.recipients(repository.tree)
+    keys = keys_of(repository, list(recipients))
     path = encrypt_initial_data(repository.checkout.root, OWN, {**values, KEY: made.reveal()}, keys, repository.gnupg)
     return SigningKey(made).public, path.relative_to(repository.checkout.root).as_posix()

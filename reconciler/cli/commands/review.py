@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from reconciler.model.secret import Redactor
     from reconciler.repository.git.trees import Tree
     from reconciler.review.population import ServiceAnswer
+    from reconciler.review.proof import Stand
     from reconciler.review.signed_off import Judged
 
 __all__ = ["review"]
@@ -116,14 +117,14 @@ def check(options: SharedOptions, period: str) -> int:
     from reconciler.cli.output.text import echo, emit_json
 
     _check_period(period)
-    tree, found = _judged(options, period)
+    tree, found, stood = _judged(options, period)
     match options.output:
         case "json":
             emit_json({"period": period, "revision": tree.revision, "reviews": [each.as_json() for each in found]})
         case "csv":
-            click.echo(as_rows(found), nl=False)
+            click.echo(as_rows(found, stood), nl=False)
         case "html":
-            click.echo(as_page(found, period, tree.revision), nl=False)
+            click.echo(as_page(found, period, tree.revision, stood), nl=False)
         case _:
             echo("\n".join(as_table(found, period, markdown=options.output == "markdown")))
     if options.output in ("csv", "html"):
@@ -141,15 +142,18 @@ def _check_period(period: str) -> None:
         raise UsageError(f"PERIOD {period!r}: write letters, digits, `.`, `_` and `-`, at most 64, such as 2026-Q4")
 
 
-def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged]]:
+def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], Stand | None]:
+    """Judge a review; for evidence, name people, and say where the history stood."""
     from functools import cache
 
     from reconciler.cli.context import context_of
     from reconciler.cli.output.logs import note, set_up
     from reconciler.engine.context import home_of
     from reconciler.engine.run.accepted import in_force
+    from reconciler.model.settings import OWN
     from reconciler.repository.git.signatures import signer
     from reconciler.repository.reviews import REVIEWS
+    from reconciler.review.proof import stand
     from reconciler.review.signed_off import judge, name_people
 
     context = context_of(options, set_up(options))
@@ -165,13 +169,18 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged]]:
     def signed_by(commit: str) -> str | None:
         return signer(context.checkout, commit, home)
 
+    def own() -> Mapping[str, str]:
+        return context.initial_data(force.settings).read(force.tree, OWN) or {}
+
+    evidence = options.output in ("csv", "html")
     with context.state(force.settings, force.tree).reader() as ledger:
         known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.counts())}
         load = context.reader.load
         found = judge(context.checkout, tree, period, ledger, known=known, load=load, signer=signed_by)
-    if options.output in ("csv", "html"):
+        stood = stand(ledger, context.checkout, force.settings, own) if evidence else None
+    if evidence:
         name_people(found, context.checkout, tree, signed_by)
-    return tree, found
+    return tree, found, stood
 
 
 def _committed(context: Context) -> Tree:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
     from reconciler.repository.reviews import Line
+    from reconciler.review.proof import Stand
     from reconciler.review.signed_off import Judged
 
 __all__ = ["COLUMNS", "as_page", "as_rows", "as_table"]
@@ -44,6 +45,7 @@ COLUMNS = (
     "complete",
     "history",
     "digest",
+    "checkpoint",
 )
 """The columns of the CSV. It has a row for each line of a review, and one for each problem of a whole file."""
 
@@ -53,16 +55,23 @@ MAX_SHOWN = 20
 """The most undecided and the most open lines of a file that are shown on the screen."""
 
 
-def as_rows(found: list[Judged]) -> str:
-    """Write the evidence as CSV."""
-    rows = (row for judged in found for row in (*_rows(judged), *_file_problems(judged)))
+def as_rows(found: list[Judged], stood: Stand | None) -> str:
+    """Write the evidence as CSV; `stood` is where the history stood."""
+    checkpoint = {"checkpoint": "" if stood is None else stood.name}
+    rows = (row | checkpoint for judged in found for row in (*_rows(judged), *_file_problems(judged)))
     return as_csv(COLUMNS, ([row.get(name) or "" for name in COLUMNS] for row in rows))
 
 
-def as_page(found: list[Judged], period: str, revision: str) -> str:
-    """Write the evidence as one HTML page."""
+def as_page(found: list[Judged], period: str, revision: str, stood: Stand | None) -> str:
+    """Write the evidence as one HTML page; `stood` is where the history stood."""
     reviews = [{"judged": each, "rows": list(_rows(each)), "problems": each.of_file} for each in found]
-    context = {"period": period, "revision": revision, "reviews": reviews, "summary": _headline(found)}
+    context = {
+        "period": period,
+        "revision": revision,
+        "reviews": reviews,
+        "summary": _headline(found),
+        "stood": stood,
+    }
     return _template().render(context).replace("##[", "#&#35;[")  # which is a command to GitHub's runners
 
 

@@ -20,7 +20,7 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.value import value_class
 from reconciler.repository.git.extent import Endless, Extents
 from reconciler.repository.git.fetch import fetch
-from reconciler.repository.git.program import GitFailed, git
+from reconciler.repository.git.program import CREDENTIALS, GitFailed, git
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Stamped, Tree
 from reconciler.repository.naming import FOLDERS
 
@@ -249,6 +249,13 @@ class Checkout:
             return self.repository is not None and name in self.repository.remotes.names()
         except UNREADABLE:
             return False
+
+    def address_of(self, remote: str) -> str:
+        """Return the address of a remote, without credentials; what is no remote's name is one."""
+        address = remote
+        if self.has_remote(remote) and self.repository is not None:
+            address = self.repository.remotes[remote].url or remote
+        return CREDENTIALS.sub("***", address)
 
     def fetch(self, remote: str, branch: str, stopped: Callable[[], bool] | None = None) -> str | None:
         """Fetch and fast-forward a branch. Returns None, or a sentence that says why it failed.
