@@ -30,6 +30,7 @@ FILES = [
     "config/initial_data/.gitkeep",
     "config/reconciler.yaml",
     "config/sequences/everyone.yaml",
+    "hires/.gitkeep",
     "hires/ada.yaml",
     "manifests/example.yaml",
 ]

@@ -142,7 +142,7 @@ def _from_accounts(
             if file.path == loaded.path
             or (where == FOLDER and service_of(file.path.removeprefix(f"{FOLDER}/")) == service)
         }
-        base = {**{name: text.encode() for name, text in template.items()}, **copied, "hires/.gitkeep": b""}
+        base = {**{name: text.encode() for name, text in template.items()}, **copied}
         new = OverlayTree(FolderTree(folder), base)
         people, _ = await proposed(context, integration, into=new)
         return {**copied, **{each.path: each.content for each in people}}
