@@ -1,22 +1,25 @@
 """Check the accounts that services tell of: at once, then at most once in ten seconds each.
 
 An event decides nothing by what it says. An account of nobody has the service's listing read again, once a minute at
-most; so neither replays nor floods cost more than that.
+most; so neither replays nor floods cost more than that. Whose each account is is read before the first event comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
+from itertools import chain
 
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context
+from reconciler.engine.observe.same_account import WantedPrints
 from reconciler.model.errors import LedgerError, MissingVariable, RepositoryError
 from reconciler.model.folding import folded
 from reconciler.model.grant import Grant, Key
-from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
+from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.requests.template import render_text
 
@@ -50,7 +53,6 @@ class EventChecks:
         check: Check,
         listed: Listed,
     ) -> None:
-        self._context = context
         self._problems = problems
         self._desired = desired
         self._check = check
@@ -59,10 +61,11 @@ class EventChecks:
         self._later: dict[Key, None] = {}
         """The grants that are checked once more, their ten seconds being over."""
         self._working: asyncio.Task[None] | None = None
+        self._ahead: asyncio.Task[None] | None = None
         self._at: dict[Key, float] = {}
         """When each grant was last checked for an event, or will be."""
         self._listed_at: dict[str, float] = {}
-        self._index: tuple[Desired, str, dict[str, list[Key]]] | None = None
+        self._whose = WantedPrints(context.pace, _prints)
 
     def tell(self, integration: str, account: str | None) -> None:
         """Take an event about an account; None if its body does not say which."""
@@ -76,8 +79,9 @@ class EventChecks:
 
     def cancel(self) -> None:
         """Stop: what waits is checked by the interval."""
-        if self._working is not None:
-            self._working.cancel()
+        for task in (self._working, self._ahead):
+            if task is not None:
+                task.cancel()
 
     async def _work(self) -> None:
         while self._waiting or self._later:
@@ -125,35 +129,73 @@ class EventChecks:
         if len(self._at) > MOST_WAITING:
             self._at = {key: at for key, at in self._at.items() if now - at < AGAIN_SECONDS}
 
+    def read_ahead(self) -> None:
+        """Begin to read whose each account is at the revision in force: the first event is not to wait for that."""
+        if self._ahead is not None:
+            self._ahead.cancel()  # what it reads goes on
+        self._ahead = asyncio.create_task(self._read_ahead())
+
+    async def _read_ahead(self) -> None:
+        with suppress(RepositoryError):  # said where it is acted on
+            desired = self._desired()
+            if named := _named(_telling(desired)):
+                await self._whose.of(desired, named)
+
     async def _keys(self, desired: Desired, integration: str, account: str) -> list[Key]:
         """Return the grants whose check expects this account."""
-        loaded = desired.files.manifests.get(integration)
-        expected = None if loaded is None or loaded.model.exists is None else loaded.model.exists.expected
-        if loaded is None or not expected:
+        telling = _telling(desired)
+        if (told := telling.get(integration)) is None:
             return []
-        if expected.replace(" ", "") == "{{email}}":
+        if told.by_address:
             hire = desired.owner(account)
             return [] if hire is None else [key.key for key in desired.grants(hire) if key.integration == integration]
-        if self._index is None or self._index[:2] != (desired, integration):
-            self._index = (desired, integration, await self._accounts(desired, integration, loaded.model))
-        return self._index[2].get(account, [])
-
-    async def _accounts(self, desired: Desired, integration: str, manifest: Manifest) -> dict[str, list[Key]]:
-        found: dict[str, list[Key]] = {}
-        for hire in desired.hires:
-            await self._context.pace.keep()
-            if integration not in desired.integrations(hire):
-                continue
-            for grant in desired.grants(hire, once=True):
-                if grant.integration == integration and (account := _expected(manifest, grant)):
-                    found.setdefault(account, []).append(grant.key)
-        return found
+        whose = await self._whose.of(desired, _named(telling))
+        grants = chain.from_iterable(map(desired.grants, sorted(whose.with_print(told.print_of(account)))))
+        return [each.key for each in grants if each.integration == integration and told.account_of(each) == account]
 
 
-def _expected(manifest: Manifest, grant: Grant) -> str | None:
-    """Return what a grant's check expects, compared as a service may; None if only initial data or an answer says."""
-    assert manifest.exists is not None
-    try:
-        return folded(render_text(manifest.exists.expected or "", Scope(grant.layers).now()).text)
-    except MissingVariable:
-        return None
+@value_class
+class _Telling:
+    """An integration that tells of accounts, and what its check expects of one."""
+
+    name: str
+    expected: str
+
+    @property
+    def rendered_with(self) -> str:
+        """What the accounts are called depends on this, and on the hires."""
+        return self.expected
+
+    @property
+    def by_address(self) -> bool:
+        """Whether accounts are called by the hires' addresses: for these it is known whose they are."""
+        return self.expected.replace(" ", "") == "{{email}}"
+
+    def account_of(self, grant: Grant) -> str | None:
+        """Return what a grant's account is called, without case; None if only initial data or an answer says."""
+        try:
+            return folded(render_text(self.expected, Scope(grant.layers).now()).text)
+        except MissingVariable:
+            return None
+
+    def print_of(self, account: str) -> str:
+        """Return the print of an account."""
+        return f"{self.name}\n{account}"
+
+
+def _telling(desired: Desired) -> dict[str, _Telling]:
+    manifests = ((name, loaded.model) for name, loaded in desired.files.manifests.items())
+    return {
+        name: _Telling(name, each.exists.expected)
+        for name, each in manifests
+        if each.events is not None and each.exists is not None and each.exists.expected
+    }
+
+
+def _named(telling: Mapping[str, _Telling]) -> dict[str, _Telling]:
+    return {name: each for name, each in telling.items() if not each.by_address}
+
+
+def _prints(told: _Telling, grant: Grant) -> Iterable[str]:
+    account = told.account_of(grant)
+    return [] if account is None else [told.print_of(account)]

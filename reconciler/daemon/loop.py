@@ -226,6 +226,8 @@ class Daemon:
 
     async def _commit(self) -> None:
         await self._revisions.take_over()
+        if self.tree is not None:
+            self._events.read_ahead()
 
     def pushed(self) -> None:
         """Fetch at once because a git server says that somebody pushed; a fleet's leader does, too."""

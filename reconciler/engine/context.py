@@ -24,6 +24,7 @@ from reconciler.repository.settings_file import read_settings
 if TYPE_CHECKING:
     import asyncio
 
+    from reconciler.engine.observe.integrations import Integration
     from reconciler.engine.observe.same_account import WantedPrints
     from reconciler.oauth.connection import Turn
     from reconciler.repository.desired import Desired
@@ -165,14 +166,14 @@ class Context:
         return self._judge[1]
 
     @cached_property
-    def wanted_prints(self) -> WantedPrints:
+    def wanted_prints(self) -> WantedPrints[Integration]:
         """The prints of all that is wanted, from pass to pass."""
         from reconciler.engine.observe.same_account import WantedPrints, wanted_prints
 
         return WantedPrints(self.pace, wanted_prints)
 
     @cached_property
-    def wanted_accounts(self) -> WantedPrints:
+    def wanted_accounts(self) -> WantedPrints[Integration]:
         """Which accounts are wanted of services at which two hires may mean one, from pass to pass."""
         from reconciler.engine.observe.same_account import WantedPrints, wanted_accounts
 

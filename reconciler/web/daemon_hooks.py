@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -21,7 +22,7 @@ from reconciler.web.daemon_view import DaemonView
 from reconciler.web.hooks import Hook
 from reconciler.web.signatures import has_token, is_signed, is_signed_by_git, is_signed_by_the_standard
 
-__all__ = ["DaemonHooks", "account_in"]
+__all__ = ["DaemonHooks", "account_in", "is_from_service"]
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -86,23 +87,23 @@ class _Event:
 
     def is_signed(self, headers: dict[str, str], body: bytes) -> bool:
         """Whether it is signed, or has the token, as the manifest says."""
-        signature, token = self.events.signature, self.events.token
-        for secret in self.secrets:
-            if token is not None:
-                signed = has_token(headers, secret, header=token.header.lower())
-            elif signature is None or signature.header is None:
-                signed = is_signed_by_the_standard(headers, body, secret, time.time())
-            else:
-                header, prefix, encoding = signature.header.lower(), signature.prefix, signature.encoding
-                signed = is_signed(headers, body, secret, header=header, prefix=prefix, encoding=encoding)
-            if signed:
-                return True
-        return False
+        return any(is_from_service(self.events, headers, body, secret, time.time()) for secret in self.secrets)
 
     def take(self, headers: dict[str, str], body: bytes) -> None:
         """Check the account."""
         account = account_in(headers.get("content-type", ""), body, self.events.account)
         self.loop.call_soon_threadsafe(self.daemon.told, self.integration, account)
+
+
+def is_from_service(events: Events, headers: Mapping[str, str], body: bytes, secret: str, now: float) -> bool:
+    """Whether a hook is signed with a secret, or has it as its token, as a manifest says."""
+    signature, token = events.signature, events.token
+    if token is not None:
+        return has_token(headers, secret, header=token.header.lower())
+    if signature is None or signature.header is None:
+        return is_signed_by_the_standard(headers, body, secret, now)
+    header, prefix, encoding = signature.header.lower(), signature.prefix, signature.encoding
+    return is_signed(headers, body, secret, header=header, prefix=prefix, encoding=encoding)
 
 
 def account_in(kind: str, body: bytes, path: str) -> str | None:

@@ -1,4 +1,4 @@
-"""How often events about one account, and about nobody, are looked at."""
+"""How often events about one account, and about nobody, are looked at; and whose account one is about."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
-from tests.daemon.running import until
+from tests.daemon.running import running, until
+from tests.repo import Repo
+from tests.servers import AccountService
 
 ADA = Key("ada", "tool")
 
@@ -25,7 +27,8 @@ class Desired:
 
     def __init__(self) -> None:
         exists = SimpleNamespace(expected="{{ email }}")
-        self.files = SimpleNamespace(manifests={"tool": SimpleNamespace(model=SimpleNamespace(exists=exists))})
+        model = SimpleNamespace(exists=exists, events=object())
+        self.files = SimpleNamespace(manifests={"tool": SimpleNamespace(model=model)})
 
     def owner(self, email: str) -> str | None:
         return "ada" if email == "ada@example.com" else None
@@ -49,7 +52,7 @@ def test_a_known_account_is_checked_at_once_and_once_more(monkeypatch: pytest.Mo
                 raise failing.pop()
 
         checks = EventChecks(
-            cast("Context", None),
+            cast("Context", SimpleNamespace(pace=None)),
             ProblemLog(),
             desired=cast("Any", Desired),
             check=check,
@@ -66,5 +69,40 @@ def test_a_known_account_is_checked_at_once_and_once_more(monkeypatch: pytest.Mo
         assert [keys for _, keys in checked] == [[ADA], [ADA]]
         assert checked[1][0] - checked[0][0] >= 0.29
         assert listed == ["tool", "other"]
+
+    asyncio.run(walk())
+
+
+def test_who_is_called_what_is_known_from_commit_to_commit(repo: Repo, accounts: AccountService) -> None:
+    """Of many hires, without reading them all for an event; a name that changed is its hire's no longer."""
+    manifest = accounts.manifest()
+    manifest["exists"] |= {"expected": "{{LOGIN}}"}
+    told = {"token": {"header": "X-Token", "value": "{{HOOK_SECRET}}"}, "account": "login"}
+    repo.settings(interval="1d")
+    for name in ("tool", "other"):
+        repo.manifest(name, {**manifest, "events": told})
+    for stem in ("ada", "bob", "eve"):
+        repo.hire(stem, "tool", *(["other"] if stem == "eve" else []), extra={"LOGIN": f"{stem}-login"})
+    repo.hire("nameless", "tool")
+    repo.commit()
+
+    async def walk() -> None:
+        async with running(repo) as now:
+            checks = now.daemon._events
+            await until(lambda: now.daemon.tree is not None and checks._ahead is not None and checks._ahead.done())
+
+            async def whose(account: str) -> list[str]:
+                return [str(key) for key in await checks._keys(checks._desired(), "tool", account)]
+
+            assert await whose("ada-login") == ["ada/tool"]
+            assert await whose("eve-login") == ["eve/tool"]
+            assert await whose("") == await whose("nobody") == []
+            repo.hire("bob", "tool", extra={"LOGIN": "ada-login"})
+            repo.hire("ada", "tool", extra={"LOGIN": "lovelace"})
+            head = repo.commit()
+            await until(lambda: now.daemon.tree is not None and now.daemon.tree.revision == head)
+            assert await whose("lovelace") == ["ada/tool"]
+            assert await whose("ada-login") == ["bob/tool"]
+            assert await whose("bob-login") == []
 
     asyncio.run(walk())

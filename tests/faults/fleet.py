@@ -80,13 +80,18 @@ class Member:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    @property
+    def url(self) -> str | None:
+        """Where it listens; None before it does."""
+        found = re.search(r"listen=(\S+)", self.log)
+        return None if found is None else f"http://{found[1]}"
+
     def ready(self) -> tuple[int, str]:
         """What it answers at /readyz."""
-        found = re.search(r"listen=(\S+)", self.log)
-        if found is None:
+        if self.url is None:
             return 0, ""
         try:
-            with urllib.request.urlopen(f"http://{found[1]}/readyz", timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -12,7 +13,8 @@ import pytest
 
 from tests.faults.fleet import Member, one_round, staged, until
 from tests.postgres import Databases
-from tests.repo import run_cli, running_cli
+from tests.repo import GnupgHome, run_cli, running_cli
+from tests.servers import PATIENCE
 
 SEEN = """
 create table reconciler.put (args jsonb);
@@ -78,6 +80,43 @@ def test_another_member_leads_where_the_leader_dies(server: Databases) -> None:
         until(lambda: not stage.missing(), [second])
         until(lambda: [each["name"] for each in stage.status().json["members"]] == ["b"], [second])
         stage.judge()
+
+
+def test_any_member_takes_hooks_and_the_leader_acts_on_them(server: Databases, gnupg_home: GnupgHome) -> None:
+    token = {"HOOK_SECRET": "correct horse"}
+    with staged(server, services=1, people=2) as stage, ExitStack() as ends:
+        stage.repo.gnupg = gnupg_home
+        events = {"token": {"header": "X-Gitlab-Token", "value": "{{HOOK_SECRET}}"}, "account": "email"}
+        asked = [{"id": "HOOK_SECRET"}]
+        (service,) = stage.services
+        stage.repo.manifest("s0", {**service.manifest(team=True), "events": events, "initial_data_form": asked})
+        for name in ("reconciler", "s0"):
+            stage.repo.initial_data(name, token)
+        stage.settings(git={"fetch": "1h", "branch": "main"})
+        leader = Member(stage, "a")
+        ends.callback(leader.close)
+        until(lambda: "fleet.leads" in leader.log, [leader])
+        other = Member(stage, "b")
+        ends.callback(other.close)
+        both = [leader, other]
+        until(lambda: not stage.missing() and len(stage.status().json["members"]) == 2, both)
+        until(lambda: other.ready()[0] == 200, both)
+
+        def told(name: str, body: bytes = b"{}") -> int:
+            headers = {"X-Gitlab-Token": token["HOOK_SECRET"], "Content-Type": "application/json"}
+            request = urllib.request.Request(f"{other.url}/hooks/{name}", body, headers)
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return int(answer.status)
+
+        time.sleep(1.5)  # the leader has looked for what other members were told
+        stage.add(1)
+        assert told("git") == 204
+        until(lambda: not stage.missing(), both)  # only the leader has a commit acted on
+        del service.people["p0@example.com"]
+        assert told("s0", b'{"email": "p0@example.com"}') == 204
+        until(lambda: not stage.missing(), both)
+        assert stage.posts()[service.host, "p0@example.com"] == 2
+        assert [each["hook"] for each in stage.status().json["hooks"]] == ["git", "s0"]
 
 
 def test_folder_without_commits_is_in_no_fleet(server: Databases) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.web.daemon_hooks import account_in
+from reconciler.gallery.catalog import everything
+from reconciler.web.daemon_hooks import account_in, is_from_service
 from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, Service, eventually
 from tests.web.test_hooks import post
@@ -135,6 +136,65 @@ def test_a_login_is_found_by_what_the_check_expects(repo: Repo, service: Service
         assert post(running, "club", body, headers) == 204
         eventually(lambda: seen("lovelace") == 2)
         assert seen("babbage") == 1
+
+
+TOLD: dict[str, tuple[str, bytes, str]] = {
+    "github": (
+        "X-Hub-Signature-256: sha256=",
+        b'{"action": "member_removed", "membership": {"state": "active", "role": "member", "user": {"login": "Ada"}}}',
+        "Ada",
+    ),
+    "github-team": (
+        "X-Hub-Signature-256: sha256=",
+        b'{"action": "removed", "scope": "team", "member": {"login": "Ada"}, "team": {"slug": "crew"}}',
+        "Ada",
+    ),
+    "gitlab-group": (
+        "X-Gitlab-Token",
+        b'{"event_name": "user_remove_from_group", "group_path": "crew", "user_username": "ada"}',
+        "ada",
+    ),
+    "gitlab-instance": (
+        "X-Gitlab-Token",
+        b'{"event_name": "user_destroy", "email": "ada@example.com", "name": "Ada", "username": "ada", "user_id": 41}',
+        "ada@example.com",
+    ),
+    "discourse": (
+        "X-Discourse-Event-Signature: sha256=",
+        b'{"user": {"id": 7, "username": "ada", "name": "Ada", "email": "ada@example.com", "trust_level": 1}}',
+        "ada@example.com",
+    ),
+    "google-workspace": (
+        "X-Goog-Channel-Token",
+        b'{"kind": "admin#directory#user", "id": "1118", "etag": "\\"x\\"", "primaryEmail": "ada@example.com"}',
+        "ada@example.com",
+    ),
+    "linear": (
+        "Linear-Signature: ",
+        b'{"action": "update", "type": "User", "data": {"id": "1", "email": "ada@example.com", "active": false}}',
+        "ada@example.com",
+    ),
+    "zendesk": (
+        "X-Hook-Secret",
+        b'{"type": "zen:event-type:user.active_changed", "detail": {"id": "6596", "email": "ada@example.com"}}',
+        "ada@example.com",
+    ),
+}
+"""What services send of an account that changed, as their vendors describe it; of signatures, what stands before it."""
+
+
+def test_events_of_ready_manifests() -> None:
+    telling = {item.name: item.manifest.events for item in everything().values() if item.manifest.events is not None}
+    assert telling.keys() == TOLD.keys()
+    for name, (header, body, account) in TOLD.items():
+        events = telling[name]
+        key, signs, prefix = header.partition(": ")
+        made = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+        headers = {key.lower(): f"{prefix}{made}" if signs else SECRET}
+        assert is_from_service(events, headers, body, SECRET, time.time()), name
+        assert not is_from_service(events, headers, body, "another", time.time()), name
+        assert not is_from_service(events, {}, body, SECRET, time.time()), name
+        assert account_in("application/json", body, events.account) == account, name
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import suppress
 from dataclasses import field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
@@ -44,21 +44,32 @@ MOST_FURTHER = 1000
 
 LAST = datetime.max.replace(tzinfo=UTC)
 
-Prints = Callable[[Integration, Grant], Iterable[str] | None]
+
+class Rendered(Protocol):
+    """What grants' prints are made with, and what they depend on, besides the hires."""
+
+    @property
+    def rendered_with(self) -> object:
+        """Return what prints depend on; to be compared."""
+
+
+By = TypeVar("By", bound=Rendered)
+
+Prints = Callable[[By, Grant], Iterable[str] | None]
 """The prints of a grant; None where they can be told in a pass only, for a choice has to be looked up."""
 
 Stored = Callable[[Key, str], Mapping[str, Any]]
 """What was stored of an entry's account at a service."""
 
 
-class WantedPrints:
+class WantedPrints(Generic[By]):
     """The prints of all that is wanted, kept for as long as the same would be asked.
 
     All hires are read once, and after a commit to some hires' files those. What was wanted before stays in the index: a
     lookup is compared with what the hires that it names want now.
     """
 
-    def __init__(self, pace: Pace, prints: Prints) -> None:
+    def __init__(self, pace: Pace, prints: Prints[By]) -> None:
         self.pace = pace
         self._prints = prints
         self._of: tuple[Desired, Mapping[str, object]] | None = None
@@ -66,7 +77,7 @@ class WantedPrints:
         self._further = 0
         """How many hires were read again since all were read."""
 
-    async def of(self, desired: Desired, integrations: Mapping[str, Integration]) -> PrintIndex:
+    async def of(self, desired: Desired, integrations: Mapping[str, By]) -> PrintIndex:
         """The prints of what a revision wants, rendered by these integrations, among others of former revisions."""
         of = desired, {name: each.rendered_with for name, each in integrations.items()}
         before = self._reading
@@ -90,7 +101,7 @@ class WantedPrints:
     async def _read(
         self,
         desired: Desired,
-        integrations: Mapping[str, Integration],
+        integrations: Mapping[str, By],
         before: asyncio.Task[PrintIndex] | None,
         changed: set[str] | None,
     ) -> PrintIndex:
@@ -129,7 +140,7 @@ class SameAccounts:
         desired: Desired,
         integrations: Mapping[str, Integration],
         checker: Checker,
-        wanted: WantedPrints,
+        wanted: WantedPrints[Integration],
     ) -> None:
         self._desired = desired
         self._integrations = integrations
@@ -233,7 +244,9 @@ class Rivals:
 
     """
 
-    def __init__(self, desired: Desired, integrations: Mapping[str, Integration], wanted: WantedPrints) -> None:
+    def __init__(
+        self, desired: Desired, integrations: Mapping[str, Integration], wanted: WantedPrints[Integration]
+    ) -> None:
         self._desired = desired
         by_name = {each.service for each in integrations.values() if not told_by_address(each.manifest)}
         self._integrations = {name: each for name, each in integrations.items() if each.service in by_name}
