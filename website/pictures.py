@@ -21,6 +21,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
+from reconciler.repository.git.checkout import Checkout
 from reconciler.review.reviews import ReviewProgress
 from reconciler.web.daemon_view import GitView, Live
 from reconciler.web.guard import Visitor
@@ -61,6 +62,10 @@ class Company:
     def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:  # noqa: ARG002
         """No review is open."""
         return []
+
+    def checkout(self) -> Checkout:
+        """There is none; the overview asks for none."""
+        raise NotImplementedError
 
     def ledger(self) -> AbstractContextManager[LedgerReader]:
         """Open the state."""

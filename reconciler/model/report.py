@@ -56,6 +56,8 @@ class Row:
     """When the access was to be there, or to be gone."""
     done_at: datetime | None = None
     """When it was."""
+    removed_in: str | None = None
+    """The commit with which it left git."""
     until: datetime | None = None
     """When it ends, by git, or by the ledger once it is known when it was first acted on."""
     requested: Requested | None = None
@@ -193,6 +195,7 @@ class Row:
             "since": stamp(self.since),
             "due_at": stamp(self.due_at),
             "done_at": stamp(self.done_at),
+            "removed_in": self.removed_in,
             "end": None if self.ends is None else str(self.ends),
             "revision": self.revision,
             "requests": [dict(request) for request in self.requests],

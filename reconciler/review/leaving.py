@@ -1,35 +1,62 @@
-"""When access had to be gone, and when it was: what an audit of leavers asks."""
+"""When access had to be gone, by which commit, and when it was: what an audit of leavers asks.
+
+`Leaving` reads git and the ledger for some rows; the `Dates` that it returns need neither, so that a dry run can keep
+them until its rows are shown.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import field
+from datetime import date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.removed import Removed
 from reconciler.model.grant import Grant, Key
 from reconciler.model.report import Row
 from reconciler.model.status import Status
-from reconciler.model.value import changed
-from reconciler.repository.git.checkout import Checkout
+from reconciler.model.value import changed, value_class
+from reconciler.repository.git.changed import changed_in
+from reconciler.repository.git.checkout import WORKTREE, Checkout
 
 if TYPE_CHECKING:  # `status` shows rows of the ledger alone, and has none
     from reconciler.repository.desired import Desired
 
-__all__ = ["Leaving"]
+__all__ = ["Dates", "Leaving"]
+
+
+@value_class
+class Dates:
+    """The last days of some hires, and what of a row that leaves is known beside the ledger's record."""
+
+    ends: Mapping[str, date] = field(default_factory=dict)
+    left: Mapping[Key, Mapping[str, object]] = field(default_factory=dict)
+
+    def of(self, row: Row) -> Row:
+        """Return the row with its dates."""
+        end = self.ends.get(row.hire)
+        known = self.left.get(Key(row.hire, row.access), {}) if row.leaves else {}
+        return row if end is None and not known else changed(row, {"ends": end, **known})
 
 
 class Leaving:
-    """Dates rows by the files in force, where they have the entry still, and else by the history.
+    """Dates access by the files in force, where they have the entry still, and else by the history.
 
-    `desired` is what the files want on any day, entries that are over too.
+    `desired` is what the files want on any day, entries that are over too. Where it cannot be read, `over` says when
+    entries end.
     """
 
-    def __init__(self, checkout: Checkout, desired: Desired | None, ledger: LedgerReader) -> None:
+    def __init__(
+        self, checkout: Checkout, desired: Desired | None, ledger: LedgerReader, over: Mapping[Key, datetime] = {}
+    ) -> None:
+        self._checkout = checkout
         self._desired = desired
         self._ledger = ledger
+        self._over = over
         self._committed_at = lru_cache(maxsize=1024)(checkout.committed_at)
+        self._changed_in = lru_cache(maxsize=1024)(changed_in)
 
     def grants(self, hires: Iterable[str]) -> dict[Key, Grant]:
         """Return the entries that the files have of some hires."""
@@ -38,25 +65,39 @@ class Leaving:
             return {}
         return {grant.key: grant for hire in hires for grant in desired.grants(hire)}
 
-    def dated(self, rows: Iterable[Row], grants: Mapping[Key, Grant]) -> Iterator[Row]:
-        """Yield the rows, each with the hire's end; those that leave with the moment that they had to, and did."""
-        shown = list(rows)
-        removed = self._ledger.removed({row.hire for row in shown if row.leaves})
-        ends = {key.hire: grant.ends for key, grant in grants.items()}
-        for row in shown:
-            key, end = Key(row.hire, row.access), ends.get(row.hire)
-            if not row.leaves:
-                yield changed(row, {"ends": end}) if end is not None else row
-                continue
-            found = removed.get(key)
-            due = row.due_at if row.over else self._over(grants.get(key), row.due_at)
-            if due is None and found is not None and found.revision is not None:
-                due = self._committed_at(found.revision)
-            gone = None if found is None or row.status is not Status.REVOKED else found.gone_at
-            yield changed(row, {"ends": end, "due_at": due or row.due_at, "done_at": gone or row.done_at})
+    def dates(self, hires: Collection[str], rows: Iterable[Row]) -> Dates:
+        """Return the dates of some hires and of their rows that leave."""
+        leaving = [row for row in rows if row.leaves]
+        whose = {row.hire for row in leaving}
+        removed, grants = self._ledger.removed(whose), self.grants(whose)
+        over = {**self._over, **{key: grant.over_at for key, grant in grants.items()}}
+        left = {}
+        for row in leaving:
+            key = Key(row.hire, row.access)
+            left[key] = self._left(row, removed.get(key), over.get(key))
+        loaded = ((hire, self._desired.files.hires.get(hire)) for hire in hires) if self._desired is not None else ()
+        ends = {hire: each.model.end for hire, each in loaded if each is not None and each.model.end is not None}
+        return Dates(ends, left)
 
-    @staticmethod
-    def _over(grant: Grant | None, orphaned_at: datetime | None) -> datetime | None:
-        """Return the moment at which an entry's time was over, if that is why it leaves."""
-        over = None if grant is None else grant.over_at
-        return over if over is not None and (orphaned_at is None or over <= orphaned_at) else None
+    def dated(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield rows with their dates."""
+        shown = list(rows)
+        yield from map(self.dates({row.hire for row in shown}, shown).of, shown)
+
+    def _left(self, row: Row, removed: Removed | None, over: datetime | None) -> dict[str, object]:
+        """Return when a row that leaves had to be gone, and was, and by which commit.
+
+        What the history says counts if it is about this leaving: access may have left once before.
+        """
+        since, due = row.due_at, row.due_at if row.over else None
+        if removed is not None and not row.over and removed.orphaned_at != since:
+            removed = None
+        gone = removed.gone_at if removed is not None and row.status is Status.REVOKED else row.done_at
+        if due is None and over is not None and (since is None or over <= since):
+            due = over
+        revision = row.revision if removed is None else removed.revision
+        if row.over or revision in (None, WORKTREE):
+            return {"due_at": due or since, "done_at": gone}
+        paths = (row.source.rpartition(":")[0] or row.source, f"hires/{row.hire}.yaml")
+        commit = self._changed_in(self._checkout, revision, paths)
+        return {"due_at": due or self._committed_at(commit) or since, "done_at": gone, "removed_in": commit}

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from threading import Lock
 
 from reconciler.daemon.loop import Daemon
@@ -20,13 +20,14 @@ from reconciler.engine.context import Context
 from reconciler.engine.run.accepted import InForce
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, SecretsError
-from reconciler.model.grant import Grant
+from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
 from reconciler.model.report import LAST
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.secret import Secret
 from reconciler.model.settings import OWN, Settings
 from reconciler.model.value import value_class
+from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.review.reviews import ReviewProgress, Reviews
@@ -79,6 +80,8 @@ class GitView:
     """The integrations that tell of changes: they have `events`."""
     hires: Mapping[str, Hire] = field(default_factory=dict)
     grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
+    over: Mapping[Key, datetime] = field(default_factory=dict)
+    """When entries of these hires end, those that are over too."""
     files: Mapping[str, str] = field(default_factory=dict)
     """The path of each hire's file."""
     problems: tuple[Problem, ...] = ()
@@ -113,6 +116,10 @@ class DaemonView:
     def ledger(self) -> AbstractContextManager[LedgerReader]:
         """Open a reader for the caller alone."""
         return self._location.reader()
+
+    def checkout(self) -> Checkout:
+        """Open the repository for the caller alone: the daemon's own may only be used in its loop."""
+        return Checkout.open(self._context.root)
 
     def redact(self, text: str) -> str:
         """Redact every secret that the daemon knows."""
@@ -155,12 +162,14 @@ class DaemonView:
             return GitView()
         manifests = desired.files.manifests
         exists = {name: loaded.model.exists for name, loaded in manifests.items()}
-        hires_of, grants_of, files = {}, {}, {}
+        hires_of, grants_of, files, over = {}, {}, {}, dict[Key, datetime]()
+        any_day = Desired(desired.files, date.min)
         for number, hire in enumerate(each for each in hires if each in desired.hires):
             if number % HIRES_AT_A_TIME == 0:
                 await asyncio.sleep(0)
             loaded = desired.hires[hire]
             hires_of[hire], grants_of[hire], files[hire] = loaded.model, desired.grants(hire), loaded.path
+            over |= {each.key: each.over_at for each in any_day.grants(hire) if each.over_at is not None}
         return GitView(
             integrations={name: loaded.model.service or name for name, loaded in manifests.items()}
             | {name: name for name in desired.files.broken["manifests"]},
@@ -169,6 +178,7 @@ class DaemonView:
             hires=hires_of,
             grants=grants_of,
             files=files,
+            over=over,
             problems=tuple(desired.files.problems),
         )
 
@@ -178,8 +188,7 @@ class DaemonView:
         key = (tree.revision, ledger.history_end(), ledger.note(LAST))
         with self._reviewing:
             if self._reviewed is None or self._reviewed[0] != key:
-                # Its own checkout: the daemon's may only be used in its loop.
-                checkout = Checkout.open(self._context.root)
+                checkout = self.checkout()
                 found = []
                 if checkout.is_git:
                     own = checkout.head() if tree.revision == WORKTREE else checkout.at(tree.revision)

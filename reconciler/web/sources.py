@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from reconciler.ledger.reader import LedgerReader
+from reconciler.repository.git.checkout import Checkout
 from reconciler.review.reviews import ReviewProgress
 from reconciler.web.daemon_view import GitView, Live
 from reconciler.web.filters import Filters, filters_of
@@ -29,6 +30,9 @@ class Sources(Protocol):
 
     def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:
         """Compute how far each access review is."""
+
+    def checkout(self) -> Checkout:
+        """Open the repository for the caller alone."""
 
     def ledger(self) -> AbstractContextManager[LedgerReader]:
         """Open a reader for the caller alone."""

@@ -13,7 +13,9 @@ from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Row
 from reconciler.model.value import value_class
 from reconciler.notify.outages import outages_of
+from reconciler.repository.git.checkout import Checkout
 from reconciler.review.attention import NextStep, needs_of_accounts, steps
+from reconciler.review.leaving import Leaving
 from reconciler.review.reviews import ReviewProgress
 from reconciler.review.unmanaged import ComparedListing, UnknownAccount, account_digest
 from reconciler.web.daemon_view import GitView
@@ -99,7 +101,8 @@ def person(sources: Sources, query: Query, hire: str) -> dict[str, object]:
         if not listing.total and hire not in git.hires:
             raise NoSuchPage(f"Nobody has the id {hire}: neither git nor the ledger knows it.")
         records = ledger.grants(Chosen(hires=[hire]), listing.page)
-        grants = _details(ledger, hire, records, git)
+        checkout = sources.checkout()
+        grants = _details(ledger, hire, records, git, checkout)
     return {
         "live": live,
         "hire": hire,
@@ -107,6 +110,7 @@ def person(sources: Sources, query: Query, hire: str) -> dict[str, object]:
         "file": git.files.get(hire),
         "listing": listing,
         "grants": grants,
+        "authors": _authors(checkout, grants),
     }
 
 
@@ -117,14 +121,24 @@ def statuses(sources: Sources, hire: str) -> dict[str, object]:
     return {"grants": [{"access": each.key.access, "status": str(each.status)} for each in records]}
 
 
-def _details(ledger: LedgerReader, hire: str, records: list[Record], git: GitView) -> list[GrantDetails]:
+def _details(
+    ledger: LedgerReader, hire: str, records: list[Record], git: GitView, checkout: Checkout
+) -> list[GrantDetails]:
     wanted: Mapping[object, Grant] = {grant.key: grant for grant in git.grants.get(hire, ())}
     given, recent = ledger.given([hire]), ledger.recent_attempts(hire, MAX_ATTEMPTS)
     rows = [Row.of(record, grant=wanted.get(record.key)).given_by(given.get(record.key)) for record in records]
+    dated = Leaving(checkout, None, ledger, git.over).dated(rows)
     return [
         GrantDetails(row, steps(record), recent.get(record.key, Recent(())))
-        for row, record in zip(rows, records, strict=True)
+        for row, record in zip(dated, records, strict=True)
     ]
+
+
+def _authors(checkout: Checkout, grants: Iterable[GrantDetails]) -> dict[str, str]:
+    """Return who wrote the commits with which grants left git."""
+    commits = {each.row.removed_in for each in grants if each.row.removed_in is not None}
+    found = {commit: checkout.commit_if_there(commit) for commit in commits}
+    return {commit: each.author for commit, each in found.items() if each is not None}
 
 
 def service(sources: Sources, query: Query, integration: str) -> dict[str, object]:

@@ -90,6 +90,52 @@ def test_removal_is_due_with_its_commit_and_done_when_it_was_answered(
     assert row["done_at"] == stamp(answered[-1])
 
 
+def commit_at(repo: Repo, when: datetime, message: str) -> str:
+    """Commit what the work tree has, at this time."""
+    git = pygit2.Repository(str(repo.root))
+    git.index.add_all()
+    git.index.write()
+    ida = pygit2.Signature("Ida", "ida@example.com", int(when.timestamp()), 0)
+    return str(git.create_commit("HEAD", ida, ida, message, git.index.write_tree(), [git.head.target]))
+
+
+@pytest.mark.parametrize("state_kind", ["sqlite", "postgresql"])
+def test_removal_is_due_with_its_own_commit_where_several_are_taken_over_at_once(given: Repo, call: Call) -> None:
+    call(given, "--yes")
+    given.remove("hires/ada.yaml")
+    left = commit_at(given, datetime(2026, 11, 1, 9, tzinfo=UTC), "Ada left")
+    given.hire("bob")
+    commit_at(given, datetime(2026, 11, 3, 9, tzinfo=UTC), "Bob comes")
+    assert call(given, "--dry-run", "--worktree", "--output", "json").grant("ada", "tool")["removed_in"] is None
+    for arguments in (["--dry-run"], ["--yes"], ["status"]):
+        row = call(given, *arguments, "--output", "json").grant("ada", "tool")
+        assert (row["due_at"], row["removed_in"]) == ("2026-11-01T09:00:00Z", left)
+        gone = {"--dry-run": None, "--yes": row["done_at"], "status": row["done_at"]}[arguments[0]]
+        assert (row["done_at"], row["status"] == "revoked") == (gone, gone is not None)
+
+
+def test_dry_run_dates_by_the_end_that_the_file_says(given: Repo, call: Call) -> None:
+    call(given, "--yes")
+    given.hire("ada", "tool", end="2026-06-30")
+    given.commit()
+    row = call(given, "--dry-run", "--output", "json").grant("ada", "tool")
+    assert (row["due_at"], row["done_at"], row["end"]) == ("2026-07-01T00:00:00Z", None, "2026-06-30")
+
+
+def test_what_left_comes_back_and_leaves_again_is_due_by_the_last_time(given: Repo, call: Call) -> None:
+    call(given, "--yes")
+    given.hire("ada")
+    commit_at(given, datetime(2026, 9, 1, tzinfo=UTC), "Ada's tool goes")
+    call(given, "--yes")
+    given.hire("ada", "tool")
+    given.commit("Ada's tool comes")
+    call(given, "--yes")
+    given.hire("ada")
+    again = commit_at(given, datetime(2026, 11, 1, tzinfo=UTC), "Ada's tool goes again")
+    row = call(given, "--dry-run", "--output", "json").grant("ada", "tool")
+    assert (row["due_at"], row["done_at"], row["removed_in"]) == ("2026-11-01T00:00:00Z", None, again)
+
+
 def test_removal_is_due_at_the_end_that_the_file_says(given: Repo, call: Call) -> None:
     call(given, "--yes")
     given.hire("ada", "tool", end="2026-06-30")

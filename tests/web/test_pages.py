@@ -79,6 +79,16 @@ def test_person_page_shows_givers_and_service_messages(world: World) -> None:
     assert "begins on 2099-01-01" in words(world, "/people/later")
 
 
+def test_leavers_page_says_when_and_by_which_commit_access_went(world: World) -> None:
+    (commit,) = world.repo.git("log", "--format=%H", "--diff-filter=D", "--", "hires/left.yaml").split()
+    at = world.repo.git("show", "--no-patch", "--format=%cd", "--date=format:%Y-%m-%d %H:%M", commit)
+    text = words(world, "/people/left")
+    assert f"Had to go {at}" in text
+    assert "Gone not yet" in text
+    assert "by Ida Admin <ida@example.com>" in text.partition("Went with")[2]
+    assert commit in page(world, "/people/left")
+
+
 def test_a_services_page_has_its_grants_accounts_and_outages(world: World) -> None:
     text = words(world, "/services/tool")
     for wanted in (

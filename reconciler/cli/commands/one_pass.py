@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reconciler.engine.run.planning import Plan, Planning
     from reconciler.engine.run.runner import Leases, PassRunner
     from reconciler.engine.state import OpenState
+    from reconciler.ledger.reader import LedgerReader
     from reconciler.ledger.writer import LedgerWriter
     from reconciler.model.report import Report, Row
     from reconciler.model.secret import Redactor
@@ -197,15 +198,11 @@ async def _locked_pass(
     ask: Callable[[Report], Awaitable[None]] | None,
 ) -> Report:
     """Make a pass over a state that this process has to itself."""
-    from datetime import date
-
     from reconciler.cli.output.progress import ProgressReporter
     from reconciler.engine.apply.commands import end_locks, releases_of
     from reconciler.engine.run.accepted import keep
     from reconciler.engine.run.runner import LockedState
     from reconciler.engine.state import locking
-    from reconciler.repository.desired import Desired
-    from reconciler.review.leaving import Leaving
 
     settings, tree = force.settings, force.tree
     with locking(context, settings, tree, "reconcile", migrate=request.released) as state:
@@ -220,9 +217,7 @@ async def _locked_pass(
         if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die
             await passes.apply_commands(releases)
         await _ask_forge(context, state.ledger, force)
-        report.give(state.ledger.given(report.hires))
-        leaving = Leaving(context.checkout, Desired(context.reader.load(tree), date.min), state.ledger)
-        report.rows = [*leaving.dated(report.rows, leaving.grants(report.hires))]
+        _tell(context, tree, state.ledger, report)
         return report
 
 
@@ -318,8 +313,19 @@ async def _fleet_pass(
         desired = context.desired(context.reader.load(tree), Policy.of(settings, clock.now()).today)
         fleet_pass = FleetPass(clock=clock, passes=passes, state=state, leases=leases, desired=desired)
         report = await fleet_pass.make(request)
-        report.give(state.ledger.given(report.hires))
+        _tell(context, tree, state.ledger, report)
         return report
+
+
+def _tell(context: Context, tree: Tree, ledger: LedgerReader, report: Report) -> None:
+    """Say of each row who gave the grant, and of those that leave when they had to be gone, and were."""
+    from datetime import date
+
+    from reconciler.repository.desired import Desired
+    from reconciler.review.leaving import Leaving
+
+    report.give(ledger.given(report.hires))
+    report.rows = [*Leaving(context.checkout, Desired(context.reader.load(tree), date.min), ledger).dated(report.rows)]
 
 
 def _agreed(row: Row) -> object:

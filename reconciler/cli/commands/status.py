@@ -157,7 +157,7 @@ def rows_of(
             .given_by(given.get(record.key))
             for record in records
         ]
-        yield from leaving.dated(rows, grants)
+        yield from leaving.dated(rows)
 
 
 def _files(options: SharedOptions) -> Files | None:
