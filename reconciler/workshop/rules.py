@@ -48,8 +48,8 @@ def rules_found(exists: Exists, wanted: str | None, compared: Compared, answer: 
             yield RuleFound("record", exists.record, what, at is not None)
         account = find(at, exists.match, wanted, contains) if at else None
         if exists.match is not None:
-            shown = walk(account, exists.match) if account is not None else _nearest(at, exists.match)
-            yield RuleFound("match", exists.match, _written(shown), account is not None)
+            shown = _nearest(at, exists.match) if account is None else _written(walk(account, exists.match))
+            yield RuleFound("match", exists.match, shown, account is not None)
     if account is not None:
         yield from _pairs("where", compared.where, account)
         yield from _pairs("inactive", compared.inactive, account)
@@ -67,10 +67,12 @@ def _pairs(rule: str, wanted: Mapping[str, Any], content: Any) -> Iterator[RuleF
         yield RuleFound(f"{rule} {path}", f"{word} {_written(value)}", _written(there), same(there, value))
 
 
-def _nearest(at: Any, match: str) -> Any:
-    """Return what stands at `match` in the first items, none of which is the account."""
-    items = at if isinstance(at, list) else [at]
-    return [walk(item, match) for item in items[:3]]
+def _nearest(at: Any, match: str) -> str:
+    """Say what stands at `match` in the first items, none of which is the account."""
+    found = [walk(item, match) for item in (at if isinstance(at, list) else [at])]
+    if found and all(value is None for value in found):
+        return f"nothing there in {'the only item' if len(found) == 1 else f'any of {len(found)} items'}"
+    return _written(found[:3])
 
 
 def _written(value: Any) -> str:

@@ -26,6 +26,8 @@ MADE_UP = {
     "first_name": "Ada",
     "last_name": "Lovelace",
     "phone": "+15550100",
+    "start": "2026-12-01",
+    "end": "2099-12-31",
     "manager": "Grace Hopper",
     "manager_email": "grace@example.com",
     "buddy": "Alan Turing",

@@ -5,6 +5,7 @@ It is the program's own planner that is run, on the manifest's own file: what pa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field, replace
@@ -109,7 +110,11 @@ def _not_sent(wanted: SentRequest, sent: Mapping[str, Any]) -> Iterator[str]:
     if wanted.url is not None and not same_url(wanted.url, sent["url"]):
         yield f"url: {wanted.url}, but it is {sent['url']}"
     if "data" in wanted.model_fields_set and wanted.data != sent["body"]:
-        yield f"data: {wanted.data}, but it is {sent['body']}"
+        yield f"data: {_as_json(wanted.data)}, but it is {_as_json(sent['body'])}"
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def rules_of(

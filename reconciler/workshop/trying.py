@@ -183,9 +183,10 @@ async def try_manifest(
         policy = Policy.of(settings, now)
         checker = Checker(context.redactor, listings_for(name, policy, listed=False))
         planned = await plan_alone(desired, integration, policy, checker, {})
+        checked = tuple(client.exchanges)
         page = await _first_page(integration, planned, desired) if listing else None
     exchanges = tuple(client.exchanges)
-    rules = {} if planned is None else rules_of(integration, planned, exchanges)
+    rules = {} if planned is None else rules_of(integration, planned, checked)
     would_send = _would_send(integration, planned)
     hosts = tuple(each for each in settings.allowed_hosts if each != NOWHERE)
     return Tried(integration, planned, exchanges, rules, would_send=would_send, listed=page, hosts=hosts)

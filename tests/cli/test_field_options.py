@@ -76,7 +76,7 @@ def test_fixed_items_send_no_request(teams: Repo, service: Service, call: Call) 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("asna", "TEAM_ID"), "there is no manifests/asna.yaml; did you mean asana?"),
+        (("asna", "TEAM_ID"), "there is no manifests/asna.yaml in the commit in force; did you mean asana?"),
         (
             ("asana", "TEAM"),
             "manifests/asana.yaml has no form field TEAM: it has TEAM_ID, ROLE, NOTE; did you mean TEAM_ID?",

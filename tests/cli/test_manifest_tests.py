@@ -52,7 +52,7 @@ FAILING: dict[str, tuple[dict[str, Any], str]] = {
     "sends nothing": (case(answered(), expect="present", sends=PUT), "sends: 1 wanted, but the pass would send 0"),
     "sends something else": (
         case(ABSENT, NOBODY, expect="missing", sends=[{**PUT[0], "data": {"role": "admin"}}]),
-        "sends.0: data: {'role': 'admin'}, but it is {'role': 'member'}",
+        'sends.0: data: {"role": "admin"}, but it is {"role": "member"}',
     ),
     "another url": (
         case(answered(), expect="orphaned", orphan=True, sends=[{"url": f"{MEMBER}a"}]),
@@ -103,7 +103,7 @@ def test_failure_shows_request_answer_and_rules(github: Repo, call: Call) -> Non
         '        match user.login: "ada": yes\n'
         '        where role wants "member": "admin": no\n'
         '        invited state is "pending": "active": no\n'
-        f"    would send PUT {MEMBER} {{'role': 'member'}}\n"
+        f'    would send PUT {MEMBER} {{"role": "member"}}\n'
         "1 case of 1 manifest passed, 1 failed\n"
     )
 

@@ -101,10 +101,19 @@ def test_refused_token_is_no_verdict(tool: Repo, call: Call, accounts: AccountSe
     assert "verdict: unknown: answered 401" in done.out
 
 
+def test_a_path_at_which_nobody_has_anything_is_said(tool: Repo, call: Call, accounts: AccountService) -> None:
+    accounts.add("ada@example.com")
+    text = yaml.safe_load((tool.root / "manifests/tool.yaml").read_text())
+    text["exists"] |= {"url": f"{accounts.url}/users?limit=100", "record": "users", "match": "login"}
+    tool.manifest("tool", text)
+    shown = call(tool, "try", "tool", "--list").out.splitlines()
+    assert "    match login: nothing there in the only item: no" in shown
+    assert len([line for line in shown if line.startswith("    match ")]) == 1, "of the check, not of the listing"
+
+
 def test_saved_case_has_nobody_in_it_and_passes(tool: Repo, call: Call, accounts: AccountService) -> None:
-    tool.hire(
-        "eve", {"integration": "tool", "values": {"ROLE": "admin"}}, email="eve.real@example.org", phone="+499123"
-    )
+    whole = {"email": "eve.real@example.org", "phone": "+499123", "start": "2024-02-29", "manager": {"hire": "bob"}}
+    tool.hire("eve", {"integration": "tool", "values": {"ROLE": "admin"}}, **whole)
     tool.commit()
     accounts.add("eve.real@example.org")
     accounts.people["eve.real@example.org"] |= {"role": "member", "phone": "+499123", "boss": "Real Name"}
@@ -114,11 +123,17 @@ def test_saved_case_has_nobody_in_it_and_passes(tool: Repo, call: Call, accounts
     saved = yaml.safe_load(file.read_text())
     assert saved[0]["expect"] == "differs"
     assert saved[0]["answers"][0]["body"] == {"email": "ada@example.com", "role": "member", "id": "made-up-NUMBER"}
-    for real in ("eve", "Real Name", "+499123", TOKEN):
+    for real in ("eve", "Real Name", "+499123", "2024-02-29", TOKEN):
         assert real not in file.read_text()
     assert call(tool, "test").code == 0
     assert call(tool, "try", "tool", "--hire", "eve", "--save", str(file)).code == 0
     assert call(tool, "test").out == "2 cases of 1 manifest passed\n"
+
+
+def test_a_value_that_nobody_gave_is_named_with_how_to_give_it(tool: Repo, call: Call) -> None:
+    done = call(tool, "try", "tool", "--email", "eve@example.com")
+    assert done.code == 1
+    assert "ROLE of the form has no value: give it with --value ROLE=…\n" in done.err
 
 
 WRONG = {

@@ -73,7 +73,9 @@ def _field(files: Files, integration: str, name: str) -> FormField:
     if loaded is None:
         if problems := files.broken["manifests"].get(integration):
             raise RepositoryError(f"the manifest of {integration} has an error: {problems[0]}: mend it first")
-        raise UsageError(f"there is no manifests/{integration}.yaml{near(integration, files.manifests)}")
+        raise UsageError(
+            f"there is no manifests/{integration}.yaml in the commit in force{near(integration, files.manifests)}"
+        )
     form = {field.id: field for field in loaded.model.form}
     if name not in form:
         has = f"it has {', '.join(form)}" if form else "it has no form"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -101,7 +102,7 @@ def _exchanges(result: CaseResult) -> Iterator[str]:
         yield f"      {each.why}" if each.answer is None else f"      {each.answer.status} {_cut(each.answer.text)}"
         yield from (f"        {rule}" for rule in result.rules.get(place, ()))
     for sent in result.sends:
-        body = "" if sent["body"] is None else f" {_cut(str(sent['body']))}"
+        body = "" if sent["body"] is None else f" {_cut(json.dumps(sent['body'], ensure_ascii=False, default=str))}"
         yield f"    would send {sent['method']} {sent['url']}{body}"
 
 

@@ -90,6 +90,8 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
         for failure in saved[1].failures:
             note(f"the saved case fails: {failure}")
     decision = None if tried.planned is None else tried.planned.decision
+    for key, where in _lacking(subject, tried):
+        note(f"{key} of {where} has no value: give it with --value {key}=…")
     if not tried.exchanges:
         note(f"requests may go to {', '.join(tried.hosts) or 'no host'}; --host HOST allows another in this try")
     if options.output == "json":
@@ -98,6 +100,17 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
         lines = (printable(redactor.redact(line)) for line in _lines(integration, subject, tried))
         echo("\n".join(lines))
     return 1 if decision is None or decision.status in ("unknown", "blocked", "invalid") else 0
+
+
+def _lacking(subject: Subject, tried: Tried) -> Iterator[tuple[str, str]]:
+    """Return what the manifest asks for and nobody gave, with where a hire would have it."""
+    manifest = tried.integration.manifest
+    for field in manifest.form:
+        if field.type != "generate" and field.id not in subject.values:
+            yield field.id, "the form"
+    for info in manifest.extra_user_info:
+        if info.id not in subject.person.extra:
+            yield info.id, "`extra`"
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -149,7 +149,8 @@ def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
         for name in sorted(names(text)):
             root = name.partition(".")[0]
             if path[0] != "events" and known.isdisjoint({name, root}) and name != _here_only(path):
-                message = f"{{{{{name}}}}}: nothing gives this variable but a hire's `extra`{near(name, known)}"
+                meant = near(name, known) or "; add it to form, or a secret to initial_data_form"
+                message = f"{{{{{name}}}}}: nothing gives this variable but a hire's `extra`{meant}"
                 if root == OAUTH:
                     message = f"{{{{{name}}}}}: no manifest of the service has oauth, so nothing gives this variable"
                 yield Problem(document.file, document.line(path), dotted(path, message), Severity.WARNING)
