@@ -53,6 +53,8 @@ class PlannedGrant:
     """Whether git still has the entry, wanted or not."""
     expired: bool = False
     """Whether its time is over, so that it is revoked whatever `prune` says."""
+    unanswered: bool = False
+    """Whether it is over, and nothing is done about it now for a reason that may pass: it is looked at again soon."""
     maker: str | None = None
     """The hire's entry that makes the same account in this pass: this one does not."""
 
@@ -79,7 +81,7 @@ class PlannedGrant:
             there = isinstance(self.verdict, Present) or self.decision.status is Status.UNCONFIRMED
             return acted_on(record, self.grant, now, found=there)
         gone = self.decision.status is Status.REVOKED
-        return left(record, self.verdict, now, gone=gone, in_git=self.in_git, expires=self.expired)
+        return left(record, now, gone=gone, in_git=self.in_git, unanswered=self.unanswered)
 
     @property
     def exempt(self) -> bool:

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.model.grant import Grant, Over, Phase, Record
-from reconciler.model.verdict import Unknown, Verdict
 
 __all__ = ["acted_on", "gone", "is_over", "left", "still_wanted"]
 
@@ -59,17 +58,16 @@ def acted_on(record: Record, grant: Grant, now: datetime, *, found: bool) -> Fie
     }
 
 
-def left(record: Record, verdict: Verdict | None, now: datetime, *, gone: bool, in_git: bool, expires: bool) -> Fields:
+def left(record: Record, now: datetime, *, gone: bool, in_git: bool, unanswered: bool) -> Fields:
     """Return what the ledger keeps of the end of a grant that git no longer wants, or that is over.
 
-    `gone` says that there is no account any more, `in_git` that git still has the entry, `expires` that what is over is
-    revoked whatever `prune` says.
+    `gone` says that there is no account any more, `in_git` that git still has the entry, `unanswered` that it is over
+    and that it could not be looked for.
     """
     if not is_over(record, now):
         return NO_END if gone and record.phase is not Phase.REVOKED else {}
-    asked_again = expires and not gone and isinstance(verdict, Unknown)
     over = Over.REACHED if in_git and record.over is not Over.LEFT else Over.LEFT
-    return {"over": over, "expire_at": now + ASK_AGAIN if asked_again else None}
+    return {"over": over, "expire_at": now + ASK_AGAIN if unanswered and not gone else None}
 
 
 def gone(record: Record) -> Fields:

@@ -5,7 +5,7 @@ A pass decides whether a grant that breaks a rule exists already: then it is a p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime, time
 from itertools import chain
@@ -106,14 +106,20 @@ class Judge:
                 loaded = self._desired.hires[hire]
                 yield Problem(loaded.path, loaded.document.line(("access",)), f"{hire}: {rule}: must have {name}")
 
-    def requires(self, record: Record) -> str | None:
-        """Return why what git no longer wants must not be lost: its hire must have it, and has no other; or None."""
+    def requires(self, record: Record, counts: Callable[[Grant], bool] = lambda _grant: True) -> str | None:
+        """Return why what git no longer wants must not be lost: its hire must have it, and has no other; or None.
+
+        Of what git has only what `counts` is another: an entry's time may be over.
+        """
         hire = record.key.hire
         if hire not in self._desired.hires:
             return None
         for rule, _ in self._rules:
             theirs = _named(rule.must_have or (), record)
-            if theirs is not None and theirs in self._lacking(rule, hire, self._desired.grants(hire)):
+            if theirs is None:
+                continue
+            others = [grant for grant in self._desired.grants(hire) if counts(grant)]
+            if theirs in self._lacking(rule, hire, others):
                 return f"{rule}: must have {theirs}"
         return None
 

@@ -158,16 +158,24 @@ class Machine:
         integrations: Iterable[str] | None = None,
         grants: Iterable[tuple[str, str]] | None = None,
         released: bool = False,
+        removals: bool = True,
         by_hand: Mapping[tuple[str, str], str] | None = None,
         listings: Listings | None = None,
     ) -> Report:
         """One pass. `by_hand` has `run` or `revoke` for single grants, `listings` are those of an interval."""
         asked = {Key(*key): kind for key, kind in (by_hand or {}).items()}
         chosen = _selection(hires, integrations) if grants is None else Selection.of(Key(*key) for key in grants)
-        return asyncio.run(self._reconcile(chosen, released=released, by_hand=asked, listings=listings))
+        let = {"released": released, "removals": removals}
+        return asyncio.run(self._reconcile(chosen, by_hand=asked, listings=listings, **let))
 
     async def _reconcile(
-        self, selection: Selection, *, released: bool, by_hand: dict[Key, str], listings: Listings | None
+        self,
+        selection: Selection,
+        *,
+        released: bool,
+        removals: bool,
+        by_hand: dict[Key, str],
+        listings: Listings | None,
     ) -> Report:
         context = self._context()
         try:
@@ -179,7 +187,8 @@ class Machine:
                 await passes.apply_commands(commands)
                 end_locks(opened.ledger, self.clock.now())
                 released = released or any(command.kind == "release" for command in commands)
-                return await passes.run(PassRequest(selection, released=released, by_hand=by_hand), listings=listings)
+                request = PassRequest(selection, released=released, removals=removals, by_hand=by_hand)
+                return await passes.run(request, listings=listings)
         finally:
             await context.aclose()
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from reconciler.model.clock import stamp
+from reconciler.model.ending import ASK_AGAIN
 from reconciler.model.status import Action, EventType, Status
-from tests.engine.harness import row
+from tests.engine.harness import Hands, Machine, row
+from tests.servers import Reply
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
@@ -119,22 +123,142 @@ def test_the_ledger_knows_the_end_whatever_the_file_is_by_then(eight_hours, acco
     assert (status(machine), len(accounts.calls("DELETE"))) == (Status.REVOKED, 1)
 
 
+@pytest.fixture
+def alerts(accounts):
+    """Who is told of alerts."""
+    accounts.route("POST", "/alerts", Reply(204))
+    return [{"webhook": f"{accounts.url}/alerts"}]
+
+
+def alerted(accounts):
+    """What the alerts say of times that are over, one text each."""
+    told = [call.body.decode() for call in accounts.calls("POST", "/alerts")]
+    return [text for text in told if "its time is over, and it is still there" in text]
+
+
 @pytest.mark.parametrize(
-    ("settings", "entry", "left"),
+    ("settings", "entry", "policy", "ends"),
     [
-        ({"expire": "prune"}, {}, Status.ORPHANED),
-        ({"suspend": [{"hire": "ada"}]}, {}, Status.SUSPENDED),
-        ({}, {"keep": True}, Status.ORPHANED),
+        ({"expire": "prune"}, {}, [], (Status.ORPHANED, None)),
+        ({"suspend": [{"hire": "ada", "reason": "on leave"}]}, {}, [], (Status.SUSPENDED, "on leave")),
+        ({}, {"keep": True}, [], (Status.ORPHANED, "kept")),
+        ({}, {}, [{"name": "break-glass", "hire": "ada", "must_have": ["tool"]}], (Status.ORPHANED, "break-glass")),
     ],
 )
-def test_what_holds_it(eight_hours, accounts, repo, settings, entry, left):
-    machine = eight_hours
-    repo.settings(gnupg_home=repo.gnupg.path, **settings)
+def test_what_holds_it_is_alerted_at_its_moment(eight_hours, accounts, repo, alerts, settings, entry, policy, ends):
+    machine, (left, why) = eight_hours, ends
+    repo.settings(gnupg_home=repo.gnupg.path, alerts=alerts, **settings)
+    repo.write("config/policy.yaml", policy)
     give(repo, for_="8h", **entry)
     machine.reconcile()
+    assert alerted(accounts) == []
     machine.clock.turn(hours=8)
-    assert (status(machine), accounts.calls("DELETE")) == (left, [])
+    for _ in range(2):
+        assert (status(machine), accounts.calls("DELETE")) == (left, [])
+    assert [why in text for text in alerted(accounts)] == ([] if why is None else [True])
     assert machine.record("ada", "tool").expire_at is None, "no pass is due for it by itself"
+
+
+def test_without_removals_it_stays_due_for_the_next_pass(eight_hours, accounts, repo, alerts):
+    machine = eight_hours
+    repo.settings(gnupg_home=repo.gnupg.path, alerts=alerts)
+    repo.commit()
+    machine.clock.turn(hours=8)
+    held = row(machine.reconcile(removals=False), "ada", "tool")
+    assert (held.status, accounts.calls("DELETE")) == (Status.ORPHANED, [])
+    assert ["--no-removals" in text for text in alerted(accounts)] == [True]
+    with machine.ledger() as ledger:
+        assert ledger.expiring(machine.clock.now() + ASK_AGAIN), "a daemon acts on it within a minute"
+    assert status(machine) is Status.REVOKED
+
+
+@pytest.mark.parametrize("fails", ["the revocation", "the check", "nothing can revoke it"])
+def test_a_failure_is_alerted_at_once(eight_hours, accounts, repo, alerts, fails):
+    machine = eight_hours
+    repo.settings(gnupg_home=repo.gnupg.path, alerts=alerts)
+    match fails:
+        case "the revocation":
+            accounts.fail_next(None, 500, method="DELETE")
+        case "the check":
+            accounts.fail_next(None, 503, method="GET", prefix="/users/")
+        case _:
+            repo.manifest("tool", accounts.manifest(team=True))
+    repo.commit()
+    machine.reconcile()
+    machine.clock.turn(hours=8)
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status in (Status.RETRYING, Status.ORPHANED)
+    assert (len(alerted(accounts)), report.expired) == (1, [])
+    accounts.clear()
+    repo.manifest("tool", accounts.manifest(team=True, revoke=True))
+    repo.commit()
+    machine.clock.turn(hours=1)
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.REVOKED
+    assert [late.total_seconds() for late in report.expired] == [3600.0]
+    assert len(alerted(accounts)) == 1
+
+
+def test_what_cannot_be_asked_for_the_moment_is_asked_again_each_minute(machine, accounts, repo):
+    """The service's token cannot be had."""
+    whole = accounts.manifest(revoke=True)
+    whole["headers"]["Authorization"] = "Bearer {{oauth.access_token}}"
+    whole["oauth"] = {"grant": "client_credentials", "access_token": {"url": f"{accounts.url}/token"}}
+    token = {"access_token": "t0ken-t0ken-1", "expires_in": 7200}
+    accounts.route("POST", "/token", lambda _received: token)
+    repo.manifest("tool", whole)
+    repo.hire("ada", {"integration": "tool", "for": "8h"})
+    repo.commit()
+    assert status(machine) is Status.PRESENT
+    accounts.fail_next(None, 503, method="POST", prefix="/token")
+    machine.clock.turn(hours=8)
+    assert status(machine) is Status.ORPHANED
+    assert machine.record("ada", "tool").expire_at == machine.clock.now() + ASK_AGAIN
+    accounts.clear()
+    machine.clock.turn(minutes=1)
+    assert status(machine) is Status.REVOKED
+
+
+@pytest.mark.parametrize("back", [{"minutes": -30}, {"days": -400}])
+def test_what_is_over_stays_over_where_the_clock_is_set_back(eight_hours, accounts, back):
+    machine = eight_hours
+    machine.clock.turn(hours=8)
+    assert status(machine) is Status.REVOKED
+    machine.clock.turn(**back)
+    assert (status(machine), accounts.created["ada@example.com"]) == (Status.REVOKED, 1)
+
+
+def test_a_clock_that_is_set_back_makes_a_time_no_longer_than_it_says(eight_hours, accounts):
+    machine = eight_hours
+    machine.clock.turn(days=-1)
+    assert status(machine) is Status.PRESENT
+    assert stamp(machine.record("ada", "tool").ends_at) == "2026-12-01T17:00:00Z"
+    machine.clock.turn(days=1, hours=8)
+    assert status(machine) is Status.REVOKED
+
+
+@pytest.mark.parametrize(
+    ("until", "over"),
+    [("2027-03-28T02:30", "2027-03-28T01:00:00Z"), ("2027-10-31T02:30", "2027-10-31T00:30:00Z")],
+    ids=["skipped", "twice"],
+)
+def test_on_a_day_that_the_clock_changes(machine, accounts, repo, until, over):
+    repo.settings(gnupg_home=repo.gnupg.path, timezone="Europe/Berlin")
+    give(repo, until=until)
+    assert stamp(row(machine.reconcile(), "ada", "tool").until) == over
+    moment = datetime.fromisoformat(over)
+    machine.clock.turn(seconds=(moment - machine.clock.now()).total_seconds() - 1)
+    assert status(machine) is Status.PRESENT
+    machine.clock.turn(seconds=1)
+    assert status(machine) is Status.REVOKED
+
+
+def test_hours_are_hours_over_a_change_of_the_clock(repo, accounts):
+    repo.settings(gnupg_home=repo.gnupg.path, timezone="Europe/Berlin")
+    repo.manifest("tool", accounts.manifest(team=True, revoke=True))
+    machine = Machine(repo, Hands(datetime(2027, 3, 27, 23, tzinfo=UTC)))
+    give(repo, for_="8h")
+    assert stamp(row(machine.reconcile(), "ada", "tool").until) == "2027-03-28T07:00:00Z"
 
 
 def test_who_does_not_answer_is_asked_again_each_minute(eight_hours, accounts):

@@ -220,6 +220,44 @@ def test_attempt_that_has_not_begun_does_not_begin(lockable, accounts, repo):
     assert row(lockable.reconcile(hires=["bob"]), "bob", "tool").status is Status.SUSPENDED
 
 
+def test_time_that_is_over_under_a_lock_takes_nothing_back_on(machine, accounts, repo):
+    """What is switched off counts as gone: it is not switched on again for a moment by an unlock."""
+    repo.manifest("tool", accounts.lockable())
+    repo.hire("ada", {"integration": "tool", "for": "1h"})
+    repo.commit()
+    machine.reconcile()
+    machine.lock("ada")
+    machine.reconcile()
+    machine.clock.turn(hours=2)
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.locked) == (Status.SUSPENDED, LockState.DONE)
+    machine.enqueue("unlock", "ada")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert [call.json() for call in accounts.calls("PATCH")] == [{"active": False}]
+    assert machine.events("ada").count(EventType.EXPIRED) == 1
+
+
+@pytest.mark.parametrize("held", [{}, {"keep": True}])
+def test_lock_that_a_person_has_to_do_does_not_hold_up_what_is_over(machine, accounts, repo, held):
+    """Its revoke deletes, which a lock alone may not; that its time is over may."""
+    manifest = accounts.lockable()
+    del manifest["lock"]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "for": "1h", **held})
+    repo.commit()
+    machine.reconcile()
+    machine.lock("ada")
+    assert row(machine.reconcile(), "ada", "tool").locked is LockState.MANUAL
+    machine.clock.turn(hours=1)
+    found = row(machine.reconcile(), "ada", "tool")
+    done = LockState.MANUAL if held else LockState.DONE
+    assert (found.locked, len(accounts.calls("DELETE"))) == (done, 0 if held else 1)
+    if not held:
+        machine.enqueue("unlock", "ada")
+        assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+        assert accounts.created["ada@example.com"] == 1
+
+
 def test_unanswered_check_is_not_yet_locked(lockable, accounts):
     accounts.fail_next(None, 500, method="GET")
     lockable.lock("ada")

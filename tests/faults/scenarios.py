@@ -35,7 +35,7 @@ from tests.faults.injected import FILLER, Action, play
 from tests.forked import Nursery
 from tests.repo import GnupgHome, Repo, free_port, use_key
 from tests.repository.signing import PgpSigner, signed
-from tests.servers import AccountService, Received, Reply, ask
+from tests.servers import AccountService, Received, Reply, ask, eventually
 
 __all__ = ["SCENARIOS", "Scenario", "Stage", "stage"]
 
@@ -370,6 +370,21 @@ def _gone(stage: Stage) -> None:
     assert stage.changes() == {("ada", "users"): 1}, "taken away once"
 
 
+def _over(stage: Stage) -> None:
+    """Ada had it for a second, which is over."""
+    stage.repo.hire("ada", {**TOOL, "for": "1s"})
+    stage.repo.commit()
+    stage.settled()
+    over_at = stage.records()[Key("ada", "tool")].ends_at
+    eventually(lambda: over_at is not None and datetime.now(UTC) >= over_at)
+
+
+def _gone_in_time(stage: Stage) -> None:
+    _gone(stage)
+    assert stage.events("ada")[EventType.EXPIRED] == 1, "said once that its time is over"
+    assert stage.records()[Key("ada", "tool")].expire_at is None, "no pass is due for it"
+
+
 def _asked_to_revoke(stage: Stage) -> None:
     """Ada's entry was taken out of git, and somebody asks for it to be revoked."""
     _hire_ada(stage)
@@ -673,6 +688,7 @@ SCENARIOS = {
     "answer lost": Scenario(_answer_lost, _made_once_and_told),
     "given up": Scenario(_given_up, _failed_for_good),
     "revoked": Scenario(_revoked, _gone, repeats=True),
+    "over": Scenario(_over, _gone_in_time, repeats=True),
     "locked": Scenario(_to_be_locked, _locked, repeats=True),
     "healed": Scenario(_healed, _there_again, repeats=True),
     "updated": Scenario(_to_be_updated, _updated, repeats=True),

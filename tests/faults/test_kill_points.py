@@ -41,6 +41,7 @@ AT = {
     "asked to run": {Failpoint.INTENT},
     "asked to retry": {Failpoint.TAKEN_UP},
     "locked": {Failpoint.LOCKED},
+    "over": {Failpoint.PLAN, Failpoint.INTENT, Failpoint.REQUEST, Failpoint.OUTCOME},
     "fetched": {Failpoint.CHECKOUT, Failpoint.ACCEPTED},
     "command enqueued": {Failpoint.COMMAND},
     "forgotten": {Failpoint.FORGOTTEN, Failpoint.WIPED},

@@ -17,6 +17,7 @@ from reconciler.engine.observe.prepared import Prepared
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.engine.run.orphans import OrphanPlanner
 from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
+from reconciler.model.ending import is_over
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
 from reconciler.model.lock import Lock, LockState
@@ -57,7 +58,8 @@ def judge_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Deci
         return _done(lock, "there is no account")
     if isinstance(verdict, NoCheck) and (record.off or not record.leaves_something or (mine and record.unchecked)):
         return _done(lock, "switched off" if record.off else "nothing is there")
-    if (lacks := _lacks(facts.means, kind, lock)) is not None:
+    ended = policy.expires and is_over(record, policy.now) and not record.keep and facts.required is None
+    if (lacks := _lacks(facts.means, kind, lock, deletes=lock.deletes or ended)) is not None:
         return _by_hand(lock, lacks)
     if not policy.removals:
         return not_yet(lock, "--no-removals: this pass takes nothing away")
@@ -79,15 +81,15 @@ def kind_of(facts: Facts) -> Kind:
     return Kind.LOCK_INVITED if invited or facts.invitation is not None else Kind.LOCK
 
 
-def _lacks(means: Means, kind: Kind, lock: Lock) -> str | None:
-    """Return what the manifest lacks to lock an account; None if it can."""
+def _lacks(means: Means, kind: Kind, lock: Lock, *, deletes: bool) -> str | None:
+    """Return what the manifest lacks to lock an account; None if it can. What is over anyway may be deleted for it."""
     if kind.withdraws:
         return None if means.withdraws else "an invitation is open, and the manifest has no withdraw"
     if means.locks:
         return None
     if not means.revokes:
         return "the manifest has no lock and no revoke"
-    if means.revoke_deletes and not lock.deletes:
+    if means.revoke_deletes and not deletes:
         return f"the manifest has no lock, and its revoke deletes; or `reconcile lock {lock.hire} --delete`"
     return None
 
@@ -159,7 +161,8 @@ class LockPlanner:
         except Blocked as error:
             return replace(planned, decision=not_yet(lock, str(error)))
         texts = integration.texts(kind)
-        facts = Facts(verdict, integration.means, invitation, digest=prepared.digest, texts=texts)
+        required = self._orphans.required(place)
+        facts = Facts(verdict, integration.means, invitation, digest=prepared.digest, texts=texts, required=required)
         decision = judge_lock(lock, planned.record or place, facts, self._inputs.policy)
         if (why := await self._not_this_one(planned, integration, place, prepared, decision)) is not None:
             decision = _by_hand(lock, why)

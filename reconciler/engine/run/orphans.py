@@ -31,12 +31,11 @@ class OrphanPlanner:
 
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
-        planned, now = await self._plan(record), self._inputs.policy.now
-        return replace(
-            planned,
-            in_git=self.unreadable(record) is not None or self._inputs.desired.has(*record.key),
-            expired=self._inputs.policy.expires and is_over(record, now),
-        )
+        planned, policy = await self._plan(record), self._inputs.policy
+        in_git = self.unreadable(record) is not None or self._inputs.desired.has(*record.key)
+        expired = policy.expires and is_over(record, policy.now)
+        unanswered = planned.unanswered or isinstance(planned.verdict, Unknown) or not policy.removals
+        return replace(planned, in_git=in_git, expired=expired, unanswered=expired and unanswered)
 
     def may_be_dropped(self, record: Record) -> bool:
         """Whether a grant that nothing was ever done for is forgotten.
@@ -90,7 +89,7 @@ class OrphanPlanner:
             kind = record.run.kind if record.revoking else Kind.REVOKE
             prepared = integration.prepare_orphan(record, stored, kind=kind, lenders=lending.entries)
         except Blocked as error:
-            return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}")
+            return replace(_no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}"), unanswered=True)
         has_check = integration.manifest.exists is not None
         verdict = await self._inputs.checker.check_alone(integration, prepared) if has_check else NoCheck()
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
@@ -111,7 +110,7 @@ class OrphanPlanner:
                 invitation,
                 digest=prepared.digest,
                 texts=integration.texts(kind),
-                required=self._inputs.judge.requires(record),
+                required=self.required(record),
                 over=over,
             ),
             self._inputs.policy,
@@ -196,6 +195,10 @@ class OrphanPlanner:
             as_recorded=as_recorded,
             unreadable=self._inputs.unreadable,
         )
+
+    def required(self, record: Record) -> str | None:
+        """Return the rule by which its hire must have it; None if there is none, or something else that counts."""
+        return self._inputs.judge.requires(record, self._counts)
 
     def _counts(self, grant: Grant) -> bool:
         """Whether a grant that git has is not over: else two that are would keep each other's account."""
