@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 
 import pytest
 
@@ -63,6 +64,39 @@ def test_commands_beside_a_fleet_reach_its_leader(server: Databases) -> None:
         assert stage.status().json["members"] == [], "who left is gone at once"
         files = server.execute("select name from reconciler.sealed where name like 'files/%'", database)
         assert files == [], "whoever leads erases what no attempt names any more"
+
+
+def test_times_are_over_and_locks_take_effect_in_a_fleet(server: Databases) -> None:
+    """Whichever member leads, and also after it died."""
+    with staged(server, services=1, people=0) as stage, ExitStack() as ends:
+        [tool] = stage.services
+        stage.repo.manifest("s0", tool.lockable())
+        stage.repo.hire("bob", "s0")
+        stage.repo.hire("cid", "s0")
+        stage.push()
+        first = Member(stage, "a")
+        ends.callback(first.close)
+        until(lambda: len(tool.people) == 2, [first])
+        second = Member(stage, "b")
+        ends.callback(second.close)
+        until(lambda: len(stage.status().json["members"]) == 2, [first, second])
+        stage.repo.hire("ada", {"integration": "s0", "for": "3s"})
+        stage.push()
+        until(lambda: tool.calls("DELETE", "/users/ada"), [first, second])
+        done = run_cli(stage.repo, "lock", "bob", "--reason", "left in anger")
+        assert (done.code, tool.people["bob@example.com"]["active"]) == (0, False), done.err
+        assert tool.people["cid@example.com"].get("active", True)
+        over = stage.status().grant("ada", "s0")
+        (gone,) = tool.calls("DELETE")
+        assert 0 <= gone.at - datetime.fromisoformat(over["until"]).timestamp() < 5
+
+        stage.repo.hire("dan", {"integration": "s0", "for": "3s"})
+        stage.push()
+        until(lambda: "dan@example.com" in tool.people, [first, second])
+        first.process.kill()
+        until(lambda: tool.calls("DELETE", "/users/dan"), [second])
+        done = run_cli(stage.repo, "lock", "cid", "--reason", "left in anger")
+        assert (done.code, tool.people["cid@example.com"]["active"]) == (0, False), done.err
 
 
 def test_another_member_leads_where_the_leader_dies(server: Databases) -> None:
