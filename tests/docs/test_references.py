@@ -5,6 +5,7 @@ The form is `docs/design/rules.md, "The guard"`, or a link with an anchor.
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -78,3 +79,24 @@ def test_every_citation_resolves() -> None:
 
 def test_nothing_outside_of_the_repository_is_cited() -> None:
     assert [str(path.relative_to(ROOT)) for path in files() if ELSEWHERE.search(path.read_text())] == []
+
+
+NAMED = re.compile(r"\| `(reconciler/[\w/]+\.py)` \| `([\w.]+)` \|")
+"""A module and a function of it, in a row of a table."""
+
+
+def functions(module: Path) -> set[str]:
+    """A module's functions, and its classes' methods as `Class.method`."""
+    tree = ast.parse(module.read_text())
+    found = {each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for each in tree.body:
+        if isinstance(each, ast.ClassDef):
+            found |= {f"{each.name}.{one.name}" for one in each.body if hasattr(one, "name")}
+    return found
+
+
+def test_the_life_of_a_commit_names_functions_that_exist() -> None:
+    rows = NAMED.findall((ROOT / "docs/design/life-of-a-commit.md").read_text())
+    assert len(rows) > 10
+    assert [(path, name) for path, name in rows if name not in functions(ROOT / path)] == []
+    assert len({path for path, _ in rows}) <= 20  # so many modules somebody can still follow
