@@ -443,6 +443,24 @@ def test_pass_that_dies_leaves_a_release_to_the_next(repo: Repo, accounts: Accou
     assert call_cli(repo, "history", "--output", "json").json[-1]["event"] == "attempt_failed"
 
 
+def test_single_pass_revokes_what_others_needed_after_what_needed_it(
+    repo: Repo, accounts: AccountService, others: AccountService
+) -> None:
+    repo.settings(prune="revoke")
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.manifest("other", others.manifest(revoke=True))
+    repo.hire("ada", "tool", {"integration": "other", "needs": ["tool"]})
+    repo.write("hires/.gitkeep", "")
+    repo.commit()
+    assert call_cli(repo, "--yes").code == 0
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    done = call_cli(repo, "--yes", "--output", "json")
+    assert [row["status"] for row in done.json["grants"]] == ["revoked", "revoked"]
+    (first,), (second,) = others.calls("DELETE"), accounts.calls("DELETE")
+    assert first.at < second.at
+
+
 def test_slice_that_a_broken_clone_cannot_make_is_left_to_another_member(repo: Repo, accounts: AccountService) -> None:
     async def run() -> None:
         async with member(repo, "a") as a, member(repo, "b") as b:

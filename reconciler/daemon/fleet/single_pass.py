@@ -1,7 +1,7 @@
 """A pass of `reconcile` beside the members of a fleet: service by service, each under a lease.
 
 While another member has a service, the pass waits, and then finds settled what that member settled. Entries that need
-one of another service follow in a further round.
+one of another service follow in a further round, and what such an entry needed is revoked after it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.grant import Key
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import PassRequest, Selection
-from reconciler.model.status import Status
+from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired
 
 __all__ = ["FleetPass", "SharedState", "leased", "member_name"]
@@ -135,14 +135,14 @@ class FleetPass:
         if selection.everything:
             ledger.begin_resync()
         for _ in range(MOST_ROUNDS):
-            before = self._report.executed
+            before = self._report.executed + self._report.revoked
             parts = by_service(selection, self.desired, ledger)
             passes = [self._pass(name, replace(request, selection=part)) for name, part in sorted(parts.items())]
             ended = await asyncio.gather(*passes, return_exceptions=True)
             for error in (each for each in ended if each is not None):
                 raise error  # only now: the passes over the other services have ended, too
             waiting = self._waiting()
-            if self._report.executed == before or not waiting:
+            if self._report.executed + self._report.revoked == before or not waiting:
                 break
             selection = Selection.of(waiting)
         for command in releases if not self.clock.stopping.is_set() else ():
@@ -153,9 +153,10 @@ class FleetPass:
         return self._merged()
 
     def _waiting(self) -> set[Key]:
-        """Find the entries that wait for another entry, which may be present by now."""
+        """Find the entries that wait for another entry, which may be present by now, or gone."""
         found = {key for key, row in self._rows.items() if row.status is Status.SCHEDULED}
-        return {
+        gone = {key for key, row in self._rows.items() if row.action is Action.REVOKE}
+        return gone | {
             grant.key for key in found for grant in self.desired.grants(key.hire) if grant.key == key and grant.needs
         }
 
