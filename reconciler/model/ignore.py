@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from reconciler.model.base import Day, Identifier, Model, Text
+from reconciler.model.base import Day, Identifier, Model, Restricting, Text
 from reconciler.model.list_file import ListFile
 
 __all__ = ["Ignore", "IgnoredAccount"]
@@ -24,7 +24,7 @@ class IgnoredAccount(Model):
     account: Annotated[Text, Field(min_length=1)]
     reason: Annotated[Text, Field(min_length=1)]
     owner: Text | None = None
-    until: Day | None = None
+    until: Annotated[Day | None, Restricting] = None
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:

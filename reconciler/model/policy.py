@@ -14,6 +14,9 @@ from reconciler.model.list_file import ListFile
 __all__ = ["PolicyFile", "Rule"]
 
 
+Count = Annotated[int, Field(ge=0, strict=True)]
+
+
 class Rule(Model):
     """One rule: what must not be held together, what entries require, or how many may hold something."""
 
@@ -27,9 +30,9 @@ class Rule(Model):
     require: Literal["until"] | None = None
     within: Annotated[Duration | None, Restricting] = None
     integration: Identifier | None = None
-    values: Annotated[dict[Text, Text], Restricting] = Field(default_factory=dict)
-    at_least: Annotated[int, Field(ge=0, strict=True)] | None = None
-    at_most: Annotated[int, Field(ge=0, strict=True)] | None = None
+    values: Annotated[dict[Text, Annotated[Text, Restricting]], Restricting] = Field(default_factory=dict)
+    at_least: Annotated[Count | None, Restricting] = None
+    at_most: Annotated[Count | None, Restricting] = None
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:

@@ -28,7 +28,7 @@ class Requestable(Model):
     integration: Identifier
     who: Annotated[ConditionMap | None, Restricting] = None
     values: Annotated[
-        dict[Text, Annotated[list[Text], BeforeValidator(_one_or_more), Field(min_length=1)]], Restricting
+        dict[Text, Annotated[list[Text], BeforeValidator(_one_or_more), Field(min_length=1), Restricting]], Restricting
     ] = Field(default_factory=dict)
     longest: Annotated[Duration | None, Restricting] = None
     approvers: list[Text] = Field(default_factory=list)
@@ -43,7 +43,7 @@ class Requestable(Model):
                 if value.strip().casefold() not in known:
                     return f"{name} is {value}, and may be {' or '.join(allowed)}"
         if self.longest is not None and (lasts is None or lasts > self.longest):
-            asked = "any time" if lasts is None else spelled(lasts)
+            asked = "any time" if lasts is None else spelled(_rounded(lasts))
             return f"it is asked for {asked}, and may be for at most {spelled(self.longest)}"
         return None
 
@@ -54,6 +54,12 @@ class Requestable(Model):
         if self.who is not None:
             parts.append(f"by hires with {self.who}")
         return f"{self.integration} ({', '.join(parts)})" if parts else self.integration
+
+
+def _rounded(lasts: timedelta) -> timedelta:
+    """Round up to minutes, a long time to days: to a moment that `until` names it is never a round one."""
+    unit = timedelta(days=1) if lasts > timedelta(days=2) else timedelta(minutes=1)
+    return -(-lasts // unit) * unit
 
 
 class RequestableFile(ListFile[Requestable]):

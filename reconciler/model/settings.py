@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from reconciler.model.base import Day, Duration, Email, Model, Text, duration
+from reconciler.model.base import Day, Duration, Email, Model, Restricting, Text, duration
 from reconciler.model.near import near
 from reconciler.model.template import misuse, names
 
@@ -163,7 +163,7 @@ class Suspension(Model):
 
     integration: Text | None = None
     hire: Text | None = None
-    until: Day | None = None
+    until: Annotated[Day | None, Restricting] = None
     reason: Text = ""
 
     @model_validator(mode="after")

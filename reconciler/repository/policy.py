@@ -168,9 +168,6 @@ class Judge:
         known = self._desired.files.manifests.keys() | self._desired.files.broken["manifests"].keys()
         names = known | set(access)
         for index, (rule, line) in enumerate(self._rules):
-            if rule.integration is not None and rule.integration not in known:
-                text = f"there is no integration {rule.integration}{near(rule.integration, known)}"
-                yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
             for name in _names(rule):
                 if name not in names:
                     text = f"nobody has an access entry {name}, and there is no such integration{near(name, names)}"

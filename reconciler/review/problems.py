@@ -40,6 +40,7 @@ from reconciler.repository.requestable import Offers
 from reconciler.repository.reviews import REVIEWS, review_problems
 from reconciler.repository.rules import NONE, Rules
 from reconciler.repository.settings_file import SETTINGS
+from reconciler.repository.unknown_names import unknown_names
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
 from reconciler.requests.render import rehearse
 from reconciler.review.findings import Inspector, Total
@@ -133,6 +134,7 @@ def problems_of(
         total.add(hire, findings)
     found = {*files.problems, *total.problems, *judge.counted(total.counted), *_ended(total.ended)}
     found.update(Judge(desired, files.policy).idle(total.meant, total.access))
+    found.update(unknown_names(files))
     found |= {*desired.unassigned(total.assigned), *desired.unfitting(), *_state(files, tree)}
     found.update(doubtful_conditions(desired, inspector.conditions, total.values, total.lacking))
     found |= {*shared_accounts(desired), *alike_addresses(desired)}

@@ -74,6 +74,23 @@ def test_days_that_are_over_and_people_who_are_not_there(repo: Repo, call: Call)
     ]
 
 
+def test_an_integration_or_a_field_that_a_rule_names_is_not_there(repo: Repo, call: Call) -> None:
+    form = [{"id": "ROLE", "name": "Role", "type": "input"}]
+    repo.manifest("github", {"form": form, "execute": [{"url": "https://github.com/{{ROLE}}"}]})
+    repo.write("config/requestable.yaml", "- integration: slcak\n- {integration: github, values: {ROEL: [member]}}\n")
+    repo.write(
+        "config/policy.yaml",
+        "- {name: a, integration: githb, at_most: 1}\n"
+        "- {name: b, integration: github, values: {role: admin}, at_most: 1}\n",
+    )
+    assert warnings(repo, call) == [
+        ("config/policy.yaml", 1, "policy a: there is no integration githb; did you mean github?"),
+        ("config/policy.yaml", 2, "policy b: the form of github has no role; did you mean ROLE?"),
+        ("config/requestable.yaml", 1, "slcak: there is no integration slcak; did you mean slack?"),
+        ("config/requestable.yaml", 2, "github: the form of github has no ROEL; did you mean ROLE?"),
+    ]
+
+
 @pytest.mark.parametrize(
     "key", ["access", "sequences", "position", "start", "manager", "extra", "buddy_email", "source"]
 )
@@ -100,6 +117,11 @@ def test_a_key_with_nothing_under_it_within_an_entry(repo: Repo, call: Call) -> 
         ("hires/ada.yaml", "access: [{integration: slack, until: }]\n", 4),
         ("config/policy.yaml", "- {name: a, when: , require: until}\n", 1),
         ("config/policy.yaml", "- {name: a, integration: slack, values: , at_most: 1}\n", 1),
+        ("config/policy.yaml", "- {name: a, integration: slack, values: {ROLE: }, at_most: 1}\n", 1),
+        ("config/policy.yaml", "- {name: a, integration: slack, at_least: 1, at_most: }\n", 1),
+        ("config/requestable.yaml", "- integration: slack\n  values: {ROLE: }\n", 2),
+        ("config/ignore.yaml", "- {integration: slack, account: a, reason: CI, until: }\n", 1),
+        ("config/reconciler.yaml", "suspend: [{integration: slack, until: , reason: moving}]\n", 1),
     ],
 )
 def test_what_restricts_must_not_be_left_unfinished(repo: Repo, call: Call, file: str, text: str, line: int) -> None:

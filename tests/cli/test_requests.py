@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -116,6 +117,13 @@ def test_account_that_the_hire_has_and_a_hire_that_is_not_there(company: Repo, c
         "hire: there is no hires/eve.yaml",
         "access twice: the hire has that account already, by access thrice",
     ]
+
+
+def test_time_until_a_moment_is_said_in_whole_days(company: Repo, call: Call) -> None:
+    offer(company, {"integration": "tool", "longest": "1d"})
+    request(company, until="2099-01-01T10:20:30Z")
+    (told,) = problems(call(company, "validate", "--output", "json"))
+    assert re.search(r"it is asked for \d{5}d, and may be for at most 1d$", told), told
 
 
 def test_longest(company: Repo, call: Call) -> None:
