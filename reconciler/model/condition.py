@@ -6,8 +6,9 @@ case and blanks at the ends, numbers and dates as the text that was written. A f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -24,6 +25,9 @@ FIELDS = tuple(name for name in Hire.model_fields if name not in ("extra", "sequ
 CONDITION_KEYS = (*FIELDS, f"{EXTRA}NAME", ANY, NOT)
 
 
+Fold = Callable[[str], str]
+
+
 @value_class
 class _Test:
     """One field's test: it has one of these values, or with `negated` none of them."""
@@ -32,10 +36,10 @@ class _Test:
     values: tuple[str, ...]
     negated: bool = False
 
-    def holds(self, hire: Hire, *, lacking: bool) -> bool:
+    def holds(self, hire: Hire, *, lacking: bool, fold: Fold) -> bool:
         """Whether it holds; `lacking` says whether a field that the hire lacks counts as equal."""
         value = value_of(hire, self.field)
-        equal = lacking if value is None else value in map(plain, self.values)
+        equal = lacking if value is None else fold(value) in map(fold, self.values)
         return equal is not self.negated
 
 
@@ -47,15 +51,16 @@ class Condition:
     any_of: tuple[Condition, ...] = ()
     none_of: Condition | None = None
 
-    def holds(self, hire: Hire, *, sure: bool = False, negated: bool = False) -> bool:
+    def holds(self, hire: Hire, *, sure: bool = False, negated: bool = False, fold: Fold | None = None) -> bool:
         """Whether a hire is meant; with `sure`, whatever the fields were that the hire lacks and `not` is about.
 
-        `negated` says that it stands under an odd number of `not`.
+        `negated` says that it stands under an odd number of `not`; texts are equal that `fold` makes equal.
         """
+        alike, inner = fold or plain, partial(Condition.holds, hire=hire, sure=sure, fold=fold)
         return (
-            all(test.holds(hire, lacking=sure and test.negated is not negated) for test in self.tests)
-            and (not self.any_of or any(each.holds(hire, sure=sure, negated=negated) for each in self.any_of))
-            and (self.none_of is None or not self.none_of.holds(hire, sure=sure, negated=not negated))
+            all(test.holds(hire, lacking=sure and test.negated is not negated, fold=alike) for test in self.tests)
+            and (not self.any_of or any(inner(each, negated=negated) for each in self.any_of))
+            and (self.none_of is None or not inner(self.none_of, negated=not negated))
         )
 
     def lacking(self, hire: Hire) -> tuple[str, ...]:

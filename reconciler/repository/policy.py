@@ -132,7 +132,10 @@ class Judge:
         """Whether a rule is about a hire."""
         if rule.hire is not None:
             return rule.hire == hire
-        return rule.when is None or rule.when.holds(self._desired.hires[hire].model)
+        if rule.when is None:
+            return True
+        person = self._desired.hires[hire].model  # who only looks like somebody whom it is about is one
+        return rule.when.holds(person) or rule.when.holds(person, fold=skeleton)
 
     def share(self, hire: str, grants: Iterable[Grant]) -> Share:
         """Return what a hire adds to what `counted` and `idle` judge; `grants` are its own."""

@@ -119,6 +119,19 @@ def test_who_must_not_have_something_is_refused_it(company: Repo, call: Call, ac
     assert {sent.json()["email"] for sent in accounts.calls("POST", "/users")} == {"ada@example.com"}
 
 
+@pytest.mark.parametrize("position", [" CONTRACTOR\u200b", "C\u043entractor", "\uff23ontractor"])
+def test_who_only_looks_like_another_is_no_exception(company: Repo, call: Call, position: str) -> None:
+    company.hire("bob", entry("deploy", "2"), position=position)
+    policy(
+        company,
+        {**CONTRACTORS, "must_not_have": ["deploy"]},
+        {"name": "others", "when": {"position": {"not": position}}, "must_not_have": ["deploy"]},
+    )
+    assert [each for *_, each in problems(call(company, "validate", "--output", "json")) if "bob" in each] == [
+        "access deploy of bob: policy contractors: must not have deploy"
+    ]
+
+
 def test_what_somebody_must_have_is_not_lost_while_their_file_stays(
     company: Repo, call: Call, accounts: AccountService
 ) -> None:
