@@ -31,6 +31,7 @@ from bench.daemons import (
     weight,
     widened,
 )
+from bench.history import checkpointed
 from bench.pages import held_up, shown
 from bench.server import serving
 from bench.world import commit, folder, reconcile_twice, took
@@ -294,6 +295,7 @@ ALL: dict[str, Figure] = {
     "processor time of a dry run a grant": Figure(planned_again, "us", "<= 200 us"),
     "ledger rows": Figure(ledger_rows, "1/s", ">= 20000/s"),
     "ledger intent": Figure(intent, "ms", "<= 2 ms"),
+    "checkpoint over 1,000,000 lines": Figure(checkpointed, "ms", "<= 100 ms"),
     "slowest page, 10,000 people": Figure(shown, "ms", "<= 200 ms"),
     "the loop's wait for a page, 10,000 people": Figure(held_up, "ms", "<= 20 ms"),
     "--help": Figure(helped, "ms", "<= 120 ms"),

@@ -37,7 +37,10 @@ def origin_of(checkout: Checkout) -> str:
     """Name the history: by the repository's first commit, which no other one has. Raises RepositoryError."""
     first = checkout.first_commit()
     if first is None:
-        raise RepositoryError("a checkpoint names the repository's first commit, and this checkout has none")
+        raise RepositoryError(
+            "a checkpoint names the repository's first commit, and this checkout has none: commit something first; "
+            "of a shallow clone, fetch the rest (`git fetch --unshallow`)"
+        )
     return f"access-reconciler/{first}"
 
 

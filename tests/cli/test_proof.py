@@ -233,6 +233,11 @@ def test_history_written_anew_is_found_with_the_key_and_an_earlier_note(
     assert (code, "the earlier note covers" in said) == (1, True)
 
 
+def test_export_of_nobody_says_so(repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path) -> None:
+    done = call(repo, "history", "export", str(tmp_path / "proof"), "--hire", "adda")
+    assert (done.code, "tells nothing of adda" in done.err) == (0, True)
+
+
 @pytest.mark.parametrize("hires", [[], ["--hire", "ada"]], ids=["all", "one-person"])
 def test_earlier_note_needs_all_of_its_lines(
     repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify, hires: list[str]

@@ -64,6 +64,8 @@ def test_make_release(tmp_path: Path) -> None:
     built = {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json", f"{NAME}.lock"}
     assert digests[0].keys() == {*built, "verify.py", "verify.py.sha256"}
     assert digests[0] == digests[1]
+    assert (first / "verify.py").read_bytes() == (ROOT / "reconciler" / "review" / "verify.py").read_bytes()
+    assert (first / "verify.py.sha256").read_text() == f"{digests[0]['verify.py']}  verify.py\n"
 
     lock = (first / f"{NAME}.lock").read_text()
     assert lock.startswith((ROOT / "requirements.lock").read_text())

@@ -91,6 +91,7 @@ def export(
     from reconciler.cli.ledger import ledger_of, settings_of
     from reconciler.cli.output.logs import note
     from reconciler.cli.output.text import count, echo, emit_json, no_csv
+    from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.cli.when import moment
     from reconciler.review import proof
 
@@ -114,6 +115,8 @@ def export(
 
     with ledger_of(options) as ledger:
         written, lines = proof.export(ledger, own.context.checkout, key, folder, chosen)
+        if not written and (filters := (*hires, *integrations)):
+            note(f"the history tells nothing of {', '.join(filters)}{suggest_from_ledger(ledger, *filters)}", "warning")
     _timestamp(options, own, folder)
     if options.output == "json":
         emit_json({"folder": str(folder), "lines": written, "of": lines, "key": key.public})
