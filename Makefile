@@ -58,6 +58,7 @@ lock: $(READY) ## update the dependencies' versions, within pyproject.toml
 	$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --upgrade --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra demo --extra fleet --extra build --extra sql --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	sed -n 's/^ldap = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(COMPILE) --upgrade --output-file requirements-ldap.lock -
+	echo zizmor | $(COMPILE) --upgrade --output-file requirements-ci.lock -
 
 clean: ## remove everything that these commands created, except .reconciler/
 	rm -rf $(VENV) site build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \

@@ -160,6 +160,18 @@ def test_a_release_is_published_without_a_token() -> None:
         assert subprocess.run(run, cwd=ROOT, env={**os.environ, "TAG": tag}, check=False).returncode == code
 
 
+def test_an_image_is_published_only_where_its_base_is_named() -> None:
+    job = read(".github/workflows/release.yml")["jobs"]["image"]
+    assert (job["if"], job["needs"], job["environment"]) == ("vars.IMAGE_BASE_DIGEST != ''", "build", "release")
+    assert job["permissions"] == {"contents": "read", "packages": "write"}
+    for step in job["steps"]:
+        done = subprocess.run(["bash", "-n", "-c", step.get("run", "")], check=False)
+        assert done.returncode == 0
+        assert "${{" not in step.get("run", ""), "what a tag is called is never part of a script"
+    built = next(step["run"] for step in job["steps"] if step.get("name") == "Build and publish")
+    assert {"--provenance mode=max", "--sbom true"} <= set(re.findall(r"--(?:provenance|sbom) \S+", built))
+
+
 def test_no_github_job_is_given_a_secret() -> None:
     text = (ROOT / "docs/ci/github.yml").read_text()
     assert "secrets." not in text
