@@ -80,6 +80,15 @@ class Stage:
         _git(self.root, self.environment, "add", "--all")
         _git(self.root, self.environment, "commit", "--quiet", "--message", message)
 
+    def merge_request(self) -> str:
+        """Merge the request that waits on a branch; return its name."""
+        names = ("for-each-ref", "--format=%(refname:short)", "refs/heads/request")
+        [branch] = _git(self.root, self.environment, *names).split()
+        merge = ("merge", "--quiet", "--no-ff", "--message", f"Merge {branch}", branch)
+        _git(self.root, self.environment, *merge)
+        _git(self.root, self.environment, "branch", "--quiet", "--delete", branch)
+        return branch.removeprefix("request/")
+
 
 @contextmanager
 def staged() -> Iterator[Stage]:
@@ -200,8 +209,8 @@ def _free_port(wanted: int) -> int:
     raise NoDemo("no port is free on 127.0.0.1")
 
 
-def _git(root: Path, environment: dict[str, str], *arguments: str) -> None:
-    _run(["git", "-C", str(root), "-c", "commit.gpgsign=false", *arguments], environment)
+def _git(root: Path, environment: dict[str, str], *arguments: str) -> str:
+    return _run(["git", "-C", str(root), "-c", "commit.gpgsign=false", *arguments], environment)
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:

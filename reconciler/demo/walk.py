@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import subprocess
 import threading
@@ -50,6 +51,7 @@ goes to the repository, and sets the demo's key and `reconcile`. There you can t
   reconcile status                # the ledger; --dry-run asks the services
   reconcile explain grace asana   # one grant: values, requests, what happens next
   reconcile history
+  reconcile request scim --hire mairead --for 1m --reason "…"    # then git merge the branch that it names
   curl {asana}/fail-once -d ""    # Asana answers its next change with 500: see the retry
   curl http://{listen}/metrics    # and /healthz, /readyz
 
@@ -90,6 +92,8 @@ def walk(*, once: bool) -> int:
             if not _until(stage, lambda grants: grants.get("grace/asana") is Status.PRESENT):
                 return _stuck(log)
             _show(log)
+            if not _ask_for_a_while(stage, log):
+                return _stuck(log)
             _step(stage, "The audit again, beside the daemon:", "--dry-run", "--detailed-exitcode")
             _step(stage, "What happened to Grace's access, and when:", "history", "--hire", "grace")
             if once:
@@ -99,6 +103,21 @@ def walk(*, once: bool) -> int:
             return _play(log)
 
 
+def _ask_for_a_while(stage: Stage, log: _Log) -> bool:
+    """Show a request for a few seconds, from asking until it is gone; return whether all of it happened."""
+    asked = ("request", "scim", "--hire", "mairead", "--for", "3s", "--reason", "INC-12, the directory is stuck")
+    _step(stage, "Mairéad asks for an account of three seconds; `--open` would open the pull request.", *asked)
+    _say("It is merged: given at once, and gone when its time is over, whatever `prune` says.")
+    name = f"mairead/{stage.merge_request()}"
+    if not _until(stage, lambda grants: grants.get(name) in (Status.PRESENT, Status.REVOKED)):
+        return False
+    if not _until(stage, lambda grants: grants.get(name) is Status.REVOKED):
+        return False
+    _show(log)
+    _step(stage, "Whoever asked, why, and how far it is:", "request", "list")
+    return True
+
+
 def _say(text: str) -> None:
     click.secho(f"\n== {text}", bold=True)
 
@@ -106,7 +125,7 @@ def _say(text: str) -> None:
 def _step(stage: Stage, text: str, *arguments: str) -> str:
     """Print a text, run the program, and print and return its output."""
     _say(text)
-    click.echo(f"$ reconcile {' '.join(arguments)}")
+    click.echo(f"$ reconcile {shlex.join(arguments)}")
     out = stage.run(*arguments).stdout.rstrip()
     click.echo(out)
     return out

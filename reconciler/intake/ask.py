@@ -103,15 +103,18 @@ class Asking:
     def wait_or_commit(self, asked: Asked) -> Request:
         """Return the request that waits and asks for the same, or commit a new one to a branch of its own.
 
-        Raises NotRequestable where it is refused; then nothing was written.
+        Raises NotRequestable, or UsageError, where it is refused, with what may be asked for; then nothing was written.
         """
-        if (asked.lasts is None) is (asked.until is None):
-            raise UsageError("--for 8h or --until WHEN: one of them says when it ends")
         now = self.context.clock.now()
         name, address = asked.asker or self._user()
         hire = asked.hire or self.files.hires.owner(address)
         if hire is None:
-            raise NotRequestable(f"no hire has the address {address or 'that git has for you'}: give one with --hire")
+            whose = f"no hire has the address {address or 'that git has for you'}: give one with --hire"
+            raise NotRequestable(f"{whose}; {self.files.offers.what_for(None)}")
+        loaded = self.files.hires.get(hire)
+        what_for = self.files.offers.what_for(None if loaded is None else loaded.model)
+        if (asked.lasts is None) is (asked.until is None):
+            raise UsageError(f"--for 8h or --until WHEN: one of them says when it ends; {what_for}")
         access = {
             "integration": asked.integration,
             "values": dict(asked.values) or None,
@@ -126,13 +129,17 @@ class Asking:
             "requested_by": address or None,
             "requested_at": stamp(now),
         }
-        request, content = made(fields)
+        try:
+            request, content = made(fields)
+        except UsageError as error:
+            raise UsageError(f"{error}; {what_for}") from None
         others = self.known({})
         for each in others:
             if each.state == State.WAITS and same(each.asked, request):
                 return each
             if each.state == State.HOLDS and self._is_account_of(each, request):
-                raise NotRequestable(f"{hire} has that account already, by the request {each.stem}, which holds")
+                already = f"{hire} has that account already, by the request {each.stem}, which holds"
+                raise NotRequestable(f"{already}; {what_for}")
         taken = {each.stem for each in others} | {name.removeprefix(PREFIX) for name in self._waiting()}
         stem = free_stem(f"{now.date()}-{hire}-{asked.integration}".replace("/", "-"), taken)
         reason = refused(self.context.reader, self.tree, stem, content, now)

@@ -122,15 +122,17 @@ def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime
     loaded = files.requests[stem]
     hire = loaded.model.hire
     if hire not in files.hires:
-        return f"there is no hires/{hire}.yaml that can be read{near(hire, files.hires.stems())}"
+        there = f"there is no hires/{hire}.yaml that can be read{near(hire, files.hires.stems())}"
+        return f"{there}; {files.offers.what_for(None)}"
+    what_for = files.offers.what_for(files.hires[hire].model)
     grants = Desired(files, now.date(), now).grants(hire)
     grant = next((each for each in grants if each.key.access == stem), None)
     if grant is None:
-        return "its end is over"
+        return f"its end is over; {what_for}"
     reason = grant.hold.reason if grant.hold is not None else grant.requested and grant.requested.refusal
     if reason:
         told = grant.hold is None and files.offers.lacks(grant.integration)
-        return reason if told else f"{reason}; {files.offers.what_for(files.hires[hire].model)}"
+        return reason if told else f"{reason}; {what_for}"
     return None
 
 

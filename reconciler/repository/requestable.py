@@ -41,16 +41,18 @@ class Offers:
         return f"{REQUESTABLE} does not allow it: {entry.integration} is not in it; {self.what_for(hire)}"
 
     def lacks(self, integration: str) -> bool:
-        """Whether nobody may ask for an integration; a refusal then says what may be asked for."""
-        return self.broken is None and all(each.integration != integration for each, _ in self.entries)
+        """Whether nobody may ask for an integration; a refusal then says what may be asked for, or why nobody knows."""
+        return self.broken is not None or all(each.integration != integration for each, _ in self.entries)
 
     def of(self, hire: Hire) -> list[Requestable]:
         """Return what a hire may ask for."""
         return [each for each, _ in self.entries if each.who is None or each.who.holds(hire)]
 
-    def what_for(self, hire: Hire) -> str:
-        """Say what a hire may ask for."""
-        offers = self.of(hire)
+    def what_for(self, hire: Hire | None) -> str:
+        """Say what a hire may ask for, or what anybody may; of a file that cannot be read, that it cannot."""
+        if self.broken is not None:
+            return f"{REQUESTABLE} cannot be read: {self.broken}"
+        offers = [each for each, _ in self.entries] if hire is None else self.of(hire)
         return f"what may be asked for: {', '.join(map(str, offers))}" if offers else "nothing may be asked for"
 
 

@@ -79,11 +79,15 @@ def repo_head(repo: Repo) -> str:
         ((*ASK[:-1], "TEAM=9"), 1, "what may be asked for: tool (TEAM 2 or 3, for at most 1d)"),
         ((*ASK, "--for", "48h"), 1, "for at most 1d"),
         ((*ASK, "--hire", "eve"), 1, "there is no hires/eve.yaml"),
-        (("request", "mail", *ASK[2:]), 1, "what may be asked for: tool"),
+        (("request", "mail", *ASK[2:]), 1, "there is no manifests/mail.yaml"),
         (("request", "tool", "--reason", "x", "--hire", "ada"), 64, "one of them says when it ends"),
         ((*ASK, "--for", "soon"), 64, "not a duration"),
+        ((*ASK[:2], *ASK[4:], "--until", "2020-01-01"), 1, "its end is over"),
+        ((*ASK[:2], *ASK[2:6], *ASK[8:]), 1, "no hire has the address ida@example.com"),
+        ((*ASK[:-1], "COLOUR=red"), 1, "COLOUR"),
+        ((*ASK[:4], "--reason", " ", *ASK[6:]), 64, "reason: say why"),
     ],
-    ids=["value", "longest", "nobody", "integration", "no-end", "no-time"],
+    ids=["value", "longest", "nobody", "integration", "no-end", "no-time", "over", "no-hire", "no-field", "no-reason"],
 )
 def test_refusal_names_what_may_be_asked_for_and_writes_nothing(
     company: Repo, call: Call, arguments: tuple[str, ...], code: int, why: str
@@ -91,6 +95,24 @@ def test_refusal_names_what_may_be_asked_for_and_writes_nothing(
     done = call(company, *arguments)
     assert (done.code, branches(company)) == (code, [])
     assert why in done.err
+    assert "what may be asked for: tool (TEAM 2 or 3, for at most 1d)" in done.err
+
+
+def test_what_somebody_has_or_nobody_offers_is_refused(company: Repo, call: Call) -> None:
+    access = {"integration": "tool", "values": {"TEAM": "2"}, "for": "8h"}
+    company.write("config/requests/queue.yaml", {"hire": "ada", "access": access, "reason": "INC-12"})
+    company.manifest("other", {"execute": [{"url": "https://api.example.com/"}]})
+    company.commit()
+    offered = "what may be asked for: tool (TEAM 2 or 3, for at most 1d)"
+    done = call(company, *ASK)
+    assert (done.code, branches(company)) == (1, [])
+    assert f"ada has that account already, by the request queue, which holds; {offered}" in done.err
+    done = call(company, "request", "other", *ASK[2:-2])
+    assert (done.code, f"other is not in it; {offered}" in done.err) == (1, True)
+    company.write("config/requestable.yaml", "- integration: [\n")
+    company.commit()
+    done = call(company, *ASK[:-1], "TEAM=3")
+    assert (done.code, done.err.count("config/requestable.yaml cannot be read")) == (1, 1)
 
 
 def opening(repo: Repo, forge: Stand, **more: Any) -> None:

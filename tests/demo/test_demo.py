@@ -27,8 +27,9 @@ def test_the_demo_goes_through_and_leaves_nothing(tmp_path: Path) -> None:
     assert told == [
         "6 missing, 1 scheduled; 6 to do",
         "1 present, 1 retrying",
-        "8 present, 1 scheduled; nothing to do",
+        "8 present, 1 scheduled, 1 revoked; nothing to do",
     ]
+    assert re.search(r"mairead-scim +mairead +scim +ended .*INC-12, the directory is stuck", done.stdout), done.stdout
     assert "[error" not in done.stdout
     folder = re.search(r"^  (/\S+)/access$", done.stdout, re.MULTILINE)
     assert folder is not None

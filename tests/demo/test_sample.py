@@ -12,6 +12,7 @@ from reconciler.demo import asana, scim
 from reconciler.model.base import Model
 from reconciler.model.hire import Hire
 from reconciler.model.manifest import Manifest
+from reconciler.model.requestable import RequestableFile
 from reconciler.model.sequence import Sequence
 from reconciler.model.settings import Settings
 
@@ -21,6 +22,7 @@ FILES = [
     *((path, Hire) for path in sorted((TOP / "hires").iterdir())),
     *((path, Sequence) for path in sorted((TOP / "config/sequences").iterdir())),
     (TOP / "config/reconciler.yaml", Settings),
+    (TOP / "config/requestable.yaml", RequestableFile),
 ]
 
 

@@ -103,7 +103,11 @@ def test_who_may_not(company: Repo, desk: str, forge: Stand) -> None:
     assert fetched(f"{desk}/ask", ASK, **ada)[0] == 403
     assert fetched(f"{desk}/ask", ASK, Origin="https://evil.example.com", **ada)[0] == 403
     code, page = fetched(f"{desk}/ask", ASK, Origin=desk, **bob)
-    assert (code, "may be asked for by hires with department R&amp;D" in page) == (422, True)
+    assert (code, "may be asked for by hires with department R&amp;D; nothing may be asked for" in page) == (422, True)
+    code, page = fetched(f"{desk}/ask", {**ASK, "for": "48h"}, Origin=desk, **ada)
+    assert (code, "what may be asked for: tool (TEAM 2 or 3, for at most 1d, by hires with" in page) == (422, True)
+    code, page = fetched(f"{desk}/ask", {**ASK, "reason": ""}, Origin=desk, **ada)
+    assert (code, "what may be asked for: tool" in page) == (422, True)
     assert fetched(f"{desk}/", Host="evil.example.com", **ada)[0] == 421
     assert company.git("for-each-ref", "refs/heads/request") == ""
     assert forge.pulls == []
