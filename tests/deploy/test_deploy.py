@@ -17,7 +17,7 @@ import yaml
 from reconciler import __version__
 from reconciler.intake.forge import TOKEN
 from reconciler.ledger.opening import StateLocation
-from reconciler.model.settings import Settings
+from reconciler.model.settings import Pages, Settings
 from reconciler.web.app import app
 from website.reference import commands, options_of
 
@@ -184,10 +184,15 @@ def test_the_entrypoint_takes_the_key_in_and_becomes_the_program(tmp_path: Path)
 
 
 def test_compose() -> None:
-    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["reconcile"]
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    service = services["reconcile"]
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
     assert service["volumes"][1] == f"state:{STATE}"
     assert int(service["stop_grace_period"].removesuffix("s")) > 30
+    desk = services["desk"]
+    assert (desk["read_only"], desk["cap_drop"], desk["profiles"]) == (True, ["ALL"], ["desk"])
+    assert {"secrets", "env_file"} & desk.keys() == set(), "neither the key nor a deploy key"
+    assert [each.partition(":")[2] for each in desk["volumes"]] == ["-./desk}:/repo"], "nor the state"
     assert set(service["secrets"]) == set(re.findall(r"/run/secrets/([\w-]+)", container())) | {"gnupg-key"}
 
 
@@ -210,25 +215,28 @@ def merged(base: Any, patch: Any) -> Any:
 def made_by(name: str) -> dict[str, dict[str, Any]]:
     """The resources of an overlay, by their kinds."""
     overlay = KUBERNETES / name
-    files = [
-        KUBERNETES / "base" / name
-        for name in yaml.safe_load((KUBERNETES / "base/kustomization.yaml").read_text())["resources"]
-    ]
     customized = yaml.safe_load((overlay / "kustomization.yaml").read_text())
-    files += [overlay / name for name in customized["resources"] if name != "../base"]
-    resources = {(made := yaml.safe_load(file.read_text()))["kind"]: made for file in files}
-    for patch in customized["patches"]:
+    files = [overlay / name for name in customized["resources"] if name != "../base"]
+    if "../base" in customized["resources"]:
+        base = yaml.safe_load((KUBERNETES / "base/kustomization.yaml").read_text())
+        files += [KUBERNETES / "base" / name for name in base["resources"]]
+    resources = {made["kind"]: made for file in files for made in yaml.safe_load_all(file.read_text())}
+    for patch in customized.get("patches", ()):
         wanted = yaml.safe_load((overlay / patch["path"]).read_text())
         resources[wanted["kind"]] = merged(resources[wanted["kind"]], wanted)
     return resources
 
 
-OVERLAYS = {"one-member": "PersistentVolumeClaim", "fleet": "PodDisruptionBudget"}
+OVERLAYS = {
+    "one-member": ("ServiceAccount", "PersistentVolumeClaim"),
+    "fleet": ("ServiceAccount", "PodDisruptionBudget"),
+    "desk": ("NetworkPolicy",),
+}
 
 
 @pytest.mark.parametrize(
     ("overlay", "kind"),
-    [(name, kind) for name, own in OVERLAYS.items() for kind in ("Deployment", "Service", "ServiceAccount", own)],
+    [(name, kind) for name, own in OVERLAYS.items() for kind in ("Deployment", "Service", *own)],
 )
 def test_overlays_are_valid_for_kubernetes(overlay: str, kind: str) -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
@@ -250,13 +258,44 @@ def test_every_container_of_a_pod_is_restricted(overlay: str) -> None:
 
 
 def test_one_daemon_at_a_time_on_a_file_and_several_on_a_server() -> None:
-    alone, fleet = (made_by(overlay)["Deployment"]["spec"] for overlay in OVERLAYS)
+    alone, fleet = (made_by(overlay)["Deployment"]["spec"] for overlay in ("one-member", "fleet"))
     assert (alone["replicas"], alone["strategy"]) == (1, {"type": "Recreate"})
     assert (fleet["replicas"], fleet["strategy"]["type"]) == (3, "RollingUpdate")
     for spec in (alone, fleet):
         assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > 30
     (container,) = fleet["template"]["spec"]["containers"]
     assert [each["name"] for each in container["env"]] == ["RECONCILE_MEMBER"]
+
+
+def test_desk_has_neither_key_nor_state_and_hears_only_the_proxy() -> None:
+    made = made_by("desk")
+    pod = made["Deployment"]["spec"]["template"]["spec"]
+    [init], [container] = pod["initContainers"], pod["containers"]
+    sources = [source for each in (init, container) for source in each["envFrom"]]
+    assert {next(iter(each.values()))["name"] for each in sources} == {"desk", "reconcile-desk"}
+    assert {volume["name"] for volume in pod["volumes"]} == {"repository", "tmp", "keys"}
+    labels = made["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    policy = made["NetworkPolicy"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == made["Service"]["spec"]["selector"] == labels
+    [[rule], [port]] = policy["ingress"][0]["from"], policy["ingress"][0]["ports"]
+    assert rule["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "oauth2-proxy"}
+    assert port["port"] == container["ports"][0]["name"]
+
+
+def test_oauth2_proxy_of_the_guide_signs_people_in_for_the_desk() -> None:
+    page = (ROOT / "docs/how-to/desk.md").read_text()
+    compose, kubernetes = (
+        yaml.safe_load(each) for each in re.findall(r"```yaml\n(# compose.*?|# oauth.*?)```", page, re.DOTALL)
+    )
+    pages = Pages.model_validate(yaml.safe_load(re.findall(r"```yaml\n(pages: .*?)```", page, re.DOTALL)[0])["pages"])
+    proxy = compose["services"]["oauth2-proxy"]
+    assert proxy["networks"]["default"]["ipv4_address"] in map(str, pages.trusted_proxies)
+    assert proxy["environment"]["OAUTH2_PROXY_UPSTREAMS"] == "http://desk:8090"
+    labels = kubernetes["spec"]["template"]["metadata"]["labels"]
+    assert labels == {"app.kubernetes.io/name": "oauth2-proxy"}, "the overlay's NetworkPolicy lets it in"
+    given = {each["name"]: each.get("value") for each in kubernetes["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert given["OAUTH2_PROXY_UPSTREAMS"] == "http://desk"
+    assert given["OAUTH2_PROXY_PASS_USER_HEADERS"] == proxy["environment"]["OAUTH2_PROXY_PASS_USER_HEADERS"] == "true"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -283,7 +322,7 @@ def test_every_variable_of_ours_is_one() -> None:
     }
     named = {name for file in EVERYWHERE for name in re.findall(r"\bRECONCILE_[A-Z_]+", file.read_text())}
     named |= set(re.findall(r"\bRECONCILE_[A-Z_]+", PAGE))
-    assert {"RECONCILE_REPO"} <= named <= known | {TOKEN}
+    assert {"RECONCILE_REPO"} <= named <= known | {TOKEN, "RECONCILE_PAGES_TOKEN"}
 
 
 def test_every_path_that_is_asked_is_served() -> None:
