@@ -68,6 +68,10 @@ class Hold:
     personal: bool = False
 
 
+REASON = 200
+"""So much of a request's reason is in a line of the history."""
+
+
 @value_class
 class Requested:
     """That somebody asked for a grant, why and when; `refusal` is why it may not be asked for, if it may not."""
@@ -80,6 +84,9 @@ class Requested:
     def as_json(self) -> dict[str, str | None]:
         """The object of docs/commands.md, "JSON"."""
         return {"reason": self.reason, "requested_by": self.requested_by, "requested_at": stamp(self.requested_at)}
+
+    def __str__(self) -> str:
+        return f"asked for by {self.requested_by or 'somebody'}: {' '.join(self.reason.split())[:REASON]}"
 
 
 @value_class

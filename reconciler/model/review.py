@@ -32,6 +32,7 @@ class ReviewLine(Model):
     granted_in: Text | None = None
     author: Text | None = None
     approved_by: list[Text] = Field(default_factory=list)
+    request: Text | None = None
     decision: Literal["keep", "remove"] | None = None
     reason: Text | None = None
 

@@ -70,7 +70,7 @@ def populations(
         loaded = desired.files.manifests.get(compared.integration)
         form = [field.id for field in loaded.model.form] if loaded is not None else []
         rows = [_row(key, grants, records, form).given_by(given.get(key)) for key in keys[compared.integration]]
-        lines = [_line(row.hire, row.access, row.values or {}, row.since, row.given) for row in rows]
+        lines = [_line(row.hire, row.access, row.values or {}, row.since, row.given) | _asked(row) for row in rows]
         lines += _of_accounts(compared)
         lines.sort(key=lambda line: (line["who"].casefold(), line["who"], line["access"] or ""))
         found[compared.integration] = {
@@ -138,6 +138,11 @@ def _identity(found: UnknownAccount) -> dict[str, Any]:
             said.add(text.lower())
             fields[key] = text
     return fields
+
+
+def _asked(row: Row) -> dict[str, Any]:
+    """Say who asked for it and why; nothing where nobody did, as in the files of earlier releases."""
+    return {} if row.requested is None else {"request": str(row.requested)}
 
 
 def _line(

@@ -45,6 +45,11 @@ def request(repo: Repo, stem: str = "queue", hire: str = "ada", team: str = "2",
     return path
 
 
+def _review(repo: Repo) -> str:
+    text = (repo.root / "config/reviews/2026-Q4/tool.yaml").read_text()
+    return text.replace('"', "'")
+
+
 def problems(done: Any) -> list[str]:
     return [each["message"] for each in done.json["problems"] if each["file"].startswith("config/request")]
 
@@ -64,6 +69,14 @@ def test_request_gives_one_more_entry_which_ends_with_its_file(company: Repo, ca
     assert (
         "asked for by ada@example.com at 2026-12-01T09:12:00Z: INC-12" in call(company, "explain", "ada", "queue").out
     )
+    lines = call(company, "history", "--output", "json").json
+    told = {line["access"] for line in lines if "asked for by ada@example.com: INC-12" in line["detail"]}
+    assert told == {"queue"}
+    assert call(company, "review", "start", "2026-Q4").code == 0
+    assert "request: 'asked for by ada@example.com: INC-12'" in _review(company)
+    assert call(company, "review", "check", "2026-Q4").code == 1, "it is not committed"
+    company.commit()
+    assert call(company, "review", "check", "2026-Q4").code == 2, "its lines are undecided"
     company.remove(path)
     company.commit()
     gone = call(company, "--dry-run", "--output", "json").json["grants"]

@@ -218,7 +218,8 @@ def _found(record: Record, decision: Decision, prepared: Prepared, now: datetime
             events.append((EventType.CONFIRMED, "found again" if record.lost else "exists check: found"))
             fields = {"confirmed_at": record.confirmed_at or now, **SETTLED}
         case _:
-            events.append((EventType.ADOPTED, "exists check: found"))
+            asked = prepared.grant.requested
+            events.append((EventType.ADOPTED, f"exists check: found{'' if asked is None else f', {asked}'}"))
             has = snapshot or has
             fields = {"confirmed_at": now, **SETTLED}
     return {

@@ -386,6 +386,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "granted_in": "The commit that gave it.",
         "author": "Who wrote that commit.",
         "approved_by": "Who approved it.",
+        "request": "Who asked for it, and why.",
         "decision": "keep or remove: yours to fill in.",
         "reason": "Why: yours to fill in.",
     },
