@@ -6,7 +6,6 @@ a bound on its time as a whole and on what is read of its answer, and can be can
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -14,11 +13,10 @@ from typing import Any, Self
 
 import httpx
 
-from reconciler.intake.forge import MAX_ANSWER, ForgeError, ForgeProject
+from reconciler.intake.forge import ForgeError, ForgeProject, answered
 from reconciler.model.given import Merged
 from reconciler.model.settings import Forge
 from reconciler.repository.person import identity, is_named
-from reconciler.transports.trust import tls_context
 
 __all__ = ["ApprovalReader", "Limited"]
 
@@ -45,9 +43,7 @@ class ApprovalReader:
         self._kind = forge.kind
         self._at = ForgeProject(forge, token)
         self._timeout = timeout
-        self._client = httpx.AsyncClient(
-            timeout=timeout, verify=tls_context(), follow_redirects=False, headers=self._at.headers
-        )
+        self._client = self._at.client(timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,17 +151,7 @@ class ApprovalReader:
 
     async def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         url = f"{self._at.base}{path}"
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._timeout), self._client.stream("GET", url, params=params) as answer:
-                async for part in answer.aiter_bytes():
-                    body += part
-                    if len(body) > MAX_ANSWER:
-                        raise ForgeError(f"GET {url}: the answer is too long")
-        except TimeoutError:
-            raise ForgeError(f"GET {url}: no answer within {self._timeout:g} seconds") from None
-        except httpx.HTTPError as error:
-            raise ForgeError(f"GET {url}: {str(error) or type(error).__name__}") from None
+        answer, body = await answered(self._client, "GET", url, self._timeout, params=params)
         if answer.is_success:
             return json.loads(body)
         failed = self._at.failed(f"GET {url}", answer.status_code, body.decode(errors="replace"))

@@ -6,7 +6,9 @@ An error is named, and a second try finds what the first one opened.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -20,12 +22,12 @@ from reconciler.model.value import value_class
 from reconciler.transports.trust import tls_context
 
 __all__ = [
-    "MAX_ANSWER",
     "TOKEN",
     "ForgeClient",
     "ForgeError",
     "ForgeProject",
     "PullRequest",
+    "answered",
     "git_environment",
     "token_given",
 ]
@@ -62,6 +64,10 @@ class ForgeProject:
         scheme = "token" if forge.kind == "gitea" else "Bearer"
         accepted = "application/vnd.github+json" if forge.kind == "github" else "application/json"
         self.headers = {"Authorization": f"{scheme} {token}", "Accept": accepted}
+
+    def client(self, timeout: float) -> httpx.AsyncClient:
+        """Return a client that has the token, and follows no redirect with it."""
+        return httpx.AsyncClient(timeout=timeout, verify=tls_context(), follow_redirects=False, headers=self.headers)
 
     def failed(self, asked: str, code: int, text: str) -> ForgeError:
         """Return the error of an answer that is none."""
@@ -136,17 +142,36 @@ class ForgeClient:
 
     def _ask(self, method: str, path: str, **given: Any) -> Any:
         url = f"{self._at.base}{path}"
-        try:
-            with httpx.Client(timeout=self._timeout, verify=tls_context(), follow_redirects=False) as client:
-                answer = client.request(method, url, headers=self._at.headers, **given)
-        except httpx.HTTPError as error:
-            raise ForgeError(f"{method} {url}: {str(error) or type(error).__name__}; try again") from None
+
+        async def sent() -> tuple[httpx.Response, bytes]:
+            async with self._at.client(self._timeout) as client:
+                return await answered(client, method, url, self._timeout, **given)
+
+        answer, body = asyncio.run(sent())
         if not answer.is_success:
-            raise self._at.failed(f"{method} {url}", answer.status_code, answer.text)
+            raise self._at.failed(f"{method} {url}", answer.status_code, body.decode(errors="replace"))
         try:
-            return answer.json() if len(answer.content) <= MAX_ANSWER else _too_long()
+            return json.loads(body)
         except ValueError as error:
             raise ForgeError(f"{method} {url}: the answer cannot be read ({error}): look at forge.url") from None
+
+
+async def answered(
+    client: httpx.AsyncClient, method: str, url: str, seconds: float, **given: Any
+) -> tuple[httpx.Response, bytes]:
+    """Send a request; return its answer, which is whole within `seconds` and no longer than `MAX_ANSWER`."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds), client.stream(method, url, **given) as answer:
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > MAX_ANSWER:
+                    raise ForgeError(f"{method} {url}: the answer is too long: look at forge.url")
+    except TimeoutError:
+        raise ForgeError(f"{method} {url}: no answer within {seconds:g} seconds; try again") from None
+    except httpx.HTTPError as error:
+        raise ForgeError(f"{method} {url}: {str(error) or type(error).__name__}; try again") from None
+    return answer, bytes(body)
 
 
 def git_environment(forge: Forge | None, remote_url: str, token: str | None) -> dict[str, str]:
@@ -185,10 +210,6 @@ def _head(data: Any) -> str | None:
 
 def _nobody() -> list[int]:
     raise ForgeError("the forge knows nobody of that login")
-
-
-def _too_long() -> Any:
-    raise ValueError("it is too long")
 
 
 def _advice(code: int) -> str:

@@ -116,7 +116,8 @@ def test_what_somebody_has_or_nobody_offers_is_refused(company: Repo, call: Call
 
 
 def opening(repo: Repo, forge: Stand, **more: Any) -> None:
-    repo.settings(forge={"kind": forge.kind, "url": forge.url, "project": "acme/access", **more})
+    given = {"kind": forge.kind, "url": forge.url, "project": more.pop("project", "acme/access")}
+    repo.settings(forge=given, **more)
     repo.commit()
     bare = repo.root.parent / "remote.git"
     repo.git("init", "-q", "--bare", str(bare))
@@ -153,6 +154,13 @@ def test_branch_is_kept_where_the_forge_refuses(company: Repo, call: Call, forge
     assert branches(company) == [branch]
     without = call(company, *ASK, "--open")
     assert (without.code, "RECONCILE_FORGE_TOKEN is not set" in without.err) == (1, True)
+
+
+def test_forge_that_drips_is_given_up(company: Repo, call: Call, forge: Stand) -> None:
+    opening(company, forge, limits={"timeout": "500ms"})
+    forge.drip(times=None)
+    done = call(company, *ASK, "--open", env=ENV)
+    assert (done.code, "no answer within 0.5 seconds; try again; the branch" in done.err) == (1, True), done.err
 
 
 def test_tidy_takes_out_what_was_revoked(company: Repo, call: Call) -> None:

@@ -66,9 +66,8 @@ def test_request_gives_one_more_entry_which_ends_with_its_file(company: Repo, ca
         "tool": ("present", None),
         "queue": ("present", expected),
     }
-    assert (
-        "asked for by ada@example.com at 2026-12-01T09:12:00Z: INC-12" in call(company, "explain", "ada", "queue").out
-    )
+    explained = call(company, "explain", "ada", "queue").out
+    assert "asked for by ada@example.com (claimed) at 2026-12-01T09:12:00Z: INC-12" in explained
     lines = call(company, "history", "--output", "json").json
     told = {line["access"] for line in lines if "asked for by ada@example.com: INC-12" in line["detail"]}
     assert told == {"queue"}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reconciler.ledger.entries import Attempt, Sent
     from reconciler.model.decision_inputs import Policy
     from reconciler.model.given import Given
-    from reconciler.model.grant import Grant, Key, Record
+    from reconciler.model.grant import Grant, Key, Record, Requested
     from reconciler.model.scope import Layer
     from reconciler.model.secret import Redactor
     from reconciler.model.settings import Settings
@@ -126,7 +126,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         "reason": explanation.reason,
         **_of_record(record),
         "until": stamp(found.until),
-        "request": requested.as_json() if found.grant is not None and (requested := found.grant.requested) else None,
+        "request": None if found.grant is None else _asked(found.grant.requested, given, signed_by),
         "head": found.tree.revision,
         "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
         **_of_given(given, signed_by),
@@ -188,6 +188,18 @@ def _of_record(record: Record | None) -> dict[str, Any]:
         "last_error": record.last_error if record else None,
         "revision": record.revision if record else None,
     }
+
+
+def _asked(requested: Requested | None, given: Given | None, signed_by: str | None) -> dict[str, Any] | None:
+    """Show who asked for the grant: claimed, unless the author of the commit that gave it, or its signer, is it."""
+    from reconciler.repository.person import is_named
+
+    if requested is None:
+        return None
+    by = requested.requested_by
+    vouching = (None if given is None else given.author, signed_by)
+    known = by is not None and any(is_named(by, person) for person in vouching if person is not None)
+    return {**requested.as_json(), "claimed": by is not None and not known}
 
 
 def _of_given(given: Given | None, signed_by: str | None) -> dict[str, Any]:
@@ -269,6 +281,7 @@ def _lines(details: Mapping[str, Any]) -> Iterator[str]:
     if details["request"]:
         asked = details["request"]
         by, at = asked["requested_by"] or "somebody", asked["requested_at"] or "a time that it does not say"
+        by += " (claimed)" if asked["claimed"] else ""
         yield clipped(f"  asked for by {by} at {at}: {asked['reason']}", 200)
     if details["differs"]:
         applied = "to be updated" if details["action"] == "update" else "not applied"
