@@ -157,10 +157,10 @@ def test_branch_is_kept_where_the_forge_refuses(company: Repo, call: Call, forge
 
 
 def test_forge_that_drips_is_given_up(company: Repo, call: Call, forge: Stand) -> None:
-    opening(company, forge, limits={"timeout": "500ms"})
+    opening(company, forge, limits={"timeout": "1s"})
     forge.drip(times=None)
     done = call(company, *ASK, "--open", env=ENV)
-    assert (done.code, "no answer within 0.5 seconds; try again; the branch" in done.err) == (1, True), done.err
+    assert (done.code, "no answer within 1 seconds; try again; the branch" in done.err) == (1, True), done.err
 
 
 def test_tidy_takes_out_what_was_revoked(company: Repo, call: Call) -> None:
