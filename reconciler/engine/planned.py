@@ -297,6 +297,12 @@ class RunningAttempt:
         """Whether it is in the ledger."""
         return self.attempt.id != 0
 
+    @property
+    def described(self) -> str:
+        """Say what begins, and of what was asked for, who asked and why."""
+        asked = None if self.job.wanted is None else self.job.wanted.requested
+        return self.detail if asked is None else f"{self.detail}, {asked}"
+
     def leaves(self, step: Step) -> None:
         """Note that a request is about to leave, which may make the account."""
         self.made = self.effect or (step.mutates and step.index >= self.job.withdraws)

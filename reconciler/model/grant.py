@@ -12,8 +12,8 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reconciler.model.clock import stamp
 from reconciler.model.lock import LockState
+from reconciler.model.requested import Requested
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import value_class
@@ -35,7 +35,6 @@ __all__ = [
     "Over",
     "Phase",
     "Record",
-    "Requested",
     "Step",
 ]
 
@@ -66,27 +65,6 @@ class Hold:
     status: Status
     reason: str
     personal: bool = False
-
-
-REASON = 200
-"""So much of a request's reason is in a line of the history."""
-
-
-@value_class
-class Requested:
-    """That somebody asked for a grant, why and when; `refusal` is why it may not be asked for, if it may not."""
-
-    reason: str
-    requested_by: str | None = None
-    requested_at: datetime | None = None
-    refusal: str | None = None
-
-    def as_json(self) -> dict[str, str | None]:
-        """The object of docs/commands.md, "JSON"."""
-        return {"reason": self.reason, "requested_by": self.requested_by, "requested_at": stamp(self.requested_at)}
-
-    def __str__(self) -> str:
-        return f"asked for by {self.requested_by or 'somebody'}: {' '.join(self.reason.split())[:REASON]}"
 
 
 @value_class

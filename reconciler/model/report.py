@@ -12,8 +12,9 @@ from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.given import Given
-from reconciler.model.grant import Differences, Grant, Key, Phase, Record, Requested
+from reconciler.model.grant import Differences, Grant, Key, Phase, Record
 from reconciler.model.lock import LockState
+from reconciler.model.requested import Requested
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, ReasonCode, Status

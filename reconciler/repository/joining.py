@@ -14,10 +14,11 @@ from typing import Any
 from reconciler.model.base import as_text, spelled
 from reconciler.model.clock import LAST, first_moment
 from reconciler.model.errors import shortened
-from reconciler.model.grant import Grant, Hold, Key, Requested
+from reconciler.model.grant import Grant, Hold, Key
 from reconciler.model.hire import Entry, Hire, HireRef
 from reconciler.model.near import near
 from reconciler.model.requestable import AccessRequest
+from reconciler.model.requested import Requested
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.model.template import FILL_IN

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from reconciler.ledger.entries import Attempt, Sent
     from reconciler.model.decision_inputs import Policy
     from reconciler.model.given import Given
-    from reconciler.model.grant import Grant, Key, Record, Requested
+    from reconciler.model.grant import Grant, Key, Record
+    from reconciler.model.requested import Requested
     from reconciler.model.scope import Layer
     from reconciler.model.secret import Redactor
     from reconciler.model.settings import Settings

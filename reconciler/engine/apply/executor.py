@@ -157,10 +157,7 @@ class Executor:
         if not run.begun:
             now, commands = self._clock.now(), run.job.commands
             sends = replace(run.record, snapshot=run.record.run.values or run.record.snapshot)
-            wanted = run.job.wanted
-            asked = "" if wanted is None or wanted.requested is None else f", {wanted.requested}"
-            detail = f"{run.detail}{asked}"
-            started = Event.of(sends, EventType.ATTEMPT_STARTED, detail, now, author=self._author)
+            started = Event.of(sends, EventType.ATTEMPT_STARTED, run.described, now, author=self._author)
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*request_events(commands, now, [run.record]), started]
             begin = partial(self._ledger.begin, run.record, opened, lines, kept=run.kept, answered=commands)
