@@ -47,7 +47,7 @@ def member(name: str, at: str | None, marker: str, number: int) -> None:
             else:
                 end()
 
-    asked = SharedOptions()
+    asked = SharedOptions(program=tuple(filter(None, [os.environ.get("RECONCILE_PROGRAM")])))
     redactor = set_up(asked)
     try:
         asyncio.run(serve(asked, redactor, reached, name))

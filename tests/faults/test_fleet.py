@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,44 @@ def test_times_are_over_and_locks_take_effect_in_a_fleet(server: Databases) -> N
         until(lambda: tool.calls("DELETE", "/users/dan"), [second])
         done = run_cli(stage.repo, "lock", "cid", "--reason", "left in anger")
         assert (done.code, tool.people["cid@example.com"]["active"]) == (0, False), done.err
+
+
+def test_work_goes_to_the_member_whose_machine_has_the_program(server: Databases, tmp_path: Path) -> None:
+    """Where none has it, the grants are blocked, and say why."""
+    kept, tool = tmp_path / "people", tmp_path / "crm"
+    kept.mkdir()
+    lines = (
+        "#!/bin/sh",
+        f"cd {kept}; who=${{PATH_INFO#/users/}}",
+        '[ "$REQUEST_METHOD" != POST ] || touch "$who"',
+        "[ -e $who ] || { printf 'Status: 404\\n\\n'; exit; }",
+        "printf 'Content-Type: text/plain\\n\\n%s\\n' $who",
+    )
+    tool.write_text("\n".join(lines))
+    tool.chmod(0o755)
+    url = "exec:crm/users/{{email}}"
+    manifest = {
+        "exists": {"url": url, "expected": "{{email}}", "fail_when_4xx_response_code": False},
+        "execute": [{"url": url, "method": "POST"}],
+    }
+    with staged(server, services=1, people=0) as stage, ExitStack() as ends:
+        stage.settings(interval="5s")
+        stage.repo.manifest("crm", manifest)
+        stage.repo.hire("ada", "crm")
+        stage.push()
+        without = [Member(stage, name) for name in "ab"]
+        for member in without:
+            ends.callback(member.close)
+        until(lambda: [each["status"] for each in stage.status().json["grants"]] == ["blocked"], without)
+        assert "exec:crm is no program of this machine" in stage.status().grant("ada", "crm")["reason"]
+        having = Member(stage, "c", env={"RECONCILE_PROGRAM": f"crm={tool}"})
+        ends.callback(having.close)
+        until((kept / "ada@example.com").exists, [*without, having])
+        stage.repo.hire("bob", "crm")
+        stage.push()
+        until((kept / "bob@example.com").exists, [*without, having])
+        events = [each["event"] for each in run_cli(stage.repo, "history", "--output", "json", "--hire", "bob").json]
+        assert "blocked" not in events
 
 
 def test_another_member_leads_where_the_leader_dies(server: Databases) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -32,6 +34,7 @@ from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.grant import Key
 from reconciler.requests.hosts import named_hosts
+from reconciler.transports.address import PROGRAM
 
 __all__ = ["Fleet", "worker_count"]
 
@@ -41,6 +44,9 @@ TICK_SECONDS = 1.0
 """How often to determine who leads, who died, and how many members there are."""
 
 BEHIND = "this clone is not as new as what the fleet acts on, or has another history: bring it up to date"
+
+PROGRAMS = "programs"
+"""The name of the ledger's note that has which programs each member's machine has."""
 
 DUE_AGAIN = timedelta(seconds=5)
 """After how long a due grant that no slice has reached is queued again."""
@@ -81,8 +87,9 @@ class Fleet:
         """The jobs under way. They outlive their worker, which also ends when the number of members changes."""
         self._concurrency = 0
         self._leads = False
-        self._others = False
         self._programs = frozenset(f"exec:{name}" for name in context.programs)
+        self._programs_of_others: list[frozenset[str] | None] = []
+        """Those of each other member; None where it has not said yet."""
         self._unsent: list[Slice] = []
         self._putting: list[Sequence[Slice]] = []
         """The slices that each task is about to queue."""
@@ -245,19 +252,37 @@ class Fleet:
         if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
             return False
         item = replace(slice_of(given), listings=self._listings(given["reading"]))
-        if self._others and not self._has_programs(item.service):
+        if self._leaves_to_others(item.service):
             return False
         item = item.beside(await self._jobs.counting())
         return await self._make(item) and not self._clock.stopping.is_set()
 
-    def _has_programs(self, service: str) -> bool:
-        """Whether this machine has the programs that a service's requests would run; another member may have them."""
+    def _leaves_to_others(self, service: str) -> bool:
+        """Whether this machine lacks a program that a service's requests would run, and another member may have all.
+
+        Where none has, a pass here blocks the grants, and says why.
+        """
         known = self._dispatcher().desired().services.get(service)
-        hosts = {host for _, manifest in known.manifests.values() for host in named_hosts(manifest)} if known else ()
-        lacking = sorted(host for host in hosts if host.startswith("exec:") and host not in self._programs)
-        why = f"slices of {service} are left to other members: {', '.join(lacking)} is no program of this machine"
-        self._problems.update(f"programs of {service}", why if lacking else None)
-        return not lacking
+        hosts = {host for _, manifest in known.manifests.values() for host in named_hosts(manifest)} if known else set()
+        wanted = {host for host in hosts if host.startswith(f"{PROGRAM}:")}
+        lacking = ", ".join(sorted(wanted - self._programs))
+        leaves = bool(lacking) and any(each is None or wanted <= each for each in self._programs_of_others)
+        why = f"slices of {service} are left to other members: {lacking} is no program of this machine"
+        self._problems.update(f"programs of {service}", why if leaves else None, "warning")
+        return leaves
+
+    def _learn_programs(self, others: Sequence[str]) -> None:
+        """Tell the other members of this machine's programs, and read what they have."""
+        name, ledger = self._member.name, self._state.ledger
+        noted = json.loads(ledger.note(PROGRAMS) or b"{}")
+        if noted.get(name) != sorted(self._programs):
+
+            def told(before: bytes | None) -> bytes:
+                there = {each: kept for each, kept in json.loads(before or b"{}").items() if each in others}
+                return json.dumps({**there, name: sorted(self._programs)}).encode()
+
+            ledger.put_note(PROGRAMS, told)
+        self._programs_of_others = [None if (each := noted.get(other)) is None else frozenset(each) for other in others]
 
     async def _up_to_date(self, revision: str) -> bool:
         """Whether this member has the slice's revision and the newest one acted on; fetch first if it has not."""
@@ -309,7 +334,8 @@ class Fleet:
                 self._concurrency = 0
                 worker.result()
         members = await asyncio.to_thread(self._state.ledger.members)
-        self._others = sum(each.daemon for each in members) > 1
+        others = [each.name for each in members if each.daemon and each.name != self._member.name]
+        await self._state.ledger.off_loop(partial(self._learn_programs, others))
         at_once = self._worker_count(members)
         if at_once != self._concurrency:
             self._end_workers()
