@@ -57,6 +57,7 @@ SECTIONS = {
         "import": ("imports", "Import people from an HR system or a CSV"),
         "adopt": ("adopt", "Write hires' files for existing accounts"),
         "unmanaged": ("unmanaged", "Show the accounts that git does not know"),
+        "unused": ("unused", "Show the accounts that nobody used for a while"),
         "request": ("request", "Ask for access for a while; list and tidy requests"),
         "desk": ("desk", "A page where people without git ask for access"),
         "review": ("review", "Review who has access: start a review, check it"),

@@ -160,8 +160,8 @@ def shared_but_branch(function: Any) -> Any:
             "--output",
             type=click.Choice(OUTPUTS),
             default="table",
-            help="Format of results; csv is for status, history, unmanaged, review check and a pass, html only for "
-            "review check.",
+            help="Format of results; csv is for status, history, unmanaged, unused, review check and a pass, html only "
+            "for review check.",
         ),
         _shared(
             "--program",

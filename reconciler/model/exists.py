@@ -90,6 +90,7 @@ class Listing(PagedListing):
 
     account: NonEmpty | None = None
     fields: Annotated[dict[NonEmpty, NonEmpty], AfterValidator(_fills_a_hire)] = {}
+    used: NonEmpty | None = None
 
 
 class Pending(PagedListing):

@@ -29,6 +29,7 @@ class ReviewLine(Model):
     access: Text | None = None
     values: dict[str, Any] = Field(default_factory=dict)
     since: Text | None = None
+    last_used: Text | None = None
     granted_in: Text | None = None
     author: Text | None = None
     approved_by: list[Text] = Field(default_factory=list)

@@ -20,6 +20,7 @@ from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
+from reconciler.requests.last_used import last_used
 from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount
 
 __all__ = ["ServiceAnswer", "populations", "without_manifest"]
@@ -70,8 +71,13 @@ def populations(
         loaded = desired.files.manifests.get(compared.integration)
         form = [field.id for field in loaded.model.form] if loaded is not None else []
         rows = [_row(key, grants, records, form).given_by(given.get(key)) for key in keys[compared.integration]]
-        lines = [_line(row.hire, row.access, row.values or {}, row.since, row.given) | _asked(row) for row in rows]
-        lines += _of_accounts(compared)
+        lines = [
+            _line(row.hire, row.access, row.values or {}, row.since, row.given)
+            | _asked(row)
+            | _used(compared, compared.used.get(Key(row.hire, row.access), (None, None))[1])
+            for row in rows
+        ]
+        lines += _of_accounts(compared, at)
         lines.sort(key=lambda line: (line["who"].casefold(), line["who"], line["access"] or ""))
         found[compared.integration] = {
             "revision": desired.revision,
@@ -123,10 +129,16 @@ def _row(key: Key, grants: Mapping[Key, Grant], records: Mapping[Key, Record], f
     return Row.of(record, grant=grant, form=form)
 
 
-def _of_accounts(compared: ComparedListing) -> Iterator[dict[str, Any]]:
+def _of_accounts(compared: ComparedListing, now: datetime) -> Iterator[dict[str, Any]]:
     for found in compared.accounts:
         if found.kind is AccountKind.UNMANAGED:
-            yield _line(found.account.name, None, _identity(found), found.first_seen, None)
+            line = _line(found.account.name, None, _identity(found), found.first_seen, None)
+            yield line | _used(compared, last_used(found.account.used, now))
+
+
+def _used(compared: ComparedListing, at: datetime | None) -> dict[str, Any]:
+    """Return when an account was last used, of a service that says it of some; null where it is not known."""
+    return {"last_used": stamp(at)} if compared.tells_use else {}
 
 
 def _identity(found: UnknownAccount) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.requests.accounts import told_by_address
+from reconciler.requests.last_used import last_used
 from reconciler.requests.tasks import Pace
 from reconciler.review.similarity import PeopleIndex
 
@@ -117,6 +118,10 @@ class ComparedListing:
     accounts: list[UnknownAccount] = field(default_factory=list)
     seen: AbstractSet[str] = frozenset()
     """The digests of all accounts, by which the ledger knows when each was first seen."""
+    used: dict[Key, tuple[str, datetime]] = field(default_factory=dict)
+    """When accounts of grants were last used, with their names, as far as the listing says."""
+    tells_use: bool = False
+    """Whether it says when accounts were last used."""
     unlisted: str = "there is no manifest"
     """Why there was no listing to read, if it is neither complete nor at fault."""
 
@@ -152,6 +157,8 @@ class Owners:
     orphaned: dict[Place, dict[str, str]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     """Accounts that the listing may show, and that were taken away since."""
+    keys: dict[tuple[Place, str], list[Key]] = field(default_factory=dict)
+    """The grants of accounts, where the listing says when these were last used."""
     without: dict[str, str] = field(default_factory=dict)
     """Whose an account would be: a hire who has no entry for it."""
 
@@ -178,6 +185,7 @@ async def compare(
         population = await listings.population(integration, scope)
         if isinstance(population, str):
             return ComparedListing(integration.name, fault=population)
+        result.tells_use = _tells_use(integration)
         granted, orphaned = set(owners.granted.get(place, ())), owners.orphaned.get(place, {})
         where = dict(each.split("=", 1) for each in place[1])
         for account in population:
@@ -189,6 +197,9 @@ async def compare(
             result.listed += 1
             known = account_digest(account)
             keys.add(known)
+            used = last_used(account.used, listings.began_at)
+            if used is not None and who is not None:
+                result.used |= dict.fromkeys(owners.keys.get((place, who), ()), (account.name, used))
             if who in granted:
                 result.matched += 1
                 continue
@@ -250,6 +261,11 @@ def _has_list(integration: Integration) -> bool:
     return exists is not None and exists.listing is not None
 
 
+def _tells_use(integration: Integration) -> bool:
+    exists = integration.manifest.exists
+    return exists is not None and exists.listing is not None and exists.listing.used is not None
+
+
 class OwnersOf:
     """Finds the owners of the accounts of these integrations, by what git wants and what the ledger has.
 
@@ -282,7 +298,8 @@ class OwnersOf:
                 integration = listed.get(grant.integration)
                 if integration is not None:
                     addresses[grant.key.access, grant.integration] = grant.email
-                    _grant(self._owners[integration.name], integration, integration.scope(grant.layers))
+                    owners = self._owners[integration.name]
+                    _grant(owners, integration, integration.scope(grant.layers), grant.key)
             self._without(hire, {integration for _, integration in addresses})
             for record in theirs.pop(hire, ()):
                 address = addresses.get((record.key.access, record.integration))
@@ -343,20 +360,24 @@ def _remembered(owners: Owners, integration: Integration, record: Record, desire
     scope = integration.scope(integration.orphan(record).layers)
     unreadable = desired.unreadable(record.key, record.email, record.origin, record.revision) is not None
     if wanted or unreadable:  # at the address that it was confirmed with, or from a broken file
-        _grant(owners, integration, scope)
+        _grant(owners, integration, scope, record.key)
         return
     place, who = found_by(integration, scope)
     owners.scopes.setdefault(place, scope)
     if who is not None:
+        if _tells_use(integration):
+            owners.keys.setdefault((place, who.lower()), []).append(record.key)
         over = desired.over(record.key.hire, record.key.access)
         reason = f"{record.key} is no longer in git" if over is None else f"{record.key}: {over}"
         owners.orphaned.setdefault(place, {})[who.lower()] = reason
 
 
-def _grant(owners: Owners, integration: Integration, scope: Scope) -> None:
+def _grant(owners: Owners, integration: Integration, scope: Scope, key: Key) -> None:
     place, who = found_by(integration, scope)
     owners.scopes.setdefault(place, scope)
     if who is not None:
+        if _tells_use(integration):
+            owners.keys.setdefault((place, who.lower()), []).append(key)
         owners.granted.setdefault(place, []).append(intern(who.lower()))  # the listing's accounts are interned, too
 
 

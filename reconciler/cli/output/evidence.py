@@ -28,6 +28,7 @@ COLUMNS = (
     "access",
     "values",
     "since",
+    "last_used",
     "granted_in",
     "author",
     "approved_by",
@@ -49,7 +50,7 @@ COLUMNS = (
 )
 """The columns of the CSV. It has a row for each line of a review, and one for each problem of a whole file."""
 
-SAID = ("access", "values", "since", "granted_in", "author", "approved_by")
+SAID = ("access", "values", "since", "last_used", "granted_in", "author", "approved_by")
 
 MAX_SHOWN = 20
 """The most undecided and the most open lines of a file that are shown on the screen."""

@@ -59,6 +59,8 @@ class ListedAccount:
     who: str | None
     name: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    used: Any = None
+    """When it was last used, as the service says it."""
 
 
 @value_class
@@ -323,7 +325,8 @@ def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> Li
     name = next((str(as_text(value)) for value in called if isinstance(value, str | int)), "")
     kept = {key: path for key, path in listing.fields.items() if whole or key == "email"}
     said = {key: walk(item, path) for key, path in kept.items()}
-    return ListedAccount(who, name, {key: value for key, value in said.items() if value is not None})
+    used = walk(item, listing.used) if whole and listing.used else None
+    return ListedAccount(who, name, {key: value for key, value in said.items() if value is not None}, used)
 
 
 def _folded(text: str) -> str:
