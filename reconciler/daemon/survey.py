@@ -24,6 +24,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
 from reconciler.repository.desired import Desired
+from reconciler.review.overdue import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, compare, owners_of
 
 __all__ = ["Survey"]
@@ -102,6 +103,8 @@ class Survey:
             integrations = self._integrations(acting, desired, state)
             asked = [integrations[name] for _, name in listed]
             owners = await owners_of(asked, desired, state.ledger, everybody, self._context.pace) if asked else {}
+            if only is None:
+                await alert_overdue(self._context, acting.settings, acting.tree, state.ledger)
         for service, name in listed:
             async with self._leased(service) as state:
                 integration = self._integrations(acting, desired, state)[name]

@@ -12,21 +12,22 @@ from reconciler.repository.reviews import REVIEWS, review_in
 __all__ = ["path_of", "review_text"]
 
 
-def path_of(period: str, integration: str) -> str:
-    """Return the path of an integration's review."""
-    return f"{REVIEWS}/{period}/{integration}.yaml"
+def path_of(period: str, integration: str, manager: str | None = None) -> str:
+    """Return the path of an integration's review, of everybody or of a manager's people."""
+    folder = f"{period}/{manager}" if manager is not None else period
+    return f"{REVIEWS}/{folder}/{integration}.yaml"
 
 
-def review_text(data: Mapping[str, Any], period: str, integration: str) -> bytes:
+def review_text(data: Mapping[str, Any], path: str) -> bytes:
     """Return the file's text, from data without its digest."""
     whole = _fit(data)
-    path = path_of(period, integration)
-    digest = review_in("".join(_lines(whole, period, integration, "")).encode(), path).digest
-    return "".join(_lines(whole, period, integration, digest)).encode()
+    digest = review_in("".join(_lines(whole, path, "")).encode(), path).digest
+    return "".join(_lines(whole, path, digest)).encode()
 
 
-def _lines(data: Mapping[str, Any], period: str, integration: str, digest: str) -> Iterator[str]:
-    yield f"# Access review {period} of {integration}. Put `keep` or `remove` behind each `decision:`, with a reason\n"
+def _lines(data: Mapping[str, Any], path: str, digest: str) -> Iterator[str]:
+    name = path.removeprefix(f"{REVIEWS}/").removesuffix(".yaml").replace("/", " of ")
+    yield f"# Access review {name}. Put `keep` or `remove` behind each `decision:`, with a reason\n"
     yield "# where one helps, and commit: who commits a decision is its reviewer. Leave everything else as it is.\n"
     for key, value in data.items():
         if key != "lines":

@@ -1,4 +1,4 @@
-"""`config/reviews/<period>/<integration>.yaml`: who has access at a time, and what reviewers decide on each line.
+"""`config/reviews/<period>/[<manager>/]<integration>.yaml`: who has access at a time, and what reviewers decide.
 
 Everything but `decision` and `reason` is the population: it is written once, and compared with what was started
 (docs/design/rules.md, "Access reviews").
@@ -48,5 +48,6 @@ class Review(Model):
     ignored: _Count
     complete: Annotated[bool, Field(strict=True)]
     history: Text | None
+    due: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None
     digest: Text
     lines: list[ReviewLine]

@@ -62,6 +62,7 @@ class NewsKind(StrEnum):
     REFUSED = "refused"
     UNPUBLISHED = "unpublished"
     UNTIMED = "untimed"
+    REVIEW_OVERDUE = "review_overdue"
 
 
 HEADLINES = {
@@ -79,6 +80,7 @@ HEADLINES = {
     NewsKind.REFUSED: "somebody else wrote to the state",
     NewsKind.UNPUBLISHED: "checkpoints of the history cannot be published",
     NewsKind.UNTIMED: "checkpoints of the history get no timestamp",
+    NewsKind.REVIEW_OVERDUE: "an access review is overdue",
 }
 
 

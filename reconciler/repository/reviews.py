@@ -1,4 +1,4 @@
-"""Read `config/reviews/<period>/<integration>.yaml`, and separate decisions from the population.
+"""Read `config/reviews/<period>/[<manager>/]<integration>.yaml`, and separate decisions from the population.
 
 A file with an error is read as far as possible: an error in one line does not hide the others.
 """
@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 REVIEWS = "config/reviews"
+_PARTS = ("config", "reviews", "PERIOD", "INTEGRATION")
+"""The parts of a review's path; one that is about a manager's people has one more."""
 
 LARGEST = 32 * 1024 * 1024
 """Bytes of a review, which has a line for each person: a hundred thousand of them."""
@@ -95,8 +98,23 @@ class ReviewFile:
 
     @property
     def period(self) -> str:
-        """Return its folder."""
-        return PurePosixPath(self.path).parent.name
+        """Return the folder of its period."""
+        return PurePosixPath(self.path).parts[2]
+
+    @property
+    def manager(self) -> str | None:
+        """Return whose people it is about; None if it is about everybody."""
+        folder = PurePosixPath(self.path).parent.name
+        return None if len(PurePosixPath(self.path).parts) == len(_PARTS) else folder
+
+    @property
+    def due(self) -> str | None:
+        """Return the day by which it has to be decided, if there is one."""
+        return self.text("due")
+
+    def overdue(self, today: date) -> bool:
+        """Whether that day is over, and lines are undecided."""
+        return self.due is not None and self.due < today.isoformat() and any(not line.decision for line in self.lines)
 
     @property
     def integration(self) -> str:
@@ -193,7 +211,8 @@ def review_in(raw: bytes, path: str) -> ReviewFile:
 def is_review(path: str) -> bool:
     """Whether a path is a review's."""
     parts = PurePosixPath(path).parts
-    return len(parts) == 4 and path.endswith(".yaml") and PERIOD.fullmatch(parts[2]) is not None
+    deep = len(parts) - len(_PARTS)
+    return deep in (0, 1) and path.endswith(".yaml") and PERIOD.fullmatch(parts[2]) is not None
 
 
 def review_problems(tree: Tree, file: File) -> Sequence[Problem]:
@@ -202,7 +221,7 @@ def review_problems(tree: Tree, file: File) -> Sequence[Problem]:
         return read_review(tree, file).doubts()
     if PurePosixPath(file.path).name.startswith("README"):
         return ()
-    what = "not read: a review is config/reviews/<period>/<integration>.yaml"
+    what = "not read: a review is config/reviews/<period>/<integration>.yaml, or in a folder for each manager there"
     return (Problem(shown(file.path), None, what, Severity.WARNING),)
 
 

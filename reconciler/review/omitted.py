@@ -5,7 +5,7 @@ A person who removes a line before the first commit can also make a new digest; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta
 from functools import cache
 
@@ -30,13 +30,16 @@ class OmittedGrants:
         self._load = load
         self._wanted = cache(self._read)
 
-    def of(self, started: ReviewFile) -> list[Problem]:
-        """Report each grant that is omitted; none if git does not have the revision."""
+    def of(self, started: ReviewFile, beside: Collection[str] = ()) -> list[Problem]:
+        """Report each grant that is omitted; none if git does not have the revision.
+
+        `beside` are the lines that the integration's other files of the period had.
+        """
         try:
             day = datetime.fromisoformat(started.text("read_at") or "").date()
         except ValueError:
             return []
-        there = {str(line) for line in started.lines}
+        there = {*beside, *(str(line) for line in started.lines)}
         revision = started.text("revision") or ""
         return [
             Problem(

@@ -17,13 +17,17 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError
 from reconciler.model.given import Given
 from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.hire import HireRef
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
 from reconciler.requests.last_used import last_used
 from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount
 
-__all__ = ["ServiceAnswer", "populations", "without_manifest"]
+__all__ = ["ServiceAnswer", "by_manager", "populations", "without_manifest"]
+
+NOBODY = "nobody"
+"""The folder of lines about nobody who has a manager."""
 
 _THERE = (Status.PRESENT, Status.DIFFERS)
 
@@ -90,6 +94,28 @@ def populations(
             "lines": lines,
         }
     return found
+
+
+def by_manager(population: Mapping[str, Any], desired: Desired) -> dict[str, dict[str, Any]]:
+    """Split an integration's review by whose people its lines are about, each with what is true of the whole.
+
+    What is of nobody who has a manager with a file is `NOBODY`'s, and so is a review without lines.
+    """
+    managers: dict[str, list[Any]] = defaultdict(list)
+    for line in population["lines"]:
+        managers[_manager(line, desired) or NOBODY].append(line)
+    return {manager: {**population, "lines": lines} for manager, lines in sorted((managers or {NOBODY: []}).items())}
+
+
+def _manager(line: Mapping[str, Any], desired: Desired) -> str | None:
+    """Return the hire's id of the manager of whom a line is about, as far as files have both."""
+    loaded = desired.hires.get(line["who"]) if line["access"] is not None else None
+    if loaded is None:
+        return None
+    said = loaded.model.manager
+    if isinstance(said, HireRef):
+        return said.hire if said.hire in desired.hires else None
+    return desired.owner(loaded.model.manager_email) if loaded.model.manager_email else None
 
 
 def without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[ServiceAnswer]:

@@ -50,6 +50,8 @@ class ReviewProgress:
     removals: int
     open: int
     problems: tuple[Problem, ...] = ()
+    manager: str | None = None
+    due: str | None = None
 
 
 class Reviews:
@@ -83,6 +85,8 @@ def _progress(review: ReviewFile, removals: Removals) -> ReviewProgress:
         removals=decisions.count(REMOVE),
         open=len(removals.open),
         problems=(*review.doubts(), *review.not_whole()),
+        manager=review.manager,
+        due=review.due,
     )
 
 

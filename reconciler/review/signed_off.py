@@ -26,7 +26,7 @@ from reconciler.repository.git.parts import Part
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.lookalikes import skeleton
 from reconciler.repository.person import identity
-from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, canonical, decisions_in, read_review
+from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, canonical, decisions_in, is_review, read_review
 from reconciler.review.omitted import OmittedGrants
 from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
 
@@ -70,6 +70,8 @@ class Judged:
         return {
             "integration": self.review.integration,
             "file": self.review.path,
+            "manager": self.review.manager,
+            "due": self.review.due,
             "lines": len(self.review.lines),
             "undecided": len(self.undecided),
             "open": len(self.open),
@@ -125,7 +127,7 @@ def judge(
 
 
 def _no_period(tree: Tree, period: str) -> str:
-    known = sorted({PurePosixPath(file.path).parent.name for file in tree.files(REVIEWS)})
+    known = sorted({PurePosixPath(file.path).parts[2] for file in tree.files(REVIEWS)})
     return (
         f"no review {period} is committed at {tree.revision[:12]}{near(period, known)}: commit {REVIEWS}/{period}/, "
         f"or start it with `reconcile review start {period}`"
@@ -178,7 +180,10 @@ def _file_problems(
     if first.text("digest") != first.digest:
         what = f"its lines are not those that its digest is of: edited before it was committed, in {commit[:12]}"
         yield Problem(review.path, review.place("digest"), what)
-    yield from _few(iter(omitted.of(first)))
+    beside = [path for path in sorted(origins.commits) if first.manager is not None and _is_beside(path, first)]
+    if not beside or first.path == beside[0]:
+        lines = {str(line) for path in beside for line in _at(checkout, origins.commits[path][0], path).lines}
+        yield from _few(iter(omitted.of(first, lines)))
     yield from _edited(review, first, commit[:12])
 
 
@@ -194,6 +199,11 @@ def _was_there(checkout: Checkout, review: ReviewFile) -> bool:
 def _at(checkout: Checkout, commit: str, path: str) -> ReviewFile:
     tree = checkout.at(commit)
     return read_review(tree, tree.find(path) or File(path, ""))
+
+
+def _is_beside(path: str, review: ReviewFile) -> bool:
+    """Whether a path is that of a review of the same integration, of any manager's people."""
+    return PurePosixPath(path).name == PurePosixPath(review.path).name and is_review(path) and path.count("/") > 3
 
 
 def _edited(review: ReviewFile, first: ReviewFile, commit: str) -> Iterator[Problem]:

@@ -20,7 +20,7 @@ from reconciler.engine.context import SystemClock
 from reconciler.repository.reviews import review_in
 from tests.cli.conftest import Call
 from tests.repo import Repo
-from tests.servers import AccountService, Reply
+from tests.servers import AccountService, Reply, Service
 
 ADA, BOB, IDA = (f"{name} Example <{name.lower()}@example.com>" for name in ("Ada", "Bob", "Ida"))
 PATH = "config/reviews/2026-Q4/saas.yaml"
@@ -148,6 +148,7 @@ def test_started_review_lists_all_access(company: Company) -> None:
     assert done.json["reviews"][0] == {
         "integration": "saas",
         "file": PATH,
+        "due": None,
         "lines": 4,
         "undecided": 4,
         "open": 0,
@@ -706,7 +707,7 @@ def test_evidence_shows_edited_values(company: Company) -> None:
     company.commit(BOB)
     told = '{"ON":"2026-01-01","ROLE":"admin"}'
     assert [row["values"] for row in company.evidence()][:2] == ["", told]
-    assert told in unescape(company.call("review", "check", "2026-Q4", "--output", "html").out)
+    assert "ROLE: admin, ON: 2026-01-01" in unescape(company.call("review", "check", "2026-Q4", "--output", "html").out)
 
 
 def test_csv_is_safe_to_open(company: Company) -> None:
@@ -762,3 +763,85 @@ def test_values_from_git_are_not_masked_when_equal_to_a_secret(repo: Repo, call:
     company.commit(IDA)
     company.decide(IDA, ada="keep")
     assert "was granted by" in messages(company.check(1))[0]
+
+
+@pytest.fixture
+def managed(company: Company) -> Company:
+    """Grace is Ada's and Bob's manager, by a file and by an address; nobody is hers."""
+    company.repo.hire("grace", "saas")
+    company.repo.hire("ada", "saas", manager={"hire": "grace"})
+    company.repo.hire("bob", "saas", manager="Grace Hopper", manager_email="Grace@example.com")
+    company.commit(IDA)
+    assert company.call("--yes").code == 0
+    company.saas.add("zoe@example.com")
+    return company
+
+
+def test_review_by_manager_has_a_folder_for_each(managed: Company) -> None:
+    done = managed.call("review", "start", "2026-Q4", "--by", "manager", "--due", "2999-12-15", "--output", "json")
+    assert done.code == 0, done.err
+    folder = managed.repo.root / "config/reviews/2026-Q4"
+    whole = {path.parent.name: yaml.safe_load(path.read_text()) for path in folder.glob("*/saas.yaml")}
+    who = {manager: [line["who"] for line in data["lines"]] for manager, data in whole.items()}
+    assert who == {"grace": ["ada", "bob"], "nobody": ["grace", "zoe@example.com"]}
+    assert {(data["due"], data["listed"], data["matched"]) for data in whole.values()} == {("2999-12-15", 4, 3)}
+    managed.commit(IDA, "Start the review")
+    assert managed.call("validate").code == 0
+    assert managed.call("review", "start", "2026-Q4").code == 1, "it was started"
+    assert managed.call("review", "start", "2026-Q4", "--by", "manager", "--integration", "saas").code == 1
+    check = managed.call("review", "check", "2026-Q4", "--output", "json")
+    assert check.code == 2, check.out
+    shown = [(each["manager"], each["due"], each["lines"], each["problems"]) for each in check.json["reviews"]]
+    assert shown == [("grace", "2999-12-15", 2, []), ("nobody", "2999-12-15", 2, [])]
+    table = managed.call("review", "check", "2026-Q4").out
+    assert "config/reviews/2026-Q4/grace/saas.yaml: 0 kept, 0 to be removed, 2 undecided, due 2999-12-15\n" in table
+
+
+def test_managers_file_that_is_gone_or_lacks_a_line_is_found(managed: Company) -> None:
+    assert managed.call("review", "start", "2026-Q4", "--by", "manager").code == 0
+    path = "config/reviews/2026-Q4/grace/saas.yaml"
+    text = (managed.repo.root / path).read_text()
+    data = yaml.safe_load(text)
+    data["lines"] = [line for line in data["lines"] if line["who"] != "bob"]
+    managed.repo.write(path, data)
+    fit = review_in((managed.repo.root / path).read_bytes(), path)
+    managed.repo.write(path, {**data, "digest": fit.digest})
+    managed.commit(BOB, "Start the review, without mine")
+    done = managed.call("review", "check", "2026-Q4", "--output", "json")
+    said = [message for each in done.json["reviews"] for message in messages(each)]
+    assert done.code == 1
+    assert [message for message in said if "bob/saas is left out" in message], said
+    managed.repo.remove(path)
+    managed.commit(BOB, "Away with it")
+    done = managed.call("review", "check", "2026-Q4", "--output", "json")
+    assert done.code == 1
+    assert any("it is gone" in message for each in done.json["reviews"] for message in messages(each))
+
+
+def test_overdue_review_is_shown_and_alerted_once(managed: Company, service: Service) -> None:
+    service.route("POST", "/hook", {})
+    managed.repo.settings(prune="revoke", alerts=[{"webhook": f"{service.url}/hook"}])
+    managed.commit(IDA)
+    assert managed.call("review", "start", "2026-Q4", "--due", "2020-01-31").code == 0
+    managed.commit(IDA, "Start the review")
+    assert "4 undecided, due 2020-01-31, which is over" in managed.call("review", "check", "2026-Q4").out
+    for _ in range(2):
+        assert managed.call("--yes").code == 0
+    told = [text for each in service.requests if "review is overdue" in (text := str(each.json()["text"]))]
+    assert len(told) == 1
+    assert "config/reviews/2026-Q4/saas.yaml: 4 undecided, due 2020-01-31" in told[0]
+
+
+def test_due_day_that_is_none_is_wrong_usage(company: Company) -> None:
+    company.commit(IDA)
+    assert company.call("review", "start", "2026-Q4", "--due", "soon").code == 64
+
+
+def test_page_begins_with_totals_dates_and_reviewers(company: Company) -> None:
+    company.started("ada", "bob")
+    company.decide("Grace Chief <grace@example.com>", ada="keep", bob="remove")
+    page = unescape(company.call("review", "check", "2026-Q4", "--output", "html").out)
+    head = page.partition("<main>")[0]
+    assert "<dt>Lines</dt><dd>2 lines: 1 kept, 1 to be removed, 0 undecided; 1 removal still there</dd>" in head
+    assert "<dt>Reviewers</dt><dd>Grace Chief <grace@example.com>, 2 lines</dd>" in head
+    assert re.search(r"<dt>Decided</dt><dd>\d{4}-\d\d-\d\d</dd>", head)

@@ -58,7 +58,7 @@ def documented(data: dict[str, Any]) -> str:
 def test_file_reads_back_as_it_was_started(lines: list[dict[str, Any]]) -> None:
     header = {"revision": "0" * 40, "read_at": "2026-12-01T09:00:00Z", "listed": None, "matched": 1, "ignored": 0}
     data = {**header, "complete": False, "history": None, "lines": lines}
-    raw = review_text(data, "2026-Q4", "saas")
+    raw = review_text(data, PATH)
     found = review_in(raw, PATH)
     assert found.problems == ()
     assert [dict(line.data) for line in found.lines] == fit(lines)

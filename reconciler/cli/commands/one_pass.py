@@ -203,6 +203,7 @@ async def _locked_pass(
     from reconciler.engine.run.accepted import keep
     from reconciler.engine.run.runner import LockedState
     from reconciler.engine.state import locking
+    from reconciler.review.overdue import alert_overdue
 
     settings, tree = force.settings, force.tree
     with locking(context, settings, tree, "reconcile", migrate=request.released) as state:
@@ -217,6 +218,7 @@ async def _locked_pass(
         if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die
             await passes.apply_commands(releases)
         await _ask_forge(context, state.ledger, force)
+        await alert_overdue(context, settings, tree, state.ledger)
         _tell(context, tree, state.ledger, report)
         return report
 

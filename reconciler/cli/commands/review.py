@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.options import SharedOptions, of_integrations, shared
+from reconciler.cli.options import SharedOptions, of_integrations, option, shared
 from reconciler.model.errors import ReconcilerError, UsageError
 
 if TYPE_CHECKING:
@@ -43,14 +44,19 @@ def review() -> None:
 @review.command()
 @click.argument("period", shell_complete=complete.periods)
 @of_integrations
+@option("--by", type=click.Choice(["manager"]), help="Write a folder for each manager.")
+@option("--due", metavar="DATE", help="The day by which all lines have to be decided.")
 @shared
 @click.pass_obj
-def start(options: SharedOptions, period: str, integrations: tuple[str, ...]) -> int:
+def start(
+    options: SharedOptions, period: str, integrations: tuple[str, ...], *, by: str | None, due: str | None
+) -> int:
     """Query every service once, and write who has what.
 
-    Writes config/reviews/PERIOD/<integration>.yaml for each integration. Reviewers set each line's decision to `keep`
-    or `remove`, and commit. This command commits nothing and changes nothing at a service. Exits with 1 if a service
-    could not be read completely, or if PERIOD was started already.
+    Writes config/reviews/PERIOD/<integration>.yaml for each integration; with --by manager in a folder for each
+    manager, nobody/ for who has none. Reviewers set each line's decision to `keep` or `remove`, and commit. This
+    command commits nothing and changes nothing at a service. Exits with 1 if a service could not be read completely,
+    or if PERIOD was started already.
     """
     from reconciler.cli.context import run_in_context
     from reconciler.cli.output.logs import note, set_up
@@ -63,25 +69,28 @@ def start(options: SharedOptions, period: str, integrations: tuple[str, ...]) ->
     if options.output in ("csv", "html"):
         raise UsageError("--output csv and html are for `review check`: choose table, json or markdown")
     _check_period(period)
+    day = None if due is None else _day(due)
     redactor = set_up(options)
-    answered, found = run_in_context(options, redactor, lambda context: _started(context, period, integrations))
+    split = by is not None
+    answered, found = run_in_context(
+        options, redactor, lambda context: _started(context, period, integrations, split=split)
+    )
+    found = {name: {**data, **({} if day is None else {"due": day})} for name, data in found.items()}
     first = line_in(options.repo, "review", f"{REVIEWS}/{period}").encode()
-    texts = {
-        path_of(period, name): first + review_text(_masked(data, redactor), period, name)
-        for name, data in found.items()
-    }
-    write_all(options.repo, texts, {})
-    started = [_as_started(name, path_of(period, name), data) for name, data in found.items()]
+    files = {path_of(period, *key): (key[0], _masked(data, redactor)) for key, data in found.items()}
+    write_all(options.repo, {path: first + review_text(data, path) for path, (_, data) in files.items()}, {})
+    started = [_as_started(name, path, data) for path, (name, data) in files.items()]
     if options.output == "json":
         emit_json({"period": period, "reviews": started})
     else:
         lines = count(sum(each["lines"] for each in started), "line")
-        echo(f"review {period}: {lines} to decide over, in {count(len(started), 'file')}")
+        by_when = "" if day is None else f", by {day}"
+        echo(f"review {period}: {lines} to decide over, in {count(len(started), 'file')}{by_when}")
         for each in started:
             echo(f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}")
     faults = {each.compared.integration: each.fault for each in answered if each.fault is not None}
     for name, fault in faults.items():
-        path = path_of(period, name)
+        path = ", ".join(each["file"] for each in started if each["integration"] == name)
         again = f"delete it, and start it again with --integration {name}, before it is committed"
         note(f"{path} is not whole: {redactor.redact(fault)}; {again}", "error")
     note(
@@ -142,6 +151,15 @@ def _check_period(period: str) -> None:
         raise UsageError(f"PERIOD {period!r}: write letters, digits, `.`, `_` and `-`, at most 64, such as 2026-Q4")
 
 
+def _day(text: str) -> str:
+    from reconciler.model.base import day
+
+    try:
+        return day(text).isoformat()
+    except ValueError:
+        raise UsageError(f"--due {text}: write a date, such as 2026-12-15") from None
+
+
 def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], Stand | None]:
     """Judge a review; for evidence, name people, and say where the history stood."""
     from functools import cache
@@ -198,16 +216,16 @@ def _committed(context: Context) -> Tree:
 
 
 async def _started(
-    context: Context, period: str, integrations: Collection[str]
-) -> tuple[list[ServiceAnswer], Mapping[str, dict[str, Any]]]:
-    """Ask the services, and make the data of each integration's review."""
+    context: Context, period: str, integrations: Collection[str], *, split: bool
+) -> tuple[list[ServiceAnswer], Mapping[tuple[str, str | None], dict[str, Any]]]:
+    """Ask the services, and make the data of each integration's review; with `split`, of each manager's people."""
     from reconciler.cli.commands.unmanaged import compared, known_integration
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.state import reading
     from reconciler.model.decision_inputs import Policy
     from reconciler.repository.attribution.given import who_gave
     from reconciler.repository.desired import Desired
-    from reconciler.review.population import ServiceAnswer, populations, without_manifest
+    from reconciler.review.population import ServiceAnswer, by_manager, populations, without_manifest
 
     tree = _committed(context)
     files, settings = context.reader.load(tree), in_force(context).settings
@@ -226,7 +244,12 @@ async def _started(
         if not integrations:
             answered += without_manifest(state.ledger, names)
         given = state.ledger.given() | await who_gave(context.checkout, desired, state.ledger, desired.hires)
-        return answered, populations(answered, desired, state.ledger, given, at)
+        found = populations(answered, desired, state.ledger, given, at)
+    if split:
+        return answered, {
+            (name, manager): part for name, data in found.items() for manager, part in by_manager(data, desired).items()
+        }
+    return answered, {(name, None): data for name, data in found.items()}
 
 
 async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:
@@ -260,7 +283,11 @@ def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collect
     folder = f"{REVIEWS}/{period}"
     there = {file.path for each in (tree, context.checkout.worktree()) for file in each.files(folder)}
     was = origins_of(context.checkout.root, tree.revision, folder).commits
-    ours = {path_of(period, name) for name in names}
+    ours = {
+        path
+        for path in {*there, *was}
+        if path_of(period, PurePosixPath(path).stem) in {path_of(period, n) for n in names}
+    }
     if found := sorted(there if every else there & ours):
         more = "; for an integration that was added since, give --integration NAME" if every else ""
         raise AlreadyStarted(f"the review {period} was started already: {', '.join(found)}{more}")
@@ -274,10 +301,12 @@ def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collect
 
 def _as_started(integration: str, path: str, data: Mapping[str, Any]) -> dict[str, Any]:
     lines = len(data["lines"])
+    due = data.get("due")
     counts = {key: data[key] for key in ("listed", "matched", "ignored", "complete")}
     return {
         "integration": integration,
         "file": path,
+        "due": due,
         "lines": lines,
         "undecided": lines,
         "open": 0,

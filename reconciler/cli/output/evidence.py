@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.output.text import as_csv, code, count, printable, problem_line
+from reconciler.model.base import as_text
 from reconciler.model.clock import stamp
 from reconciler.repository.reviews import canonical
 
@@ -65,12 +68,23 @@ def as_rows(found: list[Judged], stood: Stand | None) -> str:
 
 def as_page(found: list[Judged], period: str, revision: str, stood: Stand | None) -> str:
     """Write the evidence as one HTML page; `stood` is where the history stood."""
-    reviews = [{"judged": each, "rows": list(_rows(each)), "problems": each.of_file} for each in found]
+    reviews = [
+        {
+            "judged": each,
+            "rows": [
+                {**row, "values": _plain(line.data.get("values"))}
+                for row, line in zip(_rows(each), each.review.lines, strict=True)
+            ],
+            "problems": each.of_file,
+        }
+        for each in found
+    ]
     context = {
         "period": period,
         "revision": revision,
         "reviews": reviews,
         "summary": _headline(found),
+        "totals": list(_totals(found)),
         "stood": stood,
     }
     return _template().render(context).replace("##[", "#&#35;[")  # which is a command to GitHub's runners
@@ -98,6 +112,37 @@ def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[st
         yield from _more(len(each.undecided), "undecided", bullet)
 
 
+def _totals(found: list[Judged]) -> Iterator[tuple[str, str]]:
+    """Sum a period up for the head of the page: what was decided, when, by when, and by whom."""
+    decisions = Counter(line.decision for each in found for line in each.review.lines)
+    parts = ((decisions["keep"], "kept"), (decisions["remove"], "to be removed"), (decisions[None], "undecided"))
+    open_ = sum(len(each.open) for each in found)
+    still = f"; {count(open_, 'removal')} still there" if open_ else ""
+    yield (
+        "Lines",
+        f"{count(decisions.total(), 'line')}: {', '.join(f'{number} {word}' for number, word in parts)}{still}",
+    )
+    given = [by for each in found for by in each.reviewers.values()]
+    yield from _span("Services asked", sorted({at[:10] for each in found if (at := each.review.text("read_at"))}))
+    yield from _span("Decided", sorted({(stamp(by.committed_at) or "")[:10] for by in given}))
+    yield from _span("Due", sorted({each.review.due for each in found if each.review.due is not None}))
+    if given:
+        who = Counter(by.author for by in given).most_common()
+        yield "Reviewers", "; ".join(f"{name}, {count(number, 'line')}" for name, number in who)
+
+
+def _span(term: str, days: list[str]) -> Iterator[tuple[str, str]]:
+    if days:
+        yield term, days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _plain(values: Any) -> str:
+    """Write the form's values for a person: `ROLE: admin, TEAM: Design`."""
+    if not isinstance(values, dict):
+        return _text(values)
+    return ", ".join(f"{name}: {_text(as_text(value)) or value}" for name, value in values.items())
+
+
 def _more(number: int, what: str, bullet: str) -> Iterator[str]:
     if number > MAX_SHOWN:
         yield f"{bullet}and {number - MAX_SHOWN} more are {what}; --output csv has all"
@@ -117,7 +162,9 @@ def _headline(found: list[Judged]) -> str:
 def _counts(each: Judged) -> str:
     decisions = [line.decision for line in each.review.lines]
     kept, removed = decisions.count("keep"), decisions.count("remove")
-    return f"{kept} kept, {removed} to be removed, {len(each.undecided)} undecided"
+    due = f", due {each.review.due}" if each.review.due is not None and each.undecided else ""
+    over = ", which is over" if due and each.review.overdue(datetime.now(UTC).date()) else ""
+    return f"{kept} kept, {removed} to be removed, {len(each.undecided)} undecided{due}{over}"
 
 
 def _place(each: Judged, line: Line, *, markdown: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -46,7 +47,7 @@ def _origins(repository: pygit2.Repository, revision: str, folder: str) -> Origi
     def names(tree: pygit2.Oid) -> frozenset[str]:
         top = repository[tree].peel(pygit2.Tree)
         inside = top[folder] if folder in top else None  # noqa: SIM401  only `[]` takes a path
-        return frozenset(each.name or "" for each in inside) if isinstance(inside, pygit2.Tree) else frozenset()
+        return frozenset(_below(inside)) if isinstance(inside, pygit2.Tree) else frozenset()
 
     for commit in repository.walk(pygit2.Oid(hex=revision), SortMode.TOPOLOGICAL | SortMode.REVERSE):
         before = frozenset[str]().union(*(had.get(parent, frozenset()) for parent in commit.parent_ids))
@@ -57,3 +58,11 @@ def _origins(repository: pygit2.Repository, revision: str, folder: str) -> Origi
             found.commits.setdefault(f"{folder}/{name}", []).append(str(commit.id))
         had[commit.id] = before if here <= before else before | here
     return found
+
+
+def _below(folder: pygit2.Tree) -> Iterator[str]:
+    """Yield what is in a folder, and in its own folders."""
+    for each in folder:
+        yield each.name or ""
+        if isinstance(each, pygit2.Tree):
+            yield from (f"{each.name}/{inner.name}" for inner in each)

@@ -376,6 +376,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "ignored": "Accounts that config/ignore.yaml names.",
         "complete": "Whether the listing was read whole.",
         "history": "The digest of the history up to then.",
+        "due": "The day by which all lines have to be decided.",
         "digest": "The digest of all but decisions and reasons.",
         "lines": "Each grant, and each account that git does not know.",
     },
