@@ -88,6 +88,24 @@ class Attempt:
     service: str = ""
     epoch: int = 0
 
+    @classmethod
+    def of(cls, record: Record, number: int, total: int, now: datetime) -> Attempt:
+        """Make an attempt at the grant of a record with an open run, which is not in the ledger yet."""
+        return cls(
+            id=0,
+            key=record.key,
+            integration=record.integration,
+            run=record.run.id or 0,
+            kind=record.run.kind,
+            number=number,
+            total=total,
+            started_at=now,
+            alive_at=now,
+            ended_at=None,
+            error=None,
+            revision=record.revision,
+        )
+
 
 @value_class
 class Sent:

@@ -261,7 +261,8 @@ class Record:
 
     `attempts` counts since it last started afresh; `open` is what of them is not settled. `snapshot` holds the
     variables of the hire and the form as they were when it was last executed, updated or confirmed. `fresh` asks for a
-    fresh start. `guarded` says that a tripped guard suspends it, `keep` that it is never revoked on its own.
+    fresh start. `guarded` says that a tripped guard suspends it, `keep` that it is never revoked on its own. `form` are
+    the form's fields, if known.
     """
 
     key: Key
@@ -313,11 +314,9 @@ class Record:
     acted_at: datetime | None = None
     """When it was first acted on: by its first attempt, or by the check that found it."""
     ends_at: datetime | None = None
-    """When it ends, as long as that lay ahead."""
     ends_with_hire: bool = False
-    """Whether that follows from the hire's last day."""
     ends_moved: bool = False
-    """Whether a revision changed it since it was first acted on."""
+    """When it ends, as long as that lay ahead: with the hire's last day? Changed since it was first acted on?"""
     over: Over | None = None
     """What became of it once that was over."""
     expire_at: datetime | None = None
@@ -325,7 +324,6 @@ class Record:
     seen_at: datetime | None = None
     """When the last check that was answered found its account as wanted, if others failed since."""
     form: tuple[str, ...] | None = None
-    """Which of its values are the form's; None where no manifest has said so yet."""
     open: OpenRun | None = None
 
     def as_grant(self) -> Grant:
@@ -408,8 +406,9 @@ class Decision:
     of attempts starts again. `heals` says that it mends drift, which the guard counts. `withdraws` says that an open
     invitation is taken back, before another is sent or for good. `differs` says what of the account is not as git wants
     it, `accepted` that a person accepted it so. `pending` says that only the check, which failed, could have told that
-    an account is to be made or revoked: the guard counts it as that. `code` is
-    of the reason, as far as anything depends on what it says; `cause` says who has to do something.
+    an account is to be made or revoked: the guard counts it as that. `code` and `cause` are the reason's; `detail` is
+    what the history says of it, where that is not the reason. `locked` says how far the account of somebody who is
+    locked is locked.
     """
 
     status: Status
@@ -427,6 +426,4 @@ class Decision:
     cause: Cause | None = None
     code: ReasonCode | None = None
     detail: str = ""
-    """What the history says of it, where that is not the reason."""
     locked: LockState | None = None
-    """How far the account of somebody who is locked is locked."""

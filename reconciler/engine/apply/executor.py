@@ -122,20 +122,7 @@ class Executor:
             kind=job.kind,
             by_hand=job.by_hand or (again and job.record.run.by_hand),
         )
-        opened = Attempt(
-            id=0,
-            key=record.key,
-            integration=record.integration,
-            run=record.run.id or 0,
-            kind=job.kind,
-            number=number,
-            total=total,
-            started_at=now,
-            alive_at=now,
-            ended_at=None,
-            error=None,
-            revision=record.revision,
-        )
+        opened = Attempt.of(record, number, total, now)
         begins = f", from request {resume + 1} of {total}" if resume < total else ", with nothing left to send"
         detail = f"attempt {number}{begins if resume else ''}"
         # A later attempt that continues needs the generated values: store them before any request uses them.
