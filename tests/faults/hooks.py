@@ -236,7 +236,7 @@ class Flood:
         assert self.readings <= self.seconds / 60 + 2, "once a minute"
 
 
-def flooded(stage: Stage, count: int) -> Flood:
+def flooded(stage: Stage, count: int, quiet: float = QUIET) -> Flood:
     """Send so many hooks that are forged, as many that are replayed, and as many that are new, in full passes."""
     replayed = about(ONE.rpartition("/")[2])
 
@@ -250,7 +250,7 @@ def flooded(stage: Stage, count: int) -> Flood:
                 answers[sent(connection, "desk", about(f"nobody{number}@example.com"))] += 1
         return answers
 
-    end = time.monotonic() + QUIET
+    end = time.monotonic() + quiet
     before = _rate(stage, lambda: time.monotonic() > end)
     asked, fetched, read = _asked(stage, ONE), stage.fetches(), _asked(stage, "/users")
     began = time.monotonic()
