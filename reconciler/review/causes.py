@@ -47,6 +47,8 @@ class CauseKind(StrEnum):
     SETTINGS = "settings"
     HIRE = "hire"
     """A hire's file: it is new or gone, its own entries, or the sequences that it names."""
+    REQUEST = "request"
+    """The file of a request for access."""
 
 
 @value_class
@@ -97,6 +99,8 @@ class Causes:
         hire = grant.key.hire
         if hire not in there.hires:
             return self._of_file(hire, here)
+        if grant.requested is not None:
+            return _of_request(grant, here)
         own = Cause(CauseKind.HIRE, hire, here.hires[hire].path)
         if grant.origin is None:
             return own
@@ -122,14 +126,11 @@ class Causes:
     def _of_change(self, was: Grant, now: Grant) -> Cause:
         hire = now.key.hire
         path = self._after.hires[hire].path
-        if now.origin is None or was.origin is None or was.key != now.key:
-            own = [layer.values for layer in was.layers if layer.origin == was.source] != [
-                layer.values for layer in now.layers if layer.origin == now.source
-            ]
-            if now.origin is None and not own and was.origin is None and was.key == now.key:
-                return Cause(CauseKind.FIELDS, hire, path)
-            return Cause(CauseKind.HIRE, hire, path)
         entries = [_entry(desired, grant) for desired, grant in ((self._before, was), (self._after, now))]
+        if now.origin is None or was.origin is None or was.key != now.key:
+            if now.origin is None and was.origin is None and was.key == now.key and entries[0] == entries[1]:
+                return Cause(CauseKind.FIELDS, hire, path)
+            return Cause(CauseKind.HIRE, hire, path) if now.requested is None else _of_request(now, self._after)
         if was.origin == now.origin and entries[0] != entries[1]:
             return Cause(CauseKind.SEQUENCE, now.origin, self._after.files.sequences[now.origin].path)
         if was.origin != now.origin:
@@ -186,10 +187,16 @@ def _by_name(hires: Iterable[str], desired: Desired) -> dict[str, str]:
     return {name: hire for name, hire in found.items() if name and names[name] == 1}
 
 
+def _of_request(grant: Grant, here: Desired) -> Cause:
+    return Cause(CauseKind.REQUEST, grant.key.access, here.files.requests[grant.key.access].path)
+
+
 def _entry(desired: Desired, grant: Grant) -> object:
-    assert grant.origin is not None
-    access = desired.files.sequences[grant.origin].model.access
-    return next((entry for entry in access if entry.access == grant.key.access), None)
+    """Return what gives a grant: an entry of a sequence's or a hire's file, or a request."""
+    if grant.requested is not None:
+        return desired.files.requests[grant.key.access].model
+    giver = desired.hires[grant.key.hire] if grant.origin is None else desired.files.sequences[grant.origin]
+    return next((entry for entry in giver.model.access if entry.access == grant.key.access), None)
 
 
 def _shown(hire: Any, name: str) -> str:

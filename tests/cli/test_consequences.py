@@ -145,6 +145,34 @@ def test_conditions_included_sequences_and_renamed_files_are_causes(repo: Repo, 
     ]
 
 
+def test_a_request_is_a_cause_of_its_own(repo: Repo, call: Call) -> None:
+    path = "config/requests/queue.yaml"
+    asked: dict[str, Any] = {"hire": "dan", "access": {**MEMBER, "for": "8h"}, "reason": "INC-12"}
+    repo.write("config/requestable.yaml", [{"integration": "crm"}])
+    base = repo.commit("before")
+    repo.write(path, asked)
+    new, comment = shown(repo, call, base)
+    repo.write(path, {**asked, "access": {**MEMBER, "for": "4h"}})
+    changed, _ = shown(repo, call, repo.git("rev-parse", "HEAD"))
+    repo.remove(path)
+    gone, _ = shown(repo, call, repo.git("rev-parse", "HEAD"))
+    keys = ("kind", "what", "file", "added", "removed")
+    assert [[each[key] for key in keys] for found in (new, changed, gone) for each in found["causes"]] == [
+        ["request", "queue", path, {"queue": 1}, {}],
+        ["request", "queue", path, {}, {}],
+        ["request", "queue", path, {}, {"queue": 1}],
+    ]
+    assert "request queue" not in comment  # a line of its own says it, where it is one person's
+
+
+def test_an_entry_that_ends_later_comes_from_its_hires_file(repo: Repo, call: Call) -> None:
+    repo.hire("eve", {**MEMBER, "until": "2098-01-01"})
+    base = repo.commit("before")
+    repo.hire("eve", {**MEMBER, "until": "2099-01-01"})
+    found, _ = shown(repo, call, base)
+    assert [(each["kind"], each["what"]) for each in found["causes"]] == [("hire", "eve")]
+
+
 def test_settings_and_a_manifest_say_how_many_grants_they_touch(repo: Repo, call: Call) -> None:
     base = repo.commit("before")
     repo.settings(prune="report", listen="127.0.0.1:9")

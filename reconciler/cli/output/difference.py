@@ -48,6 +48,7 @@ _TITLES = {
     CauseKind.MANIFEST: "manifest ",
     CauseKind.SETTINGS: "setting ",
     CauseKind.HIRE: "hire ",
+    CauseKind.REQUEST: "request ",
 }
 
 _Quote = Callable[[str], str]
@@ -245,10 +246,9 @@ def _people_count(number: int) -> str:
 
 
 def _shared(causes: Iterable[Consequence]) -> list[Consequence]:
-    """List the causes that say more than the changes below them: all but a single hire's own file."""
-    return [
-        each for each in causes if len(each.people) != 1 or each.cause.kind not in (CauseKind.HIRE, CauseKind.FIELDS)
-    ]
+    """List the causes that say more than the changes below them: all but one hire's own file or request."""
+    alone = (CauseKind.HIRE, CauseKind.FIELDS, CauseKind.REQUEST)
+    return [each for each in causes if len(each.people) != 1 or each.cause.kind not in alone]
 
 
 def _held(each: HeldOffline, quote: _Quote) -> str:
