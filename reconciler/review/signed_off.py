@@ -239,28 +239,32 @@ def _conflicts(
         given = judged.reviewers.get(line.index)
         if given is None:
             continue
-        by = f"{given.author} in {given.granted_in[:12]}"
+        commit = given.granted_in[:12]
         reviewers = _people(given.author, given.committer, signer(given.granted_in))
         if not identity(given.author):
-            what = f"{line} was decided by {by}, which names no address: nobody can tell whose decision it is"
-        elif reviewers & {_called(name) for name in names_of(line, review, addresses)}:
-            what = f"{line} is {by}'s own access: somebody else has to decide over it"
-        elif reviewers & _granters(line, checkout, signer):
-            what = f"{line} was granted by the person who decided over it, {by}: somebody else has to decide"
+            who = f"{given.author} in {commit}"
+            what = f"{line} was decided by {who}, which names no address: nobody can tell whose decision it is"
+        elif own := reviewers.keys() & {_called(name) for name in names_of(line, review, addresses)}:
+            who = f"{reviewers[min(own)]} in {commit}"
+            what = f"{line} was decided by {who}, and is their own access: somebody else has to decide over it"
+        elif gave := reviewers.keys() & _granters(line, checkout, signer).keys():
+            who = f"{reviewers[min(gave)]} in {commit}"
+            what = f"{line} was granted by the person who decided over it, {who}: somebody else has to decide"
         else:
             continue
         yield line, Problem(review.path, review.place("lines", line.index, "decision"), what)
 
 
-def _granters(line: Line, checkout: Checkout, signer: Callable[[str], str | None]) -> set[str]:
+def _granters(line: Line, checkout: Checkout, signer: Callable[[str], str | None]) -> dict[str, str]:
     """Return who granted a line: its author, and the committer and signer of the commit that it names."""
     commit = line.data.get("granted_in")
     found = checkout.commit_if_there(commit) if isinstance(commit, str) else None
     return _people(line.data.get("author"), *(() if found is None else (found.committer, signer(found.revision))))
 
 
-def _people(*people: object) -> set[str]:
-    return {address for person in people if (address := identity(person))}
+def _people(*people: object) -> dict[str, str]:
+    """Return people as they are compared, each with how they write themselves."""
+    return {address: str(person) for person in people if (address := identity(person))}
 
 
 def _called(name: str) -> str:

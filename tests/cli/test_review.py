@@ -483,7 +483,8 @@ def test_reviewer_is_one_person_whatever_they_write(
     company.started("ada")
     company.decide(author, committer, ada="keep")
     found = messages(company.check(0 if says is None else 1))
-    assert [says in each for each in found if says] == ([True] if says else [])
+    whom = committer if committer in (ADA, IDA) else author
+    assert [(says in each, whom in each) for each in found if says] == ([(True, True)] if says else [])
 
 
 def test_granter_who_only_committed_may_not_decide(company: Company) -> None:
