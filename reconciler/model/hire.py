@@ -133,7 +133,7 @@ def _until_text(text: str) -> At:
             return At(kind="time", time=datetime.fromisoformat(text))
         except ValueError as error:
             raise ValueError("until: there is no such time") from error
-    if text[:1].isdigit() and "T" not in text:
+    if text[:1].isdigit() and "T" not in text and " " not in text:
         return At(kind="date", day=day(text))
     match = UNTIL.fullmatch(text)
     if match is None:

@@ -46,6 +46,11 @@ def test_another_text_is_no_until(written: str) -> None:
         Entry.model_validate({"integration": "slack", "until": written})
 
 
+def test_a_time_after_a_blank_is_told_how_it_is_written() -> None:
+    with pytest.raises(ValidationError, match=r"such as .* 2026-12-01T18:00"):
+        Entry.model_validate({"integration": "slack", "until": "2026-12-01 18:00"})
+
+
 def test_for_is_a_duration_above_zero() -> None:
     """Nothing under it is an error: it restricts."""
     assert Entry.model_validate({"integration": "slack", "for": "8h"}).for_ == timedelta(hours=8)
