@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from reconciler.model.clock import FIRST, first_moment
 from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant, Key
-from reconciler.model.hire import Hire, HireRef
+from reconciler.model.hire import Entry, Hire, HireRef
 from reconciler.model.lock import Lock, Locks
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
@@ -307,8 +307,7 @@ class Desired:
         if not self.has_ended(hire):
             for place, entry in enumerate(model.access):
                 if entry.until is not None and self.over(hire, entry.access) is not None:
-                    text = f"access {entry.access}: until {entry.until} is over: take the entry out, or move it"
-                    found.append((("access", place, "until"), text))
+                    found.append((("access", place, "until"), _over(entry)))
         for where, text in found:
             yield Problem(loaded.path, loaded.document.line(where), text, Severity.WARNING)
 
@@ -329,7 +328,10 @@ class Desired:
         """Return the problems of sequences' entries and what they include, whether a hire has them or not."""
         for loaded in self.files.sequences.values():
             yield from self.missing_includes(loaded)
-            for entry, line in zip(loaded.model.access, loaded.lines, strict=True):
+            for place, (entry, line) in enumerate(zip(loaded.model.access, loaded.lines, strict=True)):
+                if self._join.over_for_all(entry):
+                    where = loaded.document.line(("access", place, "until"))
+                    yield Problem(loaded.path, where, _over(entry), Severity.WARNING)
                 try:
                     self._join.fitted(entry)
                 except ValueError as error:
@@ -434,3 +436,7 @@ class Desired:
 def _of_entry(grant: Grant, text: str, severity: Severity) -> Problem:
     file, _, line = grant.source.rpartition(":")
     return Problem(file, int(line), f"access {grant.key.access}: {text}", severity)
+
+
+def _over(entry: Entry) -> str:
+    return f"access {entry.access}: until {entry.until} is over: take the entry out, or move it"

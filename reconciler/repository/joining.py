@@ -219,6 +219,13 @@ class Join:
             return f"for {spelled(lasts)} is over"
         return reason
 
+    def over_for_all(self, entry: Entry) -> bool:
+        """Whether an entry's `until` is over, whoever has it."""
+        if entry.until is None or entry.until.kind not in ("date", "time"):
+            return False
+        until = entry.until.moment(None, None, self._files.settings.timezone, key="until")
+        return until is not None and until <= self._now
+
     def _over(self, hire: Hire, entry: Entry, now: datetime | None = None) -> str | None:
         """Return why an entry counts as removed, on its `until`, or the day after the hire's `end`; or None.
 

@@ -66,7 +66,10 @@ def test_days_that_are_over_and_people_who_are_not_there(repo: Repo, call: Call)
         access = "access: [{integration: slack, until: 2019-01-01}]\n"
         repo.write(f"hires/{name}.yaml", f"{PERSON.format(name)}end: 2020-06-30\n{access}")
     repo.write("hires/dan.yaml", PERSON.format("dan") + "start: 2099-02-01\nend: 2099-01-01\n")
+    given = [{"integration": "slack", "until": day} for day in ("2020-01-01T18:00", "2099-01-01", "end")]
+    repo.write("config/sequences/all.yaml", {"access": [{**each, "name": each["until"][:4]} for each in given]})
     assert warnings(repo, call) == [
+        ("config/sequences/all.yaml", 3, "access 2020: until 2020-01-01T18:00 is over: take the entry out, or move it"),
         ("hires", None, "the `end` of 2 hires is over: once nothing is left of what they had, their files can go"),
         ("hires/ada.yaml", 4, "manager: there is no hires/gracy.yaml: did you mean grace?"),
         ("hires/ada.yaml", 7, "access slack: until 2020-01-01 is over: take the entry out, or move it"),
