@@ -15,6 +15,7 @@ import yaml
 from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
+from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.modeline import Kind
 from reconciler.repository.documents.schema import KINDS, json_schema
 from reconciler.repository.naming import is_cases
@@ -95,6 +96,21 @@ def test_a_policy_that_is_in_order_fits() -> None:
     - {name: owners, integration: github-org, values: {ROLE: admin}, at_least: 2, at_most: 5}
     """
     assert [*Draft7Validator(json_schema("policy")).iter_errors(yaml.safe_load(text))] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("hire", "{email: a@example.com, first_name: A, last_name: B, start: , extra: , sequences: , access: }"),
+        ("hire", "{email: a@example.com, first_name: A, last_name: B, access: [{integration: x, values: , keep: }]}"),
+        ("settings", "{interval: , drift: , limits: {timeout: }, git: , suspend: , max_new: }"),
+        ("manifest", "{execute: [{url: https://example.com/, method: , headers: }], oauth: , form: }"),
+    ],
+)
+def test_a_key_with_nothing_under_it_fits(kind: Kind, text: str) -> None:
+    data = yaml.safe_load(text)
+    assert [*Draft7Validator(json_schema(kind)).iter_errors(data)] == []
+    validated(KINDS[kind][0], data)
 
 
 def test_an_unknown_kind(repo: Repo, call: Call) -> None:

@@ -82,6 +82,12 @@ class _Generator(GenerateJsonSchema):
             return inner  # a bound or a length of pydantic's own, which it puts into the schema itself
         return _AFTER[_name(schema)](inner)
 
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        made = super().default_schema(schema)
+        inner = schema["schema"]
+        restricts = inner["type"] == "function-before" and _name(inner) == "_given"
+        return made if restricts else _or_nothing(made)
+
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
         for name, text in DESCRIPTIONS.get(schema["cls"].__name__, {}).items():
@@ -175,6 +181,23 @@ def _left_empty_too(inner: dict[str, Any]) -> dict[str, Any]:
     description = "Left empty by ChiefOnboarding's builder; nothing reads it."
     inner["properties"] |= {key: {"enum": [{}, [], "", None], "description": description} for key in LEFT_EMPTY}
     return inner
+
+
+def _or_nothing(inner: JsonSchemaValue) -> JsonSchemaValue:
+    """Return what a key takes that may have nothing under it, as if it were not there."""
+    nothing = {"type": "null"}
+    if "anyOf" in inner:
+        return inner if nothing in inner["anyOf"] else {**inner, "anyOf": [*inner["anyOf"], nothing]}
+    if "$ref" in inner:
+        return {**{key: inner[key] for key in inner if key != "$ref"}, "anyOf": [{"$ref": inner["$ref"]}, nothing]}
+    made = dict(inner)
+    if isinstance(kind := inner.get("type"), str):
+        made["type"] = [kind, "null"]
+    elif isinstance(kind, list) and "null" not in kind:
+        made["type"] = [*kind, "null"]
+    if None not in inner.get("enum", [None]):
+        made["enum"] = [*inner["enum"], None]
+    return made
 
 
 def _not_null(inner: JsonSchemaValue) -> JsonSchemaValue:
