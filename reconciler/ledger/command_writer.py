@@ -83,24 +83,25 @@ class CommandWriter(LedgerReader):
             return [each for _, each in found if each is not None]
         counted = list[Command]()
         for number, each in found:
-            if each is not None and self._vouched(each) and self.note(f"{USED}{each.once}") is None:
-                counted.append(each)
-            elif each is not None and self._vouched(each):
-                self._refuse(number, f"a command to {each.kind} that was acted on before")
-            else:
+            vouched = each is not None and self._vouched(each)
+            if each is None or vouched is False:
                 self._refuse(number, "a command" if each is None else f"a command to {each.kind}", UNVOUCHED)
+            elif vouched and each.once_only and self.note(f"{USED}{each.once}") is not None:
+                self._refuse(number, f"a command to {each.kind} that was acted on before")
+            elif vouched:
+                counted.append(each)
         return counted
 
-    def _vouched(self, said: Command | Lock) -> bool:
-        """Whether somebody said it who has the key."""
+    def _vouched(self, said: Command | Lock) -> bool | None:
+        """Whether somebody said it who has the key; None as long as the key cannot be opened."""
         code = None if self.mac is None else self.mac(said.said)
-        return code is not None and hmac.compare_digest(code, said.mac or "")
+        return None if code is None else hmac.compare_digest(code, said.mac or "")
 
     def answer(self, transaction: Transaction, commands: Collection[Command]) -> None:
-        """Delete commands, and remember that they were acted on: a copy counts no more. A check does no harm twice."""
+        """Delete commands, and remember that they were acted on: a copy counts no more."""
         transaction.then(HEARD, [{"which": command.id, "moment": command.at} for command in commands])
         for command in commands:
-            if command.once is not None and command.kind != "check":
+            if command.once_only:
                 transaction.put(schema.meta, f"{USED}{command.once}", b"")
 
     def refuse(self, what: str) -> None:
@@ -137,7 +138,7 @@ class CommandWriter(LedgerReader):
         """
         counted = list[Lock]()
         for lock in super().locks():
-            if self.mac is None or self._vouched(lock):
+            if self._vouched(lock) is not False:
                 counted.append(lock)
             elif self._is_locked(lock.hire):
                 counted.append(replace(lock, until=None, deletes=False))

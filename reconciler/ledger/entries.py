@@ -141,6 +141,11 @@ class Command:
     """A random name: what was acted on counts no second time."""
 
     @property
+    def once_only(self) -> bool:
+        """Whether a copy of it must not be acted on. A check does no harm, and a command may become thousands."""
+        return self.once is not None and self.kind != "check"
+
+    @property
     def said(self) -> bytes:
         """Return what the code is of."""
         parts = [stamp(self.at), self.at.microsecond, self.kind, self.hire, self.access, self.integration, self.by]

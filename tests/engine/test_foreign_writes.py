@@ -194,3 +194,16 @@ def test_lock_and_history_are_compared(
     change(location, statement)
     verified = call_cli(repo, "history", "--verify")
     assert (verified.code, told in verified.out) == (1, True)
+
+
+def test_without_the_key_commands_wait_and_locks_hold(machine: Machine, location: StateLocation) -> None:
+    machine.lock("ada")
+    machine.reconcile()
+    machine.enqueue("retry")
+    with machine.ledger() as ledger:
+        ledger.mac = lambda _: None
+        assert ([lock.hire for lock in ledger.locks()], ledger.commands()) == (["ada"], [])
+    assert machine.commands_left() == 1
+    machine.reconcile()
+    assert machine.commands_left() == 0
+    assert not [line for line in machine.history() if line.event is EventType.REFUSED]
