@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from reconciler.model.base import jsonable, spelled
+from reconciler.model.settings import Settings
 from reconciler.repository.files import Files
 
 __all__ = ["ChangeKind", "compared_manifests", "compared_settings"]
@@ -32,9 +33,9 @@ def compared_manifests(base: Files, head: Files) -> dict[ChangeKind, list[str]]:
     }
 
 
-def compared_settings(base: Files, head: Files) -> dict[str, tuple[Any, Any]]:
+def compared_settings(base: Settings, head: Settings) -> dict[str, tuple[Any, Any]]:
     """Return the settings that differ, by dotted name, with their values before and after."""
-    old, new = (dict(_flat(files.settings.model_dump())) for files in (base, head))
+    old, new = (dict(_flat(settings.model_dump())) for settings in (base, head))
     names = [*old, *(name for name in new if name not in old)]
     return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 

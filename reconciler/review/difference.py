@@ -130,7 +130,10 @@ def compare(base: Side, head: Side, today: date) -> Difference:
     hosts_added, hosts_removed = _hosts(base, head)
     before, after = Desired(base.files, today), Desired(head.files, today)
     grants = changes(before, after)
-    manifests, settings = compared_manifests(base.files, head.files), compared_settings(base.files, head.files)
+    manifests, settings = (
+        compared_manifests(base.files, head.files),
+        compared_settings(base.files.settings, head.files.settings),
+    )
     return Difference(
         base=base.revision,
         head=head.revision,

@@ -242,6 +242,16 @@ def plan(head: Repo, call: Call) -> Result:
     return call(head, "--dry-run", "--rev", "branch", "--output", "json")
 
 
+def test_a_branch_is_planned_with_the_settings_in_force(head: Repo, ours: AccountService, call: Call) -> None:
+    settings(head, ours, max_new=3, prune="revoke")
+    result = plan(head, call)
+    said = (
+        f"planned with the settings of {head.git('rev-parse', 'main')[:12]}; those of the branch would change "
+        "prune report → revoke, max_new 100 → 3"
+    )
+    assert (result.json["ignored"], said in result.err) == ([said], True)
+
+
 @pytest.mark.no_cover  # the whole program again and again
 @pytest.mark.parametrize("change", BRANCHES, ids=lambda change: change.__name__)
 def test_a_branch_gets_no_token_anywhere(

@@ -157,7 +157,7 @@ def _plan_dry(
     branch = rev or force.settings.git.verify_signatures
     settings = force.settings if branch else context.settings(tree)
     _check(context, force, tree, selection)
-    ignored = [] if rev or worktree else _note_ignored(context, force)
+    ignored = _note_settings(context, force, tree) if rev else [] if worktree else _note_ignored(context, force)
     with reading(context, settings, force.tree) as opened:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
         yield Planning(context, opened, selection, tree, in_force=ours, removals=removals), force, ignored
@@ -368,6 +368,21 @@ def _note_ignored(context: Context, force: InForce) -> list[str]:
     for each in ignored:
         note(each)
     return ignored
+
+
+def _note_settings(context: Context, force: InForce, tree: Tree) -> list[str]:
+    """Say that a branch is planned with the settings in force, and what its own would change; and return it."""
+    from reconciler.cli.output.difference import step
+    from reconciler.cli.output.logs import note
+    from reconciler.review.compared_files import compared_settings
+
+    changed = compared_settings(force.settings, context.settings(tree))
+    if not changed:
+        return []
+    told = ", ".join(f"{name} {step(pair, str)}" for name, pair in changed.items())
+    said = f"planned with the settings of {force.tree.revision[:12]}; those of the branch would change {told}"
+    note(said)
+    return [said]
 
 
 def _enqueue_release(options: SharedOptions, selection: Selection, error: StateLockedError) -> int:

@@ -283,7 +283,7 @@ def _people(changes: Iterable[Change]) -> dict[str, list[Change]]:
 def _fields(change: Change, quote: _Quote) -> str:
     """Write the fields that differ, or all fields of a grant that is added or removed."""
     if change.kind is ChangeKind.CHANGED:
-        fields = ", ".join(f"{quote(name)} {_step(pair, quote)}" for name, pair in change.fields.items())
+        fields = ", ".join(f"{quote(name)} {step(pair, quote)}" for name, pair in change.fields.items())
         return f"{fields} ({change.applied})" if change.applied else fields
     side = 1 if change.kind is ChangeKind.ADDED else 0
     return ", ".join(
@@ -291,7 +291,7 @@ def _fields(change: Change, quote: _Quote) -> str:
     )
 
 
-def _step(pair: tuple[Any, Any], quote: _Quote) -> str:
+def step(pair: tuple[Any, Any], quote: _Quote) -> str:
     """Write the values before and after; as JSON if only their type differs."""
     before, after = map(_text, pair)
     if before == after:
