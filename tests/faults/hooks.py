@@ -250,13 +250,12 @@ def flooded(stage: Stage, count: int, quiet: float = QUIET) -> Flood:
                 answers[sent(connection, "desk", about(f"nobody{number}@example.com"))] += 1
         return answers
 
-    end = time.monotonic() + quiet
-    before = _rate(stage, lambda: time.monotonic() > end)
+    before = _rate(stage, lambda since: time.monotonic() > since + quiet)
     asked, fetched, read = _asked(stage, ONE), stage.fetches(), _asked(stage, "/users")
     began = time.monotonic()
     with ThreadPoolExecutor(SENDERS) as pool:
         sending = [pool.submit(send, sender) for sender in range(SENDERS)]
-        meanwhile = _rate(stage, lambda: all(each.done() for each in sending))
+        meanwhile = _rate(stage, lambda _: all(each.done() for each in sending))
     return Flood(
         seconds=time.monotonic() - began,
         answers=sum((each.result() for each in sending), Counter[int]()),
@@ -272,11 +271,11 @@ def _asked(stage: Stage, path: str) -> int:
     return len([call for call in stage.desk.calls("GET") if call.path == path])
 
 
-def _rate(stage: Stage, over: Callable[[], bool]) -> float:
-    """Checks a second of full passes, until it is over."""
+def _rate(stage: Stage, over: Callable[[float], bool]) -> float:
+    """Checks a second of full passes, until it is over, given when it began."""
     stage.keep_busy()
     began, count = time.monotonic(), stage.checks()
-    while not over():
+    while not over(began):
         stage.keep_busy()
         time.sleep(0.2)
     return (stage.checks() - count) / (time.monotonic() - began)
