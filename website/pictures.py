@@ -1,11 +1,14 @@
-"""Draws the pictures of README.md from the program's own pages: `python -m website.pictures`, as `make docs` does.
+"""Draws the pictures of README.md, of what the program shows: `python -m website.pictures`, as `make docs` does.
 
-A picture is the page's HTML and style sheet in an SVG, so it needs no browser to be drawn, is light and dark with the
-reader, and a test sees that it is what this would draw.
+A picture is HTML and a style sheet in an SVG, so it needs no browser to be drawn, is light and dark with the reader,
+and a test sees that it is what this would draw.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Collection
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
@@ -15,6 +18,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from markdown import markdown
+
+from reconciler.gallery.catalog import everything
 from reconciler.ledger.chain import Link
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
@@ -37,7 +43,37 @@ REVISION = "9fceb02d0ae5a1f3c7d48a6e2b90f4d7c1e85a36"
 SERVICES = {"asana": 38, "figma": 12, "github": 24, "google-workspace": 41, "salesforce": 9, "slack": 41}
 """How many people have each, as git wants it."""
 
-WIDTH, HEIGHT = 1160, 965
+PEOPLE = {
+    "ada": "department: Engineering\nextra: {GITHUB_LOGIN: ada}\n",
+    "grace": "department: Engineering\nextra: {GITHUB_LOGIN: grace}\naccess: [figma]\n",
+}
+BRANCH = {
+    "alan": "department: Engineering\nextra: {GITHUB_LOGIN: alan}\n",
+    "grace": PEOPLE["grace"].replace("[figma]", "[{integration: github, values: {ROLE: admin}}]"),
+}
+"""What a pull request changes: somebody comes, and somebody becomes an owner and gives up a service."""
+
+IVY = ("-c", "user.name=Ivy", "-c", "user.email=ivy@example.com")
+
+SEQUENCE = """\
+assign: {department: Engineering}
+access:
+  - asana
+  - {integration: github, values: {ROLE: member}}
+"""
+
+COMMENT_STYLE = """
+:root { color-scheme: light dark; }
+body { margin: 0; font: 14px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+body { color: light-dark(#1f2328, #e6edf3); }
+article { border: 1px solid light-dark(#d1d9e0, #3d444d); border-radius: 6px; padding: 0 16px 4px; margin: 1px; }
+article { background: light-dark(#ffffff, #0d1117); }
+header { margin: 0 -16px 12px; padding: 8px 16px; border-bottom: 1px solid light-dark(#d1d9e0, #3d444d); }
+header { background: light-dark(#f6f8fa, #151b23); border-radius: 6px 6px 0 0; }
+ul { padding-left: 28px; }
+code { background: light-dark(#eff1f3, #2a313c); border-radius: 6px; padding: 2px 6px; font-size: 85%; }
+"""
+
 VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
 
 
@@ -133,24 +169,59 @@ class _Written(HTMLParser):
             self.parts.append(text)
 
 
-def _svg(html: str, title: str) -> str:
+def _svg(html: str, style: str, title: str, width: int, height: int) -> str:
     written = _Written()
     written.feed(html)
-    style = STATIC["style.css"][0].decode()
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">\n'
         f"<title>{escape(title)}</title>\n<style>{escape(style, quote=False)}</style>\n"
-        f'<foreignObject width="{WIDTH}" height="{HEIGHT}">{"".join(written.parts)}</foreignObject>\n</svg>\n'
+        f'<foreignObject width="{width}" height="{height}">{"".join(written.parts)}</foreignObject>\n</svg>\n'
     )
+
+
+def _comment(root: Path) -> str:
+    """Return what `reconcile diff` writes for the pull request."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(root), "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, text=True)  # noqa: S603
+        return done.stdout
+
+    def commit(files: dict[str, str]) -> None:
+        for path, text in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        run("git", "add", "--all")
+        run("git", *IVY, "commit", "--quiet", "--message", "Change")
+
+    def hires(bodies: dict[str, str]) -> dict[str, str]:
+        head = "email: {0}@example.com\nfirst_name: {1}\nlast_name: Example\n"
+        return {f"hires/{name}.yaml": head.format(name, name.title()) + body for name, body in bodies.items()}
+
+    run("git", "init", "--quiet", "--initial-branch=main")
+    ready = {f"manifests/{name}.yaml": everything()[name].text for name in ("asana", "figma", "github")}
+    settings = {"config/reconciler.yaml": "prune: revoke\n", "config/sequences/engineering.yaml": SEQUENCE}
+    commit({**ready, **settings, **hires(PEOPLE)})
+    run("git", "switch", "--quiet", "--create", "branch")
+    commit(hires(BRANCH))
+    return run(sys.executable, "-m", "reconciler", "diff", "main", "branch", "--output", "markdown")
 
 
 def pictures() -> dict[str, str]:
     """Draw each picture; by the name of its file."""
     with TemporaryDirectory() as folder:
+        comment = _comment(Path(folder)).replace("<details>", '<details markdown="1">')
+    commented = markdown(comment, extensions=["md_in_html"])
+    html = f"<body><article><header><b>access</b> commented</header>{commented}</article></body>"
+    with TemporaryDirectory() as folder:
         shown = overview(Company(StateLocation("sqlite:///state.db", Path(folder))))
     shown = replace(shown, last=LastPass(NOW - timedelta(minutes=4), REVISION), history=Link(1204, ""))
     page = environment(str).get_template("overview.html").render(path="/", visitor=Visitor(), it=shown)
-    return {"overview.svg": _svg(page, "The overview of the status pages")}
+    style = STATIC["style.css"][0].decode()
+    return {
+        "overview.svg": _svg(page, style, "The overview of the status pages", 1160, 965),
+        "comment.svg": _svg(html, COMMENT_STYLE, "The comment on a pull request", 720, 332),
+    }
 
 
 if __name__ == "__main__":
