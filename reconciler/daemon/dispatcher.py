@@ -31,7 +31,7 @@ from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.report import Report
-from reconciler.model.selection import Part, PassRequest, Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.notify import outages as remembered
@@ -95,6 +95,7 @@ class Dispatcher:
             revision=self._revision,
             notifier=Notifier(context),
             claims=self._claims,
+            counts=False,
             progressed=health.progressed,
         )
 
@@ -129,8 +130,8 @@ class Dispatcher:
             await self.start_grants(due, "due", lane=Lane.DUE)
         found = await ledger.off_loop(partial(ledger.expiring, now))
         over = {key for key in found if not self._claims.busy(key)} - self.runner.waiting
-        if over:  # those whose time a revision moved count for the guard, and others may be over at the same moment
-            await self.start_grants(over, "over", part=Part.SOME)
+        if over:
+            await self.start_grants(over, "over")
 
     async def start_grants(
         self,
@@ -139,9 +140,12 @@ class Dispatcher:
         *,
         lane: Lane = Lane.NOW,
         listings: Listings | None = None,
-        part: Part = Part.ALL,
+        partial: bool = True,
     ) -> None:
-        """Make passes over single grants: all of a service that was down may be due at once."""
+        """Make passes over single grants: all of a service that was down may be due at once.
+
+        They are `partial`, unless all that the guard counts was checked.
+        """
         desired, found = self.desired(), dict[str, list[Selection]]()
         for some in in_parts(Selection.of(keys), HIRES_AT_A_TIME):
             await self._context.pace.keep()
@@ -150,19 +154,19 @@ class Dispatcher:
         now = self._clock.now()
         for name, parts in found.items():
             whole = in_parts(joined(parts), MAX_HIRES)
-            requests = (PassRequest(each, why, part=part) for each in whole)
+            requests = (PassRequest(each, why, partial=partial) for each in whole)
             self.runner.put([Slice(name, request, lane, now, listings) for request in requests])
 
     def start_postponed(self) -> None:
         """Make passes over the grants that were postponed because another pass had claimed them."""
         postponed = self._claims.postponed()
         if due := {key for key, overrides in postponed.items() if not overrides}:
-            self.start(PassRequest(Selection.of(due), "due"), lane=Lane.DUE)
+            self.start(PassRequest(Selection.of(due), "due", partial=True), lane=Lane.DUE)
         if hires := frozenset(key.hire for key in postponed.keys() - due):  # for single grants, no guard is overridden
             self.start(PassRequest(Selection(hires), "released", released=True))
 
-    def queue(self, request: PassRequest, listings: Listings, *, at_most: int | None = None) -> set[str]:
-        """Queue a pass for each service of the selection, and return which services these are.
+    def queue(self, request: PassRequest, listings: Listings, *, at_most: int | None = None) -> None:
+        """Queue a pass for each service of the selection.
 
         A service with `at_most` passes waiting is left out: its hires are checked less often.
         """
@@ -170,7 +174,6 @@ class Dispatcher:
         for name, part in parts.items():
             item = Slice(name, replace(request, selection=part), Lane.INTERVAL, now, listings)
             self.runner.put([item], at_most=at_most)
-        return {*parts}
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task, which `finish` awaits."""
@@ -274,7 +277,7 @@ class Dispatcher:
         untried = (Phase.NEW, Phase.REVOKED)
         tried = {record.key for record in self._records(dependents) if record.phase not in untried}
         if dependents - tried:
-            self.start(PassRequest(Selection.of(dependents - tried), "needs"))
+            self.start(PassRequest(Selection.of(dependents - tried), "needs", partial=True))
 
     def _start_needed(self, report: Report) -> None:
         """Make passes over orphans that waited for those which need them; they may be of another service."""
@@ -288,7 +291,7 @@ class Dispatcher:
             needing = {Key(key.hire, access) for access in needs if key.access in all_needed(access, needs)}
             due |= {key} if needing & seen else set()
         if due:
-            self.start(PassRequest(Selection.of(due), "needs"))
+            self.start(PassRequest(Selection.of(due), "needs", partial=True))
 
     def _records(self, keys: Iterable[Key]) -> list[Record]:
         wanted = set(keys)

@@ -74,6 +74,7 @@ class Daemon:
     ) -> None:
         self._context = context
         self._clock = clock
+        self._state = state
         self._ledger = state.ledger
         self._watch_commits = watch
         self._on_pass = on_pass
@@ -293,15 +294,15 @@ class Daemon:
 
     async def _lead(self, now: datetime, tree: Tree) -> None:
         """Decide what is due."""
-        if not self._led:  # the leader before this one may have died in the middle of a sweep
+        if not self._led:  # the leader before this one may have died in the middle of a count or a sweep
+            await self._dispatcher.passes.count(self._state, self.settings, tree)
             self._schedule.sweep(PassRequest(Selection(), "start"))
             self._led = True
         await self._relay.look()
         await self._take_up_commands()
         await self._dispatcher.start_due(now)
         await self._follow_locks(now)
-        await self._schedule.start_counted()
-        await self._schedule.count_waiting()
+        await self._schedule.judge_counted()
         self._schedule.queue_due(now)
         self._judge_freshness(now, tree)
         self.publishing.begin(now, self.settings, tree, self.acting.branch)
@@ -310,7 +311,7 @@ class Daemon:
     async def _follow_locks(self, now: datetime) -> None:
         """End the locks whose time is over, and look again at accounts that could not be asked for."""
         if ended := await self._ledger.off_loop(partial(end_locks, self._ledger, now)):
-            self._dispatcher.start(PassRequest(Selection(frozenset(ended)), "asked"))
+            self._dispatcher.start(PassRequest(Selection(frozenset(ended)), "asked", partial=True))
         if abs(now - self._locks_at) >= LOCKS_AGAIN:
             self._locks_at = now
             if left := await self._ledger.off_loop(self._ledger.not_locked_yet):
@@ -340,7 +341,7 @@ class Daemon:
             if asked.touched:
                 await self._dispatcher.start_grants(asked.touched, "asked")
             if asked.hires:
-                self._dispatcher.start(PassRequest(Selection(frozenset(asked.hires)), "asked"))
+                self._dispatcher.start(PassRequest(Selection(frozenset(asked.hires)), "asked", partial=True))
         except Stopped:
             pass
         except (LedgerError, RepositoryError) as error:

@@ -78,8 +78,6 @@ class Queues(LockedState):
         self._queues: dict[tuple[Lane, str, bool], ServiceQueue[Slice]] = {}
         self._released = 0
         """The number of slices that override the guard and are not made yet."""
-        self._counting: Counter[str] = Counter()
-        """The number of parts of sweeps that are not made yet, by service."""
         self._waiting: Counter[Key] = Counter()
         self._retries: dict[tuple[str, PassRequest], Slice] = {}
         self._retries_at = clock.now()
@@ -105,7 +103,6 @@ class Queues(LockedState):
                     queue = self._queues.setdefault((item.lane, item.service, item.request.released), queue)
             if at_most is None or len(queue) < at_most:
                 self._released += item.request.released
-                self._counting[item.service] += item.sweeps
                 self._waiting.update(item.request.selection.grants or ())
                 queue.put(item)
 
@@ -116,10 +113,6 @@ class Queues(LockedState):
                 for item in queue.clear():
                     self._settle(item)
                     self._waiting -= Counter(item.request.selection.grants or ())
-
-    async def counting(self) -> Collection[str]:
-        """Return the services of which parts of sweeps wait, are under way or have to be made again."""
-        return +self._counting
 
     def tick(self, now: datetime) -> None:
         """Make failed slices again, once they are due or the clock was set back."""
@@ -139,18 +132,15 @@ class Queues(LockedState):
             self._waiting -= Counter(item.request.selection.grants or ())
 
     async def _again(self, item: Slice) -> None:
-        joined = item.beside(+self._counting)
-        self._counting[item.service] += joined.sweeps - item.sweeps
-        if await self._make(joined):
-            self._settle(joined)
+        if await self._make(item):
+            self._settle(item)
             self._retry_delay = FIRST_RETRY
             return
-        if self._retries.setdefault((joined.service, joined.request), joined) is not joined:
-            self._settle(joined)  # the same one waits already
+        if self._retries.setdefault((item.service, item.request), item) is not item:
+            self._settle(item)  # the same one waits already
         self._retries_at = self._clock.now() + self._retry_delay
         self._retry_delay = min(2 * self._retry_delay, LONGEST_RETRY)
 
     def _settle(self, item: Slice) -> None:
         """Note that a slice does not have to be made any more."""
         self._released -= item.request.released
-        self._counting[item.service] -= item.sweeps

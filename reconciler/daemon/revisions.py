@@ -9,17 +9,19 @@ from datetime import datetime, timedelta
 import structlog
 
 from reconciler.daemon.acting import Acting
-from reconciler.daemon.affected import touched
 from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.schedule import Schedule
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.decide.revision_count import RevisionCount
 from reconciler.engine.run.accepted import ASSUMED, InForce, in_force, keep
 from reconciler.engine.state import OpenState
 from reconciler.engine.trust import sealing_of
+from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.selection import PassRequest, Selection
+from reconciler.repository.affected import touched
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, Tree
 from reconciler.repository.naming import FOLDERS
 from reconciler.secrets.initial_data import FOLDER
@@ -78,6 +80,8 @@ class Revisions:
         async with self._taking:
             try:
                 await self._take_over()
+            except Stopped:
+                pass
             except LedgerError as error:
                 self._behind = True
                 self._health.stuck("commit", str(error))
@@ -108,11 +112,22 @@ class Revisions:
         acting = await self._newest(before)
         assert acting.tree is not None
         files = _worktree_files(acting.tree)
+        selections = self._touched(before.tree, acting, files)
+        if selections and self._counts(acting.tree):
+            passes, known = self._dispatcher.passes, None if files is None else selections  # git knows of commits
+            await passes.count(self._state, acting.settings, acting.tree, known)
         # No await from here on: a pass that is started here must find the new revision in force.
-        for selection in self._touched(before.tree, acting, files) if self._dispatcher.runner.leads else ():
+        for selection in selections if self._dispatcher.runner.leads else ():
             why = "start" if before.tree is None else "commit"
             self._schedule.sweep(PassRequest(selection, why), acting)
         self._dispatcher.acting, self._files = acting, files
+
+    def _counts(self, tree: Tree) -> bool:
+        """Whether to count a revision here: a member that does not lead counts none that is older than the last one."""
+        counted, checkout = RevisionCount.read(self._state.ledger), self._context.checkout
+        if self._dispatcher.runner.leads or counted is None:
+            return True
+        return checkout.has(counted.revision) and checkout.descends(tree.revision, counted.revision)
 
     def _touched(self, before: Tree | None, acting: Acting, files: frozenset[File] | None) -> list[Selection]:
         """Select what differs from the revision before; everything if there was none."""

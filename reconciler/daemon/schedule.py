@@ -6,7 +6,7 @@ Together the slices cover every hire once an interval. They share the listings o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,19 +16,20 @@ from typing import TypeVar
 from zlib import crc32
 
 from reconciler.daemon.acting import Acting
-from reconciler.daemon.counting import PendingCounts
 from reconciler.daemon.cutting import in_parts
 from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher
 from reconciler.daemon.health import Health
 from reconciler.daemon.slices import Lane
 from reconciler.daemon.survey import Survey
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.decide.guard import unanswered
+from reconciler.engine.decide.revision_count import NOTE, RevisionCount
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.grant import Key
-from reconciler.model.selection import Part, PassRequest, Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.repository.desired import NO_SERVICE
 from reconciler.repository.hires import Hires
 
@@ -43,7 +44,7 @@ AT_A_TIME = 2000
 """The most hires that are sorted, or read from the ledger, before other tasks run."""
 
 LOOK_AGAIN = timedelta(seconds=5)
-"""How often to look for grants that wait for the guard's count."""
+"""How often to look whether the count is over that grants wait for."""
 
 AGAIN_SECONDS = 1.0
 """After how long a walk over all hires continues when the ledger or this clone failed."""
@@ -76,11 +77,12 @@ class Schedule:
         """The number of this cycle's slices that were queued."""
         self._sliced_at: datetime | None = None
         self._looked_at = clock.now() - LOOK_AGAIN
-        self._counted_at: dict[str, datetime] = {}
+        self._swept_at: dict[str, datetime] = {}
         """When passes over all of an integration were begun last."""
+        self._cycle_at = clock.now()
+        """When the first slice of this cycle was queued."""
         self._queueing = list[Selection]()
         """What the sweeps are over of which not every slice is queued yet."""
-        self._counts = PendingCounts()
         self._cutting = 0
         """The number of tasks that are about to cut all hires into the slices of a cycle."""
 
@@ -91,33 +93,29 @@ class Schedule:
         """
         acting, selection, now = acting or self._dispatcher.acting, request.selection, self._clock.now()
         everything = selection.everything
-        manifests = {service.name: service.manifests for service in self._dispatcher.desired(acting).services.values()}
-        hires = self._few(acting) if selection.hires is None else selection.hires
-        few = hires is not None and len(hires) <= MAX_HIRES
-        if selection.hires is None and not few and not request.released:
-            later = self._counts.put_off(manifests, selection, now - acting.settings.interval)
-            selection = replace(selection, without=selection.without | later)
         if everything:
             self._ledger.begin_resync()
             self._sliced_at = now
             self._slices = []
         if selection.hires is None:
-            asked = selection.integrations if selection.integrations is not None else {*chain(*manifests.values())}
-            if not everything and asked <= selection.without:
-                return  # all of it comes later
-            self._counted_at |= dict.fromkeys(asked - selection.without, now)
+            services = self._dispatcher.desired(acting).services.values()
+            manifests = {service.name: service.manifests for service in services}
+            self._swept_at |= {
+                name: now for own in manifests.values() for name in own if selection.covers_some_of(name)
+            }
             # The sweep includes what waits of these services.
             complete = {service for service, own in manifests.items() if all(map(selection.covers_some_of, own))}
             self._dispatcher.runner.clear({*complete, NO_SERVICE} if everything else complete)
-        if few:
-            whole = replace(selection, hires=frozenset(hires or ()))
-            self._dispatcher.start(replace(request, selection=whole), acting=acting)
+        hires = self._few(acting) if selection.hires is None else selection.hires
+        if hires is not None and len(hires) <= MAX_HIRES:
+            whole = replace(selection, hires=frozenset(hires))
+            partial_ = selection.hires is not None
+            self._dispatcher.start(replace(request, selection=whole, partial=partial_), acting=acting)
             return
         self._read_listings_anew(acting)
         self._queueing.append(selection)
         self._cutting += everything
-        part = Part.ALL if request.released else Part.SWEEP
-        parts = replace(request, selection=selection, part=part)
+        parts = replace(request, partial=not request.released)
         self._dispatcher.run(self._queue_all(parts, self._files(acting), cycle=everything))
 
     async def let_through(self) -> None:
@@ -125,68 +123,41 @@ class Schedule:
         while self._queueing or self._dispatcher.at_risk:
             await self._clock.sleep(AGAIN_SECONDS)
 
-    async def start_counted(self) -> None:
-        """Have the guard judge the services of which all parts of sweeps are made."""
-        if not self._whole(self._counts.waiting):
-            return
-        made = self._counts.waiting.difference(await self._dispatcher.runner.counting())
-        held = await self._held()
-        made.difference_update(await self._dispatcher.runner.counting())  # another sweep may have begun meanwhile
-        services = self._whole(made & self._counts.waiting)
-        counted = {
-            service: self._counts.judge(service, held.get(service, set()), self._clock.now()) for service in services
-        }
-        try:
-            due = {*chain(*counted.values())}
-            await self._dispatcher.start_grants(due, "guard", lane=Lane.INTERVAL, listings=self._listings)
-        except (LedgerError, RepositoryError):
-            self._counts.wait_again(services)
-            raise
-        self._end_counts([service for service, keys in counted.items() if not keys])
-
-    def _whole(self, services: set[str]) -> set[str]:
-        """Return those of these services of which each slice of a sweep is queued."""
-        known = self._dispatcher.desired().services
-        own = {service: known[service].manifests if service in known else () for service in services}
-        return {
-            service
-            for service, names in own.items()
-            if not any(any(map(selection.covers_some_of, names)) for selection in self._queueing)
-        }
-
-    def _end_counts(self, services: Iterable[str]) -> None:
-        """End the counts of services, and begin the sweeps that they have put off."""
-        if put_off := {*chain(*map(self._counts.end, services))}:
-            self.sweep(PassRequest(Selection(integrations=frozenset(put_off)), "commit"))
-
-    async def _held(self) -> dict[str, set[Key]]:
-        """Read the grants that wait for the guard's count, by service."""
-        service_of, found = self._dispatcher.desired().service_of, dict[str, set[Key]]()
-        held = await self._ledger.off_loop(self._ledger.uncounted)
-        for name, keys in held.items():
-            found.setdefault(service_of(name), set()).update(keys)
-        return found
-
-    async def count_waiting(self) -> None:
-        """Make passes over all of each integration of which something waits for that, once an interval."""
+    async def judge_counted(self) -> None:
+        """Have the guard judge what waits for a count, as soon as all that it counts was checked."""
         now = self._clock.now()
-        if abs(now - self._looked_at) < LOOK_AGAIN:  # the ledger may have very many that are held for another reason
+        if self._queueing or abs(now - self._looked_at) < LOOK_AGAIN:
             return
         self._looked_at = now
-        interval, service_of = self._dispatcher.acting.settings.interval, self._dispatcher.desired().service_of
-        if judged := self._counts.judged:
-            held = await self._held()
-            over = [
-                service
-                for service, (at, keys) in judged.items()
-                if now - at >= interval or keys.isdisjoint(held.get(service, ()))
-            ]
-            self._end_counts(over)
-        waiting = await self._ledger.off_loop(self._ledger.integrations_uncounted)
-        lately = {name for name, at in self._counted_at.items() if timedelta() <= now - at < interval}
-        due = {name for name in waiting - lately if service_of(name) not in self._counts}
-        if due:
-            self.sweep(PassRequest(Selection(integrations=frozenset(due)), "guard"))
+        due = set[Key]()
+        for name, keys in (await self._ledger.off_loop(self._ledger.uncounted)).items():
+            if await self._ledger.off_loop(partial(self._is_counted, name)):
+                due |= keys
+        await self._judge(due)
+
+    def _is_counted(self, integration: str) -> bool:
+        """Whether all of an integration was checked since a sweep over it, or the resync, began."""
+        since = max(self._swept_at.get(integration, self._cycle_at), self._cycle_at)
+        if self._ledger.lacks_check(integration, since):
+            return False
+        counted = RevisionCount.read(self._ledger)
+        return counted is None or not unanswered(self._ledger, counted, integration)
+
+    async def _judge(self, keys: set[Key]) -> None:
+        if due := keys - self._dispatcher.runner.waiting:
+            lane, listings = Lane.INTERVAL, self._listings
+            await self._dispatcher.start_grants(due, "guard", lane=lane, listings=listings, partial=False)
+
+    async def _end_resync(self) -> None:
+        """Have the guard judge what still waits for a resync that is over."""
+        try:
+            counted = RevisionCount.read(self._ledger)
+            if counted is not None and counted.arriving:
+                self._ledger.put_note(NOTE, replace(counted, arriving={}).written())
+            waiting = await self._ledger.off_loop(self._ledger.uncounted)
+            await self._judge({*chain(*waiting.values())})
+        except (LedgerError, RepositoryError) as error:
+            self._health.stuck("ledger", str(error))
 
     def queue_due(self, now: datetime) -> None:
         """Queue the slices that are due, but not between the parts of a sweep: these are counted before them."""
@@ -202,9 +173,10 @@ class Schedule:
                 return
             self._sliced_at = max(self._sliced_at + wait, now - 2 * wait)
             hires = self._slices.pop()
+            self._cycle_at = self._cycle_at if self._sliced else now
             self._sliced += 1
             if hires:
-                request = PassRequest(Selection(hires=frozenset(hires)), "interval", part=Part.SOME)
+                request = PassRequest(Selection(hires=frozenset(hires)), "interval", partial=True)
                 self._dispatcher.queue(request, self._listings, at_most=count)
         if not self._cutting:  # a sweep over everything begins the next cycle itself
             self._begin_cycle()
@@ -215,6 +187,7 @@ class Schedule:
         self._read_listings_anew(acting)
         self._ledger.begin_resync()
         self._cutting += 1
+        self._dispatcher.run(self._end_resync())
         self._dispatcher.run(self._cut_all(self._files(acting)))
 
     def _files(self, acting: Acting) -> Hires:
@@ -248,18 +221,11 @@ class Schedule:
 
         Other tasks run in between, for to cut a part takes a while, and the first ones are made meanwhile.
         """
-        hires, begun, now = list[str](), set[str](), self._clock.now()
+        hires = list[str]()
         try:
-            held = frozenset(chain(*(await self._read(self._ledger.uncounted)).values()))
             async for part in self._parts(request.selection, files):
-                while (services := self._queued(replace(request, selection=part))) is None:
+                while not self._queued(replace(request, selection=part)):
                     await self._clock.sleep(AGAIN_SECONDS)
-                if request.part is Part.SWEEP:
-                    if request.selection.hires is None:
-                        self._counts.begin(services - begun, held, now)
-                    else:
-                        self._counts.join(services, now)
-                    begun |= services
                 await self._clock.sleep(0)
                 hires += part.hires or ()
         finally:
@@ -323,10 +289,11 @@ class Schedule:
                 self._health.stuck("ledger", str(error))
                 await self._clock.sleep(AGAIN_SECONDS)
 
-    def _queued(self, request: PassRequest) -> set[str] | None:
-        """Queue a part, and return for which services; None if the ledger or this clone failed."""
+    def _queued(self, request: PassRequest) -> bool:
+        """Queue a part; False if the ledger or this clone failed."""
         try:
-            return self._dispatcher.queue(request, self._listings)
+            self._dispatcher.queue(request, self._listings)
         except (LedgerError, RepositoryError) as error:
             self._health.stuck("ledger" if isinstance(error, LedgerError) else "files", str(error))
-            return None
+            return False
+        return True

@@ -7,7 +7,6 @@ to itself, or the jobs of a fleet. Either one calls a dispatcher back to make ea
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.runner import Leases
 from reconciler.model.grant import Key
-from reconciler.model.selection import Part, PassRequest
+from reconciler.model.selection import PassRequest
 from reconciler.model.value import value_class
 
 __all__ = ["Lane", "Make", "Outdated", "Slice", "SliceRunner", "Spawn"]
@@ -45,23 +44,6 @@ class Slice:
     lane: Lane
     queued_at: datetime
     listings: Listings | None = None
-
-    @property
-    def sweeps(self) -> bool:
-        """Whether it is a part of a sweep."""
-        return self.request.part is Part.SWEEP
-
-    def beside(self, counting: Collection[str]) -> Slice:
-        """Return the slice as the guard judges it, given the services of which parts of sweeps are not made yet.
-
-        One that was queued before a sweep, or has what a part had to leave to another pass, acts on the sweep's
-        revision: alone, it could be within the guard's limits. It becomes a part; somebody waits for a pass of the lane
-        `NOW`, which only leaves to the sweep what it would take away.
-        """
-        if self.sweeps or self.request.released or self.service not in counting:
-            return self
-        part = Part.SOME if self.lane is Lane.NOW else Part.SWEEP
-        return replace(self, request=replace(self.request, part=part))
 
 
 Make = Callable[[Slice], Awaitable[bool]]
@@ -99,9 +81,6 @@ class SliceRunner(Leases, Protocol):
 
         A sweep includes it.
         """
-
-    async def counting(self) -> Collection[str]:
-        """Return the services of which parts of sweeps are not made yet: the guard has not counted these."""
 
     def tick(self, now: datetime) -> None:
         """Do what is due: make slices again that the ledger failed for, determine who leads."""

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.clock import Clock, Stopped
@@ -143,6 +144,10 @@ class Context:
     def settings(self, tree: Tree) -> Settings:
         """Return the settings of a revision, defaults if it has none. Raises SettingsError if they are broken."""
         return read_settings(tree, self.checkout.root)
+
+    def today(self, settings: Settings) -> date:
+        """Return the day by the settings' time zone."""
+        return self.clock.now().astimezone(ZoneInfo(settings.timezone)).date()
 
     @property
     def last_desired(self) -> Desired | None:

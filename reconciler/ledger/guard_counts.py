@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from reconciler.ledger.reading import Backend, Reading
 from reconciler.model.grant import Key, Phase
-from reconciler.model.status import ReasonCode
+from reconciler.model.status import ReasonCode, Status
 
 __all__ = ["RESYNC", "RESYNC_BEFORE", "GuardCounts", "Held", "Since", "newest_attempt"]
 
@@ -19,6 +20,9 @@ RESYNC_BEFORE = "resync_before_attempt"
 """The same of the one before, which has ended."""
 
 _NOTES = (RESYNC, RESYNC_BEFORE)
+
+UNASKED = (Status.INVALID, Status.SCHEDULED, Status.BLOCKED, Status.SUSPENDED)
+"""The statuses of grants for which no check is made."""
 
 MANY = 500
 """The most hires of one statement."""
@@ -99,12 +103,6 @@ class GuardCounts:
         with self.backend.reading() as reading:
             return {row["integration"]: row["count"] for row in reading.rows(query)}
 
-    def integrations_uncounted(self) -> set[str]:
-        """Return the integrations of which the guard holds a grant until it has counted its whole pass."""
-        query = "SELECT DISTINCT integration FROM grants WHERE guarded IS TRUE AND code = :code"
-        with self.backend.reading() as reading:
-            return set(reading.column(query, code=ReasonCode.COUNTING))
-
     def uncounted(self) -> dict[str, set[Key]]:
         """List these grants, by integration."""
         query = "SELECT integration, hire, access FROM grants WHERE guarded IS TRUE AND code = :code"
@@ -134,6 +132,32 @@ class GuardCounts:
             with self.backend.reading() as reading:
                 rows = list(reading.table(query, hires=names[start : start + MANY])[1])
             yield from ((_held(row), Key(*row[-2:])) for row in rows)
+
+    def answered_since(self, keys: Collection[Key], since: datetime) -> set[Key]:
+        """Return for which of these grants a check was answered since a moment, or none is made."""
+        query = (
+            "SELECT hire, access FROM grants WHERE hire IN :hires"
+            " AND status <> :unknown"
+            " AND (checked_at IS NULL OR checked_at >= :since OR (guarded IS TRUE AND code = :code))"
+        )
+        names, found = sorted({key.hire for key in keys}), set[Key]()
+        for start in range(0, len(names), MANY):
+            with self.backend.reading() as reading:
+                some = names[start : start + MANY]
+                given = {"since": since, "unknown": Status.UNKNOWN, "code": ReasonCode.COUNTING}
+                rows = reading.rows(query, hires=some, **given)
+                found.update(Key(row["hire"], row["access"]) for row in rows)
+        return found & {*keys}
+
+    def lacks_check(self, integration: str, since: datetime) -> bool:
+        """Whether an account of an integration was not checked since a moment, although it is checked."""
+        query = (
+            "SELECT 1 FROM grants WHERE integration = :integration AND phase <> :revoked AND checked_at < :since"
+            " AND NOT (status IN :unasked) LIMIT 1"
+        )
+        with self.backend.reading() as reading:
+            given = {"revoked": Phase.REVOKED, "unasked": UNASKED}
+            return reading.value(query, integration=integration, since=since, **given) is not None
 
     def changes_since(self, since: Since) -> dict[str, set[Key]]:
         """List the grants of each integration that were healed or revoked since then."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import field
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from reconciler.model.value import value_class
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
     from reconciler.model.grant import Key  # which `--help` and completion do without
 
-__all__ = ["Part", "PassRequest", "Selection"]
+__all__ = ["PassRequest", "Selection"]
 
 
 @value_class
@@ -52,27 +51,17 @@ class Selection:
         return self == Selection()
 
 
-class Part(StrEnum):
-    """What a pass covers of what the guard judges as a whole."""
-
-    ALL = "all"
-    SWEEP = "sweep"
-    """A part of a sweep: the other parts follow at once."""
-    SOME = "some"
-    """A slice of a full resync, or a pass beside a sweep: nobody waits for the rest."""
-
-
 @value_class
 class PassRequest:
     """A pass to be made: over what, and why.
 
-    `released` overrides the guard, `part` is what the guard knows it as. Without `removals` it revokes nothing.
-    `by_hand` has `run` or `revoke` for single grants.
+    `released` overrides the guard. A `partial` one does not see all that the guard counts. Without `removals` it
+    revokes nothing. `by_hand` has `run` or `revoke` for single grants.
     """
 
     selection: Selection = Selection()
     why: str = "asked"
     released: bool = False
-    part: Part = Part.ALL
+    partial: bool = False
     removals: bool = True
     by_hand: Mapping[Key, str] = field(default_factory=dict, compare=False)

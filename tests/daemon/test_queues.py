@@ -14,7 +14,7 @@ from reconciler.daemon.queues import LONGEST_RETRY, MAX_RUNNING, Queues, Service
 from reconciler.daemon.slices import Lane, Slice
 from reconciler.engine.context import SystemClock
 from reconciler.model.grant import Key
-from reconciler.model.selection import Part, PassRequest, Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.repository.desired import Service
 
 SERVICES = {
@@ -178,76 +178,6 @@ def test_passes_that_override_the_guard_are_over_though_the_ledger_failed_for_tw
         queues.tick(clock.now() + LONGEST_RETRY)
         await spawned.settle()
         assert not queues.at_risk
-
-    asyncio.run(walk())
-
-
-def test_slice_that_waits_since_before_a_sweep_is_counted_with_its_parts() -> None:
-    """It acts on the sweep's revision, and so does what a part left to another pass.
-
-    One that was asked for leaves to these only what it would take away, one that overrides the guard nothing.
-    """
-
-    async def walk() -> None:
-        spawned = Spawned()
-        made: list[tuple[str, Part]] = []
-        counting: list[set[str]] = []
-
-        async def make(item: Slice) -> bool:
-            made.append((item.request.why, item.request.part))
-            counting.append({*await queues.counting()})
-            return True
-
-        clock = SystemClock()
-        queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
-        part = PassRequest(Selection(), "commit", part=Part.SWEEP)
-        asked, released = PassRequest(Selection(), "asked"), PassRequest(Selection(), "released", released=True)
-        for service, lane, request in (
-            ("tool", Lane.NOW, asked),
-            ("tool", Lane.DUE, PassRequest(Selection(), "due")),
-            ("tool", Lane.INTERVAL, PassRequest(Selection(), "interval", part=Part.SOME)),
-            ("tool", Lane.INTERVAL, part),
-            ("tool", Lane.INTERVAL, released),
-            ("other", Lane.INTERVAL, PassRequest(Selection(), "interval", part=Part.SOME)),
-        ):
-            queues.put([Slice(service, request, lane, clock.now())])
-        await spawned.settle()
-        assert sorted(made) == [
-            ("asked", Part.SOME),
-            ("commit", Part.SWEEP),
-            ("due", Part.SWEEP),
-            ("interval", Part.SOME),
-            ("interval", Part.SWEEP),
-            ("released", Part.ALL),
-        ]
-        assert {"tool"} in counting
-        assert not await queues.counting()
-
-    asyncio.run(walk())
-
-
-def test_slice_that_is_made_again_beside_a_sweep_is_counted_with_its_parts() -> None:
-    async def walk() -> None:
-        spawned, again = Spawned(), asyncio.Event()
-        made: list[tuple[str, Part]] = []
-
-        async def make(item: Slice) -> bool:
-            made.append((item.request.why, item.request.part))
-            if item.request.why == "commit":
-                await again.wait()
-            elif len(made) > 1:
-                again.set()
-            return len(made) > 1
-
-        clock = SystemClock()
-        queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
-        queues.put([Slice("tool", PassRequest(Selection(), "due"), Lane.DUE, clock.now())])
-        await spawned.settle()
-        queues.put([Slice("tool", PassRequest(Selection(), "commit", part=Part.SWEEP), Lane.INTERVAL, clock.now())])
-        queues.tick(clock.now() + LONGEST_RETRY)
-        await spawned.settle()
-        assert made == [("due", Part.ALL), ("commit", Part.SWEEP), ("due", Part.SWEEP)]
-        assert not await queues.counting()
 
     asyncio.run(walk())
 

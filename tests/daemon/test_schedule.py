@@ -23,9 +23,9 @@ NEW = [f"n{number}" for number in range(7)]
 
 
 @pytest.fixture
-def left(repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch) -> Repo:
+def left(request: pytest.FixtureRequest, repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch) -> Repo:
     """Hires of whom git has only the first ones left, since a daemon found all of them; passes take two at a time."""
-    repo.settings(interval="1d", prune="revoke")
+    repo.settings(interval="1d", prune="revoke", max_change_percent=getattr(request, "param", 25))
     peopled(repo, accounts, len(STEMS))
     repo.manifest("tool", accounts.manifest(revoke=True))
     repo.commit()
@@ -33,6 +33,7 @@ def left(repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
     monkeypatch.setattr("reconciler.daemon.queues.MAX_RUNNING", 1)
     monkeypatch.setattr("reconciler.daemon.loop.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("reconciler.daemon.schedule.LOOK_AGAIN", timedelta())
     return repo
 
 
@@ -163,7 +164,7 @@ def test_guard_counts_a_changed_manifest_as_a_whole_beside_changed_hires(
             for stem in stems[:8]:
                 repo.hire(stem, "tool", position="Engineer")
             repo.commit()
-            await until(lambda: held(now).keys() == {*stems} and all("(40/40)" in why for why in held(now).values()))
+            await until(lambda: held(now).keys() == {*stems} and all("/40)" in why for why in held(now).values()))
 
     asyncio.run(committed())
     assert sent(accounts, "POST") == []
@@ -195,11 +196,11 @@ def test_what_a_commit_takes_away_beside_a_sweep_waits_for_its_count(
             repo.manifest("tool", manifest)
             revision = repo.commit()
             await until(lambda: now.daemon.tree and now.daemon.tree.revision == revision)
-            await until(lambda: now.daemon._dispatcher.runner._counting["tool"])  # type: ignore[attr-defined]
+            await until(lambda: not now.daemon._schedule._queueing)
             for stem in (*stems[:7], "new"):
                 repo.hire(stem, "tool", position="Engineer")
             repo.commit()
-            await until(lambda: held(now).keys() >= {*stems} and all("(40/40)" in why for why in held(now).values()))
+            await until(lambda: held(now).keys() >= {*stems} and all("/40)" in why for why in held(now).values()))
 
     asyncio.run(committed())
     assert [request.json()["email"] for request in accounts.requests if request.method == "POST"] == ["new@example.com"]
@@ -218,20 +219,18 @@ def test_history_says_at_once_that_a_revert_ends_the_hold(left: Repo, accounts: 
     assert sent(accounts, "DELETE") == []
 
 
-def test_what_a_sweep_takes_away_within_the_limit_goes_once_all_is_counted(
+@pytest.mark.parametrize("left", [70], indirect=True)
+def test_what_a_revision_takes_away_within_the_limit_goes_with_the_first_pass_that_meets_it(
     left: Repo, accounts: AccountService
 ) -> None:
-    left.settings(interval="1d", prune="revoke", max_change_percent=70)
-    left.commit()
-
-    async def swept() -> list[int]:
+    async def swept() -> None:
         async with running(left) as now:
-            await until(lambda: sum(report.revoked for _, report in now.passes) == len(GONE))
+            await until(lambda: sent(accounts, "DELETE") == users(GONE))
+            await now.a_tick()
             assert held(now) == {}
-            return [report.revoked for _, report in now.passes]
+            assert {why for why, report in now.passes if report.revoked} == {"start"}
 
-    assert not any(asyncio.run(swept())[: len(STEMS) // 2])  # the parts
-    assert sent(accounts, "DELETE") == users(GONE)
+    asyncio.run(swept())
 
 
 @pytest.mark.parametrize("most", [len(NEW), len(NEW) - 1])

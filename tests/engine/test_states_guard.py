@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from reconciler.engine.decide.guard import Judgement
-from reconciler.model.selection import Part
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 
@@ -240,7 +236,9 @@ def test_none_sets_no_limit_and_zero_allows_no_new_account(few, accounts, repo):
     join(repo, 0)
     assert held(few.reconcile()) == {"n0"}
     repo.settings(gnupg_home=repo.gnupg.path, max_new=None)
-    join(repo, *range(120))
+    repo.commit()
+    assert held(few.reconcile()) == set()
+    join(repo, *range(1, 120))
     assert held(few.reconcile()) == set()
     assert len(accounts.people) == 140
 
@@ -313,7 +311,7 @@ def test_the_retries_of_healings_that_failed_are_healings_too(twenty, accounts):
 
 
 def test_the_integration_is_held_where_all_that_is_held_was_tried_before(twenty, accounts, repo):
-    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=30)
+    allow(twenty, repo, 30)
     leavers = [f"h{number:02}" for number in range(6)]
     for stem in leavers:
         repo.remove(f"hires/{stem}.yaml")
@@ -330,15 +328,21 @@ def test_the_integration_is_held_where_all_that_is_held_was_tried_before(twenty,
 
 
 def test_guard_counts_revoked_as_confirmed_at_resync(twenty, accounts, repo):
-    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=30)
-    for number in range(7):
-        repo.remove(f"hires/h{number:02}.yaml")
-    repo.commit()
+    allow(twenty, repo, 30)
+    leave(repo, *range(6))
     twenty.clock.turn(seconds=1)
     for number in range(6):
         report = twenty.reconcile(hires=[f"h{number:02}"])
         assert row(report, f"h{number:02}", "tool").status is Status.REVOKED, "six of twenty are 30 %"
+    leave(repo, 6)
     assert "35.00 % is over 30 % (7/20)" in row(twenty.reconcile(hires=["h06"]), "h06", "tool").reason
+
+
+def allow(machine, repo, percent):
+    """Let revisions take away so much from now on."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=percent)
+    repo.commit()
+    machine.reconcile()
 
 
 def test_a_release_lets_it_through_once(twenty, accounts):
@@ -375,15 +379,6 @@ def test_history_says_that_it_is_released_where_the_settings_allow_more(twenty, 
     repo.commit()
     twenty.reconcile(hires=["h00"])
     assert (twenty.events().count(EventType.HELD), twenty.events().count(EventType.RELEASED)) == (1, 1)
-
-
-def test_part_of_a_sweep_trips_nothing_before_the_others_are_counted(few):
-    judged = Judgement(tripped={"tool": "held by the guard: too many"}, part=Part.SWEEP)
-    with few.ledger() as ledger:
-        assert judged.events(ledger, (), (), now=few.clock.now(), revision="abc") == ([], {})
-        lines, kept = replace(judged, part=Part.SOME).events(ledger, (), (), now=few.clock.now(), revision="abc")
-    assert [(line.event, line.integration, line.revision) for line in lines] == [(EventType.HELD, "tool", "abc")]
-    assert kept
 
 
 def test_dependent_of_a_guarded_grant_waits(twenty, accounts, others, repo):
@@ -516,3 +511,69 @@ def leave(repo, *numbers):
     for number in numbers:
         repo.remove(f"hires/h{number:02}.yaml")
     repo.commit()
+
+
+# Revisions
+
+
+def test_what_a_revision_takes_away_is_counted_before_any_of_it_goes(twenty, accounts, repo):
+    """Whatever part of it a pass is about, and whatever the service answers."""
+    allow(twenty, repo, 25)
+    leave(repo, *range(6))
+    accounts.fail_next(1, 500, method="GET")
+    for number in range(6):
+        stopped = row(twenty.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool")
+        assert stopped.status is (Status.SUSPENDED if number else Status.ORPHANED)
+        assert "30.00 % is over 25 % (6/20)" in stopped.reason or not number
+    assert accounts.calls("DELETE") == []
+
+
+def test_revisions_that_follow_each_other_add_up(twenty, accounts, repo):
+    """Also where a pass over everything came between, and until another one has ended."""
+    allow(twenty, repo, 25)
+    leave(repo, *range(4))
+    twenty.reconcile()
+    leave(repo, *range(4, 8))
+    report = twenty.reconcile()
+    assert held(report) == {f"h{number:02}" for number in range(4, 8)}
+    assert "40.00 % is over 25 % (8/20)" in row(report, "h04", "tool").reason
+    assert held(twenty.reconcile()) == set(), "another one has ended"
+    assert len(accounts.calls("DELETE")) == 8
+
+
+def test_renamed_files_and_entries_take_nothing_away(twenty, accounts, repo):
+    allow(twenty, repo, 0)
+    for number in range(10):
+        rename(repo, f"h{number:02}", f"x{number:02}")
+    for number in range(10, 20):
+        repo.hire(f"h{number:02}", {"integration": "tool", "name": "again"})
+    repo.commit()
+    for some in ([f"x{number:02}" for number in range(10)], [f"h{number:02}" for number in range(10, 20)]):
+        assert held(twenty.reconcile(hires=some)) == set()
+    assert len(accounts.people) == 20
+
+
+@pytest.mark.parametrize("then", [99, 100])
+def test_limits_that_a_revision_raises_itself_do_not_count_for_it(twenty, accounts, repo, then):
+    """A commit after it that changes them says that it is meant."""
+    allow(twenty, repo, 25)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=100)
+    leave(repo, *range(10))
+    assert len(held(twenty.reconcile())) == 10
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=then)
+    repo.hire("h19", "tool", position="Engineer")
+    repo.commit()
+    report = twenty.reconcile()
+    assert len(held(report)) == (10 if then == 100 else 0)
+    assert len(accounts.calls("DELETE")) == (0 if then == 100 else 10)
+
+
+def test_settings_that_take_away_are_counted_as_a_whole(twenty, accounts, repo):
+    """A commit that is about everybody is counted without a plan for those of whom nothing can leave."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="report")
+    leave(repo, *range(6))
+    assert {item.status for item in twenty.reconcile().rows} == {Status.PRESENT, Status.ORPHANED}
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    assert held(twenty.reconcile(hires=["h00"])) == {"h00"}
+    assert accounts.calls("DELETE") == []

@@ -93,7 +93,6 @@ class Stage:
         self.desk = desk
         self.repo = Repo(folder / "repo", gnupg)
         self.theirs = Repo(folder / "theirs")
-        self.sweeps = 0
         self._url = tool
         self._folder = folder
         self._began_at = 0
@@ -144,7 +143,6 @@ class Stage:
         """Have a full pass under way: once the last one is half done, begin another."""
         if self.checks() - self._began_at < self._people // 2:
             return
-        self.sweeps += 1
         self._began_at = self.checks()
         self.theirs.manifest("tool", self._tool(f"as of {time.time()}"))
         self.merge()

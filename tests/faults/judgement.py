@@ -304,6 +304,29 @@ class Tried:
     """What a check finds after it."""
 
 
+@dataclass(frozen=True)
+class Count:
+    """The count of a revision: its files, its own limits and those it is judged by, who leaves and what arrives."""
+
+    files: Mapping[str, Any]
+    own: tuple[int, int | None]
+    limits: tuple[int, int | None]
+    leaving: frozenset[Grant]
+    arriving: frozenset[Grant]
+    """Of integrations of which more is new than may be made."""
+    is_of_now: bool = True
+
+
+def _limits(before: Count, own: tuple[int, int | None], *, adds: bool) -> tuple[int, int | None]:
+    """What a revision after another is judged by."""
+    waits = bool(before.leaving or before.arriving)
+    if adds:
+        percent, most = before.limits if waits else before.own
+        known = [each for each in (most, own[1]) if each is not None]
+        return min(percent, own[0]), min(known, default=None)
+    return before.limits if waits and own == before.own else own
+
+
 class Judgement:
     """The rows, and what has to become of them."""
 
@@ -318,6 +341,8 @@ class Judgement:
         self.made: dict[str, set[Grant]] = {}
         """What was made or updated since then, retries not counted."""
         self.commands: dict[Grant, str] = {}
+        self.count: Count | None = None
+        """Of the last revision that was counted."""
 
     def resync(self) -> None:
         """A full resync begins."""
@@ -378,10 +403,70 @@ class Judgement:
                 **vouched,
             )
 
+    # What a revision takes away and adds
+
+    def count_revision(self, git: Git, files: Mapping[str, Any], now: datetime) -> None:
+        """Count a revision before anything of it is acted on, as far as git and the ledger say."""
+        own, before = (git.percent, git.most), self.count
+        paths = None if before is None else {path for path in {*files, *before.files} if _differs(path, files, before)}
+        whole = paths is None or any(path.startswith("config/") for path in paths)
+        hires = {_stem(path).lower() for path in paths or () if path.startswith("hires/")}
+        integrations = {_stem(path) for path in paths or () if path.startswith("manifests/")}
+        if before is not None and not (before.leaving or before.arriving or whole or integrations):
+            stems = [path for path in paths or () if path.startswith("hires/")]
+            wanted = sum(len(git.access(name)) for name in hires if git.people[name].file == "there")
+            if len(stems) <= FEW and (git.most is None or wanted <= git.most):
+                self.count = replace(before, is_of_now=files == before.files)
+                return  # it is within every limit, and is counted with the next
+        leaving = set() if before is None else {*before.leaving}
+        arriving = set() if before is None else {*before.arriving}
+        scope = [grant for grant in _all(git) if whole or grant[0] in hires or grant[1] in integrations]
+        leaving.difference_update(scope)
+        arriving.difference_update(scope)
+        for grant, duty in self._blind(git, now).items():
+            if grant in scope and not duty.wanted and _takes(duty):
+                leaving.add(grant)
+            elif grant in scope and (self._makes(grant, duty) or self._may_be_updated(git, grant, duty)):
+                arriving.add(grant)
+        adds = before is None or bool(leaving - before.leaving or arriving - before.arriving)
+        limits = own if before is None else _limits(before, own, adds=adds)
+        many = {
+            grant
+            for grant in arriving
+            if limits[1] is not None and sum(other[1] == grant[1] for other in arriving) > limits[1]
+        }
+        self.count = Count(files, own, limits, frozenset(leaving), frozenset(many))
+
+    def _blind(self, git: Git, now: datetime) -> dict[Grant, Duty]:
+        """What would have to become of every grant if no service could be asked."""
+        commands, self.commands = self.commands, {}
+
+        def look(grant: Grant) -> Seen:
+            return Seen.NOT_ASKED if grant[1] == "hook" else Seen.NOTHING_KNOWN
+
+        found = self.duties(git, Scope(), now, look, released=True, blind=True)[0]
+        self.commands = commands
+        return found
+
+    def _may_be_updated(self, git: Git, grant: Grant, duty: Duty) -> bool:
+        """Whether a check may find that an account is not as git wants it now."""
+        row, values = self.rows.get(grant, Row()), self._values(git, grant)
+        if grant[1] not in UPDATED or not (duty.wanted and row.settled and duty.seen) or values is None:
+            return False
+        wants = grant[1] == "seat" and row.as_wanted and row.wants != values.value
+        return wants or (row.made is not None and _differ(grant, row.made, values))
+
     # What a pass has to do
 
     def duties(
-        self, git: Git, scope: Scope, now: datetime, look: Callable[[Grant], Seen], *, released: bool
+        self,
+        git: Git,
+        scope: Scope,
+        now: datetime,
+        look: Callable[[Grant], Seen],
+        *,
+        released: bool,
+        blind: bool = False,
     ) -> tuple[dict[Grant, Duty], set[Grant]]:
         """What has to become of every grant that the pass is about; and the rows that have to go."""
         found: dict[Grant, Duty] = {}
@@ -394,7 +479,7 @@ class Judgement:
             for integration in REQUESTS:
                 grant = (name, integration)
                 if integration in wanted:
-                    whole[integration] = self._wanted(git, scope, now, look, grant, whole)
+                    whole[integration] = self._wanted(git, scope, now, look, grant, whole, blind=blind)
                     if scope.covers(grant):
                         found[grant] = whole[integration]
                 elif grant in self.rows and scope.covers(grant):
@@ -414,6 +499,8 @@ class Judgement:
         look: Callable[[Grant], Seen],
         grant: Grant,
         others: Mapping[str, Duty],
+        *,
+        blind: bool,
     ) -> Duty:
         (name, integration), person = grant, git.people[grant[0]]
         entry, row = git.access(name)[integration], self._now(grant, now)
@@ -424,7 +511,9 @@ class Judgement:
         if not row.settled or row.phase is Phase.REVOKED:
             if entry.begins is not None and entry.begins > now.date():
                 return Duty("scheduled")
-            if entry.needs and not _provided(others.get("tool"), covered=scope.covers((name, "tool"))):
+            tool = others.get("tool")
+            comes = blind and tool is not None and tool.pending
+            if entry.needs and not (comes or _provided(tool, covered=scope.covers((name, "tool")))):
                 return Duty("scheduled")
         if integration in git.broken or (person.department is None and integration in WITH_DEPARTMENT):
             return Duty("blocked")
@@ -617,7 +706,7 @@ class Judgement:
 
     def _guarded(self, git: Git, duties: Mapping[Grant, Duty], *, anew: bool) -> dict[Grant, Duty]:
         """The duties with those of the integrations that the guard holds put off, and what needs one of those."""
-        held = set()
+        held, (percent, most) = set(), self._judged_by(git, duties)
         for integration in {grant[1] for grant in duties}:
             met = {grant for grant, duty in duties.items() if grant[1] == integration and not duty.by_hand}
             wanting = {grant for grant in met if _takes(duties[grant])}
@@ -626,14 +715,16 @@ class Judgement:
                 for grant, row in self.rows.items()
                 if grant[1] == integration and grant not in met and row.guarded and row.taken
             }
-            done = set() if anew else self.counted.get(integration, set()) | self.revoked(integration)
+            wanting |= {grant for grant in self._elsewhere(integration) if grant not in duties}
+            gone = self.taken[1].get(integration, set()) if anew else self.revoked(integration)
+            done = gone if anew else self.counted.get(integration, set()) | gone
             changes = len(wanting | done)
             confirmed = sum(
-                row.confirmed and (row.phase is not Phase.REVOKED or (not anew and grant in self.revoked(integration)))
+                row.confirmed and (row.phase is not Phase.REVOKED or grant in gone)
                 for grant, row in self.rows.items()
                 if grant[1] == integration
             )
-            if wanting and changes > FEW and changes * 100 > git.percent * max(confirmed, changes):
+            if wanting and changes > FEW and changes * 100 > percent * max(confirmed, changes):
                 held.add(integration)
             making = {grant for grant in met if self._makes(grant, duties[grant])}
             making |= {
@@ -642,7 +733,7 @@ class Judgement:
                 if grant[1] == integration and grant not in met and row.guarded and not row.taken
             }
             news = len(making | (set() if anew else self.made.get(integration, set())))
-            if making and git.most is not None and news > git.most:
+            if making and most is not None and news > most:
                 held.add(integration)
         found = dict(duties)
         for grant, duty in duties.items():
@@ -658,6 +749,31 @@ class Judgement:
             if duty.act and duty.wanted and waits and needs_tool(git, grant) and not self.settled(grant):
                 found[grant] = replace(duty, status="scheduled", act=None, afresh=False)
         return found
+
+    def _judged_by(self, git: Git, duties: Mapping[Grant, Duty]) -> tuple[int, int | None]:
+        """The limits of the revision, or the stricter ones of those before and its own."""
+        own, count = (git.percent, git.most), self.count
+        if count is None:
+            return own
+        adds = any(
+            not duty.by_hand
+            and (
+                (not duty.wanted and _takes(duty) and grant not in count.leaving)
+                or (self._makes(grant, duty) and grant not in count.arriving)
+            )
+            for grant, duty in duties.items()
+        )
+        return count.limits if count.is_of_now else _limits(count, own, adds=adds)
+
+    def _elsewhere(self, integration: str) -> set[Grant]:
+        """Who leaves by the revision, has an account still, and is not held already."""
+        leaving = self.count.leaving if self.count is not None else ()
+        rows = {grant: self.rows[grant] for grant in leaving if grant[1] == integration and grant in self.rows}
+        return {
+            grant
+            for grant, row in rows.items()
+            if not (row.guarded or row.phase is Phase.REVOKED or (row.revoking and row.phase in OPEN))
+        }
 
     def _makes(self, grant: Grant, duty: Duty) -> bool:
         """Whether an account is made or updated because of git: no retry, and nothing that a person started afresh."""
@@ -853,6 +969,18 @@ def _settled(row: Row) -> Row:
         mending=False,
         reinviting=False,
     )
+
+
+def _all(git: Git) -> list[Grant]:
+    return [(name, integration) for name in git.people for integration in REQUESTS]
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0]
+
+
+def _differs(path: str, files: Mapping[str, Any], before: Count) -> bool:
+    return files.get(path) != before.files.get(path)
 
 
 def _takes(duty: Duty) -> bool:

@@ -894,6 +894,7 @@ class Model(RuleBasedStateMachine):
         for kind, grant in self.asked:
             judgement.act_on(kind, grant, now)
         self.asked = []
+        judgement.count_revision(git, files(git), now)
         duties, gone = judgement.duties(git, scope, now, self.services.seen, released=released)
         before, rows = self.program.ledger.newest_attempt(), dict(judgement.rows)
         whole = self.program.reconcile(self._selection(scope), released=released, fuse=fuse)

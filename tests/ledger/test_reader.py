@@ -75,9 +75,22 @@ def test_grants_that_the_guard_holds_are_counted_by_what_would_be_done(ledger: L
     assert (new, 2, 0, 0) in ledger.held_alike(Since(ledger.newest_attempt(), ledger.newest_attempt()))
     assert sorted(ledger.held_of(["ann", "eve", "ada"]), key=str) == [(new, ann.key), (changed, eve.key)]
     assert ledger.held() == {"tool": 5}
-    assert (ledger.integrations_uncounted(), ledger.uncounted()) == (set(), {})
+    assert ledger.uncounted() == {}
     ledger.save([replace(ann, code=ReasonCode.COUNTING), replace(ben, code=ReasonCode.TRIPPED)])
-    assert (ledger.integrations_uncounted(), ledger.uncounted()) == ({"tool"}, {"tool": {ann.key}})
+    assert ledger.uncounted() == {"tool": {ann.key}}
+
+
+def test_what_was_checked_since_a_moment_is_told_from_what_was_not(ledger: LedgerWriter) -> None:
+    later, keys = NOW + timedelta(hours=1), [Key(hire, "tool") for hire in ("ann", "ben", "cat", "dan")]
+    ann, ben, cat, dan = (but(ADA, key=key, checked_at=later) for key in keys)
+    ledger.save([ann, replace(ben, checked_at=NOW - timedelta(hours=1)), replace(cat, status=Status.UNKNOWN)])
+    assert ledger.answered_since(keys, NOW) == {ann.key}
+    assert ledger.lacks_check("tool", NOW)
+    ledger.save(
+        [replace(ben, checked_at=None), replace(dan, checked_at=NOW - timedelta(hours=1), status=Status.BLOCKED)]
+    )
+    assert ledger.answered_since(keys, NOW) == {ann.key, ben.key}, "for one without a check nobody waits"
+    assert not ledger.lacks_check("tool", NOW)
 
 
 def test_more_hires_than_a_statement_has_values(ledger: LedgerWriter) -> None:
@@ -125,6 +138,7 @@ def test_reader_has_no_way_to_write(tmp_path: Path, *, there: bool) -> None:
 
 
 READINGS: dict[str, tuple[object, ...]] = {
+    "answered_since": ([ADA.key], NOW),
     "attempts": (ADA.key,),
     "confirmed": (Since(0, 0),),
     "removed": (["ada"],),
@@ -142,6 +156,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "hires_after": ("", 2),
     "history_page": (Page(),),
     "integrations": (["ada"],),
+    "lacks_check": ("tool", NOW),
     "listed_at": ("tool",),
     "made_since": (Since(0, 0),),
     "note": ("name",),

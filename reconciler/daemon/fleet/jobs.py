@@ -29,7 +29,7 @@ from procrastinate.utils import utcnow
 from reconciler.daemon.slices import Lane, Slice
 from reconciler.ledger.postgres.membership import STALL_SECONDS
 from reconciler.model.grant import Key
-from reconciler.model.selection import Part, PassRequest, Selection
+from reconciler.model.selection import PassRequest, Selection
 
 __all__ = ["FAULTS", "Arguments", "Jobs", "Requeue", "arguments", "as_said", "slice_of"]
 
@@ -42,9 +42,6 @@ Arguments = Mapping[str, Any]
 QUEUE = "slices"
 SERVICE = "service:"
 """How the lock begins that the jobs of a service share."""
-
-PART = "part/"
-"""How the queueing lock of a part of a sweep begins, by which it is found without its arguments."""
 
 PRIORITIES = {Lane.NOW: 2, Lane.DUE: 1, Lane.INTERVAL: 0}
 BEAT_SECONDS = 1.0
@@ -143,15 +140,6 @@ class Jobs:
             return False
         return True
 
-    async def counting(self) -> set[str]:
-        """Return the services of which parts of sweeps wait or are under way. Raises one of `FAULTS`."""
-        found = await self._app.connector.execute_query_all_async(
-            "SELECT DISTINCT lock FROM procrastinate_jobs"
-            " WHERE status IN ('todo', 'doing') AND starts_with(queueing_lock, %(part)s)",
-            part=PART,
-        )
-        return {row["lock"].removeprefix(SERVICE) for row in found}
-
     async def work(self, concurrency: int) -> None:
         """Make jobs, `concurrency` at a time, until cancelled; then await those under way, however long they take.
 
@@ -203,7 +191,7 @@ def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:
         "lane": item.lane,
         "why": item.request.why,
         "released": item.request.released,
-        "part": item.request.part,
+        "partial": item.request.partial,
         "revision": revision,
         "reading": reading,
         "queued_at": item.queued_at.isoformat(),
@@ -228,8 +216,8 @@ def slice_of(given: Arguments) -> Slice:
         grants=None if grants is None else frozenset(Key(hire, access) for hire, access in grants),
         without=frozenset(given["without"]),
     )
-    part = Part(given.get("part", Part.ALL))  # a job of a member of an older version does not have it
-    request = PassRequest(selection, given["why"], given["released"], part)
+    partial = given.get("partial", True)  # a job of a member of an older version does not have it
+    request = PassRequest(selection, given["why"], given["released"], partial)
     return Slice(given["service"], request, Lane(given["lane"]), datetime.fromisoformat(given["queued_at"]))
 
 
@@ -246,5 +234,5 @@ def _queueing_lock(item: Slice, given: Arguments) -> str | None:
         case Lane.INTERVAL:
             chosen = json.dumps([given[name] for name in ("hires", "integrations", "grants", "without")])
             digest = sha256(chosen.encode()).hexdigest()
-            begins = PART if item.sweeps else "interval/"
-            return f"{begins}{item.service}/{given['revision']}/{item.request.released}/{digest}"
+            asked = f"{item.request.released}/{item.request.partial}"
+            return f"interval/{item.service}/{given['revision']}/{asked}/{digest}"

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import structlog
@@ -129,14 +128,6 @@ class Fleet:
 
     def clear(self, services: Collection[str]) -> None:
         """Leave the queue as it is: a slice that a sweep includes costs checks and does no harm."""
-
-    async def counting(self) -> Collection[str]:
-        """Return the services of which parts of sweeps wait or are under way, at any member. Raises LedgerError."""
-        unsent = {item.service for item in chain(self._unsent, *self._putting) if item.sweeps}
-        try:
-            return unsent | await self._jobs.counting()
-        except FAULTS as error:
-            raise LedgerError(f"the jobs of the fleet cannot be read: {error}") from error
 
     def tick(self, now: datetime) -> None:  # noqa: ARG002
         """Start this member's own work, and queue what could not be queued before."""
@@ -254,7 +245,6 @@ class Fleet:
         item = replace(slice_of(given), listings=self._listings(given["reading"]))
         if self._leaves_to_others(item.service):
             return False
-        item = item.beside(await self._jobs.counting())
         return await self._make(item) and not self._clock.stopping.is_set()
 
     def _leaves_to_others(self, service: str) -> bool:

@@ -1,14 +1,15 @@
-"""The guard: it trips if a pass would revoke, heal or make too many grants (docs/design/rules.md, "The guard").
+"""The guard: it trips if a revision or a pass would revoke, heal or make too many grants (docs/design/rules.md).
 
-It counts an integration's grants since the last full resync: those revoked or healed are compared with its confirmed
-ones, those made or, by a commit, updated with `max_new`. Grants that it suspended in an earlier pass count, too,
-whatever part of the integration this pass covers: it stays tripped until the count falls or somebody overrides it.
+It counts an integration's grants: those revoked or healed are compared with its confirmed ones, those made or, by a
+commit, updated with `max_new`. What a revision takes away counts as a whole, whatever part of it a pass covers: the
+ledger has the revision's count. Grants that it suspended in an earlier pass count, too: it stays tripped until the
+count falls or somebody overrides it.
 
 What git takes away or adds counts also where the check failed: a service that answers for a few at a time must not let
 a mistake through in small parts.
 
-A pass over a part of what it judges as a whole suspends what counts in the same way, until all parts are counted
-(docs/design/architecture.md, "The guard over parts").
+A pass that does not see all of what only checks show, losses and differences, heals a few at once. More waits until all
+was checked, and so does what a revision adds where more of it is new than may be made.
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
 from reconciler.engine.decide.existing import OFF, by_commit
+from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.engine.planned import PlannedGrant
 from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.grant import Decision, Key, Record
-from reconciler.model.selection import Part
+from reconciler.model.grant import Decision, Key, Phase, Record
 from reconciler.model.settings import FEW, Settings
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.verdict import Account, Present
 
-__all__ = ["Changes", "Judgement", "suspend", "waiting"]
+__all__ = ["Changes", "Judgement", "makes", "suspend", "takes", "unanswered", "waiting"]
 
 HELD = "held"
 """The name of the note that has the tripped integrations."""
@@ -39,7 +41,10 @@ HELD = "held"
 Why = tuple[ReasonCode, str]
 """Why a grant is held."""
 
-COUNTING: Why = (ReasonCode.COUNTING, "held by the guard until it has counted what the whole pass would change")
+COUNTING: Why = (ReasonCode.COUNTING, "held by the guard until all that it counts was checked")
+
+NONE: Keys = {}
+NOBODY = frozenset[Key]()
 
 NEXT = "look why, then let it through once with `reconcile --yes-really`"
 
@@ -52,7 +57,6 @@ class Judgement:
     """
 
     tripped: Mapping[str, str] = field(default_factory=dict)
-    part: Part = Part.ALL
     released: bool = False
 
     def events(
@@ -66,8 +70,7 @@ class Judgement:
     ) -> tuple[list[Event], Kept]:
         """Make the events for integrations whose guard trips or is reset, and the note to store with them.
 
-        In a part of a sweep none trips, for others are not counted yet. A released pass resets one once the guard holds
-        no other grants of it.
+        A released pass resets one once the guard holds no other grants of it.
         """
         noted = ledger.note(HELD)
         before = set(json.loads(noted)) if noted else set()
@@ -75,8 +78,6 @@ class Judgement:
         if before and self.released:
             met -= _held_beside(ledger, {item.grant.key for item in planned} | {each.key for each in dropped})
         after = {*self.tripped, *(before - met)}
-        if self.part is Part.SWEEP:
-            after &= before
         if after == before:
             return [], {}
         begun, ended = after - before, before - after
@@ -104,19 +105,29 @@ def _held_beside(ledger: LedgerReader, own: Collection[Key]) -> set[str]:
 class Changes:
     """What a pass would change, counted part by part as it is planned: the keys of all of it may be millions.
 
-    With `everything`, a full resync, it restarts its counts. The ledger counts the grants that are held since an
-    earlier pass; those that this pass plans are counted by what is decided now.
+    With `everything`, a full resync, it restarts its counts, but of what revisions took away since the last one. The
+    ledger counts the grants that are held since an earlier pass; those that this pass plans are counted by what is
+    decided now. `revision` is the one that is planned.
     """
 
-    def __init__(self, ledger: LedgerReader, settings: Settings, *, everything: bool) -> None:
+    def __init__(self, ledger: LedgerReader, settings: Settings, revision: str, *, everything: bool) -> None:
+        counted = RevisionCount.read(ledger)
         self._ledger = ledger
-        self._settings = settings
-        newest = ledger.newest_attempt() if everything else 0
-        self._since = Since(newest, newest) if everything else ledger.counted_since()
+        self._own = Limits.of(settings)
+        self._revision = revision
+        self._counted = counted
+        self._leaving: Keys = {} if counted is None else counted.leaving
+        self._arriving: Keys = {} if counted is None else counted.arriving
+        self._seen: set[Key] = set()
+        """Those of these that this pass covers."""
+        self._adds = False
+        since = ledger.counted_since()
+        self._since = Since(ledger.newest_attempt(), since.began) if everything else since
         self._met: set[str] = set()
         self._renamed: dict[Key, Key] = {}
         self._taken = _Counted(partial(ledger.changes_since, self._since))
-        self._made = _Counted(partial(ledger.made_since, self._since) if settings.max_new is not None else dict)
+        limited = self._own.most_new is not None or (counted is not None and counted.limits.most_new is not None)
+        self._made = _Counted(partial(ledger.made_since, self._since) if limited else dict)
         held = ledger.held_alike(self._since)
         for each, count, taken, made in held:
             if _would_take(each):
@@ -137,13 +148,18 @@ class Changes:
         for item in planned:
             key, integration = item.grant.key, item.grant.integration
             self._met.add(integration)
+            leaves, arrives = key in self._leaving.get(integration, ()), key in self._arriving.get(integration, ())
+            if leaves or arrives:
+                self._seen.add(key)
             if item.exempt:
                 continue  # nor does what a person named override anything
             covered.add((integration, key))
-            if _takes(item):
+            if takes(item):
                 self._taken.add(integration, key, moved=key in moved)
-            elif _makes(item):
+                self._adds |= not (leaves or item.wanted)
+            elif makes(item):
                 self._made.add(integration, key, moved=key in moved)
+                self._adds |= not arrives
         if self._any_held:
             self._no_longer_held(covered)
 
@@ -161,37 +177,65 @@ class Changes:
     def tripped(self) -> dict[str, str]:
         """Return the integrations whose guard trips, with the reason and its numbers."""
         tripped: dict[str, str] = {}
-        if self._settings.max_new is not None:
-            tripped |= _too_many_new(self._made.counts(self._met, self._renamed), self._settings.max_new)
-        if taken := self._taken.counts(self._met, self._renamed):
+        limits = self._limits
+        if limits.most_new is not None:
+            tripped |= _too_many_new(self._made.counts(self._met, self._renamed), limits.most_new)
+        if taken := self._taken.counts(self._met, self._renamed, self._elsewhere()):
             confirmed = self._ledger.confirmed(self._since)
-            tripped |= _too_many_changes(taken, confirmed, self._settings.max_change_percent)
+            tripped |= _too_many_changes(taken, confirmed, limits.percent)
         return tripped
 
-    def judged(self, planned: Iterable[PlannedGrant], part: Part) -> tuple[list[PlannedGrant], Judgement]:
+    @property
+    def _limits(self) -> Limits:
+        """Return the limits that the revision is judged by."""
+        if self._counted is None or self._counted.revision == self._revision:
+            return self._own if self._counted is None else self._counted.limits
+        return self._counted.limits_of(self._own, adds=self._adds)
+
+    def _elsewhere(self) -> Keys:
+        """Return whose accounts the revision takes away beside those that this pass covers, and that still has them."""
+        keys = {name: self._leaving[name] - self._seen for name in self._met & self._leaving.keys()}
+        hires = {key.hire for theirs in keys.values() for key in theirs}
+        there = {
+            record.key
+            for record in (self._ledger.records(hires) if hires else ())
+            if not (record.guarded or record.phase is Phase.REVOKED or record.revoking)
+        }
+        return {name: theirs & there for name, theirs in keys.items()}
+
+    def judged(self, planned: Iterable[PlannedGrant], *, partial: bool) -> tuple[list[PlannedGrant], Judgement]:
         """Suspend what must not be executed now, and return the judgement that it follows from.
 
-        What counts in a part of a sweep waits until all parts are counted, and so does the rest of a tripped
-        integration. Where only some is covered, a few grants are revoked or healed at once, as a few never trip the
-        guard, and more wait until all of the integration is counted.
+        A `partial` pass does not see all of what only checks show: a few grants are healed at once, as a few never trip
+        the guard, and more wait until all of the integration is checked. What a revision adds waits as long as others
+        of it are to be checked that may not be made.
         """
         tripped = self.tripped()
-        judgement = Judgement(tripped=tripped, part=part)
-        if part is Part.SWEEP:
-            return _held(planned, lambda item: COUNTING if self._postponed(item, tripped) else None), judgement
-        taken = self._taken.counts(self._met, self._renamed) if part is Part.SOME else {}
+        taken = self._taken.counts(self._met, self._renamed) if partial else {}
+        unchecked = self._unchecked() if partial else set()
 
         def why(item: PlannedGrant) -> Why | None:
             integration = item.grant.integration
-            many = integration not in tripped and taken.get(integration, 0) > FEW
-            return COUNTING if many and _takes(item) and not item.exempt else _why(item, tripped)
+            if integration in tripped:
+                return ReasonCode.TRIPPED, tripped[integration]
+            if item.exempt:
+                return None
+            waits = item.decision.heals and taken.get(integration, 0) > FEW
+            return COUNTING if waits or (integration in unchecked and makes(item)) else None
 
-        return _held(planned, why), judgement
+        return _held(planned, why), Judgement(tripped=tripped)
 
-    def _postponed(self, item: PlannedGrant, tripped: Collection[str]) -> bool:
-        """Whether a grant waits for the other parts of its sweep."""
-        counts = not item.exempt and (_takes(item) or (self._settings.max_new is not None and _makes(item)))
-        return counts or item.grant.integration in tripped
+    def _unchecked(self) -> set[str]:
+        """Return the integrations of which other entries of the revision were not checked yet."""
+        names = self._met & self._arriving.keys()
+        counted = self._counted
+        return {name for name in names if counted is not None and unanswered(self._ledger, counted, name, self._seen)}
+
+
+def unanswered(ledger: LedgerReader, counted: RevisionCount, integration: str, seen: AbstractSet[Key] = NOBODY) -> bool:
+    """Whether entries of an integration that a revision adds, beside those `seen`, were not checked since."""
+    keys = counted.arriving.get(integration, NOBODY) - seen
+    return bool(keys) and not keys <= ledger.answered_since(keys, counted.counted_at)
 
 
 class _Counted:
@@ -233,15 +277,19 @@ class _Counted:
             self._done = self._read()
         return self._done
 
-    def counts(self, integrations: Iterable[str], renamed: Mapping[Key, Key]) -> dict[str, int]:
-        """Count each integration's grants, those changed already included; without those of which none is changed."""
+    def counts(self, integrations: Iterable[str], renamed: Mapping[Key, Key], elsewhere: Keys = NONE) -> dict[str, int]:
+        """Count each integration's grants, those changed already included; without those of which none is changed.
+
+        What is changed `elsewhere` counts, too.
+        """
         counts = {}
         for integration in integrations:
             keys, held = self._keys.get(integration), self._held[integration]
-            if keys is not None or held > 0:
+            others = elsewhere.get(integration, frozenset())
+            if keys is not None or held > 0 or others:
                 changed = {renamed.get(key, key) for key in self._changed.get(integration, ())}
-                others = self._others[integration] + held - self._held_again[integration]
-                counts[integration] = others + len(changed.union(keys or ()))
+                alone = self._others[integration] + held - self._held_again[integration]
+                counts[integration] = alone + len(changed.union(keys or (), others))
         return counts
 
 
@@ -267,13 +315,13 @@ def _too_many_new(counts: Mapping[str, int], most: int) -> dict[str, str]:
     }
 
 
-def _takes(item: PlannedGrant) -> bool:
+def takes(item: PlannedGrant) -> bool:
     """Whether an account would be revoked or healed, or would if its check had found it."""
     decision = item.decision
     return decision.heals or (not item.wanted and (decision.action.acts or decision.pending))
 
 
-def _makes(item: PlannedGrant) -> bool:
+def makes(item: PlannedGrant) -> bool:
     """Whether an account would be made or updated, or would if its check had not found it.
 
     A retry and a fresh start by a person were let through before.

@@ -31,7 +31,7 @@ from reconciler.requests.record import Compared, all_there
 from reconciler.requests.tasks import AT_ONCE, Pace
 from reconciler.transports.request import RenderedRequest
 
-__all__ = ["SHOWN", "Checker", "NotOffered"]
+__all__ = ["SHOWN", "BlindChecker", "Checker", "NotOffered"]
 
 
 MOST_PAGES = 100
@@ -41,12 +41,18 @@ SHOWN = Present()
 """What a listing says of an account that it shows as git wants it."""
 
 
+NOT_ASKED = Unknown("not asked")
+
+
 class NotOffered(Exception):
     """A choice's name does not match exactly one option that the service offers."""
 
 
 class Checker:
     """Runs exists checks and looks options up, for one pass."""
+
+    blind = False
+    """Whether it asks nothing, so that what is needed may be there, or be provided."""
 
     def __init__(
         self,
@@ -267,6 +273,33 @@ class Checker:
             return grant
         first, *rest = grant.layers
         return replace(grant, layers=(Layer(first.origin, {**first.values, **values}, first.secret), *rest))
+
+
+class BlindChecker(Checker):
+    """Asks nothing: what git and the ledger do not say is unknown."""
+
+    blind = True
+
+    async def _check(self, integration: Integration, prepared: Prepared, *, listed: bool) -> Verdict:  # noqa: ARG002
+        return NoCheck() if integration.manifest.exists is None else NOT_ASKED
+
+    async def invitation(
+        self,
+        _integration: Integration,
+        _prepared: Prepared,
+        *,
+        anew: bool = False,  # noqa: ARG002
+    ) -> Invited | Unknown | None:
+        """Return that it is not known."""
+        return NOT_ASKED
+
+    async def token(self, _integration: Integration) -> Unknown | None:
+        """Do without one."""
+        return None
+
+    async def options(self, _integration: Integration, _field_id: str) -> list[Option] | Unknown:
+        """Return that they are not known."""
+        return NOT_ASKED
 
 
 def _may_go_on(found: Verdict, answer: Response, check: Check) -> bool:

@@ -241,7 +241,7 @@ class Planner:
         off = isinstance(found.verdict, Present) and found.verdict.account is Account.INACTIVE
         if decision.status.granted or (decision.status is Status.DIFFERS and not off):
             return None  # what differs is there
-        provides = decision.action.provides
+        provides = decision.action.provides or (self._inputs.checker.blind and decision.pending)
         if provides and self._selection.covers(found.grant.key, found.grant.integration):
             return None
         return f"needs {need}, which is {decision.status}: {decision.reason}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.engine.apply import transitions as records
 from reconciler.engine.context import Context
 from reconciler.engine.decide import guard
-from reconciler.engine.observe.checker import Checker
+from reconciler.engine.observe.checker import BlindChecker, Checker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
@@ -35,7 +35,7 @@ from reconciler.model.errors import Blocked, Problem, RepositoryError
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.lock import Locks
 from reconciler.model.report import Report, Row
-from reconciler.model.selection import Part, Selection
+from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired
@@ -157,6 +157,7 @@ class Planning:
         removals: bool = True,
         listings: Listings | None = None,
         progressed: Callable[[], None] = lambda: None,
+        asks: bool = True,
     ) -> None:
         self.state = state
         self.selection = selection
@@ -182,7 +183,7 @@ class Planning:
             listings.expect(listed_grants(self.desired, selection.hires))
         self.listings = listings
         self.locks = self.desired.locks(self.state.ledger.locks(), self.policy.now)
-        self.checker = Checker(context.redactor, listings, progressed, self.pace)
+        self.checker = (Checker if asks else BlindChecker)(context.redactor, listings, progressed, self.pace)
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
         self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
         self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)
@@ -217,7 +218,7 @@ class Planning:
         claims: ClaimSet | None = None,
         *,
         released: bool = False,
-        part: Part = Part.ALL,
+        partial: bool = False,
         watched: Watched = unwatched,
     ) -> Plan:
         """Observe and plan in one piece, and change nothing. `watched` is called for each hire."""
@@ -230,7 +231,7 @@ class Planning:
             changes = self.changes()
             changes.add(planned, plan.renamed, plan.dropped)
             changes.add_beside(claims.acted_on_beside())
-            planned, judgement = changes.judged(planned, part)
+            planned, judgement = changes.judged(planned, partial=partial)
             claims.act_on(planned)
         return replace(
             plan,
@@ -245,10 +246,9 @@ class Planning:
         """Observe and plan a part of the selection, which the guard has not judged yet."""
         sealing, policy = self.state.sealing, self.policy
         known, renamed = await self._known(rows, selection, asks=True)
-        if isinstance(self.state, OpenState):
-            _refuse_uncovered(
-                self.state, {self.desired.service_of(rows[key].integration) for key in renamed if key in rows}
-            )
+        _refuse_uncovered(
+            self.state, {self.desired.service_of(rows[key].integration) for key in renamed if key in rows}
+        )
         renamed = claims.take_moves(renamed)
         if selection.grants is not None:  # what an entry was about before is planned with it
             more = {new for old, new in renamed.items() if old in selection.grants}
@@ -272,8 +272,8 @@ class Planning:
         )
         planner = Planner(inputs, selection, claims)
         planned = await planner.plan(watched)
-        if isinstance(self.state, OpenState):  # who acted on an entry for its former service may still do so
-            _refuse_uncovered(self.state, {item.record.service for item in planned if item.record is not None})
+        # Who acted on an entry for its former service may still do so.
+        _refuse_uncovered(self.state, {item.record.service for item in planned if item.record is not None})
         await self.pace.keep()
         return Plan(
             tree=self._tree,
@@ -410,7 +410,8 @@ class Planning:
 
     def changes(self) -> guard.Changes:
         """Return the counts that the guard judges."""
-        return guard.Changes(self.state.ledger, self.settings, everything=self.selection.everything)
+        everything, revision = self.selection.everything, self.desired.revision
+        return guard.Changes(self.state.ledger, self.settings, revision, everything=everything)
 
     def locked(self, item: PlannedGrant) -> PlannedGrant:
         """Block a grant with an action pending if the key that seals its memory is missing."""
@@ -438,9 +439,9 @@ UNTOLD = (
 )
 
 
-def _refuse_uncovered(state: OpenState, services: set[str]) -> None:
+def _refuse_uncovered(state: OpenState | ReadState, services: set[str]) -> None:
     """Raise MoreNeeded if rows belong to another service, which this pass may not write for."""
-    if state.ledger.lease is not None:
+    if isinstance(state, OpenState) and state.ledger.lease is not None:
         state.ledger.lease.require(services)
 
 

@@ -101,7 +101,7 @@ class Reconciler:
             listings=listings,
             progressed=self._progressed,
         )
-        return await planning.whole(claims, released=request.released, part=request.part, watched=self._watched)
+        return await planning.whole(claims, released=request.released, partial=request.partial, watched=self._watched)
 
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, notify."""

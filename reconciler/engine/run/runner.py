@@ -6,26 +6,27 @@ with a state that others can no longer change there, and applies the plan.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from reconciler.engine.apply.commands import Erasing, TakenUp, by_grant, take_up_in_pieces
 from reconciler.engine.context import Context
+from reconciler.engine.decide.revision_count import NOTE, RevisionCount
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.claims import Claims
+from reconciler.engine.run.counting import count_revision
 from reconciler.engine.run.planner import Watched, unwatched
 from reconciler.engine.run.planning import Plan
 from reconciler.engine.run.reconciler import Reconciler
-from reconciler.engine.state import OpenState, recover, refuse_strayed
+from reconciler.engine.state import OpenState, ReadState, recover, refuse_strayed
 from reconciler.engine.trust import sealing_of
 from reconciler.ledger.entries import Command
 from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import StoppingClock
-from reconciler.model.decision_inputs import Policy
 from reconciler.model.report import Report
-from reconciler.model.selection import PassRequest
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
 from reconciler.notify.notifications import Notifier
 from reconciler.repository.git.trees import Tree
@@ -83,6 +84,8 @@ class PassRunner:
     claims: Claims = field(default_factory=Claims)
     approve: Callable[[Plan], Awaitable[bool]] | None = None
     applied: Callable[[OpenState, Plan, Report], Awaitable[None]] | None = None
+    counts: bool = True
+    """Whether each pass counts its revision first; else whoever takes a revision over does."""
     progressed: Callable[[], None] = lambda: None
     watched: Watched = unwatched
 
@@ -99,7 +102,9 @@ class PassRunner:
             claims = self.claims.begin(leased, overrides=request.released)
             with closing(claims):
                 reconciler = self._begun(state, leased)
-                _, tree = self.revision()
+                settings, tree = self.revision()
+                if self.counts:
+                    await self.count(state, settings, tree)
                 commands = (each for each in state.ledger.commands() if request.removals or each.kind != "revoke")
                 asked = by_grant(commands)
                 while True:
@@ -129,6 +134,18 @@ class PassRunner:
 
         return await self._leasing(services, work) if commands else asked
 
+    async def count(
+        self, state: OpenState, settings: Settings, tree: Tree, selections: Sequence[Selection] | None = None
+    ) -> None:
+        """Count a revision before anything of it is acted on, and note it, unless that is done. Raises Stopped.
+
+        `selections` are what differs from the one that was counted before, if that is known.
+        """
+        read = ReadState(state.ledger, state.sealing)
+        counted = await self.clock.unless_stopped(count_revision(self.context, read, settings, tree, selections))
+        if counted != RevisionCount.read(state.ledger):
+            state.ledger.put_note(NOTE, counted.written())
+
     async def _leasing(
         self, services: Collection[str], work: Callable[[OpenState, Collection[str]], Awaitable[T]]
     ) -> T:
@@ -145,7 +162,7 @@ class PassRunner:
         """Settle what a crash, or a full disk, left of these services, and return what makes their pass."""
         now, (settings, tree) = self.clock.now(), self.revision()
         files = self.context.reader.load(tree)
-        desired = self.context.desired(files, Policy.of(settings, now).today)
+        desired = self.context.desired(files, self.context.today(settings))
         refuse_strayed(state.ledger, desired, services)
         recover(state.ledger, settings, now, busy=self.claims.busy)
         if state.sealing.fault is not None:  # its key may be back, or the agent unlocked

@@ -6,8 +6,8 @@ from datetime import date
 
 import pytest
 
-from reconciler.daemon.affected import touched
 from reconciler.model.selection import Selection
+from reconciler.repository.affected import touched
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Checkout

@@ -1,0 +1,108 @@
+"""What a revision takes away and adds: a value that the guard judges every part of the revision by.
+
+Passes over parts cannot know the whole: the first few of many removals are within every limit. So a revision is counted
+as it is taken over, and the ledger keeps whose accounts it takes away. Every pass counts those that it does not cover
+itself. Of many entries that are new, some may be there already: nothing of these is made before all were checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from datetime import datetime
+from typing import Any
+
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.grant import Key
+from reconciler.model.settings import Settings
+from reconciler.model.value import value_class
+
+__all__ = ["NOTE", "Keys", "Limits", "RevisionCount"]
+
+NOTE = "revision_count"
+"""The name of the note that has the count of the last revision that was taken over."""
+
+Keys = Mapping[str, frozenset[Key]]
+"""Grants by integration."""
+
+
+@value_class
+class Limits:
+    """How much of an integration a revision may change: `max_change_percent`, and `max_new`."""
+
+    percent: float
+    most_new: int | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return the limits of settings."""
+        return cls(settings.max_change_percent, settings.max_new)
+
+    def stricter(self, other: Limits) -> Limits:
+        """Return the stricter of each limit."""
+        known = [most for most in (self.most_new, other.most_new) if most is not None]
+        return Limits(min(self.percent, other.percent), min(known, default=None))
+
+
+@value_class
+class RevisionCount:
+    """The count of a revision: whose accounts it takes away, by git and the ledger, and what is new in it.
+
+    `own` are its own limits, `limits` those that it is judged by. `arriving` are the entries of integrations of which
+    more are new, or may be updated, than `max_new`: checked since `counted_at`, they are known.
+    """
+
+    revision: str
+    counted_at: datetime
+    own: Limits
+    limits: Limits
+    leaving: Keys = field(default_factory=dict)
+    arriving: Keys = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, ledger: LedgerReader) -> RevisionCount | None:
+        """Read the count of the last revision that was taken over."""
+        note = ledger.note(NOTE)
+        if note is None:
+            return None
+        said = json.loads(note)
+        return cls(
+            revision=said["revision"],
+            counted_at=datetime.fromisoformat(said["counted_at"]),
+            own=Limits(*said["own"]),
+            limits=Limits(*said["limits"]),
+            leaving=_keys(said["leaving"]),
+            arriving=_keys(said["arriving"]),
+        )
+
+    def written(self) -> bytes:
+        """Write it as the note's content."""
+        said = {
+            "revision": self.revision,
+            "counted_at": self.counted_at.isoformat(),
+            "own": [self.own.percent, self.own.most_new],
+            "limits": [self.limits.percent, self.limits.most_new],
+            "leaving": _listed(self.leaving),
+            "arriving": _listed(self.arriving),
+        }
+        return json.dumps(said, sort_keys=True).encode()
+
+    def limits_of(self, own: Limits, *, adds: bool) -> Limits:
+        """Return the limits that a revision after this one is judged by, given its `own` and whether it adds changes.
+
+        It is the stricter of those in force before it and its own: who raises a limit and empties a folder in one
+        commit is not let through. A commit after it that changes the limits, and adds nothing, says that it is meant.
+        """
+        waits = bool(self.leaving or self.arriving)
+        if adds:
+            return own.stricter(self.limits if waits else self.own)
+        return self.limits if waits and own == self.own else own
+
+
+def _keys(said: Mapping[str, Iterable[Iterable[str]]]) -> Keys:
+    return {integration: frozenset(Key(*key) for key in keys) for integration, keys in said.items()}
+
+
+def _listed(keys: Keys) -> dict[str, Any]:
+    return {integration: sorted(theirs) for integration, theirs in keys.items() if theirs}

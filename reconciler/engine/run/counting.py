@@ -1,0 +1,170 @@
+"""Count a revision before anything of it is acted on: plan what it touches without asking any service."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from reconciler.engine.context import Context
+from reconciler.engine.decide.guard import makes, takes
+from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
+from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.planned import PlannedGrant
+from reconciler.engine.run.claims import Claims
+from reconciler.engine.run.planning import HIRES, Planning
+from reconciler.engine.state import ReadState
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.errors import RepositoryError
+from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.selection import Selection
+from reconciler.model.settings import FEW, Settings
+from reconciler.repository.affected import touched
+from reconciler.repository.desired import Desired
+from reconciler.repository.git.trees import WORKTREE, Tree
+
+__all__ = ["count_revision"]
+
+
+async def count_revision(
+    context: Context, state: ReadState, settings: Settings, tree: Tree, selections: Sequence[Selection] | None = None
+) -> RevisionCount:
+    """Count what a revision takes away and adds, by git and the ledger. Changes nothing.
+
+    `selections` are what differs from the revision that was counted before, if that is known.
+    """
+    ledger, now = state.ledger, context.clock.now()
+    before, own = RevisionCount.read(ledger), Limits.of(settings)
+    if before is not None and tree.revision != WORKTREE and before.revision == tree.revision:
+        return before
+    desired, manifests_differ = context.desired(context.reader.load(tree), context.today(settings)), True
+    if selections is None:
+        selections, manifests_differ = _touched_since(context, desired, tree, before)
+    if before is not None and not (before.leaving or before.arriving) and _few(selections, desired, ledger, own):
+        return before
+    counting = _Counting(context, state, tree, before)
+    await counting.over(selections, alike=not manifests_differ)
+    limits = own if before is None else before.limits_of(own, adds=counting.adds)
+    arriving = {
+        name: keys
+        for name, keys in counting.arriving.items()
+        if limits.most_new is not None and len(keys) > limits.most_new
+    }
+    return RevisionCount(
+        revision=tree.revision,
+        counted_at=before.counted_at if before is not None and arriving == before.arriving else now,
+        own=own,
+        limits=limits,
+        leaving={name: frozenset(keys) for name, keys in counting.leaving.items()},
+        arriving={name: frozenset(keys) for name, keys in arriving.items()},
+    )
+
+
+def _touched_since(
+    context: Context, desired: Desired, tree: Tree, before: RevisionCount | None
+) -> tuple[Sequence[Selection], bool]:
+    """Select what differs from the revision that was counted before, and say whether manifests do.
+
+    Everything, if that is not known.
+    """
+    if before is None or WORKTREE in (before.revision, tree.revision) or not context.checkout.has(before.revision):
+        return [Selection()], True
+    try:
+        paths = context.checkout.changed(context.checkout.at(before.revision), tree)
+    except RepositoryError:
+        return [Selection()], True
+    return touched(paths, desired), any(path.startswith("manifests/") for path in paths)
+
+
+def _few(selections: Sequence[Selection], desired: Desired, ledger: LedgerReader, limits: Limits) -> bool:
+    """Whether so little is touched that it is within every limit, whatever it is; most commits are like that."""
+    hires = {hire for each in selections for hire in each.hires or ()}
+    if any(each.hires is None for each in selections) or len(hires) > FEW:
+        return False
+    rows = Counter(record.integration for record in ledger.records(hires)) if hires else Counter[str]()
+    wanted = sum(len(desired.grants(hire)) for hire in hires)
+    return max(rows.values(), default=0) <= FEW and (limits.most_new is None or wanted <= limits.most_new)
+
+
+class _Counting:
+    """Who leaves and what arrives, by integration: as counted before, but for the hires that are counted anew."""
+
+    def __init__(self, context: Context, state: ReadState, tree: Tree, before: RevisionCount | None) -> None:
+        self._context = context
+        self._state = state
+        self._tree = tree
+        self._before: tuple[Keys, Keys] = ({}, {}) if before is None else (before.leaving, before.arriving)
+        self.leaving, self.arriving = ({name: {*keys} for name, keys in each.items()} for each in self._before)
+
+    async def over(self, selections: Iterable[Selection], *, alike: bool) -> None:
+        """Count what selections cover; with `alike`, the manifests are those of the revision before."""
+        for selection in selections:
+            planning = Planning(self._context, self._state, selection, self._tree, asks=False)
+            self._forget(selection)
+            for part in planning.parts(HIRES):
+                await planning.pace.keep()
+                rows = planning.rows(part)
+                if alike:
+                    part = replace(part, hires=_that_differ(planning, part.hires or (), rows.values()))  # noqa: PLW2901
+                plan = await planning.part(part, rows, Claims().begin()) if part.hires else None
+                for item in plan.grants if plan is not None else ():
+                    self._add(item, planning.integrations.get(item.grant.integration))
+
+    def _forget(self, selection: Selection) -> None:
+        for counted in (self.leaving, self.arriving):
+            for name, keys in counted.items():
+                keys.difference_update([key for key in keys if selection.covers(key, name)])
+
+    def _add(self, item: PlannedGrant, integration: Integration | None) -> None:
+        if item.exempt:
+            return
+        name, key = item.grant.integration, item.grant.key
+        if takes(item):
+            self.leaving.setdefault(name, set()).add(key)
+        elif makes(item) or (integration is not None and _may_be_updated(item, integration)):
+            self.arriving.setdefault(name, set()).add(key)
+
+    @property
+    def adds(self) -> bool:
+        """Whether more leaves or arrives than was counted before."""
+        counted = zip((self.leaving, self.arriving), self._before, strict=True)
+        return any(keys - before.get(name, frozenset()) for now, before in counted for name, keys in now.items())
+
+
+def _that_differ(planning: Planning, hires: Iterable[str], rows: Iterable[Record]) -> frozenset[str]:
+    """Return the hires of whom something may leave, arrive or be updated: the others are not worth a plan."""
+    known: dict[str, dict[Key, Record]] = {}
+    for row in rows:
+        known.setdefault(row.key.hire, {})[row.key] = row
+    found = set[str]()
+    for hire in hires:
+        mine, wanted = known.get(hire, {}), planning.desired.grants(hire, once=True)
+        if mine.keys() != {grant.key for grant in wanted} or not all(
+            _alike(planning, mine[each.key], each) for each in wanted
+        ):
+            found.add(hire)
+    return frozenset(found)
+
+
+def _alike(planning: Planning, row: Record, grant: Grant) -> bool:
+    """Whether a grant was provided as it is wanted, and does not end."""
+    integration = planning.integrations.get(grant.integration)
+    return (
+        integration is not None
+        and row.integration == grant.integration
+        and row.phase in (Phase.CONFIRMED, Phase.EXECUTED, Phase.DONE)
+        and grant.over_at is None
+        and row.ends_at is None
+        and not grant.choices
+        and row.snapshot == integration.snapshot(grant)
+    )
+
+
+def _may_be_updated(item: PlannedGrant, integration: Integration) -> bool:
+    """Whether a check of an account that was provided may find it as it was wanted before."""
+    record, prepared = item.record, item.prepared
+    if record is None or prepared is None or not (item.wanted and record.provided and integration.means.updates):
+        return False
+    assert item.verdict is not None
+    wants = record.as_wanted_at is not None and {**prepared.wants} != {**record.wants}
+    return wants or bool(integration.changes(prepared, record, item.verdict))

@@ -1,0 +1,165 @@
+"""A revision is counted as it is taken over: nothing of too much is done, whatever pass meets a part of it first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from reconciler.daemon.slices import Lane, Slice
+from reconciler.model.report import Report
+from tests.daemon.running import Turned, found_and_left, held, peopled, running, sent, until, users
+from tests.repo import Repo
+from tests.servers import AccountService, Received, Reply
+
+STEMS = [f"h{number}" for number in range(12)]
+GONE = STEMS[:8]
+
+
+class Busy(AccountService):
+    """A service that answers checks for a few people at a time."""
+
+    def __init__(self) -> None:
+        self.answers = frozenset[str]()
+        super().__init__()
+
+    def handle(self, received: Received) -> Reply:
+        stem = received.path.rpartition("/")[2].partition("@")[0]
+        if received.method == "GET" and self.answers and stem not in self.answers:
+            return Reply(503, {"error": "too many requests"})
+        return super().handle(received)
+
+
+@pytest.fixture
+def busy() -> Iterator[Busy]:
+    with Busy() as service:
+        yield service
+
+
+def found(repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
+    """Twelve people, found by a daemon; from now on passes take two at a time."""
+    repo.settings(interval="1h", prune="revoke", **settings)
+    peopled(repo, accounts, len(STEMS))
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.commit()
+    found_and_left(repo, ())
+    monkeypatch.setattr("reconciler.daemon.schedule.LOOK_AGAIN", timedelta())
+    monkeypatch.setattr("reconciler.daemon.loop.TICK_SECONDS", 0.02)
+
+
+def leave(repo: Repo, *stems: str) -> str:
+    for stem in stems:
+        repo.remove(f"hires/{stem}.yaml")
+    return repo.commit()
+
+
+def test_none_is_revoked_while_a_service_answers_for_a_few_at_a_time(
+    repo: Repo, busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(repo, busy, monkeypatch)
+    leave(repo, *GONE)
+    monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
+
+    async def run() -> None:
+        clock = Turned()
+        busy.answers = frozenset(GONE[:4])
+        async with running(repo, clock) as now:
+            await until(lambda: set(GONE[:4]) <= held(now).keys())
+            busy.answers = frozenset(GONE[4:])
+            clock.pace = timedelta(seconds=30)
+            await until(lambda: held(now).keys() == {*GONE} and all("(8/12)" in why for why in held(now).values()))
+
+    asyncio.run(run())
+    assert sent(busy, "DELETE") == []
+
+
+def test_slices_of_the_interval_revoke_none_before_a_commit_was_counted(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass that the commit begins is late; slices come across those who leave, a few at a time."""
+    found(repo, accounts, monkeypatch)
+
+    async def run() -> None:
+        clock = Turned()
+        async with running(repo, clock) as now:
+            await until(lambda: now.passes)
+            make, sliced = now.daemon._dispatcher._pass, asyncio.Event()
+
+            async def late(item: Slice) -> Report:
+                if item.lane is Lane.NOW:
+                    await sliced.wait()
+                return await make(item)
+
+            monkeypatch.setattr(now.daemon._dispatcher, "_pass", late)
+            revision = leave(repo, *GONE)
+            await until(lambda: now.daemon.tree and now.daemon.tree.revision == revision)
+            clock.pace = timedelta(seconds=60)
+            await until(lambda: set(GONE) <= held(now).keys())
+            assert sent(accounts, "DELETE") == []
+            sliced.set()
+
+    asyncio.run(run())
+    assert sent(accounts, "DELETE") == []
+
+
+def test_commits_in_quick_succession_add_up(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five of twelve may go, and eight may not; nor where the first five have gone when the others leave."""
+    found(repo, accounts, monkeypatch, max_change_percent=50)
+
+    async def run() -> None:
+        async with running(repo) as now:
+            await until(lambda: now.passes)
+            leave(repo, *GONE[:5])
+            leave(repo, *GONE[5:])
+            await until(lambda: held(now).keys() >= {*GONE[5:]})
+
+    asyncio.run(run())
+    assert set(sent(accounts, "DELETE")) <= {*users(GONE[:5])}
+
+
+def test_a_limit_that_is_raised_by_the_commit_that_empties_a_folder_does_not_count(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(repo, accounts, monkeypatch)
+
+    async def run() -> None:
+        async with running(repo) as now:
+            await until(lambda: now.passes)
+            repo.settings(interval="1h", prune="revoke", max_change_percent=100)
+            leave(repo, *GONE)
+            await until(lambda: held(now).keys() == {*GONE})
+            assert sent(accounts, "DELETE") == []
+            repo.settings(interval="1h", prune="revoke", max_change_percent=90)
+            repo.commit()
+            await until(lambda: sent(accounts, "DELETE") == users(GONE))
+
+    asyncio.run(run())
+
+
+def test_none_of_many_new_ones_is_made_before_all_were_checked(
+    repo: Repo, busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most are there already; what is missing is judged as a whole."""
+    found(repo, busy, monkeypatch, max_new=3)
+    monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
+    new = [f"n{number}" for number in range(8)]
+    busy.add(*(f"{stem}@example.com" for stem in new[3:]))
+    for stem in new:
+        repo.hire(stem, "tool")
+    repo.commit()
+    busy.answers = frozenset({*STEMS, *new[:5]})
+
+    async def run() -> None:
+        clock = Turned()
+        async with running(repo, clock) as now:
+            await until(lambda: {*new[:3]} <= held(now).keys())
+            assert sent(busy, "POST") == []
+            busy.answers = frozenset()
+            clock.pace = timedelta(seconds=30)
+            await until(lambda: len(sent(busy, "POST")) == 3)
+
+    asyncio.run(run())
