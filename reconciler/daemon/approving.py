@@ -71,10 +71,12 @@ class Approving:
 
     async def ask(self, settings: Settings, branch: str | None) -> None:
         """Ask about commits that are due, as many as may be asked about now."""
+        forge = settings.forge
+        if forge is None or branch is None:
+            return
         from reconciler.intake.forge import token_given  # what has no forge does not load its client
 
-        forge, token = settings.forge, token_given()
-        if forge is None or token is None or branch is None:
+        if (token := token_given()) is None:
             return
         try:
             now = self._seconds()
