@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Call
+from tests.cli.goldens import same, steady
 from tests.repo import Repo
 
 CRM = {
@@ -192,3 +194,40 @@ def test_more_new_accounts_than_allowed_would_be_held(repo: Repo, call: Call) ->
     repo.write("config/sequences/all.yaml", {"assign": {"department": "Sales"}, "access": ["wiki"]})
     found, _ = shown(repo, call, base)
     assert found["held"] == [{"integration": "wiki", "kind": "new", "count": 15, "of": 0, "limit": 10}]
+
+
+def joiner(repo: Repo) -> None:
+    repo.hire("zoe", MEMBER, department="Design", start="2999-01-01", end="2999-07-01", last_name="Zed")
+
+
+def mover(repo: Repo) -> None:
+    repo.hire("h00", department="Design")
+
+
+def leaver(repo: Repo) -> None:
+    repo.remove("hires/h00.yaml")
+
+
+def owner(repo: Repo) -> None:
+    repo.hire("h00", OWNER, department="Sales")
+
+
+def settings(repo: Repo) -> None:
+    repo.settings(prune="report", max_new=50)
+
+
+def manifest(repo: Repo) -> None:
+    repo.manifest(
+        "crm", {**CRM, "execute": [{"url": "https://crm.example.com/v2/users", "data": {"role": "{{ROLE}}"}}]}
+    )
+
+
+@pytest.mark.parametrize("change", [joiner, mover, leaver, owner, settings, manifest], ids=lambda each: each.__name__)
+def test_the_comment_of_each_kind_of_pull_request(repo: Repo, call: Call, change: Callable[[Repo], None]) -> None:
+    """What a reviewer reads; the golden files are for people, too."""
+    base = repo.commit("before")
+    change(repo)
+    _, markdown = shown(repo, call, base)
+    written = steady(markdown, repo).replace(base, "BASE").replace(base[:12], "BASE")
+    assert len(written.splitlines()) <= 45
+    same(f"comments/{change.__name__}.md", written)
