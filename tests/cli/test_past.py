@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from reconciler.model.clock import stamp
 from tests.cli.conftest import Call
+from tests.cli.goldens import same, steady
 from tests.engine.harness import Hands, Machine
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -149,3 +152,22 @@ def test_the_chain_covers_values(past: Repo, call: Call) -> None:
         state.execute("UPDATE events SET data = replace(data, 'owner', 'member') WHERE event = 'updated'")
     done = call(past, "history", "--verify")
     assert (done.code, "what it says was changed" in done.out) == (1, True)
+
+
+def questions() -> list[str]:
+    """The commands of docs/how-to/audit.md that answer an auditor's ten questions."""
+    page = (Path(__file__).parents[2] / "docs/how-to/audit.md").read_text()
+    return re.findall(r"^\| .*\? \| `reconcile (.*)` \|$", page.partition("## Ten questions")[2], re.MULTILINE)
+
+
+def test_ten_questions_of_an_auditor_are_one_command_each(past: Repo, call: Call) -> None:
+    commands = questions()
+    assert len(commands) == 10
+    older = {past.git("rev-parse", f"HEAD~{number}"): f"COMMIT-{number}" for number in (1, 2)}
+    for number, command in enumerate(commands, 1):
+        done = call(past, *command.split())
+        assert done.code == 0, done.err
+        text = re.sub(r"digest [0-9a-f]{64}", "digest DIGEST", done.out)
+        for commit, name in older.items():
+            text = text.replace(commit, name).replace(commit[:12], name)
+        same(f"auditor/{number:02}.txt", f"$ reconcile {command}\n{steady(text, past)}")

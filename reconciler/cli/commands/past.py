@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from reconciler.cli.commands.status import files_in_force, names_in
 from reconciler.cli.context import context_of
 from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.output.logs import note
@@ -52,6 +53,9 @@ def show_past(
             report.problems.append(Problem("history", None, f"it {since}: nothing is known of {stamp(at)}"))
         else:
             report.rows, report.revision = _rows(ledger, at, hires, integrations)
+            if options.output == "csv":
+                names = names_in(files_in_force(options), {row.hire for row in report.rows})
+                report.rows = [replace(row, name=names.get(row.hire, row.name)) for row in report.rows]
             report.problems += _unknown(report.rows, erased)
         if not report.rows and (hires or integrations):
             meant = suggest_from_ledger(ledger, *hires, *integrations)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reconciler.repository.files import Files
     from reconciler.repository.git.checkout import Tree
 
-__all__ = ["rows_of", "status"]
+__all__ = ["files_in_force", "names_in", "rows_of", "status"]
 
 
 @click.command()
@@ -136,14 +136,14 @@ def rows_of(
     from reconciler.model.report import Row
     from reconciler.review.leaving import Leaving
 
-    files = _files(options) if options.output != "table" else None
+    files = files_in_force(options) if options.output != "table" else None
     wanted = _desired(files) if files is not None else None
     people = files if options.output == "csv" else None
     leaving = Leaving(context_of(options).checkout, wanted, ledger)
     for batch in batches(ledger.records(hires or None)):
         records = [record for record in batch if not integrations or record.integration in integrations]
         of_whom = {record.key.hire for record in records}
-        given, grants, names = ledger.given(of_whom), leaving.grants(of_whom), _names(people, of_whom)
+        given, grants, names = ledger.given(of_whom), leaving.grants(of_whom), names_in(people, of_whom)
         rows = [
             Row.of(
                 record,
@@ -160,7 +160,7 @@ def rows_of(
         yield from leaving.dated(rows)
 
 
-def _files(options: SharedOptions) -> Files | None:
+def files_in_force(options: SharedOptions) -> Files | None:
     """Read the files in force, for what the ledger does not have: form fields and names. None if there are none."""
     from reconciler.cli.context import context_of
     from reconciler.engine.run.accepted import in_force
@@ -196,7 +196,7 @@ def _begins(desired: Desired | None, grant: Grant | None) -> datetime | None:
     return first_moment(grant.begins, desired.files.settings.timezone)
 
 
-def _names(files: Files | None, hires: Collection[str]) -> dict[str, str]:
+def names_in(files: Files | None, hires: Collection[str]) -> dict[str, str]:
     """Each one's name, where the files in force have it; to read one may mean to parse a file."""
     if files is None:
         return {}
