@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from reconciler.cli.commands.status import files_in_force, names_in
 from reconciler.cli.context import context_of
+from reconciler.cli.ledger import files_in_force, names_in
 from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.show import show_report

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reconciler.repository.files import Files
     from reconciler.repository.git.checkout import Tree
 
-__all__ = ["files_in_force", "names_in", "rows_of", "status"]
+__all__ = ["rows_of", "status"]
 
 
 @click.command()
@@ -132,6 +132,7 @@ def rows_of(
 ) -> Iterator[Row]:
     """Read the rows, some at a time."""
     from reconciler.cli.context import context_of
+    from reconciler.cli.ledger import files_in_force, names_in
     from reconciler.cli.output.text import batches
     from reconciler.model.report import Row
     from reconciler.review.leaving import Leaving
@@ -160,19 +161,6 @@ def rows_of(
         yield from leaving.dated(rows)
 
 
-def files_in_force(options: SharedOptions) -> Files | None:
-    """Read the files in force, for what the ledger does not have: form fields and names. None if there are none."""
-    from reconciler.cli.context import context_of
-    from reconciler.engine.run.accepted import in_force
-    from reconciler.model.errors import RepositoryError, SettingsError
-
-    context = context_of(options)
-    try:
-        return context.reader.load(in_force(context).tree)
-    except (RepositoryError, SettingsError):
-        return None
-
-
 def _desired(files: Files) -> Desired:
     """Return what the files in force want on any day."""
     from datetime import date
@@ -194,10 +182,3 @@ def _begins(desired: Desired | None, grant: Grant | None) -> datetime | None:
     if desired is None or grant is None:
         return None
     return first_moment(grant.begins, desired.files.settings.timezone)
-
-
-def names_in(files: Files | None, hires: Collection[str]) -> dict[str, str]:
-    """Each one's name, where the files in force have it; to read one may mean to parse a file."""
-    if files is None:
-        return {}
-    return {hire: loaded.model.full_name for hire in hires if (loaded := files.hires.get(hire)) is not None}
