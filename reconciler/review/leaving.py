@@ -65,24 +65,26 @@ class Leaving:
             return {}
         return {grant.key: grant for hire in hires for grant in desired.grants(hire)}
 
-    def dates(self, hires: Collection[str], rows: Iterable[Row]) -> Dates:
-        """Return the dates of some hires and of their rows that leave."""
+    def dates(self, hires: Collection[str], rows: Iterable[Row], known: Mapping[Key, Grant] | None = None) -> Dates:
+        """Return the dates of some hires and of their rows that leave; `known` are all their entries, if read."""
         leaving = [row for row in rows if row.leaves]
         whose = {row.hire for row in leaving}
-        removed, grants = self._ledger.removed(whose), self.grants(whose)
+        removed, grants = self._ledger.removed(whose), self.grants(whose) if known is None else known
         over = {**self._over, **{key: grant.over_at for key, grant in grants.items()}}
         left = {}
         for row in leaving:
             key = Key(row.hire, row.access)
             left[key] = self._left(row, removed.get(key), over.get(key))
+        if known is not None:
+            return Dates({key.hire: each.ends for key, each in known.items() if each.ends is not None}, left)
         loaded = ((hire, self._desired.files.hires.get(hire)) for hire in hires) if self._desired is not None else ()
         ends = {hire: each.model.end for hire, each in loaded if each is not None and each.model.end is not None}
         return Dates(ends, left)
 
-    def dated(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def dated(self, rows: Iterable[Row], known: Mapping[Key, Grant] | None = None) -> Iterator[Row]:
         """Yield rows with their dates."""
         shown = list(rows)
-        yield from map(self.dates({row.hire for row in shown}, shown).of, shown)
+        yield from map(self.dates({row.hire for row in shown}, shown, known).of, shown)
 
     def _left(self, row: Row, removed: Removed | None, over: datetime | None) -> dict[str, object]:
         """Return when a row that leaves had to be gone, and was, and by which commit.

@@ -158,7 +158,7 @@ def rows_of(
             .given_by(given.get(record.key))
             for record in records
         ]
-        yield from leaving.dated(rows)
+        yield from leaving.dated(rows, grants)
 
 
 def _desired(files: Files) -> Desired:
