@@ -51,7 +51,7 @@ goes to the repository, and sets the demo's key and `reconcile`. There you can t
   reconcile status                # the ledger; --dry-run asks the services
   reconcile explain grace asana   # one grant: values, requests, what happens next
   reconcile history
-  reconcile request scim --hire mairead --for 1m --reason "…"    # then git merge the branch that it names
+  reconcile request scim --hire mairead --for 1m --reason "…"    # merge the branch that it names
   curl {asana}/fail-once -d ""    # Asana answers its next change with 500: see the retry
   curl http://{listen}/metrics    # and /healthz, /readyz
 

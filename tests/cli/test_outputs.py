@@ -44,6 +44,7 @@ CALLS = [
     "revoke nobody",
     "forget ada",
     "unmanaged",
+    "unused",
     "unmanaged --integration other",
     "adopt tool --all",
     "import people",
