@@ -17,6 +17,7 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.state import reading
+from reconciler.model.base import EMAIL
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, TransportError, UsageError
 from reconciler.model.grant import Kind
@@ -127,6 +128,8 @@ def subject_of(
     if unknown := sorted(values.keys() - asked - known):
         allowed = ", ".join(sorted(asked | known)) or "none"
         raise UsageError(f"--value {unknown[0]}: the manifest asks for no such value; allowed: {allowed}")
+    if email is not None and not EMAIL.fullmatch(email):
+        raise UsageError(f"--email {email}: not an address")
     person = _person(desired, chosen, email)
     extra = {**person.extra, **{key: value for key, value in values.items() if key in asked - known}}
     form = _form_values(desired, chosen, name, known) | {key: it for key, it in values.items() if key in known}

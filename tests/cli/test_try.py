@@ -139,6 +139,8 @@ def test_a_value_that_nobody_gave_is_named_with_how_to_give_it(tool: Repo, call:
 WRONG = {
     "both": (("--hire", "ada", "--email", "a@example.com"), "give one of them"),
     "no such hire": (("--hire", "nobody"), "there is no hire nobody"),
+    "no address": (("--email", "nope"), "--email nope: not an address"),
+    "a URL": (("--host", "http://127.0.0.1:1"), "give the host alone, as in 127.0.0.1:8080"),
     "no such value": (("--value", "TEAM=x"), "asks for no such value; allowed: ROLE"),
     "no pair": (("--value", "ROLE"), "write KEY=VALUE"),
 }

@@ -59,6 +59,8 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     no_csv(options)
     if hire is not None and email is not None:
         raise UsageError("--hire and --email both say for whom: give one of them")
+    if strange := next((each for each in more["hosts"] if "/" in each), None):
+        raise UsageError(f"--host {strange}: give the host alone, as in 127.0.0.1:8080")
     redactor = set_up(options)
     values = dict(_pair(each) for each in more["given"])
 
@@ -86,7 +88,9 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     subject, tried, saved = run_in_context(options, redactor, work)
     if saved is not None:
         _append(more["save"], saved[0], redactor)
-        note(f"saved a case in {more['save']}: give it a name, and run `reconcile test {integration}`")
+        read = more["save"].name == f"{integration}.test.yaml"
+        then = f"run `reconcile test {integration}`" if read else f"put it into manifests/{integration}.test.yaml"
+        note(f"saved a case in {more['save']}: give it a name, and {then}")
         for failure in saved[1].failures:
             note(f"the saved case fails: {failure}")
     decision = None if tried.planned is None else tried.planned.decision
