@@ -25,6 +25,7 @@ from reconciler.ledger.chain import Link
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key, Record
+from reconciler.model.hire import Hire
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.repository.git.checkout import Checkout
@@ -91,9 +92,14 @@ class Company:
             now=NOW, settings=Settings(), revision=REVISION, branch="main", fetched_at=NOW - timedelta(seconds=40)
         )
 
-    def git(self, hires: Collection[str] = ()) -> GitView:  # noqa: ARG002  the overview asks for none
-        """Every service is in git."""
-        return GitView(integrations={name: name for name in SERVICES})
+    def git(self, hires: Collection[str] = ()) -> GitView:
+        """Every service is in git, and everybody."""
+        return GitView(
+            integrations={name: name for name in SERVICES},
+            hires={
+                name: Hire(email=f"{name}@example.com", first_name=name.title(), last_name="Example") for name in hires
+            },
+        )
 
     def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:  # noqa: ARG002
         """No review is open."""

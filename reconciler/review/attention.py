@@ -68,12 +68,12 @@ _TO_DECIDE = (Status.DIFFERS, Status.ORPHANED, Status.MISSING, Status.SUSPENDED)
 _TITLES = {
     Status.FAILED: "failed, and nothing more runs on its own",
     Status.UNKNOWN: "could not be checked",
-    Status.BLOCKED: "cannot run",
-    Status.INVALID: "held back by an error in a file",
-    Status.DIFFERS: "not as git wants, and left to a person",
-    Status.MISSING: "gone at the service, and not made again",
-    Status.ORPHANED: "still there, and no longer wanted",
-    Status.SUSPENDED: "held by the guard",
+    Status.BLOCKED: "cannot be given as agreed",
+    Status.INVALID: "is held back by an error in a file",
+    Status.DIFFERS: "is not as agreed, and left to a person",
+    Status.MISSING: "is gone at the service, and not made again",
+    Status.ORPHANED: "is still there, and no longer wanted",
+    Status.SUSPENDED: "is held by the guard",
 }
 
 
@@ -97,7 +97,7 @@ def steps(record: Record) -> tuple[NextStep, ...]:
             )
         case Status.DIFFERS if left and not record.unseen:
             take = (NextStep("Or take it as it is:", accept),) if accept else ()
-            return (NextStep("Make it as git wants it:", _about("run", record.key)), *take)
+            return (NextStep("Make it as agreed:", _about("run", record.key)), *take)
         case Status.MISSING if left and record.lost:
             return (NextStep("Make the account again:", _about("run", record.key)),)
         case Status.ORPHANED if left and not record.keep:
@@ -160,13 +160,13 @@ def needs_of_grants(waiting: Iterable[tuple[int, Record]], outages: Mapping[str,
     for (name, status), (count, records) in groups.items():
         if status is Status.UNKNOWN and name in down:
             continue
-        many = f"{count} grant{'' if count == 1 else 's'}"
+        many = f"{count} case{'' if count == 1 else 's'}"
         first = records[0]
         found = steps(first)
         if status is Status.FAILED and count > 1:
             found = (NextStep("Mend the cause, then start them afresh:", f"reconcile retry {_only(name)}"),)
         yield Need(
-            f"{name}: {many} {_TITLES.get(status, status)}",
+            f"{name}: {many} where access {_TITLES.get(status, status)}",
             first.reason,
             found,
             status,
@@ -215,7 +215,7 @@ def needs_of_accounts(unmanaged: Mapping[str, int]) -> Iterator[Need]:
     for name, count in sorted(unmanaged.items()):
         if count:
             title = f"{name}: {count} account{'' if count == 1 else 's'} that git does not know"
-            reason = "no hire has a grant for them; nothing is removed because of it"
+            reason = "nobody in git was given them; nothing is removed because of it"
             adopt = NextStep(
                 "Take them into git, or name them in config/ignore.yaml:", f"reconcile adopt --all {_word(name)}"
             )

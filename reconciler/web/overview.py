@@ -15,6 +15,7 @@ from reconciler.ledger.entries import Member
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem
+from reconciler.model.hire import Hire
 from reconciler.model.report import LAST
 from reconciler.model.status import Status
 from reconciler.model.value import value_class
@@ -77,6 +78,8 @@ class Overview:
     live: Live
     sentence: str
     needs: list[Need]
+    hires: Mapping[str, Hire]
+    """The hires' files of those who are named."""
     services: list[ServiceState]
     last: LastPass
     problems: tuple[Problem, ...]
@@ -114,6 +117,7 @@ def overview(sources: Sources) -> Overview:
         live=live,
         sentence=_sentence(services, needs),
         needs=sorted(needs, key=lambda need: not need.urgent),
+        hires=sources.git({record.key.hire for need in needs for record in need.grants}).hires,
         services=services,
         last=last,
         problems=problems,
@@ -199,9 +203,9 @@ def _sentence(services: list[ServiceState], needs: list[Need]) -> str:
     if not total:
         found = "No access is recorded yet"
     elif granted == total:
-        found = f"All {total:,} grants are as git wants" if total > 1 else "The one grant is as git wants"
+        found = f"Access is as agreed in {f'all {total:,} cases' if total > 1 else 'the one case'}"
     else:
-        found = f"{granted:,} of {total:,} grants {'is' if granted == 1 else 'are'} as git wants"
+        found = f"Access is as agreed in {granted:,} of {total:,} {'case' if total == 1 else 'cases'}"
         found += f", {way:,} on the way" if way else ""
     if not needs:
         return f"{found}, and nothing needs a person."

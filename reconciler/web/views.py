@@ -219,4 +219,6 @@ def history(sources: Sources, query: Query) -> dict[str, object]:
         listing = PagedList(filters, ledger.count_events(**by))
         events = ledger.history_page(listing.page, **by)
         end = ledger.history_end()
-    return {"live": live, "listing": listing, "events": events, "end": end, "integrations": sorted(names)}
+    hires = sources.git({event.key.hire for event in events}).hires
+    shown = {"live": live, "listing": listing, "events": events, "hires": hires}
+    return {**shown, "end": end, "integrations": sorted(names)}

@@ -94,7 +94,7 @@ def test_a_service_cannot_put_a_command_into_a_page() -> None:
 def test_grants_of_one_status_and_integration_are_one_need() -> None:
     other = replace(grant(Status.FAILED, reason="answered 500"), key=Key("bob", "asana"))
     (need,) = needs_of_grants([(7, grant(Status.FAILED)), (7, other)], {})
-    assert (need.title, need.count) == ("asana: 7 grants failed, and nothing more runs on its own", 7)
+    assert (need.title, need.count) == ("asana: 7 cases where access failed, and nothing more runs on its own", 7)
     assert [step.command for step in need.steps] == ["reconcile retry --integration=asana"]
     assert [record.key.hire for record in need.grants] == ["ada", "bob"]
 

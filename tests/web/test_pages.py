@@ -33,18 +33,18 @@ def words(world: World, path: str, status: int = 200) -> str:
 
 def test_overview_sums_up_and_lists_what_needs_a_person(world: World) -> None:
     text = words(world, "/")
-    assert "1 of 71 grants is as git wants, 62 on the way; 8 things need a person." in text
+    assert "Access is as agreed in 1 of 71 cases, 62 on the way; 8 things need a person." in text
     for wanted in (
         "2 errors in files hires/alan.yaml:",
         "reconcile validate",
-        "tool: 1 grant failed, and nothing more runs on its own",
+        "tool: 1 case where access failed, and nothing more runs on its own",
         "reconcile retry grace tool",
         "chat does not answer since",
         "answered 503: down for maintenance",
         "reconcile --dry-run --integration=chat",
-        "wiki: 1 grant cannot run",
+        "wiki: 1 case where access cannot be given as agreed",
         "reconcile initial-data set wiki",
-        "tool: 1 grant still there, and no longer wanted",
+        "tool: 1 case where access is still there, and no longer wanted",
         "reconcile revoke left tool",
         "accounts that git does not know",
         "reconcile unmanaged --integration=tool",
@@ -61,7 +61,7 @@ def test_people_are_listed_page_by_page_and_filtered(world: World) -> None:
     assert 'href="/people/ada"' not in second
     assert 'href="/people/p59"' in second
     assert "1 person" in words(world, "/people?status=failed")
-    assert "Ada Lovelace" in words(world, "/people?hire=ADA%40example")
+    assert "Ada Lovelace ada ada@example.com" in words(world, "/people?hire=ADA%40example")
     assert "1 person" in words(world, f"/people?hire={quote(QUOTED)}")
     assert "2 people" in words(world, "/people?integration=wiki")
     assert "Nobody." in words(world, "/people?hire=nobody-of-this-id")
@@ -96,7 +96,7 @@ def test_a_services_page_has_its_grants_accounts_and_outages(world: World) -> No
         "stranger@example.com",
         "gone@example.com",
         "page 1 of 2",
-        "1 of 64 grants as git wants",
+        "Access is as agreed in 1 of 64 cases.",
     ):
         assert wanted in text
     assert "left" in words(world, "/services/tool?status=orphaned")
@@ -115,6 +115,7 @@ def test_the_history_has_its_digest_and_the_filters_of_the_command(world: World)
     assert "2 lines" in failed
     assert SAID in failed
     assert "Nothing that this filter means." in words(world, "/history?until=2020-01-01")
+    assert "Ada Lovelace ada / tool ● adopted" in words(world, "/history?event=adopted&hire=ada")
     assert "3 lines" in words(world, "/history?event=orphaned&event=adopted")
 
 
