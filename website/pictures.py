@@ -40,8 +40,9 @@ __all__ = ["FOLDER", "pictures"]
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
+ENDS = datetime(2026, 12, 4, 17, tzinfo=UTC)
 REVISION = "9fceb02d0ae5a1f3c7d48a6e2b90f4d7c1e85a36"
-SERVICES = {"asana": 38, "figma": 12, "github": 24, "google-workspace": 41, "salesforce": 9, "slack": 41}
+SERVICES = {"asana": 38, "figma": 11, "github": 24, "google-workspace": 41, "salesforce": 9, "slack": 41}
 """How many people have each, as git wants it."""
 
 PEOPLE = {
@@ -140,6 +141,7 @@ def _others() -> list[Record]:
             attempts=2,
         ),
         _record("alan", "figma", Status.ORPHANED, **gone),
+        _record("ivy", "figma", Status.PRESENT, reason="exists check: found", ends_at=ENDS, expire_at=ENDS),
         _record("ada", "github", Status.UNCONFIRMED, reason="invited; not accepted yet"),
         _record("ada", "asana", Status.SCHEDULED, action=Action.WAIT, reason="begins on 2026-12-14"),
         _record("ada", "slack", Status.SCHEDULED, action=Action.WAIT, reason="begins on 2026-12-14"),
@@ -225,7 +227,7 @@ def pictures() -> dict[str, str]:
     page = environment(str).get_template("overview.html").render(path="/", visitor=Visitor(), it=shown)
     style = STATIC["style.css"][0].decode()
     return {
-        "overview.svg": _svg(page, style, "The overview of the status pages", 1160, 965),
+        "overview.svg": _svg(page, style, "The overview of the status pages", 1160, 1162),
         "comment.svg": _svg(html, COMMENT_STYLE, "The comment on a pull request", 720, 332),
     }
 

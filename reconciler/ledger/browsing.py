@@ -141,6 +141,16 @@ class Browsing:
             rows = reading.rows(query, shown=shown, faults=sorted(FAULTS))
             return [(row["of"], record_of(row, ())) for row in rows]
 
+    def ending(self, now: datetime, until: datetime, shown: int) -> tuple[int, list[Record]]:
+        """Count the grants that end after `now` and up to `until`, and read the first of them, the soonest first."""
+        query = (
+            'SELECT *, count(*) OVER () AS "of" FROM grants WHERE expire_at > :now AND expire_at <= :until'
+            " AND ends_at > :now ORDER BY ends_at, hire, access LIMIT :shown"
+        )
+        with self.backend.reading() as reading:
+            rows = list(reading.rows(query, now=now, until=until, shown=shown))
+        return rows[0]["of"] if rows else 0, [record_of(row, ()) for row in rows]
+
     def last_checked(self) -> dict[str, datetime]:
         """Return when a grant of each integration was last checked."""
         query = "SELECT integration, max(checked_at) AS at FROM grants GROUP BY integration"

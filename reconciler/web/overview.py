@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.daemon.hooked import Hooked, hooks_of
@@ -15,6 +15,7 @@ from reconciler.ledger.entries import Member
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem
+from reconciler.model.grant import Record
 from reconciler.model.hire import Hire
 from reconciler.model.report import LAST
 from reconciler.model.status import Status
@@ -37,6 +38,9 @@ from reconciler.web.sources import Sources
 __all__ = ["LastPass", "Overview", "ServiceState", "last_pass", "overview", "state_of"]
 
 ON_THE_WAY = (Status.MISSING, Status.RETRYING, Status.UNCONFIRMED, Status.SCHEDULED)
+
+WEEK, MAX_ENDING = timedelta(days=7), 20
+"""How far ahead the end of access is shown, and the most that is shown of it."""
 
 
 @value_class
@@ -80,6 +84,8 @@ class Overview:
     needs: list[Need]
     hires: Mapping[str, Hire]
     """The hires' files of those who are named."""
+    ending: tuple[int, list[Record]]
+    """How much access ends within a week, and the first of it."""
     services: list[ServiceState]
     last: LastPass
     problems: tuple[Problem, ...]
@@ -94,6 +100,7 @@ def overview(sources: Sources) -> Overview:
     with sources.ledger() as ledger:
         counts, checked = ledger.counts(), ledger.last_checked()
         waiting, outages = ledger.waiting(EXAMPLES), outages_of(ledger)
+        ending = ledger.ending(live.now, live.now + WEEK, MAX_ENDING)
         last, end, members = last_pass(ledger), ledger.history_end(), ledger.members()
         reviews, hooks = sources.reviews(ledger), hooks_of(ledger)
         locks = [lock for lock in ledger.locks() if not lock.over(live.now)]
@@ -113,11 +120,13 @@ def overview(sources: Sources) -> Overview:
         *needs_of_accounts({name: each.unknown for name, each in live.unmanaged.items()}),
         *needs_of_reviews(reviews),
     ]
+    named = [*ending[1], *(record for need in needs for record in need.grants)]
     return Overview(
         live=live,
         sentence=_sentence(services, needs),
         needs=sorted(needs, key=lambda need: not need.urgent),
-        hires=sources.git({record.key.hire for need in needs for record in need.grants}).hires,
+        hires=sources.git({record.key.hire for record in named}).hires,
+        ending=ending,
         services=services,
         last=last,
         problems=problems,

@@ -103,6 +103,15 @@ def test_waiting_grants_have_examples_and_count(ledger: LedgerWriter) -> None:
     ]
 
 
+def test_what_ends_soon_comes_in_its_order_and_counted(ledger: LedgerWriter) -> None:
+    week, hour = NOW + timedelta(days=7), timedelta(hours=1)
+    ends = {"later": week + hour, "last": week, "soon": NOW + hour, "next": NOW + 2 * hour, "now": NOW}
+    ledger.save([record("over", ends_at=NOW - hour, expire_at=NOW + hour), record("stays")])
+    ledger.save([record(hire, ends_at=at, expire_at=at) for hire, at in ends.items()])
+    count, first = ledger.ending(NOW, week, 2)
+    assert (count, [each.key.hire for each in first]) == (3, ["soon", "next"])
+
+
 def test_the_history_comes_newest_first_and_filtered_like_the_whole(ledger: LedgerWriter) -> None:
     ledger.save(
         (),

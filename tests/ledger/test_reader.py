@@ -147,6 +147,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "count_grants": (Chosen(),),
     "count_people": (Chosen(),),
     "due": (NOW,),
+    "ending": (NOW, NOW, 3),
     "expiring": (NOW,),
     "first_seen": ("tool",),
     "grants": (Chosen(), Page()),

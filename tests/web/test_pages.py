@@ -52,6 +52,7 @@ def test_overview_sums_up_and_lists_what_needs_a_person(world: World) -> None:
     ):
         assert wanted in text
     assert world.repo.git("rev-parse", "HEAD") in page(world, "/")
+    assert re.search(r"Ends this week .* Ada Lovelace ada tool [-\d]+ \d\d:\d\d ● present Services", text)
 
 
 def test_people_are_listed_page_by_page_and_filtered(world: World) -> None:

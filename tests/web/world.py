@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, eventually
@@ -75,7 +76,12 @@ def _files(repo: Repo, tool: AccountService, chat: AccountService, settings: dic
     wiki["initial_data_form"] = [{"id": "WIKI_TOKEN", "name": "Token", "description": ""}]
     repo.manifest("wiki", wiki)
     repo.hire(
-        "ada", "tool", "chat", {"integration": "wiki", "at": "2099-01-01"}, last_name="Lovelace", position="Engineer"
+        "ada",
+        {"integration": "tool", "until": str(datetime.now(UTC).date() + timedelta(days=5))},
+        "chat",
+        {"integration": "wiki", "at": "2099-01-01"},
+        last_name="Lovelace",
+        position="Engineer",
     )
     repo.hire("grace", "tool", "chat", first_name=SCRIPT, last_name=RTL, department="R&D")
     repo.hire("alan", "chat", "wiki", "nothing", first_name=LONG, last_name="")
