@@ -73,6 +73,11 @@ class FormField(Paged):
         )
 
     @property
+    def is_role(self) -> bool:
+        """Whether some of its values give more than others."""
+        return bool(self.privileged) or any(item.privileged for item in self.items or ())
+
+    @property
     def fetched(self) -> bool:
         """Whether the options come from the service; fixed items win, like in ChiefOnboarding's builder."""
         if self.type not in ("choice", "multiple_choice") or self.url is None:

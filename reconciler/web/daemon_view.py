@@ -20,6 +20,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.run.accepted import InForce
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, SecretsError
+from reconciler.model.form import FormField
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
 from reconciler.model.report import LAST
@@ -78,6 +79,8 @@ class GitView:
     """The integrations that have a listing."""
     telling: frozenset[str] = frozenset()
     """The integrations that tell of changes: they have `events`."""
+    roles: Mapping[str, tuple[FormField, ...]] = field(default_factory=dict)
+    """The fields of each integration's form of which some values give more than others."""
     hires: Mapping[str, Hire] = field(default_factory=dict)
     grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
     over: Mapping[Key, datetime] = field(default_factory=dict)
@@ -175,6 +178,9 @@ class DaemonView:
             | {name: name for name in desired.files.broken["manifests"]},
             listed=frozenset(name for name, check in exists.items() if check is not None and check.listing is not None),
             telling=frozenset(name for name, loaded in manifests.items() if loaded.model.events is not None),
+            roles={
+                name: tuple(each for each in loaded.model.form if each.is_role) for name, loaded in manifests.items()
+            },
             hires=hires_of,
             grants=grants_of,
             files=files,

@@ -9,12 +9,14 @@ from datetime import datetime
 from reconciler.daemon.hooked import hooks_of
 from reconciler.ledger.browsing import Chosen, Page, Recent
 from reconciler.ledger.reader import LedgerReader
+from reconciler.model.form import FormField
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Row
 from reconciler.model.value import value_class
 from reconciler.notify.outages import outages_of
 from reconciler.repository.git.checkout import Checkout
 from reconciler.review.attention import NextStep, needs_of_accounts, steps
+from reconciler.review.consequences import privileges
 from reconciler.review.leaving import Leaving
 from reconciler.review.reviews import ReviewProgress
 from reconciler.review.unmanaged import ComparedListing, UnknownAccount, account_digest
@@ -24,7 +26,7 @@ from reconciler.web.overview import overview as overview_of
 from reconciler.web.overview import state_of
 from reconciler.web.sources import NoSuchPage, Sources, page_filters
 
-__all__ = ["PagedList", "history", "nothing", "overview", "people", "person", "reviews", "service"]
+__all__ = ["PagedList", "history", "nothing", "overview", "people", "person", "reviews", "roles_of", "service"]
 
 PAGE_ROWS = 50
 """The most rows of a page."""
@@ -156,7 +158,8 @@ def service(sources: Sources, query: Query, integration: str) -> dict[str, objec
         checked, seen = ledger.last_checked(), ledger.first_seen(integration)
         held = ledger.held_by_policy().get(integration, 0)
         hooked = next((each for each in hooks_of(ledger) if each.hook == integration), None)
-    hires = sources.git({record.key.hire for record in records}).hires
+    files = sources.git({record.key.hire for record in records})
+    roles = git.roles.get(integration, ())
     compared = live.unmanaged.get(integration)
     state = state_of(integration, live, git, counts=counts, checked=checked, outages=outages)
     return {
@@ -165,8 +168,9 @@ def service(sources: Sources, query: Query, integration: str) -> dict[str, objec
         "service": git.integrations.get(integration, integration),
         "listed": integration in git.listed,
         "listing": listing,
-        "grants": [Row.of(record) for record in records],
-        "hires": hires,
+        "grants": [(Row.of(record), roles_of(record, roles, files)) for record in records],
+        "roles": bool(roles),
+        "hires": files.hires,
         "outages": outages,
         "held": held,
         "tells": integration in git.telling,
@@ -179,6 +183,21 @@ def service(sources: Sources, query: Query, integration: str) -> dict[str, objec
         ],
         "most": MAX_ACCOUNTS,
     }
+
+
+def roles_of(record: Record, roles: Iterable[FormField], files: GitView) -> list[tuple[object, bool]]:
+    """List the roles that somebody has, each with whether it gives more than others.
+
+    They are those of git; of an access that git no longer has, those that the ledger knows.
+    """
+    grant = next((each for each in files.grants.get(record.key.hire, ()) if each.key == record.key), None)
+    values = Row.of(record, grant=grant, form=[role.id for role in roles]).values or {}
+    more = {} if grant is None else privileges(grant)
+    return [
+        (values[role.id], role.id in more if grant is not None else role.gives_privilege(values[role.id]))
+        for role in roles
+        if role.id in values
+    ]
 
 
 def _accounts(

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
@@ -13,6 +14,10 @@ from urllib.request import Request, urlopen
 import pytest
 
 from reconciler.ledger.opening import StateLocation
+from reconciler.model.form import FormField
+from reconciler.web.daemon_view import GitView
+from reconciler.web.views import roles_of
+from tests.ledger.states import ADA
 from tests.servers import PATIENCE, ask, eventually
 from tests.web.world import LONG, QUOTED, SAID, SCRIPT, World
 
@@ -100,11 +105,21 @@ def test_a_services_page_has_its_grants_accounts_and_outages(world: World) -> No
         "Access is as agreed in 1 of 64 cases.",
     ):
         assert wanted in text
-    assert "left" in words(world, "/services/tool?status=orphaned")
+    assert re.search(
+        r"Role Status .* Ada Lovelace ada tool ◆ owner privileged ● present",
+        words(world, "/services/tool?hire=ada"),
+    )
+    assert "left tool – ◆ orphaned" in words(world, "/services/tool?status=orphaned")
     assert "p05" not in words(world, "/services/tool?status=orphaned")
     down = words(world, "/services/chat")
     assert "not answering" in down
     assert "now answered 503: down for maintenance" in down
+
+
+def test_role_of_access_that_git_no_longer_has_is_that_of_the_ledger() -> None:
+    role = FormField(id="ROLE", type="input", privileged=["owner"])
+    for value, more in (("owner", True), ("member", False)):
+        assert roles_of(replace(ADA, snapshot={"ROLE": value}), [role], GitView()) == [(value, more)]
 
 
 def test_the_history_has_its_digest_and_the_filters_of_the_command(world: World) -> None:

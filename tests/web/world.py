@@ -40,7 +40,7 @@ def company(repo: Repo, **settings: object) -> Iterator[World]:
         tool.add("ada@example.com", "gone@example.com", "stranger@example.com", f"{SCRIPT}@example.com")
         tool.fail_next(None, 422, method="POST", body=SAID)
         chat.fail_next(None, 503, body="down for maintenance")
-        repo.hire("left", "tool")
+        repo.hire("left", {"integration": "tool", "values": {"ROLE": "member"}})
         tool.add("left@example.com")
         repo.commit("Begin")
         with Daemon(repo) as daemon:
@@ -69,7 +69,9 @@ def _review(repo: Repo, daemon: Daemon) -> None:
 
 def _files(repo: Repo, tool: AccountService, chat: AccountService, settings: dict[str, object]) -> None:
     repo.settings(interval="1d", retry_delay="1s", **settings)
-    repo.manifest("tool", tool.manifest(listing=True, revoke=True))
+    roles = [{"id": "member", "name": "Member"}, {"id": "owner", "name": "Owner", "privileged": True}]
+    form = [{"id": "ROLE", "name": "Role", "type": "choice", "items": roles}]
+    repo.manifest("tool", {**tool.manifest(listing=True, revoke=True), "form": form})
     repo.manifest("chat", chat.manifest())
     wiki = tool.manifest()
     wiki["headers"]["Authorization"] = "Bearer {{WIKI_TOKEN}}"
@@ -77,7 +79,11 @@ def _files(repo: Repo, tool: AccountService, chat: AccountService, settings: dic
     repo.manifest("wiki", wiki)
     repo.hire(
         "ada",
-        {"integration": "tool", "until": str(datetime.now(UTC).date() + timedelta(days=5))},
+        {
+            "integration": "tool",
+            "until": str(datetime.now(UTC).date() + timedelta(days=5)),
+            "values": {"ROLE": "owner"},
+        },
         "chat",
         {"integration": "wiki", "at": "2099-01-01"},
         last_name="Lovelace",
