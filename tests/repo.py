@@ -161,12 +161,13 @@ class Repo:
         raw = self.gnupg.encrypt(yaml.safe_dump(dict(values)).encode(), armor=armor)
         return self.write(f"config/initial_data/{service}.yaml.{'asc' if armor else 'gpg'}", raw)
 
-    def commit(self, message: str = "change") -> str:
-        """Commit everything there is; gives the full commit id."""
+    def commit(self, message: str = "change", *, later: int = 0) -> str:
+        """Commit everything there is, as if so many seconds later; gives the full commit id."""
         checkout = pygit2.Repository(self.root)  # in this process: the git program is started twice for it
         checkout.index.add_all()
         checkout.index.write()
         who = checkout.default_signature
+        who = pygit2.Signature(who.name, who.email, who.time + later, who.offset)
         parents = [] if checkout.head_is_unborn else [checkout.head.target]
         return str(checkout.create_commit("HEAD", who, who, f"{message}\n", checkout.index.write_tree(), parents))
 

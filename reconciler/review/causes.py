@@ -89,6 +89,8 @@ class Causes:
     def __init__(self, before: Desired, after: Desired) -> None:
         self._before = before
         self._after = after
+        self._entries: dict[bool, tuple[object, Mapping[str, object]]] = {}
+        """The entries, by name, of the file that was looked into last in either revision: one may have thousands."""
 
     def of(self, was: Grant | None, now: Grant | None) -> Cause:
         """Return the nearest cause of a grant that is removed (without `now`), added (without `was`) or changed."""
@@ -126,7 +128,7 @@ class Causes:
     def _of_change(self, was: Grant, now: Grant) -> Cause:
         hire = now.key.hire
         path = self._after.hires[hire].path
-        entries = [_entry(desired, grant) for desired, grant in ((self._before, was), (self._after, now))]
+        entries = [self._entry(desired, grant) for desired, grant in ((self._before, was), (self._after, now))]
         if now.origin is None or was.origin is None or was.key != now.key:
             if now.origin is None and was.origin is None and was.key == now.key and entries[0] == entries[1]:
                 return Cause(CauseKind.FIELDS, hire, path)
@@ -136,6 +138,17 @@ class Causes:
         if was.origin != now.origin:
             return self._of_giving(hire, now.origin, self._after, self._before) or Cause(CauseKind.HIRE, hire, path)
         return Cause(CauseKind.FIELDS, hire, path)
+
+    def _entry(self, desired: Desired, grant: Grant) -> object:
+        """Return what gives a grant: an entry of a sequence's or a hire's file, or a request."""
+        if grant.requested is not None:
+            return desired.files.requests[grant.key.access].model
+        giver = desired.hires[grant.key.hire] if grant.origin is None else desired.files.sequences[grant.origin]
+        known = self._entries.get(desired is self._after)
+        if known is None or known[0] is not giver.model:
+            known = giver.model, {entry.access: entry for entry in reversed(giver.model.access)}
+            self._entries[desired is self._after] = known
+        return known[1].get(grant.key.access)
 
     def _of_entry(self, grant: Grant, there: Desired) -> Cause | None:
         """Return the sequence where its own entry is new, or gone."""
@@ -189,14 +202,6 @@ def _by_name(hires: Iterable[str], desired: Desired) -> dict[str, str]:
 
 def _of_request(grant: Grant, here: Desired) -> Cause:
     return Cause(CauseKind.REQUEST, grant.key.access, here.files.requests[grant.key.access].path)
-
-
-def _entry(desired: Desired, grant: Grant) -> object:
-    """Return what gives a grant: an entry of a sequence's or a hire's file, or a request."""
-    if grant.requested is not None:
-        return desired.files.requests[grant.key.access].model
-    giver = desired.hires[grant.key.hire] if grant.origin is None else desired.files.sequences[grant.origin]
-    return next((entry for entry in giver.model.access if entry.access == grant.key.access), None)
 
 
 def _shown(hire: Any, name: str) -> str:

@@ -42,10 +42,10 @@ def given(repo: Repo, accounts: AccountService, forge: Stand) -> Repo:
     return repo
 
 
-def merged(repo: Repo, forge: Stand, *reviews: str, message: str = "change") -> None:
+def merged(repo: Repo, forge: Stand, *reviews: str, message: str = "change", later: int = 0) -> None:
     number = forge.opened("x")
     forge.review(number, *reviews)
-    forge.merged(number, repo.commit(message))
+    forge.merged(number, repo.commit(message, later=later))
 
 
 class Asker:
@@ -131,7 +131,7 @@ def test_newest_is_asked_about_first_and_a_bad_answer_holds_up_no_other(
 ) -> None:
     forge.pulls[0]["number"] = "none"
     given.hire("bob", "tool")
-    merged(given, forge, "grace APPROVED")
+    merged(given, forge, "grace APPROVED", later=1)  # commits of the same second are in no order
     asker.machine.reconcile()
     asker.ask()
     assert asker.machine.events("bob")[-1] is EventType.APPROVED
