@@ -100,3 +100,9 @@ def test_the_life_of_a_commit_names_functions_that_exist() -> None:
     assert len(rows) > 10
     assert [(path, name) for path, name in rows if name not in functions(ROOT / path)] == []
     assert len({path for path, _ in rows}) <= 20  # so many modules somebody can still follow
+
+
+def test_what_the_tests_page_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/*.]+)`", (ROOT / "tests/README.md").read_text())
+    assert len(named) > 10
+    assert [path for path in named if not any(ROOT.glob(path))] == []

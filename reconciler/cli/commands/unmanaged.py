@@ -175,15 +175,10 @@ def _table(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> I
 
 
 def _markdown(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> Iterator[str]:
-    from reconciler.cli.output.text import cell, code
+    from reconciler.cli.output.text import code, table
 
     yield f"**{_headline(found)}**"
     yield ""
     for each in found:
         yield f"- {code(each.integration)}: {_counts(each)}"
-    if rows:
-        yield ""
-        yield "| " + " | ".join(COLUMNS) + " |"
-        yield "| " + " | ".join("---" for _ in COLUMNS) + " |"
-        for row in rows:
-            yield "| " + " | ".join(cell(row[name] or "") for name in COLUMNS) + " |"
+    yield from table(COLUMNS, rows)

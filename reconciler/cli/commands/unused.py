@@ -115,15 +115,10 @@ def _table(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterato
 
 
 def _markdown(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterator[str]:
-    from reconciler.cli.output.text import cell, code
+    from reconciler.cli.output.text import code, table
 
     yield f"**{_headline(rows, unknown, span)}**"
-    if rows:
-        yield ""
-        yield "| " + " | ".join(COLUMNS) + " |"
-        yield "| " + " | ".join("---" for _ in COLUMNS) + " |"
-        for row in rows:
-            yield "| " + " | ".join(cell(row[name] or "") for name in COLUMNS) + " |"
+    yield from table(COLUMNS, rows)
     if unknown:
         yield ""
         yield f"When accounts were used is not known of: {', '.join(map(code, unknown))}"

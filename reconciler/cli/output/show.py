@@ -11,7 +11,17 @@ from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.table import grouped, headline, name_in, page, summary, table_of
-from reconciler.cli.output.text import as_json, batches, cell, code, echo, emit_csv, emit_json_list, problem_line
+from reconciler.cli.output.text import (
+    as_json,
+    batches,
+    cell,
+    code,
+    echo,
+    emit_csv,
+    emit_json_list,
+    problem_line,
+    table_head,
+)
 from reconciler.model.report import Report, Row
 
 __all__ = ["exit_code", "show_report"]
@@ -122,10 +132,9 @@ def _show_markdown(report: Report, rows: Iterable[Row], by: str) -> None:
 def _sections(rows: Iterable[Row], by: str) -> Iterator[tuple[str, list[str], list[str]]]:
     """Make the title, the head and the lines of a table for each person, or for each integration of a person."""
     names = ("access" if by == "person" else "hire", *MARKDOWN_COLUMNS)
-    columns = ["| " + " | ".join(names) + " |", "| " + " | ".join("---" for _ in names) + " |"]
     for _, of_hire in groupby(rows, key=attrgetter("hire")):
         for title, group in grouped(of_hire, by):
-            yield title, ["", f"### {code(title)}", "", *columns], [_line(row, by) for row in group]
+            yield title, ["", f"### {code(title)}", "", *table_head(names)], [_line(row, by) for row in group]
 
 
 def _line(row: Row, by: str) -> str:

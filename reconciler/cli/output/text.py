@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -48,6 +48,8 @@ __all__ = [
     "no_csv",
     "printable",
     "problem_line",
+    "table",
+    "table_head",
     "wrapped",
 ]
 
@@ -251,6 +253,18 @@ def code(text: str) -> str:
 def cell(text: str) -> str:
     """Make inline code for a cell of a table, which no `|` in it can end; empty for an empty text."""
     return code(text).replace("|", "\\|") if text else ""
+
+
+def table_head(names: Iterable[str]) -> list[str]:
+    """Make the head of a table in Markdown."""
+    names = [*names]
+    return ["| " + " | ".join(names) + " |", "| " + " | ".join("---" for _ in names) + " |"]
+
+
+def table(names: Collection[str], rows: Iterable[Mapping[str, str | None]]) -> list[str]:
+    """Make a table in Markdown, after a blank line; nothing where there are no rows."""
+    lines = ["| " + " | ".join(cell(row[name] or "") for name in names) + " |" for row in rows]
+    return ["", *table_head(names), *lines] if lines else []
 
 
 def fold(title: str, lines: Iterable[str]) -> list[str]:
