@@ -71,7 +71,7 @@ class ForgeProject:
 
     def failed(self, asked: str, code: int, text: str) -> ForgeError:
         """Return the error of an answer that is none."""
-        said = " ".join(text[:MAX_SHOWN].replace(self._token, "***").split())
+        said = " ".join(text.replace(self._token, "***")[:MAX_SHOWN].split())  # a cut token would not be found
         return ForgeError(f"{asked}: {code} {said}; {_advice(code)}")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from reconciler.model.exists import Exists, operator
@@ -31,6 +32,10 @@ class RuleFound:
         verdict = {True: ": yes", False: ": no", None: ""}[self.holds]
         wants = f" {self.wanted}" if self.wanted else ""
         return f"{self.rule}{wants}: {self.found}{verdict}" if self.found else f"{self.rule}{wants}{verdict}"
+
+    def shown(self, redact: Callable[[Any], Any]) -> RuleFound:
+        """Return it without secrets, and no longer than a line: a secret that was cut would not be found."""
+        return replace(self, wanted=_cut(redact(self.wanted)), found=_cut(redact(self.found)))
 
 
 def rules_found(exists: Exists, wanted: str | None, compared: Compared, answer: Response) -> Iterator[RuleFound]:
@@ -78,7 +83,10 @@ def _nearest(at: Any, match: str) -> str:
 def _written(value: Any) -> str:
     if (word := operator(value)) is not None:
         return f"{word} {_written(value[word])}"
-    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 

@@ -127,7 +127,10 @@ def rules_of(
     asked = prepared.check.wire or integration.rendered_check(prepared.scope)
     path = asked.url.partition("?")[0]
     return {
-        place: tuple(rules_found(exists, prepared.check.wanted, prepared.check.compared, each.answer))
+        place: tuple(
+            rule.shown(integration.client.redact)
+            for rule in rules_found(exists, prepared.check.wanted, prepared.check.compared, each.answer)
+        )
         for place, each in enumerate(exchanges)
         if each.answer is not None
         and each.request.method == asked.method

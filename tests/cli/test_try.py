@@ -64,6 +64,18 @@ def test_the_whole_exchange_is_shown_and_no_secret(tool: Repo, call: Call, accou
     assert only_looked(accounts)
 
 
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_no_part_of_a_secret_is_shown_where_a_text_is_cut(
+    tool: Repo, call: Call, accounts: AccountService, output: str
+) -> None:
+    accounts.add("ada@example.com")
+    for length in range(90, 101):
+        accounts.people["ada@example.com"] |= {"role": "x" * length + TOKEN, "note": "y" * (505 - length) + TOKEN * 3}
+        done = call(tool, "try", "tool", "--output", output)
+        assert "where role" in done.out
+        assert TOKEN[:4] not in done.out
+
+
 def test_an_address_of_nobody(tool: Repo, call: Call, accounts: AccountService) -> None:
     done = call(tool, "try", "tool", "--email", "eve@example.com", "--value", "ROLE=member", "--output", "json")
     assert (done.code, done.json["status"], done.json["action"]) == (0, "missing", "execute")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from reconciler.intake.approvals import ApprovalReader, Limited
-from reconciler.intake.forge import ForgeError
+from reconciler.intake.forge import MAX_SHOWN, ForgeError
 from reconciler.model.given import Merged
 from reconciler.model.settings import Forge
 from tests.forges import KINDS, TOKEN, Stand
@@ -91,6 +91,13 @@ def test_forge_that_limits_says_for_how_long(
         read(forge)
     assert caught.value.seconds == seconds
     assert TOKEN not in str(caught.value)
+
+
+def test_no_part_of_the_token_is_shown_where_an_answer_is_cut(forge: Stand) -> None:
+    forge.fail_next(None, 500, body="x" * (MAX_SHOWN - 8) + TOKEN)
+    with pytest.raises(ForgeError) as caught:
+        read(forge)
+    assert TOKEN[:6] not in str(caught.value)
 
 
 def test_faults_are_no_answer(forge: Stand) -> None:

@@ -101,7 +101,7 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     if options.output == "json":
         emit_json(_as_json(integration, subject, tried, redactor))
     else:
-        lines = (printable(redactor.redact(line)) for line in _lines(integration, subject, tried))
+        lines = (printable(redactor.redact(line)) for line in _lines(integration, subject, tried, redactor))
         echo("\n".join(lines))
     return 1 if decision is None or decision.status in ("unknown", "blocked", "invalid") else 0
 
@@ -144,12 +144,12 @@ def _append(file: Path, case: Case, redactor: Redactor) -> None:
         opened.write(f"{start}{text}")
 
 
-def _lines(integration: str, subject: Subject, tried: Tried) -> Iterator[str]:
-    """Return the lines; nothing in them is redacted or escaped yet."""
+def _lines(integration: str, subject: Subject, tried: Tried, redactor: Redactor) -> Iterator[str]:
+    """Return the lines; only what is cut in them is redacted yet, and nothing is escaped."""
     whose = f"{subject.hire} ({subject.person.email})" if subject.hire else subject.person.email
     yield f"{whose} at {integration}, with {tried.integration.file} as it stands"
     for place, exchange in enumerate(tried.exchanges):
-        yield from _exchange(exchange, tried)
+        yield from _exchange(exchange, tried, redactor)
         yield from (f"    {rule}" for rule in tried.rules.get(place, ()))
     if tried.planned is None:
         yield "no verdict: the hire's values do not fit the manifest"
@@ -166,18 +166,18 @@ def _lines(integration: str, subject: Subject, tried: Tried) -> Iterator[str]:
         yield from _listed(tried.listed)
 
 
-def _exchange(exchange: Exchange, tried: Tried) -> Iterator[str]:
+def _exchange(exchange: Exchange, tried: Tried, redactor: Redactor) -> Iterator[str]:
     wire, answer = exchange.request, exchange.answer
     yield described(wire.method, wire.shown_url)
     yield from (f"  {key}: {value}" for key, value in _sent_headers(exchange, tried).items())
     if wire.content:
-        yield f"  {_cut(wire.content.decode(errors='replace'))}"
+        yield f"  {_cut(wire.content.decode(errors='replace'), redactor)}"
     if answer is None:
         yield f"  no answer: {exchange.why}"
         return
     yield f"  {answer.status}"
-    yield from (f"  {key}: {value}" for key, value in _answered_headers(answer).items())
-    yield f"  {_cut(answer.text)}"
+    yield from (f"  {key}: {value}" for key, value in _answered_headers(answer, redactor).items())
+    yield f"  {_cut(answer.text, redactor)}"
 
 
 def _sent_headers(exchange: Exchange, tried: Tried) -> dict[str, str]:
@@ -197,8 +197,8 @@ def _sent_headers(exchange: Exchange, tried: Tried) -> dict[str, str]:
     }
 
 
-def _answered_headers(answer: Response) -> dict[str, str]:
-    return {key: "***" if key in HIDDEN else _cut(value) for key, value in answer.headers.items()}
+def _answered_headers(answer: Response, redactor: Redactor) -> dict[str, str]:
+    return {key: "***" if key in HIDDEN else _cut(value, redactor) for key, value in answer.headers.items()}
 
 
 def _listed(page: ListedPage) -> Iterator[str]:
@@ -211,7 +211,9 @@ def _listed(page: ListedPage) -> Iterator[str]:
         yield f"  {json.dumps(item, ensure_ascii=False, default=str)}"
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, redactor: Redactor) -> str:
+    """Redact a text, then cut it: a secret that was cut would not be found."""
+    text = redactor.redact(text)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
@@ -227,7 +229,10 @@ def _as_json(integration: str, subject: Subject, tried: Tried, redactor: Redacto
             "action": None if decision is None else decision.action,
             "reason": None if decision is None else decision.reason,
             "exchanges": [
-                {**_exchange_as_json(each, tried), "rules": [_rule(rule) for rule in tried.rules.get(place, ())]}
+                {
+                    **_exchange_as_json(each, tried, redactor),
+                    "rules": [_rule(rule) for rule in tried.rules.get(place, ())],
+                }
                 for place, each in enumerate(tried.exchanges)
             ],
             "would_send": {word: list(requests) for word, requests in tried.would_send.items()},
@@ -238,12 +243,16 @@ def _as_json(integration: str, subject: Subject, tried: Tried, redactor: Redacto
     )
 
 
-def _exchange_as_json(exchange: Exchange, tried: Tried) -> Mapping[str, Any]:
+def _exchange_as_json(exchange: Exchange, tried: Tried, redactor: Redactor) -> dict[str, Any]:
     wire, answer = exchange.request, exchange.answer
     asked = {"method": wire.method, "url": wire.shown_url, "headers": _sent_headers(exchange, tried)}
     if answer is None:
         return {"request": asked, "answer": None, "why": exchange.why}
-    given = {"status": answer.status, "headers": _answered_headers(answer), "text": _cut(answer.text)}
+    given = {
+        "status": answer.status,
+        "headers": _answered_headers(answer, redactor),
+        "text": _cut(answer.text, redactor),
+    }
     return {"request": asked, "answer": given, "why": ""}
 
 
