@@ -200,11 +200,11 @@ def _replaced(ledger: LedgerWriter, sealer: Sealer, successor: Sealer | None, tr
             return blob
 
     ledger.mac = sealer.mac
-    locks = ledger.locks()
+    locks, commands = ledger.locks(), ledger.commands()
     ledger.reseal(KEY, ledger.note(KEY), {KEY: wrapped, NEXT: None}, anew)
     found, _ = trust.sealer(ledger, gnupg)
     assert found is not None  # another process may have been quicker
-    ledger.mac = found.mac
+    ledger.vouch(found.mac, commands)
     ledger.put_locks(locks)
     return found
 

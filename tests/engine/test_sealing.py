@@ -323,13 +323,17 @@ def test_rekey_replaces_the_key_that_is_vouched_for(
         assert (done.code, "the state's sealing key is replaced" in done.err) == (0, True), done.err
     machine.reconcile()
     assert opened(machine, home).fingerprint == former.fingerprint, "it is not committed yet"
+    with machine.ledger() as ledger:
+        ledger.mac = former.mac
+        ledger.enqueue("lock", now=machine.clock.now(), by="tester@here", hire="ada", data={"reason": "left in anger"})
     machine.repo.commit()
     assert not [problem for problem in machine.reconcile().problems if problem.file == "state"]
     assert opened(machine, home).previous == former.fingerprint
     assert opened_by(former, machine) == []
     assert opened_by(opened(machine, home), machine) == ["run/ada/tool"]
     with machine.ledger() as ledger:
-        assert [str(lock.until) for lock in ledger.locks()] == ["2026-12-24 00:00:00+00:00"]
+        until = {lock.hire: str(lock.until) for lock in ledger.locks()}
+    assert until == {"ada": "None", "bob": "2026-12-24 00:00:00+00:00"}, "the first lock, and one that still waited"
     assert not [line for line in machine.history() if line.event is EventType.REFUSED]
 
 
