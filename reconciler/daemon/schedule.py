@@ -43,9 +43,6 @@ SHORTEST_SLICE = timedelta(seconds=1)
 AT_A_TIME = 2000
 """The most hires that are sorted, or read from the ledger, before other tasks run."""
 
-LOOK_AGAIN = timedelta(seconds=5)
-"""How often to look whether the count is over that grants wait for."""
-
 AGAIN_SECONDS = 1.0
 """After how long a walk over all hires continues when the ledger or this clone failed."""
 
@@ -76,7 +73,6 @@ class Schedule:
         """Who git or the ledger had when the interval began."""
         """The number of this cycle's slices that were queued."""
         self._sliced_at: datetime | None = None
-        self._looked_at = clock.now() - LOOK_AGAIN
         self._swept_at: dict[str, datetime] = {}
         """When passes over all of an integration were begun last."""
         self._cycle_at = clock.now()
@@ -125,10 +121,8 @@ class Schedule:
 
     async def judge_counted(self) -> None:
         """Have the guard judge what waits for a count, as soon as all that it counts was checked."""
-        now = self._clock.now()
-        if self._queueing or abs(now - self._looked_at) < LOOK_AGAIN:
+        if self._queueing:
             return
-        self._looked_at = now
         due = set[Key]()
         for name, keys in (await self._ledger.off_loop(self._ledger.uncounted)).items():
             if await self._ledger.off_loop(partial(self._is_counted, name)):

@@ -45,7 +45,6 @@ def found(repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch,
     repo.manifest("tool", accounts.manifest(revoke=True))
     repo.commit()
     found_and_left(repo, ())
-    monkeypatch.setattr("reconciler.daemon.schedule.LOOK_AGAIN", timedelta())
     monkeypatch.setattr("reconciler.daemon.loop.TICK_SECONDS", 0.02)
 
 

@@ -33,7 +33,6 @@ def left(request: pytest.FixtureRequest, repo: Repo, accounts: AccountService, m
     monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
     monkeypatch.setattr("reconciler.daemon.queues.MAX_RUNNING", 1)
     monkeypatch.setattr("reconciler.daemon.loop.TICK_SECONDS", 0.05)
-    monkeypatch.setattr("reconciler.daemon.schedule.LOOK_AGAIN", timedelta())
     return repo
 
 

@@ -263,8 +263,17 @@ class FormerAccounts(RuleBasedStateMachine):
             if (ends := hire["ends"].get(integration)) is None or ends > self.clock.now()
         }
 
+    def _over(self) -> set[tuple[str, str]]:
+        """The accounts whose time is over by what a pass acted on: a commit that none saw before made it no longer."""
+        now = self.clock.now()
+        return {
+            (record.integration, same(str(record.values.get(NAMES[record.integration]))))
+            for record in self.program.ledger.records()
+            if record.ends_at is not None and record.ends_at <= now
+        }
+
     def _pass(self, selection: Selection, fuse: int | None = None) -> None:
-        desks, wanted = self.desks, self._wanted()
+        desks, wanted = self.desks, self._wanted() - self._over()
         desks.deleted.clear()
         if not self.program.reconcile(selection, released=True, fuse=fuse):
             self.program.end()
