@@ -100,6 +100,7 @@ def test_json_has_the_shape_of_the_contract(repo: Repo, branch: tuple[str, str],
             "fixed": [{"file": "hires/eve.yaml", "line": 1, "severity": "error", "message": "email: not an address"}],
         },
         "manifests": {"added": ["new"], "changed": ["asana"], "removed": ["old"]},
+        "ignored": [],
         "settings": {"prune": ["report", "revoke"]},
     }
 
@@ -221,6 +222,16 @@ def test_changed_value_shows_whether_it_is_applied(repo: Repo, call: Call, more:
 def test_nothing_changes(repo: Repo, branch: tuple[str, str], call: Call) -> None:
     same = call(repo, "diff", branch[1], "HEAD")
     assert same.out == "no grant, host, manifest or setting changes\n"
+
+
+def test_edits_that_are_not_committed_are_named(repo: Repo, branch: tuple[str, str], call: Call) -> None:
+    repo.hire("zoe")
+    done = call(repo, "diff", branch[0], "--output", "json")
+    assert done.json["ignored"] == ["not committed, and so not acted on: hires/zoe.yaml"]
+    assert "hires/zoe.yaml" in done.err
+    for others in (("diff", branch[1], branch[0]), ("diff", branch[0], "worktree")):
+        done = call(repo, *others, "--output", "json")
+        assert (done.json["ignored"], done.err) == ([], ""), "what is compared has no edits, or has them in it"
 
 
 def test_from_before_there_was_anything(tmp_path: Path, call: Call) -> None:

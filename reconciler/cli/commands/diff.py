@@ -33,15 +33,21 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     --output markdown: a comment ready to post. Exits with 1 if a file at HEAD has an error.
     """
     from reconciler.cli.output.difference import as_markdown, as_table
+    from reconciler.cli.output.logs import note
     from reconciler.cli.output.text import echo, emit_json, no_csv
     from reconciler.model.errors import Severity
     from reconciler.repository.git.checkout import Checkout
 
     no_csv(options)
-    found, problems = compared(Checkout.open(options.repo), base, head)
+    checkout = Checkout.open(options.repo)
+    found, problems = compared(checkout, base, head)
+    # Only of what is checked out can somebody mean files that are not committed yet.
+    ignored = checkout.ignored(checkout.checked_out) if found.head == checkout.head_id() else []
+    for each in ignored:
+        note(each)
     match options.output:
         case "json":
-            emit_json(found.as_json())
+            emit_json({**found.as_json(), "ignored": ignored})
         case "markdown":
             echo(as_markdown(found))
         case _:

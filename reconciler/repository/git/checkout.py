@@ -151,7 +151,7 @@ class Checkout:
         except UNREADABLE as error:
             raise RepositoryError(f"the commits up to {head[:12]} cannot be read ({error}): run `git fsck`") from error
 
-    def head_ignored(self, branch: str) -> str | None:
+    def head_ignored(self, branch: str | None) -> str | None:
         """Say what HEAD is on if that is not the branch in force, and so is not acted on."""
         if self.repository is None or (checked_out := self.checked_out) == branch:
             return None
@@ -183,7 +183,7 @@ class Checkout:
         settled = (FileStatus.CURRENT, FileStatus.IGNORED)
         return sorted(path for path, flags in status.items() if flags not in settled and _ours(path))
 
-    def ignored(self, branch: str) -> list[str]:
+    def ignored(self, branch: str | None) -> list[str]:
         """Say what is here and not acted on while this branch is in force."""
         try:
             edits = edits_ignored(self.ignored_edits())
