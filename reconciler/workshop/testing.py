@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any
 
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.prepared import Prepared
 from reconciler.engine.planned import PlannedGrant
 from reconciler.model.case import Case, SentRequest
 from reconciler.model.errors import Blocked, RepositoryError
-from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import Status
 from reconciler.model.value import value_class
 from reconciler.repository.cases import LoadedCases
@@ -26,13 +24,11 @@ from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.naming import is_cases, unread
 from reconciler.repository.parsing import MANIFESTS, parse
-from reconciler.requests.render import outline
-from reconciler.requests.shown import shown_body
 from reconciler.workshop.canned import Exchange, same_url
 from reconciler.workshop.rules import RuleFound, rules_found
 from reconciler.workshop.stage import CaseStage, ManifestSource
 
-__all__ = ["CaseResult", "planned_requests", "rules_of", "run_case", "run_cases", "scope_after_check", "sources_of"]
+__all__ = ["CaseResult", "planned_requests", "rules_of", "run_case", "run_cases", "sources_of"]
 
 
 @value_class
@@ -79,15 +75,7 @@ def planned_requests(integration: Integration, planned: PlannedGrant) -> tuple[M
     """Return the requests that a plan would send, with what the check stored put in."""
     if planned.prepared is None or not planned.decision.action.acts:
         return ()
-    scope = scope_after_check(planned, planned.prepared)
-    calls = integration.requests(planned.kind)[planned.decision.resume :]
-    return tuple({**outline(call, scope), "body": shown_body(call, scope, integration.manifest)} for call in calls)
-
-
-def scope_after_check(planned: PlannedGrant, prepared: Prepared) -> Scope:
-    """Return what requests are rendered with once the check has stored its values."""
-    scope = prepared.scope
-    return replace(scope, saved=(Layer("the check", planned.seen), *scope.saved)) if planned.seen else scope
+    return integration.shown(planned.prepared, planned.kind, planned.seen)[planned.decision.resume :]
 
 
 def _differences(case: Case, status: Status, reason: str, sends: tuple[Mapping[str, Any], ...]) -> Iterator[str]:

@@ -32,15 +32,13 @@ from reconciler.requests.client import Client, Leaving
 from reconciler.requests.hosts import named_hosts
 from reconciler.requests.pages import MorePages, items
 from reconciler.requests.record import all_there
-from reconciler.requests.render import outline
-from reconciler.requests.shown import shown_body
 from reconciler.requests.template import render_data
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
 from reconciler.workshop.canned import Exchange
 from reconciler.workshop.rules import RuleFound
 from reconciler.workshop.stage import ManifestSource, desired_alone, entry_of, listings_for, manifest_in, plan_alone
-from reconciler.workshop.testing import rules_of, scope_after_check
+from reconciler.workshop.testing import rules_of
 
 __all__ = ["ListedPage", "Subject", "Tried", "subject_of", "try_manifest"]
 
@@ -249,22 +247,12 @@ def _would_send(integration: Integration, planned: PlannedGrant | None) -> dict[
     """Return what each kind of attempt would send, as far as values are known."""
     if planned is None or planned.prepared is None:
         return {}
-    scope = scope_after_check(planned, planned.prepared)
     kinds = {"execute": Kind.EXECUTE, "update": Kind.UPDATE, "revoke": Kind.REVOKE}
     return {
-        word: tuple(_shown(integration, call, scope) for call in integration.requests(kind))
+        word: tuple(map(integration.client.redact, integration.shown(planned.prepared, kind, planned.seen)))
         for word, kind in kinds.items()
         if integration.requests(kind)
     }
-
-
-def _shown(integration: Integration, call: Any, scope: Scope) -> Mapping[str, Any]:
-    try:
-        shown = {**outline(call, scope), "body": shown_body(call, scope, integration.manifest)}
-    except Blocked as error:
-        shown = {"method": call.method, "url": call.url, "body": f"({error})"}
-    redacted: dict[str, Any] = integration.client.redact(shown)
-    return redacted
 
 
 async def _first_page(integration: Integration, planned: PlannedGrant | None, desired: Desired) -> ListedPage | None:

@@ -818,7 +818,10 @@ def test_an_invitation_that_is_not_accepted_is_withdrawn_and_sent_again_once(inv
     invited.clock.turn(days=1)
     planned = row(invited.plan(), "ada", "tool")
     assert (planned.status, planned.action) == (Status.UNCONFIRMED, Action.EXECUTE)
-    assert [request["method"] for request in planned.as_json()["requests"]] == ["DELETE", "POST"]
+    assert [(request["method"], request["url"]) for request in planned.as_json()["requests"]] == [
+        ("DELETE", f"{accounts.url}/invitations/i1"),
+        ("POST", f"{accounts.url}/invitations"),
+    ], "what is known of the invitation is shown as it would be sent"
     assert row(invited.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
     assert [call.method for call in accounts.calls() if "/invitations" in call.path and call.method != "GET"] == [
         "POST",

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Any, assert_never
 
 from reconciler.engine.decide.existing import Means, changed_in_git
@@ -30,6 +31,7 @@ from reconciler.requests.paging import first_page
 from reconciler.requests.record import Compared
 from reconciler.requests.rehearsal import Rehearsal
 from reconciler.requests.render import canonical, expected, outline, rehearse
+from reconciler.requests.shown import shown_body
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.sealed import Sealer
 from reconciler.transports.request import RenderedRequest
@@ -235,7 +237,6 @@ class Integration:
             snapshot=snapshot,
             digest=digest,
             stored=stored,
-            outlines=() if kind is None else self._outlines(kind, scope, stored),
             found_by={name: snapshot[name] for name in self.asked_with if name in snapshot},
             check=check,
             kind=kind,
@@ -252,9 +253,20 @@ class Integration:
         scope = prepared.scope.over(Layer(LEDGER, {"email": email}))
         return replace(prepared, scope=scope, check=self.check(scope))
 
-    def scope_at(self, prepared: Prepared, place: int) -> Scope:
-        """Return the scope of the request at a place of the attempt that a grant is prepared for."""
-        return replace(prepared.scope, saved=self.stored(prepared.kind, place, prepared.stored).layers())
+    def shown(self, prepared: Prepared, kind: Kind, seen: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """Return an attempt's requests as a plan shows them. `seen` is what the check saved of the account."""
+        by_check = (Layer("store_data of the check", seen),) if seen else ()
+        scopes = (
+            replace(prepared.scope, saved=(*by_check, *self.stored(kind, place, prepared.stored).layers()))
+            for place in count()
+        )
+        return tuple(map(self._shown, self.requests(kind), scopes))
+
+    def _shown(self, call: Request, scope: Scope) -> Mapping[str, Any]:
+        try:
+            return {**outline(call, scope), "body": shown_body(call, scope, self.manifest)}
+        except Blocked as error:
+            return {"method": call.method, "url": call.url, "body": f"({error})"}
 
     def changes(self, prepared: Prepared, record: Record, verdict: Verdict) -> Differences:
         """Return which values git changed since the account was made, updated or found with them."""
@@ -339,13 +351,6 @@ class Integration:
     def _needs_connection(self) -> bool:
         return self.manifest.oauth is not None or (self.connection is not None and "oauth" in self.used)
 
-    def _outlines(self, kind: Kind, scope: Scope, stored: Stored) -> tuple[Mapping[str, str], ...]:
-        """Return an attempt's requests as a plan shows them."""
-        return tuple(
-            outline(call, replace(scope, saved=self.stored(kind, place, stored).layers()))
-            for place, call in enumerate(self.requests(kind))
-        )
-
     def _renders(self, call: Call, scope: Scope) -> None:
         """Verify that a request can be rendered, and that its host is allowed, if it is known already."""
         rehearse(call, scope, self.manifest)
@@ -405,7 +410,6 @@ class Integration:
             snapshot=record.values,
             digest=self.digest(grant, requests, stored.names),
             stored=stored,
-            outlines=self._outlines(kind, scope, stored),
             check=check,
             kind=kind,
             lenders=lenders,

@@ -50,8 +50,7 @@ class Prepared:
     """A grant with everything that is needed to check it, and, where it has a `kind`, for an attempt of that kind.
 
     `snapshot` holds the hire's and the form's values that the manifest uses, `found_by` those of them that the check
-    uses. Only with a kind it has `outlines`, its requests as a plan shows them, and `digest`, keyed, of what would be
-    sent.
+    uses. Only with a kind it has `digest`, keyed, of what would be sent.
     """
 
     grant: Grant
@@ -59,7 +58,6 @@ class Prepared:
     snapshot: Mapping[str, Any] = field(repr=False)
     digest: str | None = None
     stored: Stored = field(default=NOTHING_STORED, repr=False)
-    outlines: tuple[Mapping[str, str], ...] = ()
     found_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
     check: Check | None = None
     kind: Kind | None = None

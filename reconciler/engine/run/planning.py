@@ -43,7 +43,6 @@ from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.repository.git.parts import parse_version
 from reconciler.repository.hire_index import stem_of
 from reconciler.repository.policy import Judge
-from reconciler.requests.shown import shown_body
 
 if TYPE_CHECKING:
     from reconciler.engine.apply.commands import CommandsByGrant
@@ -120,13 +119,9 @@ class Plan:
         """Return the requests that would be sent for a grant, from the one at which it would begin."""
         prepared, integration = item.prepared, self.integrations[item.grant.integration]
         assert prepared is not None
-        calls = list(enumerate(zip(prepared.outlines, integration.requests(item.kind), strict=False)))
-        bodies = (
-            (outline, shown_body(call, integration.scope_at(prepared, place), integration.manifest))
-            for place, (outline, call) in calls[item.decision.resume :]
-        )
+        requests = integration.shown(prepared, item.kind, item.seen)[item.decision.resume :]
         redact = self.checker.redactor.redact_all
-        return tuple({**outline, "body": redact(body)} for outline, body in bodies)
+        return tuple({**each, "url": redact(each["url"]), "body": redact(each["body"])} for each in requests)
 
     def report(self) -> Report:
         """Return what a dry run shows."""
