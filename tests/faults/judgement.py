@@ -862,7 +862,7 @@ class Judgement:
         if revoking:
             self.taken[1].setdefault(grant[1], set()).add(grant)
         kept = dict(row.run) if duty.resume else {}
-        by_hand = duty.act == "run" or (row.by_hand and same)
+        by_hand = duty.by_hand or (row.by_hand and same)
         first = 1 if duty.act == "reinvite" else 0  # taking an invitation back makes no account
         came = {place - first: came for place, came in made.came.items() if place >= first}
         row = replace(
