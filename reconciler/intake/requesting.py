@@ -23,6 +23,7 @@ from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.git.trees import File, Tree, blob_of
 from reconciler.repository.parsing import REQUESTS, parse
+from reconciler.review.missing_values import MissingValues
 
 if TYPE_CHECKING:
     from reconciler.repository.files import Files, Reader
@@ -118,21 +119,24 @@ def made(fields: Mapping[str, Any]) -> tuple[AccessRequest, bytes]:
 
 def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime) -> str | None:
     """Return why a revision would refuse a request, with what may be asked for; or None."""
-    files = reader.load(WithFile(tree, f"{FOLDER}/{stem}.yaml", content))
+    whole = WithFile(tree, f"{FOLDER}/{stem}.yaml", content)
+    files = reader.load(whole)
     loaded = files.requests[stem]
     hire = loaded.model.hire
     if hire not in files.hires:
         there = f"there is no hires/{hire}.yaml that can be read{near(hire, files.hires.stems())}"
         return f"{there}; {files.offers.what_for(None)}"
     what_for = files.offers.what_for(files.hires[hire].model)
-    grants = Desired(files, now.date(), now).grants(hire)
-    grant = next((each for each in grants if each.key.access == stem), None)
+    desired = Desired(files, now.date(), now)
+    grant = next((each for each in desired.grants(hire) if each.key.access == stem), None)
     if grant is None:
         return f"its end is over; {what_for}"
     reason = grant.hold.reason if grant.hold is not None else grant.requested and grant.requested.refusal
     if reason:
         told = grant.hold is None and files.offers.lacks(grant.integration)
         return reason if told else f"{reason}; {what_for}"
+    if lacking := next(MissingValues(desired, whole).of(hire, [grant]), None):
+        return f"{lacking.message}; {what_for}"
     return None
 
 

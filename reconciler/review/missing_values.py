@@ -110,6 +110,8 @@ class MissingValues:
     def _entry(self, grant: Grant) -> Entry:
         """Return the entry that a grant is of."""
         files = self._desired.files
+        if grant.requested is not None:
+            return files.requests[grant.key.access].model.access
         model = files.hires[grant.key.hire].model if grant.origin is None else files.sequences[grant.origin].model
         return next(entry for entry in model.access if entry.access == grant.key.access)
 

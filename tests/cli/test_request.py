@@ -86,8 +86,21 @@ def repo_head(repo: Repo) -> str:
         ((*ASK[:2], *ASK[2:6], *ASK[8:]), 1, "no hire has the address ida@example.com"),
         ((*ASK[:-1], "COLOUR=red"), 1, "COLOUR"),
         ((*ASK[:4], "--reason", " ", *ASK[6:]), 64, "reason: say why"),
+        (ASK[:-2], 1, "values.TEAM is missing"),
     ],
-    ids=["value", "longest", "nobody", "integration", "no-end", "no-time", "over", "no-hire", "no-field", "no-reason"],
+    ids=[
+        "value",
+        "longest",
+        "nobody",
+        "integration",
+        "no-end",
+        "no-time",
+        "over",
+        "no-hire",
+        "no-field",
+        "no-reason",
+        "no-value",
+    ],
 )
 def test_refusal_names_what_may_be_asked_for_and_writes_nothing(
     company: Repo, call: Call, arguments: tuple[str, ...], code: int, why: str

@@ -109,6 +109,19 @@ def test_refused_request_is_invalid_and_holds_nothing_else(
     assert ("ada", "tool", "revoke") in {(each["hire"], each["access"], each["action"]) for each in left}
 
 
+def test_value_that_a_request_lacks_is_named_by_its_file(company: Repo, call: Call) -> None:
+    offer(company, {"integration": "tool"})
+    company.commit()
+    asked = {"hire": "ada", "access": {"integration": "tool", "for": "8h"}, "reason": "INC-12"}
+    company.write("config/requests/queue.yaml", asked)
+    company.commit()
+    lacks = "access queue of ada: values.TEAM is missing: manifests/tool.yaml has it in its form and uses it"
+    done = call(company, "validate", "--output", "json")
+    assert (done.code, problems(done)) == (1, [lacks])
+    done = call(company, "diff", "HEAD~1", "--output", "json")
+    assert (done.code, [each["message"] for each in done.json["problems"]["added"]]) == (1, [lacks])
+
+
 def test_nothing_may_be_asked_for_without_an_offer(company: Repo, call: Call) -> None:
     offer(company)
     request(company)
