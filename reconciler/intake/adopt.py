@@ -110,7 +110,7 @@ def _broken_file(found: UnknownAccount, broken: Iterable[tuple[str, str, Problem
     address = (found.email or "").casefold()
     for stem, text, problem in broken:
         if stem == _stem_of(found).casefold() or (address and address in text):
-            return str(problem)
+            return problem.clause
     return None
 
 
@@ -210,14 +210,14 @@ def _judged(
 ) -> Iterator[str]:
     """Return the problems of the files once they are added, and accounts that a pass would not find."""
     new = {*wanted.files.problems} - {*desired.files.problems}
-    yield from sorted(str(problem) for problem in new if problem.severity is Severity.ERROR)
+    yield from sorted(problem.clause for problem in new if problem.severity is Severity.ERROR)
     lacking = MissingValues(wanted, tree)
     for proposal, found in proposals.values():
         if proposal.hire not in wanted.hires:
             continue  # its file is reported above
         grants = [grant for grant in wanted.grants(proposal.hire) if grant.key.access == integration.name]
         gaps = [f"{proposal.path}: {grant.hold.reason}" for grant in grants if grant.hold is not None]
-        gaps += [str(problem) for problem in lacking.of(proposal.hire, grants)]
+        gaps += [problem.clause for problem in lacking.of(proposal.hire, grants)]
         yield from gaps
         looked_for = [found_by(integration, integration.scope(grant.layers))[1] for grant in grants]
         if not gaps and [_lower(each) for each in looked_for] != [_lower(found.account.who)]:

@@ -193,8 +193,16 @@ class Problem:
         object.__setattr__(self, "message", shortened(self.message))
 
     def __str__(self) -> str:
-        where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{where}: {self.severity}: {self.message}"
+        return f"{self._place}: {self.severity}: {self.message}"
+
+    @property
+    def clause(self) -> str:
+        """Return it as part of a sentence, or after a word that says how severe it is."""
+        return f"{self._place}: {self.message}"
+
+    @property
+    def _place(self) -> str:
+        return self.file if self.line is None else f"{self.file}:{self.line}"
 
     @property
     def order(self) -> tuple[str, int, Severity, str]:
@@ -215,5 +223,5 @@ class SettingsError(ReconcilerError):
     """The settings cannot be read; nothing is done until they can."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
+        super().__init__("\n".join(problem.clause for problem in problems))
         self.problems = problems

@@ -68,7 +68,7 @@ def parse_cases(content: bytes, path: str) -> LoadedCases:
         return LoadedCases(path, problems=tuple(explain(error, list[Case], document)))
     names = Counter(case.name for case in cases)
     problems = [
-        Problem(path, document.line((index, "name")), f"{index}.name: {case.name!r} stands twice: give each its own")
+        Problem(path, document.line((index, "name")), f"name: {case.name!r} stands twice: give each its own")
         for index, case in enumerate(cases)
         if names[case.name] > 1
     ]

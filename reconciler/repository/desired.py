@@ -168,14 +168,14 @@ class Desired:
         """
         hire, access = key
         if problems := self.files.broken["requests"].get(access):
-            return str(problems[0])
+            return problems[0].clause
         for named in (hire, self.hires.owner(email), self._renamed_to(hire, since)):
             if named is not None and (problems := self.broken_hires.get(named)):
-                return str(problems[0])
+                return problems[0].clause
         if sequence is None:
             return None
         if problems := self.files.broken["sequences"].get(sequence):
-            return f"config/sequences/{sequence}.yaml cannot be read: {problems[0]}"
+            return f"config/sequences/{sequence}.yaml cannot be read: {problems[0].clause}"
         missing = next(self._missing_sequences(hire), None)
         if missing is not None and sequence not in self._join.sequences(self.hires[hire].model):
             return str(missing)

@@ -367,7 +367,7 @@ class Join:
         if integration in self._files.manifests:
             return None
         if problems := self._files.broken["manifests"].get(integration):
-            return Hold(Status.BLOCKED, f"the manifest has an error: {problems[0]}")
+            return Hold(Status.BLOCKED, f"the manifest has an error: {problems[0].clause}")
         meant = near(integration, self._files.manifests, BEFORE_SUGGESTION)
         raise ValueError(f"there is no manifests/{integration}.yaml{meant}")
 

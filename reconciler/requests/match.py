@@ -25,7 +25,7 @@ from reconciler.requests.record import NOTHING, Compared, all_there, differences
 from reconciler.requests.template import render_text, written
 from reconciler.transports.answer import Response
 
-__all__ = ["condition_holds", "contains", "failure", "refusal", "unready", "verdict"]
+__all__ = ["GONE", "condition_holds", "contains", "failure", "not_an_answer", "refusal", "unready", "verdict"]
 
 UNAUTHORIZED = 401
 _LATER = frozenset({408, 425, 429})
@@ -59,7 +59,7 @@ def verdict(exists: Exists, expected: str | None, answer: Response, compared: Co
     `compared` are the values of `where`, `inactive`, `invited` and `absent`, rendered.
     """
     listed = exists.status_code or []
-    reason = _not_an_answer(exists, answer)
+    reason = not_an_answer(exists, answer)
     if reason is not None:
         return Unknown(reason, cause=_cause(answer.status))
     if expected is not None and not expected.strip():
@@ -112,7 +112,7 @@ def _absent(exists: Exists, answer: Response, compared: Compared) -> Missing | U
 
 def unready(ready: Ready, expected: str | None, answer: Response) -> str | None:
     """Return why a service is not ready to say that an account is absent; None if it answers as `ready` says."""
-    reason = _not_an_answer(ready, answer)
+    reason = not_an_answer(ready, answer)
     if reason is not None:
         return reason
     if answer.status in GONE and answer.status not in (ready.status_code or []):
@@ -202,12 +202,12 @@ def _stands_alone(text: str, address: str) -> bool:
 
 
 _WAYS_OUT = (
-    "where that means that nobody is there, write `fail_when_4xx_response_code: false`; where the text of the answer "
-    "decides, add {status} to `status_code`"
+    "first look whether `url` is right; where {status} means that nobody is there, write "
+    "`fail_when_4xx_response_code: false`; where the text of the answer decides, add {status} to `status_code`"
 )
 
 
-def _not_an_answer(exists: Exists | Ready, answer: Response) -> str | None:
+def not_an_answer(exists: Exists | Ready, answer: Response) -> str | None:
     """Return why the check failed, if it did."""
     status, listed = answer.status, exists.status_code or []
     if answer.decided is False:

@@ -1,102 +1,141 @@
-"""Say what each rule of a check found in an answer: what a person reads who writes a manifest."""
+"""Say what each rule of a check found in an answer: what a person reads who writes a manifest.
+
+Where a rule found nothing it is said what there is instead, and what follows from it.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.model.exists import Exists, operator
+from reconciler.model.exists import Exists
+from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import walk
-from reconciler.model.value import value_class
-from reconciler.requests.match import contains
+from reconciler.model.template import roots
+from reconciler.requests.match import GONE, contains, not_an_answer
 from reconciler.requests.record import Compared, find, same
 from reconciler.transports.answer import Response
+from reconciler.workshop.found import RuleFound, kind, nearest, next_step, quoted
+from reconciler.workshop.lacking import MOST_KEYS, lacks, place_of
+from reconciler.workshop.page_rules import paging_rules
 
-__all__ = ["RuleFound", "rules_found"]
-
-LONGEST = 100
-
-
-@value_class
-class RuleFound:
-    """A rule of the manifest, what it wants, what stands there, and whether it holds (None: it only reads)."""
-
-    rule: str
-    wanted: str
-    found: str
-    holds: bool | None = None
-
-    def __str__(self) -> str:
-        verdict = {True: ": yes", False: ": no", None: ""}[self.holds]
-        wants = f" {self.wanted}" if self.wanted else ""
-        return f"{self.rule}{wants}: {self.found}{verdict}" if self.found else f"{self.rule}{wants}{verdict}"
-
-    def shown(self, redact: Callable[[Any], Any]) -> RuleFound:
-        """Return it without secrets, and no longer than a line: a secret that was cut would not be found."""
-        return replace(self, wanted=_cut(redact(self.wanted)), found=_cut(redact(self.found)))
+__all__ = ["check_rules", "users_of"]
 
 
-def rules_found(exists: Exists, wanted: str | None, compared: Compared, answer: Response) -> Iterator[RuleFound]:
+def check_rules(manifest: Manifest, wanted: str | None, compared: Compared, answer: Response) -> Iterator[RuleFound]:
     """Yield what each rule of `exists` found, in the order in which they decide."""
-    content = answer.json()
-    yield from _pairs("absent", compared.absent, content)
+    exists = manifest.exists
+    assert exists is not None
+    if not_an_answer(exists, answer) is not None:
+        found = f"not looked at: the answer was {answer.status}"
+        yield RuleFound("rules", "", found, follows=_next_step(exists, answer))
+        return
+    content, text = answer.json(), answer.whole_text
+    if answer.status in GONE and answer.status not in (exists.status_code or ()):
+        yield from _pairs("absent", compared.absent, content, "the answer")
+        found = f"not looked at: the answer was {answer.status}"
+        yield RuleFound("other rules", "", found, follows="" if compared.absent or exists.ready else _URL_FIRST)
+        return
+    there = wanted is None or (text is not None and contains(text, wanted))
+    at = walk(content, exists.record or "")
+    account = find(at, exists.match, wanted, contains) if exists.compares and at else at if there else None
+    yield from _pairs("absent", compared.absent, content, "" if account is not None else "the answer")
     if wanted is not None:
-        text = answer.whole_text
-        yield RuleFound("expected", _written(wanted), "", text is not None and contains(text, wanted))
-    account = None
-    if exists.compares:
-        at = walk(content, exists.record or "")
-        what = "no JSON" if content is None else _kind(at)
-        if exists.record is not None:
-            yield RuleFound("record", exists.record, what, at is not None)
-        account = find(at, exists.match, wanted, contains) if at else None
-        if exists.match is not None:
-            shown = _nearest(at, exists.match) if account is None else _written(walk(account, exists.match))
-            yield RuleFound("match", exists.match, shown, account is not None)
+        yield RuleFound("expected", quoted(wanted), "", there)
+    if exists.record is not None:
+        follows = lacks([content], exists.record, "the answer") if content is not None else None
+        yield RuleFound(
+            "record", exists.record, "no JSON" if content is None else kind(at), at is not None, follows or ""
+        )
+    if exists.match is not None and content is not None:
+        yield _matched(exists.match, wanted, at, account)
+    if exists.compares and account is not None:
+        for rule, pairs in (("where", compared.where), ("inactive", compared.inactive), ("invited", compared.invited)):
+            yield from _pairs(rule, pairs, account, "the record")
+    yield from _stored(manifest, answer, account)
+    if exists.pages is not None:
+        yield from paging_rules("pages.", exists.pages, answer)
+
+
+def _matched(match: str, wanted: str | None, at: Any, account: Any) -> RuleFound:
     if account is not None:
-        yield from _pairs("where", compared.where, account)
-        yield from _pairs("inactive", compared.inactive, account)
-        yield from _pairs("invited", compared.invited, account)
-    for name, path in exists.store_data.items():
-        of_record = exists.compares and path.startswith("record.")
-        value = walk(account, path.removeprefix("record.")) if of_record else answer.at(path)
-        yield RuleFound("store_data", f"{name} from {path}", _written(value))
+        return RuleFound("match", match, quoted(walk(account, match)), holds=True)
+    items = at if isinstance(at, list) else [] if at is None else [at]
+    place = next((each for item in items if wanted and (each := place_of(item, wanted)) is not None), None)
+    follows = lacks(items, match, "item" if isinstance(at, list) else "the record") or ""
+    if place is not None and place != match:
+        follows = "; ".join(filter(None, (follows.partition("; did you mean ")[0], f"{wanted} stands at {place}")))
+    return RuleFound("match", match, "nothing" if follows else nearest(items, match), holds=False, follows=follows)
 
 
-def _pairs(rule: str, wanted: Mapping[str, Any], content: Any) -> Iterator[RuleFound]:
+def _pairs(rule: str, wanted: Mapping[str, Any], content: Any, one: str) -> Iterator[RuleFound]:
+    """Yield what stands at each path; `one` names what is looked at where it is to be said what there is instead."""
     for path, value in wanted.items():
         there = walk(content, path)
         word = "wants" if rule == "where" else "is"
-        yield RuleFound(f"{rule} {path}", f"{word} {_written(value)}", _written(there), same(there, value))
+        follows = lacks([content], path, one) if one and content is not None else None
+        if isinstance(there, Mapping):
+            follows = f"a record stands there, with {', '.join(list(there)[:MOST_KEYS])}: write the path within it"
+        yield RuleFound(f"{rule} {path}", f"{word} {quoted(value)}", quoted(there), same(there, value), follows or "")
 
 
-def _nearest(at: Any, match: str) -> str:
-    """Say what stands at `match` in the first items, none of which is the account."""
-    found = [walk(item, match) for item in (at if isinstance(at, list) else [at])]
-    if found and all(value is None for value in found):
-        return f"nothing there in {'the only item' if len(found) == 1 else f'any of {len(found)} items'}"
-    return _written(found[:3])
+def _stored(manifest: Manifest, answer: Response, account: Any) -> Iterator[RuleFound]:
+    """Yield what `store_data` saves."""
+    exists = manifest.exists
+    assert exists is not None
+    for name, path in exists.store_data.items():
+        of_record = exists.compares and path.startswith(_RECORD)
+        within = path.removeprefix(_RECORD) if of_record else path
+        value = walk(account, within) if of_record else answer.at(path)
+        rule, wanted = "store_data", f"{name} from {path}"
+        if value is not None:
+            yield RuleFound(rule, wanted, quoted(value))
+        elif account is None:
+            yield RuleFound(rule, wanted, "nothing, as the account was not found")
+        else:
+            one, looked = ("the record", account) if of_record else ("the answer", answer.json())
+            said = None if _is_header(path) or looked is None else lacks([looked], within, one)
+            follows = "; ".join(filter(None, (said, _consequence(manifest, name))))
+            yield RuleFound(rule, wanted, "nothing", holds=False, follows=follows)
 
 
-def _written(value: Any) -> str:
-    if (word := operator(value)) is not None:
-        return f"{word} {_written(value[word])}"
-    return "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+_RECORD = "record."
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+def _is_header(path: str) -> bool:
+    return path.lower().startswith("header:")
 
 
-def _kind(value: Any) -> str:
-    match value:
-        case None:
-            return "nothing there"
-        case list():
-            return f"a list of {len(value)}"
-        case dict():
-            return f"a record with {', '.join(list(value)[:8])}{', …' if len(value) > 8 else ''}"
-        case _:
-            return _written(value)
+def users_of(manifest: Manifest, name: str) -> list[str]:
+    """Return the lists of requests that use a variable."""
+    lists: dict[str, Sequence[Request]] = {
+        "execute": manifest.execute,
+        "update": manifest.updates,
+        "revoke": manifest.revoke,
+        "withdraw": manifest.withdraw,
+        "lock": manifest.lock,
+    }
+    return [word for word, calls in lists.items() if name in roots([call.model_dump() for call in calls])]
+
+
+def _consequence(manifest: Manifest, name: str) -> str:
+    using = users_of(manifest, name)
+    return f"without {{{{{name}}}}} {' and '.join(using)} cannot be sent" if using else ""
+
+
+_URL_FIRST = (
+    "a wrong URL answers this for everybody: try somebody who has an account, and write `absent` or `ready`, which "
+    "tell the two apart"
+)
+
+
+def _next_step(exists: Exists, answer: Response) -> str:
+    status, listed = answer.status, exists.status_code
+    if status in GONE and exists.fail_when_4xx_response_code and not listed:
+        return (
+            "look at the URL first: a wrong one answers this for everybody; if it is right, try somebody who has an "
+            "account; where the service says so that nobody is there, write `fail_when_4xx_response_code: false`"
+        )
+    if listed and status not in listed and 200 <= status < 300:
+        return f"`status_code` lists {', '.join(map(str, listed))} only: add {status} if it is an answer, too"
+    return next_step(status)

@@ -1,25 +1,32 @@
-"""Make a case of a try: what the service answered, without anything of the person, and without what no rule reads."""
+"""Make cases of a try: what the service answered, without anything of the person, and without what no rule reads."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import field
 from typing import Any
 
-from reconciler.model.case import CannedAnswer, Case, Person
+from reconciler.model.case import CannedAnswer, Case, Person, SentRequest
 from reconciler.model.exists import Exists, Listing, Pending
+from reconciler.model.manifest import Manifest
 from reconciler.model.request import More, Paging
 from reconciler.model.scope import Layer, steps, walk
+from reconciler.model.status import Status
+from reconciler.model.value import value_class
 from reconciler.requests.match import contains
 from reconciler.requests.record import find
 from reconciler.requests.template import written
 from reconciler.transports.answer import Response
+from reconciler.transports.request import RenderedRequest
 from reconciler.workshop.canned import Exchange
+from reconciler.workshop.parts import Part
 from reconciler.workshop.stage import ManifestSource
+from reconciler.workshop.subject import Subject
 from reconciler.workshop.testing import CaseResult, run_case
-from reconciler.workshop.trying import Subject, Tried
+from reconciler.workshop.trying import HAS_ACCOUNT, Tried
 
-__all__ = ["saved_case"]
+__all__ = ["saved_cases", "uncovered"]
 
 MADE_UP = {
     "email": "ada@example.com",
@@ -37,31 +44,95 @@ SHORTEST = 3
 """Characters of a value from which on it is replaced within longer texts, too."""
 
 
-async def saved_case(name: str, sources: ManifestSource, subject: Subject, tried: Tried) -> tuple[Case, CaseResult]:
-    """Return the case, and what came of running it.
+async def saved_cases(name: str, sources: ManifestSource, subject: Subject, tried: Tried) -> list[CaseResult]:
+    """Return the cases with what came of running each: the check, the listing where it was read, and a removal.
 
-    The manifest is planned again for the made-up person, request by request: each gets what the service answered.
+    The manifest is planned again for the made-up person, request by request: each gets what the service answered. What
+    would be sent then is what a case says that it sends.
     """
-    planned, manifest = tried.planned, tried.integration.manifest
-    names = _replacements(subject, tried)
-    said = {"name": "saved", "expect": "unknown" if planned is None else planned.decision.status}
+    if tried.planned is None:
+        return []
+    manifest = tried.integration.manifest
     person = {key: MADE_UP.get(key, "made-up") for key in _given(subject) if key != "extra"}
     extra = {info.id: f"made-up-{info.id}" for info in manifest.extra_user_info}
-    base = {**said, "hire": Person.model_validate({**person, "extra": extra}), "values": subject.values}
-    answers: list[CannedAnswer] = []
-    result = await run_case(name, sources, Case.model_validate(base))
-    for exchange in tried.exchanges:
-        waiting = next((each.request for each in result.exchanges if each.answer is None), None)
-        if waiting is None or exchange.answer is None:
-            break
-        place = len(answers)
-        body = _body(tried, exchange, place, names)
-        headers = {key: it for key, it in exchange.answer.headers.items() if key in ("link", "location", "retry-after")}
-        sent = json.loads(waiting.content) if waiting.content and waiting.method != "GET" else None
-        found = {"url": waiting.url, "method": waiting.method, "status": exchange.answer.status, "body": body}
-        answers.append(CannedAnswer.model_validate({**found, "data": sent, "headers": _replaced(headers, names)}))
-        result = await run_case(name, sources, Case.model_validate({**base, "answers": answers}))
-    return Case.model_validate({**base, "answers": answers}), result
+    whose = {"hire": Person.model_validate({**person, "extra": extra}), "values": subject.values}
+    alone = [place for place, part in enumerate(tried.parts) if part is not Part.LISTING]
+    listed = [place for place, part in enumerate(tried.parts) if part is Part.LISTING]
+    ways: list[tuple[str, dict[str, Any], list[int]]] = [("as it was", {}, alone)]
+    if listed:
+        ways.append(("by the listing", {"list": True}, [*listed, *alone]))
+    if manifest.revoke and tried.planned.decision.status in HAS_ACCOUNT:
+        ways.append(("who left", {"orphan": True}, alone))
+    replay = _Replay(name, sources, tried, _replacements(subject, tried))
+    made = []
+    for what, flags, places in ways:
+        case = Case.model_validate({"name": what, "expect": Status.UNKNOWN, **whose, **flags})
+        result = await replay.of(case, places)
+        if not flags or all(each.answer is not None for each in result.exchanges):
+            made.append(result)
+    return made
+
+
+@value_class
+class _Replay:
+    """What a case is made with: the manifest, what the service answered, and what stands for what."""
+
+    name: str
+    sources: ManifestSource = field(repr=False)
+    tried: Tried = field(repr=False)
+    names: Mapping[str, str] = field(repr=False)
+
+    async def of(self, case: Case, places: Iterable[int]) -> CaseResult:
+        """Give a case the answers at these places, as many as it asks for, and let it expect what comes of it."""
+        answers: list[CannedAnswer] = []
+        result = await run_case(self.name, self.sources, case)
+        for place in places:
+            waiting = next((each.request for each in result.exchanges if each.answer is None), None)
+            exchange = self.tried.exchanges[place]
+            if waiting is None or exchange.answer is None:
+                break
+            body = _body(self.tried, exchange, place, self.names)
+            answers.append(_answer(waiting, exchange.answer, body, self.names))
+            result = await run_case(self.name, self.sources, case.model_copy(update={"answers": answers}))
+        expected = {
+            "name": f"{result.status}: {case.name}" if case.name else str(result.status),
+            "expect": result.status or Status.UNKNOWN,
+            "sends": [_sent(each) for each in result.sends],
+            "answers": answers,
+        }
+        return await run_case(self.name, self.sources, case.model_copy(update=expected))
+
+
+def _sent(request: Mapping[str, Any]) -> SentRequest:
+    said = {"method": request["method"], "url": request["url"]}
+    return SentRequest.model_validate(said if request["body"] is None else {**said, "data": request["body"]})
+
+
+def _answer(waiting: RenderedRequest, answer: Response, body: Any, names: Mapping[str, str]) -> CannedAnswer:
+    headers = {key: it for key, it in answer.headers.items() if key in ("link", "location", "retry-after")}
+    sent = json.loads(waiting.content) if waiting.content and waiting.method != "GET" else None
+    found = {"url": waiting.url, "method": waiting.method, "status": answer.status, "body": body}
+    return CannedAnswer.model_validate({**found, "data": sent, "headers": _replaced(headers, names)})
+
+
+def uncovered(manifest: Manifest, cases: Iterable[Case]) -> Iterator[str]:
+    """Yield what no case of these covers, and how to get one that does."""
+    cases, exists = list(cases), manifest.exists
+    expected = {case.expect for case in cases if not case.orphan}
+    if manifest.execute and Status.MISSING not in expected:
+        yield "execute: save a try of an address that has no account (--email ADDRESS)"
+    if manifest.updates and Status.DIFFERS not in expected:
+        yield "update: save a try with a value that the account does not have (--value KEY=VALUE)"
+    if manifest.revoke and not any(case.orphan for case in cases):
+        yield "revoke: save a try of somebody who has an account"
+    if exists is not None and exists.listing is not None and not any(case.listed for case in cases):
+        yield "list: save a try with --list of somebody who is on the listing's first page"
+    if exists is not None and Status.UNKNOWN not in expected:
+        yield "a refused token: save a try with one that is wrong; it has to be `unknown`"
+    for word, requests in (("lock", manifest.lock), ("withdraw", manifest.withdraw)):
+        if requests:
+            yield f"{word}: no case runs it"
+    yield "how the service answers what `sends` lists: a try sends nothing that changes anything"
 
 
 def _given(subject: Subject) -> dict[str, Any]:
@@ -119,9 +190,10 @@ def _body(tried: Tried, exchange: Exchange, place: int, names: Mapping[str, str]
         return _replaced(answer.text[:200], names)
     if exists is None:
         return None
-    if place in tried.rules:
+    if tried.parts[place] is Part.CHECK:
         return _replaced(_of_check(exists, tried, answer), names)
-    return _replaced(_of_listing(exists.pending or exists.listing, content, names), names)
+    listing = exists.pending if tried.parts[place] is Part.PENDING else exists.listing
+    return _replaced(_of_listing(exists, listing, content, names), names)
 
 
 def _of_check(exists: Exists, tried: Tried, answer: Response) -> Any:
@@ -147,18 +219,20 @@ def _of_check(exists: Exists, tried: Tried, answer: Response) -> Any:
     return kept or _picked(content, ["error", "message", "code"])
 
 
-def _of_listing(listing: Listing | Pending | None, content: Any, names: Mapping[str, str]) -> Any:
-    """Return the person's item of a listing's page, or none."""
-    if listing is None:
-        return _picked(content, ["ok", "error", "message"])
-    found = walk(content, listing.data_from)
-    if not isinstance(found, list):
+def _of_listing(exists: Exists, listing: Listing | Pending | None, content: Any, names: Mapping[str, str]) -> Any:
+    """Return the person's item of a listing's page, or none; of a listing of accounts it is the last page."""
+    found = None if listing is None else walk(content, listing.data_from)
+    if listing is None or not isinstance(found, list):
         return _picked(content, ["ok", "error", "message"])
     folded = {key.lower() for key in names}
     mine = [item for item in found if str(walk(item, listing.match)).lower() in folded]
-    stored = listing.store_data.values() if isinstance(listing, Pending) else ()
-    kept = [_picked(item, [listing.match, *stored]) for item in mine]
-    return _put(_picked(content, _paging(listing)), steps(listing.data_from), kept)
+    read = [listing.match, *listing.only]
+    if isinstance(listing, Pending):
+        kept = [_picked(item, [*read, *listing.store_data.values()]) for item in mine]
+        return _put(_picked(content, _paging(listing)), steps(listing.data_from), kept)
+    kept = [_picked(item, [*read, *exists.where, *exists.inactive, *exists.invited]) for item in mine]
+    counted = None if listing.count_up is None else listing.count_up.total_from
+    return _put(_put({}, steps(counted), len(kept)) if counted else {}, steps(listing.data_from), kept)
 
 
 def _paging(paging: Paging | None) -> Iterator[str]:

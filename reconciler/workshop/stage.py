@@ -37,8 +37,10 @@ from reconciler.transports.address import Address
 from reconciler.workshop.canned import CannedClient
 
 __all__ = [
+    "HIRE",
     "NOT_THE_PERSONS",
     "CaseStage",
+    "FilesInMemory",
     "ManifestSource",
     "desired_alone",
     "entry_of",
@@ -147,7 +149,7 @@ def desired_alone(
     files = {**sources, "config/reconciler.yaml": SETTINGS}
     if person is not None:
         files[f"hires/{HIRE}.yaml"] = person
-    return Desired((reader or Reader()).load(_Files(files)), now.date())
+    return Desired((reader or Reader()).load(FilesInMemory(files)), now.date())
 
 
 def manifest_in(desired: Desired, name: str) -> Loaded[Manifest]:
@@ -155,7 +157,7 @@ def manifest_in(desired: Desired, name: str) -> Loaded[Manifest]:
     manifest = desired.files.manifests.get(name)
     if manifest is None:
         problems = desired.files.broken["manifests"].get(name, [])
-        raise RepositoryError(str(problems[0]) if problems else f"there is no manifest {name}")
+        raise RepositoryError(problems[0].clause if problems else f"there is no manifest {name}")
     return manifest
 
 
@@ -223,7 +225,7 @@ class _Connection:
         return self._token
 
 
-class _Files:
+class FilesInMemory:
     """A tree of files in memory."""
 
     revision = WORKTREE

@@ -6,16 +6,19 @@ It is the program's own planner that is run, on the manifest's own file: what pa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any
 
 from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.prepared import Check
 from reconciler.engine.planned import PlannedGrant
 from reconciler.model.case import Case, SentRequest
 from reconciler.model.errors import Blocked, RepositoryError
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import Scope
 from reconciler.model.status import Status
 from reconciler.model.value import value_class
 from reconciler.repository.cases import LoadedCases
@@ -24,8 +27,13 @@ from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.naming import is_cases, unread
 from reconciler.repository.parsing import MANIFESTS, parse
+from reconciler.requests.template import render_data
+from reconciler.transports.answer import Response
 from reconciler.workshop.canned import Exchange, same_url
-from reconciler.workshop.rules import RuleFound, rules_found
+from reconciler.workshop.found import RuleFound
+from reconciler.workshop.page_rules import listing_rules
+from reconciler.workshop.parts import Part, parts_asked
+from reconciler.workshop.rules import check_rules
 from reconciler.workshop.stage import CaseStage, ManifestSource
 
 __all__ = ["CaseResult", "planned_requests", "rules_of", "run_case", "run_cases", "sources_of"]
@@ -41,6 +49,8 @@ class CaseResult:
     failures: tuple[str, ...] = ()
     sends: tuple[Mapping[str, Any], ...] = ()
     exchanges: tuple[Exchange, ...] = field(default=(), repr=False)
+    parts: tuple[Part, ...] = field(default=(), repr=False)
+    """Which part of the manifest each exchange is of."""
     rules: Mapping[int, tuple[RuleFound, ...]] = field(default_factory=dict, repr=False)
     """By the place of the exchange, what the check's rules found in its answer."""
 
@@ -57,7 +67,10 @@ async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reade
         return CaseResult(case, None, what, (what,))
     exchanges = tuple(stage.client.exchanges)
     sends = planned_requests(stage.integration, planned)
-    decision = planned.decision
+    decision, prepared = planned.decision, planned.prepared
+    scope = Scope(()) if prepared is None else prepared.scope
+    parts = parts_asked(stage.integration, scope, exchanges)
+    asked = zip(parts, exchanges, strict=True)
     failures = [f"{each.method} {each.url}: no answer of the case fits it" for each in stage.client.unanswered]
     failures += _differences(case, decision.status, decision.reason, sends)
     return CaseResult(
@@ -67,7 +80,8 @@ async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reade
         failures=tuple(failures),
         sends=sends,
         exchanges=exchanges,
-        rules=rules_of(stage.integration, planned, exchanges) if failures else {},
+        parts=parts,
+        rules={} if prepared is None else rules_of(stage.integration, prepared.check, scope, asked),
     )
 
 
@@ -80,25 +94,25 @@ def planned_requests(integration: Integration, planned: PlannedGrant) -> tuple[M
 
 def _differences(case: Case, status: Status, reason: str, sends: tuple[Mapping[str, Any], ...]) -> Iterator[str]:
     if status is not case.expect:
-        yield f"expect: {case.expect}, but it is {status}: {reason}"
+        yield f"expect: the case says {case.expect}, the program finds {status}: {reason}"
     elif case.reason is not None and case.reason not in reason:
-        yield f"reason: {case.reason!r} is no part of: {reason}"
+        yield f"reason: the case says {case.reason!r}, and the program's has no such part: {reason}"
     if case.sends is None:
         return
     if len(case.sends) != len(sends):
-        yield f"sends: {len(case.sends)} wanted, but the pass would send {len(sends)}"
+        yield f"sends: the case lists {len(case.sends)}, the program would send {len(sends)}"
         return
-    for index, (wanted, sent) in enumerate(zip(case.sends, sends, strict=True)):
-        yield from (f"sends.{index}: {what}" for what in _not_sent(wanted, sent))
+    for number, (wanted, sent) in enumerate(zip(case.sends, sends, strict=True), 1):
+        yield from (f"sends, request {number}: {what}" for what in _not_sent(wanted, sent))
 
 
 def _not_sent(wanted: SentRequest, sent: Mapping[str, Any]) -> Iterator[str]:
     if wanted.method is not None and wanted.method != sent["method"]:
-        yield f"method: {wanted.method}, but it is {sent['method']}"
+        yield f"method: the case says {wanted.method}, the program would send {sent['method']}"
     if wanted.url is not None and not same_url(wanted.url, sent["url"]):
-        yield f"url: {wanted.url}, but it is {sent['url']}"
+        yield f"url: the case says {wanted.url}, the program would send {sent['url']}"
     if "data" in wanted.model_fields_set and wanted.data != sent["body"]:
-        yield f"data: {_as_json(wanted.data)}, but it is {_as_json(sent['body'])}"
+        yield f"data: the case says {_as_json(wanted.data)}, the program would send {_as_json(sent['body'])}"
 
 
 def _as_json(value: Any) -> str:
@@ -106,24 +120,31 @@ def _as_json(value: Any) -> str:
 
 
 def rules_of(
-    integration: Integration, planned: PlannedGrant, exchanges: tuple[Exchange, ...]
+    integration: Integration, check: Check | None, scope: Scope, asked: Iterable[tuple[Part, Exchange]]
 ) -> dict[int, tuple[RuleFound, ...]]:
-    """Return what the check's rules found in each answer to it, by its place among the exchanges."""
-    exists, prepared = integration.manifest.exists, planned.prepared
-    if exists is None or prepared is None or prepared.check is None:
-        return {}
-    asked = prepared.check.wire or integration.rendered_check(prepared.scope)
-    path = asked.url.partition("?")[0]
+    """Return what the rules of the check and its listings found in each answer, by its place among the exchanges."""
+    redact = integration.client.redact
     return {
         place: tuple(
-            rule.shown(integration.client.redact)
-            for rule in rules_found(exists, prepared.check.wanted, prepared.check.compared, each.answer)
+            rule.shown(redact) for rule in _rules_of_part(part, integration.manifest, check, scope, each.answer)
         )
-        for place, each in enumerate(exchanges)
+        for place, (part, each) in enumerate(asked)
         if each.answer is not None
-        and each.request.method == asked.method
-        and each.request.url.partition("?")[0] == path
     }
+
+
+def _rules_of_part(
+    part: Part, manifest: Manifest, check: Check | None, scope: Scope, answer: Response
+) -> Iterator[RuleFound]:
+    exists = manifest.exists
+    if exists is None:
+        return
+    if part is Part.CHECK and check is not None:
+        yield from check_rules(manifest, check.wanted, check.compared, answer)
+    listing = {Part.PENDING: exists.pending, Part.LISTING: exists.listing}.get(part)
+    if listing is not None:
+        only = {path: render_data(value, scope.now()) for path, value in listing.only.items()}
+        yield from listing_rules(exists, listing, None if check is None else check.wanted, only, answer)
 
 
 async def run_cases(

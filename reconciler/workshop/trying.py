@@ -17,13 +17,12 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.state import reading
-from reconciler.model.base import EMAIL
 from reconciler.model.decision_inputs import Policy
-from reconciler.model.errors import Blocked, TransportError, UsageError
+from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Kind
-from reconciler.model.hire import Hire, HireRef
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope, walk
+from reconciler.model.status import Status
 from reconciler.model.value import value_class
 from reconciler.oauth.connection import OAuthConnection, Stored, TokenChange, Turn
 from reconciler.repository.desired import Desired
@@ -36,22 +35,28 @@ from reconciler.requests.template import render_data
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
 from reconciler.workshop.canned import Exchange
-from reconciler.workshop.rules import RuleFound
-from reconciler.workshop.stage import ManifestSource, desired_alone, entry_of, listings_for, manifest_in, plan_alone
+from reconciler.workshop.found import RuleFound
+from reconciler.workshop.parts import Part, parts_asked
+from reconciler.workshop.rules import users_of
+from reconciler.workshop.stage import (
+    HIRE,
+    FilesInMemory,
+    ManifestSource,
+    desired_alone,
+    entry_of,
+    listings_for,
+    manifest_in,
+    plan_alone,
+)
+from reconciler.workshop.subject import Subject
 from reconciler.workshop.testing import rules_of
 
-__all__ = ["ListedPage", "Subject", "Tried", "subject_of", "try_manifest"]
+__all__ = ["HAS_ACCOUNT", "ListedPage", "Tried", "try_manifest"]
 
 SHOWN_ITEMS = 5
 
-
-@value_class
-class Subject:
-    """Whom a manifest is tried for: a person, and the values of the form."""
-
-    hire: str
-    person: Hire
-    values: Mapping[str, Any] = field(default_factory=dict)
+HAS_ACCOUNT = frozenset({Status.PRESENT, Status.DIFFERS})
+"""The statuses of a first plan that say that the account was found."""
 
 
 @value_class
@@ -67,16 +72,32 @@ class ListedPage:
 
 @value_class
 class Tried:
-    """What came of a try. `would_send` has the requests of `execute`, `update` and `revoke`, secrets replaced."""
+    """What came of a try. `would_send` has the requests of `execute`, `update` and `revoke`, secrets replaced.
+
+    `planned` is None where nobody was checked.
+    """
 
     integration: Integration = field(repr=False)
     planned: PlannedGrant | None = field(repr=False)
     exchanges: tuple[Exchange, ...] = field(repr=False)
+    parts: tuple[Part, ...] = field(repr=False)
+    """Which part of the check each exchange is of."""
     rules: Mapping[int, tuple[RuleFound, ...]] = field(repr=False)
     would_send: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict, repr=False)
+    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    """What the check was to store for them, and did not find in the account's answer."""
     listed: ListedPage | None = None
+    lacks_listing: bool = False
+    """Whether the listing was to be read, and the manifest has none."""
     hosts: tuple[str, ...] = ()
     """Where its requests might go."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is a verdict; without a check, whether the listing could be read."""
+        if self.planned is None:
+            return self.listed is not None and not self.listed.fault
+        return self.planned.decision.status not in (Status.UNKNOWN, Status.BLOCKED, Status.INVALID)
 
 
 class RecordingClient(Client):
@@ -107,70 +128,18 @@ class RecordingClient(Client):
         return self._through.redact(value)
 
 
-def subject_of(
-    desired: Desired, name: str, manifest: Manifest, *, hire: str | None, email: str | None, values: Mapping[str, str]
-) -> Subject:
-    """Return whom to try it for: this hire, the one of this address or a made-up one; else the first who has it.
-
-    `values` fill the form, and what the manifest asks of a hire's `extra`. Raises UsageError if there is nobody.
-    """
-    chosen = hire if hire is not None else desired.owner(email) if email is not None else None
-    if hire is not None and hire not in desired.hires:
-        raise UsageError(f"there is no hire {hire} whose file can be read; --email tries an address of nobody")
-    if hire is None and email is None:
-        chosen = next((each for each in sorted(desired.hires) if name in desired.integrations(each)), None)
-        if chosen is None:
-            raise UsageError(f"nobody has {name} yet: say for whom with --hire ID or --email ADDRESS")
-    asked = {info.id for info in manifest.extra_user_info}
-    known = {item.id for item in manifest.form}
-    if unknown := sorted(values.keys() - asked - known):
-        allowed = ", ".join(sorted(asked | known)) or "none"
-        raise UsageError(f"--value {unknown[0]}: the manifest asks for no such value; allowed: {allowed}")
-    if email is not None and not EMAIL.fullmatch(email):
-        raise UsageError(f"--email {email}: not an address")
-    person = _person(desired, chosen, email)
-    extra = {**person.extra, **{key: value for key, value in values.items() if key in asked - known}}
-    form = _form_values(desired, chosen, name, known) | {key: it for key, it in values.items() if key in known}
-    listed = {item.id for item in manifest.form if item.type == "multiple_choice"}
-    form = {key: it.split(",") if key in listed and isinstance(it, str) else it for key, it in form.items()}
-    return Subject(chosen or "", person.model_copy(update={"extra": extra}), form)
-
-
-def _person(desired: Desired, hire: str | None, email: str | None) -> Hire:
-    if hire is None:
-        return Hire(email=email or "", first_name="Ada", last_name="Lovelace")
-    person = desired.hires[hire].model
-    named: dict[str, Any] = {}
-    for key in ("manager", "buddy"):
-        if isinstance(other := getattr(person, key), HireRef) and other.hire in desired.hires:
-            named[key] = desired.hires[other.hire].model.full_name
-            named[f"{key}_email"] = desired.hires[other.hire].model.email
-    return person.model_copy(update=named)
-
-
-def _form_values(desired: Desired, hire: str | None, name: str, form: Iterable[str]) -> dict[str, Any]:
-    """Return the values of the hire's first entry for the integration."""
-    grants = () if hire is None else desired.grants(hire)
-    entry = next((grant for grant in grants if grant.integration == name), None)
-    if entry is None:
-        return {}
-    given = {key: value for layer in reversed(entry.layers) for key, value in layer.values.items()}
-    chosen = dict(entry.choices)
-    return {key: chosen.get(key, given.get(key)) for key in form if given.get(key, chosen.get(key)) is not None}
-
-
 async def try_manifest(
     context: Context,
     name: str,
     sources: ManifestSource,
     subject: Subject,
     *,
-    head: Tree,
     hosts: Iterable[str],
     listing: bool,
 ) -> Tried:
     """Check the person's account, plan what would be done, and note all that was exchanged for it."""
     now = context.clock.now()
+    head = FilesInMemory({}) if context.checkout.is_unborn else context.checkout.head()
     settings = context.settings(head)
     desired = desired_alone(sources, entry_of(subject.person, name, subject.values), now)
     service = manifest_in(desired, name).model.service or name
@@ -183,14 +152,38 @@ async def try_manifest(
         integration = replace(found, client=client, connection=_connection(context, found, desired))
         policy = Policy.of(settings, now)
         checker = Checker(context.redactor, listings_for(name, policy, listed=False))
-        planned = await plan_alone(desired, integration, policy, checker, {})
-        checked = tuple(client.exchanges)
-        page = await _first_page(integration, planned, desired) if listing else None
-    exchanges = tuple(client.exchanges)
-    rules = {} if planned is None else rules_of(integration, planned, checked)
-    would_send = _would_send(integration, planned)
-    hosts = tuple(each for each in settings.allowed_hosts if each != NOWHERE)
-    return Tried(integration, planned, exchanges, rules, would_send=would_send, listed=page, hosts=hosts)
+        lists = listing and integration.manifest.exists is not None and integration.manifest.exists.listing is not None
+        checks = not lists or (subject.named and not subject.lacks(integration.manifest))
+        planned = await plan_alone(desired, integration, policy, checker, {}) if checks else None
+        scope = _scope(integration, planned, desired)
+        checked = len(client.exchanges)
+        page = await _first_page(integration, scope) if lists else None
+    exchanges, prepared = tuple(client.exchanges), None if planned is None else planned.prepared
+    parts = [
+        Part.LISTING if place >= checked and part is not Part.OTHER else part
+        for place, part in enumerate(parts_asked(integration, scope, exchanges))
+    ]
+    asked = zip(parts, exchanges, strict=True)
+    return Tried(
+        integration,
+        planned,
+        exchanges,
+        tuple(parts),
+        rules=rules_of(integration, None if prepared is None else prepared.check, scope, asked),
+        would_send=_would_send(integration, planned),
+        lacking=_lacking(integration.manifest, planned),
+        listed=page,
+        lacks_listing=listing and not lists,
+        hosts=tuple(each for each in settings.allowed_hosts if each != NOWHERE),
+    )
+
+
+def _scope(integration: Integration, planned: PlannedGrant | None, desired: Desired) -> Scope:
+    """Return what the person's placeholders see, as far as values are known."""
+    if planned is not None and planned.prepared is not None:
+        return planned.prepared.scope
+    grant = planned.grant if planned is not None else next(iter(desired.grants(HIRE)), None)
+    return integration.scope(() if grant is None else grant.layers)
 
 
 def _connection(context: Context, integration: Integration, desired: Desired) -> OAuthConnection | None:
@@ -255,14 +248,23 @@ def _would_send(integration: Integration, planned: PlannedGrant | None) -> dict[
     }
 
 
-async def _first_page(integration: Integration, planned: PlannedGrant | None, desired: Desired) -> ListedPage | None:
-    """Read the listing's first page, and say what it makes of its items; None without a listing."""
+def _lacking(manifest: Manifest, planned: PlannedGrant | None) -> dict[str, tuple[str, ...]]:
+    """Return what the check of an account that is there did not store, by the lists of requests that use it."""
+    if planned is None or manifest.exists is None or planned.decision.status not in HAS_ACCOUNT:
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for name in manifest.exists.store_data:
+        for word in users_of(manifest, name) if name not in planned.seen else ():
+            found[word] = (*found.get(word, ()), name)
+    return found
+
+
+async def _first_page(integration: Integration, scope: Scope) -> ListedPage:
+    """Read the listing's first page, and say what it makes of its items."""
     exists = integration.manifest.exists
-    listing = None if exists is None else exists.listing
-    if listing is None:
-        return None
-    grant = planned.grant if planned is not None else next(iter(desired.grants("ada")), None)
-    scope = integration.scope(() if grant is None else grant.layers).now()
+    assert exists is not None
+    assert exists.listing is not None
+    listing, scope = exists.listing, scope.now()
     found: list[Any] = []
     only: dict[str, Any] = {}
     more = False

@@ -67,6 +67,15 @@ def test_unknown_grants_are_refused(two: Repo, arguments: tuple[str, ...]) -> No
         assert (refused.code, "did you mean" in refused.err) == (1, True)
 
 
+def test_retry_of_what_was_never_tried_names_run(two: Repo, accounts: AccountService) -> None:
+    two.hire("zoe", "tool")
+    two.commit()
+    for arguments in (["zoe"], ["zoe", "tool"]):
+        done = call_cli(two, "retry", *arguments)
+        assert (done.code, "never tried" in done.err, "`reconcile run zoe tool`" in done.err) == (1, True, True)
+    assert "zoe@example.com" not in accounts.people
+
+
 def test_retry_of_nothing_failed_names_check(two: Repo) -> None:
     done = call_cli(two, "retry", "ada", "tool")
     assert (done.code, "to check now: `reconcile check ada tool`" in done.out) == (0, True)

@@ -78,14 +78,27 @@ def test_initial_data_in_the_clear_is_not_committed_by_mistake(beside: Repo, cal
 
 
 def test_a_folder_with_something_in_it_is_refused(beside: Repo, call: Call) -> None:
+    beside.write("notes/today.md", "")
     done = call(beside, "init", ".")
     assert (done.code, done.out) == (64, "")
-    assert done.err == "error: . is not empty: give the name of a new folder\n"
+    has = "error: . has notes in it: "
+    assert done.err == f"{has}give the name of a new folder, or of one that has nothing but .git in it\n"
 
 
 def test_an_empty_folder_is_fine(beside: Repo, call: Call) -> None:
     (beside.root / "inner").mkdir()
     assert call(beside, "init", "inner", "--output", "json").json == {"folder": "inner", "files": FILES, "git": True}
+
+
+def test_clone_of_an_empty_repository_is_fine(beside: Repo, call: Call) -> None:
+    beside.git("init", "--quiet", "--bare", "--initial-branch=trunk", str(beside.root.parent / "origin"))
+    beside.git("clone", "--quiet", str(beside.root.parent / "origin"), str(beside.root.parent / "clone"))
+    cloned = Repo(beside.root.parent / "clone")
+    done = call(beside, "init", str(cloned.root), env=IDA)
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[1] == '  git add . && git commit -m "Access as files"'
+    assert cloned.git("branch", "--show-current") == "trunk", "it is the clone's own repository"
+    assert call(beside, "init", str(cloned.root)).code == 64, "what is there is never overwritten"
 
 
 def test_without_git(beside: Repo, call: Call) -> None:

@@ -45,20 +45,29 @@ PASSING = {
     "an answer that is not used": case(answered(), NOBODY, expect="present"),
 }
 FAILING: dict[str, tuple[dict[str, Any], str]] = {
-    "another status": (case(answered("admin"), expect="present"), "expect: present, but it is differs: role: admin"),
-    "another reason": (case(ABSENT, NOBODY, expect="missing", reason="gone"), "reason: 'gone' is no part of"),
+    "another status": (
+        case(answered("admin"), expect="present"),
+        "expect: the case says present, the program finds differs: role: admin",
+    ),
+    "another reason": (
+        case(ABSENT, NOBODY, expect="missing", reason="gone"),
+        "reason: the case says 'gone', and the program's has no such part: ",
+    ),
     "no answer": (case(expect="unknown"), f"GET {MEMBER}: no answer of the case fits it"),
     "the listing is not answered": (case(answered(), expect="present", list=True), "/members?per_page=100: no answer"),
-    "sends nothing": (case(answered(), expect="present", sends=PUT), "sends: 1 wanted, but the pass would send 0"),
+    "sends nothing": (
+        case(answered(), expect="present", sends=PUT),
+        "sends: the case lists 1, the program would send 0",
+    ),
     "sends something else": (
         case(ABSENT, NOBODY, expect="missing", sends=[{**PUT[0], "data": {"role": "admin"}}]),
-        'sends.0: data: {"role": "admin"}, but it is {"role": "member"}',
+        'sends, request 1: data: the case says {"role": "admin"}, the program would send {"role": "member"}',
     ),
     "another url": (
         case(answered(), expect="orphaned", orphan=True, sends=[{"url": f"{MEMBER}a"}]),
-        f"sends.0: url: {MEMBER}a, but it is {MEMBER}",
+        f"sends, request 1: url: the case says {MEMBER}a, the program would send {MEMBER}",
     ),
-    "a value that does not fit": (case(answered(), expect="present", role="boss"), "it is invalid: "),
+    "a value that does not fit": (case(answered(), expect="present", role="boss"), "the program finds invalid: "),
 }
 
 
@@ -90,22 +99,31 @@ def test_case_that_fails(github: Repo, call: Call, failing: dict[str, Any], says
 
 
 def test_failure_shows_request_answer_and_rules(github: Repo, call: Call) -> None:
-    with_cases(
-        github, case(ABSENT, NOBODY, expect="missing"), {**case(answered("admin"), expect="present"), "name": "b"}
-    )
+    failing = case(answered("admin"), expect="present", sends=[{**PUT[0], "data": {"role": "owner"}}])
+    with_cases(github, case(ABSENT, NOBODY, expect="missing"), {**failing, "name": "b"})
     assert call(github, "test").out == (
         "FAILED github, line 17: b\n"
-        "  expect: present, but it is differs: role: admin, git wants member\n"
-        f"    GET {MEMBER}\n"
-        '      200 {"state": "active", "role": "admin", "user": {"login": "ada"}}\n'
-        '        absent message is "Not Found": nothing: no\n'
-        '        expected "ada": yes\n'
-        '        match user.login: "ada": yes\n'
-        '        where role wants "member": "admin": no\n'
-        '        invited state is "pending": "active": no\n'
-        f'    would send PUT {MEMBER} {{"role": "member"}}\n'
+        "  expect: the case says present, the program finds differs: role: admin, git wants member\n"
+        '  sends, request 1: data: the case says {"role": "owner"}, the program would send {"role": "member"}\n'
+        f"    request   GET {MEMBER}  (exists)\n"
+        '    answer    200 {"state": "active", "role": "admin", "user": {"login": "ada"}}\n'
+        '    rule      absent message is "Not Found": nothing: no\n'
+        '    rule      expected "ada": yes\n'
+        '    rule      match user.login: "ada": yes\n'
+        '    rule      where role wants "member": "admin": no\n'
+        '    rule      invited state is "pending": "active": no\n'
+        f'    the case lists           PUT {MEMBER} {{"role": "owner"}}\n'
+        f'    the program would send   PUT {MEMBER} {{"role": "member"}}\n'
         "1 case of 1 manifest passed, 1 failed\n"
     )
+
+
+def test_path_that_no_item_has_is_said_of_a_case_that_fails(github: Repo, call: Call) -> None:
+    people = {"url": "https://api.example.com/people", "body": {"people": [{"mail": "ada@example.com", "id": 7}]}}
+    exists = {"url": people["url"], "expected": "{{email}}", "record": "people", "match": "email"}
+    github.manifest("tool", {"exists": exists, "execute": [{"url": people["url"]}]})
+    github.write("manifests/tool.test.yaml", json.dumps([{"name": "a", "answers": [people], "expect": "present"}]))
+    assert "no item has email; items have: mail, id; ada@example.com stands at mail" in call(github, "test", "tool").out
 
 
 def test_requests_of_one_url_are_told_apart_by_what_they_send(github: Repo, call: Call) -> None:
@@ -158,9 +176,9 @@ def test_manifest_without_a_check_is_executed_once(github: Repo, call: Call) -> 
 
 
 BROKEN = {
-    "an unknown key": ("- {name: a, expect: present, answer: []}", "0.answer: unknown key; allowed: "),
-    "no status": ("- {name: a, expect: here}", "0.expect: input should be 'present', "),
-    "one name twice": ("- {name: a, expect: missing}\n- {name: a, expect: missing}", "1.name: 'a' stands twice"),
+    "an unknown key": ("- {name: a, expect: present, answer: []}", "'a'.answer: unknown key; allowed: "),
+    "no status": ("- {name: a, expect: here}", "'a'.expect: input should be 'present', "),
+    "one name twice": ("- {name: a, expect: missing}\n- {name: a, expect: missing}", "name: 'a' stands twice"),
     "no list": ("name: a", "must be a list"),
 }
 

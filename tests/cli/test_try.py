@@ -119,8 +119,11 @@ def test_a_path_at_which_nobody_has_anything_is_said(tool: Repo, call: Call, acc
     text["exists"] |= {"url": f"{accounts.url}/users?limit=100", "record": "users", "match": "login"}
     tool.manifest("tool", text)
     shown = call(tool, "try", "tool", "--list").out.splitlines()
-    assert "    match login: nothing there in the only item: no" in shown
+    assert shown[shown.index("    match login: nothing: no") + 1] == (
+        "      no item has login; items have: id, email; ada@example.com stands at email"
+    )
     assert len([line for line in shown if line.startswith("    match ")]) == 1, "of the check, not of the listing"
+    assert '    list.match email: "ada@example.com": yes' in shown
 
 
 def test_saved_case_has_nobody_in_it_and_passes(tool: Repo, call: Call, accounts: AccountService) -> None:
@@ -139,7 +142,8 @@ def test_saved_case_has_nobody_in_it_and_passes(tool: Repo, call: Call, accounts
         assert real not in file.read_text()
     assert call(tool, "test").code == 0
     assert call(tool, "try", "tool", "--hire", "eve", "--save", str(file)).code == 0
-    assert call(tool, "test").out == "2 cases of 1 manifest passed\n"
+    assert call(tool, "test").out == "4 cases of 1 manifest passed\n"
+    assert [each["expect"] for each in yaml.safe_load(file.read_text())] == ["differs", "orphaned"] * 2
 
 
 def test_a_value_that_nobody_gave_is_named_with_how_to_give_it(tool: Repo, call: Call) -> None:

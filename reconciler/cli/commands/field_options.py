@@ -72,7 +72,7 @@ def _field(files: Files, integration: str, name: str) -> FormField:
     loaded = files.manifests.get(integration)
     if loaded is None:
         if problems := files.broken["manifests"].get(integration):
-            raise RepositoryError(f"the manifest of {integration} has an error: {problems[0]}: mend it first")
+            raise RepositoryError(f"the manifest of {integration} has an error: {problems[0].clause}: mend it first")
         raise UsageError(
             f"there is no manifests/{integration}.yaml in the commit in force{near(integration, files.manifests)}"
         )

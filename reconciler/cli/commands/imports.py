@@ -147,7 +147,7 @@ class _ImportRun:
         if self.name in files.imports:
             return files.imports[self.name].model
         if problems := files.broken["imports"].get(self.name):
-            raise RepositoryError(f"the import {self.name} has an error: {problems[0]}: mend it first")
+            raise RepositoryError(f"the import {self.name} has an error: {problems[0].clause}: mend it first")
         where = "" if self.tree.revision == "worktree" else f" at {self.tree.revision[:12]}, the revision in force"
         known = near(self.name, files.imports)
         raise UsageError(f"there is no config/imports/{self.name}.yaml{where}{known}")

@@ -12,6 +12,7 @@ import click
 
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import RepositoryError, UsageError, not_written
+from reconciler.model.near import some
 from reconciler.model.template import FILL_IN
 from reconciler.repository.documents.modeline import SCHEMAS, modeline
 
@@ -47,7 +48,8 @@ SAMPLE, PERSON, SEQUENCE = "manifests/example.yaml", "hires/ada.yaml", "config/s
 def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: str | None) -> int:
     """Create a new repository in DIR: settings, a manifest, a person, a sequence, CI, and first steps.
 
-    DIR is created, or must be empty. `reconcile add --list` lists the ready manifests.
+    DIR is created, or must be empty, or the clone of an empty repository. `reconcile add --list` lists the ready
+    manifests.
 
     --from queries an integration of the repository in --repo or of the current folder. It copies the integration's
     manifest and initial data, and writes a hire's file for each account in its listing. To start with a ready manifest,
@@ -62,8 +64,8 @@ def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: s
     no_csv(options)
     wanted = dict.fromkeys(filter(None, map(str.strip, ",".join(names).split(","))))
     ready = [named(name, everything()) for name in wanted]
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not empty: give the name of a new folder")
+    if (there := _in_the_way(folder)) is not None:
+        raise UsageError(f"{folder} {there}: give the name of a new folder, or of one that has nothing but .git in it")
     written = dict(_template(files("reconciler.cli") / "template"))
     if ready and source:
         raise UsageError("--with has no initial data to ask with yet: leave --from out, and `reconcile adopt` then")
@@ -89,6 +91,16 @@ def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: s
         echo("\n".join(str(folder / name) for name in sorted({*written, *found})))
     _note_next_steps(folder, ready, written, in_git=in_git)
     return 0
+
+
+def _in_the_way(folder: Path) -> str | None:
+    """Say why a repository cannot be made in a folder; None if it can. One that was cloned empty has `.git`."""
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        return "is no folder"
+    others = sorted(each.name for each in folder.iterdir() if each.name != ".git")
+    return f"has {some(others, 3)} in it" if others else None
 
 
 def _note_next_steps(folder: Path, ready: list[ReadyManifest], written: Mapping[str, str], *, in_git: bool) -> None:
@@ -132,7 +144,7 @@ def _from_accounts(
         known = context.reader.load(tree)
         known_integration(known, integration)
         if problems := known.broken["manifests"].get(integration):
-            raise RepositoryError(f"the manifest of {integration} has an error: {problems[0]}: mend it first")
+            raise RepositoryError(f"the manifest of {integration} has an error: {problems[0].clause}: mend it first")
         loaded = known.manifests[integration]
         service = loaded.model.service or integration
         copied = {
@@ -228,6 +240,8 @@ def _git(folder: Path) -> bool:
     program = shutil.which("git")
     if program is None:
         return False
+    if (folder / ".git").exists():
+        return True
     # -c and not --initial-branch: git before 2.28 ignores the former and fails on the latter.
     command = [program, "-c", "init.defaultBranch=main", "init", "--quiet", str(folder)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0  # noqa: S603  no shell

@@ -106,7 +106,15 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
 
     no_csv(options)
     everybody = hire is None and integration is None
-    known = _known(options, hire, access, integration, none=None if everybody else Refused)
+    known = _known(options, hire, access, integration, none=None)
+    if not (known or everybody):
+        if hire is not None and (untried := _wanted(options, hire, access)):
+            again = "; ".join(f"`reconcile run {key.hire} {key.access}`" for key in untried)
+            named = ", ".join(map(str, untried))
+            raise Refused(
+                f"{named}: never tried, so there is nothing to retry; to send it now, whatever a check says: {again}"
+            )
+        _known(options, hire, access, integration, none=Refused)
     meant = [record.key for record in known if may_retry(record)]
     if not meant:
         by = f"--integration {integration}" if integration else ""
@@ -160,6 +168,17 @@ def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
     if not keys:
         raise Refused(f"nothing of {hire} is left to revoke: git wants the rest, or it was revoked before")
     return _by_hand(options, "revoke", keys)
+
+
+def _wanted(options: SharedOptions, hire: str, access: str | None) -> list[Key]:
+    """Return the grants that git wants a hire to have, or the one of them."""
+    from reconciler.cli.context import context_of
+    from reconciler.engine.run.accepted import in_force
+
+    context = context_of(options)
+    force = in_force(context)
+    desired = context.desired(context.reader.load(force.tree), context.today(force.settings))
+    return [grant.key for grant in desired.grants(hire) if access in (None, grant.key.access)]
 
 
 def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key]:

@@ -94,16 +94,27 @@ def _lines(names: Any, results: list[tuple[str, int | None, CaseResult]], proble
 
 
 def _exchanges(result: CaseResult) -> Iterator[str]:
-    """Return each request with its answer, and what the check's rules found in it."""
-    for place, each in enumerate(result.exchanges):
-        yield f"    {each.request.method} {each.request.url}"
+    """Return each request with its answer and what the rules found, then what is sent: the case's, the program's."""
+    for place, (each, part) in enumerate(zip(result.exchanges, result.parts, strict=True)):
+        yield f"    request   {each.request.method} {each.request.url}  ({part})"
         if each.request.content:
-            yield f"      sent {_cut(each.request.content.decode(errors='replace'))}"
-        yield f"      {each.why}" if each.answer is None else f"      {each.answer.status} {_cut(each.answer.text)}"
-        yield from (f"        {rule}" for rule in result.rules.get(place, ()))
+            yield f"              {_cut(each.request.content.decode(errors='replace'))}"
+        answered = f"none: {each.why}" if each.answer is None else f"{each.answer.status} {_cut(each.answer.text)}"
+        yield f"    answer    {answered}"
+        for rule in result.rules.get(place, ()):
+            first, *more = rule.lines
+            yield f"    rule      {first}"
+            yield from (f"              {line}" for line in more)
+    listed = () if result.case.sends is None else result.case.sends
+    for wanted in listed:
+        said = _request(wanted.method or "any method", wanted.url or "any URL", wanted.data)
+        yield f"    the case lists           {said}"
     for sent in result.sends:
-        body = "" if sent["body"] is None else f" {_cut(json.dumps(sent['body'], ensure_ascii=False, default=str))}"
-        yield f"    would send {sent['method']} {sent['url']}{body}"
+        yield f"    the program would send   {_request(sent['method'], sent['url'], sent['body'])}"
+
+
+def _request(method: str, url: str, body: Any) -> str:
+    return f"{method} {url}" + ("" if body is None else f" {_cut(json.dumps(body, ensure_ascii=False, default=str))}")
 
 
 def _cut(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,23 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, option, shared
-from reconciler.model.errors import UsageError
+from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.spoken import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from reconciler.engine.context import Context
+    from reconciler.engine.planned import PlannedGrant
     from reconciler.model.case import Case
+    from reconciler.model.manifest import Manifest
     from reconciler.model.secret import Redactor
+    from reconciler.repository.desired import Desired
     from reconciler.transports.answer import Response
     from reconciler.workshop.canned import Exchange
+    from reconciler.workshop.subject import Subject
     from reconciler.workshop.testing import CaseResult
-    from reconciler.workshop.trying import ListedPage, Subject, Tried
+    from reconciler.workshop.trying import ListedPage, Tried
 
 __all__ = ["try_"]
 
@@ -61,15 +65,18 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
         raise UsageError("--hire and --email both say for whom: give one of them")
     if strange := next((each for each in more["hosts"] if "/" in each), None):
         raise UsageError(f"--host {strange}: give the host alone, as in 127.0.0.1:8080")
+    if more["save"] and more["save"].exists():
+        _cases_in(more["save"])
     redactor = set_up(options)
     values = dict(_pair(each) for each in more["given"])
 
-    async def work(context: Context) -> tuple[Subject, Tried, tuple[Case, CaseResult] | None]:
+    async def work(context: Context) -> tuple[Subject, Tried, list[CaseResult]]:
         from reconciler.model.near import near
-        from reconciler.workshop.saving import saved_case
+        from reconciler.workshop.saving import saved_cases
         from reconciler.workshop.stage import manifest_in
+        from reconciler.workshop.subject import subject_of
         from reconciler.workshop.testing import sources_of
-        from reconciler.workshop.trying import subject_of, try_manifest
+        from reconciler.workshop.trying import try_manifest
 
         tree = context.checkout.worktree()
         known = sources_of(tree)
@@ -78,24 +85,19 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
         sources = known[integration]
         desired = context.desired(context.reader.load(tree), context.clock.now().date())
         manifest = manifest_in(desired, integration).model
-        subject = subject_of(desired, integration, manifest, hire=hire, email=email, values=values)
-        head, hosts = context.checkout.head(), more["hosts"]
-        tried = await try_manifest(
-            context, integration, sources, subject, head=head, hosts=hosts, listing=more["listing"]
-        )
-        return subject, tried, await saved_case(integration, sources, subject, tried) if more["save"] else None
+        if hire is not None and hire not in desired.hires:
+            raise _no_such_hire(context, desired, hire)
+        listing, hosts = more["listing"], more["hosts"]
+        subject = subject_of(desired, integration, manifest, hire=hire, email=email, values=values, listing=listing)
+        tried = await try_manifest(context, integration, sources, subject, hosts=hosts, listing=listing)
+        return subject, tried, await saved_cases(integration, sources, subject, tried) if more["save"] else []
 
     subject, tried, saved = run_in_context(options, redactor, work)
-    if saved is not None:
-        _append(more["save"], saved[0], redactor)
-        read = more["save"].name == f"{integration}.test.yaml"
-        then = f"run `reconcile test {integration}`" if read else f"put it into manifests/{integration}.test.yaml"
-        note(f"saved a case in {more['save']}: give it a name, and {then}")
-        for failure in saved[1].failures:
-            note(f"the saved case fails: {failure}")
-    decision = None if tried.planned is None else tried.planned.decision
-    for key, where in _lacking(subject, tried):
-        note(f"{key} of {where} has no value: give it with --value {key}=…")
+    if more["save"]:
+        _save(more["save"], integration, saved, tried.integration.manifest, redactor)
+    if subject.named:
+        for key, where in subject.lacks(tried.integration.manifest).items():
+            note(f"{key} of {where} has no value: give it with --value {key}=…")
     if not tried.exchanges:
         note(f"requests may go to {', '.join(tried.hosts) or 'no host'}; --host HOST allows another in this try")
     if options.output == "json":
@@ -103,18 +105,16 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     else:
         lines = (printable(redactor.redact(line)) for line in _lines(integration, subject, tried, redactor))
         echo("\n".join(lines))
-    return 1 if decision is None or decision.status in ("unknown", "blocked", "invalid") else 0
+    return 0 if tried.answered else 1
 
 
-def _lacking(subject: Subject, tried: Tried) -> Iterator[tuple[str, str]]:
-    """Return what the manifest asks for and nobody gave, with where a hire would have it."""
-    manifest = tried.integration.manifest
-    for field in manifest.form:
-        if field.type != "generate" and field.id not in subject.values:
-            yield field.id, "the form"
-    for info in manifest.extra_user_info:
-        if info.id not in subject.person.extra:
-            yield info.id, "`extra`"
+def _no_such_hire(context: Context, desired: Desired, hire: str) -> ReconcilerError:
+    from reconciler.cli.suggestions import no_such_hire
+    from reconciler.engine.run.accepted import in_force
+
+    force = in_force(context, uncommitted=True)
+    with context.state(force.settings, force.tree).reader() as ledger:
+        return no_such_hire(hire, desired, ledger)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -124,37 +124,85 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _append(file: Path, case: Case, redactor: Redactor) -> None:
-    """Append a case to a file, under a name that none there has. Raises UsageError if the file has an error."""
+NOT_COVERED = "# not covered: "
+"""Begins a line at the end of a file of cases; each time that cases are saved there the lines are written anew."""
+
+
+def _save(file: Path, integration: str, saved: list[CaseResult], manifest: Manifest, redactor: Redactor) -> None:
+    """Append cases to a file, each under a name that none there has, and say what none of them covers."""
     import yaml
 
+    from reconciler.cli.output.logs import note
+    from reconciler.workshop.saving import uncovered
+
+    if not saved:
+        note("nothing was saved: nobody was checked; say for whom with --hire ID or --email ADDRESS, and --value")
+        return
+    before = _cases_in(file) if file.exists() else []
+    names, said = {each.name for each in before}, []
+    for case in (result.case for result in saved):
+        name = next(it for it in chain([case.name], (f"{case.name} ({n})" for n in count(2))) if it not in names)
+        names.add(name)
+        dumped = case.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        hire = case.hire.model_dump(mode="json", exclude_defaults=True)
+        said.append({**dumped, "name": name, "hire": hire} if hire else {**dumped, "name": name})
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    kept = [line for line in lines if not line.startswith(NOT_COVERED)]
+    text = yaml.safe_dump(redactor.redact_all(said), sort_keys=False, allow_unicode=True, width=120)
+    left = [f"{NOT_COVERED}{each}" for each in uncovered(manifest, [*before, *(result.case for result in saved)])]
+    file.write_text("\n".join([*kept, *text.splitlines(), *left, ""]), encoding="utf-8")
+    read = file.name == f"{integration}.test.yaml"
+    then = f"run `reconcile test {integration}`" if read else f"put it into manifests/{integration}.test.yaml"
+    note(f"saved in {file}: {', '.join(repr(each['name']) for each in said)}: {then}")
+    for each in left:
+        note(each.removeprefix("# "))
+    for result in saved:
+        for failure in result.failures:
+            note(f"the saved case {result.case.name!r} fails: {failure}")
+
+
+def _cases_in(file: Path) -> list[Case]:
+    """Return a file's cases. Raises UsageError if it has an error."""
     from reconciler.repository.cases import parse_cases
 
-    before = file.read_bytes() if file.exists() else b""
-    loaded = parse_cases(before, str(file))
+    loaded = parse_cases(file.read_bytes(), str(file))
     if loaded.problems:
-        raise UsageError(f"--save: {loaded.problems[0]}: mend it first")
-    names = {each.name for each, _ in loaded.cases}
-    said = case.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    said["name"] = next(name for name in (f"{case.name} {number}" for number in count(1)) if name not in names)
-    said["hire"] = case.hire.model_dump(mode="json", exclude_defaults=True)
-    text = yaml.safe_dump(redactor.redact_all([said]), sort_keys=False, allow_unicode=True, width=120)
-    start = "" if not before or before.endswith(b"\n") else "\n"
-    with file.open("a", encoding="utf-8") as opened:
-        opened.write(f"{start}{text}")
+        raise UsageError(f"--save: {loaded.problems[0].clause}: mend it first")
+    return [case for case, _ in loaded.cases]
+
+
+def _answered_before(tried: Tried, place: int) -> bool:
+    """Whether the same was asked for the same part of the manifest, and answered, before."""
+    asked = [
+        (part, each.request, None if each.answer is None else (each.answer.status, each.answer.content))
+        for part, each in zip(tried.parts, tried.exchanges, strict=True)
+    ]
+    return asked[place][2] is not None and asked[place] in asked[:place]
 
 
 def _lines(integration: str, subject: Subject, tried: Tried, redactor: Redactor) -> Iterator[str]:
     """Return the lines; only what is cut in them is redacted yet, and nothing is escaped."""
     whose = f"{subject.hire} ({subject.person.email})" if subject.hire else subject.person.email
-    yield f"{whose} at {integration}, with {tried.integration.file} as it stands"
+    yield f"{whose if subject.named else 'no person'} at {integration}, with {tried.integration.file} as it stands"
     for place, exchange in enumerate(tried.exchanges):
+        if _answered_before(tried, place):
+            yield described(exchange.request.method, exchange.request.shown_url)
+            yield "  once more, and answered as before"
+            continue
         yield from _exchange(exchange, tried, redactor)
-        yield from (f"    {rule}" for rule in tried.rules.get(place, ()))
-    if tried.planned is None:
+        yield from (f"    {line}" for rule in tried.rules.get(place, ()) for line in rule.lines)
+    if tried.planned is not None:
+        yield from _verdict(tried.planned, tried)
+    elif tried.listed is None:
         yield "no verdict: the hire's values do not fit the manifest"
-        return
-    decision = tried.planned.decision
+    if tried.listed is not None:
+        yield from _listed(tried.listed)
+    elif tried.lacks_listing:
+        yield f"{tried.integration.file} has no exists.list: there is no listing to be read"
+
+
+def _verdict(planned: PlannedGrant, tried: Tried) -> Iterator[str]:
+    decision = planned.decision
     yield f"verdict: {decision.status}: {decision.reason}"
     yield f"a pass would {decision.action}" if decision.action.acts else "a pass would send nothing"
     for word, requests in tried.would_send.items():
@@ -162,8 +210,8 @@ def _lines(integration: str, subject: Subject, tried: Tried, redactor: Redactor)
         for request in requests:
             body = "" if request["body"] is None else f" {json.dumps(request['body'], ensure_ascii=False, default=str)}"
             yield f"  {request['method']} {request['url']}{body}"
-    if tried.listed is not None:
-        yield from _listed(tried.listed)
+        for name in tried.lacking.get(word, ()):
+            yield f"    not as it stands: the check was to store {name}, and found nothing (see store_data above)"
 
 
 def _exchange(exchange: Exchange, tried: Tried, redactor: Redactor) -> Iterator[str]:
@@ -257,4 +305,4 @@ def _exchange_as_json(exchange: Exchange, tried: Tried, redactor: Redactor) -> d
 
 
 def _rule(rule: Any) -> Mapping[str, Any]:
-    return {"rule": rule.rule, "wanted": rule.wanted, "found": rule.found, "holds": rule.holds}
+    return {"rule": rule.rule, "wanted": rule.wanted, "found": rule.found, "holds": rule.holds, "follows": rule.follows}

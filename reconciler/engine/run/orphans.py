@@ -76,7 +76,7 @@ class OrphanPlanner:
         problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
         if not problems and self._inputs.by_hand.get(record.key) == "revoke":
             return PlannedGrant(record.as_grant(), record, taken_by_hand(over), wanted=False, by_hand=True)
-        why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
+        why = f"the manifest has an error: {problems[0].clause}" if problems else "its manifest is gone"
         return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}, and {why}")
 
     async def _check_and_decide(self, integration: Integration, record: Record, over: str | None) -> PlannedGrant:

@@ -29,9 +29,30 @@ Path = tuple[str | int, ...]
 _Errors = list[tuple[Path, ErrorDetails]]
 
 
+class _Named(int):
+    """An item's place in a list; it is shown as the item's name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _named(loc: Path, items: Any) -> Path:
+    """Let the first step of a place be shown as the name that the item there has, if it has one."""
+    if not loc or not isinstance(loc[0], int) or not isinstance(items, list):
+        return loc
+    item = items[loc[0]]
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+        return loc
+    step = _Named(loc[0])
+    step.name = repr(item["name"])
+    return (step, *loc[1:])
+
+
 def explain(error: ValidationError, model: Any, document: Document) -> list[Problem]:
     """Return a problem, with its line, for each error. `model` is the file's model, or a list of models."""
-    errors: _Errors = [(details["loc"], details) for details in error.errors(include_url=False)]
+    errors: _Errors = [(_named(details["loc"], document.data), details) for details in error.errors(include_url=False)]
     found = _walk(errors, model, (), document.data)
     problems = list(few(Problem(document.file, document.line(path), message) for path, message in found))
     return sorted(problems, key=lambda problem: (problem.line or 0, problem.message))

@@ -1,0 +1,93 @@
+"""Say what the rules of a listing found on a page, and what leads from it to the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.model.exists import Exists, Listing, Pending
+from reconciler.model.request import More, Paging
+from reconciler.model.scope import walk
+from reconciler.requests.match import refusal
+from reconciler.requests.record import all_there, is_whole
+from reconciler.transports.answer import Response
+from reconciler.workshop.found import RuleFound, kind, nearest, next_step, quoted
+from reconciler.workshop.lacking import has, lacks, lists_in, ways_on
+
+__all__ = ["listing_rules", "paging_rules"]
+
+SHOWN = 3
+
+
+def listing_rules(
+    exists: Exists, listing: Listing | Pending, wanted: str | None, only: Mapping[str, Any], answer: Response
+) -> Iterator[RuleFound]:
+    """Yield what each rule of a listing, of accounts or of open invitations, found on a page.
+
+    `only` has its values rendered.
+    """
+    name = "pending" if isinstance(listing, Pending) else "list"
+    if refusal(listing, answer.status) is not None:
+        yield RuleFound(name, "", f"not looked at: the answer was {answer.status}", None, next_step(answer.status))
+        return
+    content = answer.json()
+    items = None if content is None else walk(content, listing.data_from)
+    if not isinstance(items, list):
+        found = "no JSON" if content is None else kind(items)
+        follows = "" if content is None else f"a list stands at {', '.join(lists_in(content)) or 'no path of it'}"
+        yield RuleFound(f"{name}.data_from", listing.data_from, found, holds=False, follows=follows)
+        return
+    counted = [item for item in items if not only or all_there(item, only)]
+    let = f", of which `only` lets {len(counted)} through" if only else ""
+    yield RuleFound(f"{name}.data_from", listing.data_from, f"a list of {len(items)}{let}")
+    if (said := lacks(items, listing.match, "item")) is not None:
+        yield RuleFound(f"{name}.match", listing.match, "nothing", holds=False, follows=said)
+    elif items and wanted is not None:
+        there = [value for item in counted if is_whole(value := walk(item, listing.match), wanted)]
+        shown = quoted(there[0]) if there else nearest(items, listing.match)
+        yield RuleFound(f"{name}.match", listing.match, shown, bool(there))
+    for rule, (path, then) in _paths(name, exists, listing).items():
+        if (said := lacks(items, path, "item")) is not None:
+            yield RuleFound(rule, path, "nothing", None, f"{said}{then}")
+    yield from paging_rules(f"{name}.", listing, answer)
+
+
+def _paths(name: str, exists: Exists, listing: Listing | Pending) -> dict[str, tuple[str, str]]:
+    """Return the paths in an item that are read beside `match`, by their rule, with what comes of an error in them."""
+    paths = {f"{name}.only": (path, "; no account counts") for path, value in listing.only.items() if value is not None}
+    if isinstance(listing, Pending):
+        return paths | {f"{name}.store_data {key} from": (path, "") for key, path in listing.store_data.items()}
+    if listing.account:
+        paths[f"{name}.account"] = (listing.account, "")
+    paths |= {f"{name}.fields.{key}": (path, "") for key, path in listing.fields.items()}
+    if listing.used:
+        paths[f"{name}.used"] = (listing.used, "")
+    alone = "; the listing cannot decide without it, and each account is checked on its own"
+    for rule in ("where", "inactive", "invited"):
+        paths |= {f"{name}: {rule}": (path, alone) for path in getattr(exists, rule)}
+    return paths
+
+
+def paging_rules(before: str, paging: Paging, answer: Response) -> Iterator[RuleFound]:
+    """Yield what leads to the next page; `before` is what stands before the rules' names in the manifest."""
+    content, source = answer.json(), paging.next_page_from
+    paths = {"next_page_token_from": paging.next_page_token_from}
+    if isinstance(source, More):
+        paths |= {"next_page_from.more": source.more, "next_page_from.from": source.origin}
+    elif source is not None:
+        paths["next_page_from"] = source
+    if paging.count_up is not None:
+        paths["count_up.total_from"] = paging.count_up.total_from
+    asked = {rule: path for rule, path in paths.items() if path is not None}
+    others = ", ".join([path for path in ways_on(content) if path not in asked.values()][:SHOWN])
+    for rule, path in asked.items():
+        value = answer.at(path)
+        follows = ""
+        if value in (None, "", False):
+            in_header = path.lower().startswith("header:")
+            said = None if in_header or has(content, path) else lacks([content], path, "the answer")
+            leads = f"; this may lead on: {others}" if said and others else ""
+            follows = f"{said}{leads}: so this is the last page" if said else "this is the last page"
+        yield RuleFound(f"{before}{rule}", path, quoted(value), None, follows)
+    if not asked and paging.count_up is None and others:
+        yield RuleFound(f"{before}next_page_from", "", "not in the manifest", None, f"this may lead on: {others}")
