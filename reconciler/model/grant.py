@@ -386,14 +386,19 @@ class Record:
 
     @property
     def leaves_something(self) -> bool:
-        """Whether it may have an account: then it is never silently dropped."""
-        return self.provided or any(step.may_have_effect for step in self.run.steps)
+        """Whether it may have an account: then it is never silently dropped.
+
+        An attempt to invite anew began with an invitation that was open, whatever became of its own requests.
+        """
+        reinvites = self.open is not None and self.open.kind is Kind.REINVITE
+        return self.provided or reinvites or any(step.may_have_effect for step in self.run.steps)
 
     @property
     def values(self) -> Mapping[str, Any]:
         """Return the account's values, as far as known: an orphan is checked and revoked with these."""
         halfway = self.phase.unsettled and not self.revoking
-        if halfway and self.run.values and any(step.may_have_effect for step in self.run.steps):
+        sent = not self.provided or any(step.may_have_effect for step in self.run.steps)
+        if halfway and self.run.values and sent and self.leaves_something:
             return self.run.values
         return self.snapshot
 

@@ -904,6 +904,20 @@ def test_an_orphan_that_is_only_invited_is_withdrawn(invited, accounts, roles, r
     assert EventType.WITHDRAWN in invited.events("ada")
 
 
+def test_an_invitation_that_could_not_be_taken_back_to_be_sent_again_is_not_forgotten(invited, accounts, roles, repo):
+    accounts.drop_after_commit(method="POST")
+    invited.reconcile()
+    accounts.fail_next(1, 500, method="DELETE")
+    invited.clock.turn(hours=1)
+    assert row(invited.reconcile(), "ada", "tool").status is Status.FAILED
+    assert roles.invitations == {"ada@example.com": "i1"}
+    settings(repo, prune="revoke")
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    assert row(invited.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert roles.invitations == {}
+
+
 @pytest.fixture
 def unwanted(invited: Machine, accounts: AccountService, repo: Repo) -> Machine:
     """Ada was invited, is no longer wanted, and her invitation could not be withdrawn."""

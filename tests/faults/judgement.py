@@ -255,11 +255,12 @@ class Row:
 
     @property
     def something_left(self) -> bool:
-        return self.settled or self.effect
+        return self.settled or self.effect or self.reinviting
 
     @property
     def has(self) -> Values | None:
-        return self.tried if self.phase in OPEN and not self.revoking and self.effect else self.made
+        sent = self.effect or (self.reinviting and not self.settled)
+        return self.tried if self.phase in OPEN and not self.revoking and sent else self.made
 
 
 NOT_AS_WANTED: Mapping[str, Any] = {"as_wanted": False, "unseen": False, "accepted": None, "wants": None, "other": None}
