@@ -219,6 +219,28 @@ def _validated(root: Path) -> float:
     return took([str(Path(sys.executable).with_name("reconcile")), "--repo", str(root), "validate"])
 
 
+def compared() -> Iterator[tuple[float, float]]:
+    """Seconds of processor time of `reconcile diff` over 500 hires who join 4,000, with five entries each.
+
+    Against PyYAML's own C loader over their files.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), NOBODY, 4500, integrations=5, written_out=True)
+        joined = {file: file.read_text() for number in range(4000, 4500) for file in root.glob(f"hires/*/p{number}.yaml")}
+        for file in joined:
+            file.unlink()
+        commit(root)
+        for file, text in joined.items():
+            file.write_text(text)
+        commit(root)
+        program = str(Path(sys.executable).with_name("reconcile"))
+        while True:
+            yield (
+                _used([program, "--repo", str(root), "diff", "HEAD~1", "--output", "markdown"])[1],
+                _used([sys.executable, "-c", PARSED, str(root)])[1],
+            )
+
+
 def planned() -> Iterator[tuple[float, float]]:
     """MiB of a dry run over 4,000 hires with five entries, at its peak, against one over 400."""
     with serving() as url, tempfile.TemporaryDirectory() as name:
@@ -249,11 +271,15 @@ print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 
 
 def _dry_run(root: Path, *options: str) -> tuple[float, float]:
-    """The most memory that a dry run takes, in MiB, and its processor time in seconds.
+    """The most memory that a dry run takes, in MiB, and its processor time in seconds."""
+    return _used([str(Path(sys.executable).with_name("reconcile")), "--repo", str(root), "--dry-run", *options])
+
+
+def _used(command: list[str]) -> tuple[float, float]:
+    """The most memory that a command takes, in MiB, and its processor time in seconds.
 
     A small process starts it, for Linux counts the memory of who starts a process as its own up to its first moment.
     """
-    command = [str(Path(sys.executable).with_name("reconcile")), "--repo", str(root), "--dry-run", *options]
     run = subprocess.run([sys.executable, "-c", _RUN, *command], check=True, capture_output=True, text=True)
     memory, seconds = map(float, run.stdout.split())
     return memory / 1024, seconds
@@ -300,6 +326,7 @@ ALL: dict[str, Figure] = {
     "the loop's wait for a page, 10,000 people": Figure(held_up, "ms", "<= 20 ms"),
     "--help": Figure(helped, "ms", "<= 120 ms"),
     "validate 1,000 files": Figure(validated, "ms", "<= 500 ms"),
+    "diff of 500 hires who join 4,000": Figure(compared, "s", "<= 2 s"),
     "validate 100,000 hires x 20 entries again": Figure(validated_again, "s", "<= 5 s", rounds=2),
     "load 100,000 hires x 20 written-out entries": Figure(loaded, "s", "<= 1.3", rounds=1),
 }

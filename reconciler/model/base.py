@@ -153,6 +153,8 @@ Day = Annotated[date, BeforeValidator(day)]
 def jsonable(value: Any) -> Any:
     """Return a value of a hire's file as JSON: a date as text, a choice by name as `{name: …}`."""
     match value:
+        case str():  # nearly every value is
+            return value
         case Model():
             return value.model_dump()
         case date():

@@ -37,6 +37,9 @@ A hire is made of that in a sixth of the time that reading and parsing its file 
 OVERHEAD = 128
 """The bytes that a dict and an object take for each."""
 
+RECENT = 16
+"""How many hires that are not kept parsed are not made again as long as they are asked for: one, and its referrers."""
+
 
 class ParsedHires:
     """Parsed hires by id, up to `MAX_PARSED` and `MAX_PACKED`."""
@@ -46,11 +49,12 @@ class ParsedHires:
         self._room = MAX_PARSED
         self._packed: dict[str, bytes] = {}
         self._room_packed = MAX_PACKED
+        self._recent: dict[str, Loaded[Hire]] = {}
 
     def get(self, file: HireSummary, tree: Tree) -> Loaded[Hire] | None:
         """Return the cached hire of a file of a tree, or None."""
         stem = file.stem
-        loaded = self._hires.get(stem)
+        loaded = self._hires.get(stem) or self._recent.get(stem)
         if loaded is None and (packed := self._packed.get(stem)) is not None:
             data, lines = pickle.loads(packed)  # noqa: S301  it never left this process
             loaded = Loaded(
@@ -61,6 +65,7 @@ class ParsedHires:
                 lines=lines,
                 document=Document(partial(read_hire, tree, file), file.path, data, None),
             )
+            self._remember(loaded)
         return loaded
 
     def add(self, loaded: Loaded[Hire]) -> None:
@@ -73,6 +78,12 @@ class ParsedHires:
             packed = pickle.dumps((loaded.document.data, loaded.lines), pickle.HIGHEST_PROTOCOL)
             self._packed[loaded.stem] = packed
             self._room_packed -= len(packed) + OVERHEAD
+        self._remember(loaded)
+
+    def _remember(self, loaded: Loaded[Hire]) -> None:
+        if len(self._recent) >= RECENT:
+            self._recent = {}
+        self._recent[loaded.stem] = loaded
 
 
 class Hires(Mapping[str, Loaded[Hire]]):

@@ -51,9 +51,9 @@ class MissingValues:
 
     def _unfit(self, hire: str, grant: Grant, manifest: Manifest) -> Iterator[Problem]:
         """Report values that would make a request's path lead elsewhere."""
-        layers = tuple(Layer(layer.origin, jsonable(layer.values)) for layer in grant.layers)
-        if not any(_may_bend(value) for layer in layers for value in layer.values.values()):
+        if not any(_may_bend(value) for layer in grant.layers for value in layer.values.values()):
             return
+        layers = tuple(Layer(layer.origin, jsonable(layer.values)) for layer in grant.layers)
         for place, call in manifest.calls():
             url = call.url or ""
             scope = Scope(layers, roots(url) - {name for layer in layers for name in layer.values})

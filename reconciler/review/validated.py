@@ -37,10 +37,14 @@ Context = tuple[str, ...]
 
 
 class Validated:
-    """What an earlier run found, and this one finds. Without a state's folder nothing is kept, and nothing is known."""
+    """What an earlier run found, or this one in another revision, and what it finds.
 
-    def __init__(self, checkout: Checkout) -> None:
-        self._file = PrivateFile(checkout.root / VALIDATE_CACHE) if _is_ours(checkout) else None
+    Without a checkout, or a state's folder in it, nothing is kept from one run to the next.
+    """
+
+    def __init__(self, checkout: Checkout | None = None) -> None:
+        ours = checkout is not None and _is_ours(checkout)
+        self._file = PrivateFile(checkout.root / VALIDATE_CACHE) if checkout is not None and ours else None
         self.stamped: Mapping[str, Stamped] = {}
         self.summaries: dict[str, HireSummary] = {}
         self._surroundings = ""
@@ -76,8 +80,8 @@ class Validated:
     def begin(self, tree: Tree) -> None:
         """Forget what was found in other surroundings than a revision has; to be called before it is loaded."""
         surroundings = _surroundings(tree)
-        if surroundings != self._surroundings:
-            self._known = {}
+        self._known = self._known | self._found if surroundings == self._surroundings else {}
+        self._found = {}
         self._surroundings = surroundings
 
     def on(self, day: date) -> None:

@@ -334,3 +334,19 @@ def test_very_many_files_are_reported_alike(repo: Repo) -> None:
     command = [sys.executable, "-c", script, "--repo", str(repo.root), "validate"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, first, "")
+
+
+def test_diff_looks_at_the_hires_of_its_base_and_at_those_that_differ(repo: Repo, work: Work) -> None:
+    base = repo.git("rev-parse", "HEAD")
+    repo.hire("bob", "tool", manager="Yuri")
+    repo.hire("dan", "tool", "nothing", manager="Zoe")
+    repo.commit()
+    told = call_cli(repo, "diff", base).out
+    assert sorted(work.inspected) == sorted(["ada", "bob", "cleo", "ada", "bob", "dan"])
+    assert "problem added: hires/dan.yaml:7: error" in told
+    repo.manifest("tool", {"execute": [{"url": "https://tool.example.com/{{email}}/{{buddy}}"}]})
+    repo.commit()
+    work.clear()
+    told = call_cli(repo, "diff", "HEAD~1").out
+    assert len(work.inspected) == 8
+    assert "access tool of cleo: the hire gives no buddy" in told

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reconciler.repository.files import Files, Reader
     from reconciler.repository.git.checkout import Checkout, File, Tree
     from reconciler.review.difference import Difference, Side
+    from reconciler.review.validated import Validated
 
 __all__ = ["compared", "diff"]
 
@@ -64,12 +65,13 @@ def compared(checkout: Checkout, base: str, head: str) -> tuple[Difference, list
     from reconciler.repository.git.checkout import WORKTREE
     from reconciler.review.difference import compare
     from reconciler.review.problems import today_of
+    from reconciler.review.validated import Validated
 
     now = datetime.now(UTC)
-    reader = Reader(root=checkout.root)
-    before = _side(reader, checkout.at(base), now, may_be_empty=True)
+    reader, validated = Reader(root=checkout.root), Validated()
+    before = _side(reader, checkout.at(base), now, validated, may_be_empty=True)
     tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
-    after = _side(reader, tree, now, base=before.files)
+    after = _side(reader, tree, now, validated, base=before.files)
     after = replace(after, problems=[*_unwalkable(checkout, before.revision, tree), *after.problems])
     day = today_of(after.files, now) if after.files is not None else now.date()
     return compare(before, after, day), after.problems
@@ -84,7 +86,15 @@ def _unwalkable(checkout: Checkout, base: str, head: Tree) -> Iterator[Problem]:
         yield Problem(f"commit {found[0][:12]}", None, str(found[1]))
 
 
-def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = False, base: Files | None = None) -> Side:
+def _side(
+    reader: Reader,
+    tree: Tree,
+    now: datetime,
+    validated: Validated,
+    *,
+    may_be_empty: bool = False,
+    base: Files | None = None,
+) -> Side:
     """Read one revision; with `may_be_empty`, it may be from before the repository had hires and manifests.
 
     The rules of `base` judge it too.
@@ -96,12 +106,13 @@ def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = Fal
 
     if may_be_empty and not (tree.has("hires") and tree.has("manifests")):
         tree = _EmptyTree(tree)
+    validated.begin(tree)
     try:
         files = reader.load(tree)
     except SettingsError as error:
         return Side(tree.revision, None, error.problems, [])
     rules, offers = (NONE, None) if base is None else (base.policy, base.offers)
-    problems = problems_of(files, now, tree, rules, offers=offers)
+    problems = problems_of(files, now, tree, rules, offers=offers, validated=validated)
     return Side(tree.revision, files, problems, hosts_of(files, tree))
 
 
