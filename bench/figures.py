@@ -226,7 +226,9 @@ def compared() -> Iterator[tuple[float, float]]:
     """
     with tempfile.TemporaryDirectory() as name:
         root = folder(Path(name), NOBODY, 4500, integrations=5, written_out=True)
-        joined = {file: file.read_text() for number in range(4000, 4500) for file in root.glob(f"hires/*/p{number}.yaml")}
+        joined = {
+            file: file.read_text() for number in range(4000, 4500) for file in root.glob(f"hires/*/p{number}.yaml")
+        }
         for file in joined:
             file.unlink()
         commit(root)

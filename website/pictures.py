@@ -228,7 +228,7 @@ def pictures() -> dict[str, str]:
     style = STATIC["style.css"][0].decode()
     return {
         "overview.svg": _svg(page, style, "The overview of the status pages", 1160, 1162),
-        "comment.svg": _svg(html, COMMENT_STYLE, "The comment on a pull request", 720, 332),
+        "comment.svg": _svg(html, COMMENT_STYLE, "The comment on a pull request", 720, 480),
     }
 
 

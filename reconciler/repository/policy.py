@@ -106,7 +106,7 @@ class Judge:
                 loaded = self._desired.hires[hire]
                 yield Problem(loaded.path, loaded.document.line(("access",)), f"{hire}: {rule}: must have {name}")
 
-    def requires(self, record: Record, counts: Callable[[Grant], bool] = lambda _grant: True) -> str | None:
+    def requires(self, record: Record | Grant, counts: Callable[[Grant], bool] = lambda _grant: True) -> str | None:
         """Return why what git no longer wants must not be lost: its hire must have it, and has no other; or None.
 
         Of what git has only what `counts` is another: an entry's time may be over.

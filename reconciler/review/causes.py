@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -11,11 +11,12 @@ from typing import Any
 
 from reconciler.model.base import jsonable
 from reconciler.model.condition import value_of
-from reconciler.model.grant import Grant
+from reconciler.model.grant import Grant, Key
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
+from reconciler.review.compared_files import ChangeKind, compared_parts
 
-__all__ = ["Cause", "CauseKind", "Causes", "Consequence", "summed_up", "touched_by"]
+__all__ = ["Cause", "CauseKind", "Causes", "Consequence", "Traced", "summed_up", "touched_by"]
 
 WITHOUT_GRANTS = (
     "listen",
@@ -53,22 +54,33 @@ class CauseKind(StrEnum):
 
 @value_class
 class Cause:
-    """One thing that changed, in which file; None where it is in several."""
+    """One thing that changed, in which file; None where it is in several.
+
+    A hire's file may be new or gone, or renamed with another address.
+    """
 
     kind: CauseKind
     what: str
     file: str | None
+    change: ChangeKind = ChangeKind.CHANGED
+    renamed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
 class Consequence:
-    """What follows from a cause: how many gain and lose what through it, whom it concerns, and how many grants."""
+    """What follows from a cause: how many gain and lose what through it, whom it concerns, and how many grants.
+
+    `revoked` are those of `removed` that are not only reported. `parts` are what a manifest's file changes, with the
+    values before and after.
+    """
 
     cause: Cause
     people: set[str] = field(default_factory=set)
     added: Counter[str] = field(default_factory=Counter)
     removed: Counter[str] = field(default_factory=Counter)
+    revoked: Counter[str] = field(default_factory=Counter)
     grants: int = 0
+    parts: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
@@ -80,7 +92,19 @@ class Consequence:
             "added": dict(sorted(self.added.items())),
             "removed": dict(sorted(self.removed.items())),
             "grants": self.grants,
+            "parts": {name: list(pair) for name, pair in self.parts.items()},
         }
+
+
+@value_class
+class Traced:
+    """One change of a grant, with its cause."""
+
+    cause: Cause
+    key: Key
+    gains: bool
+    loses: bool
+    revoked: bool
 
 
 class Causes:
@@ -100,7 +124,7 @@ class Causes:
         assert grant is not None
         hire = grant.key.hire
         if hire not in there.hires:
-            return self._of_file(hire, here)
+            return self._of_file(hire, here, there)
         if grant.requested is not None:
             return _of_request(grant, here)
         own = Cause(CauseKind.HIRE, hire, here.hires[hire].path)
@@ -109,12 +133,14 @@ class Causes:
         of_sequence = self._of_entry(grant, there)
         return of_sequence or self._of_giving(hire, grant.origin, here, there) or own
 
-    def _of_file(self, hire: str, here: Desired) -> Cause:
+    def _of_file(self, hire: str, here: Desired, there: Desired) -> Cause:
         """Return the cause where a hire's file is new or gone: of one that was renamed, with another address, both."""
         pair = self._renamed.get(hire)
         if pair is None:
-            return Cause(CauseKind.HIRE, hire, here.hires[hire].path)
-        return Cause(CauseKind.HIRE, " → ".join(pair), self._after.hires[pair[1]].path)
+            new_or_gone = ChangeKind.ADDED if here is self._after else ChangeKind.REMOVED
+            change = ChangeKind.CHANGED if there.hires.has_file(hire) else new_or_gone  # it could not be read
+            return Cause(CauseKind.HIRE, hire, here.hires[hire].path, change)
+        return Cause(CauseKind.HIRE, " → ".join(pair), self._after.hires[pair[1]].path, renamed=True)
 
     @cached_property
     def _renamed(self) -> dict[str, tuple[str, str]]:
@@ -209,46 +235,58 @@ def _shown(hire: Any, name: str) -> str:
     return "none" if value is None else str(getattr(value, "hire", jsonable(value)))
 
 
-def summed_up(found: Iterable[tuple[Cause, str, str | None, str | None]]) -> Iterator[Consequence]:
-    """Sum causes up: each with a hire, and the access that it gains and the one that it loses."""
+def summed_up(found: Iterable[Traced]) -> Iterator[Consequence]:
+    """Sum up what follows from each cause."""
     by_cause: dict[Cause, Consequence] = {}
-    for cause, hire, gained, lost in found:
-        known = by_cause.setdefault(cause, Consequence(cause=cause))
-        known.people.add(hire)
+    for each in found:
+        known = by_cause.setdefault(each.cause, Consequence(cause=each.cause))
+        known.people.add(each.key.hire)
         known.grants += 1
-        if gained is not None:
-            known.added[gained] += 1
-        if lost is not None:
-            known.removed[lost] += 1
+        known.added[each.key.access] += each.gains
+        known.removed[each.key.access] += each.loses
+        known.revoked[each.key.access] += each.loses and each.revoked
+    for known in by_cause.values():
+        known.added, known.removed, known.revoked = +known.added, +known.removed, +known.revoked
     return iter(sorted(by_cause.values(), key=lambda each: (-len(each.people), each.cause.kind, each.cause.what)))
 
 
 def touched_by(
-    before: Desired, after: Desired, manifests: Iterable[str], settings: Mapping[str, tuple[Any, Any]]
+    before: Desired, after: Desired, manifests: Collection[str], settings: Mapping[str, tuple[Any, Any]]
 ) -> Iterator[Consequence]:
     """Yield the manifests and settings that changed, with how many grants each touches."""
-    named = set(manifests)
-    everywhere = [name for name in settings if name.partition(".")[0] not in WITHOUT_GRANTS]
-    if not named and not settings:
-        return
-    touched: dict[str | None, Consequence] = {}
-    for hire in after.hires if named or everywhere else ():
-        if not everywhere and named.isdisjoint(after.integrations(hire)):
-            continue
-        for grant in after.grants(hire, once=True):
-            for name in (None, *({grant.integration} & named)):
-                known = touched.setdefault(name, Consequence(cause=Cause(CauseKind.MANIFEST, "", None)))
-                known.people.add(hire)
-                known.grants += 1
-    for name in sorted(named):
+    about = {name: _about(name, after) for name in settings}
+    touched = _touched(after, {*manifests, *filter(None, about.values())}, everything="" in about.values())
+    for name in sorted(manifests):
         old, new = before.files.manifests[name], after.files.manifests[name]
-        parts = [part for part in type(new.model).model_fields if getattr(old.model, part) != getattr(new.model, part)]
-        cause = Cause(CauseKind.MANIFEST, f"{name}: {', '.join(parts)}", new.path)
-        whom = touched.get(name) or Consequence(cause=cause)
-        yield Consequence(cause=cause, people=whom.people, grants=whom.grants)
+        parts = compared_parts(old.model, new.model)
+        named = ", ".join(dict.fromkeys(part.partition(".")[0] for part in parts))
+        cause = Cause(CauseKind.MANIFEST, f"{name}: {named}", new.path)
+        people, grants = touched.get(name, (set(), 0))
+        yield Consequence(cause=cause, people=people, grants=grants, parts=parts)
     for name, pair in settings.items():
         old_value, new_value = ("nothing" if value is None else str(value) for value in pair)
         cause = Cause(CauseKind.SETTINGS, f"{name}: {old_value} → {new_value}", "config/reconciler.yaml")
-        everybody = touched.get(None) if name in everywhere else None
-        whom = everybody or Consequence(cause=cause)
-        yield Consequence(cause=cause, people=whom.people, grants=whom.grants)
+        people, grants = touched.get(about[name], (set(), 0))
+        yield Consequence(cause=cause, people=people, grants=grants)
+
+
+def _about(setting: str, after: Desired) -> str | None:
+    """Return the integration whose grants a setting concerns, "" for all of them, None for no grant."""
+    name, _, part = setting.partition(".")
+    if name in WITHOUT_GRANTS:
+        return None
+    return part if name == "prune" and part in after.files.manifests else ""
+
+
+def _touched(after: Desired, named: Collection[str], *, everything: bool) -> dict[str | None, tuple[set[str], int]]:
+    """Count the people and grants of each of these integrations, and of all under ""."""
+    people: dict[str, set[str]] = defaultdict(set)
+    grants = Counter[str]()
+    for hire in after.hires if named or everything else ():
+        if not everything and set(named).isdisjoint(after.integrations(hire)):
+            continue
+        for grant in after.grants(hire, once=True):
+            for name in ("", *({grant.integration} & {*named})):
+                people[name].add(hire)
+                grants[name] += 1
+    return {name: (people[name], grants[name]) for name in people}

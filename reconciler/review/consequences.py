@@ -1,8 +1,12 @@
-"""What a changed grant means for an account: from when and until when, what its removal does, what is privileged."""
+"""What a changed grant means for an account: from when and until when, what its removal does, what is privileged.
+
+Each follows from what a pass decides (`reconciler/engine/decide`), as far as git alone can tell.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import date, time
 from enum import StrEnum
 from typing import Any, Literal
@@ -11,11 +15,26 @@ from reconciler.model.base import jsonable, spelled
 from reconciler.model.clock import stamp
 from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire
-from reconciler.model.settings import DEFAULT, FEW
+from reconciler.model.settings import DEFAULT, FEW, Settings
+from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
+from reconciler.repository.policy import Judge
 
-__all__ = ["AT_ONCE", "HeldOffline", "Removal", "dates_of", "held_offline", "privileges", "removal_of"]
+__all__ = [
+    "AT_ONCE",
+    "Applied",
+    "HeldOffline",
+    "Leaving",
+    "Removal",
+    "Stays",
+    "applied_to",
+    "dates_of",
+    "ending_of",
+    "held_offline",
+    "leaving_of",
+    "privileges",
+]
 
 AT_ONCE = "at once"
 
@@ -25,6 +44,47 @@ class Removal(StrEnum):
 
     REVOKED = "revoked"
     REPORTED = "reported"
+
+
+class Stays(StrEnum):
+    """Why access that git no longer wants is only reported."""
+
+    PRUNE = "prune"
+    """The setting `prune`, and `expire` where it leaves an end to that."""
+    MANIFEST = "manifest"
+    """It has no `revoke`."""
+    CHECK = "check"
+    """There is none, and without one `prune` revokes nothing."""
+    KEEP = "keep"
+    POLICY = "policy"
+    """A rule with `must_have`."""
+    ERRORS = "errors"
+    """The hire's files have some: nothing of the hire is revoked until they are fixed."""
+
+
+class Applied(StrEnum):
+    """What happens to an account that is there, where values change that its requests use."""
+
+    UPDATED = "updated"
+    NOT_UPDATED = "not_updated"
+    ANOTHER_ADDRESS = "another_address"
+    ANOTHER_ACCOUNT = "another_account"
+    ANOTHER_THING = "another_thing"
+    """A field with `identity` has another value."""
+
+    @property
+    def leaves_one(self) -> bool:
+        """Whether the former account is one that git no longer wants, and the new one is to be made."""
+        return self in (Applied.ANOTHER_ACCOUNT, Applied.ANOTHER_THING)
+
+
+@value_class
+class Leaving:
+    """What becomes of an account that git no longer wants; why it stays, or the end that it is revoked at."""
+
+    removal: Removal
+    stays: Stays | None = None
+    at: str | None = None
 
 
 @value_class
@@ -57,13 +117,68 @@ def dates_of(grant: Grant, hire: Hire, today: date) -> tuple[str | None, str | N
     return starts, over.date().isoformat() if over.time() == time() else stamp(over)
 
 
-def removal_of(grant: Grant, after: Desired) -> Removal:
-    """Say what becomes of an account by the settings and the manifest of the revision after."""
-    said = after.files.settings.prune
-    prune = said if isinstance(said, str) else said.get(grant.integration, said.get(DEFAULT))
-    loaded = after.files.manifests.get(grant.integration)
-    revokes = loaded is not None and bool(loaded.model.revoke)
-    return Removal.REVOKED if prune == "revoke" and revokes and not grant.keep else Removal.REPORTED
+def leaving_of(grant: Grant, hire: Hire, after: Desired, judge: Judge) -> Leaving:
+    """Say what becomes of an account that the revision after no longer wants, by its settings, manifest and `judge`.
+
+    What had an end that lies ahead is revoked then at the latest, whatever `prune` says and whatever errors there are.
+    """
+    stays = _stays(grant, after, at_end=False)
+    if stays in (None, Stays.PRUNE, Stays.CHECK) and judge.requires(grant) is not None:
+        return Leaving(Removal.REPORTED, Stays.POLICY)
+    if stays is None and after.first_error(grant.key.hire) is not None:
+        stays = Stays.ERRORS
+    _, ends = dates_of(grant, hire, after.today)
+    if stays is not None and ends is not None and _stays(grant, after, at_end=True) is None:
+        return Leaving(Removal.REVOKED, at=ends)
+    return Leaving(Removal.REVOKED if stays is None else Removal.REPORTED, stays)
+
+
+def ending_of(grant: Grant, after: Desired) -> Leaving:
+    """Say what becomes of an account when the time of its grant is over."""
+    stays = _stays(grant, after, at_end=True)
+    return Leaving(Removal.REVOKED if stays is None else Removal.REPORTED, stays)
+
+
+def _stays(grant: Grant, after: Desired, *, at_end: bool) -> Stays | None:
+    """Say why a grant that is removed, or whose time is over, is only reported; None where it is revoked."""
+    settings, loaded = after.files.settings, after.files.manifests.get(grant.integration)
+    if loaded is None or not loaded.model.revoke:
+        return Stays.MANIFEST
+    if grant.keep:
+        return Stays.KEEP
+    if at_end and settings.expire == "revoke":
+        return None
+    if not _prunes(settings, grant.integration):
+        return Stays.PRUNE
+    return Stays.CHECK if loaded.model.exists is None else None
+
+
+def _prunes(settings: Settings, integration: str) -> bool:
+    said = settings.prune
+    return (said if isinstance(said, str) else said.get(integration, said.get(DEFAULT))) == "revoke"
+
+
+_SENT = {"execute", "update", "headers"}
+
+
+def applied_to(grant: Grant, fields: Iterable[str]) -> Applied | None:
+    """Say what happens to an account that exists; None if none of these fields matters to it."""
+    manifest = grant.manifest
+    if manifest is None:
+        return None
+    changed = {name.removeprefix("values.").removeprefix("extra.") for name in fields}
+    if changed & set(manifest.identity):
+        return Applied.ANOTHER_THING
+    exists = manifest.exists
+    asked = roots([exists.url, exists.expected, exists.data]) if exists is not None else frozenset()
+    if changed & (asked - {"email"}):
+        return Applied.ANOTHER_ACCOUNT
+    if changed & asked:
+        return Applied.ANOTHER_ADDRESS
+    compared = exists.where if exists is not None and exists.where else manifest.model_dump(include=_SENT)
+    if not changed & roots(compared):
+        return None
+    return Applied.UPDATED if manifest.updates else Applied.NOT_UPDATED
 
 
 def privileges(grant: Grant) -> dict[str, Any]:
@@ -80,7 +195,7 @@ def privileges(grant: Grant) -> dict[str, Any]:
 def held_offline(before: Desired, removed: Counter[str], new: Counter[str]) -> list[HeldOffline]:
     """List the integrations that the guard would hold by the settings before, counted from git alone.
 
-    `removed` and `new` count the grants of each integration that would be revoked and made.
+    `removed` counts the grants of each integration that would be revoked, `new` those that would be made or updated.
     """
     settings, found = before.files.settings, list[HeldOffline]()
     doubtful = {name for name, number in removed.items() if number > FEW}

@@ -19,14 +19,25 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Entry, Hire
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
-from reconciler.model.template import roots
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
-from reconciler.review.causes import Cause, Causes, Consequence, summed_up, touched_by
+from reconciler.repository.policy import Judge
+from reconciler.review.causes import Cause, Causes, Consequence, Traced, summed_up, touched_by
 from reconciler.review.compared_files import ChangeKind, compared_manifests, compared_settings
-from reconciler.review.consequences import HeldOffline, Removal, dates_of, held_offline, privileges, removal_of
+from reconciler.review.consequences import (
+    Applied,
+    HeldOffline,
+    Leaving,
+    Removal,
+    applied_to,
+    dates_of,
+    ending_of,
+    held_offline,
+    leaving_of,
+    privileges,
+)
 from reconciler.review.findings import used_names
 from reconciler.review.problems import Host
 
@@ -38,8 +49,9 @@ class Change:
     """One grant that differs. `fields` has the values before and after, None for a missing one.
 
     `applied` says what happens to an account that exists already. `starts` and `ends` are dates, or "at once" where it
-    begins although the hire's `start` lies ahead. `removal` says whether an account that is no longer wanted is revoked
-    or only reported, `privileged` which values give more than others have, and did not before.
+    begins although the hire's first day, `first_day`, lies ahead. `leaving` says what becomes of an account that is no
+    longer wanted: of one that is removed, or whose time will be over; `former` of the one before, where the grant turns
+    to another. `privileged` has the values that give more than others have, and did not before.
     """
 
     key: Key
@@ -47,11 +59,14 @@ class Change:
     kind: ChangeKind
     fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     who: str = ""
-    applied: str = ""
+    name: str = ""
+    applied: Applied | None = None
     cause: Cause | None = None
     starts: str | None = None
+    first_day: str | None = None
     ends: str | None = None
-    removal: Removal | None = None
+    leaving: Leaving | None = None
+    former: Leaving | None = None
     privileged: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -64,7 +79,10 @@ class Change:
             "fields": {name: list(pair) for name, pair in self.fields.items()},
             "starts": self.starts,
             "ends": self.ends,
-            "removal": self.removal,
+            "removal": None if self.leaving is None else self.leaving.removal,
+            "stays": None if self.leaving is None else self.leaving.stays,
+            "applied": self.applied,
+            "former": None if self.former is None else self.former.removal,
             "privileged": dict(self.privileged),
         }
 
@@ -151,8 +169,8 @@ def compare(base: Side, head: Side, today: date) -> Difference:
 
 def changes(before: Desired, after: Desired) -> list[Change]:
     """List the grants that are added, changed and removed, sorted by hire and access."""
-    base, head, used, causes = before.files, after.files, _Used(), Causes(before, after)
-    olds, news = _Entries(base), _Entries(head)
+    base, head = before.files, after.files
+    olds, news, changed = _Entries(base), _Entries(head), _Changed(before, after)
     touched = _touched(base, head)
     moved = _moved(before, after, touched)
     came_from = {new: old for old, new in moved.items()}
@@ -164,34 +182,74 @@ def changes(before: Desired, after: Desired) -> list[Change]:
         for access in sorted(old.keys() | new.keys()):
             was, now = old.get(access), new.get(access)
             if now is None and was is not None and not _is_unreadable(was, before, after):
-                change = _change(ChangeKind.REMOVED, was, _fields(olds, was), {})
-                found.append(replace(change, cause=causes.of(was, None), removal=removal_of(was, after)))
+                found.append(changed.removed(was, olds))
             elif was is None and now is not None:
-                starts, ends = dates_of(now, news.hire(hire), after.today)
-                change = _change(ChangeKind.ADDED, now, {}, _fields(news, now))
-                change = replace(change, starts=starts, ends=ends, privileged=privileges(now))
-                found.append(replace(change, cause=causes.of(None, now)))
+                found.append(changed.added(now, news))
             elif was is not None and now is not None and not _same(was, now, olds.of(was), news.of(now)):
-                names = used(was) | used(now)
-                then = {**_fields(olds, was), **_person(olds, was, names), "hire": was.key.hire}
-                here = {**_fields(news, now), **_person(news, now, names), "hire": now.key.hire}
-                change = _change(ChangeKind.CHANGED, now, then, here)
+                change = changed.values(was, now, olds, news)
                 if change.fields:
-                    change = replace(change, applied=_applied(now, change.fields), cause=causes.of(was, now))
-                    had = privileges(was)
-                    more = {name: value for name, value in privileges(now).items() if had.get(name) != value}
-                    starts, ends = dates_of(now, news.hire(hire), after.today)
-                    found.append(replace(change, starts=starts, ends=ends, privileged=more))
+                    found.append(change)
     return found
+
+
+class _Changed:
+    """Makes the changes between two revisions, with what follows from each."""
+
+    def __init__(self, before: Desired, after: Desired) -> None:
+        self._after = after
+        self._judge = Judge(after, after.files.policy)
+        self._causes = Causes(before, after)
+        self._used = _Used()
+
+    def removed(self, was: Grant, olds: _Entries) -> Change:
+        hire = olds.hire(was.key.hire)
+        change = _change(ChangeKind.REMOVED, was, _fields(olds, was), {})
+        leaving = leaving_of(was, hire, self._after, self._judge)
+        return replace(change, name=hire.full_name, cause=self._causes.of(was, None), leaving=leaving)
+
+    def added(self, now: Grant, news: _Entries) -> Change:
+        change = self._dated(_change(ChangeKind.ADDED, now, {}, _fields(news, now)), now, news)
+        return replace(change, cause=self._causes.of(None, now), privileged=privileges(now))
+
+    def values(self, was: Grant, now: Grant, olds: _Entries, news: _Entries) -> Change:
+        """Make the change of a grant that both revisions have; without fields where none of them concerns it."""
+        names = self._used(was) | self._used(now)
+        then = {**_fields(olds, was), **_person(olds, was, names), "hire": was.key.hire}
+        here = {**_fields(news, now), **_person(news, now, names), "hire": now.key.hire}
+        change = _change(ChangeKind.CHANGED, now, then, here)
+        if not change.fields:
+            return change
+        had, applied = privileges(was), applied_to(now, change.fields)
+        another = applied is not None and (applied.leaves_one or applied is Applied.ANOTHER_ADDRESS)
+        return replace(
+            self._dated(change, now, news),
+            applied=applied,
+            cause=self._causes.of(was, now),
+            former=leaving_of(was, olds.hire(was.key.hire), self._after, self._judge) if another else None,
+            privileged={name: value for name, value in privileges(now).items() if had.get(name) != value},
+        )
+
+    def _dated(self, change: Change, now: Grant, news: _Entries) -> Change:
+        hire = news.hire(now.key.hire)
+        starts, ends = dates_of(now, hire, self._after.today)
+        return replace(
+            change,
+            name=hire.full_name,
+            starts=starts,
+            first_day=None if hire.start is None else hire.start.isoformat(),
+            ends=ends,
+            leaving=None if ends is None else ending_of(now, self._after),
+        )
 
 
 def _causes_of(grants: Iterable[Change]) -> Iterator[Consequence]:
     return summed_up(
-        (
+        Traced(
             change.cause,
-            change.key.hire,
-            change.key.access if change.kind is ChangeKind.ADDED else None,
-            change.key.access if change.kind is ChangeKind.REMOVED else None,
+            change.key,
+            gains=change.kind is ChangeKind.ADDED,
+            loses=change.kind is ChangeKind.REMOVED,
+            revoked=change.leaving is not None and change.leaving.removal is Removal.REVOKED,
         )
         for change in grants
         if change.cause is not None
@@ -199,9 +257,16 @@ def _causes_of(grants: Iterable[Change]) -> Iterator[Consequence]:
 
 
 def _removed_and_new(grants: Iterable[Change]) -> tuple[Counter[str], Counter[str]]:
-    """Count the grants of each integration that would be revoked, and those that are new."""
-    removed = Counter(change.integration for change in grants if change.removal is Removal.REVOKED)
-    return removed, Counter(change.integration for change in grants if change.kind is ChangeKind.ADDED)
+    """Count the grants of each integration that would be revoked, and those that would be made or updated."""
+    removed, new = Counter[str](), Counter[str]()
+    for change in grants:
+        leaving = change.leaving if change.kind is ChangeKind.REMOVED else None
+        if change.applied is not None and change.applied.leaves_one:
+            leaving = change.former
+        removed[change.integration] += leaving is not None and leaving.removal is Removal.REVOKED and not leaving.at
+        makes = change.applied is not None and (change.applied.leaves_one or change.applied is Applied.UPDATED)
+        new[change.integration] += change.kind is ChangeKind.ADDED or makes
+    return +removed, +new
 
 
 def _touched(base: Files, head: Files) -> list[str]:
@@ -247,29 +312,6 @@ def _change(kind: ChangeKind, grant: Grant, then: Mapping[str, Any], now: Mappin
     if kind is not ChangeKind.CHANGED:
         fields.pop("integration", None)
     return Change(grant.key, grant.integration, kind, fields, grant.email)
-
-
-def _applied(grant: Grant, fields: Iterable[str]) -> str:
-    """Say what happens to an account that exists, if values change that its requests use."""
-    manifest = grant.manifest
-    if manifest is None:
-        return ""
-    changed = {name.removeprefix("values.").removeprefix("extra.") for name in fields}
-    if changed & set(manifest.identity):
-        return "another thing: the old one is an orphan"
-    exists = manifest.exists
-    asked = roots([exists.url, exists.expected, exists.data]) if exists is not None else frozenset()
-    if changed & (asked - {"email"}):
-        return "another account: the former one is an orphan"
-    if changed & asked:
-        return "another address: rename the account there; the former one is an orphan where both are there"
-    compared = exists.where if exists is not None and exists.where else manifest.model_dump(include=_SENT)
-    if not changed & roots(compared):
-        return ""
-    return "updated there" if manifest.updates else "not updated there: the manifest has no update"
-
-
-_SENT = {"execute", "update", "headers"}
 
 
 def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:

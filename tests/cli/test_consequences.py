@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Call
-from tests.cli.goldens import same, steady
+from tests.cli.goldens import same
 from tests.repo import Repo
+
+SCREEN = 45
+"""The lines of a comment that fit on a screen."""
 
 CRM = {
     "form": [
@@ -70,23 +74,35 @@ def test_a_department_that_moves_is_one_cause_and_fits_a_screen(repo: Repo, call
             "added": {"chat": 14, "draw": 14},
             "removed": {"crm": 14},
             "grants": 42,
+            "parts": {},
         }
     ]
     assert found["held"] == [{"integration": "crm", "kind": "removed", "count": 14, "of": 15, "limit": 25.0}]
     assert {each["removal"] for each in found["grants"]} == {"revoked", None}
+    why = "14 of 15 would be revoked, and `max_change_percent` is 25"
+    until = "Nothing happens there until somebody runs `reconcile --yes-really`"
     plain = comment.partition("<details>")[0].splitlines()
     assert plain == [
         "**28 grants added, 14 grants removed, the guard would hold `crm`**",
         "",
-        "- the guard would hold `crm`: 14 of 15 would be revoked, max_change_percent is 25",
+        "**Held after the merge**",
+        "",
+        f"- the guard would hold `crm`: {why}. {until}",
+        "",
+        "**What changed in the files**",
         "",
         "- `department Sales → Design`: 14 people, gain `chat`, `draw`; lose `crm`",
         "",
         "**14 grants removed**",
         "",
-        "- 14 people lose `crm`",
+        "- 14 people lose `crm`; it is revoked at the service",
         "",
     ]
+    assert [line for line in comment.splitlines() if line.startswith("- 14 people get")] == [
+        "- 14 people get `chat`",
+        "- 14 people get `draw`",
+    ]
+    assert len(re.sub(r"<details>.*?</details>", "", comment, flags=re.DOTALL).splitlines()) <= SCREEN
 
 
 def test_a_joiner_says_when_and_an_owner_stands_first(repo: Repo, call: Call) -> None:
@@ -106,23 +122,132 @@ def test_a_joiner_says_when_and_an_owner_stands_first(repo: Repo, call: Call) ->
     lines = comment.splitlines()
     assert lines[0].startswith("**16 people PRIVILEGED, ")
     assert lines[2] == "**Becomes privileged**"
-    assert "- `zoe` `crm`: `ROLE` `owner` (from 2999-01-01, until 2999-07-01)" in lines
+    assert lines[4] == "- 16 people in `crm`: `ROLE` `owner`"
+    dates = "from 2999-01-01 until the end of 2999-06-30, then revoked"
+    assert f"- `Zoe Example (zoe)` in `crm`: `ROLE` `owner` {dates}" in lines
+    assert f"- `Zoe Example (zoe)` gets `crm` with `ROLE` `owner` {dates}" in lines
+    no_revoke = "then only reported: the manifest has no `revoke`"
+    assert (
+        "- `Zoe Example (zoe)` gets `draw` at once (the first day is 2999-01-04) until 2999-02-01T12:00:00Z, "
+        f"{no_revoke}" in lines
+    )
+
+
+ROSTER = {"name": "keys", "hire": "zoe", "must_have": ["crm"]}
+LEFT = "`Zoe Example (zoe)` is no longer to have `crm` with `ROLE` `member`; it stays, and is only reported: "
+KEPT = LEFT.replace("`member`", "`member`, `keep` `true`")
+LOST = "`Zoe Example (zoe)` loses `crm` with `ROLE` `member`; it is revoked at the service"
 
 
 @pytest.mark.parametrize(
-    ("prune", "keep", "removal"),
-    [("revoke", False, "revoked"), ("report", False, "reported"), ("revoke", True, "reported")],
+    ("settings", "entry", "stays", "told"),
+    [
+        ({"prune": "revoke"}, {}, None, LOST),
+        ({"prune": "report"}, {}, "prune", f"{LEFT}`prune` is `report`"),
+        ({"prune": {"default": "revoke", "crm": "report"}}, {}, "prune", f"{LEFT}`prune` is `report`"),
+        ({"prune": "revoke"}, {"keep": True}, "keep", f"{KEPT}the entry has `keep`"),
+        ({"prune": "report"}, {"until": "2999-01-01"}, None, f"{LOST} when its time is over: the end of 2998-12-31"),
+        ({"prune": "report", "expire": "prune"}, {"until": "2999-01-01"}, "prune", f"{LEFT}`prune` is `report`"),
+        ({"prune": "report"}, {"for": "8h"}, None, f"{LOST} when its time is over: 8h after it begins"),
+    ],
 )
-def test_a_leaver_loses_only_what_is_revoked(repo: Repo, call: Call, prune: str, removal: str, *, keep: bool) -> None:
-    repo.settings(prune=prune)
-    repo.hire("zoe", {**MEMBER, "keep": keep}, "wiki")
+def test_somebody_loses_only_what_is_revoked(
+    repo: Repo, call: Call, settings: dict[str, Any], entry: dict[str, Any], stays: str | None, told: str
+) -> None:
+    repo.settings(**settings)
+    repo.hire("zoe", {**MEMBER, **entry}, "wiki")
     base = repo.commit("before")
     repo.remove("hires/zoe.yaml")
     found, comment = shown(repo, call, base)
-    assert {each["access"]: each["removal"] for each in found["grants"]} == {"crm": removal, "wiki": "reported"}
-    assert ("- `zoe` loses `crm`" in comment) is (removal == "revoked")
-    assert "- `zoe` is no longer to have `wiki` (only reported)" in comment
+    assert {each["access"]: (each["removal"], each["stays"]) for each in found["grants"]} == {
+        "crm": ("revoked" if stays is None else "reported", stays),
+        "wiki": ("reported", "manifest"),
+    }
+    assert f"- {told}\n" in comment
+    assert (
+        "- `Zoe Example (zoe)` is no longer to have `wiki`; it stays, and is only reported: the manifest has no "
+        "`revoke`\n" in comment
+    )
+    assert "- `hires/zoe.yaml` is gone: this person leaves\n" in comment
     assert [(each["kind"], each["what"]) for each in found["causes"]] == [("hire", "zoe")]
+
+
+@pytest.mark.parametrize(
+    ("policy", "entry", "stays", "told"),
+    [
+        ([ROSTER], "wiki", "policy", "by the policy the person must have it"),
+        (None, "nothing", "errors", "nothing of a person whose files have errors is revoked"),
+    ],
+)
+def test_what_is_kept_for_a_rule_or_an_error_is_not_lost(
+    repo: Repo, call: Call, policy: Any, entry: str, stays: str, told: str
+) -> None:
+    if policy is not None:
+        repo.write("config/policy.yaml", policy)
+    repo.hire("zoe", MEMBER)
+    base = repo.commit("before")
+    repo.hire("zoe", entry)
+    found, comment = shown(repo, call, base)
+    assert {each["access"]: each["stays"] for each in found["grants"]}["crm"] == stays
+    assert f"- {LEFT}{told}\n" in comment
+
+
+def test_without_a_check_prune_revokes_nothing(repo: Repo, call: Call) -> None:
+    repo.manifest("crm", {**CRM, "exists": None})
+    base = repo.commit("before")
+    repo.remove("hires/sue.yaml")
+    found, comment = shown(repo, call, base)
+    assert [(each["removal"], each["stays"]) for each in found["grants"]] == [("reported", "check")]
+    assert "the manifest has no `exists`, without which nothing is revoked\n" in comment
+
+
+LOGIN = {
+    "form": [{"id": "LOGIN", "name": "Login", "type": "input"}],
+    "exists": {"url": "https://git.example.com/users/{{LOGIN}}", "expected": "{{LOGIN}}"},
+    "execute": [{"url": "https://git.example.com/users"}],
+    "revoke": [{"url": "https://git.example.com/users/{{LOGIN}}", "method": "DELETE"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("prune", "former", "told"),
+    [
+        ("revoke", "revoked", "is revoked at the service"),
+        ("report", "reported", "stays, and is only reported: `prune` is `report`"),
+    ],
+)
+def test_another_login_is_another_account(repo: Repo, call: Call, prune: str, former: str, told: str) -> None:
+    repo.settings(prune=prune, max_new=5)
+    repo.manifest("git", LOGIN)
+
+    def logins(text: str) -> None:
+        for number in range(8):
+            login = {"integration": "git", "values": {"LOGIN": f"{text}{number}"}}
+            repo.hire(f"h{number:02}", login, department="Sales")
+
+    logins("old")
+    base = repo.commit("before")
+    logins("new")
+    found, comment = shown(repo, call, base)
+    assert {(each["applied"], each["former"]) for each in found["grants"]} == {("another_account", former)}
+    assert (
+        "- `H00 Example (h00)` keeps `git`: `LOGIN` `old0` → `new0` (another account is made; the former one "
+        f"{told})\n" in comment
+    )
+    assert [(each["kind"], each["count"]) for each in found["held"]] == [
+        *([("removed", 8)] if prune == "revoke" else []),
+        ("new", 8),
+    ]
+
+
+def test_an_update_of_many_would_be_held(repo: Repo, call: Call) -> None:
+    repo.settings(max_new=10)
+    repo.manifest("crm", {**CRM, "update": "execute"})
+    base = repo.commit("before")
+    repo.write("config/sequences/sales.yaml", {"assign": {"department": "Sales"}, "access": [OWNER]})
+    found, comment = shown(repo, call, base)
+    assert found["held"] == [{"integration": "crm", "kind": "new", "count": 15, "of": 15, "limit": 10}]
+    assert "- 15 people keep `crm`: `ROLE` `member` → `owner` (updated at the service)\n" in comment
 
 
 def test_conditions_included_sequences_and_renamed_files_are_causes(repo: Repo, call: Call) -> None:
@@ -137,7 +262,9 @@ def test_conditions_included_sequences_and_renamed_files_are_causes(repo: Repo, 
     )
     repo.remove("hires/ann.yaml")
     repo.hire("ann2", "wiki", email="ann@new.example.com", first_name="Ann", last_name="Moved")
-    found, _ = shown(repo, call, base)
+    found, comment = shown(repo, call, base)
+    renamed = "- file of `ann → ann2`: the same person with another address, gain `wiki` (1 of them); are no longer to"
+    assert renamed in comment
     assert [
         (each["kind"], each["what"], each["people"], each["added"], each["removed"]) for each in found["causes"]
     ] == [
@@ -185,7 +312,9 @@ def test_settings_and_a_manifest_say_how_many_grants_they_touch(repo: Repo, call
         ("settings", "prune: revoke → report", 16, 17),
         ("settings", f"listen: {repo.listen} → 127.0.0.1:9", 0, 0),
     ]
-    assert "- manifest `crm: revoke`: 15 people, 15 grants touched" in comment
+    assert "- manifest `crm: revoke`: concerns 15 grants of 15 people" in comment
+    assert "  - `revoke`: `DELETE https://crm.example.com/users/{{email}}` → nothing" in comment
+    assert f"- setting `listen: {repo.listen} → 127.0.0.1:9`: host:port of the status pages" in comment
 
 
 def test_more_new_accounts_than_allowed_would_be_held(repo: Repo, call: Call) -> None:
@@ -228,6 +357,5 @@ def test_the_comment_of_each_kind_of_pull_request(repo: Repo, call: Call, change
     base = repo.commit("before")
     change(repo)
     _, markdown = shown(repo, call, base)
-    written = steady(markdown, repo).replace(base, "BASE").replace(base[:12], "BASE")
-    assert len(written.splitlines()) <= 45
-    same(f"comments/{change.__name__}.md", written)
+    assert len(markdown.splitlines()) <= SCREEN
+    same(f"comments/{change.__name__}.md", markdown)

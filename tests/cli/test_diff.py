@@ -45,11 +45,18 @@ def branch(repo: Repo) -> tuple[str, str]:
     return base, repo.commit("after")
 
 
-PLAIN: dict[str, Any] = {"starts": None, "ends": None, "removal": None, "privileged": {}}
+PLAIN: dict[str, Any] = {
+    **dict.fromkeys(("starts", "ends", "removal", "stays", "applied", "former")),
+    "privileged": {},
+}
+
+
+HEADERS = {"headers": [None, {"Accept": "application/json"}]}
 
 
 def cause(kind: str, what: str, file: str | None, people: int, grants: int, **counts: Any) -> dict[str, Any]:
     found = {"kind": kind, "what": what, "file": file, "people": people, "grants": grants}
+    found["parts"] = counts.get("parts", {})
     return {**found, "added": counts.get("added", {}), "removed": counts.get("removed", {})}
 
 
@@ -67,6 +74,7 @@ def test_json_has_the_shape_of_the_contract(repo: Repo, branch: tuple[str, str],
                 "change": "changed",
                 "fields": {"values.TEAM_ID": ["1", "2"], "needs": [None, ["new"]]},
                 **PLAIN,
+                "applied": "not_updated",
             },
             {"hire": "ada", "access": "new", "integration": "new", "change": "added", "fields": {}, **PLAIN},
             {
@@ -77,13 +85,14 @@ def test_json_has_the_shape_of_the_contract(repo: Repo, branch: tuple[str, str],
                 "change": "removed",
                 "fields": {},
                 "removal": "reported",
+                "stays": "manifest",
             },
             {"hire": "bob", "access": "asna", "integration": "asna", "change": "added", "fields": {}, **PLAIN},
         ],
         "causes": [
             cause("hire", "ada", "hires/ada.yaml", 1, 2, added={"new": 1}, removed={"old": 1}) | {"grants": 3},
             cause("hire", "bob", "hires/bob.yaml", 1, 1, added={"asna": 1}),
-            cause("manifest", "asana: headers", "manifests/asana.yaml", 1, 1),
+            cause("manifest", "asana: headers", "manifests/asana.yaml", 1, 1, parts=HEADERS),
             cause("settings", "prune: report → revoke", "config/reconciler.yaml", 2, 3),
         ],
         "held": [],
@@ -106,40 +115,50 @@ def test_json_has_the_shape_of_the_contract(repo: Repo, branch: tuple[str, str],
 
 
 MARKDOWN = """\
-**NEW HOST `hooks.evil.example`, 2 grants added, 1 grant changed, 1 grant removed (1 only reported), 1 manifest added, \
+**NEW HOST `hooks.evil.example`, 2 grants added, 1 grant changed, 1 grant removed (only reported), 1 manifest added, \
 1 manifest changed, 1 manifest removed, 1 setting changed, 1 problem added, 1 problem fixed, 1 host no longer used**
 
 > [!CAUTION]
 > Requests, with the secrets in them, would go to a new host: `hooks.evil.example` (`manifests/new.yaml`)
 
+**Problems**
+
 - error in `hires/bob.yaml:5`: `access asna: there is no manifests/asna.yaml: did you mean asana?`
 
-- manifest `asana: headers`: 1 person, 1 grant touched
-- setting `prune: report → revoke`: 2 people, 3 grants touched
+**What changed in the files**
 
+- `hires/bob.yaml` is new: this person joins
+- manifest `asana: headers`: concerns 1 grant of 1 person
+  - `headers`: nothing → `{"Accept": "application/json"}`
+- setting `prune: report → revoke`: concerns 3 grants of 2 people. What happens to access that git no longer wants: \
+report only says so, revoke takes it away there.
+- manifest `new` is new
+- manifest `old` is gone
 - host `old.example.com` is no longer used
 
 **1 grant removed**
 
-- `ada` is no longer to have `old` (only reported)
+- `Ada Example (ada)` is no longer to have `old`; it stays, and is only reported: the manifest has no `revoke`
 
 **1 grant changed**
 
-- `ada` keeps `asana`: `values.TEAM_ID` `1` → `2`, `needs` nothing → `["new"]` \
-(not updated there: the manifest has no update)
+- `Ada Example (ada)` keeps `asana`: `TEAM_ID` `1` → `2`, `needs` nothing → `["new"]` \
+(not updated at the service: the manifest has no `update`, so somebody has to do it there)
 
-<details><summary>2 grants added</summary>
+**2 grants added**
 
-- `ada` gets `new`
-- `bob` gets `asna`
-
-</details>
+- `Ada Example (ada)` gets `new`
+- `Bob Example (bob)` gets `asna`
 
 <details><summary>1 problem fixed</summary>
 
 - error in `hires/eve.yaml:1`: `email: not an address`
 
 </details>
+
+<sub>A grant is one person's access to one service; what is merged is carried out within minutes. *Only reported* \
+means that somebody has to take it away at the service. A manifest, such as `manifests/slack.yaml`, holds the requests \
+that are sent to a service.</sub>
 
 <!-- reconcile diff -->
 """
@@ -152,11 +171,14 @@ def test_markdown_is_a_comment_ready_to_post(repo: Repo, branch: tuple[str, str]
 
 
 TABLE = """\
-NEW HOST hooks.evil.example, 2 grants added, 1 grant changed, 1 grant removed (1 only reported), 1 manifest added, \
+NEW HOST hooks.evil.example, 2 grants added, 1 grant changed, 1 grant removed (only reported), 1 manifest added, \
 1 manifest changed, 1 manifest removed, 1 setting changed, 1 problem added, 1 problem fixed, 1 host no longer used
 NEW HOST hooks.evil.example  (manifests/new.yaml)
-cause: manifest asana: headers: 1 person, 1 grant touched
-cause: setting prune: report → revoke: 2 people, 3 grants touched
+cause: hires/bob.yaml is new: this person joins
+cause: manifest asana: headers: concerns 1 grant of 1 person
+  headers: nothing → {"Accept": "application/json"}
+cause: setting prune: report → revoke: concerns 3 grants of 2 people. What happens to access that git no longer wants: \
+report only says so, revoke takes it away there.
 host no longer used: old.example.com
 manifest added: new
 manifest removed: old
@@ -164,9 +186,10 @@ problem added: hires/bob.yaml:5: error: access asna: there is no manifests/asna.
 problem fixed: hires/eve.yaml:1: error: email: not an address
 
 ada <ada@example.com>
-  ~ asana  values.TEAM_ID 1 → 2, needs nothing → ["new"] (not updated there: the manifest has no update)
+  ~ asana  TEAM_ID 1 → 2, needs nothing → ["new"] \
+(not updated at the service: the manifest has no `update`, so somebody has to do it there)
   + new
-  - old    (only reported)
+  - old    it stays, and is only reported: the manifest has no `revoke`
 
 bob <bob@example.com>
   + asna
@@ -187,14 +210,17 @@ def test_the_program_needs_no_key_and_no_network(repo: Repo, branch: tuple[str, 
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({}, "(not updated there: the manifest has no update)"),
-        ({"update": [{"url": "https://api.example.com/u", "data": {"role": "{{ROLE}}"}}]}, "(updated there)"),
+        ({}, "(not updated at the service: the manifest has no `update`, so somebody has to do it there)"),
+        ({"update": [{"url": "https://api.example.com/u", "data": {"role": "{{ROLE}}"}}]}, "(updated at the service)"),
         (
             {
                 "form": [{"id": "ROLE", "type": "input", "identity": True}],
                 "exists": {"url": "https://api.example.com/{{ROLE}}/{{email}}", "expected": "{{email}}"},
             },
-            "(another thing: the old one is an orphan)",
+            (
+                "(access to another thing is given; the former one stays, and is only reported: the manifest has no "
+                "`revoke`)"
+            ),
         ),
     ],
     ids=["no update", "update", "identity"],
@@ -214,7 +240,7 @@ def test_changed_value_shows_whether_it_is_applied(repo: Repo, call: Call, more:
     repo.hire("ada", {"integration": "roles", "values": {"ROLE": "owner"}})
     repo.commit()
     out = call(repo, "diff", before, "HEAD", "--output", "markdown").out
-    assert f"**1 grant changed**\n\n- `ada` keeps `roles`: `values.ROLE` `member` → `owner` {told}" in out
+    assert f"**1 grant changed**\n\n- `Ada Example (ada)` keeps `roles`: `ROLE` `member` → `owner` {told}" in out
     assert out.count("1 grant changed") == 1, "the first line is the heading of all there is"
     assert "<details>" not in out
 
@@ -319,7 +345,7 @@ HOSTS = [Host(f"h{index}.example.com", ("manifests/m.yaml",), allowed=True) for 
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        (difference(many(400)), "- `00000399` gets `slack`: `X` `v`"),
+        (difference(many(400)), "- `00000399` gets `slack` with `X` `v`"),
         (difference(many(1500, value="v" * 60)), "- `00001499`: `slack`"),
         (difference(many(20_000)), "- `slack`: 20000 grants"),
         (difference([Change(Key("a" * 70_000, "b"), "c" * 70_000, ChangeKind.REMOVED)]), "1 grant removed"),

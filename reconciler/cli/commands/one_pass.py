@@ -372,7 +372,7 @@ def _note_ignored(context: Context, force: InForce) -> list[str]:
 
 def _note_settings(context: Context, force: InForce, tree: Tree) -> list[str]:
     """Say that a branch is planned with the settings in force, and what its own would change; and return it."""
-    from reconciler.cli.output.difference import step
+    from reconciler.cli.output.consequences import step
     from reconciler.cli.output.logs import note
     from reconciler.review.compared_files import compared_settings
 

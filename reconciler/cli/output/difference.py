@@ -6,16 +6,16 @@ hire, then each integration, then numbers alone. New hosts are shown at every le
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
+from reconciler.cli.output import consequences as said
+from reconciler.cli.output.consequences import Quote
 from reconciler.cli.output.text import code, count, fold, printable, problem_line
 from reconciler.model.errors import Problem
 from reconciler.review.causes import CauseKind, Consequence
 from reconciler.review.compared_files import ChangeKind
-from reconciler.review.consequences import AT_ONCE, HeldOffline, Removal
+from reconciler.review.consequences import Applied, Removal, Stays
 from reconciler.review.difference import Change, Difference
 from reconciler.review.problems import Host
 
@@ -27,6 +27,12 @@ LIMIT = 65_536
 HEADLINE_HOSTS = 3
 """The most new hosts to name in the first line."""
 
+MANY_LINES = 24
+"""The most lines on what changed in the files that are not folded."""
+
+FEW_FILES = 3
+"""The most files of people who join or leave that are named."""
+
 MAX_HOSTS = 50
 MAX_HOST_CHARACTERS = 260
 """A host's name has at most 253 characters, and a port."""
@@ -35,26 +41,12 @@ MARK = "<!-- reconcile diff -->"
 """The invisible end of a comment, by which a CI job finds its own."""
 
 LISTED = 12
-"""The most removals or changes that are listed one by one; more are summed up by what they lose, and folded below."""
+"""The most changes of a kind, and causes, that are listed one by one: more are summed up, and folded below."""
 
 _SIGNS = {ChangeKind.ADDED: "+", ChangeKind.CHANGED: "~", ChangeKind.REMOVED: "-"}
-_VERBS = {ChangeKind.ADDED: "gets", ChangeKind.CHANGED: "keeps", ChangeKind.REMOVED: "loses"}
-_REPORTED = "is no longer to have"
-_TITLES = {
-    CauseKind.FIELDS: "",
-    CauseKind.SEQUENCE: "sequence ",
-    CauseKind.CONDITION: "assign of sequence ",
-    CauseKind.INCLUDE: "include of sequence ",
-    CauseKind.MANIFEST: "manifest ",
-    CauseKind.SETTINGS: "setting ",
-    CauseKind.HIRE: "hire ",
-    CauseKind.REQUEST: "request ",
-}
-
-_Quote = Callable[[str], str]
 
 
-def headline(found: Difference, quote: _Quote = printable) -> str:
+def headline(found: Difference, quote: Quote = printable) -> str:
     """Sum up the difference in one line."""
     parts = []
     if not found.comparable:
@@ -65,12 +57,12 @@ def headline(found: Difference, quote: _Quote = printable) -> str:
         many = "NEW HOST" if len(found.hosts_added) == 1 else "NEW HOSTS"
         parts.append(f"{many} {', '.join(named)}{f' and {more} more' if more else ''}")
     if privileged := [change for change in found.grants if change.privileged]:
-        parts.append(f"{_people_count(len({change.key.hire for change in privileged}))} PRIVILEGED")
+        parts.append(f"{said.people(len({change.key.hire for change in privileged}))} PRIVILEGED")
     kinds = Counter(change.kind for change in found.grants)
     parts += [f"{count(kinds[kind], 'grant')} {kind}" for kind in ChangeKind if kinds[kind]]
-    removals = Counter(change.removal for change in found.grants)
-    if removals[Removal.REPORTED]:
-        parts[-1] += f" ({removals[Removal.REPORTED]} only reported)"
+    stay = sum(_stays(change) for change in found.grants)
+    if stay:
+        parts[-1] += f" ({'only reported' if stay == kinds[ChangeKind.REMOVED] else f'{stay} of them only reported'})"
     parts += [f"the guard would hold {quote(each.integration)}" for each in found.held]
     parts += [f"{count(len(names), 'manifest')} {kind}" for kind, names in found.manifests.items() if names]
     if found.settings:
@@ -89,9 +81,11 @@ def as_table(found: Difference) -> str:
     lines += [
         f"NEW HOST {_host(host)}  ({printable(', '.join(host.files))}){_refused(host)}" for host in found.hosts_added
     ]
-    lines += _privileged(found.grants, printable)
-    lines += [f"cause: {_cause(each, printable)}" for each in _shared(found.causes)]
-    lines += [_held(each, printable) for each in found.held]
+    lines += [f"becomes privileged: {line}" for line in _privileged(found.grants, printable)]
+    lines += [f"cause: {line}" for line in _joiners_and_leavers(found.causes, printable)]
+    for each in _shared(found.causes):
+        lines += [f"cause: {said.cause(each, printable)}", *(f"  {part}" for part in said.parts(each, printable))]
+    lines += [said.held(each, printable) for each in found.held]
     lines += [f"host no longer used: {_host(host)}" for host in found.hosts_removed]
     for kind in (ChangeKind.ADDED, ChangeKind.REMOVED):  # what changed is a cause
         lines += [f"manifest {kind}: {printable(name)}" for name in found.manifests.get(kind, ())]
@@ -102,8 +96,8 @@ def as_table(found: Difference) -> str:
         width = max(len(printable(change.key.access)) for change in group)
         for change in group:
             access = f"{printable(change.key.access):<{width}}"
-            said = f"{_fields(change, printable)}{_dates(change)}".strip()
-            lines.append(f"  {_SIGNS[change.kind]} {access}  {said}".rstrip())
+            what = "; ".join(filter(None, (said.fields(change, printable), said.what_follows(change).strip(",; "))))
+            lines.append(f"  {_SIGNS[change.kind]} {access}  {what}".rstrip())
     return "\n".join(lines)
 
 
@@ -120,35 +114,69 @@ def _body(found: Difference, level: int) -> Iterator[str]:
     short = level == 3
     if found.hosts_added:
         yield from _alarm(found.hosts_added[: MAX_HOSTS if short else None], len(found.hosts_added))
-    if privileged := _privileged(found.grants if level == 0 else (), code):
-        yield from ["", "**Becomes privileged**", "", *(f"- {line}" for line in privileged)]
+    if not short and (privileged := [change for change in found.grants if change.privileged]):
+        yield from ["", "**Becomes privileged**", "", *_listed(privileged, level, _gains_privileges, _by_privilege)]
     if found.held:
-        yield from ["", *(f"- {_held(each, code)}" for each in found.held)]
+        yield from ["", "**Held after the merge**", "", *(f"- {said.held(each, code)}" for each in found.held)]
     if found.problems_added:
-        yield from ["", *_problems(found.problems_added, "added", level)]
-    if (causes := _shared(found.causes)) and not short:
-        yield from ["", *(f"- {_cause(each, code)}" for each in causes)]
-    yield from _unnamed(found, level)
+        yield from ["", "**Problems**", "", *_problems(found.problems_added, "added", level)]
+    if not short and (lines := [*_causes(found.causes), *_files(found)]):
+        yield from ["", "**What changed in the files**", "", *lines[:MANY_LINES]]
+        if more := lines[MANY_LINES:]:
+            yield from fold(f"{len(more)} more lines", more)
     for kind in (ChangeKind.REMOVED, ChangeKind.CHANGED, ChangeKind.ADDED):
         changes = [change for change in found.grants if change.kind is kind]
         if changes and not short:
-            lines, title = (_each, _by_hire, _by_integration)[level](changes), f"{count(len(changes), 'grant')} {kind}"
-            if kind is ChangeKind.ADDED:
-                yield from fold(title, lines)
-                continue
-            # What removals and changes take away is never folded; of very many, who each of them is.
+            title = f"{count(len(changes), 'grant')} {kind}"
             yield from ["", *([] if title == headline(found, code) else [f"**{title}**", ""])]
-            if level == 0 and len(changes) > LISTED:
-                yield from _alike(changes)
-                yield from fold(f"each of the {len(changes)}", lines)
-            else:
-                yield from lines
+            yield from _listed(changes, level, _each, _alike)
     if found.problems_fixed:
         yield from fold(
             f"{count(len(found.problems_fixed), 'problem')} fixed", _problems(found.problems_fixed, "", level)
         )
     if level:
         yield from ["", "Shortened to fit a comment; `reconcile diff` has all of it."]
+    if words := _glossary(found):
+        yield from ["", f"<sub>{' '.join(words)}</sub>"]
+
+
+def _glossary(found: Difference) -> list[str]:
+    """Explain the words that the comment uses, and no others."""
+    words = []
+    if found.grants:
+        words.append("A grant is one person's access to one service; what is merged is carried out within minutes.")
+    if any(change.privileged for change in found.grants):
+        words.append("*Privileged* is what can give others access, or more than most have, as the manifest says.")
+    leaving = [each for change in found.grants for each in (change.leaving, change.former) if each is not None]
+    if any(each.removal is Removal.REPORTED for each in leaving):
+        words.append("*Only reported* means that somebody has to take it away at the service.")
+    lacks = any(each.stays in (Stays.MANIFEST, Stays.CHECK) for each in leaving)
+    if lacks or any(found.manifests.values()) or any(change.applied is Applied.NOT_UPDATED for change in found.grants):
+        words.append("A manifest, such as `manifests/slack.yaml`, holds the requests that are sent to a service.")
+    return words
+
+
+def _listed(
+    changes: list[Change],
+    level: int,
+    each: Callable[[list[Change]], Iterator[str]],
+    alike: Callable[[list[Change]], Iterator[str]],
+) -> Iterator[str]:
+    """List changes one by one; of many what they have in common, which is never folded, and who each is, which is."""
+    lines = (each, _by_hire, _by_integration)[level]
+    if len(changes) <= LISTED:
+        yield from lines(changes)
+        return
+    yield from alike(changes)
+    yield from fold(f"each of the {len(changes)}", lines(changes))
+
+
+def _causes(causes: list[Consequence]) -> Iterator[str]:
+    """List what the changes come from, with what a manifest's file changes."""
+    yield from (f"- {line}" for line in _joiners_and_leavers(causes, code))
+    for each in _shared(causes):
+        yield f"- {said.cause(each, code)}"
+        yield from (f"  - {part}" for part in said.parts(each, code))
 
 
 def _alarm(hosts: list[Host], total: int) -> Iterator[str]:
@@ -164,13 +192,11 @@ def _alarm(hosts: list[Host], total: int) -> Iterator[str]:
         yield from [">", f"> And {total - len(hosts)} more new hosts."]
 
 
-def _unnamed(found: Difference, level: int) -> Iterator[str]:
-    """List the hosts that are no longer used."""
-    if level == 3:
-        return
-    lines = [f"- host {code(_host(host))} is no longer used" for host in found.hosts_removed]
-    if lines:
-        yield from ["", *lines]
+def _files(found: Difference) -> Iterator[str]:
+    """List manifests that are new or gone, and hosts that are no longer used."""
+    for kind, what in ((ChangeKind.ADDED, "new"), (ChangeKind.REMOVED, "gone")):
+        yield from (f"- manifest {code(name)} is {what}" for name in found.manifests.get(kind, ()))
+    yield from (f"- host {code(_host(host))} is no longer used" for host in found.hosts_removed)
 
 
 def _problems(problems: list[Problem], what: str, level: int) -> Iterator[str]:
@@ -187,77 +213,85 @@ def _problems(problems: list[Problem], what: str, level: int) -> Iterator[str]:
 
 def _each(changes: list[Change]) -> Iterator[str]:
     for change in changes:
-        fields = _fields(change, code)
-        suffix = f": {fields}" if fields else ""
-        yield f"- {code(change.key.hire)} {_verb(change)} {code(change.key.access)}{_dates(change)}{suffix}"
+        yield (
+            f"- {said.person(change, code)} {said.verb(change)} {code(change.key.access)}{_fields(change)}"
+            f"{said.what_follows(change)}"
+        )
 
 
-def _verb(change: Change) -> str:
-    return _REPORTED if change.removal is Removal.REPORTED else _VERBS[change.kind]
+def _fields(change: Change) -> str:
+    fields = said.fields(change, code)
+    if change.kind is ChangeKind.CHANGED:
+        return f": {fields}"
+    return f" with {fields}" if fields else ""
 
 
-def _dates(change: Change) -> str:
-    """Write when a grant begins and ends, and what its removal does, where there is something to say."""
-    starts = "" if change.starts is None else change.starts if change.starts == AT_ONCE else f"from {change.starts}"
-    ends = "" if change.ends is None else f"until {change.ends}"
-    removal = "" if change.removal is not Removal.REPORTED else "only reported"
-    said = ", ".join(part for part in (starts, ends, removal) if part)
-    return f" ({said})" if said else ""
+def _stays(change: Change) -> bool:
+    """Whether something is no longer wanted and only reported."""
+    leaving = change.leaving if change.kind is ChangeKind.REMOVED else None
+    return leaving is not None and leaving.removal is Removal.REPORTED
 
 
-def _alike(changes: Iterable[Change]) -> Iterator[str]:
-    """Sum up by what is lost or changed."""
-    whom: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+def _alike(changes: list[Change]) -> Iterator[str]:
+    """Sum up by what is gained, lost or changed: with the values of what changes, or where all have the same ones."""
+    alike: dict[tuple[str, str], list[Change]] = defaultdict(list)
     for change in changes:
-        fields = "" if change.kind is ChangeKind.REMOVED else f": {_fields(change, code)}"
-        whom[_verb(change), change.key.access, fields].append(change.key.hire)
-    for (verb, access, fields), hires in sorted(whom.items(), key=lambda each: -len(each[1])):
-        who = code(hires[0]) if len(hires) == 1 else f"{len(hires)} people"
-        plural = {"loses": "lose", "keeps": "keep", _REPORTED: "are no longer to have"}
-        yield f"- {who} {verb if len(hires) == 1 else plural[verb]} {code(access)}{fields}"
+        follows = said.what_follows(change) if change.kind is ChangeKind.REMOVED else ""
+        alike[change.key.access, follows].append(change)
+    for (access, follows), group in sorted(alike.items(), key=lambda each: -len(each[1])):
+        values = Counter(map(_fields, group))
+        shown = values if group[0].kind is ChangeKind.CHANGED and len(values) <= LISTED else ()
+        if len(values) == 1 and group[0].kind is ChangeKind.ADDED:
+            shown = values
+        for fields in shown or ("",):
+            same = [change for change in group if not shown or _fields(change) == fields]
+            who = said.person(same[0], code) if len(same) == 1 else said.people(len(same))
+            what = fields or (": each another value" if group[0].kind is ChangeKind.CHANGED else "")
+            yield f"- {who} {said.verb(same[0], several=len(same) != 1)} {code(access)}{what}{follows}"
 
 
-def _privileged(changes: Iterable[Change], quote: _Quote) -> list[str]:
+def _privileged(changes: Iterable[Change], quote: Quote) -> list[str]:
     """Write who gets something that gives more than others have."""
     return [
-        f"{quote(change.key.hire)} {quote(change.key.access)}: "
-        + ", ".join(f"{quote(name)} {quote(_text(value))}" for name, value in change.privileged.items())
-        + _dates(change)
+        f"{said.person(change, quote)} in {quote(change.key.access)}: {said.privilege(change, quote)}"
+        f"{said.what_follows(change)}"
         for change in changes
         if change.privileged
     ]
 
 
-def _cause(each: Consequence, quote: _Quote) -> str:
-    """Write what changed, and how many gain and lose what through it."""
-    people = len(each.people)
-    parts = []
-    for verb, counted in (("gain", each.added), ("lose", each.removed)):
-        named = (quote(name) + ("" if number == people else f" ({number})") for name, number in sorted(counted.items()))
-        if counted:
-            parts.append(f"{verb} {', '.join(named)}")
-    touched = "; ".join(parts) or f"{count(each.grants, 'grant')} touched"
-    title = f"{_TITLES[each.cause.kind]}{quote(each.cause.what)}"
-    return f"{title}: {_people_count(people)}, {touched}" if people else title
+def _gains_privileges(changes: list[Change]) -> Iterator[str]:
+    return (f"- {line}" for line in _privileged(changes, code))
 
 
-def _people_count(number: int) -> str:
-    return "1 person" if number == 1 else f"{number} people"
+def _by_privilege(changes: list[Change]) -> Iterator[str]:
+    whom = Counter((change.key.access, said.privilege(change, code)) for change in changes)
+    for (access, privilege), number in whom.most_common():
+        yield f"- {said.people(number)} in {code(access)}: {privilege}"
 
 
 def _shared(causes: Iterable[Consequence]) -> list[Consequence]:
-    """List the causes that say more than the changes below them: all but one hire's own file or request."""
-    alone = (CauseKind.HIRE, CauseKind.FIELDS, CauseKind.REQUEST)
-    return [each for each in causes if len(each.people) != 1 or each.cause.kind not in alone]
+    """List the causes that say more than the changes below them: all but what one hire's own file or request says."""
+    return [
+        each
+        for each in causes
+        if len(each.people) != 1
+        or each.cause.kind not in (CauseKind.HIRE, CauseKind.REQUEST, CauseKind.FIELDS)
+        or (each.cause.kind is CauseKind.FIELDS and each.cause.file is None)
+    ]
 
 
-def _held(each: HeldOffline, quote: _Quote) -> str:
-    if each.kind == "new":
-        return f"the guard would hold {quote(each.integration)}: {each.count} new, max_new is {each.limit:g}"
-    return (
-        f"the guard would hold {quote(each.integration)}: {each.count} of {each.of} would be revoked, "
-        f"max_change_percent is {each.limit:g}"
-    )
+def _joiners_and_leavers(causes: Iterable[Consequence], quote: Quote) -> Iterator[str]:
+    """Name the files of hires that are new or gone; of many, say how many."""
+    for kind, what in (
+        (ChangeKind.REMOVED, "leave: their files are gone"),
+        (ChangeKind.ADDED, "join: their files are new"),
+    ):
+        those = [each for each in causes if each.cause.kind is CauseKind.HIRE and each.cause.change is kind]
+        if len(those) > FEW_FILES:
+            yield f"{len(those)} people {what}"
+        else:
+            yield from (said.cause(each, quote) for each in those)
 
 
 def _by_hire(changes: list[Change]) -> Iterator[str]:
@@ -278,32 +312,6 @@ def _people(changes: Iterable[Change]) -> dict[str, list[Change]]:
     for change in changes:
         found.setdefault(f"{change.key.hire} <{change.who}>", []).append(change)
     return found
-
-
-def _fields(change: Change, quote: _Quote) -> str:
-    """Write the fields that differ, or all fields of a grant that is added or removed."""
-    if change.kind is ChangeKind.CHANGED:
-        fields = ", ".join(f"{quote(name)} {step(pair, quote)}" for name, pair in change.fields.items())
-        return f"{fields} ({change.applied})" if change.applied else fields
-    side = 1 if change.kind is ChangeKind.ADDED else 0
-    return ", ".join(
-        f"{quote(name.removeprefix('values.'))} {quote(_text(pair[side]))}" for name, pair in change.fields.items()
-    )
-
-
-def step(pair: tuple[Any, Any], quote: _Quote) -> str:
-    """Write the values before and after; as JSON if only their type differs."""
-    before, after = map(_text, pair)
-    if before == after:
-        before, after = (json.dumps(value, ensure_ascii=False) for value in pair)
-    old, new = ("nothing" if value is None else quote(text) for value, text in zip(pair, (before, after), strict=True))
-    return f"{old} → {new}"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict) and value.keys() == {"name"}:
-        return str(value["name"])
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _host(host: Host) -> str:
