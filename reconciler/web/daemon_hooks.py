@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -23,8 +24,6 @@ from reconciler.web.hooks import Hook
 from reconciler.web.signatures import has_token, is_signed, is_signed_by_git, is_signed_by_the_standard
 
 __all__ = ["DaemonHooks", "account_in", "is_from_service"]
-
-FORM = "application/x-www-form-urlencoded"
 
 MOST_FIELDS = 1000
 
@@ -70,7 +69,7 @@ class _Push:
         """Whether GitHub, Gitea or GitLab signed it."""
         return is_signed_by_git(headers, body, self.secrets, time.time())
 
-    def take(self, _headers: dict[str, str], _body: bytes) -> None:
+    def take(self, _body: bytes) -> None:
         """Fetch."""
         self.loop.call_soon_threadsafe(self.daemon.pushed)
 
@@ -89,9 +88,9 @@ class _Event:
         """Whether it is signed, or has the token, as the manifest says."""
         return any(is_from_service(self.events, headers, body, secret, time.time()) for secret in self.secrets)
 
-    def take(self, headers: dict[str, str], body: bytes) -> None:
+    def take(self, body: bytes) -> None:
         """Check the account."""
-        account = account_in(headers.get("content-type", ""), body, self.events.account)
+        account = account_in(body, self.events.account)
         self.loop.call_soon_threadsafe(self.daemon.told, self.integration, account)
 
 
@@ -106,17 +105,22 @@ def is_from_service(events: Events, headers: Mapping[str, str], body: bytes, sec
     return is_signed(headers, body, secret, header=header, prefix=prefix, encoding=encoding)
 
 
-def account_in(kind: str, body: bytes, path: str) -> str | None:
+def account_in(body: bytes, path: str) -> str | None:
     """Return the account that a body names at a path; None if it cannot be read or names none."""
     try:
-        content: Any = json.loads(body) if kind.partition(";")[0].strip().lower() != FORM else _form(body)
+        content = _content(body)
     except (ValueError, RecursionError):
         return None
     found = as_text(walk(content, path))
     return found if isinstance(found, str) and found.strip() else None
 
 
-def _form(body: bytes) -> Any:
-    """Return a form's fields; one with a single field `payload` is the JSON in it. Raises ValueError."""
+def _content(body: bytes) -> Any:
+    """Return a body's JSON, else a form's fields, whatever its type says: not every sender names it.
+
+    A form with a single field `payload` is the JSON in it. Raises ValueError or RecursionError.
+    """
+    with suppress(ValueError):
+        return json.loads(body)
     fields = {name: values[0] for name, values in parse_qs(body.decode(), max_num_fields=MOST_FIELDS).items()}
     return json.loads(fields["payload"]) if fields.keys() == {"payload"} else fields

@@ -29,7 +29,7 @@ class Hook(Protocol):
     def is_signed(self, headers: dict[str, str], body: bytes) -> bool:
         """Whether whoever sent it knows the secret."""
 
-    def take(self, headers: dict[str, str], body: bytes) -> None:
+    def take(self, body: bytes) -> None:
         """Act on it."""
 
 
@@ -63,7 +63,7 @@ def hook_route(hooks: Hooks, count: Callable[[str, str], None]) -> Route:
         if not await run_in_threadpool(hook.is_signed, headers, body):
             count(name, "unsigned")
             return _said(401, "not signed with this hook's secret")
-        hook.take(headers, body)
+        hook.take(body)
         count(name, "accepted")
         return Response(status_code=204)
 
