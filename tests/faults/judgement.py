@@ -343,6 +343,8 @@ class Judgement:
         """What was made or updated since then, retries not counted."""
         self.commands: dict[Grant, str] = {}
         self.count: Count | None = None
+        self.stems: dict[str, str] = {}
+        """Under which name the ledger has each person's rows."""
         """Of the last revision that was counted."""
 
     def resync(self) -> None:
@@ -411,7 +413,7 @@ class Judgement:
         own, before = (git.percent, git.most), self.count
         paths = None if before is None else {path for path in {*files, *before.files} if _differs(path, files, before)}
         whole = paths is None or any(path.startswith("config/") for path in paths)
-        hires = {_stem(path).lower() for path in paths or () if path.startswith("hires/")}
+        hires = self._in_files({_stem(path) for path in paths or () if path.startswith("hires/")}, git)
         integrations = {_stem(path) for path in paths or () if path.startswith("manifests/")}
         if before is not None and not (before.leaving or before.arriving or whole or integrations):
             stems = [path for path in paths or () if path.startswith("hires/")]
@@ -437,6 +439,15 @@ class Judgement:
             if limits[1] is not None and sum(other[1] == grant[1] for other in arriving) > limits[1]
         }
         self.count = Count(files, own, limits, frozenset(leaving), frozenset(many))
+
+    def _in_files(self, stems: Collection[str], git: Git) -> set[str]:
+        """Whom files are about, or the rows that the ledger has under their names."""
+        people = git.people.items()
+        return {
+            name
+            for name, person in people
+            if self.stems.get(name) in stems or (person.file != "gone" and person.stem in stems)
+        }
 
     def _blind(self, git: Git, now: datetime) -> dict[Grant, Duty]:
         """What would have to become of every grant if no service could be asked."""
@@ -795,6 +806,7 @@ class Judgement:
         for grant in gone:
             del self.rows[grant]
         for grant, duty in duties.items():
+            self.stems[grant[0]] = git.people[grant[0]].stem
             self.rows[grant] = self._planned(git, self._now(grant, now), grant, duty, now)
 
     def _planned(self, git: Git, row: Row, grant: Grant, duty: Duty, now: datetime) -> Row:
