@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from reconciler.engine.decide import guard
-from reconciler.engine.planned import PlannedGrant
+from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.planner import Watched, unwatched
 from reconciler.engine.run.planning import Plan, Planning

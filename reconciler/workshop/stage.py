@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from reconciler.engine.decide.planned import NOTHING_STORED, PlannedGrant
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import ENOUGH, Listings
-from reconciler.engine.observe.prepared import NOTHING_STORED
 from reconciler.engine.observe.same_account import Rivals, SameAccounts, WantedPrints, wanted_accounts, wanted_prints
-from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.engine.run.claims import Claims
+from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.engine.run.planner import Planner
 from reconciler.model.case import Case
 from reconciler.model.decision_inputs import Policy

@@ -12,9 +12,8 @@ from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any
 
+from reconciler.engine.decide.planned import Check, PlannedGrant
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.prepared import Check
-from reconciler.engine.planned import PlannedGrant
 from reconciler.model.case import Case, SentRequest
 from reconciler.model.errors import Blocked, RepositoryError
 from reconciler.model.manifest import Manifest
@@ -66,7 +65,7 @@ async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reade
         what = "the hire of this case cannot be read: see `hire` and `values`"
         return CaseResult(case, None, what, (what,))
     exchanges = tuple(stage.client.exchanges)
-    sends = planned_requests(stage.integration, planned)
+    sends = planned_requests(planned)
     decision, prepared = planned.decision, planned.prepared
     scope = Scope(()) if prepared is None else prepared.scope
     parts = parts_asked(stage.integration, scope, exchanges)
@@ -85,11 +84,11 @@ async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reade
     )
 
 
-def planned_requests(integration: Integration, planned: PlannedGrant) -> tuple[Mapping[str, Any], ...]:
+def planned_requests(planned: PlannedGrant) -> tuple[Mapping[str, Any], ...]:
     """Return the requests that a plan would send, with what the check stored put in."""
     if planned.prepared is None or not planned.decision.action.acts:
         return ()
-    return integration.shown(planned.prepared, planned.kind, planned.seen)[planned.decision.resume :]
+    return planned.prepared.shown(planned.kind, planned.seen)[planned.decision.resume :]
 
 
 def _differences(case: Case, status: Status, reason: str, sends: tuple[Mapping[str, Any], ...]) -> Iterator[str]:

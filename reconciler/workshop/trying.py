@@ -12,10 +12,10 @@ from dataclasses import field, replace
 from typing import Any
 
 from reconciler.engine.context import Context
+from reconciler.engine.decide.planned import PlannedGrant, requests_of
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.wiring import integrations_of
-from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.state import reading
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, TransportError
@@ -242,9 +242,9 @@ def _would_send(integration: Integration, planned: PlannedGrant | None) -> dict[
         return {}
     kinds = {"execute": Kind.EXECUTE, "update": Kind.UPDATE, "revoke": Kind.REVOKE}
     return {
-        word: tuple(map(integration.client.redact, integration.shown(planned.prepared, kind, planned.seen)))
+        word: tuple(map(integration.client.redact, planned.prepared.shown(kind, planned.seen)))
         for word, kind in kinds.items()
-        if integration.requests(kind)
+        if requests_of(integration.manifest, kind)
     }
 
 

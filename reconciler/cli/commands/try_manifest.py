@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from reconciler.engine.context import Context
-    from reconciler.engine.planned import PlannedGrant
+    from reconciler.engine.decide.planned import PlannedGrant
     from reconciler.model.case import Case
     from reconciler.model.manifest import Manifest
     from reconciler.model.secret import Redactor

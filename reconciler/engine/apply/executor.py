@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from reconciler.engine.apply import attempts, removals
+from reconciler.engine.apply.attempt import AttemptRequest, RunningAttempt
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.context import Context
-from reconciler.engine.planned import AttemptRequest, RunningAttempt
+from reconciler.engine.decide.planned import stored_at
+from reconciler.engine.observe.checker import Checker
+from reconciler.engine.observe.integrations import Integration
 from reconciler.ledger.attachments import Attachments
 from reconciler.ledger.entries import Attempt, Event, Kept
 from reconciler.ledger.vault import (
@@ -76,6 +79,8 @@ class Executor:
         ledger: LedgerWriter,
         vault: WritableVault,
         attachments: Attachments,
+        integrations: Mapping[str, Integration],
+        checker: Checker,
         retry_delay: timedelta,
         author: str | None,
         overview: Callable[[str], str],
@@ -84,6 +89,8 @@ class Executor:
         self._ledger = ledger
         self._vault = vault
         self._attachments = attachments
+        self._integrations = integrations
+        self._checker = checker
         self._context = context
         self._clock = context.clock
         self._redactor = context.redactor
@@ -94,7 +101,7 @@ class Executor:
 
     async def attempt(self, job: AttemptRequest) -> Record:
         """Make one attempt and record its outcome; the record says whether it succeeded."""
-        run, resume = self._new_run(job), job.decision.resume
+        run, resume = self._new_run(job), job.resume
         try:
             if resume:
                 run.memory = self._vault.memory(run.record.key)
@@ -109,27 +116,31 @@ class Executor:
 
     def _new_run(self, job: AttemptRequest) -> RunningAttempt:
         """Number an attempt, and describe it for the ledger; nothing is written down yet."""
-        now, resume, total = self._clock.now(), job.decision.resume, len(job.requests)
+        integration, now = self._integrations[job.prepared.grant.integration], self._clock.now()
+        resume, total = job.resume, len(job.requests)
         again = job.continues
-        number = job.record.attempts + 1 if again and not job.decision.afresh and job.kind is not Kind.RUN else 1
+        number = (
+            job.record.attempts + 1 if again and not job.planned.decision.afresh and job.kind is not Kind.RUN else 1
+        )
         record = attempts.begun(
             job.acted_on(now),
             number=number,
             digest=job.prepared.digest,
-            snapshot=job.values,
+            snapshot=job.values(integration.asked_with),
             resumed=resume > 0,
             wants=job.prepared.wants,
             kind=job.kind,
-            by_hand=job.by_hand or (again and job.record.run.by_hand),
+            by_hand=job.planned.by_hand or (again and job.record.run.by_hand),
         )
         opened = Attempt.of(record, number, total, now)
         begins = f", from request {resume + 1} of {total}" if resume < total else ", with nothing left to send"
         detail = f"attempt {number}{begins if resume else ''}"
         # A later attempt that continues needs the generated values: store them before any request uses them.
-        memory = Memory(generated=generated(job.integration.manifest.generated if job.notifies else ()))
+        memory = Memory(generated=generated(job.prepared.manifest.generated if job.notifies else ()))
         kept = {} if resume else self._vault.remember(record.key, memory)
         return RunningAttempt(
             job=job,
+            integration=integration,
             record=record,
             attempt=opened,
             memory=memory,
@@ -152,13 +163,13 @@ class Executor:
             run.record = attempts.written(run.record, run.attempt.run)
 
     async def _send_all(self, run: RunningAttempt, resume: int) -> None:
-        requests = run.job.requests
+        requests, texts = run.job.requests, run.integration.texts(run.job.kind)
         if resume >= len(requests) and run.job.notifies:
             for name, value in self._notices(run).items():
                 await self._ledger.off_loop(partial(self._ledger.put_sealed, name, value))
         for place, request in enumerate(requests[resume:], resume):
             run.place = place
-            step = Step(place, run.job.texts[place], request.mutates, Outcome.SENT)
+            step = Step(place, texts[place], request.mutates, Outcome.SENT)
             try:
                 await self._send(run, step, request)
             except (_Failed, Blocked, TransportError) as error:
@@ -233,7 +244,7 @@ class Executor:
         wanted = None
         if isinstance(request, Revoke) and request.expected is not None:
             wanted = expected(request.expected, self._scope(run))
-        connection = run.job.integration.connection
+        connection = run.integration.connection
         if connection is not None:
             await connection.fresh()
         answer = await self._deliver(run, step, request, refused)
@@ -244,7 +255,7 @@ class Executor:
             answer = await self._deliver(run, step, request, refused)
         reason = failure(request, answer, wanted)
         if reason is not None and not self._withdrawn(run, step, answer):
-            reason += run.job.integration.client.excerpt(answer)
+            reason += run.integration.client.excerpt(answer)
             # A success that is not the one that was wanted has taken effect all the same.
             await self._answered(
                 run, step, Outcome.UNMET if 200 <= answer.status < 300 else refused, reason, answer.status
@@ -258,7 +269,7 @@ class Executor:
         return takes_back and answer.status in GONE
 
     async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
-        integration, scope = run.job.integration, self._scope(run)
+        integration, scope = run.integration, self._scope(run)
         files = self._attachments.read(run.memory.files) if request.files else {}
         wire = render(request, scope, integration.manifest, files=files)
         if request.save_as_file:
@@ -291,14 +302,14 @@ class Executor:
         await self._ledger.off_loop(partial(answered, status_code=status_code, error=text))
 
     def _scope(self, run: RunningAttempt) -> Scope:
-        job, connection = run.job, run.job.integration.connection
+        job, connection = run.job, run.integration.connection
         layers = list(run.memory.layers(job.withdraws))
         if connection is not None and (token := connection.layer()) is not None:
             layers.append(token)
-        if "access_overview" in job.integration.used:
+        if "access_overview" in run.integration.used:
             layers.append(Layer("the last checks", {"access_overview": self._overview(job.record.key.hire)}))
-        stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.seen))
-        earlier = job.integration.stored(job.kind, run.place, self._earlier(run)).layers()
+        stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.planned.seen))
+        earlier = stored_at(job.prepared.manifest, job.kind, run.place, self._earlier(run)).layers()
         scope = job.prepared.scope.over(*layers)
         return replace(scope, deferred=frozenset(), saved=(*stored, *earlier))
 
@@ -315,7 +326,7 @@ class Executor:
         One that cannot be rendered does not fail an attempt that succeeded: it is kept with what is missing.
         """
         scope = self._scope(run)
-        found = [_notice(item, scope) for item in run.job.integration.manifest.post_execute_notification]
+        found = [_notice(item, scope) for item in run.job.prepared.manifest.post_execute_notification]
         # Another process may send it, and has to redact these where a mail server repeats them.
         found = [{**notice, "secrets": list(run.memory.generated.values())} for notice in found]
         name = notice_name(run.attempt.key)
@@ -325,8 +336,8 @@ class Executor:
         await self._begin(run)
         now = self._clock.now()
         new, lines = attempts.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
-        if run.job.lock is not None:
-            new = removals.lock_failed(new, run.job.lock)
+        if run.job.planned.lock is not None:
+            new = removals.lock_failed(new, run.job.planned.lock)
         settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
         await self._ledger.off_loop(partial(settle, error=error))
         when = stamp(new.retry_at)
@@ -338,8 +349,8 @@ class Executor:
 
     async def _succeed(self, run: RunningAttempt) -> Record:
         await self._begin(run)
-        now, heals = self._clock.now(), run.job.decision.heals
-        webhook = run.job.integration.manifest.exists is None
+        now, heals = self._clock.now(), run.job.planned.decision.heals
+        webhook = run.job.prepared.manifest.exists is None
         if run.job.kind.updates:
             new, lines = attempts.updated(run.record, webhook=webhook, now=now, answered=run.said)
         else:
@@ -350,9 +361,9 @@ class Executor:
     async def _taken_away(self, run: RunningAttempt) -> Record:
         """Record a revocation or a lock whose requests all succeeded: it has, once a check finds no account in use."""
         await self._begin(run)
-        left, deletes = await self._left(run), not run.job.integration.means.locks
+        left, deletes = await self._left(run), not run.integration.means.locks
         then: dict[str, Any] = {"now": self._clock.now(), "retry_delay": self._retry_delay}
-        found = removals.ended(run.record, left, run.said, lock=run.job.lock, deletes=deletes, **then)
+        found = removals.ended(run.record, left, run.said, lock=run.job.planned.lock, deletes=deletes, **then)
         if isinstance(found, str):
             return await self._fail(run, found)
         new, lines = found
@@ -361,9 +372,8 @@ class Executor:
 
     async def _left(self, run: RunningAttempt) -> Verdict:
         """Check what is left of the account."""
-        assert run.job.left is not None
         try:
-            return await run.job.left()
+            return await self._checker.check_taken_away(run.integration, run.job.prepared)
         except Stopped:
             return Unknown("stopped before it was checked")
 
@@ -383,9 +393,9 @@ class Executor:
         desired, record, now = self._context.last_desired, job.record, self._clock.now()
         assert desired is not None  # the plan's, or a newer one
         locks = desired.locks(await self._ledger.off_loop(self._ledger.locks), now)
-        if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.lock is None):
+        if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.planned.lock is None):
             raise Overtaken
-        if job.lock is not None:
+        if job.planned.lock is not None:
             return
         found = (grant for grant in desired.grants(record.key.hire) if grant.key == record.key)
         wanted = next((grant for grant in found if still_wanted(grant, record, now)), None)

@@ -21,7 +21,7 @@ from reconciler.model.status import Action, EventType, Status
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 
 if TYPE_CHECKING:
-    from reconciler.engine.observe.prepared import Prepared
+    from reconciler.engine.decide.planned import Prepared
 
 __all__ = ["checked_locked", "ended", "lock_failed", "revoked", "sent"]
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from reconciler.engine.apply import transitions as records
+from reconciler.engine.apply.attempt import AttemptRequest
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor, Overtaken
 from reconciler.engine.decide.existing import found, webhook
+from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import Facts, gone, judge
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.prepared import Prepared
-from reconciler.engine.planned import AttemptRequest, PlannedGrant
 from reconciler.engine.run.orphans import all_needed, why_over
 from reconciler.engine.run.planning import Plan
 from reconciler.engine.state import OpenState
@@ -104,8 +104,9 @@ class Scheduler:
     async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
         if item.wanted and item.lock is None and not record.provided and (reason := self._unmet(key, item)) is not None:
             return await self._settle(records.waiting(record, reason))
-        integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
+        prepared = item.prepared
         assert prepared is not None
+        integration = self.plan.integrations[prepared.grant.integration]
         if item.maker is not None:
             return await self._made(item.maker, item, integration, prepared, record)
         if (
@@ -117,20 +118,8 @@ class Scheduler:
             gone = await self._gone(integration, prepared, record)
             if gone is not None:
                 return gone
-        job = AttemptRequest(
-            kind=item.kind,
-            integration=integration,
-            prepared=prepared,
-            record=record,
-            decision=item.decision,
-            seen=item.seen,
-            wanted=item.grant if item.wanted else None,
-            by_hand=item.by_hand,
-            commands=self.plan.commands.get(key, ()),
-            lock=item.lock,
-            left=partial(self.plan.checker.check_taken_away, integration, prepared),
-        )
-        new = await self.executor.attempt(job)
+        request = AttemptRequest(planned=item, record=record, commands=self.plan.commands.get(key, ()))
+        new = await self.executor.attempt(request)
         if new.unchecked:
             return new
         if new.phase.unsettled:

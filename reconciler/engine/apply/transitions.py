@@ -19,7 +19,7 @@ from reconciler.model.value import changed
 from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, Unknown, Verdict
 
 if TYPE_CHECKING:
-    from reconciler.engine.observe.prepared import Prepared
+    from reconciler.engine.decide.planned import Prepared
 
 __all__ = [
     "NOT_AS_WANTED",

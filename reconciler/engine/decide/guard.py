@@ -23,8 +23,8 @@ from datetime import datetime
 from functools import partial
 
 from reconciler.engine.decide.existing import OFF, by_commit
+from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
-from reconciler.engine.planned import PlannedGrant
 from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader

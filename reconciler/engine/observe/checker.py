@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from reconciler.engine.decide.planned import NOTHING_STORED, Check, Prepared
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import UNAUTHORIZED, Listings, connected
-from reconciler.engine.observe.prepared import NOTHING_STORED, Check, Prepared
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.folding import folded
 from reconciler.model.grant import Grant, Key, Kind, Record

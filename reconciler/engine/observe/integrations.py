@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
-from itertools import count
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide.existing import Means, changed_in_git
-from reconciler.engine.observe.prepared import NOTHING, NOTHING_STORED, Check, Lending, Prepared
+from reconciler.engine.decide.planned import NOTHING, NOTHING_STORED, Check, Lending, Prepared, requests_of
 from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Differences, Grant, Kind, Record
@@ -30,8 +29,7 @@ from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.paging import first_page
 from reconciler.requests.record import Compared
 from reconciler.requests.rehearsal import Rehearsal
-from reconciler.requests.render import canonical, expected, outline, rehearse
-from reconciler.requests.shown import shown_body
+from reconciler.requests.render import canonical, expected, rehearse
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.sealed import Sealer
 from reconciler.transports.request import RenderedRequest
@@ -69,45 +67,11 @@ class Integration:
         """Return what the manifest can do about an account."""
         return Means.of(self.manifest)
 
-    def requests(self, kind: Kind) -> tuple[Request, ...]:
-        """Return the requests of an attempt of a kind, in order."""
-        manifest = self.manifest
-        match kind:
-            case Kind.EXECUTE | Kind.HEAL | Kind.RUN:
-                return tuple(manifest.execute)
-            case Kind.UPDATE | Kind.MEND:
-                return tuple(manifest.updates)
-            case Kind.REINVITE:
-                return (*manifest.withdraw, *manifest.execute)
-            case Kind.REVOKE:
-                return tuple(manifest.revoke)
-            case Kind.WITHDRAW | Kind.LOCK_INVITED:
-                return tuple(manifest.withdraw)
-            case Kind.LOCK:
-                return tuple(manifest.lock or manifest.revoke)
-            case _:
-                assert_never(kind)
-
-    def withdraws(self, kind: Kind) -> int:
-        """Return how many of an attempt's requests, the first ones, withdraw an open invitation."""
-        return len(self.manifest.withdraw) if kind is Kind.REINVITE else 0
-
-    def stored(self, kind: Kind | None, place: int, stored: Stored) -> Stored:
-        """Return what earlier attempts stored, as the request at a place sees it; all of it without a kind.
-
-        What the requests before it store is this attempt's, or not known. What makes an account begins without what
-        was stored of the one before.
-        """
-        if kind is None or not stored.names:
-            return stored
-        before = {name for request in self.requests(kind)[:place] for name in request.store_data}
-        return stored.without(before, own=not kind.makes or place < self.withdraws(kind))
-
     def texts(self, kind: Kind) -> tuple[str, ...]:
         """Return a digest of each request of an attempt of a kind, as the manifest writes it."""
         known = self._texts.get(kind)
         if known is None:
-            known = self._texts[kind] = tuple(_text(request) for request in self.requests(kind))
+            known = self._texts[kind] = tuple(_text(request) for request in requests_of(self.manifest, kind))
         return known
 
     @cached_property
@@ -253,21 +217,6 @@ class Integration:
         scope = prepared.scope.over(Layer(LEDGER, {"email": email}))
         return replace(prepared, scope=scope, check=self.check(scope))
 
-    def shown(self, prepared: Prepared, kind: Kind, seen: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-        """Return an attempt's requests as a plan shows them. `seen` is what the check saved of the account."""
-        by_check = (Layer("store_data of the check", seen),) if seen else ()
-        scopes = (
-            replace(prepared.scope, saved=(*by_check, *self.stored(kind, place, prepared.stored).layers()))
-            for place in count()
-        )
-        return tuple(map(self._shown, self.requests(kind), scopes))
-
-    def _shown(self, call: Request, scope: Scope) -> Mapping[str, Any]:
-        try:
-            return {**outline(call, scope), "body": shown_body(call, scope, self.manifest)}
-        except Blocked as error:
-            return {"method": call.method, "url": call.url, "body": f"({error})"}
-
     def changes(self, prepared: Prepared, record: Record, verdict: Verdict) -> Differences:
         """Return which values git changed since the account was made, updated or found with them."""
         return changed_in_git(record, verdict, prepared.snapshot, found_by=prepared.found_by, compared=self.compared)
@@ -311,7 +260,7 @@ class Integration:
 
         What takes an invitation back does not count: whether there is one may be another answer at the retry.
         """
-        requests = self.requests(kind)
+        requests = requests_of(self.manifest, kind)
         for call in requests:
             self._renders(call, scope)
         if kind.updates:
@@ -401,7 +350,7 @@ class Integration:
         if self.manifest.exists is not None:
             scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))
         check = self.check(scope, orphan=True)
-        requests = self.requests(kind)
+        requests = requests_of(self.manifest, kind)
         for call in requests:
             self._renders(call, scope)
         return Prepared(

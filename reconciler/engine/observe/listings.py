@@ -17,8 +17,8 @@ from datetime import datetime
 from sys import intern
 from typing import Any, TypeVar
 
+from reconciler.engine.decide.planned import Prepared
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.prepared import Prepared
 from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
 from reconciler.model.manifest import Exists, Listing, Pending, Ready

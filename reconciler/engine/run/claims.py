@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from reconciler.model.grant import Key
 
 if TYPE_CHECKING:
-    from reconciler.engine.planned import PlannedGrant
+    from reconciler.engine.decide.planned import PlannedGrant
 
 __all__ = ["ClaimSet", "Claims"]
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from reconciler.engine.context import Context
 from reconciler.engine.decide.guard import makes, takes
+from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.planning import HIRES, Planning
 from reconciler.engine.state import ReadState

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from reconciler.engine.decide.planned import Lending, PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import Facts, judge, standing
 from reconciler.engine.observe.checker import SHOWN, NotOffered
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.prepared import Lending, Prepared
-from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, Status

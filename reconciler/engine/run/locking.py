@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from reconciler.engine.apply import transitions
 from reconciler.engine.decide.existing import Means
+from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import STILL_OPEN, STILL_THERE, Facts
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.prepared import Prepared
-from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.engine.run.orphans import OrphanPlanner
 from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
 from reconciler.model.ending import is_over

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import NOT_IN_GIT, Facts, judge_orphan, taken_by_hand
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.prepared import Prepared
-from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.model.clock import stamp
 from reconciler.model.ending import is_over, still_wanted
 from reconciler.model.errors import Blocked

@@ -11,12 +11,13 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from reconciler.engine.apply.plan import Written, written
 from reconciler.engine.decide.existing import changed_values
+from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.prepared import Prepared
-from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.run.claims import ClaimSet
 from reconciler.engine.run.grants import GrantPlanner
+from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.engine.run.locking import LockPlanner
 from reconciler.engine.run.orphans import OrphanPlanner, misfit
 from reconciler.model.errors import Problem
@@ -103,7 +104,7 @@ class Planner:
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
                 results[hire] = [*planned, *left]
                 for item in results[hire]:  # here, where there are answers to wait for
-                    self.written[item.grant.key] = (item, *item.written(now, revision))
+                    self.written[item.grant.key] = written(item, now, revision)
                 watched(len(results), len(places))
 
         at_once = self._at_once()

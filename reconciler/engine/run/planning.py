@@ -14,15 +14,17 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.apply import transitions as records
+from reconciler.engine.apply.plan import Written, written
 from reconciler.engine.context import Context
 from reconciler.engine.decide import guard
+from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.observe.checker import BlindChecker, Checker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.engine.observe.wiring import as_branch_may, integrations_of
-from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.run.claims import Claims, ClaimSet
+from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.engine.run.locking import not_yet
 from reconciler.engine.run.planner import Planner, Watched, unwatched
 from reconciler.engine.run.renames import Told, moved, rows_of, stored_under
@@ -95,7 +97,7 @@ class Plan:
         known = self.written.get(item.grant.key)
         if known is not None and known[0] is item:  # what was held back afterwards is another
             return known[1:]
-        return item.written(self.policy.now, self.revision)
+        return written(item, self.policy.now, self.revision)[1:]
 
     def row(self, item: PlannedGrant, record: Record) -> Row:
         """Return how a planned grant is shown, with the requests to be sent, if any."""
@@ -117,9 +119,8 @@ class Plan:
 
     def _asks(self, item: PlannedGrant) -> tuple[Mapping[str, Any], ...]:
         """Return the requests that would be sent for a grant, from the one at which it would begin."""
-        prepared, integration = item.prepared, self.integrations[item.grant.integration]
-        assert prepared is not None
-        requests = integration.shown(prepared, item.kind, item.seen)[item.decision.resume :]
+        assert item.prepared is not None
+        requests = item.prepared.shown(item.kind, item.seen)[item.decision.resume :]
         redact = self.checker.redactor.redact_all
         return tuple({**each, "url": redact(each["url"]), "body": redact(each["body"])} for each in requests)
 

@@ -16,11 +16,11 @@ import structlog
 
 from reconciler.engine.apply.commands import CommandsByGrant, request_events
 from reconciler.engine.apply.executor import Executor
+from reconciler.engine.apply.plan import Written
 from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.context import Context
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings
-from reconciler.engine.planned import Written
 from reconciler.engine.run.claims import ClaimSet
 from reconciler.engine.run.planner import Watched, unwatched
 from reconciler.engine.run.planning import ASSIGNED, Plan, Planning
@@ -212,6 +212,8 @@ class Reconciler:
             ledger=ledger,
             vault=self._vault,
             attachments=self._state.attachments,
+            integrations=plan.integrations,
+            checker=plan.checker,
             retry_delay=plan.settings.retry_delay,
             author=author,
             overview=lambda hire: _overview(ledger.records([hire]), plan.integrations),

@@ -17,9 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide.existing import as_shown
+from reconciler.engine.decide.planned import NOTHING_STORED
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.prepared import NOTHING_STORED
 from reconciler.ledger.entries import Event, GrantFilter
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
