@@ -20,9 +20,9 @@ from reconciler.daemon.health import Health
 from reconciler.daemon.queues import Queues
 from reconciler.daemon.slices import Lane, Make, Outdated, Slice, SliceRunner, Spawn
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.decide.orphans import all_needed
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.claims import Claims
-from reconciler.engine.run.orphans import all_needed
 from reconciler.engine.run.runner import PassRunner
 from reconciler.engine.state import OpenState
 from reconciler.engine.trust import sealing_of

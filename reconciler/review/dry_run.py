@@ -11,11 +11,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from reconciler.engine.apply.plan import Plan
 from reconciler.engine.decide import guard
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.planner import Watched, unwatched
-from reconciler.engine.run.planning import Plan, Planning
+from reconciler.engine.run.planning import Planning
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Report, Row
@@ -85,7 +86,7 @@ class DryRun:
     def _waiting(self, plan: Plan) -> list[Spooled]:
         acting = [item for item in plan.grants if item.decision.action.acts]
         if not acting:
-            return [cells(_shown(plan, item)) for item in plan.grants]
+            return [cells(self._shown(plan, item)) for item in plan.grants]
         hires = {item.grant.key.hire for item in acting}
         every = dict.fromkeys({item.grant.integration for item in acting}, "")
         held = {item.grant.key: item for item in guard.suspend(plan.grants, every)}
@@ -94,24 +95,23 @@ class DryRun:
         ]
 
     def _one(self, plan: Plan, item: PlannedGrant, held: PlannedGrant, *, may_change: bool) -> Spooled:
-        row = _shown(plan, self._planning.locked(item))
+        row = self._shown(plan, self._planning.locked(item))
         if not may_change:
             return cells(row)
         bare = _bare(item)
         if held is item:
             return Waiting(row, bare)
         waits = replace(item, decision=guard.waiting("")) if item.grant.needs else None
-        return Waiting(row, bare, _shown(plan, held), None if waits is None else _shown(plan, waits))
+        return Waiting(row, bare, self._shown(plan, held), None if waits is None else self._shown(plan, waits))
+
+    def _shown(self, plan: Plan, item: PlannedGrant) -> Row:
+        """The row, with its requests made: what they are made from is not kept."""
+        row = plan.row(item, plan.record_of(item)[0], self._planning.checker.redactor)
+        return row if row.asks is tuple else changed(row, {"asks": partial(tuple, row.requests)})
 
 
 def _further(watched: Watched, before: int, total: int, done: int, _: int) -> None:
     watched(before + done, total)
-
-
-def _shown(plan: Plan, item: PlannedGrant) -> Row:
-    """The row, with its requests made: what they are made from is not kept."""
-    row = plan.row(item, plan.record_of(item)[0])
-    return row if row.asks is tuple else changed(row, {"asks": partial(tuple, row.requests)})
 
 
 def _bare(item: PlannedGrant) -> PlannedGrant:

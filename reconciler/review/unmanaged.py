@@ -18,9 +18,10 @@ from enum import StrEnum
 from sys import intern
 from typing import Any
 
+from reconciler.engine.apply.plan import Plan
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import ListedAccount, Listings, Place, found_by
-from reconciler.engine.run.planning import Plan
+from reconciler.engine.observe.wiring import Services
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp
@@ -240,12 +241,12 @@ class UnknownAccounts:
             yield await compare(self._integrations[name], self._desired, owners.pop(name), self._listings)
 
 
-async def unknown_accounts(plan: Plan, pace: Pace, done: Report) -> AsyncIterator[ComparedListing]:
+async def unknown_accounts(services: Services, plan: Plan, pace: Pace, done: Report) -> AsyncIterator[ComparedListing]:
     """Compare the listings that a plan over everybody read; read no other. `done` is what came of the plan."""
     if plan.selection.hires is not None or plan.selection.grants is not None:
         return
     revoked = {Key(row.hire, row.access) for row in done.rows if row.status is Status.REVOKED}
-    unknown = UnknownAccounts(plan.integrations, plan.desired, plan.checker.listings, pace, revoked)
+    unknown = UnknownAccounts(services.integrations, services.desired, services.checker.listings, pace, revoked)
     await unknown.add(plan)
     async for each in unknown.compared():
         yield each

@@ -24,10 +24,10 @@ from reconciler.daemon.fleet.single_pass import FleetPass, SharedState, leased
 from reconciler.daemon.health import Health, ProblemLog
 from reconciler.daemon.loop import Daemon
 from reconciler.daemon.slices import Lane, Slice
+from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.accepted import in_force
-from reconciler.engine.run.planning import Plan
 from reconciler.engine.run.runner import Leases, LockedState, PassRunner
 from reconciler.engine.state import OpenState, sharing
 from reconciler.ledger.opening import StateLocation

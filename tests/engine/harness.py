@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import pytest
 
 from reconciler.engine.apply.commands import end_locks
+from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.claims import Claims
-from reconciler.engine.run.planning import Plan, Planning
+from reconciler.engine.run.planning import Planning
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.run.runner import LockedState, PassRunner
 from reconciler.engine.state import OpenState, locking, reading
@@ -236,7 +237,7 @@ class Machine:
         try:
             tree = context.checkout.head()
             with reading(context, context.settings(tree), tree) as opened:
-                return (await Planning(context, opened, Selection(), tree).whole()).report()
+                return (await Planning(context, opened, Selection(), tree).whole()).report(self.redactor)
         finally:
             await context.aclose()
 
@@ -249,11 +250,9 @@ class Machine:
         try:
             tree = context.checkout.head()
             with locking(context, context.settings(tree), tree, "test") as opened:
-                reconciler = Reconciler(context, opened, Notifier(context, lambda *_: self.outbox))
-                return [
-                    await reconciler.plan(PassRequest(each), tree, commands={}, claims=claims.begin())
-                    for each in selections
-                ]
+                notifier = Notifier(context, lambda *_: self.outbox)
+                passes = [Reconciler(context, opened, notifier, tree=tree, claims=claims.begin()) for _ in selections]
+                return [await each.plan(PassRequest(some), {}) for each, some in zip(passes, selections, strict=True)]
         finally:
             await context.aclose()
 

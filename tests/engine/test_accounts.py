@@ -217,7 +217,7 @@ async def _invitations(machine: Machine, hires: list[str]) -> list[Invited | Unk
         for hire in hires:
             ready = prepared[hire]
             assert ready is not None
-            found.append(await result.checker.invitation(result.integrations["tool"], ready))
+            found.append(await planning.checker.invitation(planning.integrations["tool"], ready))
         return found
 
 

@@ -153,15 +153,14 @@ def test_account_is_made_once_if_it_is_renamed_while_a_pass_is_about_to_make_it(
         context = machine._context()
         tree = context.checkout.head()
         with locking(context, context.settings(tree), tree, "test") as held:
-            reconciler = Reconciler(context, held, Notifier(context, lambda *_: machine.outbox))
+            notifier = Notifier(context, lambda *_: machine.outbox)
 
             def begin():
                 claimed = claims.begin(["tool"])
-                head = context.checkout.head()
-                return claimed, reconciler.plan(PassRequest(), head, commands={}, claims=claimed)
+                return claimed, Reconciler(context, held, notifier, tree=context.checkout.head(), claims=claimed)
 
-            older, planning = begin()
-            planned = await planning
+            older, first = begin()
+            planned = await first.plan(PassRequest(), {})
             if renamed == "entry":
                 repo.hire("ada", tool | {"name": "again"})
             elif renamed == "copied":
@@ -170,15 +169,15 @@ def test_account_is_made_once_if_it_is_renamed_while_a_pass_is_about_to_make_it(
                 repo.remove("hires/ada.yaml")
                 repo.hire("countess", tool, email="Ada@example.com", first_name="Ada")
             repo.commit()
-            newer, planning = begin()
-            await reconciler.apply(await planning)
+            newer, second = begin()
+            await second.apply(await second.plan(PassRequest(), {}))
             assert accounts.calls("POST") == []
-            await reconciler.apply(planned)
+            await first.apply(planned)
             older.close()
             newer.close()
-            last, planning = begin()
+            last, third = begin()
             assert claims.postponed().keys() >= {Key("countess", "tool") if renamed == "file" else Key("ada", "again")}
-            report = await reconciler.apply(await planning)
+            report = await third.apply(await third.plan(PassRequest(), {}))
             last.close()
         await context.aclose()
         return report

@@ -146,10 +146,10 @@ def test_notification_of_a_concurrent_pass_is_not_in_doubt(telling, accounts, re
 
     async def one_pass(context, held, selection):
         tree, claim_set = context.checkout.head(), claims.begin()
-        reconciler = Reconciler(context, held, Notifier(context, lambda *_: outbox))
+        notifier = Notifier(context, lambda *_: outbox)
+        reconciler = Reconciler(context, held, notifier, tree=tree, claims=claim_set)
         try:
-            plan = await reconciler.plan(PassRequest(selection), tree, commands={}, claims=claim_set)
-            return await reconciler.apply(plan)
+            return await reconciler.apply(await reconciler.plan(PassRequest(selection), {}))
         finally:
             claim_set.close()
 

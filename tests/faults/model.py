@@ -39,8 +39,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
-from reconciler.engine.run.planning import Plan
 from reconciler.engine.run.runner import LockedState, PassRunner
 from reconciler.engine.state import OpenState, locking
 from reconciler.ledger.entries import Attempt, Sent

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from contextlib import ExitStack
 
+    from reconciler.engine.apply.plan import Plan
     from reconciler.engine.context import Context
-    from reconciler.engine.run.planning import Plan, Planning
+    from reconciler.engine.run.planning import Planning
     from reconciler.model.given import Given
     from reconciler.model.report import Report, Row
     from reconciler.review.dry_run import DryRun, Spooled
@@ -78,13 +79,14 @@ class _GivenByPart:
         self._gaps = Gaps(context.checkout, planning.desired, self._ledger)
         self._givers = Givers(context.checkout, planning.desired, self._ledger)
         self._leaving = Leaving(context.checkout, Desired(planning.desired.files, date.min), self._ledger)
+        self._redactor = context.redactor
         self._spool = spool
         self._parts: list[tuple[Collection[str], Dates]] = []
 
     async def add(self, plan: Plan) -> None:
         """Add a part while its hires' files are still remembered."""
         hires = plan.selection.hires or ()
-        left = [plan.row(item, plan.record_of(item)[0]) for item in plan.grants if not item.wanted]
+        left = [plan.row(item, plan.record_of(item)[0], self._redactor) for item in plan.grants if not item.wanted]
         self._parts.append((hires, self._leaving.dates(hires, left)))
         self._givers.add(self._gaps.of(hires))
         if self._givers.full:

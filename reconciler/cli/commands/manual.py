@@ -18,11 +18,12 @@ from reconciler.model.errors import ReconcilerError, StateLockedError, UsageErro
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from reconciler.engine.apply.plan import Plan
     from reconciler.engine.context import Context
-    from reconciler.engine.run.planning import Plan
     from reconciler.model.grant import Key, Record
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
+    from reconciler.repository.desired import Desired
 
 __all__ = ["accept", "retry", "revoke", "run"]
 
@@ -252,7 +253,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
             keep(context, state.ledger, force)
 
             async def approve(plan: Plan) -> bool:
-                _refuse(plan, kind, keys)
+                _refuse(plan, context.last_desired, kind, keys)
                 if kind == "run":
                     asked = [item.grant for item in plan.grants if item.grant.key in keys]
                     now, by = clock.now(), requester()
@@ -285,24 +286,25 @@ async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> No
     with reading(context, force.settings, force.tree) as state:
         selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
         plan = await Planning(context, state, selection, force.tree, by_hand=by_hand).whole()
-        _refuse(plan, kind, keys)
+        _refuse(plan, context.last_desired, kind, keys)
 
 
-def _refuse(plan: Plan, kind: str, keys: list[Key]) -> None:
+def _refuse(plan: Plan, desired: Desired | None, kind: str, keys: list[Key]) -> None:
     """Raise the reason why it cannot be done, if it cannot be done for any of the grants."""
-    faults = [fault for key in keys if (fault := _fault(plan, kind, key)) is not None]
+    faults = [fault for key in keys if (fault := _fault(plan, desired, kind, key)) is not None]
     if len(faults) == len(keys):
         raise faults[0]
 
 
-def _fault(plan: Plan, kind: str, key: Key) -> Exception | None:
+def _fault(plan: Plan, desired: Desired | None, kind: str, key: Key) -> Exception | None:
     """Return why it cannot be done for a grant, or None."""
     from reconciler.cli.suggestions import no_such_grant
     from reconciler.model.status import Status
 
     item = next((item for item in plan.grants if item.grant.key == key), None)
     if item is None:
-        return no_such_grant(key, plan.desired, ())
+        assert desired is not None  # it was planned
+        return no_such_grant(key, desired, ())
     decision = item.decision
     if kind == "revoke" and item.wanted:
         return Refused(f"{key} is still wanted in git: remove it there first")

@@ -20,9 +20,11 @@ from reconciler.model.errors import ReconcilerError, StateLockedError, UsageErro
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
+    from reconciler.engine.apply.plan import Plan
     from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.observe.wiring import Services
     from reconciler.engine.run.accepted import InForce
-    from reconciler.engine.run.planning import Plan, Planning
+    from reconciler.engine.run.planning import Planning
     from reconciler.engine.run.runner import Leases, PassRunner
     from reconciler.engine.state import OpenState
     from reconciler.ledger.reader import LedgerReader
@@ -208,7 +210,7 @@ async def _locked_pass(
     settings, tree = force.settings, force.tree
     with locking(context, settings, tree, "reconcile", migrate=request.released) as state:
         keep(context, state.ledger, force)
-        passes = _runner(context, clock, force, LockedState(state), ask and _Agreement(ask).approves)
+        passes = _runner(context, clock, force, LockedState(state), ask and _Agreement(ask, context.redactor).approves)
         passes.watched = ProgressReporter()
         commands = state.ledger.commands()
         releases = releases_of(commands, request.selection)
@@ -235,8 +237,8 @@ def _runner(
     from reconciler.notify.notifications import Notifier
     from reconciler.review.unmanaged import unknown_accounts
 
-    async def count_unknown(state: OpenState, plan: Plan, report: Report) -> None:
-        async for each in unknown_accounts(plan, context.pace, report):
+    async def count_unknown(state: OpenState, services: Services, plan: Plan, report: Report) -> None:
+        async for each in unknown_accounts(services, plan, context.pace, report):
             if each.complete:
                 state.ledger.save_seen(each.integration, each.seen, clock.now())
                 report.unmanaged[each.integration] = each.unknown
@@ -265,13 +267,14 @@ async def _ask_forge(context: Context, ledger: LedgerWriter, force: InForce) -> 
 class _Agreement:
     """Asks about a plan, and again until a plan is the one that was agreed to."""
 
-    def __init__(self, ask: Callable[[Report], Awaitable[None]]) -> None:
+    def __init__(self, ask: Callable[[Report], Awaitable[None]], redactor: Redactor) -> None:
         self._ask = ask
+        self._redactor = redactor
         self._agreed: list[object] = []
 
     async def approves(self, plan: Plan) -> bool:
         """Whether to apply the plan; if not, what was agreed to is planned anew. Raises Declined."""
-        shown = plan.report()
+        shown = plan.report(self._redactor)
         pending = [_agreed(row) for row in shown.pending]
         if pending == self._agreed:
             return True
@@ -298,12 +301,12 @@ async def _fleet_pass(
     if ask is not None:
         with reading(context, settings, tree) as there:
             planning = Planning(context, there, request.selection, tree, removals=request.removals)
-            shown = (await planning.whole()).report()
+            shown = (await planning.whole()).report(context.redactor)
         await ask(shown)
         agreed = [_agreed(row) for row in shown.pending]
 
     async def approve(plan: Plan) -> bool:
-        if agreed is not None and any(_agreed(row) not in agreed for row in plan.report().pending):
+        if agreed is not None and any(_agreed(row) not in agreed for row in plan.report(context.redactor).pending):
             raise Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
         return True
 

@@ -271,7 +271,7 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
         return None
     with reading(context, settings, tree) as state:
         plan = await Planning(context, state, Selection(integrations=frozenset(asked)), tree, removals=False).whole()
-        return plan.report()
+        return plan.report(context.redactor)
 
 
 def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collection[str], every: bool) -> None:

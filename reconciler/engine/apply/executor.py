@@ -20,8 +20,7 @@ from reconciler.engine.apply.attempt import AttemptRequest, RunningAttempt
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.context import Context
 from reconciler.engine.decide.planned import stored_at
-from reconciler.engine.observe.checker import Checker
-from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.wiring import Services
 from reconciler.ledger.attachments import Attachments
 from reconciler.ledger.entries import Attempt, Event, Kept
 from reconciler.ledger.vault import (
@@ -79,8 +78,7 @@ class Executor:
         ledger: LedgerWriter,
         vault: WritableVault,
         attachments: Attachments,
-        integrations: Mapping[str, Integration],
-        checker: Checker,
+        services: Services,
         retry_delay: timedelta,
         author: str | None,
         overview: Callable[[str], str],
@@ -89,8 +87,7 @@ class Executor:
         self._ledger = ledger
         self._vault = vault
         self._attachments = attachments
-        self._integrations = integrations
-        self._checker = checker
+        self._services = services
         self._context = context
         self._clock = context.clock
         self._redactor = context.redactor
@@ -116,7 +113,7 @@ class Executor:
 
     def _new_run(self, job: AttemptRequest) -> RunningAttempt:
         """Number an attempt, and describe it for the ledger; nothing is written down yet."""
-        integration, now = self._integrations[job.prepared.grant.integration], self._clock.now()
+        integration, now = self._services.integrations[job.prepared.grant.integration], self._clock.now()
         resume, total = job.resume, len(job.requests)
         again = job.continues
         number = (
@@ -373,7 +370,7 @@ class Executor:
     async def _left(self, run: RunningAttempt) -> Verdict:
         """Check what is left of the account."""
         try:
-            return await self._checker.check_taken_away(run.integration, run.job.prepared)
+            return await self._services.checker.check_taken_away(run.integration, run.job.prepared)
         except Stopped:
             return Unknown("stopped before it was checked")
 

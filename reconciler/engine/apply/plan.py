@@ -1,24 +1,95 @@
-"""What a pass is to write down, as values."""
+"""What a pass is to do, as a value: nothing that can ask a service, write or hold a claim hangs on it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from reconciler.engine.apply import removals, transitions
-from reconciler.engine.decide.planned import PlannedGrant
+from reconciler.engine.apply.commands import CommandsByGrant
+from reconciler.engine.decide.guard import Judgement
+from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.ledger.entries import Event
+from reconciler.model.clock import first_moment
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.ending import acted_on, is_over, left
-from reconciler.model.grant import Record
+from reconciler.model.errors import Problem
+from reconciler.model.grant import Key, Record
+from reconciler.model.lock import Lock
+from reconciler.model.manifest import Manifest
+from reconciler.model.report import Report, Row
+from reconciler.model.secret import Redactor
+from reconciler.model.selection import Selection
+from reconciler.model.settings import Settings
 from reconciler.model.status import EventType, Status
 from reconciler.model.verdict import Present
 
-__all__ = ["Written", "written"]
+__all__ = ["Plan", "Written", "written"]
 
 Written = tuple[PlannedGrant, Record, list[Event]]
 """A planned grant, its record once it is written down, and the history's lines for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do about each grant of a selection at a revision.
+
+    `rows` are the ledger's as they were read, `written` the new records, `renamed` the moves to other names, `dropped`
+    the grants that were never executed, `followed` the locks whose person has another file or address by now.
+    `judgement` is the guard's, `commands` are the manual commands for the grants.
+    """
+
+    revision: str
+    settings: Settings
+    policy: Policy
+    manifests: Mapping[str, Manifest]
+    selection: Selection
+    rows: Mapping[Key, Record]
+    grants: tuple[PlannedGrant, ...]
+    written: Mapping[Key, Written]
+    dropped: tuple[Record, ...]
+    renamed: Mapping[Key, Key]
+    commands: CommandsByGrant
+    problems: tuple[Problem, ...]
+    judgement: Judgement = field(default_factory=Judgement)
+    followed: tuple[Lock, ...] = ()
+
+    def record_of(self, item: PlannedGrant) -> tuple[Record, list[Event]]:
+        """Return a grant's record after this plan's observation and decision, and the events for the history."""
+        known = self.written.get(item.grant.key)
+        if known is not None and known[0] is item:  # what was held back afterwards is another
+            return known[1:]
+        return written(item, self.policy.now, self.revision)[1:]
+
+    def row(self, item: PlannedGrant, record: Record, redactor: Redactor) -> Row:
+        """Return how a planned grant is shown, with the requests to be sent, if any."""
+        manifest = self.manifests.get(item.grant.integration)
+        prepared = item.prepared if record.action.acts else None
+        return Row.of(
+            record,
+            grant=item.grant,
+            guarded=item.decision.guarded,
+            expired=item.expired,
+            form=() if manifest is None else (each.id for each in manifest.form),
+            person=item.person,
+            begins=first_moment(item.grant.begins, self.settings.timezone),
+            asks=tuple if prepared is None else partial(_asks, item, prepared, redactor),
+        )
+
+    def report(self, redactor: Redactor) -> Report:
+        """Return what a dry run shows."""
+        report = Report(self.revision, dry_run=True, problems=list(self.problems))
+        report.rows = [self.row(item, self.record_of(item)[0], redactor) for item in self.grants]
+        return report
+
+
+def _asks(item: PlannedGrant, prepared: Prepared, redactor: Redactor) -> tuple[Mapping[str, Any], ...]:
+    """Return the requests that would be sent for a grant, from the one at which it would begin."""
+    requests, redact = prepared.shown(item.kind, item.seen)[item.decision.resume :], redactor.redact_all
+    return tuple({**each, "url": redact(each["url"]), "body": redact(each["body"])} for each in requests)
 
 
 def written(item: PlannedGrant, now: datetime, revision: str) -> Written:

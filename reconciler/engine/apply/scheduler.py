@@ -7,21 +7,23 @@ A hire's entries come after those that they need; revocations run in the reverse
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Protocol
 
 from reconciler.engine.apply import transitions as records
 from reconciler.engine.apply.attempt import AttemptRequest
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor, Overtaken
+from reconciler.engine.apply.plan import Plan
 from reconciler.engine.decide.existing import found, webhook
+from reconciler.engine.decide.orphans import dependents_first, why_over
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import Facts, gone, judge
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.run.orphans import all_needed, why_over
-from reconciler.engine.run.planning import Plan
+from reconciler.engine.observe.wiring import Services
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, Event
 from reconciler.model.clock import Stopped
@@ -45,11 +47,23 @@ def acts(item: PlannedGrant) -> bool:
     return item.prepared is not None and item.decision.action.acts
 
 
+class Claimed(Protocol):
+    """The grants that the pass has claimed."""
+
+    def release(self, key: Key) -> None:
+        """Release a grant whose record is saved."""
+
+    def leave(self, key: Key) -> None:
+        """Leave a grant that it has to another pass, begun once it is released: the guard judges it anew."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Scheduler:
     """Runs the attempts of one pass."""
 
     plan: Plan
+    services: Services
+    claims: Claimed
     recorded: Recorded
     executor: Executor
     state: OpenState
@@ -73,7 +87,7 @@ class Scheduler:
         for key, (item, _) in self.recorded.items():
             if key.hire in needs:
                 needs[key.hire][key.access] = item.grant.needs
-        self._queues = {hire: _dependents_first(theirs, needs[hire]) for hire, theirs in orphans.items()}
+        self._queues = {hire: dependents_first(theirs, needs[hire]) for hire, theirs in orphans.items()}
         await run_all(self._one(key, item, record) for key, (item, record) in jobs.items())
         return self._after
 
@@ -86,10 +100,10 @@ class Scheduler:
                 await self.executor.pause()
                 self._after[key] = await self._act(key, item, record)
         except Overtaken:
-            self.plan.claims.leave(key)
+            self.claims.leave(key)
         finally:
             self._finished[key].set()
-            self.plan.claims.release(key)
+            self.claims.release(key)
 
     def _before(self, key: Key, item: PlannedGrant) -> list[Key]:
         """Return the grants whose attempts have to end first."""
@@ -106,7 +120,7 @@ class Scheduler:
             return await self._settle(records.waiting(record, reason))
         prepared = item.prepared
         assert prepared is not None
-        integration = self.plan.integrations[prepared.grant.integration]
+        integration = self.services.integrations[prepared.grant.integration]
         if item.maker is not None:
             return await self._made(item.maker, item, integration, prepared, record)
         if (
@@ -140,7 +154,7 @@ class Scheduler:
     async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
         """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
         checks, means = integration.manifest.exists is not None, integration.means
-        verdict = await self.plan.checker.check_alone(integration, prepared) if checks else NoCheck()
+        verdict = await self.services.checker.check_alone(integration, prepared) if checks else NoCheck()
         if isinstance(verdict, Missing | Unknown):
             return record
         now, did = self.executor.now(), "updated" if record.unseen else "executed"
@@ -168,7 +182,7 @@ class Scheduler:
         self, maker: str, item: PlannedGrant, integration: Integration, prepared: Prepared, record: Record
     ) -> Record:
         """Check a grant whose account another entry makes in this pass, and return its record."""
-        verdict = await self.plan.checker.check_alone(integration, prepared)
+        verdict = await self.services.checker.check_alone(integration, prepared)
         decision = judge(item.record, Facts(verdict, integration.means), self.plan.policy)
         if decision.action.provides and not isinstance(verdict, Present):
             other = self._after.get(Key(record.key.hire, maker))
@@ -178,11 +192,11 @@ class Scheduler:
 
     async def _gone(self, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
         """Check an orphan once more. Returns its record if the account is gone, else None."""
-        verdict = await self.plan.checker.check_alone(integration, prepared)
+        verdict = await self.services.checker.check_alone(integration, prepared)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
         now = self.executor.now()
-        decision = gone(why_over(record, self.plan.desired, now))
+        decision = gone(why_over(record, self.services.desired, now))
         new, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
         return await self._settle(replace(new, **without_end(record)), lines)
 
@@ -220,16 +234,3 @@ class Scheduler:
             if off or record.status is not Status.DIFFERS:  # what differs is there
                 return f"needs {need}, which is {record.status}: {record.reason}"
         return None
-
-
-def _dependents_first(orphans: list[PlannedGrant], needs: Mapping[str, Iterable[str]]) -> list[Key]:
-    """Order a hire's orphans: each after those that need it, also through entries that stay; circles as given."""
-    needed_by = {item.grant.key.access: all_needed(item.grant.key.access, needs) for item in orphans}
-    queue: list[Key] = []
-    left = list(orphans)
-    while left:
-        needed = {need for item in left for need in needed_by[item.grant.key.access]}
-        free = [item for item in left if item.grant.key.access not in needed] or left
-        queue += [item.grant.key for item in free]
-        left = [item for item in left if item.grant.key not in queue]
-    return queue

@@ -154,6 +154,8 @@ class PlannedGrant:
     verdict: Verdict | None = None
     prepared: Prepared | None = field(default=None, repr=False)
     wanted: bool = True
+    person: str = ""
+    """The full name of whom git no longer wants it for, if git still has the hire."""
     kind: Kind = Kind.EXECUTE
     by_hand: bool = False
     invitation: Invited | None = None

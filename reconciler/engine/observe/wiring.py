@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from reconciler.engine.context import Context
+from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import AUTHORITY, Integration
 from reconciler.ledger.sealing import Sealing, Tokens
 from reconciler.model.errors import Blocked, SecretsError
@@ -28,11 +30,20 @@ from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 from reconciler.requests.signing import SIGNED_WITH
 
-__all__ = ["as_branch_may", "initial_layer", "integrations_of"]
+__all__ = ["Services", "as_branch_may", "initial_layer", "integrations_of"]
 
 _HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
 
 NOBODY = AllowedHosts(frozenset())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What a pass can ask, and asks with: the integrations of the state that is desired."""
+
+    desired: Desired
+    integrations: Mapping[str, Integration]
+    checker: Checker
 
 
 def as_branch_may(

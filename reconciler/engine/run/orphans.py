@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
 
+from reconciler.engine.decide.orphans import needing, why_over
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import NOT_IN_GIT, Facts, judge_orphan, taken_by_hand
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.inputs import PlanningInputs
-from reconciler.model.clock import stamp
 from reconciler.model.ending import is_over, still_wanted
 from reconciler.model.errors import Blocked
-from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Over, Phase, Record
+from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
-from reconciler.repository.desired import Desired
 
-__all__ = ["OrphanPlanner", "all_needed", "misfit"]
+__all__ = ["OrphanPlanner", "misfit"]
 
 
 class OrphanPlanner:
@@ -56,7 +54,7 @@ class OrphanPlanner:
         rows = {row.key: row for row in self._inputs.rows_of(found[0].grant.key.hire)}
         needs = {key.access: row.needs for key, row in rows.items()}
         pending = {key.access for key, row in rows.items() if key not in here | {*wanted} and _to_be_revoked(row)}
-        return [_after(item, sorted(_needing(item.grant.key.access, pending, needs))) for item in found]
+        return [_after(item, sorted(needing(item.grant.key.access, pending, needs))) for item in found]
 
     async def _plan(self, record: Record) -> PlannedGrant:
         ended = is_over(record, self._inputs.policy.now)
@@ -241,33 +239,10 @@ class OrphanPlanner:
         return None
 
 
-def all_needed(access: str, needs: Mapping[str, Iterable[str]]) -> set[str]:
-    """Return the entries that an entry needs, directly or through others; never itself."""
-    found: set[str] = set()
-    queue = list(needs.get(access, ()))
-    while queue:
-        name = queue.pop()
-        if name not in found:
-            found.add(name)
-            queue += needs.get(name, ())
-    return found - {access}
-
-
 def _no_action(record: Record, status: Status, reason: str) -> PlannedGrant:
     """Plan no action, for this reason."""
     decision = Decision(status, Action.NONE, reason)
     return PlannedGrant(record.as_grant(), record, decision, wanted=False)
-
-
-def why_over(record: Record, desired: Desired, now: datetime) -> str | None:
-    """Return why an orphan counts as removed although git has its entry, or before it left git; or None."""
-    hire, access = record.key
-    known = desired.over(hire, access, now, record.acted_at)
-    if known is not None or not is_over(record, now):
-        return known
-    if record.over is Over.LEFT or not desired.has(hire, access):
-        return f"{NOT_IN_GIT}, and its time is over"
-    return f"its time was over at {stamp(record.ends_at)}: take the entry out, and add it again"
 
 
 def _to_be_revoked(record: Record) -> bool:
@@ -275,12 +250,6 @@ def _to_be_revoked(record: Record) -> bool:
     if record.phase is Phase.REVOKED or record.revoking or not record.leaves_something:
         return False
     return record.orphaned_at is None or record.action is Action.REVOKE or record.uncounted
-
-
-def _needing(access: str, among: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[str]:
-    """Return those that need an entry, directly or through others; none that it needs itself, which is a circle."""
-    own = all_needed(access, needs)
-    return {each for each in among if access in all_needed(each, needs) and each not in own}
 
 
 def _after(item: PlannedGrant, dependents: list[str]) -> PlannedGrant:

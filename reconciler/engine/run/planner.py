@@ -248,7 +248,7 @@ class Planner:
         return f"needs {need}, which is {decision.status}: {decision.reason}"
 
     async def _leftovers(self, wanted: set[Key], records: Iterable[Record]) -> list[PlannedGrant]:
-        found = []
+        found = list[PlannedGrant]()
         for record in records:
             if record.key in wanted or not self._claims.take(record.key, record.email):
                 continue
@@ -260,6 +260,9 @@ class Planner:
                     found.append(await self._orphans.plan(record))
                 else:
                     found.append(await self._locked.plan(lock, record))
+        hire = self._inputs.desired.hires.get(found[0].grant.key.hire) if found else None
+        if hire is not None:
+            found = [replace(item, person=hire.model.full_name) for item in found]
         return self._orphans.after_dependents(found, wanted)
 
 

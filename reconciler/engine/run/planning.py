@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reconciler.engine.apply import transitions as records
-from reconciler.engine.apply.plan import Written, written
+from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
 from reconciler.engine.decide import guard
 from reconciler.engine.decide.planned import PlannedGrant
@@ -22,23 +22,18 @@ from reconciler.engine.observe.checker import BlindChecker, Checker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
-from reconciler.engine.observe.wiring import as_branch_may, integrations_of
+from reconciler.engine.observe.wiring import Services, as_branch_may, integrations_of
 from reconciler.engine.run.claims import Claims, ClaimSet
 from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.engine.run.locking import not_yet
 from reconciler.engine.run.planner import Planner, Watched, unwatched
 from reconciler.engine.run.renames import Told, moved, rows_of, stored_under
 from reconciler.engine.state import OpenState, ReadState, as_settled
-from reconciler.ledger.entries import Event
-from reconciler.model.clock import first_moment
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.ending import is_over
 from reconciler.model.errors import Blocked, Problem, RepositoryError
 from reconciler.model.grant import Decision, Key, Record
-from reconciler.model.lock import Locks
-from reconciler.model.report import Report, Row
 from reconciler.model.selection import Selection
-from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Tree
@@ -49,7 +44,7 @@ from reconciler.repository.policy import Judge
 if TYPE_CHECKING:
     from reconciler.engine.apply.commands import CommandsByGrant
 
-__all__ = ["ASSIGNED", "HIRES", "Plan", "Planning"]
+__all__ = ["ASSIGNED", "HIRES", "Planning"]
 
 ASSIGNED = "assigned"
 """The name of the note that has the sequences which were assigned by a revision that was acted on."""
@@ -59,76 +54,6 @@ HIRES = 200
 
 READ_AT_A_TIME = 25
 """The most hires whose records are read before other tasks run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to do about each grant of a selection, and what is needed to do it.
-
-    `rows` are the ledger's as they were read, `written` the new records, `renamed` the moves to other names, `dropped`
-    the grants that were never executed. `judgement` is the guard's, `commands` are the manual commands for the grants.
-    """
-
-    tree: Tree
-    settings: Settings
-    desired: Desired
-    integrations: Mapping[str, Integration]
-    checker: Checker
-    policy: Policy
-    selection: Selection
-    rows: Mapping[Key, Record]
-    grants: tuple[PlannedGrant, ...]
-    written: Mapping[Key, Written]
-    dropped: tuple[Record, ...]
-    renamed: Mapping[Key, Key]
-    commands: CommandsByGrant
-    claims: ClaimSet
-    judgement: guard.Judgement
-    problems: tuple[Problem, ...]
-    locks: Locks
-
-    @property
-    def revision(self) -> str:
-        """Return the revision that is planned."""
-        return self.desired.revision
-
-    def record_of(self, item: PlannedGrant) -> tuple[Record, list[Event]]:
-        """Return a grant's record after this plan's observation and decision, and the events for the history."""
-        known = self.written.get(item.grant.key)
-        if known is not None and known[0] is item:  # what was held back afterwards is another
-            return known[1:]
-        return written(item, self.policy.now, self.revision)[1:]
-
-    def row(self, item: PlannedGrant, record: Record) -> Row:
-        """Return how a planned grant is shown, with the requests to be sent, if any."""
-        integration = self.integrations.get(item.grant.integration)
-        form = () if integration is None else (field.id for field in integration.manifest.form)
-        asks = partial(self._asks, item) if record.action.acts and item.prepared is not None else tuple
-        begins = first_moment(item.grant.begins, self.settings.timezone)
-        hire = None if item.wanted else self.desired.hires.get(record.key.hire)
-        return Row.of(
-            record,
-            grant=item.grant,
-            guarded=item.decision.guarded,
-            expired=item.expired,
-            form=form,
-            person="" if hire is None else hire.model.full_name,
-            begins=begins,
-            asks=asks,
-        )
-
-    def _asks(self, item: PlannedGrant) -> tuple[Mapping[str, Any], ...]:
-        """Return the requests that would be sent for a grant, from the one at which it would begin."""
-        assert item.prepared is not None
-        requests = item.prepared.shown(item.kind, item.seen)[item.decision.resume :]
-        redact = self.checker.redactor.redact_all
-        return tuple({**each, "url": redact(each["url"]), "body": redact(each["body"])} for each in requests)
-
-    def report(self) -> Report:
-        """Return what a dry run shows."""
-        report = Report(self.revision, dry_run=True, problems=list(self.problems))
-        report.rows = [self.row(item, self.record_of(item)[0]) for item in self.grants]
-        return report
 
 
 class Planning:
@@ -157,7 +82,6 @@ class Planning:
     ) -> None:
         self.state = state
         self.selection = selection
-        self._tree = tree
         files = context.reader.load(tree)
         base = context.reader.load(in_force) if in_force is not None else files
         self.settings, sealing = base.settings, state.sealing
@@ -181,6 +105,7 @@ class Planning:
         self.locks = self.desired.locks(self.state.ledger.locks(), self.policy.now)
         self.checker = (Checker if asks else BlindChecker)(context.redactor, listings, progressed, self.pace)
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
+        self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
         self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
         self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)
         self._checkout = context.checkout
@@ -234,6 +159,7 @@ class Planning:
             grants=tuple(map(self.locked, planned)),
             judgement=judgement,
             problems=self.problems(plan.problems),
+            followed=tuple(self.locks.followed()),
         )
 
     async def part(
@@ -272,12 +198,10 @@ class Planning:
         _refuse_uncovered(self.state, {item.record.service for item in planned if item.record is not None})
         await self.pace.keep()
         return Plan(
-            tree=self._tree,
+            revision=self.desired.revision,
             settings=self.settings,
-            desired=self.desired,
-            integrations=self.integrations,
-            checker=self.checker,
             policy=policy,
+            manifests={name: each.manifest for name, each in self.integrations.items()},
             selection=selection,
             rows=rows,
             grants=tuple(planned),
@@ -285,10 +209,7 @@ class Planning:
             dropped=tuple(planner.dropped),
             renamed=renamed,
             commands=self._commands,
-            claims=claims,
-            judgement=guard.Judgement(),
             problems=tuple(planner.problems),
-            locks=self.locks,
         )
 
     async def _known(

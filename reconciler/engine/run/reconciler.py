@@ -16,23 +16,23 @@ import structlog
 
 from reconciler.engine.apply.commands import CommandsByGrant, request_events
 from reconciler.engine.apply.executor import Executor
-from reconciler.engine.apply.plan import Written
+from reconciler.engine.apply.plan import Plan, Written
 from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.context import Context
-from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings
+from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.claims import ClaimSet
 from reconciler.engine.run.planner import Watched, unwatched
-from reconciler.engine.run.planning import ASSIGNED, Plan, Planning
+from reconciler.engine.run.planning import ASSIGNED, Planning
 from reconciler.engine.run.renames import move
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, Event, Kept
-from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import WritableVault, run_name
 from reconciler.model.clock import stamp
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Record
+from reconciler.model.manifest import Manifest
 from reconciler.model.report import LAST, Report
 from reconciler.model.selection import PassRequest
 from reconciler.model.status import EventType, Status
@@ -60,9 +60,10 @@ OF_ITS_OWN = 8
 
 
 class Reconciler:
-    """Plans passes and applies them, over the open state.
+    """Plans a pass over a revision, and applies the plan that it made last, over the open state.
 
-    `progressed` is called for each request, `watched` for each hire that is planned.
+    `listings` may have been read for other passes, too. `progressed` is called for each request, `watched` for each
+    hire that is planned.
     """
 
     def __init__(
@@ -71,42 +72,45 @@ class Reconciler:
         state: OpenState,
         notifier: Notifier,
         *,
+        tree: Tree,
+        claims: ClaimSet,
+        listings: Listings | None = None,
         progressed: Callable[[], None] = lambda: None,
         watched: Watched = unwatched,
     ) -> None:
         self._context = context
         self._state = state
         self._notifier = notifier
+        self._tree = tree
+        self._claims = claims
+        self._listings = listings
         self._progressed = progressed
         self._watched = watched
+        self.services: Services
+        """What was asked for the plan, and with what it is applied."""
 
-    async def plan(
-        self,
-        request: PassRequest,
-        tree: Tree,
-        *,
-        commands: CommandsByGrant,
-        claims: ClaimSet,
-        listings: Listings | None = None,
-    ) -> Plan:
+    async def plan(self, request: PassRequest, commands: CommandsByGrant) -> Plan:
         """Observe and plan, and change nothing: see `Planning`, over the open state."""
         planning = Planning(
             self._context,
             self._state,
             request.selection,
-            tree,
+            self._tree,
             by_hand=request.by_hand,
             commands=commands,
             removals=request.removals,
-            listings=listings,
+            listings=self._listings,
             progressed=self._progressed,
         )
-        return await planning.whole(claims, released=request.released, partial=request.partial, watched=self._watched)
+        self.services = planning.services
+        return await planning.whole(
+            self._claims, released=request.released, partial=request.partial, watched=self._watched
+        )
 
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, notify."""
         report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
-        author, pace = self._context.author(plan.tree), self._context.pace.among(len(plan.grants))
+        author, pace = self._context.author(self._tree), self._context.pace.among(len(plan.grants))
         async with self._state.taking_over:
             await self._take_over(plan)
             move(self._state.ledger, self._vault, plan.renamed, _renames(plan, author))
@@ -114,11 +118,13 @@ class Reconciler:
         found = [(item, *plan.record_of(item)) async for some in pace.over(plan.grants) for item in some]
         recorded, tripped = await self._write_down(plan, found, author, pace)
         _log_guard(tripped)
-        notifications = self._notifier.over(plan.settings, plan.tree)
+        notifications = self._notifier.over(plan.settings, self._tree)
         if self._state.sealing.fault is None:
             await notifications.deliver_all(self._state.ledger, self._vault, recorded.keys(), author)
         scheduler = Scheduler(
             plan=plan,
+            services=self.services,
+            claims=self._claims,
             recorded=recorded,
             executor=self._executor(plan, author),
             state=self._state,
@@ -128,7 +134,7 @@ class Reconciler:
         )
         after = await scheduler.run()
         report.rows = [
-            plan.row(item, after.get(key, record))
+            plan.row(item, after.get(key, record), self._context.redactor)
             async for some in pace.over(recorded.items())
             for key, (item, record) in some
         ]
@@ -137,15 +143,15 @@ class Reconciler:
 
     async def _take_over(self, plan: Plan) -> None:
         """Note of which hires a commit may have given grants since the revision that was taken over last."""
-        ledger, revision = self._state.ledger, plan.revision
-        if followed := list(plan.locks.followed()):
-            ledger.follow_locks(followed)
-        if (assigned := plan.desired.assigned) != plan.desired.once_assigned:
+        ledger, revision, desired = self._state.ledger, plan.revision, self.services.desired
+        if plan.followed:
+            ledger.follow_locks(plan.followed)
+        if (assigned := desired.assigned) != desired.once_assigned:
             ledger.put_note(ASSIGNED, json.dumps(sorted(assigned)).encode())
         known = ledger.given_up_to()
         if revision in (known, WORKTREE):
             return
-        changed = await asyncio.to_thread(changed_since, self._context.checkout, plan.desired, known)
+        changed = await asyncio.to_thread(changed_since, self._context.checkout, desired, known)
         left = iter(changed)
         while len(some := list(islice(left, GIVEN_AT_A_TIME))) == GIVEN_AT_A_TIME:
             ledger.retrace(some, known, revision)
@@ -154,12 +160,13 @@ class Reconciler:
 
     async def _trace(self, plan: Plan) -> None:
         """Determine who gave the grants of a plan's hires, as far as that is not yet known."""
-        ledger, broken = self._state.ledger, plan.desired.broken_hires
+        ledger, desired = self._state.ledger, self.services.desired
+        broken = desired.broken_hires
         waiting = {} if plan.revision == WORKTREE else ledger.untraced(plan.selection.hires)
         asked = waiting.keys() - broken.keys()
         if not asked:
             return
-        givers = Givers(self._context.checkout, plan.desired, ledger)
+        givers = Givers(self._context.checkout, desired, ledger)
         added: dict[str, Untraced] = {}
         for some in self._in_turn({hire: waiting[hire] for hire in sorted(asked)}):
             new = {hire: each for hire, each in some.items() if hire not in broken}
@@ -212,11 +219,10 @@ class Reconciler:
             ledger=ledger,
             vault=self._vault,
             attachments=self._state.attachments,
-            integrations=plan.integrations,
-            checker=plan.checker,
+            services=self.services,
             retry_delay=plan.settings.retry_delay,
             author=author,
-            overview=lambda hire: _overview(ledger.records([hire]), plan.integrations),
+            overview=lambda hire: _overview(ledger.records([hire]), plan.manifests),
             progressed=self._progressed,
         )
 
@@ -232,7 +238,7 @@ class Reconciler:
         ledger, now, revision = self._state.ledger, plan.policy.now, plan.revision
         tripped, noted = plan.judgement.events(ledger, plan.grants, plan.dropped, now=now, revision=revision)
         answered = [
-            command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands
+            command for key, commands in plan.commands.items() if self._is_unknown(key, plan) for command in commands
         ]
         if gone := [record.key for record in plan.dropped]:
             ends = [
@@ -287,14 +293,22 @@ class Reconciler:
             answered=answered,
         )
         for key in over:
-            plan.claims.release(key)
+            self._claims.release(key)
+
+    def _is_unknown(self, key: Key, plan: Plan) -> bool:
+        """Whether neither git nor the ledger has a grant that a command names, so that no pass will act on it."""
+        hires = plan.selection.hires
+        if hires is not None and key.hire not in hires:
+            return False
+        wanted = self.services.desired.grants(key.hire)
+        return self._state.ledger.record(key) is None and all(grant.key != key for grant in wanted)
 
     async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
         """Save the pass's summary for `status`, and send alerts."""
         ledger, settings = self._state.ledger, plan.settings
         if plan.judgement.released:
             ledger.restart_counts()  # once: what was let through no longer counts
-        problems = [problem.as_json() for problem in plan.desired.files.problems[:NOTED_PROBLEMS]]
+        problems = [problem.as_json() for problem in self.services.desired.files.problems[:NOTED_PROBLEMS]]
         noted = {"revision": plan.revision, "at": stamp(self._context.clock.now()), "problems": problems}
         ledger.put_note(LAST, json.dumps(noted).encode())
         ledger.keep_tree()
@@ -302,7 +316,7 @@ class Reconciler:
             lines = [line for line in ledger.history(since=plan.policy.now) if line.key in recorded]
             events = [*tripped, *ledger.refused, *lines]
             ledger.refused.clear()
-            await alert(self._context, settings, plan.tree, ledger=ledger, rows=report.rows, events=events)
+            await alert(self._context, settings, self._tree, ledger=ledger, rows=report.rows, events=events)
 
 
 def _pieces(found: Iterable[Written]) -> Iterator[list[Written]]:
@@ -334,21 +348,13 @@ def _log_guard(events: Iterable[Event]) -> None:
             log.info("guard.released", integration=line.integration)
 
 
-def _is_unknown(key: Key, plan: Plan, ledger: LedgerReader) -> bool:
-    """Whether neither git nor the ledger has a grant that a command names, so that no pass will act on it."""
-    hires = plan.selection.hires
-    if hires is not None and key.hire not in hires:
-        return False
-    return ledger.record(key) is None and all(grant.key != key for grant in plan.desired.grants(key.hire))
-
-
-def _overview(found: Iterable[Record], integrations: Mapping[str, Integration]) -> str:
+def _overview(found: Iterable[Record], manifests: Mapping[str, Manifest]) -> str:
     """Make `access_overview` of the original format: the last check results of a hire's accounts."""
     shown = {Status.PRESENT: "has access", Status.UNKNOWN: "could not be checked"}
     return ", ".join(
         f"{record.key.access} ({shown.get(record.status, 'no access')})"
         for record in found
-        if (integration := integrations.get(record.integration)) is not None
-        and integration.manifest.exists is not None
+        if (manifest := manifests.get(record.integration)) is not None
+        and manifest.exists is not None
         and record.status is not Status.REVOKED
     )

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from reconciler.engine.apply.commands import Erasing, TakenUp, by_grant, take_up_in_pieces
+from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount
 from reconciler.engine.observe.listings import Listings
+from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.counting import count_revision
 from reconciler.engine.run.planner import Watched, unwatched
-from reconciler.engine.run.planning import Plan
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import OpenState, ReadState, recover, refuse_strayed
 from reconciler.engine.trust import sealing_of
@@ -83,7 +84,7 @@ class PassRunner:
     notifier: Notifier
     claims: Claims = field(default_factory=Claims)
     approve: Callable[[Plan], Awaitable[bool]] | None = None
-    applied: Callable[[OpenState, Plan, Report], Awaitable[None]] | None = None
+    applied: Callable[[OpenState, Services, Plan, Report], Awaitable[None]] | None = None
     counts: bool = True
     """Whether each pass counts its revision first; else whoever takes a revision over does."""
     progressed: Callable[[], None] = lambda: None
@@ -101,20 +102,28 @@ class PassRunner:
             self.leases.refuse_outdated()  # others may have acted while their services were waited for
             claims = self.claims.begin(leased, overrides=request.released)
             with closing(claims):
-                reconciler = self._begun(state, leased)
-                settings, tree = self.revision()
+                settings, tree = self._recover(state, leased)
                 if self.counts:
                     await self.count(state, settings, tree)
                 commands = (each for each in state.ledger.commands() if request.removals or each.kind != "revoke")
                 asked = by_grant(commands)
+                reconciler = Reconciler(
+                    self.context,
+                    state,
+                    self.notifier,
+                    tree=tree,
+                    claims=claims,
+                    listings=listings,
+                    progressed=self.progressed,
+                    watched=self.watched,
+                )
                 while True:
-                    planning = reconciler.plan(request, tree, commands=asked, claims=claims, listings=listings)
-                    plan = await self.clock.unless_stopped(planning)
+                    plan = await self.clock.unless_stopped(reconciler.plan(request, asked))
                     if self.approve is None or await self.approve(plan):
                         break
                 report = await reconciler.apply(plan)
                 if self.applied is not None:
-                    await self.applied(state, plan, report)
+                    await self.applied(state, reconciler.services, plan, report)
                 return report
 
         return await self._leasing(services, work)
@@ -158,8 +167,8 @@ class PassRunner:
                 except MoreNeeded as error:
                     needed |= error.services
 
-    def _begun(self, state: OpenState, services: Collection[str]) -> Reconciler:
-        """Settle what a crash, or a full disk, left of these services, and return what makes their pass."""
+    def _recover(self, state: OpenState, services: Collection[str]) -> tuple[Settings, Tree]:
+        """Settle what a crash, or a full disk, left of these services, and return what is acted on."""
         now, (settings, tree) = self.clock.now(), self.revision()
         files = self.context.reader.load(tree)
         desired = self.context.desired(files, self.context.today(settings))
@@ -167,4 +176,4 @@ class PassRunner:
         recover(state.ledger, settings, now, busy=self.claims.busy)
         if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
             state.sealing = sealing_of(self.context, settings, tree, state.ledger)
-        return Reconciler(self.context, state, self.notifier, progressed=self.progressed, watched=self.watched)
+        return settings, tree
