@@ -18,7 +18,7 @@ from reconciler.engine.state import OpenState, joining, refuse_fresh_start
 from reconciler.engine.trust import trust_of
 from reconciler.intake.reading import as_integrations
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import Tokens, WritableSealing
+from reconciler.ledger.sealing import WritableSealing, WritableTokens
 from reconciler.ledger.vault import WritableVault
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
@@ -156,7 +156,7 @@ def _authorizer(context: Context, settings: Settings, tree: Tree, state: OpenSta
         integration.manifest,
         client=integration.client,
         scope=scope,
-        tokens=Tokens(vault, integration.service),
+        tokens=WritableTokens(vault, integration.service),
         connects=PendingAuthorizations(state.ledger, vault),
         clock=context.clock,
         redactor=context.redactor,

@@ -113,7 +113,10 @@ class Survey:
 
     def _integrations(self, acting: Acting, desired: Desired, state: OpenState) -> dict[str, Integration]:
         assert acting.tree is not None
-        built = integrations_of(self._context, desired, acting.tree, acting.settings, state.sealing)
+        sealing = state.sealing
+        built = integrations_of(
+            self._context, desired, acting.tree, acting.settings, sealing, store_of=sealing.token_store
+        )
         return {each.name: each for each in built}
 
     async def _note(self, name: str, compared: ComparedListing, ledger: LedgerWriter) -> None:

@@ -26,7 +26,7 @@ from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.opening import OpenLedger, StateLocation
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import Sealing, WritableSealing
+from reconciler.ledger.sealing import Sealing, StoreOf, WritableSealing, no_store
 from reconciler.ledger.vault import run_name
 from reconciler.model.decision_inputs import Policy, complete
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
@@ -80,6 +80,11 @@ class OpenState:
         return replace(self, ledger=ledger, sealing=self.sealing.over(ledger))
 
     @property
+    def read_only(self) -> ReadState:
+        """Return what may be looked at while a pass is planned."""
+        return ReadState(self.ledger, self.sealing, self.ledger.lease, self.sealing.token_store)
+
+    @property
     def attachments(self) -> Attachments:
         """Where answers are saved as files."""
         vault = self.sealing.vault
@@ -88,10 +93,15 @@ class OpenState:
 
 @value_class
 class ReadState:
-    """A state that is read, whether it is locked or not."""
+    """A state that is read, whether it is locked or not.
+
+    Who may write to it as well says under which `lease`, and where renewed tokens are saved.
+    """
 
     ledger: LedgerReader
     sealing: Sealing
+    lease: Lease | None = None
+    store_of: StoreOf = no_store
 
 
 @contextmanager

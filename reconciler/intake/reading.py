@@ -100,16 +100,17 @@ def with_fetched_token(integration: Integration, context: Context) -> Integratio
     """Return the integration with a connection whose token is fetched for this reading, if it has one."""
     if integration.connection is None:
         return integration
+    tokens = Fetched()
     connection = OAuthConnection(
         integration.service,
         integration.manifest,
         client=integration.client,
         scope=integration.scope(()),
-        tokens=Fetched(),
+        tokens=tokens,
+        store=tokens,
         turn=context.turn(integration.service),
         clock=context.clock,
         redactor=context.redactor,
-        renewing=True,
     )
     return replace(integration, connection=connection)
 

@@ -26,7 +26,7 @@ from reconciler.secrets.sealed import Sealer, in_the_clear
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Sealing", "Tokens", "Trust", "WritableSealing", "stage"]
+__all__ = ["Sealing", "StoreOf", "Tokens", "Trust", "WritableSealing", "WritableTokens", "no_store", "stage"]
 
 KEY = "sealing_key"
 NEXT = "sealing_key_next"
@@ -109,10 +109,6 @@ class Sealing:
         """The sealed values; None if there is no key."""
         return None if self._sealer is None else Vault(self._ledger, self._sealer)
 
-    def renews(self, service: str) -> bool:  # noqa: ARG002
-        """Whether a service's tokens can be renewed and saved."""
-        return False
-
     def stored(self, hires: Iterable[str]) -> Mapping[str, Mapping[str, Any]]:
         """Read the stored values of these hires."""
         return {} if self.vault is None else self.vault.stored(hires)
@@ -168,10 +164,14 @@ class WritableSealing(Sealing):
         """The ledger that they are in."""
         return self._writer
 
-    def renews(self, service: str) -> bool:
-        """Whether a service's tokens can be renewed and saved: only by the process that has leased the service."""
+    def token_store(self, service: str) -> WritableTokens | None:
+        """Return where a service's tokens are saved when they are renewed; None if this process may not renew them.
+
+        Only the one that has leased the service may.
+        """
         lease = self._vault.lease
-        return self.fault is None and (lease is None or lease.covers(service))
+        may = self.fault is None and (lease is None or lease.covers(service))
+        return WritableTokens(self._vault, service) if may else None
 
     def over(self, ledger: LedgerWriter) -> WritableSealing:
         """Use the same key with the same ledger under another lease."""
@@ -226,16 +226,30 @@ class Tokens:
             return None
         return found
 
+
+class WritableTokens(Tokens):
+    """A service's tokens, to be changed."""
+
+    def __init__(self, vault: WritableVault, service: str) -> None:
+        super().__init__(vault, service)
+        self._writer = vault
+
     def renewing(self) -> AbstractAsyncContextManager[None]:
         """Exclude other processes that renew the tokens; those of a fleet are excluded by the lease."""
-        assert isinstance(self._vault, WritableVault)
-        file = self._vault.file
+        file = self._writer.file
         return nullcontext() if file is None else renewal_lock(file, self._name)
 
     def change(self, change: Callable[[Stored | None], Stored | None]) -> None:
-        """Change the tokens. The state has to be open for writing."""
-        assert isinstance(self._vault, WritableVault)
+        """Change the tokens."""
         try:
-            self._vault.alter(self._name, change, Failpoint.TOKEN)
+            self._writer.alter(self._name, change, Failpoint.TOKEN)
         except SecretsError:  # the present ones cannot be opened
-            self._vault.write(self._name, change(None), Failpoint.TOKEN)
+            self._writer.write(self._name, change(None), Failpoint.TOKEN)
+
+
+StoreOf = Callable[[str], WritableTokens | None]
+"""Returns where a service's tokens are saved when they are renewed; None if they may not be."""
+
+
+def no_store(_service: str) -> None:
+    """Renew no token, as in a dry run."""

@@ -8,7 +8,7 @@ endpoint that hangs is asked once and not once a check.
 A refresh token may serve once. So none is spent while the store does not take a write, and a reply that cannot be
 stored is kept in memory and stored as soon as it can be: lost, it would take a person to connect again.
 
-A dry run's connection does not renew: it only reads what is stored.
+Who may write for the service gives the connection a store. One without it, a dry run's, only reads what is stored.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ __all__ = [
     "Stored",
     "TokenChange",
     "TokenStore",
+    "Tokens",
     "Turn",
     "connect_again",
     "stored_record",
@@ -60,11 +61,15 @@ TokenChange = Callable[[Stored | None], Stored | None]
 """Given what is stored, returns what is to be."""
 
 
-class TokenStore(Protocol):
-    """Stores a service's tokens, sealed."""
+class Tokens(Protocol):
+    """A service's tokens as they are stored, sealed."""
 
     def load(self) -> Stored | None:
         """Return what is stored; None if the service is not connected."""
+
+
+class TokenStore(Tokens, Protocol):
+    """Stores a service's tokens, sealed."""
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
         """Exclude other processes that renew the service's tokens while the block runs.
@@ -118,7 +123,7 @@ def token_layer(service: str, reply: Mapping[str, Any]) -> Layer:
 class OAuthConnection:
     """One service's tokens during a pass.
 
-    `scope` holds initial data and `redirect_url`; `renewing` is False for a dry run, which refreshes nothing.
+    `scope` holds initial data and `redirect_url`. Without a `store`, as in a dry run, no token is renewed.
     """
 
     def __init__(
@@ -128,21 +133,21 @@ class OAuthConnection:
         *,
         client: Client,
         scope: Scope,
-        tokens: TokenStore,
+        tokens: Tokens,
+        store: TokenStore | None,
         turn: Turn,
         clock: Clock,
         redactor: Redactor,
-        renewing: bool,
     ) -> None:
         self.service = service
         self._manifest = manifest
         self._client = client
         self._scope = scope
         self._tokens = tokens
+        self._store = store
         self._turn = turn
         self._clock = clock
         self._redactor = redactor
-        self._renewing = renewing
         self._given: WeakKeyDictionary[asyncio.Task[Any], Stored] = WeakKeyDictionary()
         self._record: Stored | None = None
         self._load()
@@ -161,7 +166,7 @@ class OAuthConnection:
             failure = await self._renew(None)
             if failure is not None:
                 raise failure
-        elif (self._renewing and self._turn.unstored is not None) or (left is not None and left < ENOUGH):
+        elif (self._store is not None and self._turn.unstored is not None) or (left is not None and left < ENOUGH):
             failure = await self._renew(record)
             left = self._left()
             if failure is not None and left is not None and left <= timedelta():
@@ -216,8 +221,8 @@ class OAuthConnection:
 
     async def _take_turn(self, used: Stored | None, made: int) -> TransportError | None:
         async with self._turn.lock:
-            if self._renewing and self._turn.unstored is not None:
-                self._store(*self._turn.unstored)
+            if self._store is not None and self._turn.unstored is not None:
+                self._keep(self._store, *self._turn.unstored)
             self._load()
             if self._record != used:
                 return None  # another pass, another check or `oauth connect` stored a newer one
@@ -232,33 +237,33 @@ class OAuthConnection:
         oauth = self._manifest.oauth
         if oauth is None or oauth.renewal is None:
             return TransportError(connect_again(self.service), left=False, cause=Cause.CONNECTION)
-        if not self._renewing:
+        if (store := self._store) is None:
             why = "a dry run fetches none" if used is None else "a dry run refreshes none"
             return TransportError(f"no token is stored, and {why}" if used is None else why, left=False)
         scope = self._scope if used is None else self._scope.over(token_layer(self.service, used["reply"]))
         call = with_grant(oauth.renewal, oauth.grant) if oauth.grant is not None else oauth.renewal
         try:
-            async with self._tokens.renewing():
+            async with store.renewing():
                 self._load()
                 if self._record != used:
                     return None  # another process stored a newer one: the refresh token of `used` is spent
                 if used is not None:
-                    self._tokens.change(lambda there: there)  # raises where nothing can be stored now
+                    store.change(lambda there: there)  # raises where nothing can be stored now
                 asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
                 reply = await ask_for_token(self._client, call, scope, self._manifest, renews=True)
                 self._redactor.renew(self.service, secrets_of(reply))
-                self._store(used, stored_record(reply, used, asked_at))
+                self._keep(store, used, stored_record(reply, used, asked_at))
         except (TokenRefused, Blocked, TransportError) as error:
             return self._no_token(error)
         self._load()
         return None
 
-    def _store(self, used: Stored | None, record: Stored) -> None:
+    def _keep(self, store: TokenStore, used: Stored | None, record: Stored) -> None:
         """Store a reply. Raises LedgerError if that has to be done later."""
         self._turn.unstored = used, record
         try:
             # A person who has reconnected in the meantime has stored a newer one.
-            self._tokens.change(lambda there: record if self._usable(there) == used else there)
+            store.change(lambda there: record if self._usable(there) == used else there)
         except LedgerError as error:
             raise LedgerError(
                 f"the new token of {self.service} is in memory only, and lost if this process ends before it can be "

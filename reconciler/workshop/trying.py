@@ -193,17 +193,17 @@ def _connection(context: Context, integration: Integration, desired: Desired) ->
     speaks = next((each for each in (integration.manifest, *manifests) if each.oauth is not None), None)
     if connection is None or speaks is None or not connection.fetches:
         return connection
-    own = () if integration.initial is None else (integration.initial,)
+    own, tokens = () if integration.initial is None else (integration.initial,), _InMemory()
     return OAuthConnection(
         integration.service,
         speaks,
         client=integration.client,
         scope=Scope((Layer("settings", {"redirect_url": integration.redirect_url}), *own)),
-        tokens=_InMemory(),
+        tokens=tokens,
+        store=tokens,
         turn=Turn(),
         clock=context.clock,
         redactor=context.redactor,
-        renewing=True,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Tokens, Trust, WritableSealing
+from reconciler.ledger.sealing import Trust, WritableSealing, WritableTokens
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.canary.canaries import INITIAL, value
@@ -255,7 +255,9 @@ def connect(repo: Repo, *, expired: bool = False) -> None:
     try:
         sealing = WritableSealing.writing(ledger, gnupg, Trust((repo.gnupg.fingerprint,)))
         lifetime = {"expires_in": 1 if expired else 10**8}
-        Tokens(sealing.vault, "cloud").change(lambda _: stored_record({**tokens(), **lifetime}, None, Hands().now()))
+        WritableTokens(sealing.vault, "cloud").change(
+            lambda _: stored_record({**tokens(), **lifetime}, None, Hands().now())
+        )
     finally:
         ledger.close()
 

@@ -32,7 +32,7 @@ from reconciler.engine.run.runner import Leases, LockedState, PassRunner
 from reconciler.engine.state import OpenState, sharing
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.postgres import reading as postgres
-from reconciler.ledger.sealing import Tokens, Trust, WritableSealing
+from reconciler.ledger.sealing import Trust, WritableSealing, WritableTokens
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.decision_inputs import Policy
@@ -104,7 +104,7 @@ def acme(repo: Repo) -> Iterator[Acme]:
         first = {"access_token": "access-1", "refresh_token": "refresh-1", "expires_in": 3600}
         with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
             vault = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,))).vault
-            Tokens(vault, "acme").change(lambda _: stored_record(first, None, datetime(2026, 1, 1, tzinfo=UTC)))
+            WritableTokens(vault, "acme").change(lambda _: stored_record(first, None, datetime(2026, 1, 1, tzinfo=UTC)))
         yield running
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.sealing import Tokens, Trust, WritableSealing
+from reconciler.ledger.sealing import Trust, WritableSealing, WritableTokens
 from reconciler.model.grant import Outcome
 from reconciler.model.status import Status
 from reconciler.oauth.connection import stored_record
@@ -69,7 +69,7 @@ class Site:
             sealing = WritableSealing.writing(
                 ledger, Gnupg(self.repo.gnupg.path), Trust((self.repo.gnupg.fingerprint,))
             )
-            Tokens(sealing.vault, "tool").change(lambda _: stored_record(reply, None, self.machine.clock.now()))
+            WritableTokens(sealing.vault, "tool").change(lambda _: stored_record(reply, None, self.machine.clock.now()))
 
     def status(self) -> tuple[Status, str]:
         found = row(self.machine.reconcile(), "ada", "tool")
@@ -173,7 +173,9 @@ def test_a_stored_reply_without_a_token_is_replaced(site: Site, tool: Tool) -> N
     assert site.repo.gnupg is not None
     with site.machine.ledger() as ledger:
         sealing = WritableSealing.writing(ledger, Gnupg(site.repo.gnupg.path), Trust((site.repo.gnupg.fingerprint,)))
-        Tokens(sealing.vault, "tool").change(lambda _: stored_record({"ok": "1"}, None, site.machine.clock.now()))
+        WritableTokens(sealing.vault, "tool").change(
+            lambda _: stored_record({"ok": "1"}, None, site.machine.clock.now())
+        )
     for _ in range(2):
         assert site.status()[0] is Status.PRESENT
     assert len(tool.calls("POST", "/token")) == 1

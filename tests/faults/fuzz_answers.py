@@ -350,10 +350,10 @@ class Tokens(Wired):
                 client=client,
                 scope=Scope(),
                 tokens=store,
+                store=store,
                 turn=Turn(),
                 clock=clock,
                 redactor=redactor,
-                renewing=True,
             )
             for step in (connection.fresh, connection.renewed, connection.fresh):
                 try:

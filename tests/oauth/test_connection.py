@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Tokens, WritableSealing
+from reconciler.ledger.sealing import WritableSealing, WritableTokens
 from reconciler.model.errors import LedgerError, TransportError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
@@ -130,10 +130,10 @@ def make(provider: Provider, connect: Callable[..., Client], clock: FakeClock, t
             client=own or client,
             scope=scope,
             tokens=store,
+            store=store if renewing else None,
             turn=turn,
             clock=clock,
             redactor=redactor,
-            renewing=renewing,
         )
 
     return make
@@ -217,16 +217,16 @@ async def test_every_pass_and_every_check_shares_one_refresh(make: Make, clock: 
 
 
 @pytest.fixture
-def processes(tmp_path: Path) -> Iterator[list[Tokens]]:
+def processes(tmp_path: Path) -> Iterator[list[WritableTokens]]:
     """The tokens of one SQLite state, as two processes have it open."""
     location = StateLocation(f"sqlite:///{tmp_path}/state/state.db", tmp_path)
     with closing(location.writer()) as one, closing(location.writer()) as other:
         sealer = Sealer(bytes(32), (), Gnupg(None))
-        yield [Tokens(WritableSealing(ledger, sealer).vault, "acme") for ledger in (one, other)]
+        yield [WritableTokens(WritableSealing(ledger, sealer).vault, "acme") for ledger in (one, other)]
 
 
 async def test_a_refresh_token_is_spent_by_one_process_of_those_that_share_a_sqlite_state(
-    make: Make, clock: FakeClock, provider: Provider, processes: list[Tokens]
+    make: Make, clock: FakeClock, provider: Provider, processes: list[WritableTokens]
 ) -> None:
     processes[0].change(lambda _: stored_record(reply(1), None, clock.now()))
     connections = [make(tokens, turn=Turn()) for tokens in processes]
@@ -238,7 +238,7 @@ async def test_a_refresh_token_is_spent_by_one_process_of_those_that_share_a_sql
 
 
 async def test_a_process_that_never_ends_its_renewal_is_named_in_the_reason(
-    make: Make, clock: FakeClock, processes: list[Tokens], monkeypatch: pytest.MonkeyPatch
+    make: Make, clock: FakeClock, processes: list[WritableTokens], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reconciler.ledger.sqlite.renewal.PATIENCE", timedelta())
     processes[0].change(lambda _: stored_record(reply(1), None, clock.now()))

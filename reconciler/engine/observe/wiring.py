@@ -14,7 +14,7 @@ from typing import Any
 from reconciler.engine.context import Context
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import AUTHORITY, Integration
-from reconciler.ledger.sealing import Sealing, Tokens
+from reconciler.ledger.sealing import Sealing, StoreOf, Tokens, no_store
 from reconciler.model.errors import Blocked, SecretsError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
@@ -26,7 +26,6 @@ from reconciler.oauth.connection import OAuthConnection
 from reconciler.repository.desired import Desired, Service
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.git.checkout import Tree
-from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 from reconciler.requests.signing import SIGNED_WITH
 
@@ -130,9 +129,18 @@ def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | Secr
 
 
 def integrations_of(
-    context: Context, desired: Desired, tree: Tree, settings: Settings, sealing: Sealing
+    context: Context,
+    desired: Desired,
+    tree: Tree,
+    settings: Settings,
+    sealing: Sealing,
+    *,
+    store_of: StoreOf = no_store,
 ) -> Iterator[Integration]:
-    """Make every integration of a revision, with its client and its OAuth connection."""
+    """Make every integration of a revision, with its client and its OAuth connection.
+
+    Tokens are renewed by who may write: `store_of` returns where a service's are saved.
+    """
     wanted = [name for name, service in desired.services.items() if _needs_data(service)]
     data = context.initial_data(settings).read_all(tree, wanted)
     for service in desired.services.values():
@@ -158,7 +166,17 @@ def integrations_of(
                 fault=_fault(service, manifest, found),
                 redirect_url=redirect_url,
                 sealer=sealing.sealer,
-                connection=_connection(context, sealing, service.name, manifest=spoken, client=shared, scope=base)
+                connection=OAuthConnection(
+                    service.name,
+                    spoken,
+                    client=shared,
+                    scope=base,
+                    tokens=Tokens(sealing.vault, service.name),
+                    store=store_of(service.name),
+                    turn=context.turn(service.name),
+                    clock=context.clock,
+                    redactor=context.redactor,
+                )
                 if spoken
                 else None,
             )
@@ -167,20 +185,3 @@ def integrations_of(
 def _needs_data(service: Service) -> bool:
     """Whether any manifest of the service asks for initial data."""
     return any(manifest.asks_for for _, manifest in service.manifests.values())
-
-
-def _connection(
-    context: Context, sealing: Sealing, service: str, *, manifest: Manifest, client: Client, scope: Scope
-) -> OAuthConnection:
-    """Make a service's OAuth connection; it renews tokens only if the state is open for writing."""
-    return OAuthConnection(
-        service,
-        manifest,
-        client=client,
-        scope=scope,
-        tokens=Tokens(sealing.vault, service),
-        turn=context.turn(service),
-        clock=context.clock,
-        redactor=context.redactor,
-        renewing=sealing.renews(service),
-    )

@@ -28,7 +28,7 @@ from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.engine.run.locking import not_yet
 from reconciler.engine.run.planner import Planner, Watched, unwatched
 from reconciler.engine.run.renames import Told, moved, rows_of, stored_under
-from reconciler.engine.state import OpenState, ReadState, as_settled
+from reconciler.engine.state import ReadState, as_settled
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.ending import is_over
 from reconciler.model.errors import Blocked, Problem, RepositoryError
@@ -68,7 +68,7 @@ class Planning:
     def __init__(
         self,
         context: Context,
-        state: OpenState | ReadState,
+        state: ReadState,
         selection: Selection,
         tree: Tree,
         *,
@@ -89,7 +89,7 @@ class Planning:
         self.desired = context.desired(files, self.policy.today)
         self.desired.once_assigned = frozenset(json.loads(self.state.ledger.note(ASSIGNED) or b"[]"))
         trusted = self.desired if in_force is None else Desired(base, self.policy.today)
-        built = integrations_of(context, trusted, in_force or tree, self.settings, sealing)
+        built = integrations_of(context, trusted, in_force or tree, self.settings, sealing, store_of=state.store_of)
         integrations = {item.name: item for item in built}
         if sealing.fault is not None:
             integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
@@ -356,10 +356,10 @@ UNTOLD = (
 )
 
 
-def _refuse_uncovered(state: OpenState | ReadState, services: set[str]) -> None:
+def _refuse_uncovered(state: ReadState, services: set[str]) -> None:
     """Raise MoreNeeded if rows belong to another service, which this pass may not write for."""
-    if isinstance(state, OpenState) and state.ledger.lease is not None:
-        state.ledger.lease.require(services)
+    if state.lease is not None:
+        state.lease.require(services)
 
 
 def _without_tokens(item: Integration, fault: str) -> Integration:

@@ -93,7 +93,7 @@ class Reconciler:
         """Observe and plan, and change nothing: see `Planning`, over the open state."""
         planning = Planning(
             self._context,
-            self._state,
+            self._state.read_only,
             request.selection,
             self._tree,
             by_hand=request.by_hand,
