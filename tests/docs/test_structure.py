@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date, timedelta, tzinfo
+from enum import Enum
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from pydantic import BaseModel
+
+from reconciler.engine.apply.plan import Plan
+from reconciler.engine.observe.checker import Checker
+from reconciler.engine.run.claims import ClaimSet
+from reconciler.engine.state import OpenState, ReadState
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.grant import Key
+from reconciler.model.manifest import Manifest
+from reconciler.requests.client import Client
 
 ROOT = Path(__file__).parents[2]
 MODULES = {
@@ -184,3 +199,59 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_a_circle_is_found() -> None:
     graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}
     assert circle(graph) == {"b", "c"}
+
+
+PLAIN = (str, bytes, int, float, NoneType, date, timedelta, tzinfo, Enum)
+CONTAINERS = (Mapping, Sequence, dict, list, tuple, frozenset)
+IMPORTED_FOR_TYPES: dict[str, Any] = {"Key": Key, "Manifest": Manifest, "Mapping": Mapping}
+
+
+def parts_of(kind: Any) -> dict[str, Any] | None:
+    """What a value of a type is made of; None if it is no value, but something alive."""
+    if get_origin(kind) is Literal or kind is Any:
+        return {}
+    if arguments := get_args(kind):  # a union has no origin that is a container
+        origin = get_origin(kind)
+        known = not isinstance(origin, type) or origin in CONTAINERS or origin is type(int | str)
+        return {str(place): each for place, each in enumerate(arguments) if each is not ...} if known else None
+    if issubclass(kind, PLAIN):
+        return {}
+    value = is_dataclass(kind) and kind.__hash__ is not None  # one whose fields may be assigned has none
+    if not (value or issubclass(kind, BaseModel | tuple)):
+        return None
+    hints = get_type_hints(kind, localns=IMPORTED_FOR_TYPES)
+    names = [each.name for each in fields(kind)] if is_dataclass(kind) else [*getattr(kind, "model_fields", hints)]
+    return {name: hints[name] for name in names}
+
+
+def alive_under(kind: Any) -> set[str]:
+    """Where a value of a type holds something that is none, by the annotations of fields."""
+    found, seen, queue = set[str](), set[Any](), [(kind.__name__, kind)]
+    for place, each in queue:
+        if (parts := parts_of(each)) is None:
+            found.add(place)
+        elif each not in seen:
+            seen.add(each)
+            queue += [(f"{place}.{name}", part) for name, part in parts.items()]
+    return found
+
+
+@pytest.mark.parametrize("kind", [Checker, Client, ClaimSet, LedgerReader, OpenState, ReadState, Callable[[], int]])
+def test_what_is_alive_is_found_within_a_value(kind: Any) -> None:
+    @dataclass
+    class Inner:
+        it: Any
+
+    @dataclass
+    class Outer:
+        name: str
+        inner: Any
+
+    Inner.__annotations__["it"] = kind
+    Outer.__annotations__ |= {"name": str, "inner": Mapping[str, tuple[Inner, ...] | None]}
+    assert alive_under(Outer) != set()
+
+
+def test_nothing_that_is_alive_hangs_on_a_plan() -> None:
+    """No client, checker, claim, ledger or state: a plan only says what is to be done."""
+    assert alive_under(Plan) == set()
