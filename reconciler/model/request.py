@@ -180,7 +180,7 @@ class Paging(Model):
     @model_validator(mode="after")
     def _one_way_on(self) -> Self:
         if self.next_page is not None and self.next_page_token_from is None:
-            raise ValueError("next_page and next_page_token_from belong together")
+            raise ValueError("next_page needs next_page_token_from: the path to the token in the answer")
         if self.next_page_from is not None and self.next_page_token_from is not None:
             raise ValueError("next_page_from says what follows: leave next_page and next_page_token_from out")
         if self.count_up is not None and (self.next_page_from or self.next_page_token_from):
@@ -191,7 +191,7 @@ class Paging(Model):
         """Verify that `next_page` or the request's data takes the token. Raises ValueError."""
         if self.next_page_token_from is not None and self.next_page is None and PAGE_TOKEN not in names(data):
             raise ValueError(
-                "next_page and next_page_token_from belong together, but where data has {{NEXT_PAGE_TOKEN}} in it"
+                "next_page_token_from needs next_page: the URL with {{NEXT_PAGE_TOKEN}} in it; or that in data"
             )
 
 

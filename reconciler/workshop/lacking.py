@@ -8,7 +8,7 @@ from typing import Any
 from reconciler.model.near import near, some
 from reconciler.model.scope import follow, steps
 
-__all__ = ["MOST_KEYS", "has", "lacks", "lists_in", "place_of", "ways_on"]
+__all__ = ["MOST_KEYS", "has", "lacks", "leaves", "lists_in", "place_of", "ways_on"]
 
 DEEPEST, MOST_PATHS, MOST_ITEMS, MOST_KEYS = 5, 500, 50, 12
 
@@ -45,14 +45,14 @@ def lacks(items: Sequence[Any], path: str, one: str) -> str | None:
 
 def place_of(item: Any, value: str) -> str | None:
     """Return the path at which a text stands as a whole, without case; None if it stands nowhere."""
-    return next((path for path, leaf in _leaves(item) if str(leaf).lower() == value.lower()), None)
+    return next((path for path, leaf in leaves(item) if str(leaf).lower() == value.lower()), None)
 
 
 def ways_on(content: Any) -> list[str]:
     """Return the paths, outside of the items, whose name and value look as if they lead to a next page."""
     return [
         path
-        for path, leaf in _leaves(content, lists=False)
+        for path, leaf in leaves(content, lists=False)
         if leaf not in (None, "", False)
         and not isinstance(leaf, float)
         and any(word in path.lower().rsplit(".", 2)[-1] or word in path.lower().split(".")[0] for word in _ONWARD)
@@ -86,13 +86,13 @@ def _described(holders: Sequence[Any]) -> str:
 
 def _meant(items: Sequence[Any], path: str) -> str:
     """Name the path that ends like this one, or is nearly the same."""
-    known = list(dict.fromkeys(each for item in items for each, _ in _leaves(item)))
+    known = list(dict.fromkeys(each for item in items for each, _ in leaves(item)))
     last = steps(path)[-1].lower() if path else ""
     same = next((each for each in known if steps(each)[-1].lower() == last), None)
     return f"; did you mean {same}?" if same else near(path, known)
 
 
-def _leaves(content: Any, *, lists: bool = True) -> Iterator[tuple[str, Any]]:
+def leaves(content: Any, *, lists: bool = True) -> Iterator[tuple[str, Any]]:
     """Yield the paths of all that is neither a map nor a list, level by level, a bounded number."""
     level: list[tuple[str, Any]] = [("", content)]
     found = 0

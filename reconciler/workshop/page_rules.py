@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.model.exists import Exists, Listing, Pending
@@ -48,7 +48,8 @@ def listing_rules(
         yield RuleFound(f"{name}.match", listing.match, shown, bool(there))
     for rule, (path, then) in _paths(name, exists, listing).items():
         if (said := lacks(items, path, "item")) is not None:
-            yield RuleFound(rule, path, "nothing", None, f"{said}{then}")
+            within = _within_record(items, path) if then else None
+            yield RuleFound(rule, path, "nothing", None, within or f"{said}{then}")
     yield from paging_rules(f"{name}.", listing, answer)
 
 
@@ -66,6 +67,19 @@ def _paths(name: str, exists: Exists, listing: Listing | Pending) -> dict[str, t
     for rule in ("where", "inactive", "invited"):
         paths |= {f"{name}: {rule}": (path, alone) for path in getattr(exists, rule)}
     return paths
+
+
+def _within_record(items: Sequence[Any], path: str) -> str | None:
+    """Say that a rule's path begins with the account's own place in the check's answer, if it does."""
+    keys = path.split(".")
+    for at in range(1, len(keys)):
+        before, rest = ".".join(keys[:at]), ".".join(keys[at:])
+        if any(has(item, rest) for item in items):
+            return (
+                f"items have {rest}: write `record: {before}`, where the account stands in the check's answer, and the "
+                f"rules' paths from there on, such as {rest}"
+            )
+    return None
 
 
 def paging_rules(before: str, paging: Paging, answer: Response) -> Iterator[RuleFound]:
@@ -90,4 +104,9 @@ def paging_rules(before: str, paging: Paging, answer: Response) -> Iterator[Rule
             follows = f"{said}{leads}: so this is the last page" if said else "this is the last page"
         yield RuleFound(f"{before}{rule}", path, quoted(value), None, follows)
     if not asked and paging.count_up is None and others:
-        yield RuleFound(f"{before}next_page_from", "", "not in the manifest", None, f"this may lead on: {others}")
+        first = others.partition(",")[0]
+        value = str(answer.at(first))
+        how = f"`next_page_token_from: {first}`, and `next_page` with {{{{NEXT_PAGE_TOKEN}}}} in the URL"
+        how = f"`next_page_from: {first}`" if "/" in value else how
+        follows = f"without it only this page is read; this may lead on: {others}, as {how}"
+        yield RuleFound(f"{before}next_page_from", "", "not in the manifest", None, follows)

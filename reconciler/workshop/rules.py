@@ -13,10 +13,10 @@ from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import walk
 from reconciler.model.template import roots
 from reconciler.requests.match import GONE, contains, not_an_answer
-from reconciler.requests.record import Compared, find, same
+from reconciler.requests.record import Compared, all_there, find, same
 from reconciler.transports.answer import Response
 from reconciler.workshop.found import RuleFound, kind, nearest, next_step, quoted
-from reconciler.workshop.lacking import MOST_KEYS, lacks, place_of
+from reconciler.workshop.lacking import MOST_KEYS, lacks, leaves, lists_in, place_of
 from reconciler.workshop.page_rules import paging_rules
 
 __all__ = ["check_rules", "users_of"]
@@ -38,15 +38,17 @@ def check_rules(manifest: Manifest, wanted: str | None, compared: Compared, answ
         return
     there = wanted is None or (text is not None and contains(text, wanted))
     at = walk(content, exists.record or "")
-    account = find(at, exists.match, wanted, contains) if exists.compares and at else at if there else None
+    account = None
+    if not all_there(content, compared.absent) and (there or exists.match):
+        account = find(at, exists.match, wanted, contains) if exists.compares and at else at
     yield from _pairs("absent", compared.absent, content, "" if account is not None else "the answer")
     if wanted is not None:
-        yield RuleFound("expected", quoted(wanted), "", there)
+        follows = "" if there or exists.absent or exists.ready or not exists.expected else _unsaid(content)
+        yield RuleFound("expected", quoted(wanted), "", there, follows)
     if exists.record is not None:
-        follows = lacks([content], exists.record, "the answer") if content is not None else None
-        yield RuleFound(
-            "record", exists.record, "no JSON" if content is None else kind(at), at is not None, follows or ""
-        )
+        found = "no JSON" if content is None else kind(at)
+        instead = lacks([content], exists.record, "the answer") if content is not None else None
+        yield RuleFound("record", exists.record, found, at is not None, instead or "")
     if exists.match is not None and content is not None:
         yield _matched(exists.match, wanted, at, account)
     if exists.compares and account is not None:
@@ -55,6 +57,15 @@ def check_rules(manifest: Manifest, wanted: str | None, compared: Compared, answ
     yield from _stored(manifest, answer, account)
     if exists.pages is not None:
         yield from paging_rules("pages.", exists.pages, answer)
+
+
+def _unsaid(content: Any) -> str:
+    """Say that any answer counts as one without an account, and how to tell this one from a refused token."""
+    if content is None or next(lists_in(content), None) is not None:
+        return ""
+    said = next(((path, value) for path, value in leaves(content) if isinstance(value, str) and value), None)
+    such = f", such as `absent: {{{said[0]}: {quoted(said[1])}}}` if that is what this one says" if said else ""
+    return f"without `absent` an answer that refuses the token counts as no account, too: write how one looks{such}"
 
 
 def _matched(match: str, wanted: str | None, at: Any, account: Any) -> RuleFound:

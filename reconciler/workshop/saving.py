@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
+from itertools import zip_longest
 from typing import Any
 
 from reconciler.model.case import CannedAnswer, Case, Person, SentRequest
@@ -50,7 +51,7 @@ async def saved_cases(name: str, sources: ManifestSource, subject: Subject, trie
     The manifest is planned again for the made-up person, request by request: each gets what the service answered. What
     would be sent then is what a case says that it sends.
     """
-    if tried.planned is None:
+    if tried.planned is None or tried.planned.decision.status in (Status.BLOCKED, Status.INVALID):
         return []
     manifest = tried.integration.manifest
     person = {key: MADE_UP.get(key, "made-up") for key in _given(subject) if key != "extra"}
@@ -66,7 +67,8 @@ async def saved_cases(name: str, sources: ManifestSource, subject: Subject, trie
     replay = _Replay(name, sources, tried, _replacements(subject, tried))
     made = []
     for what, flags, places in ways:
-        case = Case.model_validate({"name": what, "expect": Status.UNKNOWN, **whose, **flags})
+        expect = Status.ORPHANED if "orphan" in flags else tried.planned.decision.status
+        case = Case.model_validate({"name": f"{expect}: {what}", "expect": expect, **whose, **flags})
         result = await replay.of(case, places)
         if not flags or all(each.answer is not None for each in result.exchanges):
             made.append(result)
@@ -83,7 +85,7 @@ class _Replay:
     names: Mapping[str, str] = field(repr=False)
 
     async def of(self, case: Case, places: Iterable[int]) -> CaseResult:
-        """Give a case the answers at these places, as many as it asks for, and let it expect what comes of it."""
+        """Give a case the answers at these places, as many as it asks for, and what would be sent then."""
         answers: list[CannedAnswer] = []
         result = await run_case(self.name, self.sources, case)
         for place in places:
@@ -94,13 +96,8 @@ class _Replay:
             body = _body(self.tried, exchange, place, self.names)
             answers.append(_answer(waiting, exchange.answer, body, self.names))
             result = await run_case(self.name, self.sources, case.model_copy(update={"answers": answers}))
-        expected = {
-            "name": f"{result.status}: {case.name}" if case.name else str(result.status),
-            "expect": result.status or Status.UNKNOWN,
-            "sends": [_sent(each) for each in result.sends],
-            "answers": answers,
-        }
-        return await run_case(self.name, self.sources, case.model_copy(update=expected))
+        sends = [_sent(each) for each in result.sends]
+        return await run_case(self.name, self.sources, case.model_copy(update={"sends": sends, "answers": answers}))
 
 
 def _sent(request: Mapping[str, Any]) -> SentRequest:
@@ -280,7 +277,12 @@ def _put(content: Any, keys: list[str], value: Any) -> Any:
 
 
 def _merged(one: Any, other: Any) -> Any:
-    return {**one, **other} if isinstance(one, dict) and isinstance(other, dict) else (other or one)
+    """Return what either has, at each path."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one | {key: _merged(one.get(key), value) for key, value in other.items()}
+    if isinstance(one, list) and isinstance(other, list):
+        return [_merged(*pair) for pair in zip_longest(one, other)]
+    return one if other is None else other
 
 
 def _leaf_with(content: Any, wanted: str) -> Any:

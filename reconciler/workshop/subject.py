@@ -9,7 +9,8 @@ from typing import Any
 from reconciler.model.base import EMAIL
 from reconciler.model.errors import UsageError
 from reconciler.model.hire import Hire, HireRef
-from reconciler.model.manifest import Manifest
+from reconciler.model.manifest import FormField, Manifest
+from reconciler.model.near import some
 from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 
@@ -30,10 +31,14 @@ class Subject:
 
     def lacks(self, manifest: Manifest) -> dict[str, str]:
         """Return what the manifest asks for and nobody gave, with where a hire would have it."""
-        form = {each.id: "the form" for each in manifest.form if each.type != "generate"}
+        form = {each.id: f"the form{_choices(each)}" for each in manifest.form if each.type != "generate"}
         extra = {info.id: "`extra`" for info in manifest.extra_user_info}
         given = {*self.values, *self.person.extra}
         return {key: where for key, where in {**form, **extra}.items() if key not in given}
+
+
+def _choices(field: FormField) -> str:
+    return f" (one of {some([str(item.id) for item in field.items])})" if field.items else ""
 
 
 def subject_of(

@@ -6,7 +6,7 @@ tries it. What a pass would do is planned as a pass plans, without what the ledg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import field, replace
 from typing import Any
@@ -20,7 +20,7 @@ from reconciler.engine.state import reading
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Kind
-from reconciler.model.manifest import Manifest
+from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.status import Status
 from reconciler.model.value import value_class
@@ -86,11 +86,18 @@ class Tried:
     would_send: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict, repr=False)
     lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """What the check was to store for them, and did not find in the account's answer."""
+    unnoticed: tuple[str, ...] = ()
+    """The lists of requests whose refusals would go unnoticed: the service answers errors with a 2xx."""
     listed: ListedPage | None = None
     lacks_listing: bool = False
     """Whether the listing was to be read, and the manifest has none."""
     hosts: tuple[str, ...] = ()
     """Where its requests might go."""
+
+    @property
+    def stray(self) -> list[str]:
+        """Return the hosts that the manifest names and requests may not go to."""
+        return sorted(named_hosts(self.integration.manifest) - {*self.hosts})
 
     @property
     def answered(self) -> bool:
@@ -172,6 +179,7 @@ async def try_manifest(
         rules=rules_of(integration, None if prepared is None else prepared.check, scope, asked),
         would_send=_would_send(integration, planned),
         lacking=_lacking(integration.manifest, planned),
+        unnoticed=_unnoticed(integration.manifest, parts, exchanges),
         listed=page,
         lacks_listing=listing and not lists,
         hosts=tuple(each for each in settings.allowed_hosts if each != NOWHERE),
@@ -246,6 +254,20 @@ def _would_send(integration: Integration, planned: PlannedGrant | None) -> dict[
         for word, kind in kinds.items()
         if requests_of(integration.manifest, kind)
     }
+
+
+def _unnoticed(manifest: Manifest, parts: Sequence[Part], exchanges: Sequence[Exchange]) -> tuple[str, ...]:
+    """Return the lists of requests that any 2xx answer ends well, where the check's answer was no in one."""
+    answers = [each.answer for part, each in zip(parts, exchanges, strict=True) if part is Part.CHECK]
+    absent = {} if manifest.exists is None else manifest.exists.absent
+    if not any(it is not None and it.status < 300 and all_there(it.json(), absent) for it in answers):
+        return ()
+    lists: dict[str, Sequence[Request]] = {
+        "execute": manifest.execute,
+        "update": manifest.updates,
+        "revoke": manifest.revoke,
+    }
+    return tuple(word for word, calls in lists.items() if any(call.continue_if is None for call in calls))
 
 
 def _lacking(manifest: Manifest, planned: PlannedGrant | None) -> dict[str, tuple[str, ...]]:

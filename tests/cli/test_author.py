@@ -203,8 +203,9 @@ def test_before_the_first_commit_only_named_hosts_are_asked(repo: Repo, call: Ca
     repo.hire("ada", {"integration": "crew", "values": {"RANK": "crew"}})
     refused = call(repo, "try", "crew")
     assert (refused.code, odd.requests) == (1, [])
-    assert "requests may go to no host; --host HOST allows another in this try" in refused.err
-    done = call(repo, "try", "crew", "--host", odd.url.removeprefix("http://"))
+    host = odd.url.removeprefix("http://")
+    assert f"requests may go to no host; to let this try send to the manifest's own: --host {host}\n" in refused.err
+    done = call(repo, "try", "crew", "--host", host)
     assert (done.code, "verdict: present" in done.out) == (0, True)
 
 
@@ -267,6 +268,20 @@ def test_saved_cases_cover_creation_listing_and_removal(crew: Repo, call: Call, 
     assert {each.method for each in odd.requests} == {"GET"}
 
 
+def test_saved_case_of_a_check_without_a_record_has_all_that_its_rules_read(
+    crew: Repo, call: Call, odd: OddService
+) -> None:
+    deep = {"where": {"result.person.rank.name": "{{RANK}}"}, "store_data": {"PID": "result.person.pid"}}
+    manifest = right(odd)
+    manifest["exists"] = {key: manifest["exists"][key] for key in ("url", "expected", "absent")} | deep
+    crew.manifest("crew", manifest)
+    file = crew.root / "manifests/crew.test.yaml"
+    assert call(crew, "try", "crew", "--save", str(file)).code == 0
+    present, left = yaml.safe_load(file.read_text())
+    assert (present["expect"], left["sends"][0]["data"]) == ("present", {"pid": "made-up-PID"})
+    assert call(crew, "test", "crew").code == 0
+
+
 def test_saved_case_fails_once_the_manifest_sends_something_else(crew: Repo, call: Call, odd: OddService) -> None:
     file = crew.root / "manifests/crew.test.yaml"
     assert call(crew, "try", "crew", "--save", str(file)).code == 0
@@ -281,7 +296,7 @@ def test_nothing_is_saved_of_nobody(crew: Repo, call: Call) -> None:
     crew.hire("ada")
     file = crew.root / "manifests/crew.test.yaml"
     done = call(crew, "try", "crew", "--list", "--save", str(file))
-    assert "nothing was saved: nobody was checked" in done.err
+    assert "nothing was saved, as nobody was checked" in done.err
     assert not file.exists()
 
 
@@ -316,3 +331,47 @@ def test_settings_with_an_error_say_error_once(crew: Repo, call: Call) -> None:
     done = call(crew, "try", "crew")
     assert done.code == 1
     assert done.err.startswith("error: config/reconciler.yaml:1: intervall: unknown key")
+
+
+def test_variable_that_nothing_gives_is_said_with_where_to_add_it(crew: Repo, call: Call, odd: OddService) -> None:
+    manifest = right(odd)
+    del manifest["initial_data_form"]
+    crew.manifest("crew", manifest)
+    done = call(crew, "try", "crew")
+    assert (done.code, odd.requests) == (1, [])
+    assert "manifests/crew.yaml:" in done.err
+    assert "add it to form, or a secret to initial_data_form" in done.err
+
+
+def test_answer_that_may_be_a_refusal_asks_for_absent(crew: Repo, call: Call, odd: OddService) -> None:
+    odd.token = "another"
+    manifest = right(odd)
+    manifest["exists"] = {key: manifest["exists"][key] for key in ("url", "expected")}
+    crew.manifest("crew", manifest)
+    out = call(crew, "try", "crew").out
+    assert "without `absent` an answer that refuses the token counts as no account, too: write how one looks" in out
+    assert 'such as `absent: {fault.code: "bad_key"}` if that is what this one says' in out
+
+
+def test_refusal_that_would_count_as_done_is_said(crew: Repo, call: Call, odd: OddService) -> None:
+    said = "the service says no with a status of success, and a refusal of these would count as done:"
+    arguments = ("try", "crew", "--email", "nobody@example.com", "--value", "RANK=crew")
+    assert said not in call(crew, *arguments).out
+    manifest = right(odd)
+    del manifest["revoke"][0]["continue_if"]
+    crew.manifest("crew", manifest)
+    assert f"{said}\n  revoke: add `continue_if: " in call(crew, *arguments).out
+
+
+def test_listing_whose_items_are_the_record_names_the_record(crew: Repo, call: Call, odd: OddService) -> None:
+    manifest = right(odd)
+    manifest["exists"] |= {"where": {"result.person.rank.name": "crew"}, "store_data": {"PID": "result.person.pid"}}
+    manifest["exists"] |= {"inactive": {"result.person.off": True}}
+    del manifest["exists"]["record"], manifest["exists"]["match"]
+    del manifest["exists"]["list"]["next_page"], manifest["exists"]["list"]["next_page_token_from"]
+    crew.manifest("crew", manifest)
+    out = call(crew, "try", "crew", "--list").out
+    assert "items have rank.name: write `record: result.person`" in out
+    assert (
+        "this may lead on: meta.cursor_next, as `next_page_token_from: meta.cursor_next`, and `next_page` with" in out
+    )

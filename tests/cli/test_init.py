@@ -90,14 +90,19 @@ def test_an_empty_folder_is_fine(beside: Repo, call: Call) -> None:
     assert call(beside, "init", "inner", "--output", "json").json == {"folder": "inner", "files": FILES, "git": True}
 
 
-def test_clone_of_an_empty_repository_is_fine(beside: Repo, call: Call) -> None:
+def test_clone_of_an_empty_repository_is_fine(beside: Repo, call: Call, gnupg_home: GnupgHome) -> None:
     beside.git("init", "--quiet", "--bare", "--initial-branch=trunk", str(beside.root.parent / "origin"))
     beside.git("clone", "--quiet", str(beside.root.parent / "origin"), str(beside.root.parent / "clone"))
-    cloned = Repo(beside.root.parent / "clone")
+    cloned = Repo(beside.root.parent / "clone", gnupg_home)
     done = call(beside, "init", str(cloned.root), env=IDA)
     assert done.code == 0, done.err
     assert done.err.splitlines()[1] == '  git add . && git commit -m "Access as files"'
     assert cloned.git("branch", "--show-current") == "trunk", "it is the clone's own repository"
+    cloned.commit()
+    assert call(cloned, "validate").code == 0
+    given = call(cloned, "initial-data", "set", "example", "--recipient", "it@example.com", given="TOKEN: invented\n")
+    assert given.code == 0, "the settings name the clone's branch"
+    assert "branches: [trunk]" in (cloned.root / ".github/workflows/access.yml").read_text()
     assert call(beside, "init", str(cloned.root)).code == 64, "what is there is never overwritten"
 
 

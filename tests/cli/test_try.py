@@ -186,9 +186,12 @@ def test_manifest_that_head_has_not_is_tried_at_a_host_that_is_allowed(
     repo.write("hires/.gitkeep", "")
     refused = call(repo, "try", "new", "--email", "ada@example.com")
     assert refused.code == 1
-    assert "requests may go to no host; --host HOST allows another in this try" in refused.err
-    assert accounts.requests == []
     host = accounts.url.removeprefix("http://")
+    assert (
+        f"by HEAD, requests may go to no host; to let this try send to the manifest's own: --host {host}\n"
+        in refused.err
+    )
+    assert accounts.requests == []
     assert "verdict: missing" in call(repo, "try", "new", "--email", "ada@example.com", "--host", host).out
 
 
@@ -196,6 +199,7 @@ def test_unknown_integration_is_wrong_usage(tool: Repo, call: Call) -> None:
     done = call(tool, "try", "tol")
     assert done.code == 64
     assert "there is no manifests/tol.yaml; did you mean tool?" in done.err
+    assert "`reconcile add billing --from-openapi FILE` begins one" in call(tool, "try", "billing").err
 
 
 def test_token_that_needs_no_person_is_fetched_for_the_try(tool: Repo, call: Call, accounts: AccountService) -> None:

@@ -72,7 +72,7 @@ def test_import_manifest_of_chiefonboarding_is_read_unchanged(repo: Repo) -> Non
         (f"{ASKED}data_structure: {{email: a, end: b}}\nleaves: c\n", 1, "leaves fills end already"),
         (f"{ASKED}data_structure: {{email: a, first_name: b}}\nid: '{{{{frist_name}}}}'\n", 3, "did you mean first_name?"),
         (f"{ASKED}data_structure: {{email: a}}\nid: people\n", 3, "the same name for everybody"),
-        (f"{ASKED}data_structure: {{email: a}}\nnext_page: https://hr.example.com/\n", 1, "next_page and next_page_token_from belong together"),
+        (f"{ASKED}data_structure: {{email: a}}\nnext_page: https://hr.example.com/\n", 1, "next_page needs next_page_token_from: the path to the token in the answer"),
         (f"{ASKED}data_structure: {{email: a}}\ninitial_data_form: [{{id: email}}]\n", 3, "'email' means something already"),
         (f"{ASKED}data_structure: {{email: a}}\nheaders: {{A: '{{{{ TOKEN|upper }}}}'}}\n", 3, "filters are not supported"),
         ("file: people.csv\ndata_structure: {email: a}\ndata_from: b\n", 1, "file is a CSV on this machine, and asks nobody: take data_from out"),

@@ -71,6 +71,8 @@ def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: s
         raise UsageError("--with has no initial data to ask with yet: leave --from out, and `reconcile adopt` then")
     if ready:
         written = _with_ready(ready, written)
+    if (branch := _branch_in(folder)) is not None:
+        written = {name: _BRANCH.sub(rf"\g<1>{branch}\g<2>", text) for name, text in written.items()}
     written |= _schemas()
     found: dict[str, bytes] = {}
     if source:
@@ -101,6 +103,17 @@ def _in_the_way(folder: Path) -> str | None:
         return "is no folder"
     others = sorted(each.name for each in folder.iterdir() if each.name != ".git")
     return f"has {some(others, 3)} in it" if others else None
+
+
+_BRANCH = re.compile(r"(\bbranch: |\bbranches: \[|`reconcile diff )main(\b)")
+"""Where the template names the branch."""
+
+
+def _branch_in(folder: Path) -> str | None:
+    """Return the branch that a clone is on, on which the first commit will be; None where there is no clone."""
+    from reconciler.repository.git.checkout import Checkout
+
+    return Checkout.open(folder).checked_out if (folder / ".git").exists() else None
 
 
 def _note_next_steps(folder: Path, ready: list[ReadyManifest], written: Mapping[str, str], *, in_git: bool) -> None:

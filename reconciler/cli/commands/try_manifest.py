@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,30 +10,19 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import ReconcilerError, UsageError
-from reconciler.model.spoken import described
+from reconciler.model.near import near
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from reconciler.engine.context import Context
-    from reconciler.engine.decide.planned import PlannedGrant
-    from reconciler.model.case import Case
-    from reconciler.model.manifest import Manifest
-    from reconciler.model.secret import Redactor
+    from reconciler.model.errors import Problem
     from reconciler.repository.desired import Desired
-    from reconciler.transports.answer import Response
-    from reconciler.workshop.canned import Exchange
     from reconciler.workshop.subject import Subject
     from reconciler.workshop.testing import CaseResult
-    from reconciler.workshop.trying import ListedPage, Tried
+    from reconciler.workshop.trying import Tried
 
 __all__ = ["try_"]
-
-LONGEST = 600
-"""Characters of an answer that are shown."""
-
-HIDDEN = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
-"""Headers that are credentials, whatever they are made of."""
 
 
 @click.command("try")
@@ -56,22 +43,23 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     or not; requests go to HEAD's hosts, and those of --host. Without --hire and --email it is the first hire who has
     the integration. --save replaces the person by a made-up one. Exits with 1 without a verdict.
     """
+    from reconciler.cli.case_file import cases_in, save
     from reconciler.cli.context import run_in_context
     from reconciler.cli.output.logs import note, set_up
     from reconciler.cli.output.text import echo, emit_json, no_csv, printable
+    from reconciler.cli.output.tried import as_json, lines_of
 
     no_csv(options)
     if hire is not None and email is not None:
         raise UsageError("--hire and --email both say for whom: give one of them")
     if strange := next((each for each in more["hosts"] if "/" in each), None):
         raise UsageError(f"--host {strange}: give the host alone, as in 127.0.0.1:8080")
-    if more["save"] and more["save"].exists():
-        _cases_in(more["save"])
+    if more["save"]:
+        cases_in(more["save"])
     redactor = set_up(options)
     values = dict(_pair(each) for each in more["given"])
 
-    async def work(context: Context) -> tuple[Subject, Tried, list[CaseResult]]:
-        from reconciler.model.near import near
+    async def work(context: Context) -> tuple[Subject, Tried, list[CaseResult], list[Problem]]:
         from reconciler.workshop.saving import saved_cases
         from reconciler.workshop.stage import manifest_in
         from reconciler.workshop.subject import subject_of
@@ -81,7 +69,7 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
         tree = context.checkout.worktree()
         known = sources_of(tree)
         if integration not in known:
-            raise UsageError(f"there is no manifests/{integration}.yaml{near(integration, known)}")
+            raise UsageError(_no_manifest(integration, known))
         sources = known[integration]
         desired = context.desired(context.reader.load(tree), context.clock.now().date())
         manifest = manifest_in(desired, integration).model
@@ -90,22 +78,37 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
         listing, hosts = more["listing"], more["hosts"]
         subject = subject_of(desired, integration, manifest, hire=hire, email=email, values=values, listing=listing)
         tried = await try_manifest(context, integration, sources, subject, hosts=hosts, listing=listing)
-        return subject, tried, await saved_cases(integration, sources, subject, tried) if more["save"] else []
+        of_file = [each for each in desired.files.problems if each.file == tried.integration.file]
+        return subject, tried, await saved_cases(integration, sources, subject, tried) if more["save"] else [], of_file
 
-    subject, tried, saved = run_in_context(options, redactor, work)
+    subject, tried, saved, problems = run_in_context(options, redactor, work)
     if more["save"]:
-        _save(more["save"], integration, saved, tried.integration.manifest, redactor)
-    if subject.named:
-        for key, where in subject.lacks(tried.integration.manifest).items():
-            note(f"{key} of {where} has no value: give it with --value {key}=…")
-    if not tried.exchanges:
-        note(f"requests may go to {', '.join(tried.hosts) or 'no host'}; --host HOST allows another in this try")
+        save(more["save"], integration, saved, tried.integration.manifest, redactor)
+    for text in (*_lacking(subject, tried), *map(str, problems)):
+        note(text)
     if options.output == "json":
-        emit_json(_as_json(integration, subject, tried, redactor))
+        emit_json(as_json(integration, subject, tried, redactor))
     else:
-        lines = (printable(redactor.redact(line)) for line in _lines(integration, subject, tried, redactor))
+        lines = (printable(redactor.redact(line)) for line in lines_of(integration, subject, tried, redactor))
         echo("\n".join(lines))
     return 0 if tried.answered else 1
+
+
+def _lacking(subject: Subject, tried: Tried) -> Iterator[str]:
+    """Say what has to be given before anything can be asked."""
+    if subject.named:
+        for key, where in subject.lacks(tried.integration.manifest).items():
+            yield f"{key} of {where} has no value: give it with --value {key}=…"
+    if not tried.exchanges and tried.stray:
+        only = f"only to {', '.join(tried.hosts)}" if tried.hosts else "to no host"
+        allow = " ".join(f"--host {host}" for host in tried.stray)
+        yield f"by HEAD, requests may go {only}; to let this try send to the manifest's own: {allow}"
+
+
+def _no_manifest(integration: str, known: Iterable[str]) -> str:
+    """Say that there is no such manifest, and how to begin one."""
+    begin = f"`reconcile add {integration} --from-openapi FILE` begins one, or write one as manifests/example.yaml is"
+    return f"there is no manifests/{integration}.yaml{near(integration, known) or f': {begin}'}"
 
 
 def _no_such_hire(context: Context, desired: Desired, hire: str) -> ReconcilerError:
@@ -122,187 +125,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not sign or not key:
         raise UsageError(f"--value {text}: write KEY=VALUE, such as --value ROLE=member")
     return key, value
-
-
-NOT_COVERED = "# not covered: "
-"""Begins a line at the end of a file of cases; each time that cases are saved there the lines are written anew."""
-
-
-def _save(file: Path, integration: str, saved: list[CaseResult], manifest: Manifest, redactor: Redactor) -> None:
-    """Append cases to a file, each under a name that none there has, and say what none of them covers."""
-    import yaml
-
-    from reconciler.cli.output.logs import note
-    from reconciler.workshop.saving import uncovered
-
-    if not saved:
-        note("nothing was saved: nobody was checked; say for whom with --hire ID or --email ADDRESS, and --value")
-        return
-    before = _cases_in(file) if file.exists() else []
-    names, said = {each.name for each in before}, []
-    for case in (result.case for result in saved):
-        name = next(it for it in chain([case.name], (f"{case.name} ({n})" for n in count(2))) if it not in names)
-        names.add(name)
-        dumped = case.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        hire = case.hire.model_dump(mode="json", exclude_defaults=True)
-        said.append({**dumped, "name": name, "hire": hire} if hire else {**dumped, "name": name})
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    kept = [line for line in lines if not line.startswith(NOT_COVERED)]
-    text = yaml.safe_dump(redactor.redact_all(said), sort_keys=False, allow_unicode=True, width=120)
-    left = [f"{NOT_COVERED}{each}" for each in uncovered(manifest, [*before, *(result.case for result in saved)])]
-    file.write_text("\n".join([*kept, *text.splitlines(), *left, ""]), encoding="utf-8")
-    read = file.name == f"{integration}.test.yaml"
-    then = f"run `reconcile test {integration}`" if read else f"put it into manifests/{integration}.test.yaml"
-    note(f"saved in {file}: {', '.join(repr(each['name']) for each in said)}: {then}")
-    for each in left:
-        note(each.removeprefix("# "))
-    for result in saved:
-        for failure in result.failures:
-            note(f"the saved case {result.case.name!r} fails: {failure}")
-
-
-def _cases_in(file: Path) -> list[Case]:
-    """Return a file's cases. Raises UsageError if it has an error."""
-    from reconciler.repository.cases import parse_cases
-
-    loaded = parse_cases(file.read_bytes(), str(file))
-    if loaded.problems:
-        raise UsageError(f"--save: {loaded.problems[0].clause}: mend it first")
-    return [case for case, _ in loaded.cases]
-
-
-def _answered_before(tried: Tried, place: int) -> bool:
-    """Whether the same was asked for the same part of the manifest, and answered, before."""
-    asked = [
-        (part, each.request, None if each.answer is None else (each.answer.status, each.answer.content))
-        for part, each in zip(tried.parts, tried.exchanges, strict=True)
-    ]
-    return asked[place][2] is not None and asked[place] in asked[:place]
-
-
-def _lines(integration: str, subject: Subject, tried: Tried, redactor: Redactor) -> Iterator[str]:
-    """Return the lines; only what is cut in them is redacted yet, and nothing is escaped."""
-    whose = f"{subject.hire} ({subject.person.email})" if subject.hire else subject.person.email
-    yield f"{whose if subject.named else 'no person'} at {integration}, with {tried.integration.file} as it stands"
-    for place, exchange in enumerate(tried.exchanges):
-        if _answered_before(tried, place):
-            yield described(exchange.request.method, exchange.request.shown_url)
-            yield "  once more, and answered as before"
-            continue
-        yield from _exchange(exchange, tried, redactor)
-        yield from (f"    {line}" for rule in tried.rules.get(place, ()) for line in rule.lines)
-    if tried.planned is not None:
-        yield from _verdict(tried.planned, tried)
-    elif tried.listed is None:
-        yield "no verdict: the hire's values do not fit the manifest"
-    if tried.listed is not None:
-        yield from _listed(tried.listed)
-    elif tried.lacks_listing:
-        yield f"{tried.integration.file} has no exists.list: there is no listing to be read"
-
-
-def _verdict(planned: PlannedGrant, tried: Tried) -> Iterator[str]:
-    decision = planned.decision
-    yield f"verdict: {decision.status}: {decision.reason}"
-    yield f"a pass would {decision.action}" if decision.action.acts else "a pass would send nothing"
-    for word, requests in tried.would_send.items():
-        yield f"{word} would send"
-        for request in requests:
-            body = "" if request["body"] is None else f" {json.dumps(request['body'], ensure_ascii=False, default=str)}"
-            yield f"  {request['method']} {request['url']}{body}"
-        for name in tried.lacking.get(word, ()):
-            yield f"    not as it stands: the check was to store {name}, and found nothing (see store_data above)"
-
-
-def _exchange(exchange: Exchange, tried: Tried, redactor: Redactor) -> Iterator[str]:
-    wire, answer = exchange.request, exchange.answer
-    yield described(wire.method, wire.shown_url)
-    yield from (f"  {key}: {value}" for key, value in _sent_headers(exchange, tried).items())
-    if wire.content:
-        yield f"  {_cut(wire.content.decode(errors='replace'), redactor)}"
-    if answer is None:
-        yield f"  no answer: {exchange.why}"
-        return
-    yield f"  {answer.status}"
-    yield from (f"  {key}: {value}" for key, value in _answered_headers(answer, redactor).items())
-    yield f"  {_cut(answer.text, redactor)}"
-
-
-def _sent_headers(exchange: Exchange, tried: Tried) -> dict[str, str]:
-    """Return a request's headers; what the manifest puts into one is a secret, however it is encoded."""
-    from reconciler.model.template import PLACEHOLDER
-
-    manifest = tried.integration.manifest
-    written = [manifest.headers, *(call.headers or {} for _, call in manifest.calls())]
-    templates = {key.lower(): text for headers in written for key, text in headers.items() if "{{" in text}
-    return {
-        key: PLACEHOLDER.sub("***", templates[key.lower()])
-        if key.lower() in templates
-        else "***"
-        if key.lower() in HIDDEN
-        else value
-        for key, value in exchange.request.headers
-    }
-
-
-def _answered_headers(answer: Response, redactor: Redactor) -> dict[str, str]:
-    return {key: "***" if key in HIDDEN else _cut(value, redactor) for key, value in answer.headers.items()}
-
-
-def _listed(page: ListedPage) -> Iterator[str]:
-    if page.fault:
-        yield f"the listing cannot be read: {page.fault}"
-        return
-    further = "; there are more pages" if page.more else ""
-    yield f"the listing's first page has {page.items} items, of which {page.counted} count{further}"
-    for item in page.first:
-        yield f"  {json.dumps(item, ensure_ascii=False, default=str)}"
-
-
-def _cut(text: str, redactor: Redactor) -> str:
-    """Redact a text, then cut it: a secret that was cut would not be found."""
-    text = redactor.redact(text)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-
-
-def _as_json(integration: str, subject: Subject, tried: Tried, redactor: Redactor) -> Any:
-    decision = None if tried.planned is None else tried.planned.decision
-    listed = tried.listed
-    return redactor.redact_all(
-        {
-            "integration": integration,
-            "hire": subject.hire or None,
-            "email": subject.person.email,
-            "status": None if decision is None else decision.status,
-            "action": None if decision is None else decision.action,
-            "reason": None if decision is None else decision.reason,
-            "exchanges": [
-                {
-                    **_exchange_as_json(each, tried, redactor),
-                    "rules": [_rule(rule) for rule in tried.rules.get(place, ())],
-                }
-                for place, each in enumerate(tried.exchanges)
-            ],
-            "would_send": {word: list(requests) for word, requests in tried.would_send.items()},
-            "listing": None
-            if listed is None
-            else {"items": listed.items, "counted": listed.counted, "first": list(listed.first), "fault": listed.fault},
-        }
-    )
-
-
-def _exchange_as_json(exchange: Exchange, tried: Tried, redactor: Redactor) -> dict[str, Any]:
-    wire, answer = exchange.request, exchange.answer
-    asked = {"method": wire.method, "url": wire.shown_url, "headers": _sent_headers(exchange, tried)}
-    if answer is None:
-        return {"request": asked, "answer": None, "why": exchange.why}
-    given = {
-        "status": answer.status,
-        "headers": _answered_headers(answer, redactor),
-        "text": _cut(answer.text, redactor),
-    }
-    return {"request": asked, "answer": given, "why": ""}
-
-
-def _rule(rule: Any) -> Mapping[str, Any]:
-    return {"rule": rule.rule, "wanted": rule.wanted, "found": rule.found, "holds": rule.holds, "follows": rule.follows}
