@@ -3,16 +3,19 @@
 The rows of a write are collected, and written together when it ends: lines of the history last, because from there on
 other writers wait for the commit.
 
-Threads that write at the same time share a transaction: it is begun, leased and committed once for all of them. So a
-member of a fleet makes the others wait for the end of the history once for many writes.
+Threads that write at the same time share a transaction, and so do tasks that write in the same turn of the event loop:
+it is begun, leased and committed once for all of them. So a member of a fleet makes the others wait for the end of the
+history once for many writes, and a disk syncs once for many attempts.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -43,6 +46,7 @@ class Transaction:
         self._backend = backend
         self._rows: dict[sa.Executable, list[Mapping[str, Any]]] = {}
         self._lines: list[Mapping[str, Any]] = []
+        self._put: dict[tuple[sa.Table, str], bytes | None] = {}
 
     def then(self, statement: sa.Executable, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute a statement that returns nothing for these rows, at the end."""
@@ -56,10 +60,14 @@ class Transaction:
 
     def put(self, table: sa.Table, name: str, value: bytes | None) -> None:
         """Save a sealed value or a note, or erase it, at the end."""
-        if value is None:
-            self.then(_ERASED[table], [{"which": name}])
-        else:
-            self.upsert(table, ("name",), [{"name": name, "value": value}])
+        self._put[table, name] = value
+
+    def value(self, table: sa.Table, name: str) -> bytes | None:
+        """Return a sealed value or a note as it will be at the end, so far."""
+        if (table, name) in self._put:
+            return self._put[table, name]
+        there = self.connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
+        return None if there is None else bytes(there)
 
     def append_events(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to the history at the end, with who gave their grants then; nothing else writes lines."""
@@ -67,6 +75,11 @@ class Transaction:
 
     def finish(self) -> None:
         """Write what was collected."""
+        for (table, name), value in sorted(self._put.items(), key=_in_one_order):
+            if value is None:
+                self.then(_ERASED[table], [{"which": name}])
+            else:
+                self.upsert(table, ("name",), [{"name": name, "value": value}])
         keys = {Key(row["hire"], row["access"]) for row in self._lines}
         hires, names = {key.hire for key in keys}, {key.access for key in keys}
         given = given_in(within(self.connection), hires, names) if keys else {}
@@ -82,10 +95,19 @@ class Transactions:
         self._backend = backend
         self._turn = threading.Lock()
         self._waiting = deque[_Write[Any]]()
+        self._gathered: list[tuple[_Write[Any], asyncio.Future[None]]] = []
+        self._open: Transaction | None = None
+        """The transaction of what was gathered, while that is written."""
+        self._then: list[Callable[[], None]] = []
 
     @contextmanager
     def one(self, lease: Lease | None) -> Iterator[Transaction]:
         """Open a transaction under a lease."""
+        if self._open is not None:
+            if lease is not None:
+                lease.lock(within(self._open.connection))
+            yield self._open
+            return
         with self._backend.writing() as connection:
             if lease is not None:
                 lease.lock(within(connection))
@@ -98,6 +120,9 @@ class Transactions:
 
         `work` must be repeatable, and lock nothing that another member's work may lock: both could wait for each other.
         """
+        if self._open is not None:
+            with self.one(lease) as transaction:
+                return work(transaction)
         mine = _Write(lease, work)
         self._waiting.append(mine)
         with self._turn:
@@ -106,7 +131,51 @@ class Transactions:
                 self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
         return mine.result()
 
+    async def gather(self, work: Callable[[], T]) -> T:
+        """Do what writes in one transaction with what other tasks gather meanwhile; durable when this returns.
+
+        `work` must be repeatable. It is done even if the task is cancelled while it waits.
+        """
+        if not self._gathered:  # later than what has just come of the network: that may have more to write
+            asyncio.get_running_loop().call_later(0, self.flush)
+        mine = _Write(None, partial(self._gathering, work))
+        done = asyncio.get_running_loop().create_future()
+        self._gathered.append((mine, done))
+        await done
+        return mine.result()
+
+    def _gathering(self, work: Callable[[], T], transaction: Transaction) -> T:
+        self._open = transaction
+        try:
+            return work()
+        finally:
+            self._open = None
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        gathered, self._gathered = self._gathered, []
+        if not gathered:
+            return
+        try:
+            with self._turn:
+                self._write([write for write, _ in gathered])
+        except BaseException as error:  # noqa: BLE001  it is raised in the tasks that wait
+            for _, done in gathered:
+                if not done.done():
+                    done.set_exception(error)
+        for _, done in gathered:
+            if not done.done():  # a task that was cancelled waits no more
+                done.set_result(None)
+
+    def after(self, call: Callable[[], None]) -> None:
+        """Call something once what is written is durable: now, but in what was gathered."""
+        if self._open is None:
+            call()
+        else:
+            self._then.append(call)
+
     def _write(self, writes: list[_Write[Any]]) -> None:
+        self._then.clear()
         try:
             with self.one(_all_of(writes)) as transaction:
                 results = [each.work(transaction) for each in writes]
@@ -120,6 +189,8 @@ class Transactions:
         else:
             for each, result in zip(writes, results, strict=True):
                 each.results = [result]
+            for call in self._then:
+                call()
 
     def _write_apart(self, writes: list[_Write[Any]], error: Exception) -> None:
         """Write each in its own transaction, after one of them failed before the commit."""
@@ -131,7 +202,7 @@ class Transactions:
 
 
 class _Write(Generic[T]):
-    """What a thread waits for."""
+    """What a thread or a task waits for."""
 
     def __init__(self, lease: Lease | None, work: Callable[[Transaction], T]) -> None:
         self.lease = lease
@@ -149,6 +220,12 @@ class _Write(Generic[T]):
         if self.error is not None:
             raise self.error
         return self.results[0]
+
+
+def _in_one_order(value: tuple[tuple[sa.Table, str], bytes | None]) -> tuple[str, str]:
+    """Sort values so that no two writers wait for each other."""
+    (table, name), _ = value
+    return table.name, name
 
 
 def _all_of(writes: list[_Write[Any]]) -> Lease | None:

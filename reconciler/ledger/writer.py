@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -90,7 +91,15 @@ class LedgerWriter(ApprovalWriter):
 
     def close(self) -> None:
         """Close the database."""
+        self._transactions.flush()
         self.backend.close()
+
+    async def together(self, work: Callable[[], T]) -> T:
+        """Write, in one transaction with what other tasks write at the same time; durable when this returns.
+
+        Over the network, threads share it.
+        """
+        return await (self.off_loop(work) if self.remote else self._transactions.gather(work))
 
     @contextmanager
     def _writing(self, point: Failpoint) -> Iterator[Transaction]:
@@ -98,13 +107,13 @@ class LedgerWriter(ApprovalWriter):
         self._reached(point, done=False)
         with self._transactions.one(self.lease) as transaction:
             yield transaction
-        self._reached(point, done=True)
+        self._transactions.after(partial(self._reached, point, done=True))
 
     def _write(self, point: Failpoint, work: Callable[[Transaction], T]) -> T:
         """Write in a transaction that other threads may share."""
         self._reached(point, done=False)
         found = self._transactions.share(self.lease, work)
-        self._reached(point, done=True)
+        self._transactions.after(partial(self._reached, point, done=True))
         return found
 
     def take_everything(self) -> LedgerWriter:
@@ -404,10 +413,8 @@ class LedgerWriter(ApprovalWriter):
 
     def _put(self, transaction: Transaction, table: sa.Table, name: str, value: bytes | Change | None) -> None:
         if callable(value):
-            connection = transaction.connection
-            self.backend.alone(connection, f"{table.name}/{name}")
-            before = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
-            value = value(None if before is None else bytes(before))
+            self.backend.alone(transaction.connection, f"{table.name}/{name}")
+            value = value(transaction.value(table, name))
         transaction.put(table, name, value)
 
 

@@ -112,9 +112,14 @@ def dying(owner: Any, name: str, *, nth: int = 1, after: bool = False) -> Iterat
         result = real(*args, **given)
         if asyncio.iscoroutine(result):
             return finish(result, now=now)
-        if now:
-            raise Crash(name)
+        if now and isinstance(args[0], LedgerWriter):
+            args[0]._transactions.after(end)
+        elif now:
+            end()
         return result
+
+    def end() -> None:
+        raise Crash(name)
 
     async def finish(result: Any, *, now: bool) -> Any:
         found = await result

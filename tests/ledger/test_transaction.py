@@ -1,12 +1,15 @@
-"""Writes of several threads in one transaction: each is durable, refused or failed as it would be alone."""
+"""Writes of several threads or tasks in one transaction: each is durable, refused or failed as it would be alone."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +21,12 @@ from reconciler.ledger.rows import event_row
 from reconciler.ledger.transaction import Transaction
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LeaseLostError
-from tests.ledger.states import change
+from reconciler.model.failpoints import Failpoint
+from tests.ledger.states import STATE, change
 from tests.ledger.test_chain import line, verified
 from tests.servers import PATIENCE, eventually
+
+pytestmark = pytest.mark.anyio
 
 Work = Callable[[Transaction], Any]
 
@@ -106,6 +112,69 @@ def test_large_values_are_written_whole(ledger: LedgerWriter, location: StateLoc
         each.result()
     assert [ledger.sealed(name) for name in "ab"] == [b"a" * 4_000_000, b"b" * 4_000_000]
     assert verified(location) == (2, 0, None)
+
+
+async def test_tasks_that_write_at_the_same_time_share_a_commit(tmp_path: Path) -> None:
+    """Nothing counts as done before it is durable: another process reads it by then."""
+
+    def reached(point: Failpoint, *, done: bool) -> None:
+        if done and point is Failpoint.CHECKED:
+            with location.reader() as others:
+                there.append(sum(1 for _ in others.history()))
+
+    location, there = StateLocation(STATE, tmp_path), list[int]()
+    with closing(location.writer(reached)) as ledger:
+        statements = list[str]()
+        ledger.backend._connection.set_trace_callback(statements.append)  # type: ignore[attr-defined]
+        saves = [partial(ledger.save, (), [line(f"p{number}")]) for number in range(20)]
+        await asyncio.gather(*map(ledger.together, saves))
+        assert statements.count("COMMIT") == 1
+        assert there == [20] * 20
+
+
+async def test_task_whose_write_fails_takes_no_other_with_it(ledger: LedgerWriter, location: StateLocation) -> None:
+    def broken() -> None:
+        raise ValueError("not this one")
+
+    change(location, "INSERT INTO shards (service, epoch) VALUES ('one', 2)")
+    leased, lost = ledger.under(Lease({"one": 2})), ledger.under(Lease({"one": 1}))
+    works: list[Callable[[], None]] = [
+        partial(leased.save, (), [line("ada")]),
+        broken,
+        partial(lost.save, (), [line("bob")]),
+    ]
+    ada, *failed = await asyncio.gather(*(ledger.together(work) for work in works), return_exceptions=True)
+    assert ada is None
+    assert [type(each) for each in failed] == [ValueError, LeaseLostError]
+    assert [each.key.hire for each in ledger.history()] == ["ada"]
+
+
+async def test_task_that_is_cancelled_has_written(tmp_path: Path) -> None:
+    """What a service answered is not lost where the program ends between the answer and the commit."""
+    location = StateLocation(STATE, tmp_path)
+    with closing(location.writer()) as ledger:
+        task = asyncio.create_task(ledger.together(partial(ledger.save, (), [line("ada")])))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    with location.reader() as others:
+        assert [each.key.hire for each in others.history()] == ["ada"]
+
+
+def test_changes_of_one_value_in_one_transaction_are_all_there(ledger: LedgerWriter) -> None:
+    def adding(name: str) -> Work:
+        def work(transaction: Transaction) -> None:
+            def add(before: bytes | None) -> bytes:
+                return json.dumps([*json.loads(before or b"[]"), name]).encode()
+
+            ledger._put(transaction, schema.sealed, "stored/ada", add)
+
+        return work
+
+    for each in together(ledger, (None, adding("one")), (None, adding("two"))):
+        each.result()
+    assert json.loads(ledger.sealed("stored/ada") or b"") == ["one", "two"]
 
 
 def test_writers_of_one_state_append_to_one_chain(ledger: LedgerWriter, location: StateLocation) -> None:

@@ -156,7 +156,7 @@ class Executor:
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*request_events(commands, now, [run.record]), started]
             begin = partial(self._ledger.begin, run.record, opened, lines, kept=run.kept, answered=commands)
-            run.attempt = await self._ledger.off_loop(begin)
+            run.attempt = await self._ledger.together(begin)
             run.record = attempts.written(run.record, run.attempt.run)
 
     async def _send_all(self, run: RunningAttempt, resume: int) -> None:
@@ -190,7 +190,7 @@ class Executor:
             kept = {**kept, **self._notices(run)}
         now = self._clock.now()
         done = partial(self._ledger.answered, run.attempt, step.index, Outcome.DONE, now)
-        await self._ledger.off_loop(partial(done, status_code=answer.status, kept=kept))
+        await self._ledger.together(partial(done, status_code=answer.status, kept=kept))
         if missing is not None:
             raise _Failed(f"store_data: the response has nothing at {missing}: {run.answered(answer)}")
 
@@ -280,7 +280,7 @@ class Executor:
             await self._begin(run)
             run.leaves(step)
             sending = partial(self._ledger.sending, run.attempt, step, kept=self._stored(run))
-            await self._ledger.off_loop(partial(sending, request.method, shown, self._clock.now()))
+            await self._ledger.together(partial(sending, request.method, shown, self._clock.now()))
             self._progressed()
 
         try:
@@ -296,7 +296,7 @@ class Executor:
         text, now = self._redactor.redact(error), self._clock.now()
         run.ended(outcome)
         answered = partial(self._ledger.answered, run.attempt, step.index, outcome, now, kept=self._stored(run))
-        await self._ledger.off_loop(partial(answered, status_code=status_code, error=text))
+        await self._ledger.together(partial(answered, status_code=status_code, error=text))
 
     def _scope(self, run: RunningAttempt) -> Scope:
         job, connection = run.job, run.integration.connection
@@ -336,7 +336,7 @@ class Executor:
         if run.job.planned.lock is not None:
             new = removals.lock_failed(new, run.job.planned.lock)
         settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
-        await self._ledger.off_loop(partial(settle, error=error))
+        await self._ledger.together(partial(settle, error=error))
         when = stamp(new.retry_at)
         # An attempt that will be retried is a warning, the last one an error.
         write = log.warning if new.phase is Phase.RETRYING else log.error
@@ -376,7 +376,7 @@ class Executor:
 
     async def _settled(self, run: RunningAttempt, new: Record, lines: list[Event], kept: Kept) -> Record:
         settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=self._clock.now())
-        await self._ledger.off_loop(partial(settle, error=None, kept=kept))
+        await self._ledger.together(partial(settle, error=None, kept=kept))
         self._attachments.erase(run.memory.files.values())
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
         return new

@@ -220,7 +220,7 @@ class Scheduler:
 
     async def _save(self, found: list[Record], lines: Iterable[Event], *, answered: Sequence[Command] = ()) -> None:
         ledger = self.state.ledger
-        await ledger.off_loop(partial(ledger.save, found, lines, answered=answered))
+        await ledger.together(partial(ledger.save, found, lines, answered=answered))
 
     def _unmet(self, key: Key, item: PlannedGrant) -> str | None:
         """Return why an entry that this one needs was not provided by this pass, or None."""
