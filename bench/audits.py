@@ -33,14 +33,14 @@ asyncio.run(main(*sys.argv[1:]))
 """What somebody writes in ten minutes."""
 
 
-def asked() -> Iterator[tuple[float, float]]:
-    """Requests of an audit of people who are all in a listing in pages of a hundred; its pages and one."""
+def asked(people: int = PEOPLE) -> Iterator[tuple[float, float]]:
+    """Requests of an audit of people who are all in a listing in pages of a hundred; its pages."""
     with serving() as url, tempfile.TemporaryDirectory() as name:
-        root = folder(Path(name), url, PEOPLE, listing=True)
+        root = folder(Path(name), url, people, listing=True)
         while True:
             before = heard(url)[0]
             took(_audit(root))
-            yield heard(url)[0] - before, PEOPLE / PAGE + 1
+            yield heard(url)[0] - before, people / PAGE
 
 
 def audited(busy: float = 0.0) -> Iterator[tuple[float, float]]:

@@ -33,6 +33,7 @@ from bench.daemons import (
 )
 from bench.history import checkpointed
 from bench.pages import held_up, shown
+from bench.provisioning import limited, made, provisioned
 from bench.server import serving
 from bench.world import commit, folder, reconcile_twice, took
 
@@ -305,7 +306,11 @@ ALL: dict[str, Figure] = {
     "the same, six services against one": Figure(spread, "us", "<= 1.25"),
     "checks of a 100 ms service": Figure(checks_of_a_slow_service, "1/s", ">= 0.97"),
     "checks of six 100 ms services": Figure(partial(checks_of_a_slow_service, 6), "1/s", ">= 0.97"),
-    "audit of 1,000, requests": Figure(asked, "", "<= 1"),
+    "audit of 1,500 memberships, requests": Figure(partial(asked, 1500), "", "<= 15", rounds=1),
+    "provision 10,000 people x 8 services": Figure(provisioned, "s", "<= 240 s", rounds=1),
+    "accounts made in it": Figure(made, "1/s", ">= 333/s", rounds=1),
+    "creates at 180 a minute, told": Figure(partial(limited, told_by_service=True), "1/min", ">= 0.95", rounds=1),
+    "creates at 180 a minute, by rate": Figure(partial(limited, told_by_service=False), "1/min", "no 429", rounds=1),
     "audit of 1,000, against an aiohttp script": Figure(audited, "ms", "< 1"),
     "audit of 1,000, against it, 1,000 requests/s": Figure(partial(audited, 0.001), "ms", "< 1"),
     "commit to first request, 100,000 hires": Figure(acted, "ms", "<= 25 ms"),

@@ -27,6 +27,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.model.spoken import verb
 from reconciler.model.verdict import Cause
+from reconciler.requests.allowance import allowance
 from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.tasks import TimeLimit
@@ -124,6 +125,8 @@ class Client:
     ) -> Response:
         """Send a request. A pause that the service asks for is waited out, up to three times.
 
+        No more requests leave than its answers say that it takes.
+
         See docs/design/rules.md, "Execute".
 
         `follow` allows redirects within the same scheme, host and port; it is for checks and look-ups. `leaving` is
@@ -136,6 +139,8 @@ class Client:
         while True:
             address = self._hosts.check(wire.url, self._file)
             answer = await self._exchange(wire, address, leaving, behind=behind)
+            if (said := allowance(answer.headers, self._clock.now())) is not None:
+                self._throttle.allow(address.name, *said)
             pause = self._pause(answer)
             if pause is not None:
                 self._throttle.hold(address.name, pause)

@@ -53,6 +53,8 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 class _Lane:
     """One host's: its places, its gate, when the last request left, and until when it asked for a pause.
 
+    Until `allowed_until` it said that it takes `allowed` requests more.
+
     In a fleet `departures` are how many requests may leave from `departure` on, each so much later than the one before.
     """
 
@@ -62,8 +64,9 @@ class _Lane:
         self.gate = asyncio.Lock()
         margin = MARGIN if wake is None else SHARED_MARGIN
         self.spacing = timedelta(seconds=margin / limits.rate) if limits.rate else _NONE
-        self.last = self.paused_until = self.departure = _LONG_AGO
+        self.last = self.paused_until = self.departure = self.allowed_until = _LONG_AGO
         self.departures = 0
+        self.allowed = 0
 
     def delay(self, now: datetime) -> float:
         """Return the seconds to wait. A wall clock that was set back does not block a lane for hours."""
@@ -107,6 +110,8 @@ class _Turn:
             self._leave()
             raise
         lane.share.sent(self, self._began)
+        if lane.allowed:
+            self._throttle.use_up(self._host, lane, 1)
         if not lane.spacing:
             self._departed()
         return self._departed
@@ -142,6 +147,26 @@ class Throttle:
         if self._shared is not None:
             self._pauses[host] = pause
             self.wake.set()
+
+    def allow(self, host: str, left: int, pause: timedelta) -> None:
+        """Let only so many requests more leave for a host until a pause is over, if that is within a minute.
+
+        Those that are under way may or may not be counted already, and answers may come in another order.
+        """
+        if pause > LONGEST:
+            return
+        lane, now = self._lane(host), self._clock.now()
+        left = max(0, left - lane.share.under_way)
+        lane.allowed = min(left, lane.allowed) if now < lane.allowed_until else left
+        lane.allowed_until = now + pause
+        self.use_up(host, lane, 0)
+
+    def use_up(self, host: str, lane: _Lane, requests: int) -> None:
+        """For a turn: count requests of those that a host said that it takes."""
+        lane.allowed -= requests
+        left = lane.allowed_until - self._clock.now()
+        if not lane.allowed and left > _NONE:
+            self.hold(host, left)
 
     def _hold(self, host: str, pause: timedelta) -> None:
         lane = self._lane(host)

@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import zlib
+from collections import Counter
 from datetime import UTC, timedelta
 from email.utils import format_datetime
 
@@ -492,6 +493,49 @@ async def test_redirects_come_to_an_end(loopback, connect):
 
 
 # Retry-After
+
+
+@pytest.mark.parametrize("spelling", ["X-RateLimit-{}", "RateLimit-{}", "X-Rate-Limit-{}"])
+@pytest.mark.parametrize("since_1970", [False, True])
+async def test_service_that_tells_its_limit_never_has_to_refuse(loopback, connect, clock, spelling, since_1970):
+    """It takes thirty requests in half a minute, and says in each answer how many are left of them, and until when."""
+    window, limit = timedelta(seconds=30), 30
+    began, refused, taken = clock.now(), list[Raw](), Counter[int]()
+
+    async def script(raw, writer):
+        place = (raw.at - began) // window
+        taken[place] += 1
+        end = began + (place + 1) * window
+        until = int(end.timestamp()) if since_1970 else int((end - raw.at).total_seconds())
+        left = limit - taken[place]
+        said = {"Remaining": str(max(left, 0)), "Reset": str(until)}
+        if left < 0:
+            refused.append(raw)
+        return reply(429 if left < 0 else 200, b"{}", **{spelling.format(name): text for name, text in said.items()})
+
+    loopback.script = script
+    client = connect("127.0.0.1", per_host=7)
+    answers = await asyncio.gather(*(client.send(post(loopback.url)) for _ in range(100)))
+    assert (len(answers), refused) == (100, [])
+    assert clock.now() - began < 5 * window
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X_RateLimit_Remaining": "0"},
+        {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "0"},
+        {"X_RateLimit_Remaining": "none", "X_RateLimit_Reset": "10"},
+        {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "3600"},
+        {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "99999999999999"},
+        {"X_RateLimit_Remaining": "2", "X_RateLimit_Reset": "10"},
+    ],
+)
+async def test_limit_without_a_near_end_holds_nothing_back(loopback, connect, clock, headers):
+    loopback.replies = [reply(**headers)]
+    for _ in range(2):
+        await connect("127.0.0.1").send(post(loopback.url))
+    assert clock.slept == []
 
 
 @pytest.mark.parametrize("status", [403, 429, 503])
