@@ -418,8 +418,9 @@ class Desired:
         return known
 
     def layers(self, hire: str) -> tuple[Layer, ...]:
-        """Return the variables that a hire whose file can be read gives, whatever the entry."""
-        return self._join.hire_layers(self.hires[hire])
+        """Return the variables that a hire gives, whatever the entry; none if there is no file that can be read."""
+        loaded = self.hires.get(hire)
+        return () if loaded is None else self._join.hire_layers(loaded)
 
     def _remember(self, hire: str, grants: tuple[Grant, ...]) -> None:
         size = 1 + len(grants)

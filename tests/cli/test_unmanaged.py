@@ -156,6 +156,27 @@ def test_the_account_of_a_broken_file_is_matched(repo: Repo, saas: AccountServic
     assert (found.json["accounts"], found.json["integrations"][0]["matched"]) == ([], 1)
 
 
+def test_who_has_no_file_that_can_be_read_has_the_account_of_their_login(
+    repo: Repo, saas: AccountService, call: Call
+) -> None:
+    manifest = saas.manifest(listing=True)
+    manifest["exists"] |= {"url": f"{saas.url}/users/{{{{LOGIN}}}}", "expected": "{{LOGIN}}"}
+    manifest["execute"][0]["data"] = {"email": "{{LOGIN}}"}
+    repo.manifest("saas", manifest)
+    for name in ("ada", "bob", "left"):
+        repo.hire(name, "saas", extra={"LOGIN": f"login-{name}"})
+    repo.commit()
+    assert call(repo).code == 0
+    repo.remove("hires/left.yaml")
+    repo.write("hires/bob.yaml", "email: [\n")
+    repo.commit()
+
+    found = call(repo, "unmanaged", "--output", "json")
+
+    assert found.json["integrations"][0]["matched"] == 2
+    assert [(each["account"], each["kind"]) for each in found.json["accounts"]] == [("login-left", "orphaned")]
+
+
 @pytest.mark.parametrize("what", ["page", "not json", "blocked", "broken manifest"])
 def test_listing_that_was_cut_off_is_not_complete(repo: Repo, saas: AccountService, call: Call, what: str) -> None:
     saas.add(*(f"p{number}@example.com" for number in range(150)))
@@ -317,6 +338,7 @@ def test_hire_is_read_once_for_all_listings(
     monkeypatch.setattr("reconciler.repository.desired.MAX_LATEST", 1)
     monkeypatch.setattr("reconciler.repository.hires.MAX_PARSED", 0)
     monkeypatch.setattr("reconciler.repository.hires.MAX_PACKED", 0)
+    monkeypatch.setattr("reconciler.repository.hires.RECENT", 1)
     parsed: list[str] = []
 
     def counted(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
