@@ -683,7 +683,10 @@ class Judgement:
         orphaned = Duty("orphaned", wanted=False, by_hand=asked)
         if grant[1] in git.broken:
             return Duty("orphaned", wanted=False)
-        seen, spared = look(grant), _slip(git, grant[0], now.date()) and not (asked or row.by_hand)
+        slip = _slip(git, grant[0], now.date()) or any(
+            self._unreadable(git, each) for each in self.rows if each[0] == grant[0]
+        )
+        seen, spared = look(grant), slip and not (asked or row.by_hand)
         orphaned, gone = replace(orphaned, seen=seen), Duty("revoked", wanted=False, by_hand=asked, seen=seen)
         if seen is Seen.OFF:  # it is gone already, and so is what a revocation left of it
             return gone
