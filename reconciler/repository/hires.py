@@ -37,8 +37,8 @@ A hire is made of that in a sixth of the time that reading and parsing its file 
 OVERHEAD = 128
 """The bytes that a dict and an object take for each."""
 
-RECENT = 16
-"""How many hires that are not kept parsed are not made again as long as they are asked for: one, and its referrers."""
+RECENT = 2
+"""How many of the others are kept, for what asks for one again and again: it, and its manager. Each may be large."""
 
 
 class ParsedHires:
@@ -65,7 +65,7 @@ class ParsedHires:
                 lines=lines,
                 document=Document(partial(read_hire, tree, file), file.path, data, None),
             )
-            self._remember(loaded)
+            self.remember(loaded)
         return loaded
 
     def add(self, loaded: Loaded[Hire]) -> None:
@@ -78,9 +78,9 @@ class ParsedHires:
             packed = pickle.dumps((loaded.document.data, loaded.lines), pickle.HIGHEST_PROTOCOL)
             self._packed[loaded.stem] = packed
             self._room_packed -= len(packed) + OVERHEAD
-        self._remember(loaded)
 
-    def _remember(self, loaded: Loaded[Hire]) -> None:
+    def remember(self, loaded: Loaded[Hire]) -> None:
+        """Keep a hire until others are asked for."""
         if len(self._recent) >= RECENT:
             self._recent = {}
         self._recent[loaded.stem] = loaded
@@ -110,6 +110,7 @@ class Hires(Mapping[str, Loaded[Hire]]):
         if loaded is None:
             loaded = parse_hire(self._tree, file)
             self._parsed.add(loaded)
+            self._parsed.remember(loaded)
         return loaded
 
     def __contains__(self, stem: object) -> bool:

@@ -112,7 +112,7 @@ def test_long_detail_makes_no_other_line_longer(told: Repo, call: Call, monkeypa
     assert rows[-1]["detail"] == said.detail, "JSON has it whole"
     monkeypatch.setenv("COLUMNS", "90")
     monkeypatch.setattr("sys.stdout", Terminal())
-    lines = _table(rows)
+    lines = _table(rows, lambda _revision: None)
     assert max(map(len, lines)) <= 90
     assert lines[-1].startswith(" " * 50), "beside the event"
 

@@ -26,13 +26,20 @@ ROLE = {"id": "ROLE", "name": "Role", "type": "input"}
 
 @pytest.fixture
 def past(repo: Repo, accounts: AccountService) -> Repo:
-    """Ada is a member, Grace approving, then an owner a day later; then she leaves. Bob has had it all along."""
+    """Ada is a member, Grace approving, then an owner a day later; then Max takes her out. Bob has had it all along.
+
+    Mallory has an account that nobody gave, and of `wiki` nothing is known.
+    """
     machine = Machine(repo, Hands(NOVEMBER))
     repo.settings(prune="revoke")
     body = {"email": "{{email}}", "role": "{{ROLE}}"}
     execute = [{"url": f"{accounts.url}/users", "data": body}]
     update = [{"url": f"{accounts.url}/users/{{{{email}}}}", "method": "PATCH", "data": body}]
-    repo.manifest("tool", accounts.manifest(revoke=True) | {"form": [ROLE], "execute": execute, "update": update})
+    manifest = accounts.manifest(listing=True, revoke=True)
+    manifest["exists"]["list"]["used"] = "last_login"
+    repo.manifest("tool", manifest | {"form": [ROLE], "execute": execute, "update": update})
+    repo.manifest("wiki", {"execute": [{"url": f"{accounts.url}/wiki"}]})
+    accounts.add("mallory@example.com")
     repo.hire("ada", {"integration": "tool", "values": {"ROLE": "member"}})
     repo.hire("bob", {"integration": "tool", "values": {"ROLE": "member"}})
     repo.commit(f"Give the tool\n\nApproved-by: {GRACE}")
@@ -43,8 +50,11 @@ def past(repo: Repo, accounts: AccountService) -> Repo:
     machine.reconcile()
     machine.clock.turn(days=1)
     repo.remove("hires/ada.yaml")
+    repo.git("config", "user.name", "Max Manager")
+    repo.git("config", "user.email", "max@example.com")
     repo.commit("Ada left")
     machine.reconcile()
+    accounts.people["bob@example.com"]["last_login"] = "2025-11-02T10:00:00Z"
     return repo
 
 
@@ -83,7 +93,8 @@ def test_every_output_has_values_giver_and_approver(past: Repo, call: Call) -> N
     first = past.git("rev-parse", "HEAD~2")
     table = call(past, "status", "--at", at(0.5)).out
     assert table.startswith(f"{at(0.5)}: 2 grants at {first[:12]}: 2 present\n")
-    assert f'{{"ROLE": "member"}}; given in {first[:12]} by Ida Admin <ida@example.com>, approved by {GRACE}' in table
+    given = f"given in commit {first[:12]} by Ida Admin <ida@example.com>, approved by {GRACE}"
+    assert f"ROLE: member; {given}, as nothing but the commit's text says; last: confirmed: " in table
     row = next(csv.DictReader(io.StringIO(call(past, "status", "--at", at(0.5), "--output", "csv").out)))
     assert (row["hire"], row["values"], row["granted_in"], row["approved_by"]) == (
         "ada",

@@ -214,7 +214,10 @@ def test_an_integration_without_a_listing_is_named(repo: Repo, saas: AccountServ
     }
     one = call(repo, "unmanaged", "--integration", "hook", "--output", "json")
     assert [each["integration"] for each in one.json["integrations"]] == ["hook"]
-    assert "hook: the manifest has no list under exists\n" in call(repo, "unmanaged", "--integration", "hook").out
+    assert (
+        "hook: not known: the manifest has no list under exists\n"
+        in call(repo, "unmanaged", "--integration", "hook").out
+    )
     wrong = call(repo, "unmanaged", "--integration", "sas")
     assert (wrong.code, wrong.out) == (64, "")
     assert "did you mean saas?" in wrong.err
@@ -328,7 +331,7 @@ def test_each_value_of_the_form_has_a_listing_of_its_own(repo: Repo, saas: Accou
     repo.hire("eve")
     repo.commit()
     found = call(repo, "unmanaged")
-    assert "saas: no access entry has the values that the list is read with" in found.out
+    assert "saas: not known: no access entry has the values that the list is read with" in found.out
 
 
 def test_hire_is_read_once_for_all_listings(

@@ -59,8 +59,8 @@ def test_unused_accounts_are_listed_and_what_is_not_known_is_named(seats: Repo, 
     assert call(seats, "unused", "--for", "90d", "--detailed-exitcode").code == 2
     assert call(seats, "unused", "--for", "101d", "--detailed-exitcode").code == 0
     table = call(seats, "unused", "--for", "90d").out
-    assert "2 accounts not used for 90d; 1 integration cannot be told" in table
-    assert "when accounts were used is not known of: chat" in table
+    assert "2 accounts not used for 90d; of 1 integration it is not known" in table
+    assert "not known, because the listing could not be read or does not say when accounts were used: chat" in table
     rows = list(csv.DictReader(io.StringIO(call(seats, "unused", "--for", "90d", "--output", "csv").out)))
     assert [row["account"] for row in rows] == ["bob@example.com", "stranger@example.com"]
     assert "`chat`" in call(seats, "unused", "--for", "90d", "--output", "markdown").out

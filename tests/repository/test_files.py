@@ -516,6 +516,7 @@ def with_more_and_more(number: int) -> dict[str, str]:
 def test_parsed_hires_are_kept_up_to_the_limit(load, parsed: list[str], monkeypatch) -> None:
     monkeypatch.setattr(people, "MAX_PARSED", 1 + 2 + 3)
     monkeypatch.setattr(people, "MAX_PACKED", 1)  # so one more as plain data
+    monkeypatch.setattr(people, "RECENT", 1)
     loaded = load(with_more_and_more(6))
     parsed.clear()
     for _ in range(2):

@@ -14,7 +14,7 @@ from reconciler.cli.options import SharedOptions, of_hires, of_integrations, opt
 from reconciler.cli.when import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from reconciler.ledger.entries import Event
     from reconciler.model.status import EventType
@@ -119,16 +119,15 @@ def _show(options: SharedOptions, rows: Iterator[dict[str, Any]]) -> None:
         case "csv":
             emit_csv(COLUMNS, ([_cell(row[name]) for name in COLUMNS] for row in _with_signers(options, rows)))
         case "markdown":
-            all_rows = list(rows)
+            all_rows, by = list(rows), _committers(options)
             echo(f"**{_headline(all_rows)}**\n")
             for row in all_rows:
                 where = " ".join(code(part) for part in (row["hire"], row["access"] or row["integration"]) if part)
-                by = " by ".join(code(part) for part in ((row["revision"] or "")[:12], row["author"] or "") if part)
-                parts = [row["event"], *([code(row["detail"])] if row["detail"] else []), *([f"at {by}"] if by else [])]
+                parts = [row["event"], *([code(row["detail"])] if row["detail"] else []), *_said(row, by, code)]
                 echo(f"- {row['at']} {where}: {', '.join(parts)}")
         case _:
             all_rows = list(rows)
-            page([_headline(all_rows), *_table(all_rows)])
+            page([_headline(all_rows), *_table(all_rows, _committers(options))])
 
 
 def _cell(value: Any) -> str:
@@ -226,7 +225,7 @@ def _headline(rows: list[dict[str, Any]]) -> str:
     return f"{count(len(rows), 'event')} from {rows[0]['at']} to {rows[-1]['at']}: {summary}"
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
+def _table(rows: list[dict[str, Any]], committed_by: Callable[[str], str | None]) -> list[str]:
     from reconciler.cli.output.table import beside, columns
     from reconciler.cli.output.text import printable
 
@@ -234,12 +233,45 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         who = "/".join(part for part in (row["hire"], row["access"]) if part) or row["integration"]
         return [printable(cell) for cell in (row["at"], who, row["event"])]
 
-    def last(row: dict[str, Any]) -> str:
-        by = " by ".join(part for part in ((row["revision"] or "")[:12], row["author"]) if part)
-        return ", ".join(part for part in (row["detail"], f"at {by}" if by else "") if part)
-
     lines = columns([cells(row) for row in rows])
     width = max(map(len, lines), default=0)
-    return [
-        part for line, row in zip(lines, rows, strict=True) for part in beside(f"{line:<{width}}  ", last(row), "    ")
-    ]
+    said = (", ".join(filter(None, (row["detail"], *_said(row, committed_by, str)))) for row in rows)
+    return [part for line, text in zip(lines, said, strict=True) for part in beside(f"{line:<{width}}  ", text, "    ")]
+
+
+def _said(row: dict[str, Any], committed_by: Callable[[str], str | None], quote: Callable[[str], str]) -> Iterator[str]:
+    """Say with which values it was, at which commit, and who gave and approved the grant.
+
+    A line's author is who gave its grant, in an earlier commit perhaps than the one that was acted on.
+    """
+    from reconciler.cli.output.text import in_words
+    from reconciler.model.status import EventType
+
+    revision, given, author = row["revision"], row["granted_in"], row["author"]
+    began = row["event"] == EventType.ATTEMPT_STARTED
+    if row["values"] and not began:
+        yield f"with {quote(in_words(row['values']))}"
+    if revision:
+        who = author if given in (None, revision) else committed_by(revision)
+        yield " by ".join([f"at {quote(revision[:12])}", *([quote(who)] if who else [])])
+    if given and given != revision and author:
+        yield f"given in {quote(given[:12])} by {quote(author)}"
+    if row["approved_by"] and not began:
+        yield f"approved by {', '.join(map(quote, row['approved_by']))}"
+
+
+def _committers(options: SharedOptions) -> Callable[[str], str | None]:
+    """Return what says who made a commit, as far as git has it; it is asked once for each."""
+    from reconciler.model.errors import RepositoryError
+    from reconciler.repository.git.checkout import WORKTREE, Checkout
+
+    checkout = Checkout.open(options.repo)
+
+    @cache
+    def of(revision: str) -> str | None:
+        try:
+            return None if revision == WORKTREE else checkout.commit(revision).author
+        except RepositoryError:
+            return None
+
+    return of

@@ -12,11 +12,12 @@ from reconciler.cli.ledger import files_in_force, names_in
 from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.show import show_report
-from reconciler.cli.output.text import as_json, count
+from reconciler.cli.output.text import count, in_words
 from reconciler.cli.suggestions import suggest_from_ledger
 from reconciler.engine.run.accepted import in_force
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity, UsageError
+from reconciler.model.given import Source
 from reconciler.model.hire import moment
 from reconciler.model.report import Report, Row
 from reconciler.review.past import replayed
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from reconciler.ledger.reader import LedgerReader
 
 __all__ = ["show_past"]
+
+VOUCHED = {
+    Source.FORGE: ", as the forge says",
+    Source.SIGNATURE: ", who signed it",
+    Source.CLAIMED: ", as nothing but the commit's text says",
+}
+"""What vouches for an approval."""
 
 A_SECOND = timedelta(seconds=1)
 """Times are shown in whole seconds: what happened in that second has happened by then."""
@@ -112,8 +120,10 @@ def _unknown(rows: list[Row], erased: int) -> Iterator[Problem]:
 
 def _sentence(row: Row, *, values: bool) -> str:
     """Say with which values it was, who gave it, and what happened last."""
-    had = ["values not known" if row.values is None else as_json(row.values)] if values and row.values != {} else []
+    had = ["values not known" if row.values is None else in_words(row.values)] if values and row.values != {} else []
     given = row.given
-    by = "not known who gave it" if given is None else f"given in {given.granted_in[:12]} by {given.author}"
-    approved = f", approved by {', '.join(given.approved_by)}" if given is not None and given.approved_by else ""
-    return "; ".join([*had, f"{by}{approved}", row.reason])
+    by = "not known who gave it" if given is None else f"given in commit {given.granted_in[:12]} by {given.author}"
+    approved = (
+        [f"approved by {approval.name}{VOUCHED[approval.source]}" for approval in given.approvals] if given else []
+    )
+    return "; ".join([*had, ", ".join([by, *approved]), f"last: {row.reason}"])

@@ -141,7 +141,7 @@ def _headline(found: list[ComparedListing]) -> str:
     unknown = sum(each.unknown for each in found)
     read = sum(each.complete for each in found)
     left = len(found) - read
-    without = f"; {count(left, 'listing')} not read" if left else ""
+    without = f"; of {count(left, 'integration')} it is not known" if left else ""
     return f"{count(unknown, 'account')} that git does not know, in {count(read, 'listing')}{without}"
 
 
@@ -149,7 +149,7 @@ def _counts(each: ComparedListing) -> str:
     if each.fault is not None:
         return "not read whole"
     if not each.complete:
-        return each.unlisted
+        return f"not known: {each.unlisted}"
     from reconciler.review.unmanaged import AccountKind
 
     counts = ", ".join(f"{each.of(kind)} {kind}" for kind in AccountKind if each.of(kind))

@@ -97,10 +97,13 @@ def _rows(found: Iterable[ComparedListing], before: datetime, now: datetime) -> 
                 yield {"integration": each.integration, "hire": hire, "account": name, "last_used": stamp(at)}
 
 
+UNKNOWN = "not known, because the listing could not be read or does not say when accounts were used"
+
+
 def _headline(rows: list[dict[str, Any]], unknown: list[str], span: str) -> str:
     from reconciler.cli.output.text import count
 
-    services = f"{count(len(unknown), 'integration')} cannot be told" if unknown else "every integration can be told"
+    services = f"of {count(len(unknown), 'integration')} it is not known" if unknown else "every integration says it"
     return f"{count(len(rows), 'account')} not used for {span}; {services}"
 
 
@@ -109,9 +112,16 @@ def _table(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterato
     from reconciler.cli.output.text import printable
 
     yield _headline(rows, unknown, span)
-    yield from columns([[printable(row[name] or "no hire") for name in COLUMNS] for row in rows])
+    shown = (
+        (row["integration"], row["hire"] or "no hire", row["account"], f"last used {row['last_used']}") for row in rows
+    )
+    yield from columns([[printable(cell) for cell in row] for row in shown])
     if unknown:
-        yield f"when accounts were used is not known of: {printable(', '.join(unknown))}"
+        yield f"{UNKNOWN}: {printable(', '.join(unknown))}"
+
+
+def _named(row: dict[str, Any]) -> dict[str, str]:
+    return {**row, "hire": row["hire"] or "no hire", "last_used": f"last used {row['last_used']}"}
 
 
 def _markdown(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterator[str]:
@@ -121,4 +131,4 @@ def _markdown(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iter
     yield from table(COLUMNS, rows)
     if unknown:
         yield ""
-        yield f"When accounts were used is not known of: {', '.join(map(code, unknown))}"
+        yield f"{UNKNOWN}: {', '.join(map(code, unknown))}"

@@ -9,8 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.output.text import as_csv, code, count, printable, problem_line
-from reconciler.model.base import as_text
+from reconciler.cli.output.text import as_csv, code, count, in_words, printable, problem_line
 from reconciler.model.clock import stamp
 from reconciler.repository.reviews import canonical
 
@@ -72,7 +71,7 @@ def as_page(found: list[Judged], period: str, revision: str, stood: Stand | None
         {
             "judged": each,
             "rows": [
-                {**row, "values": _plain(line.data.get("values"))}
+                {**row, "values": in_words(line.data.get("values"))}
                 for row, line in zip(_rows(each), each.review.lines, strict=True)
             ],
             "problems": each.of_file,
@@ -134,13 +133,6 @@ def _totals(found: list[Judged]) -> Iterator[tuple[str, str]]:
 def _span(term: str, days: list[str]) -> Iterator[tuple[str, str]]:
     if days:
         yield term, days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-
-
-def _plain(values: Any) -> str:
-    """Write the form's values for a person: `ROLE: admin, TEAM: Design`."""
-    if not isinstance(values, dict):
-        return _text(values)
-    return ", ".join(f"{name}: {_text(as_text(value)) or value}" for name, value in values.items())
 
 
 def _more(number: int, what: str, bullet: str) -> Iterator[str]:

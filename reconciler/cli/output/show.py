@@ -19,6 +19,7 @@ from reconciler.cli.output.text import (
     echo,
     emit_csv,
     emit_json_list,
+    in_words,
     problem_line,
     table_head,
 )
@@ -139,5 +140,5 @@ def _sections(rows: Iterable[Row], by: str) -> Iterator[tuple[str, list[str], li
 
 def _line(row: Row, by: str) -> str:
     values = dict(zip(COLUMNS, _cells(row), strict=True))
-    ours = [cell(values["values"]), values["status"], values["action"], values["since"], cell(values["reason"])]
+    ours = [cell(in_words(row.values)), values["status"], values["action"], values["since"], cell(values["reason"])]
     return "| " + " | ".join([cell(name_in(row, by)), *ours]) + " |"

@@ -12,7 +12,7 @@ from itertools import groupby
 
 import click
 
-from reconciler.cli.output.text import as_json, count, fit, in_colour, printable, wrapped
+from reconciler.cli.output.text import as_json, count, fit, in_colour, in_words, printable, wrapped
 from reconciler.model.clock import stamp
 from reconciler.model.report import Report, Row
 from reconciler.model.spoken import described
@@ -108,7 +108,9 @@ def table_of(report: Report, shown: Iterable[Row], *, by: str, verbose: bool, fo
     if in_full or by == "integration":
         for title, rows in grouped(loud, by):
             yield from ("", printable(title))
-            yield from _rows([(f"  {printable(name_in(row, by))}", row) for row in rows], in_full, verbose)
+            values = [printable(in_words(row.values)) if by == "integration" else "" for row in rows]
+            names = columns([[f"  {printable(name_in(row, by))}", has] for row, has in zip(rows, values, strict=True)])
+            yield from _rows(list(zip(names, rows, strict=True)), in_full, verbose)
     elif loud:
         yield ""
         ordered = [row for _, rows in grouped(loud, by) for row in rows]
@@ -155,7 +157,8 @@ def _rows(named: Sequence[tuple[str, Row]], in_full: bool, verbose: bool) -> Ite
     middle = max((len(_detail(row)) for _, row in named), default=0)
     for name, row in named:
         detail = _detail(row)
-        lines = list(beside(f"{name:<{width}}  {detail:<{middle}}  ", row.reason, f"{'':<{width}}    "))
+        reason = "" if row.reason == row.status else row.reason
+        lines = list(beside(f"{name:<{width}}  {detail:<{middle}}  ", reason, f"{'':<{width}}    "))
         if lines and (colour := _colour(row)):  # the name and the status are on the first line
             start = width + 2
             lines[0] = lines[0][:start] + click.style(detail, fg=colour) + lines[0][start + len(detail) :]
@@ -171,6 +174,8 @@ def _detail(row: Row) -> str:
     when = f" at {stamp(row.retry_at)}" if row.retry_at and row.action is Action.WAIT else ""
     action = f" → {row.action}{when}" if row.action is not Action.NONE else ""
     since = f" since {row.since:%Y-%m-%d}" if row.since and row.status.granted else ""
+    if row.status is Status.REVOKED and row.done_at is not None:
+        since = f" on {row.done_at:%Y-%m-%d}"
     ends = f", ends {stamp(row.until)}" if row.until and not row.leaves else ""
     return f"{row.status}{since}{action}{ends}"
 

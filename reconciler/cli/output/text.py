@@ -45,6 +45,7 @@ __all__ = [
     "fit",
     "fold",
     "in_colour",
+    "in_words",
     "no_csv",
     "printable",
     "problem_line",
@@ -253,6 +254,22 @@ def code(text: str) -> str:
 def cell(text: str) -> str:
     """Make inline code for a cell of a table, which no `|` in it can end; empty for an empty text."""
     return code(text).replace("|", "\\|") if text else ""
+
+
+def in_words(values: Any) -> str:
+    """Write the form's values for a person: `ROLE: admin, TEAM: Design`; empty where there are none."""
+    from reconciler.model.base import as_text  # which `--help` does without
+
+    match values:
+        case str():
+            return values
+        case Mapping():
+            named = values.keys() == {"name"}
+            return in_words(values["name"]) if named else ", ".join(f"{k}: {in_words(v)}" for k, v in values.items())
+        case list() | tuple():
+            return ", ".join(map(in_words, values))
+        case _:
+            return "" if values is None else str(as_text(values))
 
 
 def table_head(names: Iterable[str]) -> list[str]:
