@@ -93,6 +93,7 @@ class ReadyManifest:
             "update": bool(manifest.updates),
             "revoke": bool(manifest.revoke),
             "invite": bool(invites),
+            "last used": exists is not None and exists.listing is not None and exists.listing.used is not None,
         }
         return [word for word, there in found.items() if there]
 

@@ -105,14 +105,17 @@ def with_code(call: Request) -> Request:
 
 
 def with_grant(call: Request, grant: str) -> Request:
-    """Return the request with a `grant_type`, if its data has none."""
+    """Return the request with a `grant_type`, if its data has none; a null there is none that is sent."""
     field = {"grant_type": grant}
     match call.data:
         case dict():
-            return call.model_copy(update={"data": {**field, **call.data}})
+            data: Any = {
+                key: value for key, value in {**field, **call.data}.items() if (key, value) != ("grant_type", None)
+            }
+            return call.model_copy(update={"data": data})
         case str() if "grant_type" not in call.data:
             parsed = _parsed(call.data)
-            data: Any = {**field, **parsed} if parsed is not None else f"{call.data}&grant_type={grant}"
+            data = {**field, **parsed} if parsed is not None else f"{call.data}&grant_type={grant}"
             return call.model_copy(update={"data": data})
         case None:
             return call.model_copy(update={"data": field})

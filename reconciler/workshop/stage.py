@@ -25,6 +25,7 @@ from reconciler.model.scope import Layer
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
 from reconciler.model.status import Status
+from reconciler.model.template import names
 from reconciler.oauth.connection import OAuthConnection
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
@@ -45,6 +46,7 @@ __all__ = [
     "desired_alone",
     "entry_of",
     "listings_for",
+    "made_up_token",
     "manifest_in",
     "plan_alone",
 ]
@@ -90,7 +92,7 @@ class CaseStage:
             initial=Layer("data", given),
             fault=None,
             redirect_url=f"https://reconciler.example.com/oauth/callback/{service}",
-            connection=cast("OAuthConnection", _Connection()) if speaks else None,
+            connection=cast("OAuthConnection", _Connection(manifest)) if speaks else None,
         )
 
     async def plan(self) -> PlannedGrant | None:
@@ -206,11 +208,27 @@ class Anywhere(AllowedHosts):
         """Return what has to be installed first."""
 
 
+def made_up_token(manifest: Manifest) -> dict[str, Any]:
+    """Make a token up, with all fields of the reply that the manifest uses."""
+    reply: dict[str, Any] = {"access_token": "made-up-token", "refresh_token": "made-up-token"}
+    for name in names(manifest.model_dump(exclude={"oauth"})):
+        root, *path = name.split(".")
+        if root == "oauth" and path:
+            *parents, last = path
+            holder = reply
+            for key in parents:
+                holder = holder.setdefault(key, {})
+            holder.setdefault(last, f"made-up-{last}")
+    return reply
+
+
 class _Connection:
     """A connection whose made-up token never expires."""
 
     fetches = True
-    _token = Layer("made up", {"oauth": {"access_token": "made-up-token", "refresh_token": "made-up-token"}})
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._token = Layer("made up", {"oauth": made_up_token(manifest)})
 
     def layer(self) -> Layer:
         return self._token

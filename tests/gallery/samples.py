@@ -7,6 +7,7 @@ from typing import Any
 
 from reconciler.model.manifest import FormField, Manifest
 from reconciler.model.scope import Layer, Scope
+from reconciler.workshop.stage import made_up_token
 
 __all__ = ["EMAIL", "NUMBERS", "choices", "extra", "initial_data", "scope", "values"]
 
@@ -70,7 +71,7 @@ def scope(manifest: Manifest, form: Mapping[str, Any], **more: Any) -> Scope:
     }
     stored = {name: 17 if name in NUMBERS else {**UUIDS, **NAMES}.get(name, "17") for name in manifest.stored}
     generated = dict.fromkeys(manifest.generated, "invented-Passw0rd-of-some-length")
-    made = {"oauth": {"access_token": "invented-token", "refresh_token": "r"}, "redirect_url": "https://x.example/cb"}
+    made = {"oauth": made_up_token(manifest), "redirect_url": "https://x.example/cb"}
     return Scope(
         (
             Layer("hire", {**person, **extra(manifest)}),

@@ -10,9 +10,12 @@ import pytest
 
 from reconciler.gallery.catalog import ReadyManifest, everything
 from reconciler.model.case import Case
+from reconciler.model.exists import Listing
+from reconciler.model.scope import walk
 from reconciler.model.status import Status
 from reconciler.repository.cases import LoadedCases, parse_cases
-from reconciler.workshop.stage import ManifestSource
+from reconciler.requests.last_used import last_used
+from reconciler.workshop.stage import NOW, ManifestSource
 from reconciler.workshop.testing import run_cases
 
 FOLDER = files("reconciler.gallery") / "manifests"
@@ -28,24 +31,35 @@ def source_of(ready: ReadyManifest) -> ManifestSource:
     return {f"manifests/{ready.name}.yaml": ready.text.encode()}
 
 
+def says_when(listing: Listing | None, case: Case) -> bool:
+    """Whether an answer of the case has a listed account with a time at `used` that can be read."""
+    if listing is None or listing.used is None:
+        return False
+    items = [item for answer in case.answers for item in walk(answer.body, listing.data_from) or []]
+    return any(last_used(walk(item, listing.used), NOW) is not None for item in items)
+
+
 def lacking(ready: ReadyManifest, cases: list[Case]) -> set[str]:
     """What no case shows of what the manifest can do."""
     exists = ready.manifest.exists
     assert exists is not None
+    executes = bool(ready.manifest.execute)
     shown = {
         "present": any(case.expect is Status.PRESENT for case in cases),
-        "missing": any(case.expect is Status.MISSING and case.sends for case in cases),
+        "missing": any(case.expect is Status.MISSING and bool(case.sends) is executes for case in cases),
         "a refused token": any(case.expect is Status.UNKNOWN and case.reason for case in cases),
         "update": any(case.expect is Status.DIFFERS and case.sends for case in cases),
         "revoke": any(case.orphan and case.sends for case in cases),
         "invited": any(case.expect is Status.UNCONFIRMED for case in cases),
         "list": any(case.listed for case in cases),
+        "used": any(case.listed and says_when(exists.listing, case) for case in cases),
     }
     needed = {
         "update": bool(ready.manifest.updates),
         "revoke": bool(ready.manifest.revoke),
         "invited": bool(exists.invited or exists.pending),
         "list": exists.listing is not None,
+        "used": exists.listing is not None and exists.listing.used is not None,
     }
     return {what for what, there in shown.items() if needed.get(what, True) and not there}
 

@@ -602,9 +602,11 @@ async def test_a_token_is_fetched_once_when_it_is_needed(provider, make, fetched
 
 async def test_a_grant_type_of_the_manifest_stays(provider, make, fetched) -> None:
     await make(Store(), by_itself(provider, data={"grant_type": "custom"})).fresh()
+    await make(Store(), by_itself(provider, data={"grant_type": None, "login": "{{CLIENT}}"})).fresh()
     await make(Store(), by_itself(provider, data="client_id={{CLIENT}}")).fresh()
     assert fetched == [
         {"grant_type": ["custom"]},
+        {"login": ["client-7"]},
         {"client_id": ["client-7"], "grant_type": ["client_credentials"]},
     ]
 
