@@ -178,8 +178,6 @@ class Services(Client):
 
     def _end(self, point: Failpoint, *, done: bool) -> None:
         self.dead = True
-        if point in (Failpoint.RESPONSE, Failpoint.ANSWER) and not (point is Failpoint.ANSWER and done):
-            self.calls[-1].came = Came.IN_DOUBT  # what came of it was heard, and not written down
         if point is Failpoint.CHECKED and not done and self._confirming is not None:
             self.confirmed.pop(self._confirming, None)
         self._last = (point, done)
@@ -956,10 +954,12 @@ class Model(RuleBasedStateMachine):
                 calls = [call for call in self.services.calls if call.grant == grant]
                 places = [_place(duty, call) for call in calls]
                 assert places == [duty.resume + turn for turn in range(len(calls))], f"{grant}: {places}, {duty}"
-                attempt = made[grant][0]
+                attempt, sent = made[grant]
+                # Heard, and not written down; or written down, and it never left.
+                doubt = {each.place: Came.IN_DOUBT for each in sent if each.answered_at is None}
                 assert attempt.kind == duty.act, f"{grant}: {attempt.kind}, not {duty.act}"
                 tried = Tried(
-                    {_place(duty, call): call.came for call in calls},
+                    {_place(duty, call): call.came for call in calls} | doubt,
                     seen=grant in self.services.confirmed,
                     seat=self.services.confirmed.get(grant),
                     cut_off=attempt.id in self.program.cut_off,
