@@ -29,13 +29,13 @@ def is_over(record: Record, now: datetime) -> bool:
 def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:
     """Whether an entry that git has still counts.
 
-    Whose last day is over, and who is given another one, comes back.
+    What comes again after it was over begins anew; so does whose last day is over, and who is given another one.
     """
     acted_at = None
     if record is not None and record.phase is not Phase.REVOKED:
         acted_at = record.acted_at
-    if record is not None and record.over is not Over.LEFT and is_over(record, now):
-        if not record.ends_with_hire:
+    if record is not None and is_over(record, now):
+        if record.over is not Over.LEFT and not record.ends_with_hire:
             return False
         acted_at = None
     end = grant.ends_at(acted_at)

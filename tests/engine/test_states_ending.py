@@ -73,6 +73,21 @@ def test_what_was_revoked_does_not_come_again_while_its_entry_stays(eight_hours,
     assert status(machine) is Status.REVOKED
 
 
+def test_what_was_over_and_comes_again_before_it_could_be_revoked_begins_anew(eight_hours, accounts, repo):
+    machine = eight_hours
+    accounts.fail_next(None, 503, method="GET")
+    machine.clock.turn(hours=9)
+    assert status(machine) is Status.ORPHANED
+    repo.hire("ada")
+    repo.commit()
+    assert status(machine) is Status.ORPHANED
+    accounts.clear()
+    give(repo, for_="8h")
+    again = row(machine.reconcile(), "ada", "tool")
+    assert (again.status, stamp(again.until)) == (Status.PRESENT, "2026-12-02T02:00:00Z")
+    assert accounts.calls("DELETE") == []
+
+
 def test_a_time_made_longer_while_it_runs_counts_from_the_same_moment(eight_hours, repo):
     machine = eight_hours
     machine.clock.turn(hours=7)
