@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum, StrEnum
 from typing import Any, NamedTuple
 
 __all__ = [
+    "AWAY",
+    "BASE",
     "DELAY",
     "REQUESTS",
     "Came",
@@ -35,18 +37,22 @@ DELAY = timedelta(hours=1)
 PAUSE = timedelta(hours=24)
 FEW = 5
 
+AGAIN = timedelta(minutes=1)
+"""After how long a service is asked again that did not answer when a time was over."""
+
 EXPIRES = timedelta(days=7)
 RESEND = 1
 
 REQUESTS = {"tool": 2, "mail": 1, "hook": 1, "seat": 1, "club": 1}
 """How many requests each integration's `execute` has.
 
-`hook` has no check. `tool` and `seat` can be updated and revoked. A `seat` has a level, compared by `where`, which the
-first request of an update changes, and may be switched off (`inactive`); no check shows the second request's effect. A
-`club` invites: its open invitations are listed (`pending`), can be withdrawn, and expire.
+`hook` has no check. It, `tool` and `seat` can be revoked; `tool` and `seat` can be updated. A `seat` has a level,
+compared by `where`, which the first request of an update changes, and may be switched off (`inactive`); no check shows
+the second request's effect. A `club` invites: its open invitations are listed (`pending`), withdrawn, and expire.
 """
 
-UPDATED = REVOKED = frozenset({"tool", "seat"})
+UPDATED = frozenset({"tool", "seat"})
+REVOKED = UPDATED | {"hook"}
 UPDATES = {"tool": 1, "seat": 2}
 """How many requests each integration's `update` has."""
 
@@ -107,11 +113,14 @@ AWAY = ("revoke", "withdraw")
 
 @dataclass(frozen=True)
 class Entry:
-    """An access entry: its form's value, its days, and whether it needs the hire's `tool`."""
+    """An access entry: its form's value, when it begins and ends, and whether it needs the hire's `tool`."""
 
     value: str
     begins: date | None = None
-    until: date | None = None
+    until: date | datetime | None = None
+    lasts: timedelta | None = None
+    """`for`."""
+    keep: bool = False
     needs: bool = False
 
 
@@ -125,6 +134,8 @@ class Person:
     access: Mapping[str, Entry] = field(default_factory=dict)
     base: bool = False
     """Whether it names the sequence."""
+    end: date | None = None
+    """The last day."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,8 @@ class Git:
     """Each manifest's requests are of an edition; another one is another text and sends something else."""
     heal: bool = True
     prune: bool = False
+    expire: bool = True
+    """Whether what is over is revoked whatever `prune` says."""
     percent: int = 25
     most: int | None = None
     """`max_new`."""
@@ -221,6 +234,19 @@ class Row:
     """Whether it was updated, and was not found as git wants it since."""
     accepted: tuple[str, str] | None = None
     """The level that a person accepted, and the one that git wanted then."""
+    acted_at: datetime | None = None
+    """When it was first acted on: its first attempt, or the check that found it."""
+    ends_at: datetime | None = None
+    """Its end, which lay ahead then or was set since."""
+    of_hire: bool = False
+    """Whether that is the end of the hire's last day, and the entry has no earlier one of its own."""
+    moved: bool = False
+    """Whether a revision set or moved its end since it was first acted on."""
+    over: str | None = None
+    """Whether a pass met it over: `stays` as long as git has had the entry since, `left` once it had not."""
+    ask_at: datetime | None = None
+    """When it has its turn because of its end."""
+    keep: bool = False
     drifts: bool = False
     """Whether it is drift that the guard holds."""
     checked: bool = False
@@ -239,6 +265,11 @@ class Row:
     """What that attempt would have sent in all."""
     run: Mapping[int, tuple[Came, int]] = field(default_factory=dict)
     """What came of each request of the open run, and of which edition it was."""
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over, which lay ahead when it was first acted on; nothing makes it longer then."""
+        ended = self.ends_at is not None and self.ends_at <= now and self.phase is not Phase.REVOKED
+        return ended or self.over is not None
 
     @property
     def settled(self) -> bool:
@@ -266,6 +297,9 @@ class Row:
 NOT_AS_WANTED: Mapping[str, Any] = {"as_wanted": False, "unseen": False, "accepted": None, "wants": None, "other": None}
 """What is remembered of a seat that was not yet found as git wants it."""
 
+NO_END: Mapping[str, Any] = {"acted_at": None, "ends_at": None, "of_hire": False, "moved": False, "ask_at": None}
+"""What is remembered of the end of what is gone before it."""
+
 
 @dataclass(frozen=True)
 class Duty:
@@ -290,6 +324,12 @@ class Duty:
     pending: bool = False
     """Whether only the check that failed could have told that it is to be made or revoked: the guard counts that."""
     accepted: bool = False
+    by_itself: bool = False
+    """Whether it goes because its time is over, and no revision moved that: the guard neither counts nor holds it."""
+
+    @property
+    def exempt(self) -> bool:
+        return self.by_hand or self.by_itself
 
 
 @dataclass(frozen=True)
@@ -337,37 +377,36 @@ class Judgement:
         self.rows: dict[Grant, Row] = {}
         self.taken: tuple[dict[str, set[Grant]], ...] = ({}, {})
         """What was revoked since the full resync before the last began, and since the last one."""
+        self.ended: tuple[dict[str, set[Grant]], ...] = ({}, {})
+        """The same of what was over by itself."""
         self.counted: dict[str, set[Grant]] = {}
         """What was healed since the last full resync."""
         self.made: dict[str, set[Grant]] = {}
         """What was made or updated since then, retries not counted."""
         self.commands: dict[Grant, str] = {}
         self.count: Count | None = None
+        """Of the last revision that was counted."""
         self.stems: dict[str, str] = {}
         """Under which name the ledger has each person's rows."""
-        """Of the last revision that was counted."""
 
     def resync(self) -> None:
         """A full resync begins."""
         self.counted.clear()
         self.made.clear()
         self.taken = (self.taken[1], {})
+        self.ended = (self.ended[1], {})
 
     def released(self) -> None:
         """What was done so far counts no more."""
         self.resync()
         self.resync()
 
-    def revoked(self, integration: str) -> set[Grant]:
-        """What was revoked, or tried to be, and still counts."""
-        return {grant for some in self.taken for grant in some.get(integration, ())}
-
     def forget(self, grants: Collection[Grant]) -> None:
         """There was nobody."""
         for grant in grants:
             del self.rows[grant]
             self.commands.pop(grant, None)
-            for some in self.taken:
+            for some in (*self.taken, *self.ended):
                 some.get(grant[1], set()).discard(grant)
             self.counted.get(grant[1], set()).discard(grant)
             self.made.get(grant[1], set()).discard(grant)
@@ -427,7 +466,7 @@ class Judgement:
         leaving.difference_update(scope)
         arriving.difference_update(scope)
         for grant, duty in self._blind(git, now).items():
-            if grant in scope and not duty.wanted and _takes(duty):
+            if grant in scope and not duty.wanted and _takes(duty) and not duty.exempt:
                 leaving.add(grant)
             elif grant in scope and (self._makes(grant, duty) or self._may_be_updated(git, grant, duty)):
                 arriving.add(grant)
@@ -486,7 +525,7 @@ class Judgement:
         for name in git.people:
             if scope.people is not None and name not in scope.people:
                 continue
-            wanted = _wanted(git, name, now.date())
+            wanted = {integration for integration in REQUESTS if self._counts(git, (name, integration), now)}
             whole: dict[str, Duty] = {}
             for integration in REQUESTS:
                 grant = (name, integration)
@@ -495,13 +534,29 @@ class Judgement:
                     if scope.covers(grant):
                         found[grant] = whole[integration]
                 elif grant in self.rows and scope.covers(grant):
-                    if not self._unreadable(git, grant) and not self.rows[grant].something_left:
+                    row = self.rows[grant]
+                    stays = row.is_over(now) and _has(git, grant)  # else it would begin anew
+                    if not self._unreadable(git, grant) and not row.something_left and not stays:
                         gone.add(grant)
                     else:
                         found[grant] = self._left(git, now, look, grant)
         if not released:
-            found = self._guarded(git, found, anew=scope.everything)
+            found = self._guarded(git, found, gone, anew=scope.everything)
         return found, gone
+
+    def _counts(self, git: Git, grant: Grant, now: datetime) -> bool:
+        """Whether git has an entry, and it is not over.
+
+        Once it is over it does not count, whatever its time is then, until it was taken out and comes again; but what
+        ended with the hire's last day comes back with another one.
+        """
+        if not _has(git, grant):
+            return False
+        row = self.rows.get(grant, Row())
+        if row.over != "left" and row.is_over(now) and not row.of_hire:
+            return False
+        end, _ = _end(git, grant, None if _anew(row, now) else row.acted_at)
+        return end is None or end > now
 
     def _wanted(
         self,
@@ -674,34 +729,40 @@ class Judgement:
     def _left(self, git: Git, now: datetime, look: Callable[[Grant], Seen], grant: Grant) -> Duty:
         """What the ledger has beyond what git wants."""
         row, asked = self._now(grant, now), self.commands.get(grant) == "revoke"
-        if self._unreadable(git, grant):
+        over = row.is_over(now)
+        if not over and self._unreadable(git, grant):
             return Duty("invalid", untouched=True)
-        if row.phase is Phase.REVOKED:
+        if row.phase is Phase.REVOKED or (over and not row.something_left):
             return Duty("revoked", wanted=False)
         if _suspended(git, grant, now.date()):
             return Duty("suspended", wanted=False)
-        orphaned = Duty("orphaned", wanted=False, by_hand=asked)
+        expired = over and git.expire
+        prune = git.prune or expired
+        orphaned = Duty("orphaned", wanted=False, by_hand=asked, by_itself=expired and not row.moved)
         if grant[1] in git.broken:
-            return Duty("orphaned", wanted=False)
-        slip = _slip(git, grant[0], now.date()) or any(
+            return replace(orphaned, by_hand=False)
+        error = _slip(git, grant[0], now.date()) or any(
             self._unreadable(git, each) for each in self.rows if each[0] == grant[0]
         )
-        seen, spared = look(grant), slip and not (asked or row.by_hand)
-        orphaned, gone = replace(orphaned, seen=seen), Duty("revoked", wanted=False, by_hand=asked, seen=seen)
+        spared = (row.keep or (error and not expired)) and not (asked or (row.revoking and row.by_hand))
+        seen = look(grant)
+        orphaned = replace(orphaned, seen=seen)
+        gone = replace(orphaned, status="revoked")
         if seen is Seen.OFF:  # it is gone already, and so is what a revocation left of it
             return gone
         if row.revoking and row.phase in OPEN and not (row.withdrawing and seen is Seen.THERE):
             return gone if seen is Seen.AWAY else self._half_revoked(row, orphaned, seen, now, spared=spared)
         if seen is Seen.INVITED:
-            taken = (git.prune or asked) and not spared
+            taken = (prune or asked) and not spared
             return replace(orphaned, act="withdraw") if taken else orphaned
         unconfirmed = not row.confirmed or row.phase is Phase.EXECUTED
         if seen is Seen.AWAY and not unconfirmed:
             return gone
         if seen is Seen.NOTHING_KNOWN:
-            pending = git.prune and grant[1] in REVOKED and not unconfirmed and not spared
+            pending = prune and grant[1] in REVOKED and not unconfirmed and not spared
             return replace(orphaned, pending=pending)
-        if not (asked or (seen is Seen.THERE and git.prune)) or spared:
+        once = expired and seen is Seen.NOT_ASKED and grant[1] in REVOKED
+        if not (asked or once or (seen is Seen.THERE and prune)) or spared:
             return orphaned
         if grant[1] in REVOKED:
             return replace(orphaned, act="revoke")
@@ -719,23 +780,26 @@ class Judgement:
             return replace(stands, status="retrying")
         return replace(stands, status="retrying", act="withdraw" if row.withdrawing else "revoke", afresh=afresh)
 
-    def _guarded(self, git: Git, duties: Mapping[Grant, Duty], *, anew: bool) -> dict[Grant, Duty]:
+    def _guarded(
+        self, git: Git, duties: Mapping[Grant, Duty], gone: Collection[Grant], *, anew: bool
+    ) -> dict[Grant, Duty]:
         """The duties with those of the integrations that the guard holds put off, and what needs one of those."""
         held, (percent, most) = set(), self._judged_by(git, duties)
         for integration in {grant[1] for grant in duties}:
-            met = {grant for grant, duty in duties.items() if grant[1] == integration and not duty.by_hand}
+            met = {grant for grant, duty in duties.items() if grant[1] == integration and not duty.exempt}
             wanting = {grant for grant in met if _takes(duties[grant])}
             wanting |= {
                 grant
                 for grant, row in self.rows.items()
-                if grant[1] == integration and grant not in met and row.guarded and row.taken
+                if grant[1] == integration and grant not in met and grant not in gone and row.guarded and row.taken
             }
             wanting |= {grant for grant in self._elsewhere(integration) if grant not in duties}
-            gone = self.taken[1].get(integration, set()) if anew else self.revoked(integration)
-            done = gone if anew else self.counted.get(integration, set()) | gone
+            revoked = _since(self.taken, integration, anew=anew)
+            ended = _since(self.ended, integration, anew=anew)
+            done = revoked if anew else self.counted.get(integration, set()) | revoked
             changes = len(wanting | done)
             confirmed = sum(
-                row.confirmed and (row.phase is not Phase.REVOKED or grant in gone)
+                row.confirmed and (row.phase is not Phase.REVOKED or grant in revoked | ended)
                 for grant, row in self.rows.items()
                 if grant[1] == integration
             )
@@ -745,7 +809,7 @@ class Judgement:
             making |= {
                 grant
                 for grant, row in self.rows.items()
-                if grant[1] == integration and grant not in met and row.guarded and not row.taken
+                if grant[1] == integration and grant not in met and grant not in gone and row.guarded and not row.taken
             }
             news = len(making | (set() if anew else self.made.get(integration, set())))
             if making and most is not None and news > most:
@@ -753,10 +817,10 @@ class Judgement:
         found = dict(duties)
         for grant, duty in duties.items():
             if duty.act is None:
-                if duty.pending and grant[1] in held and not duty.by_hand:
+                if duty.pending and grant[1] in held and not duty.exempt:
                     found[grant] = replace(duty, guarded=True)
                 continue
-            if grant[1] in held and not (duty.by_hand and not duty.wanted):
+            if grant[1] in held and not (duty.exempt and not duty.wanted):
                 found[grant] = replace(duty, status="suspended", act=None, afresh=False, guarded=True)
         for grant, duty in found.items():
             tool = found.get((grant[0], "tool"))
@@ -771,7 +835,7 @@ class Judgement:
         if count is None:
             return own
         adds = any(
-            not duty.by_hand
+            not duty.exempt
             and (
                 (not duty.wanted and _takes(duty) and grant not in count.leaving)
                 or (self._makes(grant, duty) and grant not in count.arriving)
@@ -810,7 +874,22 @@ class Judgement:
             del self.rows[grant]
         for grant, duty in duties.items():
             self.stems[grant[0]] = git.people[grant[0]].stem
-            self.rows[grant] = self._planned(git, self._now(grant, now), grant, duty, now)
+            row = self._now(grant, now)
+            self.rows[grant] = replace(
+                self._planned(git, row, grant, duty, now), **self._ends(git, row, grant, duty, now)
+            )
+
+    def _ends(self, git: Git, row: Row, grant: Grant, duty: Duty, now: datetime) -> Mapping[str, Any]:
+        """What is to be remembered of its end."""
+        if duty.untouched:
+            return {"ask_at": None} if row.is_over(now) else {}
+        if duty.wanted:
+            return _acted_on(git, row, grant, now, found=duty.seen in FOUND or duty.status == "unconfirmed")
+        if row.is_over(now):
+            stays = row.over != "left" and (_has(git, grant) or self._unreadable(git, grant))
+            unanswered = git.expire and duty.seen is Seen.NOTHING_KNOWN
+            return {"over": "stays" if stays else "left", "ask_at": now + AGAIN if unanswered else None}
+        return NO_END if duty.status == "revoked" and row.phase is not Phase.REVOKED else {}
 
     def _planned(self, git: Git, row: Row, grant: Grant, duty: Duty, now: datetime) -> Row:
         if duty.untouched:
@@ -823,7 +902,7 @@ class Judgement:
         row = replace(row, checked=row.checked or seen not in (None, Seen.NOT_ASKED))
         row = replace(row, asked=values if duty.differs else None, other=_other(values, duty))
         if duty.wanted:
-            row = replace(row, of_sequence=git.of_sequence(grant))
+            row = replace(row, of_sequence=git.of_sequence(grant), keep=git.access(grant[0])[grant[1]].keep)
         if duty.afresh and row.phase in OPEN:
             row = replace(row, attempts=0)
         if row.phase is Phase.NEW and seen is not None:
@@ -876,7 +955,10 @@ class Judgement:
         elif duty.act in ("execute", "update", "reinvite") and number == 1:
             self.made.setdefault(grant[1], set()).add(grant)
         if revoking:
-            self.taken[1].setdefault(grant[1], set()).add(grant)
+            counts = self.ended if duty.by_itself else self.taken
+            counts[1].setdefault(grant[1], set()).add(grant)
+        else:
+            row = replace(row, **_acted_on(git, row, grant, now, found=True))
         kept = dict(row.run) if duty.resume else {}
         by_hand = duty.by_hand or (row.by_hand and same)
         first = 1 if duty.act == "reinvite" else 0  # taking an invitation back makes no account
@@ -914,7 +996,8 @@ class Judgement:
             retry_at = now + DELAY if again else None
             return replace(row, phase=phase, status=status, retry_at=retry_at, unchecked=unchecked)
         if row.revoking:
-            return replace(_settled(row), phase=Phase.REVOKED, status="revoked", **NOT_AS_WANTED)
+            no_end = NO_END if row.over is None else {"ask_at": None}
+            return replace(_settled(row), phase=Phase.REVOKED, status="revoked", **NOT_AS_WANTED, **no_end)
         made_with, updated = row.tried, row.updating
         row = replace(_settled(row), made=made_with, asked=None, lost=False, as_wanted=False, accepted=None)
         row = replace(row, healed_at=now if duty.heals or duty.act == "heal" else row.healed_at)
@@ -1018,18 +1101,65 @@ def _other(values: Values | None, duty: Duty) -> tuple[str, str] | None:
     return duty.there.level, values.value
 
 
-def _wanted(git: Git, name: str, today: date) -> set[str]:
-    if git.people[name].file != "there":
-        return set()
-    return {access for access, entry in git.access(name).items() if entry.until is None or entry.until > today}
+def _has(git: Git, grant: Grant) -> bool:
+    """Whether git has an entry, over or not."""
+    return git.people[grant[0]].file == "there" and grant[1] in git.access(grant[0])
+
+
+def _end(git: Git, grant: Grant, acted_at: datetime | None) -> tuple[datetime | None, bool]:
+    """When an entry ends that was first acted on then, and whether that is because of the hire's last day."""
+    entry, last = git.access(grant[0])[grant[1]], git.people[grant[0]].end
+    own = [] if entry.until is None else [_moment(entry.until)]
+    if entry.lasts is not None and acted_at is not None:
+        own.append(acted_at + entry.lasts)
+    first = min(own, default=None)
+    if last is None or (first is not None and first <= _moment(last + timedelta(1))):
+        return first, False
+    return _moment(last + timedelta(1)), True
+
+
+def _moment(day: date) -> datetime:
+    return day if isinstance(day, datetime) else datetime.combine(day, time(), UTC)
+
+
+def _anew(row: Row, now: datetime) -> bool:
+    """Whether an entry that counts begins anew: it is another one than the one that was over, or revoked."""
+    return row.is_over(now) or row.phase is Phase.REVOKED
+
+
+def _acted_on(git: Git, row: Row, grant: Grant, now: datetime, *, found: bool) -> Mapping[str, Any]:
+    """What is remembered of the end of a grant that git wants."""
+    anew = _anew(row, now)
+    before = None if anew else row.acted_at
+    acted_at = now if before is None and (found or (row.settled and not anew)) else before
+    ends_at, of_hire = (None, False) if acted_at is None else _end(git, grant, acted_at)
+    return {
+        "acted_at": acted_at,
+        "ends_at": ends_at,
+        "of_hire": of_hire,
+        "moved": before is not None and (row.moved or row.ends_at != ends_at),
+        "over": None,
+        "ask_at": ends_at,
+    }
+
+
+def _since(taken: tuple[Mapping[str, set[Grant]], ...], integration: str, *, anew: bool) -> set[Grant]:
+    """What was revoked, or tried to be, and still counts."""
+    return {grant for some in (taken[1:] if anew else taken) for grant in some.get(integration, ())}
 
 
 def _slip(git: Git, name: str, today: date) -> bool:
-    """Whether one of a hire's entries is an error, or its sequence: then nothing of the hire is revoked on its own."""
+    """Whether one of a hire's entries is an error, or its sequence: then nothing of the hire is revoked on its own.
+
+    What was over when the day began is no error any more.
+    """
     person, access = git.people[name], git.access(name)
-    if person.file == "there" and person.base and git.sequence != "there":
+    if person.file != "there":
+        return False
+    if person.base and git.sequence != "there":
         return True
-    return any(access[each].needs and "tool" not in access for each in _wanted(git, name, today))
+    ended = {each for each in access if (end := _end(git, (name, each), None)[0]) and end <= _moment(today)}
+    return any(entry.needs and "tool" not in access for each, entry in access.items() if each not in ended)
 
 
 def _paused(row: Row, now: datetime) -> bool:

@@ -19,10 +19,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -57,6 +57,7 @@ from reconciler.requests.hosts import AllowedHosts
 from reconciler.transports.request import RenderedRequest
 from tests.engine.harness import Crash, Hands, Outbox
 from tests.faults.judgement import (
+    AWAY,
     BASE,
     EXPIRES,
     REQUESTS,
@@ -305,7 +306,8 @@ class Services(Client):
                     return 500
                 if integration == "club" or self.invites:
                     self.invited[integration].add(name)
-                    self.seats[name] = Seat(value)
+                    if integration == "seat":
+                        self.seats[name] = Seat(value)
                 else:
                     self.appear(name, integration, "1" if self.deaf else value)
         return 200
@@ -417,7 +419,8 @@ def manifest(integration: str, edition: int) -> dict[str, Any]:
     url, values = f"http://{HOST}/{integration}", {"value": "{{VALUE}}", "edition": edition}
     whole: dict[str, Any] = {"form": [{"id": "VALUE", "name": "Value", "type": "input"}]}
     if integration == "hook":
-        return {**whole, "execute": [{"url": f"{url}/{{{{email}}}}", "data": values}]}
+        one = {"url": f"{url}/{{{{email}}}}"}
+        return {**whole, "execute": [{**one, "data": values}], "revoke": [{**one, "method": "DELETE"}]}
     if integration in WITH_DEPARTMENT:
         values["department"] = "{{department}}"
     exists: dict[str, Any] = {"url": f"{url}/{{{{email}}}}", "expected": "{{email}}"}
@@ -455,6 +458,7 @@ def files(git: Git) -> dict[str, Any]:
         "config/reconciler.yaml": {
             "drift": "heal" if git.heal else "report",
             "prune": "revoke" if git.prune else "report",
+            "expire": "revoke" if git.expire else "prune",
             "max_change_percent": git.percent,
             "max_new": git.most,
             "suspend": suspended,
@@ -486,14 +490,23 @@ def hire(name: str, person: Person) -> Any:
         whole: dict[str, Any] = {"integration": integration, "values": {"VALUE": entry.value}}
         if entry.begins is not None:
             whole["at"] = str(entry.begins)
-        if entry.until is not None:
-            whole["until"] = str(entry.until)
+        match entry.until:
+            case datetime() as moment:
+                whole["until"] = f"{moment:%Y-%m-%dT%H:%M}Z"
+            case date() as day:
+                whole["until"] = str(day)
+        if entry.lasts is not None:
+            whole["for"] = f"{entry.lasts // timedelta(hours=1)}h"
+        if entry.keep:
+            whole["keep"] = True
         if entry.needs:
             whole["needs"] = ["tool"]
         entries.append(whole)
     fields: dict[str, Any] = {"department": person.department} if person.department else {}
     if person.base:
         fields["sequences"] = ["base"]
+    if person.end is not None:
+        fields["end"] = str(person.end)
     return {"email": address_of(name), "first_name": name.title(), "last_name": "", **fields, "access": entries}
 
 
@@ -520,12 +533,18 @@ many_or_all = people | st.just(EVERYBODY)
 changes = st.sampled_from(
     ["POST tool 1", "PUT seat 0", "PUT seat 1", *(f"POST {name} 0" for name in REQUESTS)]
     + [f"PUT {name} 0" for name in ("tool", "seat")]
-    + [f"DELETE {name} 0" for name in ("tool", "seat", "club")]
+    + [f"DELETE {name} 0" for name in ("tool", "seat", "club", "hook")]
 )
 checked = st.sampled_from([name for name in REQUESTS if name != "hook"])
 removals = st.sampled_from([f"DELETE {name} 0" for name in ("tool", "seat", "club")])
 failures = st.sampled_from(["refused", "never left", "lost", "cut"])
 days = st.none() | st.integers(-2, 3)
+new_ends = st.tuples(st.just("day"), st.integers(-1, 4)) | st.tuples(
+    st.sampled_from(["hour", "for"]), st.integers(1, 30)
+)
+befores = st.sampled_from(["broken", "gone", "taken", "down", "refused", "cut", "ignored", "blinded", "healthy"])
+ends = st.none() | st.tuples(st.just("hour"), st.integers(-3, 0)) | new_ends
+End = tuple[str, int] | None
 
 
 class Model(RuleBasedStateMachine):
@@ -560,6 +579,7 @@ class Model(RuleBasedStateMachine):
         many=many_or_all,
         whole=st.booleans(),
         needs=st.booleans(),
+        end=st.none() | new_ends,
         prune=st.booleans(),
         invites=st.booleans(),
         answers=st.dictionaries(changes, failures, max_size=3),
@@ -572,6 +592,7 @@ class Model(RuleBasedStateMachine):
         answers: dict[str, str],
         begins: int | None,
         broken: frozenset[str],
+        end: End = None,
         *,
         whole: bool,
         needs: bool,
@@ -581,7 +602,7 @@ class Model(RuleBasedStateMachine):
         self.services.answers, self.services.invites = answers, invites
         tool = Entry("1", begins=None if begins is None else self.clock.now().date() + timedelta(begins))
         more = {"mail": Entry("1", needs=needs), "hook": Entry("1"), "seat": Entry("1"), "club": Entry("1")}
-        access = {"tool": tool} | (more if whole else {})
+        access = {name: self._ending(entry, end) for name, entry in ({"tool": tool} | (more if whole else {})).items()}
         self._commit(prune=prune, broken=broken)
         self._people(dict.fromkeys(many, access))
         self.program.start()
@@ -602,21 +623,49 @@ class Model(RuleBasedStateMachine):
         integration=integrations,
         value=st.sampled_from("12"),
         begins=days,
-        until=days,
+        end=st.none() | ends,
         needs=st.booleans(),
+        keep=st.sampled_from([False, False, False, True]),
     )
     def give(
-        self, name: str, integration: str, value: str, begins: int | None, until: int | None, *, needs: bool
+        self, name: str, integration: str, value: str, begins: int | None, end: End, *, needs: bool, keep: bool = False
     ) -> None:
         """A grant is new, or changes."""
-        today = self.clock.now().date()
-        entry = Entry(
-            value,
-            begins=None if begins is None else today + timedelta(begins),
-            until=today + timedelta(until) if until is not None and begins is None else None,
-            needs=needs and integration == "mail",
-        )
+        day = None if begins is None else self.clock.now().date() + timedelta(begins)
+        entry = self._ending(Entry(value, day, keep=keep, needs=needs and integration == "mail"), end)
         self._people({name: {**self.git.people[name].access, integration: entry}})
+
+    def _ending(self, entry: Entry, end: End) -> Entry:
+        """An entry with another end, or none."""
+        match end:
+            case ("for", hours):
+                return replace(entry, until=None, lasts=timedelta(hours=hours))
+            case ("hour", hours) if entry.begins is None:
+                until: date = self.clock.now().replace(second=0, microsecond=0) + timedelta(hours=hours)
+            case ("day", number) if entry.begins is None:
+                until = self.clock.now().date() + timedelta(number)
+            case _:
+                return replace(entry, until=None, lasts=None)
+        return replace(entry, until=until, lasts=None)
+
+    @rule(many=many_or_all, integration=st.none() | integrations, end=ends)
+    def move_ends(self, many: frozenset[str], integration: str | None, end: End) -> None:
+        """Entries end earlier, later, in the past, or no more."""
+        changed = {
+            name: {
+                one: self._ending(entry, end) if integration in (None, one) else entry
+                for one, entry in self.git.people[name].access.items()
+            }
+            for name in sorted(many)
+        }
+        people = {name: replace(self.git.people[name], access=access) for name, access in changed.items()}
+        self._commit(people={**self.git.people, **people})
+
+    @rule(many=people, number=st.none() | st.integers(-1, 3))
+    def last_days(self, many: frozenset[str], number: int | None) -> None:
+        """Hires leave at the end of a day, or do not."""
+        day = None if number is None else self.clock.now().date() + timedelta(number)
+        self._commit(people={**self.git.people, **{name: replace(self.git.people[name], end=day) for name in many}})
 
     @rule(name=somebody, integration=integrations, value=st.sampled_from("12"))
     def edit(self, name: str, integration: str, value: str) -> None:
@@ -676,11 +725,12 @@ class Model(RuleBasedStateMachine):
     @rule(
         heal=st.sampled_from([True, True, False]),
         prune=st.booleans(),
+        expire=st.sampled_from([True, True, True, False]),
         percent=st.sampled_from([0, 25, 60, 100]),
         most=st.sampled_from([None, None, 0, 2, 6]),
     )
-    def set(self, percent: int, most: int | None, *, heal: bool, prune: bool) -> None:
-        self._commit(heal=heal, prune=prune, percent=percent, most=most)
+    def set(self, percent: int, most: int | None, *, heal: bool, prune: bool, expire: bool = True) -> None:
+        self._commit(heal=heal, prune=prune, expire=expire, percent=percent, most=most)
 
     @rule(who=st.none() | somebody | integrations, until=st.none() | st.integers(1, 2))
     def suspend(self, who: str | None, until: int | None) -> None:
@@ -885,6 +935,83 @@ class Model(RuleBasedStateMachine):
         if grants:
             self._pass(Scope(people=frozenset(name for name, _ in grants), grants=grants), fuse=fuse)
 
+    @rule(fuse=fuses)
+    def over(self, fuse: int | None) -> None:
+        """What is over has its turn, as in the daemon."""
+        names, now = {person.stem: name for name, person in self.git.people.items()}, self.clock.now()
+        grants = frozenset((names[key.hire], key.access) for key in self.program.ledger.expiring(now))
+        rows = self.judgement.rows.items()
+        assert grants == {grant for grant, row in rows if row.ask_at is not None and row.ask_at <= now}
+        if grants:
+            self._pass(Scope(people=frozenset(name for name, _ in grants), grants=grants), fuse=fuse)
+
+    @rule(
+        which=st.integers(0, 2),
+        end=new_ends,
+        before=st.none() | befores,
+        noticed=st.booleans(),
+        seconds=st.sampled_from([-1, 0, 0, 1, 60]),
+        whole=st.booleans(),
+        fuse=fuses,
+    )
+    def pass_at_an_end(
+        self, which: int, end: End, before: str | None, seconds: int, fuse: int | None, *, noticed: bool, whole: bool
+    ) -> None:
+        """The first, or another, of the times to come is over now, or just not yet; and something happened before."""
+        if not (ahead := self._ahead()):
+            self.move_ends(EVERYBODY, None, end)
+            self._pass(Scope())
+        if not (ahead := ahead or self._ahead()):
+            return
+        now = self.clock.now()
+        moments = sorted({moment for moment, _ in ahead})
+        moment = moments[min(which, len(moments) - 1)]
+        if before is not None:
+            for grant in sorted(grant for at, grant in ahead if at == moment):
+                self._happens_before(before, *grant)
+            if noticed:
+                self._pass(Scope())
+        self.clock.turn(seconds=(moment - now).total_seconds() + seconds)
+        if whole:
+            self._pass(Scope(), fuse=fuse)
+        else:
+            self.over(fuse)
+
+    def _ahead(self) -> list[tuple[datetime, Grant]]:
+        """When which grants have their turn because of their end."""
+        now, rows = self.clock.now(), self.judgement.rows.items()
+        return [(row.ask_at, grant) for grant, row in rows if row.ask_at is not None and row.ask_at > now]
+
+    def _happens_before(self, what: str, name: str, integration: str) -> None:
+        """Something happens to whoever's time is about to be over."""
+        person = self.git.people[name]
+        match what:
+            case "broken" | "gone" if person.file == "there":
+                self._commit(people={**self.git.people, name: replace(person, file=what)})
+            case "taken":
+                self.take(name, integration)
+            case "down":
+                self.services.checks[integration] = "down"
+            case "refused" | "cut" | "ignored" | "blinded":
+                self.services.answers[f"DELETE {integration} 0"] = what
+            case "healthy":
+                self.calm()
+
+    @rule(noticed=st.booleans(), end=ends)
+    def come_again(self, end: End, *, noticed: bool) -> None:
+        """What was over is taken out, and comes again."""
+        found = [grant for grant, row in self.judgement.rows.items() if row.is_over(self.clock.now())]
+        for again in (False, True):
+            for name, integration in found[:5]:
+                access = dict(self.git.people[name].access)
+                if again:
+                    access[integration] = self._ending(Entry("1"), end)
+                else:
+                    access.pop(integration, None)
+                self._people({name: access})
+            if again or noticed:
+                self._pass(Scope())
+
     def _pass(self, scope: Scope, *, fuse: int | None = None, down: int = 0, released: bool = False) -> None:
         """One pass, compared with the model's. Where the program ended in it, it is down for some minutes."""
         now, judgement, git = self.clock.now(), self.judgement, self.git
@@ -894,12 +1021,12 @@ class Model(RuleBasedStateMachine):
         self.asked = []
         judgement.count_revision(git, files(git), now)
         duties, gone = judgement.duties(git, scope, now, self.services.seen, released=released)
-        before, rows = self.program.ledger.newest_attempt(), dict(judgement.rows)
+        newest, rows = self.program.ledger.newest_attempt(), dict(judgement.rows)
         whole = self.program.reconcile(self._selection(scope), released=released, fuse=fuse)
         if not whole:
             self.clock.turn(minutes=down)
             self.restart()
-        made = self._attempts(before)
+        made = self._attempts(newest)
         judgement.planned(git, duties, gone, now)
         if scope.everything:
             judgement.resync()
@@ -908,6 +1035,11 @@ class Model(RuleBasedStateMachine):
             judgement.released()
         self._hold_in_any_case(made, rows, now)
         self._compare(duties if whole else {})
+        if whole and git.expire:
+            left = {grant: rows[grant] for grant, duty in duties.items() if not duty.wanted}
+            self._gone_in_time(
+                {grant for grant, row in left.items() if row.is_over(now) and row.phase != "revoked"}, now
+            )
         self._commands(duties, whole=whole)
 
     def _selection(self, scope: Scope) -> Selection:
@@ -991,7 +1123,8 @@ class Model(RuleBasedStateMachine):
             if attempt.kind != "run":
                 assert self.services.checks[integration] == "answered" or integration == "hook", f"{grant} is unknown"
             assert integration not in self.git.broken, f"{grant} is blocked"
-            assert self.git.people[name].file != "broken", f"{grant} is invalid"
+            ends = self.git.expire and attempt.kind in AWAY and before[grant].is_over(now)
+            assert ends or self.git.people[name].file != "broken", f"{grant} is invalid"
             for who, until in self.git.suspended:
                 assert who not in grant or (until is not None and until <= today), f"{grant} is suspended"
             if attempt.number == 2:
@@ -1004,6 +1137,17 @@ class Model(RuleBasedStateMachine):
             between = kind == "reinvite" and accepts  # accepted after the check
             assert kind == "run" or between, f"{grant} was there, and was made again"
 
+    def _gone_in_time(self, over: Collection[Grant], now: datetime) -> None:
+        """What is over and still there is there for a reason: it is held, its revocation failed, or nobody knows."""
+        for grant in over:
+            (name, integration), git = grant, self.git
+            held = any(who in grant and (until is None or until > now.date()) for who, until in git.suspended)
+            may = not (held or integration in git.broken or self.judgement.rows[grant].keep)
+            if may and integration in REVOKED and self.services.seen(grant) is Seen.THERE:
+                record = self.program.ledger.record(Key(git.people[name].stem, integration))
+                assert record is not None
+                assert record.status in ("retrying", "failed") or record.guarded, f"{grant} is there, and over"
+
     def _compare(self, covered: Mapping[Grant, Duty]) -> None:
         """The ledger's rows are the model's; the standing of those that a pass was about, too."""
         found = {record.key: record for record in self.program.ledger.records()}
@@ -1011,7 +1155,9 @@ class Model(RuleBasedStateMachine):
         assert found.keys() == ours.keys()
         for grant, key in self._keys():
             if key in found:
-                assert _of(found[key]) == _ours(ours[key]), f"{grant}: {found[key].status}: {found[key].reason}"
+                theirs, wants = _of(found[key]), _ours(ours[key])
+                differs = {name: (theirs[name], wants[name]) for name in wants if theirs[name] != wants[name]}
+                assert not differs, f"{grant}: {found[key].status}: {found[key].reason}: {differs}"
                 if grant in covered:
                     assert found[key].status == ours[key].status, f"{grant}: {found[key].reason}"
 
@@ -1050,6 +1196,12 @@ def _of(record: Record) -> dict[str, Any]:
         "of_sequence": record.origin is not None,
         "unseen": record.unseen,
         "invitations": record.invitations,
+        "acted_at": record.acted_at,
+        "ends_at": record.ends_at,
+        "of_hire": record.ends_with_hire,
+        "moved": record.ends_moved,
+        "over": {None: None, "reached": "stays", "left": "left"}[record.over],
+        "ask_at": record.expire_at,
     }
 
 
@@ -1057,7 +1209,8 @@ def _ours(row: Row) -> dict[str, Any]:
     kept = ("phase", "retry_at", "healed_at", "executed", "confirmed", "lost", "fresh", "revoking", "by_hand")
     attempts = row.attempts if row.phase in ("retrying", "failed") else None
     more = ("orphan", "guarded", "of_sequence", "unseen", "unchecked", "invitations")
-    return {name: getattr(row, name) for name in (*kept, *more)} | {"attempts": attempts}
+    ends = ("acted_at", "ends_at", "of_hire", "moved", "over", "ask_at")
+    return {name: getattr(row, name) for name in (*kept, *more, *ends)} | {"attempts": attempts}
 
 
 def play(examples: int, steps: int, number: int | None, ended: Callable[[int], None] = lambda _steps: None) -> None:
