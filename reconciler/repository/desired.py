@@ -279,23 +279,21 @@ class Desired:
     def _problems_of_hire(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
         missing = [*self._missing_sequences(hire)]
         yield from missing
-        if hire in self.hires and not missing and not self.files.broken["sequences"]:
-            yield from self._unused_without(hire)
-        yield from self._doubts(hire)
+        loaded = self.hires.get(hire)
+        if loaded is not None:
+            if not missing and not self.files.broken["sequences"]:
+                yield from self._unused_without(loaded)
+            yield from self._doubts(loaded)
         for grant in grants:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
                 message = f"access {grant.key.access}: {grant.hold.reason}"
-                if grant.hold.personal and grant.origin is not None:
-                    loaded = self.hires[hire]
+                if grant.hold.personal and grant.origin is not None and loaded is not None:
                     yield Problem(loaded.path, loaded.document.line(("sequences",)), message)
                 else:
                     yield _of_entry(grant, grant.hold.reason, Severity.ERROR)
 
-    def _doubts(self, hire: str) -> Iterator[Problem]:
+    def _doubts(self, loaded: Loaded[Hire]) -> Iterator[Problem]:
         """Warn of a manager or buddy without a file, an end before the start, and entries whose `until` is over."""
-        loaded = self.hires.get(hire)
-        if loaded is None:
-            return
         found: list[tuple[tuple[str | int, ...], str]] = []
         model = loaded.model
         for role, person in (("manager", model.manager), ("buddy", model.buddy)):
@@ -304,9 +302,9 @@ class Desired:
                 found.append(((role,), text))
         if model.start is not None and model.end is not None and model.end < model.start:
             found.append((("end",), f"end {model.end} is before start {model.start}"))
-        if not self.has_ended(hire):
+        if model.end is None or model.end >= self.today:
             for place, entry in enumerate(model.access):
-                if entry.until is not None and self.over(hire, entry.access) is not None:
+                if entry.until is not None and self.over(loaded.stem, entry.access) is not None:
                     found.append((("access", place, "until"), _over(entry)))
         for where, text in found:
             yield Problem(loaded.path, loaded.document.line(where), text, Severity.WARNING)
@@ -316,10 +314,7 @@ class Desired:
         end = self.hires[hire].model.end if hire in self.hires else None
         return end is not None and end < self.today
 
-    def _unused_without(self, hire: str) -> Iterator[Problem]:
-        loaded = self.hires.get(hire)
-        if loaded is None:
-            return
+    def _unused_without(self, loaded: Loaded[Hire]) -> Iterator[Problem]:
         for place in self._join.unused_without(loaded.model):
             message = f"without: no sequence of this hire gives {loaded.model.without[place]}"
             yield Problem(loaded.path, loaded.document.line(("without", place)), message, Severity.WARNING)

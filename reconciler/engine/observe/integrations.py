@@ -234,7 +234,8 @@ class Integration:
         if wanted == "":
             raise Blocked("exists: expected is empty for this hire: every answer would contain it")
         listed = exists.listing is not None and not orphan
-        wire = self._rehearsal.rendered(now, self.rendered_check) if listed else self.rendered_check(now)
+        rendered = self._rehearsal.rendered if listed else self._rehearsal.filled
+        wire = rendered(now, self.rendered_check)
         if not (exists.compares or exists.absent):
             return Check(wire, wanted)
         compared = Compared.of(exists.model_copy(update={"where": {}}) if orphan else exists, scope)
@@ -252,8 +253,8 @@ class Integration:
     def _rehearsal(self) -> Rehearsal:
         assert self.manifest.exists is not None
         own = {} if self.initial is None else self.initial.values
-        fixed = AT_RUN_TIME | {name for name, value in own.items() if value is not None}
-        return Rehearsal(self.manifest.exists, self.manifest, fixed)
+        known = {name for name, value in own.items() if value is not None}
+        return Rehearsal(self.manifest.exists, self.manifest, known, AT_RUN_TIME)
 
     def _whole(self, grant: Grant, scope: Scope, stored: Iterable[str], kind: Kind) -> str | None:
         """Verify that all that an attempt would send can be rendered, and return its digest.

@@ -1,0 +1,86 @@
+"""A request that is filled with a grant's values is the one that would be rendered for it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.model.errors import Blocked
+from reconciler.model.manifest import Exists, Manifest
+from reconciler.model.scope import Layer, Scope
+from reconciler.requests.rehearsal import Rehearsal
+from reconciler.requests.render import render
+
+MANIFEST = Manifest.model_validate(
+    {
+        "headers": {"Accept": "application/json", "Authorization": "Bearer {{TOKEN}}"},
+        "execute": [{"url": "https://x.example"}],
+    }
+)
+URLS = [
+    "https://x.example/users/{{email}}",
+    " https://x.example/é%/{{extra.TEAM}}/.{{email}}?q=%25{{email}}&x=%s ",
+    "https://X.example:8443/{{USER}}?a={{extra.TEAM}}",
+    "https://{{email}}.example/users/{{extra.TEAM}}",
+    "https://x.example/%2{{extra.TEAM}}/.{{email}}/",
+    "https://x.example/users",
+]
+MORE = [
+    {},
+    {"headers": {"X-Who": "{{email}}"}},
+    {"headers": {"X-Token": "{{oauth.access_token}}"}},
+    {"method": "POST", "data": {"email": "{{email}}"}},
+    {"status_code": [200, 404]},
+    {"quote": "odata"},
+]
+PLAIN = st.text("abcAZ019@._+-", max_size=8)
+VALUES = st.one_of(
+    PLAIN, PLAIN, st.text(max_size=8), st.sampled_from(["", ".", "..", "a/../b", "%2e", "a'b"]), st.none()
+)
+
+
+def outcome(made: Any, scope: Scope) -> Any:
+    try:
+        return made(scope)
+    except Blocked as error:
+        return str(error)
+
+
+@given(
+    st.sampled_from(URLS),
+    st.sampled_from(MORE),
+    st.lists(st.tuples(VALUES, VALUES, st.booleans()), min_size=2, max_size=5),
+)
+def test_filled_request_is_the_rendered_one(
+    url: str, more: dict[str, Any], grants: list[tuple[Any, Any, bool]]
+) -> None:
+    call = Exists.model_validate({"url": url, "expected": "x", **more})
+    rehearsal = Rehearsal(call, MANIFEST, {"TOKEN", "USER"}, {"oauth"})
+    own = Layer("initial data", {"TOKEN": "t0ken-1", "USER": "me"}, frozenset({"TOKEN"}))
+    for place, (email, team, secret) in enumerate(grants):
+        oauth = Layer("oauth", {"oauth": {"access_token": f"token-{place}"}})
+        hire = Layer("hires/a.yaml", {"email": email, "extra": {"TEAM": team}}, frozenset({"email"} if secret else ()))
+        rendered = partial(render, call, manifest=MANIFEST)
+        scope = Scope((oauth, own, hire)).now()
+        assert outcome(partial(rehearsal.filled, render=rendered), scope) == outcome(rendered, scope)
+
+
+@pytest.mark.parametrize(("url", "more", "renders"), [(URLS[0], MORE[0], 1), (URLS[3], {}, 3), (URLS[0], MORE[2], 3)])
+def test_request_is_rendered_once_for_all_grants_that_differ_in_its_path_only(
+    url: str, more: dict[str, Any], renders: int
+) -> None:
+    call = Exists.model_validate({"url": url, "expected": "x", **more})
+    rehearsal, rendered = Rehearsal(call, MANIFEST, {"TOKEN"}, {"oauth"}), list[Scope]()
+
+    def once(scope: Scope) -> Any:
+        rendered.append(scope)
+        return render(call, scope, MANIFEST)
+
+    for email in ("ada", "bob", "eve"):
+        values = {"email": email, "extra": {"TEAM": "a"}, "TOKEN": "t", "oauth": {"access_token": "t"}}
+        rehearsal.filled(Scope((Layer("all", values),)).now(), once)
+    assert len(rendered) == renders
