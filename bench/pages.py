@@ -118,7 +118,7 @@ async def _served(root: Path) -> AsyncIterator[str]:
     context = Context(root, clock, Redactor())
     force = in_force(context)
     with locking(context, force.settings, force.tree, "bench") as held:
-        _fill(held.ledger)
+        await held.ledger.run(_fill)
         context.desired(context.reader.load(force.tree), clock.now().date())  # as its first pass would have
         daemon = Daemon(context, clock, held, force.settings, lambda *_: None)
         daemon._dispatcher.acting = Acting(settings=force.settings, tree=force.tree)  # noqa: SLF001  it is never run

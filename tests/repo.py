@@ -402,7 +402,7 @@ def free_port() -> int:
 
 def use_key(ledger: LedgerWriter, repo: Repo) -> None:
     """Open the state's key, so that commands that are written to its ledger count."""
-    from reconciler.ledger.sealing import Trust, WritableSealing
+    from reconciler.ledger.sealing import Sealing, Trust
     from reconciler.secrets.gpg import Gnupg
 
-    WritableSealing.writing(ledger, Gnupg(None if repo.gnupg is None else repo.gnupg.path), Trust())
+    Sealing.writing(ledger, Gnupg(None if repo.gnupg is None else repo.gnupg.path), Trust())

@@ -18,12 +18,12 @@ import structlog
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context
 from reconciler.ledger.approvals import Unanswered, unanswered
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.errors import LedgerError
 from reconciler.model.settings import Settings
 
 if TYPE_CHECKING:
     from reconciler.intake.approvals import ApprovalReader
-    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Approving"]
 
@@ -44,7 +44,7 @@ class Approving:
     """Asks for the process that decides what is due. `seconds` tells the time that passes."""
 
     def __init__(
-        self, context: Context, ledger: LedgerWriter, problems: ProblemLog, seconds: Callable[[], float] = monotonic
+        self, context: Context, ledger: OpenLedger, problems: ProblemLog, seconds: Callable[[], float] = monotonic
     ) -> None:
         self._context = context
         self._ledger = ledger
@@ -82,7 +82,7 @@ class Approving:
             now = self._seconds()
             self._left = min(MOST, self._left + (now - self._counted_at) / SECONDS_EACH)
             self._counted_at = now
-            some = await self._ledger.off_loop(partial(unanswered, self._ledger, MOST + len(self._again)))
+            some = await self._ledger.run(partial(unanswered, at_most=MOST + len(self._again)))
             due = [each for each in some if self._again.get(each.revision, (now, 0))[0] <= now][: int(self._left)]
             if not due:
                 return
@@ -118,13 +118,12 @@ class Approving:
         now = self._context.clock.now()
         if merged is None:
             settled = commit.asked_at is not None and abs(now - commit.asked_at) >= SETTLES
-            save = partial(self._ledger.save_unmerged, commit.revision, now, settled=settled)
-            await self._ledger.off_loop(save)
+            await self._ledger.run(lambda ledger: ledger.save_unmerged(commit.revision, now, settled=settled))
             if not settled:
                 self._again[commit.revision] = self._seconds() + UNKNOWN_AGAIN, 0
                 return True
         else:
-            while await self._ledger.off_loop(partial(self._ledger.save_merged, commit.revision, merged, now)):
+            while await self._ledger.run(lambda ledger: ledger.save_merged(commit.revision, merged, now)):
                 await self._context.pace.keep()
             log.info("forge.answered", revision=commit.revision, pull=merged.number, approvals=len(merged.approvals))
         self._again.pop(commit.revision, None)

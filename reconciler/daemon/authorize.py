@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 from reconciler.daemon.fleet.single_pass import leased, member_name
@@ -17,9 +18,8 @@ from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.state import OpenState, joining, refuse_fresh_start
 from reconciler.engine.trust import trust_of
 from reconciler.intake.reading import as_integrations
-from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import WritableSealing, WritableTokens
-from reconciler.ledger.vault import WritableVault
+from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.sealing import Sealing, StoredTokens, WritableTokens
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
 from reconciler.model.near import near
@@ -36,26 +36,28 @@ PREFIX = "connect/"
 class PendingAuthorizations:
     """Authorizations that were begun, in the vault under `connect/<digest of the OAuth state>`."""
 
-    def __init__(self, ledger: LedgerReader, vault: WritableVault) -> None:
-        self._ledger = ledger
-        self._vault = vault
+    def __init__(self, state: OpenState) -> None:
+        self._ledger = state.ledger
+        self._vault = state.sealing.vault
 
-    def read(self, digest: str) -> dict[str, Any] | None:
+    async def read(self, digest: str) -> dict[str, Any] | None:
         """Read one; None if it is not there."""
-        found: dict[str, Any] | None = self._vault.read(PREFIX + digest)
+        found: dict[str, Any] | None = await self._ledger.run(partial(self._vault.read, name=PREFIX + digest))
         return found
 
-    def write(self, digest: str, value: dict[str, Any]) -> None:
+    async def write(self, digest: str, value: dict[str, Any]) -> None:
         """Save one."""
-        self._vault.write(PREFIX + digest, value)
+        name = PREFIX + digest
+        sealed = self._vault.sealed(name, value)
+        await self._ledger.run(lambda ledger: ledger.put_sealed(name, sealed))
 
-    def erase(self, digest: str) -> None:
+    async def erase(self, digest: str) -> None:
         """Delete one."""
-        self._vault.erase(PREFIX + digest)
+        await self._ledger.run(lambda ledger: ledger.erase(PREFIX + digest))
 
-    def digests(self) -> list[str]:
+    async def digests(self) -> list[str]:
         """List the digests of all that are saved."""
-        names = self._ledger.sealed_names()
+        names = await self._ledger.run(lambda ledger: ledger.sealed_names())
         return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
 
 
@@ -66,8 +68,8 @@ def shared_state(context: Context, settings: Settings, tree: Tree) -> Iterator[O
     refuse_fresh_start(context.checkout, location)
     ledger = location.writer(context.reached)
     try:
-        sealing = WritableSealing.writing(ledger, context.gnupg(settings), trust_of(context, settings, tree))
-        yield OpenState(ledger, sealing, location.file)
+        sealing = Sealing.writing(ledger, context.gnupg(settings), trust_of(context, settings, tree))
+        yield OpenState(OpenLedger(ledger), sealing, location.file)
     finally:
         ledger.close()
 
@@ -91,25 +93,25 @@ async def renewing_state(
             yield mine
 
 
-def begin(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Authorization:
+async def begin(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Authorization:
     """Begin the authorization of a service; `name` is the service or one of its integrations.
 
     Raises UsageError if nothing of that name can be connected, and Blocked if `authenticate_url` cannot be rendered.
     """
-    return _authorizer(context, settings, tree, state, name).begin()
+    return await (await _authorizer(context, settings, tree, state, name)).begin()
 
 
-def outcome(state: OpenState, authorization: Authorization) -> str | None:
+async def outcome(state: OpenState, authorization: Authorization) -> str | None:
     """Return None while an authorization is pending, an empty text once it is connected, else why it failed."""
-    found = PendingAuthorizations(state.ledger, state.sealing.vault).read(authorization.digest)
+    found = await PendingAuthorizations(state).read(authorization.digest)
     told = found["outcome"] if found is not None else "it was forgotten"
     return None if told in (OPEN, TAKEN) else "" if told == CONNECTED else str(told)
 
 
-def is_awaited(state: OpenState, service: str, query: Mapping[str, str]) -> bool:
+async def is_awaited(state: OpenState, service: str, query: Mapping[str, str]) -> bool:
     """Whether an authorization is pending that this call could complete; anybody can call the callback."""
     try:
-        _begun(PendingAuthorizations(state.ledger, state.sealing.vault), service, query.get("state", ""))
+        await _begun(PendingAuthorizations(state), service, query.get("state", ""))
     except ReconcilerError:
         return False
     return True
@@ -119,10 +121,10 @@ async def callback(
     context: Context, settings: Settings, tree: Tree, state: OpenState, *, service: str, query: Mapping[str, str]
 ) -> tuple[int, str]:
     """Answer a call of `/oauth/callback/<service>` with an HTTP status and a text for the person at the browser."""
-    connects = PendingAuthorizations(state.ledger, state.sealing.vault)
+    connects = PendingAuthorizations(state)
     try:
-        name = _begun(connects, service, query.get("state", ""))
-        await _authorizer(context, settings, tree, state, name).complete(query)
+        name = await _begun(connects, service, query.get("state", ""))
+        await (await _authorizer(context, settings, tree, state, name)).complete(query)
     except UsageError:
         return 404, f"There is no service {service} here that could be connected."
     except NotConnected as error:
@@ -132,21 +134,20 @@ async def callback(
     return 200, f"{service} is connected. You can close this page."
 
 
-def _begun(connects: PendingAuthorizations, service: str, state: str) -> str:
+async def _begun(connects: PendingAuthorizations, service: str, state: str) -> str:
     """Find the integration whose pending authorization a callback completes.
 
     Anybody can call the callback, so this is checked before any file is read or decrypted. Raises NotConnected.
     """
-    for digest in [digest_of(state)] if state else connects.digests():
-        begun = connects.read(digest)
+    for digest in [digest_of(state)] if state else await connects.digests():
+        begun = await connects.read(digest)
         if begun is not None and begun["service"] == service and (state or begun["outcome"] == OPEN):
             return str(begun["integration"])
     raise NotConnected("nobody waits for this: begin with `reconcile oauth connect`")
 
 
-def _authorizer(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Authorizer:
-    vault = state.sealing.vault
-    integration = _named(context, settings, tree, state, name)
+async def _authorizer(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Authorizer:
+    integration = await _named(context, settings, tree, state, name)
     if integration.connection is not None and integration.connection.fetches:
         raise UsageError(f"{name} needs no connection: with grant: client_credentials its token is fetched when needed")
     scope = integration.scope(())
@@ -156,14 +157,14 @@ def _authorizer(context: Context, settings: Settings, tree: Tree, state: OpenSta
         integration.manifest,
         client=integration.client,
         scope=scope,
-        tokens=WritableTokens(vault, integration.service),
-        connects=PendingAuthorizations(state.ledger, vault),
+        tokens=WritableTokens(StoredTokens(state.sealing.vault, integration.service), state.ledger),
+        connects=PendingAuthorizations(state),
         clock=context.clock,
         redactor=context.redactor,
     )
 
 
-def _named(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Integration:
+async def _named(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Integration:
     """Find the integration of that name, or the first of the service of that name that can be connected.
 
     An import is connected like an integration.
@@ -172,7 +173,7 @@ def _named(context: Context, settings: Settings, tree: Tree, state: OpenState, n
     if name in files.imports and name not in files.manifests and files.imports[name].model.execute:
         files = as_integrations(files, name)
     desired = Desired(files, Policy.of(settings, context.clock.now()).today)
-    every = list(integrations_of(context, desired, tree, settings, state.sealing))
+    every = await integrations_of(context, desired, tree, settings, state.read_only)
     found = [item for item in every if name in (item.name, item.service)]
     if not found:
         meant = near(name, [word for each in every for word in (each.name, each.service)])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
+from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
@@ -14,23 +15,26 @@ from reconciler.repository.desired import NO_SERVICE, Desired, Service
 __all__ = ["NO_SERVICE", "by_service", "cut", "in_parts", "joined"]
 
 
-def by_service(selection: Selection, desired: Desired, ledger: LedgerReader) -> dict[str, Selection]:
+async def by_service(selection: Selection, desired: Desired, ledger: Ledger[LedgerReader]) -> dict[str, Selection]:
     """Cut a selection by service; each part has only the hires and the single grants that use its service."""
     if selection.hires is None:
         return cut(selection, desired.services)
     if selection.grants is None:
-        wanted = ((hire, integration) for hire in selection.hires for integration in desired.integrations(hire))
-        uses = chain(wanted, ledger.integrations(selection.hires))
+        hires = selection.hires
+        noted = await ledger.run(lambda reader: list(reader.integrations(hires)))
+        wanted = ((hire, integration) for hire in hires for integration in desired.integrations(hire))
+        uses = chain(wanted, noted)
         return cut(selection, desired.services, [use for use in uses if selection.covers_some_of(use[1])])
+    grants = selection.grants
+    named = {key.hire for key in grants}
+    records = await ledger.run(lambda reader: list(reader.records(named))) if named else []
     found = [
         (grant.key, grant.integration)
         for hire in selection.hires
         for grant in desired.grants(hire)
         if selection.covers(grant.key, grant.integration)
     ]
-    hires = {key.hire for key in selection.grants}
-    records = ledger.records(hires) if hires else []
-    found += [(record.key, record.integration) for record in records if record.key in selection.grants]
+    found += [(record.key, record.integration) for record in records if record.key in grants]
     home = _homes(desired.services)
     own: dict[str, set[Key]] = {}
     for key, integration in found:

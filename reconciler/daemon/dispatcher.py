@@ -6,7 +6,7 @@ A service that hangs delays its own grants and no others. The loop decides when 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,7 +25,7 @@ from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.runner import PassRunner
 from reconciler.engine.state import OpenState
-from reconciler.engine.trust import sealing_of
+from reconciler.engine.trust import reopened
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError
@@ -36,7 +36,7 @@ from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.notify import outages as remembered
 from reconciler.notify.notifications import Notifier
-from reconciler.notify.rules import NewsKind, outages
+from reconciler.notify.rules import CheckStreak, NewsKind, outages
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 
@@ -83,7 +83,7 @@ class Dispatcher:
         self._state = state
         self._health = health
         self._on_pass = on_pass
-        self._watches = remembered.watches(state.ledger)
+        self._watches = dict[str, CheckStreak]()
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
         self._making = 0
@@ -99,6 +99,10 @@ class Dispatcher:
             progressed=health.progressed,
         )
 
+    async def open(self) -> None:
+        """Read which outages lasted when the daemon before this one ended. Raises LedgerError."""
+        self._watches = await self._state.ledger.run(remembered.watches)
+
     def desired(self, acting: Acting | None = None) -> Desired:
         """The desired state of today, at the revision in force or the one given."""
         acting = acting or self.acting
@@ -111,24 +115,21 @@ class Dispatcher:
         """Whether passes that override the guard would be lost with this process."""
         return self._claims.overriding or self.runner.at_risk
 
-    def start(self, request: PassRequest, *, acting: Acting | None = None, lane: Lane = Lane.NOW) -> None:
-        """Make passes over the selection, in parts of `MAX_HIRES` hires of a service.
-
-        `acting` is given while a revision is being taken over.
-        """
+    async def start(self, request: PassRequest, *, lane: Lane = Lane.NOW) -> None:
+        """Make passes over the selection, in parts of `MAX_HIRES` hires of a service."""
         now = self._clock.now()
-        for name, whole in self._by_service(request.selection, acting).items():
+        for name, whole in (await self._by_service(request.selection)).items():
             parts = in_parts(whole, MAX_HIRES)
             self.runner.put([Slice(name, replace(request, selection=part), lane, now) for part in parts])
 
     async def start_due(self, now: datetime) -> None:
         """Make passes over the grants whose retry is due, and those whose time is over."""
         ledger = self._state.ledger
-        found = await ledger.off_loop(partial(ledger.due, now))
+        found = await ledger.run(lambda reader: reader.due(now))
         due = {key for key in found if not self._claims.busy(key)} - self.runner.waiting
         if due:
             await self.start_grants(due, "due", lane=Lane.DUE)
-        found = await ledger.off_loop(partial(ledger.expiring, now))
+        found = await ledger.run(lambda reader: reader.expiring(now))
         over = {key for key in found if not self._claims.busy(key)} - self.runner.waiting
         if over:
             await self.start_grants(over, "over")
@@ -149,7 +150,7 @@ class Dispatcher:
         desired, found = self.desired(), dict[str, list[Selection]]()
         for some in in_parts(Selection.of(keys), HIRES_AT_A_TIME):
             await self._context.pace.keep()
-            for name, cut in by_service(some, desired, self._state.ledger).items():
+            for name, cut in (await by_service(some, desired, self._state.ledger)).items():
                 found.setdefault(name, []).append(cut)
         now = self._clock.now()
         for name, parts in found.items():
@@ -157,20 +158,20 @@ class Dispatcher:
             requests = (PassRequest(each, why, partial=partial) for each in whole)
             self.runner.put([Slice(name, request, lane, now, listings) for request in requests])
 
-    def start_postponed(self) -> None:
+    async def start_postponed(self) -> None:
         """Make passes over the grants that were postponed because another pass had claimed them."""
         postponed = self._claims.postponed()
         if due := {key for key, overrides in postponed.items() if not overrides}:
-            self.start(PassRequest(Selection.of(due), "due", partial=True), lane=Lane.DUE)
+            await self.start(PassRequest(Selection.of(due), "due", partial=True), lane=Lane.DUE)
         if hires := frozenset(key.hire for key in postponed.keys() - due):  # for single grants, no guard is overridden
-            self.start(PassRequest(Selection(hires), "released", released=True))
+            await self.start(PassRequest(Selection(hires), "released", released=True))
 
-    def queue(self, request: PassRequest, listings: Listings, *, at_most: int | None = None) -> None:
+    async def queue(self, request: PassRequest, listings: Listings, *, at_most: int | None = None) -> None:
         """Queue a pass for each service of the selection.
 
         A service with `at_most` passes waiting is left out: its hires are checked less often.
         """
-        now, parts = self._clock.now(), self._by_service(request.selection)
+        now, parts = self._clock.now(), await self._by_service(request.selection)
         for name, part in parts.items():
             item = Slice(name, replace(request, selection=part), Lane.INTERVAL, now, listings)
             self.runner.put([item], at_most=at_most)
@@ -193,8 +194,8 @@ class Dispatcher:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _by_service(self, selection: Selection, acting: Acting | None = None) -> dict[str, Selection]:
-        return by_service(selection, self.desired(acting), self._state.ledger)
+    async def _by_service(self, selection: Selection) -> dict[str, Selection]:
+        return await by_service(selection, self.desired(), self._state.ledger)
 
     async def make(self, item: Slice) -> bool:
         """Make one pass; False if the ledger or this clone failed. Any error is logged, and the daemon continues."""
@@ -207,7 +208,7 @@ class Dispatcher:
         try:
             report = await self._pass(item)
             report.refuse(self.acting.refused)
-            self._completed(report, request.why, began)
+            await self._completed(report, request.why, began)
             if request.why == "interval":
                 late = self._clock.now() - item.queued_at - self.acting.settings.interval
                 self._health.overrun = max(self._health.overrun, late)
@@ -232,7 +233,7 @@ class Dispatcher:
     async def _pass(self, item: Slice) -> Report:
         if self._state.sealing.fault is not None:  # its key may be back, or the agent unlocked
             settings, tree = self._revision()
-            self._state.sealing = sealing_of(self._context, settings, tree, self._state.ledger)
+            self._state.sealing = await reopened(self._context, settings, tree, self._state.ledger)
             self._health.problems.update("sealed", self._state.sealing.fault)
         return await self.passes.run(item.request, {item.service}, listings=item.listings)
 
@@ -240,7 +241,7 @@ class Dispatcher:
         assert self.acting.tree is not None
         return self.acting.settings, self.acting.tree
 
-    def _completed(self, report: Report, why: str, began: datetime) -> None:
+    async def _completed(self, report: Report, why: str, began: datetime) -> None:
         """Log a pass that completed, and start passes over what depends on it."""
         now = self._clock.now()
         self._health.problem = self.acting.fault
@@ -251,20 +252,21 @@ class Dispatcher:
             log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
         if not self.runner.alone:  # another member may have seen an outage begin or end
             up = {name: watch for name, watch in self._watches.items() if watch.down_since is None}
-            self._watches = {**up, **remembered.watches(self._state.ledger)}
+            self._watches = {**up, **await self._state.ledger.run(remembered.watches)}
         news = outages(self._watches, report.rows, now)
         for item in news:
             reason = item.reason if item.kind is NewsKind.OUTAGE else None
             self._health.problems.update(f"checks of {item.integration}", reason)
-        remembered.note(self._state.ledger, news, stamp(now) or "")
+        if news:
+            await self._state.ledger.run(partial(remembered.note, news=news, now=stamp(now) or ""))
         # What a pass finds present may have been retrying, or a member that died may have executed it. A sweep over all
         # comes by the dependents as well.
         if report.executed or why not in ("start", "interval"):
-            self._start_dependents(report)
+            await self._start_dependents(report)
         if report.revoked or report.failures or why not in ("start", "interval"):
-            self._start_needed(report)
+            await self._start_needed(report)
 
-    def _start_dependents(self, report: Report) -> None:
+    async def _start_dependents(self, report: Report) -> None:
         """Make passes over new grants that need an entry that is present now; they may be of another service."""
         present = {Key(row.hire, row.access) for row in report.rows if row.status.granted}
         desired = self.desired()
@@ -275,15 +277,16 @@ class Dispatcher:
             if any(Key(hire, need) in present for need in grant.needs)
         }
         untried = (Phase.NEW, Phase.REVOKED)
-        tried = {record.key for record in self._records(dependents) if record.phase not in untried}
+        rows = await self._records({key.hire for key in dependents})
+        tried = {row.key for row in rows if row.phase not in untried}
         if dependents - tried:
-            self.start(PassRequest(Selection.of(dependents - tried), "needs", partial=True))
+            await self.start(PassRequest(Selection.of(dependents - tried), "needs", partial=True))
 
-    def _start_needed(self, report: Report) -> None:
+    async def _start_needed(self, report: Report) -> None:
         """Make passes over orphans that waited for those which need them; they may be of another service."""
         seen = {Key(row.hire, row.access) for row in report.rows if row.action is not Action.REVOKE}
         hires = {row.hire for row in report.rows if row.leaves or report.failures}
-        rows = list(self._state.ledger.records(hires)) if hires else []
+        rows = await self._records(hires)
         waiting = [row.key for row in rows if row.action is Action.REVOKE and row.status is Status.ORPHANED]
         due = set[Key]()
         for key in waiting:
@@ -291,12 +294,10 @@ class Dispatcher:
             needing = {Key(key.hire, access) for access in needs if key.access in all_needed(access, needs)}
             due |= {key} if needing & seen else set()
         if due:
-            self.start(PassRequest(Selection.of(due), "needs", partial=True))
+            await self.start(PassRequest(Selection.of(due), "needs", partial=True))
 
-    def _records(self, keys: Iterable[Key]) -> list[Record]:
-        wanted = set(keys)
-        hires = {key.hire for key in wanted}
-        return [record for record in self._state.ledger.records(hires) if record.key in wanted] if wanted else []
+    async def _records(self, hires: Collection[str]) -> list[Record]:
+        return await self._state.ledger.run(lambda reader: list(reader.records(hires))) if hires else []
 
 
 def _text(error: Exception) -> str:

@@ -10,7 +10,7 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.freshness import NOTE, Freshness
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context, SystemClock
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.revision_status import Stale
 
 __all__ = ["Fetching"]
@@ -27,7 +27,7 @@ class Fetching:
         self,
         context: Context,
         clock: SystemClock,
-        ledger: LedgerWriter,
+        ledger: OpenLedger,
         *,
         problems: ProblemLog,
         fetched: Callable[[], Awaitable[None]],
@@ -47,7 +47,12 @@ class Fetching:
         self.began_with: str | None = None
         """The revision in force when it began: the watch may take over what it brings before it ends."""
         self._task: asyncio.Task[None] | None = None
-        self.freshness = Freshness.read(ledger.note(NOTE), clock.now())
+        self.freshness = Freshness(clock.now())
+        self._noted = self.freshness.written()
+
+    async def open(self) -> None:
+        """Read what the daemon before this one noted. Raises LedgerError."""
+        self.freshness.follow(await self._ledger.run(lambda ledger: ledger.note(NOTE)))
         self._noted = self.freshness.written()
 
     @property
@@ -115,12 +120,12 @@ class Fetching:
         if self._task is not None:
             self._task.cancel()
 
-    def judge(self, now: datetime, limit: timedelta) -> tuple[Stale | None, Stale | None] | None:
+    async def judge(self, now: datetime, limit: timedelta) -> tuple[Stale | None, Stale | None] | None:
         """Judge and note whether the revision in force is stale; return (before, now) if that changed, else None."""
         before = self.freshness.stale
         changed = self.freshness.judge(now, limit)
         if (written := self.freshness.written()) != self._noted:
-            self._ledger.put_note(NOTE, written)
+            await self._ledger.run(lambda ledger: ledger.put_note(NOTE, written))
             self._noted = written
         return (before, self.freshness.stale) if changed else None
 

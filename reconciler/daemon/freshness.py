@@ -33,15 +33,14 @@ class Freshness:
     known: bool = False
     """Whether this process knows yet whether fetching succeeds."""
 
-    @classmethod
-    def read(cls, noted: bytes | None, now: datetime) -> Freshness:
-        """Read the note of the daemon before this one."""
+    def follow(self, noted: bytes | None) -> None:
+        """Go on from the note of the daemon before this one."""
         kept: dict[str, Any] = json.loads(noted or b"{}")
-        fetched_at, refused_since = (
+        self.fetched_at, self.refused_since = (
             datetime.fromisoformat(kept[name]) if kept.get(name) else None for name in ("fetched_at", "refused_since")
         )
-        told = Stale(**kept["stale"]) if kept.get("stale") else None
-        return cls(fetched_at or now, fetched_at, refused_since, told)
+        self.counted_from = self.fetched_at or self.counted_from
+        self.stale = Stale(**kept["stale"]) if kept.get("stale") else None
 
     def written(self) -> bytes:
         """Write it as a note."""

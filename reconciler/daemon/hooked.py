@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.clock import Clock, stamp
 from reconciler.model.errors import LedgerError
 from reconciler.model.status import EventType
@@ -20,7 +20,6 @@ from reconciler.model.value import value_class
 if TYPE_CHECKING:  # `status` reads the notes, and writes nothing
     from reconciler.daemon.health import ProblemLog
     from reconciler.ledger.reader import LedgerReader
-    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["GIT", "LATE", "HookLog", "Hooked", "hooks_of"]
 
@@ -71,7 +70,7 @@ def hooks_of(ledger: LedgerReader) -> list[Hooked]:
 class HookLog:
     """Notes when hooks come, and when one does not. Use it in the daemon's loop."""
 
-    def __init__(self, ledger: LedgerWriter, clock: Clock, problems: ProblemLog) -> None:
+    def __init__(self, ledger: OpenLedger, clock: Clock, problems: ProblemLog) -> None:
         self._ledger = ledger
         self._clock = clock
         self._problems = problems
@@ -100,9 +99,13 @@ class HookLog:
         """
         if not tell:
             return
-        history = partial(self._ledger.history, integrations=tell, events=[EventType.LOST], since=began)
+
+        def lost_since(ledger: LedgerReader) -> set[str]:
+            lines = ledger.history(integrations=tell, events=[EventType.LOST], since=began)
+            return {line.integration for line in lines}
+
         try:
-            lost = await self._ledger.off_loop(lambda: {line.integration for line in history()})
+            lost = await self._ledger.run(lost_since)
         except LedgerError as error:
             self._problems.update("hooks", str(error))
         else:
@@ -115,7 +118,7 @@ class HookLog:
         if not (self._suspected or self._missed) or abs(now - self._judged_at) < SELDOM:
             return
         self._judged_at = now
-        for each in await self._ledger.off_loop(partial(hooks_of, self._ledger)):
+        for each in await self._ledger.run(hooks_of):
             found_at, since = self._suspected.get(each.hook, (now, now))
             if abs(now - found_at) >= LATE and each.missed_at is None and each.at < since:
                 each = Hooked(each.hook, each.at, found_at)  # noqa: PLW2901  from here on that is what is known
@@ -135,9 +138,9 @@ class HookLog:
 
     async def _note(self, hooked: Hooked) -> None:
         moments = [each and each.isoformat() for each in (hooked.at, hooked.missed_at)]
-        put = partial(self._ledger.put_note, f"{PREFIX}{hooked.hook}", json.dumps(moments).encode())
+        name, note = f"{PREFIX}{hooked.hook}", json.dumps(moments).encode()
         try:
-            await self._ledger.off_loop(put)
+            await self._ledger.run(lambda ledger: ledger.put_note(name, note))
         except LedgerError as error:
             self._problems.update("hooks", str(error))
         else:

@@ -194,6 +194,8 @@ class Daemon:
         """Run until the clock is stopped; then let the attempts in flight finish."""
         watching = asyncio.create_task(self._watch())
         try:
+            await self.fetching.open()
+            await self._dispatcher.open()
             await asyncio.sleep(0)  # the watch remembers HEAD at its first step: let that come before HEAD is read here
             await self._commit()
             with suppress(Stopped):
@@ -281,7 +283,7 @@ class Daemon:
         try:
             self._dispatcher.runner.tick(now)
             await self.hooks.judge()
-            self._dispatcher.start_postponed()
+            await self._dispatcher.start_postponed()
             if self._dispatcher.runner.leads:
                 await self._lead(now, self.tree)
         except LedgerError as error:
@@ -296,30 +298,30 @@ class Daemon:
         """Decide what is due."""
         if not self._led:  # the leader before this one may have died in the middle of a count or a sweep
             await self._dispatcher.passes.count(self._state, self.settings, tree)
-            self._schedule.sweep(PassRequest(Selection(), "start"))
+            await self._schedule.sweep(PassRequest(Selection(), "start"))
             self._led = True
         await self._relay.look()
         await self._take_up_commands()
         await self._dispatcher.start_due(now)
         await self._follow_locks(now)
         await self._schedule.judge_counted()
-        self._schedule.queue_due(now)
-        self._judge_freshness(now, tree)
+        await self._schedule.queue_due(now)
+        await self._judge_freshness(now, tree)
         self.publishing.begin(now, self.settings, tree, self.acting.branch)
         self.approving.begin(self.settings, self.acting.branch)
 
     async def _follow_locks(self, now: datetime) -> None:
         """End the locks whose time is over, and look again at accounts that could not be asked for."""
-        if ended := await self._ledger.off_loop(partial(end_locks, self._ledger, now)):
-            self._dispatcher.start(PassRequest(Selection(frozenset(ended)), "asked", partial=True))
+        if ended := await self._ledger.run(partial(end_locks, now=now)):
+            await self._dispatcher.start(PassRequest(Selection(frozenset(ended)), "asked", partial=True))
         if abs(now - self._locks_at) >= LOCKS_AGAIN:
             self._locks_at = now
-            if left := await self._ledger.off_loop(self._ledger.not_locked_yet):
+            if left := await self._ledger.run(lambda ledger: ledger.not_locked_yet()):
                 await self._dispatcher.start_grants(left, "due", lane=Lane.DUE)
 
     async def _take_up_commands(self) -> None:
         """Take up new commands, each in a task: another member may have the services that it changes."""
-        commands = await self._ledger.off_loop(self._ledger.commands)
+        commands = await self._ledger.run(lambda ledger: ledger.commands())
         new = [command for command in commands if command not in self._taken_up]
         self._taken_up = set(commands)  # not their ids alone: a new command may get the id of one that was answered
         for command in new:
@@ -328,20 +330,20 @@ class Daemon:
     async def _take_up(self, command: Command) -> None:
         """Take up a command; one that needs a pass stays in the ledger until a pass acts on it."""
         try:
-            changes = changes_of(self._ledger, command, self._dispatcher.desired().service_of)
+            changes = await changes_of(self._ledger, command, self._dispatcher.desired().service_of)
             parts = command.kind != "forget" and len(changes) > 1
             if parts and not self._dispatcher.runner.alone:  # each part as soon as its service is free
-                self._ledger.split(command, changes.values())
+                await self._ledger.run(lambda ledger: ledger.split(command, changes.values()))
                 return
             if command.kind == "release":
-                self._schedule.sweep(PassRequest(scope_of(command), "released", released=True))
+                await self._schedule.sweep(PassRequest(scope_of(command), "released", released=True))
                 await self._schedule.let_through()  # if this process dies before, the next one takes it up
             asked = await self._dispatcher.passes.apply_commands([command], {*changes})
             self._taken_up -= asked.waiting
             if asked.touched:
                 await self._dispatcher.start_grants(asked.touched, "asked")
             if asked.hires:
-                self._dispatcher.start(PassRequest(Selection(frozenset(asked.hires)), "asked", partial=True))
+                await self._dispatcher.start(PassRequest(Selection(frozenset(asked.hires)), "asked", partial=True))
         except Stopped:
             pass
         except (LedgerError, RepositoryError) as error:
@@ -350,9 +352,9 @@ class Daemon:
         else:
             self.health.problems.update("commands", None)
 
-    def _judge_freshness(self, now: datetime, tree: Tree) -> None:
+    async def _judge_freshness(self, now: datetime, tree: Tree) -> None:
         """Alert when the revision in force becomes stale, and when it no longer is."""
-        changed = self.fetching.judge(now, self.settings.fail_stale)
+        changed = await self.fetching.judge(now, self.settings.fail_stale)
         if changed is not None:
             before, stale = changed
             self._dispatcher.run(alert_freshness(self._context, self.settings, tree, before, stale))

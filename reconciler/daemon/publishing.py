@@ -20,6 +20,8 @@ import structlog
 
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context
+from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.verifying import tree_of
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError, TimestampError
 from reconciler.model.settings import OWN, Checkpoints, Settings
@@ -32,7 +34,7 @@ from reconciler.review.proof import sign, signing_key
 from reconciler.review.timestamps import token_of
 
 if TYPE_CHECKING:
-    from reconciler.ledger.writer import LedgerWriter
+    pass
 
 __all__ = ["Publishing"]
 
@@ -74,7 +76,7 @@ class Publishing:
     """Publishes checkpoints for the process that decides what is due. `published` counts those that arrived."""
 
     def __init__(
-        self, context: Context, ledger: LedgerWriter, problems: ProblemLog, published: Callable[[int], None]
+        self, context: Context, ledger: OpenLedger, problems: ProblemLog, published: Callable[[int], None]
     ) -> None:
         self._context = context
         self._ledger = ledger
@@ -101,8 +103,9 @@ class Publishing:
 
     async def _due(self, turn: _Turn) -> None:
         try:
-            state = _Published(**json.loads(self._ledger.note(NOTED) or b"{}"))
-            if _is_over(state.at, turn.wanted.every, turn.now) and self._ledger.history_end().number > state.lines:
+            noted, lines = await self._ledger.run(lambda ledger: (ledger.note(NOTED), ledger.history_end().number))
+            state = _Published(**json.loads(noted or b"{}"))
+            if _is_over(state.at, turn.wanted.every, turn.now) and lines > state.lines:
                 await self._sign(state, turn)
             if (state.waiting or (state.untimed and turn.wanted.timestamp is not None)) and self._may_try(turn.now):
                 await self._publish(state, turn)
@@ -121,7 +124,8 @@ class Publishing:
     async def _sign(self, state: _Published, turn: _Turn) -> None:
         try:
             own = self._context.initial_data(turn.settings).read(turn.tree, OWN) or {}
-            lines, note = await asyncio.to_thread(sign, self._ledger, self._context.checkout, signing_key(own))
+            key = signing_key(own)
+            lines, note = sign(await self._ledger.apart(tree_of), self._context.checkout, key)
         except (RepositoryError, SecretsError) as error:
             if self._may_try(turn.now):
                 await self._tell(state, turn, NewsKind.UNPUBLISHED, str(error))
@@ -130,7 +134,7 @@ class Publishing:
         state.waiting[f"{lines}{NOTE}"] = note.encode().decode("latin-1")
         if turn.wanted.timestamp is not None:
             state.untimed[f"{lines}{TOKEN}"] = note
-        self._save(state)
+        await self._save(state)
 
     async def _publish(self, state: _Published, turn: _Turn) -> None:
         if not state.waiting:
@@ -159,7 +163,7 @@ class Publishing:
                 self._asking = False
             del state.untimed[name]
             state.waiting[name] = token.decode("latin-1")
-            self._save(state)
+            await self._save(state)
         await self._tell(state, turn, NewsKind.UNTIMED, why)
         await self._publish(state, turn)
 
@@ -175,7 +179,7 @@ class Publishing:
                 state.told.append(kind)
                 at = stamp(datetime.fromisoformat(since)) or since
                 await alert_of(self._context, turn.settings, turn.tree, News(kind, "", 0, why, since=at))
-        self._save(state)
+        await self._save(state)
 
     def _deliver(self, turn: _Turn, files: Mapping[str, bytes]) -> str | None:
         wanted = turn.wanted
@@ -185,8 +189,9 @@ class Publishing:
             return f"{wanted.branch} is the branch in force: name another one in `checkpoints`"
         return publish(self._context.root, wanted.remote or turn.settings.git.remote, wanted.branch, files)
 
-    def _save(self, state: _Published) -> None:
-        self._ledger.put_note(NOTED, json.dumps(asdict(state)).encode())
+    async def _save(self, state: _Published) -> None:
+        note = json.dumps(asdict(state)).encode()
+        await self._ledger.run(lambda ledger: ledger.put_note(NOTED, note))
 
 
 def _is_over(since: str | None, span: timedelta, now: datetime) -> bool:

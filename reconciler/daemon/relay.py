@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 
 from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.slices import SliceRunner, Spawn
 from reconciler.engine.context import SystemClock
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError
@@ -29,7 +31,7 @@ class PushRelay:
 
     def __init__(
         self,
-        ledger: LedgerWriter,
+        ledger: OpenLedger,
         clock: SystemClock,
         runner: SliceRunner,
         problems: ProblemLog,
@@ -59,8 +61,7 @@ class PushRelay:
         try:
             while self._waiting:
                 self._waiting = False
-                note = self._clock.now().isoformat().encode()
-                await self._ledger.off_loop(partial(self._ledger.put_note, PUSHED, note))
+                await self._ledger.run(partial(_say, at=self._clock.now()))
                 await self._clock.sleep(SECONDS)
         except Stopped:
             pass
@@ -73,7 +74,12 @@ class PushRelay:
         """Fetch if a push was told to another member since the last look. Raises LedgerError."""
         if self._runner.alone:
             return
-        note = await self._ledger.off_loop(partial(self._ledger.note, PUSHED))
+        note = await self._ledger.run(lambda ledger: ledger.note(PUSHED))
         before, self._seen = self._seen, note
         if before is not UNSEEN and note != before:
             self._fetch()
+
+
+def _say(ledger: LedgerWriter, at: datetime) -> None:
+    """Tell the leader that a git server called."""
+    ledger.put_note(PUSHED, at.isoformat().encode())

@@ -16,8 +16,9 @@ from reconciler.daemon.schedule import Schedule
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.decide.revision_count import RevisionCount
 from reconciler.engine.run.accepted import ASSUMED, InForce, in_force, keep
+from reconciler.engine.run.remembered import from_ledger
 from reconciler.engine.state import OpenState
-from reconciler.engine.trust import sealing_of
+from reconciler.engine.trust import reopened
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.selection import PassRequest, Selection
@@ -64,6 +65,8 @@ class Revisions:
         """With `source: worktree`, the files as last read: git does not know them."""
         self._behind = False
         """Whether the ledger failed while the newest commit was taken over."""
+        self._unswept = list[PassRequest]()
+        """The passes over what commits in force touched that are not begun yet."""
 
     def is_due(self, now: datetime) -> bool:
         """Whether to read the newest commit although the watch reported none."""
@@ -112,24 +115,25 @@ class Revisions:
         acting = await self._newest(before)
         assert acting.tree is not None
         files = _worktree_files(acting.tree)
-        selections = self._touched(before.tree, acting, files)
-        if selections and self._counts(acting.tree):
+        selections = await self._touched(before.tree, acting, files)
+        if selections and await self._counts(acting.tree):
             passes, known = self._dispatcher.passes, None if files is None else selections  # git knows of commits
             await passes.count(self._state, acting.settings, acting.tree, known)
-        # No await from here on: a pass that is started here must find the new revision in force.
-        for selection in selections if self._dispatcher.runner.leads else ():
-            why = "start" if before.tree is None else "commit"
-            self._schedule.sweep(PassRequest(selection, why), acting)
-        self._dispatcher.acting, self._files = acting, files
+        self._dispatcher.acting, self._files = acting, files  # passes that are begun from here on act on it
+        why = "start" if before.tree is None else "commit"
+        self._unswept += [PassRequest(selection, why) for selection in selections if self._dispatcher.runner.leads]
+        while self._unswept:
+            await self._schedule.sweep(self._unswept[0])
+            del self._unswept[0]
 
-    def _counts(self, tree: Tree) -> bool:
+    async def _counts(self, tree: Tree) -> bool:
         """Whether to count a revision here: a member that does not lead counts none that is older than the last one."""
-        counted, checkout = RevisionCount.read(self._state.ledger), self._context.checkout
+        counted, checkout = await self._state.ledger.run(RevisionCount.read), self._context.checkout
         if self._dispatcher.runner.leads or counted is None:
             return True
         return checkout.has(counted.revision) and checkout.descends(tree.revision, counted.revision)
 
-    def _touched(self, before: Tree | None, acting: Acting, files: frozenset[File] | None) -> list[Selection]:
+    async def _touched(self, before: Tree | None, acting: Acting, files: frozenset[File] | None) -> list[Selection]:
         """Select what differs from the revision before; everything if there was none."""
         tree = acting.tree
         assert tree is not None
@@ -143,7 +147,8 @@ class Revisions:
             paths = self._context.checkout.changed(before, tree)
         if any(path.startswith(f"{FOLDER}/") for path in paths):
             # It may be encrypted to other keys now, and the old ones soon be gone: wrap the key of the state again.
-            former, found = self._state.sealing, sealing_of(self._context, acting.settings, tree, self._state.ledger)
+            former = self._state.sealing
+            found = await reopened(self._context, acting.settings, tree, self._state.ledger)
             former.follow(found)
             self._state.sealing = found
             self._health.problems.update("sealed", self._state.sealing.fault)
@@ -155,13 +160,13 @@ class Revisions:
             # In a thread: to check the signatures of many commits takes a while.
             found = await asyncio.to_thread(in_force, self._context)
         else:
-            found = in_force(self._context, self._state.ledger)
+            found = in_force(self._context, await self._state.ledger.run(from_ledger))
         if isinstance(found.tree, CommitTree) and self._many_differ(before.tree, found.tree):
             # In a thread, too, as each of them is parsed. A few are read sooner than a busy loop gives way to a thread.
             await asyncio.to_thread(self._context.reader.read_ahead, found.tree)
         self._context.reader.load(found.tree)
         self._health.problems.update("repository", None)
-        keep(self._context, self._state.ledger if self._dispatcher.runner.leads else None, found)
+        await keep(self._context, self._state.ledger if self._dispatcher.runner.leads else None, found)
         self._read_at = self._clock.now()
         self._log_changes(found, before)
         self._health.ready = True

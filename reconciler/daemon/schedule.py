@@ -6,13 +6,12 @@ Together the slices cover every hire once an interval. They share the listings o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge
 from itertools import chain, islice
-from typing import TypeVar
 from zlib import crc32
 
 from reconciler.daemon.acting import Acting
@@ -25,6 +24,8 @@ from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.decide.guard import unanswered
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount
 from reconciler.engine.observe.listings import Listings, listed_grants
+from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
@@ -34,8 +35,6 @@ from reconciler.repository.desired import NO_SERVICE
 from reconciler.repository.hires import Hires
 
 __all__ = ["Schedule"]
-
-T = TypeVar("T")
 
 MIN_SLICES = 60
 SHORTEST_SLICE = timedelta(seconds=1)
@@ -54,7 +53,7 @@ class Schedule:
         self,
         context: Context,
         clock: SystemClock,
-        ledger: LedgerWriter,
+        ledger: OpenLedger,
         dispatcher: Dispatcher,
         health: Health,
         *,
@@ -82,15 +81,19 @@ class Schedule:
         self._cutting = 0
         """The number of tasks that are about to cut all hires into the slices of a cycle."""
 
-    def sweep(self, request: PassRequest, acting: Acting | None = None) -> None:
-        """Make passes over everything, over some integrations of all hires, or over some hires.
+    async def sweep(self, request: PassRequest) -> None:
+        """Make passes over everything, over some integrations of all hires, or over some hires."""
+        everything = request.selection.everything
+        self._cutting += everything  # what makes its slices begins no cycle meanwhile
+        try:
+            await self._sweep(request, everything=everything)
+        finally:
+            self._cutting -= everything
 
-        `acting` is given while a revision is being taken over.
-        """
-        acting, selection, now = acting or self._dispatcher.acting, request.selection, self._clock.now()
-        everything = selection.everything
+    async def _sweep(self, request: PassRequest, *, everything: bool) -> None:
+        acting, selection, now = self._dispatcher.acting, request.selection, self._clock.now()
         if everything:
-            self._ledger.begin_resync()
+            await self._ledger.run(lambda ledger: ledger.begin_resync())
             self._sliced_at = now
             self._slices = []
         if selection.hires is None:
@@ -102,11 +105,11 @@ class Schedule:
             # The sweep includes what waits of these services.
             complete = {service for service, own in manifests.items() if all(map(selection.covers_some_of, own))}
             self._dispatcher.runner.clear({*complete, NO_SERVICE} if everything else complete)
-        hires = self._few(acting) if selection.hires is None else selection.hires
+        hires = await self._few(acting) if selection.hires is None else selection.hires
         if hires is not None and len(hires) <= MAX_HIRES:
             whole = replace(selection, hires=frozenset(hires))
             partial_ = selection.hires is not None
-            self._dispatcher.start(replace(request, selection=whole, partial=partial_), acting=acting)
+            await self._dispatcher.start(replace(request, selection=whole, partial=partial_))
             return
         self._read_listings_anew(acting)
         self._queueing.append(selection)
@@ -124,18 +127,12 @@ class Schedule:
         if self._queueing:
             return
         due = set[Key]()
-        for name, keys in (await self._ledger.off_loop(self._ledger.uncounted)).items():
-            if await self._ledger.off_loop(partial(self._is_counted, name)):
+        uncounted = await self._ledger.run(lambda ledger: ledger.uncounted())
+        for name, keys in uncounted.items():
+            since = max(self._swept_at.get(name, self._cycle_at), self._cycle_at)
+            if await self._ledger.run(partial(_is_counted, integration=name, since=since)):
                 due |= keys
         await self._judge(due)
-
-    def _is_counted(self, integration: str) -> bool:
-        """Whether all of an integration was checked since a sweep over it, or the resync, began."""
-        since = max(self._swept_at.get(integration, self._cycle_at), self._cycle_at)
-        if self._ledger.lacks_check(integration, since):
-            return False
-        counted = RevisionCount.read(self._ledger)
-        return counted is None or not unanswered(self._ledger, counted, integration)
 
     async def _judge(self, keys: set[Key]) -> None:
         if due := keys - self._dispatcher.runner.waiting:
@@ -145,15 +142,12 @@ class Schedule:
     async def _end_resync(self) -> None:
         """Have the guard judge what still waits for a resync that is over."""
         try:
-            counted = RevisionCount.read(self._ledger)
-            if counted is not None and counted.arriving:
-                self._ledger.put_note(NOTE, replace(counted, arriving={}).written())
-            waiting = await self._ledger.off_loop(self._ledger.uncounted)
+            waiting = await self._ledger.run(_left_uncounted)
             await self._judge({*chain(*waiting.values())})
         except (LedgerError, RepositoryError) as error:
             self._health.stuck("ledger", str(error))
 
-    def queue_due(self, now: datetime) -> None:
+    async def queue_due(self, now: datetime) -> None:
         """Queue the slices that are due, but not between the parts of a sweep: these are counted before them."""
         if self._queueing:
             return
@@ -171,15 +165,15 @@ class Schedule:
             self._sliced += 1
             if hires:
                 request = PassRequest(Selection(hires=frozenset(hires)), "interval", partial=True)
-                self._dispatcher.queue(request, self._listings, at_most=count)
+                await self._dispatcher.queue(request, self._listings, at_most=count)
         if not self._cutting:  # a sweep over everything begins the next cycle itself
-            self._begin_cycle()
+            await self._begin_cycle()
 
-    def _begin_cycle(self) -> None:
+    async def _begin_cycle(self) -> None:
         """Begin the next full resync, which is spread over the interval."""
         acting = self._dispatcher.acting
         self._read_listings_anew(acting)
-        self._ledger.begin_resync()
+        await self._ledger.run(lambda ledger: ledger.begin_resync())
         self._cutting += 1
         self._dispatcher.run(self._end_resync())
         self._dispatcher.run(self._cut_all(self._files(acting)))
@@ -188,10 +182,11 @@ class Schedule:
         assert acting.tree is not None
         return self._context.reader.load(acting.tree).hires
 
-    def _few(self, acting: Acting) -> set[str] | None:
+    async def _few(self, acting: Acting) -> set[str] | None:
         """Return every hire that git or the ledger has; None if they are too many for one pass."""
         most = MAX_HIRES + 1
-        found = {*islice(self._files(acting).stems(), most), *self._ledger.hires_after("", most)}
+        noted = await self._ledger.run(lambda ledger: ledger.hires_after("", most))
+        found = {*islice(self._files(acting).stems(), most), *noted}
         return found if len(found) < most else None
 
     def _read_listings_anew(self, acting: Acting) -> None:
@@ -218,7 +213,7 @@ class Schedule:
         hires = list[str]()
         try:
             async for part in self._parts(request.selection, files):
-                while not self._queued(replace(request, selection=part)):
+                while not await self._queued(replace(request, selection=part)):
                     await self._clock.sleep(AGAIN_SECONDS)
                 await self._clock.sleep(0)
                 hires += part.hires or ()
@@ -269,25 +264,41 @@ class Schedule:
         ordered = merge(*pieces)
         while some := list(islice(ordered, MAX_HIRES)):
             yield replace(selection, hires=frozenset(some))
-        while some := await self._read(partial(self._ledger.hires_after, some[-1] if some else "", AT_A_TIME)):
+        while some := await self._hires_after(some[-1] if some else ""):
             gone = frozenset(hire for hire in some if not files.has_file(hire))
             for part in in_parts(replace(selection, hires=gone), MAX_HIRES):
                 yield part
 
-    async def _read(self, work: Callable[[], T]) -> T:
-        """Read from the ledger, once it can be read. Raises Stopped."""
+    async def _hires_after(self, hire: str) -> list[str]:
+        """Read the hires that the ledger has after this one, once it can be read. Raises Stopped."""
         while True:
             try:
-                return await self._ledger.off_loop(work)
+                return await self._ledger.run(lambda ledger: ledger.hires_after(hire, AT_A_TIME))
             except LedgerError as error:
                 self._health.stuck("ledger", str(error))
                 await self._clock.sleep(AGAIN_SECONDS)
 
-    def _queued(self, request: PassRequest) -> bool:
+    async def _queued(self, request: PassRequest) -> bool:
         """Queue a part; False if the ledger or this clone failed."""
         try:
-            self._dispatcher.queue(request, self._listings)
+            await self._dispatcher.queue(request, self._listings)
         except (LedgerError, RepositoryError) as error:
             self._health.stuck("ledger" if isinstance(error, LedgerError) else "files", str(error))
             return False
         return True
+
+
+def _is_counted(ledger: LedgerReader, integration: str, since: datetime) -> bool:
+    """Whether all of an integration was checked since a sweep over it, or the resync, began."""
+    if ledger.lacks_check(integration, since):
+        return False
+    counted = RevisionCount.read(ledger)
+    return counted is None or not unanswered(ledger, counted, integration)
+
+
+def _left_uncounted(ledger: LedgerWriter) -> dict[str, set[Key]]:
+    """Return what still waits for a count at a resync's end: nothing waits for more than that."""
+    counted = RevisionCount.read(ledger)
+    if counted is not None and counted.arriving:
+        ledger.put_note(NOTE, replace(counted, arriving={}).written())
+    return ledger.uncounted()

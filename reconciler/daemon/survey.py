@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import structlog
 
@@ -20,7 +21,8 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.state import OpenState
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.reader import LedgerReader
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
 from reconciler.repository.desired import Desired
@@ -100,26 +102,23 @@ class Survey:
         self.unread = {name: why for name, why in self.unread.items() if name in there}
         listed = [(service, name) for service, name in listed if only in (None, name)]
         async with self._leased() as state:
-            integrations = self._integrations(acting, desired, state)
+            integrations = await self._integrations(acting, desired, state)
             asked = [integrations[name] for _, name in listed]
             owners = await owners_of(asked, desired, state.ledger, everybody, self._context.pace) if asked else {}
             if only is None:
                 await alert_overdue(self._context, acting.settings, acting.tree, state.ledger)
         for service, name in listed:
             async with self._leased(service) as state:
-                integration = self._integrations(acting, desired, state)[name]
+                integration = (await self._integrations(acting, desired, state))[name]
                 compared = await compare(integration, desired, owners.pop(name), listings)
                 await self._note(name, compared, state.ledger)
 
-    def _integrations(self, acting: Acting, desired: Desired, state: OpenState) -> dict[str, Integration]:
+    async def _integrations(self, acting: Acting, desired: Desired, state: OpenState) -> dict[str, Integration]:
         assert acting.tree is not None
-        sealing = state.sealing
-        built = integrations_of(
-            self._context, desired, acting.tree, acting.settings, sealing, store_of=sealing.token_store
-        )
+        built = await integrations_of(self._context, desired, acting.tree, acting.settings, state.read_only)
         return {each.name: each for each in built}
 
-    async def _note(self, name: str, compared: ComparedListing, ledger: LedgerWriter) -> None:
+    async def _note(self, name: str, compared: ComparedListing, ledger: OpenLedger) -> None:
         fault = compared.fault and self._context.redactor.redact(compared.fault)
         self._problems.update(f"listing of {name}", fault)
         self.unread.pop(name, None)
@@ -128,16 +127,25 @@ class Survey:
             if fault is not None:
                 self.unread[name] = fault
             return
-        new, last = set(compared.seen), ""
-        while some := ledger.seen_after(name, last, SEEN_AT_A_TIME):
+        new, last, now = set(compared.seen), "", self._clock.now()
+
+        async def change(**what: Any) -> None:
+            await ledger.run(lambda writer: writer.change_seen(name, now, **what))
+
+        while some := await ledger.run(_after(name, last)):
             last = some[-1]
             new.difference_update(some)
             if gone := [account for account in some if account not in compared.seen]:
-                ledger.change_seen(name, self._clock.now(), gone=gone)
+                await change(gone=gone)
             await asyncio.sleep(0)
         left = iter(sorted(new))
         while some := list(islice(left, SEEN_AT_A_TIME)):
-            ledger.change_seen(name, self._clock.now(), added=some)
+            await change(added=some)
             await asyncio.sleep(0)
-        ledger.change_seen(name, self._clock.now(), ended=True)
+        await change(ended=True)
         self.found[name] = replace(compared, seen=frozenset())  # the ledger has them
+
+
+def _after(integration: str, account: str) -> Callable[[LedgerReader], list[str]]:
+    """Read the next accounts of a listing that were seen before."""
+    return lambda ledger: ledger.seen_after(integration, account, SEEN_AT_A_TIME)

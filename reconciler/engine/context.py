@@ -5,7 +5,7 @@ Modules that send, decrypt, wait or parse people's files are imported when they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +87,11 @@ class SystemClock:
         return task.result()
 
 
+async def _never() -> bool:
+    """Nobody else acts."""
+    return False
+
+
 class Context:
     """One repository and its services. `reached` is called for every write and every request.
 
@@ -113,7 +118,7 @@ class Context:
         self.redactor = redactor
         self.reached = reached
         self.member_may_send: MaySend | None = None
-        self.outdated: Callable[[], bool] = lambda: False
+        self.outdated: Callable[[], Awaitable[bool]] = _never
         """Whether others act on a newer revision than a pass here, which begins no attempt then."""
         self.answered: Answered | None = None
         """Called with each request and its outcome."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,10 @@ from reconciler.engine.trust import leave, left, sealing_of, sealing_read
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
-from reconciler.ledger.opening import OpenLedger, StateLocation
+from reconciler.ledger.ledger import Ledger, OpenLedger
+from reconciler.ledger.opening import HeldLedger, StateLocation
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import Sealing, StoreOf, WritableSealing, no_store
+from reconciler.ledger.sealing import Sealing, StoredTokens, StoreOf, WritableTokens, no_store
 from reconciler.ledger.vault import run_name
 from reconciler.model.decision_inputs import Policy, complete
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
@@ -63,8 +65,8 @@ HOMES = "homes"
 class OpenState:
     """A state that this process may write to."""
 
-    ledger: LedgerWriter
-    sealing: WritableSealing
+    ledger: OpenLedger
+    sealing: Sealing
     file: Path | None
     """The state's file; None if a server has the state."""
     member: Membership | None = None
@@ -76,19 +78,27 @@ class OpenState:
 
     def under(self, lease: Lease) -> OpenState:
         """Return the same state, to be written to under this lease."""
-        ledger = self.ledger.under(lease)
-        return replace(self, ledger=ledger, sealing=self.sealing.over(ledger))
+        return replace(self, ledger=self.ledger.under(lease))
 
     @property
     def read_only(self) -> ReadState:
         """Return what may be looked at while a pass is planned."""
-        return ReadState(self.ledger, self.sealing, self.ledger.lease, self.sealing.token_store)
+        return ReadState(self.ledger, self.sealing, self.ledger.lease, self.token_store)
+
+    def token_store(self, service: str) -> WritableTokens | None:
+        """Return where a service's tokens are saved when they are renewed; None if this process may not renew them.
+
+        Only the one that has leased the service may.
+        """
+        lease = self.ledger.lease
+        may = self.sealing.fault is None and (lease is None or lease.covers(service))
+        return WritableTokens(StoredTokens(self.sealing.vault, service), self.ledger) if may else None
 
     @property
     def attachments(self) -> Attachments:
         """Where answers are saved as files."""
         vault = self.sealing.vault
-        return FileAttachments(self.file.parent, vault) if self.file else RowAttachments(self.ledger, vault)
+        return FileAttachments(self.file.parent, vault) if self.file else RowAttachments(vault)
 
 
 @value_class
@@ -98,7 +108,7 @@ class ReadState:
     Who may write to it as well says under which `lease`, and where renewed tokens are saved.
     """
 
-    ledger: LedgerReader
+    ledger: Ledger[LedgerReader]
     sealing: Sealing
     lease: Lease | None = None
     store_of: StoreOf = no_store
@@ -116,12 +126,12 @@ def locking(
     refuse_fresh_start(context.checkout, location)
     with location.locked(command, now, context.reached, migrate=migrate) as held:
         held.ledger.redact = context.redactor.redact_all
-        recover(held.ledger, settings, now)
+        _settle(held.ledger, settings, now)
         with _open(context, settings, tree, held, location.file) as state:
             if state.sealing.fault is None:
                 # If a memory cannot be opened, its files are unknown, so none is swept; only its own grant is blocked.
                 with suppress(SecretsError):
-                    state.attachments.sweep(state.sealing.vault.attached())
+                    state.attachments.sweep(held.ledger)
             yield state
 
 
@@ -170,7 +180,7 @@ def joining(
 
 
 @contextmanager
-def _open(context: Context, settings: Settings, tree: Tree, held: OpenLedger, file: Path | None) -> Iterator[OpenState]:
+def _open(context: Context, settings: Settings, tree: Tree, held: HeldLedger, file: Path | None) -> Iterator[OpenState]:
     leave(context.checkout, TRACE, tree)
     held.ledger.redact = context.redactor.redact_all
     if held.member is not None:
@@ -180,7 +190,7 @@ def _open(context: Context, settings: Settings, tree: Tree, held: OpenLedger, fi
         context.shared = SharedLimits(held.ledger.backend, held.member.owner)
     try:
         sealing = sealing_of(context, settings, tree, held.ledger)
-        yield OpenState(held.ledger, sealing, file, held.member, held.connect)
+        yield OpenState(OpenLedger(held.ledger), sealing, file, held.member, held.connect)
     finally:
         if context.shared is not None:
             context.shared.close()
@@ -191,23 +201,32 @@ def _open(context: Context, settings: Settings, tree: Tree, held: OpenLedger, fi
 def reading(context: Context, settings: Settings, tree: Tree) -> Iterator[ReadState]:
     """Open the state for reading, changing nothing. `tree` is in force."""
     with context.state(settings, tree).reader() as ledger:
-        yield ReadState(ledger, sealing_read(context, settings, tree, ledger))
+        yield ReadState(Ledger(ledger), sealing_read(context, settings, tree, ledger))
 
 
-def recover(
-    ledger: LedgerWriter, settings: Settings, now: datetime, *, busy: Callable[[Key], bool] = lambda _key: False
-) -> None:
+async def recover(ledger: OpenLedger, settings: Settings, now: datetime, busy: Callable[[Key], bool]) -> None:
     """Settle the attempts that a crash cut off, of the services that the caller has taken.
 
     Those of older epochs: nobody can write for them any more. Those of the caller's own epoch unless they are `busy`,
-    which is under way in this process.
+    which is under way in this process: of one that was open, and then was not busy, it had ended if it is open still.
     """
+    lease = ledger.lease
+    assert lease is not None
+    found = await ledger.run(lambda reader: reader.open_attempts())
+    theirs = [each for each in found if lease.covers(each.service)]
+    left = {(each.id, each.key) for each in theirs if each.epoch != lease.epoch(each.service) or not busy(each.key)}
+    if left:
+        await ledger.run(partial(_settle, settings=settings, now=now, left=left))
+
+
+def _settle(
+    ledger: LedgerWriter, settings: Settings, now: datetime, left: Collection[tuple[int, Key]] | None = None
+) -> None:
+    """Settle the attempts without an end that are covered by the lease, or of these those that are `left`."""
     policy, lease = Policy.of(settings, now), ledger.lease
     assert lease is not None
     for attempt in ledger.open_attempts():
-        if not lease.covers(attempt.service):
-            continue
-        if attempt.epoch == lease.epoch(attempt.service) and busy(attempt.key):
+        if not lease.covers(attempt.service) or (left is not None and (attempt.id, attempt.key) not in left):
             continue
         record = ledger.record(attempt.key)
         if record is None:
@@ -224,7 +243,7 @@ def recover(
         )
 
 
-def refuse_strayed(ledger: LedgerWriter, desired: Desired, services: Collection[str]) -> None:
+async def refuse_strayed(ledger: OpenLedger, desired: Desired, services: Collection[str]) -> None:
     """Raise MoreNeeded where what these services have now was another one's, or attempts without an end are.
 
     Where a manifest goes under another `service`, somebody may still be in a pass over the former one, and nobody takes
@@ -241,7 +260,8 @@ def refuse_strayed(ledger: LedgerWriter, desired: Desired, services: Collection[
         if service in desired.services
         for name in desired.services[service].manifests
     }
-    began = {each.service for each in ledger.open_attempts() if desired.service_of(each.integration) in services}
+    open_attempts = await ledger.run(lambda reader: reader.open_attempts())
+    began = {each.service for each in open_attempts if desired.service_of(each.integration) in services}
 
     def noted(before: bytes | None) -> bytes:
         known: dict[str, str] = json.loads(before or b"{}")
@@ -250,14 +270,15 @@ def refuse_strayed(ledger: LedgerWriter, desired: Desired, services: Collection[
         others = {name: service for name, service in known.items() if desired.service_of(name) not in services}
         return json.dumps({**others, **ours}, sort_keys=True).encode()
 
-    if noted(before := ledger.note(HOMES)) != before:
-        ledger.put_note(HOMES, noted)
+    before = await ledger.run(lambda reader: reader.note(HOMES))
+    if noted(before) != before:
+        await ledger.run(lambda writer: writer.put_note(HOMES, noted))
 
 
-def as_settled(found: Mapping[Key, Record], ledger: LedgerReader, policy: Policy) -> dict[Key, Record]:
-    """Return the records as they will be after `recover`, for a process that only reads."""
+def as_settled(found: Mapping[Key, Record], left: Iterable[Attempt], policy: Policy) -> dict[Key, Record]:
+    """Return the records as they will be after `recover`, which settles what is `left`, for who only reads."""
     settled = dict(found)
-    for attempt in ledger.open_attempts():
+    for attempt in left:
         if (record := settled.get(attempt.key)) is not None:
             settled[attempt.key], _ = _cut_off(record, attempt, policy)
     return settled

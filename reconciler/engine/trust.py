@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING
 import pygit2
 
 from reconciler.engine.context import Context
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import Sealing, Trust, WritableSealing
+from reconciler.ledger.sealing import Sealing, Trust
 from reconciler.model.errors import SecretsError
 from reconciler.model.settings import OWN, Settings
+from reconciler.model.value import value_class
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
+    from reconciler.secrets.gpg import Gnupg
 
-__all__ = ["SEALING_KEY", "leave", "left", "sealing_of", "sealing_read", "trust_of"]
+__all__ = ["SEALING_KEY", "leave", "left", "reopened", "sealing_of", "sealing_read", "trust_of"]
 
 WRAPPED = "refs/reconciler/sealed"
 """The ref that shows that the state's key was wrapped: from then on one in the clear was put there by somebody else."""
@@ -34,20 +37,57 @@ SAID = "sealing_key_said"
 """The name of the note of the key that was said not to be vouched for."""
 
 
-def sealing_of(context: Context, settings: Settings, tree: Tree, ledger: LedgerWriter) -> WritableSealing:
+def sealing_of(context: Context, settings: Settings, tree: Tree, ledger: LedgerWriter) -> Sealing:
     """Open the sealed values of a state, wrapped to the keys that this revision's initial data is encrypted to.
 
     If the key cannot be decrypted, `fault` says why, and the pass goes on without it.
     """
-    try:
-        trust = trust_of(context, settings, tree)
-        sealing = WritableSealing.writing(ledger, context.gnupg(settings), trust)
-    except SecretsError as error:
-        return WritableSealing(ledger, error)
-    if trust.recipients and not trust.wrapped:
-        leave(context.checkout, WRAPPED, tree)
-    _say_unvouched(context, settings, tree, sealing)
-    return sealing
+    opening = _Opening.of(context, settings, tree)
+    return opening.done(context, tree, opening.opened(ledger))
+
+
+async def reopened(context: Context, settings: Settings, tree: Tree, ledger: OpenLedger) -> Sealing:
+    """Open the sealed values anew, in the event loop."""
+    opening = _Opening.of(context, settings, tree)
+    return opening.done(context, tree, await ledger.run(opening.opened))
+
+
+@value_class
+class _Opening:
+    """What the key is opened with: all that git and the files say of it."""
+
+    gnupg: Gnupg
+    trust: Trust | SecretsError
+    vouches: bool = True
+    """Whether initial data vouches for the key, or could not."""
+
+    @classmethod
+    def of(cls, context: Context, settings: Settings, tree: Tree) -> _Opening:
+        gnupg = context.gnupg(settings)
+        try:
+            own = context.initial_data(settings).read(tree, OWN)
+            return cls(gnupg, trust_of(context, settings, tree), own is None or bool(own.get(SEALING_KEY)))
+        except SecretsError as error:
+            return cls(gnupg, error)
+
+    def opened(self, ledger: LedgerWriter) -> Sealing:
+        """Open the key, and say once that nothing outside the state vouches for it, where something could."""
+        try:
+            if isinstance(self.trust, SecretsError):
+                raise self.trust
+            sealing = Sealing.writing(ledger, self.gnupg, self.trust)
+        except SecretsError as error:
+            return Sealing.failed(ledger, error)
+        if not self.vouches and sealing.sealer is not None:
+            _say_unvouched(ledger, sealing.sealer.fingerprint)
+        return sealing
+
+    def done(self, context: Context, tree: Tree, sealing: Sealing) -> Sealing:
+        """Note in the checkout that the key is wrapped."""
+        wraps = isinstance(self.trust, Trust) and self.trust.recipients and not self.trust.wrapped
+        if wraps and sealing.fault is None:
+            leave(context.checkout, WRAPPED, tree)
+        return sealing
 
 
 def trust_of(context: Context, settings: Settings, tree: Tree) -> Trust:
@@ -60,19 +100,15 @@ def trust_of(context: Context, settings: Settings, tree: Tree) -> Trust:
     )
 
 
-def _say_unvouched(context: Context, settings: Settings, tree: Tree, sealing: WritableSealing) -> None:
+def _say_unvouched(ledger: LedgerWriter, fingerprint: str) -> None:
     """Say once that nothing outside the state vouches for its key, where the program has initial data of its own."""
     import structlog  # a command that reads logs nothing here, and to load it takes a while
 
-    own, sealer = context.initial_data(settings).read(tree, OWN), sealing.sealer
-    if own is None or own.get(SEALING_KEY) or sealer is None:
-        return
-    ledger = sealing.ledger
-    if ledger.note(SAID) != (said := sealer.fingerprint.encode()):
+    if ledger.note(SAID) != (said := fingerprint.encode()):
         ledger.put_note(SAID, said)
         structlog.get_logger().warning(
             "sealing_key.unvouched",
-            fingerprint=sealer.fingerprint,
+            fingerprint=fingerprint,
             next=f"store it as {SEALING_KEY} (`reconcile initial-data set {OWN}`), so that another key is refused",
         )
 
@@ -94,7 +130,7 @@ def sealing_read(context: Context, settings: Settings, tree: Tree, ledger: Ledge
     try:
         return Sealing.reading(ledger, context.gnupg(settings), trust_of(context, settings, tree))
     except SecretsError as error:
-        return Sealing(ledger, error)
+        return Sealing(error)
 
 
 def leave(checkout: Checkout, ref: str, tree: Tree) -> None:

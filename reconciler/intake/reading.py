@@ -69,7 +69,7 @@ class Fetched:
     def __init__(self) -> None:
         self._record: Stored | None = None
 
-    def load(self) -> Stored | None:
+    async def load(self) -> Stored | None:
         """Return what was fetched."""
         return self._record
 
@@ -77,7 +77,7 @@ class Fetched:
         """No other process knows it."""
         return nullcontext()
 
-    def change(self, change: TokenChange) -> None:
+    async def change(self, change: TokenChange) -> None:
         """Keep it until the reading is done."""
         self._record = change(self._record)
 
@@ -108,6 +108,7 @@ def with_fetched_token(integration: Integration, context: Context) -> Integratio
         scope=integration.scope(()),
         tokens=tokens,
         store=tokens,
+        stored=None,
         turn=context.turn(integration.service),
         clock=context.clock,
         redactor=context.redactor,

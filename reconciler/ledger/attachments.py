@@ -11,15 +11,16 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from reconciler.ledger.vault import FILES, WritableVault
+from reconciler.ledger.vault import FILES, Vault
 from reconciler.model.errors import LedgerError, SecretsError
 
 if TYPE_CHECKING:
+    from reconciler.ledger.reader import LedgerReader
     from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Attachments", "FileAttachments", "RowAttachments"]
@@ -33,29 +34,29 @@ _GONE = "a file of the earlier attempt is gone: `reconcile accept` or `reconcile
 
 
 class Attachments(Protocol):
-    """Saves answers as files."""
+    """Saves answers as files, in a state or beside it."""
 
-    def keep(self, content: bytes) -> str:
+    def keep(self, ledger: LedgerWriter, content: bytes) -> str:
         """Save a file durably and return its name. Raises LedgerError and SecretsError."""
 
-    def read(self, files: Mapping[str, str]) -> dict[str, bytes]:
+    def read(self, ledger: LedgerReader, files: Mapping[str, str]) -> dict[str, bytes]:
         """Read files, by their names in the manifest. Raises SecretsError if one is gone or altered."""
 
-    def erase(self, names: Iterable[str]) -> None:
+    def erase(self, ledger: LedgerWriter, names: Iterable[str]) -> None:
         """Erase the files that exist."""
 
-    def sweep(self, named: Collection[str]) -> None:
-        """Erase every file that is not in `named`. The caller has the state locked."""
+    def sweep(self, ledger: LedgerWriter) -> None:
+        """Erase every file that no memory names. The caller has the state locked."""
 
 
 class FileAttachments:
     """The files in a state's folder."""
 
-    def __init__(self, state_folder: Path, vault: WritableVault) -> None:
+    def __init__(self, state_folder: Path, vault: Vault) -> None:
         self._folder = state_folder / FOLDER
         self._vault = vault
 
-    def keep(self, content: bytes) -> str:
+    def keep(self, ledger: LedgerWriter, content: bytes) -> str:
         """Write a file, and sync it."""
         name = secrets.token_hex(16)
         sealed = self._vault.seal(content, _place(name))
@@ -66,13 +67,13 @@ class FileAttachments:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            self.erase([name])
+            self.erase(ledger, [name])
             raise LedgerError(
                 f"{self._folder}: {error.strerror}; an answer that is to be a file was not kept"
             ) from error
         return name
 
-    def read(self, files: Mapping[str, str]) -> dict[str, bytes]:
+    def read(self, ledger: LedgerReader, files: Mapping[str, str]) -> dict[str, bytes]:  # noqa: ARG002
         """Open files."""
         try:
             return {
@@ -82,52 +83,51 @@ class FileAttachments:
         except OSError:
             raise SecretsError(_GONE) from None
 
-    def erase(self, names: Iterable[str]) -> None:
+    def erase(self, ledger: LedgerWriter, names: Iterable[str]) -> None:  # noqa: ARG002
         """Unlink files."""
         for name in names:
             with suppress(OSError):
                 (self._folder / name).unlink()
 
-    def sweep(self, named: Collection[str]) -> None:
+    def sweep(self, ledger: LedgerWriter) -> None:
         """Unlink unnamed files; no attempt is under way."""
+        named = self._vault.attached(ledger)
         if self._folder.is_dir():
-            self.erase(path.name for path in self._folder.iterdir() if path.name not in named)
+            self.erase(ledger, (path.name for path in self._folder.iterdir() if path.name not in named))
 
 
 class RowAttachments:
     """The files as sealed rows; a name begins with the second of its creation."""
 
-    def __init__(self, ledger: LedgerWriter, vault: WritableVault) -> None:
-        self._ledger = ledger
+    def __init__(self, vault: Vault) -> None:
         self._vault = vault
 
-    def keep(self, content: bytes) -> str:
+    def keep(self, ledger: LedgerWriter, content: bytes) -> str:
         """Insert a row."""
         name = f"{int(time.time()):010d}{secrets.token_hex(11)}"
-        self._ledger.put_sealed(_place(name), self._vault.seal(content, _place(name)))
+        ledger.put_sealed(_place(name), self._vault.seal(content, _place(name)))
         return name
 
-    def read(self, files: Mapping[str, str]) -> dict[str, bytes]:
+    def read(self, ledger: LedgerReader, files: Mapping[str, str]) -> dict[str, bytes]:
         """Open rows."""
         found = {}
         for called, name in files.items():
-            sealed = self._ledger.sealed(_place(name))
+            sealed = ledger.sealed(_place(name))
             if sealed is None:
                 raise SecretsError(_GONE)
             found[called] = self._vault.open(sealed, _place(name))
         return found
 
-    def erase(self, names: Iterable[str]) -> None:
+    def erase(self, ledger: LedgerWriter, names: Iterable[str]) -> None:
         """Delete rows."""
         for name in names:
-            self._ledger.erase(_place(name))
+            ledger.erase(_place(name))
 
-    def sweep(self, named: Collection[str]) -> None:
+    def sweep(self, ledger: LedgerWriter) -> None:
         """Delete unnamed rows that are older than `YOUNG`."""
-        names = (
-            place.removeprefix(_place("")) for place in self._ledger.sealed_names() if place.startswith(_place(""))
-        )
-        self.erase([name for name in names if name not in named and not _young(name)])
+        named = self._vault.attached(ledger)
+        names = (place.removeprefix(_place("")) for place in ledger.sealed_names() if place.startswith(_place("")))
+        self.erase(ledger, [name for name in names if name not in named and not _young(name)])
 
 
 def _young(name: str) -> bool:

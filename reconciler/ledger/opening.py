@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reconciler.ledger.postgres.reading import Server
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["OpenLedger", "StateLocation"]
+__all__ = ["HeldLedger", "StateLocation"]
 
 _SQLITE = "sqlite:///"
 
@@ -40,7 +40,7 @@ def _none() -> None:
 
 
 @value_class
-class OpenLedger:
+class HeldLedger:
     """A state that is open for writing under a lease; on a server, with the member that has the lease."""
 
     ledger: LedgerWriter
@@ -136,7 +136,7 @@ class StateLocation:
     @contextmanager
     def locked(
         self, command: str, now: datetime, reached: Reached = unwatched, *, migrate: bool = False
-    ) -> Iterator[OpenLedger]:
+    ) -> Iterator[HeldLedger]:
         """Open the state for writing, and have all of it locked while the block runs.
 
         Raises StateLockedError, naming the process that has locked it: at once, or after waiting for one that may be
@@ -144,19 +144,19 @@ class StateLocation:
         """
         if self.file is not None:
             with StateLock(self.file).acquire(command, now, reached), closing(self.writer(reached)) as ledger:
-                yield OpenLedger(ledger.take_everything())
+                yield HeldLedger(ledger.take_everything())
             return
         from reconciler.ledger.postgres.membership import everything
 
         with closing(self.writer(reached, migrate=migrate)) as ledger:
             who = f"`{command}` (process {os.getpid()} on {socket.gethostname()})"
             with everything(ledger.backend, who, str(self)) as (member, lease):
-                yield OpenLedger(ledger.under(lease), member)
+                yield HeldLedger(ledger.under(lease), member)
 
     @contextmanager
     def shared(
         self, name: str, lost: Callable[[], None] | None, reached: Reached = unwatched, *, migrate: bool = False
-    ) -> Iterator[OpenLedger]:
+    ) -> Iterator[HeldLedger]:
         """Open a server's state for writing as a member of this name while the block runs.
 
         A daemon's `lost` is called from another thread when the member is over. Raises StateLockedError if another
@@ -168,7 +168,7 @@ class StateLocation:
             member = Membership(ledger.backend, name, lost)
             lease = member.join()
             try:
-                yield OpenLedger(ledger.under(lease), member, self._server().arguments())
+                yield HeldLedger(ledger.under(lease), member, self._server().arguments())
             finally:
                 member.leave()
 

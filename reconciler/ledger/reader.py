@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextvars import copy_context
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from reconciler.ledger.agreement import disagreement, untold
 from reconciler.ledger.browsing import Browsing, after, history_conditions, sent_of_attempts, where_of
@@ -33,12 +31,7 @@ from reconciler.model.grant import Key, Outcome, Record, Step
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, Status
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
 __all__ = ["GIVEN", "LISTED", "UNTRACED", "LedgerReader", "given_in"]
-
-T = TypeVar("T")
 
 _RUN = RECORD_COLUMNS.index("run")
 
@@ -47,9 +40,6 @@ PAGE = 1000
 
 MANY = 500
 """The most hires, or names, of one statement."""
-
-THREADS = 16
-"""The most reads and writes that wait for a server at the same time."""
 
 GIVEN = "given_up_to"
 """The name of the note that has the revision up to which it is known who gave each grant, but for `UNTRACED` hires."""
@@ -63,24 +53,6 @@ LISTED = "listed_at/"
 
 class LedgerReader(Browsing, GuardCounts):
     """The ledger of one state, for reading only."""
-
-    @property
-    def remote(self) -> bool:
-        """Whether it is used over the network."""
-        return self.backend.remote
-
-    async def off_loop(self, work: Callable[[], T]) -> T:
-        """Read or write; over the network in a thread, so that other tasks run meanwhile."""
-        if not self.remote:
-            return work()
-        import asyncio
-
-        return await asyncio.get_running_loop().run_in_executor(_threads(), copy_context().run, work)
-
-    @property
-    def unattended(self) -> bool:
-        """Whether no process had the state when it was opened: then a crash interrupted any attempt without an end."""
-        return self.backend.unattended
 
     # Grants
 
@@ -107,10 +79,19 @@ class LedgerReader(Browsing, GuardCounts):
         """Read one grant's record."""
         return next((record for record in self.records([key.hire]) if record.key == key), None)
 
-    def origins(self) -> Iterator[list[tuple[str, str, str | None]]]:
-        """Read whose each grant is, with the address and the sequence that gave it, in batches."""
-        for _, rows in self._tables("grants", [], {}, "hire", "access", columns=("hire", "access", "email", "origin")):
-            yield [(hire, email, origin) for hire, _, email, origin in rows]
+    def origins_after(self, key: Key) -> tuple[list[tuple[str, str, str | None]], Key | None]:
+        """Read whose the next grants are, with the address and the sequence that gave each, and the last one's key.
+
+        None where there are no more.
+        """
+        query = (
+            "SELECT hire, access, email, origin FROM grants WHERE (hire, access) > (:hire, :access)"
+            " ORDER BY hire, access LIMIT :at_most"
+        )
+        with self.backend.reading() as reading:
+            rows = list(reading.table(query, hire=key.hire, access=key.access, at_most=PAGE)[1])
+        last = Key(*rows[-1][:2]) if len(rows) == PAGE else None
+        return [(hire, email, origin) for hire, _, email, origin in rows], last
 
     def due(self, now: datetime) -> list[Key]:
         """List the grants whose retry is due and that were not checked since.
@@ -409,14 +390,6 @@ class LedgerReader(Browsing, GuardCounts):
                     yield row["id"], command_of(row)
                 except (TypeError, ValueError, OverflowError):
                     yield row["id"], None
-
-
-@cache
-def _threads() -> Executor:
-    """Return the threads that wait for a server; what they write at the same time shares a transaction."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(THREADS, "ledger")
 
 
 def given_in(reading: Reading, hires: Collection[str] | None, access: Collection[str] = ()) -> dict[Key, Given]:

@@ -1,4 +1,4 @@
-"""The sealed values of a state and their key, for a pass: read only, or for writing and created if missing.
+"""The key by which a state's values are sealed: opened for a pass, and created if it is missing and may be.
 
 The key is wrapped to the GnuPG keys that the initial data is encrypted to, so that gpg stays the only root of trust,
 and another one takes its place when those change (docs/design/architecture.md). Who can write to the state can put a
@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite.renewal import renewal_lock
-from reconciler.ledger.vault import FILES, Vault, WritableVault, value_place
+from reconciler.ledger.vault import FILES, Vault, value_place
 from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.value import value_class
@@ -26,7 +29,7 @@ from reconciler.secrets.sealed import Sealer, in_the_clear
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Sealing", "StoreOf", "Tokens", "Trust", "WritableSealing", "WritableTokens", "no_store", "stage"]
+__all__ = ["Sealing", "StoreOf", "StoredTokens", "Tokens", "Trust", "WritableTokens", "no_store", "stage"]
 
 KEY = "sealing_key"
 NEXT = "sealing_key_next"
@@ -80,19 +83,32 @@ _MEND = "Restore the state from a backup; docs/security.md says how to go on wit
 
 
 class Sealing:
-    """The sealed values of a state that is read, and their sealer if the state has one."""
+    """What opens and seals the values of a state, if it has a key."""
 
-    def __init__(self, ledger: LedgerReader, sealer: Sealer | SecretsError | None) -> None:
-        self._ledger = ledger
+    def __init__(self, sealer: Sealer | SecretsError | None) -> None:
         self._sealer = sealer
 
     @classmethod
     def reading(cls, ledger: LedgerReader, gnupg: Gnupg, trust: Trust) -> Sealing:
         """Open the key, changing nothing."""
         try:
-            return Sealing(ledger, trust.sealer(ledger, gnupg)[0])
+            return cls(trust.sealer(ledger, gnupg)[0])
         except SecretsError as error:
-            return Sealing(ledger, error)
+            return cls(error)
+
+    @classmethod
+    def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> Sealing:
+        """Open the key, or create it, wrapped to the recipients; a successor takes its place. Raises SecretsError."""
+        sealing = cls(_opened(ledger, gnupg, trust))
+        ledger.mac = sealing.mac
+        return sealing
+
+    @classmethod
+    def failed(cls, ledger: LedgerWriter, error: SecretsError) -> Sealing:
+        """Go on without the key: no command of the ledger counts, for none can be verified."""
+        sealing = cls(error)
+        ledger.mac = sealing.mac
+        return sealing
 
     @property
     def sealer(self) -> Sealer | None:
@@ -105,77 +121,43 @@ class Sealing:
         return str(self._sealer) if isinstance(self._sealer, SecretsError) else None
 
     @property
-    def vault(self) -> Vault | None:
-        """The sealed values; None if there is no key."""
-        return None if self._sealer is None else Vault(self._ledger, self._sealer)
-
-    def stored(self, hires: Iterable[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Read the stored values of these hires."""
-        return {} if self.vault is None else self.vault.stored(hires)
-
-
-class WritableSealing(Sealing):
-    """The sealed values of a state that is written to."""
-
-    def __init__(self, ledger: LedgerWriter, sealer: Sealer | SecretsError) -> None:
-        super().__init__(ledger, sealer)
-        self._writer = ledger
-        ledger.mac = self.mac
-        self._vault = WritableVault(ledger, sealer)
-
-    @classmethod
-    def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> WritableSealing:
-        """Open the key, or create it, wrapped to the recipients; a successor takes its place. Raises SecretsError."""
-        sealer, successor = trust.sealer(ledger, gnupg)
-        if sealer is None:
-            made, mine = Sealer.create(trust.recipients, gnupg)
-            ledger.put_note(KEY, lambda there: there or mine, Failpoint.SEALING_KEY)
-            if ledger.note(KEY) == mine:
-                return cls(ledger, made)
-            sealer, successor = trust.sealer(ledger, gnupg)  # another process was quicker
-            assert sealer is not None
-        others = trust.recipients and sealer.recipients != trust.recipients
-        if others or successor is not None:
-            # Without one of the new keys, this machine cannot decrypt initial data either, which is reported.
-            with suppress(SecretsError):
-                if successor is None and trust.fingerprint is not None:
-                    ledger.put_note(KEY, sealer.rewrap(trust.recipients), Failpoint.SEALING_KEY)
-                else:
-                    sealer = _replaced(ledger, sealer, successor, trust, gnupg)
-        return cls(ledger, sealer)
+    def vault(self) -> Vault:
+        """What opens and seals values; without a key none can be."""
+        return Vault(self._sealer or SecretsError("the state has no key yet: no value is sealed in it"))
 
     def mac(self, text: bytes) -> str | None:
         """Return the code of a text that only who has the key can make; None without it."""
         return None if self.sealer is None else self.sealer.mac(text)
 
-    def follow(self, other: WritableSealing) -> None:
+    def follow(self, other: Sealing) -> None:
         """Use the key that another one has opened since, also in passes that are under way."""
         mine, theirs = self.sealer, other.sealer
         if mine is not None and theirs is not None:
             mine.become(theirs)
 
-    @property
-    def vault(self) -> WritableVault:
-        """The sealed values."""
-        return self._vault
+    def stored(self, ledger: LedgerReader, hires: Iterable[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Read the stored values of these hires."""
+        return {} if self._sealer is None else self.vault.stored(ledger, hires)
 
-    @property
-    def ledger(self) -> LedgerWriter:
-        """The ledger that they are in."""
-        return self._writer
 
-    def token_store(self, service: str) -> WritableTokens | None:
-        """Return where a service's tokens are saved when they are renewed; None if this process may not renew them.
-
-        Only the one that has leased the service may.
-        """
-        lease = self._vault.lease
-        may = self.fault is None and (lease is None or lease.covers(service))
-        return WritableTokens(self._vault, service) if may else None
-
-    def over(self, ledger: LedgerWriter) -> WritableSealing:
-        """Use the same key with the same ledger under another lease."""
-        return WritableSealing(ledger, self._vault.sealer)
+def _opened(ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> Sealer:
+    sealer, successor = trust.sealer(ledger, gnupg)
+    if sealer is None:
+        made, mine = Sealer.create(trust.recipients, gnupg)
+        ledger.put_note(KEY, lambda there: there or mine, Failpoint.SEALING_KEY)
+        if ledger.note(KEY) == mine:
+            return made
+        sealer, successor = trust.sealer(ledger, gnupg)  # another process was quicker
+        assert sealer is not None
+    others = trust.recipients and sealer.recipients != trust.recipients
+    if others or successor is not None:
+        # Without one of the new keys, this machine cannot decrypt initial data either, which is reported.
+        with suppress(SecretsError):
+            if successor is None and trust.fingerprint is not None:
+                ledger.put_note(KEY, sealer.rewrap(trust.recipients), Failpoint.SEALING_KEY)
+            else:
+                sealer = _replaced(ledger, sealer, successor, trust, gnupg)
+    return sealer
 
 
 def stage(ledger: LedgerWriter, sealer: Sealer, recipients: Iterable[str]) -> Sealer:
@@ -209,42 +191,59 @@ def _replaced(ledger: LedgerWriter, sealer: Sealer, successor: Sealer | None, tr
     return found
 
 
-class Tokens:
-    """A service's tokens in the vault, if there is one."""
+class StoredTokens:
+    """A service's tokens in the ledger that it is given."""
 
-    def __init__(self, vault: Vault | None, service: str) -> None:
+    def __init__(self, vault: Vault, service: str) -> None:
         self._vault = vault
         self._name = f"{TOKENS}{service}"
 
-    def load(self) -> Stored | None:
+    def load(self, ledger: LedgerReader) -> Stored | None:
         """Read the tokens; None if there are none or they cannot be opened: either way, connecting is the next step."""
-        if self._vault is None:
-            return None
         try:
-            found: Stored | None = self._vault.read(self._name)
+            found: Stored | None = self._vault.read(ledger, self._name)
         except SecretsError:
             return None
         return found
+
+    def lock(self, file: Path | None) -> AbstractAsyncContextManager[None]:
+        """Exclude other processes that renew the tokens; those of a fleet are excluded by the lease."""
+        return nullcontext() if file is None else renewal_lock(file, self._name)
+
+    def change(self, ledger: LedgerWriter, change: Callable[[Stored | None], Stored | None]) -> None:
+        """Change the tokens, excluding other writers."""
+        try:
+            ledger.put_sealed(self._name, self._vault.changed(self._name, change), Failpoint.TOKEN)
+        except SecretsError:  # the present ones cannot be opened
+            ledger.put_sealed(self._name, self._vault.sealed(self._name, change(None)), Failpoint.TOKEN)
+
+
+class Tokens:
+    """A service's tokens in an open state."""
+
+    def __init__(self, stored: StoredTokens, ledger: Ledger[LedgerReader]) -> None:
+        self._stored = stored
+        self._ledger = ledger
+
+    async def load(self) -> Stored | None:
+        """Read the tokens."""
+        return await self._ledger.run(self._stored.load)
 
 
 class WritableTokens(Tokens):
     """A service's tokens, to be changed."""
 
-    def __init__(self, vault: WritableVault, service: str) -> None:
-        super().__init__(vault, service)
-        self._writer = vault
+    def __init__(self, stored: StoredTokens, ledger: OpenLedger) -> None:
+        super().__init__(stored, ledger)
+        self._writer = ledger
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
-        """Exclude other processes that renew the tokens; those of a fleet are excluded by the lease."""
-        file = self._writer.file
-        return nullcontext() if file is None else renewal_lock(file, self._name)
+        """Exclude other processes that renew the tokens."""
+        return self._stored.lock(self._writer.file)
 
-    def change(self, change: Callable[[Stored | None], Stored | None]) -> None:
+    async def change(self, change: Callable[[Stored | None], Stored | None]) -> None:
         """Change the tokens."""
-        try:
-            self._writer.alter(self._name, change, Failpoint.TOKEN)
-        except SecretsError:  # the present ones cannot be opened
-            self._writer.write(self._name, change(None), Failpoint.TOKEN)
+        await self._writer.run(partial(self._stored.change, change=change))
 
 
 StoreOf = Callable[[str], WritableTokens | None]

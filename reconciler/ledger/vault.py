@@ -12,24 +12,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.ledger.entries import Change, Kept
-from reconciler.ledger.lease import Lease
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import SecretsError
-from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
 from reconciler.model.value import value_class
 from reconciler.secrets.sealed import Sealer
 
-if TYPE_CHECKING:
-    from reconciler.ledger.writer import LedgerWriter
-
-__all__ = ["Memory", "Stored", "Vault", "WritableVault", "generated"]
+__all__ = ["Memory", "Stored", "Vault", "generated"]
 
 RUNS = "run/"
 FILES = "files/"
@@ -107,34 +101,33 @@ class Stored:
 
 
 class Vault:
-    """The sealed values of the ledger, for reading.
+    """Opens and seals values of the ledger that it is given.
 
     If the key cannot be decrypted, `sealer` is the error, and nothing can be read or sealed.
     """
 
-    def __init__(self, ledger: LedgerReader, sealer: Sealer | SecretsError) -> None:
-        self._ledger = ledger
+    def __init__(self, sealer: Sealer | SecretsError) -> None:
         self.sealer = sealer
 
-    def read(self, name: str) -> Any:
+    def read(self, ledger: LedgerReader, name: str) -> Any:
         """Read and decode a value; None if there is none.
 
         Raises SecretsError if it cannot be opened: it was tampered with, or sealed with a lost key.
         """
-        blob = self._ledger.sealed(name)
+        blob = ledger.sealed(name)
         return None if blob is None else self._decoded(name, blob)
 
     def _decoded(self, name: str, blob: bytes) -> Any:
         return json.loads(self._opened().open(blob, value_place(name)))
 
-    def stored(self, hires: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    def stored(self, ledger: LedgerReader, hires: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         """Read the stored values of hires that have some.
 
         A value that cannot be opened counts as missing: grants that need it are blocked.
         """
         found: dict[str, Mapping[str, Any]] = {}
         of_hire = {stored_name(hire): hire for hire in hires}
-        for name, blob in self._ledger.sealed_values(of_hire):
+        for name, blob in ledger.sealed_values(of_hire):
             with suppress(SecretsError):
                 found[of_hire[name]] = self._decoded(name, blob)
         return found
@@ -143,7 +136,7 @@ class Vault:
         """Seal a value for this name, to be written together with its row. Raises SecretsError."""
         return self._opened().seal(json.dumps(value).encode(), value_place(name))
 
-    def without_stored(self, keys: Collection[Key]) -> Kept:
+    def without_stored(self, ledger: LedgerReader, keys: Collection[Key]) -> Kept:
         """Make the changes that erase the stored values of these access entries.
 
         Values that cannot be opened stay: nobody can read them.
@@ -154,7 +147,7 @@ class Vault:
         for hire in {key.hire for key in keys}:
             theirs = {key.access for key in keys if key.hire == hire}
             with suppress(SecretsError):
-                if theirs & (self.read(stored_name(hire)) or {}).keys():
+                if theirs & (self.read(ledger, stored_name(hire)) or {}).keys():
                     kept[stored_name(hire)] = self.changed(stored_name(hire), partial(_without, theirs))
         return kept
 
@@ -167,12 +160,12 @@ class Vault:
 
         return apply
 
-    def memory(self, key: Key) -> Memory:
+    def memory(self, ledger: LedgerReader, key: Key) -> Memory:
         """Read the memory of a grant's open run.
 
         Raises SecretsError if it is gone or cannot be opened.
         """
-        kept = self.read(run_name(key))
+        kept = self.read(ledger, run_name(key))
         if kept is None:
             raise SecretsError("what the earlier attempt had received is gone: `reconcile accept` or `reconcile run`")
         return Memory.of_json(kept)
@@ -181,9 +174,9 @@ class Vault:
         """Seal a run's memory, by its name."""
         return {run_name(key): self.sealed(run_name(key), memory.as_json())}
 
-    def attached(self) -> set[str]:
+    def attached(self, ledger: LedgerReader) -> set[str]:
         """List the files that memories of runs name; runs of other members may settle meanwhile."""
-        found = (self.read(name) for name in self._ledger.sealed_names() if name.startswith(RUNS))
+        found = (self.read(ledger, name) for name in ledger.sealed_names() if name.startswith(RUNS))
         return {file for kept in found if kept is not None for file in Memory.of_json(kept).files.values()}
 
     def seal(self, content: bytes, place: str) -> bytes:
@@ -198,36 +191,6 @@ class Vault:
         if isinstance(self.sealer, SecretsError):
             raise SecretsError(str(self.sealer))
         return self.sealer
-
-
-class WritableVault(Vault):
-    """The sealed values of the ledger, for reading and writing."""
-
-    def __init__(self, ledger: LedgerWriter, sealer: Sealer | SecretsError) -> None:
-        super().__init__(ledger, sealer)
-        self._writer = ledger
-
-    @property
-    def lease(self) -> Lease | None:
-        """The lease under which it writes."""
-        return self._writer.lease
-
-    @property
-    def file(self) -> Path | None:
-        """The state's file; None if a server has the state."""
-        return self._writer.backend.file
-
-    def write(self, name: str, value: Any, point: Failpoint = Failpoint.SEALED) -> None:
-        """Save a value."""
-        self._writer.put_sealed(name, self.sealed(name, value), point)
-
-    def alter(self, name: str, change: Callable[[Any], Any], point: Failpoint = Failpoint.SEALED) -> None:
-        """Change a value in one transaction, excluding other writers."""
-        self._writer.put_sealed(name, self.changed(name, change), point)
-
-    def erase(self, name: str) -> None:
-        """Erase a value."""
-        self._writer.erase(name)
 
 
 def _without(accesses: Collection[str], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:

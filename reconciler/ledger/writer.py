@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
@@ -94,12 +94,9 @@ class LedgerWriter(ApprovalWriter):
         self._transactions.flush()
         self.backend.close()
 
-    async def together(self, work: Callable[[], T]) -> T:
-        """Write, in one transaction with what other tasks write at the same time; durable when this returns.
-
-        Over the network, threads share it.
-        """
-        return await (self.off_loop(work) if self.remote else self._transactions.gather(work))
+    def gather(self, work: Callable[[], T]) -> Awaitable[T]:
+        """Write in one transaction with what other tasks of the event loop write at the same time."""
+        return self._transactions.gather(work)
 
     @contextmanager
     def _writing(self, point: Failpoint) -> Iterator[Transaction]:

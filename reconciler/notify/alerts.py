@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from reconciler.ledger.entries import Event
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.errors import Blocked, LedgerError, TransportError
 from reconciler.model.report import Row
 from reconciler.model.revision_status import Stale
@@ -117,7 +118,7 @@ async def alert(
     settings: Settings,
     tree: Tree,
     *,
-    ledger: LedgerWriter,
+    ledger: OpenLedger,
     rows: list[Row],
     events: list[Event],
 ) -> None:
@@ -134,8 +135,8 @@ async def alert(
 
     try:
         # Saved before it is sent, in one transaction: of two concurrent passes only one may send it.
-        if updated(noted := ledger.note(NOTE)) != noted:
-            ledger.put_note(NOTE, updated)
+        if updated(noted := await ledger.run(lambda reader: reader.note(NOTE))) != noted:
+            await ledger.run(lambda writer: writer.put_note(NOTE, updated))
     except LedgerError as error:
         problem = str(error)
     if problem is not None:

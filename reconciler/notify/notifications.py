@@ -7,10 +7,12 @@ sent, that is recorded; one that a crash left in doubt is not sent again, but re
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from reconciler.ledger.entries import Event
-from reconciler.ledger.vault import WritableVault, notice_name
+from reconciler.ledger.entries import Event, Kept
+from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.vault import Vault, notice_name
 from reconciler.model.clock import Clock
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
@@ -54,25 +56,18 @@ class Notifications:
         self._clock = clock
         self._redactor = redactor
 
-    async def deliver_all(
-        self, ledger: LedgerWriter, vault: WritableVault, mine: Collection[Key], author: str | None
-    ) -> None:
+    async def deliver_all(self, ledger: OpenLedger, vault: Vault, mine: Collection[Key], author: str | None) -> None:
         """Send what an earlier pass left unsent, for the grants that this pass has claimed.
 
         Those of others may be under way at this moment, in a pass beside this one.
         """
-        for name in ledger.sealed_names():
-            hire, _, access = name.removeprefix(NOTICE).partition("/")
-            if name.startswith(NOTICE) and Key(hire, access) in mine:
-                record = ledger.record(Key(hire, access))
-                # A run that has not ended has no messages yet; they are rendered again when it does.
-                if record is not None and not record.phase.unsettled:
-                    await self.deliver(ledger, vault, record, author)
+        for record in await ledger.run(partial(_with_notices, mine=mine)):
+            await self.deliver(ledger, vault, record, author)
 
-    async def deliver(self, ledger: LedgerWriter, vault: WritableVault, record: Record, author: str | None) -> None:
+    async def deliver(self, ledger: OpenLedger, vault: Vault, record: Record, author: str | None) -> None:
         """Send a grant's notifications, and erase each once it is settled."""
         name = notice_name(record.key)
-        notices: list[dict[str, Any]] = vault.read(name) or []
+        notices: list[dict[str, Any]] = await ledger.run(partial(vault.read, name=name)) or []
         for notice in notices:
             self._redactor.learn(notice.get("secrets", ()))
         while notices:
@@ -84,13 +79,15 @@ class Notifications:
                 event, code = EventType.NOTIFICATION_FAILED, ReasonCode.IN_DOUBT
                 detail += ": in doubt: the program ended while it was being sent; it is not sent again"
             else:
-                vault.write(name, [{**notice, "sending": True}, *rest], Failpoint.NOTICE)
+                begun = vault.sealed(name, [{**notice, "sending": True}, *rest])
+                await ledger.run(partial(_put, name=name, value=begun))
                 try:
                     await self._send(notice)
                 except NotSent as error:
                     event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {error}"
             line = Event.of(record, event, self._redactor.redact(detail), self._clock.now(), author=author, code=code)
-            ledger.save((), [line], Failpoint.NOTIFIED, kept={name: vault.sealed(name, rest) if rest else None})
+            kept = {name: vault.sealed(name, rest) if rest else None}
+            await ledger.run(partial(_settle, line=line, kept=kept))
             notices = rest
 
     async def _send(self, notice: dict[str, Any]) -> None:
@@ -99,3 +96,18 @@ class Notifications:
                 await self._messenger.email(notice["to"], notice["subject"], notice["message"])
             case _:
                 await self._messenger.text(notice["to"], notice["message"])
+
+
+def _with_notices(ledger: LedgerWriter, mine: Collection[Key]) -> list[Record]:
+    """Read whose notifications are unsent; those of a run that has not ended are rendered again when it does."""
+    keys = (Key(*name.removeprefix(NOTICE).split("/", 1)) for name in ledger.sealed_names() if name.startswith(NOTICE))
+    records = [ledger.record(key) for key in keys if key in mine]
+    return [record for record in records if record is not None and not record.phase.unsettled]
+
+
+def _put(ledger: LedgerWriter, name: str, value: bytes) -> None:
+    ledger.put_sealed(name, value, Failpoint.NOTICE)
+
+
+def _settle(ledger: LedgerWriter, line: Event, kept: Kept) -> None:
+    ledger.save((), [line], Failpoint.NOTIFIED, kept=kept)

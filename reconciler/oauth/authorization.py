@@ -62,16 +62,16 @@ class NotConnected(ReconcilerError):
 class AuthorizationStore(Protocol):
     """Pending authorizations, saved sealed by the digest of their state."""
 
-    def read(self, digest: str) -> dict[str, Any] | None:
+    async def read(self, digest: str) -> dict[str, Any] | None:
         """Read one; None if there is none."""
 
-    def write(self, digest: str, value: dict[str, Any]) -> None:
+    async def write(self, digest: str, value: dict[str, Any]) -> None:
         """Save one."""
 
-    def erase(self, digest: str) -> None:
+    async def erase(self, digest: str) -> None:
         """Delete one."""
 
-    def digests(self) -> Iterable[str]:
+    async def digests(self) -> Iterable[str]:
         """List the digests of all."""
 
 
@@ -121,7 +121,7 @@ class Authorizer:
         self._clock = clock
         self._redactor = redactor
 
-    def begin(self) -> Authorization:
+    async def begin(self) -> Authorization:
         """Begin an authorization, valid for ten minutes.
 
         Raises Blocked where `authenticate_url` needs a value that is not there, or does not come out as an address.
@@ -129,13 +129,13 @@ class Authorizer:
         url = render_url(self._oauth.authenticate_url or "", self._scope).text
         if parse(url) is None:
             raise Blocked("oauth.authenticate_url does not come out as an http or https address")
-        self._sweep()
+        await self._sweep()
         state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(64)
         hashed = hashlib.sha256(verifier.encode()).digest()
         challenge = base64.urlsafe_b64encode(hashed).rstrip(b"=").decode()
         ours = {"state": state, "code_challenge": challenge, "code_challenge_method": "S256"}
         authorization = Authorization(with_query(_OURS.sub("", url), ours), state)
-        self._connects.write(
+        await self._connects.write(
             authorization.digest,
             {
                 "service": self._service,
@@ -152,15 +152,15 @@ class Authorizer:
 
         Raises NotConnected: another's state, one that ran out or was used, a refusal, no code, no token.
         """
-        digest, connect = self._opened(query)
+        digest, connect = await self._opened(query)
         try:
-            self._connects.write(digest, {**connect, "verifier": None, "outcome": TAKEN})
+            await self._connects.write(digest, {**connect, "verifier": None, "outcome": TAKEN})
             await self._trade(query, str(connect["verifier"]))
         except (NotConnected, Blocked, LedgerError, TransportError) as error:
             reason = self._redactor.redact(str(error))
-            self._connects.write(digest, {**connect, "verifier": None, "outcome": reason})
+            await self._connects.write(digest, {**connect, "verifier": None, "outcome": reason})
             raise NotConnected(reason) from None
-        self._connects.write(digest, {**connect, "verifier": None, "outcome": CONNECTED})
+        await self._connects.write(digest, {**connect, "verifier": None, "outcome": CONNECTED})
 
     async def _trade(self, query: Mapping[str, str], verifier: str) -> None:
         """Exchange the code for tokens, and store them."""
@@ -180,15 +180,15 @@ class Authorizer:
         # Merged, as a refresh is: some services hand a refresh token out with the first authorization only. A refresh
         # that is under way spends the one that is stored, so what it brings is waited for.
         async with self._tokens.renewing():
-            self._tokens.change(lambda before: stored_record(reply, before, asked_at))
+            await self._tokens.change(lambda before: stored_record(reply, before, asked_at))
 
-    def _opened(self, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    async def _opened(self, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
         """Return the authorization that a callback answers. Raises NotConnected."""
         state = query.get("state")
         if not state:
-            return self._without_state(with_code=bool(query.get("code")))
+            return await self._without_state(with_code=bool(query.get("code")))
         digest = digest_of(state)
-        connect = self._connects.read(digest)
+        connect = await self._connects.read(digest)
         if connect is None or connect["service"] != self._service:
             raise NotConnected(f"the state is not one that was given out here: {ANEW}")
         if connect["outcome"] != OPEN:
@@ -198,15 +198,15 @@ class Authorizer:
             raise NotConnected(f"this authorization, begun at {begun}, has run out: {ANEW}")
         return digest, connect
 
-    def _without_state(self, *, with_code: bool) -> tuple[str, dict[str, Any]]:
+    async def _without_state(self, *, with_code: bool) -> tuple[str, dict[str, Any]]:
         """Return the newest open authorization, for a service that returns neither code nor state."""
         if not self._oauth.without_code:
             raise NotConnected(f"the callback came without a state: {ANEW}")
         if with_code:
             raise NotConnected(f"the callback came with a code and without a state: {ANEW}")
         found = []
-        for digest in self._connects.digests():
-            connect = self._connects.read(digest)
+        for digest in await self._connects.digests():
+            connect = await self._connects.read(digest)
             if connect and (connect["service"], connect["outcome"]) == (self._service, OPEN) and self._in_time(connect):
                 found.append((connect["begun_at"], digest, connect))
         if not found:
@@ -217,9 +217,9 @@ class Authorizer:
     def _in_time(self, connect: Mapping[str, Any], span: timedelta = LIFETIME) -> bool:
         return timedelta() <= self._clock.now() - datetime.fromisoformat(connect["begun_at"]) <= span
 
-    def _sweep(self) -> None:
+    async def _sweep(self) -> None:
         """Delete what has been over for a day."""
-        for digest in list(self._connects.digests()):
-            connect = self._connects.read(digest)
+        for digest in await self._connects.digests():
+            connect = await self._connects.read(digest)
             if connect is None or not self._in_time(connect, KEPT):
-                self._connects.erase(digest)
+                await self._connects.erase(digest)

@@ -64,7 +64,7 @@ TokenChange = Callable[[Stored | None], Stored | None]
 class Tokens(Protocol):
     """A service's tokens as they are stored, sealed."""
 
-    def load(self) -> Stored | None:
+    async def load(self) -> Stored | None:
         """Return what is stored; None if the service is not connected."""
 
 
@@ -77,7 +77,7 @@ class TokenStore(Tokens, Protocol):
         Raises TransportError where one of them takes too long.
         """
 
-    def change(self, change: TokenChange) -> None:
+    async def change(self, change: TokenChange) -> None:
         """Replace what is stored, excluding other writers; durable when the call returns."""
 
 
@@ -123,7 +123,8 @@ def token_layer(service: str, reply: Mapping[str, Any]) -> Layer:
 class OAuthConnection:
     """One service's tokens during a pass.
 
-    `scope` holds initial data and `redirect_url`. Without a `store`, as in a dry run, no token is renewed.
+    `scope` holds initial data and `redirect_url`; `stored` is what `tokens` has now. Without a `store`, as in a dry
+    run, no token is renewed.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class OAuthConnection:
         client: Client,
         scope: Scope,
         tokens: Tokens,
+        stored: Stored | None,
         store: TokenStore | None,
         turn: Turn,
         clock: Clock,
@@ -149,8 +151,7 @@ class OAuthConnection:
         self._clock = clock
         self._redactor = redactor
         self._given: WeakKeyDictionary[asyncio.Task[Any], Stored] = WeakKeyDictionary()
-        self._record: Stored | None = None
-        self._load()
+        self._hold(stored)
 
     def layer(self) -> Layer | None:
         """Return the stored reply as the variables `oauth.*`; None if the service is not connected."""
@@ -222,8 +223,8 @@ class OAuthConnection:
     async def _take_turn(self, used: Stored | None, made: int) -> TransportError | None:
         async with self._turn.lock:
             if self._store is not None and self._turn.unstored is not None:
-                self._keep(self._store, *self._turn.unstored)
-            self._load()
+                await self._keep(self._store, *self._turn.unstored)
+            await self._load()
             if self._record != used:
                 return None  # another pass, another check or `oauth connect` stored a newer one
             if self._turn.made != made:
@@ -244,26 +245,26 @@ class OAuthConnection:
         call = with_grant(oauth.renewal, oauth.grant) if oauth.grant is not None else oauth.renewal
         try:
             async with store.renewing():
-                self._load()
+                await self._load()
                 if self._record != used:
                     return None  # another process stored a newer one: the refresh token of `used` is spent
                 if used is not None:
-                    store.change(lambda there: there)  # raises where nothing can be stored now
+                    await store.change(lambda there: there)  # raises where nothing can be stored now
                 asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
                 reply = await ask_for_token(self._client, call, scope, self._manifest, renews=True)
                 self._redactor.renew(self.service, secrets_of(reply))
-                self._keep(store, used, stored_record(reply, used, asked_at))
+                await self._keep(store, used, stored_record(reply, used, asked_at))
         except (TokenRefused, Blocked, TransportError) as error:
             return self._no_token(error)
-        self._load()
+        await self._load()
         return None
 
-    def _keep(self, store: TokenStore, used: Stored | None, record: Stored) -> None:
+    async def _keep(self, store: TokenStore, used: Stored | None, record: Stored) -> None:
         """Store a reply. Raises LedgerError if that has to be done later."""
         self._turn.unstored = used, record
         try:
             # A person who has reconnected in the meantime has stored a newer one.
-            store.change(lambda there: record if self._usable(there) == used else there)
+            await store.change(lambda there: record if self._usable(there) == used else there)
         except LedgerError as error:
             raise LedgerError(
                 f"the new token of {self.service} is in memory only, and lost if this process ends before it can be "
@@ -292,8 +293,11 @@ class OAuthConnection:
         without = record is not None and self.fetches and lacking(self._manifest, record["reply"]) is not None
         return None if without else record
 
-    def _load(self) -> None:
-        self._record = self._usable(self._tokens.load())
+    async def _load(self) -> None:
+        self._hold(await self._tokens.load())
+
+    def _hold(self, stored: Stored | None) -> None:
+        self._record = self._usable(stored)
         if self._record is not None:
             self._redactor.renew(self.service, secrets_of(self._record["reply"]))
 

@@ -17,6 +17,7 @@ from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.planner import Watched, unwatched
 from reconciler.engine.run.planning import Planning
+from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Report, Row
@@ -51,7 +52,6 @@ class DryRun:
     def __init__(self, planning: Planning, spool: Spool[list[Spooled]]) -> None:
         self._planning = planning
         self._spool = spool
-        self._changes = planning.changes()
         self._problems: set[Problem] = set()
         self._tripped: Mapping[str, str] = {}
 
@@ -60,18 +60,22 @@ class DryRun:
         planning = self._planning
         await planning.pace.keep()
         done = 0
-        for selection in planning.parts(hires):
+        ledger = planning.state.ledger
+        changes = await ledger.run(planning.changes)
+        parts = await planning.parts(hires)
+        total = sum(len(part.hires or ()) for part in parts)
+        for selection in parts:
             # In a run over everybody, who has which account is asked of all the rows, and not only the services'.
             everybody = planning.selection.hires is None
-            rows = planning.rows(Selection(hires=selection.hires) if everybody else selection)
-            further = partial(_further, watched, done, len(planning.places))
+            rows = await planning.rows(Selection(hires=selection.hires) if everybody else selection)
+            further = partial(_further, watched, done, total)
             plan = await planning.part(selection, rows, Claims().begin(), further)
             done += len(selection.hires or ())
-            self._changes.add(plan.grants, plan.renamed, plan.dropped)
+            await ledger.run(partial(_counted, plan=plan, changes=changes))
             self._problems.update(plan.problems)
             self._spool.add(self._waiting(plan))
             yield plan
-        self._tripped = self._changes.tripped()
+        self._tripped = await ledger.run(changes.tripped)
 
     def report(self) -> Report:
         """The report without its rows, once all parts are planned."""
@@ -108,6 +112,10 @@ class DryRun:
         """The row, with its requests made: what they are made from is not kept."""
         row = plan.row(item, plan.record_of(item)[0], self._planning.checker.redactor)
         return row if row.asks is tuple else changed(row, {"asks": partial(tuple, row.requests)})
+
+
+def _counted(ledger: LedgerReader, plan: Plan, changes: guard.Changes) -> None:
+    changes.add(ledger, plan.grants, plan.renamed, plan.dropped)
 
 
 def _further(watched: Watched, before: int, total: int, done: int, _: int) -> None:

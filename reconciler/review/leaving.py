@@ -48,12 +48,9 @@ class Leaving:
     entries end.
     """
 
-    def __init__(
-        self, checkout: Checkout, desired: Desired | None, ledger: LedgerReader, over: Mapping[Key, datetime] = {}
-    ) -> None:
+    def __init__(self, checkout: Checkout, desired: Desired | None, over: Mapping[Key, datetime] = {}) -> None:
         self._checkout = checkout
         self._desired = desired
-        self._ledger = ledger
         self._over = over
         self._committed_at = lru_cache(maxsize=1024)(checkout.committed_at)
         self._changed_in = lru_cache(maxsize=1024)(changed_in)
@@ -65,11 +62,17 @@ class Leaving:
             return {}
         return {grant.key: grant for hire in hires for grant in desired.grants(hire)}
 
-    def dates(self, hires: Collection[str], rows: Iterable[Row], known: Mapping[Key, Grant] | None = None) -> Dates:
+    def dates(
+        self,
+        ledger: LedgerReader,
+        hires: Collection[str],
+        rows: Iterable[Row],
+        known: Mapping[Key, Grant] | None = None,
+    ) -> Dates:
         """Return the dates of some hires and of their rows that leave; `known` are all their entries, if read."""
         leaving = [row for row in rows if row.leaves]
         whose = {row.hire for row in leaving}
-        removed, grants = self._ledger.removed(whose), self.grants(whose) if known is None else known
+        removed, grants = ledger.removed(whose), self.grants(whose) if known is None else known
         over = {**self._over, **{key: grant.over_at for key, grant in grants.items()}}
         left = {}
         for row in leaving:
@@ -81,10 +84,12 @@ class Leaving:
         ends = {hire: each.model.end for hire, each in loaded if each is not None and each.model.end is not None}
         return Dates(ends, left)
 
-    def dated(self, rows: Iterable[Row], known: Mapping[Key, Grant] | None = None) -> Iterator[Row]:
+    def dated(
+        self, ledger: LedgerReader, rows: Iterable[Row], known: Mapping[Key, Grant] | None = None
+    ) -> Iterator[Row]:
         """Yield rows with their dates."""
         shown = list(rows)
-        yield from map(self.dates({row.hire for row in shown}, shown, known).of, shown)
+        yield from map(self.dates(ledger, {row.hire for row in shown}, shown, known).of, shown)
 
     def _left(self, row: Row, removed: Removed | None, over: datetime | None) -> dict[str, object]:
         """Return when a row that leaves had to be gone, and was, and by which commit.

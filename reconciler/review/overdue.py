@@ -6,7 +6,7 @@ import asyncio
 import json
 
 from reconciler.engine.context import Context
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.settings import Settings
 from reconciler.notify.alerts import alert_of
@@ -21,11 +21,11 @@ NOTE = "reviews_overdue"
 """The name of the note that has the files of which an alert was sent."""
 
 
-async def alert_overdue(context: Context, settings: Settings, tree: Tree, ledger: LedgerWriter) -> None:
+async def alert_overdue(context: Context, settings: Settings, tree: Tree, ledger: OpenLedger) -> None:
     """Send an alert of each review that is overdue, if none was sent of it."""
     if not settings.alerts or not files_of(tree):
         return
-    known: set[str] = set(json.loads(ledger.note(NOTE) or b"[]"))
+    known: set[str] = set(json.loads(await ledger.run(lambda reader: reader.note(NOTE) or b"[]")))
     today = Policy.of(settings, context.clock.now()).today
 
     def read() -> list[tuple[str, str, int]]:
@@ -37,6 +37,7 @@ async def alert_overdue(context: Context, settings: Settings, tree: Tree, ledger
     found = await asyncio.to_thread(read)
     if not found:
         return
-    ledger.put_note(NOTE, json.dumps(sorted(known | {path for path, _, _ in found})).encode())
+    note = json.dumps(sorted(known | {path for path, _, _ in found})).encode()
+    await ledger.run(lambda writer: writer.put_note(NOTE, note))
     said = "; ".join(f"{path}: {left} undecided, due {due}" for path, due, left in found)
     await alert_of(context, settings, tree, News(NewsKind.REVIEW_OVERDUE, "", len(found), said))

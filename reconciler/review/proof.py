@@ -56,9 +56,9 @@ def verifying_key(given: str | None, own: Callable[[], Mapping[str, str]]) -> Ve
     return VerifyingKey.of(given if given is not None else signing_key(own()).public)
 
 
-def sign(ledger: LedgerReader, checkout: Checkout, key: SigningKey) -> tuple[int, str]:
-    """Return the number of lines so far, and the signed note of them."""
-    lines, root = ledger.tree()
+def sign(tree: tuple[int, bytes], checkout: Checkout, key: SigningKey) -> tuple[int, str]:
+    """Return the number of the history's lines, and the signed note of them; `tree` has both and the tree's root."""
+    lines, root = tree
     return lines, key.sign(Checkpoint(origin_of(checkout), lines, root).text)
 
 

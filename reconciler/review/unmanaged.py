@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
+from functools import partial
 from sys import intern
 from typing import Any
 
@@ -22,6 +23,7 @@ from reconciler.engine.apply.plan import Plan
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import ListedAccount, Listings, Place, found_by
 from reconciler.engine.observe.wiring import Services
+from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp
@@ -341,7 +343,7 @@ class OwnersOf:
 async def owners_of(
     integrations: Collection[Integration],
     desired: Desired,
-    ledger: LedgerReader | None,
+    ledger: Ledger[LedgerReader] | None,
     hires: Sequence[str],
     pace: Pace,
 ) -> dict[str, Owners]:
@@ -352,8 +354,12 @@ async def owners_of(
     owners = OwnersOf(integrations, desired, pace)
     for at in range(0, len(hires), READ_AT_A_TIME):
         some = hires[at : at + READ_AT_A_TIME]
-        await owners.add(some, () if ledger is None else ledger.records(some))
+        await owners.add(some, () if ledger is None else await ledger.run(partial(_records, hires=some)))
     return owners.found()
+
+
+def _records(ledger: LedgerReader, hires: Sequence[str]) -> list[Record]:
+    return list(ledger.records(hires))
 
 
 def _remembered(owners: Owners, integration: Integration, record: Record, desired: Desired, *, wanted: bool) -> None:

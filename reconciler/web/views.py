@@ -129,7 +129,7 @@ def _details(
     wanted: Mapping[object, Grant] = {grant.key: grant for grant in git.grants.get(hire, ())}
     given, recent = ledger.given([hire]), ledger.recent_attempts(hire, MAX_ATTEMPTS)
     rows = [Row.of(record, grant=wanted.get(record.key)).given_by(given.get(record.key)) for record in records]
-    dated = Leaving(checkout, None, ledger, git.over).dated(rows)
+    dated = Leaving(checkout, None, git.over).dated(ledger, rows)
     return [
         GrantDetails(row, steps(record), recent.get(record.key, Recent(())))
         for row, record in zip(dated, records, strict=True)

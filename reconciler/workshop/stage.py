@@ -176,11 +176,15 @@ async def plan_alone(
 ) -> PlannedGrant | None:
     """Plan the one grant of a desired state as a pass does; None where there is none."""
     integrations = {integration.name: integration}
+
+    async def rows_of(_hire: str) -> Iterable[Record]:
+        return records.values()
+
     inputs = PlanningInputs(
         desired=desired,
         integrations=integrations,
         records=records,
-        rows_of=lambda _hire: records.values(),
+        rows_of=rows_of,
         rows_of_others=_no_rows,
         checker=checker,
         policy=policy,

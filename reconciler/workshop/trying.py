@@ -153,7 +153,7 @@ async def try_manifest(
     allowed = frozenset(settings.allowed_hosts) or _hosts_at(context, head, service)
     settings = settings.model_copy(update={"allowed_hosts": sorted({*allowed, *hosts}) or [NOWHERE]})
     with reading(context, settings, head) as opened:
-        built = integrations_of(context, desired, context.checkout.worktree(), settings, opened.sealing)
+        built = await integrations_of(context, desired, context.checkout.worktree(), settings, opened)
         found = next(each for each in built if each.name == name)
         client = RecordingClient(found.client)
         integration = replace(found, client=client, connection=_connection(context, found, desired))
@@ -209,6 +209,7 @@ def _connection(context: Context, integration: Integration, desired: Desired) ->
         scope=Scope((Layer("settings", {"redirect_url": integration.redirect_url}), *own)),
         tokens=tokens,
         store=tokens,
+        stored=None,
         turn=Turn(),
         clock=context.clock,
         redactor=context.redactor,
@@ -221,13 +222,13 @@ class _InMemory:
     def __init__(self) -> None:
         self._kept: Stored | None = None
 
-    def load(self) -> Stored | None:
+    async def load(self) -> Stored | None:
         return self._kept
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
-    def change(self, change: TokenChange) -> None:
+    async def change(self, change: TokenChange) -> None:
         self._kept = change(self._kept)
 
 

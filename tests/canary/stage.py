@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Trust, WritableSealing, WritableTokens
+from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.canary.canaries import INITIAL, value
@@ -253,10 +253,10 @@ def connect(repo: Repo, *, expired: bool = False) -> None:
     gnupg = Gnupg(repo.gnupg.path)
     ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
     try:
-        sealing = WritableSealing.writing(ledger, gnupg, Trust((repo.gnupg.fingerprint,)))
+        sealing = Sealing.writing(ledger, gnupg, Trust((repo.gnupg.fingerprint,)))
         lifetime = {"expires_in": 1 if expired else 10**8}
-        WritableTokens(sealing.vault, "cloud").change(
-            lambda _: stored_record({**tokens(), **lifetime}, None, Hands().now())
+        StoredTokens(sealing.vault, "cloud").change(
+            ledger, lambda _: stored_record({**tokens(), **lifetime}, None, Hands().now())
         )
     finally:
         ledger.close()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Trust, WritableSealing, WritableTokens
+from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.cli.conftest import Call
@@ -148,9 +148,9 @@ def test_of_a_service_that_is_connected(repo: Repo, service: Service, call: Call
     service.route("GET", "/teams", [{"id": "7", "name": "Design"}])
     ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
     try:
-        sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,)))
+        sealing = Sealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,)))
         reply = {"access_token": "a-token-of-the-cloud"}
-        WritableTokens(sealing.vault, "cloud").change(lambda _: stored_record(reply, None, datetime.now(UTC)))
+        StoredTokens(sealing.vault, "cloud").change(ledger, lambda _: stored_record(reply, None, datetime.now(UTC)))
     finally:
         ledger.close()
     assert call(repo, "options", "cloud", "TEAM").out == "cloud TEAM: 1 choice\n7  Design\n"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Trust, WritableSealing, WritableTokens
+from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.cli.conftest import Call
@@ -49,9 +49,9 @@ def head(repo: Repo, ours: AccountService) -> Repo:
     repo.commit()
     assert repo.gnupg is not None
     ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
-    sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,)))
+    sealing = Sealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,)))
     reply = {"access_token": "the-access-token", "refresh_token": "the-refresh-token", "expires_in": 1}
-    WritableTokens(sealing.vault, "cloud").change(lambda _: stored_record(reply, None, Hands().now()))
+    StoredTokens(sealing.vault, "cloud").change(ledger, lambda _: stored_record(reply, None, Hands().now()))
     ledger.close()
     repo.git("checkout", "-q", "-b", "branch")
     return repo

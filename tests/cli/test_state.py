@@ -17,7 +17,8 @@ import pytest
 from reconciler.ledger.attachments import FileAttachments, RowAttachments
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Trust, WritableSealing
+from reconciler.ledger.sealing import Sealing, Trust
+from reconciler.ledger.vault import Memory
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.secrets.gpg import Gnupg
@@ -55,9 +56,11 @@ def state(repo: Repo) -> StateLocation:
         lines = (Event(NOW, Key(f"h{number}", "tool"), "tool", EventType.ADOPTED) for number in range(1500))
         ledger.save([ADA], lines)
         ledger.enqueue("retry", now=NOW, by="ida@here", hire="ada")
-        vault = WritableSealing.writing(ledger, Gnupg(None), Trust()).vault
+        vault = Sealing.writing(ledger, Gnupg(None), Trust()).vault
         assert location.file is not None
-        ledger.put_note("file", FileAttachments(location.file.parent, vault).keep(b"an answer").encode())
+        name = FileAttachments(location.file.parent, vault).keep(ledger, b"an answer")
+        ledger.put_note("file", name.encode())
+        ledger.save((), kept=vault.remember(ADA.key, Memory(files={"it": name})))
     return location
 
 
@@ -111,11 +114,11 @@ def test_copy_to_a_server_and_back_is_the_same(
     assert "Set `state` in config/reconciler.yaml" in done.out
     assert contents(server) == before
     with closing(server.writer()) as ledger:
-        vault = WritableSealing.writing(ledger, Gnupg(None), Trust()).vault
+        vault = Sealing.writing(ledger, Gnupg(None), Trust()).vault
         name = (ledger.note("file") or b"").decode()
-        assert RowAttachments(ledger, vault).read({"it": name}) == {"it": b"an answer"}
-        RowAttachments(ledger, vault).sweep([name])
-        assert RowAttachments(ledger, vault).read({"it": name}) == {"it": b"an answer"}
+        assert RowAttachments(vault).read(ledger, {"it": name}) == {"it": b"an answer"}
+        RowAttachments(vault).sweep(ledger)
+        assert RowAttachments(vault).read(ledger, {"it": name}) == {"it": b"an answer"}
         assert ledger.begin(ADA, attempt(), []).id == 2, "numbers go on where they were"
 
     back = "sqlite:///.reconciler/back.db"

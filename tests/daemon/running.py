@@ -15,6 +15,7 @@ from reconciler.engine.state import OpenState, locking
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from reconciler.repository.git.watch import commits
+from tests.ledgers import inside
 from tests.repo import Repo
 from tests.servers import PATIENCE, AccountService
 
@@ -61,7 +62,7 @@ class Running:
 
     def pragma(self, text: str) -> Any:
         """Set something on the ledger's own connection."""
-        with self.state.ledger.backend.reading() as reading:
+        with inside(self.state.ledger).backend.reading() as reading:
             return reading.value(f"PRAGMA {text}")
 
 
@@ -127,7 +128,7 @@ def found_and_left(repo: Repo, gone: Iterable[str]) -> None:
 
 def held(now: Running) -> dict[str, str]:
     """Who is held by the guard, and why, as the ledger has it."""
-    return {record.key.hire: record.reason for record in now.state.ledger.records() if record.guarded}
+    return {record.key.hire: record.reason for record in inside(now.state.ledger).records() if record.guarded}
 
 
 def sent(accounts: AccountService, method: str) -> list[str]:

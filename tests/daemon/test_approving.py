@@ -13,6 +13,7 @@ import pytest
 from reconciler.daemon.approving import MOST, SECONDS_EACH, UNKNOWN_AGAIN, Approving
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.clock import stamp
 from reconciler.model.secret import Redactor
@@ -57,7 +58,7 @@ class Asker:
         repo, redactor = machine.repo, Redactor()
         self._ledger = StateLocation(repo.state_url, repo.root).writer()
         self._context = Context(repo.root, machine.clock, redactor)
-        self._approving = Approving(self._context, self._ledger, self.problems, lambda: self.seconds)
+        self._approving = Approving(self._context, OpenLedger(self._ledger), self.problems, lambda: self.seconds)
 
     def ask(self, seconds: float = 0) -> None:
         self.seconds += seconds

@@ -18,6 +18,7 @@ from reconciler.engine.run.planner import Planner
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Tree
 from tests.daemon.running import Running, Turned, running, until
+from tests.ledgers import inside
 from tests.repo import Repo
 from tests.servers import AccountService, Received
 
@@ -114,7 +115,7 @@ def test_command_is_taken_up_once_while_the_disk_fails(tool: Repo, accounts: Acc
         async with running(tool) as now:
             await until(lambda: now.passes)
             release = accounts.hang(1, method="POST", prefix="/users")
-            now.state.ledger.enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            inside(now.state.ledger).enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
             await until(lambda: len(accounts.calls("POST", "/users")) == 2)
             with broken_disk(tool):
                 release.set()
@@ -135,16 +136,16 @@ def test_release_stays_on_the_list_until_its_passes_are_made(tool: Repo, account
         async with running(tool) as now:
             await until(lambda: now.passes)
             release = accounts.hang(1, method="GET", prefix="/users")
-            now.state.ledger.enqueue("release", now=datetime.now(UTC), by="ida@here")
+            inside(now.state.ledger).enqueue("release", now=datetime.now(UTC), by="ida@here")
             await until(lambda: len(accounts.calls("GET", "/users")) == 2)
-            assert [command.kind for command in now.state.ledger.commands()] == ["release"]
+            assert [command.kind for command in inside(now.state.ledger).commands()] == ["release"]
             now.daemon._clock.stopping.set()
             release.set()
 
     async def started() -> None:
         async with running(tool) as now:
             await until(lambda: accounts.created["ada@example.com"])
-            await until(lambda: not now.state.ledger.commands())
+            await until(lambda: not inside(now.state.ledger).commands())
 
     asyncio.run(stopped())
     assert not accounts.created
@@ -159,10 +160,10 @@ def test_release_of_one_integration_lets_no_other_through(tool: Repo, accounts: 
 
     async def walk() -> None:
         async with running(tool) as now:
-            await until(lambda: now.state.ledger.held() == {"tool": 1, "other": 1})
-            now.state.ledger.enqueue("release", now=datetime.now(UTC), by="ida@here", integration="tool")
+            await until(lambda: inside(now.state.ledger).held() == {"tool": 1, "other": 1})
+            inside(now.state.ledger).enqueue("release", now=datetime.now(UTC), by="ida@here", integration="tool")
             await until(lambda: accounts.created["ada@example.com"])
-            await until(lambda: not now.state.ledger.commands())
+            await until(lambda: not inside(now.state.ledger).commands())
 
     asyncio.run(walk())
     assert accounts.created == {"ada@example.com": 1}
@@ -179,12 +180,12 @@ def test_command_waits_for_the_pass_that_claimed_its_grant(tool: Repo, accounts:
             tool.commit()
             asked = len(accounts.calls("GET", "/users"))
             await until(lambda: len(accounts.calls("GET", "/users")) > asked)
-            now.state.ledger.enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            inside(now.state.ledger).enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
             await until(lambda: now.daemon._taken_up)
             await asyncio.sleep(0.1)
             release.set()
             await until(lambda: accounts.teams.get("8") == ["ada@example.com"])
-            await until(lambda: now.state.ledger.commands() == [])
+            await until(lambda: inside(now.state.ledger).commands() == [])
         assert len(accounts.calls("POST", "/users")) == 2
 
     asyncio.run(walk())
@@ -207,7 +208,7 @@ def test_command_is_not_undone_by_the_pass_under_way(tool: Repo, accounts: Accou
         asked = len(accounts.calls("GET", "/users"))
         async with running(tool) as now:
             await until(lambda: len(accounts.calls("GET", "/users")) > asked)
-            now.state.ledger.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            inside(now.state.ledger).enqueue(kind, now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
             await now.a_tick()
             await now.a_tick()  # by now the first has taken it up
             accounts.clear()
@@ -325,7 +326,7 @@ def test_a_fault_of_the_program_over_a_commit_leaves_the_one_before_in_force(
                 told = f"a fault of this program over the newest commit: ZeroDivisionError; acting on {good[:12]}"
                 assert problem == told
                 passes = len(now.passes)
-                now.state.ledger.enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="tool")
+                inside(now.state.ledger).enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="tool")
                 await until(lambda: len(now.passes) > passes)  # what is asked for is done, by the revision before
                 assert now.passes[-1][1].revision == good
                 assert now.daemon.health.problem == told, "a pass over the old one does not make it good"

@@ -66,7 +66,8 @@ def test_daemon_cut_off_from_git_alerts_once_and_on_recovery(repo: Repo, remote:
         clock = Turned(PACE)
         clock.turn(minutes=17)
         async with running(repo, clock) as now:
-            assert not now.daemon.healthy()[0], "a restart forgets nothing"
+            await until(lambda: not now.daemon.healthy()[0])
+            assert not now.daemon.freshness.known, "a restart forgets nothing"
             await until(lambda: now.daemon.freshness.problem)
             assert now.daemon.freshness.problem == problem
             move(gone, remote.name)
@@ -186,5 +187,6 @@ def test_freshness_survives_a_restart() -> None:
     known.fetched(NOW, "no route")
     known.refuse(NOW + timedelta(minutes=1), "nobody signed it")
     assert judged(known, hours=1)
-    again = Freshness.read(known.written(), NOW + timedelta(hours=2))
+    again = Freshness(NOW + timedelta(hours=2))
+    again.follow(known.written())
     assert (again.stale, again.fetched_at, again.refused_since) == (known.stale, NOW, NOW + timedelta(minutes=1))

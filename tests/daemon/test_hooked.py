@@ -14,6 +14,7 @@ import pytest
 
 from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.hooked import HookLog, hooks_of
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from tests.daemon.running import Turned, running, until
@@ -49,7 +50,7 @@ def test_what_is_found_without_a_hook(
 ) -> None:
     async def walk() -> None:
         clock = Hands()
-        log = HookLog(ledger, clock, ProblemLog())
+        log = HookLog(OpenLedger(ledger), clock, ProblemLog())
         if came_before is not None:
             await log.came("git")
             clock.turn(seconds=came_before)
@@ -65,7 +66,7 @@ def test_what_is_found_without_a_hook(
         assert known == ([] if came_before is None else [found_at if missed else None])
         clock.turn(minutes=5)
         await log.judge()
-        await HookLog(ledger, clock, ProblemLog()).came("git")  # at another member
+        await HookLog(OpenLedger(ledger), clock, ProblemLog()).came("git")  # at another member
         clock.turn(minutes=5)
         await log.judge()
         assert [each.missed_at for each in hooks_of(ledger)] == [None]

@@ -25,6 +25,7 @@ from reconciler.repository.git.watch import commits
 from reconciler.repository.hire_cache import HireCache
 from reconciler.repository.parsing import summarize
 from tests.daemon.running import Turned, running, until
+from tests.ledgers import inside
 from tests.repo import Repo
 from tests.servers import PATIENCE, AccountService
 
@@ -140,9 +141,9 @@ def test_a_hire_that_is_renamed_during_its_attempt_gets_one_account(repo: Repo, 
             repo.hire("ada2", "tool", email="ada@example.com", first_name="Ada")
             repo.commit("rename")
             await until(lambda: any(why == "commit" for why, _ in now.passes))
-            assert [record.key for record in now.state.ledger.records()] == [Key("ada", "tool")]
-            await until(lambda: [record.key for record in now.state.ledger.records()] == [Key("ada2", "tool")])
-            assert [record.status for record in now.state.ledger.records()] == [Status.DONE]
+            assert [record.key for record in inside(now.state.ledger).records()] == [Key("ada", "tool")]
+            await until(lambda: [record.key for record in inside(now.state.ledger).records()] == [Key("ada2", "tool")])
+            assert [record.status for record in inside(now.state.ledger).records()] == [Status.DONE]
             assert len(accounts.calls("POST")) == 1
 
     asyncio.run(walk())
@@ -159,7 +160,7 @@ def test_dependent_of_another_service_that_was_revoked_before_follows_at_once(
         async with running(repo) as now:
             for access, status in ((entries, Status.PRESENT), ((), Status.REVOKED), (entries, Status.PRESENT)):
                 change(*access)
-                await until(lambda: [each.status for each in now.state.ledger.records()] == [status] * 2)  # noqa: B023
+                await until(lambda: [each.status for each in inside(now.state.ledger).records()] == [status] * 2)  # noqa: B023
 
     entries = "tool", {"integration": "next", "needs": ["tool"]}
     repo.settings(interval="1d", prune="revoke")
@@ -233,7 +234,7 @@ def test_a_commit_stops_attempts_whose_check_is_under_way(tool: Repo, accounts: 
             tool.commit()
             await until(lambda: any(why == "commit" for why, _ in now.passes))
             release.set()
-            await until(lambda: any(line.event is EventType.DROPPED for line in now.state.ledger.history()))
+            await until(lambda: any(line.event is EventType.DROPPED for line in inside(now.state.ledger).history()))
         assert accounts.created == {"ada@example.com": 1}
 
     asyncio.run(walk())
@@ -322,9 +323,9 @@ def test_many_grants_are_dispatched_in_parts_and_each_once(
     async def walk() -> None:
         clock, turn, work = Turned(), 0, list[tuple[int, int]]()
 
-        def cut(selection: Selection, *given: Any) -> dict[str, Selection]:
+        async def cut(selection: Selection, *given: Any) -> dict[str, Selection]:
             work.append((turn, len(selection.hires or ())))
-            return by_service(selection, *given)
+            return await by_service(selection, *given)
 
         async def counting() -> None:
             nonlocal turn
@@ -339,23 +340,23 @@ def test_many_grants_are_dispatched_in_parts_and_each_once(
             accounts.add(*(f"{stem}@example.com" for stem in stems))  # there is nothing left to make
             accounts.delay = 0.1
             monkeypatch.setattr("reconciler.daemon.dispatcher.by_service", cut)
-            ticking, save = asyncio.create_task(counting()), now.state.ledger.save
+            ticking, save = asyncio.create_task(counting()), inside(now.state.ledger).save
 
             def saved(records: list[Record], *given: Any, **more: Any) -> None:
                 if Failpoint.TAKEN_UP in given:
                     work.append((turn, len(records)))
                 save(records, *given, **more)
 
-            monkeypatch.setattr(now.state.ledger, "save", saved)
+            monkeypatch.setattr(inside(now.state.ledger), "save", saved)
             if why == "due":
                 clock.turn(hours=2)
             else:
-                now.state.ledger.enqueue("retry", now=clock.now(), by="tester@here")
+                inside(now.state.ledger).enqueue("retry", now=clock.now(), by="tester@here")
             await until(lambda: sum(len(report.rows) for _, report in now.passes) >= DUE)
             ticking.cancel()
             parts = sorted((len(report.rows), why) for why, report in now.passes)
             assert parts == [(DUE - MAX_HIRES, why), (MAX_HIRES, why)]
-            assert now.state.ledger.commands() == []
+            assert inside(now.state.ledger).commands() == []
             assert len({turn for turn, _ in work}) == len(work) >= DUE / 20
             assert max(size for _, size in work) <= 50
 

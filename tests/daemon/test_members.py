@@ -30,9 +30,10 @@ from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.accepted import in_force
 from reconciler.engine.run.runner import Leases, LockedState, PassRunner
 from reconciler.engine.state import OpenState, sharing
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.postgres import reading as postgres
-from reconciler.ledger.sealing import Trust, WritableSealing, WritableTokens
+from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.decision_inputs import Policy
@@ -48,6 +49,7 @@ from reconciler.repository.git.trees import Tree
 from reconciler.secrets.gpg import Gnupg
 from tests.daemon.running import until
 from tests.engine.harness import dying
+from tests.ledgers import inside
 from tests.postgres import Databases, Wire
 from tests.repo import Repo, call_cli, use_key
 from tests.servers import PATIENCE, AccountService, Received, Reply, eventually
@@ -103,8 +105,10 @@ def acme(repo: Repo) -> Iterator[Acme]:
         repo.commit()
         first = {"access_token": "access-1", "refresh_token": "refresh-1", "expires_in": 3600}
         with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
-            vault = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,))).vault
-            WritableTokens(vault, "acme").change(lambda _: stored_record(first, None, datetime(2026, 1, 1, tzinfo=UTC)))
+            vault = Sealing.writing(ledger, Gnupg(repo.gnupg.path), Trust((repo.gnupg.fingerprint,))).vault
+            StoredTokens(vault, "acme").change(
+                ledger, lambda _: stored_record(first, None, datetime(2026, 1, 1, tzinfo=UTC))
+            )
         yield running
 
 
@@ -223,7 +227,9 @@ def test_command_waits_for_who_acts_on_the_grant_for_a_former_service(repo: Repo
             repo.manifest("tool", {"service": "new", **accounts.manifest()})
             repo.commit()
             async with member(repo, "b") as after:
-                accept = partial(after.state.ledger.enqueue, "accept", hire="ada", access="tool", by="tester@here")
+                accept = partial(
+                    inside(after.state.ledger).enqueue, "accept", hire="ada", access="tool", by="tester@here"
+                )
                 told = Stale(accounts, "POST")
                 _, two = await beside(before, after, told, meanwhile=lambda: accept(now=after.clock.now()))
         assert not isinstance(two, BaseException), two
@@ -242,7 +248,9 @@ def test_command_waits_for_who_acts_on_the_grant_for_a_former_service(repo: Repo
 def test_run_by_hand_that_another_pass_answered_meanwhile_is_not_repeated(repo: Repo, accounts: AccountService) -> None:
     async def run() -> None:
         async with member(repo, "a") as first, member(repo, "b") as second:
-            first.state.ledger.enqueue("run", hire="ada", access="tool", by="tester@here", now=first.clock.now())
+            inside(first.state.ledger).enqueue(
+                "run", hire="ada", access="tool", by="tester@here", now=first.clock.now()
+            )
             await beside(first, second, Stale(accounts))
         assert len(accounts.calls("POST")) == 1
 
@@ -372,7 +380,7 @@ def test_release_stays_on_the_list_until_its_slices_are_queued(
 
     async def run() -> None:
         async with member(repo, "a") as a:
-            ledger = a.state.ledger
+            ledger = inside(a.state.ledger)
             daemon = Daemon(a.context, a.clock, a.state, a.settings, lambda *_: None)
             daemon._dispatcher.acting = Acting(settings=a.settings, tree=a.tree)
             fleet = daemon._dispatcher.runner
@@ -407,10 +415,10 @@ def test_job_that_no_member_made_is_dropped(repo: Repo, accounts: AccountService
             request = PassRequest(Selection(), "released", released=True)
             job = arguments(Slice("tool", request, Lane.NOW, a.clock.now()), a.tree.revision, None)
             ours = fleet._signed(job)
-            assert fleet._is_ours(ours)
+            assert await fleet._is_ours(ours)
             for forged in (job, {**job, "mac": "cafe"}, {**ours, "service": "next"}, {}):
                 await fleet._job(forged)  # not made again, by no member
-            told = [line for line in a.state.ledger.history() if line.event is EventType.REFUSED]
+            told = [line for line in inside(a.state.ledger).history() if line.event is EventType.REFUSED]
             assert [line.detail for line in told] == ["a job that nobody gave who has the key"] * 4
             await daemon._dispatcher.finish()
 
@@ -484,12 +492,12 @@ def test_older_revision_is_not_acted_on_after_a_wait(repo: Repo, accounts: Accou
             repo.hire("bob", "tool")
             repo.commit()
             async with member(repo, "b") as new:
-                ledger, clock = new.state.ledger, new.clock
+                ledger, clock = inside(new.state.ledger), new.clock
                 async with leased(new.state, clock, ["tool"]):
                     waiting = asyncio.create_task(old.make(Selection()))
                     while ledger.note("acted_on") is None:  # then it has looked, and waits
                         await clock.sleep(0.05)
-                    assert Newest(new.context.checkout, ledger).act_on(new.tree.revision)
+                    assert await Newest(new.context.checkout, new.state.ledger).act_on(new.tree.revision)
                 with pytest.raises(RepositoryError, match="the fleet acted on a newer revision"):
                     await waiting
         assert accounts.lines() == []
@@ -509,7 +517,7 @@ def test_older_revision_is_not_acted_on_after_a_check(repo: Repo, accounts: Acco
                 told = Stale(accounts)
                 planning = asyncio.create_task(old.make(Selection()))
                 assert await asyncio.to_thread(told.asked.wait, PATIENCE)
-                assert Newest(new.context.checkout, new.state.ledger).act_on(new.tree.revision)
+                assert await Newest(new.context.checkout, new.state.ledger).act_on(new.tree.revision)
                 told.set()
                 with pytest.raises(RepositoryError, match="the fleet acted on a newer revision"):
                     await planning
@@ -555,7 +563,7 @@ def test_service_that_is_connected_through_one_member_is_so_for_all(repo: Repo, 
     async def run() -> None:
         async with member(repo, "a") as a, member(repo, "b") as b:
             with shared_state(a.context, a.settings, a.tree) as state:  # a command's
-                state_of = begin(a.context, a.settings, a.tree, state, "acme").state
+                state_of = (await begin(a.context, a.settings, a.tree, state, "acme")).state
             query = {"state": state_of, "code": "c0de"}
             async with leased(b.state, b.clock, ["acme"]) as held:
                 told = await callback(b.context, b.settings, b.tree, held, service="acme", query=query)
@@ -575,7 +583,7 @@ def test_import_renews_no_token_while_a_member_has_its_service(repo: Repo, acme:
         async with member(repo, "a") as a:
             async with leased(a.state, a.clock, ["acme"]):
                 importing = asyncio.create_task(asyncio.to_thread(call_cli, repo, "import", "acme"))
-                names = lambda: [each.name for each in a.state.ledger.members()]  # noqa: E731
+                names = lambda: [each.name for each in inside(a.state.ledger).members()]  # noqa: E731
                 await asyncio.to_thread(eventually, lambda: acme.refreshed or len(names()) == 2)
                 assert acme.refreshed == []
             done = await importing
@@ -653,7 +661,7 @@ def test_request_that_a_member_may_not_send_is_no_failed_check_and_no_attempt(
                 await a.make(Selection())
             assert accounts.calls("POST") == []
             assert statuses(repo) == known
-            assert a.state.ledger.open_attempts() == []
+            assert inside(a.state.ledger).open_attempts() == []
             a.state.member.renew()
             assert [row.status for row in (await a.make(Selection())).rows] == ["present"]
         assert accounts.created == {"ada@example.com": 1}
@@ -790,7 +798,7 @@ async def fetched_at_once(repo: Repo) -> int:
     context = Context(repo.root, clock, Redactor())
     context.checkout.fetch = fetch  # type: ignore[assignment,method-assign]
     with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
-        fetches_of = fetching.Fetching(context, clock, ledger, problems=ProblemLog(), fetched=nothing)
+        fetches_of = fetching.Fetching(context, clock, OpenLedger(ledger), problems=ProblemLog(), fetched=nothing)
         acting = Acting(settings=Settings.model_validate({}), branch="main")
         fetches_of.begin(clock.now(), acting)
         asked = asyncio.create_task(fetches_of.at_once(acting))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
 from reconciler.daemon.fleet.newest import Newest
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.repository.git.checkout import Checkout
@@ -24,18 +26,18 @@ def ledger(repo: Repo) -> Iterator[LedgerWriter]:
 def test_older_revision_is_left_to_others(repo: Repo, ledger: LedgerWriter) -> None:
     older = repo.commit("older")
     newer = repo.commit("newer")
-    newest = Newest(Checkout.open(repo.root), ledger)
-    assert newest.act_on(older)
-    assert newest.act_on(newer)
-    assert not newest.act_on(older)
-    assert not newest.act_on(older, leads=True)
-    assert newest.act_on(newer)
+    newest = Newest(Checkout.open(repo.root), OpenLedger(ledger))
+    assert asyncio.run(newest.act_on(older))
+    assert asyncio.run(newest.act_on(newer))
+    assert not asyncio.run(newest.act_on(older))
+    assert not asyncio.run(newest.act_on(older, leads=True))
+    assert asyncio.run(newest.act_on(newer))
 
 
 def test_revision_that_this_clone_lacks_is_newer(repo: Repo, ledger: LedgerWriter) -> None:
     mine = repo.commit()
     ledger.put_note("acted_on", b"0123456789abcdef0123456789abcdef01234567")
-    assert not Newest(Checkout.open(repo.root), ledger).act_on(mine, leads=True)
+    assert not asyncio.run(Newest(Checkout.open(repo.root), OpenLedger(ledger)).act_on(mine, leads=True))
 
 
 def test_rewritten_history_is_as_the_leader_has_it(repo: Repo, ledger: LedgerWriter) -> None:
@@ -43,12 +45,12 @@ def test_rewritten_history_is_as_the_leader_has_it(repo: Repo, ledger: LedgerWri
     before = repo.commit("before")
     repo.git("reset", "--quiet", "--hard", "HEAD~1")
     after = repo.commit("after")
-    newest = Newest(Checkout.open(repo.root), ledger)
-    assert newest.act_on(before)
-    assert not newest.act_on(after)
-    assert newest.act_on(after, leads=True)
+    newest = Newest(Checkout.open(repo.root), OpenLedger(ledger))
+    assert asyncio.run(newest.act_on(before))
+    assert not asyncio.run(newest.act_on(after))
+    assert asyncio.run(newest.act_on(after, leads=True))
     assert not newest.as_new(before, after, leads=False)
 
 
 def test_worktree_counts_as_any_revision(repo: Repo, ledger: LedgerWriter) -> None:
-    assert Newest(Checkout.open(repo.root), ledger).as_new(WORKTREE, repo.commit(), leads=False)
+    assert Newest(Checkout.open(repo.root), OpenLedger(ledger)).as_new(WORKTREE, repo.commit(), leads=False)

@@ -15,6 +15,7 @@ from aiosmtpd.controller import Controller
 
 from reconciler.notify.outages import Outage, forget, outages_of
 from tests.daemon.running import Running, Turned, peopled, running, until
+from tests.ledgers import inside
 from tests.repo import Repo, free_port
 from tests.servers import AccountService, Service
 
@@ -49,7 +50,7 @@ def test_outage_is_alerted_when_it_begins_and_when_it_ends(tool: Repo, accounts:
 
 def test_outages_are_remembered_and_one_that_lasts_ends_after_a_restart(tool: Repo, accounts: AccountService) -> None:
     def remembered(now: Running) -> list[Outage]:
-        return outages_of(now.state.ledger).get("tool", [])
+        return outages_of(inside(now.state.ledger)).get("tool", [])
 
     async def walk() -> None:
         async with running(tool) as now:
@@ -65,7 +66,7 @@ def test_outages_are_remembered_and_one_that_lasts_ends_after_a_restart(tool: Re
             accounts.clear()
             await until(lambda: remembered(now)[0].until is not None)
             assert len(remembered(now)) == 1
-            forget(now.state.ledger)
+            forget(inside(now.state.ledger))
             assert remembered(now)[0].reason == ""
 
     asyncio.run(walk())

@@ -14,6 +14,7 @@ from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.publishing import Publishing
 from reconciler.engine.context import Context
 from reconciler.ledger.entries import Event
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key
 from reconciler.model.secret import Redactor
@@ -68,7 +69,7 @@ class Publisher:
         async def publish() -> None:
             async with aclosing(Context(self.repo.root, self.clock, Redactor())) as context:
                 tree = context.checkout.head()
-                publishing = Publishing(context, ledger, self.problems, self.count)
+                publishing = Publishing(context, OpenLedger(ledger), self.problems, self.count)
                 publishing.begin(self.clock.now(), context.settings(tree), tree, "main")
                 await publishing.finish()
 

@@ -15,6 +15,7 @@ from reconciler.daemon import relay
 from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.relay import PushRelay
 from reconciler.engine.context import SystemClock
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
@@ -39,7 +40,7 @@ class Members:
 
     def _relay(self, ledger: LedgerWriter, *, leads: bool) -> PushRelay:
         runner = cast("Any", SimpleNamespace(alone=False, leads=leads))
-        return PushRelay(ledger, self.clock, runner, self.problems, spawn=self._spawn, fetch=self._fetch)
+        return PushRelay(OpenLedger(ledger), self.clock, runner, self.problems, spawn=self._spawn, fetch=self._fetch)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.add(asyncio.create_task(work))

@@ -16,6 +16,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.requests.record import all_there
 from reconciler.review.unmanaged import account_digest
 from tests.daemon.running import running, until
+from tests.ledgers import inside
 from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, Reply, eventually
 
@@ -86,11 +87,11 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
     async def walk() -> tuple[int, datetime | None]:
         ticking = asyncio.create_task(counting())
         async with running(repo) as now:
-            now.state.ledger.save_seen("tool", {f"gone{number}" for number in range(len(people))}, BEFORE)
+            inside(now.state.ledger).save_seen("tool", {f"gone{number}" for number in range(len(people))}, BEFORE)
             work.clear()
             await until(lambda: now.daemon.survey.found)
             ticking.cancel()
-            return len(now.state.ledger.seen("tool")), now.state.ledger.listed_at("tool")
+            return len(inside(now.state.ledger).seen("tool")), inside(now.state.ledger).listed_at("tool")
 
     change_seen = LedgerWriter.change_seen
     monkeypatch.setattr(LedgerWriter, "change_seen", noted)
@@ -119,7 +120,7 @@ def test_surveys_of_two_cycles_follow_one_another(repo: Repo, accounts: AccountS
             assert now.daemon.desired is not None
             given, began_at = (now.daemon.acting, now.daemon.desired), now.context.clock.now()
             await asyncio.gather(*(now.daemon.survey.take(*given, Listings(began_at), ["ada"]) for _ in range(2)))
-            return now.state.ledger.seen("tool")
+            return inside(now.state.ledger).seen("tool")
 
     with capture_logs() as logged:
         known = asyncio.run(surveys())

@@ -57,6 +57,11 @@ WRITES_A_PHASE = {
 }
 
 
+GIVES = re.compile(r"(\bLedger\[|Callable\[\[)Ledger(Reader|Writer)\]")
+"""What is awaited, and work that is given one."""
+BLOCKS = re.compile(r"\bLedger(Reader|Writer)\b")
+
+
 @cache
 def parsed(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text())
@@ -190,6 +195,36 @@ def test_what_writes_a_phase(code: str, *, writes: bool) -> None:
 
 def test_statuses_and_phases_of_records_are_written_in_one_place() -> None:
     assert {module for module in MODULES if any(map(writes_a_phase, ast.walk(parsed(module))))} == WRITES_A_PHASE
+
+
+def given_what_blocks(tree: ast.AST) -> Iterator[int]:
+    """The lines of coroutines, and of the makers of objects that have some, that are given a reader or a writer."""
+    for node in ast.walk(tree):
+        takes: list[ast.AsyncFunctionDef | ast.FunctionDef] = [node] if isinstance(node, ast.AsyncFunctionDef) else []
+        if isinstance(node, ast.ClassDef) and any(isinstance(each, ast.AsyncFunctionDef) for each in node.body):
+            takes = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
+        for function in takes:
+            arguments = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+            given = [ast.unparse(each.annotation) for each in arguments if each.annotation is not None]
+            if any(BLOCKS.search(GIVES.sub("", each)) for each in given):
+                yield function.lineno
+
+
+@pytest.mark.parametrize(
+    ("code", "blocks"),
+    [
+        ("async def f(ledger: LedgerWriter): ...", True),
+        ("class A:\n def __init__(self, ledger: LedgerReader | None): ...\n async def f(self): ...", True),
+        ("class A:\n def __init__(self, ledger: Ledger[LedgerReader]): ...\n async def f(self): ...", False),
+        ("def f(ledger: LedgerWriter): ...", False),
+    ],
+)
+def test_what_may_block(code: str, *, blocks: bool) -> None:
+    assert bool([*given_what_blocks(ast.parse(code))]) is blocks
+
+
+def test_no_coroutine_is_given_a_ledger_that_blocks() -> None:
+    assert {name: [*given_what_blocks(parsed(name))] for name in MODULES if [*given_what_blocks(parsed(name))]} == {}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

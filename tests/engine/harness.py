@@ -37,6 +37,7 @@ from reconciler.notify.notifications import Notifier
 from reconciler.repository.git.trees import Tree
 from reconciler.review.dry_run import DryRun, Spooled
 from reconciler.review.spool import Spool
+from tests.ledgers import inside
 from tests.repo import Repo, use_key
 
 __all__ = ["Crash", "Hands", "Machine", "Outbox", "dying", "row"]
@@ -189,9 +190,9 @@ class Machine:
             tree = context.checkout.worktree() if settings.source == "worktree" else context.checkout.head()
             with locking(context, settings, tree, "test") as opened:
                 passes = self.runner(context, opened, settings, tree)
-                commands = opened.ledger.commands()
+                commands = inside(opened.ledger).commands()
                 await passes.apply_commands(commands)
-                end_locks(opened.ledger, self.clock.now())
+                end_locks(inside(opened.ledger), self.clock.now())
                 released = released or any(command.kind == "release" for command in commands)
                 request = PassRequest(selection, released=released, removals=removals, by_hand=by_hand)
                 return await passes.run(request, listings=listings)
@@ -229,7 +230,7 @@ class Machine:
             tree = head if rev is None else context.checkout.at(rev)
             in_force = None if rev is None else head
             with reading(context, settings, head) as opened:
-                yield Planning(context, opened, selection, tree, in_force=in_force)
+                yield await Planning(context, opened, selection, tree, in_force=in_force).begin()
         finally:
             await context.aclose()
 
@@ -242,7 +243,8 @@ class Machine:
         try:
             tree = context.checkout.head()
             with reading(context, context.settings(tree), tree) as opened:
-                return (await Planning(context, opened, Selection(), tree).whole()).report(self.redactor)
+                planning = await Planning(context, opened, Selection(), tree).begin()
+                return (await planning.whole()).report(self.redactor)
         finally:
             await context.aclose()
 

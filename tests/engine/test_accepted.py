@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from reconciler.engine.context import Context
 from reconciler.engine.run.accepted import InForce, in_force, keep
 from reconciler.engine.run.remembered import refused
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import RepositoryError, SettingsError
 from reconciler.model.revision_status import REF
@@ -58,7 +60,7 @@ def take(repo: Repo) -> InForce:
     found = in_force(context)
     ledger = StateLocation(found.settings.state, repo.root).writer()
     try:
-        keep(context, ledger, found)
+        asyncio.run(keep(context, OpenLedger(ledger), found))
         assert refused(ledger) == found.refused
     finally:
         ledger.close()

@@ -211,7 +211,7 @@ def test_open_invitations_are_read_once_and_found_without_case(repo, accounts):
 async def _invitations(machine: Machine, hires: list[str]) -> list[Invited | Unknown | None]:
     everybody = Selection()
     async with machine.planning(everybody) as planning:
-        result = await planning.part(everybody, planning.rows(everybody), Claims().begin())
+        result = await planning.part(everybody, await planning.rows(everybody), Claims().begin())
         prepared = {item.grant.key.hire: item.prepared for item in result.grants}
         found = []
         for hire in hires:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.sealing import Trust, WritableSealing, WritableTokens
+from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
 from reconciler.model.grant import Outcome
 from reconciler.model.status import Status
 from reconciler.oauth.connection import stored_record
@@ -66,10 +66,10 @@ class Site:
         assert self.repo.gnupg is not None
         reply = {"access_token": token, "refresh_token": "r3fresh", "expires_in": expires_in}
         with self.machine.ledger() as ledger:
-            sealing = WritableSealing.writing(
-                ledger, Gnupg(self.repo.gnupg.path), Trust((self.repo.gnupg.fingerprint,))
+            sealing = Sealing.writing(ledger, Gnupg(self.repo.gnupg.path), Trust((self.repo.gnupg.fingerprint,)))
+            StoredTokens(sealing.vault, "tool").change(
+                ledger, lambda _: stored_record(reply, None, self.machine.clock.now())
             )
-            WritableTokens(sealing.vault, "tool").change(lambda _: stored_record(reply, None, self.machine.clock.now()))
 
     def status(self) -> tuple[Status, str]:
         found = row(self.machine.reconcile(), "ada", "tool")
@@ -172,9 +172,9 @@ def test_a_stored_reply_without_a_token_is_replaced(site: Site, tool: Tool) -> N
     fetching(site, tool)
     assert site.repo.gnupg is not None
     with site.machine.ledger() as ledger:
-        sealing = WritableSealing.writing(ledger, Gnupg(site.repo.gnupg.path), Trust((site.repo.gnupg.fingerprint,)))
-        WritableTokens(sealing.vault, "tool").change(
-            lambda _: stored_record({"ok": "1"}, None, site.machine.clock.now())
+        sealing = Sealing.writing(ledger, Gnupg(site.repo.gnupg.path), Trust((site.repo.gnupg.fingerprint,)))
+        StoredTokens(sealing.vault, "tool").change(
+            ledger, lambda _: stored_record({"ok": "1"}, None, site.machine.clock.now())
         )
     for _ in range(2):
         assert site.status()[0] is Status.PRESENT

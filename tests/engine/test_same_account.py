@@ -69,9 +69,9 @@ def test_wanted_grants_are_rendered_once_for_all_passes_and_in_slices(
         tree, ticking = context.checkout.head(), asyncio.create_task(counting())
         try:
             with reading(context, context.settings(tree), tree) as opened:
-                await Planning(context, opened, ADA, tree).whole()
+                await (await Planning(context, opened, ADA, tree).begin()).whole()
                 of = "second"
-                planning = Planning(context, opened, ADA, tree)
+                planning = await Planning(context, opened, ADA, tree).begin()
                 (orphan,) = (await planning.whole()).grants
                 assert not orphan.wanted
                 of = "locked"
@@ -144,7 +144,7 @@ async def reasons(machine: Machine, change: Change, *states: bool, planned: Call
             machine.repo.commit()
             tree = context.checkout.head()
             with reading(context, context.settings(tree), tree) as opened:
-                planning = Planning(context, opened, ADA, tree)
+                planning = await Planning(context, opened, ADA, tree).begin()
                 planned(same)
                 (orphan,) = (await planning.whole()).grants
             found.append(orphan.decision.reason)

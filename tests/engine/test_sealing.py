@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import KEY, Trust, WritableSealing
+from reconciler.ledger.sealing import KEY, Sealing, Trust
 from reconciler.model.errors import SecretsError
 from reconciler.model.status import Action, EventType, Status
 from reconciler.secrets.gpg import Gnupg
@@ -238,11 +238,12 @@ def opened(machine: Machine, home: GnupgHome) -> Sealer:
 
 def test_first_initial_data_has_a_key_in_the_clear_replaced(machine: Machine, home: GnupgHome) -> None:
     with machine.ledger() as ledger:
-        clear = WritableSealing.writing(ledger, Gnupg(None), Trust())
-        clear.vault.write("oauth/tool", {"access_token": "kept"})
+        clear = Sealing.writing(ledger, Gnupg(None), Trust())
+        ledger.put_sealed("oauth/tool", clear.vault.sealed("oauth/tool", {"access_token": "kept"}))
     machine.reconcile()
     assert wrapped_to(machine) != []
-    assert opened(machine, home).fingerprint != clear.sealer.fingerprint  # type: ignore[union-attr]
+    assert clear.sealer is not None
+    assert opened(machine, home).fingerprint != clear.sealer.fingerprint
     assert b"kept" in opened(machine, home).open(sealed(machine)["oauth/tool"], "sealed/value/oauth/tool")
 
 
@@ -442,13 +443,13 @@ def test_command_needing_the_key_is_refused_with_next_step(machine: Machine, hom
         closing(StateLocation(f"sqlite:///{machine.repo.state}", machine.repo.root).writer()) as ledger,
         pytest.raises(SecretsError, match="Bring back the secret key"),
     ):
-        WritableSealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,)))
+        Sealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,)))
 
 
 def test_run_that_settles_while_files_are_listed_names_none(
     machine: Machine, home: GnupgHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with machine.ledger() as ledger:
-        vault = WritableSealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,))).vault
+        vault = Sealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,))).vault
         monkeypatch.setattr(ledger, "sealed_names", lambda: ["run/ada/tool"])
-        assert vault.attached() == set()
+        assert vault.attached(ledger) == set()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from reconciler.engine.apply.commands import TakenUp, take_up_in_pieces
+from reconciler.ledger.entries import Command
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
@@ -411,10 +414,16 @@ def test_a_retry_of_everything_waits_only_for_the_grants_of_a_pass_under_way(mac
     busy = Key("bob", "tool")
     with machine.ledger() as ledger:
         asked = TakenUp()
-        list(take_up_in_pieces(ledger, ledger.commands(), machine.clock.now(), asked, take=lambda key: key != busy))
+
+        async def take_up(commands: list[Command]) -> None:
+            take, now = (lambda key: key != busy), machine.clock.now()
+            pieces = take_up_in_pieces(OpenLedger(ledger), commands, now, asked, erasing=pytest.fail, take=take)
+            assert len([None async for _ in pieces]) == 1
+
+        asyncio.run(take_up(ledger.commands()))
         assert {record.key for record in ledger.records() if record.fresh} == asked.touched == {Key("ada", "tool")}
         (left,) = ledger.commands()
         assert (left.kind, left.hire, left.access, left.by) == ("retry", *busy, "tester@here")
-        list(take_up_in_pieces(ledger, [left], machine.clock.now(), asked, take=lambda key: key != busy))
+        asyncio.run(take_up([left]))
         assert ledger.commands() == [left]
         assert asked.waiting == {left}

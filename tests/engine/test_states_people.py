@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.engine.run.renames import move
 from reconciler.ledger.entries import Event
-from reconciler.ledger.vault import WritableVault
+from reconciler.ledger.vault import Vault
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError, SettingsError
 from reconciler.model.grant import Key
@@ -193,8 +193,8 @@ def test_stored_values_of_two_services_follow_at_the_same_time(machine, monkeypa
     told = [[Event(NOW, new, "", EventType.RENAMED) for new in each.values()] for each in moves]
     rename = LedgerWriter.rename
     with machine.ledger() as ledger:
-        vault = WritableVault(ledger, Sealer(bytes(32), (), Gnupg(None)))
-        vault.write("stored/ada", stored)
+        vault = Vault(Sealer(bytes(32), (), Gnupg(None)))
+        ledger.put_sealed("stored/ada", vault.sealed("stored/ada", stored))
 
         def beside(self, moved, events, kept):
             monkeypatch.setattr(LedgerWriter, "rename", rename)
@@ -203,7 +203,7 @@ def test_stored_values_of_two_services_follow_at_the_same_time(machine, monkeypa
 
         monkeypatch.setattr(LedgerWriter, "rename", beside)
         move(ledger, vault, moves[0], told[0])
-        assert (vault.read("stored/ada"), vault.read("stored/lovelace")) == (None, stored)
+        assert (vault.read(ledger, "stored/ada"), vault.read(ledger, "stored/lovelace")) == (None, stored)
 
 
 def test_reused_hire_id_takes_no_rows(machine, accounts, repo):

@@ -343,7 +343,7 @@ class Tokens(Wired):
             except (TransportError, Blocked) as error:
                 told(error)
                 reply = stored
-            store.change(lambda _: stored_record(reply, None, clock.now()))
+            await store.change(lambda _: stored_record(reply, None, clock.now()))
             connection = OAuthConnection(
                 "acme",
                 manifest,
@@ -351,6 +351,7 @@ class Tokens(Wired):
                 scope=Scope(),
                 tokens=store,
                 store=store,
+                stored=store.kept,
                 turn=Turn(),
                 clock=clock,
                 redactor=redactor,
@@ -377,13 +378,13 @@ class _Store:
     def kept(self) -> Any:
         return json.loads(self._text)
 
-    def load(self) -> Any:
+    async def load(self) -> Any:
         return self.kept
 
     def renewing(self) -> nullcontext[None]:
         return nullcontext()
 
-    def change(self, change: TokenChange) -> None:
+    async def change(self, change: TokenChange) -> None:
         self._text = json.dumps(change(self.kept))
 
 

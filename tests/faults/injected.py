@@ -19,7 +19,7 @@ from reconciler.cli.commands.one_pass import _real
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import in_force
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import Trust, WritableSealing
+from reconciler.ledger.sealing import Sealing, Trust
 from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
@@ -143,7 +143,7 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
                             ledger.forget("ada", clock.now())
                             return
                         # Who has the state's key, so that the command counts.
-                        WritableSealing.writing(ledger, Gnupg(settings.gnupg_home), Trust())
+                        Sealing.writing(ledger, Gnupg(settings.gnupg_home), Trust())
                         if not ledger.commands():
                             ledger.enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="hook")
                     finally:

@@ -79,6 +79,7 @@ from tests.faults.judgement import (
     Tried,
     needs_tool,
 )
+from tests.ledgers import inside
 
 __all__ = ["EVERYBODY", "Model", "play"]
 
@@ -349,7 +350,7 @@ class Program:
     @property
     def ledger(self) -> LedgerWriter:
         assert self.opened is not None
-        return self.opened.ledger
+        return inside(self.opened.ledger)
 
     def commit(self, files: Mapping[str, Any]) -> None:
         """Make a commit of these files and nothing else."""
@@ -407,7 +408,7 @@ class Program:
             notifier=Notifier(self.context, lambda *_: Outbox()),
             approve=begin,
         )
-        await passes.apply_commands(opened.ledger.commands())
+        await passes.apply_commands(inside(opened.ledger).commands())
         await passes.run(PassRequest(selection, released=released))
 
 

@@ -25,7 +25,7 @@ from aiosmtpd.controller import Controller
 
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import Trust, WritableSealing, WritableTokens
+from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.lock import LockState
 from reconciler.model.revision_status import REF
@@ -486,19 +486,19 @@ def _refreshed(stage: Stage) -> None:
     _hire_ada(stage)
     with closing(StateLocation(f"sqlite:///{stage.repo.state}", stage.repo.root).writer()) as ledger:
         assert stage.repo.gnupg is not None
-        sealing = WritableSealing.writing(ledger, Gnupg(stage.repo.gnupg.path), Trust())
+        sealing = Sealing.writing(ledger, Gnupg(stage.repo.gnupg.path), Trust())
         assert sealing.vault is not None
         reply = {"access_token": "acc3ss-0", "refresh_token": "refr3sh-0", "expires_in": 1}
         stored = {"reply": reply, "expires_in": 1, "obtained_at": "2020-01-01T00:00:00+00:00"}
-        WritableTokens(sealing.vault, "tool").change(lambda _: stored)
+        StoredTokens(sealing.vault, "tool").change(ledger, lambda _: stored)
 
 
 def _with_the_stored_token(stage: Stage) -> None:
     _complete(stage)
     with closing(StateLocation(f"sqlite:///{stage.repo.state}", stage.repo.root).writer()) as ledger:
         assert stage.repo.gnupg is not None
-        sealing = WritableSealing.writing(ledger, Gnupg(stage.repo.gnupg.path), Trust())
-        kept = WritableTokens(sealing.vault, "tool").load()
+        sealing = Sealing.writing(ledger, Gnupg(stage.repo.gnupg.path), Trust())
+        kept = StoredTokens(sealing.vault, "tool").load(ledger)
         assert kept is not None
         assert kept["reply"]["access_token"] == stage.tool.access_token, "what is stored is the newest"
     assert stage.tool.refused == 0, "a token was used that had been replaced"

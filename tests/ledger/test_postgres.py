@@ -123,7 +123,7 @@ def test_interrupted_first_start_blocks_no_later_start(
 def test_reading_creates_nothing(databases: Databases, empty: StateLocation, tmp_path: Path) -> None:
     with empty.reader() as ledger:
         assert list(ledger.records()) == []
-        assert ledger.unattended
+        assert ledger.backend.unattended
     assert not empty.exists()
     assert databases.execute(TABLES, name(empty)) == []
     assert list(tmp_path.iterdir()) == []

@@ -166,6 +166,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "recent_attempts": ("ada", 3),
     "record": (ADA.key,),
     "sealed": ("name",),
+    "origins_after": (Key("", ""),),
     "sealed_values": (["name"],),
     "seen": ("tool",),
     "seen_after": ("tool", "", 2),
@@ -176,7 +177,8 @@ READINGS: dict[str, tuple[object, ...]] = {
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name, _ in getmembers(LedgerReader, isfunction) if name[0] != "_" and name != "off_loop")
+    "name",
+    sorted(name for name, _ in getmembers(LedgerReader, isfunction) if name[0] != "_"),
 )
 def test_no_state_reads_like_one_without_rows(name: str) -> None:
     def found(reader: LedgerReader) -> object:

@@ -219,9 +219,9 @@ def test_reading_where_there_is_nothing(tmp_path: Path) -> None:
 
 def test_reading_reports_whether_a_process_has_the_state(tmp_path: Path) -> None:
     with other_process(tmp_path), StateLocation(STATE, tmp_path).reader() as ledger:
-        assert not ledger.unattended
+        assert not ledger.backend.unattended
     with StateLocation(STATE, tmp_path).reader() as ledger:
-        assert ledger.unattended
+        assert ledger.backend.unattended
 
 
 def test_reading_what_another_begins_to_write(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from reconciler.ledger import schema
 from reconciler.ledger.lease import Lease
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.rows import event_row
 from reconciler.ledger.transaction import Transaction
@@ -126,24 +127,24 @@ async def test_tasks_that_write_at_the_same_time_share_a_commit(tmp_path: Path) 
     with closing(location.writer(reached)) as ledger:
         statements = list[str]()
         ledger.backend._connection.set_trace_callback(statements.append)  # type: ignore[attr-defined]
-        saves = [partial(ledger.save, (), [line(f"p{number}")]) for number in range(20)]
-        await asyncio.gather(*map(ledger.together, saves))
+        saves = [partial(LedgerWriter.save, records=(), events=[line(f"p{number}")]) for number in range(20)]
+        await asyncio.gather(*map(OpenLedger(ledger).together, saves))
         assert statements.count("COMMIT") == 1
         assert there == [20] * 20
 
 
 async def test_task_whose_write_fails_takes_no_other_with_it(ledger: LedgerWriter, location: StateLocation) -> None:
-    def broken() -> None:
+    def broken(_ledger: LedgerWriter) -> None:
         raise ValueError("not this one")
+
+    def telling(hire: str) -> Callable[[LedgerWriter], None]:
+        return partial(LedgerWriter.save, records=(), events=[line(hire)])
 
     change(location, "INSERT INTO shards (service, epoch) VALUES ('one', 2)")
     leased, lost = ledger.under(Lease({"one": 2})), ledger.under(Lease({"one": 1}))
-    works: list[Callable[[], None]] = [
-        partial(leased.save, (), [line("ada")]),
-        broken,
-        partial(lost.save, (), [line("bob")]),
-    ]
-    ada, *failed = await asyncio.gather(*(ledger.together(work) for work in works), return_exceptions=True)
+    works = ((leased, telling("ada")), (ledger, broken), (lost, telling("bob")))
+    writes = (OpenLedger(each).together(work) for each, work in works)
+    ada, *failed = await asyncio.gather(*writes, return_exceptions=True)
     assert ada is None
     assert [type(each) for each in failed] == [ValueError, LeaseLostError]
     assert [each.key.hire for each in ledger.history()] == ["ada"]
@@ -153,7 +154,7 @@ async def test_task_that_is_cancelled_has_written(tmp_path: Path) -> None:
     """What a service answered is not lost where the program ends between the answer and the commit."""
     location = StateLocation(STATE, tmp_path)
     with closing(location.writer()) as ledger:
-        task = asyncio.create_task(ledger.together(partial(ledger.save, (), [line("ada")])))
+        task = asyncio.create_task(OpenLedger(ledger).together(lambda to: to.save((), [line("ada")])))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -178,7 +179,7 @@ def test_changes_of_one_value_in_one_transaction_are_all_there(ledger: LedgerWri
 
 
 def test_writers_of_one_state_append_to_one_chain(ledger: LedgerWriter, location: StateLocation) -> None:
-    if not ledger.remote:
+    if not ledger.backend.remote:
         pytest.skip("a file has one writer")
 
     def write(writer: LedgerWriter, number: int) -> None:

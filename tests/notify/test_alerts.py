@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from reconciler.engine.context import Context
 from reconciler.ledger.entries import Event
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
@@ -303,7 +304,7 @@ class Site:
             settings = context.settings(tree)
             ledger = StateLocation(settings.state, context.root).writer()
             try:
-                await alert(context, settings, tree, ledger=ledger, rows=found, events=list(events))
+                await alert(context, settings, tree, ledger=OpenLedger(ledger), rows=found, events=list(events))
             finally:
                 ledger.close()
                 await context.aclose()

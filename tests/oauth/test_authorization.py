@@ -35,16 +35,16 @@ class PendingAuthorizations:
     def __init__(self) -> None:
         self.kept: dict[str, dict[str, Any]] = {}
 
-    def read(self, digest: str) -> dict[str, Any] | None:
+    async def read(self, digest: str) -> dict[str, Any] | None:
         return self.kept.get(digest)
 
-    def write(self, digest: str, value: dict[str, Any]) -> None:
+    async def write(self, digest: str, value: dict[str, Any]) -> None:
         self.kept[digest] = dict(value)
 
-    def erase(self, digest: str) -> None:
+    async def erase(self, digest: str) -> None:
         del self.kept[digest]
 
-    def digests(self) -> list[str]:
+    async def digests(self) -> list[str]:
         return list(self.kept)
 
 
@@ -53,13 +53,13 @@ class Tokens:
         self.record: Any = None
         self.lock = asyncio.Lock()
 
-    def load(self) -> Any:
+    async def load(self) -> Any:
         return self.record
 
     def renewing(self) -> asyncio.Lock:
         return self.lock
 
-    def change(self, change: TokenChange) -> None:
+    async def change(self, change: TokenChange) -> None:
         self.record = change(self.record)
 
 
@@ -94,8 +94,8 @@ class Desk:
             redactor=self.redactor,
         )
 
-    def begin(self) -> Authorization:
-        return self.authorizer().begin()
+    async def begin(self) -> Authorization:
+        return await self.authorizer().begin()
 
     async def complete(self, name: str = "acme", **query: str) -> None:
         await self.authorizer(name).complete(query)
@@ -116,7 +116,7 @@ def desk(service: Service, connect: Callable[..., Client], clock: FakeClock, red
 
 
 async def test_authorization_url(desk: Desk) -> None:
-    authorization = desk.begin()
+    authorization = await desk.begin()
     parts = urlsplit(authorization.url)
     query = parse_qs(parts.query, strict_parsing=True)
     assert (parts.netloc, parts.path) == ("provider.example.com", "/authorize")
@@ -132,7 +132,7 @@ async def test_authorization_url(desk: Desk) -> None:
     assert 43 <= len(verifier) <= 128
     assert len(authorization.state) >= 43
     assert authorization.state not in repr(authorization) + repr(desk.connects.kept)
-    assert desk.begin().state != authorization.state
+    assert (await desk.begin()).state != authorization.state
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_authorization_url(desk: Desk) -> None:
 )
 async def test_state_and_challenge_are_always_ours(desk: Desk, written: str, begins: str) -> None:
     desk.oauth["authenticate_url"] = written
-    assert desk.begin().url.startswith(begins)
+    assert (await desk.begin()).url.startswith(begins)
 
 
 def test_a_fragment_stays_last() -> None:
@@ -161,11 +161,11 @@ def test_a_fragment_stays_last() -> None:
 async def test_only_an_address_is_opened(desk: Desk, written: str) -> None:
     desk.oauth["authenticate_url"] = written
     with pytest.raises(Blocked, match=r"oauth\.authenticate_url does not come out as an http or https address"):
-        desk.begin()
+        await desk.begin()
 
 
 async def test_the_code_is_traded_and_the_reply_stored(desk: Desk, clock: FakeClock) -> None:
-    authorization = desk.begin()
+    authorization = await desk.begin()
     verifier = desk.connects.kept[authorization.digest]["verifier"]
     clock.moment += timedelta(minutes=10)
     await desk.complete(state=authorization.state, code="c/o d&e=1")
@@ -184,7 +184,7 @@ async def test_the_code_is_traded_and_the_reply_stored(desk: Desk, clock: FakeCl
 async def test_refresh_under_way_is_waited_for(desk: Desk, service: Service) -> None:
     """Else the refresh token that it spends would be kept, and what it brings thrown away."""
     desk.tokens.record = {"reply": {"refresh_token": "refresh-1"}}
-    authorization = desk.begin()
+    authorization = await desk.begin()
     async with desk.tokens.lock:
         completing = asyncio.create_task(desk.complete(state=authorization.state, code="c0de"))
         await asyncio.to_thread(eventually, lambda: service.calls("POST", "/token"))
@@ -197,7 +197,7 @@ async def test_refresh_under_way_is_waited_for(desk: Desk, service: Service) -> 
 
 async def test_new_fields_are_merged_with_stored_ones(desk: Desk) -> None:
     desk.tokens.record = {"reply": {"refresh_token": "refresh-0", "access_token": "access-0"}}
-    await desk.complete(state=desk.begin().state, code="c")
+    await desk.complete(state=(await desk.begin()).state, code="c")
     assert desk.tokens.record["reply"] == {
         "refresh_token": "refresh-0",
         "access_token": "access-1",
@@ -207,17 +207,17 @@ async def test_new_fields_are_merged_with_stored_ones(desk: Desk) -> None:
 
 class TestRefused:
     async def test_foreign_state_is_refused(self, desk: Desk) -> None:
-        authorization = desk.begin()
+        authorization = await desk.begin()
         assert "not one that was given out here" in await desk.refused(state="of somebody else", code="c")
         assert "not one that was given out here" in await desk.refused("other", state=authorization.state, code="c")
         assert desk.outcome(authorization) == "open", "whoever guesses closes nobody's authorization"
 
     async def test_no_state(self, desk: Desk) -> None:
-        desk.begin()
+        await desk.begin()
         assert "without a state" in await desk.refused(code="c")
 
     async def test_a_state_serves_once(self, desk: Desk) -> None:
-        authorization = desk.begin()
+        authorization = await desk.begin()
         await desk.complete(state=authorization.state, code="c")
         desk.tokens.record = None
         assert "was answered already" in await desk.refused(state=authorization.state, code="c")
@@ -225,7 +225,7 @@ class TestRefused:
         assert desk.outcome(authorization) == "connected"
 
     async def test_after_ten_minutes(self, desk: Desk, clock: FakeClock) -> None:
-        authorization = desk.begin()
+        authorization = await desk.begin()
         clock.moment += timedelta(minutes=10, seconds=1)
         assert "has run out" in await desk.refused(state=authorization.state, code="c")
         assert desk.service.requests == []
@@ -233,12 +233,12 @@ class TestRefused:
     async def test_late_or_repeated_state_is_distinguished_from_a_foreign_one_for_a_day(
         self, desk: Desk, clock: FakeClock
     ) -> None:
-        authorization = desk.begin()
+        authorization = await desk.begin()
         clock.moment += timedelta(hours=23)
-        desk.begin()
+        await desk.begin()
         assert "has run out" in await desk.refused(state=authorization.state, code="c")
         clock.moment += timedelta(hours=2)
-        desk.begin()
+        await desk.begin()
         assert "not one that was given out" in await desk.refused(state=authorization.state, code="c")
 
     @pytest.mark.parametrize(
@@ -246,17 +246,17 @@ class TestRefused:
         [("access_denied", "access_denied"), ("<script>", "an error that cannot be shown")],
     )
     async def test_authorization_denied_by_person_or_service(self, desk: Desk, error: str, said: str) -> None:
-        authorization = desk.begin()
+        authorization = await desk.begin()
         told = f"the service did not allow it: {said}"
         assert await desk.refused(state=authorization.state, error=error, code="c") == told
         assert desk.outcome(authorization) == told
         assert "was answered already" in await desk.refused(state=authorization.state, code="c")
 
     async def test_no_code(self, desk: Desk) -> None:
-        assert "without a code" in await desk.refused(state=desk.begin().state)
+        assert "without a code" in await desk.refused(state=(await desk.begin()).state)
 
     async def test_the_code_is_not_taken(self, desk: Desk) -> None:
-        authorization = desk.begin()
+        authorization = await desk.begin()
         desk.service.fail_next(1, 400, body={"error": "invalid_grant"})
         told = f'POST {desk.service.host}: answered 400: {{"error": "invalid_grant"}}'
         assert await desk.refused(state=authorization.state, code="c") == told
@@ -266,7 +266,7 @@ class TestRefused:
         self, desk: Desk, connect: Callable[..., Client]
     ) -> None:
         desk.client = connect("api.example.com")
-        assert "is not allowed" in await desk.refused(state=desk.begin().state, code="c")
+        assert "is not allowed" in await desk.refused(state=(await desk.begin()).state, code="c")
         assert desk.service.requests == []
 
 
@@ -276,36 +276,36 @@ class TestWithoutCode:
         desk.oauth["without_code"] = True
 
     async def test_a_callback_with_nothing_at_all(self, desk: Desk) -> None:
-        authorization = desk.begin()
+        authorization = await desk.begin()
         await desk.complete()
         assert desk.service.requests[0].form() == {"grant_type": ["authorization_code"]}
         assert desk.outcome(authorization) == "connected"
 
     async def test_a_code_that_comes_is_used(self, desk: Desk) -> None:
-        await desk.complete(state=desk.begin().state, code="c")
+        await desk.complete(state=(await desk.begin()).state, code="c")
         assert desk.service.requests[0].form()["code"] == ["c"]
 
     async def test_without_state_only_while_a_connect_is_open(self, desk: Desk, clock: FakeClock) -> None:
         assert "nobody is connecting this service now" in await desk.refused()
-        desk.begin()
+        await desk.begin()
         clock.moment += timedelta(minutes=11)
         assert "nobody is connecting this service now" in await desk.refused()
-        desk.begin()
+        await desk.begin()
         await desk.complete()
         desk.tokens.record = None
         assert "nobody is connecting this service now" in await desk.refused()
 
     async def test_a_code_without_a_state_is_refused(self, desk: Desk) -> None:
-        desk.begin()
+        await desk.begin()
         assert "with a code and without a state" in await desk.refused(code="of somebody else")
         assert desk.service.requests == []
 
     async def test_state_of_another_service_is_refused(self, desk: Desk) -> None:
-        desk.begin()
+        await desk.begin()
         assert "nobody is connecting this service now" in await desk.refused("other")
 
     async def test_a_wrong_state_is_refused_all_the_same(self, desk: Desk) -> None:
-        desk.begin()
+        await desk.begin()
         assert "not one that was given out here" in await desk.refused(state="of somebody else")
 
 

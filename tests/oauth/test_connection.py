@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sealing import WritableSealing, WritableTokens
+from reconciler.ledger.sealing import Sealing, StoredTokens, WritableTokens
 from reconciler.model.errors import LedgerError, TransportError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
@@ -41,16 +42,16 @@ class Store:
         self.saves = 0
         self.full = False
 
-    def load(self) -> Any:
+    async def load(self) -> Any:
         return json.loads(self.text)
 
     def renewing(self) -> nullcontext[None]:
         return nullcontext()
 
-    def change(self, change: TokenChange) -> None:
+    async def change(self, change: TokenChange) -> None:
         if self.full:
             raise LedgerError("the ledger: disk full: make room on the disk")
-        before, self.text = self.text, json.dumps(change(self.load()))
+        before, self.text = self.text, json.dumps(change(json.loads(self.text)))
         self.saves += self.text != before
 
 
@@ -120,6 +121,7 @@ def make(provider: Provider, connect: Callable[..., Client], clock: FakeClock, t
         renewing: bool = True,
         redactor: Redactor = redactor,
         own: Any = None,
+        stored: Any = None,
         turn: Turn = turn,
     ) -> OAuthConnection:
         scope = Scope((Layer("initial data", {"CLIENT": "client-7", "SECRET": "s3cret-value"}, frozenset({"SECRET"})),))
@@ -131,6 +133,7 @@ def make(provider: Provider, connect: Callable[..., Client], clock: FakeClock, t
             scope=scope,
             tokens=store,
             store=store if renewing else None,
+            stored=json.loads(store.text) if isinstance(store, Store) else stored,
             turn=turn,
             clock=clock,
             redactor=redactor,
@@ -166,7 +169,7 @@ async def test_less_than_a_minute_left_is_refreshed_and_stored(
     (sent,) = provider.calls("POST", "/token")
     assert sent.headers["Content-Type"] == FORM
     assert sent.form() == {"grant_type": ["refresh_token"], "refresh_token": ["refresh-1"], "client_id": ["client-7"]}
-    kept = store.load()
+    kept = await store.load()
     assert kept["reply"] == reply(2, instance="eu"), "the reply is merged into what was stored"
     assert (kept["expires_in"], kept["obtained_at"]) == (3600, clock.now().isoformat())
     assert access(await make(store).fresh()) == "access-2"
@@ -222,14 +225,15 @@ def processes(tmp_path: Path) -> Iterator[list[WritableTokens]]:
     location = StateLocation(f"sqlite:///{tmp_path}/state/state.db", tmp_path)
     with closing(location.writer()) as one, closing(location.writer()) as other:
         sealer = Sealer(bytes(32), (), Gnupg(None))
-        yield [WritableTokens(WritableSealing(ledger, sealer).vault, "acme") for ledger in (one, other)]
+        stored = StoredTokens(Sealing(sealer).vault, "acme")
+        yield [WritableTokens(stored, OpenLedger(ledger)) for ledger in (one, other)]
 
 
 async def test_a_refresh_token_is_spent_by_one_process_of_those_that_share_a_sqlite_state(
     make: Make, clock: FakeClock, provider: Provider, processes: list[WritableTokens]
 ) -> None:
-    processes[0].change(lambda _: stored_record(reply(1), None, clock.now()))
-    connections = [make(tokens, turn=Turn()) for tokens in processes]
+    await processes[0].change(lambda _: stored_record(reply(1), None, clock.now()))
+    connections = [make(tokens, turn=Turn(), stored=await tokens.load()) for tokens in processes]
     clock.moment += 3600 * SECOND
     provider.delay = 0.1
     layers = await asyncio.gather(*(connection.fresh() for connection in connections))
@@ -241,8 +245,8 @@ async def test_a_process_that_never_ends_its_renewal_is_named_in_the_reason(
     make: Make, clock: FakeClock, processes: list[WritableTokens], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reconciler.ledger.sqlite.renewal.PATIENCE", timedelta())
-    processes[0].change(lambda _: stored_record(reply(1), None, clock.now()))
-    connection = make(processes[1], turn=Turn())
+    await processes[0].change(lambda _: stored_record(reply(1), None, clock.now()))
+    connection = make(processes[1], turn=Turn(), stored=await processes[1].load())
     clock.moment += 3600 * SECOND
     async with processes[0].renewing():
         with pytest.raises(TransportError, match="cannot be refreshed now: another process has been renewing it"):
@@ -313,7 +317,7 @@ async def test_reply_that_cannot_be_stored_is_stored_later_and_used_then(
         assert access(connection.layer()) == "access-1", "stored before it is used"
     store.full = False
     assert access(await make(store).fresh()) == "access-2"
-    assert (store.load()["reply"]["refresh_token"], provider.asked) == ("refresh-2", 1)
+    assert ((await store.load())["reply"]["refresh_token"], provider.asked) == ("refresh-2", 1)
 
 
 async def test_a_caller_that_is_cancelled_goes_once_the_new_token_is_stored(
@@ -332,7 +336,7 @@ async def test_a_caller_that_is_cancelled_goes_once_the_new_token_is_stored(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert store.saves == 1
-    assert store.load()["reply"]["access_token"] == "access-2"
+    assert (await store.load())["reply"]["access_token"] == "access-2"
 
 
 async def test_refresh_does_not_overwrite_a_newer_connection(make: Make, clock: FakeClock, provider: Provider) -> None:
@@ -341,7 +345,7 @@ async def test_refresh_does_not_overwrite_a_newer_connection(make: Make, clock: 
     clock.moment += 3600 * SECOND
 
     def answer(_received: Received) -> Any:
-        store.change(lambda _: stored_record(reply(77), None, clock.now()))
+        store.text = json.dumps(stored_record(reply(77), None, clock.now()))
         return reply(2)
 
     provider.route("POST", "/token", answer)
@@ -456,7 +460,7 @@ class TestPermanent:
     async def test_401_after_a_new_connection(self, make: Make, clock: FakeClock, provider: Provider) -> None:
         store = stored(clock)
         connection = make(store, manifest(provider, refresh=False))
-        store.change(lambda _: stored_record(reply(5), None, clock.now()))
+        await store.change(lambda _: stored_record(reply(5), None, clock.now()))
         assert access(await connection.renewed()) == "access-5"
 
 

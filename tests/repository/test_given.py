@@ -50,13 +50,13 @@ class Company:
         self.repo.git("merge", "--quiet", "--no-ff", "--message", message, *options, branch)
         return self.repo.git("rev-parse", "HEAD")
 
-    def given_up_to(self) -> str | None:
+    async def given_up_to(self) -> str | None:
         return self.revision
 
-    def untraced(self, hires: Collection[str]) -> dict[str, Untraced]:
+    async def untraced(self, hires: Collection[str]) -> dict[str, Untraced]:
         return {hire: each for hire, each in self.waiting.items() if hire in hires}
 
-    def given(self, hires: Collection[str]) -> dict[Key, Given]:
+    async def given(self, hires: Collection[str]) -> dict[Key, Given]:
         return {key: each for key, each in self.known.items() if key.hire in hires}
 
     def take_over(self) -> dict[Key, Given]:

@@ -104,9 +104,8 @@ async def proposed(
         raise NotAdopted([f"{integration}: {read.fault or read.unlisted}"])
     chosen = _chosen(read.accounts, accounts)
     with reading(context, settings, tree) as opened:
-        there = integrations_of(
-            context, Desired(context.reader.load(tree), desired.today), tree, settings, opened.sealing
-        )
+        trusted = Desired(context.reader.load(tree), desired.today)
+        there = await integrations_of(context, trusted, tree, settings, opened)
         meant = next(each for each in there if each.name == integration)
     head = modeline("hire", "hires") if into else line_in(context.checkout.root, "hire", "hires")
     proposals, refused = adopted(meant, chosen, desired, beside, head=head)

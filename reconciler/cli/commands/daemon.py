@@ -250,7 +250,7 @@ class _Endpoints:
         from reconciler.model.errors import LedgerError
 
         settings, tree = self.running.settings, self.running.tree or self.initial.tree
-        if not is_awaited(self.state, service, query):  # a stranger's call must not lease a service
+        if not await is_awaited(self.state, service, query):  # a stranger's call must not lease a service
             return await callback(self.context, settings, tree, self.state, service=service, query=query)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), self.running.leased(service) as leased:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reconciler.engine.run.planning import Planning
     from reconciler.model.given import Given
     from reconciler.model.report import Report, Row
+    from reconciler.repository.attribution.given import Gaps
     from reconciler.review.dry_run import DryRun, Spooled
     from reconciler.review.leaving import Dates
     from reconciler.review.spool import Spool
@@ -35,13 +36,17 @@ async def planned(
     """
     from reconciler.cli.output.progress import ProgressReporter
     from reconciler.engine.run.planning import HIRES
+    from reconciler.repository.attribution.given import Gaps
     from reconciler.review.dry_run import DryRun
     from reconciler.review.spool import Spool
     from reconciler.review.unmanaged import UnknownAccounts
 
     rows: Spool[list[Spooled]] = spools.enter_context(Spool())
     dry_run = DryRun(planning, rows)
-    given = _GivenByPart(context, planning, spools.enter_context(Spool())) if givers else None
+    given = None
+    if givers:
+        gaps = await Gaps.until(context.checkout, planning.desired, planning.state.ledger)
+        given = _GivenByPart(context, planning, gaps, spools.enter_context(Spool()))
     unknown = None
     if planning.selection.hires is None:
         unknown = UnknownAccounts(planning.integrations, planning.desired, planning.listings, planning.pace)
@@ -68,17 +73,17 @@ def _rows(dry_run: DryRun, given: Spool[Evidence] | None) -> Iterator[Row]:
 class _GivenByPart:
     """Who gave the grants of each part, and when what leaves had to be gone, in a spool."""
 
-    def __init__(self, context: Context, planning: Planning, spool: Spool[Evidence]) -> None:
+    def __init__(self, context: Context, planning: Planning, gaps: Gaps, spool: Spool[Evidence]) -> None:
         from datetime import date
 
-        from reconciler.repository.attribution.given import Gaps, Givers
+        from reconciler.repository.attribution.given import Givers
         from reconciler.repository.desired import Desired
         from reconciler.review.leaving import Leaving
 
         self._ledger = planning.state.ledger
-        self._gaps = Gaps(context.checkout, planning.desired, self._ledger)
+        self._gaps = gaps
         self._givers = Givers(context.checkout, planning.desired, self._ledger)
-        self._leaving = Leaving(context.checkout, Desired(planning.desired.files, date.min), self._ledger)
+        self._leaving = Leaving(context.checkout, Desired(planning.desired.files, date.min))
         self._redactor = context.redactor
         self._spool = spool
         self._parts: list[tuple[Collection[str], Dates]] = []
@@ -87,8 +92,9 @@ class _GivenByPart:
         """Add a part while its hires' files are still remembered."""
         hires = plan.selection.hires or ()
         left = [plan.row(item, plan.record_of(item)[0], self._redactor) for item in plan.grants if not item.wanted]
-        self._parts.append((hires, self._leaving.dates(hires, left)))
-        self._givers.add(self._gaps.of(hires))
+        dates = await self._ledger.run(lambda ledger: self._leaving.dates(ledger, hires, left))
+        self._parts.append((hires, dates))
+        self._givers.add(await self._gaps.of(hires))
         if self._givers.full:
             await self._write()
 
@@ -100,7 +106,7 @@ class _GivenByPart:
     async def _write(self) -> None:
         found = await self._givers.found()
         for hires, dates in self._parts:
-            of_part = self._ledger.given(hires)
+            of_part = {**await self._ledger.given(hires)}
             for hire in hires if found else ():
                 of_part |= found.get(hire, {})
             pairs = {(key.hire, key.access): given for key, given in of_part.items()}

@@ -142,6 +142,7 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
     import asyncio
 
     from reconciler.cli.suggestions import no_such_grant
+    from reconciler.ledger.ledger import Ledger
     from reconciler.model.ending import still_wanted
     from reconciler.repository.attribution.given import who_gave
     from reconciler.repository.desired import Desired
@@ -150,7 +151,7 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
     with context.state(force.settings, force.tree).reader() as ledger:
         records = {record.key: record for record in ledger.records([key.hire])}
         tried = ledger.attempts(key)
-        by = ledger.given([key.hire]) | asyncio.run(who_gave(context.checkout, desired, ledger, [key.hire]))
+        by = ledger.given([key.hire]) | asyncio.run(who_gave(context.checkout, desired, Ledger(ledger), [key.hire]))
     grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
     if grant is not None and not still_wanted(grant, records.get(key), policy.now):
         grant = None

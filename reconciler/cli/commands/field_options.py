@@ -107,7 +107,7 @@ async def _fetched(context: Context, files: Files, tree: Tree, integration: str,
     settings = files.settings
     with reading(context, settings, tree) as opened:
         desired = Desired(alone, context.clock.now().date())
-        found = integrations_of(context, desired, tree, settings, opened.sealing)
+        found = await integrations_of(context, desired, tree, settings, opened)
         meant = next(item for item in found if item.name == integration)
         meant.reachable()
         offered = await Checker(context.redactor, Listings(context.clock.now())).options(meant, field)

@@ -14,10 +14,10 @@ from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from reconciler.engine.state import ReadState
     from reconciler.intake.importing import HireChange, ImportPlan
     from reconciler.intake.people import LeftOut
     from reconciler.intake.reading import SourceRecords
-    from reconciler.ledger.sealing import Sealing, StoreOf
     from reconciler.model.imports import Import
     from reconciler.model.secret import Redactor
     from reconciler.repository.files import Files
@@ -160,23 +160,19 @@ class _ImportRun:
         context, settings, imported = self.context, files.settings, files.imports[self.name].model
         if imported.oauth is None or imported.oauth.grant is not None:
             with reading(context, settings, self.trusted) as read:
-                return await self._asked_with(files, read.sealing)
+                return await self._asked_with(files, read, fetched=True)
         async with renewing_state(context, SystemClock(), settings, self.trusted, self.name) as renewing:
-            return await self._asked_with(files, renewing.sealing, renewing.sealing.token_store)
+            return await self._asked_with(files, renewing.read_only, fetched=False)
 
-    async def _asked_with(self, files: Files, sealing: Sealing, store_of: StoreOf | None = None) -> SourceRecords:
+    async def _asked_with(self, files: Files, state: ReadState, *, fetched: bool) -> SourceRecords:
         from reconciler.engine.observe.wiring import integrations_of
         from reconciler.intake.reading import as_integrations, ask, with_fetched_token
-        from reconciler.ledger.sealing import no_store
         from reconciler.repository.desired import Desired
 
         context = self.context
         desired = Desired(as_integrations(files, self.name), context.clock.now().date())
-        settings = files.settings
-        (integration,) = integrations_of(
-            context, desired, self.trusted, settings, sealing, store_of=store_of or no_store
-        )
-        if store_of is None:
+        (integration,) = await integrations_of(context, desired, self.trusted, files.settings, state)
+        if fetched:
             integration = with_fetched_token(integration, context)
         integration.reachable()
         return await ask(integration, files.imports[self.name].model)

@@ -172,7 +172,7 @@ async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _
     ) as context:
         force = in_force(context)
         with until_stopped(clock), locking(context, force.settings, force.tree, f"reconcile {kind}") as state:
-            keep(context, state.ledger, force)
+            await keep(context, state.ledger, force)
             passes = PassRunner(
                 context=context,
                 clock=clock,
@@ -180,10 +180,11 @@ async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _
                 revision=lambda: (force.settings, force.tree),
                 notifier=Notifier(context),
             )
-            mine = [command for command in state.ledger.commands() if command.kind in ("lock", "unlock")]
+            commands = await state.ledger.run(lambda ledger: ledger.commands())
+            mine = [command for command in commands if command.kind in ("lock", "unlock")]
             asked = await passes.apply_commands(mine)
             report = await passes.run(PassRequest(Selection(person.hires | asked.hires)))
-            report.give(state.ledger.given(report.hires))
+            report.give(await state.ledger.given(report.hires))
             report.problems = []  # those of all files: nothing that this command is about
             return report
 

@@ -250,7 +250,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
         force = in_force(context)
         settings, tree = force.settings, force.tree
         with until_stopped(clock), locking(context, settings, tree, f"reconcile {kind}") as state:
-            keep(context, state.ledger, force)
+            await keep(context, state.ledger, force)
 
             async def approve(plan: Plan) -> bool:
                 _refuse(plan, context.last_desired, kind, keys)
@@ -258,7 +258,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
                     asked = [item.grant for item in plan.grants if item.grant.key in keys]
                     now, by = clock.now(), requester()
                     lines = [run_requested(each.key, each.integration, plan.revision, now, by) for each in asked]
-                    state.ledger.save((), lines)
+                    await state.ledger.run(lambda ledger: ledger.save((), lines))
                 return True
 
             passes = PassRunner(
@@ -270,7 +270,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
                 approve=approve,
             )
             report = await passes.run(PassRequest(Selection.of(keys), by_hand=dict.fromkeys(keys, kind)))
-            report.give(state.ledger.given(report.hires))
+            report.give(await state.ledger.given(report.hires))
             report.refuse(force.refused)
             return report
 
@@ -285,7 +285,7 @@ async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> No
     force = in_force(context)
     with reading(context, force.settings, force.tree) as state:
         selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
-        plan = await Planning(context, state, selection, force.tree, by_hand=by_hand).whole()
+        plan = await (await Planning(context, state, selection, force.tree, by_hand=by_hand).begin()).whole()
         _refuse(plan, context.last_desired, kind, keys)
 
 

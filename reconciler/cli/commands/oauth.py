@@ -75,7 +75,7 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
     force = in_force(context)
     settings, tree = force.settings, force.tree
     with shared_state(context, settings, tree) as state:
-        authorization = begin(context, settings, tree, state, integration)
+        authorization = await begin(context, settings, tree, state, integration)
         async with AsyncExitStack() as stack:
             if await _in_use(settings.listen):
                 note(
@@ -90,7 +90,7 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout.total_seconds()):
                     # Another process may serve the callback: only the ledger shows what came of it.
-                    while (result := outcome(state, authorization)) is None:  # noqa: ASYNC110
+                    while (result := await outcome(state, authorization)) is None:  # noqa: ASYNC110
                         await asyncio.sleep(POLL_SECONDS)
                     return result
         return f"nobody came back within {timeout.total_seconds():g} s"

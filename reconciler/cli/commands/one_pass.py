@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -18,7 +18,8 @@ from reconciler.cli.options import Filter, PassOptions, SharedOptions
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+    from datetime import datetime
 
     from reconciler.engine.apply.plan import Plan
     from reconciler.engine.context import Context, SystemClock
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from reconciler.engine.run.planning import Planning
     from reconciler.engine.run.runner import Leases, PassRunner
     from reconciler.engine.state import OpenState
+    from reconciler.ledger.ledger import OpenLedger
     from reconciler.ledger.reader import LedgerReader
     from reconciler.ledger.writer import LedgerWriter
     from reconciler.model.report import Report, Row
     from reconciler.model.secret import Redactor
     from reconciler.model.selection import PassRequest, Selection
     from reconciler.repository.git.checkout import Tree
+    from reconciler.review.unmanaged import ComparedListing
 
 __all__ = ["one_pass", "until_stopped"]
 
@@ -99,7 +102,7 @@ async def _run(
                 released = chosen.yes_really
                 return await _real(context, clock, chosen.selection, ask, released=released, removals=removals), None
             planning = _plan_dry(context, chosen.selection, chosen.rev, worktree=chosen.worktree, removals=removals)
-            with planning as (there, force, ignored):
+            async with planning as (there, force, ignored):
                 givers = options.output in ("json", "csv")  # the others do not show them
                 report, rows = await clock.unless_stopped(planned(context, there, spools, givers=givers))
             report.branch, report.ignored = force.branch, ignored
@@ -144,10 +147,10 @@ class Declined(ReconcilerError):
     """The person who was shown the plan does not want it applied."""
 
 
-@contextmanager
-def _plan_dry(
+@asynccontextmanager
+async def _plan_dry(
     context: Context, selection: Selection, rev: str | None, *, worktree: bool, removals: bool
-) -> Iterator[tuple[Planning, InForce, list[str]]]:
+) -> AsyncIterator[tuple[Planning, InForce, list[str]]]:
     """What a dry run plans with while the state is open for reading, what is in force, and what is ignored."""
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.planning import Planning
@@ -162,7 +165,8 @@ def _plan_dry(
     ignored = _note_settings(context, force, tree) if rev else [] if worktree else _note_ignored(context, force)
     with reading(context, settings, force.tree) as opened:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
-        yield Planning(context, opened, selection, tree, in_force=ours, removals=removals), force, ignored
+        planning = Planning(context, opened, selection, tree, in_force=ours, removals=removals)
+        yield await planning.begin(), force, ignored
 
 
 async def _real(
@@ -209,19 +213,19 @@ async def _locked_pass(
 
     settings, tree = force.settings, force.tree
     with locking(context, settings, tree, "reconcile", migrate=request.released) as state:
-        keep(context, state.ledger, force)
+        await keep(context, state.ledger, force)
         passes = _runner(context, clock, force, LockedState(state), ask and _Agreement(ask, context.redactor).approves)
         passes.watched = ProgressReporter()
-        commands = state.ledger.commands()
+        commands = await state.ledger.run(lambda ledger: ledger.commands())
         releases = releases_of(commands, request.selection)
         await passes.apply_commands(command for command in commands if command.kind != "release")
-        end_locks(state.ledger, clock.now())
+        await state.ledger.run(partial(end_locks, now=clock.now()))
         report = await passes.run(replace(request, released=request.released or bool(releases)))
         if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die
             await passes.apply_commands(releases)
         await _ask_forge(context, state.ledger, force)
         await alert_overdue(context, settings, tree, state.ledger)
-        _tell(context, tree, state.ledger, report)
+        await state.ledger.run(partial(_tell, context=context, tree=tree, report=report))
         return report
 
 
@@ -240,7 +244,7 @@ def _runner(
     async def count_unknown(state: OpenState, services: Services, plan: Plan, report: Report) -> None:
         async for each in unknown_accounts(services, plan, context.pace, report):
             if each.complete:
-                state.ledger.save_seen(each.integration, each.seen, clock.now())
+                await state.ledger.run(partial(_save_seen, listing=each, now=clock.now()))
                 report.unmanaged[each.integration] = each.unknown
 
     return PassRunner(
@@ -254,7 +258,11 @@ def _runner(
     )
 
 
-async def _ask_forge(context: Context, ledger: LedgerWriter, force: InForce) -> None:
+def _save_seen(ledger: LedgerWriter, listing: ComparedListing, now: datetime) -> None:
+    ledger.save_seen(listing.integration, listing.seen, now)
+
+
+async def _ask_forge(context: Context, ledger: OpenLedger, force: InForce) -> None:
     """Ask the forge for a moment who approved what; what it does not answer is asked after the next pass."""
     from reconciler.daemon.approving import Approving
     from reconciler.daemon.health import ProblemLog
@@ -300,7 +308,7 @@ async def _fleet_pass(
     agreed: list[object] | None = None
     if ask is not None:
         with reading(context, settings, tree) as there:
-            planning = Planning(context, there, request.selection, tree, removals=request.removals)
+            planning = await Planning(context, there, request.selection, tree, removals=request.removals).begin()
             shown = (await planning.whole()).report(context.redactor)
         await ask(shown)
         agreed = [_agreed(row) for row in shown.pending]
@@ -318,11 +326,11 @@ async def _fleet_pass(
         desired = context.desired(context.reader.load(tree), Policy.of(settings, clock.now()).today)
         fleet_pass = FleetPass(clock=clock, passes=passes, state=state, leases=leases, desired=desired)
         report = await fleet_pass.make(request)
-        _tell(context, tree, state.ledger, report)
+        await state.ledger.run(partial(_tell, context=context, tree=tree, report=report))
         return report
 
 
-def _tell(context: Context, tree: Tree, ledger: LedgerReader, report: Report) -> None:
+def _tell(ledger: LedgerReader, context: Context, tree: Tree, report: Report) -> None:
     """Say of each row who gave the grant, and of those that leave when they had to be gone, and were."""
     from datetime import date
 
@@ -330,7 +338,7 @@ def _tell(context: Context, tree: Tree, ledger: LedgerReader, report: Report) ->
     from reconciler.review.leaving import Leaving
 
     report.give(ledger.given(report.hires))
-    report.rows = [*Leaving(context.checkout, Desired(context.reader.load(tree), date.min), ledger).dated(report.rows)]
+    report.rows = [*Leaving(context.checkout, Desired(context.reader.load(tree), date.min)).dated(ledger, report.rows)]
 
 
 def _agreed(row: Row) -> object:
@@ -357,10 +365,8 @@ def _check(context: Context, force: InForce, tree: Tree, selection: Selection) -
 
 
 def _in_ledger(context: Context, force: InForce, hire: str) -> bool:
-    from reconciler.engine.state import reading
-
-    with reading(context, force.settings, force.tree) as opened:
-        return any(True for _ in opened.ledger.records([hire]))
+    with context.state(force.settings, force.tree).reader() as ledger:
+        return any(True for _ in ledger.records([hire]))
 
 
 def _note_ignored(context: Context, force: InForce) -> list[str]:

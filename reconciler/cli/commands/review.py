@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -242,9 +243,10 @@ async def _started(
     desired = Desired(files, Policy.of(settings, at).today)
     with reading(context, settings, tree) as state:
         if not integrations:
-            answered += without_manifest(state.ledger, names)
-        given = state.ledger.given() | await who_gave(context.checkout, desired, state.ledger, desired.hires)
-        found = populations(answered, desired, state.ledger, given, at)
+            answered += await state.ledger.run(partial(without_manifest, names=names))
+        known = await state.ledger.run(lambda ledger: ledger.given())
+        given = known | await who_gave(context.checkout, desired, state.ledger, desired.hires)
+        found = await state.ledger.run(lambda ledger: populations(answered, desired, ledger, given, at))
     if split:
         return answered, {
             (name, manager): part for name, data in found.items() for manager, part in by_manager(data, desired).items()
@@ -270,7 +272,9 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
     if not asked:
         return None
     with reading(context, settings, tree) as state:
-        plan = await Planning(context, state, Selection(integrations=frozenset(asked)), tree, removals=False).whole()
+        selection = Selection(integrations=frozenset(asked))
+        planning = await Planning(context, state, selection, tree, removals=False).begin()
+        plan = await planning.whole()
         return plan.report(context.redactor)
 
 

@@ -140,7 +140,7 @@ def rows_of(
     files = files_in_force(options) if options.output != "table" else None
     wanted = _desired(files) if files is not None else None
     people = files if options.output == "csv" else None
-    leaving = Leaving(context_of(options).checkout, wanted, ledger)
+    leaving = Leaving(context_of(options).checkout, wanted)
     for batch in batches(ledger.records(hires or None)):
         records = [record for record in batch if not integrations or record.integration in integrations]
         of_whom = {record.key.hire for record in records}
@@ -158,7 +158,7 @@ def rows_of(
             .given_by(given.get(record.key))
             for record in records
         ]
-        yield from leaving.dated(rows, grants)
+        yield from leaving.dated(ledger, rows, grants)
 
 
 def _desired(files: Files) -> Desired:

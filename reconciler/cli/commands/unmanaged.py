@@ -99,18 +99,22 @@ async def compared(
     listings = Listings(context.clock.now(), whole=True)
     found = []
     with reading(context, settings, tree) as opened:
-        there = {each.name: each for each in integrations_of(context, trusted, tree, settings, opened.sealing)}
+        there = {each.name: each for each in await integrations_of(context, trusted, tree, settings, opened)}
         asked = sorted(name for name in {*there, *files.broken["manifests"]} if not names or name in names)
         built = [there[name] for name in asked if name in there]
         ledger = opened.ledger if remembered else None
-        everybody = sorted({*desired.hires, *(() if ledger is None else ledger.hires())})
+        everybody = sorted(
+            {*desired.hires, *(() if ledger is None else await ledger.run(lambda reader: reader.hires()))}
+        )
         owners = await owners_of(built, desired, ledger, everybody, context.pace)
+        seen_of = await opened.ledger.run(lambda reader: {name: reader.first_seen(name) for name in there})
         for name in asked:
             if name not in there:
                 found.append(ComparedListing(name, fault=str(files.broken["manifests"][name][0])))
                 continue
-            seen = opened.ledger.first_seen(name)
-            found.append(await compare(there[name], desired, owners.pop(name), listings, seen=seen, people=people))
+            found.append(
+                await compare(there[name], desired, owners.pop(name), listings, seen=seen_of[name], people=people)
+            )
     return found
 
 

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import structlog
@@ -159,14 +158,14 @@ class Fleet:
         async with leased(self._state, self._clock, services) as state:
             yield state
 
-    def refuse_outdated(self) -> None:
+    async def refuse_outdated(self) -> None:
         """Raise Outdated where the revision in force here is older than one that others acted on."""
-        if self._outdated():
+        if await self._outdated():
             raise Outdated
 
-    def _outdated(self) -> bool:
+    async def _outdated(self) -> bool:
         tree = self._dispatcher().acting.tree
-        return tree is None or not self._newest.act_on(tree.revision, leads=self._leads)
+        return tree is None or not await self._newest.act_on(tree.revision, leads=self._leads)
 
     def _begin_putting(self, slices: Sequence[Slice]) -> None:
         self._putting.append(slices)
@@ -227,18 +226,18 @@ class Fleet:
     def _signed(self, given: Arguments) -> Arguments:
         return {**given, "mac": self._state.sealing.mac(as_said(given))}
 
-    def _is_ours(self, given: Arguments) -> bool:
+    async def _is_ours(self, given: Arguments) -> bool:
         """Whether a member made a job; one of somebody else's is dropped."""
         code, made = self._state.sealing.mac(as_said(given)), given.get("mac")
         if code is not None and isinstance(made, str) and hmac.compare_digest(code, made):
             return True
-        self._state.ledger.refuse("a job")
+        await self._state.ledger.run(lambda ledger: ledger.refuse("a job"))
         return False
 
     async def _made_here(self, given: Arguments) -> bool:
         if self._state.sealing.fault is not None:
             return False  # another member has the key, by which a job counts
-        if not self._is_ours(given):
+        if not await self._is_ours(given):
             return True
         if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
             return False
@@ -261,17 +260,17 @@ class Fleet:
         self._problems.update(f"programs of {service}", why if leaves else None, "warning")
         return leaves
 
-    def _learn_programs(self, others: Sequence[str]) -> None:
+    async def _learn_programs(self, others: Sequence[str]) -> None:
         """Tell the other members of this machine's programs, and read what they have."""
-        name, ledger = self._member.name, self._state.ledger
-        noted = json.loads(ledger.note(PROGRAMS) or b"{}")
+        name = self._member.name
+        noted = json.loads(await self._state.ledger.run(lambda ledger: ledger.note(PROGRAMS) or b"{}"))
         if noted.get(name) != sorted(self._programs):
 
             def told(before: bytes | None) -> bytes:
                 there = {each: kept for each, kept in json.loads(before or b"{}").items() if each in others}
                 return json.dumps({**there, name: sorted(self._programs)}).encode()
 
-            ledger.put_note(PROGRAMS, told)
+            await self._state.ledger.run(lambda ledger: ledger.put_note(PROGRAMS, told))
         self._programs_of_others = [None if (each := noted.get(other)) is None else frozenset(each) for other in others]
 
     async def _up_to_date(self, revision: str) -> bool:
@@ -279,7 +278,7 @@ class Fleet:
         for catches_up in (True, False):
             tree = self._dispatcher().acting.tree
             with suppress(LedgerError):
-                if tree is not None and self._may_act_on(tree.revision, revision):
+                if tree is not None and await self._may_act_on(tree.revision, revision):
                     self._problems.update("revision", None)
                     return True
             if catches_up:
@@ -287,9 +286,9 @@ class Fleet:
         self._problems.update("revision", f"slices are left to other members: {BEHIND}")
         return False
 
-    def _may_act_on(self, mine: str, revision: str) -> bool:
+    async def _may_act_on(self, mine: str, revision: str) -> bool:
         as_new = self._newest.as_new(mine, revision, leads=self._leads)
-        return as_new and self._newest.act_on(mine, leads=self._leads)
+        return as_new and await self._newest.act_on(mine, leads=self._leads)
 
     async def _work(self) -> None:
         """Lead if nobody does, make this member's share of the jobs, requeue those of dead members."""
@@ -317,15 +316,15 @@ class Fleet:
         if not self._leads and await asyncio.to_thread(self._member.take, [LEADER]) is not None:
             self._leads = True
             log.info("fleet.leads", member=self._member.name)
-            await asyncio.to_thread(self._sweep)
+            await self._sweep()
         for worker in [worker for worker in self._workers if worker.done()]:
             self._workers.remove(worker)
             if not worker.cancelled():  # it ended on its own
                 self._concurrency = 0
                 worker.result()
-        members = await asyncio.to_thread(self._state.ledger.members)
+        members = await self._state.ledger.run(lambda ledger: ledger.members())
         others = [each.name for each in members if each.daemon and each.name != self._member.name]
-        await self._state.ledger.off_loop(partial(self._learn_programs, others))
+        await self._learn_programs(others)
         at_once = self._worker_count(members)
         if at_once != self._concurrency:
             self._end_workers()
@@ -335,10 +334,10 @@ class Fleet:
             await self._jobs.rescue()
         self._problems.update("jobs", None)
 
-    def _sweep(self) -> None:
+    async def _sweep(self) -> None:
         """Erase the files of answers that no attempt names any more."""
         with suppress(SecretsError):  # as in `locking`: the grant whose memory does not open is blocked for it
-            self._state.attachments.sweep(self._state.sealing.vault.attached())
+            await self._state.ledger.run(self._state.attachments.sweep)
 
     def _end_workers(self) -> None:
         """Have every worker take no new jobs and finish those under way; cancelled twice, it would drop them."""

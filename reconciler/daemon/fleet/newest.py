@@ -5,6 +5,10 @@ See docs/design/rules.md, "A fleet".
 
 from __future__ import annotations
 
+from functools import partial
+
+from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE
@@ -18,7 +22,7 @@ ACTED_ON = "acted_on"
 class Newest:
     """The newest revision that was acted on, as seen from one clone."""
 
-    def __init__(self, checkout: Checkout, ledger: LedgerWriter) -> None:
+    def __init__(self, checkout: Checkout, ledger: OpenLedger) -> None:
         self._checkout = checkout
         self._ledger = ledger
 
@@ -30,17 +34,21 @@ class Newest:
             return False
         return self._checkout.descends(mine, other) or (leads and not self._checkout.descends(other, mine))
 
-    def act_on(self, mine: str, *, leads: bool = False) -> bool:
+    async def act_on(self, mine: str, *, leads: bool = False) -> bool:
         """Note that revision `mine` is acted on; False, with nothing noted, if a newer one was."""
-        noted = self._ledger.note(ACTED_ON)
-        if noted is not None and noted.decode() == mine:
-            return True
+        while (noted := await self._ledger.run(_acted_on)) != mine:
+            if noted is not None and not self.as_new(mine, noted, leads=leads):
+                return False
+            await self._ledger.run(partial(_note, revision=mine, after=noted))
+        return True
 
-        def newer(before: bytes | None) -> bytes:
-            older = before is None or self.as_new(mine, before.decode(), leads=leads)
-            return mine.encode() if older or before is None else before
 
-        if newer(noted) != mine.encode():
-            return False
-        self._ledger.put_note(ACTED_ON, newer)
-        return self._ledger.note(ACTED_ON) == mine.encode()
+def _acted_on(ledger: LedgerReader) -> str | None:
+    noted = ledger.note(ACTED_ON)
+    return None if noted is None else noted.decode()
+
+
+def _note(ledger: LedgerWriter, revision: str, after: str | None) -> None:
+    """Note a revision, unless another member noted one meanwhile."""
+    before = None if after is None else after.encode()
+    ledger.put_note(ACTED_ON, lambda there: revision.encode() if there == before else there)

@@ -87,21 +87,21 @@ class SharedState:
         """Lease services, as the members do."""
         return leased(self._state, self._clock, services)
 
-    def refuse_outdated(self) -> None:
+    async def refuse_outdated(self) -> None:
         """Raise RepositoryError where the fleet acted on a newer revision than this clone has."""
-        if self._is_outdated():
+        if await self._is_outdated():
             raise RepositoryError(
                 f"the fleet acted on a newer revision than {self._revision[:12]}, which this clone is at: "
                 "`git pull`, then try again"
             )
 
-    def refuse_left(self) -> None:
+    async def refuse_left(self) -> None:
         """Raise RepositoryError where what was to be made then is left."""
         if self._left:
-            self.refuse_outdated()
+            await self.refuse_outdated()
 
-    def _is_outdated(self) -> bool:
-        outdated = not self._newest.act_on(self._revision)
+    async def _is_outdated(self) -> bool:
+        outdated = not await self._newest.act_on(self._revision)
         self._left |= outdated
         return outdated
 
@@ -123,20 +123,20 @@ class FleetPass:
         """Make the pass. Raises RepositoryError if the fleet acted on a newer revision than this clone has."""
         ledger, selection = self.state.ledger, request.selection
         self._report.revision = self.desired.revision
-        self.leases.refuse_outdated()
+        await self.leases.refuse_outdated()
         releases = list[Command]()
-        if self.state.member is not None and self.state.member.leader() is None:
-            commands = ledger.commands()
+        if self.state.member is not None and await asyncio.to_thread(self.state.member.leader) is None:
+            commands = await ledger.run(lambda writer: writer.commands())
             releases = releases_of(commands, selection)
             request = replace(request, released=request.released or bool(releases))
             for command in commands:
                 if command.kind != "release":
                     await self._apply(command)
         if selection.everything:
-            ledger.begin_resync()
+            await ledger.run(lambda writer: writer.begin_resync())
         for _ in range(MOST_ROUNDS):
             before = self._report.executed + self._report.revoked
-            parts = by_service(selection, self.desired, ledger)
+            parts = await by_service(selection, self.desired, ledger)
             passes = [self._pass(name, replace(request, selection=part)) for name, part in sorted(parts.items())]
             ended = await asyncio.gather(*passes, return_exceptions=True)
             for error in (each for each in ended if each is not None):
@@ -149,7 +149,7 @@ class FleetPass:
             await self._apply(command)  # until here, it stays for the next pass: this one may be declined, or die
         if request.selection.everything:
             self._problems |= set(self.passes.context.judge(self.desired).counted())
-        self.leases.refuse_left()
+        await self.leases.refuse_left()
         return self._merged()
 
     def _waiting(self) -> set[Key]:
@@ -162,7 +162,7 @@ class FleetPass:
 
     async def _apply(self, command: Command) -> None:
         """Act on a command, as the leader would; for a fleet without one."""
-        services = changes_of(self.state.ledger, command, self.desired.service_of)
+        services = await changes_of(self.state.ledger, command, self.desired.service_of)
         await self.passes.apply_commands([command], {*services} or {""})
 
     async def _pass(self, service: str, request: PassRequest) -> None:

@@ -7,9 +7,10 @@ retry").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import structlog
 from reconciler.engine.apply.transitions import accepted
 from reconciler.engine.decide.existing import reason_not_to_accept
 from reconciler.ledger.entries import Command, Event
+from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
 from reconciler.model.clock import stamp
@@ -79,17 +81,12 @@ Take = Callable[[Key], bool]
 """Claims a grant; False if a pass under way has it, which would write its own record over the changed one."""
 
 
-def _no_passes(_key: Key) -> bool:
-    """Claim a grant where no pass is under way."""
-    return True
-
-
 @value_class
 class Erasing:
     """What erasing a person takes: the caches beside the state, and the files in git."""
 
     root: Path
-    files: Callable[[], Files]
+    files: Files
 
 
 def matching(records: Iterable[Record], command: Command) -> list[Record]:
@@ -103,25 +100,22 @@ def matching(records: Iterable[Record], command: Command) -> list[Record]:
     ]
 
 
-def take_up(
-    ledger: LedgerWriter, commands: Iterable[Command], now: datetime, *, erasing: Erasing | None = None
-) -> TakenUp:
-    """Act on commands as far as the ledger alone can; see `take_up_in_pieces`."""
-    taken_up = TakenUp()
-    for _ in take_up_in_pieces(ledger, commands, now, taken_up, erasing=erasing):
-        pass
-    return taken_up
+def take_up(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> None:
+    """Act on commands as far as the ledger alone can, where no pass is under way; see `take_up_in_pieces`."""
+    for command in commands:
+        hires = _about_whom(ledger, command)
+        _take_up(ledger, command, hires, now, TakenUp(), free={record.key for record in ledger.records(hires)})
 
 
-def take_up_in_pieces(
-    ledger: LedgerWriter,
+async def take_up_in_pieces(
+    ledger: OpenLedger,
     commands: Iterable[Command],
     now: datetime,
     taken_up: TakenUp,
     *,
-    erasing: Erasing | None = None,
-    take: Take = _no_passes,
-) -> Iterator[None]:
+    erasing: Callable[[], Erasing],
+    take: Take,
+) -> AsyncIterator[None]:
     """Act on commands as far as the ledger alone can; each is removed from the list with the last that it changes.
 
     Others may write after each piece. A `run` or `revoke` stays on the list until a pass records the attempt for it, or
@@ -130,14 +124,32 @@ def take_up_in_pieces(
     Raises MoreNeeded where a grant to be changed is a service's that the ledger is not leased for.
     """
     for command in commands:
-        about_all = command.kind in CHANGES or command.kind == "check"
-        hires = [command.hire] if command.hire else sorted(ledger.hires()) if about_all else []
-        while len(hires) > HIRES:
-            some, hires = hires[:HIRES], hires[HIRES:]
-            _take_up(ledger, command, some, now, taken_up, erasing=erasing, take=take, last=False)
+        left = await ledger.run(partial(_about_whom, command=command))
+        erases = erasing() if command.kind == "forget" else None
+        while True:
+            some, left = left[:HIRES], left[HIRES:]
+            keys = await ledger.run(partial(_to_be_changed, command=command, hires=some))
+            free = {key for key in keys if take(key)}  # before its record is read that is to be changed
+            work = partial(_take_up, command=command, hires=some, now=now, taken_up=taken_up, free=free)
+            await ledger.run(partial(work, erasing=erases, last=not left))
             yield
-        _take_up(ledger, command, hires, now, taken_up, erasing=erasing, take=take)
-        yield
+            if not left:
+                break
+
+
+def _about_whom(ledger: LedgerReader, command: Command) -> list[str]:
+    """List the hires whose grants a command is about."""
+    about_all = command.kind in CHANGES or command.kind == "check"
+    return [command.hire] if command.hire else sorted(ledger.hires()) if about_all else []
+
+
+def _to_be_changed(ledger: LedgerReader, command: Command, hires: Sequence[str]) -> list[Key]:
+    """List the grants whose records a command changes."""
+    if command.kind not in CHANGES or not hires:
+        return []
+    may_be = {"retry": may_retry, "accept": lambda record: reason_not_to_accept(record) is None}
+    changed = filter(may_be.get(command.kind, lambda _: True), ledger.records(hires))
+    return [record.key for record in matching(changed, command)]
 
 
 def _take_up(
@@ -147,8 +159,8 @@ def _take_up(
     now: datetime,
     taken_up: TakenUp,
     *,
-    erasing: Erasing | None,
-    take: Take,
+    free: Container[Key],
+    erasing: Erasing | None = None,
     last: bool = True,
 ) -> None:
     """Act on a command for some of the hires whom it is about; with the `last` of them it is answered."""
@@ -159,11 +171,11 @@ def _take_up(
     kept: dict[str, None] = {}
     match command.kind:
         case "retry":
-            found = _free(ledger, command, filter(may_retry, records), taken_up, take)
+            found = _free(ledger, command, filter(may_retry, records), taken_up, free)
             records = [replace(record, fresh=True) for record in found]
             lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
         case "accept":
-            found = _free(ledger, command, filter(_may_accept, records), taken_up, take)
+            found = _free(ledger, command, filter(_may_accept, records), taken_up, free)
             records = [accepted(record, now) for record in found]
             lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
             kept = {run_name(record.key): None for record in records}
@@ -176,7 +188,7 @@ def _take_up(
                 ledger.enqueue("check", now=command.at, by=command.by, hire=hire, access=access)
             records = []
         case "forget" if command.hire:
-            if erasing is None or not all(take(record.key) for record in records):
+            if erasing is None or not all(record.key in free for record in records):
                 taken_up.waiting.add(command)
                 return
             if _erased(ledger, command.hire, records, now, erasing):
@@ -245,35 +257,41 @@ def _end(
 
 
 def _free(
-    ledger: LedgerWriter, command: Command, records: Iterable[Record], taken_up: TakenUp, take: Take
+    ledger: LedgerWriter, command: Command, records: Iterable[Record], taken_up: TakenUp, free: Container[Key]
 ) -> list[Record]:
-    """Claim the records that no pass under way has, and return them.
+    """Return the records that no pass under way has.
 
     For each other, the command waits, or a command about that grant alone where it is about several.
     """
-    free = list[Record]()
+    found = list[Record]()
     for record in records:
-        if take(record.key):
-            free.append(record)
+        if record.key in free:
+            found.append(record)
         elif command.access is not None:
             taken_up.waiting.add(command)
         else:
             hire, access = record.key
             ledger.enqueue(command.kind, now=command.at, by=command.by, hire=hire, access=access)
-    return free
+    return found
 
 
-def changes_of(ledger: LedgerReader, command: Command, service_of: Callable[[str], str]) -> dict[str, list[str]]:
+async def changes_of(
+    ledger: Ledger[LedgerReader], command: Command, service_of: Callable[[str], str]
+) -> dict[str, list[str]]:
     """Return the services that taking up a command writes to, each with the integrations it is about."""
     found: dict[str, list[str]] = {}
-    if command.kind in CHANGES:
-        if command.hire:
-            about = {record.integration for record in matching(ledger.records([command.hire]), command)}
-        else:
-            about = {name for name, _ in ledger.counts() if command.integration in (None, name)}
-        for integration in sorted(about):
-            found.setdefault(service_of(integration), []).append(integration)
+    for integration in sorted(await ledger.run(partial(_about, command=command))):
+        found.setdefault(service_of(integration), []).append(integration)
     return found
+
+
+def _about(ledger: LedgerReader, command: Command) -> set[str]:
+    """Return the integrations whose records a command changes."""
+    if command.kind not in CHANGES:
+        return set()
+    if command.hire:
+        return {record.integration for record in matching(ledger.records([command.hire]), command)}
+    return {name for name, _ in ledger.counts() if command.integration in (None, name)}
 
 
 def scope_of(command: Command) -> Selection:
@@ -315,7 +333,7 @@ def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
 
 def _erased(ledger: LedgerWriter, hire: str, records: list[Record], now: datetime, erasing: Erasing) -> bool:
     """Erase a person and their commands; False if that is refused, as it would be without a daemon."""
-    if (why := reason_to_remember(hire, records, erasing.files(), ledger.locks())) is not None:
+    if (why := reason_to_remember(hire, records, erasing.files, ledger.locks())) is not None:
         log.warning("command.refused", command="forget", reason=why)
         return False
     log.info("person.forgotten", grants=erase(ledger, hire, now, erasing.root))

@@ -7,11 +7,11 @@ moment, the ledger shows how far the attempt got.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -23,10 +23,11 @@ from reconciler.engine.decide.planned import stored_at
 from reconciler.engine.observe.wiring import Services
 from reconciler.ledger.attachments import Attachments
 from reconciler.ledger.entries import Attempt, Event, Kept
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import (
     Memory,
     Stored,
-    WritableVault,
+    Vault,
     generated,
     notice_name,
     run_name,
@@ -36,6 +37,7 @@ from reconciler.ledger.vault import (
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.ending import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
+from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Kind, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
@@ -45,9 +47,6 @@ from reconciler.requests.client import Response
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import expected, outline, render
 from reconciler.requests.template import render_text
-
-if TYPE_CHECKING:
-    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Executor"]
 
@@ -75,13 +74,13 @@ class Executor:
         self,
         context: Context,
         *,
-        ledger: LedgerWriter,
-        vault: WritableVault,
+        ledger: OpenLedger,
+        vault: Vault,
         attachments: Attachments,
         services: Services,
         retry_delay: timedelta,
         author: str | None,
-        overview: Callable[[str], str],
+        overview: Callable[[Iterable[Record]], str],
         progressed: Callable[[], None],
     ) -> None:
         self._ledger = ledger
@@ -101,7 +100,7 @@ class Executor:
         run, resume = self._new_run(job), job.resume
         try:
             if resume:
-                run.memory = self._vault.memory(run.record.key)
+                run.memory = await self._ledger.run(partial(self._vault.memory, key=run.record.key))
                 run.made = run.effect = True
             self._redactor.learn(run.memory.generated.values())
             await self._send_all(run, resume)
@@ -155,15 +154,16 @@ class Executor:
             started = Event.of(sends, EventType.ATTEMPT_STARTED, run.described, now, author=self._author)
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*request_events(commands, now, [run.record]), started]
-            begin = partial(self._ledger.begin, run.record, opened, lines, kept=run.kept, answered=commands)
-            run.attempt = await self._ledger.together(begin)
+            run.attempt = await self._ledger.together(
+                lambda ledger: ledger.begin(run.record, opened, lines, kept=run.kept, answered=commands)
+            )
             run.record = attempts.written(run.record, run.attempt.run)
 
     async def _send_all(self, run: RunningAttempt, resume: int) -> None:
         requests, texts = run.job.requests, run.integration.texts(run.job.kind)
         if resume >= len(requests) and run.job.notifies:
-            for name, value in self._notices(run).items():
-                await self._ledger.off_loop(partial(self._ledger.put_sealed, name, value))
+            notices = await self._notices(run)
+            await self._ledger.run(lambda ledger: ledger.save((), (), Failpoint.SEALED, kept=notices))
         for place, request in enumerate(requests[resume:], resume):
             run.place = place
             step = Step(place, texts[place], request.mutates, Outcome.SENT)
@@ -178,19 +178,16 @@ class Executor:
         answer = await self._until_it_holds(run, step, request)
         memory = run.memory
         if request.save_as_file:
-            memory.files[request.save_as_file] = await self._ledger.off_loop(
-                partial(self._attachments.keep, answer.content)
-            )
+            keep = partial(self._attachments.keep, content=answer.content)
+            memory.files[request.save_as_file] = await self._ledger.run(keep)
         memory.answered(step.index, answer.json())
         run.said = run.answered(answer)
         missing = _store(memory, request, answer)
         run.ended(Outcome.DONE)
         kept = {**self._vault.remember(run.attempt.key, memory), **self._stored(run)}
         if step.index == len(run.job.requests) - 1 and missing is None and run.job.notifies:
-            kept = {**kept, **self._notices(run)}
-        now = self._clock.now()
-        done = partial(self._ledger.answered, run.attempt, step.index, Outcome.DONE, now)
-        await self._ledger.together(partial(done, status_code=answer.status, kept=kept))
+            kept = {**kept, **await self._notices(run)}
+        await self._note(run, step, Outcome.DONE, kept, {"status_code": answer.status})
         if missing is not None:
             raise _Failed(f"store_data: the response has nothing at {missing}: {run.answered(answer)}")
 
@@ -213,7 +210,7 @@ class Executor:
     async def _holds(self, run: RunningAttempt, step: Step, condition: Condition, answer: Response) -> bool:
         """Whether a condition holds; record it where it does not."""
         try:
-            if condition_holds(condition, answer, self._scope(run)):
+            if condition_holds(condition, answer, await self._scope(run)):
                 return True
         except Blocked as error:
             await self._answered(run, step, Outcome.UNMET, f"continue_if: {error}", answer.status)
@@ -240,7 +237,7 @@ class Executor:
         refused = Outcome.UNMET if answered_before else Outcome.REFUSED
         wanted = None
         if isinstance(request, Revoke) and request.expected is not None:
-            wanted = expected(request.expected, self._scope(run))
+            wanted = expected(request.expected, await self._scope(run))
         connection = run.integration.connection
         if connection is not None:
             await connection.fresh()
@@ -266,8 +263,9 @@ class Executor:
         return takes_back and answer.status in GONE
 
     async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
-        integration, scope = run.integration, self._scope(run)
-        files = self._attachments.read(run.memory.files) if request.files else {}
+        integration, scope = run.integration, await self._scope(run)
+        read = partial(self._attachments.read, files=run.memory.files)
+        files = await self._ledger.run(read) if request.files else {}
         wire = render(request, scope, integration.manifest, files=files)
         if request.save_as_file:
             wire = replace(wire, most=MOST_OF_A_FILE)
@@ -279,8 +277,8 @@ class Executor:
                 await self._refuse_overtaken(run.job)
             await self._begin(run)
             run.leaves(step)
-            sending = partial(self._ledger.sending, run.attempt, step, kept=self._stored(run))
-            await self._ledger.together(partial(sending, request.method, shown, self._clock.now()))
+            kept, now = self._stored(run), self._clock.now()
+            await self._ledger.together(lambda to: to.sending(run.attempt, step, request.method, shown, now, kept=kept))
             self._progressed()
 
         try:
@@ -293,36 +291,42 @@ class Executor:
         self, run: RunningAttempt, step: Step, outcome: Outcome, error: str, status_code: int | None = None
     ) -> None:
         """Record that a request failed."""
-        text, now = self._redactor.redact(error), self._clock.now()
         run.ended(outcome)
-        answered = partial(self._ledger.answered, run.attempt, step.index, outcome, now, kept=self._stored(run))
-        await self._ledger.together(partial(answered, status_code=status_code, error=text))
+        told = {"status_code": status_code, "error": self._redactor.redact(error)}
+        await self._note(run, step, outcome, self._stored(run), told)
 
-    def _scope(self, run: RunningAttempt) -> Scope:
+    async def _note(self, run: RunningAttempt, step: Step, outcome: Outcome, kept: Kept, told: dict[str, Any]) -> None:
+        now = self._clock.now()
+        await self._ledger.together(lambda to: to.answered(run.attempt, step.index, outcome, now, kept=kept, **told))
+
+    async def _scope(self, run: RunningAttempt) -> Scope:
         job, connection = run.job, run.integration.connection
         layers = list(run.memory.layers(job.withdraws))
         if connection is not None and (token := connection.layer()) is not None:
             layers.append(token)
         if "access_overview" in run.integration.used:
-            layers.append(Layer("the last checks", {"access_overview": self._overview(job.record.key.hire)}))
+            hire = job.record.key.hire
+            records = await self._ledger.run(lambda ledger: list(ledger.records([hire])))
+            layers.append(Layer("the last checks", {"access_overview": self._overview(records)}))
         stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.planned.seen))
-        earlier = stored_at(job.prepared.manifest, job.kind, run.place, self._earlier(run)).layers()
+        earlier = stored_at(job.prepared.manifest, job.kind, run.place, await self._earlier(run)).layers()
         scope = job.prepared.scope.over(*layers)
         return replace(scope, deferred=frozenset(), saved=(*stored, *earlier))
 
-    def _earlier(self, run: RunningAttempt) -> Stored:
+    async def _earlier(self, run: RunningAttempt) -> Stored:
         """Return what earlier attempts stored; a needed entry may have stored it after this was planned."""
         prepared, key = run.job.prepared, run.attempt.key
         if not prepared.lenders:
             return prepared.stored
-        return stored_for(self._vault.read(stored_name(key.hire)) or {}, key.access, prepared.lenders)
+        stored = await self._ledger.run(partial(self._vault.read, name=stored_name(key.hire)))
+        return stored_for(stored or {}, key.access, prepared.lenders)
 
-    def _notices(self, run: RunningAttempt) -> dict[str, bytes]:
+    async def _notices(self, run: RunningAttempt) -> dict[str, bytes]:
         """Render and seal the notifications; they may hold a generated password.
 
         One that cannot be rendered does not fail an attempt that succeeded: it is kept with what is missing.
         """
-        scope = self._scope(run)
+        scope = await self._scope(run)
         found = [_notice(item, scope) for item in run.job.prepared.manifest.post_execute_notification]
         # Another process may send it, and has to redact these where a mail server repeats them.
         found = [{**notice, "secrets": list(run.memory.generated.values())} for notice in found]
@@ -335,14 +339,14 @@ class Executor:
         new, lines = attempts.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
         if run.job.planned.lock is not None:
             new = removals.lock_failed(new, run.job.planned.lock)
-        settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
-        await self._ledger.together(partial(settle, error=error))
+        authored = self._authored(lines)
+        await self._ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=error))
         when = stamp(new.retry_at)
         # An attempt that will be retried is a warning, the last one an error.
         write = log.warning if new.phase is Phase.RETRYING else log.error
         write("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
         # As it is written, with the steps of its run.
-        return await self._ledger.off_loop(partial(self._ledger.record, new.key)) or new
+        return await self._ledger.run(lambda ledger: ledger.record(new.key)) or new
 
     async def _succeed(self, run: RunningAttempt) -> Record:
         await self._begin(run)
@@ -364,7 +368,8 @@ class Executor:
         if isinstance(found, str):
             return await self._fail(run, found)
         new, lines = found
-        gone = self._vault.without_stored({new.key}) if new.phase is Phase.REVOKED else {}
+        read = partial(self._vault.without_stored, keys={new.key})
+        gone = await self._ledger.run(read) if new.phase is Phase.REVOKED else {}
         return await self._settled(run, new, lines, {} if new.unchecked else {run_name(new.key): None, **gone})
 
     async def _left(self, run: RunningAttempt) -> Verdict:
@@ -375,9 +380,10 @@ class Executor:
             return Unknown("stopped before it was checked")
 
     async def _settled(self, run: RunningAttempt, new: Record, lines: list[Event], kept: Kept) -> Record:
-        settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=self._clock.now())
-        await self._ledger.together(partial(settle, error=None, kept=kept))
-        self._attachments.erase(run.memory.files.values())
+        authored, now = self._authored(lines), self._clock.now()
+        await self._ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=None, kept=kept))
+        if names := list(run.memory.files.values()):
+            await self._ledger.run(partial(self._attachments.erase, names=names))
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
         return new
 
@@ -389,7 +395,7 @@ class Executor:
         """Raise Overtaken if git wants by now what would be taken away, or no longer, or not so, what would be made."""
         desired, record, now = self._context.last_desired, job.record, self._clock.now()
         assert desired is not None  # the plan's, or a newer one
-        locks = desired.locks(await self._ledger.off_loop(self._ledger.locks), now)
+        locks = desired.locks(await self._ledger.run(lambda ledger: ledger.locks()), now)
         if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.planned.lock is None):
             raise Overtaken
         if job.planned.lock is not None:
@@ -399,7 +405,7 @@ class Executor:
         as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
         unreadable = desired.unreadable(record.key, record.email, record.origin, record.revision)
         broken = unreadable is not None and not is_over(record, now)
-        if not as_planned or broken or await self._ledger.off_loop(self._context.outdated):
+        if not as_planned or broken or await self._context.outdated():
             raise Overtaken
 
     def now(self) -> datetime:

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Protocol
 
 from reconciler.engine.apply import transitions as records
@@ -220,7 +219,7 @@ class Scheduler:
 
     async def _save(self, found: list[Record], lines: Iterable[Event], *, answered: Sequence[Command] = ()) -> None:
         ledger = self.state.ledger
-        await ledger.together(partial(ledger.save, found, lines, answered=answered))
+        await ledger.together(lambda writer: writer.save(found, lines, answered=answered))
 
     def _unmet(self, key: Key, item: PlannedGrant) -> str | None:
         """Return why an entry that this one needs was not provided by this pass, or None."""

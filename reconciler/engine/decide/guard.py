@@ -112,7 +112,6 @@ class Changes:
 
     def __init__(self, ledger: LedgerReader, settings: Settings, revision: str, *, everything: bool) -> None:
         counted = RevisionCount.read(ledger)
-        self._ledger = ledger
         self._own = Limits.of(settings)
         self._revision = revision
         self._counted = counted
@@ -125,9 +124,9 @@ class Changes:
         self._since = Since(ledger.newest_attempt(), since.began) if everything else since
         self._met: set[str] = set()
         self._renamed: dict[Key, Key] = {}
-        self._taken = _Counted(partial(ledger.changes_since, self._since))
+        self._taken = _Counted(partial(_changes, since=self._since))
         limited = self._own.most_new is not None or (counted is not None and counted.limits.most_new is not None)
-        self._made = _Counted(partial(ledger.made_since, self._since) if limited else dict)
+        self._made = _Counted(partial(_made, since=self._since) if limited else lambda _ledger: {})
         held = ledger.held_alike(self._since)
         for each, count, taken, made in held:
             if _would_take(each):
@@ -136,7 +135,13 @@ class Changes:
                 self._made.hold(each.integration, count, made)
         self._any_held = bool(held)
 
-    def add(self, planned: Iterable[PlannedGrant], renamed: Mapping[Key, Key], dropped: Iterable[Record] = ()) -> None:
+    def add(
+        self,
+        ledger: LedgerReader,
+        planned: Iterable[PlannedGrant],
+        renamed: Mapping[Key, Key],
+        dropped: Iterable[Record] = (),
+    ) -> None:
         """Count a part. `renamed` maps the keys of renamed hires in the ledger to those in the plan.
 
         What is `dropped` from the ledger is held no longer.
@@ -155,33 +160,33 @@ class Changes:
                 continue  # nor does what a person named override anything
             covered.add((integration, key))
             if takes(item):
-                self._taken.add(integration, key, moved=key in moved)
+                self._taken.add(ledger, integration, key, moved=key in moved)
                 self._adds |= not (leaves or item.wanted)
             elif makes(item):
-                self._made.add(integration, key, moved=key in moved)
+                self._made.add(ledger, integration, key, moved=key in moved)
                 self._adds |= not arrives
         if self._any_held:
-            self._no_longer_held(covered)
+            self._no_longer_held(ledger, covered)
 
-    def _no_longer_held(self, covered: Collection[tuple[str, Key]]) -> None:
+    def _no_longer_held(self, ledger: LedgerReader, covered: Collection[tuple[str, Key]]) -> None:
         """Take the grants that a plan covers from those that are held since an earlier pass."""
         former = {new: old for old, new in self._renamed.items()}
-        for each, key in self._ledger.held_of({former.get(key, key).hire for _, key in covered}):
+        for each, key in ledger.held_of({former.get(key, key).hire for _, key in covered}):
             if (each.integration, self._renamed.get(key, key)) in covered:
-                (self._taken if _would_take(each) else self._made).no_longer_held(each.integration, key)
+                (self._taken if _would_take(each) else self._made).no_longer_held(ledger, each.integration, key)
 
-    def add_beside(self, planned: Iterable[PlannedGrant]) -> None:
+    def add_beside(self, ledger: LedgerReader, planned: Iterable[PlannedGrant]) -> None:
         """Count what other passes are about to change of the integrations that were counted so far."""
-        self.add([item for item in planned if item.grant.integration in self._met], {})
+        self.add(ledger, [item for item in planned if item.grant.integration in self._met], {})
 
-    def tripped(self) -> dict[str, str]:
+    def tripped(self, ledger: LedgerReader) -> dict[str, str]:
         """Return the integrations whose guard trips, with the reason and its numbers."""
         tripped: dict[str, str] = {}
         limits = self._limits
         if limits.most_new is not None:
-            tripped |= _too_many_new(self._made.counts(self._met, self._renamed), limits.most_new)
-        if taken := self._taken.counts(self._met, self._renamed, self._elsewhere()):
-            confirmed = self._ledger.confirmed(self._since)
+            tripped |= _too_many_new(self._made.counts(ledger, self._met, self._renamed), limits.most_new)
+        if taken := self._taken.counts(ledger, self._met, self._renamed, self._elsewhere(ledger)):
+            confirmed = ledger.confirmed(self._since)
             tripped |= _too_many_changes(taken, confirmed, limits.percent)
         return tripped
 
@@ -192,27 +197,29 @@ class Changes:
             return self._own if self._counted is None else self._counted.limits
         return self._counted.limits_of(self._own, adds=self._adds)
 
-    def _elsewhere(self) -> Keys:
+    def _elsewhere(self, ledger: LedgerReader) -> Keys:
         """Return whose accounts the revision takes away beside those that this pass covers, and that still has them."""
         keys = {name: self._leaving[name] - self._seen for name in self._met & self._leaving.keys()}
         hires = {key.hire for theirs in keys.values() for key in theirs}
         there = {
             record.key
-            for record in (self._ledger.records(hires) if hires else ())
+            for record in (ledger.records(hires) if hires else ())
             if not (record.guarded or record.phase is Phase.REVOKED or record.revoking)
         }
         return {name: theirs & there for name, theirs in keys.items()}
 
-    def judged(self, planned: Iterable[PlannedGrant], *, partial: bool) -> tuple[list[PlannedGrant], Judgement]:
+    def judged(
+        self, ledger: LedgerReader, planned: Iterable[PlannedGrant], *, partial: bool
+    ) -> tuple[list[PlannedGrant], Judgement]:
         """Suspend what must not be executed now, and return the judgement that it follows from.
 
         A `partial` pass does not see all of what only checks show: a few grants are healed at once, as a few never trip
         the guard, and more wait until all of the integration is checked. What a revision adds waits as long as others
         of it are to be checked that may not be made.
         """
-        tripped = self.tripped()
-        taken = self._taken.counts(self._met, self._renamed) if partial else {}
-        unchecked = self._unchecked() if partial else set()
+        tripped = self.tripped(ledger)
+        taken = self._taken.counts(ledger, self._met, self._renamed) if partial else {}
+        unchecked = self._unchecked(ledger) if partial else set()
 
         def why(item: PlannedGrant) -> Why | None:
             integration = item.grant.integration
@@ -225,11 +232,11 @@ class Changes:
 
         return _held(planned, why), Judgement(tripped=tripped)
 
-    def _unchecked(self) -> set[str]:
+    def _unchecked(self, ledger: LedgerReader) -> set[str]:
         """Return the integrations of which other entries of the revision were not checked yet."""
         names = self._met & self._arriving.keys()
         counted = self._counted
-        return {name for name in names if counted is not None and unanswered(self._ledger, counted, name, self._seen)}
+        return {name for name in names if counted is not None and unanswered(ledger, counted, name, self._seen)}
 
 
 def unanswered(ledger: LedgerReader, counted: RevisionCount, integration: str, seen: AbstractSet[Key] = NOBODY) -> bool:
@@ -244,7 +251,7 @@ class _Counted:
     Only keys that may be among these are kept, so that a grant that is changed twice counts once.
     """
 
-    def __init__(self, read: Callable[[], Mapping[str, set[Key]]]) -> None:
+    def __init__(self, read: Callable[[LedgerReader], Mapping[str, set[Key]]]) -> None:
         self._held: Counter[str] = Counter()
         """How many are held since an earlier pass."""
         self._held_again: Counter[str] = Counter()
@@ -254,10 +261,10 @@ class _Counted:
         self._keys: dict[str, set[Key]] = {}
         self._others: Counter[str] = Counter()
 
-    def add(self, integration: str, key: Key, *, moved: bool) -> None:
+    def add(self, ledger: LedgerReader, integration: str, key: Key, *, moved: bool) -> None:
         """Count a grant; with `moved`, the ledger may have it under another key."""
         keys = self._keys.setdefault(integration, set())
-        if moved or key in self._changed.get(integration, ()):
+        if moved or key in self._changed(ledger).get(integration, ()):
             keys.add(key)
         else:
             self._others[integration] += 1
@@ -267,17 +274,18 @@ class _Counted:
         self._held[integration] += count
         self._held_again[integration] += changed
 
-    def no_longer_held(self, integration: str, key: Key) -> None:
+    def no_longer_held(self, ledger: LedgerReader, integration: str, key: Key) -> None:
         """Take a grant from those that are held, by its key in the ledger."""
-        self.hold(integration, -1, -(key in self._changed.get(integration, ())))
+        self.hold(integration, -1, -(key in self._changed(ledger).get(integration, ())))
 
-    @property
-    def _changed(self) -> Mapping[str, set[Key]]:
+    def _changed(self, ledger: LedgerReader) -> Mapping[str, set[Key]]:
         if self._done is None:
-            self._done = self._read()
+            self._done = self._read(ledger)
         return self._done
 
-    def counts(self, integrations: Iterable[str], renamed: Mapping[Key, Key], elsewhere: Keys = NONE) -> dict[str, int]:
+    def counts(
+        self, ledger: LedgerReader, integrations: Iterable[str], renamed: Mapping[Key, Key], elsewhere: Keys = NONE
+    ) -> dict[str, int]:
         """Count each integration's grants, those changed already included; without those of which none is changed.
 
         What is changed `elsewhere` counts, too.
@@ -287,10 +295,18 @@ class _Counted:
             keys, held = self._keys.get(integration), self._held[integration]
             others = elsewhere.get(integration, frozenset())
             if keys is not None or held > 0 or others:
-                changed = {renamed.get(key, key) for key in self._changed.get(integration, ())}
+                changed = {renamed.get(key, key) for key in self._changed(ledger).get(integration, ())}
                 alone = self._others[integration] + held - self._held_again[integration]
                 counts[integration] = alone + len(changed.union(keys or (), others))
         return counts
+
+
+def _changes(ledger: LedgerReader, since: Since) -> Mapping[str, set[Key]]:
+    return ledger.changes_since(since)
+
+
+def _made(ledger: LedgerReader, since: Since) -> Mapping[str, set[Key]]:
+    return ledger.made_since(since)
 
 
 def _too_many_changes(counts: Mapping[str, int], confirmed: Mapping[str, int], percent: float) -> dict[str, str]:

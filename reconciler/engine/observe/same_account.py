@@ -153,7 +153,7 @@ class SameAccounts:
         integration: Integration,
         orphan: Grant,
         *,
-        counts: Callable[[Grant], bool],
+        counts: Callable[[Grant], Awaitable[bool]],
         stored: Stored,
         as_recorded: Iterable[Record],
         unreadable: Callable[[], Awaitable[Iterable[Record]]],
@@ -169,7 +169,8 @@ class SameAccounts:
         index = await asyncio.shield(self._reading)
         hire = orphan.key.hire
         own: dict[str, Key] = {}
-        async for other, grant in self._there(filter(counts, self._desired.grants(hire)), as_recorded):
+        there = [grant for grant in self._desired.grants(hire) if await counts(grant)]
+        async for other, grant in self._there(there, as_recorded):
             prints = _prints(other, grant, stored(grant.key, grant.service)) if other is not None else [_unsure(grant)]
             own |= dict.fromkeys(prints, grant.key)
         asked = *_prints(integration, orphan, stored(orphan.key, orphan.service), wanted=False), _unsure(orphan)
@@ -194,12 +195,12 @@ class SameAccounts:
                     index.chosen.add(print_, number)
         return index
 
-    async def _last(self, print_: str, index: _PassIndex, counts: Callable[[Grant], bool]) -> Key | None:
+    async def _last(self, print_: str, index: _PassIndex, counts: Callable[[Grant], Awaitable[bool]]) -> Key | None:
         """The last grant still wanted that has this print, or None."""
         for hire in index.with_print(print_):
             found = None
             async for integration, grant in self._there(self._desired.grants(hire), ()):
-                if integration is not None and print_ in _prints(integration, grant, None) and counts(grant):
+                if integration is not None and print_ in _prints(integration, grant, None) and await counts(grant):
                     found = grant.key
             if found is not None:
                 return found

@@ -7,14 +7,16 @@ fault in planning could not send anything for it (docs/design/rules.md, "Pull re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from reconciler.engine.context import Context
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import AUTHORITY, Integration
-from reconciler.ledger.sealing import Sealing, StoreOf, Tokens, no_store
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.sealing import Sealing, Stored, StoredTokens, StoreOf, Tokens
 from reconciler.model.errors import Blocked, SecretsError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
@@ -128,19 +130,37 @@ def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | Secr
     return Blocked(why, Cause.INITIAL_DATA)
 
 
-def integrations_of(
-    context: Context,
-    desired: Desired,
-    tree: Tree,
-    settings: Settings,
-    sealing: Sealing,
-    *,
-    store_of: StoreOf = no_store,
-) -> Iterator[Integration]:
-    """Make every integration of a revision, with its client and its OAuth connection.
+class State(Protocol):
+    """A state that is read."""
 
-    Tokens are renewed by who may write: `store_of` returns where a service's are saved.
-    """
+    @property
+    def ledger(self) -> Ledger[LedgerReader]:
+        """Its ledger."""
+
+    @property
+    def sealing(self) -> Sealing:
+        """What opens its sealed values."""
+
+    @property
+    def store_of(self) -> StoreOf:
+        """Where a service's tokens are saved when they are renewed."""
+
+
+async def integrations_of(
+    context: Context, desired: Desired, tree: Tree, settings: Settings, state: State
+) -> list[Integration]:
+    """Make every integration of a revision, with its client and its OAuth connection."""
+    sealing, integrations = state.sealing, list[Integration]()
+    connects = {
+        name: StoredTokens(sealing.vault, name)
+        for name, service in desired.services.items()
+        if any(manifest.oauth is not None for _, manifest in service.manifests.values())
+    }
+
+    def stored(ledger: LedgerReader) -> dict[str, Stored | None]:
+        return {name: tokens.load(ledger) for name, tokens in connects.items()}
+
+    there = await state.ledger.run(stored) if connects else {}
     wanted = [name for name, service in desired.services.items() if _needs_data(service)]
     data = context.initial_data(settings).read_all(tree, wanted)
     for service in desired.services.values():
@@ -155,7 +175,7 @@ def integrations_of(
         speaks = next((manifest for _, manifest in service.manifests.values() if manifest.oauth is not None), None)
         for name, (file, manifest) in service.manifests.items():
             spoken = manifest if manifest.oauth is not None else speaks
-            yield Integration(
+            each = Integration(
                 name=name,
                 service=service.name,
                 file=file,
@@ -171,8 +191,9 @@ def integrations_of(
                     spoken,
                     client=shared,
                     scope=base,
-                    tokens=Tokens(sealing.vault, service.name),
-                    store=store_of(service.name),
+                    tokens=Tokens(connects[service.name], state.ledger),
+                    store=state.store_of(service.name),
+                    stored=there[service.name],
                     turn=context.turn(service.name),
                     clock=context.clock,
                     redactor=context.redactor,
@@ -180,6 +201,8 @@ def integrations_of(
                 if spoken
                 else None,
             )
+            integrations.append(each)
+    return integrations
 
 
 def _needs_data(service: Service) -> bool:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.engine.context import Context, home_of
 from reconciler.engine.run.remembered import Remembered, from_checkout, from_ledger, remember
-from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.sqlite.permissions import FILES
 from reconciler.model.errors import RepositoryError
 from reconciler.model.revision_status import VOUCH, Untrusted
@@ -34,7 +34,7 @@ from reconciler.repository.git.trees import CommitTree
 from reconciler.repository.private_file import HIRES_CACHE
 
 if TYPE_CHECKING:
-    from reconciler.ledger.writer import LedgerWriter
+    pass
 
 __all__ = ["ASSUMED", "InForce", "in_force", "keep"]
 
@@ -71,8 +71,8 @@ class _NotRead(RepositoryError):
         self.author = author
 
 
-def in_force(context: Context, ledger: LedgerReader | None = None, *, uncommitted: bool = False) -> InForce:
-    """Return what is in force now, changing nothing. `ledger` is the state, if it is open already.
+def in_force(context: Context, noted: Remembered | None = None, *, uncommitted: bool = False) -> InForce:
+    """Return what is in force now, changing nothing. `noted` is what the state remembers, if it is open already.
 
     With `uncommitted`, the files on disk stand in for a first commit that is not made yet.
     Raises RepositoryError where nothing can be read that was accepted, and SettingsError.
@@ -90,17 +90,17 @@ def in_force(context: Context, ledger: LedgerReader | None = None, *, uncommitte
     if settings.source == "worktree":
         return _accept_first(context, head, settings)
     _refuse_planted(context, head, settings)
-    noted = _noted(context, head, settings, ledger)
+    noted = noted or _noted(context, head, settings)
     branch = known.branch or noted.branch
     if noted.revision is not None and (noted.signed or checkout.has(noted.revision)):
         return _next(context, noted.revision, branch)
     return _first(context, settings, branch, noted.acted_on)
 
 
-def keep(context: Context, ledger: LedgerWriter | None, found: InForce) -> None:
+async def keep(context: Context, ledger: OpenLedger | None, found: InForce) -> None:
     """Save what is in force for the next run: in the ledger, or without one in this checkout alone."""
     signed = found.settings.git.verify_signatures
-    remember(context, ledger, found.tree.revision, found.branch, signed=signed, refused=found.refused)
+    await remember(context, ledger, found.tree.revision, found.branch, signed=signed, refused=found.refused)
 
 
 def _next(context: Context, revision: str, remembered: str | None) -> InForce:
@@ -265,9 +265,7 @@ def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
         )
 
 
-def _noted(context: Context, head: Tree, settings: Settings, ledger: LedgerReader | None) -> Remembered:
+def _noted(context: Context, head: Tree, settings: Settings) -> Remembered:
     """Read what the ledger remembers."""
-    if ledger is not None:
-        return from_ledger(ledger)
     with context.state(settings, head).reader() as reading:
         return from_ledger(reading)

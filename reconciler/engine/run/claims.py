@@ -11,6 +11,7 @@ it works on an entry that means the same account: both checks would find that it
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ class Claims:
         """When the running passes began, the oldest first."""
         self._acted_on: dict[Key, PlannedGrant] = {}
         """What passes are about to change of the grants that they have claimed."""
+        self.judging = asyncio.Lock()
+        """Held while a plan is judged, until what it is about to change is noted."""
         self._time = 0
 
     def begin(self, services: Collection[str] = (), *, overrides: bool = False) -> ClaimSet:
@@ -174,6 +177,11 @@ class ClaimSet:
             self._claims.postpone(key, left - busy)
         self._left |= left
         return {old: new for old, new in moves.items() if old not in left}
+
+    @property
+    def judging(self) -> asyncio.Lock:
+        """Held while a plan is judged, until what it is about to change is noted."""
+        return self._claims.judging
 
     def act_on(self, planned: Iterable[PlannedGrant]) -> None:
         """Note what this pass is about to change, for those beside it: each grant until it is released."""

@@ -14,6 +14,7 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.planning import HIRES, Planning
 from reconciler.engine.state import ReadState
+from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import RepositoryError
 from reconciler.model.grant import Grant, Key, Phase, Record
@@ -34,13 +35,13 @@ async def count_revision(
     `selections` are what differs from the revision that was counted before, if that is known.
     """
     ledger, now = state.ledger, context.clock.now()
-    before, own = RevisionCount.read(ledger), Limits.of(settings)
+    before, own = await ledger.run(RevisionCount.read), Limits.of(settings)
     if before is not None and tree.revision != WORKTREE and before.revision == tree.revision:
         return before
     desired, manifests_differ = context.desired(context.reader.load(tree), context.today(settings)), True
     if selections is None:
         selections, manifests_differ = _touched_since(context, desired, tree, before)
-    if before is not None and not (before.leaving or before.arriving) and _few(selections, desired, ledger, own):
+    if before is not None and not (before.leaving or before.arriving) and await _few(selections, desired, ledger, own):
         return before
     counting = _Counting(context, state, tree, before)
     await counting.over(selections, alike=not manifests_differ)
@@ -76,12 +77,13 @@ def _touched_since(
     return touched(paths, desired), any(path.startswith("manifests/") for path in paths)
 
 
-def _few(selections: Sequence[Selection], desired: Desired, ledger: LedgerReader, limits: Limits) -> bool:
+async def _few(selections: Sequence[Selection], desired: Desired, ledger: Ledger[LedgerReader], limits: Limits) -> bool:
     """Whether so little is touched that it is within every limit, whatever it is; most commits are like that."""
     hires = {hire for each in selections for hire in each.hires or ()}
     if any(each.hires is None for each in selections) or len(hires) > FEW:
         return False
-    rows = Counter(record.integration for record in ledger.records(hires)) if hires else Counter[str]()
+    records = await ledger.run(lambda reader: list(reader.records(hires))) if hires else []
+    rows = Counter(record.integration for record in records)
     wanted = sum(len(desired.grants(hire)) for hire in hires)
     return max(rows.values(), default=0) <= FEW and (limits.most_new is None or wanted <= limits.most_new)
 
@@ -99,11 +101,11 @@ class _Counting:
     async def over(self, selections: Iterable[Selection], *, alike: bool) -> None:
         """Count what selections cover; with `alike`, the manifests are those of the revision before."""
         for selection in selections:
-            planning = Planning(self._context, self._state, selection, self._tree, asks=False)
+            planning = await Planning(self._context, self._state, selection, self._tree, asks=False).begin()
             self._forget(selection)
-            for part in planning.parts(HIRES):
+            for part in await planning.parts(HIRES):
                 await planning.pace.keep()
-                rows = planning.rows(part)
+                rows = await planning.rows(part)
                 if alike:
                     part = replace(part, hires=_that_differ(planning, part.hires or (), rows.values()))  # noqa: PLW2901
                 plan = await planning.part(part, rows, Claims().begin()) if part.hires else None

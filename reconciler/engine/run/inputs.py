@@ -35,7 +35,7 @@ class PlanningInputs:
     desired: Desired
     integrations: Mapping[str, Integration]
     records: Mapping[Key, Record]
-    rows_of: Callable[[str], Iterable[Record]]
+    rows_of: Callable[[str], Awaitable[Iterable[Record]]]
     rows_of_others: Callable[[frozenset[str]], Awaitable[Iterable[Record]]]
     checker: Checker
     policy: Policy

@@ -161,7 +161,7 @@ class LockPlanner:
         except Blocked as error:
             return replace(planned, decision=not_yet(lock, str(error)))
         texts = integration.texts(kind)
-        required = self._orphans.required(place)
+        required = await self._orphans.required(place)
         facts = Facts(verdict, integration.means, invitation, digest=prepared.digest, texts=texts, required=required)
         decision = judge_lock(lock, planned.record or place, facts, self._inputs.policy)
         if (why := await self._not_this_one(planned, integration, place, prepared, decision)) is not None:

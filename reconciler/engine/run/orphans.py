@@ -43,7 +43,7 @@ class OrphanPlanner:
         kept = is_over(record, self._inputs.policy.now) and self._inputs.desired.has(*record.key)
         return not kept and self.unreadable(record) is None
 
-    def after_dependents(self, found: list[PlannedGrant], wanted: Collection[Key]) -> list[PlannedGrant]:
+    async def after_dependents(self, found: list[PlannedGrant], wanted: Collection[Key]) -> list[PlannedGrant]:
         """Let orphans of a hire wait for those that need them and that another pass is to revoke: these come first.
 
         Whoever asks by hand for one of them does not wait. `wanted` are the hire's grants that git wants.
@@ -51,7 +51,7 @@ class OrphanPlanner:
         if not any(item.decision.action is Action.REVOKE and not item.by_hand for item in found):
             return found
         here = {item.grant.key for item in found}
-        rows = {row.key: row for row in self._inputs.rows_of(found[0].grant.key.hire)}
+        rows = {row.key: row for row in await self._inputs.rows_of(found[0].grant.key.hire)}
         needs = {key.access: row.needs for key, row in rows.items()}
         pending = {key.access for key, row in rows.items() if key not in here | {*wanted} and _to_be_revoked(row)}
         return [_after(item, sorted(needing(item.grant.key.access, pending, needs))) for item in found]
@@ -108,7 +108,7 @@ class OrphanPlanner:
                 invitation,
                 digest=prepared.digest,
                 texts=integration.texts(kind),
-                required=self.required(record),
+                required=await self.required(record),
                 over=over,
             ),
             self._inputs.policy,
@@ -194,15 +194,24 @@ class OrphanPlanner:
             unreadable=self._inputs.unreadable,
         )
 
-    def required(self, record: Record) -> str | None:
-        """Return the rule by which its hire must have it; None if there is none, or something else that counts."""
-        return self._inputs.judge.requires(record, self._counts)
+    async def required(self, record: Record) -> str | None:
+        """Return the rule by which its hire must have it; None if there is none, or something else that counts.
 
-    def _counts(self, grant: Grant) -> bool:
-        """Whether a grant that git has is not over: else two that are would keep each other's account."""
+        A grant that git has and that is over does not count: else two that are would keep each other's account.
+        """
+        hire, known, now = record.key.hire, self._inputs.records, self._inputs.policy.now
+        rows = dict[Key, Record]()
+        if any(grant.key not in known for grant in self._inputs.desired.grants(hire)):
+            rows = {row.key: row for row in await self._inputs.rows_of(hire)}
+        return self._inputs.judge.requires(
+            record, lambda grant: still_wanted(grant, known.get(grant.key) or rows.get(grant.key), now)
+        )
+
+    async def _counts(self, grant: Grant) -> bool:
+        """Whether a grant that git has is not over."""
         record = self._inputs.records.get(grant.key)
         if record is None:
-            record = next((row for row in self._inputs.rows_of(grant.key.hire) if row.key == grant.key), None)
+            record = next((row for row in await self._inputs.rows_of(grant.key.hire) if row.key == grant.key), None)
         return still_wanted(grant, record, self._inputs.policy.now)
 
     def unreadable(self, record: Record) -> str | None:
@@ -222,7 +231,9 @@ class OrphanPlanner:
             return known
         grants = self._inputs.desired.grants(hire)
         wanted = {grant.key for grant in grants}
-        for record in self._inputs.rows_of(hire):  # what a sequence had given that is assigned, and cannot be read
+        for record in await self._inputs.rows_of(
+            hire
+        ):  # what a sequence had given that is assigned, and cannot be read
             if record.phase is not Phase.REVOKED and record.key not in wanted and (why := self.unreadable(record)):
                 return why
         for grant in grants:

@@ -263,7 +263,7 @@ class Planner:
         hire = self._inputs.desired.hires.get(found[0].grant.key.hire) if found else None
         if hire is not None:
             found = [replace(item, person=hire.model.full_name) for item in found]
-        return self._orphans.after_dependents(found, wanted)
+        return await self._orphans.after_dependents(found, wanted)
 
 
 def _gained(item: PlannedGrant) -> Collection[str] | None:

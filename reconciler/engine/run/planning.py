@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Self
 
 from reconciler.engine.apply import transitions as records
 from reconciler.engine.apply.plan import Plan
@@ -24,21 +23,21 @@ from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.engine.observe.wiring import Services, as_branch_may, integrations_of
 from reconciler.engine.run.claims import Claims, ClaimSet
+from reconciler.engine.run.former import FormerFiles
 from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.engine.run.locking import not_yet
 from reconciler.engine.run.planner import Planner, Watched, unwatched
 from reconciler.engine.run.renames import Told, moved, rows_of, stored_under
 from reconciler.engine.state import ReadState, as_settled
+from reconciler.ledger.reader import LedgerReader
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.ending import is_over
-from reconciler.model.errors import Blocked, Problem, RepositoryError
+from reconciler.model.errors import Blocked, Problem
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import WORKTREE, Tree
-from reconciler.repository.git.parts import parse_version
-from reconciler.repository.hire_index import stem_of
+from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge
 
 if TYPE_CHECKING:
@@ -82,56 +81,69 @@ class Planning:
     ) -> None:
         self.state = state
         self.selection = selection
+        self._context = context
+        self._tree = tree
+        self._in_force = in_force
+        self._progressed = progressed
+        self._asks = asks
         files = context.reader.load(tree)
         base = context.reader.load(in_force) if in_force is not None else files
-        self.settings, sealing = base.settings, state.sealing
+        self.settings = base.settings
         self.policy = Policy.of(self.settings, context.clock.now(), removals=removals)
         self.desired = context.desired(files, self.policy.today)
-        self.desired.once_assigned = frozenset(json.loads(self.state.ledger.note(ASSIGNED) or b"[]"))
-        trusted = self.desired if in_force is None else Desired(base, self.policy.today)
-        built = integrations_of(context, trusted, in_force or tree, self.settings, sealing, store_of=state.store_of)
-        integrations = {item.name: item for item in built}
-        if sealing.fault is not None:
-            integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
-        if in_force is not None:
-            integrations = as_branch_may(integrations, base.manifests, files.manifests, context, self.settings)
-        self.integrations: Mapping[str, Integration] = integrations
         hires = self.desired.hires if selection.hires is None else selection.hires
         self.pace = context.pace.among(len(hires))
-        if listings is None:
-            listings = Listings(self.policy.now)
-            listings.expect(listed_grants(self.desired, selection.hires))
-        self.listings = listings
-        self.locks = self.desired.locks(self.state.ledger.locks(), self.policy.now)
-        self.checker = (Checker if asks else BlindChecker)(context.redactor, listings, progressed, self.pace)
+        self.listings = listings or Listings(self.policy.now)
+        self._reads_listings = listings is None
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
-        self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
-        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
-        self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)
-        self._checkout = context.checkout
-        self._last_addresses: dict[tuple[str, str], str] = {}
-        self._stems_at: dict[str, frozenset[str]] = {}
+        self.integrations: Mapping[str, Integration] = {}
+        self._former = FormerFiles(context.checkout)
         self._unread: asyncio.Task[list[Record]] | None = None
         self._untold: set[Key] = set()
         self._commands = commands or {}
         asked = ((key, each.kind) for key, theirs in self._commands.items() for each in theirs)
         self._by_hand = {**{key: kind for key, kind in asked if kind != "check"}, **(by_hand or {})}
 
-    def rows(self, selection: Selection) -> dict[Key, Record]:
+    async def begin(self) -> Self:
+        """Read what the state has for every pass, and make ready to ask."""
+        context, in_force, sealing = self._context, self._in_force, self.state.sealing
+        assigned, locks = await self.state.ledger.run(lambda ledger: (ledger.note(ASSIGNED), ledger.locks()))
+        self.desired.once_assigned = frozenset(json.loads(assigned or b"[]"))
+        if self._reads_listings:
+            self.listings.expect(listed_grants(self.desired, self.selection.hires))
+        base = self.desired.files if in_force is None else context.reader.load(in_force)
+        trusted = self.desired if in_force is None else Desired(base, self.policy.today)
+        built = await integrations_of(context, trusted, in_force or self._tree, self.settings, self.state)
+        integrations = {item.name: item for item in built}
+        if sealing.fault is not None:
+            integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
+        if in_force is not None:
+            ours, theirs = base.manifests, self.desired.files.manifests
+            integrations = as_branch_may(integrations, ours, theirs, context, self.settings)
+        self.integrations = integrations
+        self.locks = self.desired.locks(locks, self.policy.now)
+        checker = Checker if self._asks else BlindChecker
+        self.checker = checker(context.redactor, self.listings, self._progressed, self.pace)
+        self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
+        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
+        self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)
+        return self
+
+    async def rows(self, selection: Selection) -> dict[Key, Record]:
         """Read a part's rows, without those that the history does not know: somebody else wrote them."""
-        found = rows_of(self.state.ledger, selection, self.desired)
-        untold = self.state.ledger.untold(found.values())
+        found = await rows_of(self.state.ledger, selection, self.desired)
+        untold = await self.state.ledger.run(lambda reader: reader.untold(found.values()))
         self._untold |= untold
         return {key: record for key, record in found.items() if key not in untold} if untold else found
 
     async def _rows(self) -> dict[Key, Record]:
         """Read the selection's rows, of some hires at a time."""
         if self.selection.hires is None:
-            return self.rows(self.selection)
+            return await self.rows(self.selection)
         found: dict[Key, Record] = {}
-        for some in self.parts(READ_AT_A_TIME):
+        for some in await self.parts(READ_AT_A_TIME):
             await self.pace.keep()
-            found |= self.rows(some)
+            found |= await self.rows(some)
         return found
 
     async def whole(
@@ -149,11 +161,10 @@ class Planning:
         if released and self.selection.grants is None:  # who names one grant lets nothing else through
             judgement = guard.Judgement(released=True)
         else:
-            changes = self.changes()
-            changes.add(planned, plan.renamed, plan.dropped)
-            changes.add_beside(claims.acted_on_beside())
-            planned, judgement = changes.judged(planned, partial=partial)
-            claims.act_on(planned)
+            async with claims.judging:  # so that none is judged beside it that does not count what it lets through
+                judge = self._judging(plan, claims.acted_on_beside(), partial=partial)
+                planned, judgement = await self.state.ledger.run(judge)
+                claims.act_on(planned)
         return replace(
             plan,
             grants=tuple(map(self.locked, planned)),
@@ -175,15 +186,17 @@ class Planning:
         if selection.grants is not None:  # what an entry was about before is planned with it
             more = {new for old, new in renamed.items() if old in selection.grants}
             selection = replace(selection, grants=selection.grants | more)
+        hires = {key.hire for key in rows}
+        stored = await self.state.ledger.run(lambda reader: sealing.stored(reader, hires))
         inputs = PlanningInputs(
             desired=self.desired,
             integrations=self.integrations,
             records=known,
-            rows_of=lambda hire: self.state.ledger.records([hire]),
+            rows_of=self._rows_of,
             rows_of_others=self._rows_of_others,
             checker=self.checker,
             policy=policy,
-            stored=stored_under(renamed, sealing.stored({key.hire for key in rows})),
+            stored=stored_under(renamed, stored),
             judge=self.judge,
             pace=self.pace,
             by_hand=self._by_hand,
@@ -223,16 +236,16 @@ class Planning:
         await self.pace.keep()
         known = {key: records.remembered(row, policy.now, self.settings.retry_delay) for key, row in rows.items()}
         if ledger.unattended:
-            known = as_settled(known, ledger, policy)
+            known = as_settled(known, await ledger.run(lambda reader: reader.open_attempts()), policy)
         await self.pace.keep()
 
         def renamed_to(record: Record) -> str | None:
-            owner = self.desired.owner(self._last_address(record))
+            owner = self.desired.owner(self._former.address(record))
             return owner if selection.hires is None or owner in selection.hires else None
 
         told = Told(
             renamed_to=renamed_to,
-            was_gone=self._was_gone,
+            was_gone=self._former.was_gone,
             asks=lambda key, integration: asks and self._may_ask(selection, key, integration),
             runs=lambda key, _integration: self._by_hand.get(key) == "run",
         )
@@ -241,56 +254,25 @@ class Planning:
     def _may_ask(self, selection: Selection, key: Key, integration: str) -> bool:
         return selection.covers(key, integration) and self.policy.suspended(key.hire, integration) is None
 
-    def _was_gone(self, record: Record) -> bool:
-        """Whether a row's hire had no file at the revision of the row's last pass; False if that is not known."""
-        revision = record.revision or WORKTREE
-        if revision == WORKTREE:
-            return False
-        stems = self._stems_at.get(revision)
-        if stems is None:
-            try:
-                stems = frozenset(stem_of(file.path) for file in self._checkout.at(revision).files("hires"))
-            except RepositoryError:
-                stems = frozenset((record.key.hire,))
-            self._stems_at[revision] = stems
-        return record.key.hire not in stems
+    async def parts(self, hires: int) -> Sequence[Selection]:
+        """Split the selection into parts of so many hires, in their order, including those that only the ledger has."""
+        chosen: Collection[str] | None = self.selection.hires
+        if chosen is None:
+            chosen = {*self.desired.hires, *await self.state.ledger.run(lambda reader: reader.hires())}
+        places = sorted(chosen)
+        return [
+            replace(self.selection, hires=frozenset(places[place : place + hires]))
+            for place in range(0, len(places), hires)
+        ]
 
-    def _last_address(self, record: Record) -> str:
-        """Return the address of a row's hire at the revision of its last pass; empty if that is not known."""
-        path, _, _ = record.source.rpartition(":")
-        if PurePosixPath(path).stem != record.key.hire:
-            path = f"hires/{record.key.hire}.yaml"  # the source is a sequence
-        place = record.revision or WORKTREE, path
-        if place not in self._last_addresses:
-            self._last_addresses[place] = self._address_at(*place)
-        return self._last_addresses[place]
-
-    def _address_at(self, revision: str, path: str) -> str:
-        if revision == WORKTREE:
-            return ""
-        try:
-            tree = self._checkout.at(revision)
-            file = tree.find(path)
-            version = parse_version(tree.read(file), path) if file is not None else None
-        except RepositoryError:
-            return ""
-        return "" if version is None else version.email
-
-    @cached_property
-    def places(self) -> list[str]:
-        """Return the selection's hires in their order, including those that only the ledger has."""
-        chosen = self.selection.hires
-        return sorted({*self.desired.hires, *self.state.ledger.hires()} if chosen is None else chosen)
-
-    def parts(self, hires: int) -> Iterator[Selection]:
-        """Split the selection into parts of so many hires, in their order."""
-        for place in range(0, len(self.places), hires):
-            yield replace(self.selection, hires=frozenset(self.places[place : place + hires]))
+    async def _rows_of(self, hire: str) -> Iterable[Record]:
+        """Read all records of a hire."""
+        return await self.state.ledger.run(lambda reader: list(reader.records([hire])))
 
     async def _rows_of_others(self, hires: frozenset[str]) -> Iterable[Record]:
         """Read the records of some hires, whether the pass is about them or not."""
         some = Selection(hires=hires)
-        return (await self._known(self.rows(some), some))[0].values()
+        return (await self._known(await self.rows(some), some))[0].values()
 
     async def _unreadable(self) -> list[Record]:
         """Return the records of all hires whose files cannot be read; they are read once."""
@@ -302,14 +284,16 @@ class Planning:
 
     async def _read_unreadable(self) -> list[Record]:
         candidates = set[str]()
-        for rows in self.state.ledger.origins():
+        last: Key | None = Key("", "")
+        while last is not None:
+            rows, last = await self.state.ledger.run(partial(_origins_after, key=last))
             await self.pace.keep()
             candidates.update(hire for hire, email, origin in rows if self._may_be_unreadable(hire, email, origin))
         hires = sorted(candidates)
         found: dict[Key, Record] = {}
         for place in range(0, len(hires), READ_AT_A_TIME):
             some = Selection(hires=frozenset(hires[place : place + READ_AT_A_TIME]))
-            known, _ = await self._known(self.rows(some), some)
+            known, _ = await self._known(await self.rows(some), some)
             found |= {
                 key: record
                 for key, record in known.items()
@@ -325,10 +309,23 @@ class Planning:
             return True  # its file may be one of those
         return any(self.desired.unreadable(Key(each, ""), email, origin) is not None for each in {hire, owner})
 
-    def changes(self) -> guard.Changes:
-        """Return the counts that the guard judges."""
+    def changes(self, ledger: LedgerReader) -> guard.Changes:
+        """Return the counts that the guard judges, as the ledger has them."""
         everything, revision = self.selection.everything, self.desired.revision
-        return guard.Changes(self.state.ledger, self.settings, revision, everything=everything)
+        return guard.Changes(ledger, self.settings, revision, everything=everything)
+
+    def _judging(
+        self, plan: Plan, beside: Sequence[PlannedGrant], *, partial: bool
+    ) -> Callable[[LedgerReader], tuple[list[PlannedGrant], guard.Judgement]]:
+        """Return how the guard judges a plan, with what passes beside it are about to change."""
+
+        def judge(ledger: LedgerReader) -> tuple[list[PlannedGrant], guard.Judgement]:
+            changes = self.changes(ledger)
+            changes.add(ledger, plan.grants, plan.renamed, plan.dropped)
+            changes.add_beside(ledger, beside)
+            return changes.judged(ledger, plan.grants, partial=partial)
+
+        return judge
 
     def locked(self, item: PlannedGrant) -> PlannedGrant:
         """Block a grant with an action pending if the key that seals its memory is missing."""
@@ -354,6 +351,10 @@ UNTOLD = (
     "the ledger has an account that the history does not know: somebody else wrote it there, and nothing is done about "
     "it. See `reconcile history --verify`, and restore the state from a backup"
 )
+
+
+def _origins_after(ledger: LedgerReader, key: Key) -> tuple[list[tuple[str, str, str | None]], Key | None]:
+    return ledger.origins_after(key)
 
 
 def _refuse_uncovered(state: ReadState, services: set[str]) -> None:

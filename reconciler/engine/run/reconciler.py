@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -27,7 +30,8 @@ from reconciler.engine.run.planning import ASSIGNED, Planning
 from reconciler.engine.run.renames import move
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, Event, Kept
-from reconciler.ledger.vault import WritableVault, run_name
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.vault import Vault, run_name
 from reconciler.model.clock import stamp
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.given import Given, Untraced
@@ -41,6 +45,9 @@ from reconciler.notify.notifications import Notifier
 from reconciler.repository.attribution.given import OFTEN, Givers, changed_since
 from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.requests.tasks import Pace
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Reconciler"]
 
@@ -91,7 +98,7 @@ class Reconciler:
 
     async def plan(self, request: PassRequest, commands: CommandsByGrant) -> Plan:
         """Observe and plan, and change nothing: see `Planning`, over the open state."""
-        planning = Planning(
+        planning = await Planning(
             self._context,
             self._state.read_only,
             request.selection,
@@ -101,7 +108,7 @@ class Reconciler:
             removals=request.removals,
             listings=self._listings,
             progressed=self._progressed,
-        )
+        ).begin()
         self.services = planning.services
         return await planning.whole(
             self._claims, released=request.released, partial=request.partial, watched=self._watched
@@ -113,7 +120,9 @@ class Reconciler:
         author, pace = self._context.author(self._tree), self._context.pace.among(len(plan.grants))
         async with self._state.taking_over:
             await self._take_over(plan)
-            move(self._state.ledger, self._vault, plan.renamed, _renames(plan, author))
+            if plan.renamed:
+                lines = list(_renames(plan, author))
+                await self._state.ledger.run(lambda ledger: move(ledger, self._vault, plan.renamed, lines))
             await self._trace(plan)
         found = [(item, *plan.record_of(item)) async for some in pace.over(plan.grants) for item in some]
         recorded, tripped = await self._write_down(plan, found, author, pace)
@@ -145,30 +154,32 @@ class Reconciler:
         """Note of which hires a commit may have given grants since the revision that was taken over last."""
         ledger, revision, desired = self._state.ledger, plan.revision, self.services.desired
         if plan.followed:
-            ledger.follow_locks(plan.followed)
+            await ledger.run(lambda writer: writer.follow_locks(plan.followed))
         if (assigned := desired.assigned) != desired.once_assigned:
-            ledger.put_note(ASSIGNED, json.dumps(sorted(assigned)).encode())
-        known = ledger.given_up_to()
+            note = json.dumps(sorted(assigned)).encode()
+            await ledger.run(lambda writer: writer.put_note(ASSIGNED, note))
+        known = await ledger.given_up_to()
         if revision in (known, WORKTREE):
             return
         changed = await asyncio.to_thread(changed_since, self._context.checkout, desired, known)
         left = iter(changed)
         while len(some := list(islice(left, GIVEN_AT_A_TIME))) == GIVEN_AT_A_TIME:
-            ledger.retrace(some, known, revision)
+            await ledger.run(partial(_retrace, hires=some, known=known, revision=revision))
             await self._context.pace.keep()
-        ledger.retrace(some, known, revision, ended=True)
+        await ledger.run(partial(_retrace, hires=some, known=known, revision=revision, ended=True))
 
     async def _trace(self, plan: Plan) -> None:
         """Determine who gave the grants of a plan's hires, as far as that is not yet known."""
         ledger, desired = self._state.ledger, self.services.desired
         broken = desired.broken_hires
-        waiting = {} if plan.revision == WORKTREE else ledger.untraced(plan.selection.hires)
+        hires = plan.selection.hires
+        waiting = {} if plan.revision == WORKTREE else await ledger.run(lambda reader: reader.untraced(hires))
         asked = waiting.keys() - broken.keys()
         if not asked:
             return
         givers = Givers(self._context.checkout, desired, ledger)
         added: dict[str, Untraced] = {}
-        for some in self._in_turn({hire: waiting[hire] for hire in sorted(asked)}):
+        async for some in self._in_turn({hire: waiting[hire] for hire in sorted(asked)}):
             new = {hire: each for hire, each in some.items() if hire not in broken}
             added |= new
             givers.add({hire: each.since for hire, each in new.items()})
@@ -181,7 +192,7 @@ class Reconciler:
                 added = {}
         await self._give(await givers.found(), added)
 
-    def _in_turn(self, asked: Mapping[str, Untraced]) -> Iterator[Mapping[str, Untraced]]:
+    async def _in_turn(self, asked: Mapping[str, Untraced]) -> AsyncIterator[Mapping[str, Untraced]]:
         """Yield untraced hires, some at a time: those of a pass, and then others.
 
         All commits are walked for each batch, so that one with few hires is filled with those of later passes, in the
@@ -191,7 +202,7 @@ class Reconciler:
         while some := dict(islice(left, OFTEN)):
             yield some
         last = max(asked) if self._context.pace.among(len(asked)).yields else None
-        while last is not None and (some := self._state.ledger.untraced_after(last, OFTEN)):
+        while last is not None and (some := await self._state.ledger.run(partial(_untraced_after, last=last))):
             yield some
             last = max(some)
 
@@ -203,26 +214,25 @@ class Reconciler:
             given += of_hire.items()
             traced[hire] = untraced[hire]
             if len(given) + len(traced) >= GIVEN_AT_A_TIME:
-                self._state.ledger.give(given, traced)
+                await self._state.ledger.run(partial(_give, given=given, traced=traced))
                 given, traced = [], {}
                 await self._context.pace.keep()
-        self._state.ledger.give(given, traced)
+        await self._state.ledger.run(partial(_give, given=given, traced=traced))
 
     @property
-    def _vault(self) -> WritableVault:
+    def _vault(self) -> Vault:
         return self._state.sealing.vault
 
     def _executor(self, plan: Plan, author: str | None) -> Executor:
-        ledger = self._state.ledger
         return Executor(
             self._context,
-            ledger=ledger,
+            ledger=self._state.ledger,
             vault=self._vault,
             attachments=self._state.attachments,
             services=self.services,
             retry_delay=plan.settings.retry_delay,
             author=author,
-            overview=lambda hire: _overview(ledger.records([hire]), plan.manifests),
+            overview=lambda records: _overview(records, plan.manifests),
             progressed=self._progressed,
         )
 
@@ -236,29 +246,34 @@ class Reconciler:
         pass, which finds and decides the same.
         """
         ledger, now, revision = self._state.ledger, plan.policy.now, plan.revision
-        tripped, noted = plan.judgement.events(ledger, plan.grants, plan.dropped, now=now, revision=revision)
-        answered = [
-            command for key, commands in plan.commands.items() if self._is_unknown(key, plan) for command in commands
-        ]
+        tripped, noted = await ledger.run(
+            lambda reader: plan.judgement.events(reader, plan.grants, plan.dropped, now=now, revision=revision)
+        )
+        unwanted = [key for key in plan.commands if self._is_unwanted(key, plan)]
+        unknown = await ledger.run(lambda reader: [key for key in unwanted if reader.record(key) is None])
+        answered = [command for key in unknown for command in plan.commands[key]]
         if gone := [record.key for record in plan.dropped]:
             ends = [
                 Event(now, item.key, item.integration, EventType.DROPPED, "", revision=revision, author=author)
                 for item in plan.dropped
             ]
-            kept = {**{run_name(key): None for key in gone}, **self._vault.without_stored(gone)}
-            ledger.drop(gone, ends, kept=kept)
+            await ledger.run(lambda writer: self._drop(writer, gone, ends))
         pieces = list(_pieces(found)) if pace.yields else [found]
         first, *others = pieces or [()]
-        self._write(plan, first, author, lines=tripped, noted=noted, answered=answered)
+        await self._write(plan, first, author, lines=tripped, noted=noted, answered=answered)
         for piece in others:
             await pace.keep()
-            self._write(plan, piece, author)
+            await self._write(plan, piece, author)
         if plan.selection.everything:
-            ledger.begin_resync()
+            await ledger.run(lambda writer: writer.begin_resync())
         await pace.keep()
         return {item.grant.key: (item, record) for item, record, _ in found}, tripped
 
-    def _write(
+    def _drop(self, ledger: LedgerWriter, gone: Sequence[Key], ends: Sequence[Event]) -> None:
+        kept = {**{run_name(key): None for key in gone}, **self._vault.without_stored(ledger, gone)}
+        ledger.drop(gone, ends, kept=kept)
+
+    async def _write(
         self,
         plan: Plan,
         found: Sequence[Written],
@@ -283,40 +298,66 @@ class Reconciler:
             if record.open is None and item.record is not None and item.record.open is not None
         }
         records = [record for _, record, _ in found]
-        self._state.ledger.save(
-            records,
-            [*request_events(answered, plan.policy.now, records), *(replace(line, author=author) for line in events)],
-            Failpoint.PLAN,
-            before={} if plan.renamed else plan.rows,
-            kept={**settled, **(self._vault.without_stored(moved) if moved else {})},
-            noted=noted,
-            answered=answered,
-        )
+        asked = request_events(answered, plan.policy.now, records)
+        authored = [*asked, *(replace(line, author=author) for line in events)]
+
+        def save(ledger: LedgerWriter) -> None:
+            ledger.save(
+                records,
+                authored,
+                Failpoint.PLAN,
+                before={} if plan.renamed else plan.rows,
+                kept={**settled, **(self._vault.without_stored(ledger, moved) if moved else {})},
+                noted=noted,
+                answered=answered,
+            )
+
+        await self._state.ledger.run(save)
         for key in over:
             self._claims.release(key)
 
-    def _is_unknown(self, key: Key, plan: Plan) -> bool:
-        """Whether neither git nor the ledger has a grant that a command names, so that no pass will act on it."""
+    def _is_unwanted(self, key: Key, plan: Plan) -> bool:
+        """Whether git has no grant that a command names: if the ledger has none either, no pass will act on it."""
         hires = plan.selection.hires
         if hires is not None and key.hire not in hires:
             return False
-        wanted = self.services.desired.grants(key.hire)
-        return self._state.ledger.record(key) is None and all(grant.key != key for grant in wanted)
+        return all(grant.key != key for grant in self.services.desired.grants(key.hire))
 
     async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
         """Save the pass's summary for `status`, and send alerts."""
         ledger, settings = self._state.ledger, plan.settings
         if plan.judgement.released:
-            ledger.restart_counts()  # once: what was let through no longer counts
+            await ledger.run(lambda writer: writer.restart_counts())  # once: what was let through no longer counts
         problems = [problem.as_json() for problem in self.services.desired.files.problems[:NOTED_PROBLEMS]]
         noted = {"revision": plan.revision, "at": stamp(self._context.clock.now()), "problems": problems}
-        ledger.put_note(LAST, json.dumps(noted).encode())
-        ledger.keep_tree()
+        note = json.dumps(noted).encode()
+        await ledger.run(lambda writer: writer.put_note(LAST, note))
+        await ledger.run(lambda writer: writer.keep_tree())
         if settings.alerts:
-            lines = [line for line in ledger.history(since=plan.policy.now) if line.key in recorded]
-            events = [*tripped, *ledger.refused, *lines]
-            ledger.refused.clear()
+            news = await ledger.run(partial(_news, since=plan.policy.now, about=recorded.keys()))
+            events = [*tripped, *news]
             await alert(self._context, settings, self._tree, ledger=ledger, rows=report.rows, events=events)
+
+
+def _news(ledger: LedgerWriter, since: datetime, about: Container[Key]) -> list[Event]:
+    """Return what was refused and no alert was sent of yet, and the history's lines about some grants since a time."""
+    refused = [*ledger.refused]
+    ledger.refused.clear()
+    return [*refused, *(line for line in ledger.history(since=since) if line.key in about)]
+
+
+def _retrace(
+    ledger: LedgerWriter, hires: Collection[str], known: str | None, revision: str, *, ended: bool = False
+) -> None:
+    ledger.retrace(hires, known, revision, ended=ended)
+
+
+def _untraced_after(ledger: LedgerReader, last: str) -> dict[str, Untraced]:
+    return ledger.untraced_after(last, OFTEN)
+
+
+def _give(ledger: LedgerWriter, given: Sequence[tuple[Key, Given]], traced: Mapping[str, Untraced]) -> None:
+    ledger.give(given, traced)
 
 
 def _pieces(found: Iterable[Written]) -> Iterator[list[Written]]:

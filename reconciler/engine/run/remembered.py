@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pygit2
 
 from reconciler.engine.context import Context
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
@@ -26,7 +27,7 @@ from reconciler.repository.git.checkout import HEADS, WORKTREE
 from reconciler.repository.git.program import GitFailed, git
 
 if TYPE_CHECKING:
-    from reconciler.ledger.writer import LedgerWriter
+    pass
 
 __all__ = ["NOTE", "NOTHING", "Remembered", "from_checkout", "from_ledger", "refused", "remember"]
 
@@ -84,9 +85,9 @@ def refused(ledger: LedgerReader) -> Untrusted | None:
     return Untrusted(**note) if note else None
 
 
-def remember(
+async def remember(
     context: Context,
-    ledger: LedgerWriter | None,
+    ledger: OpenLedger | None,
     revision: str,
     branch: str | None,
     *,
@@ -99,8 +100,8 @@ def remember(
         told = refused and asdict(refused)
         note = {"revision": revision, "refused": told, "branch": branch, "signed": signed}
     content = json.dumps(note).encode()
-    if ledger is not None and (ledger.note(NOTE) or b"null") != content:
-        ledger.put_note(NOTE, content)
+    if ledger is not None and (await ledger.run(lambda reader: reader.note(NOTE)) or b"null") != content:
+        await ledger.run(lambda writer: writer.put_note(NOTE, content))
     repository = context.checkout.repository
     if repository is None:
         return

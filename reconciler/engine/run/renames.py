@@ -11,7 +11,7 @@ both, an invitation to the former one may be open, or somebody runs the entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from reconciler.engine.decide.planned import NOTHING_STORED
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.ledger.entries import Event, GrantFilter
+from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
 from reconciler.model.errors import Blocked
@@ -53,27 +54,28 @@ class Told:
     runs: Callable[[Key, str], bool]
 
 
-def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dict[Key, Record]:
+async def rows_of(ledger: Ledger[LedgerReader], selection: Selection, desired: Desired) -> dict[Key, Record]:
     """Read the rows of a selection's hires, or all, and those under other names that may have to move to them.
 
     A pass over one service reads that service's rows, those of the entries that these need, and any that stand where
     one of its entries does; everything, where a row has to follow or a hire's file cannot be read.
     """
+
+    async def read(hires: Collection[str] | None, *given: Any) -> dict[Key, Record]:
+        return await ledger.run(lambda reader: {record.key: record for record in reader.records(hires, *given)})
+
     if selection.hires is None:
-        return {record.key: record for record in ledger.records()}
+        return await read(None)
     known = set(selection.hires)
     if selection.integrations is not None and not known & desired.broken_hires.keys():
-        found = {
-            record.key: record
-            for record in ledger.records(known, _addresses(known, desired), _grant_filter(selection, desired))
-        }
+        found = await read(known, _addresses(known, desired), _grant_filter(selection, desired))
         if absent := _needed(found) - found.keys():
             names = frozenset(key.access for key in absent)
-            found |= {record.key: record for record in ledger.records(known, (), GrantFilter(frozenset(), names))}
+            found |= await read(known, (), GrantFilter(frozenset(), names))
         if all(desired.owner(record.email) in (None, key.hire) for key, record in found.items()):
             return found
     while True:
-        found = {record.key: record for record in ledger.records(known, _addresses(known, desired))}
+        found = await read(known, _addresses(known, desired))
         owners = {desired.owner(email) for email in {record.email for record in found.values()}}
         more = ({key.hire for key in found} | {owner for owner in owners if owner is not None}) - known
         if not more:
@@ -413,24 +415,22 @@ def stored_under(moves: Mapping[Key, Key], stored: Mapping[str, Mapping[str, Any
 
 def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key], events: Iterable[Event]) -> None:
     """Move rows, their history and their sealed values, all or none. Each move has its event."""
-    if not moves:
-        return
     sealed: dict[str, Any] = {}
     stored: dict[str, dict[str, Any]] = {}
     left: dict[str, None] = {}
     for old, new in moves.items():
         for name in (run_name, notice_name):
-            if (known := vault.read(name(old))) is not None:
+            if (known := vault.read(ledger, name(old))) is not None:
                 sealed[name(new)] = known
                 left[name(old)] = None
-        of_hire = vault.read(stored_name(old.hire)) or {}
+        of_hire = vault.read(ledger, stored_name(old.hire)) or {}
         if old.access in of_hire:
             stored.setdefault(new.hire, {})[new.access] = of_hire[old.access]
     kept: dict[str, Any] = {place: vault.sealed(place, value) for place, value in sealed.items()}
     for hire, values in stored.items():  # within the transaction: another service's pass may move its own at this time
         moving = {old.access for old in moves if old.hire == hire}
         kept[stored_name(hire)] = vault.changed(stored_name(hire), partial(_with_moved, moving, values))
-    ledger.rename(moves, events, {**vault.without_stored(moves.keys()), **left, **kept})
+    ledger.rename(moves, events, {**vault.without_stored(ledger, moves.keys()), **left, **kept})
 
 
 def _with_moved(moving: Container[str], values: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:

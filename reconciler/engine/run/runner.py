@@ -22,7 +22,7 @@ from reconciler.engine.run.counting import count_revision
 from reconciler.engine.run.planner import Watched, unwatched
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import OpenState, ReadState, recover, refuse_strayed
-from reconciler.engine.trust import sealing_of
+from reconciler.engine.trust import reopened
 from reconciler.ledger.entries import Command
 from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import StoppingClock
@@ -49,7 +49,7 @@ class Leases(Protocol):
         Waits until no other member has one of them. Raises Stopped.
         """
 
-    def refuse_outdated(self) -> None:
+    async def refuse_outdated(self) -> None:
         """Raise an error where others acted on a newer revision than the one in force here."""
 
 
@@ -64,7 +64,7 @@ class LockedState:
         """Return the state."""
         yield self._state
 
-    def refuse_outdated(self) -> None:
+    async def refuse_outdated(self) -> None:
         """Nobody else acts."""
 
 
@@ -99,14 +99,14 @@ class PassRunner:
         """
 
         async def work(state: OpenState, leased: Collection[str]) -> Report:
-            self.leases.refuse_outdated()  # others may have acted while their services were waited for
+            await self.leases.refuse_outdated()  # others may have acted while their services were waited for
             claims = self.claims.begin(leased, overrides=request.released)
             with closing(claims):
-                settings, tree = self._recover(state, leased)
+                settings, tree = await self._recover(state, leased)
                 if self.counts:
                     await self.count(state, settings, tree)
-                commands = (each for each in state.ledger.commands() if request.removals or each.kind != "revoke")
-                asked = by_grant(commands)
+                commands = await state.ledger.run(lambda ledger: ledger.commands())
+                asked = by_grant(each for each in commands if request.removals or each.kind != "revoke")
                 reconciler = Reconciler(
                     self.context,
                     state,
@@ -134,10 +134,13 @@ class PassRunner:
 
         async def work(state: OpenState, _leased: Collection[str]) -> TakenUp:
             asked = TakenUp()
-            erasing = Erasing(self.context.root, lambda: self.context.reader.load(self.revision()[1]))
+
+            def erasing() -> Erasing:
+                return Erasing(self.context.root, self.context.reader.load(self.revision()[1]))
+
             with closing(self.claims.begin()) as claims:
                 now, take = self.clock.now(), claims.take
-                for _ in take_up_in_pieces(state.ledger, commands, now, asked, erasing=erasing, take=take):
+                async for _ in take_up_in_pieces(state.ledger, commands, now, asked, erasing=erasing, take=take):
                     await self.context.pace.keep()
             return asked
 
@@ -152,8 +155,8 @@ class PassRunner:
         """
         read = ReadState(state.ledger, state.sealing)
         counted = await self.clock.unless_stopped(count_revision(self.context, read, settings, tree, selections))
-        if counted != RevisionCount.read(state.ledger):
-            state.ledger.put_note(NOTE, counted.written())
+        if counted != await state.ledger.run(RevisionCount.read):
+            await state.ledger.run(lambda ledger: ledger.put_note(NOTE, counted.written()))
 
     async def _leasing(
         self, services: Collection[str], work: Callable[[OpenState, Collection[str]], Awaitable[T]]
@@ -167,13 +170,13 @@ class PassRunner:
                 except MoreNeeded as error:
                     needed |= error.services
 
-    def _recover(self, state: OpenState, services: Collection[str]) -> tuple[Settings, Tree]:
+    async def _recover(self, state: OpenState, services: Collection[str]) -> tuple[Settings, Tree]:
         """Settle what a crash, or a full disk, left of these services, and return what is acted on."""
         now, (settings, tree) = self.clock.now(), self.revision()
         files = self.context.reader.load(tree)
         desired = self.context.desired(files, self.context.today(settings))
-        refuse_strayed(state.ledger, desired, services)
-        recover(state.ledger, settings, now, busy=self.claims.busy)
+        await refuse_strayed(state.ledger, desired, services)
+        await recover(state.ledger, settings, now, self.claims.busy)
         if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
-            state.sealing = sealing_of(self.context, settings, tree, state.ledger)
+            state.sealing = await reopened(self.context, settings, tree, state.ledger)
         return settings, tree

@@ -33,13 +33,13 @@ OFTEN = 20
 class KnownGivers(Protocol):
     """What is known of who gave grants."""
 
-    def given_up_to(self) -> str | None:
+    async def given_up_to(self) -> str | None:
         """Return the revision up to which it is known, but for hires that are untraced."""
 
-    def untraced(self, hires: Collection[str], /) -> Mapping[str, Untraced]:
+    async def untraced(self, hires: Collection[str], /) -> Mapping[str, Untraced]:
         """Return those of some hires of whom it is known up to an older revision only."""
 
-    def given(self, hires: Collection[str], /) -> Mapping[Key, Given]:
+    async def given(self, hires: Collection[str], /) -> Mapping[Key, Given]:
         """Return who gave each grant of some hires."""
 
 
@@ -148,7 +148,7 @@ class Givers:
             assert provenance is not None
             known = set[Key]()
             for start in range(0, 0 if since is None else len(tracing.hires), OFTEN):
-                known |= self._known.given(tracing.hires[start : start + OFTEN]).keys()
+                known |= (await self._known.given(tracing.hires[start : start + OFTEN])).keys()
                 await asyncio.sleep(0)
             for key, given in (await asyncio.to_thread(tracing.run, provenance, since, known)).items():
                 found[key.hire][key] = given
@@ -166,14 +166,20 @@ class Givers:
 class Gaps:
     """Of which hires it is not known who gave their grants of a revision, and up to which one it is."""
 
-    def __init__(self, checkout: Checkout, desired: Desired, known: KnownGivers) -> None:
-        self._base = known.given_up_to()
-        self._changed = frozenset(changed_since(checkout, desired, self._base))
+    def __init__(self, known: KnownGivers, base: str | None, changed: Iterable[str]) -> None:
         self._known = known
+        self._base = base
+        self._changed = frozenset(changed)
 
-    def of(self, hires: Collection[str]) -> dict[str, str | None]:
+    @classmethod
+    async def until(cls, checkout: Checkout, desired: Desired, known: KnownGivers) -> Gaps:
+        """Find what a commit up to the revision may have given since it was known last."""
+        base = await known.given_up_to()
+        return cls(known, base, changed_since(checkout, desired, base))
+
+    async def of(self, hires: Collection[str]) -> dict[str, str | None]:
         """Return those of some hires, each with the revision up to which it is known; None if nothing is."""
-        older = {hire: each.since for hire, each in self._known.untraced(hires).items()}
+        older = {hire: each.since for hire, each in (await self._known.untraced(hires)).items()}
         return {**{hire: self._base for hire in hires if hire in self._changed}, **older}
 
 
@@ -181,11 +187,11 @@ async def who_gave(
     checkout: Checkout, desired: Desired, known: KnownGivers, hires: Collection[str]
 ) -> dict[Key, Given]:
     """Find out who gave the grants of some hires, except for what is known and unchanged."""
-    gaps, givers = Gaps(checkout, desired, known), Givers(checkout, desired, known)
+    gaps, givers = await Gaps.until(checkout, desired, known), Givers(checkout, desired, known)
     found: dict[Key, Given] = {}
     names = sorted(hires)
     for start in range(0, len(names), OFTEN):
-        givers.add(gaps.of(names[start : start + OFTEN]))
+        givers.add(await gaps.of(names[start : start + OFTEN]))
         if givers.full:
             found |= _by_key(await givers.found())
     return found | _by_key(await givers.found())

@@ -1,0 +1,125 @@
+"""The ledger as the event loop has it: whatever reads or writes it is awaited.
+
+No caller knows whether a thread or a server answers, and none can wait for it while the loop stands still: the reader
+and the writer, which block, are only given to the work that `run` is called with (docs/design/decisions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextvars import copy_context
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from reconciler.ledger.lease import Lease
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.reading import Reading
+from reconciler.model.given import Given, Untraced
+from reconciler.model.grant import Key
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from reconciler.ledger.writer import LedgerWriter
+
+__all__ = ["Ledger", "OpenLedger"]
+
+R_co = TypeVar("R_co", bound=LedgerReader, covariant=True)
+T = TypeVar("T")
+
+THREADS = 16
+"""The most reads and writes that wait for a server at the same time."""
+
+
+class Ledger(Generic[R_co]):
+    """The ledger of one state, for the event loop."""
+
+    def __init__(self, ledger: R_co) -> None:
+        self._ledger = ledger
+
+    async def run(self, work: Callable[[R_co], T]) -> T:
+        """Read or write. `work` uses nothing that other tasks may change meanwhile: it may run in a thread.
+
+        Of a server it does, so that others have their turn; a file on this machine answers sooner than a thread begins.
+        """
+        if not self._ledger.backend.remote:
+            return work(self._ledger)
+        import asyncio  # a command that reads has no loop
+
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_threads(), copy_context().run, work, self._ledger)
+
+    async def apart(self, work: Callable[[Reading], T]) -> T:
+        """Read at length from a state of its own, in a thread: others read and write meanwhile."""
+        import asyncio
+
+        return await asyncio.to_thread(self._apart, work)
+
+    def _apart(self, work: Callable[[Reading], T]) -> T:
+        with self._ledger.backend.snapshot() as reading:
+            return work(reading)
+
+    async def given(self, hires: Collection[str]) -> Mapping[Key, Given]:
+        """Return who gave each grant of some hires, as far as it is known."""
+
+        def work(ledger: LedgerReader) -> Mapping[Key, Given]:
+            return ledger.given(hires)
+
+        return await self.run(work)
+
+    async def given_up_to(self) -> str | None:
+        """Return the revision up to which it is known who gave each grant, but for hires that are untraced."""
+
+        def work(ledger: LedgerReader) -> str | None:
+            return ledger.given_up_to()
+
+        return await self.run(work)
+
+    async def untraced(self, hires: Collection[str]) -> Mapping[str, Untraced]:
+        """Return those of some hires of whose grants it has yet to be found out who gave them."""
+
+        def work(ledger: LedgerReader) -> Mapping[str, Untraced]:
+            return ledger.untraced(hires)
+
+        return await self.run(work)
+
+    @property
+    def unattended(self) -> bool:
+        """Whether no process had the state when it was opened: then a crash interrupted any attempt without an end."""
+        return self._ledger.backend.unattended
+
+
+class OpenLedger(Ledger["LedgerWriter"]):
+    """The ledger of one state that is open for writing, under a lease or without."""
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease under which it is written to."""
+        return self._ledger.lease
+
+    @property
+    def file(self) -> Path | None:
+        """The state's file; None if a server has the state."""
+        return self._ledger.backend.file
+
+    async def together(self, work: Callable[[LedgerWriter], T]) -> T:
+        """Write in one transaction with what others write at the same time; durable when this returns.
+
+        `work` must be repeatable.
+        """
+        if self._ledger.backend.remote:  # the threads share it
+            return await self.run(work)
+        return await self._ledger.gather(partial(work, self._ledger))
+
+    def under(self, lease: Lease) -> OpenLedger:
+        """Return the same ledger, to be written to under this lease."""
+        return OpenLedger(self._ledger.under(lease))
+
+
+@cache
+def _threads() -> Executor:
+    """Return the threads that wait for a server; what they write at the same time shares a transaction."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(THREADS, "ledger")
