@@ -52,6 +52,20 @@ def test_lock_and_unlock_alone(there: Repo, accounts: AccountService) -> None:
     assert ": left in anger" in asked[0]["detail"]
 
 
+def test_who_was_renamed_is_locked_and_unlocked_as_the_same_person(there: Repo, accounts: AccountService) -> None:
+    assert call_cli(there, "lock", "ada", "--reason", "left in anger").code == 0
+    there.remove("hires/ada.yaml")
+    there.hire("countess", "tool", email="ada@example.com")
+    there.commit()
+    again = call_cli(there, "lock", "countess", "--reason", "a second look", "--output", "json")
+    assert "a second look" in again.grant("countess", "tool")["reason"]
+    for unlocks in (False, True):
+        assert not unlocks or call_cli(there, "unlock", "countess").code == 0
+        verified = call_cli(there, "history", "--verify")
+        assert verified.code == 0, verified.out
+    assert eventually(lambda: active(accounts))
+
+
 def test_lock_and_unlock_beside_a_daemon(there: Repo, accounts: AccountService) -> None:
     with Daemon(there):
         journey(there, accounts)

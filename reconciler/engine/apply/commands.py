@@ -227,7 +227,7 @@ def lock_or_unlock(
         hires=frozenset({hire}),
         addresses=frozenset(addresses).union(*(each.addresses for each in before)),
     )
-    event = Event(now, Key(hire, ""), "", EventType.LOCKED, f"by {lock.by}: {lock.reason}")
+    event = Event(now, Key(lock.hire, ""), "", EventType.LOCKED, f"by {lock.by}: {lock.reason}")
     if lock.until is not None:
         event = replace(event, detail=f"{event.detail}; until {stamp(lock.until)}")
     ledger.put_locks([lock], events=[event], answered=[command])
