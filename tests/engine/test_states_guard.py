@@ -568,6 +568,16 @@ def test_limits_that_a_revision_raises_itself_do_not_count_for_it(twenty, accoun
     assert len(accounts.calls("DELETE")) == (0 if then == 100 else 10)
 
 
+def test_a_raised_limit_counts_where_who_waited_for_it_was_renamed_meanwhile(few, repo, accounts):
+    join(repo, *range(6))
+    assert len(held(few.reconcile())) == 6
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=10)
+    rename(repo, "n0", "new0")
+    repo.commit()
+    assert held(few.reconcile()) == set()
+    assert len(accounts.people) == 26
+
+
 def test_settings_that_take_away_are_counted_as_a_whole(twenty, accounts, repo):
     """A commit that is about everybody is counted without a plan for those of whom nothing can leave."""
     repo.settings(gnupg_home=repo.gnupg.path, prune="report")

@@ -221,6 +221,10 @@ class Row:
     of_sequence: bool = False
     unchecked: bool = False
     """Whether all of a revocation was answered with success, and no check has said since what came of it."""
+    needs: bool = False
+    """Whether it needed the hire's `tool` when git last wanted it."""
+    meant: bool = False
+    """Whether the last pass was to revoke it."""
     reinviting: bool = False
     """Whether the attempt that failed took an open invitation back first."""
     invited_at: datetime | None = None
@@ -539,10 +543,18 @@ class Judgement:
                     if not self._unreadable(git, grant) and not row.something_left and not stays:
                         gone.add(grant)
                     else:
-                        found[grant] = self._left(git, now, look, grant)
+                        duty = self._left(git, now, look, grant)
+                        waits = "mail" not in wanted and not scope.covers((name, "mail")) and self._comes_first(name)
+                        found[grant] = replace(duty, act=None) if waits and _may_wait(grant, duty) else duty
         if not released:
             found = self._guarded(git, found, gone, anew=scope.everything)
         return found, gone
+
+    def _comes_first(self, name: str) -> bool:
+        """Whether a hire's `mail` needs the tool, and another pass is to revoke it."""
+        row = self.rows.get((name, "mail"), Row())
+        to_go = row.something_left and not row.revoking and row.phase is not Phase.REVOKED
+        return row.needs and to_go and (row.meant or not row.orphan)
 
     def _counts(self, git: Git, grant: Grant, now: datetime) -> bool:
         """Whether git has an entry, and it is not over.
@@ -898,11 +910,12 @@ class Judgement:
         if duty.wanted and seen not in (None, Seen.NOTHING_KNOWN) and (row.revoking or row.phase is Phase.REVOKED):
             row = _back_again(row, found=seen in FOUND)
         row = replace(row, status=duty.status, guarded=duty.guarded, drifts=duty.guarded and duty.heals)
-        row = replace(row, orphan=not duty.wanted, off=seen is Seen.OFF)
+        row = replace(row, orphan=not duty.wanted, off=seen is Seen.OFF, meant=duty.act == "revoke")
         row = replace(row, checked=row.checked or seen not in (None, Seen.NOT_ASKED))
         row = replace(row, asked=values if duty.differs else None, other=_other(values, duty))
         if duty.wanted:
-            row = replace(row, of_sequence=git.of_sequence(grant), keep=git.access(grant[0])[grant[1]].keep)
+            entry = git.access(grant[0])[grant[1]]
+            row = replace(row, of_sequence=git.of_sequence(grant), keep=entry.keep, needs=entry.needs)
         if duty.afresh and row.phase in OPEN:
             row = replace(row, attempts=0)
         if row.phase is Phase.NEW and seen is not None:
@@ -1193,6 +1206,11 @@ def _done(row: Row) -> int:
 def _differ(grant: Grant, then: Values | None, now: Values) -> bool:
     assert then is not None
     return then.value != now.value or (grant[1] in WITH_DEPARTMENT and then.department != now.department)
+
+
+def _may_wait(grant: Grant, duty: Duty) -> bool:
+    """Whether its revocation waits for those that need it."""
+    return grant[1] == "tool" and duty.act == "revoke" and not duty.by_hand
 
 
 def needs_tool(git: Git, grant: Grant) -> bool:

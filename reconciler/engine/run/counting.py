@@ -96,6 +96,8 @@ class _Counting:
         self._state = state
         self._tree = tree
         self._before: tuple[Keys, Keys] = ({}, {}) if before is None else (before.leaving, before.arriving)
+        self._renamed: dict[Key, Key] = {}
+        """The names now of what was counted before."""
         self.leaving, self.arriving = ({name: {*keys} for name, keys in each.items()} for each in self._before)
 
     async def over(self, selections: Iterable[Selection], *, alike: bool) -> None:
@@ -108,8 +110,11 @@ class _Counting:
                 rows = await planning.rows(part)
                 if alike:
                     part = replace(part, hires=_that_differ(planning, part.hires or (), rows.values()))  # noqa: PLW2901
-                plan = await planning.part(part, rows, Claims().begin()) if part.hires else None
-                for item in plan.grants if plan is not None else ():
+                if not part.hires:
+                    continue
+                plan = await planning.part(part, rows, Claims().begin())
+                self._renamed |= plan.renamed
+                for item in plan.grants:
                     self._add(item, planning.integrations.get(item.grant.integration))
 
     def _forget(self, selection: Selection) -> None:
@@ -128,9 +133,12 @@ class _Counting:
 
     @property
     def adds(self) -> bool:
-        """Whether more leaves or arrives than was counted before."""
-        counted = zip((self.leaving, self.arriving), self._before, strict=True)
-        return any(keys - before.get(name, frozenset()) for now, before in counted for name, keys in now.items())
+        """Whether more leaves or arrives than was counted before, whatever it is called now."""
+        return any(
+            keys - {self._renamed.get(key, key) for key in before.get(name, ())}
+            for now, before in zip((self.leaving, self.arriving), self._before, strict=True)
+            for name, keys in now.items()
+        )
 
 
 def _that_differ(planning: Planning, hires: Iterable[str], rows: Iterable[Record]) -> frozenset[str]:
