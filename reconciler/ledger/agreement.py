@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from reconciler.ledger.followed import Followed
 from reconciler.ledger.reading import Reading
+from reconciler.ledger.rows import from_json
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType
 
@@ -43,32 +45,40 @@ def untold(reading: Reading, records: Iterable[Record]) -> set[Key]:
 
 def disagreement(reading: Reading) -> str | None:
     """Return the first row that the history contradicts, or account that has no row; None if all agree."""
-    made = dict[tuple[str, str], bool | None]()
-    query = (
-        "SELECT id, hire, access, event FROM events WHERE id > :newest AND event IN :events AND salt IS NOT NULL"
-        " ORDER BY id LIMIT :size"
-    )
-    for _, hire, access, event in _pages(reading, query, events=[*MADE, ATTEMPT, *ENDED]):
-        if event != ATTEMPT:
-            made[hire, access] = event in MADE
-        elif not made.get((hire, access)):
-            made[hire, access] = None
+    made = _made(reading)
     query = (
         "SELECT hire, access, phase, executed_at, confirmed_at FROM grants WHERE (hire, access) > (:hire, :access)"
         " ORDER BY hire, access LIMIT :size"
     )
     for hire, access, phase, executed_at, confirmed_at in _grants(reading, query):
-        known, key = (hire, access) in made, Key(hire, access)
-        there = made.pop(key, None)
+        key = Key(hire, access)
+        said = made.pop(str(key), None)
         if phase == Phase.REVOKED:
-            if not known or there is not False:
+            if said not in ENDED:
                 return f"{key}: the ledger says that it was revoked, and the history does not"
-        elif (executed_at is not None or confirmed_at is not None) and (not known or there is False):
+        elif (executed_at is not None or confirmed_at is not None) and said in (None, *ENDED):
             return f"{key}: the ledger has an account, and the history does not say that it was made or found"
     if (locked := _locks(reading)) is not None:
         return locked
-    left = next((Key(*key) for key, there in made.items() if there), None)
+    left = next((name for name, said in made.items() if said in MADE), None)
     return left and f"{left}: the history has an account that was never revoked, and the ledger has no row of it"
+
+
+def _made(reading: Reading) -> dict[str, str]:
+    """Return of each grant the newest event that says whether there is an account, or may be."""
+    query = "SELECT id, data FROM events WHERE event = :event AND salt IS NOT NULL"
+    renames = {row["id"]: from_json(row["data"]) for row in reading.rows(query, event=EventType.RENAMED)}
+    followed = Followed[str]()
+    query = (
+        "SELECT id, coalesce(was, hire || '/' || access), event FROM events WHERE id > :newest AND event IN :events"
+        " AND salt IS NOT NULL ORDER BY id LIMIT :size"
+    )
+    for line, name, event in _pages(reading, query, events=[*MADE, ATTEMPT, *ENDED, EventType.RENAMED]):
+        if event == EventType.RENAMED:
+            followed.renamed(name, renames.get(line))
+        elif event != ATTEMPT or followed.known().get(name) not in MADE:
+            followed.known()[name] = event
+    return followed.known()
 
 
 def _locks(reading: Reading) -> str | None:
@@ -84,7 +94,7 @@ def _locks(reading: Reading) -> str | None:
     return None
 
 
-def _pages(reading: Reading, query: str, **values: object) -> Iterator[tuple[int, str, str, str]]:
+def _pages(reading: Reading, query: str, **values: object) -> Iterator[tuple[int, str, str]]:
     newest = 0
     while rows := list(reading.table(query, newest=newest, size=PAGE, **values)[1]):
         yield from rows

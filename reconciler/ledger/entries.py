@@ -44,6 +44,8 @@ class Event:
     data: Mapping[str, Any] | None = field(default=None, compare=False)
     """The grant's status after it, and the form's values of the account, or those that an attempt sends; who vouches
     for the approvals. None where the line is about no grant, or an older release wrote it."""
+    was: str | None = field(default=None, compare=False)
+    """The name that it was written with, where the grant was renamed since."""
 
     @classmethod
     def of(

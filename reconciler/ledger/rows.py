@@ -238,6 +238,7 @@ def event_of(row: Row) -> Event:
         digest=row["digest"],
         code=_code(row["code"]),
         data=from_json(row["data"]),
+        was=row["was"],
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from reconciler.ledger.agreement import ENDED, MADE
 from reconciler.ledger.entries import Event
+from reconciler.ledger.followed import Followed
 from reconciler.model.given import Approval, Given
 from reconciler.model.grant import Key
 from reconciler.model.report import Row
@@ -109,14 +110,20 @@ class Past:
 
 
 def replayed(lines: Iterable[Event]) -> tuple[dict[Key, Past], str | None]:
-    """Follow the history, oldest line first; return each grant, and the revision that was acted on last."""
-    found: dict[Key, Past] = {}
-    revision = None
+    """Follow the history, oldest line first; return each grant by its name of now, and the revision acted on last."""
+    followed, named, revision = Followed[Past](), dict[str, Key](), None
     for line in lines:
         revision = line.revision or revision
-        if line.key.access:
-            found.setdefault(line.key, Past(line.integration)).follow(line)
-    return found, revision
+        if not line.key.access:
+            continue
+        name = line.was or str(line.key)
+        named[name] = line.key
+        if line.event is not EventType.RENAMED:
+            followed.known().setdefault(name, Past(line.integration)).follow(line)
+        elif (moved := followed.renamed(name, line.data)) is not None:
+            moved.follow(line)
+    found = sorted(followed.known().items(), key=lambda each: each[1].shown)  # of two with one name one is gone
+    return {named[name]: past for name, past in found}, revision
 
 
 def _given(line: Event) -> Given | None:

@@ -144,6 +144,25 @@ def test_forgetting_somebody_erases_their_values(past: Repo, call: Call) -> None
     assert b': "owner"' not in b"".join(file.read_bytes() for file in past.state.parent.glob("state.db*"))
 
 
+def test_who_is_renamed_to_the_stem_of_somebody_who_got_nothing(past: Repo, call: Call) -> None:
+    machine = Machine(past, Hands(NOVEMBER + timedelta(days=3)))
+    past.hire("cy", {"integration": "tool", "values": {"ROLE": "member"}, "at": "2030-01-01"})
+    past.commit()
+    machine.reconcile()
+    past.remove("hires/cy.yaml")
+    past.commit()
+    machine.reconcile()
+    machine.clock.turn(days=1)
+    past.git("mv", "hires/bob.yaml", "hires/cy.yaml")
+    past.commit()
+    machine.reconcile()
+    for day in (3.5, 4.5):
+        done = call(past, "status", "--at", at(day), "--output", "json")
+        assert [(each["hire"], each["status"]) for each in done.json["grants"]] == [("cy", "present")]
+    verified = call(past, "history", "--verify")
+    assert verified.code == 0, verified.out
+
+
 def test_a_secret_among_the_values_is_masked(repo: Repo, accounts: AccountService, call: Call) -> None:
     accounts.token = "tok-en-123456"
     repo.initial_data("tool", {"TOKEN": accounts.token})
