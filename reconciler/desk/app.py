@@ -120,7 +120,7 @@ class _Desk:
                 asker=(person.hire.full_name or person.stem, person.hire.email),
             )
             try:
-                found = asking.wait_or_commit(asked)
+                found = asking.wait_or_commit(asked, opens=True)
                 pull, _ = asking.opened(found, lambda base, head: self._text(self._context, base, head))
             except (NotRequestable, UsageError) as error:
                 return self._shown(request, asking, 422, str(error))

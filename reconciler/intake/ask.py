@@ -28,6 +28,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import RepositoryError, UsageError
 from reconciler.model.grant import Key, Record
 from reconciler.model.requestable import AccessRequest
+from reconciler.model.settings import Forge
 from reconciler.model.value import value_class
 from reconciler.repository.git.branches import commit_to_branch
 from reconciler.repository.git.checkout import Tree
@@ -100,11 +101,14 @@ class Asking:
                     found[name.removeprefix(place)] = self.context.checkout.at(name)
         return found
 
-    def wait_or_commit(self, asked: Asked) -> Request:
+    def wait_or_commit(self, asked: Asked, *, opens: bool) -> Request:
         """Return the request that waits and asks for the same, or commit a new one to a branch of its own.
 
-        Raises NotRequestable, or UsageError, where it is refused, with what may be asked for; then nothing was written.
+        Raises NotRequestable, or UsageError, where it is refused, with what may be asked for; ForgeError where it is to
+        be opened and there is no forge. Then nothing was written.
         """
+        if opens:
+            self._forge()
         now = self.context.clock.now()
         name, address = asked.asker or self._user()
         hire = asked.hire or self.files.hires.owner(address)
@@ -167,12 +171,8 @@ class Asking:
         `text` makes the description from two revisions. Raises ForgeError; the branch is kept.
         """
         assert request.branch is not None
-        forge, token = self.files.settings.forge, token_given()
+        forge, token = self._forge()
         kept = f"the branch {request.branch} is kept: run this again"
-        if forge is None:
-            raise ForgeError(f"the settings have no `forge`, where a pull request could be opened; {kept}")
-        if token is None:
-            raise ForgeError(f"{TOKEN} is not set; {kept}")
         self.context.redactor.learn([token])
         client = ForgeClient(forge, token, self.files.settings.limits.timeout.total_seconds())
         try:
@@ -185,6 +185,15 @@ class Asking:
         except ForgeError as error:
             raise ForgeError(f"{error}; {kept}") from None
         return pull, [*client.ask_reviewers(pull, self._approvers(request.asked))]
+
+    def _forge(self) -> tuple[Forge, str]:
+        """Return where pull requests are opened, and the token for it. Raises ForgeError where one is not given."""
+        forge, token = self.files.settings.forge, token_given()
+        if forge is None:
+            raise ForgeError("the settings have no `forge`, where a pull request could be opened")
+        if token is None:
+            raise ForgeError(f"{TOKEN} is not set")
+        return forge, token
 
     def _push(self, branch: str, token: str) -> None:
         ref = f"refs/heads/{branch}"

@@ -154,6 +154,14 @@ def test_pull_request_is_opened_once_with_its_reviewers(company: Repo, call: Cal
     assert (again.code, again.out, len(forge.pulls)) == (0, done.out, 1)
 
 
+def test_nothing_is_written_where_no_pull_request_can_be_opened(company: Repo, call: Call, forge: Stand) -> None:
+    without = call(company, *ASK, "--open", env=ENV)
+    assert (without.code, "the settings have no `forge`" in without.err, branches(company)) == (1, True, [])
+    opening(company, forge)
+    without = call(company, *ASK, "--open")
+    assert (without.code, "RECONCILE_FORGE_TOKEN is not set" in without.err, branches(company)) == (1, True, [])
+
+
 def test_branch_is_kept_where_the_forge_refuses(company: Repo, call: Call, forge: Stand) -> None:
     opening(company, forge, project="acme/other")
     done = call(company, *ASK, "--open", env=ENV)
@@ -165,8 +173,6 @@ def test_branch_is_kept_where_the_forge_refuses(company: Repo, call: Call, forge
     company.commit()
     assert call(company, *ASK, "--open", env=ENV).code == 0
     assert branches(company) == [branch]
-    without = call(company, *ASK, "--open")
-    assert (without.code, "RECONCILE_FORGE_TOKEN is not set" in without.err) == (1, True)
 
 
 def test_forge_that_drips_is_given_up(company: Repo, call: Call, forge: Stand) -> None:

@@ -78,7 +78,7 @@ def ask(
         integration=integration, reason=reason, hire=hire, values=_values(values), at=at, until=until, lasts=lasts
     )
     asking = _asking(options)
-    found = asking.wait_or_commit(asked)
+    found = asking.wait_or_commit(asked, opens=opens)
     url = None
     if opens:
 
