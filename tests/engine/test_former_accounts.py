@@ -191,6 +191,26 @@ def test_a_new_person_with_a_leavers_id_leaves_their_row_alone(
     assert accounts.created == {OLD: 1, NEW: 1}
 
 
+def test_a_file_renamed_to_a_leavers_id_takes_its_rows_along(
+    pruning: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    repo.hire("bob", "tool")
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/bob.yaml")
+    repo.hire("ada", "tool", email="bob@example.com", first_name="Bob")
+    repo.commit()
+    report = pruning.reconcile()
+    assert {(item.hire, item.access): item.status for item in report.rows} == {
+        ("ada", "tool"): Status.PRESENT,
+        ("ada", f"tool~{OLD}"): Status.REVOKED,
+    }
+    assert accounts.created == {OLD: 1, "bob@example.com": 1}
+
+
 def test_a_file_with_another_address_is_a_renaming_where_it_was_never_gone(
     pruning: Machine, accounts: AccountService, repo: Repo
 ) -> None:

@@ -115,7 +115,9 @@ async def moved(
 ) -> tuple[dict[Key, Record], dict[Key, Key]]:
     """Return the rows under their current names, and where each row moves from."""
     moves = _follow(found, desired, told)
-    moves |= _strangers({key: record for key, record in found.items() if key not in moves}, moves, desired, told)
+    apart = _strangers({key: record for key, record in found.items() if key not in moves}, moves, desired, told)
+    if apart:  # they make room
+        moves = {**_follow(found, desired, told, apart), **apart}
     moves = _then(moves, await _former_accounts(_under(moves, found), desired, integrations, checker))
     former = _FormerAddresses(_under(moves, found), desired, integrations, checker, told)
     moves = _then(moves, await former.moves())
@@ -137,7 +139,7 @@ def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, R
     }
 
 
-def _follow(found: Mapping[Key, Record], desired: Desired, told: Told) -> dict[Key, Key]:
+def _follow(found: Mapping[Key, Record], desired: Desired, told: Told, leaving: Collection[Key] = ()) -> dict[Key, Key]:
     """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
     moves: dict[Key, Key] = {}
     owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
@@ -150,7 +152,7 @@ def _follow(found: Mapping[Key, Record], desired: Desired, told: Told) -> dict[K
             if to not in moves.values():
                 moves[key] = to
     moves |= _left_behind(found, moves, owners, desired)
-    while stuck := [key for key, to in moves.items() if to in found and to not in moves]:
+    while stuck := [key for key, to in moves.items() if to in found and to not in moves and to not in leaving]:
         for key in stuck:
             del moves[key]
     return moves
