@@ -22,7 +22,8 @@ SAID = 400
 class RuleFound:
     """A rule of the manifest, what it wants, what stands there, and whether it holds (None: it only reads).
 
-    `follows` says what there is instead where nothing was found, and what comes of that.
+    `follows` says what there is instead where nothing was found, and what comes of that. `nowhere` is true where no
+    item, or not the account's record, has anything at a path that finds or identifies it: most likely a slip.
     """
 
     rule: str
@@ -30,6 +31,7 @@ class RuleFound:
     found: str
     holds: bool | None = None
     follows: str = ""
+    nowhere: bool = False
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ class RuleFound:
 _STEPS = {
     401: "the service does not accept the token: look at how `headers` send it, then at the token itself, which "
     "`reconcile initial-data set` asks for",
-    403: "the service knows the token and does not let it do this: look at its scopes, then at the URL",
+    403: "the service does not know the token, or does not let it do this: look at it, at its scopes, then at the URL",
     404: "look at the URL: it leads nowhere",
     407: "a proxy on the way asks for a login",
     429: "the service is asked too often: try again in a minute",

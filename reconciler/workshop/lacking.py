@@ -8,7 +8,7 @@ from typing import Any
 from reconciler.model.near import near, some
 from reconciler.model.scope import follow, steps
 
-__all__ = ["MOST_KEYS", "has", "lacks", "leaves", "lists_in", "place_of", "ways_on"]
+__all__ = ["MOST_KEYS", "has", "lacks", "leaves", "lists_in", "place_of", "totals", "ways_on"]
 
 DEEPEST, MOST_PATHS, MOST_ITEMS, MOST_KEYS = 5, 500, 50, 12
 
@@ -48,14 +48,23 @@ def place_of(item: Any, value: str) -> str | None:
     return next((path for path, leaf in leaves(item) if str(leaf).lower() == value.lower()), None)
 
 
-def ways_on(content: Any) -> list[str]:
-    """Return the paths, outside of the items, whose name and value look as if they lead to a next page."""
+def ways_on(content: Any) -> list[tuple[str, Any]]:
+    """Return the paths with their values, outside of the items, that look as if they lead to a next page."""
     return [
-        path
+        (path, leaf)
         for path, leaf in leaves(content, lists=False)
         if leaf not in (None, "", False)
         and not isinstance(leaf, float)
         and any(word in path.lower().rsplit(".", 2)[-1] or word in path.lower().split(".")[0] for word in _ONWARD)
+    ]
+
+
+def totals(content: Any, more_than: int) -> list[tuple[str, Any]]:
+    """Return the numbers, outside of the items, that may say how many items there are, beyond so many."""
+    return [
+        (path, leaf)
+        for path, leaf in leaves(content, lists=False)
+        if isinstance(leaf, int | str) and str(leaf).isdecimal() and int(leaf) > more_than and "total" in path.lower()
     ]
 
 

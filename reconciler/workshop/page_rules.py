@@ -12,7 +12,7 @@ from reconciler.requests.match import refusal
 from reconciler.requests.record import all_there, is_whole
 from reconciler.transports.answer import Response
 from reconciler.workshop.found import RuleFound, kind, nearest, next_step, quoted
-from reconciler.workshop.lacking import has, lacks, lists_in, ways_on
+from reconciler.workshop.lacking import has, lacks, lists_in, totals, ways_on
 
 __all__ = ["listing_rules", "paging_rules"]
 
@@ -41,7 +41,7 @@ def listing_rules(
     let = f", of which `only` lets {len(counted)} through" if only else ""
     yield RuleFound(f"{name}.data_from", listing.data_from, f"a list of {len(items)}{let}")
     if (said := lacks(items, listing.match, "item")) is not None:
-        yield RuleFound(f"{name}.match", listing.match, "nothing", holds=False, follows=said)
+        yield RuleFound(f"{name}.match", listing.match, "nothing", holds=False, follows=said, nowhere=True)
     elif items and wanted is not None:
         there = [value for item in counted if is_whole(value := walk(item, listing.match), wanted)]
         shown = quoted(there[0]) if there else nearest(items, listing.match)
@@ -50,7 +50,7 @@ def listing_rules(
         if (said := lacks(items, path, "item")) is not None:
             within = _within_record(items, path) if then else None
             yield RuleFound(rule, path, "nothing", None, within or f"{said}{then}")
-    yield from paging_rules(f"{name}.", listing, answer)
+    yield from paging_rules(f"{name}.", listing, answer, len(items))
 
 
 def _paths(name: str, exists: Exists, listing: Listing | Pending) -> dict[str, tuple[str, str]]:
@@ -82,8 +82,8 @@ def _within_record(items: Sequence[Any], path: str) -> str | None:
     return None
 
 
-def paging_rules(before: str, paging: Paging, answer: Response) -> Iterator[RuleFound]:
-    """Yield what leads to the next page; `before` is what stands before the rules' names in the manifest."""
+def paging_rules(before: str, paging: Paging, answer: Response, items: int = 0) -> Iterator[RuleFound]:
+    """Yield what leads on from a page of so many items; `before` is what stands before the rules' names."""
     content, source = answer.json(), paging.next_page_from
     paths = {"next_page_token_from": paging.next_page_token_from}
     if isinstance(source, More):
@@ -93,20 +93,34 @@ def paging_rules(before: str, paging: Paging, answer: Response) -> Iterator[Rule
     if paging.count_up is not None:
         paths["count_up.total_from"] = paging.count_up.total_from
     asked = {rule: path for rule, path in paths.items() if path is not None}
-    others = ", ".join([path for path in ways_on(content) if path not in asked.values()][:SHOWN])
+    others = [way for way in _ways(answer, items) if way[0] not in asked.values()][:SHOWN]
     for rule, path in asked.items():
         value = answer.at(path)
         follows = ""
         if value in (None, "", False):
-            in_header = path.lower().startswith("header:")
-            said = None if in_header or has(content, path) else lacks([content], path, "the answer")
-            leads = f"; this may lead on: {others}" if said and others else ""
+            said = (
+                None
+                if path.lower().startswith("header:") or has(content, path)
+                else lacks([content], path, "the answer")
+            )
+            leads = f"; this may lead on: {', '.join(way for way, _ in others)}" if said and others else ""
             follows = f"{said}{leads}: so this is the last page" if said else "this is the last page"
         yield RuleFound(f"{before}{rule}", path, quoted(value), None, follows)
     if not asked and paging.count_up is None and others:
-        first = others.partition(",")[0]
-        value = str(answer.at(first))
-        how = f"`next_page_token_from: {first}`, and `next_page` with {{{{NEXT_PAGE_TOKEN}}}} in the URL"
-        how = f"`next_page_from: {first}`" if "/" in value else how
-        follows = f"without it only this page is read; this may lead on: {others}, as {how}"
+        follows = f"without it only this page is read; this may lead on: {', or '.join(how for _, how in others)}"
         yield RuleFound(f"{before}next_page_from", "", "not in the manifest", None, follows)
+
+
+def _ways(answer: Response, items: int) -> Iterator[tuple[str, str]]:
+    """Yield what may lead to the next page, each with how a manifest says so."""
+    if 'rel="next"' in answer.headers.get("link", ""):
+        yield "header:Link", "`next_page_from: header:Link`"
+    for path, value in ways_on(answer.json()):
+        if value is True:
+            yield path, f"`next_page_from: {{more: {path}, parameter: NAME, from: PATH}}`"
+        elif isinstance(value, str) and "/" in value:
+            yield path, f"`next_page_from: {path}`"
+        else:
+            yield path, f"`next_page_token_from: {path}` with `next_page`, the URL with {{{{NEXT_PAGE_TOKEN}}}} in it"
+    for path, total in totals(answer.json(), items):
+        yield path, f"`count_up: {{parameter: NAME, total_from: {path}}}`, as it says {total}"

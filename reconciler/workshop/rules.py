@@ -16,7 +16,7 @@ from reconciler.requests.match import GONE, contains, not_an_answer
 from reconciler.requests.record import Compared, all_there, find, same
 from reconciler.transports.answer import Response
 from reconciler.workshop.found import RuleFound, kind, nearest, next_step, quoted
-from reconciler.workshop.lacking import MOST_KEYS, lacks, leaves, lists_in, place_of
+from reconciler.workshop.lacking import MOST_KEYS, has, lacks, leaves, lists_in, place_of
 from reconciler.workshop.page_rules import paging_rules
 
 __all__ = ["check_rules", "users_of"]
@@ -38,9 +38,9 @@ def check_rules(manifest: Manifest, wanted: str | None, compared: Compared, answ
         return
     there = wanted is None or (text is not None and contains(text, wanted))
     at = walk(content, exists.record or "")
-    account = None
-    if not all_there(content, compared.absent) and (there or exists.match):
-        account = find(at, exists.match, wanted, contains) if exists.compares and at else at
+    account, says_absent = None, all_there(content, compared.absent)
+    if not says_absent and (there or exists.match):
+        account = find(at, exists.match, wanted, contains) if at and exists.compares else at or None
     yield from _pairs("absent", compared.absent, content, "" if account is not None else "the answer")
     if wanted is not None:
         follows = "" if there or exists.absent or exists.ready or not exists.expected else _unsaid(content)
@@ -49,7 +49,7 @@ def check_rules(manifest: Manifest, wanted: str | None, compared: Compared, answ
         found = "no JSON" if content is None else kind(at)
         instead = lacks([content], exists.record, "the answer") if content is not None else None
         yield RuleFound("record", exists.record, found, at is not None, instead or "")
-    if exists.match is not None and content is not None:
+    if exists.match is not None and content is not None and not says_absent:
         yield _matched(exists.match, wanted, at, account)
     if exists.compares and account is not None:
         for rule, pairs in (("where", compared.where), ("inactive", compared.inactive), ("invited", compared.invited)):
@@ -73,10 +73,12 @@ def _matched(match: str, wanted: str | None, at: Any, account: Any) -> RuleFound
         return RuleFound("match", match, quoted(walk(account, match)), holds=True)
     items = at if isinstance(at, list) else [] if at is None else [at]
     place = next((each for item in items if wanted and (each := place_of(item, wanted)) is not None), None)
-    follows = lacks(items, match, "item" if isinstance(at, list) else "the record") or ""
+    lacking = lacks(items, match, "item" if isinstance(at, list) else "the record")
+    follows = lacking or ""
     if place is not None and place != match:
         follows = "; ".join(filter(None, (follows.partition("; did you mean ")[0], f"{wanted} stands at {place}")))
-    return RuleFound("match", match, "nothing" if follows else nearest(items, match), holds=False, follows=follows)
+    shown = "nothing" if lacking else nearest(items, match)
+    return RuleFound("match", match, shown, holds=False, follows=follows, nowhere=lacking is not None)
 
 
 def _pairs(rule: str, wanted: Mapping[str, Any], content: Any, one: str) -> Iterator[RuleFound]:
@@ -106,8 +108,10 @@ def _stored(manifest: Manifest, answer: Response, account: Any) -> Iterator[Rule
         else:
             one, looked = ("the record", account) if of_record else ("the answer", answer.json())
             said = None if _is_header(path) or looked is None else lacks([looked], within, one)
+            if exists.compares and not of_record and has(account, path):
+                said = f"the record has it: write {_RECORD}{path}"
             follows = "; ".join(filter(None, (said, _consequence(manifest, name))))
-            yield RuleFound(rule, wanted, "nothing", holds=False, follows=follows)
+            yield RuleFound(rule, wanted, "nothing", holds=False, follows=follows, nowhere=said is not None)
 
 
 _RECORD = "record."

@@ -53,6 +53,11 @@ class CaseResult:
     rules: Mapping[int, tuple[RuleFound, ...]] = field(default_factory=dict, repr=False)
     """By the place of the exchange, what the check's rules found in its answer."""
 
+    @property
+    def doubts(self) -> list[str]:
+        """Return what is most likely a slip, though the case may pass: paths at which nothing stands."""
+        return [f"{rule.rule}: {rule.follows}" for rules in self.rules.values() for rule in rules if rule.nowhere]
+
 
 async def run_case(name: str, sources: ManifestSource, case: Case, reader: Reader | None = None) -> CaseResult:
     """Plan a case, and compare the plan with what it expects."""

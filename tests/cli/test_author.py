@@ -12,6 +12,7 @@ from tests.cli.conftest import Call
 from tests.cli.goldens import same, steady
 from tests.odd_service import OddService
 from tests.repo import Repo
+from tests.servers import Reply
 
 KEY = "invented-key-of-the-odd-service"
 
@@ -93,6 +94,13 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
                 "the answer has no result.pid; result of the answer has: person; did you mean result.person.pid?; "
                 "without {{PID}} update and revoke cannot be sent"
             ),
+        ),
+    ),
+    "stored value of the record": (
+        {"store_data": {"PID": "pid"}},
+        (
+            "store_data PID from pid: nothing: no",
+            "the record has it: write record.pid; without {{PID}} update and revoke cannot be sent",
         ),
     ),
     "match": (
@@ -211,7 +219,11 @@ def test_before_the_first_commit_only_named_hosts_are_asked(repo: Repo, call: Ca
 
 ANSWERS = {
     "401": (401, "rules: not looked at: the answer was 401", "the service does not accept the token"),
-    "403": (403, "rules: not looked at: the answer was 403", "the service knows the token and does not let it do this"),
+    "403": (
+        403,
+        "rules: not looked at: the answer was 403",
+        "the service does not know the token, or does not let it do this",
+    ),
     "404": (404, "rules: not looked at: the answer was 404", "look at the URL first"),
     "500": (500, "rules: not looked at: the answer was 500", "the service, or something in front of it, failed"),
 }
@@ -372,6 +384,21 @@ def test_listing_whose_items_are_the_record_names_the_record(crew: Repo, call: C
     crew.manifest("crew", manifest)
     out = call(crew, "try", "crew", "--list").out
     assert "items have rank.name: write `record: result.person`" in out
-    assert (
-        "this may lead on: meta.cursor_next, as `next_page_token_from: meta.cursor_next`, and `next_page` with" in out
-    )
+    assert "this may lead on: `next_page_token_from: meta.cursor_next` with `next_page`, the URL with" in out
+
+
+WAYS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
+    "a link": ({}, {"Link": '<https://api.example.com/p?2>; rel="next"'}, "`next_page_from: header:Link`"),
+    "a URL": ({"paging": {"next": "/p?page=2"}}, {}, "`next_page_from: paging.next`"),
+    "a flag": ({"has_more": True}, {}, "`next_page_from: {more: has_more, parameter: NAME, from: PATH}`"),
+    "a total": ({"paging": {"total": "9"}}, {}, "`count_up: {parameter: NAME, total_from: paging.total}`, as it"),
+}
+
+
+@pytest.mark.parametrize(("more", "headers", "says"), WAYS.values(), ids=WAYS)
+def test_way_to_the_next_page_is_proposed(
+    crew: Repo, call: Call, odd: OddService, more: dict[str, Any], headers: dict[str, str], says: str
+) -> None:
+    odd.route("GET", "/plain", Reply(200, {"people": [{"mail": "ada@example.com"}], **more}, headers))
+    changed(crew, odd, list={"url": f"{odd.url}/plain", "data_from": "people", "match": "mail"})
+    assert f"this may lead on: {says}" in call(crew, "try", "crew", "--list").out

@@ -126,6 +126,19 @@ def test_path_that_no_item_has_is_said_of_a_case_that_fails(github: Repo, call: 
     assert "no item has email; items have: mail, id; ada@example.com stands at mail" in call(github, "test", "tool").out
 
 
+def test_path_that_no_item_has_is_said_of_a_case_that_passes(github: Repo, call: Call) -> None:
+    people = {"url": "https://api.example.com/people", "body": {"people": [{"mail": "bob@example.com", "id": 7}]}}
+    exists = {"url": people["url"], "expected": "{{email}}", "record": "people", "match": "email"}
+    github.manifest("tool", {"exists": exists, "execute": [{"url": people["url"]}]})
+    github.write("manifests/tool.test.yaml", json.dumps([{"name": "a", "answers": [people], "expect": "missing"}]))
+    done = call(github, "test", "tool")
+    assert done.code == 0
+    assert done.out == (
+        "tool, line 1: a: match: no item has email; items have: mail, id; did you mean mail?\n"
+        "1 case of 1 manifest passed\n"
+    )
+
+
 def test_requests_of_one_url_are_told_apart_by_what_they_send(github: Repo, call: Call) -> None:
     url = "https://api.example.com/graphql"
     exists = {"url": url, "method": "POST", "data": {"who": "{{email}}"}, "expected": "{{email}}"}

@@ -70,6 +70,7 @@ def _as_json(name: str, line: int | None, result: CaseResult) -> dict[str, Any]:
         "status": result.status,
         "reason": result.reason,
         "failures": list(result.failures),
+        "doubts": list(result.doubts),
         "sends": list(result.sends),
     }
 
@@ -86,6 +87,8 @@ def _lines(names: Any, results: list[tuple[str, int | None, CaseResult]], proble
                 yield f"FAILED {name}, line {line}: {printable(result.case.name)}"
                 yield from (printable(f"  {each}") for each in result.failures)
                 yield from map(printable, _exchanges(result))
+            else:
+                yield from (printable(f"{name}, line {line}: {result.case.name}: {each}") for each in result.doubts)
     failed = sum(bool(result.failures) for _, _, result in results)
     passed = len(results) - failed
     yield f"{count(passed, 'case')} of {count(len(names), 'manifest')} passed" + (
