@@ -126,9 +126,9 @@ def test_a_joiner_says_when_and_an_owner_stands_first(repo: Repo, call: Call) ->
     dates = "from 2999-01-01 until the end of 2999-06-30, then revoked"
     assert f"- `Zoe Example (zoe)` in `crm`: `ROLE` `owner` {dates}" in lines
     assert f"- `Zoe Example (zoe)` gets `crm` with `ROLE` `owner` {dates}" in lines
-    no_revoke = "then only reported: the manifest has no `revoke`"
+    no_revoke = "then it stays, and is only reported: the manifest has no `revoke`"
     assert (
-        "- `Zoe Example (zoe)` gets `draw` at once (the first day is 2999-01-04) until 2999-02-01T12:00:00Z, "
+        "- `Zoe Example (zoe)` gets `draw` at once, before the first day (2999-01-04) until 2999-02-01T12:00:00Z, "
         f"{no_revoke}" in lines
     )
 

@@ -130,8 +130,8 @@ MARKDOWN = """\
 - `hires/bob.yaml` is new: this person joins
 - manifest `asana: headers`: concerns 1 grant of 1 person
   - `headers`: nothing → `{"Accept": "application/json"}`
-- setting `prune: report → revoke`: concerns 3 grants of 2 people. What happens to access that git no longer wants: \
-report only says so, revoke takes it away there.
+- setting `prune: report → revoke`: concerns 3 grants of 2 people. What becomes of access that left git. \
+report: it stays, and is told; revoke: it is taken away.
 - manifest `new` is new
 - manifest `old` is gone
 - host `old.example.com` is no longer used
@@ -177,8 +177,8 @@ NEW HOST hooks.evil.example  (manifests/new.yaml)
 cause: hires/bob.yaml is new: this person joins
 cause: manifest asana: headers: concerns 1 grant of 1 person
   headers: nothing → {"Accept": "application/json"}
-cause: setting prune: report → revoke: concerns 3 grants of 2 people. What happens to access that git no longer wants: \
-report only says so, revoke takes it away there.
+cause: setting prune: report → revoke: concerns 3 grants of 2 people. What becomes of access that left git. \
+report: it stays, and is told; revoke: it is taken away.
 host no longer used: old.example.com
 manifest added: new
 manifest removed: old

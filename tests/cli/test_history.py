@@ -230,7 +230,8 @@ def test_filter_that_is_nonsense_is_wrong_usage(told: Repo, call: Call, argument
 def test_whole_history_is_verified(told: Repo, call: Call) -> None:
     done = call(told, "history", "--verify")
     newest = call(told, "history", "--output", "json").json[-1]["digest"]
-    assert (done.code, done.out) == (0, f"the history is whole: 4 lines; digest {newest}\n")
+    whole = "the history is whole: 4 lines, none changed or taken out since it was written"
+    assert (done.code, done.out) == (0, f"{whole}; digest {newest}\n")
     assert call(told, "history", "--verify", "--output", "json").json == {
         "whole": True,
         "lines": 4,

@@ -94,7 +94,7 @@ def test_every_output_has_values_giver_and_approver(past: Repo, call: Call) -> N
     table = call(past, "status", "--at", at(0.5)).out
     assert table.startswith(f"{at(0.5)}: 2 grants at {first[:12]}: 2 present\n")
     given = f"given in commit {first[:12]} by Ida Admin <ida@example.com>, approved by {GRACE}"
-    assert f"ROLE: member; {given}, as nothing but the commit's text says; last: confirmed: " in table
+    assert f"ROLE: member; {given}, not proven: only the commit's text says so; last: confirmed: " in table
     row = next(csv.DictReader(io.StringIO(call(past, "status", "--at", at(0.5), "--output", "csv").out)))
     assert (row["hire"], row["values"], row["granted_in"], row["approved_by"]) == (
         "ada",

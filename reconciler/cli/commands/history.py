@@ -169,7 +169,8 @@ def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> 
         echo(f"the history does not hold what the checkpoint covers: {printable(contradicts)}")
     else:
         erased = f", {chain.erased} of them erased" if chain.erased else ""
-        echo(f"the history is whole: {count(chain.lines, 'line')}{erased}; digest {chain.digest or 'none'}")
+        whole = f"the history is whole: {count(chain.lines, 'line')}, none changed or taken out since it was written"
+        echo(f"{whole}{erased}; digest {chain.digest or 'none'}")
         if timestamp is not None:
             echo(f"the checkpoint was there at {timestamp}, says the authority that timestamped it")
     if found.unverified is not None:

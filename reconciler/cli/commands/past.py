@@ -30,7 +30,7 @@ __all__ = ["show_past"]
 VOUCHED = {
     Source.FORGE: ", as the forge says",
     Source.SIGNATURE: ", who signed it",
-    Source.CLAIMED: ", as nothing but the commit's text says",
+    Source.CLAIMED: ", not proven: only the commit's text says so",
 }
 """What vouches for an approval."""
 

@@ -17,7 +17,20 @@ from reconciler.review.compared_files import ChangeKind
 from reconciler.review.consequences import AT_ONCE, Applied, HeldOffline, Leaving, Removal, Stays
 from reconciler.review.difference import Change
 
-__all__ = ["Quote", "cause", "fields", "held", "parts", "people", "person", "privilege", "step", "verb", "what_follows"]
+__all__ = [
+    "Quote",
+    "cause",
+    "fields",
+    "held",
+    "left_to_do",
+    "parts",
+    "people",
+    "person",
+    "privilege",
+    "step",
+    "verb",
+    "what_follows",
+]
 
 Quote = Callable[[str], str]
 """Makes a text from a file safe for the output."""
@@ -82,8 +95,13 @@ def what_follows(change: Change) -> str:
         return "" if change.leaving is None else f"; it {_leaving(change.leaving)}"
     starts = "" if change.starts is None else f" from {change.starts}"
     if change.starts == AT_ONCE:
-        starts = f" at once (the first day is {change.first_day})"
+        starts = f" at once, before the first day ({change.first_day})"
     return starts if change.ends is None else f"{starts} until {_end(change.ends)}{_then(change.leaving)}"
+
+
+def left_to_do(change: Change) -> str:
+    """Say what a person has to do for a change to come true at the service; nothing where the program does it."""
+    return f"; {_APPLIED[change.applied]}" if change.applied is Applied.NOT_UPDATED else ""
 
 
 def _end(ends: str) -> str:
@@ -105,7 +123,7 @@ def _leaving(leaving: Leaving) -> str:
 def _then(leaving: Leaving | None) -> str:
     if leaving is None or leaving.stays is None:
         return ", then revoked"
-    return f", then only reported: {_STAYS[leaving.stays]}"
+    return f", then it stays, and is only reported: {_STAYS[leaving.stays]}"
 
 
 def fields(change: Change, quote: Quote) -> str:
@@ -143,7 +161,8 @@ def cause(each: Consequence, quote: Quote) -> str:
         news = "new: this person joins" if each.cause.change is ChangeKind.ADDED else "gone: this person leaves"
         return f"{quote(each.cause.file or each.cause.what)} is {news}"
     if number == 1:
-        return title
+        whom = f" ({quote(*each.people)})" if each.cause.kind is CauseKind.FIELDS else ""
+        return f"{title}{whom}"
     told = (("gain", each.added), ("lose", each.revoked), ("are no longer to have", each.removed - each.revoked))
     found = [f"{what} {_counted(counts, number, quote)}" for what, counts in told if counts]
     whom = "the same person with another address" if each.cause.renamed else people(number)

@@ -150,6 +150,8 @@ def _glossary(found: Difference) -> list[str]:
     leaving = [each for change in found.grants for each in (change.leaving, change.former) if each is not None]
     if any(each.removal is Removal.REPORTED for each in leaving):
         words.append("*Only reported* means that somebody has to take it away at the service.")
+    if any(each.removal is Removal.REVOKED for each in leaving):
+        words.append("*Revoked* means that it is taken away there, and checked afterwards; nothing is left to be done.")
     lacks = any(each.stays in (Stays.MANIFEST, Stays.CHECK) for each in leaving)
     if lacks or any(found.manifests.values()) or any(change.applied is Applied.NOT_UPDATED for change in found.grants):
         words.append("A manifest, such as `manifests/slack.yaml`, holds the requests that are sent to a service.")
@@ -254,7 +256,7 @@ def _privileged(changes: Iterable[Change], quote: Quote) -> list[str]:
     """Write who gets something that gives more than others have."""
     return [
         f"{said.person(change, quote)} in {quote(change.key.access)}: {said.privilege(change, quote)}"
-        f"{said.what_follows(change)}"
+        f"{said.what_follows(change)}{said.left_to_do(change)}"
         for change in changes
         if change.privileged
     ]
