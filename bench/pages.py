@@ -41,6 +41,7 @@ PAGES = (
     "/history",
     "/history?hire=p77&since=7d",
     "/history?page=900",
+    "/privileged",
     "/reviews",
 )
 TIMES = 3

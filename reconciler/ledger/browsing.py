@@ -5,6 +5,7 @@ Each page is one or two statements, so that it takes as long with ten thousand p
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -151,6 +152,22 @@ class Browsing:
             rows = list(reading.rows(query, now=now, until=until, shown=shown))
         return rows[0]["of"] if rows else 0, [record_of(row, ()) for row in rows]
 
+    def holding(self, integration: str, texts: Collection[str], shown: int) -> list[Record]:
+        """Read the grants of accounts among whose values one of these texts stands: `shown` at most, by hire.
+
+        A text that stands in another value than it is meant for is among them, too.
+        """
+        likes = {f"text{place}": f"%{_escaped(json.dumps(text))}%" for place, text in enumerate(sorted(texts))}
+        query = (
+            "SELECT * FROM grants WHERE integration = :integration AND status <> :revoked"
+            " AND (executed_at IS NOT NULL OR confirmed_at IS NOT NULL)"
+            f" AND ({' OR '.join(f'CAST(snapshot AS text) LIKE :{name} ESCAPE {_SLASH}' for name in likes)})"
+            " ORDER BY hire, access LIMIT :shown"
+        )
+        with self.backend.reading() as reading:
+            rows = reading.rows(query, integration=integration, revoked=Status.REVOKED, shown=shown, **likes)
+            return [record_of(row, ()) for row in rows]
+
     def last_checked(self) -> dict[str, datetime]:
         """Return when a grant of each integration was last checked."""
         query = "SELECT integration, max(checked_at) AS at FROM grants GROUP BY integration"
@@ -283,6 +300,9 @@ def _among(values: dict[str, object], **wanted: Collection[str]) -> Iterator[str
         if several:
             values[column] = sorted(several)
             yield f"{column} IN :{column}"
+
+
+_SLASH = "'/'"
 
 
 def _escaped(text: str) -> str:

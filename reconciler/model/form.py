@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
@@ -24,6 +25,13 @@ class Item(Model):
     id: Annotated[bool | int | float | str, BeforeValidator(_dated)]
     name: Text
     privileged: bool = False
+
+
+def _name(value: object) -> str | None:
+    """Return the name of a choice by name, as a file or the ledger has it; None for another value."""
+    if isinstance(value, Mapping):
+        return str(value.get("name"))
+    return value.name if isinstance(value, NamedChoice) else None
 
 
 class FormField(Paged):
@@ -68,9 +76,18 @@ class FormField(Paged):
         items = [item for item in self.items or () if item.privileged]
         listed, names = {*self.privileged, *(str(as_text(item.id)) for item in items)}, {item.name for item in items}
         values = value if isinstance(value, list | tuple) else [value]
+        named = (_name(each) for each in values)
         return any(
-            each.name in names if isinstance(each, NamedChoice) else str(as_text(each)) in listed for each in values
+            str(as_text(each)) in listed if name is None else name in names
+            for each, name in zip(values, named, strict=True)
         )
+
+    @property
+    def privileged_texts(self) -> frozenset[str]:
+        """Return the ids and names of the values that give more than others have."""
+        items = [item for item in self.items or () if item.privileged]
+        ids = {str(as_text(item.id)) for item in items}
+        return frozenset({*map(str, self.privileged), *ids, *(item.name for item in items)})
 
     @property
     def is_role(self) -> bool:

@@ -46,6 +46,7 @@ VIEWS: dict[str, tuple[str, View]] = {
     "/people": ("people.html", views.people),
     "/people/{hire}": ("person.html", views.person),
     "/services/{integration}": ("service.html", views.service),
+    "/privileged": ("privileged.html", views.privileged),
     "/history": ("history.html", views.history),
     "/reviews": ("reviews.html", views.reviews),
 }

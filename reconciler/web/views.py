@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from reconciler.daemon.hooked import hooks_of
 from reconciler.ledger.browsing import Chosen, Page, Recent
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.form import FormField
+from reconciler.model.given import Given
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Row
 from reconciler.model.value import value_class
@@ -26,7 +28,18 @@ from reconciler.web.overview import overview as overview_of
 from reconciler.web.overview import state_of
 from reconciler.web.sources import NoSuchPage, Sources, page_filters
 
-__all__ = ["PagedList", "history", "nothing", "overview", "people", "person", "reviews", "roles_of", "service"]
+__all__ = [
+    "PagedList",
+    "history",
+    "nothing",
+    "overview",
+    "people",
+    "person",
+    "privileged",
+    "reviews",
+    "roles_of",
+    "service",
+]
 
 PAGE_ROWS = 50
 """The most rows of a page."""
@@ -36,6 +49,9 @@ MAX_ATTEMPTS = 20
 
 MAX_ACCOUNTS = 100
 """The most accounts unknown to git that are shown."""
+
+MAX_HOLDERS = 1000
+"""The most people with privileged access to one integration that are listed."""
 
 Query = Iterable[tuple[str, str]]
 
@@ -68,6 +84,15 @@ class GrantDetails:
     row: Row
     steps: tuple[NextStep, ...]
     recent: Recent
+
+
+@value_class
+class Holder:
+    """Somebody whose role gives more than others have, by the ledger: access that is there, or is not gone yet."""
+
+    record: Record
+    role: object
+    given: Given | None = None
 
 
 def nothing(_sources: Sources, _query: Query, path: str) -> dict[str, object]:  # noqa: ARG001
@@ -183,6 +208,41 @@ def service(sources: Sources, query: Query, integration: str) -> dict[str, objec
         ],
         "most": MAX_ACCOUNTS,
     }
+
+
+def privileged(sources: Sources, query: Query) -> dict[str, object]:
+    """Show who has privileged roles, over all integrations whose manifest says which these are."""
+    live, git = sources.now(), sources.git()
+    filters = page_filters(query, ("hire", "integration"), live, git.integrations)
+    meant = sorted(name for name, roles in git.roles.items() if roles)
+    with sources.ledger() as ledger:
+        asked = [name for name in meant if not filters.integrations or name in filters.integrations]
+        found = [holder for name in asked for holder in _holders(ledger, name, git.roles[name])]
+        found = [each for each in found if not filters.hires or each.record.key.hire in filters.hires]
+        listing = PagedList(filters, len(found))
+        begin = (listing.page.number - 1) * listing.page.size
+        shown = found[begin : begin + listing.page.size]
+        given = ledger.given({each.record.key.hire for each in shown})
+    return {
+        "live": live,
+        "listing": listing,
+        "holders": [replace(each, given=given.get(each.record.key)) for each in shown],
+        "hires": sources.git({each.record.key.hire for each in shown}).hires,
+        "integrations": meant,
+        "most": MAX_HOLDERS,
+    }
+
+
+def _holders(ledger: LedgerReader, integration: str, roles: Collection[FormField]) -> list[Holder]:
+    """List who has a privileged role of an integration, by role."""
+    texts = frozenset(text for role in roles for text in role.privileged_texts)
+    found = [
+        Holder(record, record.values[role.id])
+        for record in ledger.holding(integration, texts, MAX_HOLDERS)
+        for role in roles
+        if role.id in record.values and role.gives_privilege(record.values[role.id])
+    ]
+    return sorted(found, key=lambda each: (str(each.role), each.record.key))
 
 
 def roles_of(record: Record, roles: Iterable[FormField], files: GitView) -> list[tuple[object, bool]]:

@@ -112,6 +112,29 @@ def test_what_ends_soon_comes_in_its_order_and_counted(ledger: LedgerWriter) -> 
     assert (count, [each.key.hire for each in first]) == (3, ["soon", "next"])
 
 
+def test_who_holds_a_value_is_found_by_its_text(ledger: LedgerWriter) -> None:
+    def holds(hire: str, role: object, access: str = "tool", **changes: Any) -> Record:
+        return record(hire, access, **{"snapshot": {"ROLE": role}, "confirmed_at": NOW, **changes})
+
+    found = [
+        holds("ada", "owner"),
+        holds("bob", "member"),
+        holds("cleo", ["100%", "Chef_in"]),
+        holds("dan", {"name": "Grüße"}),
+        holds("eve", "owner", confirmed_at=None),
+        holds("gus", "owner", status=Status.REVOKED),
+        holds("hal", "owner", "chat"),
+        holds("ida", "owners"),
+    ]
+    ledger.save(found)
+    holding = [
+        [each.key.hire for each in ledger.holding("tool", texts, 10)]
+        for texts in (["owner"], ["100%"], ["Chef_in", "owner"], ["Grüße"], ["100_"], ["%"])
+    ]
+    assert holding == [["ada"], ["cleo"], ["ada", "cleo"], ["dan"], [], []]
+    assert [each.key.hire for each in ledger.holding("tool", ["owner", "member"], 1)] == ["ada"]
+
+
 def test_the_history_comes_newest_first_and_filtered_like_the_whole(ledger: LedgerWriter) -> None:
     ledger.save(
         (),

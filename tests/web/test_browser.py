@@ -34,6 +34,7 @@ PAGES = {
     "overview": "/",
     "people": "/people",
     "person": "/people/grace",
+    "privileged": "/privileged",
     "hostile": f"/people/{quote(QUOTED, safe='')}",
     "service": "/services/tool",
     "down": "/services/chat",

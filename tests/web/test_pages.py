@@ -21,7 +21,17 @@ from tests.ledger.states import ADA
 from tests.servers import PATIENCE, ask, eventually
 from tests.web.world import LONG, QUOTED, SAID, SCRIPT, World
 
-PAGES = ("/", "/people", "/people/ada", "/people/grace", "/services/tool", "/services/chat", "/history", "/reviews")
+PAGES = (
+    "/",
+    "/people",
+    "/people/ada",
+    "/people/grace",
+    "/services/tool",
+    "/services/chat",
+    "/privileged",
+    "/history",
+    "/reviews",
+)
 
 
 def page(world: World, path: str, status: int = 200) -> str:
@@ -109,11 +119,21 @@ def test_a_services_page_has_its_grants_accounts_and_outages(world: World) -> No
         r"Role Status .* Ada Lovelace ada tool ◆ owner privileged ● present",
         words(world, "/services/tool?hire=ada"),
     )
-    assert "left tool – ◆ orphaned" in words(world, "/services/tool?status=orphaned")
+    assert "left tool member ◆ orphaned" in words(world, "/services/tool?status=orphaned")
     assert "p05" not in words(world, "/services/tool?status=orphaned")
     down = words(world, "/services/chat")
     assert "not answering" in down
     assert "now answered 503: down for maintenance" in down
+
+
+def test_privileged_access_is_listed_over_all_services(world: World) -> None:
+    text = words(world, "/privileged")
+    assert re.search(r"1 role .* Person Integration Role .* Ada Lovelace ada tool ◆ owner ● present Ida Admin", text)
+    assert "nobody is named" in text
+    assert "grace" not in text
+    assert "Nobody whom this filter means." in words(world, "/privileged?hire=grace")
+    assert "did you mean tool?" in words(world, "/privileged?integration=tol", 400)
+    assert 'href="/privileged"' in page(world, "/")
 
 
 def test_role_of_access_that_git_no_longer_has_is_that_of_the_ledger() -> None:

@@ -71,7 +71,9 @@ def _files(repo: Repo, tool: AccountService, chat: AccountService, settings: dic
     repo.settings(interval="1d", retry_delay="1s", **settings)
     roles = [{"id": "member", "name": "Member"}, {"id": "owner", "name": "Owner", "privileged": True}]
     form = [{"id": "ROLE", "name": "Role", "type": "choice", "items": roles}]
-    repo.manifest("tool", {**tool.manifest(listing=True, revoke=True), "form": form})
+    manifest = tool.manifest(listing=True, revoke=True)
+    manifest["execute"][0]["data"]["role"] = "{{ROLE}}"
+    repo.manifest("tool", {**manifest, "form": form})
     repo.manifest("chat", chat.manifest())
     wiki = tool.manifest()
     wiki["headers"]["Authorization"] = "Bearer {{WIKI_TOKEN}}"
@@ -89,10 +91,11 @@ def _files(repo: Repo, tool: AccountService, chat: AccountService, settings: dic
         last_name="Lovelace",
         position="Engineer",
     )
-    repo.hire("grace", "tool", "chat", first_name=SCRIPT, last_name=RTL, department="R&D")
+    member = {"integration": "tool", "values": {"ROLE": "member"}}
+    repo.hire("grace", member, "chat", first_name=SCRIPT, last_name=RTL, department="R&D")
     repo.hire("alan", "chat", "wiki", "nothing", first_name=LONG, last_name="")
     repo.hire(QUOTED, "chat", email="o'brien@example.com")
-    repo.hire("later", {"integration": "tool", "at": "2099-01-01"})
+    repo.hire("later", {**member, "at": "2099-01-01"})
     repo.write("hires/broken.yaml", "email: [")
     for number in range(60):
-        repo.hire(f"p{number:02}", {"integration": "tool", "at": "2099-01-01"})
+        repo.hire(f"p{number:02}", {**member, "at": "2099-01-01"})
