@@ -18,9 +18,6 @@ _DIGITS = 10
 _SINCE_1970 = 1_000_000_000
 """More seconds than this are a time."""
 
-_ROUNDED = timedelta(seconds=1)
-"""What whole seconds may leave out."""
-
 
 def allowance(headers: Mapping[str, str], now: datetime) -> tuple[int, timedelta] | None:
     """Return how many requests more a service takes, and for how long; None where it says nothing of them."""
@@ -30,8 +27,8 @@ def allowance(headers: Mapping[str, str], now: datetime) -> tuple[int, timedelta
             if left is None or not until:
                 return None
             if until <= _SINCE_1970:
-                return left, timedelta(seconds=until) + _ROUNDED
-            return left, max(datetime.fromtimestamp(until, UTC) - now, timedelta()) + _ROUNDED
+                return left, timedelta(seconds=until)
+            return left, max(datetime.fromtimestamp(until, UTC) - now, timedelta())
     return None
 
 

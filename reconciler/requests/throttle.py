@@ -43,6 +43,9 @@ LATE = timedelta(seconds=0.05)
 
 DEPARTURES = 4
 
+ROUNDED = timedelta(seconds=1)
+"""What a host may leave out where it says in whole seconds until when its limit counts."""
+
 SOON = 10
 """A host that takes longer to answer than this part of the timeout keeps others waiting."""
 
@@ -158,7 +161,7 @@ class Throttle:
         lane, now = self._lane(host), self._clock.now()
         left = max(0, left - lane.share.under_way)
         lane.allowed = min(left, lane.allowed) if now < lane.allowed_until else left
-        lane.allowed_until = now + pause
+        lane.allowed_until = now + pause + ROUNDED
         self.use_up(host, lane, 0)
 
     def use_up(self, host: str, lane: _Lane, requests: int) -> None:

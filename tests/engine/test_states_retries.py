@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Lock
 
 import pytest
 
 from reconciler.model.clock import Stopped
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Hands, Machine, row
-from tests.servers import PATIENCE
+from tests.servers import PATIENCE, Reply
 
 HOUR = timedelta(hours=1)
 
@@ -487,6 +488,37 @@ def test_a_short_retry_after_is_no_failure(machine, accounts):
     assert row(report, "ada", "tool").status is Status.PRESENT
     assert len(accounts.calls("POST", "/users")) == 4
     assert sum(machine.clock.waits) >= 60
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_no_create_is_refused_at_a_limit_that_is_told_or_set(machine, accounts, repo, told):
+    """Thirty a minute: as the answers say, or by a rate of one in two seconds, of which the checks take their part."""
+    began, taken, refused, counting = machine.clock.now(), Counter[float](), [], Lock()
+
+    def create(received):
+        with counting:
+            minute, second = divmod((machine.clock.now() - began).total_seconds(), 60)
+            taken[minute] += 1
+            left = 30 - taken[minute]
+        said = {"X-RateLimit-Remaining": str(max(left, 0)), "X-RateLimit-Reset": str(int(60 - second))}
+        if left < 0:
+            refused.append(received)
+            return Reply(429, {"error": "ratelimited"}, said)
+        status, body = accounts._create(received)
+        return Reply(status, body, said if told else {})
+
+    accounts.route("POST", "/users", create)
+    repo.manifest("tool", accounts.manifest())
+    limits = {"per_host": 5} if told else {"rate": 0.5}
+    repo.settings(gnupg_home=repo.gnupg.path, limits=limits, max_new=None)
+    repo.remove("hires/ada.yaml")
+    for number in range(70):
+        repo.hire(f"h{number}", "tool")
+    repo.commit()
+    machine.reconcile()
+    assert refused == []
+    emails = [call.json()["email"] for call in accounts.calls("POST")]
+    assert len(emails) == len(set(emails)) == 70
 
 
 @pytest.mark.parametrize(("times", "pause"), [(4, "20"), (1, "61"), (1, None)], ids=["a fourth", "too long", "none"])
