@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from reconciler.engine.decide.existing import Means
+from reconciler.engine.decide.existing import Capabilities
 from reconciler.engine.decide.wanted import Facts, judge
 from reconciler.model.grant import Kind, Outcome, Phase, Step
 from reconciler.model.manifest import Invitation
@@ -23,8 +23,8 @@ ROLE = {"role": ("member", "admin")}
 INVITED = Present(account=Account.INVITED)
 LOOKED_UP = (Step(0, "a", False, Outcome.DONE), Step(1, "b", True, Outcome.REFUSED))
 
-COMPARES = Means(updates=True, compares=True)
-BLIND = Means(updates=True)
+COMPARES = Capabilities(updates=True, compares=True)
+BLIND = Capabilities(updates=True)
 """Without `where`, nothing but what was sent says how the account is."""
 DIFFERS = facts(Present(differs=ROLE), COMPARES)
 AS_WANTED = facts(Present(), COMPARES)
@@ -95,7 +95,7 @@ UPDATES = {
     ),
     "due, the manifest has no update now": (
         DUE,
-        facts(Present(differs=ROLE), Means(compares=True)),
+        facts(Present(differs=ROLE), Capabilities(compares=True)),
         Status.DIFFERS,
         Action.NONE,
         0,
@@ -230,7 +230,7 @@ def test_due_retry_says_what_went_wrong(verdict):
     assert judge(but(DUE, last_error=None), facts(verdict), POLICY).reason == "the attempt failed"
 
 
-TAKES_BACK = Means(withdraws=1)
+TAKES_BACK = Capabilities(withdraws=1)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ TAKES_BACK = Means(withdraws=1)
 )
 def test_retry_takes_back_an_invitation_only_if_one_is_open(known, verdict, invitation, withdraws):
     assert judge(known, facts(verdict, TAKES_BACK, invitation), POLICY).withdraws is withdraws
-    assert not judge(known, facts(verdict, Means(), invitation), POLICY).withdraws
+    assert not judge(known, facts(verdict, Capabilities(), invitation), POLICY).withdraws
 
 
 TAKEN = (Step(0, "a", True, Outcome.DONE), Step(1, "b", True, Outcome.REFUSED))
@@ -289,7 +289,7 @@ def test_renewed_invitation_continues_after_what_was_done(steps, verdict, texts,
 
 
 def test_invitation_is_sent_again_once_it_has_expired():
-    weekly = Means(withdraws=1, invitation=Invitation(expires=timedelta(days=7), resend=1))
+    weekly = Capabilities(withdraws=1, invitation=Invitation(expires=timedelta(days=7), resend=1))
     for days, action in ((6, Action.NONE), (8, Action.EXECUTE)):
         known = but(EXECUTED, executed_at=NOW - timedelta(days=days), invitations=1)
         decision = judge(known, facts(INVITED, weekly), POLICY)

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from reconciler.engine.decide.existing import Means
+from reconciler.engine.decide.existing import Capabilities
 from reconciler.engine.decide.wanted import Facts, gone, judge_orphan, taken_by_hand
 from reconciler.model.grant import Kind, Outcome, Phase
 from reconciler.model.status import Action, Status
@@ -32,8 +32,8 @@ from tests.records import but
 
 PRUNE = replace(POLICY, prune=True)
 NO_REMOVALS = replace(PRUNE, removals=False)
-BOTH = Means(revokes=True, withdraws=1)
-REVOKES, WITHDRAWS, NEITHER = Means(revokes=True), Means(withdraws=1), Means()
+BOTH = Capabilities(revokes=True, withdraws=1)
+REVOKES, WITHDRAWS, NEITHER = Capabilities(revokes=True), Capabilities(withdraws=1), Capabilities()
 INVITED, OFF = Present(account=Account.INVITED), Present(account=Account.INACTIVE)
 KEPT = but(CONFIRMED, keep=True)
 
@@ -248,10 +248,10 @@ def test_failed_revocation(known, found, decided, resume):
         assert ("exists check failed: x" in decision.reason) is isinstance(found.verdict, Unknown)
 
 
-@pytest.mark.parametrize(("means", "decided"), [(BOTH, REVOKE), (WITHDRAWS, REVOKE), (REVOKES, NONE), (NEITHER, NONE)])
-def test_account_is_gone_and_an_invitation_open_where_a_revocation_failed(means, decided):
+@pytest.mark.parametrize(("can", "decided"), [(BOTH, REVOKE), (WITHDRAWS, REVOKE), (REVOKES, NONE), (NEITHER, NONE)])
+def test_account_is_gone_and_an_invitation_open_where_a_revocation_failed(can, decided):
     failed = but(DUE, kind=Kind.REVOKE, confirmed_at=NOW - HOUR)
-    decision = judge_orphan(failed, facts(Missing(), means, Invited()), PRUNE)
+    decision = judge_orphan(failed, facts(Missing(), can, Invited()), PRUNE)
     assert (decision.status, decision.action, decision.withdraws) == (*decided, decided is REVOKE)
     assert decision.reason.startswith("no longer in git; an invitation is open")
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.engine.decide.existing import Means
+from reconciler.engine.decide.existing import Capabilities
 from reconciler.engine.decide.wanted import Facts, judge, judge_orphan
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
@@ -117,7 +117,7 @@ def test_deciding_twice_gives_the_same_decision(record, verdict, policy):
 
 @given(records(), verdicts, policies, st.booleans(), st.booleans())
 def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can, same_as):
-    facts = Facts(verdict, Means(revokes=can), digest="d", texts=TEXTS)
+    facts = Facts(verdict, Capabilities(revokes=can), digest="d", texts=TEXTS)
     decision = judge_orphan(record, facts, policy, same_as="ada/other" if same_as else None)
     assert decision.action in ACTIONS[decision.status]
     if decision.action in (Action.REVOKE, Action.RETRY):
@@ -134,7 +134,7 @@ def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can,
 
 @given(records(), policies, st.booleans())
 def test_command_takes_nothing_away_that_may_not_be_there(record, policy, can):
-    facts = Facts(Unknown("answered 500"), Means(revokes=can), digest="d", texts=TEXTS)
+    facts = Facts(Unknown("answered 500"), Capabilities(revokes=can), digest="d", texts=TEXTS)
     decision = judge_orphan(record, facts, policy, by_hand=True)
     assert decision.action in (Action.NONE, Action.WAIT)
     assert decision.status is not Status.REVOKED or record.phase is Phase.REVOKED
@@ -145,7 +145,7 @@ def test_time_alone_starts_nothing_once_two_attempts_failed(record, policy):
     record = but(record, phase=Phase.FAILED, fresh=False, digest="d")
     later = replace(policy, now=NOW + timedelta(days=4000))
     for verdict in (Present(), Missing(), NoCheck(), Unknown("x")):
-        facts = Facts(verdict, Means(revokes=True), digest="d", texts=TEXTS)
+        facts = Facts(verdict, Capabilities(revokes=True), digest="d", texts=TEXTS)
         lost = record.run.kind.updates and isinstance(verdict, Missing)  # the account to update is gone: that is drift
         if not (record.revoking or lost):
             assert judge(record, facts, later).action is Action.NONE

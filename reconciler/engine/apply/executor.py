@@ -362,7 +362,7 @@ class Executor:
     async def _taken_away(self, run: RunningAttempt) -> Record:
         """Record a revocation or a lock whose requests all succeeded: it has, once a check finds no account in use."""
         await self._begin(run)
-        left, deletes = await self._left(run), not run.integration.means.locks
+        left, deletes = await self._left(run), not run.integration.can.locks
         then: dict[str, Any] = {"now": self._clock.now(), "retry_delay": self._retry_delay}
         found = removals.ended(run.record, left, run.said, lock=run.job.planned.lock, deletes=deletes, **then)
         if isinstance(found, str):

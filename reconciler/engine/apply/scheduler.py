@@ -152,7 +152,7 @@ class Scheduler:
 
     async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
         """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
-        checks, means = integration.manifest.exists is not None, integration.means
+        checks, can = integration.manifest.exists is not None, integration.can
         verdict = await self.services.checker.check_alone(integration, prepared) if checks else NoCheck()
         if isinstance(verdict, Missing | Unknown):
             return record
@@ -160,9 +160,9 @@ class Scheduler:
         # A request that was done before the last attempt had the values of its time.
         changes = integration.changes(prepared, record, verdict)
         if isinstance(verdict, NoCheck):
-            seen = webhook(record, changes, means)
+            seen = webhook(record, changes, can)
         else:
-            seen = found(record, verdict, changes, means, drift=self.plan.settings.drift, now=now)
+            seen = found(record, verdict, changes, can, drift=self.plan.settings.drift, now=now)
         if seen.status is Status.PRESENT:
             seen = replace(seen, reason=f"{did}; {seen.reason}")
         confirmed, lines = self._checked(prepared, record, seen, verdict)
@@ -182,7 +182,7 @@ class Scheduler:
     ) -> Record:
         """Check a grant whose account another entry makes in this pass, and return its record."""
         verdict = await self.services.checker.check_alone(integration, prepared)
-        decision = judge(item.record, Facts(verdict, integration.means), self.plan.policy)
+        decision = judge(item.record, Facts(verdict, integration.can), self.plan.policy)
         if decision.action.provides and not isinstance(verdict, Present):
             other = self._after.get(Key(record.key.hire, maker))
             why = f"{other.status}: {other.reason}" if other is not None else "not made yet"

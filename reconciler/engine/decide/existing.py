@@ -23,9 +23,9 @@ from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Cause, Invited, Present, Verdict
 
 __all__ = [
-    "NO_MEANS",
     "OFF",
-    "Means",
+    "UNABLE",
+    "Capabilities",
     "as_shown",
     "by_commit",
     "changed_in_git",
@@ -51,7 +51,7 @@ OFF = "switched off"
 
 
 @value_class
-class Means:
+class Capabilities:
     """What a manifest can check and do about an account that exists."""
 
     updates: bool = False
@@ -68,7 +68,7 @@ class Means:
     invitation: Invitation | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Means:
+    def of(cls, manifest: Manifest) -> Capabilities:
         """Return the means of a manifest."""
         where = manifest.exists.where if manifest.exists is not None else {}
         return cls(
@@ -83,7 +83,7 @@ class Means:
         )
 
 
-NO_MEANS = Means()
+UNABLE = Capabilities()
 
 
 def changed_values(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
@@ -142,7 +142,7 @@ def _compared(differs: Differences) -> str:
 
 
 def found(
-    record: Record | None, verdict: Present, changes: Differences, means: Means, *, drift: Drift, now: datetime
+    record: Record | None, verdict: Present, changes: Differences, can: Capabilities, *, drift: Drift, now: datetime
 ) -> Decision:
     """Decide on an account that the check finds and that has no open attempt.
 
@@ -152,8 +152,8 @@ def found(
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, now), afresh=record is None)
     off = verdict.account is Account.INACTIVE
     if changes:
-        changes = {name: pair for name, pair in changes.items() if name not in means.compared}
-    by_values = not (off or means.compares) and bool(changes)
+        changes = {name: pair for name, pair in changes.items() if name not in can.compared}
+    by_values = not (off or can.compares) and bool(changes)
     differs = changes if by_values else verdict.differs
     if not off and not differs:
         return _FOUND_FIRST if record is None else _FOUND_AGAIN
@@ -170,7 +170,7 @@ def found(
     if record is not None and record.unseen and not again:
         unseen = not_seen(f"updated; the check does not see it yet: {what}", record.answered)
         return replace(decision, action=Action.NONE, reason=unseen)
-    if not means.updates:
+    if not can.updates:
         reason = f"{OFF}: switch it on there" if off else f"{what}; {_ways(record)}"
         return replace(decision, action=Action.NONE, reason=reason)
     if record is None or record.as_wanted_at is None:
@@ -219,16 +219,16 @@ def paused(record: Record, now: datetime) -> str | None:
     return f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"
 
 
-def webhook(record: Record, changes: Differences, means: Means) -> Decision:
+def webhook(record: Record, changes: Differences, can: Capabilities) -> Decision:
     """Decide on a webhook that ran: without a check, only what changed in git can differ."""
     if record.off:  # by a lock, which is over
-        action = Action.UPDATE if means.updates else Action.NONE
+        action = Action.UPDATE if can.updates else Action.NONE
         return Decision(Status.DIFFERS, action, OFF, afresh=True)
     if not changes:
         return Decision(Status.DONE, Action.NONE, "it ran")
     reason = f"changed since: {shown(changes)}"
     decision = Decision(Status.DIFFERS, Action.UPDATE, reason, changed=True, differs=changes, afresh=True)
-    if means.updates:
+    if can.updates:
         return decision
     key = " ".join(record.key)
     ways = f"`reconcile run {key}` sends it again, `reconcile accept {key}` takes it as sent"
@@ -242,7 +242,7 @@ def _invited_on(record: Record | None, now: datetime) -> str:
 
 
 def invited(
-    record: Record | None, invitation: Invited | None, changes: Differences, means: Means, *, now: datetime
+    record: Record | None, invitation: Invited | None, changes: Differences, can: Capabilities, *, now: datetime
 ) -> Decision | None:
     """Decide on an absent account that was invited, by us or by others; None for all others.
 
@@ -252,15 +252,15 @@ def invited(
         if invitation is None:
             return None
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, now), afresh=record is None)
-    withdraws = invitation is not None and means.withdraws > 0
+    withdraws = invitation is not None and can.withdraws > 0
     again = Decision(Status.UNCONFIRMED, Action.EXECUTE, "", afresh=True, withdraws=withdraws)
     if changes:
         return replace(again, status=Status.MISSING, reason=f"changed: {shown(changes)}")
-    if means.invitation is not None and now >= record.executed_at + means.invitation.expires:
+    if can.invitation is not None and now >= record.executed_at + can.invitation.expires:
         sent = max(1, record.invitations)
         if record.fresh:
             return replace(again, reason="retry asked for: invited again")
-        if sent > means.invitation.resend:
+        if sent > can.invitation.resend:
             return Decision(Status.FAILED, Action.NONE, f"invited {sent} times, not accepted")
         return replace(again, reason=f"{_invited_on(record, now)}, not accepted: invited again")
     if invitation is not None:

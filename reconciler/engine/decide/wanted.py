@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import field, replace
 from typing import assert_never
 
-from reconciler.engine.decide.existing import NO_MEANS, Means, found, invited, paused, shown, unchecked, webhook
+from reconciler.engine.decide.existing import UNABLE, Capabilities, found, invited, paused, shown, unchecked, webhook
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, account_changed, progress
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
@@ -56,14 +56,14 @@ def _revoked(over: str | None, how: str) -> Decision:
 class Facts:
     """What is known of a grant now beside its record: what was found, and what could be sent.
 
-    `means` says what the manifest can do about an account, `invitation` is the open one of somebody who is not there.
+    `can` says what the manifest can do about an account, `invitation` is the open one of somebody who is not there.
     `changes` are the values that git changed since they were sent, `digest` is the keyed digest of what would be sent
     now, `texts` are the digests of the requests that the open attempt, or a revocation, is made of. `required` is the
     rule of the policy by which an orphan must not be lost.
     """
 
     verdict: Verdict
-    means: Means = NO_MEANS
+    can: Capabilities = UNABLE
     invitation: Invited | None = None
     changes: Differences = field(default_factory=dict)
     digest: str | None = None
@@ -148,7 +148,7 @@ def judge(record: Record | None, facts: Facts, policy: Policy) -> Decision:
                 before = replace(record, phase=Phase.CONFIRMED)
                 other = _provided(before, facts, policy) if record.provided else _untried(facts, policy)
                 return decision if other.status is Status.PRESENT else replace(other, afresh=True)
-            withdraws = facts.invitation is not None and facts.means.withdraws > 0 and not decision.resume
+            withdraws = facts.invitation is not None and facts.can.withdraws > 0 and not decision.resume
             return replace(decision, withdraws=withdraws and decision.action in (Action.EXECUTE, Action.RETRY))
         case _:
             assert_never(record.phase)
@@ -158,9 +158,9 @@ def _untried(facts: Facts, policy: Policy) -> Decision:
     """Decide on a grant that was never tried, or that is wanted again: no value of it can have changed."""
     match facts.verdict:
         case Present() as there:
-            return found(None, there, {}, facts.means, drift=policy.drift, now=policy.local)
+            return found(None, there, {}, facts.can, drift=policy.drift, now=policy.local)
         case Missing():
-            if (open_one := invited(None, facts.invitation, {}, facts.means, now=policy.local)) is not None:
+            if (open_one := invited(None, facts.invitation, {}, facts.can, now=policy.local)) is not None:
                 return open_one
             return Decision(Status.MISSING, Action.EXECUTE, "exists check: not found", afresh=True)
         case NoCheck():
@@ -184,17 +184,17 @@ def _wanted_again(record: Record, facts: Facts, policy: Policy) -> Decision:
 
 def _provided(record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on a grant that was executed without error, or confirmed."""
-    verdict, changes, means = facts.verdict, facts.changes, facts.means
+    verdict, changes, can = facts.verdict, facts.changes, facts.can
     match verdict:
         case NoCheck():
-            return webhook(record, changes, means)
+            return webhook(record, changes, can)
         case Unknown(why, cause=cause):
             return unchecked(record, why, cause)
         case Missing() | Present(account=Account.INVITED):
-            decision = invited(record, facts.invitation, changes, means, now=policy.local)
+            decision = invited(record, facts.invitation, changes, can, now=policy.local)
             return decision if decision is not None else _lost(record, policy, changes)
         case Present():
-            return found(record, verdict, changes, means, drift=policy.drift, now=policy.local)
+            return found(record, verdict, changes, can, drift=policy.drift, now=policy.local)
         case _:
             assert_never(verdict)
 
@@ -216,7 +216,7 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
 
     What comes after it is sent also where the account is as wanted: only the requests say whether that is done.
     """
-    verdict, changes, means = facts.verdict, facts.changes, facts.means
+    verdict, changes, can = facts.verdict, facts.changes, facts.can
     far = progress(record.run.steps, facts.texts, NEITHER)
     error = record.last_error or "the attempt failed"
     failed = _Failed.of(record, policy, facts.digest, error)
@@ -227,19 +227,19 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
         case Missing():
             return _lost(record, policy, changes)
         case Present():
-            now = found(settled, verdict, changes, means, drift=policy.drift, now=policy.local)
+            now = found(settled, verdict, changes, can, drift=policy.drift, now=policy.local)
         case NoCheck():
-            now = webhook(settled, changes, means)
+            now = webhook(settled, changes, can)
         case _:
             assert_never(verdict)
     if now.status.granted and not far.effect:
         return now
-    as_wanted = now.status.granted and means.compares  # else nothing but what was sent says how the account is
+    as_wanted = now.status.granted and can.compares  # else nothing but what was sent says how the account is
     if as_wanted:  # then the request that changes it did, although its answer was lost
         far = progress(record.run.steps, facts.texts)
     if not failed.due:
         return replace(failed.left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
-    if not means.updates or (as_wanted and far.done == far.total):
+    if not can.updates or (as_wanted and far.done == far.total):
         return now
     half = 0 < far.done < far.total and far.same and (as_wanted or account_changed(record.run.steps))
     return Decision(
@@ -260,7 +260,7 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     What a healing that failed left is still lost: whichever attempt makes it again heals it. The requests that took an
     open invitation back made no account; where the manifest has others now, they count like all.
     """
-    verdict, texts, withdraws = facts.verdict, facts.texts, facts.means.withdraws
+    verdict, texts, withdraws = facts.verdict, facts.texts, facts.can.withdraws
     taking = [step.text for step in record.run.steps if step.index < withdraws]
     before = withdraws if record.run.kind is Kind.REINVITE and taking == list(texts[: len(taking)]) else 0
     making = [replace(step, index=step.index - before) for step in record.run.steps if step.index >= before]
@@ -317,7 +317,7 @@ def judge_orphan(
     """
     if record.run.kind.locks:  # nobody asks for that any more
         record = replace(record, phase=Phase.CONFIRMED, open=None)
-    verdict, means = facts.verdict, facts.means
+    verdict, can = facts.verdict, facts.can
     asked = by_hand or (record.revoking and record.run.by_hand)
     error = None if expired else error
     prune = expired or policy.prunes(record.integration)
@@ -334,7 +334,7 @@ def judge_orphan(
     withdrawing = record.run.kind is Kind.WITHDRAW
     accepted = withdrawing and isinstance(verdict, Present) and not open_one  # there is no invitation to take back
     if record.revoking and record.phase.unsettled and not accepted:
-        able = bool(means.withdraws) if withdrawing else means.revokes
+        able = bool(can.withdraws) if withdrawing else can.revokes
         if able:
             tried = replace(record, fresh=True) if by_hand else record
             there = open_one and withdrawing
@@ -344,23 +344,23 @@ def judge_orphan(
         if decision != gone(facts.over) or not open_one:  # else only an invitation is to be taken back
             return _wait_spared(replace(decision, withdraws=able and withdrawing), spared)
     if open_one and not isinstance(verdict, Unknown):
-        return _invited_orphan(left, spared, means, asked=asked, prune=prune)
+        return _invited_orphan(left, spared, can, asked=asked, prune=prune)
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
     if isinstance(verdict, Missing) and (off or not unconfirmed):
         return gone(facts.over)
     if spared is not None and not isinstance(verdict, Unknown):
         return replace(left, reason=f"{left.reason}; {spared}")
-    asked = asked or (expired and means.revokes and isinstance(verdict, NoCheck))
-    pending = prune and means.revokes and not unconfirmed and spared is None
+    asked = asked or (expired and can.revokes and isinstance(verdict, NoCheck))
+    pending = prune and can.revokes and not unconfirmed and spared is None
     return replace(_unwanted(facts, verdict, asked=asked, prune=prune), pending=pending)
 
 
-def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: bool, prune: bool) -> Decision:
+def _invited_orphan(left: Decision, spared: str | None, can: Capabilities, *, asked: bool, prune: bool) -> Decision:
     """Decide on an orphan that is only invited: withdraw its invitation, if the manifest can."""
     reason = f"{left.reason}; an invitation is open"
     if spared is not None:
         return replace(left, reason=f"{reason}; {spared}")
-    if not means.withdraws:
+    if not can.withdraws:
         return replace(left, reason=f"{reason}, and the manifest has no withdraw")
     if not (prune or asked):
         return replace(left, reason=f"{reason}; prune: report")
@@ -369,7 +369,7 @@ def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: 
 
 def _unwanted(facts: Facts, verdict: Verdict, *, asked: bool, prune: bool) -> Decision:
     """Decide on an orphan that may be revoked. One that does not exist was never confirmed."""
-    left, means = facts.left, facts.means
+    left, can = facts.left, facts.can
     match verdict:
         case Unknown(reason):
             return replace(left, reason=f"{left.reason}; exists check failed: {reason}")
@@ -378,10 +378,10 @@ def _unwanted(facts: Facts, verdict: Verdict, *, asked: bool, prune: bool) -> De
         case Missing() if not asked:
             return replace(left, reason=f"{left.reason}; never confirmed: an invitation may be open")
         case Present() if not (prune or asked):
-            lacks = "" if means.revokes else ", and the manifest has no revoke"
+            lacks = "" if can.revokes else ", and the manifest has no revoke"
             return replace(left, reason=f"{left.reason}; prune: report{lacks}")
         case Present() | Missing() | NoCheck():
-            if means.revokes:
+            if can.revokes:
                 return replace(left, action=Action.REVOKE)
             there = isinstance(verdict, Present)
             return _irrevocable(left) if there else taken_by_hand(facts.over)

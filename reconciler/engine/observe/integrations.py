@@ -15,7 +15,7 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine.decide.existing import Means, changed_in_git
+from reconciler.engine.decide.existing import Capabilities, changed_in_git
 from reconciler.engine.decide.planned import NOTHING, NOTHING_STORED, Check, Lending, Prepared, requests_of
 from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked, MissingVariable
@@ -63,9 +63,9 @@ class Integration:
     connection: OAuthConnection | None = field(repr=False, default=None)
 
     @cached_property
-    def means(self) -> Means:
+    def can(self) -> Capabilities:
         """Return what the manifest can do about an account."""
-        return Means.of(self.manifest)
+        return Capabilities.of(self.manifest)
 
     def texts(self, kind: Kind) -> tuple[str, ...]:
         """Return a digest of each request of an attempt of a kind, as the manifest writes it."""

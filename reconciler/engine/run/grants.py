@@ -77,7 +77,7 @@ class GrantPlanner:
         if record is not None:
             changes = integration.changes(prepared, record, verdict)
         texts = _texts(integration, record)
-        facts = Facts(verdict, integration.means, invitation, changes, prepared.digest, texts=texts)
+        facts = Facts(verdict, integration.can, invitation, changes, prepared.digest, texts=texts)
         decision = judge(record, facts, self._inputs.policy)
         if (
             decision.action.provides
@@ -90,7 +90,7 @@ class GrantPlanner:
             decision = judge(record, replace(facts, verdict=verdict), self._inputs.policy)
         by_hand = self._inputs.by_hand.get(grant.key) == "run"
         off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
-        if by_hand and off and integration.means.updates:  # a switched-off account is never executed again
+        if by_hand and off and integration.can.updates:  # a switched-off account is never executed again
             decision = replace(decision, action=Action.UPDATE, resume=0, afresh=True, heals=False)
         elif by_hand and not off:
             decision = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True)
@@ -103,7 +103,7 @@ class GrantPlanner:
 
     def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
         """Decide on a grant whose service could not be asked."""
-        facts = Facts(unknown, integration.means, texts=_texts(integration, record))
+        facts = Facts(unknown, integration.can, texts=_texts(integration, record))
         return judge(record, facts, self._inputs.policy)
 
     def _conflict(self, grant: Grant, record: Record | None) -> str | None:

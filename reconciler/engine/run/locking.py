@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.engine.apply import transitions
-from reconciler.engine.decide.existing import Means
+from reconciler.engine.decide.existing import Capabilities
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import STILL_OPEN, STILL_THERE, Facts
 from reconciler.engine.observe.checker import NotOffered
@@ -59,7 +59,7 @@ def judge_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Deci
     if isinstance(verdict, NoCheck) and (record.off or not record.leaves_something or (mine and record.unchecked)):
         return _done(lock, "switched off" if record.off else "nothing is there")
     ended = policy.expires and is_over(record, policy.now) and not record.keep and facts.required is None
-    if (lacks := _lacks(facts.means, kind, lock, deletes=lock.deletes or ended)) is not None:
+    if (lacks := _lacks(facts.can, kind, lock, deletes=lock.deletes or ended)) is not None:
         return _by_hand(lock, lacks)
     if not policy.removals:
         return not_yet(lock, "--no-removals: this pass takes nothing away")
@@ -81,15 +81,15 @@ def kind_of(facts: Facts) -> Kind:
     return Kind.LOCK_INVITED if invited or facts.invitation is not None else Kind.LOCK
 
 
-def _lacks(means: Means, kind: Kind, lock: Lock, *, deletes: bool) -> str | None:
+def _lacks(can: Capabilities, kind: Kind, lock: Lock, *, deletes: bool) -> str | None:
     """Return what the manifest lacks to lock an account; None if it can. What is over anyway may be deleted for it."""
     if kind.withdraws:
-        return None if means.withdraws else "an invitation is open, and the manifest has no withdraw"
-    if means.locks:
+        return None if can.withdraws else "an invitation is open, and the manifest has no withdraw"
+    if can.locks:
         return None
-    if not means.revokes:
+    if not can.revokes:
         return "the manifest has no lock and no revoke"
-    if means.revoke_deletes and not deletes:
+    if can.revoke_deletes and not deletes:
         return f"the manifest has no lock, and its revoke deletes; or `reconcile lock {lock.hire} --delete`"
     return None
 
@@ -162,7 +162,7 @@ class LockPlanner:
             return replace(planned, decision=not_yet(lock, str(error)))
         texts = integration.texts(kind)
         required = await self._orphans.required(place)
-        facts = Facts(verdict, integration.means, invitation, digest=prepared.digest, texts=texts, required=required)
+        facts = Facts(verdict, integration.can, invitation, digest=prepared.digest, texts=texts, required=required)
         decision = judge_lock(lock, planned.record or place, facts, self._inputs.policy)
         if (why := await self._not_this_one(planned, integration, place, prepared, decision)) is not None:
             decision = _by_hand(lock, why)

@@ -104,7 +104,7 @@ class OrphanPlanner:
             record,
             Facts(
                 verdict,
-                integration.means,
+                integration.can,
                 invitation,
                 digest=prepared.digest,
                 texts=integration.texts(kind),
