@@ -316,10 +316,10 @@ class Executor:
     async def _earlier(self, run: RunningAttempt) -> Stored:
         """Return what earlier attempts stored; a needed entry may have stored it after this was planned."""
         prepared, key = run.job.prepared, run.attempt.key
-        if not prepared.lenders:
+        if not prepared.dependencies:
             return prepared.stored
         stored = await self._ledger.run(partial(self._vault.read, name=stored_name(key.hire)))
-        return stored_for(stored or {}, key.access, prepared.lenders)
+        return stored_for(stored or {}, key.access, prepared.dependencies)
 
     async def _notices(self, run: RunningAttempt) -> dict[str, bytes]:
         """Render and seal the notifications; they may hold a generated password.

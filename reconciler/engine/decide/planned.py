@@ -22,10 +22,10 @@ from reconciler.requests.shown import shown_body
 from reconciler.transports.request import RenderedRequest
 
 __all__ = [
-    "NOTHING",
     "NOTHING_STORED",
+    "NO_OUTPUTS",
     "Check",
-    "Lending",
+    "DependencyOutputs",
     "PlannedGrant",
     "Prepared",
     "requests_of",
@@ -71,7 +71,7 @@ def stored_at(manifest: Manifest, kind: Kind | None, place: int, stored: Stored)
 
 
 @value_class
-class Lending:
+class DependencyOutputs:
     """The entries of the same service that a grant needs, whose stored values its requests may use; nearest first.
 
     `names` are those that they store in this very pass.
@@ -81,7 +81,7 @@ class Lending:
     names: frozenset[str] = frozenset()
 
 
-NOTHING = Lending()
+NO_OUTPUTS = DependencyOutputs()
 
 NOTHING_STORED = Stored()
 
@@ -114,7 +114,7 @@ class Prepared:
     found_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
     check: Check | None = None
     kind: Kind | None = None
-    lenders: tuple[str, ...] = ()
+    dependencies: tuple[str, ...] = ()
     """The hire's entries whose `store_data` this one may use, the nearest first."""
 
     @property

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide.existing import Capabilities, changed_in_git
-from reconciler.engine.decide.planned import NOTHING, NOTHING_STORED, Check, Lending, Prepared, requests_of
+from reconciler.engine.decide.planned import NO_OUTPUTS, NOTHING_STORED, Check, DependencyOutputs, Prepared, requests_of
 from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Differences, Grant, Kind, Record
@@ -148,18 +148,18 @@ class Integration:
         return self.sent_with | self.asked_with
 
     def scope(
-        self, layers: tuple[Layer, ...], stored: Stored = NOTHING_STORED, lent: frozenset[str] = frozenset()
+        self, layers: tuple[Layer, ...], stored: Stored = NOTHING_STORED, upcoming: frozenset[str] = frozenset()
     ) -> Scope:
         """Return what this integration's placeholders see for one grant, before anything ran.
 
-        `lent` are the names that an entry which this one needs stores in this very pass.
+        `upcoming` are the names that an entry which this one needs stores in this very pass.
         """
         own = self._settings
         if self.connection is not None and (token := self.connection.layer()) is not None:
             own = (*own, token)
         if self.initial is not None:
             own = (*own, self.initial)
-        return Scope((*own, *layers), self._unknown | lent if lent else self._unknown, saved=stored.layers())
+        return Scope((*own, *layers), self._unknown | upcoming if upcoming else self._unknown, saved=stored.layers())
 
     @property
     def rendered_with(self) -> tuple[object, ...]:
@@ -176,7 +176,9 @@ class Integration:
         fetches = self.connection is not None and self.connection.fetches
         return self.deferred - ({"redirect_url"} if fetches else {"oauth", "redirect_url"})
 
-    def prepare(self, grant: Grant, stored: Stored, *, kind: Kind | None, lending: Lending = NOTHING) -> Prepared:
+    def prepare(
+        self, grant: Grant, stored: Stored, *, kind: Kind | None, outputs: DependencyOutputs = NO_OUTPUTS
+    ) -> Prepared:
         """Prepare a grant to be checked and, with a `kind`, for an attempt of that kind.
 
         An account that is there needs only its check: what its requests would be is rendered where they may be sent,
@@ -184,12 +186,12 @@ class Integration:
         a connection, a variable's value, a host that is not allowed.
         """
         self.ready(grant)
-        scope = self.scope(grant.layers, stored, lending.names)
+        scope = self.scope(grant.layers, stored, outputs.names)
         try:
             for name in self.needed:
                 scope.look_up(name)
             check = self.check(scope)
-            digest = None if kind is None else self._whole(grant, scope, lending.names | stored.names, kind)
+            digest = None if kind is None else self._whole(grant, scope, outputs.names | stored.names, kind)
         except MissingVariable as error:
             if why := grant.absent.get(error.name):
                 raise Blocked(f"{error}: {why}") from error
@@ -204,7 +206,7 @@ class Integration:
             found_by={name: snapshot[name] for name in self.asked_with if name in snapshot},
             check=check,
             kind=kind,
-            lenders=lending.entries,
+            dependencies=outputs.entries,
         )
 
     @cached_property
@@ -327,7 +329,7 @@ class Integration:
     ) -> str | None:
         """Return the keyed digest of what these requests and notifications would send; None without a key.
 
-        `stored` are the names that `store_data` saves here or in a lender.
+        `stored` are the names that `store_data` saves here or in a dependency.
         """
         if self.sealer is None:
             return None
@@ -342,7 +344,9 @@ class Integration:
         values = record.values if email is None else {**record.values, "email": email}
         return replace(record.as_grant(), manifest=self.manifest, layers=(Layer(LEDGER, values),))
 
-    def prepare_orphan(self, record: Record, stored: Stored, *, kind: Kind, lenders: tuple[str, ...] = ()) -> Prepared:
+    def prepare_orphan(
+        self, record: Record, stored: Stored, *, kind: Kind, dependencies: tuple[str, ...] = ()
+    ) -> Prepared:
         """Prepare an orphan to be checked and revoked. Raises Blocked like `prepare`."""
         grant = self.orphan(record)
         if self.fault is not None:
@@ -362,7 +366,7 @@ class Integration:
             stored=stored,
             check=check,
             kind=kind,
-            lenders=lenders,
+            dependencies=dependencies,
         )
 
 

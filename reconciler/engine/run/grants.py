@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.engine.decide.planned import Lending, PlannedGrant, Prepared
+from reconciler.engine.decide.planned import DependencyOutputs, PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import Facts, judge, standing
 from reconciler.engine.observe.checker import SHOWN, NotOffered
 from reconciler.engine.observe.integrations import Integration
@@ -38,8 +38,8 @@ class GrantPlanner:
         if (conflict := self._conflict(grant, record)) is not None:
             return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, conflict), as_it_is=True)
         integration = self._inputs.integrations[grant.integration]
-        lending = self._inputs.lending(grant.key, grant.service, grant.needs, needed)
-        stored = self._inputs.stored_of(grant.key, grant.service, lending)
+        outputs = self._inputs.outputs_of(grant.key, grant.service, grant.needs, needed)
+        stored = self._inputs.stored_of(grant.key, grant.service, outputs)
         try:
             integration.ready(grant)
             resolved: Grant | Unknown = grant
@@ -50,19 +50,19 @@ class GrantPlanner:
             if isinstance(resolved, Unknown):
                 return PlannedGrant(grant, record, self._unanswered(integration, record, resolved), resolved)
             kind = _prepared_for(record)
-            prepared = integration.prepare(resolved, stored, kind=kind, lending=lending)
+            prepared = integration.prepare(resolved, stored, kind=kind, outputs=outputs)
         except NotOffered as error:
             invalid = Decision(Status.INVALID, Action.NONE, str(error))
             return PlannedGrant(grant, record, invalid, as_it_is=record is not None)
         except MissingVariable as error:
-            return PlannedGrant(grant, record, _without(error, lending))
+            return PlannedGrant(grant, record, _without(error, outputs))
         except Blocked as error:
             return _blocked(grant, record, error)
         planned = await self._checked(integration, grant, prepared, record)
         if not planned.decision.action.provides or planned.kind is prepared.kind:
             return planned
         try:
-            whole = integration.prepare(resolved, stored, kind=planned.kind, lending=lending)
+            whole = integration.prepare(resolved, stored, kind=planned.kind, outputs=outputs)
             return replace(planned, prepared=whole)
         except Blocked as error:
             return _blocked(grant, record, error)
@@ -151,9 +151,9 @@ def _kind(decision: Decision, record: Record | None) -> Kind:
     return Kind.HEAL if decision.heals else Kind.EXECUTE
 
 
-def _without(error: MissingVariable, lending: Lending) -> Decision:
+def _without(error: MissingVariable, outputs: DependencyOutputs) -> Decision:
     """Decide on a check that cannot be sent yet: it waits for what an entry before it is about to store."""
-    if error.name.partition(".")[0] in lending.names:
-        reason = f"its check asks with {{{{{error.name}}}}}, which {lending.entries[0]} is about to store"
+    if error.name.partition(".")[0] in outputs.names:
+        reason = f"its check asks with {{{{{error.name}}}}}, which {outputs.entries[0]} is about to store"
         return Decision(Status.SCHEDULED, Action.WAIT, reason)
     return Decision(Status.BLOCKED, Action.NONE, str(error))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.engine.decide.planned import NOTHING, NOTHING_STORED, Lending, PlannedGrant, Prepared
+from reconciler.engine.decide.planned import NO_OUTPUTS, NOTHING_STORED, DependencyOutputs, PlannedGrant, Prepared
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
@@ -70,12 +70,12 @@ class PlanningInputs:
         invitation = await self.checker.invitation(integration, prepared)
         return (invitation, None) if isinstance(invitation, Unknown) else (verdict, invitation)
 
-    def lending(
+    def outputs_of(
         self, key: Key, service: str, needs: tuple[str, ...], needed: Mapping[str, PlannedGrant] = {}
-    ) -> Lending:
+    ) -> DependencyOutputs:
         """Return the entries of the same service that an entry needs, directly or indirectly."""
         if not needs:
-            return NOTHING
+            return NO_OUTPUTS
         entries: dict[str, None] = {}
         names: set[str] = set()
         queue = list(dict.fromkeys(needs))
@@ -91,9 +91,9 @@ class PlanningInputs:
             if planned is not None and planned.decision.action.provides:
                 manifest = planned.grant.manifest
                 names |= {name for call in (manifest.execute if manifest else ()) for name in call.store_data}
-        return Lending(tuple(entries), frozenset(names))
+        return DependencyOutputs(tuple(entries), frozenset(names))
 
-    def stored_of(self, key: Key, service: str, lending: Lending) -> Stored:
+    def stored_of(self, key: Key, service: str, outputs: DependencyOutputs) -> Stored:
         """Return what `store_data` saved for an entry and those it needs, at this service only."""
         if not (saved := self.stored.get(key.hire)):
             return NOTHING_STORED
@@ -102,8 +102,8 @@ class PlanningInputs:
             for access, values in saved.items()
             if (record := self.records.get(Key(key.hire, access))) is not None and record.service == service
         }
-        return stored_for(of_hire, key.access, lending.entries)
+        return stored_for(of_hire, key.access, outputs.entries)
 
     def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
         """Return what `store_data` saved for an entry."""
-        return self.stored_of(key, service, NOTHING).own
+        return self.stored_of(key, service, NO_OUTPUTS).own

@@ -177,9 +177,9 @@ class LockPlanner:
         )
 
     def _prepared(self, integration: Integration, place: Record, kind: Kind) -> Prepared:
-        lending = self._inputs.lending(place.key, place.service, place.needs)
-        stored = self._inputs.stored_of(place.key, place.service, lending)
-        return integration.prepare_orphan(place, stored, kind=kind, lenders=lending.entries)
+        outputs = self._inputs.outputs_of(place.key, place.service, place.needs)
+        stored = self._inputs.stored_of(place.key, place.service, outputs)
+        return integration.prepare_orphan(place, stored, kind=kind, dependencies=outputs.entries)
 
     async def _not_this_one(
         self, planned: PlannedGrant, integration: Integration, place: Record, prepared: Prepared, decision: Decision
