@@ -515,7 +515,7 @@ def test_address_of_a_webhook_follows_the_hire_and_of_an_account_what_it_was_fou
 def test_files_that_cannot_be_read_change_what_is_shown_and_nothing_else():
     invalid = Decision(Status.INVALID, Action.NONE, "hires/ada.yaml:3: a typo")
     before = but(FAILED, action=Action.WAIT, changed=True, guarded=True)
-    after, events = transitions.kept_as_it_is(before, invalid, NOW)
+    after, events = transitions.left_untouched(before, invalid, NOW)
     shown = {"status": Status.INVALID, "action": Action.NONE, "reason": invalid.reason}
     assert changes(before, after) == {**shown, "changed": False, "guarded": False}
     assert lines(events) == []

@@ -27,9 +27,9 @@ from reconciler.model.settings import Settings
 from reconciler.model.status import EventType, Status
 from reconciler.model.verdict import Present
 
-__all__ = ["Plan", "Written", "written"]
+__all__ = ["Plan", "PlannedRecord", "written"]
 
-Written = tuple[PlannedGrant, Record, list[Event]]
+PlannedRecord = tuple[PlannedGrant, Record, list[Event]]
 """A planned grant, its record once it is written down, and the history's lines for it."""
 
 
@@ -49,7 +49,7 @@ class Plan:
     selection: Selection
     rows: Mapping[Key, Record]
     grants: tuple[PlannedGrant, ...]
-    written: Mapping[Key, Written]
+    written: Mapping[Key, PlannedRecord]
     dropped: tuple[Record, ...]
     renamed: Mapping[Key, Key]
     commands: CommandsByGrant
@@ -92,14 +92,14 @@ def _asks(item: PlannedGrant, prepared: Prepared, redactor: Redactor) -> tuple[M
     return tuple({**each, "url": redact(each["url"]), "body": redact(each["body"])} for each in requests)
 
 
-def written(item: PlannedGrant, now: datetime, revision: str) -> Written:
+def written(item: PlannedGrant, now: datetime, revision: str) -> PlannedRecord:
     """Return a grant's record after its observation and decision, and the events for the history."""
     record = item.record or transitions.first(item.grant, revision)
     seen = item.grant, item.decision, item.verdict, item.prepared
     if item.lock is not None:
         new, events = removals.checked_locked(record, *seen, now=now, revision=revision, wanted=item.wanted)
-    elif item.as_it_is:
-        new, events = transitions.kept_as_it_is(record, item.decision, now)
+    elif item.untouched:
+        new, events = transitions.left_untouched(record, item.decision, now)
     else:
         new, events = transitions.checked(record, *seen, now=now, revision=revision, wanted=item.wanted)
     if record.over is None and not item.wanted and is_over(record, now):
@@ -110,7 +110,7 @@ def written(item: PlannedGrant, now: datetime, revision: str) -> Written:
 
 def _ends(item: PlannedGrant, record: Record, now: datetime) -> Mapping[str, Any]:
     """Return what the ledger keeps of the grant's end."""
-    if item.as_it_is:
+    if item.untouched:
         return {"expire_at": None} if is_over(record, now) else {}
     if item.wanted:
         there = isinstance(item.verdict, Present) or item.decision.status is Status.UNCONFIRMED

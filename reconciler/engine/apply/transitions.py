@@ -27,7 +27,7 @@ __all__ = [
     "accepted",
     "checked",
     "first",
-    "kept_as_it_is",
+    "left_untouched",
     "remembered",
     "stated",
     "waiting",
@@ -317,7 +317,7 @@ def _check_result(
             return {}
 
 
-def kept_as_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
+def left_untouched(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
     """Return the record of a grant whose files cannot be read: only what is shown of it changes."""
     new = replace(record, **_decided(decision), changed=False, guarded=False)
     return with_events(new, _status_events(record, decision, wanted=True), now)

@@ -159,7 +159,7 @@ class PlannedGrant:
     kind: Kind = Kind.EXECUTE
     by_hand: bool = False
     invitation: Invited | None = None
-    as_it_is: bool = False
+    untouched: bool = False
     """Whether what the ledger remembers is left alone, but for how it is shown."""
     lock: Lock | None = None
     """The lock of its person: then all that is done is to lock the account."""
@@ -181,7 +181,7 @@ class PlannedGrant:
     @property
     def moved(self) -> bool:
         """Whether the row belonged to another service before."""
-        return not self.as_it_is and self.record is not None and self.record.service != self.grant.service
+        return not self.untouched and self.record is not None and self.record.service != self.grant.service
 
     @property
     def seen(self) -> Mapping[str, Any]:

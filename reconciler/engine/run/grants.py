@@ -31,12 +31,12 @@ class GrantPlanner:
         record = self._inputs.records.get(grant.key)
         if grant.hold is None and (rival := await self._inputs.rival(grant, record)) is not None:
             invalid = Decision(Status.INVALID, Action.NONE, rival)
-            return PlannedGrant(grant, record, invalid, as_it_is=record is not None)
+            return PlannedGrant(grant, record, invalid, untouched=record is not None)
         early = standing(grant, record, self._inputs.policy, waits=waits)
         if early is not None:
-            return PlannedGrant(grant, record, early, as_it_is=early.status is Status.INVALID and record is not None)
+            return PlannedGrant(grant, record, early, untouched=early.status is Status.INVALID and record is not None)
         if (conflict := self._conflict(grant, record)) is not None:
-            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, conflict), as_it_is=True)
+            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, conflict), untouched=True)
         integration = self._inputs.integrations[grant.integration]
         outputs = self._inputs.outputs_of(grant.key, grant.service, grant.needs, needed)
         stored = self._inputs.stored_of(grant.key, grant.service, outputs)
@@ -53,7 +53,7 @@ class GrantPlanner:
             prepared = integration.prepare(resolved, stored, kind=kind, outputs=outputs)
         except NotOffered as error:
             invalid = Decision(Status.INVALID, Action.NONE, str(error))
-            return PlannedGrant(grant, record, invalid, as_it_is=record is not None)
+            return PlannedGrant(grant, record, invalid, untouched=record is not None)
         except MissingVariable as error:
             return PlannedGrant(grant, record, _without(error, outputs))
         except Blocked as error:

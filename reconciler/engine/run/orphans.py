@@ -60,7 +60,7 @@ class OrphanPlanner:
         ended = is_over(record, self._inputs.policy.now)
         if not ended and (error := self.unreadable(record)):
             decision = Decision(Status.INVALID, Action.NONE, error)
-            return PlannedGrant(record.as_grant(), record, decision, as_it_is=True)
+            return PlannedGrant(record.as_grant(), record, decision, untouched=True)
         if record.phase is Phase.REVOKED:
             return _no_action(record, Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
         over = why_over(record, self._inputs.desired, self._inputs.policy.now)

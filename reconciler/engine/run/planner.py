@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from reconciler.engine.apply.plan import Written, written
+from reconciler.engine.apply.plan import PlannedRecord, written
 from reconciler.engine.decide.existing import changed_values
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.observe.integrations import Integration
@@ -73,7 +73,7 @@ class Planner:
         """What is wrong with the entries that the walk came across; filled by `plan`."""
         self.dropped: list[Record] = []
         """Records of what git no longer wants and nothing was ever done for; filled by `plan`."""
-        self.written: dict[Key, Written] = {}
+        self.written: dict[Key, PlannedRecord] = {}
         """What is to be written down of each grant as it is planned; filled by `plan`."""
 
     async def plan(self, watched: Watched = unwatched) -> list[PlannedGrant]:

@@ -19,7 +19,7 @@ import structlog
 
 from reconciler.engine.apply.commands import CommandsByGrant, request_events
 from reconciler.engine.apply.executor import Executor
-from reconciler.engine.apply.plan import Plan, Written
+from reconciler.engine.apply.plan import Plan, PlannedRecord
 from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.context import Context
 from reconciler.engine.observe.listings import Listings
@@ -237,7 +237,7 @@ class Reconciler:
         )
 
     async def _write_down(
-        self, plan: Plan, found: Sequence[Written], author: str | None, pace: Pace
+        self, plan: Plan, found: Sequence[PlannedRecord], author: str | None, pace: Pace
     ) -> tuple[Recorded, list[Event]]:
         """Record what was observed and decided, and erase what no longer has to be remembered.
 
@@ -276,7 +276,7 @@ class Reconciler:
     async def _write(
         self,
         plan: Plan,
-        found: Sequence[Written],
+        found: Sequence[PlannedRecord],
         author: str | None,
         *,
         lines: Iterable[Event] = (),
@@ -360,9 +360,9 @@ def _give(ledger: LedgerWriter, given: Sequence[tuple[Key, Given]], traced: Mapp
     ledger.give(given, traced)
 
 
-def _pieces(found: Iterable[Written]) -> Iterator[list[Written]]:
+def _pieces(found: Iterable[PlannedRecord]) -> Iterator[list[PlannedRecord]]:
     """Split what was found into pieces that take about as long to write as one turn of the event loop may."""
-    piece: list[Written] = []
+    piece: list[PlannedRecord] = []
     room = ROOM
     for item, record, lines in found:
         piece.append((item, record, lines))
