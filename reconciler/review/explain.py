@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from reconciler.engine.decide.existing import reason_not_to_accept
-from reconciler.engine.decide.wanted import standing
+from reconciler.engine.decide.wanted import decide_unasked
 from reconciler.engine.observe.integrations import AT_RUN_TIME
 from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
@@ -74,7 +74,7 @@ def explain(
     values = tuple(_values(grant, settings, extra)) if grant is not None else _remembered(record)
     absent = next((value for value in values if value.value is None), None)
     blocked = None if absent is None else f"variable {{{{{absent.name}}}}} {absent.origin}"
-    decision = standing(grant, record, policy, blocked=blocked) if grant is not None else None
+    decision = decide_unasked(grant, record, policy, blocked=blocked) if grant is not None else None
     if decision is not None:
         status, reason, code = decision.status, decision.reason, decision.code
     elif record is None:

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.engine.apply.transitions import remembered
 from reconciler.engine.decide.existing import changed_values
-from reconciler.engine.decide.wanted import Facts, judge, standing
+from reconciler.engine.decide.wanted import Facts, decide, decide_unasked
 from reconciler.model.decision_inputs import Policy, progress
 from reconciler.model.grant import Grant, Hold, Key, Outcome, Phase, Record, Step
 from reconciler.model.settings import Drift, Suspension
@@ -98,16 +98,16 @@ CASES = {
 
 @pytest.mark.parametrize(("known", "verdict", "status", "action"), CASES.values(), ids=CASES)
 def test_status_and_action(known, verdict, status, action):
-    decision = judge(known, Facts(verdict, digest="d", texts=TEXTS), POLICY)
+    decision = decide(known, Facts(verdict, digest="d", texts=TEXTS), POLICY)
     assert (decision.status, decision.action) == (status, action)
 
 
 @pytest.mark.parametrize("verdict", [Missing(), NoCheck()], ids=["missing", "without check"])
 def test_changed_request_starts_afresh(verdict):
-    decision = judge(FAILED, Facts(verdict, digest="another", texts=TEXTS), POLICY)
+    decision = decide(FAILED, Facts(verdict, digest="another", texts=TEXTS), POLICY)
     assert (decision.status, decision.action, decision.afresh) == (Status.MISSING, Action.EXECUTE, True)
     assert decision.reason == "what would be sent has changed: starts afresh"
-    asked = judge(but(FAILED, fresh=True), Facts(verdict, digest="d", texts=TEXTS), POLICY)
+    asked = decide(but(FAILED, fresh=True), Facts(verdict, digest="d", texts=TEXTS), POLICY)
     assert (asked.status, asked.action, asked.afresh) == (Status.MISSING, Action.EXECUTE, True)
     assert asked.reason == "retry asked for: starts afresh"
 
@@ -115,7 +115,7 @@ def test_changed_request_starts_afresh(verdict):
 @pytest.mark.parametrize(("then", "now"), [(None, "d"), ("d", None)], ids=["none then", "none now"])
 def test_digest_that_is_not_known_is_no_change(then, now):
     """Without the sealed store's key there is none; a failed grant must not start over in every pass."""
-    decision = judge(but(FAILED, digest=then), Facts(Missing(), digest=now, texts=TEXTS), POLICY)
+    decision = decide(but(FAILED, digest=then), Facts(Missing(), digest=now, texts=TEXTS), POLICY)
     assert (decision.status, decision.action) == (Status.FAILED, Action.NONE)
 
 
@@ -135,34 +135,34 @@ WHEN = {
 
 @pytest.mark.parametrize(("known", "verdict", "reason"), WHEN.values(), ids=WHEN)
 def test_reason_says_when_the_next_attempt_runs(known, verdict, reason):
-    assert judge(known, Facts(verdict, digest="d", texts=TEXTS), POLICY).reason == reason
+    assert decide(known, Facts(verdict, digest="d", texts=TEXTS), POLICY).reason == reason
 
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["due", "retry asked for"])
 def test_retry_continues_past_what_is_done(fresh):
     known = but(FAILED if fresh else DUE, fresh=fresh, steps=HALF, lost=True)
-    decision = judge(known, Facts(Present(), digest="d", texts=TEXTS), POLICY)
+    decision = decide(known, Facts(Present(), digest="d", texts=TEXTS), POLICY)
     assert (decision.action, decision.resume, decision.reason) == (Action.RETRY, 1, "1 of 3 requests done")
     assert (decision.afresh, decision.heals) == (fresh, True)
 
 
 @pytest.mark.parametrize("known", [DUE, but(FAILED, fresh=True)], ids=["due", "retry asked for"])
 def test_half_done_with_another_manifest_stays_failed_and_names_the_ways_on(known):
-    decision = judge(but(known, steps=HALF), Facts(Present(), digest="d", texts=("x", "b", "c")), POLICY)
+    decision = decide(but(known, steps=HALF), Facts(Present(), digest="d", texts=("x", "b", "c")), POLICY)
     assert (decision.status, decision.action) == (Status.FAILED, Action.NONE)
     assert "reconcile accept ada asana" in decision.reason
     assert "reconcile run ada asana" in decision.reason
 
 
 def test_drift_that_is_reported_is_not_healed():
-    decision = judge(CONFIRMED, Facts(Missing()), replace(POLICY, drift=Drift(missing="report")))
+    decision = decide(CONFIRMED, Facts(Missing()), replace(POLICY, drift=Drift(missing="report")))
     assert (decision.status, decision.action) == (Status.MISSING, Action.NONE)
     assert "drift" in decision.reason
 
 
 def test_changed_values_of_a_present_account_are_reported():
     changes = changed_values({"TEAM_ID": "1", "email": "a"}, {"TEAM_ID": "2", "email": "b"})
-    decision = judge(CONFIRMED, Facts(Present(), changes=changes), POLICY)
+    decision = decide(CONFIRMED, Facts(Present(), changes=changes), POLICY)
     assert (decision.status, decision.action, decision.changed) == (Status.DIFFERS, Action.NONE, True)
     assert "TEAM_ID 1 → 2" in decision.reason
     assert "reconcile run ada asana" in decision.reason
@@ -174,7 +174,7 @@ def test_address_in_other_case_is_no_changed_value():
 
 
 def test_changed_values_of_an_unconfirmed_account_start_it_afresh():
-    decision = judge(EXECUTED, Facts(Missing(), changes={"TEAM_ID": ("1", "2")}), POLICY)
+    decision = decide(EXECUTED, Facts(Missing(), changes={"TEAM_ID": ("1", "2")}), POLICY)
     assert (decision.status, decision.action, decision.afresh) == (Status.MISSING, Action.EXECUTE, True)
 
 
@@ -220,27 +220,27 @@ STANDING = {
 
 @pytest.mark.parametrize(("grant", "policy", "status"), STANDING.values(), ids=STANDING)
 def test_standing(grant, policy, status):
-    decision = standing(grant, None, replace(POLICY, **policy))
+    decision = decide_unasked(grant, None, replace(POLICY, **policy))
     assert (decision and decision.status) == status
 
 
 def test_at_moved_ahead_has_no_effect_on_what_was_confirmed():
-    assert standing(replace(GRANT, begins=date(2027, 1, 1)), CONFIRMED, POLICY) is None
+    assert decide_unasked(replace(GRANT, begins=date(2027, 1, 1)), CONFIRMED, POLICY) is None
 
 
 @pytest.mark.parametrize(
     "known", [record(), record(phase=Phase.REVOKED, confirmed_at=NOW, executed_at=NOW)], ids=["new", "revoked"]
 )
 def test_day_and_needs_count_for_what_is_new_or_new_again(known):
-    later = standing(replace(GRANT, begins=date(2027, 1, 1)), known, POLICY)
-    needs = standing(GRANT, known, POLICY, waits="needs slack, which is blocked: x")
+    later = decide_unasked(replace(GRANT, begins=date(2027, 1, 1)), known, POLICY)
+    needs = decide_unasked(GRANT, known, POLICY, waits="needs slack, which is blocked: x")
     assert later is not None
     assert needs is not None
     assert later.status is needs.status is Status.SCHEDULED
 
 
 def test_needs_wait():
-    decision = standing(GRANT, None, POLICY, waits="needs slack, which is blocked: x", blocked="y")
+    decision = decide_unasked(GRANT, None, POLICY, waits="needs slack, which is blocked: x", blocked="y")
     assert decision is not None
     assert (decision.status, decision.action) == (Status.SCHEDULED, Action.WAIT)
     assert "slack" in decision.reason

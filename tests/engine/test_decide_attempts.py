@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from reconciler.engine.decide.existing import Capabilities
-from reconciler.engine.decide.wanted import Facts, judge
+from reconciler.engine.decide.wanted import Facts, decide
 from reconciler.model.grant import Kind, Outcome, Phase, Step
 from reconciler.model.manifest import Invitation
 from reconciler.model.status import Action, ReasonCode, Status
@@ -172,7 +172,7 @@ UPDATES = {
 
 @pytest.mark.parametrize(("known", "found", "status", "action", "resume", "reason"), UPDATES.values(), ids=UPDATES)
 def test_failed_update(known, found, status, action, resume, reason):
-    decision = judge(but(known, kind=Kind.UPDATE, confirmed_at=NOW - HOUR), found, POLICY)
+    decision = decide(but(known, kind=Kind.UPDATE, confirmed_at=NOW - HOUR), found, POLICY)
     assert (decision.status, decision.action, decision.resume, decision.reason) == (status, action, resume, reason)
     assert (dict(decision.differs) == ROLE) is (found.verdict == DIFFERS.verdict)
 
@@ -180,21 +180,21 @@ def test_failed_update(known, found, status, action, resume, reason):
 def test_update_of_changed_values_says_so_until_it_is_done():
     found = facts(Present(), BLIND, changes={"TEAM": ("7", "8")})
     for known, action in ((DUE, Action.RETRY), (WAITING, Action.WAIT)):
-        decision = judge(but(known, kind=Kind.UPDATE, confirmed_at=NOW), found, POLICY)
+        decision = decide(but(known, kind=Kind.UPDATE, confirmed_at=NOW), found, POLICY)
         assert (decision.action, decision.changed, decision.differs) == (action, True, {"TEAM": ("7", "8")})
 
 
 def test_retry_of_an_update_that_is_asked_for_has_two_attempts():
-    assert judge(but(FAILED, kind=Kind.UPDATE, fresh=True, confirmed_at=NOW), DIFFERS, POLICY).afresh
+    assert decide(but(FAILED, kind=Kind.UPDATE, fresh=True, confirmed_at=NOW), DIFFERS, POLICY).afresh
 
 
 def test_retry_of_a_mended_difference_heals_as_its_first_attempt_did():
     for kind in (Kind.UPDATE, Kind.MEND):
-        assert judge(but(DUE, kind=kind, confirmed_at=NOW), DIFFERS, POLICY).heals is (kind is Kind.MEND)
+        assert decide(but(DUE, kind=kind, confirmed_at=NOW), DIFFERS, POLICY).heals is (kind is Kind.MEND)
 
 
 def test_account_that_is_gone_after_a_failed_update_is_made_with_two_attempts():
-    decision = judge(but(FAILED, kind=Kind.UPDATE, confirmed_at=NOW), facts(Missing(), COMPARES), POLICY)
+    decision = decide(but(FAILED, kind=Kind.UPDATE, confirmed_at=NOW), facts(Missing(), COMPARES), POLICY)
     assert (decision.heals, decision.afresh) == (True, True)
 
 
@@ -205,7 +205,7 @@ def test_account_that_is_gone_after_a_failed_update_is_made_with_two_attempts():
 )
 @pytest.mark.parametrize("fresh", [False, True], ids=["due", "afresh"])
 def test_retry_heals_what_was_lost(known, heals, fresh):
-    decision = judge(but(known, fresh=fresh), facts(Missing()), POLICY)
+    decision = decide(but(known, fresh=fresh), facts(Missing()), POLICY)
     assert (decision.action, decision.heals) == (Action.EXECUTE if fresh else Action.RETRY, heals)
 
 
@@ -219,15 +219,15 @@ def test_retry_heals_what_was_lost(known, heals, fresh):
     ],
 )
 def test_account_that_is_found_after_an_attempt_without_effect_is_judged_as_before_it(known, found, status):
-    assert judge(known, facts(found, BLIND), POLICY).status is status
-    changed = judge(known, facts(found, BLIND, changes={"TEAM": ("7", "8")}), POLICY)
+    assert decide(known, facts(found, BLIND), POLICY).status is status
+    changed = decide(known, facts(found, BLIND, changes={"TEAM": ("7", "8")}), POLICY)
     assert changed.status is (Status.DIFFERS if known.provided else status)
 
 
 @pytest.mark.parametrize("verdict", [Missing(), NoCheck()], ids=["missing", "without check"])
 def test_due_retry_says_what_went_wrong(verdict):
-    assert judge(DUE, facts(verdict), POLICY).reason == "answered 500"
-    assert judge(but(DUE, last_error=None), facts(verdict), POLICY).reason == "the attempt failed"
+    assert decide(DUE, facts(verdict), POLICY).reason == "answered 500"
+    assert decide(but(DUE, last_error=None), facts(verdict), POLICY).reason == "the attempt failed"
 
 
 TAKES_BACK = Capabilities(withdraws=1)
@@ -245,8 +245,8 @@ TAKES_BACK = Capabilities(withdraws=1)
     ],
 )
 def test_retry_takes_back_an_invitation_only_if_one_is_open(known, verdict, invitation, withdraws):
-    assert judge(known, facts(verdict, TAKES_BACK, invitation), POLICY).withdraws is withdraws
-    assert not judge(known, facts(verdict, Capabilities(), invitation), POLICY).withdraws
+    assert decide(known, facts(verdict, TAKES_BACK, invitation), POLICY).withdraws is withdraws
+    assert not decide(known, facts(verdict, Capabilities(), invitation), POLICY).withdraws
 
 
 TAKEN = (Step(0, "a", True, Outcome.DONE), Step(1, "b", True, Outcome.REFUSED))
@@ -263,7 +263,7 @@ TAKEN = (Step(0, "a", True, Outcome.DONE), Step(1, "b", True, Outcome.REFUSED))
 )
 def test_invitation_that_could_not_be_renewed(kind, verdict, status, action):
     steps = TAKEN if kind is Kind.REINVITE else ()
-    decision = judge(but(DUE, kind=kind, steps=steps), facts(verdict, TAKES_BACK), POLICY)
+    decision = decide(but(DUE, kind=kind, steps=steps), facts(verdict, TAKES_BACK), POLICY)
     assert (decision.status, decision.action) == (status, action)
 
 
@@ -284,7 +284,7 @@ def test_invitation_that_could_not_be_renewed(kind, verdict, status, action):
 )
 def test_renewed_invitation_continues_after_what_was_done(steps, verdict, texts, status, resume):
     known = but(DUE, kind=Kind.REINVITE, steps=steps)
-    decision = judge(known, facts(verdict, TAKES_BACK, texts=texts), POLICY)
+    decision = decide(known, facts(verdict, TAKES_BACK, texts=texts), POLICY)
     assert (decision.status, decision.resume) == (status, resume)
 
 
@@ -292,13 +292,13 @@ def test_invitation_is_sent_again_once_it_has_expired():
     weekly = Capabilities(withdraws=1, invitation=Invitation(expires=timedelta(days=7), resend=1))
     for days, action in ((6, Action.NONE), (8, Action.EXECUTE)):
         known = but(EXECUTED, executed_at=NOW - timedelta(days=days), invitations=1)
-        decision = judge(known, facts(INVITED, weekly), POLICY)
+        decision = decide(known, facts(INVITED, weekly), POLICY)
         assert (decision.status, decision.action) == (Status.UNCONFIRMED, action)
         assert decision.withdraws is (action is Action.EXECUTE)
 
 
 def test_run_that_a_person_asked_for_never_executes_for_a_switched_off_account():
-    decision = judge(but(DUE, by_hand=True), facts(Present(account=Account.INACTIVE), COMPARES), POLICY)
+    decision = decide(but(DUE, by_hand=True), facts(Present(account=Account.INACTIVE), COMPARES), POLICY)
     assert (decision.status, decision.action) == (Status.DIFFERS, Action.UPDATE)
 
 
@@ -342,7 +342,7 @@ REVOKING = but(FAILED, kind=Kind.REVOKE, confirmed_at=NOW - HOUR)
     ],
 )
 def test_entry_is_back_before_its_revocation_is_settled(known, verdict, status, action, reason):
-    decision = judge(known, facts(verdict), POLICY)
+    decision = decide(known, facts(verdict), POLICY)
     assert (decision.status, decision.action, decision.reason) == (status, action, reason)
 
 
@@ -362,10 +362,10 @@ SEEN = "; last seen present on 2026-12-01T08:00:00Z"
 def test_unknown_says_until_when_the_account_was_seen(status, code, checked_at, seen):
     said = f"answered 500{SEEN}"  # by the service itself: its words decide nothing
     known = but(CONFIRMED, status=status, reason=said, code=code, checked_at=checked_at, seen_at=NOW - HOUR)
-    decision = judge(known, facts(Unknown("answered 500")), POLICY)
+    decision = decide(known, facts(Unknown("answered 500")), POLICY)
     assert (decision.reason, decision.code) == (f"answered 500{seen}", ReasonCode.LAST_SEEN if seen else None)
 
 
 def test_revoked_grant_is_a_new_one_whatever_was_open():
-    decision = judge(but(CONFIRMED, phase=Phase.REVOKED, lost=True), facts(Missing()), POLICY)
+    decision = decide(but(CONFIRMED, phase=Phase.REVOKED, lost=True), facts(Missing()), POLICY)
     assert (decision.action, decision.heals, decision.reason) == (Action.EXECUTE, False, "exists check: not found")

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from reconciler.engine.decide.existing import Capabilities
-from reconciler.engine.decide.wanted import Facts, gone, judge_orphan, taken_by_hand
+from reconciler.engine.decide.wanted import Facts, decide_orphan, gone, taken_by_hand
 from reconciler.model.grant import Kind, Outcome, Phase
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
@@ -130,7 +130,7 @@ ORPHANS = {
 
 @pytest.mark.parametrize(("known", "found", "policy", "decided", "why"), ORPHANS.values(), ids=ORPHANS)
 def test_orphan(known, found, policy, decided, why):
-    decision = judge_orphan(known, found, policy)
+    decision = decide_orphan(known, found, policy)
     assert (decision.status, decision.action) == decided
     assert decision.reason == ("no longer in git" if why is None else f"no longer in git; {why}")
     assert not decision.withdraws
@@ -148,13 +148,13 @@ INVITATIONS = {
 
 @pytest.mark.parametrize(("known", "found", "policy", "decided", "why"), INVITATIONS.values(), ids=INVITATIONS)
 def test_open_invitation(known, found, policy, decided, why):
-    decision = judge_orphan(known, found, policy)
+    decision = decide_orphan(known, found, policy)
     assert (decision.status, decision.action, decision.withdraws) == (*decided, decided == REVOKE)
     assert decision.reason == f"no longer in git; an invitation is open{why}"
 
 
 def test_invitation_of_an_account_that_cannot_be_checked_is_left():
-    decision = judge_orphan(EXECUTED, facts(Unknown("x"), BOTH, Invited()), PRUNE, by_hand=True)
+    decision = decide_orphan(EXECUTED, facts(Unknown("x"), BOTH, Invited()), PRUNE, by_hand=True)
     assert (decision.status, decision.action) == NONE
 
 
@@ -174,7 +174,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize(("known", "found", "policy", "decided"), BY_HAND.values(), ids=BY_HAND)
 def test_orphan_that_a_person_revokes(known, found, policy, decided):
-    decision = judge_orphan(known, found, policy, by_hand=True, error="hires/ada.yaml: a typo")
+    decision = decide_orphan(known, found, policy, by_hand=True, error="hires/ada.yaml: a typo")
     assert (decision.status, decision.action) == decided
     assert (decision.reason == taken_by_hand().reason) is (decided == REVOKED)
 
@@ -182,22 +182,22 @@ def test_orphan_that_a_person_revokes(known, found, policy, decided):
 def test_error_in_the_hires_files_revokes_nothing():
     error = "hires/ada.yaml:3: no such integration"
     mended = f"nothing of ada is revoked until this is mended: {error}"
-    decision = judge_orphan(CONFIRMED, facts(Present(), BOTH), PRUNE, error=error)
+    decision = decide_orphan(CONFIRMED, facts(Present(), BOTH), PRUNE, error=error)
     assert (decision.status, decision.action, decision.reason) == (*NONE, f"no longer in git; {mended}")
-    due = judge_orphan(but(DUE, kind=Kind.REVOKE, steps=HALF), facts(Present(), BOTH), PRUNE, error=error)
+    due = decide_orphan(but(DUE, kind=Kind.REVOKE, steps=HALF), facts(Present(), BOTH), PRUNE, error=error)
     assert (due.status, due.action, due.resume, due.reason) == (*WAIT, 0, f"{mended}; revoke: answered 500")
-    afresh = judge_orphan(but(FAILED, kind=Kind.REVOKE, fresh=True), facts(Present(), BOTH), PRUNE, error=error)
+    afresh = decide_orphan(but(FAILED, kind=Kind.REVOKE, fresh=True), facts(Present(), BOTH), PRUNE, error=error)
     assert (afresh.status, afresh.action, afresh.afresh) == (*WAIT, False), "the retry is still to come"
-    waits = judge_orphan(but(WAITING, kind=Kind.REVOKE), facts(Present(), BOTH), PRUNE, error=error)
+    waits = decide_orphan(but(WAITING, kind=Kind.REVOKE), facts(Present(), BOTH), PRUNE, error=error)
     assert (waits.status, waits.action, waits.reason) == (*WAIT, "revoke: answered 500")
-    again = judge_orphan(but(DUE, kind=Kind.REVOKE, by_hand=True), facts(Present(), BOTH), PRUNE, error=error)
+    again = decide_orphan(but(DUE, kind=Kind.REVOKE, by_hand=True), facts(Present(), BOTH), PRUNE, error=error)
     assert (again.status, again.action) == RETRY, "a person asked for it"
 
 
 @pytest.mark.parametrize("by_hand", [False, True], ids=["pruned", "by hand"])
 @pytest.mark.parametrize("known", [CONFIRMED, but(DUE, kind=Kind.REVOKE)], ids=["orphan", "retry"])
 def test_same_account_as_a_grant_that_is_wanted_is_never_revoked(known, by_hand):
-    decision = judge_orphan(known, facts(Present(), BOTH), PRUNE, by_hand=by_hand, same_as="ada/other")
+    decision = decide_orphan(known, facts(Present(), BOTH), PRUNE, by_hand=by_hand, same_as="ada/other")
     assert (decision.status, decision.action) == NONE
     assert decision.reason == "no longer in git; it is the same account as ada/other, which is"
 
@@ -240,7 +240,7 @@ REVOCATIONS = {
 
 @pytest.mark.parametrize(("known", "found", "decided", "resume"), REVOCATIONS.values(), ids=REVOCATIONS)
 def test_failed_revocation(known, found, decided, resume):
-    decision = judge_orphan(but(known, kind=Kind.REVOKE, confirmed_at=NOW - HOUR), found, PRUNE)
+    decision = decide_orphan(but(known, kind=Kind.REVOKE, confirmed_at=NOW - HOUR), found, PRUNE)
     assert (decision.status, decision.action, decision.resume) == (*decided, resume)
     assert not decision.withdraws
     if decided in (WAIT, RETRY, GIVEN_UP):
@@ -251,14 +251,14 @@ def test_failed_revocation(known, found, decided, resume):
 @pytest.mark.parametrize(("can", "decided"), [(BOTH, REVOKE), (WITHDRAWS, REVOKE), (REVOKES, NONE), (NEITHER, NONE)])
 def test_account_is_gone_and_an_invitation_open_where_a_revocation_failed(can, decided):
     failed = but(DUE, kind=Kind.REVOKE, confirmed_at=NOW - HOUR)
-    decision = judge_orphan(failed, facts(Missing(), can, Invited()), PRUNE)
+    decision = decide_orphan(failed, facts(Missing(), can, Invited()), PRUNE)
     assert (decision.status, decision.action, decision.withdraws) == (*decided, decided is REVOKE)
     assert decision.reason.startswith("no longer in git; an invitation is open")
 
 
 def test_revoke_of_a_failed_revocation_starts_it_afresh():
     failed = but(FAILED, kind=Kind.REVOKE, steps=HALF, confirmed_at=NOW)
-    decision = judge_orphan(failed, facts(Present(), BOTH), POLICY, by_hand=True)
+    decision = decide_orphan(failed, facts(Present(), BOTH), POLICY, by_hand=True)
     assert (decision.status, decision.action, decision.resume, decision.afresh) == (*RETRY, 1, True)
 
 
@@ -274,12 +274,12 @@ WITHDRAWALS = {
 
 @pytest.mark.parametrize(("found", "decided", "withdraws"), WITHDRAWALS.values(), ids=WITHDRAWALS)
 def test_failed_withdrawal(found, decided, withdraws):
-    decision = judge_orphan(but(DUE, kind=Kind.WITHDRAW, executed_at=NOW - HOUR), found, PRUNE)
+    decision = decide_orphan(but(DUE, kind=Kind.WITHDRAW, executed_at=NOW - HOUR), found, PRUNE)
     assert (decision.status, decision.action) == decided
     assert decision.withdraws is withdraws or decided == REVOKED
 
 
 def test_revoked_grant_stays_as_it_was():
     revoked = record(phase=Phase.REVOKED, reason=gone().reason)
-    decision = judge_orphan(revoked, facts(Present(), BOTH), PRUNE, by_hand=True)
+    decision = decide_orphan(revoked, facts(Present(), BOTH), PRUNE, by_hand=True)
     assert (decision.status, decision.action, decision.reason) == (*REVOKED, gone().reason)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.engine.decide.existing import Capabilities
-from reconciler.engine.decide.wanted import Facts, judge, judge_orphan
+from reconciler.engine.decide.wanted import Facts, decide, decide_orphan
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.settings import Drift
@@ -94,7 +94,7 @@ changes = st.sampled_from([{}, {"TEAM": ("7", "8")}])
 
 @given(records() | st.none(), verdicts, policies, changes)
 def test_a_plan_keeps_to_the_table_and_never_acts_on_what_it_does_not_know(record, verdict, policy, differing):
-    decision = judge(record, Facts(verdict, changes=differing, digest="d", texts=TEXTS), policy)
+    decision = decide(record, Facts(verdict, changes=differing, digest="d", texts=TEXTS), policy)
     assert decision.action in ACTIONS[decision.status]
     assert decision.reason or decision.status is Status.RETRYING
     if isinstance(verdict, Unknown):
@@ -112,13 +112,13 @@ def test_a_plan_keeps_to_the_table_and_never_acts_on_what_it_does_not_know(recor
 @given(records(), verdicts, policies)
 def test_deciding_twice_gives_the_same_decision(record, verdict, policy):
     facts = Facts(verdict, digest="d", texts=TEXTS)
-    assert judge(record, facts, policy) == judge(record, facts, policy)
+    assert decide(record, facts, policy) == decide(record, facts, policy)
 
 
 @given(records(), verdicts, policies, st.booleans(), st.booleans())
 def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can, same_as):
     facts = Facts(verdict, Capabilities(revokes=can), digest="d", texts=TEXTS)
-    decision = judge_orphan(record, facts, policy, same_as="ada/other" if same_as else None)
+    decision = decide_orphan(record, facts, policy, same_as="ada/other" if same_as else None)
     assert decision.action in ACTIONS[decision.status]
     if decision.action in (Action.REVOKE, Action.RETRY):
         assert can
@@ -135,7 +135,7 @@ def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can,
 @given(records(), policies, st.booleans())
 def test_command_takes_nothing_away_that_may_not_be_there(record, policy, can):
     facts = Facts(Unknown("answered 500"), Capabilities(revokes=can), digest="d", texts=TEXTS)
-    decision = judge_orphan(record, facts, policy, by_hand=True)
+    decision = decide_orphan(record, facts, policy, by_hand=True)
     assert decision.action in (Action.NONE, Action.WAIT)
     assert decision.status is not Status.REVOKED or record.phase is Phase.REVOKED
 
@@ -148,5 +148,5 @@ def test_time_alone_starts_nothing_once_two_attempts_failed(record, policy):
         facts = Facts(verdict, Capabilities(revokes=True), digest="d", texts=TEXTS)
         lost = record.run.kind.updates and isinstance(verdict, Missing)  # the account to update is gone: that is drift
         if not (record.revoking or lost):
-            assert judge(record, facts, later).action is Action.NONE
-        assert judge_orphan(but(record, kind=Kind.REVOKE), facts, later).action is Action.NONE
+            assert decide(record, facts, later).action is Action.NONE
+        assert decide_orphan(but(record, kind=Kind.REVOKE), facts, later).action is Action.NONE

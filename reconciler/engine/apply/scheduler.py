@@ -20,7 +20,7 @@ from reconciler.engine.apply.plan import Plan
 from reconciler.engine.decide.existing import found, webhook
 from reconciler.engine.decide.orphans import dependents_first, why_over
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
-from reconciler.engine.decide.wanted import Facts, gone, judge
+from reconciler.engine.decide.wanted import Facts, decide, gone
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.wiring import Services
 from reconciler.engine.state import OpenState
@@ -182,7 +182,7 @@ class Scheduler:
     ) -> Record:
         """Check a grant whose account another entry makes in this pass, and return its record."""
         verdict = await self.services.checker.check_alone(integration, prepared)
-        decision = judge(item.record, Facts(verdict, integration.can), self.plan.policy)
+        decision = decide(item.record, Facts(verdict, integration.can), self.plan.policy)
         if decision.action.provides and not isinstance(verdict, Present):
             other = self._after.get(Key(record.key.hire, maker))
             why = f"{other.status}: {other.reason}" if other is not None else "not made yet"

@@ -1,8 +1,8 @@
 """Decide what to do about one grant: a pure function of the desired, the observed, the ledger and the time.
 
-`standing` decides on grants that are not checked, `judge` on those that are, `judge_orphan` on those that git no longer
-wants. The order of the rules and all cases are those of docs/design/states.md. Nothing here reads a clock, logs, or
-sends.
+`decide_unasked` is for grants that are not checked, `decide` for those that are, `decide_orphan` for those that git no
+longer wants. The order of the rules and all cases are those of docs/design/states.md. Nothing here reads a clock, logs,
+or sends.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = [
     "STILL_OPEN",
     "STILL_THERE",
     "Facts",
+    "decide",
+    "decide_orphan",
+    "decide_unasked",
     "gone",
-    "judge",
-    "judge_orphan",
-    "standing",
     "taken_by_hand",
 ]
 
@@ -98,7 +98,7 @@ class _Failed:
         return cls(waiting, resent, afresh, afresh or (waiting and policy.due(record)), left)
 
 
-def standing(
+def decide_unasked(
     grant: Grant, record: Record | None, policy: Policy, *, waits: str | None = None, blocked: str | None = None
 ) -> Decision | None:
     """Decide on a grant that must not be checked: invalid, suspended, scheduled or blocked; None for others.
@@ -125,7 +125,7 @@ def standing(
     return None
 
 
-def judge(record: Record | None, facts: Facts, policy: Policy) -> Decision:
+def decide(record: Record | None, facts: Facts, policy: Policy) -> Decision:
     """Decide on a grant that was checked, or that has no check."""
     verdict = facts.verdict
     if facts.invitation is None and isinstance(verdict, Present) and verdict.account is Account.INVITED:
@@ -298,7 +298,7 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
             assert_never(verdict)
 
 
-def judge_orphan(
+def decide_orphan(
     record: Record,
     facts: Facts,
     policy: Policy,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.engine.decide.planned import DependencyOutputs, PlannedGrant, Prepared
-from reconciler.engine.decide.wanted import Facts, judge, standing
+from reconciler.engine.decide.wanted import Facts, decide, decide_unasked
 from reconciler.engine.observe.checker import SHOWN, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.inputs import PlanningInputs
@@ -32,7 +32,7 @@ class GrantPlanner:
         if grant.hold is None and (rival := await self._inputs.rival(grant, record)) is not None:
             invalid = Decision(Status.INVALID, Action.NONE, rival)
             return PlannedGrant(grant, record, invalid, untouched=record is not None)
-        early = standing(grant, record, self._inputs.policy, waits=waits)
+        early = decide_unasked(grant, record, self._inputs.policy, waits=waits)
         if early is not None:
             return PlannedGrant(grant, record, early, untouched=early.status is Status.INVALID and record is not None)
         if (conflict := self._conflict(grant, record)) is not None:
@@ -78,7 +78,7 @@ class GrantPlanner:
             changes = integration.changes(prepared, record, verdict)
         texts = _texts(integration, record)
         facts = Facts(verdict, integration.can, invitation, changes, prepared.digest, texts=texts)
-        decision = judge(record, facts, self._inputs.policy)
+        decision = decide(record, facts, self._inputs.policy)
         if (
             decision.action.provides
             and integration.checks_store
@@ -87,7 +87,7 @@ class GrantPlanner:
         ):
             # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
             verdict = await self._inputs.checker.check_alone(integration, prepared)
-            decision = judge(record, replace(facts, verdict=verdict), self._inputs.policy)
+            decision = decide(record, replace(facts, verdict=verdict), self._inputs.policy)
         by_hand = self._inputs.by_hand.get(grant.key) == "run"
         off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
         if by_hand and off and integration.can.updates:  # a switched-off account is never executed again
@@ -104,7 +104,7 @@ class GrantPlanner:
     def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
         """Decide on a grant whose service could not be asked."""
         facts = Facts(unknown, integration.can, texts=_texts(integration, record))
-        return judge(record, facts, self._inputs.policy)
+        return decide(record, facts, self._inputs.policy)
 
     def _conflict(self, grant: Grant, record: Record | None) -> str | None:
         """Return why an entry conflicts with its record, or None: another account's record must not be lost."""

@@ -24,7 +24,7 @@ from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 
-__all__ = ["LockPlanner", "judge_lock", "not_yet"]
+__all__ = ["LockPlanner", "decide_lock", "not_yet"]
 
 BY_HAND = "lock it there"
 
@@ -42,7 +42,7 @@ def _by_hand(lock: Lock, why: str) -> Decision:
     return not_yet(lock, f"{BY_HAND}: {why}", LockState.MANUAL)
 
 
-def judge_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Decision:
+def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on the account of somebody who is locked; `facts.texts` are of the kind that `kind_of` says."""
     verdict, kind = facts.verdict, kind_of(facts)
     mine = record.run.kind is kind and record.phase.unsettled
@@ -163,7 +163,7 @@ class LockPlanner:
         texts = integration.texts(kind)
         required = await self._orphans.required(place)
         facts = Facts(verdict, integration.can, invitation, digest=prepared.digest, texts=texts, required=required)
-        decision = judge_lock(lock, planned.record or place, facts, self._inputs.policy)
+        decision = decide_lock(lock, planned.record or place, facts, self._inputs.policy)
         if (why := await self._not_this_one(planned, integration, place, prepared, decision)) is not None:
             decision = _by_hand(lock, why)
         return replace(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reconciler.engine.decide.orphans import needing, why_over
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
-from reconciler.engine.decide.wanted import NOT_IN_GIT, Facts, judge_orphan, taken_by_hand
+from reconciler.engine.decide.wanted import NOT_IN_GIT, Facts, decide_orphan, taken_by_hand
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.inputs import PlanningInputs
@@ -100,7 +100,7 @@ class OrphanPlanner:
             if elsewhere is not None:
                 return _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {elsewhere}")
         by_hand = self._inputs.by_hand.get(record.key) == "revoke"
-        decision = judge_orphan(
+        decision = decide_orphan(
             record,
             Facts(
                 verdict,
