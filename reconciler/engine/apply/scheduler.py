@@ -153,7 +153,7 @@ class Scheduler:
     async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
         """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
         checks, can = integration.manifest.exists is not None, integration.can
-        verdict = await self.services.checker.check_alone(integration, prepared) if checks else NoCheck()
+        verdict = await self.services.checker.check_directly(integration, prepared) if checks else NoCheck()
         if isinstance(verdict, Missing | Unknown):
             return record
         now, did = self.executor.now(), "updated" if record.unseen else "executed"
@@ -181,7 +181,7 @@ class Scheduler:
         self, maker: str, item: PlannedGrant, integration: Integration, prepared: Prepared, record: Record
     ) -> Record:
         """Check a grant whose account another entry makes in this pass, and return its record."""
-        verdict = await self.services.checker.check_alone(integration, prepared)
+        verdict = await self.services.checker.check_directly(integration, prepared)
         decision = decide(item.record, Facts(verdict, integration.can), self.plan.policy)
         if decision.action.provides and not isinstance(verdict, Present):
             other = self._after.get(Key(record.key.hire, maker))
@@ -191,7 +191,7 @@ class Scheduler:
 
     async def _gone(self, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
         """Check an orphan once more. Returns its record if the account is gone, else None."""
-        verdict = await self.services.checker.check_alone(integration, prepared)
+        verdict = await self.services.checker.check_directly(integration, prepared)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
         now = self.executor.now()

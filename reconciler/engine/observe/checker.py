@@ -103,7 +103,7 @@ class Checker:
             return True
         return record.checked_at <= self.listings.began_at
 
-    async def check_alone(self, integration: Integration, prepared: Prepared) -> Verdict:
+    async def check_directly(self, integration: Integration, prepared: Prepared) -> Verdict:
         """Check one account without a listing: before a revocation, and after an attempt."""
         return await self._check(integration, prepared, listed=False)
 
@@ -184,7 +184,7 @@ class Checker:
 
     async def check_taken_away(self, integration: Integration, prepared: Prepared) -> Verdict:
         """Check an account once more after it was revoked, or its invitation withdrawn. An open one counts as found."""
-        found = await self.check_alone(integration, prepared)
+        found = await self.check_directly(integration, prepared)
         if not isinstance(found, Missing):
             return found
         match await self.invitation(integration, prepared, anew=True):

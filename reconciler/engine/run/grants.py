@@ -86,7 +86,7 @@ class GrantPlanner:
             and not verdict.stored
         ):
             # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
-            verdict = await self._inputs.checker.check_alone(integration, prepared)
+            verdict = await self._inputs.checker.check_directly(integration, prepared)
             decision = decide(record, replace(facts, verdict=verdict), self._inputs.policy)
         by_hand = self._inputs.by_hand.get(grant.key) == "run"
         off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE

@@ -153,7 +153,7 @@ class LockPlanner:
             prepared = self._prepared(integration, place, Kind.LOCK)
             verdict: Verdict = NoCheck()
             if prepared.check is not None:
-                verdict = await self._inputs.checker.check_alone(integration, prepared)
+                verdict = await self._inputs.checker.check_directly(integration, prepared)
             verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
             kind = kind_of(Facts(verdict, invitation=invitation))
             if kind is not Kind.LOCK:

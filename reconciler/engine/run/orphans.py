@@ -17,15 +17,15 @@ from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Rec
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
 
-__all__ = ["OrphanPlanner", "misfit"]
+__all__ = ["OrphanPlanner", "unfit_entry"]
 
 
 class OrphanPlanner:
-    """Plans orphans. `misfits` maps each hire with an entry that does not fit to the reason."""
+    """Plans orphans. `unfit` maps each hire with an entry that does not fit to the reason."""
 
     def __init__(self, inputs: PlanningInputs) -> None:
         self._inputs = inputs
-        self.misfits: dict[str, str] = {}
+        self.unfit: dict[str, str] = {}
 
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
@@ -89,7 +89,7 @@ class OrphanPlanner:
         except Blocked as error:
             return replace(_no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}"), unanswered=True)
         has_check = integration.manifest.exists is not None
-        verdict = await self._inputs.checker.check_alone(integration, prepared) if has_check else NoCheck()
+        verdict = await self._inputs.checker.check_directly(integration, prepared) if has_check else NoCheck()
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
         # Whether another grant is the same account matters only where something could be revoked.
         at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
@@ -159,7 +159,7 @@ class OrphanPlanner:
             renamed = integration.under(prepared, address)
         except Blocked as error:
             return f"under {address}: {error}"
-        verdict = await self._inputs.checker.check_alone(integration, renamed)
+        verdict = await self._inputs.checker.check_directly(integration, renamed)
         if isinstance(verdict, Unknown):
             return f"under {address}: {verdict.reason}"
         if isinstance(verdict, Missing | NoCheck) or verdict.account is Account.INACTIVE:
@@ -226,7 +226,7 @@ class OrphanPlanner:
 
         A choice by name is compared with what the service offers, also if this pass is for another service.
         """
-        known = self._inputs.desired.first_error(hire) or self.misfits.get(hire)
+        known = self._inputs.desired.first_error(hire) or self.unfit.get(hire)
         if known is not None:
             return known
         grants = self._inputs.desired.grants(hire)
@@ -244,7 +244,7 @@ class OrphanPlanner:
                 integration.ready(grant)
                 await self._inputs.checker.resolved(integration, grant)
             except NotOffered as error:
-                return misfit(grant, str(error))
+                return unfit_entry(grant, str(error))
             except Blocked:
                 continue
         return None
@@ -271,6 +271,6 @@ def _after(item: PlannedGrant, dependents: list[str]) -> PlannedGrant:
     return replace(item, decision=decision, prepared=None)
 
 
-def misfit(grant: Grant, reason: str) -> str:
+def unfit_entry(grant: Grant, reason: str) -> str:
     """Say why an entry does not fit, and where it stands."""
     return f"{grant.source}: access {grant.key.access}: {reason}"

@@ -19,7 +19,7 @@ from reconciler.engine.run.claims import ClaimSet
 from reconciler.engine.run.grants import GrantPlanner
 from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.engine.run.locking import LockPlanner
-from reconciler.engine.run.orphans import OrphanPlanner, misfit
+from reconciler.engine.run.orphans import OrphanPlanner, unfit_entry
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Grant, Key, Phase, Record
 from reconciler.model.selection import Selection
@@ -100,7 +100,7 @@ class Planner:
                 planned = await self._plan_hire(hire, grants)
                 for item in planned:
                     if item.decision.status is Status.INVALID and item.grant.requested is None:
-                        self._orphans.misfits[hire] = misfit(item.grant, item.decision.reason)
+                        self._orphans.unfit[hire] = unfit_entry(item.grant, item.decision.reason)
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
                 results[hire] = [*planned, *left]
                 for item in results[hire]:  # here, where there are answers to wait for
