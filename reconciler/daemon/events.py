@@ -14,7 +14,7 @@ from itertools import chain
 
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context
-from reconciler.engine.observe.same_account import WantedPrints
+from reconciler.engine.observe.same_account import WantedFingerprints
 from reconciler.model.errors import LedgerError, MissingVariable, RepositoryError
 from reconciler.model.folding import folded
 from reconciler.model.grant import Grant, Key
@@ -65,7 +65,7 @@ class EventChecks:
         self._at: dict[Key, float] = {}
         """When each grant was last checked for an event, or will be."""
         self._listed_at: dict[str, float] = {}
-        self._whose = WantedPrints(context.pace, _prints)
+        self._whose = WantedFingerprints(context.pace, _prints)
 
     def tell(self, integration: str, account: str | None) -> None:
         """Take an event about an account; None if its body does not say which."""

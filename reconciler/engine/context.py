@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from reconciler.engine.observe.integrations import Integration
-    from reconciler.engine.observe.same_account import WantedPrints
+    from reconciler.engine.observe.same_account import WantedFingerprints
     from reconciler.oauth.connection import Turn
     from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files, Reader
@@ -176,18 +176,18 @@ class Context:
         return self._judge[1]
 
     @cached_property
-    def wanted_prints(self) -> WantedPrints[Integration]:
+    def wanted_prints(self) -> WantedFingerprints[Integration]:
         """The prints of all that is wanted, from pass to pass."""
-        from reconciler.engine.observe.same_account import WantedPrints, wanted_prints
+        from reconciler.engine.observe.same_account import WantedFingerprints, wanted_prints
 
-        return WantedPrints(self.pace, wanted_prints)
+        return WantedFingerprints(self.pace, wanted_prints)
 
     @cached_property
-    def wanted_accounts(self) -> WantedPrints[Integration]:
+    def wanted_accounts(self) -> WantedFingerprints[Integration]:
         """Which accounts are wanted of services at which two hires may mean one, from pass to pass."""
-        from reconciler.engine.observe.same_account import WantedPrints, wanted_accounts
+        from reconciler.engine.observe.same_account import WantedFingerprints, wanted_accounts
 
-        return WantedPrints(self.pace, wanted_accounts)
+        return WantedFingerprints(self.pace, wanted_accounts)
 
     def gnupg(self, settings: Settings) -> Gnupg:
         """Return gpg with the home that the settings name."""

@@ -11,7 +11,13 @@ from reconciler.engine.decide.planned import NOTHING_STORED, PlannedGrant
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import ENOUGH, Listings
-from reconciler.engine.observe.same_account import Rivals, SameAccounts, WantedPrints, wanted_accounts, wanted_prints
+from reconciler.engine.observe.same_account import (
+    Rivals,
+    SameAccounts,
+    WantedFingerprints,
+    wanted_accounts,
+    wanted_prints,
+)
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.engine.run.planner import Planner
@@ -193,8 +199,8 @@ async def plan_alone(
         by_hand={},
         judge=Judge(desired, desired.files.policy),
         pace=AT_ONCE,
-        same_accounts=SameAccounts(desired, integrations, checker, WantedPrints(AT_ONCE, wanted_prints)),
-        rivals=Rivals(desired, integrations, WantedPrints(AT_ONCE, wanted_accounts)),
+        same_accounts=SameAccounts(desired, integrations, checker, WantedFingerprints(AT_ONCE, wanted_prints)),
+        rivals=Rivals(desired, integrations, WantedFingerprints(AT_ONCE, wanted_accounts)),
         unreadable=_no_rows,
     )
     found = await Planner(inputs, Selection(), Claims().begin()).plan()

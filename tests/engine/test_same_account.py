@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reconciler.engine.context import Context
-from reconciler.engine.observe.same_account import WantedPrints, wanted_prints
+from reconciler.engine.observe.same_account import WantedFingerprints, wanted_prints
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
 from reconciler.model.errors import RepositoryError
@@ -184,7 +184,7 @@ def test_prints_that_could_not_be_read_are_read_again() -> None:
             return []
 
     async def walk() -> None:
-        desired, wanted = Desired(), WantedPrints(Pace(), wanted_prints)
+        desired, wanted = Desired(), WantedFingerprints(Pace(), wanted_prints)
         with pytest.raises(OSError, match="disk"):
             await wanted.of(desired, {})  # type: ignore[arg-type]
         desired.whole = True

@@ -321,7 +321,7 @@ def decide_orphan(
     asked = by_hand or (record.revoking and record.run.by_hand)
     error = None if expired else error
     prune = expired or policy.prunes(record.integration)
-    spared = _spared(record, policy, error, asked=asked) or (None if asked else facts.required)
+    protected = _protection(record, policy, error, asked=asked) or (None if asked else facts.required)
     left = facts.left
     if record.phase is Phase.REVOKED:
         return Decision(Status.REVOKED, Action.NONE, record.reason)
@@ -342,24 +342,24 @@ def decide_orphan(
         else:
             decision = gone(facts.over) if isinstance(verdict, Missing) else _irrevocable(left)
         if decision != gone(facts.over) or not open_one:  # else only an invitation is to be taken back
-            return _wait_spared(replace(decision, withdraws=able and withdrawing), spared)
+            return _wait_protected(replace(decision, withdraws=able and withdrawing), protected)
     if open_one and not isinstance(verdict, Unknown):
-        return _invited_orphan(left, spared, can, asked=asked, prune=prune)
+        return _invited_orphan(left, protected, can, asked=asked, prune=prune)
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
     if isinstance(verdict, Missing) and (off or not unconfirmed):
         return gone(facts.over)
-    if spared is not None and not isinstance(verdict, Unknown):
-        return replace(left, reason=f"{left.reason}; {spared}")
+    if protected is not None and not isinstance(verdict, Unknown):
+        return replace(left, reason=f"{left.reason}; {protected}")
     asked = asked or (expired and can.revokes and isinstance(verdict, NoCheck))
-    pending = prune and can.revokes and not unconfirmed and spared is None
+    pending = prune and can.revokes and not unconfirmed and protected is None
     return replace(_unwanted(facts, verdict, asked=asked, prune=prune), pending=pending)
 
 
-def _invited_orphan(left: Decision, spared: str | None, can: Capabilities, *, asked: bool, prune: bool) -> Decision:
+def _invited_orphan(left: Decision, protected: str | None, can: Capabilities, *, asked: bool, prune: bool) -> Decision:
     """Decide on an orphan that is only invited: withdraw its invitation, if the manifest can."""
     reason = f"{left.reason}; an invitation is open"
-    if spared is not None:
-        return replace(left, reason=f"{reason}; {spared}")
+    if protected is not None:
+        return replace(left, reason=f"{reason}; {protected}")
     if not can.withdraws:
         return replace(left, reason=f"{reason}, and the manifest has no withdraw")
     if not (prune or asked):
@@ -389,7 +389,7 @@ def _unwanted(facts: Facts, verdict: Verdict, *, asked: bool, prune: bool) -> De
             assert_never(verdict)
 
 
-def _spared(record: Record, policy: Policy, error: str | None, *, asked: bool) -> str | None:
+def _protection(record: Record, policy: Policy, error: str | None, *, asked: bool) -> str | None:
     """Return why an orphan is not revoked whatever `prune` says, or None. A manual revocation overrides it."""
     if not policy.removals:
         return "--no-removals: this pass revokes nothing"
@@ -400,11 +400,11 @@ def _spared(record: Record, policy: Policy, error: str | None, *, asked: bool) -
     return f"nothing of {record.key.hire} is revoked until this is mended: {error}" if error is not None else None
 
 
-def _wait_spared(decision: Decision, spared: str | None) -> Decision:
+def _wait_protected(decision: Decision, protected: str | None) -> Decision:
     """Let a failed revocation wait for its retry for as long as nothing may be revoked."""
-    if spared is None or decision.action is not Action.RETRY:
+    if protected is None or decision.action is not Action.RETRY:
         return decision
-    return replace(decision, action=Action.WAIT, resume=0, afresh=False, reason=f"{spared}; {decision.reason}")
+    return replace(decision, action=Action.WAIT, resume=0, afresh=False, reason=f"{protected}; {decision.reason}")
 
 
 def _irrevocable(left: Decision) -> Decision:

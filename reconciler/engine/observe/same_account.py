@@ -20,8 +20,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.model.errors import Blocked
+from reconciler.model.fingerprint_index import FingerprintIndex
 from reconciler.model.grant import Grant, Key, Phase, Record
-from reconciler.model.print_index import PrintIndex
 from reconciler.model.scope import LEDGER, Layer
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
@@ -31,7 +31,7 @@ from reconciler.requests.accounts import account, layers_as_compared, told_by_ad
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import Pace
 
-__all__ = ["Rivals", "SameAccounts", "WantedPrints", "wanted_accounts", "wanted_prints"]
+__all__ = ["Rivals", "SameAccounts", "WantedFingerprints", "wanted_accounts", "wanted_prints"]
 
 OF_SERVICE = frozenset({"oauth", "redirect_url"})
 """What is known only at run time and the same for all grants of a service; the rest is known for one hire only."""
@@ -62,7 +62,7 @@ Stored = Callable[[Key, str], Mapping[str, Any]]
 """What was stored of an entry's account at a service."""
 
 
-class WantedPrints(Generic[By]):
+class WantedFingerprints(Generic[By]):
     """The prints of all that is wanted, kept for as long as the same would be asked.
 
     All hires are read once, and after a commit to some hires' files those. What was wanted before stays in the index: a
@@ -73,11 +73,11 @@ class WantedPrints(Generic[By]):
         self.pace = pace
         self._prints = prints
         self._of: tuple[Desired, Mapping[str, object]] | None = None
-        self._reading: asyncio.Task[PrintIndex] | None = None
+        self._reading: asyncio.Task[FingerprintIndex] | None = None
         self._further = 0
         """How many hires were read again since all were read."""
 
-    async def of(self, desired: Desired, integrations: Mapping[str, By]) -> PrintIndex:
+    async def of(self, desired: Desired, integrations: Mapping[str, By]) -> FingerprintIndex:
         """The prints of what a revision wants, rendered by these integrations, among others of former revisions."""
         of = desired, {name: each.rendered_with for name, each in integrations.items()}
         before = self._reading
@@ -102,11 +102,11 @@ class WantedPrints(Generic[By]):
         self,
         desired: Desired,
         integrations: Mapping[str, By],
-        before: asyncio.Task[PrintIndex] | None,
+        before: asyncio.Task[FingerprintIndex] | None,
         changed: set[str] | None,
-    ) -> PrintIndex:
+    ) -> FingerprintIndex:
         if before is None or changed is None:
-            found, hires = PrintIndex(), [*desired.hires]
+            found, hires = FingerprintIndex(), [*desired.hires]
         else:
             found, hires = await asyncio.shield(before), [*changed]
         for hire in hires:
@@ -140,7 +140,7 @@ class SameAccounts:
         desired: Desired,
         integrations: Mapping[str, Integration],
         checker: Checker,
-        wanted: WantedPrints[Integration],
+        wanted: WantedFingerprints[Integration],
     ) -> None:
         self._desired = desired
         self._integrations = integrations
@@ -182,7 +182,7 @@ class SameAccounts:
 
     async def _build_index(self, unreadable: Callable[[], Awaitable[Iterable[Record]]]) -> _PassIndex:
         wanted = await self._wanted.of(self._desired, self._integrations)
-        index = _PassIndex(wanted, PrintIndex())
+        index = _PassIndex(wanted, FingerprintIndex())
         async for integration, grant in self._there((), await unreadable()):
             if integration is not None:
                 index.unreadable.update(dict.fromkeys(_prints(integration, grant, None), grant.key))
@@ -246,13 +246,13 @@ class Rivals:
     """
 
     def __init__(
-        self, desired: Desired, integrations: Mapping[str, Integration], wanted: WantedPrints[Integration]
+        self, desired: Desired, integrations: Mapping[str, Integration], wanted: WantedFingerprints[Integration]
     ) -> None:
         self._desired = desired
         by_name = {each.service for each in integrations.values() if not told_by_address(each.manifest)}
         self._integrations = {name: each for name, each in integrations.items() if each.service in by_name}
         self._wanted = wanted
-        self._reading: asyncio.Task[tuple[PrintIndex, dict[str, Record]]] | None = None
+        self._reading: asyncio.Task[tuple[FingerprintIndex, dict[str, Record]]] | None = None
 
     async def of(
         self,
@@ -299,7 +299,7 @@ class Rivals:
 
     async def _read_both(
         self, unreadable: Callable[[], Awaitable[Iterable[Record]]]
-    ) -> tuple[PrintIndex, dict[str, Record]]:
+    ) -> tuple[FingerprintIndex, dict[str, Record]]:
         index = await self._wanted.of(self._desired, self._integrations)
         kept: dict[str, Record] = {}
         for record in await unreadable():
@@ -315,8 +315,8 @@ class Rivals:
 class _PassIndex:
     """The prints of one pass: of what is wanted, and of that what names a choice; and the records of broken files."""
 
-    wanted: PrintIndex
-    chosen: PrintIndex
+    wanted: FingerprintIndex
+    chosen: FingerprintIndex
     unreadable: dict[str, Key] = field(default_factory=dict)
 
     def with_print(self, print_: str) -> list[str]:

@@ -6,14 +6,14 @@ from array import array
 from bisect import bisect_left
 from hashlib import blake2b
 
-__all__ = ["PrintIndex"]
+__all__ = ["FingerprintIndex"]
 
 MOST_HIRES = 1 << 24
 
 SORTED_AT_A_TIME = 1 << 16
 
 
-class PrintIndex:
+class FingerprintIndex:
     """An index of which hires may have a print: eight bytes for each, as there may be millions.
 
     They are the first bits of its digest and its hire's number. A lookup compares the prints themselves.
