@@ -27,14 +27,12 @@ from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.opening import HeldLedger, StateLocation
-from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import Sealing, StoredTokens, StoreOf, WritableTokens, no_store
+from reconciler.ledger.sealing import ReadState, Sealing, StoredTokens, WritableTokens
 from reconciler.ledger.vault import run_name
 from reconciler.model.decision_inputs import Policy, complete
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
-from reconciler.model.value import value_class
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OpenState",
-    "ReadState",
     "as_settled",
     "joining",
     "locking",
@@ -99,19 +96,6 @@ class OpenState:
         """Where answers are saved as files."""
         vault = self.sealing.vault
         return FileAttachments(self.file.parent, vault) if self.file else RowAttachments(vault)
-
-
-@value_class
-class ReadState:
-    """A state that is read, whether it is locked or not.
-
-    Who may write to it as well says under which `lease`, and where renewed tokens are saved.
-    """
-
-    ledger: Ledger[LedgerReader]
-    sealing: Sealing
-    lease: Lease | None = None
-    store_of: StoreOf = no_store
 
 
 @contextmanager

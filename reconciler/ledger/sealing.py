@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reconciler.ledger.lease import Lease
 from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite.renewal import renewal_lock
@@ -29,7 +30,7 @@ from reconciler.secrets.sealed import Sealer, in_the_clear
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Sealing", "StoreOf", "StoredTokens", "Tokens", "Trust", "WritableTokens", "no_store", "stage"]
+__all__ = ["ReadState", "Sealing", "StoreOf", "StoredTokens", "Tokens", "Trust", "WritableTokens", "no_store", "stage"]
 
 KEY = "sealing_key"
 NEXT = "sealing_key_next"
@@ -252,3 +253,16 @@ StoreOf = Callable[[str], WritableTokens | None]
 
 def no_store(_service: str) -> None:
     """Renew no token, as in a dry run."""
+
+
+@value_class
+class ReadState:
+    """A state that is read, whether it is locked or not.
+
+    Who may write to it as well says under which `lease`, and where renewed tokens are saved.
+    """
+
+    ledger: Ledger[LedgerReader]
+    sealing: Sealing
+    lease: Lease | None = None
+    store_of: StoreOf = no_store

@@ -20,8 +20,9 @@ from pydantic import BaseModel
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.run.claims import ClaimSet
-from reconciler.engine.state import OpenState, ReadState
+from reconciler.engine.state import OpenState
 from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.sealing import ReadState
 from reconciler.model.grant import Key
 from reconciler.model.manifest import Manifest
 from reconciler.requests.client import Client

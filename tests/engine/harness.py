@@ -230,7 +230,7 @@ class Machine:
             tree = head if rev is None else context.checkout.at(rev)
             in_force = None if rev is None else head
             with reading(context, settings, head) as opened:
-                yield await Planning(context, opened, selection, tree, in_force=in_force).begin()
+                yield await Planning(context, opened, PassRequest(selection), tree, in_force=in_force).begin()
         finally:
             await context.aclose()
 
@@ -243,7 +243,7 @@ class Machine:
         try:
             tree = context.checkout.head()
             with reading(context, context.settings(tree), tree) as opened:
-                planning = await Planning(context, opened, Selection(), tree).begin()
+                planning = await Planning(context, opened, PassRequest(), tree).begin()
                 return (await planning.whole()).report(self.redactor)
         finally:
             await context.aclose()
@@ -258,7 +258,10 @@ class Machine:
             tree = context.checkout.head()
             with locking(context, context.settings(tree), tree, "test") as opened:
                 notifier = Notifier(context, lambda *_: self.outbox)
-                passes = [Reconciler(context, opened, notifier, tree=tree, claims=claims.begin()) for _ in selections]
+                passes = [
+                    Reconciler(context=context, state=opened, notifier=notifier, tree=tree, claims=claims.begin())
+                    for _ in selections
+                ]
                 return [await each.plan(PassRequest(some), {}) for each, some in zip(passes, selections, strict=True)]
         finally:
             await context.aclose()

@@ -157,7 +157,9 @@ def test_account_is_made_once_if_it_is_renamed_while_a_pass_is_about_to_make_it(
 
             def begin():
                 claimed = claims.begin(["tool"])
-                return claimed, Reconciler(context, held, notifier, tree=context.checkout.head(), claims=claimed)
+                return claimed, Reconciler(
+                    context=context, state=held, notifier=notifier, tree=context.checkout.head(), claims=claimed
+                )
 
             older, first = begin()
             planned = await first.plan(PassRequest(), {})

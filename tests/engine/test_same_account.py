@@ -16,7 +16,7 @@ from reconciler.engine.observe.same_account import WantedFingerprints, wanted_pr
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
 from reconciler.model.errors import RepositoryError
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.repository.git.trees import CommitTree
 from reconciler.requests.render import question
 from reconciler.requests.tasks import Pace
@@ -69,9 +69,9 @@ def test_wanted_grants_are_rendered_once_for_all_passes_and_in_slices(
         tree, ticking = context.checkout.head(), asyncio.create_task(counting())
         try:
             with reading(context, context.settings(tree), tree) as opened:
-                await (await Planning(context, opened, ADA, tree).begin()).whole()
+                await (await Planning(context, opened, PassRequest(ADA), tree).begin()).whole()
                 of = "second"
-                planning = await Planning(context, opened, ADA, tree).begin()
+                planning = await Planning(context, opened, PassRequest(ADA), tree).begin()
                 (orphan,) = (await planning.whole()).grants
                 assert not orphan.wanted
                 of = "locked"
@@ -144,7 +144,7 @@ async def reasons(machine: Machine, change: Change, *states: bool, planned: Call
             machine.repo.commit()
             tree = context.checkout.head()
             with reading(context, context.settings(tree), tree) as opened:
-                planning = await Planning(context, opened, ADA, tree).begin()
+                planning = await Planning(context, opened, PassRequest(ADA), tree).begin()
                 planned(same)
                 (orphan,) = (await planning.whole()).grants
             found.append(orphan.decision.reason)

@@ -147,7 +147,7 @@ def test_notification_of_a_concurrent_pass_is_not_in_doubt(telling, accounts, re
     async def one_pass(context, held, selection):
         tree, claim_set = context.checkout.head(), claims.begin()
         notifier = Notifier(context, lambda *_: outbox)
-        reconciler = Reconciler(context, held, notifier, tree=tree, claims=claim_set)
+        reconciler = Reconciler(context=context, state=held, notifier=notifier, tree=tree, claims=claim_set)
         try:
             return await reconciler.apply(await reconciler.plan(PassRequest(selection), {}))
         finally:

@@ -14,10 +14,10 @@ from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from reconciler.engine.state import ReadState
     from reconciler.intake.importing import HireChange, ImportPlan
     from reconciler.intake.people import LeftOut
     from reconciler.intake.reading import SourceRecords
+    from reconciler.ledger.sealing import ReadState
     from reconciler.model.imports import Import
     from reconciler.model.secret import Redactor
     from reconciler.repository.files import Files

@@ -280,12 +280,12 @@ async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> No
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.planning import Planning
     from reconciler.engine.state import reading
-    from reconciler.model.selection import Selection
+    from reconciler.model.selection import PassRequest, Selection
 
     force = in_force(context)
     with reading(context, force.settings, force.tree) as state:
-        selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
-        plan = await (await Planning(context, state, selection, force.tree, by_hand=by_hand).begin()).whole()
+        request = PassRequest(Selection.of(keys), by_hand=dict.fromkeys(keys, kind))
+        plan = await (await Planning(context, state, request, force.tree).begin()).whole()
         _refuse(plan, context.last_desired, kind, keys)
 
 

@@ -155,6 +155,7 @@ async def _plan_dry(
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.planning import Planning
     from reconciler.engine.state import reading
+    from reconciler.model.selection import PassRequest
 
     force = in_force(context, uncommitted=worktree)
     tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
@@ -165,7 +166,7 @@ async def _plan_dry(
     ignored = _note_settings(context, force, tree) if rev else [] if worktree else _note_ignored(context, force)
     with reading(context, settings, force.tree) as opened:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
-        planning = Planning(context, opened, selection, tree, in_force=ours, removals=removals)
+        planning = Planning(context, opened, PassRequest(selection, removals=removals), tree, in_force=ours)
         yield await planning.begin(), force, ignored
 
 
@@ -308,7 +309,7 @@ async def _fleet_pass(
     agreed: list[object] | None = None
     if ask is not None:
         with reading(context, settings, tree) as there:
-            planning = await Planning(context, there, request.selection, tree, removals=request.removals).begin()
+            planning = await Planning(context, there, request, tree).begin()
             shown = (await planning.whole()).report(context.redactor)
         await ask(shown)
         agreed = [_agreed(row) for row in shown.pending]

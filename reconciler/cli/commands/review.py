@@ -259,7 +259,7 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.planning import Planning
     from reconciler.engine.state import reading
-    from reconciler.model.selection import Selection
+    from reconciler.model.selection import PassRequest, Selection
 
     files, settings = context.reader.load(tree), in_force(context).settings
     asked = {
@@ -273,7 +273,7 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
         return None
     with reading(context, settings, tree) as state:
         selection = Selection(integrations=frozenset(asked))
-        planning = await Planning(context, state, selection, tree, removals=False).begin()
+        planning = await Planning(context, state, PassRequest(selection, removals=False), tree).begin()
         plan = await planning.whole()
         return plan.report(context.redactor)
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from reconciler.engine.context import Context
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import AUTHORITY, Integration
-from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sealing import Sealing, Stored, StoredTokens, StoreOf, Tokens
+from reconciler.ledger.sealing import ReadState, Stored, StoredTokens, Tokens
 from reconciler.model.errors import Blocked, SecretsError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
@@ -130,24 +129,8 @@ def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | Secr
     return Blocked(why, Cause.INITIAL_DATA)
 
 
-class State(Protocol):
-    """A state that is read."""
-
-    @property
-    def ledger(self) -> Ledger[LedgerReader]:
-        """Its ledger."""
-
-    @property
-    def sealing(self) -> Sealing:
-        """What opens its sealed values."""
-
-    @property
-    def store_of(self) -> StoreOf:
-        """Where a service's tokens are saved when they are renewed."""
-
-
 async def integrations_of(
-    context: Context, desired: Desired, tree: Tree, settings: Settings, state: State
+    context: Context, desired: Desired, tree: Tree, settings: Settings, state: ReadState
 ) -> list[Integration]:
     """Make every integration of a revision, with its client and its OAuth connection."""
     sealing, integrations = state.sealing, list[Integration]()

@@ -13,12 +13,12 @@ from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.planning import HIRES, Planning
-from reconciler.engine.state import ReadState
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.sealing import ReadState
 from reconciler.model.errors import RepositoryError
 from reconciler.model.grant import Grant, Key, Phase, Record
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import FEW, Settings
 from reconciler.repository.affected import touched
 from reconciler.repository.desired import Desired
@@ -103,7 +103,9 @@ class _Counting:
     async def over(self, selections: Iterable[Selection], *, alike: bool) -> None:
         """Count what selections cover; with `alike`, the manifests are those of the revision before."""
         for selection in selections:
-            planning = await Planning(self._context, self._state, selection, self._tree, asks=False).begin()
+            planning = await Planning(
+                self._context, self._state, PassRequest(selection), self._tree, asks=False
+            ).begin()
             self._forget(selection)
             for part in await planning.parts(HIRES):
                 await planning.pace.keep()

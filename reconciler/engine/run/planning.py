@@ -28,13 +28,14 @@ from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.engine.run.locking import not_yet
 from reconciler.engine.run.planner import Planner, Watched, unwatched
 from reconciler.engine.run.renames import Told, moved, rows_of, stored_under
-from reconciler.engine.state import ReadState, as_settled
+from reconciler.engine.state import as_settled
 from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.sealing import ReadState
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.ending import is_over
 from reconciler.model.errors import Blocked, Problem
 from reconciler.model.grant import Decision, Key, Record
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
@@ -54,33 +55,34 @@ HIRES = 200
 READ_AT_A_TIME = 25
 """The most hires whose records are read before other tasks run."""
 
+NO_COMMANDS: CommandsByGrant = {}
+
 
 class Planning:
-    """Plans a pass over a selection, as a whole or in parts, with what is the same for all parts.
+    """Plans a pass, as a whole or in parts, with what is the same for all parts.
 
     `in_force` is HEAD's tree if `tree` is a branch: then settings and hosts are HEAD's, and a manifest that differs
-    from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `by_hand` has `run` or `revoke` by grant, for
-    this pass, `commands` those that were enqueued for any pass over their grants. `listings` are those that were read
-    for the slices of an interval. With `removals` false nothing is revoked. `progressed` is called for each request.
+    from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `commands` are those that were enqueued for any
+    pass over their grants. `listings` are those that were read for the slices of an interval. `progressed` is called
+    for each request.
     """
 
     def __init__(
         self,
         context: Context,
         state: ReadState,
-        selection: Selection,
+        request: PassRequest,
         tree: Tree,
         *,
         in_force: Tree | None = None,
-        by_hand: Mapping[Key, str] | None = None,
-        commands: CommandsByGrant | None = None,
-        removals: bool = True,
+        commands: CommandsByGrant = NO_COMMANDS,
         listings: Listings | None = None,
         progressed: Callable[[], None] = lambda: None,
         asks: bool = True,
     ) -> None:
         self.state = state
-        self.selection = selection
+        self._request = request
+        self.selection = selection = request.selection
         self._context = context
         self._tree = tree
         self._in_force = in_force
@@ -89,7 +91,7 @@ class Planning:
         files = context.reader.load(tree)
         base = context.reader.load(in_force) if in_force is not None else files
         self.settings = base.settings
-        self.policy = Policy.of(self.settings, context.clock.now(), removals=removals)
+        self.policy = Policy.of(self.settings, context.clock.now(), removals=request.removals)
         self.desired = context.desired(files, self.policy.today)
         hires = self.desired.hires if selection.hires is None else selection.hires
         self.pace = context.pace.among(len(hires))
@@ -100,9 +102,9 @@ class Planning:
         self._former = FormerFiles(context.checkout)
         self._unread: asyncio.Task[list[Record]] | None = None
         self._untold: set[Key] = set()
-        self._commands = commands or {}
-        asked = ((key, each.kind) for key, theirs in self._commands.items() for each in theirs)
-        self._by_hand = {**{key: kind for key, kind in asked if kind != "check"}, **(by_hand or {})}
+        self._commands = commands
+        asked = ((key, each.kind) for key, theirs in commands.items() for each in theirs)
+        self._by_hand = {**{key: kind for key, kind in asked if kind != "check"}, **request.by_hand}
 
     async def begin(self) -> Self:
         """Read what the state has for every pass, and make ready to ask."""
@@ -146,23 +148,16 @@ class Planning:
             found |= await self.rows(some)
         return found
 
-    async def whole(
-        self,
-        claims: ClaimSet | None = None,
-        *,
-        released: bool = False,
-        partial: bool = False,
-        watched: Watched = unwatched,
-    ) -> Plan:
+    async def whole(self, claims: ClaimSet | None = None, watched: Watched = unwatched) -> Plan:
         """Observe and plan in one piece, and change nothing. `watched` is called for each hire."""
         claims = claims or Claims().begin()
         plan = await self.part(self.selection, await self._rows(), claims, watched)
         planned: Iterable[PlannedGrant] = plan.grants
-        if released and self.selection.grants is None:  # who names one grant lets nothing else through
+        if self._request.released and self.selection.grants is None:  # who names one grant lets nothing else through
             judgement = guard.Judgement(released=True)
         else:
             async with claims.judging:  # so that none is judged beside it that does not count what it lets through
-                judge = self._judging(plan, claims.acted_on_beside(), partial=partial)
+                judge = self._judging(plan, claims.acted_on_beside())
                 planned, judgement = await self.state.ledger.run(judge)
                 claims.act_on(planned)
         return replace(
@@ -315,7 +310,7 @@ class Planning:
         return guard.Changes(ledger, self.settings, revision, everything=everything)
 
     def _judging(
-        self, plan: Plan, beside: Sequence[PlannedGrant], *, partial: bool
+        self, plan: Plan, beside: Sequence[PlannedGrant]
     ) -> Callable[[LedgerReader], tuple[list[PlannedGrant], guard.Judgement]]:
         """Return how the guard judges a plan, with what passes beside it are about to change."""
 
@@ -323,7 +318,7 @@ class Planning:
             changes = self.changes(ledger)
             changes.add(ledger, plan.grants, plan.renamed, plan.dropped)
             changes.add_beside(ledger, beside)
-            return changes.judged(ledger, plan.grants, partial=partial)
+            return changes.judged(ledger, plan.grants, partial=self._request.partial)
 
         return judge
 

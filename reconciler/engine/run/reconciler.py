@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -66,6 +66,7 @@ OF_ITS_OWN = 8
 """As many of those are written in the time of a row that is new, or has changed."""
 
 
+@dataclass(slots=True, kw_only=True)
 class Reconciler:
     """Plans a pass over a revision, and applies the plan that it made last, over the open state.
 
@@ -73,77 +74,61 @@ class Reconciler:
     hire that is planned.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        state: OpenState,
-        notifier: Notifier,
-        *,
-        tree: Tree,
-        claims: ClaimSet,
-        listings: Listings | None = None,
-        progressed: Callable[[], None] = lambda: None,
-        watched: Watched = unwatched,
-    ) -> None:
-        self._context = context
-        self._state = state
-        self._notifier = notifier
-        self._tree = tree
-        self._claims = claims
-        self._listings = listings
-        self._progressed = progressed
-        self._watched = watched
-        self.services: Services
-        """What was asked for the plan, and with what it is applied."""
+    context: Context
+    state: OpenState
+    notifier: Notifier
+    tree: Tree
+    claims: ClaimSet
+    listings: Listings | None = None
+    progressed: Callable[[], None] = lambda: None
+    watched: Watched = unwatched
+    services: Services = field(init=False)
+    """What was asked for the plan, and with what it is applied."""
 
     async def plan(self, request: PassRequest, commands: CommandsByGrant) -> Plan:
         """Observe and plan, and change nothing: see `Planning`, over the open state."""
         planning = await Planning(
-            self._context,
-            self._state.read_only,
-            request.selection,
-            self._tree,
-            by_hand=request.by_hand,
+            self.context,
+            self.state.read_only,
+            request,
+            self.tree,
             commands=commands,
-            removals=request.removals,
-            listings=self._listings,
-            progressed=self._progressed,
+            listings=self.listings,
+            progressed=self.progressed,
         ).begin()
         self.services = planning.services
-        return await planning.whole(
-            self._claims, released=request.released, partial=request.partial, watched=self._watched
-        )
+        return await planning.whole(self.claims, self.watched)
 
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, notify."""
         report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
-        author, pace = self._context.author(self._tree), self._context.pace.among(len(plan.grants))
-        async with self._state.taking_over:
+        author, pace = self.context.author(self.tree), self.context.pace.among(len(plan.grants))
+        async with self.state.taking_over:
             await self._take_over(plan)
             if plan.renamed:
                 lines = list(_renames(plan, author))
-                await self._state.ledger.run(lambda ledger: move(ledger, self._vault, plan.renamed, lines))
+                await self.state.ledger.run(lambda ledger: move(ledger, self._vault, plan.renamed, lines))
             await self._trace(plan)
         found = [(item, *plan.record_of(item)) async for some in pace.over(plan.grants) for item in some]
         recorded, tripped = await self._write_down(plan, found, author, pace)
         _log_guard(tripped)
-        notifications = self._notifier.over(plan.settings, self._tree)
-        if self._state.sealing.fault is None:
-            await notifications.deliver_all(self._state.ledger, self._vault, recorded.keys(), author)
+        notifications = self.notifier.over(plan.settings, self.tree)
+        if self.state.sealing.fault is None:
+            await notifications.deliver_all(self.state.ledger, self._vault, recorded.keys(), author)
         scheduler = Scheduler(
             plan=plan,
             services=self.services,
-            claims=self._claims,
+            claims=self.claims,
             recorded=recorded,
             executor=self._executor(plan, author),
-            state=self._state,
+            state=self.state,
             notifications=notifications,
             report=report,
             author=author,
         )
         after = await scheduler.run()
         report.rows = [
-            plan.row(item, after.get(key, record), self._context.redactor)
+            plan.row(item, after.get(key, record), self.context.redactor)
             async for some in pace.over(recorded.items())
             for key, (item, record) in some
         ]
@@ -152,7 +137,7 @@ class Reconciler:
 
     async def _take_over(self, plan: Plan) -> None:
         """Note of which hires a commit may have given grants since the revision that was taken over last."""
-        ledger, revision, desired = self._state.ledger, plan.revision, self.services.desired
+        ledger, revision, desired = self.state.ledger, plan.revision, self.services.desired
         if plan.followed:
             await ledger.run(lambda writer: writer.follow_locks(plan.followed))
         if (assigned := desired.assigned) != desired.once_assigned:
@@ -161,29 +146,29 @@ class Reconciler:
         known = await ledger.given_up_to()
         if revision in (known, WORKTREE):
             return
-        changed = await asyncio.to_thread(changed_since, self._context.checkout, desired, known)
+        changed = await asyncio.to_thread(changed_since, self.context.checkout, desired, known)
         left = iter(changed)
         while len(some := list(islice(left, GIVEN_AT_A_TIME))) == GIVEN_AT_A_TIME:
             await ledger.run(partial(_retrace, hires=some, known=known, revision=revision))
-            await self._context.pace.keep()
+            await self.context.pace.keep()
         await ledger.run(partial(_retrace, hires=some, known=known, revision=revision, ended=True))
 
     async def _trace(self, plan: Plan) -> None:
         """Determine who gave the grants of a plan's hires, as far as that is not yet known."""
-        ledger, desired = self._state.ledger, self.services.desired
+        ledger, desired = self.state.ledger, self.services.desired
         broken = desired.broken_hires
         hires = plan.selection.hires
         waiting = {} if plan.revision == WORKTREE else await ledger.run(lambda reader: reader.untraced(hires))
         asked = waiting.keys() - broken.keys()
         if not asked:
             return
-        givers = Givers(self._context.checkout, desired, ledger)
+        givers = Givers(self.context.checkout, desired, ledger)
         added: dict[str, Untraced] = {}
         async for some in self._in_turn({hire: waiting[hire] for hire in sorted(asked)}):
             new = {hire: each for hire, each in some.items() if hire not in broken}
             added |= new
             givers.add({hire: each.since for hire, each in new.items()})
-            await self._context.pace.keep()
+            await self.context.pace.keep()
             if givers.full:
                 await self._give(await givers.found(), added)
                 asked -= added.keys()
@@ -201,8 +186,8 @@ class Reconciler:
         left = iter(asked.items())
         while some := dict(islice(left, OFTEN)):
             yield some
-        last = max(asked) if self._context.pace.among(len(asked)).yields else None
-        while last is not None and (some := await self._state.ledger.run(partial(_untraced_after, last=last))):
+        last = max(asked) if self.context.pace.among(len(asked)).yields else None
+        while last is not None and (some := await self.state.ledger.run(partial(_untraced_after, last=last))):
             yield some
             last = max(some)
 
@@ -214,26 +199,26 @@ class Reconciler:
             given += of_hire.items()
             traced[hire] = untraced[hire]
             if len(given) + len(traced) >= GIVEN_AT_A_TIME:
-                await self._state.ledger.run(partial(_give, given=given, traced=traced))
+                await self.state.ledger.run(partial(_give, given=given, traced=traced))
                 given, traced = [], {}
-                await self._context.pace.keep()
-        await self._state.ledger.run(partial(_give, given=given, traced=traced))
+                await self.context.pace.keep()
+        await self.state.ledger.run(partial(_give, given=given, traced=traced))
 
     @property
     def _vault(self) -> Vault:
-        return self._state.sealing.vault
+        return self.state.sealing.vault
 
     def _executor(self, plan: Plan, author: str | None) -> Executor:
         return Executor(
-            self._context,
-            ledger=self._state.ledger,
+            self.context,
+            ledger=self.state.ledger,
             vault=self._vault,
-            attachments=self._state.attachments,
+            attachments=self.state.attachments,
             services=self.services,
             retry_delay=plan.settings.retry_delay,
             author=author,
             overview=lambda records: _overview(records, plan.manifests),
-            progressed=self._progressed,
+            progressed=self.progressed,
         )
 
     async def _write_down(
@@ -245,7 +230,7 @@ class Reconciler:
         yields it is written in pieces, with others' turns between them: a crash between two leaves the rest to the next
         pass, which finds and decides the same.
         """
-        ledger, now, revision = self._state.ledger, plan.policy.now, plan.revision
+        ledger, now, revision = self.state.ledger, plan.policy.now, plan.revision
         tripped, noted = await ledger.run(
             lambda reader: plan.judgement.events(reader, plan.grants, plan.dropped, now=now, revision=revision)
         )
@@ -312,9 +297,9 @@ class Reconciler:
                 answered=answered,
             )
 
-        await self._state.ledger.run(save)
+        await self.state.ledger.run(save)
         for key in over:
-            self._claims.release(key)
+            self.claims.release(key)
 
     def _is_unwanted(self, key: Key, plan: Plan) -> bool:
         """Whether git has no grant that a command names: if the ledger has none either, no pass will act on it."""
@@ -325,18 +310,18 @@ class Reconciler:
 
     async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
         """Save the pass's summary for `status`, and send alerts."""
-        ledger, settings = self._state.ledger, plan.settings
+        ledger, settings = self.state.ledger, plan.settings
         if plan.judgement.released:
             await ledger.run(lambda writer: writer.restart_counts())  # once: what was let through no longer counts
         problems = [problem.as_json() for problem in self.services.desired.files.problems[:NOTED_PROBLEMS]]
-        noted = {"revision": plan.revision, "at": stamp(self._context.clock.now()), "problems": problems}
+        noted = {"revision": plan.revision, "at": stamp(self.context.clock.now()), "problems": problems}
         note = json.dumps(noted).encode()
         await ledger.run(lambda writer: writer.put_note(LAST, note))
         await ledger.run(lambda writer: writer.keep_tree())
         if settings.alerts:
             news = await ledger.run(partial(_news, since=plan.policy.now, about=recorded.keys()))
             events = [*tripped, *news]
-            await alert(self._context, settings, self._tree, ledger=ledger, rows=report.rows, events=events)
+            await alert(self.context, settings, self.tree, ledger=ledger, rows=report.rows, events=events)
 
 
 def _news(ledger: LedgerWriter, since: datetime, about: Container[Key]) -> list[Event]:

@@ -21,10 +21,11 @@ from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.counting import count_revision
 from reconciler.engine.run.planner import Watched, unwatched
 from reconciler.engine.run.reconciler import Reconciler
-from reconciler.engine.state import OpenState, ReadState, recover, refuse_strayed
+from reconciler.engine.state import OpenState, recover, refuse_strayed
 from reconciler.engine.trust import reopened
 from reconciler.ledger.entries import Command
 from reconciler.ledger.lease import MoreNeeded
+from reconciler.ledger.sealing import ReadState
 from reconciler.model.clock import StoppingClock
 from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
@@ -108,9 +109,9 @@ class PassRunner:
                 commands = await state.ledger.run(lambda ledger: ledger.commands())
                 asked = by_grant(each for each in commands if request.removals or each.kind != "revoke")
                 reconciler = Reconciler(
-                    self.context,
-                    state,
-                    self.notifier,
+                    context=self.context,
+                    state=state,
+                    notifier=self.notifier,
                     tree=tree,
                     claims=claims,
                     listings=listings,
