@@ -85,11 +85,6 @@ class AttemptRequest:
         return self.record.phase.unsettled and same
 
     @property
-    def notifies(self) -> bool:
-        """Whether notifications go out after it, and generated values are made for it."""
-        return self.kind.makes
-
-    @property
     def unanswered(self) -> str:
         """Describe what a continuation cannot know: the answer of a request that counts as done, but was lost."""
         steps = (step for step in self.record.run.steps if step.index < self.resume)

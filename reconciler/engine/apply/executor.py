@@ -8,7 +8,7 @@ moment, the ledger shows how far the attempt got.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -67,52 +67,38 @@ class _Failed(Exception):
     """The attempt fails; the text says why."""
 
 
+@dataclass(slots=True, kw_only=True)
 class Executor:
     """Carries attempts out and settles them."""
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ledger: OpenLedger,
-        vault: Vault,
-        attachments: Attachments,
-        services: Services,
-        retry_delay: timedelta,
-        author: str | None,
-        overview: Callable[[Iterable[Record]], str],
-        progressed: Callable[[], None],
-    ) -> None:
-        self._ledger = ledger
-        self._vault = vault
-        self._attachments = attachments
-        self._services = services
-        self._context = context
-        self._clock = context.clock
-        self._redactor = context.redactor
-        self._retry_delay = retry_delay
-        self._author = author
-        self._overview = overview
-        self._progressed = progressed
+    context: Context
+    ledger: OpenLedger
+    vault: Vault
+    attachments: Attachments
+    services: Services
+    retry_delay: timedelta
+    author: str | None
+    overview: Callable[[Iterable[Record]], str]
+    progressed: Callable[[], None]
 
     async def attempt(self, job: AttemptRequest) -> Record:
         """Make one attempt and record its outcome; the record says whether it succeeded."""
         run, resume = self._new_run(job), job.resume
         try:
             if resume:
-                run.memory = await self._ledger.run(partial(self._vault.memory, key=run.record.key))
+                run.memory = await self.ledger.run(partial(self.vault.memory, key=run.record.key))
                 run.made = run.effect = True
-            self._redactor.learn(run.memory.generated.values())
+            self.context.redactor.learn(run.memory.generated.values())
             await self._send_all(run, resume)
         except (_Failed, Blocked, TransportError, SecretsError, Stopped) as error:
             if not run.begun:
-                await self._clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
-            return await self._fail(run, self._redactor.redact(str(error) or "stopped"))
+                await self.context.clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
+            return await self._fail(run, self.context.redactor.redact(str(error) or "stopped"))
         return await (self._taken_away(run) if job.kind.takes_away else self._succeed(run))
 
     def _new_run(self, job: AttemptRequest) -> RunningAttempt:
         """Number an attempt, and describe it for the ledger; nothing is written down yet."""
-        integration, now = self._services.integrations[job.prepared.grant.integration], self._clock.now()
+        integration, now = self.services.integrations[job.prepared.grant.integration], self.now()
         resume, total = job.resume, len(job.requests)
         again = job.continues
         number = (
@@ -132,8 +118,8 @@ class Executor:
         begins = f", from request {resume + 1} of {total}" if resume < total else ", with nothing left to send"
         detail = f"attempt {number}{begins if resume else ''}"
         # A later attempt that continues needs the generated values: store them before any request uses them.
-        memory = Memory(generated=generated(job.prepared.manifest.generated if job.notifies else ()))
-        kept = {} if resume else self._vault.remember(record.key, memory)
+        memory = Memory(generated=generated(job.prepared.manifest.generated if job.kind.makes else ()))
+        kept = {} if resume else self.vault.remember(record.key, memory)
         return RunningAttempt(
             job=job,
             integration=integration,
@@ -149,21 +135,21 @@ class Executor:
     async def _begin(self, run: RunningAttempt) -> None:
         """Record the attempt's start once its first request is about to leave."""
         if not run.begun:
-            now, commands = self._clock.now(), run.job.commands
+            now, commands = self.now(), run.job.commands
             sends = replace(run.record, snapshot=run.record.run.values or run.record.snapshot)
-            started = Event.of(sends, EventType.ATTEMPT_STARTED, run.described, now, author=self._author)
+            started = Event.of(sends, EventType.ATTEMPT_STARTED, run.described, now, author=self.author)
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*request_events(commands, now, [run.record]), started]
-            run.attempt = await self._ledger.together(
+            run.attempt = await self.ledger.together(
                 lambda ledger: ledger.begin(run.record, opened, lines, kept=run.kept, answered=commands)
             )
             run.record = attempts.written(run.record, run.attempt.run)
 
     async def _send_all(self, run: RunningAttempt, resume: int) -> None:
         requests, texts = run.job.requests, run.integration.texts(run.job.kind)
-        if resume >= len(requests) and run.job.notifies:
+        if resume >= len(requests) and run.job.kind.makes:
             notices = await self._notices(run)
-            await self._ledger.run(lambda ledger: ledger.save((), (), Failpoint.SEALED, kept=notices))
+            await self.ledger.run(lambda ledger: ledger.save((), (), Failpoint.SEALED, kept=notices))
         for place, request in enumerate(requests[resume:], resume):
             run.place = place
             step = Step(place, texts[place], request.mutates, Outcome.SENT)
@@ -178,14 +164,14 @@ class Executor:
         answer = await self._until_it_holds(run, step, request)
         memory = run.memory
         if request.save_as_file:
-            keep = partial(self._attachments.keep, content=answer.content)
-            memory.files[request.save_as_file] = await self._ledger.run(keep)
+            keep = partial(self.attachments.keep, content=answer.content)
+            memory.files[request.save_as_file] = await self.ledger.run(keep)
         memory.answered(step.index, answer.json())
         run.said = run.answered(answer)
         missing = _store(memory, request, answer)
         run.ended(Outcome.DONE)
-        kept = {**self._vault.remember(run.attempt.key, memory), **self._stored(run)}
-        if step.index == len(run.job.requests) - 1 and missing is None and run.job.notifies:
+        kept = {**self.vault.remember(run.attempt.key, memory), **self._stored(run)}
+        if step.index == len(run.job.requests) - 1 and missing is None and run.job.kind.makes:
             kept = {**kept, **await self._notices(run)}
         await self._note(run, step, Outcome.DONE, kept, {"status_code": answer.status})
         if missing is not None:
@@ -200,7 +186,7 @@ class Executor:
                 where = f"continue_if does not hold: {request.continue_if.response_notation} is another"
                 raise _Failed(f"{where}: {run.answered(answer)}")
             try:
-                await self._clock.sleep(request.polling.interval)
+                await self.context.clock.sleep(request.polling.interval)
             except Stopped as error:
                 raise _Failed("stopped while polling") from error
             tries += 1
@@ -224,7 +210,7 @@ class Executor:
             return {}
         run.noted, key = dict(run.stored), run.attempt.key
         name, change = stored_name(key.hire), partial(_with_stored, key.access, run.noted)
-        return {name: self._vault.changed(name, change)}
+        return {name: self.vault.changed(name, change)}
 
     async def _exchange(
         self, run: RunningAttempt, step: Step, request: Request, *, answered_before: bool = False
@@ -264,12 +250,12 @@ class Executor:
 
     async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
         integration, scope = run.integration, await self._scope(run)
-        read = partial(self._attachments.read, files=run.memory.files)
-        files = await self._ledger.run(read) if request.files else {}
+        read = partial(self.attachments.read, files=run.memory.files)
+        files = await self.ledger.run(read) if request.files else {}
         wire = render(request, scope, integration.manifest, files=files)
         if request.save_as_file:
             wire = replace(wire, most=MOST_OF_A_FILE)
-        shown = self._redactor.redact(outline(request, scope)["url"])
+        shown = self.context.redactor.redact(outline(request, scope)["url"])
 
         async def leaving() -> None:
             if not run.begun:
@@ -277,9 +263,9 @@ class Executor:
                 await self._refuse_overtaken(run.job)
             await self._begin(run)
             run.leaves(step)
-            kept, now = self._stored(run), self._clock.now()
-            await self._ledger.together(lambda to: to.sending(run.attempt, step, request.method, shown, now, kept=kept))
-            self._progressed()
+            kept, now = self._stored(run), self.now()
+            await self.ledger.together(lambda to: to.sending(run.attempt, step, request.method, shown, now, kept=kept))
+            self.progressed()
 
         try:
             return await integration.client.send(wire, leaving=leaving)
@@ -292,12 +278,12 @@ class Executor:
     ) -> None:
         """Record that a request failed."""
         run.ended(outcome)
-        told = {"status_code": status_code, "error": self._redactor.redact(error)}
+        told = {"status_code": status_code, "error": self.context.redactor.redact(error)}
         await self._note(run, step, outcome, self._stored(run), told)
 
     async def _note(self, run: RunningAttempt, step: Step, outcome: Outcome, kept: Kept, told: dict[str, Any]) -> None:
-        now = self._clock.now()
-        await self._ledger.together(lambda to: to.answered(run.attempt, step.index, outcome, now, kept=kept, **told))
+        now = self.now()
+        await self.ledger.together(lambda to: to.answered(run.attempt, step.index, outcome, now, kept=kept, **told))
 
     async def _scope(self, run: RunningAttempt) -> Scope:
         job, connection = run.job, run.integration.connection
@@ -306,8 +292,8 @@ class Executor:
             layers.append(token)
         if "access_overview" in run.integration.used:
             hire = job.record.key.hire
-            records = await self._ledger.run(lambda ledger: list(ledger.records([hire])))
-            layers.append(Layer("the last checks", {"access_overview": self._overview(records)}))
+            records = await self.ledger.run(lambda ledger: list(ledger.records([hire])))
+            layers.append(Layer("the last checks", {"access_overview": self.overview(records)}))
         stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.planned.seen))
         earlier = stored_at(job.prepared.manifest, job.kind, run.place, await self._earlier(run)).layers()
         scope = job.prepared.scope.over(*layers)
@@ -318,7 +304,7 @@ class Executor:
         prepared, key = run.job.prepared, run.attempt.key
         if not prepared.dependencies:
             return prepared.stored
-        stored = await self._ledger.run(partial(self._vault.read, name=stored_name(key.hire)))
+        stored = await self.ledger.run(partial(self.vault.read, name=stored_name(key.hire)))
         return stored_for(stored or {}, key.access, prepared.dependencies)
 
     async def _notices(self, run: RunningAttempt) -> dict[str, bytes]:
@@ -331,26 +317,26 @@ class Executor:
         # Another process may send it, and has to redact these where a mail server repeats them.
         found = [{**notice, "secrets": list(run.memory.generated.values())} for notice in found]
         name = notice_name(run.attempt.key)
-        return {name: self._vault.sealed(name, found)} if found else {}
+        return {name: self.vault.sealed(name, found)} if found else {}
 
     async def _fail(self, run: RunningAttempt, error: str) -> Record:
         await self._begin(run)
-        now = self._clock.now()
-        new, lines = attempts.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
+        now = self.now()
+        new, lines = attempts.failed(run.record, error, now=now, at=now, retry_delay=self.retry_delay)
         if run.job.planned.lock is not None:
             new = removals.lock_failed(new, run.job.planned.lock)
         authored = self._authored(lines)
-        await self._ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=error))
+        await self.ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=error))
         when = stamp(new.retry_at)
         # An attempt that will be retried is a warning, the last one an error.
         write = log.warning if new.phase is Phase.RETRYING else log.error
         write("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
         # As it is written, with the steps of its run.
-        return await self._ledger.run(lambda ledger: ledger.record(new.key)) or new
+        return await self.ledger.run(lambda ledger: ledger.record(new.key)) or new
 
     async def _succeed(self, run: RunningAttempt) -> Record:
         await self._begin(run)
-        now, heals = self._clock.now(), run.job.planned.decision.heals
+        now, heals = self.now(), run.job.planned.decision.heals
         webhook = run.job.prepared.manifest.exists is None
         if run.job.kind.updates:
             new, lines = attempts.updated(run.record, webhook=webhook, now=now, answered=run.said)
@@ -363,39 +349,39 @@ class Executor:
         """Record a revocation or a lock whose requests all succeeded: it has, once a check finds no account in use."""
         await self._begin(run)
         left, deletes = await self._left(run), not run.integration.can.locks
-        then: dict[str, Any] = {"now": self._clock.now(), "retry_delay": self._retry_delay}
+        then: dict[str, Any] = {"now": self.now(), "retry_delay": self.retry_delay}
         found = removals.ended(run.record, left, run.said, lock=run.job.planned.lock, deletes=deletes, **then)
         if isinstance(found, str):
             return await self._fail(run, found)
         new, lines = found
-        read = partial(self._vault.without_stored, keys={new.key})
-        gone = await self._ledger.run(read) if new.phase is Phase.REVOKED else {}
+        read = partial(self.vault.without_stored, keys={new.key})
+        gone = await self.ledger.run(read) if new.phase is Phase.REVOKED else {}
         return await self._settled(run, new, lines, {} if new.unchecked else {run_name(new.key): None, **gone})
 
     async def _left(self, run: RunningAttempt) -> Verdict:
         """Check what is left of the account."""
         try:
-            return await self._services.checker.check_taken_away(run.integration, run.job.prepared)
+            return await self.services.checker.check_taken_away(run.integration, run.job.prepared)
         except Stopped:
             return Unknown("stopped before it was checked")
 
     async def _settled(self, run: RunningAttempt, new: Record, lines: list[Event], kept: Kept) -> Record:
-        authored, now = self._authored(lines), self._clock.now()
-        await self._ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=None, kept=kept))
+        authored, now = self._authored(lines), self.now()
+        await self.ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=None, kept=kept))
         if names := list(run.memory.files.values()):
-            await self._ledger.run(partial(self._attachments.erase, names=names))
+            await self.ledger.run(partial(self.attachments.erase, names=names))
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
         return new
 
     async def pause(self) -> None:
         """Yield to other tasks before an attempt. Raises Stopped once shutdown is requested."""
-        await self._clock.sleep(0)
+        await self.context.clock.sleep(0)
 
     async def _refuse_overtaken(self, job: AttemptRequest) -> None:
         """Raise Overtaken if git wants by now what would be taken away, or no longer, or not so, what would be made."""
-        desired, record, now = self._context.last_desired, job.record, self._clock.now()
+        desired, record, now = self.context.last_desired, job.record, self.now()
         assert desired is not None  # the plan's, or a newer one
-        locks = desired.locks(await self._ledger.run(lambda ledger: ledger.locks()), now)
+        locks = desired.locks(await self.ledger.run(lambda ledger: ledger.locks()), now)
         if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.planned.lock is None):
             raise Overtaken
         if job.planned.lock is not None:
@@ -405,15 +391,15 @@ class Executor:
         as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
         unreadable = desired.unreadable(record.key, record.email, record.origin, record.revision)
         broken = unreadable is not None and not is_over(record, now)
-        if not as_planned or broken or await self._context.outdated():
+        if not as_planned or broken or await self.context.outdated():
             raise Overtaken
 
     def now(self) -> datetime:
         """Return the time by the clock that attempts use."""
-        return self._clock.now()
+        return self.context.clock.now()
 
     def _authored(self, lines: list[Event]) -> list[Event]:
-        return [replace(line, author=self._author) for line in lines]
+        return [replace(line, author=self.author) for line in lines]
 
 
 def _store(memory: Memory, request: Request, answer: Response) -> str | None:

@@ -210,7 +210,7 @@ class Reconciler:
 
     def _executor(self, plan: Plan, author: str | None) -> Executor:
         return Executor(
-            self.context,
+            context=self.context,
             ledger=self.state.ledger,
             vault=self._vault,
             attachments=self.state.attachments,

@@ -154,7 +154,7 @@ class PassRunner:
 
         `selections` are what differs from the one that was counted before, if that is known.
         """
-        read = ReadState(state.ledger, state.sealing)
+        read = ReadState(state.ledger, state.sealing)  # under no lease: rows of all services are looked at
         counted = await self.clock.unless_stopped(count_revision(self.context, read, settings, tree, selections))
         if counted != await state.ledger.run(RevisionCount.read):
             await state.ledger.run(lambda ledger: ledger.put_note(NOTE, counted.written()))
