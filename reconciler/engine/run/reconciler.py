@@ -118,7 +118,8 @@ class Reconciler:
         scheduler = Scheduler(
             plan=plan,
             services=self.services,
-            claims=self.claims,
+            release=self.claims.release,
+            leave=self.claims.leave,
             recorded=recorded,
             executor=self._executor(plan, author),
             state=self.state,
