@@ -16,8 +16,8 @@ from typing import Any
 import structlog
 
 from reconciler.engine.apply import attempts, removals
-from reconciler.engine.apply.attempt import AttemptRequest, RunningAttempt
 from reconciler.engine.apply.commands import request_events
+from reconciler.engine.apply.running import AttemptRequest, RunningAttempt
 from reconciler.engine.context import Context
 from reconciler.engine.decide.planned import stored_at
 from reconciler.engine.observe.wiring import Services

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from reconciler.engine.apply import transitions as records
-from reconciler.engine.apply.attempt import AttemptRequest
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor, Overtaken
 from reconciler.engine.apply.plan import Plan
+from reconciler.engine.apply.running import AttemptRequest
 from reconciler.engine.decide.existing import found, webhook
 from reconciler.engine.decide.orphans import dependents_first, why_over
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
