@@ -118,7 +118,7 @@ class Scheduler:
             not item.wanted
             and item.lock is None
             and item.decision.action is Action.REVOKE
-            and self._revoked_beside(key, item)
+            and self._revoked_another(key, item)
         ):
             gone = await self._gone(integration, prepared, record)
             if gone is not None:
@@ -161,7 +161,7 @@ class Scheduler:
         await self._save([confirmed], self._authored(lines))
         return confirmed
 
-    def _revoked_beside(self, key: Key, item: PlannedGrant) -> bool:
+    def _revoked_another(self, key: Key, item: PlannedGrant) -> bool:
         """Whether this pass already revoked another account of the hire at this service: it may be the same."""
         return any(
             (record.status is Status.REVOKED or record.unchecked) and record.service == item.grant.service

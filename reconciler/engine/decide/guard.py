@@ -76,7 +76,7 @@ class Judgement:
         before = set(json.loads(noted)) if noted else set()
         met = {item.grant.integration for item in planned if not item.by_hand} | {each.integration for each in dropped}
         if before and self.released:
-            met -= _held_beside(ledger, {item.grant.key for item in planned} | {each.key for each in dropped})
+            met -= _held_elsewhere(ledger, {item.grant.key for item in planned} | {each.key for each in dropped})
         after = {*self.tripped, *(before - met)}
         if after == before:
             return [], {}
@@ -95,7 +95,7 @@ class Judgement:
         return events, {HELD: note}
 
 
-def _held_beside(ledger: LedgerReader, own: Collection[Key]) -> set[str]:
+def _held_elsewhere(ledger: LedgerReader, own: Collection[Key]) -> set[str]:
     """Return the integrations that the guard holds grants of beside these."""
     held = Counter(ledger.held())
     held.subtract(each.integration for each, key in ledger.held_of({key.hire for key in own}) if key in own)
@@ -175,7 +175,7 @@ class Changes:
             if (each.integration, self._renamed.get(key, key)) in covered:
                 (self._taken if _would_take(each) else self._made).no_longer_held(ledger, each.integration, key)
 
-    def add_beside(self, ledger: LedgerReader, planned: Iterable[PlannedGrant]) -> None:
+    def add_others(self, ledger: LedgerReader, planned: Iterable[PlannedGrant]) -> None:
         """Count what other passes are about to change of the integrations that were counted so far."""
         self.add(ledger, [item for item in planned if item.grant.integration in self._met], {})
 

@@ -33,7 +33,7 @@ class Claims:
         self._of_address: dict[str, set[Key]] = {}
         self._wanted: dict[Key, bool] = {}
         """The grants that a pass left out, and whether one of these overrides the guard."""
-        self._beside: dict[Key, set[Key]] = {}
+        self._together: dict[Key, set[Key]] = {}
         """The grants that are postponed together with one that was wanted."""
         self._released: OrderedDict[Key, int] = OrderedDict()
         """When a grant was released, the oldest first; kept as long as a pass that began before is running."""
@@ -66,7 +66,7 @@ class Claims:
         """
         free = {key: overrides for key, overrides in self._wanted.items() if key not in self._taken}
         self._wanted = {key: overrides for key, overrides in self._wanted.items() if key not in free}
-        return {other: overrides for key, overrides in free.items() for other in (*self._beside.pop(key, ()), key)}
+        return {other: overrides for key, overrides in free.items() for other in (*self._together.pop(key, ()), key)}
 
     def busy(self, key: Key) -> bool:
         """Whether a pass has claimed the grant."""
@@ -96,13 +96,13 @@ class Claims:
         """For `ClaimSet`: note what a pass is about to change."""
         self._acted_on |= {item.grant.key: item for item in planned if item.grant.key in self._taken}
 
-    def acted_on_beside(self, by: ClaimSet) -> list[PlannedGrant]:
+    def changed_by_others(self, by: ClaimSet) -> list[PlannedGrant]:
         """For `ClaimSet`: return what other passes are about to change."""
         return [item for key, item in self._acted_on.items() if self._taken[key][0] is not by]
 
-    def postpone(self, key: Key, beside: set[Key]) -> None:
+    def postpone(self, key: Key, together: set[Key]) -> None:
         """For `ClaimSet`: postpone these grants together with one that was wanted."""
-        self._beside.setdefault(key, set()).update(beside)
+        self._together.setdefault(key, set()).update(together)
 
     def released(self, key: Key) -> None:
         """For `ClaimSet`: release a grant."""
@@ -187,9 +187,9 @@ class ClaimSet:
         """Note what this pass is about to change, for those beside it: each grant until it is released."""
         self._claims.act_on(item for item in planned if item.decision.action.acts)
 
-    def acted_on_beside(self) -> list[PlannedGrant]:
+    def changed_by_others(self) -> list[PlannedGrant]:
         """Return what other passes are about to change: the ledger does not have all of it yet."""
-        return self._claims.acted_on_beside(self)
+        return self._claims.changed_by_others(self)
 
     def leave(self, key: Key) -> None:
         """Leave a grant that it has to another pass, begun once it is released: the guard judges it anew."""

@@ -158,7 +158,7 @@ class Planning:
             judgement = guard.Judgement(released=True)
         else:
             async with claims.judging:  # so that none is judged beside it that does not count what it lets through
-                judge = self._judging(plan, claims.acted_on_beside())
+                judge = self._judging(plan, claims.changed_by_others())
                 planned, judgement = await self.state.ledger.run(judge)
                 claims.act_on(planned)
         return replace(
@@ -310,14 +310,14 @@ class Planning:
         return guard.Changes(ledger, self.settings, revision, everything=everything)
 
     def _judging(
-        self, plan: Plan, beside: Sequence[PlannedGrant]
+        self, plan: Plan, others: Sequence[PlannedGrant]
     ) -> Callable[[LedgerReader], tuple[list[PlannedGrant], guard.Judgement]]:
         """Return how the guard judges a plan, with what passes beside it are about to change."""
 
         def judge(ledger: LedgerReader) -> tuple[list[PlannedGrant], guard.Judgement]:
             changes = self.changes(ledger)
             changes.add(ledger, plan.grants, plan.renamed, plan.dropped)
-            changes.add_beside(ledger, beside)
+            changes.add_others(ledger, others)
             return changes.judged(ledger, plan.grants, partial=self._request.partial)
 
         return judge
