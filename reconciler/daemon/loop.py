@@ -325,9 +325,9 @@ class Daemon:
         new = [command for command in commands if command not in self._taken_up]
         self._taken_up = set(commands)  # not their ids alone: a new command may get the id of one that was answered
         for command in new:
-            self._dispatcher.run(self._take_up(command))
+            self._dispatcher.run(self._apply_one(command))
 
-    async def _take_up(self, command: Command) -> None:
+    async def _apply_one(self, command: Command) -> None:
         """Take up a command; one that needs a pass stays in the ledger until a pass acts on it."""
         try:
             changes = await changes_of(self._ledger, command, self._dispatcher.desired().service_of)

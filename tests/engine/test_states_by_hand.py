@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.engine.apply.commands import TakenUp, take_up_in_pieces
+from reconciler.engine.apply.commands import CommandEffects, apply_in_pieces
 from reconciler.ledger.entries import Command
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.grant import Key
@@ -413,17 +413,17 @@ def test_a_retry_of_everything_waits_only_for_the_grants_of_a_pass_under_way(mac
     machine.enqueue("retry")
     busy = Key("bob", "tool")
     with machine.ledger() as ledger:
-        asked = TakenUp()
+        asked = CommandEffects()
 
-        async def take_up(commands: list[Command]) -> None:
+        async def apply_commands(commands: list[Command]) -> None:
             take, now = (lambda key: key != busy), machine.clock.now()
-            pieces = take_up_in_pieces(OpenLedger(ledger), commands, now, asked, erasing=pytest.fail, take=take)
+            pieces = apply_in_pieces(OpenLedger(ledger), commands, now, asked, erasing=pytest.fail, take=take)
             assert len([None async for _ in pieces]) == 1
 
-        asyncio.run(take_up(ledger.commands()))
+        asyncio.run(apply_commands(ledger.commands()))
         assert {record.key for record in ledger.records() if record.fresh} == asked.touched == {Key("ada", "tool")}
         (left,) = ledger.commands()
         assert (left.kind, left.hire, left.access, left.by) == ("retry", *busy, "tester@here")
-        asyncio.run(take_up([left]))
+        asyncio.run(apply_commands([left]))
         assert ledger.commands() == [left]
         assert asked.waiting == {left}

@@ -68,7 +68,7 @@ def _act(
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import state_of
-    from reconciler.engine.apply.commands import take_up
+    from reconciler.engine.apply.commands import apply_commands
 
     state, now = state_of(options), datetime.now(UTC)
     enqueue(options, kind, hire=hire, access=access, integration=integration)
@@ -76,7 +76,7 @@ def _act(
         with state.locked(f"reconcile {kind}", now) as locked:
             use_key(options, locked.ledger)
             mine = [command for command in locked.ledger.commands() if command.kind in ("retry", "accept")]
-            take_up(locked.ledger, mine, now)
+            apply_commands(locked.ledger, mine, now)
     except StateLockedError as error:
         show_handed_over(options, kind, grants, _named(kind, grants), error)
     else:

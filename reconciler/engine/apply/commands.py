@@ -36,9 +36,11 @@ if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
 __all__ = [
+    "CommandEffects",
     "CommandsByGrant",
     "Erasing",
-    "TakenUp",
+    "apply_commands",
+    "apply_in_pieces",
     "by_grant",
     "changes_of",
     "end_locks",
@@ -50,8 +52,6 @@ __all__ = [
     "request_events",
     "run_requested",
     "scope_of",
-    "take_up",
-    "take_up_in_pieces",
 ]
 
 log = structlog.get_logger()
@@ -67,7 +67,7 @@ CommandsByGrant = Mapping[Key, Sequence[Command]]
 
 
 @dataclass(slots=True)
-class TakenUp:
+class CommandEffects:
     """What commands ask of the next pass: check the `touched` grants."""
 
     touched: set[Key] = field(default_factory=set)
@@ -100,18 +100,18 @@ def matching(records: Iterable[Record], command: Command) -> list[Record]:
     ]
 
 
-def take_up(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> None:
-    """Act on commands as far as the ledger alone can, where no pass is under way; see `take_up_in_pieces`."""
+def apply_commands(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> None:
+    """Act on commands as far as the ledger alone can, where no pass is under way; see `apply_in_pieces`."""
     for command in commands:
         hires = _about_whom(ledger, command)
-        _take_up(ledger, command, hires, now, TakenUp(), free={record.key for record in ledger.records(hires)})
+        _apply_one(ledger, command, hires, now, CommandEffects(), free={record.key for record in ledger.records(hires)})
 
 
-async def take_up_in_pieces(
+async def apply_in_pieces(
     ledger: OpenLedger,
     commands: Iterable[Command],
     now: datetime,
-    taken_up: TakenUp,
+    effects: CommandEffects,
     *,
     erasing: Callable[[], Erasing],
     take: Take,
@@ -130,7 +130,7 @@ async def take_up_in_pieces(
             some, left = left[:HIRES], left[HIRES:]
             keys = await ledger.run(partial(_to_be_changed, command=command, hires=some))
             free = {key for key in keys if take(key)}  # before its record is read that is to be changed
-            work = partial(_take_up, command=command, hires=some, now=now, taken_up=taken_up, free=free)
+            work = partial(_apply_one, command=command, hires=some, now=now, effects=effects, free=free)
             await ledger.run(partial(work, erasing=erases, last=not left))
             yield
             if not left:
@@ -152,12 +152,12 @@ def _to_be_changed(ledger: LedgerReader, command: Command, hires: Sequence[str])
     return [record.key for record in matching(changed, command)]
 
 
-def _take_up(
+def _apply_one(
     ledger: LedgerWriter,
     command: Command,
     hires: Sequence[str],
     now: datetime,
-    taken_up: TakenUp,
+    effects: CommandEffects,
     *,
     free: Container[Key],
     erasing: Erasing | None = None,
@@ -171,16 +171,16 @@ def _take_up(
     kept: dict[str, None] = {}
     match command.kind:
         case "retry":
-            found = _free(ledger, command, filter(may_retry, records), taken_up, free)
+            found = _free(ledger, command, filter(may_retry, records), effects, free)
             records = [replace(record, fresh=True) for record in found]
             lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
         case "accept":
-            found = _free(ledger, command, filter(_may_accept, records), taken_up, free)
+            found = _free(ledger, command, filter(_may_accept, records), effects, free)
             records = [accepted(record, now) for record in found]
             lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
             kept = {run_name(record.key): None for record in records}
         case "run" | "revoke" | "check" if command.hire and command.access:
-            taken_up.touched.add(Key(command.hire, command.access))
+            effects.touched.add(Key(command.hire, command.access))
             return
         case "check":  # one command for each grant: a pass answers it
             for record in records:
@@ -189,30 +189,30 @@ def _take_up(
             records = []
         case "forget" if command.hire:
             if erasing is None or not all(record.key in free for record in records):
-                taken_up.waiting.add(command)
+                effects.waiting.add(command)
                 return
             if _erased(ledger, command.hire, records, now, erasing):
                 return
             records = []
         case "lock" | "unlock" if command.hire:
-            lock_or_unlock(ledger, command, records, now, taken_up)
+            lock_or_unlock(ledger, command, records, now, effects)
             return
         case _:
             records = []
-    last = last and command not in taken_up.waiting
+    last = last and command not in effects.waiting
     if records or last:
         ledger.save(records, lines, Failpoint.TAKEN_UP, kept=kept, answered=[command] if last else [])
-    taken_up.touched |= {record.key for record in records}
+    effects.touched |= {record.key for record in records}
 
 
 def lock_or_unlock(
-    ledger: LedgerWriter, command: Command, records: Iterable[Record], now: datetime, taken_up: TakenUp
+    ledger: LedgerWriter, command: Command, records: Iterable[Record], now: datetime, effects: CommandEffects
 ) -> None:
     """Write a lock, or end it; the pass that follows locks the accounts, or follows git again."""
     hire, said = command.hire or "", command.data or {}
     before = [lock for lock in ledger.locks() if hire in (lock.hire, *lock.hires)]
     if command.kind == "unlock":
-        _end(ledger, before, f"by {command.by}", now, taken_up, answered=[command])
+        _end(ledger, before, f"by {command.by}", now, effects, answered=[command])
         return
     until = datetime.fromisoformat(said["until"]) if said.get("until") else None
     addresses = {record.email.lower() for record in records if not record.key.access.endswith(APART + record.email)}
@@ -231,15 +231,15 @@ def lock_or_unlock(
     if lock.until is not None:
         event = replace(event, detail=f"{event.detail}; until {stamp(lock.until)}")
     ledger.put_locks([lock], events=[event], answered=[command])
-    taken_up.hires |= {hire, *lock.hires}
+    effects.hires |= {hire, *lock.hires}
 
 
 def end_locks(ledger: LedgerWriter, now: datetime) -> set[str]:
     """End the locks whose time is over, and return whose they were."""
-    taken_up = TakenUp()
+    effects = CommandEffects()
     if over := [lock for lock in ledger.locks() if lock.over(now)]:
-        _end(ledger, over, "its time is over", now, taken_up)
-    return taken_up.hires
+        _end(ledger, over, "its time is over", now, effects)
+    return effects.hires
 
 
 def _end(
@@ -247,17 +247,17 @@ def _end(
     locks: Sequence[Lock],
     why: str,
     now: datetime,
-    taken_up: TakenUp,
+    effects: CommandEffects,
     *,
     answered: Sequence[Command] = (),
 ) -> None:
     events = [Event(now, Key(lock.hire, ""), "", EventType.UNLOCKED, why) for lock in locks]
     ledger.put_locks((), gone=locks, events=events, answered=answered)
-    taken_up.hires |= {hire for lock in locks for hire in (lock.hire, *lock.hires)}
+    effects.hires |= {hire for lock in locks for hire in (lock.hire, *lock.hires)}
 
 
 def _free(
-    ledger: LedgerWriter, command: Command, records: Iterable[Record], taken_up: TakenUp, free: Container[Key]
+    ledger: LedgerWriter, command: Command, records: Iterable[Record], effects: CommandEffects, free: Container[Key]
 ) -> list[Record]:
     """Return the records that no pass under way has.
 
@@ -268,7 +268,7 @@ def _free(
         if record.key in free:
             found.append(record)
         elif command.access is not None:
-            taken_up.waiting.add(command)
+            effects.waiting.add(command)
         else:
             hire, access = record.key
             ledger.enqueue(command.kind, now=command.at, by=command.by, hire=hire, access=access)

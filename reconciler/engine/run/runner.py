@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from reconciler.engine.apply.commands import Erasing, TakenUp, by_grant, take_up_in_pieces
+from reconciler.engine.apply.commands import CommandEffects, Erasing, apply_in_pieces, by_grant
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount
@@ -129,19 +129,19 @@ class PassRunner:
 
         return await self._leasing(services, work)
 
-    async def apply_commands(self, commands: Iterable[Command], services: Collection[str] = ()) -> TakenUp:
+    async def apply_commands(self, commands: Iterable[Command], services: Collection[str] = ()) -> CommandEffects:
         """Act on commands, as far as the ledger alone can, with the services leased whose grants they change."""
-        commands, asked = tuple(commands), TakenUp()
+        commands, asked = tuple(commands), CommandEffects()
 
-        async def work(state: OpenState, _leased: Collection[str]) -> TakenUp:
-            asked = TakenUp()
+        async def work(state: OpenState, _leased: Collection[str]) -> CommandEffects:
+            asked = CommandEffects()
 
             def erasing() -> Erasing:
                 return Erasing(self.context.root, self.context.reader.load(self.revision()[1]))
 
             with closing(self.claims.begin()) as claims:
                 now, take = self.clock.now(), claims.take
-                async for _ in take_up_in_pieces(state.ledger, commands, now, asked, erasing=erasing, take=take):
+                async for _ in apply_in_pieces(state.ledger, commands, now, asked, erasing=erasing, take=take):
                     await self.context.pace.keep()
             return asked
 
