@@ -88,6 +88,14 @@ def test_release_stays_on_the_list_until_the_plan_is_agreed_to(ready: Repo, acco
     assert (code, accounts.created["bob@example.com"]) == (1, 0), "it lets through once"
 
 
+@pytest.mark.parametrize("state_kind", ["sqlite", "postgresql"])
+def test_what_is_released_is_shown_and_carried_out(ready: Repo, accounts: AccountService) -> None:
+    ready.settings(max_new=0)
+    ready.commit()
+    code, text = at_terminal(ready, "--yes-really", answers=[partial(str, "y\n")])
+    assert (code, accounts.created["ada@example.com"]) == (0, 1), text
+
+
 def test_a_plan_that_changed_meanwhile_is_shown_again(ready: Repo, accounts: AccountService) -> None:
     """The account is there by the time of the answer, and another hire's is gone."""
     ready.hire("bob", "tool")
