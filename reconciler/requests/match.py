@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 from reconciler.model.dn import parsed
@@ -37,9 +36,6 @@ GONE = frozenset({404, 410})
 
 LONGEST_CHARACTERS = 4_096
 """The longest text that becomes a pattern: a pattern of ten thousand addresses takes seconds to compile."""
-
-KEPT = 1000
-"""Characters of an expectation whose pattern is kept: of a longer one it takes megabytes."""
 
 _LOCAL = r"\w.+%\-\u0300-\u036f"
 _WEAK = r"'!#$&*^`~"
@@ -175,7 +171,7 @@ def contains(text: str, expected: str) -> bool:
         found = _stands_alone(text, expected)
         if found or "\\" not in text:
             return found  # nothing in it is escaped: decoding it would show no other address
-    pattern = (_kept_pattern if len(expected) <= KEPT else _pattern)(expected)
+    pattern = _pattern(expected)
     return any(pattern.search(form) for form in _forms(text))
 
 
@@ -257,9 +253,6 @@ def _pattern(expected: str) -> re.Pattern[str]:
             parts += [re.escape(expected[end : match.start()]), _alone(match[0])]
             end = match.end()
     return re.compile("".join(parts) + re.escape(expected[end:]))
-
-
-_kept_pattern = lru_cache(maxsize=256)(_pattern)
 
 
 def _alone(address: str) -> str:
