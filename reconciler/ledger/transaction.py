@@ -47,6 +47,13 @@ class Transaction:
         self._rows: dict[sa.Executable, list[Mapping[str, Any]]] = {}
         self._lines: list[Mapping[str, Any]] = []
         self._put: dict[tuple[sa.Table, str], bytes | None] = {}
+        self._leases: list[Lease] = []
+
+    def lock(self, lease: Lease) -> None:
+        """Lock a lease until the end, once. Raises LeaseLostError if another process took a service over."""
+        if lease not in self._leases:
+            lease.lock(within(self.connection))
+            self._leases.append(lease)
 
     def then(self, statement: sa.Executable, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute a statement that returns nothing for these rows, at the end."""
@@ -105,13 +112,13 @@ class Transactions:
         """Open a transaction under a lease."""
         if self._open is not None:
             if lease is not None:
-                lease.lock(within(self._open.connection))
+                self._open.lock(lease)
             yield self._open
             return
         with self._backend.writing() as connection:
-            if lease is not None:
-                lease.lock(within(connection))
             found = Transaction(self._backend, connection)
+            if lease is not None:
+                found.lock(lease)
             yield found
             found.finish()
 
