@@ -105,6 +105,28 @@ def test_a_department_that_moves_is_one_cause_and_fits_a_screen(repo: Repo, call
     assert len(re.sub(r"<details>.*?</details>", "", comment, flags=re.DOTALL).splitlines()) <= SCREEN
 
 
+def test_many_who_join_fit_a_screen(repo: Repo, call: Call) -> None:
+    base = repo.commit("before")
+    for number in range(100):
+        repo.hire(f"new{number:02}", "wiki", {"integration": "chat", "until": f"2999-01-{1 + number % 28:02}"})
+    found, comment = shown(repo, call, base)
+    assert len(found["causes"]) == 100
+    plain = re.sub(r"<details>.*?</details>", "", comment, flags=re.DOTALL).splitlines()
+    assert plain[:9] == [
+        "**200 grants added**",
+        "",
+        "**What changed in the files**",
+        "",
+        "- 100 people join: their files are new",
+        "",
+        "**200 grants added**",
+        "",
+        "- 100 people get `chat`",
+    ]
+    assert plain[9] == "- 100 people get `wiki`"
+    assert len(plain) <= SCREEN
+
+
 def test_a_joiner_says_when_and_an_owner_stands_first(repo: Repo, call: Call) -> None:
     base = repo.commit("before")
     start = {"start": "2999-01-04", "end": "2999-06-30"}

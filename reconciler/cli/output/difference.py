@@ -120,7 +120,8 @@ def _body(found: Difference, level: int) -> Iterator[str]:
         yield from ["", "**Held after the merge**", "", *(f"- {said.held(each, code)}" for each in found.held)]
     if found.problems_added:
         yield from ["", "**Problems**", "", *_problems(found.problems_added, "added", level)]
-    if not short and (lines := [*_causes(found.causes), *_files(found)]):
+    lines = [] if short else [*_causes(found.causes), *_files(found)]
+    if lines:
         yield from ["", "**What changed in the files**", "", *lines[:MANY_LINES]]
         if more := lines[MANY_LINES:]:
             yield from fold(f"{len(more)} more lines", more)
@@ -128,7 +129,8 @@ def _body(found: Difference, level: int) -> Iterator[str]:
         changes = [change for change in found.grants if change.kind is kind]
         if changes and not short:
             title = f"{count(len(changes), 'grant')} {kind}"
-            yield from ["", *([] if title == headline(found, code) else [f"**{title}**", ""])]
+            said_above = title == headline(found, code) and not lines
+            yield from ["", *([] if said_above else [f"**{title}**", ""])]
             yield from _listed(changes, level, _each, _alike)
     if found.problems_fixed:
         yield from fold(
