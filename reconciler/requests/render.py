@@ -17,7 +17,7 @@ from reconciler.model.errors import Blocked
 from reconciler.model.exists import PagedListing
 from reconciler.model.manifest import AnyCall, Exists, Manifest, Request, Revoke
 from reconciler.model.request import PAGE_TOKEN, Paged
-from reconciler.model.scope import Scope
+from reconciler.model.scope import Layer, Scope
 from reconciler.model.template import PLACEHOLDER
 from reconciler.requests.directory import entry
 from reconciler.requests.encode import FORM, body
@@ -214,13 +214,13 @@ def _steady(scope: Scope, manifest: Manifest) -> Scope:
 
 def _without(scope: Scope, hidden: frozenset[str] | set[str]) -> Scope:
     """Return the scope in which these names are not known yet."""
-    layers = tuple(
-        replace(
-            layer, values={name: layer.values[name] for name in layer.values if name.partition(".")[0] not in hidden}
-        )
-        for layer in scope.layers
-    )
+    layers = tuple(_layer_without(layer, hidden) for layer in scope.layers)
     return Scope(layers, scope.deferred | hidden | {name for layer in scope.saved for name in layer.values})
+
+
+def _layer_without(layer: Layer, hidden: frozenset[str] | set[str]) -> Layer:
+    left = {name: value for name, value in layer.values.items() if name.partition(".")[0] not in hidden}
+    return layer if len(left) == len(layer.values) else replace(layer, values=left)
 
 
 def _render_headers(templates: dict[str, str], scope: Scope) -> dict[str, tuple[str, str]]:
