@@ -46,13 +46,14 @@ def acted_on(record: Record, grant: Grant, now: datetime, *, found: bool) -> Fie
     """Return what the ledger keeps of a wanted grant's end; it begins anew after it was revoked or over."""
     anew = record.over is not None or record.phase is Phase.REVOKED
     before = None if anew else record.acted_at
-    acted_at = now if before is None and (found or (record.provided and not anew)) else before
+    there = found or (record.provided and record.phase is not Phase.REVOKED)
+    acted_at = now if before is None and there else before
     ends_at = None if acted_at is None else grant.ends_at(acted_at)
     return {
         "acted_at": acted_at,
         "ends_at": ends_at,
         "expire_at": ends_at,
-        "ends_with_hire": ends_at is not None and grant.ends_with_hire,
+        "ends_with_hire": ends_at is not None and ends_at == grant.over_at and grant.ends_with_hire,
         "ends_moved": before is not None and (record.ends_moved or record.ends_at != ends_at),
         "over": None,
     }

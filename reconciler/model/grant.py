@@ -90,7 +90,7 @@ class Grant:
     over_at: datetime | None = None
     """When it ends, whenever it is first acted on: from then on it counts as removed."""
     ends_with_hire: bool = False
-    """Whether that follows from the hire's last day."""
+    """Whether that follows from the hire's last day; a `for` that is over before it does not."""
     lasts: timedelta | None = None
     """How long it lasts from when it is first acted on."""
     needs: tuple[str, ...] = ()

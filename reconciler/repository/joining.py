@@ -328,7 +328,7 @@ class Join:
             ends=hire.end,
             until=until,
             over_at=min((moment for moment in (until, last) if moment is not None), default=None),
-            ends_with_hire=hire.end is not None and entry.for_ is None and (own is None or (last or LAST) < own),
+            ends_with_hire=hire.end is not None and (own is None or (last or LAST) < own),
             lasts=entry.for_,
             needs=tuple(entry.needs),
             origin=item.origin,

@@ -88,6 +88,22 @@ def test_what_was_over_and_comes_again_before_it_could_be_revoked_begins_anew(ei
     assert accounts.calls("DELETE") == []
 
 
+def test_what_comes_again_ends_though_no_check_was_answered_meanwhile(eight_hours, accounts, repo):
+    machine = eight_hours
+    accounts.fail_next(None, 503, method="GET")
+    machine.clock.turn(hours=9)
+    assert status(machine) is Status.ORPHANED
+    repo.hire("ada")
+    repo.commit()
+    assert status(machine) is Status.ORPHANED
+    give(repo, until="2026-12-01T20:00Z")
+    assert status(machine) is Status.UNKNOWN
+    machine.clock.turn(hours=2)
+    assert (status(machine), accounts.calls("DELETE")) == (Status.ORPHANED, [])
+    accounts.clear()
+    assert (status(machine), len(accounts.calls("DELETE"))) == (Status.REVOKED, 1)
+
+
 def test_a_time_made_longer_while_it_runs_counts_from_the_same_moment(eight_hours, repo):
     machine = eight_hours
     machine.clock.turn(hours=7)
@@ -326,13 +342,14 @@ def test_an_attempt_that_failed_is_not_made_again_once_it_is_over(machine, accou
     assert len(accounts.calls("POST")) == made
 
 
-def test_whose_last_day_was_over_and_is_given_another_comes_back(machine, accounts, repo):
-    repo.hire("ada", TOOL, end="2026-12-01")
+@pytest.mark.parametrize("entry", [TOOL, TOOL | {"for": "30d"}], ids=["without an end", "with one"])
+def test_whose_last_day_was_over_and_is_given_another_comes_back(machine, accounts, repo, entry):
+    repo.hire("ada", entry, end="2026-12-01")
     repo.commit()
     assert status(machine) is Status.PRESENT
     machine.clock.turn(days=1)
     assert status(machine) is Status.REVOKED
-    repo.hire("ada", TOOL, end="2027-06-30")
+    repo.hire("ada", entry, end="2027-06-30")
     repo.commit()
     assert status(machine) is Status.PRESENT
 
