@@ -567,7 +567,8 @@ class Judgement:
         row = self.rows.get(grant, Row())
         if row.over != "left" and row.is_over(now) and not row.of_hire:
             return False
-        end, _ = _end(git, grant, None if _anew(row, now) else row.acted_at)
+        anew = row.is_over(now) or row.phase is Phase.REVOKED
+        end, _ = _end(git, grant, None if anew else row.acted_at)
         return end is None or end > now
 
     def _wanted(
@@ -608,6 +609,8 @@ class Judgement:
     def _judged(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
         values = self._values(git, grant)
         assert values is not None
+        if row.revoking and row.executed and row.phase in OPEN and seen is Seen.NOT_ASKED:
+            return Duty("done")  # it ran, and was not revoked
         if row.phase in (Phase.NEW, Phase.REVOKED) or row.revoking:
             return self._untried(git, row, grant, seen, now)
         if row.phase in OPEN:
@@ -908,7 +911,7 @@ class Judgement:
             return replace(row, status=duty.status, guarded=False, asked=None)
         seen, values = duty.seen, self._values(git, grant) if duty.wanted else None
         if duty.wanted and seen not in (None, Seen.NOTHING_KNOWN) and (row.revoking or row.phase is Phase.REVOKED):
-            row = _back_again(row, found=seen in FOUND)
+            row = _back_again(row, seen)
         row = replace(row, status=duty.status, guarded=duty.guarded, drifts=duty.guarded and duty.heals)
         row = replace(row, orphan=not duty.wanted, off=seen is Seen.OFF, meant=duty.act == "revoke")
         row = replace(row, checked=row.checked or seen not in (None, Seen.NOT_ASKED))
@@ -1099,11 +1102,13 @@ def _takes(duty: Duty) -> bool:
     return duty.heals or duty.act in ("heal", *AWAY) or (duty.pending and not duty.wanted)
 
 
-def _back_again(row: Row, *, found: bool) -> Row:
+def _back_again(row: Row, seen: Seen | None) -> Row:
     """What was revoked, or half so, is wanted again: a new grant, unless the account is still there."""
     new = replace(_settled(row), attempts=0, invitations=0, **NOT_AS_WANTED)
-    if row.revoking and found:
+    if row.revoking and seen in FOUND:
         return replace(new, phase=Phase.CONFIRMED, confirmed=True)
+    if row.revoking and row.executed and seen is Seen.NOT_ASKED:
+        return replace(new, phase=Phase.DONE)
     return replace(new, phase=Phase.NEW, executed=False, confirmed=False, healed_at=None, lost=False)
 
 
@@ -1122,29 +1127,25 @@ def _has(git: Git, grant: Grant) -> bool:
 def _end(git: Git, grant: Grant, acted_at: datetime | None) -> tuple[datetime | None, bool]:
     """When an entry ends that was first acted on then, and whether that is because of the hire's last day."""
     entry, last = git.access(grant[0])[grant[1]], git.people[grant[0]].end
-    own = [] if entry.until is None else [_moment(entry.until)]
+    found: list[tuple[datetime, int]] = []
+    if entry.until is not None:
+        found.append((_moment(entry.until), 0))
+    if last is not None:
+        found.append((_moment(last + timedelta(1)), 1))
     if entry.lasts is not None and acted_at is not None:
-        own.append(acted_at + entry.lasts)
-    first = min(own, default=None)
-    if last is None or (first is not None and first <= _moment(last + timedelta(1))):
-        return first, False
-    return _moment(last + timedelta(1)), True
+        found.append((acted_at + entry.lasts, 2))
+    end, which = min(found, default=(None, 0))
+    return end, which == 1
 
 
 def _moment(day: date) -> datetime:
     return day if isinstance(day, datetime) else datetime.combine(day, time(), UTC)
 
 
-def _anew(row: Row, now: datetime) -> bool:
-    """Whether an entry that counts begins anew: it is another one than the one that was over, or revoked."""
-    return row.is_over(now) or row.phase is Phase.REVOKED
-
-
 def _acted_on(git: Git, row: Row, grant: Grant, now: datetime, *, found: bool) -> Mapping[str, Any]:
     """What is remembered of the end of a grant that git wants."""
-    anew = _anew(row, now)
-    before = None if anew else row.acted_at
-    acted_at = now if before is None and (found or (row.settled and not anew)) else before
+    before = None if row.over is not None or row.phase is Phase.REVOKED else row.acted_at
+    acted_at = now if before is None and (found or (row.settled and row.phase is not Phase.REVOKED)) else before
     ends_at, of_hire = (None, False) if acted_at is None else _end(git, grant, acted_at)
     return {
         "acted_at": acted_at,

@@ -948,6 +948,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(
         which=st.integers(0, 2),
+        many=people,
         end=new_ends,
         before=st.none() | befores,
         noticed=st.booleans(),
@@ -956,11 +957,20 @@ class Model(RuleBasedStateMachine):
         fuse=fuses,
     )
     def pass_at_an_end(
-        self, which: int, end: End, before: str | None, seconds: int, fuse: int | None, *, noticed: bool, whole: bool
+        self,
+        which: int,
+        many: frozenset[str],
+        end: End,
+        before: str | None,
+        seconds: int,
+        fuse: int | None,
+        *,
+        noticed: bool,
+        whole: bool,
     ) -> None:
         """The first, or another, of the times to come is over now, or just not yet; and something happened before."""
         if not (ahead := self._ahead()):
-            self.move_ends(EVERYBODY, None, end)
+            self.move_ends(many, None, end)
             self._pass(Scope())
         if not (ahead := ahead or self._ahead()):
             return
@@ -1003,7 +1013,7 @@ class Model(RuleBasedStateMachine):
         """What was over is taken out, and comes again."""
         found = [grant for grant, row in self.judgement.rows.items() if row.is_over(self.clock.now())]
         for again in (False, True):
-            for name, integration in found[:5]:
+            for name, integration in found:
                 access = dict(self.git.people[name].access)
                 if again:
                     access[integration] = self._ending(Entry("1"), end)
