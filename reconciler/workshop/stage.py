@@ -191,6 +191,7 @@ async def plan_alone(
         integrations=integrations,
         records=records,
         rows_of=rows_of,
+        rows_of_others=_no_rows,
         checker=checker,
         policy=policy,
         locks=desired.locks((), policy.now),
@@ -198,10 +199,8 @@ async def plan_alone(
         by_hand={},
         judge=Judge(desired, desired.files.policy),
         pace=AT_ONCE,
-        same_accounts=SameAccounts(
-            desired, integrations, checker, WantedFingerprints(AT_ONCE, wanted_prints), _no_rows
-        ),
-        rivals=Rivals(desired, integrations, WantedFingerprints(AT_ONCE, wanted_accounts), _no_rows, _no_rows),
+        same_accounts=SameAccounts(desired, integrations, checker, WantedFingerprints(AT_ONCE, wanted_prints)),
+        rivals=Rivals(desired, integrations, WantedFingerprints(AT_ONCE, wanted_accounts)),
         unreadable=_no_rows,
     )
     found = await Planner(inputs, Selection(), Claims().begin()).plan()

@@ -7,9 +7,10 @@ A hire's entries come after those that they need; revocations run in the reverse
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from reconciler.engine.apply import transitions as records
 from reconciler.engine.apply.commands import request_events
@@ -45,16 +46,23 @@ def acts(item: PlannedGrant) -> bool:
     return item.prepared is not None and item.decision.action.acts
 
 
+class Claimed(Protocol):
+    """The grants that the pass has claimed."""
+
+    def release(self, key: Key) -> None:
+        """Release a grant whose record is saved."""
+
+    def leave(self, key: Key) -> None:
+        """Leave a grant that it has to another pass, begun once it is released: the guard judges it anew."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Scheduler:
     """Runs the attempts of one pass."""
 
     plan: Plan
     services: Services
-    release: Callable[[Key], None]
-    """Releases the claim of a grant whose record is saved."""
-    leave: Callable[[Key], None]
-    """Leaves a grant to another pass, begun once it is released: the guard judges it anew."""
+    claims: Claimed
     recorded: Recorded
     executor: Executor
     state: OpenState
@@ -91,10 +99,10 @@ class Scheduler:
                 await self.executor.pause()
                 self._after[key] = await self._act(key, item, record)
         except Overtaken:
-            self.leave(key)
+            self.claims.leave(key)
         finally:
             self._finished[key].set()
-            self.release(key)
+            self.claims.release(key)
 
     def _before(self, key: Key, item: PlannedGrant) -> list[Key]:
         """Return the grants whose attempts have to end first."""

@@ -129,10 +129,6 @@ def wanted_prints(integration: Integration, grant: Grant) -> Iterable[str] | Non
     return None if grant.choices else _prints(integration, grant, None)
 
 
-Unreadable = Callable[[], Awaitable[Iterable[Record]]]
-"""Reads the records whose files cannot be read, of everybody."""
-
-
 class SameAccounts:
     """The grants still wanted, by the requests they render, for all parts of a pass.
 
@@ -145,13 +141,11 @@ class SameAccounts:
         integrations: Mapping[str, Integration],
         checker: Checker,
         wanted: WantedFingerprints[Integration],
-        unreadable: Unreadable,
     ) -> None:
         self._desired = desired
         self._integrations = integrations
         self._checker = checker
         self._wanted = wanted
-        self._unreadable = unreadable
         self._reading: asyncio.Task[_PassIndex] | None = None
 
     async def of(
@@ -162,15 +156,16 @@ class SameAccounts:
         counts: Callable[[Grant], Awaitable[bool]],
         stored: Stored,
         as_recorded: Iterable[Record],
+        unreadable: Callable[[], Awaitable[Iterable[Record]]],
     ) -> Key | None:
         """Return a wanted grant that means the same account as the orphan, or None.
 
         `counts` says of what git has whether it is not over. `stored` is what was stored of the orphan's hire;
         `as_recorded` are its records whose account is that of the ledger, for their file cannot be read or has another
-        address.
+        address. `unreadable` reads the records whose files cannot be read, of everybody.
         """
         if self._reading is None:
-            self._reading = asyncio.create_task(self._build_index())
+            self._reading = asyncio.create_task(self._build_index(unreadable))
         index = await asyncio.shield(self._reading)
         hire = orphan.key.hire
         own: dict[str, Key] = {}
@@ -185,10 +180,10 @@ class SameAccounts:
                 return same
         return None
 
-    async def _build_index(self) -> _PassIndex:
+    async def _build_index(self, unreadable: Callable[[], Awaitable[Iterable[Record]]]) -> _PassIndex:
         wanted = await self._wanted.of(self._desired, self._integrations)
         index = _PassIndex(wanted, FingerprintIndex())
-        async for integration, grant in self._there((), await self._unreadable()):
+        async for integration, grant in self._there((), await unreadable()):
             if integration is not None:
                 index.unreadable.update(dict.fromkeys(_prints(integration, grant, None), grant.key))
         for hire in tuple(wanted.choosing):
@@ -251,31 +246,31 @@ class Rivals:
     """
 
     def __init__(
-        self,
-        desired: Desired,
-        integrations: Mapping[str, Integration],
-        wanted: WantedFingerprints[Integration],
-        unreadable: Unreadable,
-        rows_of: Callable[[frozenset[str]], Awaitable[Iterable[Record]]],
+        self, desired: Desired, integrations: Mapping[str, Integration], wanted: WantedFingerprints[Integration]
     ) -> None:
-        """`rows_of` reads the rows of some hires under their names now."""
         self._desired = desired
         by_name = {each.service for each in integrations.values() if not told_by_address(each.manifest)}
         self._integrations = {name: each for name, each in integrations.items() if each.service in by_name}
         self._wanted = wanted
-        self._unreadable = unreadable
-        self._rows_of = rows_of
         self._reading: asyncio.Task[tuple[FingerprintIndex, dict[str, Record]]] | None = None
 
-    async def of(self, grant: Grant, own: Record | None) -> str | None:
+    async def of(
+        self,
+        grant: Grant,
+        own: Record | None,
+        *,
+        rows_of: Callable[[frozenset[str]], Awaitable[Iterable[Record]]],
+        unreadable: Callable[[], Awaitable[Iterable[Record]]],
+    ) -> str | None:
         """Return why a grant cannot have its account: it is another hire's, or may be. None if nobody else means it.
 
-        `own` is what the ledger has of the grant.
+        `own` is what the ledger has of the grant. `rows_of` reads the rows of some hires under their names now,
+        `unreadable` those of everybody whose file cannot be read.
         """
         if grant.integration not in self._integrations or (meant := _account(grant)) is None:
             return None
         if self._reading is None:
-            self._reading = asyncio.create_task(self._read_both())
+            self._reading = asyncio.create_task(self._read_both(unreadable))
         index, kept = await asyncio.shield(self._reading)
         others = [
             other
@@ -288,7 +283,7 @@ class Rivals:
             return f"its account is that of {held.key}, whose file cannot be read"
         if not others:
             return None
-        rows = {record.key: record for record in await self._rows_of(frozenset(other.key.hire for other in others))}
+        rows = {record.key: record for record in await rows_of(frozenset(other.key.hire for other in others))}
         known = [
             (record, each)
             for each, record in ((grant, own), *((other, rows.get(other.key)) for other in others))
@@ -302,10 +297,12 @@ class Rivals:
             return None
         return f"its check means the account of {owner.key}: an account belongs to one hire"
 
-    async def _read_both(self) -> tuple[FingerprintIndex, dict[str, Record]]:
+    async def _read_both(
+        self, unreadable: Callable[[], Awaitable[Iterable[Record]]]
+    ) -> tuple[FingerprintIndex, dict[str, Record]]:
         index = await self._wanted.of(self._desired, self._integrations)
         kept: dict[str, Record] = {}
-        for record in await self._unreadable():
+        for record in await unreadable():
             integration = self._integrations.get(record.integration)
             if integration is not None and record.leaves_something and record.phase is not Phase.REVOKED:
                 meant = account(integration.manifest, record.service, (Layer(LEDGER, record.values),))

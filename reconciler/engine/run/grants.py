@@ -29,7 +29,7 @@ class GrantPlanner:
     async def plan(self, grant: Grant, waits: str | None, needed: Mapping[str, PlannedGrant] = {}) -> PlannedGrant:
         """Decide on a grant; `waits` says why it has to wait, `needed` are the entries that it needs, as planned."""
         record = self._inputs.records.get(grant.key)
-        if grant.hold is None and (rival := await self._inputs.rivals.of(grant, record)) is not None:
+        if grant.hold is None and (rival := await self._inputs.rival(grant, record)) is not None:
             invalid = Decision(Status.INVALID, Action.NONE, rival)
             return PlannedGrant(grant, record, invalid, untouched=record is not None)
         early = decide_unasked(grant, record, self._inputs.policy, waits=waits)

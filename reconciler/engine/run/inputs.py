@@ -27,14 +27,16 @@ __all__ = ["PlanningInputs"]
 class PlanningInputs:
     """What is wanted, what is remembered, how to ask, and what the settings say about deciding.
 
-    `records` are those of the pass; `rows_of` reads all of a hire's, `unreadable` those of everybody whose file cannot
-    be read; `stored` is what `store_data` saved, by hire and entry; `by_hand` what somebody asks for.
+    `records` are those of the pass; `rows_of` reads all of a hire's, `rows_of_others` other hires', `unreadable`
+    those of everybody whose file cannot be read; `stored` is what `store_data` saved, by hire and entry; `by_hand` what
+    somebody asks for.
     """
 
     desired: Desired
     integrations: Mapping[str, Integration]
     records: Mapping[Key, Record]
     rows_of: Callable[[str], Awaitable[Iterable[Record]]]
+    rows_of_others: Callable[[frozenset[str]], Awaitable[Iterable[Record]]]
     checker: Checker
     policy: Policy
     stored: Mapping[str, Mapping[str, Any]]
@@ -52,6 +54,11 @@ class PlanningInputs:
         if all(still_wanted(grant, known.get(grant.key), now) for grant in grants):
             return grants
         return tuple(grant for grant in grants if still_wanted(grant, known.get(grant.key), now))
+
+    async def rival(self, grant: Grant, record: Record | None) -> str | None:
+        """Return why a grant's account is another hire's, or may be; or None."""
+        rows_of, unreadable = self.rows_of_others, self.unreadable
+        return await self.rivals.of(grant, record, rows_of=rows_of, unreadable=unreadable)
 
     async def asked(
         self, integration: Integration, prepared: Prepared, verdict: Verdict

@@ -106,10 +106,8 @@ class LockPlanner:
         shown = grant or (record.as_grant() if record is not None else None)
         assert shown is not None
         planned = PlannedGrant(shown, record, _done(lock, "there is no account"), wanted=grant is not None, lock=lock)
-        if grant is not None and grant.hold is None:
-            rival = await self._inputs.rivals.of(grant, record)
-            if rival is not None:
-                return replace(planned, decision=_by_hand(lock, rival))
+        if grant is not None and grant.hold is None and (rival := await self._inputs.rival(grant, record)) is not None:
+            return replace(planned, decision=_by_hand(lock, rival))
         places = (
             [record] if record is not None and record.phase is not Phase.REVOKED and record.leaves_something else []
         )

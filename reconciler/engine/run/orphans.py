@@ -191,6 +191,7 @@ class OrphanPlanner:
             counts=self._counts,
             stored=self._inputs.own_stored,
             as_recorded=as_recorded,
+            unreadable=self._inputs.unreadable,
         )
 
     async def required(self, record: Record) -> str | None:

@@ -127,9 +127,8 @@ class Planning:
         checker = Checker if self._asks else BlindChecker
         self.checker = checker(context.redactor, self.listings, self._progressed, self.pace)
         self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
-        desired, unreadable = self.desired, self._unreadable
-        self._same_accounts = SameAccounts(desired, integrations, self.checker, context.wanted_prints, unreadable)
-        self._rivals = Rivals(desired, integrations, context.wanted_accounts, unreadable, self._rows_of_others)
+        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
+        self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)
         return self
 
     async def rows(self, selection: Selection) -> dict[Key, Record]:
@@ -189,6 +188,7 @@ class Planning:
             integrations=self.integrations,
             records=known,
             rows_of=self._rows_of,
+            rows_of_others=self._rows_of_others,
             checker=self.checker,
             policy=policy,
             stored=stored_under(renamed, stored),

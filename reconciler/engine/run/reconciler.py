@@ -118,8 +118,7 @@ class Reconciler:
         scheduler = Scheduler(
             plan=plan,
             services=self.services,
-            release=self.claims.release,
-            leave=self.claims.leave,
+            claims=self.claims,
             recorded=recorded,
             executor=self._executor(plan, author),
             state=self.state,
