@@ -569,7 +569,8 @@ class Judgement:
             return False
         anew = row.is_over(now) or row.phase is Phase.REVOKED
         end, _ = _end(git, grant, None if anew else row.acted_at)
-        return end is None or end > now
+        # What is an error is one until the day is over.
+        return end is None or end > (_moment(now.date()) if _misfits(git, grant) else now)
 
     def _wanted(
         self,
@@ -584,7 +585,7 @@ class Judgement:
     ) -> Duty:
         (name, integration), person = grant, git.people[grant[0]]
         entry, row = git.access(name)[integration], self._now(grant, now)
-        if entry.needs and "tool" not in git.access(name):
+        if _misfits(git, grant):
             return Duty("invalid", untouched=grant in self.rows)
         if _suspended(git, grant, now.date()):
             return Duty("suspended")
@@ -1124,6 +1125,12 @@ def _has(git: Git, grant: Grant) -> bool:
     return git.people[grant[0]].file == "there" and grant[1] in git.access(grant[0])
 
 
+def _misfits(git: Git, grant: Grant) -> bool:
+    """Whether an entry is an error: it needs another that the hire does not have."""
+    access = git.access(grant[0])
+    return access[grant[1]].needs and "tool" not in access
+
+
 def _end(git: Git, grant: Grant, acted_at: datetime | None) -> tuple[datetime | None, bool]:
     """When an entry ends that was first acted on then, and whether that is because of the hire's last day."""
     entry, last = git.access(grant[0])[grant[1]], git.people[grant[0]].end
@@ -1167,13 +1174,14 @@ def _slip(git: Git, name: str, today: date) -> bool:
 
     What was over when the day began is no error any more.
     """
-    person, access = git.people[name], git.access(name)
+    person = git.people[name]
     if person.file != "there":
         return False
     if person.base and git.sequence != "there":
         return True
-    ended = {each for each in access if (end := _end(git, (name, each), None)[0]) and end <= _moment(today)}
-    return any(entry.needs and "tool" not in access for each, entry in access.items() if each not in ended)
+    misfits = [grant for each in git.access(name) if _misfits(git, grant := (name, each))]
+    ends = [_end(git, grant, None)[0] for grant in misfits]
+    return any(end is None or end > _moment(today) for end in ends)
 
 
 def _paused(row: Row, now: datetime) -> bool:
