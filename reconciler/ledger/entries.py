@@ -6,7 +6,7 @@ A grant's own entry is `reconciler.model.grant.Record`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from reconciler.model.grant import Key, Outcome, Record
 from reconciler.model.status import EventType, ReasonCode
 from reconciler.model.value import value_class
 
-__all__ = ["Attempt", "Change", "Command", "Event", "GrantFilter", "Kept", "Member", "Sent"]
+__all__ = ["Attempt", "Change", "Command", "CommandsByGrant", "Event", "GrantFilter", "Kept", "Member", "Sent"]
 
 Change = Callable[[bytes | None], bytes | None]
 """Computes a new value from the present one, in a transaction that excludes other writers."""
@@ -152,6 +152,10 @@ class Command:
         """Return what the code is of."""
         parts = [stamp(self.at), self.at.microsecond, self.kind, self.hire, self.access, self.integration, self.by]
         return json.dumps([*parts, self.data, self.once], sort_keys=True).encode()
+
+
+CommandsByGrant = Mapping[Key, Sequence[Command]]
+"""Commands that a pass acts on, by the grant that they name, oldest first."""
 
 
 @value_class

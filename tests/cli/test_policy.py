@@ -245,12 +245,15 @@ def test_rule_that_matches_nothing_is_a_warning(company: Repo, call: Call) -> No
 def test_rule_that_names_one_thing_twice_is_an_error(company: Repo, call: Call) -> None:
     policy(company, {"name": "a", "never_both": ["deploy", "deploy"]})
     done = call(company, "validate")
-    assert (done.code, "config/policy.yaml:1: error: 0: never_both names the same thing twice" in done.out) == (1, True)
+    assert (done.code, "config/policy.yaml:1: error: 'a': never_both names the same thing twice" in done.out) == (
+        1,
+        True,
+    )
 
 
 def test_rule_with_one_name_is_refused_with_how_many_it_needs(company: Repo, call: Call) -> None:
     policy(company, {"name": "a", "never_both": ["deploy"]})
-    assert "config/policy.yaml:2: error: 0.never_both: must have at least 2" in call(company, "validate").out
+    assert "config/policy.yaml:2: error: 'a'.never_both: must have at least 2" in call(company, "validate").out
 
 
 def test_branch_cannot_take_the_rules_away(company: Repo, call: Call) -> None:

@@ -155,6 +155,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "held_alike": (Since(0, 0),),
     "held_of": (["ada"],),
     "hires_after": ("", 2),
+    "holding": ("tool", ["owner"], 2),
     "history_page": (Page(),),
     "integrations": (["ada"],),
     "lacks_check": ("tool", NOW),

@@ -7,7 +7,7 @@ retry").
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommandEffects",
-    "CommandsByGrant",
     "Erasing",
     "apply_commands",
     "apply_in_pieces",
@@ -61,9 +60,6 @@ CHANGES = frozenset({"retry", "accept", "forget"})
 
 HIRES = 50
 """The most hires whose records are changed in one piece, where a command is about everybody."""
-
-CommandsByGrant = Mapping[Key, Sequence[Command]]
-"""Commands that a pass acts on, by the grant that they name, oldest first."""
 
 
 @dataclass(slots=True)

@@ -9,10 +9,9 @@ from functools import partial
 from typing import Any
 
 from reconciler.engine.apply import removals, transitions
-from reconciler.engine.apply.commands import CommandsByGrant
 from reconciler.engine.decide.guard import Judgement
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
-from reconciler.ledger.entries import Event
+from reconciler.ledger.entries import CommandsByGrant, Event
 from reconciler.model.clock import first_moment
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.ending import acted_on, is_over, left

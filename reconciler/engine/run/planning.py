@@ -42,7 +42,7 @@ from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge
 
 if TYPE_CHECKING:
-    from reconciler.engine.apply.commands import CommandsByGrant
+    from reconciler.ledger.entries import CommandsByGrant
 
 __all__ = ["ASSIGNED", "HIRES", "Planning"]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from reconciler.engine.apply.commands import CommandsByGrant, request_events
+from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor
 from reconciler.engine.apply.plan import Plan, PlannedRecord
 from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
@@ -29,7 +29,7 @@ from reconciler.engine.run.planner import Watched, unwatched
 from reconciler.engine.run.planning import ASSIGNED, Planning
 from reconciler.engine.run.renames import move
 from reconciler.engine.state import OpenState
-from reconciler.ledger.entries import Command, Event, Kept
+from reconciler.ledger.entries import Command, CommandsByGrant, Event, Kept
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, run_name
 from reconciler.model.clock import stamp
