@@ -767,7 +767,8 @@ class Judgement:
         if seen is Seen.OFF:  # it is gone already, and so is what a revocation left of it
             return gone
         if row.revoking and row.phase in OPEN and not (row.withdrawing and seen is Seen.THERE):
-            return gone if seen is Seen.AWAY else self._half_revoked(row, orphaned, seen, now, spared=spared)
+            sent = row.unchecked and seen is Seen.NOT_ASKED  # which counts where there is no check
+            return gone if sent or seen is Seen.AWAY else self._half_revoked(row, orphaned, seen, now, spared=spared)
         if seen is Seen.INVITED:
             taken = (prune or asked) and not spared
             return replace(orphaned, act="withdraw") if taken else orphaned
