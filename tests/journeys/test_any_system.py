@@ -33,8 +33,13 @@ if method == "GET" and not who:
     print("X: y\\n\\n" + json.dumps([shown(each) for each in kept.iterdir()]))
 elif method == "GET":
     print("X: y\\n\\n" + json.dumps(shown(account)) if account.exists() else "Status: 404\\n")
-else:
-    account.unlink() if method == "DELETE" else account.write_text(sys.stdin.read())
+elif method == "DELETE":
+    account.unlink()
+    print("Status: 204\\n")
+else:  # whole at once, for who reads it meanwhile
+    written = kept.with_name(f"{{who}}.{{os.getpid()}}")
+    written.write_text(sys.stdin.read())
+    written.replace(account)
     print("Status: 204\\n")
 """
 
