@@ -152,7 +152,6 @@ class Services(Client):
         """How many points are left until the program ends."""
         self.dead = False
         self._last: tuple[Failpoint, bool] | None = None
-        self._confirming: Grant | None = None
 
     def of(self, integration: str) -> Self:
         """Stay one: what happens at one integration is seen by all."""
@@ -175,13 +174,9 @@ class Services(Client):
             if self.fuse < 0:
                 self._end(point, done=done)
         self._last = (point, done)
-        if point is Failpoint.CHECKED:
-            self._confirming = None
 
     def _end(self, point: Failpoint, *, done: bool) -> None:
         self.dead = True
-        if point is Failpoint.CHECKED and not done and self._confirming is not None:
-            self.confirmed.pop(self._confirming, None)
         self._last = (point, done)
         raise Crash(point)
 
@@ -238,7 +233,6 @@ class Services(Client):
         return self._weather("pending") or _json([{"email": address_of(name)} for name in sorted(self.invited["club"])])
 
     def _check(self, grant: Grant) -> Response:
-        self._confirming = None
         if (failed := self._weather(grant[1])) is not None:
             return failed
         if grant in self.blinded:
@@ -247,7 +241,6 @@ class Services(Client):
             return Response(404)
         seat = self.seats[grant[0]] if grant[1] == "seat" else None
         self.confirmed[grant] = seat
-        self._confirming = grant
         more = {} if seat is None else {"level": seat.level, "state": "off" if seat.off else "on"}
         return _json({"email": address_of(grant[0]), **more})
 
@@ -1101,9 +1094,11 @@ class Model(RuleBasedStateMachine):
                 # Heard, and not written down; or written down, and it never left.
                 doubt = {each.place: Came.IN_DOUBT for each in sent if each.answered_at is None}
                 assert attempt.kind == duty.act, f"{grant}: {attempt.kind}, not {duty.act}"
+                record = self.program.ledger.record(dict(self._keys())[grant])
+                unwritten = not whole and record is not None and record.phase == "executed"
                 tried = Tried(
                     {_place(duty, call): call.came for call in calls} | doubt,
-                    seen=grant in self.services.confirmed,
+                    seen=grant in self.services.confirmed and not unwritten,
                     seat=self.services.confirmed.get(grant),
                     cut_off=attempt.id in self.program.cut_off,
                     left=self.services.seen(grant),
