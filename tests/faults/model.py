@@ -1129,7 +1129,7 @@ class Model(RuleBasedStateMachine):
             if attempt.kind != "run":
                 assert self.services.checks[integration] == "answered" or integration == "hook", f"{grant} is unknown"
             assert integration not in self.git.broken, f"{grant} is blocked"
-            ends = self.git.expire and attempt.kind in AWAY and before[grant].is_over(now)
+            ends = attempt.kind in AWAY and before[grant].is_over(now)  # by itself, or by hand
             assert ends or self.git.people[name].file != "broken", f"{grant} is invalid"
             for who, until in self.git.suspended:
                 assert who not in grant or (until is not None and until <= today), f"{grant} is suspended"
