@@ -354,8 +354,11 @@ def test_whose_last_day_was_over_and_is_given_another_comes_back(machine, accoun
     assert status(machine) is Status.PRESENT
 
 
-def test_the_guard_counts_times_that_a_revision_moved_and_no_others(machine, accounts, repo):
-    repo.settings(gnupg_home=repo.gnupg.path, max_change_percent=10)
+@pytest.mark.parametrize(
+    "ends", [{"expire": "revoke"}, {"expire": "prune", "prune": "revoke"}], ids=["itself", "prune"]
+)
+def test_the_guard_counts_times_that_a_revision_moved_and_no_others(machine, accounts, repo, ends):
+    repo.settings(gnupg_home=repo.gnupg.path, max_change_percent=10, **ends)
     people = [f"p{number}" for number in range(8)]
     for name in people:
         repo.hire(name, TOOL | {"for": "1h"})

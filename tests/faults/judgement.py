@@ -754,7 +754,7 @@ class Judgement:
             return Duty("suspended", wanted=False)
         expired = over and git.expire
         prune = git.prune or expired
-        orphaned = Duty("orphaned", wanted=False, by_hand=asked, by_itself=expired and not row.moved)
+        orphaned = Duty("orphaned", wanted=False, by_hand=asked, by_itself=over and not row.moved)
         if grant[1] in git.broken:
             return replace(orphaned, by_hand=False)
         error = _slip(git, grant[0], now.date()) or any(

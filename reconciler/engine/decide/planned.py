@@ -165,6 +165,8 @@ class PlannedGrant:
     """The lock of its person: then all that is done is to lock the account."""
     in_git: bool = True
     """Whether git still has the entry, wanted or not."""
+    over: bool = False
+    """Whether its time is over."""
     expired: bool = False
     """Whether its time is over, so that it is revoked whatever `prune` says."""
     unanswered: bool = False
@@ -175,7 +177,7 @@ class PlannedGrant:
     @property
     def exempt(self) -> bool:
         """Whether the guard neither counts nor holds it: a person named it, or its time is over by itself."""
-        by_itself = self.expired and self.record is not None and not self.record.ends_moved
+        by_itself = self.over and self.record is not None and not self.record.ends_moved
         return self.by_hand or by_itself or self.lock is not None
 
     @property

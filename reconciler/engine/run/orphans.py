@@ -31,9 +31,10 @@ class OrphanPlanner:
         """Decide on an orphan; check it first if it may have to be revoked."""
         planned, policy = await self._plan(record), self._inputs.policy
         in_git = self.unreadable(record) is not None or self._inputs.desired.has(*record.key)
-        expired = policy.expires and is_over(record, policy.now)
+        over = is_over(record, policy.now)
+        expired = policy.expires and over
         unanswered = planned.unanswered or isinstance(planned.verdict, Unknown) or not policy.removals
-        return replace(planned, in_git=in_git, expired=expired, unanswered=expired and unanswered)
+        return replace(planned, in_git=in_git, over=over, expired=expired, unanswered=expired and unanswered)
 
     def may_be_dropped(self, record: Record) -> bool:
         """Whether a grant that nothing was ever done for is forgotten.
