@@ -1040,7 +1040,9 @@ class Model(RuleBasedStateMachine):
         self._hold_in_any_case(made, rows, now)
         self._compare(duties if whole else {})
         if whole and git.expire:
-            left = {grant: rows[grant] for grant, duty in duties.items() if not duty.wanted}
+            # What needs it comes first, in a pass over that.
+            waits = {(name, "tool") for name in PEOPLE if not scope.covers((name, "mail"))}
+            left = {grant: rows[grant] for grant, duty in duties.items() if not duty.wanted and grant not in waits}
             self._gone_in_time(
                 {grant for grant, row in left.items() if row.is_over(now) and row.phase != "revoked"}, now
             )
