@@ -68,9 +68,9 @@ class Schedule:
         self._listings = Listings(clock.now())
         self._slices: list[list[str]] = []
         self._sliced = 0
+        """The number of this cycle's slices that were queued."""
         self._everybody: Sequence[str] = ()
         """Who git or the ledger had when the interval began."""
-        """The number of this cycle's slices that were queued."""
         self._sliced_at: datetime | None = None
         self._swept_at: dict[str, datetime] = {}
         """When passes over all of an integration were begun last."""

@@ -73,14 +73,19 @@ def test_what_was_revoked_does_not_come_again_while_its_entry_stays(eight_hours,
     assert status(machine) is Status.REVOKED
 
 
-def test_what_was_over_and_comes_again_before_it_could_be_revoked_begins_anew(eight_hours, accounts, repo):
-    machine = eight_hours
+def left_unrevoked(machine, accounts, repo):
+    """Ada's time is over and her entry leaves git, while the service answers no check."""
     accounts.fail_next(None, 503, method="GET")
     machine.clock.turn(hours=9)
     assert status(machine) is Status.ORPHANED
     repo.hire("ada")
     repo.commit()
     assert status(machine) is Status.ORPHANED
+
+
+def test_what_was_over_and_comes_again_before_it_could_be_revoked_begins_anew(eight_hours, accounts, repo):
+    machine = eight_hours
+    left_unrevoked(machine, accounts, repo)
     accounts.clear()
     give(repo, for_="8h")
     again = row(machine.reconcile(), "ada", "tool")
@@ -90,12 +95,7 @@ def test_what_was_over_and_comes_again_before_it_could_be_revoked_begins_anew(ei
 
 def test_what_comes_again_ends_though_no_check_was_answered_meanwhile(eight_hours, accounts, repo):
     machine = eight_hours
-    accounts.fail_next(None, 503, method="GET")
-    machine.clock.turn(hours=9)
-    assert status(machine) is Status.ORPHANED
-    repo.hire("ada")
-    repo.commit()
-    assert status(machine) is Status.ORPHANED
+    left_unrevoked(machine, accounts, repo)
     give(repo, until="2026-12-01T20:00Z")
     assert status(machine) is Status.UNKNOWN
     machine.clock.turn(hours=2)
