@@ -18,6 +18,10 @@ import click
 
 from reconciler.cli.exit_codes import INTERRUPTED, WRONG_USAGE
 from reconciler.cli.options import HTML_HELP, PAGE, PassOptions, SharedOptions, pass_options, shared
+from reconciler.cli.output.logs import begin, note, shown
+from reconciler.model.clock import Stopped
+from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.near import near
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -130,8 +134,6 @@ class _Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from reconciler.model.near import near
-
             raise click.UsageError(f"No such command {args[0]!r}{near(args[0], list(COMMANDS))}", ctx) from error
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
@@ -177,10 +179,6 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
-    from reconciler.cli.output.logs import begin, note, shown
-    from reconciler.model.clock import Stopped
-    from reconciler.model.errors import ReconcilerError, UsageError
-
     begin(arguments)
     try:
         code = reconcile.main(list(arguments), prog_name="reconcile", standalone_mode=False)

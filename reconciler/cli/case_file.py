@@ -6,6 +6,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.cli.output.logs import note
 from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ def save(file: Path, integration: str, saved: list[CaseResult], manifest: Manife
     """Append cases to a file, each under a name that none there has, and say what none of them covers."""
     import yaml
 
-    from reconciler.cli.output.logs import note
     from reconciler.workshop.saving import uncovered
 
     if not saved:

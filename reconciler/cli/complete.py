@@ -16,6 +16,10 @@ from typing import Any
 
 import click
 
+from reconciler.repository.discovery import repository
+from reconciler.repository.documents.broken import MAX_BYTES
+from reconciler.repository.naming import is_cases
+
 __all__ = ["accesses", "fields", "hires", "imports", "integrations", "periods", "ready", "services"]
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[str]]
@@ -39,8 +43,6 @@ def _offered(names: Callable[[click.Context], Iterable[str]]) -> _Complete:
 
 
 def _root(ctx: click.Context) -> Path:
-    from reconciler.repository.discovery import repository
-
     return repository(ctx.obj.path)
 
 
@@ -53,8 +55,6 @@ def _files(root: Path, folder: str) -> Iterator[Path]:
 
 def _stems(folder: str) -> Callable[[click.Context], Iterator[str]]:
     def stems(ctx: click.Context) -> Iterator[str]:
-        from reconciler.repository.naming import is_cases
-
         return (file.stem for file in _files(_root(ctx), folder) if not is_cases(file.name))
 
     return stems
@@ -62,7 +62,6 @@ def _stems(folder: str) -> Callable[[click.Context], Iterator[str]]:
 
 def _data(file: Path) -> dict[str, Any]:
     """Read a file; empty if it is broken or not a map."""
-    from reconciler.repository.documents.broken import MAX_BYTES
     from reconciler.repository.documents.yaml import BrokenFile, read
 
     there = file.lstat()
@@ -102,8 +101,6 @@ def _services(ctx: click.Context) -> Iterator[str]:
 
 def _ready(_ctx: click.Context) -> Iterator[str]:
     from importlib.resources import files
-
-    from reconciler.repository.naming import is_cases
 
     for folder in ("manifests", "imports"):
         for item in (files("reconciler.gallery") / folder).iterdir():

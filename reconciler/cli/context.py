@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.cli.options import SharedOptions
+from reconciler.model.secret import Redactor
 
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
-    from reconciler.model.secret import Redactor
 
 __all__ = ["context_of", "run_in_context"]
 
@@ -19,7 +20,6 @@ T = TypeVar("T")
 def context_of(options: SharedOptions, redactor: Redactor | None = None) -> Context:
     """Make a context; a command that shows nothing secret needs no `redactor`."""
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.model.secret import Redactor
 
     return Context(
         options.repo,
@@ -33,7 +33,6 @@ def context_of(options: SharedOptions, redactor: Redactor | None = None) -> Cont
 def run_in_context(options: SharedOptions, redactor: Redactor, work: Callable[[Context], Awaitable[T]]) -> T:
     """Run `work` in an event loop, and close its context."""
     import asyncio
-    from contextlib import aclosing
 
     async def run() -> T:
         async with aclosing(context_of(options, redactor)) as context:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions
+from reconciler.model.errors import RepositoryError, SettingsError
 
 if TYPE_CHECKING:
     from reconciler.ledger.opening import StateLocation
@@ -53,7 +54,6 @@ def ledger_of(options: SharedOptions) -> Iterator[LedgerReader]:
 def files_in_force(options: SharedOptions) -> Files | None:
     """Read the files in force, for what the ledger does not have: form fields and names. None if there are none."""
     from reconciler.engine.run.accepted import in_force
-    from reconciler.model.errors import RepositoryError, SettingsError
 
     context = context_of(options)
     try:

@@ -14,6 +14,8 @@ from reconciler.model.errors import UsageError
 from reconciler.model.selection import Selection
 from reconciler.model.status import Status
 from reconciler.model.value import value_class
+from reconciler.repository.discovery import repository
+from reconciler.transports.program.named import named_programs
 
 if TYPE_CHECKING:
     from reconciler.model.grant import Key
@@ -48,15 +50,11 @@ class SharedOptions:
     @property
     def repo(self) -> Path:
         """The repository's root, found when it is first needed. Raises RepositoryError if there is none."""
-        from reconciler.repository.discovery import repository
-
         return repository(self.path)
 
     @property
     def programs(self) -> dict[str, Path]:
         """The programs that requests may run, by name. Raises UsageError."""
-        from reconciler.transports.program.named import named_programs
-
         return named_programs(self.program, self.repo) if self.program else {}
 
 

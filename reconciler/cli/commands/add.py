@@ -9,7 +9,13 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.output.logs import note
+from reconciler.cli.output.text import cell, echo, emit_json, no_csv
+from reconciler.gallery.description import read_description
+from reconciler.gallery.first_manifest import first_manifest
 from reconciler.model.errors import UsageError
+from reconciler.repository.documents.modeline import line_in
+from reconciler.repository.naming import CASES
 
 if TYPE_CHECKING:
     from reconciler.gallery.catalog import ReadyManifest
@@ -45,12 +51,8 @@ def add(
     --from-openapi writes a first manifest, called NAME or as the FILE, with a proposal for each part and the operation
     that it comes from, or that none was found. It is a file to edit.
     """
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import echo, emit_json, no_csv
     from reconciler.gallery.catalog import MANIFESTS, everything, imports, named
     from reconciler.intake.hire_files import write_all
-    from reconciler.repository.documents.modeline import line_in
-    from reconciler.repository.naming import CASES
 
     no_csv(options)
     if listing:
@@ -90,13 +92,8 @@ def add(
 
 def _begin(options: SharedOptions, stem: str, description: Path) -> int:
     """Write a first manifest from a service's description."""
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import echo, emit_json
     from reconciler.gallery.catalog import MANIFESTS
-    from reconciler.gallery.description import read_description
-    from reconciler.gallery.first_manifest import first_manifest
     from reconciler.intake.hire_files import write_all
-    from reconciler.repository.documents.modeline import line_in
 
     root = options.repo
     path = f"{MANIFESTS}/{_free(root / MANIFESTS, root, stem).name}"
@@ -144,7 +141,6 @@ def _free(folder: Path, root: Path, stem: str) -> Path:
 
 def _list(options: SharedOptions) -> None:
     from reconciler.cli.output.table import columns
-    from reconciler.cli.output.text import cell, echo, emit_json
     from reconciler.gallery.catalog import everything, imports
 
     every = sorted([*everything().values(), *imports().values()], key=lambda it: it.name)

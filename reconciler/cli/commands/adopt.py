@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import complete
+from reconciler.cli.commands.unmanaged import compared, known_integration
+from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.output.logs import note, set_up
+from reconciler.cli.output.text import count, emit_json, fit, no_csv
 from reconciler.model.errors import UsageError
+from reconciler.repository.documents.modeline import line_in, modeline
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,9 +41,6 @@ def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *
     The values come from `fields` of the manifest's list. With --write, an existing file gets the line, and no other
     byte of it changes. After you commit the files, the next pass finds the accounts and sends nothing.
     """
-    from reconciler.cli.context import run_in_context
-    from reconciler.cli.output.logs import note, set_up
-    from reconciler.cli.output.text import count, emit_json, fit, no_csv
     from reconciler.intake.hire_files import write_all
 
     no_csv(options)
@@ -77,7 +79,6 @@ async def proposed(
 
     The listing is read with the manifest in force. The files are for the work tree, or for the new repository `into`.
     """
-    from reconciler.cli.commands.unmanaged import compared, known_integration
     from reconciler.engine.observe.wiring import integrations_of
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.state import reading
@@ -85,7 +86,6 @@ async def proposed(
     from reconciler.intake.adopt import adopt as adopted
     from reconciler.model.decision_inputs import Policy
     from reconciler.repository.desired import Desired
-    from reconciler.repository.documents.modeline import line_in, modeline
     from reconciler.repository.files import Reader
     from reconciler.repository.ignore import IGNORE
 

@@ -5,6 +5,7 @@ If a daemon has locked the state, the command is enqueued for it, and waits for 
 
 from __future__ import annotations
 
+import json
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,19 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.commands.enqueue import Refused, enqueue
+from reconciler.cli.commands.status import rows_of
+from reconciler.cli.context import context_of
+from reconciler.cli.ledger import ledger_of
 from reconciler.cli.options import PassOptions, SharedOptions, option, shared
+from reconciler.cli.output.logs import note
+from reconciler.cli.suggestions import suggest
 from reconciler.model.errors import StateLockedError
+from reconciler.model.grant import Key
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from reconciler.ledger.reader import LedgerReader
-    from reconciler.model.grant import Key
 
 __all__ = ["check"]
 
@@ -68,8 +74,6 @@ def check(options: SharedOptions, hire: str | None, access: str | None, integrat
 
 def _meant(options: SharedOptions, hire: str | None, access: str | None, integration: str | None) -> frozenset[Key]:
     """Return the grants that the arguments name, of git and of the ledger. Raises Refused if there are none."""
-    from reconciler.cli.context import context_of
-    from reconciler.cli.suggestions import suggest
     from reconciler.engine.run.accepted import in_force
     from reconciler.model.decision_inputs import Policy
     from reconciler.repository.desired import Desired
@@ -94,13 +98,7 @@ def _beside(
     options: SharedOptions, grants: Collection[Key], integration: str | None, *, whole: bool, holder: StateLockedError
 ) -> int:
     """Let the process that locked the state check the grants, and show what it found."""
-    import json
-
-    from reconciler.cli.commands.status import rows_of
-    from reconciler.cli.ledger import ledger_of
-    from reconciler.cli.output.logs import note
     from reconciler.cli.output.show import exit_code, show_report
-    from reconciler.model.grant import Key
     from reconciler.model.report import LAST, Report
 
     if whole:
@@ -121,8 +119,6 @@ def _beside(
 
 def _wait(ledger: LedgerReader, grants: Collection[Key], integration: str | None) -> None:
     """Wait until nothing of this is left to check, and no attempt that followed is under way."""
-    from reconciler.model.grant import Key
-
     until = monotonic() + PATIENCE_SECONDS
     while monotonic() < until:
         asked = [command for command in ledger.commands() if command.kind == "check"]

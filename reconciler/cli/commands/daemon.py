@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.output.logs import set_up
+from reconciler.model.clock import Stopped
+from reconciler.model.errors import LedgerError, RepositoryError
+from reconciler.model.failpoints import unwatched
 from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
@@ -58,9 +63,6 @@ def daemon(options: SharedOptions, member: str | None) -> int:
 
     gc.disable()  # until all is imported and opened: next to nothing of it is ever collected
     try:
-        from reconciler.cli.output.logs import set_up
-        from reconciler.model.failpoints import unwatched
-
         asyncio.run(serve(options, set_up(options), unwatched, member))
     finally:
         gc.enable()
@@ -143,7 +145,6 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
 def _beside(running: Daemon, checkout: Checkout, clock: SystemClock) -> Iterator[None]:
     """While the block runs, tell systemd about the daemon, and log which edits passes ignore."""
     import asyncio
-    import os
 
     from reconciler.daemon.systemd import Systemd
 
@@ -167,9 +168,6 @@ async def _log_ignored_edits(
     """
     import structlog
 
-    from reconciler.model.clock import Stopped
-    from reconciler.model.errors import RepositoryError
-
     log = structlog.get_logger()
     with suppress(Stopped):
         await clock.sleep(EDITS_SECONDS)
@@ -190,7 +188,6 @@ def _opened(
 ) -> AbstractContextManager[OpenState]:
     """Open the state: locked if it is a file, shared as a member of a fleet if a server has it."""
     import asyncio
-    import os
     import socket
 
     from reconciler.engine.state import locking, sharing
@@ -246,8 +243,6 @@ class _Endpoints:
         import asyncio
 
         from reconciler.daemon.authorize import callback, is_awaited
-        from reconciler.model.clock import Stopped
-        from reconciler.model.errors import LedgerError
 
         settings, tree = self.running.settings, self.running.tree or self.initial.tree
         if not await is_awaited(self.state, service, query):  # a stranger's call must not lease a service

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.commands.diff import compared
+from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.output.logs import set_up
+from reconciler.cli.output.text import echo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,14 +47,8 @@ def desk(options: SharedOptions, listen: str, public_url: str | None, status: st
     a clone and RECONCILE_FORGE_TOKEN, and neither a key nor the state. It never merges: give it a token that cannot.
     """
     import asyncio
-    import os
-    import signal
 
-    from reconciler.cli.commands.diff import compared
-    from reconciler.cli.context import context_of
     from reconciler.cli.output.difference import as_markdown
-    from reconciler.cli.output.logs import set_up
-    from reconciler.cli.output.text import echo
     from reconciler.desk.app import desk as application
     from reconciler.desk.daemon import statuses
     from reconciler.web.serve import serving

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli.options import SharedOptions, shared
+from reconciler.cli.output.logs import note
+from reconciler.cli.output.text import echo, emit_json, no_csv
+from reconciler.model.errors import Problem, SettingsError, Severity
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from reconciler.model.errors import Problem
     from reconciler.repository.files import Files, Reader
     from reconciler.repository.git.checkout import Checkout, File, Tree
     from reconciler.review.difference import Difference, Side
@@ -34,9 +36,6 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     --output markdown: a comment ready to post. Exits with 1 if a file at HEAD has an error.
     """
     from reconciler.cli.output.difference import as_markdown, as_table
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import echo, emit_json, no_csv
-    from reconciler.model.errors import Severity
     from reconciler.repository.git.checkout import Checkout
 
     no_csv(options)
@@ -58,9 +57,6 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
 
 def compared(checkout: Checkout, base: str, head: str) -> tuple[Difference, list[Problem]]:
     """Compare two revisions; return the head's problems too."""
-    from dataclasses import replace
-    from datetime import UTC, datetime
-
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import WORKTREE
     from reconciler.review.difference import compare
@@ -79,7 +75,6 @@ def compared(checkout: Checkout, base: str, head: str) -> tuple[Difference, list
 
 def _unwalkable(checkout: Checkout, base: str, head: Tree) -> Iterator[Problem]:
     """Report the first commit of the branch that cannot be walked: after the merge it would be refused."""
-    from reconciler.model.errors import Problem
     from reconciler.repository.git.checkout import WORKTREE
 
     if WORKTREE not in (base, head.revision) and (found := checkout.first_endless(head.revision, base)) is not None:
@@ -99,7 +94,6 @@ def _side(
 
     The rules of `base` judge it too.
     """
-    from reconciler.model.errors import SettingsError
     from reconciler.repository.rules import NONE
     from reconciler.review.difference import Side
     from reconciler.review.problems import hosts_of, problems_of

@@ -6,7 +6,10 @@ is found out for many hires at once, since all commits are walked for it, and wh
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
+
+from reconciler.cli.output.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -34,7 +37,6 @@ async def planned(
 
     With `givers`, each row says who gave the grant, and when what leaves had to be gone, and was.
     """
-    from reconciler.cli.output.progress import ProgressReporter
     from reconciler.engine.run.planning import HIRES
     from reconciler.repository.attribution.given import Gaps
     from reconciler.review.dry_run import DryRun
@@ -74,8 +76,6 @@ class _GivenByPart:
     """Who gave the grants of each part, and when what leaves had to be gone, in a spool."""
 
     def __init__(self, context: Context, planning: Planning, gaps: Gaps, spool: Spool[Evidence]) -> None:
-        from datetime import date
-
         from reconciler.repository.attribution.given import Givers
         from reconciler.repository.desired import Desired
         from reconciler.review.leaving import Leaving

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import getpass
 import socket
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from reconciler.cli.context import context_of
+from reconciler.cli.ledger import state_of
 from reconciler.cli.options import SharedOptions
-from reconciler.model.errors import ReconcilerError, StateLockedError
+from reconciler.cli.output.logs import note
+from reconciler.cli.output.text import echo, emit_json
+from reconciler.model.errors import ReconcilerError, SecretsError, StateLockedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -38,9 +43,6 @@ def enqueue(
     data: Mapping[str, Any] | None = None,
 ) -> None:
     """Enqueue a command for the process that locked the state."""
-    from datetime import UTC, datetime
-
-    from reconciler.cli.ledger import state_of
     from reconciler.engine.state import refuse_fresh_start
     from reconciler.repository.git.checkout import Checkout
 
@@ -57,10 +59,8 @@ def enqueue(
 
 def use_key(options: SharedOptions, ledger: LedgerWriter) -> None:
     """Open the state's key, by which commands count. Raises SecretsError if that cannot be done here."""
-    from reconciler.cli.context import context_of
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.trust import sealing_of
-    from reconciler.model.errors import SecretsError
 
     context = context_of(options)
     force = in_force(context)
@@ -72,8 +72,6 @@ def show_outcome(
     options: SharedOptions, kind: str, grants: Iterable[Key], said: str, *, handed_over: bool = False
 ) -> None:
     """Show what came of a command on grants: what it said, or the object of docs/commands.md, "JSON"."""
-    from reconciler.cli.output.text import echo, emit_json
-
     if options.output == "json":
         named = [{"hire": key.hire, "access": key.access} for key in grants]
         emit_json({"command": kind, "grants": named, "handed_over": handed_over})
@@ -85,7 +83,5 @@ def show_handed_over(
     options: SharedOptions, kind: str, grants: Collection[Key], what: str, holder: StateLockedError
 ) -> None:
     """Show that a command was handed to the process that locked the state, and where to see that it is done."""
-    from reconciler.cli.output.logs import note
-
     show_outcome(options, kind, grants, f"handed over: {what}", handed_over=True)
     note(f"{holder.who}, which was asked to {what}: `reconcile status` shows when it is done")

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import complete
+from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions, shared
+from reconciler.cli.output.logs import begin_redacting
+from reconciler.cli.output.text import as_json, clipped, code, echo, emit_json, no_csv, printable
+from reconciler.cli.suggestions import no_such_grant
+from reconciler.model.clock import stamp
+from reconciler.model.errors import SecretsError
+from reconciler.model.grant import Key
 from reconciler.model.spoken import described
+from reconciler.model.status import Status
 from reconciler.model.value import value_class
+from reconciler.repository.person import is_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
 
     from reconciler.engine.context import Context
     from reconciler.engine.run.accepted import InForce
     from reconciler.ledger.entries import Attempt, Sent
     from reconciler.model.decision_inputs import Policy
     from reconciler.model.given import Given
-    from reconciler.model.grant import Grant, Key, Record
+    from reconciler.model.grant import Grant, Record
     from reconciler.model.requested import Requested
     from reconciler.model.scope import Layer
     from reconciler.model.secret import Redactor
@@ -50,10 +59,6 @@ def explain(options: SharedOptions, hire: str, access: str) -> int:
 
     Reads the commit at HEAD and the ledger; sends nothing. Says so if initial data cannot be decrypted here.
     """
-    from reconciler.cli.output.logs import begin_redacting
-    from reconciler.cli.output.text import echo, emit_json, no_csv
-    from reconciler.model.grant import Key
-
     no_csv(options)
     redactor = begin_redacting()
     details = redactor.redact_all(_details(options, Key(hire, access), redactor))
@@ -61,8 +66,6 @@ def explain(options: SharedOptions, hire: str, access: str) -> int:
         case "json":
             emit_json(details)
         case "markdown":
-            from reconciler.cli.output.text import code
-
             first, *rest = _lines(details)
             echo("\n".join([f"**{code(first)}**", "", *(f"    {line}".rstrip() for line in rest)]))
         case _:
@@ -98,12 +101,8 @@ class _Found:
 
 def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, Any]:
     """Collect everything about the grant, as JSON has it."""
-    from datetime import UTC, datetime
-
-    from reconciler.cli.context import context_of
     from reconciler.engine.context import home_of
     from reconciler.engine.run.accepted import in_force
-    from reconciler.model.clock import stamp
     from reconciler.model.decision_inputs import Policy
     from reconciler.repository.git.signatures import signer
 
@@ -141,7 +140,6 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
     """Find a grant in the files and in the ledger. Raises ReconcilerError if neither has it."""
     import asyncio
 
-    from reconciler.cli.suggestions import no_such_grant
     from reconciler.ledger.ledger import Ledger
     from reconciler.model.ending import still_wanted
     from reconciler.repository.attribution.given import who_gave
@@ -162,7 +160,6 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
 
 def _explanation(context: Context, settings: Settings, found: _Found, policy: Policy) -> Explanation:
     """Explain a grant; one whose file cannot be read is invalid."""
-    from reconciler.model.status import Status
     from reconciler.review.explain import explain as explained
 
     grant, subject = found.grant, found.subject
@@ -180,8 +177,6 @@ def _explanation(context: Context, settings: Settings, found: _Found, policy: Po
 
 def _of_record(record: Record | None) -> dict[str, Any]:
     """Show what the ledger has of the grant."""
-    from reconciler.model.clock import stamp
-
     return {
         "attempts": record.attempts if record else 0,
         "retry_at": stamp(record.retry_at) if record else None,
@@ -194,8 +189,6 @@ def _of_record(record: Record | None) -> dict[str, Any]:
 
 def _asked(requested: Requested | None, given: Given | None, signed_by: str | None) -> dict[str, Any] | None:
     """Show who asked for the grant: claimed, unless the author of the commit that gave it, or its signer, is it."""
-    from reconciler.repository.person import is_named
-
     if requested is None:
         return None
     by = requested.requested_by
@@ -220,7 +213,6 @@ def _of_given(given: Given | None, signed_by: str | None) -> dict[str, Any]:
 def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> Layer | None:
     """Decrypt the service's initial data if possible; None if it has none."""
     from reconciler.engine.observe.wiring import initial_layer
-    from reconciler.model.errors import SecretsError
     from reconciler.review.explain import sealed_layer
 
     service = desired.services.get(grant.service)
@@ -238,8 +230,6 @@ def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> La
 
 
 def _attempt(attempt: Attempt, sent: list[Sent]) -> dict[str, Any]:
-    from reconciler.model.clock import stamp
-
     return {
         "kind": attempt.kind,
         "number": attempt.number,
@@ -266,8 +256,6 @@ def _attempt(attempt: Attempt, sent: list[Sent]) -> dict[str, Any]:
 
 def _lines(details: Mapping[str, Any]) -> Iterator[str]:
     """Write the same for one screen."""
-    from reconciler.cli.output.text import clipped, printable
-
     yield printable(f"{details['hire']}/{details['access']}: {details['status'] or 'new'}: {details['reason']}")
     parts = [details["email"], details["source"], f"sequence {details['sequence']}" if details["sequence"] else None]
     parts += [
@@ -323,8 +311,6 @@ def _given(details: Mapping[str, Any]) -> str:
 
 def _value(value: Mapping[str, Any]) -> list[str]:
     """Write a value as JSON, so that a text differs from a number; in words if it is secret or not known yet."""
-    from reconciler.cli.output.text import as_json
-
     if value["value"] is None:
         return [value["name"], "NO VALUE", value["origin"]]
     words = value["secret"] or value["origin"] == "the run"
@@ -340,7 +326,6 @@ def _request(request: Mapping[str, Any], total: int) -> list[str]:
 
 def _table(title: str | None, rows: list[list[str]], most: int) -> Iterator[str]:
     from reconciler.cli.output.table import columns
-    from reconciler.cli.output.text import clipped
 
     if title is not None and rows:
         yield ""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli import complete
+from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, shared
-from reconciler.model.errors import TransportError, UsageError
+from reconciler.cli.output.logs import set_up
+from reconciler.cli.output.text import code, count, echo, emit_json, no_csv, printable
+from reconciler.model.errors import RepositoryError, TransportError, UsageError
+from reconciler.model.near import near
+from reconciler.model.verdict import Unknown
 
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
@@ -30,10 +36,7 @@ def options(options: SharedOptions, integration: str, field: str) -> int:
 
     The first column is the value for a hire's `values`. You can also write a choice by its name: {name: …}.
     """
-    from reconciler.cli.context import run_in_context
-    from reconciler.cli.output.logs import set_up
     from reconciler.cli.output.table import columns
-    from reconciler.cli.output.text import code, count, echo, emit_json, no_csv, printable
     from reconciler.requests.template import plain, written
 
     no_csv(options)
@@ -66,9 +69,6 @@ async def _options(context: Context, integration: str, field: str) -> list[Optio
 
 def _field(files: Files, integration: str, name: str) -> FormField:
     """Find the field. Raises UsageError if it does not exist or has no choices."""
-    from reconciler.model.errors import RepositoryError
-    from reconciler.model.near import near
-
     loaded = files.manifests.get(integration)
     if loaded is None:
         if problems := files.broken["manifests"].get(integration):
@@ -89,13 +89,10 @@ def _field(files: Files, integration: str, name: str) -> FormField:
 
 async def _fetched(context: Context, files: Files, tree: Tree, integration: str, field: str) -> list[Option]:
     """Ask the service for its choices. Raises Blocked and TransportError with the reason if it cannot be asked."""
-    from dataclasses import replace
-
     from reconciler.engine.observe.checker import Checker
     from reconciler.engine.observe.listings import Listings
     from reconciler.engine.observe.wiring import integrations_of
     from reconciler.engine.state import reading
-    from reconciler.model.verdict import Unknown
     from reconciler.repository.desired import Desired
 
     def service_of(name: str) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from reconciler.cli.commands.enqueue import Refused, enqueue, show_handed_over, show_outcome
+from reconciler.cli.context import context_of
+from reconciler.cli.ledger import ledger_of, state_of
 from reconciler.cli.options import SharedOptions, shared
+from reconciler.cli.output.text import count, no_csv
+from reconciler.cli.suggestions import suggest_from_ledger
 from reconciler.model.errors import StateLockedError, UsageError
 
 __all__ = ["forget"]
@@ -20,12 +26,6 @@ def forget(options: SharedOptions, hire: str) -> int:
 
     Refused as long as git still has the person, one of their grants is orphaned, or they are locked.
     """
-    from datetime import UTC, datetime
-
-    from reconciler.cli.context import context_of
-    from reconciler.cli.ledger import ledger_of, state_of
-    from reconciler.cli.output.text import count, no_csv
-    from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.engine.apply.commands import erase, reason_to_remember
     from reconciler.engine.run.accepted import in_force
 

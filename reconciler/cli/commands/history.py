@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.commands.proof import Compared, compared, export
 from reconciler.cli.commands.proof import checkpoint as signed_checkpoint
-from reconciler.cli.commands.proof import export
+from reconciler.cli.ledger import ledger_of, settings_of
 from reconciler.cli.options import SharedOptions, of_hires, of_integrations, option, shared
+from reconciler.cli.output.logs import note
+from reconciler.cli.output.text import code, count, echo, emit_csv, emit_json, emit_json_items, in_words, printable
+from reconciler.cli.suggestions import suggest_from_ledger
 from reconciler.cli.when import moment
+from reconciler.model.clock import stamp
+from reconciler.model.errors import RepositoryError, UsageError
+from reconciler.model.near import near
+from reconciler.model.status import EventType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from reconciler.ledger.entries import Event
-    from reconciler.model.status import EventType
 
 __all__ = ["history", "moment"]
 
@@ -68,13 +77,6 @@ def history(
 
     Sends no request and creates no state. JSON and CSV also have the signer of a signed commit.
     """
-    from datetime import UTC, datetime
-
-    from reconciler.cli.ledger import ledger_of, settings_of
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.suggestions import suggest_from_ledger
-    from reconciler.model.errors import UsageError
-
     if context.invoked_subcommand is not None:
         return 0
     options: SharedOptions = context.obj
@@ -111,7 +113,6 @@ history.add_command(signed_checkpoint, "checkpoint")
 def _show(options: SharedOptions, rows: Iterator[dict[str, Any]]) -> None:
     """Write the rows; all are kept only for what is headed by their number."""
     from reconciler.cli.output.table import page
-    from reconciler.cli.output.text import code, echo, emit_csv, emit_json_items
 
     match options.output:
         case "json":
@@ -135,10 +136,6 @@ def _cell(value: Any) -> str:
 
 
 def _event_type(name: str) -> EventType:
-    from reconciler.model.errors import UsageError
-    from reconciler.model.near import near
-    from reconciler.model.status import EventType
-
     known = [str(kind) for kind in EventType]
     if name not in known:
         raise UsageError(f"--event {name}: there is no such event{near(name, known)}; there are {', '.join(known)}")
@@ -147,12 +144,6 @@ def _event_type(name: str) -> EventType:
 
 def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> int:
     """Say whether the chain is whole and agrees with the ledger, or what breaks it first."""
-    from reconciler.cli.commands.proof import Compared, compared
-    from reconciler.cli.ledger import ledger_of
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import count, echo, emit_json, printable
-    from reconciler.model.clock import stamp
-
     with ledger_of(options) as ledger:
         chain, disagrees = ledger.verify_agreement()
     found = Compared(None) if checkpoint is None else compared(options, checkpoint, key)
@@ -179,8 +170,6 @@ def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> 
 
 
 def _row(line: Event) -> dict[str, Any]:
-    from reconciler.model.clock import stamp
-
     return {
         "at": stamp(line.at),
         "hire": line.key.hire,
@@ -200,7 +189,6 @@ def _row(line: Event) -> dict[str, Any]:
 
 def _with_signers(options: SharedOptions, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Add to each row who signed its commit; git is asked once for each commit."""
-    from reconciler.cli.ledger import settings_of
     from reconciler.engine.context import home_of
     from reconciler.repository.git.checkout import Checkout
     from reconciler.repository.git.signatures import signer
@@ -215,10 +203,6 @@ def _with_signers(options: SharedOptions, rows: Iterable[dict[str, Any]]) -> Ite
 
 def _headline(rows: list[dict[str, Any]]) -> str:
     """Sum up the events in one line."""
-    from collections import Counter
-
-    from reconciler.cli.output.text import count
-
     if not rows:
         return "nothing happened"
     kinds = Counter(row["event"] for row in rows)
@@ -228,7 +212,6 @@ def _headline(rows: list[dict[str, Any]]) -> str:
 
 def _table(rows: list[dict[str, Any]], committed_by: Callable[[str], str | None]) -> list[str]:
     from reconciler.cli.output.table import beside, columns
-    from reconciler.cli.output.text import printable
 
     def cells(row: dict[str, Any]) -> list[str]:
         who = "/".join(part for part in (row["hire"], row["access"]) if part) or row["integration"]
@@ -245,9 +228,6 @@ def _said(row: dict[str, Any], committed_by: Callable[[str], str | None], quote:
 
     A line's author is who gave its grant, in an earlier commit perhaps than the one that was acted on.
     """
-    from reconciler.cli.output.text import in_words
-    from reconciler.model.status import EventType
-
     revision, given, author = row["revision"], row["granted_in"], row["author"]
     began = row["event"] == EventType.ATTEMPT_STARTED
     if row["values"] and not began:
@@ -263,7 +243,6 @@ def _said(row: dict[str, Any], committed_by: Callable[[str], str | None], quote:
 
 def _committers(options: SharedOptions) -> Callable[[str], str | None]:
     """Return what says who made a commit, as far as git has it; it is asked once for each."""
-    from reconciler.model.errors import RepositoryError
     from reconciler.repository.git.checkout import WORKTREE, Checkout
 
     checkout = Checkout.open(options.repo)

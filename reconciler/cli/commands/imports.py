@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
+from reconciler.cli.context import context_of
 from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.options import SharedOptions, option, shared_but_branch
+from reconciler.cli.output.logs import note, set_up
+from reconciler.cli.output.text import clipped, code, count, echo, emit_json, no_csv, printable
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
+from reconciler.model.near import near
+from reconciler.repository.documents.modeline import line_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,9 +60,6 @@ def import_(options: SharedOptions, name: str, branch: str | None, *, write: boo
     """
     import asyncio
 
-    from reconciler.cli.output.logs import note, set_up
-    from reconciler.cli.output.text import count, echo, emit_json, no_csv
-
     no_csv(options)
     if write and branch is not None:
         raise UsageError("--write changes the work tree and --branch a branch: give one of them")
@@ -89,7 +91,6 @@ class _ImportRun:
     """One call of the command: the tree to change, and the tree whose import is trusted."""
 
     def __init__(self, options: SharedOptions, redactor: Redactor, name: str, branch: str | None) -> None:
-        from reconciler.cli.context import context_of
         from reconciler.engine.run.accepted import in_force
         from reconciler.repository.git.branches import refuse_branch
         from reconciler.repository.git.checkout import WORKTREE
@@ -109,10 +110,8 @@ class _ImportRun:
         self.trusted: Tree = force.tree if force is not None and signed else self.tree
 
     async def plan(self) -> ImportPlan:
-        from reconciler.cli.output.logs import note
         from reconciler.intake.importing import Importer
         from reconciler.intake.people import people_of, without_secrets
-        from reconciler.repository.documents.modeline import line_in
         from reconciler.review.problems import today_of
 
         context = self.context
@@ -142,8 +141,6 @@ class _ImportRun:
         return plan
 
     def _import(self, files: Files) -> Import:
-        from reconciler.model.near import near
-
         if self.name in files.imports:
             return files.imports[self.name].model
         if problems := files.broken["imports"].get(self.name):
@@ -238,8 +235,6 @@ def _text(value: Any) -> str:
 
 def _table(plan: ImportPlan) -> list[str]:
     """Write a line for each person."""
-    from reconciler.cli.output.text import clipped, printable
-
     lines = [_headline(plan)]
     for word, of in _parts(plan):
         for each in of:
@@ -260,8 +255,6 @@ def _markdown(plan: ImportPlan) -> str:
 
 
 def _markdown_lines(plan: ImportPlan, most: int) -> list[str]:
-    from reconciler.cli.output.text import clipped, code
-
     lines = [f"**{_headline(plan)}**"]
     for word, of in _parts(plan):
         if of:
@@ -278,8 +271,6 @@ def _markdown_lines(plan: ImportPlan, most: int) -> list[str]:
 
 
 def _left_out(one: LeftOut) -> str:
-    from reconciler.cli.output.text import clipped, code
-
     return f"- {code(clipped(one.called, MAX_LENGTH))}: {code(clipped(one.reason, MAX_LENGTH))}"
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.commands.add import prerequisites
+from reconciler.cli.commands.adopt import proposed
+from reconciler.cli.commands.unmanaged import known_integration
+from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.output.logs import note, set_up
+from reconciler.cli.output.text import as_json, echo, emit_json, no_csv
 from reconciler.model.errors import RepositoryError, UsageError, not_written
 from reconciler.model.near import some
 from reconciler.model.template import FILL_IN
@@ -57,7 +65,6 @@ def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: s
     """
     from importlib.resources import files
 
-    from reconciler.cli.output.text import echo, emit_json, no_csv
     from reconciler.gallery.catalog import everything, named
     from reconciler.intake.hire_files import write_all
 
@@ -118,9 +125,6 @@ def _branch_in(folder: Path) -> str | None:
 
 def _note_next_steps(folder: Path, ready: list[ReadyManifest], written: Mapping[str, str], *, in_git: bool) -> None:
     """Say what the ready manifests ask for, what is to be filled in, and what to type."""
-    from reconciler.cli.commands.add import prerequisites
-    from reconciler.cli.output.logs import note
-
     for it in ready:
         note(f"{it.name} asks for")
         for line in prerequisites(it, it.service):
@@ -143,10 +147,6 @@ def _from_accounts(
     options: SharedOptions, folder: Path, integration: str, template: dict[str, str]
 ) -> dict[str, bytes]:
     """Copy the manifest and initial data of an integration, and write a hire's file for each account that it lists."""
-    from reconciler.cli.commands.adopt import proposed
-    from reconciler.cli.commands.unmanaged import known_integration
-    from reconciler.cli.context import run_in_context
-    from reconciler.cli.output.logs import set_up
     from reconciler.engine.run.accepted import in_force
     from reconciler.intake.adopt import OverlayTree
     from reconciler.repository.git.trees import FolderTree
@@ -177,9 +177,6 @@ def _from_accounts(
 
 def _has_identity(folder: Path) -> bool:
     """Whether git knows who commits there; True if git is not installed."""
-    import shutil
-    import subprocess
-
     program = shutil.which("git")
     asked = [program or "", "-C", str(folder), "var", "GIT_COMMITTER_IDENT"]
     return program is None or subprocess.run(asked, check=False, capture_output=True).returncode == 0  # noqa: S603
@@ -228,7 +225,6 @@ def _renamed(integration: str, template: dict[str, str]) -> dict[str, str]:
 
 def _schemas() -> dict[str, str]:
     """Write the schemas that the first lines of the template's files name."""
-    from reconciler.cli.output.text import as_json
     from reconciler.repository.documents.schema import KINDS, json_schema
 
     return {f"{SCHEMAS}/{kind}.json": f"{as_json(json_schema(kind), indent=2)}\n" for kind in KINDS}
@@ -247,9 +243,6 @@ def _flow(values: dict[str, str]) -> str:
 
 def _git(folder: Path) -> bool:
     """Make the folder a git repository; False if git is not installed."""
-    import shutil
-    import subprocess
-
     program = shutil.which("git")
     if program is None:
         return False

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import complete
+from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions, option, shared
-from reconciler.model.errors import SecretsError, UsageError
+from reconciler.cli.output.logs import note, set_up
+from reconciler.cli.output.text import code, echo, emit_json, no_csv, printable
+from reconciler.model.errors import ReconcilerError, SecretsError, SettingsError, UsageError
+from reconciler.model.near import near
 from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
@@ -50,10 +55,6 @@ class Repository:
     @classmethod
     def of(cls, options: SharedOptions) -> Repository:
         """Open them, with the keys that the settings in force name."""
-        from reconciler.cli.context import context_of
-        from reconciler.cli.output.logs import set_up
-        from reconciler.cli.output.text import no_csv
-
         no_csv(options)
         context = context_of(options, set_up(options))
         tree = context.checkout.worktree()
@@ -68,7 +69,6 @@ def _trusted(context: Context, settings: Settings) -> Settings:
     Where commits have to be signed, those in force count and not the files on disk.
     """
     from reconciler.engine.run.accepted import in_force
-    from reconciler.model.errors import SettingsError
 
     if context.checkout.head_id() is None:
         return settings
@@ -92,8 +92,6 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     several lines, such as a key file, must come from standard input.
     """
     from reconciler.cli.commands.needed_data import needed_data_of
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import echo, emit_json
     from reconciler.secrets.write import encrypt_initial_data
 
     repository = Repository.of(options)
@@ -140,8 +138,6 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     old keys still decrypt the old file in git's history: when somebody leaves, replace the secrets too.
     """
     from reconciler.cli.commands.needed_data import needed_data_of
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import echo, emit_json
     from reconciler.secrets.write import put_initial_data
 
     repository = Repository.of(options)
@@ -169,13 +165,9 @@ def _replace_sealing_key(
 
     Returns what to say of it.
     """
-    from contextlib import closing
-
-    from reconciler.cli.context import context_of
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.trust import SEALING_KEY, sealing_read, trust_of
     from reconciler.ledger.sealing import stage
-    from reconciler.model.errors import ReconcilerError
     from reconciler.model.settings import OWN
     from reconciler.secrets.write import encrypt_initial_data
 
@@ -219,8 +211,6 @@ def check(options: SharedOptions, integration: str | None) -> int:
 
     Exits with 1 if something is missing or cannot be decrypted.
     """
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import code, echo, emit_json, printable
     from reconciler.secrets.initial_data import FOLDER
 
     repository = Repository.of(options)
@@ -273,8 +263,6 @@ class _Checked:
         }
 
     def lines(self) -> list[str]:
-        from reconciler.model.near import near
-
         if self.error is not None:
             return [f"cannot be opened: {self.error}"]
         where = f"in {self.file}" if self.file else "there is no file"
@@ -285,7 +273,6 @@ class _Checked:
 
 def _found(repository: Repository, integration: str | None) -> list[_Checked]:
     from reconciler.cli.commands.needed_data import NeededData, all_needed_data, needed_data_of
-    from reconciler.cli.output.logs import note
     from reconciler.secrets.initial_data import FOLDER, service_of
 
     names = {file.path: service_of(file.path.removeprefix(f"{FOLDER}/")) for file in repository.tree.files(FOLDER)}
@@ -333,8 +320,6 @@ def keys_of(repository: Repository, given: list[str]) -> list[str]:
 
 def _known_as(key: str, gnupg: Gnupg) -> str:
     """Name a key that was not named by the user: a file has only the id of a part of it, which gpg does not list."""
-    from reconciler.cli.output.text import printable
-
     owner = None if key.startswith("age1") else gnupg.owner(key)
     return f"{printable(owner)} (key {key})" if owner else key
 
@@ -362,8 +347,6 @@ def _ask(wanted: NeededData, present: Mapping[str, str]) -> dict[str, str]:
 
 
 def _question(field: InitialDataField, required: bool, *, there: bool) -> str:  # noqa: FBT001
-    from reconciler.cli.output.text import printable
-
     about = "; ".join(printable(text) for text in (field.name, field.description) if text and text != field.id)
     hint = "empty keeps the value" if there else "" if required else "empty for none"
     return f"{field.id}{f' ({about})' if about else ''}{f' [{hint}]' if hint else ''}"
@@ -372,7 +355,6 @@ def _question(field: InitialDataField, required: bool, *, there: bool) -> str:  
 def _read(wanted: NeededData) -> dict[str, str]:
     """Read a map of ids to values from standard input; errors repeat none of it."""
     from reconciler.model.base import as_text
-    from reconciler.model.near import near
     from reconciler.repository.documents.yaml import BrokenFile, read
     from reconciler.secrets.initial_data import is_id, one_or_two
 

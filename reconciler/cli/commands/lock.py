@@ -6,6 +6,9 @@ the person's grants itself; else it waits for the process that has the state.
 
 from __future__ import annotations
 
+import json
+from contextlib import aclosing, suppress
+from datetime import datetime
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +16,19 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.commands.enqueue import Refused, enqueue
+from reconciler.cli.commands.status import rows_of
+from reconciler.cli.context import context_of
+from reconciler.cli.ledger import ledger_of
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.output.logs import note, set_up
+from reconciler.cli.suggestions import suggest_from_ledger
+from reconciler.model.clock import first_moment
 from reconciler.model.errors import StateLockedError, UsageError
+from reconciler.model.grant import Phase
+from reconciler.model.selection import PassRequest, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from datetime import datetime
 
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.grant import Key
@@ -79,8 +89,6 @@ class _Person:
     """What git and the ledger know of a person."""
 
     def __init__(self, options: SharedOptions, hire: str) -> None:
-        from reconciler.cli.context import context_of
-        from reconciler.cli.suggestions import suggest_from_ledger
         from reconciler.engine.run.accepted import in_force
         from reconciler.model.decision_inputs import Policy
         from reconciler.repository.desired import Desired
@@ -104,12 +112,9 @@ class _Person:
 
     def moment(self, text: str) -> datetime:
         """Read when the lock ends. Raises UsageError."""
-        from contextlib import suppress
-        from datetime import datetime
         from zoneinfo import ZoneInfo
 
         from reconciler.model.base import day, duration
-        from reconciler.model.clock import first_moment
 
         found: datetime | None = None
         with suppress(ValueError, OverflowError):
@@ -133,7 +138,6 @@ def _act(options: SharedOptions, kind: str, person: _Person, data: dict[str, Any
     """Enqueue the command, and carry it out, or let the process that has the state do it; show what came of it."""
     import asyncio
 
-    from reconciler.cli.output.logs import note, set_up
     from reconciler.cli.output.show import show_report
 
     redactor = set_up(options)
@@ -156,14 +160,11 @@ def _act(options: SharedOptions, kind: str, person: _Person, data: dict[str, Any
 
 async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _Person) -> Report:
     """Take the command up, and make the pass over the person's grants."""
-    from contextlib import aclosing
-
     from reconciler.cli.commands.one_pass import until_stopped
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.run.accepted import in_force, keep
     from reconciler.engine.run.runner import LockedState, PassRunner
     from reconciler.engine.state import locking
-    from reconciler.model.selection import PassRequest, Selection
     from reconciler.notify.notifications import Notifier
 
     clock = SystemClock()
@@ -191,10 +192,6 @@ async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _
 
 def _beside(options: SharedOptions, kind: str, person: _Person) -> tuple[Report, list[Row], bool]:
     """Wait for the process that has the state. Returns what is shown, and whether it did not get to all of it."""
-    import json
-
-    from reconciler.cli.commands.status import rows_of
-    from reconciler.cli.ledger import ledger_of
     from reconciler.model.report import LAST, Report
 
     with ledger_of(options) as ledger:
@@ -208,8 +205,6 @@ def _beside(options: SharedOptions, kind: str, person: _Person) -> tuple[Report,
 
 def _settled(ledger: LedgerReader, kind: str, hires: Collection[str], wanted: Collection[Key]) -> bool:
     """Whether the command was taken up, a pass came by all that it is about, and nothing of it is under way."""
-    from reconciler.model.grant import Phase
-
     if any(command.kind == kind and command.hire in hires for command in ledger.commands()):
         return False
     records = {record.key: record for record in ledger.records(hires)}

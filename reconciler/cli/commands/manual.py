@@ -6,21 +6,31 @@ user is informed.
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli import complete
 from reconciler.cli.commands.enqueue import Refused, enqueue, requester, show_handed_over, show_outcome, use_key
+from reconciler.cli.context import context_of, run_in_context
+from reconciler.cli.ledger import ledger_of, state_of
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.output.logs import set_up
+from reconciler.cli.output.text import no_csv
+from reconciler.cli.suggestions import no_such_grant, suggest_from_ledger
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
+from reconciler.model.grant import Key, Phase
+from reconciler.model.selection import PassRequest, Selection
+from reconciler.model.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from reconciler.engine.apply.plan import Plan
     from reconciler.engine.context import Context
-    from reconciler.model.grant import Key, Record
+    from reconciler.model.grant import Record
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
     from reconciler.repository.desired import Desired
@@ -37,9 +47,6 @@ def _known(
     none: type[ReconcilerError] | None = UsageError,
 ) -> list[Record]:
     """Find the records that the arguments name. If there are none, raises `none`, unless that is None."""
-    from reconciler.cli.ledger import ledger_of
-    from reconciler.cli.suggestions import suggest_from_ledger
-
     with ledger_of(options) as ledger:
         records = [
             record
@@ -65,9 +72,6 @@ def _act(
     integration: str | None = None,
 ) -> int:
     """Change the ledger, or enqueue a command for the process that locked it; `grants` are those it is about."""
-    from datetime import UTC, datetime
-
-    from reconciler.cli.ledger import state_of
     from reconciler.engine.apply.commands import apply_commands
 
     state, now = state_of(options), datetime.now(UTC)
@@ -102,7 +106,6 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
 
     The next pass checks first, so no account is created twice.
     """
-    from reconciler.cli.output.text import no_csv
     from reconciler.engine.apply.commands import may_retry
 
     no_csv(options)
@@ -134,7 +137,6 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
 @click.pass_obj
 def accept(options: SharedOptions, hire: str, access: str) -> int:
     """Accept a grant that you fixed by hand, or that differs on purpose. It is checked like any other from then on."""
-    from reconciler.cli.output.text import no_csv
     from reconciler.engine.decide.existing import reason_not_to_accept
 
     no_csv(options)
@@ -152,8 +154,6 @@ def accept(options: SharedOptions, hire: str, access: str) -> int:
 @click.pass_obj
 def run(options: SharedOptions, hire: str, access: str) -> int:
     """Run one access entry now, whatever the check says. A failure is retried like any other."""
-    from reconciler.model.grant import Key
-
     return _by_hand(options, "run", [Key(hire, access)])
 
 
@@ -173,7 +173,6 @@ def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
 
 def _wanted(options: SharedOptions, hire: str, access: str | None) -> list[Key]:
     """Return the grants that git wants a hire to have, or the one of them."""
-    from reconciler.cli.context import context_of
     from reconciler.engine.run.accepted import in_force
 
     context = context_of(options)
@@ -184,11 +183,9 @@ def _wanted(options: SharedOptions, hire: str, access: str | None) -> list[Key]:
 
 def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key]:
     """Find a hire's grants that git no longer wants and that are not revoked yet."""
-    from reconciler.cli.context import context_of
     from reconciler.engine.run.accepted import in_force
     from reconciler.model.decision_inputs import Policy
     from reconciler.model.ending import still_wanted
-    from reconciler.model.grant import Phase
 
     context = context_of(options)
     context.reader.without_hires = True
@@ -211,10 +208,7 @@ def _by_hand(options: SharedOptions, kind: str, keys: list[Key]) -> int:
     """Run or revoke grants in their own pass, or enqueue commands for the process that locked the state."""
     import asyncio
 
-    from reconciler.cli.context import run_in_context
-    from reconciler.cli.output.logs import set_up
     from reconciler.cli.output.show import exit_code, show_report
-    from reconciler.model.status import Status
 
     redactor = set_up(options)
     try:
@@ -231,15 +225,12 @@ def _by_hand(options: SharedOptions, kind: str, keys: list[Key]) -> int:
 
 
 async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, keys: list[Key]) -> Report:
-    from contextlib import aclosing
-
     from reconciler.cli.commands.one_pass import until_stopped
     from reconciler.engine.apply.commands import run_requested
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.run.accepted import in_force, keep
     from reconciler.engine.run.runner import LockedState, PassRunner
     from reconciler.engine.state import locking
-    from reconciler.model.selection import PassRequest, Selection
     from reconciler.notify.notifications import Notifier
 
     clock = SystemClock()
@@ -280,7 +271,6 @@ async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> No
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.planning import Planning
     from reconciler.engine.state import reading
-    from reconciler.model.selection import PassRequest, Selection
 
     force = in_force(context)
     with reading(context, force.settings, force.tree) as state:
@@ -298,9 +288,6 @@ def _refuse(plan: Plan, desired: Desired | None, kind: str, keys: list[Key]) -> 
 
 def _fault(plan: Plan, desired: Desired | None, kind: str, key: Key) -> Exception | None:
     """Return why it cannot be done for a grant, or None."""
-    from reconciler.cli.suggestions import no_such_grant
-    from reconciler.model.status import Status
-
     item = next((item for item in plan.grants if item.grant.key == key), None)
     if item is None:
         assert desired is not None  # it was planned

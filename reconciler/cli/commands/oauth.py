@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
+from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.output.logs import note, set_up
+from reconciler.cli.output.text import as_json, echo, no_csv
 
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
@@ -48,10 +51,6 @@ def connect(options: SharedOptions, integration: str, timeout: timedelta) -> int
     If a daemon runs, it serves the callback on `listen`, otherwise this command does. INTEGRATION may also be the name
     of a service or an import.
     """
-    from reconciler.cli.context import run_in_context
-    from reconciler.cli.output.logs import note, set_up
-    from reconciler.cli.output.text import echo, no_csv
-
     no_csv(options)
     redactor = set_up(options)
     why = run_in_context(options, redactor, lambda context: _connect(context, options, integration, timeout))
@@ -67,8 +66,6 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
     """Begin, and wait; return why it is not connected, or an empty text."""
     import asyncio
 
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import as_json, echo
     from reconciler.daemon.authorize import begin, outcome, shared_state
     from reconciler.engine.run.accepted import in_force
 

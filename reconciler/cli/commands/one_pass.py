@@ -6,16 +6,24 @@ import asyncio
 import gc
 import signal
 import sys
-from contextlib import ExitStack, asynccontextmanager, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, redirect_stdout, suppress
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.commands.dry_run import planned
+from reconciler.cli.commands.enqueue import enqueue, show_handed_over
 from reconciler.cli.options import Filter, PassOptions, SharedOptions
+from reconciler.cli.output.logs import begin_redacting, note, set_up
+from reconciler.cli.output.progress import ProgressReporter
+from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
+from reconciler.model.near import near
+from reconciler.model.selection import PassRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -33,7 +41,7 @@ if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
     from reconciler.model.report import Report, Row
     from reconciler.model.secret import Redactor
-    from reconciler.model.selection import PassRequest, Selection
+    from reconciler.model.selection import Selection
     from reconciler.repository.git.checkout import Tree
     from reconciler.review.unmanaged import ComparedListing
 
@@ -45,10 +53,8 @@ FORGE_SECONDS = 2.0
 
 def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
     """Make one pass, show it, and return its exit code."""
-    from reconciler.cli.output.logs import begin_redacting, set_up
     from reconciler.cli.output.show import exit_code, show_report
     from reconciler.engine.context import SystemClock
-    from reconciler.model.clock import Stopped
 
     chosen.refuse_contradiction()
     clock = SystemClock()
@@ -87,9 +93,6 @@ async def _run(
     options: SharedOptions, chosen: PassOptions, clock: SystemClock, redactor: Redactor, spools: ExitStack
 ) -> tuple[Report, Iterable[Row] | None]:
     """Make the pass. The rows of a dry run are read from the spools, the others are in the report."""
-    from contextlib import aclosing
-
-    from reconciler.cli.commands.dry_run import planned
     from reconciler.engine.context import Context
 
     removals = not chosen.no_removals
@@ -118,7 +121,6 @@ def at_terminal() -> bool:
 async def _ask(options: SharedOptions, clock: SystemClock, by: str, plan: Report) -> None:
     """Show a plan and ask whether to apply it. Raises Declined if the answer is no, Ctrl-C or the end of input."""
     from reconciler.cli.output.show import show_report
-    from reconciler.model.clock import Stopped
 
     with redirect_stdout(sys.stderr):  # stdout is for the report of the pass
         show_report(plan, replace(options, output="table"), by=by)
@@ -155,7 +157,6 @@ async def _plan_dry(
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.planning import Planning
     from reconciler.engine.state import reading
-    from reconciler.model.selection import PassRequest
 
     force = in_force(context, uncommitted=worktree)
     tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
@@ -180,9 +181,7 @@ async def _real(
     removals: bool,
 ) -> Report:
     """Plan and apply; with `ask`, only what was agreed to."""
-    from reconciler.cli.output.logs import note
     from reconciler.engine.run.accepted import ASSUMED, in_force
-    from reconciler.model.selection import PassRequest
 
     force = in_force(context)
     _check(context, force, force.tree, selection)
@@ -205,7 +204,6 @@ async def _locked_pass(
     ask: Callable[[Report], Awaitable[None]] | None,
 ) -> Report:
     """Make a pass over a state that this process has to itself."""
-    from reconciler.cli.output.progress import ProgressReporter
     from reconciler.engine.apply.commands import end_locks, releases_of
     from reconciler.engine.run.accepted import keep
     from reconciler.engine.run.runner import LockedState
@@ -333,8 +331,6 @@ async def _fleet_pass(
 
 def _tell(ledger: LedgerReader, context: Context, tree: Tree, report: Report) -> None:
     """Say of each row who gave the grant, and of those that leave when they had to be gone, and were."""
-    from datetime import date
-
     from reconciler.repository.desired import Desired
     from reconciler.review.leaving import Leaving
 
@@ -349,8 +345,6 @@ def _agreed(row: Row) -> object:
 
 def _check(context: Context, force: InForce, tree: Tree, selection: Selection) -> None:
     """Refuse names that do not exist: a misspelt --hire must not look like a clean pass."""
-    from reconciler.model.near import near
-
     files = context.reader.load(tree)
     known = files.hires.keys() | files.broken["hires"].keys()
     for hire in selection.hires or ():
@@ -372,8 +366,6 @@ def _in_ledger(context: Context, force: InForce, hire: str) -> bool:
 
 def _note_ignored(context: Context, force: InForce) -> list[str]:
     """Say what the checkout has and is not acted on, and return it."""
-    from reconciler.cli.output.logs import note
-
     ignored = [] if force.branch is None else context.checkout.ignored(force.branch)
     for each in ignored:
         note(each)
@@ -383,7 +375,6 @@ def _note_ignored(context: Context, force: InForce) -> list[str]:
 def _note_settings(context: Context, force: InForce, tree: Tree) -> list[str]:
     """Say that a branch is planned with the settings in force, and what its own would change; and return it."""
     from reconciler.cli.output.consequences import step
-    from reconciler.cli.output.logs import note
     from reconciler.review.compared_files import compared_settings
 
     changed = compared_settings(force.settings, context.settings(tree))
@@ -396,8 +387,6 @@ def _note_settings(context: Context, force: InForce, tree: Tree) -> list[str]:
 
 
 def _enqueue_release(options: SharedOptions, selection: Selection, error: StateLockedError) -> int:
-    from reconciler.cli.commands.enqueue import enqueue, show_handed_over
-
     for hire, integration in product(selection.hires or (None,), selection.integrations or (None,)):
         enqueue(options, "release", hire=hire, integration=integration)
     hires, integrations = sorted(selection.hires or ()), sorted(selection.integrations or ())

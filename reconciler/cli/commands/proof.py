@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.commands.initial_data import Repository, keys_of
+from reconciler.cli.context import context_of, run_in_context
+from reconciler.cli.ledger import ledger_of, settings_of
 from reconciler.cli.options import SharedOptions, of_hires, of_integrations, option, shared
-from reconciler.model.errors import SecretsError, TimestampError, UsageError
+from reconciler.cli.output.logs import note, set_up
+from reconciler.cli.output.text import count, echo, emit_json, no_csv
+from reconciler.cli.suggestions import suggest_from_ledger
+from reconciler.cli.when import moment
+from reconciler.model.errors import RepositoryError, SecretsError, TimestampError, UsageError
 from reconciler.model.value import value_class
+from reconciler.review import proof
+from reconciler.secrets.timestamp import verified
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from reconciler.engine.context import Context
     from reconciler.engine.run.accepted import InForce
     from reconciler.model.settings import Settings
@@ -37,9 +45,6 @@ def checkpoint(
     Whoever has an earlier note and the public key finds out if one of the lines that it covers is changed later. The
     new key is encrypted to --recipient, or to the keys of the files in config/initial_data.
     """
-    from reconciler.cli.ledger import ledger_of
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import echo, emit_json, no_csv
     from reconciler.review.proof import sign, signing_key
 
     no_csv(options)
@@ -86,15 +91,6 @@ def export(
     `python -I DIR/verify.py DIR --key KEY` needs neither this program nor the state; lines that were not chosen are not
     shown. Lines of forgotten people are exported only without filters, by their digests.
     """
-    from datetime import UTC, datetime
-
-    from reconciler.cli.ledger import ledger_of, settings_of
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import count, echo, emit_json, no_csv
-    from reconciler.cli.suggestions import suggest_from_ledger
-    from reconciler.cli.when import moment
-    from reconciler.review import proof
-
     no_csv(options)
     now, timezone = datetime.now(UTC), settings_of(options).timezone
     begin = None if since is None else moment(since, now, timezone)
@@ -128,8 +124,6 @@ def export(
 
 def _timestamp(options: SharedOptions, own: _Own, folder: Path) -> None:
     """Have an export's checkpoint timestamped, where the settings name an authority; say so where it cannot be had."""
-    from reconciler.cli.context import run_in_context
-    from reconciler.cli.output.logs import note
     from reconciler.review.timestamps import token_of
 
     force = own.force
@@ -161,12 +155,9 @@ class Compared:
 
 def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
     """Compare the history with the checkpoint in a file, and verify the timestamp beside it."""
-    from reconciler.cli.context import context_of
-    from reconciler.cli.ledger import ledger_of
     from reconciler.engine.run.accepted import in_force
     from reconciler.review.proof import contradiction, verifying_key
     from reconciler.review.timestamps import authorities
-    from reconciler.secrets.timestamp import verified
 
     context = context_of(options)
     force = in_force(context)
@@ -199,7 +190,6 @@ def _read(file: str) -> tuple[bytes, bytes | None]:
 
 def _newest(options: SharedOptions, settings: Settings) -> tuple[bytes, bytes | None]:
     """Read the newest checkpoint that was published. Raises RepositoryError if there is none, or it cannot be had."""
-    from reconciler.model.errors import RepositoryError
     from reconciler.repository.git.program import GitFailed
     from reconciler.repository.git.publish import NOTE, TOKEN, newest
 
@@ -230,8 +220,6 @@ class _Own:
 
 
 def _own(options: SharedOptions) -> _Own:
-    from reconciler.cli.context import context_of
-    from reconciler.cli.output.logs import set_up
     from reconciler.engine.run.accepted import in_force
     from reconciler.model.settings import OWN
 
@@ -242,7 +230,6 @@ def _own(options: SharedOptions) -> _Own:
 
 def _new_key(options: SharedOptions, recipients: tuple[str, ...], *, replace: bool) -> tuple[str, str]:
     """Make a key, write it into the program's initial data on disk, and return its public half and the file."""
-    from reconciler.cli.commands.initial_data import Repository, keys_of
     from reconciler.model.settings import OWN
     from reconciler.review.proof import KEY, origin_of
     from reconciler.secrets.signed_note import SigningKey

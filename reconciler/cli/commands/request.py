@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
+from reconciler.cli.commands.diff import compared
+from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions, option, shared, shared_but_branch
+from reconciler.cli.output.logs import note
+from reconciler.cli.output.text import code, count, echo, emit_json, no_csv, printable
+from reconciler.model.errors import LedgerError, SecretsError, UsageError
+from reconciler.model.grant import Key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +21,7 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.engine.run.accepted import InForce
     from reconciler.intake.ask import Asking
-    from reconciler.model.grant import Key, Record
+    from reconciler.model.grant import Record
 
 __all__ = ["request"]
 
@@ -67,10 +73,7 @@ def ask(
     request while one waits is that one. With --open its pull request is opened, and its address printed; the
     token is RECONCILE_FORGE_TOKEN. Exits with 1 where the request is refused, and says what may be asked for.
     """
-    from reconciler.cli.commands.diff import compared
     from reconciler.cli.output.difference import as_markdown
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import echo, emit_json, no_csv
     from reconciler.intake.ask import Asked
 
     no_csv(options)
@@ -104,7 +107,6 @@ def ask(
 def list_(options: SharedOptions) -> int:
     """Show what waits on branches, holds and ended."""
     from reconciler.cli.output.table import columns
-    from reconciler.cli.output.text import echo, emit_json, no_csv, printable
 
     no_csv(options)
     asking = _asking(options)
@@ -115,8 +117,6 @@ def list_(options: SharedOptions) -> int:
     head = ["request", "hire", "integration", "state", "until", "reason"]
     rows = [[printable(str(each[name] or "")) for name in head] for each in found]
     if options.output == "markdown":
-        from reconciler.cli.output.text import code
-
         lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
         echo("\n".join([*lines, *(f"| {' | '.join(map(code, row))} |" for row in rows)]))
     elif rows:
@@ -135,11 +135,7 @@ def tidy(options: SharedOptions, branch: str | None) -> int:
 
     In the work tree, or on a branch. Needs the state: a file stays until what it gave is revoked.
     """
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import count, echo, emit_json, no_csv
     from reconciler.intake.requesting import FOLDER, State
-    from reconciler.model.errors import LedgerError
-    from reconciler.model.grant import Key
     from reconciler.repository.git.branches import commit_to_branch, refuse_branch
 
     no_csv(options)
@@ -170,8 +166,6 @@ def tidy(options: SharedOptions, branch: str | None) -> int:
 
 
 def _asking(options: SharedOptions) -> Asking:
-    from reconciler.cli.context import context_of
-    from reconciler.cli.output.logs import note
     from reconciler.intake.ask import Asking
 
     asking = Asking(context_of(options))
@@ -182,8 +176,6 @@ def _asking(options: SharedOptions) -> Asking:
 
 def _records(context: Context, force: InForce) -> Mapping[Key, Record]:
     """Return what the ledger has, where there is one."""
-    from reconciler.model.errors import LedgerError, SecretsError
-
     try:
         with context.state(force.settings, force.tree).reader() as ledger:
             return {record.key: record for record in ledger.records()}
@@ -192,8 +184,6 @@ def _records(context: Context, force: InForce) -> Mapping[Key, Record]:
 
 
 def _values(given: tuple[str, ...]) -> dict[str, Any]:
-    from reconciler.model.errors import UsageError
-
     values: dict[str, Any] = {}
     for each in given:
         name, equals, value = each.partition("=")

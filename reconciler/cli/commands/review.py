@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import complete
+from reconciler.cli.commands.unmanaged import compared, known_integration
+from reconciler.cli.context import context_of, run_in_context
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
+from reconciler.cli.output.logs import note, set_up
+from reconciler.cli.output.text import count, echo, emit_json
 from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.selection import PassRequest, Selection
+from reconciler.repository.documents.modeline import line_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -59,12 +65,8 @@ def start(
     command commits nothing and changes nothing at a service. Exits with 1 if a service could not be read completely,
     or if PERIOD was started already.
     """
-    from reconciler.cli.context import run_in_context
-    from reconciler.cli.output.logs import note, set_up
-    from reconciler.cli.output.text import count, echo, emit_json
     from reconciler.intake.hire_files import write_all
     from reconciler.intake.review_file import path_of, review_text
-    from reconciler.repository.documents.modeline import line_in
     from reconciler.repository.reviews import REVIEWS
 
     if options.output in ("csv", "html"):
@@ -123,8 +125,6 @@ def check(options: SharedOptions, period: str) -> int:
     name who decided each line.
     """
     from reconciler.cli.output.evidence import as_page, as_rows, as_table
-    from reconciler.cli.output.logs import note
-    from reconciler.cli.output.text import echo, emit_json
 
     _check_period(period)
     tree, found, stood = _judged(options, period)
@@ -163,10 +163,6 @@ def _day(text: str) -> str:
 
 def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], Stand | None]:
     """Judge a review; for evidence, name people, and say where the history stood."""
-    from functools import cache
-
-    from reconciler.cli.context import context_of
-    from reconciler.cli.output.logs import note, set_up
     from reconciler.engine.context import home_of
     from reconciler.engine.run.accepted import in_force
     from reconciler.model.settings import OWN
@@ -204,7 +200,6 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], St
 
 def _committed(context: Context) -> Tree:
     """Return the commit in force: the last trusted one where commits have to be signed, else HEAD, for any `source`."""
-    from reconciler.cli.output.logs import note
     from reconciler.engine.run.accepted import in_force
     from reconciler.repository.git.trees import WORKTREE
 
@@ -220,7 +215,6 @@ async def _started(
     context: Context, period: str, integrations: Collection[str], *, split: bool
 ) -> tuple[list[ServiceAnswer], Mapping[tuple[str, str | None], dict[str, Any]]]:
     """Ask the services, and make the data of each integration's review; with `split`, of each manager's people."""
-    from reconciler.cli.commands.unmanaged import compared, known_integration
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.state import reading
     from reconciler.model.decision_inputs import Policy
@@ -259,7 +253,6 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.planning import Planning
     from reconciler.engine.state import reading
-    from reconciler.model.selection import PassRequest, Selection
 
     files, settings = context.reader.load(tree), in_force(context).settings
     asked = {

@@ -7,6 +7,7 @@ from typing import get_args
 import click
 
 from reconciler.cli.options import SharedOptions, shared
+from reconciler.cli.output.text import emit_json
 from reconciler.repository.documents.modeline import Kind
 
 __all__ = ["schema"]
@@ -24,7 +25,6 @@ def schema(options: SharedOptions, kind: Kind) -> int:  # noqa: ARG001
     A new repository has the schemas in .schemas/. YAML's language server in an editor finds one by a file's first line:
     `# yaml-language-server: $schema=../.schemas/hire.json`
     """
-    from reconciler.cli.output.text import emit_json
     from reconciler.repository.documents.schema import json_schema
 
     emit_json(json_schema(kind))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from reconciler.cli.ledger import locations_of, state_of
 from reconciler.cli.options import SharedOptions, shared
+from reconciler.cli.output.text import count, echo, emit_json, no_csv
 from reconciler.model.errors import LedgerError, UsageError
 
 __all__ = ["state"]
@@ -26,9 +29,6 @@ def backup(options: SharedOptions, file: Path) -> int:
 
     Only you can read the copy. To restore it, see docs/how-to/back-up.md.
     """
-    from reconciler.cli.ledger import state_of
-    from reconciler.cli.output.text import echo, emit_json, no_csv
-
     no_csv(options)
     here = state_of(options)
     here.back_up(file)
@@ -50,10 +50,6 @@ def copy(options: SharedOptions, source: str, target: str) -> int:
     Both are URLs as in the setting `state`: sqlite:///path or postgresql://user@host/database. Stop the daemon first:
     no process may have locked FROM. TO must have no state. The setting `state` decides which of them is used.
     """
-    from datetime import UTC, datetime
-
-    from reconciler.cli.ledger import locations_of
-    from reconciler.cli.output.text import count, echo, emit_json, no_csv
     from reconciler.ledger.copying import copy as copied
 
     no_csv(options)

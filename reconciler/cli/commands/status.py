@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.context import context_of
+from reconciler.cli.ledger import files_in_force, names_in
 from reconciler.cli.options import Filter, SharedOptions, filters, of_hires, of_integrations, option, shared
+from reconciler.cli.output.logs import note
+from reconciler.cli.output.text import batches
+from reconciler.cli.suggestions import suggest_from_ledger
+from reconciler.model.clock import first_moment, stamp
+from reconciler.model.errors import Problem, SecretsError
+from reconciler.model.revision_status import Untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -15,7 +26,6 @@ if TYPE_CHECKING:
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.grant import Grant
     from reconciler.model.report import Row
-    from reconciler.model.revision_status import Untrusted
     from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files
     from reconciler.repository.git.checkout import Tree
@@ -46,19 +56,11 @@ def status(
     Sends no request and creates no state. Exits with 1 if a grant is failed, unknown, blocked or invalid, if the last
     pass found an error in a file, or if new commits were not applied for `fail_stale`.
     """
-    import json
-    from itertools import chain
-
-    from reconciler.cli.context import context_of
-    from reconciler.cli.output.logs import note
     from reconciler.cli.output.show import exit_code, show_report
-    from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.daemon.freshness import stale
     from reconciler.daemon.hooked import hooks_of
     from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.remembered import refused
-    from reconciler.model.clock import stamp
-    from reconciler.model.errors import Problem
     from reconciler.model.report import LAST, Report
 
     if when is not None:
@@ -98,7 +100,6 @@ def status(
 
 def _sealing_fault(options: SharedOptions, ledger: LedgerReader) -> str | None:
     """Return why the key that seals the state's values is no good, where that can be said without decrypting much."""
-    from reconciler.cli.context import context_of
     from reconciler.engine.run.accepted import in_force
 
     context = context_of(options)
@@ -107,7 +108,6 @@ def _sealing_fault(options: SharedOptions, ledger: LedgerReader) -> str | None:
         return None
 
     from reconciler.engine.trust import sealing_read, trust_of
-    from reconciler.model.errors import SecretsError
 
     try:
         trust = trust_of(context, force.settings, force.tree)
@@ -120,7 +120,6 @@ def _sealing_fault(options: SharedOptions, ledger: LedgerReader) -> str | None:
 
 def _without_folder(tree: Tree) -> Untrusted | None:
     """Return why no pass is made over the revision in force that lacks a folder; None if it has both."""
-    from reconciler.model.revision_status import Untrusted
     from reconciler.repository.git.trees import lacks_folder
 
     why = lacks_folder(tree)
@@ -131,9 +130,6 @@ def rows_of(
     options: SharedOptions, ledger: LedgerReader, hires: Collection[str], integrations: Collection[str]
 ) -> Iterator[Row]:
     """Read the rows, some at a time."""
-    from reconciler.cli.context import context_of
-    from reconciler.cli.ledger import files_in_force, names_in
-    from reconciler.cli.output.text import batches
     from reconciler.model.report import Row
     from reconciler.review.leaving import Leaving
 
@@ -163,8 +159,6 @@ def rows_of(
 
 def _desired(files: Files) -> Desired:
     """Return what the files in force want on any day."""
-    from datetime import date
-
     from reconciler.repository.desired import Desired
 
     return Desired(files, date.min)
@@ -177,8 +171,6 @@ def _form(files: Files | None, integration: str) -> list[str]:
 
 def _begins(desired: Desired | None, grant: Grant | None) -> datetime | None:
     """Return when the first day of an entry begins, as the files in force have it."""
-    from reconciler.model.clock import first_moment
-
     if desired is None or grant is None:
         return None
     return first_moment(grant.begins, desired.files.settings.timezone)

@@ -9,6 +9,9 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, shared
+from reconciler.cli.output.text import count, echo, emit_json, no_csv, printable
+from reconciler.model.errors import UsageError
+from reconciler.model.near import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +37,6 @@ def test(options: SharedOptions, names: tuple[str, ...]) -> int:
     """
     import asyncio
 
-    from reconciler.cli.output.text import echo, emit_json, no_csv
-    from reconciler.model.errors import UsageError
-    from reconciler.model.near import near
     from reconciler.repository.cases import read_cases
     from reconciler.repository.git.checkout import Checkout
     from reconciler.workshop.testing import run_cases, sources_of
@@ -76,8 +76,6 @@ def _as_json(name: str, line: int | None, result: CaseResult) -> dict[str, Any]:
 
 
 def _lines(names: Any, results: list[tuple[str, int | None, CaseResult]], problems: list[Problem]) -> Iterator[str]:
-    from reconciler.cli.output.text import count, printable
-
     for problem in problems:
         yield printable(str(problem))
     for name in names:

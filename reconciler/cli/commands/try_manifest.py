@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
+from reconciler.cli.case_file import cases_in, save
+from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.output.logs import note, set_up
+from reconciler.cli.output.text import echo, emit_json, no_csv, printable
+from reconciler.cli.output.tried import as_json, lines_of
+from reconciler.cli.suggestions import no_such_hire
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.near import near
 
@@ -43,12 +49,6 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     or not; requests go to HEAD's hosts, and those of --host. Without --hire and --email it is the first hire who has
     the integration. --save replaces the person by a made-up one. Exits with 1 without a verdict.
     """
-    from reconciler.cli.case_file import cases_in, save
-    from reconciler.cli.context import run_in_context
-    from reconciler.cli.output.logs import note, set_up
-    from reconciler.cli.output.text import echo, emit_json, no_csv, printable
-    from reconciler.cli.output.tried import as_json, lines_of
-
     no_csv(options)
     if hire is not None and email is not None:
         raise UsageError("--hire and --email both say for whom: give one of them")
@@ -112,7 +112,6 @@ def _no_manifest(integration: str, known: Iterable[str]) -> str:
 
 
 def _no_such_hire(context: Context, desired: Desired, hire: str) -> ReconcilerError:
-    from reconciler.cli.suggestions import no_such_hire
     from reconciler.engine.run.accepted import in_force
 
     force = in_force(context, uncommitted=True)

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.context import run_in_context
 from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
-from reconciler.model.errors import UsageError
+from reconciler.cli.output.logs import begin_redacting, note
+from reconciler.cli.output.text import as_csv, code, count, echo, emit_json, printable, table
+from reconciler.model.errors import Severity, UsageError
+from reconciler.model.near import near
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -35,9 +39,6 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
     Reads the listing (`exists.list`) of each integration, and compares it with the committed files, the ledger and
     config/ignore.yaml. Changes nothing. Exits with 1 if a listing cannot be read completely.
     """
-    from reconciler.cli.context import run_in_context
-    from reconciler.cli.output.logs import begin_redacting, note
-    from reconciler.cli.output.text import as_csv, echo, emit_json
     from reconciler.engine.run.accepted import in_force
 
     redactor = begin_redacting()
@@ -120,8 +121,6 @@ async def compared(
 
 def known_integration(files: Files, name: str) -> None:
     """Raise UsageError for an integration that does not exist."""
-    from reconciler.model.near import near
-
     known = [*files.manifests, *files.broken["manifests"]]
     if name not in known:
         raise UsageError(f"{name}: there is no manifests/{name}.yaml{near(name, known)}")
@@ -129,8 +128,6 @@ def known_integration(files: Files, name: str) -> None:
 
 def ignores_nothing(files: Files) -> bool:
     """Whether `config/ignore.yaml` has errors, which are reported: then it ignores nothing."""
-    from reconciler.cli.output.logs import note
-    from reconciler.model.errors import Severity
     from reconciler.repository.ignore import IGNORE
 
     wrong = [each for each in files.problems if each.file == IGNORE and each.severity is Severity.ERROR]
@@ -140,8 +137,6 @@ def ignores_nothing(files: Files) -> bool:
 
 
 def _headline(found: list[ComparedListing]) -> str:
-    from reconciler.cli.output.text import count
-
     unknown = sum(each.unknown for each in found)
     read = sum(each.complete for each in found)
     left = len(found) - read
@@ -162,7 +157,6 @@ def _counts(each: ComparedListing) -> str:
 
 def _table(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> Iterator[str]:
     from reconciler.cli.output.table import columns
-    from reconciler.cli.output.text import printable
 
     yield _headline(found)
     for each in found:
@@ -179,8 +173,6 @@ def _table(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> I
 
 
 def _markdown(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> Iterator[str]:
-    from reconciler.cli.output.text import code, table
-
     yield f"**{_headline(found)}**"
     yield ""
     for each in found:

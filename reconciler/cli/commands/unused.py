@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.commands.unmanaged import compared, known_integration
+from reconciler.cli.context import run_in_context
 from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
+from reconciler.cli.output.logs import begin_redacting, note
+from reconciler.cli.output.text import as_csv, code, count, echo, emit_json, printable, table
+from reconciler.model.clock import stamp
 from reconciler.model.errors import UsageError
+from reconciler.requests.last_used import last_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,10 +40,6 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
     Reads the listings, and takes nothing away. What is not known is not unused: the services that do not say it, or
     whose listing cannot be read, are named.
     """
-    from reconciler.cli.commands.unmanaged import compared, known_integration
-    from reconciler.cli.context import run_in_context
-    from reconciler.cli.output.logs import begin_redacting, note
-    from reconciler.cli.output.text import as_csv, echo, emit_json
     from reconciler.engine.run.accepted import in_force
 
     idle, redactor = _span(span), begin_redacting()
@@ -80,8 +82,6 @@ def _span(text: str) -> timedelta:
 
 def _rows(found: Iterable[ComparedListing], before: datetime, now: datetime) -> Iterator[dict[str, Any]]:
     """List what was last used before a time, longest ago first within each integration."""
-    from reconciler.model.clock import stamp
-    from reconciler.requests.last_used import last_used
     from reconciler.review.unmanaged import AccountKind
 
     for each in found:
@@ -101,15 +101,12 @@ UNKNOWN = "not known, because the listing could not be read or does not say when
 
 
 def _headline(rows: list[dict[str, Any]], unknown: list[str], span: str) -> str:
-    from reconciler.cli.output.text import count
-
     services = f"of {count(len(unknown), 'integration')} it is not known" if unknown else "every integration says it"
     return f"{count(len(rows), 'account')} not used for {span}; {services}"
 
 
 def _table(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterator[str]:
     from reconciler.cli.output.table import columns
-    from reconciler.cli.output.text import printable
 
     yield _headline(rows, unknown, span)
     shown = (
@@ -125,8 +122,6 @@ def _named(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _markdown(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterator[str]:
-    from reconciler.cli.output.text import code, table
-
     yield f"**{_headline(rows, unknown, span)}**"
     yield from table(COLUMNS, rows)
     if unknown:

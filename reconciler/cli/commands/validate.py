@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.output.text import annotation, code, count, echo, emit_json, no_csv, printable, problem_line
+from reconciler.model.errors import SettingsError, Severity
 
 if TYPE_CHECKING:
     from reconciler.model.errors import Problem
@@ -26,10 +29,6 @@ def validate(options: SharedOptions, rev: str | None) -> int:
     Reads the files on disk, committed or not. Offline: sends nothing, needs no key. Exits with 1 if a file has an
     error. On GitHub's runners each problem is also written as an annotation.
     """
-    from datetime import UTC, datetime
-
-    from reconciler.cli.output.text import annotation, echo, emit_json, no_csv
-    from reconciler.model.errors import SettingsError, Severity
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import Checkout
     from reconciler.repository.git.trees import CommitTree, FolderTree
@@ -66,9 +65,6 @@ def validate(options: SharedOptions, rev: str | None) -> int:
 
 def _headline(problems: list[Problem], hosts: list[Host]) -> str:
     """Sum up the problems and hosts in one line."""
-    from reconciler.cli.output.text import count
-    from reconciler.model.errors import Severity
-
     wrong = sum(problem.severity is Severity.ERROR for problem in problems)
     warned = len(problems) - wrong
     parts = [text for number, text in ((wrong, count(wrong, "error")), (warned, count(warned, "warning"))) if number]
@@ -78,8 +74,6 @@ def _headline(problems: list[Problem], hosts: list[Host]) -> str:
 
 
 def _table(problems: list[Problem], hosts: list[Host]) -> list[str]:
-    from reconciler.cli.output.text import printable
-
     lines = [_headline(problems, hosts), *(printable(str(problem)) for problem in problems)]
     for host in hosts:
         mark = "" if host.allowed else "  NOT ALLOWED"
@@ -88,8 +82,6 @@ def _table(problems: list[Problem], hosts: list[Host]) -> list[str]:
 
 
 def _markdown(problems: list[Problem], hosts: list[Host]) -> list[str]:
-    from reconciler.cli.output.text import code, problem_line
-
     lines = [f"**{_headline(problems, hosts)}**", "", *map(problem_line, problems)]
     for host in hosts:
         mark = "" if host.allowed else " **not allowed**"

@@ -19,12 +19,12 @@ import click
 
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.text import as_json, fit, in_colour, printable
+from reconciler.model.secret import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping, Sequence
     from types import TracebackType
 
-    from reconciler.model.secret import Redactor
 
 __all__ = ["begin", "begin_redacting", "note", "set_up", "shown", "unexpected"]
 
@@ -62,8 +62,6 @@ class _Line(logging.Handler):
 def begin_redacting() -> Redactor:
     """Redact every line from now on, by the redactor that is returned. Commands that log no events need no more."""
     global _redactor  # noqa: PLW0603  a process has one, and an exception that ends it carries none
-    from reconciler.model.secret import Redactor
-
     _redactor = Redactor()
     logging.raiseExceptions = False  # a line that cannot be formatted would be repeated raw
     return _redactor

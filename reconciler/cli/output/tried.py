@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reconciler.model.spoken import described
+from reconciler.model.template import PLACEHOLDER
 
 if TYPE_CHECKING:
     from reconciler.engine.decide.planned import PlannedGrant
@@ -89,8 +90,6 @@ def _exchange(exchange: Exchange, tried: Tried, redactor: Redactor) -> Iterator[
 
 def _sent_headers(exchange: Exchange, tried: Tried) -> dict[str, str]:
     """Return a request's headers; what the manifest puts into one is a secret, however it is encoded."""
-    from reconciler.model.template import PLACEHOLDER
-
     manifest = tried.integration.manifest
     written = [manifest.headers, *(call.headers or {} for _, call in manifest.calls())]
     templates = {key.lower(): text for headers in written for key, text in headers.items() if "{{" in text}
