@@ -166,7 +166,6 @@ def serve(wishes: socket.socket, modules: Sequence[str]) -> None:
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # as `main` has it, before pydantic is imported
     import sqlite3  # noqa: F401
 
-    import httpcore  # noqa: F401
     import procrastinate  # noqa: F401
     import uvicorn  # noqa: F401
     from alembic import command, config  # noqa: F401
@@ -174,7 +173,7 @@ def serve(wishes: socket.socket, modules: Sequence[str]) -> None:
     from cryptography.hazmat.primitives.kdf import hkdf  # noqa: F401
 
     import reconciler
-    from reconciler.transports.http.connections import _tls
+    from reconciler.transports.http.transport import _tls
 
     # The driver of directories has to be built, and may not be here.
     left_out = ("__main__", "demo", "ledger.migrations.", "transports.ldap")

@@ -11,7 +11,6 @@ from collections import Counter
 from datetime import UTC, timedelta
 from email.utils import format_datetime
 
-import httpcore
 import pytest
 
 from reconciler.engine.context import SystemClock
@@ -22,8 +21,8 @@ from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.throttle import Throttle
 from reconciler.transports.answer import LIMIT
-from reconciler.transports.http.connections import _tls
 from reconciler.transports.http.sign import Pritunl
+from reconciler.transports.http.transport import _tls
 from reconciler.transports.request import RenderedRequest
 from tests.certificates import self_signed
 from tests.requests.conftest import FakeClock, Loopback, Raw, reply
@@ -124,7 +123,7 @@ async def test_while_idle_connections_are_closed_others_may_take_them(loopback, 
     """The answer is there: that a connection was idle for too long must not lose it."""
     client = connect("127.0.0.1")
     await asyncio.gather(*(client.send(get(f"{loopback.url}/{number}")) for number in range(20)))
-    monkeypatch.setattr("reconciler.transports.http.connections.KEPT_OPEN_SECONDS", -1)  # every idle one is too old
+    monkeypatch.setattr("reconciler.transports.http.transport.KEPT_OPEN_SECONDS", -1)  # every idle one is too old
     for _ in range(5):
         answers = await asyncio.gather(*(client.send(get(f"{loopback.url}/x")) for _ in range(30)))
         assert {answer.status for answer in answers} == {200}
@@ -287,43 +286,6 @@ async def test_invalid_host_name_is_not_connected(connect):
     failed = await fail(connect("1.2.3.999"), post("https://1.2.3.999/x"))
     assert not failed.left
     assert str(failed).startswith("POST 1.2.3.999: no connection: ")
-
-
-class Broken:
-    """A connection of httpcore's that fails with an error before anything is written."""
-
-    _connection = None
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        raise self.error
-
-    def is_idle(self) -> bool:
-        return False
-
-    async def aclose(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (httpcore.ConnectError("x"), "no connection: x"),
-        (httpcore.ConnectTimeout("x"), "no connection in time"),
-        (httpcore.ProxyError("x"), "no connection: x"),
-        (httpcore.ReadTimeout("x"), "the connection broke"),
-        (httpcore.WriteError("x"), "the connection broke"),
-        (ssl.SSLError("x"), "the connection broke"),
-    ],
-)
-async def test_proxy_failure_before_the_first_byte_counts_as_not_sent(connect, monkeypatch, error, says):
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
-    monkeypatch.setattr(httpcore.AsyncHTTPProxy, "create_connection", lambda _pool, _origin: Broken(error))
-    failed = await fail(connect("example.com"), post("https://example.com/"))
-    assert not failed.left
-    assert says in str(failed)
 
 
 async def test_leaving_is_awaited_once_a_sending_and_before_it(loopback, connect):

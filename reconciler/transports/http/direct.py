@@ -10,6 +10,7 @@ work that is done on it before other tasks run.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -30,11 +31,13 @@ INTERIM = 16
 PIECE_BYTES = 16 * 1024
 """Bytes that are parsed before other tasks run."""
 
+Headers = Sequence[tuple[bytes, bytes]]
+
 _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 _VALUE = re.compile(rb"(?:[^\x00\s]++(?:[ \t]++[^\x00\s]++)*+)?+")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_STATUS = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
+_STATUS = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?\r\n")
 _HEADERS = re.compile(rb"(?:%b:[ \t]*+%b[ \t]*+\r\n)*+\r\n" % (_TOKEN.pattern, _VALUE.pattern))
 
 
@@ -49,11 +52,14 @@ class NotAllowed(Exception):
 class Direct:
     """A connection, and one exchange after the other over it."""
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, before: bytes = b"", added: Headers = ()) -> None:
+        """A proxy that reads what it passes on has `before` in front of each target, and gets `added` headers."""
         self._pipe = pipe
+        self._before = before
+        self._added = [*added]
         self._keep = True
         self._used = False
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: Headers = ()
         self._lines = b""
         """The headers sent last, as lines: most requests of a service have the same."""
 
@@ -67,18 +73,26 @@ class Direct:
         """Whether something came while it was idle; the system may know of it already."""
         return self._pipe.spoiled
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close at once."""
         self._pipe.close()
 
+    async def tunnel(self, authority: bytes, headers: Headers) -> None:
+        """Have a proxy lead all that follows to a host. Raises like `exchange`, where it does not."""
+        await self._pipe.write(self._request(b"CONNECT", authority, [(b"Host", authority), *headers], None))
+        answer = _Reading("CONNECT", 0)
+        await self._headed(answer)
+        if not 200 <= answer.status < 300:
+            raise StaleConnection(f"{answer.status} {answer.phrase}")
+
     async def exchange(
-        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes | None, watch: Watch
+        self, method: str, target: bytes, headers: Headers, content: bytes | None, watch: Watch
     ) -> Response:
         """Send a request, and read its answer up to the limit.
 
         Raises NotAllowed, StaleConnection, OSError where the connection breaks, and Unreadable for what is no answer.
         """
-        request = self._request(method.encode(), target, headers, content)
+        request = self._request(method.encode(), self._before + target, [*headers, *self._added], content)
         # What came unasked would be the answer. The system may know of it; of a new connection's it would be TLS's own.
         if self._pipe.over or self._pipe.unread or (self._used and self._pipe.spoiled):
             raise StaleConnection(CLOSED)
@@ -88,22 +102,11 @@ class Direct:
             await self._pipe.write(request)
         watch.has_left()
         answer = _Reading(method, watch.most)
-        sizes = 0
-        for _ in range(INTERIM + 1):
-            head = await self._head(HEAD_BYTES - sizes)
-            sizes += len(head)
-            answer.begin(head)
-            if answer.status >= 200:
-                break
-        else:
-            raise Unreadable(f"preceded by more than {INTERIM} interim ones")
-        await self._content(answer, sizes)
+        await self._content(answer, await self._headed(answer))
         self._keep = answer.keep and not self._pipe.unread
         return answer.finish()
 
-    def _request(
-        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes | None
-    ) -> bytes:
+    def _request(self, method: bytes, target: bytes, headers: Headers, content: bytes | None) -> bytes:
         """Return a request's bytes. Raises NotAllowed where it could be read as another one, or as two."""
         if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
             raise NotAllowed
@@ -111,6 +114,17 @@ class Direct:
             self._lines, self._headers = _lines(headers), headers
         length = b"" if content is None else b"Content-Length: %d\r\n" % len(content)
         return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (method, target, self._lines, length, content or b"")
+
+    async def _headed(self, answer: _Reading) -> int:
+        """Read up to where the content begins of the answer that counts; return how many bytes these were."""
+        sizes = 0
+        for _ in range(INTERIM + 1):
+            head = await self._head(HEAD_BYTES - sizes)
+            sizes += len(head)
+            answer.begin(head)
+            if answer.status >= 200:
+                return sizes
+        raise Unreadable(f"preceded by more than {INTERIM} interim ones")
 
     async def _head(self, most: int) -> bytes:
         """The next head, with the empty line that ends it."""
@@ -166,7 +180,7 @@ class _Reading:
         line = _STATUS.match(head)
         if line is None:
             raise Unreadable("headed by a status line that is none")
-        self.status = int(head[9:12])
+        self.status, self.phrase = int(head[9:12]), (line[1] or b"").decode("ascii", "ignore")
         if self.status == 101:
             raise Unreadable("a switch to a protocol that was not asked for")
         self._headers, self.whole, self.keep = [], False, False
@@ -251,7 +265,7 @@ class _Reading:
             self.whole, self.keep = True, self._parser.should_keep_alive()
 
 
-def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+def _lines(headers: Headers) -> bytes:
     """Return headers as lines. Raises NotAllowed for what is none, or says where a request goes or ends once more."""
     names = [name.lower() for name, _ in headers]
     if names.count(b"host") != 1 or not _FRAMING.isdisjoint(names):

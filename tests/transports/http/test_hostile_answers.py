@@ -13,8 +13,9 @@ import pytest
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
 from reconciler.transports.answer import LIMIT, Response
-from reconciler.transports.http.connections import Connections
-from tests.transports.http.test_connections import HOST, Seen, connected, listening
+from reconciler.transports.http.transport import Http
+from reconciler.transports.request import RenderedRequest
+from tests.transports.http.test_connections import HOST, Seen, connected, listening, send
 
 pytestmark = pytest.mark.anyio
 
@@ -140,7 +141,7 @@ async def by_us(raw: bytes, *, piece: int = 0) -> Response:
             await asyncio.sleep(0)
 
     async with listening(serve) as port, connected() as connections:
-        return await connections.exchange(Address("http", HOST, port, "/"), "POST", [], b"", Seen(), connecting=10.0)
+        return await send(connections, Address("http", HOST, port, "/"), "POST")
 
 
 @pytest.mark.parametrize("piece", [0, 1], ids=["at once", "byte by byte"])
@@ -189,9 +190,7 @@ async def test_a_connection_is_not_kept_over_which_more_came(raw: bytes, extra: 
 
     async with listening(serve) as port, connected() as connections:
         for times in (1, 2, 2):
-            answer = await connections.exchange(
-                Address("http", HOST, port, "/"), "POST", [], b"", Seen(), connecting=10.0
-            )
+            answer = await send(connections, Address("http", HOST, port, "/"), "POST")
             assert (answer.content, connections_made) == (b"{}", times)
 
 
@@ -222,9 +221,8 @@ async def test_a_request_that_could_be_read_as_another_does_not_leave(
 
     async with listening(serve) as port, connected() as connections:
         with pytest.raises(TransportError, match="none that HTTP allows") as refused:
-            await connections.exchange(
-                Address("http", HOST, port, target), method, headers, content, Seen(), connecting=10.0
-            )
+            request = RenderedRequest(method, "", "", tuple(headers), content)
+            await connections.send(request, Address("http", HOST, port, target), Seen())
     assert not refused.value.left
     assert came == b""
 
@@ -269,10 +267,10 @@ async def test_endless_answer_is_cut_off(first: bytes, again: bytes) -> None:
         while await reader.readuntil(b"\r\n\r\n"):
             writer.write(ACCEPTED["a length"])
 
-    async def ask(connections: Connections, port: int) -> Response:
-        return await connections.exchange(Address("http", HOST, port, "/"), "GET", [], b"", Seen(), connecting=10.0)
+    async def ask(connections: Http, port: int) -> Response:
+        return await send(connections, Address("http", HOST, port, "/"))
 
-    async def be_flooded(connections: Connections, port: int) -> None:
+    async def be_flooded(connections: Http, port: int) -> None:
         while True:
             with suppress(TransportError):
                 assert (await ask(connections, port)).truncated
