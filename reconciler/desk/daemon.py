@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
-from reconciler.transports.trust import tls_context
+from reconciler.transports.transport import tls_context
 
 __all__ = ["statuses"]
 

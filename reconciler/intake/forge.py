@@ -19,7 +19,7 @@ import httpx
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.settings import Forge
 from reconciler.model.value import value_class
-from reconciler.transports.trust import tls_context
+from reconciler.transports.transport import tls_context
 
 __all__ = [
     "TOKEN",

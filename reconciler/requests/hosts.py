@@ -16,7 +16,7 @@ from reconciler.model.manifest import Manifest, paging_of
 from reconciler.model.settings import loopback
 from reconciler.requests.url import ascii_host
 from reconciler.transports.address import HTTP, LONGEST, PROGRAM, Address, locate, parse
-from reconciler.transports.drivers import missing_driver
+from reconciler.transports.opening import missing_driver
 
 __all__ = ["AllowedHosts", "named_hosts", "written_host", "written_hosts"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from reconciler.model.errors import MissingVariable
 from reconciler.model.scope import Scope
 from reconciler.requests.template import written
-from reconciler.transports.http.sign import Pritunl
+from reconciler.transports.request import Pritunl
 
 __all__ = ["SIGNED_WITH", "credentials", "signer"]
 

@@ -1,16 +1,18 @@
-"""The transport of each protocol, made when the first request needs it."""
+"""The transport of each protocol, made when the first request needs it, and the drivers that some need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from reconciler.model.clock import Clock
 from reconciler.transports.address import HTTP, PROGRAM
 from reconciler.transports.transport import Transport
 
-__all__ = ["Machine", "Transports"]
+__all__ = ["Machine", "Transports", "missing_driver"]
 
 
 @dataclass(frozen=True)
@@ -65,3 +67,23 @@ class Transports:
         """Close all connections."""
         for transport in self._open.values():
             await transport.aclose()
+
+
+_DRIVERS = {
+    "ldap": ("ldap", "python-ldap", "ldap"),
+    "ldaps": ("ldap", "python-ldap", "ldap"),
+    "mysql": ("pymysql", "PyMySQL", "sql"),
+    "postgresql": ("psycopg", "psycopg", "sql"),
+}
+"""By scheme: the module, the package, and the extra that installs it."""
+
+
+@cache
+def missing_driver(scheme: str) -> str | None:
+    """Return what to install before a protocol can be spoken; None where nothing lacks."""
+    if scheme not in _DRIVERS:
+        return None
+    module, package, extra = _DRIVERS[scheme]
+    if find_spec(module) is not None:
+        return None
+    return f"{scheme}:// needs {package}, which is not installed: pip install 'access-reconciler[{extra}]'"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
 from dataclasses import field
+from datetime import datetime
+from urllib.parse import unquote
 
 from reconciler.model.value import value_class
 from reconciler.transports.answer import LIMIT
-from reconciler.transports.http.sign import Pritunl
 
-__all__ = ["RenderedRequest"]
+__all__ = ["Pritunl", "RenderedRequest", "login_of"]
 
 
 @value_class
@@ -27,3 +33,47 @@ class RenderedRequest:
     statuses: frozenset[int] = frozenset()
     signer: Pritunl | None = field(default=None, repr=False)
     most: int = LIMIT
+
+
+def login_of(request: RenderedRequest) -> tuple[str, str] | None:
+    """Return who a request logs in as where the protocol has a login of its own: user and password.
+
+    It is `Authorization: Basic`, decoded. None without the header, or where it is another scheme's.
+    """
+    for name, value in request.headers:
+        scheme, _, encoded = value.partition(" ")
+        if name.lower() == "authorization" and scheme.lower() == "basic":
+            try:
+                user, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+            except (binascii.Error, UnicodeDecodeError):
+                return None
+            return user, password
+    return None
+
+
+@value_class
+class Pritunl:
+    """Signs requests for one Pritunl server: ChiefOnboarding's `extra_headers: pritunl`.
+
+    It checks an HMAC over token, time, a nonce, method and path. A nonce serves once, so a request that is sent again
+    is signed again.
+    """
+
+    token: str = field(repr=False)
+    secret: str = field(repr=False)
+
+    def headers(self, method: str, path: str, now: datetime) -> list[tuple[str, str]]:
+        """Return the four headers of a request that leaves now; `path` as it is sent, without the query.
+
+        The server signs the path that it reads, which is decoded.
+        """
+        path = unquote(path)
+        timestamp, nonce = str(int(now.timestamp())), secrets.token_hex(16)
+        signed = f"{self.token}&{timestamp}&{nonce}&{method}&{path}"
+        digest = hmac.new(self.secret.encode(), signed.encode(), hashlib.sha256).digest()
+        return [
+            ("Auth-Token", self.token),
+            ("Auth-Timestamp", timestamp),
+            ("Auth-Nonce", nonce),
+            ("Auth-Signature", base64.b64encode(digest).decode()),
+        ]

@@ -7,13 +7,17 @@ first byte leaves.
 
 from __future__ import annotations
 
-from typing import Protocol
+import os
+from typing import TYPE_CHECKING, Protocol
 
 from reconciler.transports.address import Address
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
 
-__all__ = ["BROKE", "Transport", "Watch"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["BROKE", "Transport", "Watch", "authorities", "tls_context"]
 
 BROKE = "the connection broke before a whole answer came"
 
@@ -46,3 +50,23 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Close what is idle."""
+
+
+def tls_context() -> ssl.SSLContext:
+    """Make a TLS context that trusts the same `authorities`, which takes longer than connecting."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
+def authorities() -> tuple[str | None, str | None]:
+    """Return the file, or the folder, of the authorities that encrypted connections trust, over every protocol.
+
+    They are certifi's, or those of SSL_CERT_FILE and SSL_CERT_DIR. No configuration file of a library counts.
+    """
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file or not folder:
+        import certifi
+
+        return file or certifi.where(), None
+    return None, folder

@@ -21,9 +21,8 @@ from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.throttle import Throttle
 from reconciler.transports.answer import LIMIT
-from reconciler.transports.http.sign import Pritunl
 from reconciler.transports.http.transport import _tls
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.request import Pritunl, RenderedRequest
 from tests.certificates import self_signed
 from tests.requests.conftest import FakeClock, Loopback, Raw, reply
 

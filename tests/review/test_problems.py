@@ -16,7 +16,7 @@ from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import Checkout, Tree
 from reconciler.review.difference import Change, ChangeKind, Side, changes, compare
 from reconciler.review.problems import hosts_of, problems_of
-from reconciler.transports.drivers import missing_driver
+from reconciler.transports.opening import missing_driver
 from tests.repo import Repo
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
@@ -102,7 +102,7 @@ FOUND = {"sql": "select email from people where email = :email", "parameters": {
 
 def test_a_driver_that_is_not_installed_is_named(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning: the machine that acts may have it."""
-    monkeypatch.setattr("reconciler.transports.drivers.find_spec", lambda name: None)
+    monkeypatch.setattr("reconciler.transports.opening.find_spec", lambda name: None)
     missing_driver.cache_clear()
     repo.manifest("hr", {"exists": {"url": "mysql://db.example.com/hr", "data": FOUND, "expected": "x"}, "execute": []})
     (found,) = problems(repo)

@@ -23,8 +23,7 @@ from reconciler.transports.http.direct import Direct, NotAllowed, StaleConnectio
 from reconciler.transports.http.pipe import Pipe
 from reconciler.transports.http.unpack import Unreadable
 from reconciler.transports.request import RenderedRequest
-from reconciler.transports.transport import BROKE, Watch
-from reconciler.transports.trust import tls_context
+from reconciler.transports.transport import BROKE, Watch, tls_context
 
 __all__ = ["Http"]
 

@@ -18,11 +18,9 @@ from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
 from reconciler.transports.answer import Response
 from reconciler.transports.ldap.operation import SEARCHING, Entries, Search, attributes, ended
-from reconciler.transports.login import login_of
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.request import RenderedRequest, login_of
 from reconciler.transports.threads import in_thread
-from reconciler.transports.transport import BROKE, Watch
-from reconciler.transports.trust import authorities
+from reconciler.transports.transport import BROKE, Watch, authorities
 
 os.environ["LDAPNOINIT"] = "1"  # libldap reads it once: else an ldaprc in the working directory says whom to trust
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 from urllib.parse import unquote_to_bytes
 
 import structlog
@@ -28,11 +30,10 @@ from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
 from reconciler.transports.answer import Response
 from reconciler.transports.program.named import passes_through
-from reconciler.transports.program.reaper import Reaper
 from reconciler.transports.request import RenderedRequest
 from reconciler.transports.transport import Watch
 
-__all__ = ["Programs"]
+__all__ = ["Programs", "Reaper"]
 
 log = structlog.get_logger()
 
@@ -213,3 +214,52 @@ def _answer(printed: bytes, most: int) -> Response:
         raise TransportError("the answer is no CGI: its Status is no number from 200 to 599", left=True)
     content = printed[place:]
     return Response(int(status), headers, content[:most], len(content) > most)
+
+
+_CODE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+groups = set()
+for line in sys.stdin:
+    groups.symmetric_difference_update([int(line)])
+for group in groups:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except OSError:
+        pass
+"""
+
+
+class Reaper:
+    """Is notified of each group when it begins, and when it has ended."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, unless it runs: before a program begins, so that the program is soon known to it."""
+        if self._process is None or self._process.poll() is not None:
+            command = [sys.executable, "-I", "-S", "-c", _CODE]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+
+    def notify(self, group: int) -> None:
+        """Note that a group has begun, or that it has ended."""
+        self.start()
+        try:
+            self._input.write(b"%d\n" % group)
+            self._input.flush()
+        except OSError:  # somebody killed it
+            self.close()
+
+    @property
+    def _input(self) -> IO[bytes]:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    def close(self) -> None:
+        """End it; what still runs is killed."""
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None

@@ -35,8 +35,7 @@ from reconciler.transports.sql.statement import (
     failed,
 )
 from reconciler.transports.threads import in_thread
-from reconciler.transports.transport import BROKE, Watch
-from reconciler.transports.trust import tls_context
+from reconciler.transports.transport import BROKE, Watch, tls_context
 
 __all__ = ["MySql"]
 

@@ -34,8 +34,7 @@ from reconciler.transports.sql.statement import (
     Rows,
     failed,
 )
-from reconciler.transports.transport import BROKE, Watch
-from reconciler.transports.trust import authorities
+from reconciler.transports.transport import BROKE, Watch, authorities
 
 __all__ = ["Postgres"]
 

@@ -14,8 +14,7 @@ from urllib.parse import unquote
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
 from reconciler.transports.answer import Response
-from reconciler.transports.login import login_of
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.request import RenderedRequest, login_of
 
 __all__ = ["CONFLICT", "FORBIDDEN", "INVALID", "LOGIN", "UNAVAILABLE", "Question", "Rows", "failed"]
 

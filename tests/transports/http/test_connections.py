@@ -398,8 +398,7 @@ async def test_an_answer_that_only_the_end_ends_is_not_whole_where_the_connectio
     more = asyncio.Event()
     async with listening(serve) as port, connected() as connections:
         asking = [
-            asyncio.create_task(send(connections, Address("http", HOST, port, path)))
-            for path in ("/ends", "/breaks")
+            asyncio.create_task(send(connections, Address("http", HOST, port, path))) for path in ("/ends", "/breaks")
         ]
         await asyncio.sleep(0.05)
         more.set()

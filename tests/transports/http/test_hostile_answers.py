@@ -220,8 +220,8 @@ async def test_a_request_that_could_be_read_as_another_does_not_leave(
         came.extend(await reader.read(1000))
 
     async with listening(serve) as port, connected() as connections:
+        request = RenderedRequest(method, "", "", tuple(headers), content)
         with pytest.raises(TransportError, match="none that HTTP allows") as refused:
-            request = RenderedRequest(method, "", "", tuple(headers), content)
             await connections.send(request, Address("http", HOST, port, target), Seen())
     assert not refused.value.left
     assert came == b""

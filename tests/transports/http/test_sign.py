@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests.signing import signer
-from reconciler.transports.http.sign import Pritunl
+from reconciler.transports.request import Pritunl
 
 
 @pytest.mark.parametrize("prefix", ["", "PRITUNL_"])
