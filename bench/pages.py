@@ -14,8 +14,8 @@ from pathlib import Path
 from bench.world import folder
 from reconciler.cli import many_objects
 from reconciler.cli.commands.daemon import pages_of
-from reconciler.daemon.acting import Acting
 from reconciler.daemon.loop import Daemon
+from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import in_force
 from reconciler.engine.state import locking
@@ -121,9 +121,9 @@ async def _served(root: Path) -> AsyncIterator[str]:
     with locking(context, force.settings, force.tree, "bench") as held:
         await held.ledger.run(_fill)
         context.desired(context.reader.load(force.tree), clock.now().date())  # as its first pass would have
-        daemon = Daemon(context, clock, held, force.settings, lambda *_: None)
-        daemon._dispatcher.acting = Acting(settings=force.settings, tree=force.tree)  # noqa: SLF001  it is never run
-        pages = pages_of(context, daemon, held, Metrics(), force, problems=tuple)
+        active = ActiveRevision(settings=force.settings, tree=force.tree)
+        daemon = Daemon(Runtime(context, clock, held, active), lambda *_: None)
+        pages = pages_of(daemon, Metrics(), force, problems=tuple)
         async with serving(pages, force.settings.listen) as address:
             yield address
     await context.aclose()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain
 
-from reconciler.daemon.health import ProblemLog
+from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
 from reconciler.engine.observe.same_account import WantedFingerprints
 from reconciler.model.errors import LedgerError, MissingVariable, RepositoryError

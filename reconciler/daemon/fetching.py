@@ -1,20 +1,30 @@
-"""Fetch from the remote, and judge whether the revision in force is stale."""
+"""Fetch from the remote, when it is due and when a push is told of; judge whether the revision in force is stale."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 
-from reconciler.daemon.acting import Acting
-from reconciler.daemon.freshness import NOTE, Freshness
-from reconciler.daemon.health import ProblemLog
-from reconciler.engine.context import Context, SystemClock
-from reconciler.ledger.ledger import OpenLedger
+from reconciler.daemon.freshness import NOTE
+from reconciler.daemon.runtime import Runtime
+from reconciler.daemon.slices import SliceRunner
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.clock import Stopped
+from reconciler.model.errors import LedgerError
 from reconciler.model.revision_status import Stale
 
-__all__ = ["Fetching"]
+__all__ = ["Fetching", "PushRelay"]
 
+PUSHED = "pushed"
+"""The note; what it says is when the git server called."""
+
+UNSEEN = b""
+"""The note was not read yet: what it says now was told to the leader before."""
+
+TELL_SECONDS = 1.0
+"""How often a member writes the note at most."""
 
 JUST_NOW = timedelta(seconds=1)
 """A fetch that began this recently is not repeated, even if one is asked for at once."""
@@ -23,23 +33,14 @@ JUST_NOW = timedelta(seconds=1)
 class Fetching:
     """Fetches when due, in its own task because a remote may hang. `fetched` is awaited after each fetch."""
 
-    def __init__(
-        self,
-        context: Context,
-        clock: SystemClock,
-        ledger: OpenLedger,
-        *,
-        problems: ProblemLog,
-        fetched: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._context = context
-        self._clock = clock
-        self._ledger = ledger
-        self._problems = problems
+    def __init__(self, runtime: Runtime, fetched: Callable[[], Awaitable[None]]) -> None:
+        self._runtime = runtime
+        self._clock = runtime.clock
+        self._ledger = runtime.ledger
         self._fetched = fetched
         self._began_at: datetime | None = None
-        self._nudged: Callable[[], Acting] | None = None
-        """What to act on when a push is fetched that was told of and not yet fetched; None if there is none."""
+        self._nudged = False
+        """Whether a push was told of and is not yet fetched."""
         self._later: asyncio.TimerHandle | None = None
         self._nudged_at = float("-inf")
         self.told_of = False
@@ -47,24 +48,25 @@ class Fetching:
         self.began_with: str | None = None
         """The revision in force when it began: the watch may take over what it brings before it ends."""
         self._task: asyncio.Task[None] | None = None
-        self.freshness = Freshness(clock.now())
-        self._noted = self.freshness.written()
+        self._freshness = runtime.freshness
+        self._noted = self._freshness.written()
 
     async def open(self) -> None:
         """Read what the daemon before this one noted. Raises LedgerError."""
-        self.freshness.follow(await self._ledger.run(lambda ledger: ledger.note(NOTE)))
-        self._noted = self.freshness.written()
+        self._freshness.follow(await self._ledger.run(lambda ledger: ledger.note(NOTE)))
+        self._noted = self._freshness.written()
 
     @property
     def under_way(self) -> bool:
         """Whether a fetch is running."""
         return self._task is not None and not self._task.done()
 
-    def begin(self, now: datetime, acting: Acting) -> None:
+    def begin(self, now: datetime) -> None:
         """Begin a fetch, if one is due."""
-        git, checkout = acting.settings.git, self._context.checkout
-        if git.fetch is None or acting.branch is None:
-            self.freshness.not_fetching()
+        active = self._runtime.active
+        git, checkout = active.settings.git, self._runtime.context.checkout
+        if git.fetch is None or active.branch is None:
+            self._freshness.not_fetching()
             return
         if self.under_way:
             return
@@ -73,21 +75,21 @@ class Fetching:
         if self._began_at is not None and timedelta() <= now - self._began_at < git.fetch:
             return
         self._began_at, self.told_of = now, False
-        self.began_with = None if acting.tree is None else acting.tree.revision
+        self.began_with = None if active.tree is None else active.tree.revision
         if checkout.has_remote(git.remote):
-            self._task = asyncio.create_task(self._fetch(acting))
+            self._task = asyncio.create_task(self._fetch(git.remote, active.branch))
             self._task.add_done_callback(lambda _: self._follow_nudge())
         else:
-            self.freshness.not_fetching()
+            self._freshness.not_fetching()
 
-    def nudge(self, acting: Callable[[], Acting]) -> None:
+    def nudge(self) -> None:
         """Fetch at once because of a push: after a fetch that is under way, and at most once a second."""
-        self._nudged = acting
+        self._nudged = True
         self._follow_nudge()
 
     def _follow_nudge(self) -> None:
-        acting, loop = self._nudged, asyncio.get_running_loop()
-        if acting is None or self.under_way or self._clock.stopping.is_set():
+        loop = asyncio.get_running_loop()
+        if not self._nudged or self.under_way or self._clock.stopping.is_set():
             return
         if self._later is not None:
             self._later.cancel()
@@ -95,17 +97,17 @@ class Fetching:
         if wait > 0:
             self._later = loop.call_later(wait, self._follow_nudge)
             return
-        self._nudged, self._nudged_at, self._began_at = None, loop.time(), None
-        self.begin(self._clock.now(), acting())
+        self._nudged, self._nudged_at, self._began_at = False, loop.time(), None
+        self.begin(self._clock.now())
         self.told_of = True
 
-    async def at_once(self, acting: Acting) -> None:
+    async def at_once(self) -> None:
         """Fetch now and await the end; skip it if this repository is not fetched or was within `JUST_NOW`."""
         await self._end()  # one that is under way may have asked before what is missing was there
         now = self._clock.now()
         if self._began_at is None or abs(now - self._began_at) >= JUST_NOW:
             self._began_at = None
-            self.begin(now, acting)
+            self.begin(now)
             await self._end()
 
     async def _end(self) -> None:
@@ -114,7 +116,7 @@ class Fetching:
 
     def cancel(self) -> None:
         """Cancel a fetch that is under way."""
-        self._nudged = None
+        self._nudged = False
         if self._later is not None:
             self._later.cancel()
         if self._task is not None:
@@ -122,17 +124,68 @@ class Fetching:
 
     async def judge(self, now: datetime, limit: timedelta) -> tuple[Stale | None, Stale | None] | None:
         """Judge and note whether the revision in force is stale; return (before, now) if that changed, else None."""
-        before = self.freshness.stale
-        changed = self.freshness.judge(now, limit)
-        if (written := self.freshness.written()) != self._noted:
+        before = self._freshness.stale
+        changed = self._freshness.judge(now, limit)
+        if (written := self._freshness.written()) != self._noted:
             await self._ledger.run(lambda ledger: ledger.put_note(NOTE, written))
             self._noted = written
-        return (before, self.freshness.stale) if changed else None
+        return (before, self._freshness.stale) if changed else None
 
-    async def _fetch(self, acting: Acting) -> None:
-        remote, branch, stopped = acting.settings.git.remote, acting.branch, self._clock.stopping.is_set
-        assert branch is not None
-        problem = await asyncio.to_thread(self._context.checkout.fetch, remote, branch, stopped)
-        self.freshness.fetched(self._clock.now(), problem)
-        self._problems.update("fetch", problem and f"{problem}; acting on HEAD as it is")
+    async def _fetch(self, remote: str, branch: str) -> None:
+        fetch, stopped = self._runtime.context.checkout.fetch, self._clock.stopping.is_set
+        problem = await asyncio.to_thread(fetch, remote, branch, stopped)
+        self._freshness.fetched(self._clock.now(), problem)
+        self._runtime.problems.update("fetch", problem and f"{problem}; acting on HEAD as it is")
         await self._fetched()
+
+
+class PushRelay:
+    """Pushes in a fleet: the member that a git server called tells the leader, by a note in the state.
+
+    `fetch` is called in the leader for each that was not seen yet.
+    """
+
+    def __init__(self, runtime: Runtime, runner: SliceRunner, fetch: Callable[[], None]) -> None:
+        self._runtime = runtime
+        self._ledger = runtime.ledger
+        self._clock = runtime.clock
+        self._runner = runner
+        self._fetch = fetch
+        self._seen: bytes | None = UNSEEN
+        self._telling = self._waiting = False
+
+    def tell(self) -> None:
+        """Tell the leader at once, and once more where this is called again meanwhile."""
+        if self._runner.exclusive or self._runner.leads:
+            return
+        self._waiting = True
+        if not self._telling:
+            self._telling = True
+            self._runtime.spawn(self._tell())
+
+    async def _tell(self) -> None:
+        try:
+            while self._waiting:
+                self._waiting = False
+                await self._ledger.run(partial(_say, at=self._clock.now()))
+                await self._clock.sleep(TELL_SECONDS)
+        except Stopped:
+            pass
+        except LedgerError as error:
+            self._runtime.problems.update("hooks", str(error))
+        finally:
+            self._telling = False
+
+    async def look(self) -> None:
+        """Fetch if a push was told to another member since the last look. Raises LedgerError."""
+        if self._runner.exclusive:
+            return
+        note = await self._ledger.run(lambda ledger: ledger.note(PUSHED))
+        before, self._seen = self._seen, note
+        if before is not UNSEEN and note != before:
+            self._fetch()
+
+
+def _say(ledger: LedgerWriter, at: datetime) -> None:
+    """Tell the leader that a git server called."""
+    ledger.put_note(PUSHED, at.isoformat().encode())

@@ -18,7 +18,7 @@ from reconciler.model.status import EventType
 from reconciler.model.value import value_class
 
 if TYPE_CHECKING:  # `status` reads the notes, and writes nothing
-    from reconciler.daemon.health import ProblemLog
+    from reconciler.daemon.runtime import ProblemLog
     from reconciler.ledger.reader import LedgerReader
 
 __all__ = ["GIT", "LATE", "HookLog", "Hooked", "hooks_of"]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from reconciler.daemon.health import ProblemLog
+from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.verifying import tree_of

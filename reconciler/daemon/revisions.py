@@ -8,16 +8,12 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from reconciler.daemon.acting import Acting
 from reconciler.daemon.dispatcher import Dispatcher
-from reconciler.daemon.freshness import Freshness
-from reconciler.daemon.health import Health
+from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.daemon.schedule import Schedule
-from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.decide.revision_count import RevisionCount
 from reconciler.engine.run.accepted import ASSUMED, InForce, in_force, keep
 from reconciler.engine.run.remembered import from_ledger
-from reconciler.engine.state import OpenState
 from reconciler.engine.trust import reopened
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
@@ -41,26 +37,15 @@ MANY = 20
 class Revisions:
     """Takes over commits, one at a time, and replaces what the dispatcher acts on."""
 
-    def __init__(
-        self,
-        context: Context,
-        clock: SystemClock,
-        state: OpenState,
-        *,
-        dispatcher: Dispatcher,
-        schedule: Schedule,
-        freshness: Freshness,
-        health: Health,
-    ) -> None:
-        self._context = context
-        self._clock = clock
-        self._state = state
+    def __init__(self, runtime: Runtime, dispatcher: Dispatcher, schedule: Schedule) -> None:
+        self._runtime = runtime
+        self._context = runtime.context
+        self._clock = runtime.clock
+        self._health = runtime.health
         self._dispatcher = dispatcher
         self._schedule = schedule
-        self._freshness = freshness
-        self._health = health
         self._taking = asyncio.Lock()
-        self._read_at = clock.now()
+        self._read_at = self._clock.now()
         self._files: frozenset[File] | None = None
         """With `source: worktree`, the files as last read: git does not know them."""
         self._behind = False
@@ -70,9 +55,9 @@ class Revisions:
 
     def is_due(self, now: datetime) -> bool:
         """Whether to read the newest commit although the watch reported none."""
-        acting = self._dispatcher.acting
-        not_in_force = acting.refused is not None or acting.fault is not None
-        return acting.tree is None or self._behind or (not_in_force and abs(now - self._read_at) >= READ_AGAIN)
+        active = self._runtime.active
+        not_in_force = active.refused is not None or active.fault is not None
+        return active.tree is None or self._behind or (not_in_force and abs(now - self._read_at) >= READ_AGAIN)
 
     async def take_over(self) -> None:
         """Act on the newest commit, if it is new, and make passes over what it touches.
@@ -93,9 +78,9 @@ class Revisions:
                 self._health.problems.update("repository", str(error))
             except Exception as error:
                 # The outermost boundary for commits.
-                before = self._dispatcher.acting
-                acting = "none" if before.tree is None else before.tree.revision[:12]
-                fault = f"a fault of this program over the newest commit: {type(error).__name__}; acting on {acting}"
+                before = self._runtime.active
+                acting_on = "none" if before.tree is None else before.tree.revision[:12]
+                fault = f"a fault of this program over the newest commit: {type(error).__name__}; acting on {acting_on}"
                 if before.fault != fault:
                     log.exception("commit.broken")
                 self._keep_before(fault)
@@ -106,20 +91,20 @@ class Revisions:
 
     def _keep_before(self, fault: str) -> None:
         """Keep the revision before in force, and note since when and why the newest commit is not."""
-        self._dispatcher.acting = replace(self._dispatcher.acting, fault=fault)
+        self._runtime.active = replace(self._runtime.active, fault=fault)
         self._behind, self._read_at = False, self._clock.now()
-        self._freshness.refuse(self._read_at, fault)
+        self._runtime.freshness.refuse(self._read_at, fault)
 
     async def _take_over(self) -> None:
-        before = self._dispatcher.acting
-        acting = await self._newest(before)
-        assert acting.tree is not None
-        files = _worktree_files(acting.tree)
-        selections = await self._touched(before.tree, acting, files)
-        if selections and await self._counts(acting.tree):
+        before = self._runtime.active
+        active = await self._newest(before)
+        assert active.tree is not None
+        files = _worktree_files(active.tree)
+        selections = await self._touched(before.tree, active, files)
+        if selections and await self._counts(active.tree):
             passes, known = self._dispatcher.passes, None if files is None else selections  # git knows of commits
-            await passes.count(self._state, acting.settings, acting.tree, known)
-        self._dispatcher.acting, self._files = acting, files  # passes that are begun from here on act on it
+            await passes.count(self._runtime.state, active.settings, active.tree, known)
+        self._runtime.active, self._files = active, files  # passes that are begun from here on act on it
         why = "start" if before.tree is None else "commit"
         self._unswept += [PassRequest(selection, why) for selection in selections if self._dispatcher.runner.leads]
         while self._unswept:
@@ -128,14 +113,16 @@ class Revisions:
 
     async def _counts(self, tree: Tree) -> bool:
         """Whether to count a revision here: a member that does not lead counts none that is older than the last one."""
-        counted, checkout = await self._state.ledger.run(RevisionCount.read), self._context.checkout
+        counted, checkout = await self._runtime.ledger.run(RevisionCount.read), self._context.checkout
         if self._dispatcher.runner.leads or counted is None:
             return True
         return checkout.has(counted.revision) and checkout.descends(tree.revision, counted.revision)
 
-    async def _touched(self, before: Tree | None, acting: Acting, files: frozenset[File] | None) -> list[Selection]:
+    async def _touched(
+        self, before: Tree | None, active: ActiveRevision, files: frozenset[File] | None
+    ) -> list[Selection]:
         """Select what differs from the revision before; everything if there was none."""
-        tree = acting.tree
+        tree = active.tree
         assert tree is not None
         if before is None:
             return [Selection()]
@@ -147,32 +134,32 @@ class Revisions:
             paths = self._context.checkout.changed(before, tree)
         if any(path.startswith(f"{FOLDER}/") for path in paths):
             # It may be encrypted to other keys now, and the old ones soon be gone: wrap the key of the state again.
-            former = self._state.sealing
-            found = await reopened(self._context, acting.settings, tree, self._state.ledger)
+            former = self._runtime.state.sealing
+            found = await reopened(self._context, active.settings, tree, self._runtime.state.ledger)
             former.follow(found)
-            self._state.sealing = found
-            self._health.problems.update("sealed", self._state.sealing.fault)
-        return touched(paths, self._dispatcher.desired(acting))
+            self._runtime.state.sealing = found
+            self._health.problems.update("sealed", self._runtime.state.sealing.fault)
+        return touched(paths, self._runtime.desired(active))
 
-    async def _newest(self, before: Acting) -> Acting:
+    async def _newest(self, before: ActiveRevision) -> ActiveRevision:
         """Read what to act on from now on; raise RepositoryError or SettingsError if it cannot be read."""
         if before.settings.git.verify_signatures:
             # In a thread: to check the signatures of many commits takes a while.
             found = await asyncio.to_thread(in_force, self._context)
         else:
-            found = in_force(self._context, await self._state.ledger.run(from_ledger))
+            found = in_force(self._context, await self._runtime.ledger.run(from_ledger))
         if isinstance(found.tree, CommitTree) and self._many_differ(before.tree, found.tree):
             # In a thread, too, as each of them is parsed. A few are read sooner than a busy loop gives way to a thread.
             await asyncio.to_thread(self._context.reader.read_ahead, found.tree)
         self._context.reader.load(found.tree)
         self._health.problems.update("repository", None)
-        await keep(self._context, self._state.ledger if self._dispatcher.runner.leads else None, found)
+        await keep(self._context, self._runtime.state.ledger if self._dispatcher.runner.leads else None, found)
         self._read_at = self._clock.now()
         self._log_changes(found, before)
         self._health.ready = True
         ignored = None if found.branch is None else self._context.checkout.head_ignored(found.branch)
         self._health.problems.update("checked_out", ignored)
-        return Acting(
+        return ActiveRevision(
             settings=found.settings,
             tree=found.tree,
             branch=found.branch,
@@ -184,13 +171,13 @@ class Revisions:
         """Whether more files differ from the revision before than are read while other tasks wait."""
         return before is None or len(self._context.checkout.changed(before, tree)) > MANY
 
-    def _log_changes(self, found: InForce, before: Acting) -> None:
+    def _log_changes(self, found: InForce, before: ActiveRevision) -> None:
         """Log why the newest commit is not in force, and which settings need a restart."""
         update, refused = self._health.problems.update, found.refused
         acting_on = f"acting on {found.tree.revision[:12]}"
         update("signatures", None if refused is None else f"{refused.advice}; {acting_on}")
         update("branch", ASSUMED.format(branch=found.branch) if found.assumed else None, "warning")
-        self._freshness.refuse(self._read_at, None if refused is None else str(refused))
+        self._runtime.freshness.refuse(self._read_at, None if refused is None else str(refused))
         for name in ("state", "listen"):
             changed = getattr(found.settings, name) != getattr(before.settings, name)
             update(name, f"{name} was changed: restart the daemon to take it over" if changed else None)

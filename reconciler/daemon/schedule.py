@@ -14,17 +14,13 @@ from heapq import merge
 from itertools import chain, islice
 from zlib import crc32
 
-from reconciler.daemon.acting import Acting
-from reconciler.daemon.cutting import in_parts
 from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher
-from reconciler.daemon.health import Health
-from reconciler.daemon.slices import Lane
+from reconciler.daemon.runtime import Runtime
+from reconciler.daemon.slices import Lane, in_parts
 from reconciler.daemon.survey import Survey
-from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.decide.guard import unanswered
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount
 from reconciler.engine.observe.listings import Listings, listed_grants
-from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
@@ -49,23 +45,14 @@ AGAIN_SECONDS = 1.0
 class Schedule:
     """Which hires the interval makes due, and the listings that their passes share."""
 
-    def __init__(
-        self,
-        context: Context,
-        clock: SystemClock,
-        ledger: OpenLedger,
-        dispatcher: Dispatcher,
-        health: Health,
-        *,
-        survey: Survey,
-    ) -> None:
-        self._context = context
-        self._clock = clock
-        self._ledger = ledger
+    def __init__(self, runtime: Runtime, dispatcher: Dispatcher, survey: Survey) -> None:
+        self._runtime = runtime
+        self._clock = runtime.clock
+        self._ledger = runtime.ledger
+        self._health = runtime.health
         self._dispatcher = dispatcher
-        self._health = health
         self._survey = survey
-        self._listings = Listings(clock.now())
+        self._listings = Listings(self._clock.now())
         self._slices: list[list[str]] = []
         self._sliced = 0
         """The number of this cycle's slices that were queued."""
@@ -74,7 +61,7 @@ class Schedule:
         self._sliced_at: datetime | None = None
         self._swept_at: dict[str, datetime] = {}
         """When passes over all of an integration were begun last."""
-        self._cycle_at = clock.now()
+        self._cycle_at = self._clock.now()
         """When the first slice of this cycle was queued."""
         self._queueing = list[Selection]()
         """What the sweeps are over of which not every slice is queued yet."""
@@ -91,13 +78,13 @@ class Schedule:
             self._cutting -= everything
 
     async def _sweep(self, request: PassRequest, *, everything: bool) -> None:
-        acting, selection, now = self._dispatcher.acting, request.selection, self._clock.now()
+        selection, now = request.selection, self._clock.now()
         if everything:
             await self._ledger.run(lambda ledger: ledger.begin_resync())
             self._sliced_at = now
             self._slices = []
         if selection.hires is None:
-            services = self._dispatcher.desired(acting).services.values()
+            services = self._runtime.desired().services.values()
             manifests = {service.name: service.manifests for service in services}
             self._swept_at |= {
                 name: now for own in manifests.values() for name in own if selection.covers_some_of(name)
@@ -105,17 +92,17 @@ class Schedule:
             # The sweep includes what waits of these services.
             complete = {service for service, own in manifests.items() if all(map(selection.covers_some_of, own))}
             self._dispatcher.runner.clear({*complete, NO_SERVICE} if everything else complete)
-        hires = await self._few(acting) if selection.hires is None else selection.hires
+        hires = await self._few() if selection.hires is None else selection.hires
         if hires is not None and len(hires) <= MAX_HIRES:
             whole = replace(selection, hires=frozenset(hires))
             partial_ = selection.hires is not None
             await self._dispatcher.start(replace(request, selection=whole, partial=partial_))
             return
-        self._read_listings_anew(acting)
+        self._read_listings_anew()
         self._queueing.append(selection)
         self._cutting += everything
         parts = replace(request, partial=not request.released)
-        self._dispatcher.run(self._queue_all(parts, self._files(acting), cycle=everything))
+        self._runtime.spawn(self._queue_all(parts, self._files, cycle=everything))
 
     async def let_through(self) -> None:
         """Wait until no pass that overrides the guard would be lost with this process. Raises Stopped."""
@@ -136,8 +123,8 @@ class Schedule:
 
     async def _judge(self, keys: set[Key]) -> None:
         if due := keys - self._dispatcher.runner.waiting:
-            lane, listings = Lane.INTERVAL, self._listings
-            await self._dispatcher.start_grants(due, "guard", lane=lane, listings=listings, partial=False)
+            request = PassRequest(Selection.of(due), "guard")
+            await self._dispatcher.start(request, Lane.INTERVAL, listings=self._listings)
 
     async def _end_resync(self) -> None:
         """Have the guard judge what still waits for a resync that is over."""
@@ -153,7 +140,7 @@ class Schedule:
             return
         if self._sliced_at is None or self._sliced_at > now:  # the first of all, or the clock was set back
             self._sliced_at = now
-        interval = self._dispatcher.acting.settings.interval
+        interval = self._runtime.active.settings.interval
         while self._slices:
             count = len(self._slices) + self._sliced
             wait = interval / count
@@ -165,34 +152,33 @@ class Schedule:
             self._sliced += 1
             if hires:
                 request = PassRequest(Selection(hires=frozenset(hires)), "interval", partial=True)
-                await self._dispatcher.queue(request, self._listings, at_most=count)
+                await self._dispatcher.start(request, Lane.INTERVAL, listings=self._listings, at_most=count)
         if not self._cutting:  # a sweep over everything begins the next cycle itself
             await self._begin_cycle()
 
     async def _begin_cycle(self) -> None:
         """Begin the next full resync, which is spread over the interval."""
-        acting = self._dispatcher.acting
-        self._read_listings_anew(acting)
+        self._read_listings_anew()
         await self._ledger.run(lambda ledger: ledger.begin_resync())
         self._cutting += 1
-        self._dispatcher.run(self._end_resync())
-        self._dispatcher.run(self._cut_all(self._files(acting)))
+        self._runtime.spawn(self._end_resync())
+        self._runtime.spawn(self._cut_all(self._files))
 
-    def _files(self, acting: Acting) -> Hires:
-        assert acting.tree is not None
-        return self._context.reader.load(acting.tree).hires
+    @property
+    def _files(self) -> Hires:
+        return self._runtime.desired().files.hires
 
-    async def _few(self, acting: Acting) -> set[str] | None:
+    async def _few(self) -> set[str] | None:
         """Return every hire that git or the ledger has; None if they are too many for one pass."""
         most = MAX_HIRES + 1
         noted = await self._ledger.run(lambda ledger: ledger.hires_after("", most))
-        found = {*islice(self._files(acting).stems(), most), *noted}
+        found = {*islice(self._files.stems(), most), *noted}
         return found if len(found) < most else None
 
-    def _read_listings_anew(self, acting: Acting) -> None:
+    def _read_listings_anew(self) -> None:
         """Begin with unread listings; one is read only if it serves more than a few grants."""
         self._listings = Listings(self._clock.now())
-        self._listings.expect(listed_grants(self._dispatcher.desired(acting)))
+        self._listings.expect(listed_grants(self._runtime.desired()))
 
     async def _queue_all(self, request: PassRequest, files: Hires, *, cycle: bool) -> None:
         """Queue a sweep over more hires than one pass takes, and begin the next cycle with it if it is asked for."""
@@ -231,21 +217,20 @@ class Schedule:
 
     async def read_listing(self, integration: str) -> None:
         """Read the listing of an integration again, and compare it with git."""
-        acting, listings = self._dispatcher.acting, Listings(self._clock.now())
-        everybody = self._everybody or [*self._dispatcher.desired().hires]
-        await self._survey.take(acting, self._dispatcher.desired(), listings, everybody, only=integration)
+        everybody = self._everybody or [*self._runtime.desired().hires]
+        await self._survey.take(Listings(self._clock.now()), everybody, only=integration)
 
     async def _cut(self, hires: Sequence[str]) -> None:
         """Cut all hires into the slices of the cycle that was begun, and take its survey."""
-        most = max(1, int(self._dispatcher.acting.settings.interval / SHORTEST_SLICE))
+        most = max(1, int(self._runtime.active.settings.interval / SHORTEST_SLICE))
         count = min(most, max(MIN_SLICES, len(hires) // MAX_HIRES))
         slices: list[list[str]] = [[] for _ in range(count)]
-        async for some in self._context.pace.over(hires):
+        async for some in self._runtime.context.pace.over(hires):
             for hire in some:
                 slices[crc32(hire.encode()) % count].append(hire)
-        self._slices, self._sliced, acting, self._everybody = slices, 0, self._dispatcher.acting, hires
-        self._dispatcher.run(self._survey.take(acting, self._dispatcher.desired(acting), self._listings, hires))
-        self._dispatcher.run(asyncio.to_thread(self._context.reader.keep))
+        self._slices, self._sliced, self._everybody = slices, 0, hires
+        self._runtime.spawn(self._survey.take(self._listings, hires))
+        self._runtime.spawn(asyncio.to_thread(self._runtime.context.reader.keep))
 
     async def _parts(self, selection: Selection, files: Hires) -> AsyncIterator[Selection]:
         """Cut a selection into parts of as many hires as one pass takes. Raises Stopped.
@@ -260,7 +245,7 @@ class Schedule:
         pieces, stems = list[list[str]](), iter(files.stems())
         while some := list(islice(stems, AT_A_TIME)):
             pieces.append(sorted(some))
-            await self._context.pace.keep()
+            await self._runtime.context.pace.keep()
         ordered = merge(*pieces)
         while some := list(islice(ordered, MAX_HIRES)):
             yield replace(selection, hires=frozenset(some))
@@ -281,7 +266,7 @@ class Schedule:
     async def _queued(self, request: PassRequest) -> bool:
         """Queue a part; False if the ledger or this clone failed."""
         try:
-            await self._dispatcher.queue(request, self._listings)
+            await self._dispatcher.start(request, Lane.INTERVAL, listings=self._listings)
         except (LedgerError, RepositoryError) as error:
             self._health.stuck("ledger" if isinstance(error, LedgerError) else "files", str(error))
             return False

@@ -14,9 +14,7 @@ from typing import Any
 
 import structlog
 
-from reconciler.daemon.acting import Acting
-from reconciler.daemon.health import ProblemLog
-from reconciler.engine.context import Context, SystemClock
+from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import integrations_of
@@ -44,11 +42,12 @@ Leased = Callable[..., AbstractAsyncContextManager[OpenState]]
 class Survey:
     """The last comparison of each listing that was read to its end."""
 
-    def __init__(self, context: Context, clock: SystemClock, leased: Leased, problems: ProblemLog) -> None:
-        self._context = context
-        self._clock = clock
+    def __init__(self, runtime: Runtime, leased: Leased) -> None:
+        self._runtime = runtime
+        self._context = runtime.context
+        self._clock = runtime.clock
+        self._problems = runtime.problems
         self._leased = leased
-        self._problems = problems
         self.found: dict[str, ComparedListing] = {}
         self.unread: dict[str, str] = {}
         """Why a listing was not read to its end, by integration."""
@@ -60,22 +59,14 @@ class Survey:
         """How many accounts git does not know, by integration."""
         return {name: each.unknown for name, each in self.found.items()}
 
-    async def take(
-        self,
-        acting: Acting,
-        desired: Desired,
-        listings: Listings,
-        everybody: Sequence[str],
-        *,
-        only: str | None = None,
-    ) -> None:
+    async def take(self, listings: Listings, everybody: Sequence[str], *, only: str | None = None) -> None:
         """Read the listings, one after the other, or `only` that of an integration, and compare each.
 
         `everybody` is who git or the ledger has.
         """
         try:
             async with self._turn:
-                await self._clock.unless_stopped(self._take(acting, desired, listings, everybody, only))
+                await self._clock.unless_stopped(self._take(listings, everybody, only))
         except Stopped:
             pass
         except (ReconcilerError, OSError) as error:
@@ -87,10 +78,8 @@ class Survey:
         else:
             self._problems.update("survey", None)
 
-    async def _take(
-        self, acting: Acting, desired: Desired, listings: Listings, everybody: Sequence[str], only: str | None
-    ) -> None:
-        assert acting.tree is not None
+    async def _take(self, listings: Listings, everybody: Sequence[str], only: str | None) -> None:
+        active, desired = self._runtime.active, self._runtime.desired()
         listed = [
             (service.name, name)
             for service in desired.services.values()
@@ -102,20 +91,21 @@ class Survey:
         self.unread = {name: why for name, why in self.unread.items() if name in there}
         listed = [(service, name) for service, name in listed if only in (None, name)]
         async with self._leased() as state:
-            integrations = await self._integrations(acting, desired, state)
+            integrations = await self._integrations(active, desired, state)
             asked = [integrations[name] for _, name in listed]
             owners = await owners_of(asked, desired, state.ledger, everybody, self._context.pace) if asked else {}
             if only is None:
-                await alert_overdue(self._context, acting.settings, acting.tree, state.ledger)
+                assert active.tree is not None
+                await alert_overdue(self._context, active.settings, active.tree, state.ledger)
         for service, name in listed:
             async with self._leased(service) as state:
-                integration = (await self._integrations(acting, desired, state))[name]
+                integration = (await self._integrations(active, desired, state))[name]
                 compared = await compare(integration, desired, owners.pop(name), listings)
                 await self._note(name, compared, state.ledger)
 
-    async def _integrations(self, acting: Acting, desired: Desired, state: OpenState) -> dict[str, Integration]:
-        assert acting.tree is not None
-        built = await integrations_of(self._context, desired, acting.tree, acting.settings, state.read_only)
+    async def _integrations(self, active: ActiveRevision, desired: Desired, state: OpenState) -> dict[str, Integration]:
+        assert active.tree is not None
+        built = await integrations_of(self._context, desired, active.tree, active.settings, state.read_only)
         return {each.name: each for each in built}
 
     async def _note(self, name: str, compared: ComparedListing, ledger: OpenLedger) -> None:

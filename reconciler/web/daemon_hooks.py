@@ -40,7 +40,7 @@ class DaemonHooks:
         """Return the hook of a name. Raises SecretsError if its secret cannot be read."""
         if name == GIT:
             return self._push()
-        desired = self._daemon.desired
+        desired = self._daemon.runtime.context.last_desired
         loaded = None if desired is None else desired.files.manifests.get(name)
         if loaded is None or loaded.model.events is None:
             return None
@@ -51,7 +51,7 @@ class DaemonHooks:
         return _Event(tuple(secret.reveal().split("\n")), name, events, daemon=self._daemon, loop=self._loop)
 
     def _push(self) -> Hook | None:
-        if self._daemon.settings.git.fetch is None:
+        if self._view.settings.git.fetch is None:
             return None
         secret = self._view.secret(OWN, HOOK_SECRET)
         return None if secret is None else _Push(tuple(secret.reveal().split("\n")), self._daemon, self._loop)

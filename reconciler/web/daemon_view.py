@@ -16,7 +16,6 @@ from datetime import date, datetime
 from threading import Lock
 
 from reconciler.daemon.loop import Daemon
-from reconciler.engine.context import Context
 from reconciler.engine.run.accepted import InForce
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, SecretsError
@@ -93,11 +92,10 @@ class GitView:
 class DaemonView:
     """The daemon, its ledger and its repository, as pages read them. Construct it in the daemon's loop."""
 
-    def __init__(
-        self, context: Context, daemon: Daemon, initial: InForce, problems: Callable[[], Iterable[Problem]]
-    ) -> None:
-        self._context = context
+    def __init__(self, daemon: Daemon, initial: InForce, problems: Callable[[], Iterable[Problem]]) -> None:
+        self._context = context = daemon.runtime.context
         self._daemon = daemon
+        self._runtime = daemon.runtime
         self._initial = initial
         self._problems = problems
         self._loop = asyncio.get_running_loop()
@@ -110,11 +108,11 @@ class DaemonView:
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._daemon.settings
+        return self._runtime.active.settings
 
     @property
     def _tree(self) -> Tree:
-        return self._daemon.tree or self._initial.tree
+        return self._runtime.active.tree or self._initial.tree
 
     def ledger(self) -> AbstractContextManager[LedgerReader]:
         """Open a reader for the caller alone."""
@@ -130,19 +128,19 @@ class DaemonView:
 
     def now(self) -> Live:
         """Read what the daemon knows now."""
-        daemon, acting = self._daemon, self._daemon.acting
+        daemon, active, freshness = self._daemon, self._runtime.active, self._runtime.freshness
         healthy, health = daemon.healthy()
         return Live(
             now=self._context.clock.now(),
-            settings=acting.settings,
-            revision=None if acting.tree is None else acting.tree.revision,
-            branch=acting.branch,
+            settings=active.settings,
+            revision=None if active.tree is None else active.tree.revision,
+            branch=active.branch,
             ignored=tuple(daemon.ignored),
-            refused=acting.refused,
-            fault=acting.fault,
-            fetched_at=daemon.freshness.fetched_at,
-            fetch_problem=daemon.freshness.problem,
-            stale=daemon.freshness.stale,
+            refused=active.refused,
+            fault=active.fault,
+            fetched_at=freshness.fetched_at,
+            fetch_problem=freshness.problem,
+            stale=freshness.stale,
             healthy=healthy,
             health=health,
             problems=tuple(self._problems()),
@@ -160,7 +158,7 @@ class DaemonView:
             return GitView()
 
     async def _git(self, hires: Collection[str]) -> GitView:
-        desired = self._daemon.desired
+        desired = self._context.last_desired
         if desired is None:
             return GitView()
         manifests = desired.files.manifests

@@ -79,7 +79,7 @@ def test_daemon_goes_on(company: Repo, accounts: AccountService) -> None:
         async with running(company) as now:
             await until(lambda: accounts.created["ada@example.com"])
             merge(company, "docs")
-            await until(lambda: now.daemon.acting.refused)
+            await until(lambda: now.active.refused)
             assert now.daemon.makes_progress()[0]
 
     asyncio.run(walk())

@@ -7,7 +7,8 @@ import errno
 import os
 from collections.abc import Callable
 from datetime import datetime
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
 import structlog
@@ -17,6 +18,7 @@ from reconciler import cli
 from reconciler.cli.commands.daemon import EDITS_SECONDS, _FileProblems, _log_ignored_edits
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.show import show_report
+from reconciler.daemon.runtime import ActiveRevision
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import Problem
 from reconciler.model.report import Report
@@ -64,7 +66,9 @@ def test_edits_that_passes_ignore_are_logged_once_an_interval(repo: Repo) -> Non
             self.slept.append(seconds)
 
     with capture_logs() as lines:
-        asyncio.run(_log_ignored_edits(Checkout.open(repo.root), Waiting(), Settings, []))
+        context = SimpleNamespace(checkout=Checkout.open(repo.root))
+        runtime = SimpleNamespace(context=context, clock=Waiting(), active=ActiveRevision(settings=Settings()))
+        asyncio.run(_log_ignored_edits(cast("Any", runtime), []))
     assert [line["paths"] for line in lines] == [["hires/bob.yaml"], ["hires/bob.yaml", "hires/eve.yaml"]]
     assert Waiting.slept == [EDITS_SECONDS, 600, 600, 600]
 

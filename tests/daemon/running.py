@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.daemon.loop import Daemon, Watch
+from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState, locking
 from reconciler.model.report import Report
@@ -55,10 +56,15 @@ class Running:
     passes: list[tuple[str, Report]]
     task: asyncio.Task[None]
 
+    @property
+    def active(self) -> ActiveRevision:
+        """What passes act on."""
+        return self.daemon.runtime.active
+
     async def a_tick(self) -> None:
         """Wait until the daemon looks at what is due."""
-        before = self.daemon.health.ticked_at
-        await until(lambda: self.daemon.health.ticked_at > before)
+        before = self.daemon.runtime.health.ticked_at
+        await until(lambda: self.daemon.runtime.health.ticked_at > before)
 
     def pragma(self, text: str) -> Any:
         """Set something on the ledger's own connection."""
@@ -87,14 +93,8 @@ async def running(repo: Repo, clock: SystemClock | None = None, *, watch: Watch 
     settings = context.settings(tree)
     try:
         with locking(context, settings, tree, "test") as state:
-            daemon = Daemon(
-                context,
-                clock,
-                state,
-                settings,
-                lambda report, _took, why: passes.append((why, report)),
-                watch=watch,
-            )
+            runtime = Runtime(context, clock, state, ActiveRevision(settings=settings))
+            daemon = Daemon(runtime, lambda report, _took, why: passes.append((why, report)), watch=watch)
             task = asyncio.create_task(daemon.run())
             try:
                 yield Running(context, daemon, state, passes, task)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.daemon.approving import MOST, SECONDS_EACH, UNKNOWN_AGAIN, Approving
-from reconciler.daemon.health import ProblemLog
+from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation

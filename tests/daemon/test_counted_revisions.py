@@ -93,7 +93,7 @@ def test_slices_of_the_interval_revoke_none_before_a_commit_was_counted(
 
             monkeypatch.setattr(now.daemon._dispatcher, "_pass", late)
             revision = leave(repo, *GONE)
-            await until(lambda: now.daemon.tree and now.daemon.tree.revision == revision)
+            await until(lambda: now.active.tree and now.active.tree.revision == revision)
             clock.pace = timedelta(seconds=60)
             await until(lambda: set(GONE) <= held(now).keys())
             assert sent(accounts, "DELETE") == []

@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.daemon import events
 from reconciler.daemon.events import EventChecks
-from reconciler.daemon.health import ProblemLog
+from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
@@ -89,7 +89,7 @@ def test_who_is_called_what_is_known_from_commit_to_commit(repo: Repo, accounts:
     async def walk() -> None:
         async with running(repo) as now:
             checks = now.daemon._events
-            await until(lambda: now.daemon.tree is not None and checks._ahead is not None and checks._ahead.done())
+            await until(lambda: now.active.tree is not None and checks._ahead is not None and checks._ahead.done())
 
             async def whose(account: str) -> list[str]:
                 return [str(key) for key in await checks._keys(checks._desired(), "tool", account)]
@@ -100,7 +100,7 @@ def test_who_is_called_what_is_known_from_commit_to_commit(repo: Repo, accounts:
             repo.hire("bob", "tool", extra={"LOGIN": "ada-login"})
             repo.hire("ada", "tool", extra={"LOGIN": "lovelace"})
             head = repo.commit()
-            await until(lambda: now.daemon.tree is not None and now.daemon.tree.revision == head)
+            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
             assert await whose("lovelace") == ["ada/tool"]
             assert await whose("ada-login") == ["bob/tool"]
             assert await whose("bob-login") == []

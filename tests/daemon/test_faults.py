@@ -52,7 +52,7 @@ def test_a_full_disk(tool: Repo, accounts: AccountService) -> None:
             for number in range(40):
                 tool.hire(f"h{number}", {"integration": "tool", "values": {"TEAM": "7"}}, last_name="x" * 500)
             tool.commit()
-            problem = await until(lambda: now.daemon.health.problem)
+            problem = await until(lambda: now.daemon.runtime.health.problem)
             assert "make room on the disk" in problem
             await asyncio.sleep(0.5)
             sent = Counter(call.json()["email"] for call in accounts.calls("POST"))
@@ -61,7 +61,7 @@ def test_a_full_disk(tool: Repo, accounts: AccountService) -> None:
             assert len(sent) < 41
             make_room(now)
             await until(lambda: len(set(accounts.teams["7"])) == 41)
-            await until(lambda: now.daemon.health.problem is None)
+            await until(lambda: now.daemon.runtime.health.problem is None)
         assert set(accounts.created.values()) == {1}
         assert len(accounts.people) == 41
 
@@ -86,11 +86,11 @@ def test_the_disk_fills_up_in_the_middle_of_an_attempt(tool: Repo, accounts: Acc
             await until(lambda: len(accounts.calls("POST", "/users")) == 2)
             with broken_disk(tool):
                 release.set()
-                await until(lambda: now.daemon.health.problem)
+                await until(lambda: now.daemon.runtime.health.problem)
                 await asyncio.sleep(0.3)
                 assert len(accounts.calls("POST", "/teams")) == 1, "only ada's: nothing leaves without its line"
             await until(lambda: len(accounts.calls("POST", "/teams")) == 2)
-            await until(lambda: now.daemon.health.problem is None)
+            await until(lambda: now.daemon.runtime.health.problem is None)
         assert accounts.created == {"ada@example.com": 1, "bob@example.com": 1}
         assert accounts.teams == {"7": ["ada@example.com", "bob@example.com"]}
 
@@ -119,9 +119,9 @@ def test_command_is_taken_up_once_while_the_disk_fails(tool: Repo, accounts: Acc
             await until(lambda: len(accounts.calls("POST", "/users")) == 2)
             with broken_disk(tool):
                 release.set()
-                await until(lambda: now.daemon.health.problem)
+                await until(lambda: now.daemon.runtime.health.problem)
             await until(lambda: len(accounts.calls("POST", "/teams")) == 2)
-            await until(lambda: now.daemon.health.problem is None)
+            await until(lambda: now.daemon.runtime.health.problem is None)
         assert len(accounts.calls("POST", "/users")) == 2
 
     asyncio.run(walk())
@@ -181,7 +181,7 @@ def test_command_waits_for_the_pass_that_claimed_its_grant(tool: Repo, accounts:
             asked = len(accounts.calls("GET", "/users"))
             await until(lambda: len(accounts.calls("GET", "/users")) > asked)
             inside(now.state.ledger).enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
-            await until(lambda: now.daemon._taken_up)
+            await until(lambda: now.daemon._seen)
             await asyncio.sleep(0.1)
             release.set()
             await until(lambda: accounts.teams.get("8") == ["ada@example.com"])
@@ -246,7 +246,7 @@ def test_daemon_recovers_from_a_ledger_locked_by_another_process(tool: Repo, acc
                 with capture_logs() as logs:
                     tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
                     tool.commit()
-                    problem = await until(lambda: now.daemon.health.problem)
+                    problem = await until(lambda: now.daemon.runtime.health.problem)
                     await asyncio.sleep(1.2)
                 assert "another program has it open" in problem
                 told = [line for line in logs if line["event"] == "daemon.problem"]
@@ -254,7 +254,7 @@ def test_daemon_recovers_from_a_ledger_locked_by_another_process(tool: Repo, acc
                 assert len(accounts.calls("POST")) == before
                 other.execute("rollback")
             await until(lambda: accounts.created["bob@example.com"])
-            await until(lambda: now.daemon.health.problem is None)
+            await until(lambda: now.daemon.runtime.health.problem is None)
 
     asyncio.run(walk())
 
@@ -267,11 +267,13 @@ def test_locked_from_the_start(tool: Repo, accounts: AccountService) -> None:
             now.pragma("busy_timeout = 50")
             with closing(sqlite3.connect(tool.state, isolation_level=None)) as other:
                 other.execute("begin immediate")
-                await until(lambda: now.daemon.health.problem)
-                assert not now.daemon.health.healthy(monotonic() + 4, timedelta(seconds=1))
+                await until(lambda: now.daemon.runtime.health.problem)
+                assert not now.daemon.runtime.health.healthy(monotonic() + 4, timedelta(seconds=1))
                 other.execute("rollback")
             await until(lambda: accounts.created["ada@example.com"])
-            await until(lambda: now.daemon.health.problem is None and now.daemon.health.due_since is None)
+            await until(
+                lambda: now.daemon.runtime.health.problem is None and now.daemon.runtime.health.due_since is None
+            )
 
     asyncio.run(walk())
 
@@ -290,13 +292,13 @@ def test_a_fault_of_the_program_ends_a_pass_and_not_the_daemon(
                 monkeypatch.setattr(Planner, "plan", broken)
                 tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
                 tool.commit()
-                assert "ZeroDivisionError" in await until(lambda: now.daemon.health.problem)
+                assert "ZeroDivisionError" in await until(lambda: now.daemon.runtime.health.problem)
                 monkeypatch.undo()
             assert [line["event"] for line in logs if line["log_level"] == "error"] == ["pass.broken"]
             tool.hire("cy", {"integration": "tool", "values": {"TEAM": "7"}})
             tool.commit()
             await until(lambda: accounts.created["cy@example.com"])
-            await until(lambda: now.daemon.health.problem is None)
+            await until(lambda: now.daemon.runtime.health.problem is None)
 
     asyncio.run(walk())
 
@@ -308,8 +310,8 @@ def test_a_fault_of_the_program_over_a_commit_leaves_the_one_before_in_force(
         clock = Turned()
         async with running(tool, clock) as now:
             await until(lambda: now.passes)
-            assert now.daemon.tree is not None
-            good = now.daemon.tree.revision
+            assert now.active.tree is not None
+            good = now.active.tree.revision
             load = Reader.load
 
             def broken(reader: Reader, tree: Tree) -> Any:
@@ -322,23 +324,23 @@ def test_a_fault_of_the_program_over_a_commit_leaves_the_one_before_in_force(
                 tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
                 tool.settings(interval="2d", retry_delay="0s")
                 tool.commit()
-                problem = await until(lambda: now.daemon.health.problem)
+                problem = await until(lambda: now.daemon.runtime.health.problem)
                 told = f"a fault of this program over the newest commit: ZeroDivisionError; acting on {good[:12]}"
                 assert problem == told
                 passes = len(now.passes)
                 inside(now.state.ledger).enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="tool")
                 await until(lambda: len(now.passes) > passes)  # what is asked for is done, by the revision before
                 assert now.passes[-1][1].revision == good
-                assert now.daemon.health.problem == told, "a pass over the old one does not make it good"
-                assert now.daemon.settings.interval == timedelta(days=1)
+                assert now.daemon.runtime.health.problem == told, "a pass over the old one does not make it good"
+                assert now.active.settings.interval == timedelta(days=1)
             errors = [line["event"] for line in logs if line["log_level"] == "error"]
             assert errors == ["commit.broken", "daemon.problem"], "told once, not at every look"
             monkeypatch.undo()
             assert "bob@example.com" not in accounts.created
             clock.turn(minutes=1)
             await until(lambda: accounts.created["bob@example.com"])
-            await until(lambda: now.daemon.health.problem is None)
-            assert now.daemon.settings.interval == timedelta(days=2)
+            await until(lambda: now.daemon.runtime.health.problem is None)
+            assert now.active.settings.interval == timedelta(days=2)
 
     asyncio.run(walk())
 

@@ -45,16 +45,16 @@ def test_daemon_cut_off_from_git_alerts_once_and_on_recovery(repo: Repo, remote:
     async def walk() -> None:
         clock = Turned(PACE)
         async with running(repo, clock) as now:
-            await until(lambda: now.daemon.freshness.fetched_at)
+            await until(lambda: now.daemon.runtime.freshness.fetched_at)
             gone = move(remote, "gone.git")
-            await until(lambda: now.daemon.freshness.problem)
+            await until(lambda: now.daemon.runtime.freshness.problem)
             clock.turn(minutes=14)
             await now.a_tick()
             await now.a_tick()  # an absence has no event to wait for
             assert now.daemon.healthy()[0]
             clock.turn(minutes=2)
             await until(lambda: not now.daemon.healthy()[0])
-            since = f"{now.daemon.freshness.fetched_at:%Y-%m-%dT%H:%M:%SZ}"
+            since = f"{now.daemon.runtime.freshness.fetched_at:%Y-%m-%dT%H:%M:%SZ}"
             assert f"since {since}: main from origin cannot be taken over" in now.daemon.healthy()[1]
             assert now.daemon.makes_progress()[0], "a restart does not bring the remote back"
             await until(lambda: kinds(service) == ["stale"])
@@ -62,14 +62,14 @@ def test_daemon_cut_off_from_git_alerts_once_and_on_recovery(repo: Repo, remote:
             assert told.code == 1
             assert told.json["stale"]["since"] == since
             assert f"no new commit is taken over since {since}" in run_cli(repo, "status").out
-            problem = now.daemon.freshness.problem
+            problem = now.daemon.runtime.freshness.problem
         clock = Turned(PACE)
         clock.turn(minutes=17)
         async with running(repo, clock) as now:
             await until(lambda: not now.daemon.healthy()[0])
-            assert not now.daemon.freshness.known, "a restart forgets nothing"
-            await until(lambda: now.daemon.freshness.problem)
-            assert now.daemon.freshness.problem == problem
+            assert not now.daemon.runtime.freshness.known, "a restart forgets nothing"
+            await until(lambda: now.daemon.runtime.freshness.problem)
+            assert now.daemon.runtime.freshness.problem == problem
             move(gone, remote.name)
             await until(lambda: now.daemon.healthy()[0])
             await until(lambda: len(kinds(service)) == 2)
@@ -105,9 +105,9 @@ def test_a_commit_that_is_refused_for_long_is_ill_health_too(tmp_path: Path, ida
     async def walk() -> None:
         clock = Turned(PACE)
         async with running(repo, clock) as now:
-            await until(lambda: now.daemon.health.ready)
+            await until(lambda: now.daemon.runtime.health.ready)
             refused = unsigned(repo)
-            await until(lambda: now.daemon.freshness.refused)
+            await until(lambda: now.daemon.runtime.freshness.refused)
             assert now.daemon.healthy()[0]
             clock.turn(minutes=16)
             await until(lambda: not now.daemon.healthy()[0])
@@ -131,13 +131,13 @@ def test_a_commit_that_cannot_be_read_for_long_is_ill_health_too(repo: Repo, ser
     async def walk() -> None:
         clock = Turned(PACE)
         async with running(repo, clock) as now:
-            await until(lambda: now.daemon.health.ready)
+            await until(lambda: now.daemon.runtime.health.ready)
             if missing == "settings":
                 repo.write("config/reconciler.yaml", "intervall: 1m\n")
             else:
                 repo.git("rm", "-rq", "hires")
             repo.commit()
-            fault = await until(lambda: now.daemon.acting.fault)
+            fault = await until(lambda: now.active.fault)
             assert ("intervall" if missing == "settings" else "no hires/ folder") in fault
             assert now.daemon.healthy()[0]
             clock.turn(minutes=16)
@@ -147,7 +147,7 @@ def test_a_commit_that_cannot_be_read_for_long_is_ill_health_too(repo: Repo, ser
             await until(lambda: kinds(service) == ["stale"])
             repo.git("reset", "--hard", "--quiet", good)
             await until(lambda: now.daemon.healthy()[0])
-            assert now.daemon.acting.fault is None
+            assert now.active.fault is None
             await until(lambda: kinds(service) == ["stale", "caught_up"])
 
     asyncio.run(walk())

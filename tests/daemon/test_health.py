@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from reconciler.daemon.health import Health
+from reconciler.daemon.runtime import Health
 from tests.daemon.running import Turned, peopled, running, until
 from tests.repo import Repo
 from tests.servers import AccountService, Reply, Service
@@ -52,8 +52,8 @@ def test_requests_without_checks_are_progress(repo: Repo, service: Service) -> N
     async def walk() -> None:
         async with running(repo) as now:
             await until(lambda: service.calls("POST"))
-            assert now.daemon.health.due_since is not None
-            assert now.daemon.health.progressed_at is not None
+            assert now.daemon.runtime.health.due_since is not None
+            assert now.daemon.runtime.health.progressed_at is not None
             assert now.passes == []
             release.set()
 
@@ -71,10 +71,10 @@ def test_a_resync_that_overruns_its_interval_is_a_metric_and_no_ill_health(
         clock = Turned()
         async with running(repo, clock) as now:
             await until(lambda: sum(len(report.rows) for _, report in now.passes) == len(stems))
-            assert now.daemon.health.overrun == timedelta()
+            assert now.daemon.runtime.health.overrun == timedelta()
             accounts.delay = 0.05
             clock.pace = timedelta(minutes=1)
-            await until(lambda: now.daemon.health.overrun > timedelta(minutes=5))
-            assert now.daemon.health.healthy(monotonic(), timedelta(seconds=1))
+            await until(lambda: now.daemon.runtime.health.overrun > timedelta(minutes=5))
+            assert now.daemon.runtime.health.healthy(monotonic(), timedelta(seconds=1))
 
     asyncio.run(walk())

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.hooked import HookLog, hooks_of
+from reconciler.daemon.runtime import ProblemLog
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
@@ -89,7 +89,7 @@ def test_a_commit_that_nobody_told_of_is_noted_where_pushes_used_to_be_told(
     async def walk() -> None:
         clock = Turned(timedelta(seconds=0.1))
         async with running(repo, clock) as now:
-            await until(lambda: now.daemon.freshness.fetched_at)
+            await until(lambda: now.daemon.runtime.freshness.fetched_at)
             assert hooks(repo) == []
             now.daemon.pushed()
             await until(lambda: [(each["hook"], each["missed_at"]) for each in hooks(repo)] == [("git", None)])
@@ -98,7 +98,7 @@ def test_a_commit_that_nobody_told_of_is_noted_where_pushes_used_to_be_told(
             theirs.hire("bob")
             head = theirs.commit()
             theirs.git("push", "--quiet", "origin", "HEAD:main")
-            await until(lambda: now.daemon.tree is not None and now.daemon.tree.revision == head)
+            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
             clock.turn(minutes=2)
             await until(lambda: hooks(repo)[0]["missed_at"])
             now.daemon.pushed()

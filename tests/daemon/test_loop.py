@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from datetime import timedelta
 from functools import partial
 from time import monotonic
@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon.cutting import by_service
-from reconciler.daemon.dispatcher import GRACE_SECONDS, MAX_HIRES
+from reconciler.daemon.dispatcher import MAX_HIRES
 from reconciler.daemon.revisions import MANY
+from reconciler.daemon.runtime import GRACE_SECONDS
+from reconciler.daemon.slices import in_parts
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.selection import Selection
@@ -207,7 +208,7 @@ def test_a_commit_stops_attempts_that_have_not_begun(repo: Repo, accounts: Accou
             await until(lambda: accounts.calls(method))
             change(there=gone)
             head = now.context.checkout.head_id()
-            await until(lambda: now.daemon.tree is not None and now.daemon.tree.revision == head)
+            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
             release.set()
             await until(lambda: accounts.calls(undo))
         assert len(accounts.calls(method)) == len(accounts.calls(undo)) == 1
@@ -252,7 +253,7 @@ def test_a_commit_changes_attempts_that_have_not_begun(repo: Repo, accounts: Acc
             await until(lambda: accounts.calls("POST"))
             change("After")
             head = now.context.checkout.head_id()
-            await until(lambda: now.daemon.tree is not None and now.daemon.tree.revision == head)
+            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
             release.set()
             await until(lambda: len(accounts.people) == 3)
         names = sorted(call.json()["name"].partition(" ")[2] for call in accounts.calls("POST"))
@@ -285,8 +286,8 @@ def test_a_commit_is_read_beside_the_loop(
             await until(lambda: accounts.created["ada@example.com"])
 
             async def hires() -> list[str]:
-                assert now.daemon.tree is not None
-                return sorted(now.context.reader.load(now.daemon.tree).hires)
+                assert now.active.tree is not None
+                return sorted(now.context.reader.load(now.active.tree).hires)
 
             def beside(*given: Any) -> Any:
                 found.append(asyncio.run_coroutine_threadsafe(hires(), loop).result(PATIENCE))
@@ -323,9 +324,10 @@ def test_many_grants_are_dispatched_in_parts_and_each_once(
     async def walk() -> None:
         clock, turn, work = Turned(), 0, list[tuple[int, int]]()
 
-        async def cut(selection: Selection, *given: Any) -> dict[str, Selection]:
-            work.append((turn, len(selection.hires or ())))
-            return await by_service(selection, *given)
+        def looked_through(selection: Selection, most: int) -> Iterator[Selection]:
+            for part in in_parts(selection, most):
+                yield part
+                work.append((turn, len(part.hires or ())))
 
         async def counting() -> None:
             nonlocal turn
@@ -339,7 +341,7 @@ def test_many_grants_are_dispatched_in_parts_and_each_once(
             now.passes.clear()
             accounts.add(*(f"{stem}@example.com" for stem in stems))  # there is nothing left to make
             accounts.delay = 0.1
-            monkeypatch.setattr("reconciler.daemon.dispatcher.by_service", cut)
+            monkeypatch.setattr("reconciler.daemon.slices.in_parts", looked_through)
             ticking, save = asyncio.create_task(counting()), inside(now.state.ledger).save
 
             def saved(records: list[Record], *given: Any, **more: Any) -> None:

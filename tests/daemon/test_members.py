@@ -9,20 +9,18 @@ from contextlib import AbstractContextManager, asynccontextmanager, closing, con
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pytest
 
 from reconciler.daemon import fetching
-from reconciler.daemon.acting import Acting
 from reconciler.daemon.authorize import begin, callback, shared_state
 from reconciler.daemon.dispatcher import Dispatcher
-from reconciler.daemon.fleet.jobs import arguments
+from reconciler.daemon.fleet.jobs import arguments, is_signed, signed
 from reconciler.daemon.fleet.member import Fleet, worker_count
-from reconciler.daemon.fleet.newest import Newest
-from reconciler.daemon.fleet.single_pass import FleetPass, SharedState, leased
-from reconciler.daemon.health import Health, ProblemLog
+from reconciler.daemon.fleet.single_pass import FleetPass, Newest, SharedState, leased
 from reconciler.daemon.loop import Daemon
+from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.daemon.slices import Lane, Slice
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context, SystemClock
@@ -286,31 +284,17 @@ def test_entry_that_goes_to_another_service_waits_for_who_acts_on_it(
     asyncio.run(run())
 
 
+def runtime_of(one: AtWork) -> Runtime:
+    return Runtime(one.context, one.clock, one.state, ActiveRevision(settings=one.settings, tree=one.tree))
+
+
 def dispatching(one: AtWork) -> Dispatcher:
     """A daemon's dispatcher, with slices as jobs of the fleet."""
 
     async def nothing() -> None:
         """Fetch nothing."""
 
-    dispatcher = Dispatcher(
-        one.context,
-        one.clock,
-        one.state,
-        Acting(settings=one.settings, tree=one.tree),
-        health=Health(0.0),
-        on_pass=lambda *_: None,
-        make_runner=lambda make, spawn: Fleet(
-            one.context,
-            one.clock,
-            one.state,
-            make,
-            spawn,
-            problems=ProblemLog(),
-            dispatcher=lambda: dispatcher,
-            catch_up=nothing,
-        ),
-    )
-    return dispatcher
+    return Dispatcher(runtime_of(one), lambda *_: None, lambda runtime, make: Fleet(runtime, make, nothing))
 
 
 class Workers:
@@ -381,12 +365,11 @@ def test_release_stays_on_the_list_until_its_slices_are_queued(
     async def run() -> None:
         async with member(repo, "a") as a:
             ledger = inside(a.state.ledger)
-            daemon = Daemon(a.context, a.clock, a.state, a.settings, lambda *_: None)
-            daemon._dispatcher.acting = Acting(settings=a.settings, tree=a.tree)
-            fleet = daemon._dispatcher.runner
+            daemon = Daemon(runtime_of(a), lambda *_: None)
+            fleet = daemon.runner
             assert isinstance(fleet, Fleet)
             ledger.enqueue("release", by="tester@here", now=a.clock.now())
-            await daemon._take_up_commands()
+            await daemon._begin_commands()
             await a.clock.sleep(0.1)
             assert [command.kind for command in ledger.commands()] == ["release"], "the server takes no jobs yet"
             await fleet._jobs.open()
@@ -408,14 +391,13 @@ def test_job_that_no_member_made_is_dropped(repo: Repo, accounts: AccountService
 
     async def run() -> None:
         async with member(repo, "a") as a:
-            daemon = Daemon(a.context, a.clock, a.state, a.settings, lambda *_: None)
-            daemon._dispatcher.acting = Acting(settings=a.settings, tree=a.tree)
-            fleet = daemon._dispatcher.runner
+            daemon = Daemon(runtime_of(a), lambda *_: None)
+            fleet = daemon.runner
             assert isinstance(fleet, Fleet)
             request = PassRequest(Selection(), "released", released=True)
             job = arguments(Slice("tool", request, Lane.NOW, a.clock.now()), a.tree.revision, None)
-            ours = fleet._signed(job)
-            assert await fleet._is_ours(ours)
+            ours = signed(job, a.state.sealing)
+            assert is_signed(ours, a.state.sealing)
             for forged in (job, {**job, "mac": "cafe"}, {**ours, "service": "next"}, {}):
                 await fleet._job(forged)  # not made again, by no member
             told = [line for line in inside(a.state.ledger).history() if line.event is EventType.REFUSED]
@@ -798,10 +780,11 @@ async def fetched_at_once(repo: Repo) -> int:
     context = Context(repo.root, clock, Redactor())
     context.checkout.fetch = fetch  # type: ignore[assignment,method-assign]
     with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
-        fetches_of = fetching.Fetching(context, clock, OpenLedger(ledger), problems=ProblemLog(), fetched=nothing)
-        acting = Acting(settings=Settings.model_validate({}), branch="main")
-        fetches_of.begin(clock.now(), acting)
-        asked = asyncio.create_task(fetches_of.at_once(acting))
+        state = OpenState(OpenLedger(ledger), cast("Any", None), None)
+        active = ActiveRevision(settings=Settings.model_validate({}), branch="main")
+        fetches_of = fetching.Fetching(Runtime(context, clock, state, active), nothing)
+        fetches_of.begin(clock.now())
+        asked = asyncio.create_task(fetches_of.at_once())
         await asyncio.to_thread(eventually, lambda: fetches == 1)
         hold.set()
         await asked

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from reconciler.daemon.fleet.newest import Newest
+from reconciler.daemon.fleet.single_pass import Newest
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from reconciler.daemon.pass_problems import PassProblems
+from reconciler.daemon.runtime import PassProblems
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.publishing import Publishing
+from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
 from reconciler.ledger.entries import Event
 from reconciler.ledger.ledger import OpenLedger

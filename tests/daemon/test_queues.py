@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from reconciler.daemon.cutting import NO_SERVICE, cut, in_parts
-from reconciler.daemon.queues import LONGEST_RETRY, MAX_RUNNING, Queues, ServiceQueue
-from reconciler.daemon.slices import Lane, Slice
+from reconciler.daemon.slices import (
+    LONGEST_RETRY,
+    MAX_RUNNING,
+    NO_SERVICE,
+    Lane,
+    Queues,
+    ServiceQueue,
+    Slice,
+    cut,
+    in_parts,
+)
 from reconciler.engine.context import SystemClock
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
@@ -148,7 +157,7 @@ def test_a_released_pass_that_the_ledger_ended_is_made_again_as_such() -> None:
             return len(made) > 2
 
         clock = SystemClock()
-        queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
+        queues = Queues(cast("Any", SimpleNamespace(clock=clock, state=None, spawn=spawned.spawn)), make)
         for released in (True, False):
             request = PassRequest(Selection(), "released" if released else "interval", released=released)
             queues.put([Slice("tool", request, Lane.NOW, clock.now())])
@@ -169,7 +178,7 @@ def test_passes_that_override_the_guard_are_over_though_the_ledger_failed_for_tw
             return not fails
 
         clock = SystemClock()
-        queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
+        queues = Queues(cast("Any", SimpleNamespace(clock=clock, state=None, spawn=spawned.spawn)), make)
         request = PassRequest(Selection(), "released", released=True)
         for _ in range(2):
             queues.put([Slice("tool", request, Lane.NOW, clock.now())])
@@ -192,7 +201,7 @@ def test_sweep_drops_what_waits_but_for_what_overrides_the_guard() -> None:
             return True
 
         clock = SystemClock()
-        queues = Queues(clock, None, make, spawned.spawn)  # type: ignore[arg-type]
+        queues = Queues(cast("Any", SimpleNamespace(clock=clock, state=None, spawn=spawned.spawn)), make)
         for released, why in ((False, "interval"), (True, "released")):
             request = PassRequest(Selection(), why, released=released)
             queues.put([Slice("tool", request, Lane.INTERVAL, clock.now())] * (MAX_RUNNING + 1))

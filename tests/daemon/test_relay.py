@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import pytest
 
-from reconciler.daemon import relay
-from reconciler.daemon.health import ProblemLog
-from reconciler.daemon.relay import PushRelay
+from reconciler.daemon import fetching
+from reconciler.daemon.fetching import PushRelay
+from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import SystemClock
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
@@ -39,8 +39,11 @@ class Members:
         self.leader, self.other = (self._relay(ledger, leads=leads) for leads in (True, False))
 
     def _relay(self, ledger: LedgerWriter, *, leads: bool) -> PushRelay:
-        runner = cast("Any", SimpleNamespace(alone=False, leads=leads))
-        return PushRelay(OpenLedger(ledger), self.clock, runner, self.problems, spawn=self._spawn, fetch=self._fetch)
+        runner = SimpleNamespace(exclusive=False, leads=leads)
+        runtime = SimpleNamespace(
+            ledger=OpenLedger(ledger), clock=self.clock, problems=self.problems, spawn=self._spawn
+        )
+        return PushRelay(cast("Any", runtime), cast("Any", runner), self._fetch)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.add(asyncio.create_task(work))
@@ -54,7 +57,7 @@ class Members:
 
 
 def test_a_flood_is_told_to_the_leader_twice(ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "SECONDS", 0.1)
+    monkeypatch.setattr(fetching, "TELL_SECONDS", 0.1)
     written: list[bytes] = []
     put = ledger.put_note
 
@@ -89,7 +92,7 @@ def test_what_was_told_before_a_member_leads_is_not_fetched_again(ledger: Ledger
     async def walk() -> None:
         now = Members(ledger)
         now.other.tell()
-        await until(lambda: ledger.note(relay.PUSHED))
+        await until(lambda: ledger.note(fetching.PUSHED))
         await now.leader.look()
         assert now.fetched == 0
         await now.stop()
@@ -115,7 +118,7 @@ def test_a_state_that_is_away_is_a_problem_and_the_next_push_is_told(
         now.other.tell()
         await until(lambda: not failing)
         now.other.tell()
-        await until(lambda: ledger.note(relay.PUSHED))
+        await until(lambda: ledger.note(fetching.PUSHED))
         await now.leader.look()
         assert now.fetched == 1
         await now.stop()

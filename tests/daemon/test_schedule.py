@@ -32,7 +32,7 @@ def left(request: pytest.FixtureRequest, repo: Repo, accounts: AccountService, m
     repo.commit()
     found_and_left(repo, GONE)
     monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
-    monkeypatch.setattr("reconciler.daemon.queues.MAX_RUNNING", 1)
+    monkeypatch.setattr("reconciler.daemon.slices.MAX_RUNNING", 1)
     monkeypatch.setattr("reconciler.daemon.loop.TICK_SECONDS", 0.05)
     return repo
 
@@ -135,7 +135,7 @@ def test_guard_counts_a_sweep_that_begins_before_another_has_ended(
                     for stem in GONE:
                         left.remove(f"hires/{stem}.yaml")
                     commits.append(left.commit())
-                    await until(lambda: now.daemon.tree and now.daemon.tree.revision == commits[0])
+                    await until(lambda: now.active.tree and now.active.tree.revision == commits[0])
                 elif item.request.why == "commit":
                     await now.a_tick()
                 return await reconcile(item)
@@ -195,7 +195,7 @@ def test_what_a_commit_takes_away_beside_a_sweep_waits_for_its_count(
             manifest["exists"]["expected"] = "nobody has this text"
             repo.manifest("tool", manifest)
             revision = repo.commit()
-            await until(lambda: now.daemon.tree and now.daemon.tree.revision == revision)
+            await until(lambda: now.active.tree and now.active.tree.revision == revision)
             await until(lambda: not now.daemon._schedule._queueing)
             for stem in (*stems[:7], "new"):
                 repo.hire(stem, "tool", position="Engineer")
@@ -257,7 +257,7 @@ def test_guard_counts_all_that_a_sweep_makes_before_it_makes_any(
 def test_end_of_a_sweep_waits_for_a_part_that_failed(
     left: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.daemon.queues.FIRST_RETRY", timedelta())
+    monkeypatch.setattr("reconciler.daemon.slices.FIRST_RETRY", timedelta())
     left.settings(interval="1d", prune="revoke", max_change_percent=50)
     left.commit()
 

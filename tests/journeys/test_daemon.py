@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon.dispatcher import GRACE_SECONDS
+from reconciler.daemon.runtime import GRACE_SECONDS
 from tests.repo import Daemon, Repo, run_cli
 from tests.servers import AccountService, Reply, Service, eventually
 

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import pytest
 
-from reconciler.engine.context import Context
 from reconciler.engine.run.accepted import InForce
 from reconciler.model.errors import SecretsError
 from reconciler.model.secret import Redactor
@@ -35,12 +34,16 @@ class Initial:
 
 def made(initial: Initial) -> DaemonView:
     tree = SimpleNamespace(revision="abc")
-    daemon = SimpleNamespace(settings=Settings(), tree=tree, desired=None)
     context = SimpleNamespace(
-        initial_data=lambda _settings: initial, redactor=Redactor(), state=lambda _settings, _tree: None
+        initial_data=lambda _settings: initial,
+        redactor=Redactor(),
+        state=lambda _settings, _tree: None,
+        last_desired=None,
     )
+    active = SimpleNamespace(settings=Settings(), tree=tree)
+    daemon = SimpleNamespace(runtime=SimpleNamespace(context=context, active=active))
     force = InForce(cast(Any, tree), Settings())
-    return DaemonView(cast(Context, context), cast(Any, daemon), force, tuple)
+    return DaemonView(cast(Any, daemon), force, tuple)
 
 
 def inside(work: Callable[[], Any]) -> Any:
@@ -67,7 +70,7 @@ def test_the_token_is_read_once_a_revision_and_known_to_the_redactor() -> None:
     assert [found.token().reveal() for _ in range(3)] == ["correct horse"] * 3
     assert initial.asked == 1
     assert found.redact("it is correct horse") == "it is ***"
-    found._daemon.tree = SimpleNamespace(revision="def")
+    found._runtime.active.tree = SimpleNamespace(revision="def")
     initial.says = lambda: {"PAGES_TOKEN": "another one"}
     assert found.token().reveal() == "another one"
 

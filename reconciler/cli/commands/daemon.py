@@ -25,17 +25,16 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from reconciler.daemon.loop import Daemon
+    from reconciler.daemon.runtime import Runtime
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.run.accepted import InForce
     from reconciler.engine.state import OpenState
-    from reconciler.model.clock import Clock
     from reconciler.model.errors import Problem
     from reconciler.model.failpoints import Reached
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
     from reconciler.model.settings import Settings
     from reconciler.model.status import Status
-    from reconciler.repository.git.checkout import Checkout
     from reconciler.repository.git.trees import Tree
     from reconciler.web.daemon_view import DaemonView
     from reconciler.web.metrics import Metrics
@@ -96,7 +95,7 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
 
     from reconciler.cli.commands.one_pass import until_stopped
     from reconciler.daemon.loop import Daemon
-    from reconciler.daemon.pass_problems import PassProblems
+    from reconciler.daemon.runtime import ActiveRevision, PassProblems, Runtime
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.run.accepted import in_force
     from reconciler.web.metrics import Metrics
@@ -117,13 +116,12 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
                 now = clock.now().timestamp()
                 metrics.count_pass(report, took, why, now)
                 logged.log_new(log, report)
-                if (desired := running.desired) is not None:
-                    found.record(report, desired.files.problems, clock.now(), running.settings.interval)
+                if (desired := context.last_desired) is not None:
+                    found.record(report, desired.files.problems, clock.now(), runtime.active.settings.interval)
 
-            running = Daemon(
-                context, clock, state, settings, on_pass, branch=force.branch, on_checkpoint=metrics.count_checkpoints
-            )
-            pages = pages_of(context, running, state, metrics, force, problems=found)
+            runtime = Runtime(context, clock, state, ActiveRevision(settings=settings, branch=force.branch))
+            running = Daemon(runtime, on_pass, on_checkpoint=metrics.count_checkpoints)
+            pages = pages_of(running, metrics, force, problems=found)
             async with serving(pages, settings.listen) as address:
                 log.info(
                     "daemon.started",
@@ -132,7 +130,7 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
                     revision=tree.revision,
                     branch=force.branch,
                 )
-                with _beside(running, context.checkout, clock):
+                with _beside(running):
                     gc.freeze()  # it stays, and no collection has to look at it
                     gc.enable()
                     await running.run()
@@ -142,15 +140,16 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
 
 
 @contextmanager
-def _beside(running: Daemon, checkout: Checkout, clock: SystemClock) -> Iterator[None]:
+def _beside(running: Daemon) -> Iterator[None]:
     """While the block runs, tell systemd about the daemon, and log which edits passes ignore."""
     import asyncio
 
     from reconciler.daemon.systemd import Systemd
 
+    stopping = running.runtime.clock.stopping
     tasks = [
-        asyncio.create_task(Systemd.of(os.environ).notify(clock.stopping, running.makes_progress)),
-        asyncio.create_task(_log_ignored_edits(checkout, clock, lambda: running.settings, running.edits)),
+        asyncio.create_task(Systemd.of(os.environ).notify(stopping, running.makes_progress)),
+        asyncio.create_task(_log_ignored_edits(running.runtime, running.edits)),
     ]
     try:
         yield
@@ -159,9 +158,7 @@ def _beside(running: Daemon, checkout: Checkout, clock: SystemClock) -> Iterator
             task.cancel()
 
 
-async def _log_ignored_edits(
-    checkout: Checkout, clock: Clock, settings: Callable[[], Settings], known: list[str]
-) -> None:
+async def _log_ignored_edits(runtime: Runtime, known: list[str]) -> None:
     """Log which edits passes ignore: once the first pass has begun, and where they are others an interval later.
 
     All files have to be looked at for it. `known` is kept up to date, for the pages.
@@ -170,17 +167,18 @@ async def _log_ignored_edits(
 
     log = structlog.get_logger()
     with suppress(Stopped):
-        await clock.sleep(EDITS_SECONDS)
+        await runtime.clock.sleep(EDITS_SECONDS)
         while True:
             try:
-                edits = checkout.ignored_edits() if settings().source == "commit" else []
+                committed = runtime.active.settings.source == "commit"
+                edits = runtime.context.checkout.ignored_edits() if committed else []
             except RepositoryError as error:
                 log.warning("daemon.edits_unknown", error=str(error))
             else:
                 if edits and edits != known:
                     log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
                 known[:] = edits
-            await clock.sleep(settings().interval.total_seconds())
+            await runtime.clock.sleep(runtime.active.settings.interval.total_seconds())
 
 
 def _opened(
@@ -206,25 +204,23 @@ def _opened(
 class _Endpoints:
     """What `listen` answers beside the pages; the methods run in the daemon's loop, except `read`."""
 
-    context: Context
     running: Daemon
-    state: OpenState
     initial: InForce
     view: DaemonView
     counters: Metrics
 
     def ready(self) -> tuple[bool, str]:
         """Whether the daemon is ready, and if not, why."""
-        if (away := self.running.away) is not None:
-            return False, away
-        health = self.running.health
+        if (fault := self.running.runner.unreachable) is not None:
+            return False, fault
+        health = self.running.runtime.health
         return health.ready, "ok" if health.ready else "the repository cannot be read yet"
 
     def hosts(self) -> frozenset[str]:
         """Return the host names that requests may have."""
         from reconciler.web.hosts import host_of
 
-        public = self.running.settings.public.partition("://")[2]
+        public = self.running.runtime.active.settings.public.partition("://")[2]
         return frozenset({host_of(self.initial.settings.listen), host_of(public)})
 
     def read(self) -> tuple[Counter[tuple[str, Status]], dict[str, int]]:
@@ -234,9 +230,9 @@ class _Endpoints:
 
     async def metrics(self, counts: Counter[tuple[str, Status]], members: dict[str, int]) -> bytes:
         """Write the metrics."""
-        running = self.running
-        unmanaged, fetched_at = running.survey.unknown, running.freshness.fetched_at
-        return self.counters.text(counts, running.health.overrun, fetched_at, unmanaged, members=members)
+        runtime, unmanaged = self.running.runtime, self.running.survey.unknown
+        fetched_at = runtime.freshness.fetched_at
+        return self.counters.text(counts, runtime.health.overrun, fetched_at, unmanaged, members=members)
 
     async def authorized(self, service: str, query: Mapping[str, str]) -> tuple[int, str]:
         """Answer the OAuth callback."""
@@ -244,24 +240,19 @@ class _Endpoints:
 
         from reconciler.daemon.authorize import callback, is_awaited
 
-        settings, tree = self.running.settings, self.running.tree or self.initial.tree
-        if not await is_awaited(self.state, service, query):  # a stranger's call must not lease a service
-            return await callback(self.context, settings, tree, self.state, service=service, query=query)
+        runtime = self.running.runtime
+        context, settings, tree = runtime.context, runtime.active.settings, runtime.active.tree or self.initial.tree
+        if not await is_awaited(runtime.state, service, query):  # a stranger's call must not lease a service
+            return await callback(context, settings, tree, runtime.state, service=service, query=query)
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self.running.leased(service) as leased:
-                return await callback(self.context, settings, tree, leased, service=service, query=query)
+            async with asyncio.timeout(PATIENCE_SECONDS), self.running.runner.leased(service) as leased:
+                return await callback(context, settings, tree, leased, service=service, query=query)
         except (TimeoutError, Stopped, LedgerError):
             return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
 
 
 def pages_of(
-    context: Context,
-    running: Daemon,
-    state: OpenState,
-    metrics: Metrics,
-    initial: InForce,
-    *,
-    problems: Callable[[], Iterable[Problem]],
+    running: Daemon, metrics: Metrics, initial: InForce, *, problems: Callable[[], Iterable[Problem]]
 ) -> Starlette:
     """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
     from starlette.concurrency import run_in_threadpool
@@ -275,15 +266,15 @@ def pages_of(
     from reconciler.web.pages import StatusPages
     from reconciler.web.serve import in_this_loop
 
-    view = DaemonView(context, running, initial, problems)
-    endpoints = _Endpoints(context, running, state, initial, view=view, counters=metrics)
-    guard = Guard(initial.settings.listen, lambda: running.settings, view.token)
+    view = DaemonView(running, initial, problems)
+    endpoints = _Endpoints(running, initial, view=view, counters=metrics)
+    guard = Guard(initial.settings.listen, lambda: running.runtime.active.settings, view.token)
     text = in_this_loop(endpoints.metrics)
 
     async def scraped() -> bytes:
         return await text(*await run_in_threadpool(endpoints.read))
 
-    pages = StatusPages(view, guard, context.redactor.redact)
+    pages = StatusPages(view, guard, running.runtime.context.redactor.redact)
     return app(
         healthy=running.healthy,
         ready=endpoints.ready,

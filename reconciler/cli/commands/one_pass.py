@@ -264,7 +264,7 @@ def _save_seen(ledger: LedgerWriter, listing: ComparedListing, now: datetime) ->
 async def _ask_forge(context: Context, ledger: OpenLedger, force: InForce) -> None:
     """Ask the forge for a moment who approved what; what it does not answer is asked after the next pass."""
     from reconciler.daemon.approving import Approving
-    from reconciler.daemon.health import ProblemLog
+    from reconciler.daemon.runtime import ProblemLog
 
     with suppress(TimeoutError):
         async with asyncio.timeout(FORGE_SECONDS):

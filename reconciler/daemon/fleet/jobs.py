@@ -7,6 +7,7 @@ service share one lock, so that one of them is made at a time; the other members
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,10 +29,11 @@ from procrastinate.utils import utcnow
 
 from reconciler.daemon.slices import Lane, Slice
 from reconciler.ledger.postgres.membership import STALL_SECONDS
+from reconciler.ledger.sealing import Sealing
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
 
-__all__ = ["FAULTS", "Arguments", "Jobs", "Requeue", "arguments", "as_said", "slice_of"]
+__all__ = ["FAULTS", "Arguments", "Jobs", "Requeue", "arguments", "is_signed", "signed", "slice_of"]
 
 FAULTS = (ProcrastinateException, psycopg.Error, psycopg_pool.PoolTimeout, OSError)
 """The errors of a server that cannot be reached."""
@@ -202,7 +204,18 @@ def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:
     }
 
 
-def as_said(given: Arguments) -> bytes:
+def signed(given: Arguments, sealing: Sealing) -> Arguments:
+    """Sign a job by the state's key."""
+    return {**given, "mac": sealing.mac(_as_said(given))}
+
+
+def is_signed(given: Arguments, sealing: Sealing) -> bool:
+    """Whether a member made a job: a role of the database can insert one."""
+    code, made = sealing.mac(_as_said(given)), given.get("mac")
+    return code is not None and isinstance(made, str) and hmac.compare_digest(code, made)
+
+
+def _as_said(given: Arguments) -> bytes:
     """Return what the code of a job is of: all of its arguments."""
     return json.dumps({name: value for name, value in given.items() if name != "mac"}, sort_keys=True).encode()
 

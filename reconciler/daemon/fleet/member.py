@@ -7,7 +7,6 @@ revision only if nobody acted on a newer one. See docs/design/rules.md, "A fleet
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -17,13 +16,10 @@ from typing import Any
 
 import structlog
 
-from reconciler.daemon.dispatcher import GRACE_SECONDS, Dispatcher
-from reconciler.daemon.fleet.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, as_said, slice_of
-from reconciler.daemon.fleet.newest import Newest
-from reconciler.daemon.fleet.single_pass import leased
-from reconciler.daemon.health import ProblemLog
-from reconciler.daemon.slices import Lane, Make, Outdated, Slice, Spawn
-from reconciler.engine.context import Context, SystemClock
+from reconciler.daemon.fleet.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, is_signed, signed, slice_of
+from reconciler.daemon.fleet.single_pass import Newest, leased
+from reconciler.daemon.runtime import GRACE_SECONDS, Runtime
+from reconciler.daemon.slices import Lane, Make, Outdated, Slice
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Member
@@ -50,58 +46,110 @@ DUE_AGAIN = timedelta(seconds=5)
 """After how long a due grant that no slice has reached is queued again."""
 
 
+class SharedListings:
+    """Listings that many slices share, under names by which all members can refer to them."""
+
+    def __init__(self, runtime: Runtime, member: str) -> None:
+        self._runtime = runtime
+        self._member = member
+        self._by_name: dict[str, Listings] = {}
+        self._named = 0
+
+    def name_of(self, listings: Listings) -> str:
+        """Name listings that this member made."""
+        name = next((name for name, known in self._by_name.items() if known is listings), None)
+        if name is None:
+            self._named += 1
+            name = f"{self._member}/{self._runtime.clock.now().timestamp():.0f}/{self._named}"
+            self._keep(name, listings)
+        return name
+
+    def named(self, name: str | None) -> Listings | None:
+        """Find the listings of a name: each member reads them itself, once for all slices that share them."""
+        if name is None:
+            return None
+        if name not in self._by_name:
+            listings = Listings(self._runtime.clock.now())
+            listings.expect(listed_grants(self._runtime.desired()))
+            self._keep(name, listings)
+        return self._by_name[name]
+
+    def _keep(self, name: str, listings: Listings) -> None:
+        """Keep these listings, and those before them."""
+        self._by_name = {**dict([*self._by_name.items()][-1:]), name: listings}
+
+
+class Programs:
+    """Which programs each member's machine has: requests may run them."""
+
+    def __init__(self, runtime: Runtime, member: str) -> None:
+        self._runtime = runtime
+        self._member = member
+        self._mine = frozenset(f"exec:{name}" for name in runtime.context.programs)
+        self._others: list[frozenset[str] | None] = []
+        """Those of each other member; None where it has not said yet."""
+
+    def leaves_to_others(self, service: str) -> bool:
+        """Whether this machine lacks a program that a service's requests would run, and another member may have all.
+
+        Where none has, a pass here blocks the grants, and says why.
+        """
+        known = self._runtime.desired().services.get(service)
+        hosts = {host for _, manifest in known.manifests.values() for host in named_hosts(manifest)} if known else set()
+        wanted = {host for host in hosts if host.startswith(f"{PROGRAM}:")}
+        lacking = ", ".join(sorted(wanted - self._mine))
+        leaves = bool(lacking) and any(each is None or wanted <= each for each in self._others)
+        why = f"slices of {service} are left to other members: {lacking} is no program of this machine"
+        self._runtime.problems.update(f"programs of {service}", why if leaves else None, "warning")
+        return leaves
+
+    async def learn(self, others: Sequence[str]) -> None:
+        """Tell the other members of this machine's programs, and read what they have."""
+        ledger, name = self._runtime.ledger, self._member
+        noted = json.loads(await ledger.run(lambda reader: reader.note(PROGRAMS) or b"{}"))
+        if noted.get(name) != sorted(self._mine):
+
+            def told(before: bytes | None) -> bytes:
+                there = {each: kept for each, kept in json.loads(before or b"{}").items() if each in others}
+                return json.dumps({**there, name: sorted(self._mine)}).encode()
+
+            await ledger.run(lambda writer: writer.put_note(PROGRAMS, told))
+        self._others = [None if (each := noted.get(other)) is None else frozenset(each) for other in others]
+
+
 class Fleet:
-    """Runs slices as jobs of the fleet. `dispatcher` knows the revision in force; `catch_up` fetches and takes over."""
+    """Runs slices as jobs of the fleet. `catch_up` fetches and takes over the newest commit."""
 
-    alone = False
+    exclusive = False
 
-    def __init__(
-        self,
-        context: Context,
-        clock: SystemClock,
-        state: OpenState,
-        make: Make,
-        spawn: Spawn,
-        *,
-        problems: ProblemLog,
-        dispatcher: Callable[[], Dispatcher],
-        catch_up: Callable[[], Awaitable[None]],
-    ) -> None:
-        assert state.member is not None
-        self._clock = clock
-        self._state = state
-        self._member: Membership = state.member
+    def __init__(self, runtime: Runtime, make: Make, catch_up: Callable[[], Awaitable[None]]) -> None:
+        self._runtime = runtime
+        self._clock = runtime.clock
+        self._state = runtime.state
+        self._problems = runtime.problems
+        assert runtime.state.member is not None
+        self._member: Membership = runtime.state.member
         self._make = make
-        self._spawn = spawn
-        self._problems = problems
-        self._dispatcher = dispatcher
         self._catch_up = catch_up
-        self._newest = Newest(context.checkout, state.ledger)
-        context.outdated = self._outdated
-        self._jobs = Jobs(state.connect, self._job)
+        self._newest = Newest(runtime.context.checkout, runtime.ledger)
+        runtime.context.outdated = self._outdated
+        self._jobs = Jobs(runtime.state.connect, self._job)
         self._working: asyncio.Task[None] | None = None
         self._workers: list[asyncio.Task[None]] = []
         self._making: set[asyncio.Task[Any]] = set()
         """The jobs under way. They outlive their worker, which also ends when the number of members changes."""
         self._concurrency = 0
-        self._leads = False
-        self._programs = frozenset(f"exec:{name}" for name in context.programs)
-        self._programs_of_others: list[frozenset[str] | None] = []
-        """Those of each other member; None where it has not said yet."""
+        self.leads = False
+        """Whether this member leads."""
+        self._programs = Programs(runtime, self._member.name)
+        self._listings = SharedListings(runtime, self._member.name)
         self._unsent: list[Slice] = []
         self._putting: list[Sequence[Slice]] = []
         """The slices that each task is about to queue."""
         self._put_at: dict[Key, datetime] = {}
-        self._listings_by_name: dict[str, Listings] = {}
-        self._read = 0
 
     @property
-    def leads(self) -> bool:
-        """Whether this member leads."""
-        return self._leads
-
-    @property
-    def away(self) -> str | None:
+    def unreachable(self) -> str | None:
         """Why the server cannot be reached; None if it can."""
         return self._member.fault
 
@@ -132,7 +180,7 @@ class Fleet:
         """Start this member's own work, and queue what could not be queued before."""
         if self._working is None:
             self._working = asyncio.create_task(self._work())
-        if self._unsent and self.away is None:
+        if self._unsent and self.unreachable is None:
             left, self._unsent = self._unsent, []
             self._begin_putting(left)
 
@@ -164,43 +212,25 @@ class Fleet:
             raise Outdated
 
     async def _outdated(self) -> bool:
-        tree = self._dispatcher().acting.tree
-        return tree is None or not await self._newest.act_on(tree.revision, leads=self._leads)
+        tree = self._runtime.active.tree
+        return tree is None or not await self._newest.act_on(tree.revision, leads=self.leads)
 
     def _begin_putting(self, slices: Sequence[Slice]) -> None:
         self._putting.append(slices)
-        self._spawn(self._put(slices))
+        self._runtime.spawn(self._put(slices))
 
     async def _put(self, slices: Sequence[Slice]) -> None:
         """Queue slices of the revision in force. Runs as a task: by then their revision has been leased over."""
         try:
             for item in slices:
-                tree = self._dispatcher().acting.tree
+                tree = self._runtime.active.tree
                 assert tree is not None
-                reading = None if item.listings is None else self._name_of(item.listings)
-                if not await self._jobs.put(item, self._signed(arguments(item, tree.revision, reading))):
+                reading = None if item.listings is None else self._listings.name_of(item.listings)
+                job = signed(arguments(item, tree.revision, reading), self._state.sealing)
+                if not await self._jobs.put(item, job):
                     self._unsent.append(item)
         finally:
             self._putting.remove(slices)
-
-    def _name_of(self, listings: Listings) -> str:
-        """Name listings, so that all members can refer to them."""
-        name = next((name for name, known in self._listings_by_name.items() if known is listings), None)
-        if name is None:
-            self._read += 1
-            name = f"{self._member.name}/{self._clock.now().timestamp():.0f}/{self._read}"
-            self._listings_by_name = {**dict([*self._listings_by_name.items()][-1:]), name: listings}
-        return name
-
-    def _listings(self, name: str | None) -> Listings | None:
-        """Find the listings of a name: each member reads them itself, once for all slices that share them."""
-        if name is None:
-            return None
-        if name not in self._listings_by_name:
-            listings = Listings(self._clock.now())
-            listings.expect(listed_grants(self._dispatcher().desired()))
-            self._listings_by_name = {**dict([*self._listings_by_name.items()][-1:]), name: listings}
-        return self._listings_by_name[name]
 
     async def _job(self, given: Arguments) -> None:
         """Make a slice. Raises Requeue if it was not made here, so that another member may make it."""
@@ -223,72 +253,32 @@ class Fleet:
         if not made:
             raise Requeue
 
-    def _signed(self, given: Arguments) -> Arguments:
-        return {**given, "mac": self._state.sealing.mac(as_said(given))}
-
-    async def _is_ours(self, given: Arguments) -> bool:
-        """Whether a member made a job; one of somebody else's is dropped."""
-        code, made = self._state.sealing.mac(as_said(given)), given.get("mac")
-        if code is not None and isinstance(made, str) and hmac.compare_digest(code, made):
-            return True
-        await self._state.ledger.run(lambda ledger: ledger.refuse("a job"))
-        return False
-
     async def _made_here(self, given: Arguments) -> bool:
         if self._state.sealing.fault is not None:
             return False  # another member has the key, by which a job counts
-        if not await self._is_ours(given):
+        if not is_signed(given, self._state.sealing):  # one of somebody else's is dropped
+            await self._runtime.ledger.run(lambda ledger: ledger.refuse("a job"))
             return True
         if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
             return False
-        item = replace(slice_of(given), listings=self._listings(given["reading"]))
-        if self._leaves_to_others(item.service):
+        item = replace(slice_of(given), listings=self._listings.named(given["reading"]))
+        if self._programs.leaves_to_others(item.service):
             return False
         return await self._make(item) and not self._clock.stopping.is_set()
-
-    def _leaves_to_others(self, service: str) -> bool:
-        """Whether this machine lacks a program that a service's requests would run, and another member may have all.
-
-        Where none has, a pass here blocks the grants, and says why.
-        """
-        known = self._dispatcher().desired().services.get(service)
-        hosts = {host for _, manifest in known.manifests.values() for host in named_hosts(manifest)} if known else set()
-        wanted = {host for host in hosts if host.startswith(f"{PROGRAM}:")}
-        lacking = ", ".join(sorted(wanted - self._programs))
-        leaves = bool(lacking) and any(each is None or wanted <= each for each in self._programs_of_others)
-        why = f"slices of {service} are left to other members: {lacking} is no program of this machine"
-        self._problems.update(f"programs of {service}", why if leaves else None, "warning")
-        return leaves
-
-    async def _learn_programs(self, others: Sequence[str]) -> None:
-        """Tell the other members of this machine's programs, and read what they have."""
-        name = self._member.name
-        noted = json.loads(await self._state.ledger.run(lambda ledger: ledger.note(PROGRAMS) or b"{}"))
-        if noted.get(name) != sorted(self._programs):
-
-            def told(before: bytes | None) -> bytes:
-                there = {each: kept for each, kept in json.loads(before or b"{}").items() if each in others}
-                return json.dumps({**there, name: sorted(self._programs)}).encode()
-
-            await self._state.ledger.run(lambda ledger: ledger.put_note(PROGRAMS, told))
-        self._programs_of_others = [None if (each := noted.get(other)) is None else frozenset(each) for other in others]
 
     async def _up_to_date(self, revision: str) -> bool:
         """Whether this member has the slice's revision and the newest one acted on; fetch first if it has not."""
         for catches_up in (True, False):
-            tree = self._dispatcher().acting.tree
+            tree = self._runtime.active.tree
             with suppress(LedgerError):
-                if tree is not None and await self._may_act_on(tree.revision, revision):
+                as_new = tree is not None and self._newest.as_new(tree.revision, revision, leads=self.leads)
+                if as_new and not await self._outdated():
                     self._problems.update("revision", None)
                     return True
             if catches_up:
                 await self._catch_up()
         self._problems.update("revision", f"slices are left to other members: {BEHIND}")
         return False
-
-    async def _may_act_on(self, mine: str, revision: str) -> bool:
-        as_new = self._newest.as_new(mine, revision, leads=self._leads)
-        return as_new and await self._newest.act_on(mine, leads=self._leads)
 
     async def _work(self) -> None:
         """Lead if nobody does, make this member's share of the jobs, requeue those of dead members."""
@@ -313,18 +303,19 @@ class Fleet:
                 await self._clock.sleep(TICK_SECONDS)
 
     async def _tick(self) -> None:
-        if not self._leads and await asyncio.to_thread(self._member.take, [LEADER]) is not None:
-            self._leads = True
+        if not self.leads and await asyncio.to_thread(self._member.take, [LEADER]) is not None:
+            self.leads = True
             log.info("fleet.leads", member=self._member.name)
-            await self._sweep()
+            with suppress(SecretsError):  # as in `locking`: the grant whose memory does not open is blocked for it
+                await self._runtime.ledger.run(self._state.attachments.sweep)  # what no attempt names any more
         for worker in [worker for worker in self._workers if worker.done()]:
             self._workers.remove(worker)
             if not worker.cancelled():  # it ended on its own
                 self._concurrency = 0
                 worker.result()
-        members = await self._state.ledger.run(lambda ledger: ledger.members())
+        members = await self._runtime.ledger.run(lambda ledger: ledger.members())
         others = [each.name for each in members if each.daemon and each.name != self._member.name]
-        await self._learn_programs(others)
+        await self._programs.learn(others)
         at_once = self._worker_count(members)
         if at_once != self._concurrency:
             self._end_workers()
@@ -334,11 +325,6 @@ class Fleet:
             await self._jobs.rescue()
         self._problems.update("jobs", None)
 
-    async def _sweep(self) -> None:
-        """Erase the files of answers that no attempt names any more."""
-        with suppress(SecretsError):  # as in `locking`: the grant whose memory does not open is blocked for it
-            await self._state.ledger.run(self._state.attachments.sweep)
-
     def _end_workers(self) -> None:
         """Have every worker take no new jobs and finish those under way; cancelled twice, it would drop them."""
         for worker in self._workers:
@@ -346,8 +332,7 @@ class Fleet:
                 worker.cancel()
 
     def _worker_count(self, members: Sequence[Member]) -> int:
-        acting = self._dispatcher().acting.tree is not None
-        services = len(self._dispatcher().desired().services) + 1 if acting else 1
+        services = 1 if self._runtime.active.tree is None else len(self._runtime.desired().services) + 1
         return worker_count(self._member.name, [each.name for each in members if each.daemon], services)
 
 

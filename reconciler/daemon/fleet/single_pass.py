@@ -14,26 +14,33 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from reconciler.daemon.cutting import by_service
-from reconciler.daemon.fleet.newest import Newest
+from reconciler.daemon.slices import by_service
 from reconciler.engine.apply.commands import changes_of, releases_of
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.runner import PassRunner
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
 from reconciler.ledger.lease import Lease
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.postgres.membership import Membership
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.grant import Key
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.trees import WORKTREE
 
-__all__ = ["FleetPass", "SharedState", "leased", "member_name"]
+__all__ = ["FleetPass", "Newest", "SharedState", "leased", "member_name"]
 
 RETRY_SECONDS = 0.2
 """How long to wait between two tries to lease a service that another member has."""
+
+ACTED_ON = "acted_on"
+"""The name of the note that has the newest revision that any member acted on."""
 
 MOST_ROUNDS = 10
 """The most rounds for entries that need others."""
@@ -70,6 +77,41 @@ async def _take(member: Membership, services: Collection[str]) -> Lease | None:
 def _give_back(member: Membership, taking: asyncio.Task[Lease | None]) -> None:
     if not taking.cancelled() and taking.exception() is None and (lease := taking.result()) is not None:
         asyncio.get_running_loop().run_in_executor(None, member.release, lease)
+
+
+class Newest:
+    """The newest revision that was acted on, as seen from one clone: no member acts on an older one."""
+
+    def __init__(self, checkout: Checkout, ledger: OpenLedger) -> None:
+        self._checkout = checkout
+        self._ledger = ledger
+
+    def as_new(self, mine: str, other: str, *, leads: bool) -> bool:
+        """Whether revision `mine` is `other` or later; if the history was rewritten, the leader's counts as later."""
+        if mine == other or WORKTREE in (mine, other):
+            return True
+        if not self._checkout.has(other):
+            return False
+        return self._checkout.descends(mine, other) or (leads and not self._checkout.descends(other, mine))
+
+    async def act_on(self, mine: str, *, leads: bool = False) -> bool:
+        """Note that revision `mine` is acted on; False, with nothing noted, if a newer one was."""
+        while (noted := await self._ledger.run(_acted_on)) != mine:
+            if noted is not None and not self.as_new(mine, noted, leads=leads):
+                return False
+            await self._ledger.run(partial(_note, revision=mine, after=noted))
+        return True
+
+
+def _acted_on(ledger: LedgerReader) -> str | None:
+    noted = ledger.note(ACTED_ON)
+    return None if noted is None else noted.decode()
+
+
+def _note(ledger: LedgerWriter, revision: str, after: str | None) -> None:
+    """Note a revision, unless another member noted one meanwhile."""
+    before = None if after is None else after.encode()
+    ledger.put_note(ACTED_ON, lambda there: revision.encode() if there == before else there)
 
 
 class SharedState:
@@ -136,7 +178,7 @@ class FleetPass:
             await ledger.run(lambda writer: writer.begin_resync())
         for _ in range(MOST_ROUNDS):
             before = self._report.executed + self._report.revoked
-            parts = await by_service(selection, self.desired, ledger)
+            parts = await by_service(selection, self.desired, ledger, self.passes.context.pace)
             passes = [self._pass(name, replace(request, selection=part)) for name, part in sorted(parts.items())]
             ended = await asyncio.gather(*passes, return_exceptions=True)
             for error in (each for each in ended if each is not None):

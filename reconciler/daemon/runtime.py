@@ -1,0 +1,175 @@
+"""What the parts of one daemon share: the revision in force, the state, the health, and the tasks under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from reconciler.daemon.freshness import Freshness
+from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.state import OpenState
+from reconciler.model.errors import Problem
+from reconciler.model.report import Report
+from reconciler.model.revision_status import Untrusted
+from reconciler.model.settings import Settings
+from reconciler.repository.desired import Desired
+from reconciler.repository.git.trees import Tree
+
+__all__ = ["GRACE_SECONDS", "ActiveRevision", "Health", "PassProblems", "ProblemLog", "Runtime"]
+
+log = structlog.get_logger()
+
+MAX_IDLE_INTERVALS = 3
+"""Intervals without a recorded check or request, while work is due, after which the daemon is not healthy."""
+
+GRACE_SECONDS = 30.0
+"""How long attempts in flight may take to finish after SIGTERM (docs/operations.md)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveRevision:
+    """The revision in force (None before the first one was read), its branch and its settings.
+
+    It is replaced as a whole when a commit has been taken over. `head_ignored` says what else HEAD is on. `refused` and
+    `fault` say why the newest commit is not in force: it is not trusted, or it cannot be read, or this program failed
+    while it took it over.
+    """
+
+    settings: Settings
+    tree: Tree | None = None
+    branch: str | None = None
+    head_ignored: str | None = None
+    refused: Untrusted | None = None
+    fault: str | None = None
+
+
+class ProblemLog:
+    """Logs a problem when it begins and when it is over, and not every time in between."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, str] = {}
+
+    def update(self, about: str, problem: str | None, level: str = "error") -> None:
+        """Log a problem if it is new, or the recovery if `problem` is None and there was one."""
+        before = self._open.get(about)
+        if problem is None:
+            if self._open.pop(about, None) is not None:
+                log.info("daemon.recovered", about=about)
+        elif problem != before:
+            self._open[about] = problem
+            getattr(log, level)("daemon.problem", about=about, problem=problem)
+
+
+@dataclass(slots=True)
+class Health:
+    """What health and readiness are derived from; times are seconds of `time.monotonic`.
+
+    `ticked_at` is when the loop last determined what is due: if it does not tick, due work goes unnoticed.
+    `overrun` is by how much the slowest part of a resync exceeded the interval, from being queued until it was done.
+    """
+
+    ticked_at: float
+    ready: bool = False
+    progressed_at: float | None = None
+    due_since: float | None = None
+    problem: str | None = None
+    overrun: timedelta = timedelta()
+    problems: ProblemLog = field(default_factory=ProblemLog)
+
+    def healthy(self, now: float, interval: timedelta) -> bool:
+        """Whether work that is due gets done (docs/design/rules.md, "Faults and load")."""
+        due_since = self.due_since
+        since = self.ticked_at if due_since is None else max(due_since, self.progressed_at or due_since)
+        return now - since <= MAX_IDLE_INTERVALS * interval.total_seconds()
+
+    def due(self) -> None:
+        """Note that work is due; if some was due before, it stays due since then."""
+        self.due_since = self.due_since or monotonic()
+
+    def progressed(self) -> None:
+        """Note that a check, a request or a pass is done."""
+        self.progressed_at = monotonic()
+
+    def stuck(self, about: str, problem: str) -> None:
+        """Note and log that due work cannot begin."""
+        self.problem = problem
+        self.due()
+        self.problems.update(about, problem)
+
+    def idle(self) -> None:
+        """Note that no work is left, unless a problem keeps some due."""
+        if self.problem is None:
+            self.due_since = None
+
+
+class Runtime:
+    """What the parts of one daemon share. `active` is replaced when a commit was taken over."""
+
+    def __init__(self, context: Context, clock: SystemClock, state: OpenState, active: ActiveRevision) -> None:
+        self.context = context
+        self.clock = clock
+        self.state = state
+        self.ledger = state.ledger
+        self.active = active
+        self.health = Health(monotonic())
+        self.problems = self.health.problems
+        self.freshness = Freshness(clock.now())
+        """How new the revision in force is."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def desired(self, active: ActiveRevision | None = None) -> Desired:
+        """Return the desired state of today, at the revision in force or the one given."""
+        active = active or self.active
+        assert active.tree is not None
+        return self.context.desired(self.context.reader.load(active.tree), self.context.today(active.settings))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task, which `finish` awaits."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @property
+    def only_this_task(self) -> bool:
+        """Whether no other task is under way than the one that asks."""
+        return not self._tasks - {asyncio.current_task()}
+
+    async def finish(self) -> None:
+        """Await the tasks under way for up to `GRACE_SECONDS`, then cancel them."""
+        if self._tasks:
+            log.info("daemon.stopping", passes=len(self._tasks))
+            _, late = await asyncio.wait(self._tasks, timeout=GRACE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+class PassProblems:
+    """The problems that show only when files are joined: entries that do not match, broken rules of the policy.
+
+    A daemon's pass covers some hires, so no single report has all of them. One that was found is kept until a pass over
+    the same file no longer finds it, or for two intervals: by then a resync has covered everybody.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Problem, datetime] = {}
+
+    def record(self, report: Report, of_files: Iterable[Problem], now: datetime, interval: timedelta) -> None:
+        """Record a pass; `of_files` are the problems of its revision's files, which every report has."""
+        sources = (row.source.rpartition(":")[0] for row in report.rows)
+        covered = {file for file in sources if file.startswith("hires/")}  # a sequence's file serves many hires
+        self._found = {
+            problem: at
+            for problem, at in self._found.items()
+            if problem.file not in covered and now - at <= 2 * interval
+        } | dict.fromkeys(set(report.problems).difference(of_files), now)
+
+    def __call__(self) -> tuple[Problem, ...]:
+        """Return the problems that are known now."""
+        return tuple(self._found)
