@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine.apply import attempts, removals
+from reconciler.engine.apply import attempts
 from reconciler.engine.context import Context
 from reconciler.engine.trust import leave, left, sealing_of, sealing_read
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
@@ -269,20 +269,15 @@ def as_settled(found: Mapping[Key, Record], left: Iterable[Attempt], policy: Pol
 
 
 def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, list[Event]]:
-    if complete(record.run.steps, attempt.total):
-        if record.revoking:
-            why = "interrupted: the program ended before the check"
-            return removals.sent(record, why, now=attempt.alive_at, retry_delay=policy.retry_delay), []
-        if record.run.kind.updates:
-            return attempts.updated(record, webhook=False, now=attempt.alive_at)
-        # The ledger does not know whether it is a webhook: the next pass, which has the manifest, makes it `done`.
-        return attempts.succeeded(
-            record, webhook=False, heals=record.lost and not record.run.by_hand, now=attempt.alive_at
-        )
-    error = "interrupted: the program ended in mid-attempt"
-    return attempts.failed(
-        record, error, now=policy.now, at=attempt.alive_at, retry_delay=policy.retry_delay, interrupted=True
-    )
+    retry_at = attempt.alive_at + policy.retry_delay
+    if not complete(record.run.steps, attempt.total):
+        error = "interrupted: the program ended in mid-attempt"
+        return attempts.failed(record, error, now=policy.now, retry_at=retry_at, interrupted=True)
+    if record.revoking:
+        return attempts.sent(record, "interrupted: the program ended before the check", retry_at), []
+    # The ledger does not know whether it is a webhook: the next pass, which has the manifest, makes it `done`.
+    heals = record.lost and not record.run.by_hand
+    return attempts.succeeded(record, webhook=False, heals=heals, now=attempt.alive_at)
 
 
 def refuse_fresh_start(checkout: Checkout, location: StateLocation) -> None:

@@ -52,7 +52,7 @@ READS_A_SENTENCE = {
 
 
 WRITES_A_PHASE = {
-    *(f"reconciler.engine.apply.{name}" for name in ("transitions", "attempts", "removals")),
+    *(f"reconciler.engine.apply.{name}" for name in ("transitions", "attempts")),
     "reconciler.engine.decide.wanted",  # asks what it would decide if the record were another; no such record leaves it
     "reconciler.workshop.stage",  # makes the record of a manifest's test
 }

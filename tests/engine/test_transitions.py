@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from reconciler.engine.apply import attempts as attempting
-from reconciler.engine.apply import removals, transitions
-from reconciler.engine.decide.planned import Check, Prepared
+from reconciler.engine.apply import transitions
+from reconciler.engine.decide.planned import Check, PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import gone
 from reconciler.ledger.entries import Event
 from reconciler.model.decision_inputs import complete
@@ -107,7 +107,9 @@ def check(
 ) -> tuple[dict[str, Any], list[tuple[EventType, str]]]:
     """What a check changes beside what is shown of the decision."""
     asked = None if verdict is None else prepared()
-    after, events = transitions.checked(before, GRANT, decision, verdict, asked, now=NOW, revision="new", wanted=wanted)
+    after, events = transitions.checked(
+        before, PlannedGrant(GRANT, before, decision, verdict, asked, wanted=wanted), NOW, "new"
+    )
     assert (after.status, after.action, after.reason) == (decision.status, decision.action, decision.reason)
     shown = ("status", "action", "reason")
     return {name: value for name, value in changes(before, after).items() if name not in shown}, lines(events)
@@ -492,24 +494,25 @@ def test_check_writes_down_what_git_says_of_the_entry():
         keep=False,
     )
     old = but(CONFIRMED, orphaned_at=BEFORE, revision="old", guarded=True)
-    after, _ = transitions.checked(old, grant, FOUND, Present(), prepared(), now=NOW, revision="newer")
+    after, _ = transitions.checked(old, PlannedGrant(grant, old, FOUND, Present(), prepared()), NOW, "newer")
     names = ("integration", "service", "source", "origin", "needs", "keep")
     assert {name: getattr(after, name) for name in names} == {name: getattr(grant, name) for name in names}
     assert (after.revision, after.orphaned_at, after.guarded) == ("newer", None, False)
-    again, _ = transitions.checked(after, grant, replace(FOUND, guarded=True), None, now=NOW)
+    again, _ = transitions.checked(after, PlannedGrant(grant, after, replace(FOUND, guarded=True)), NOW)
     assert (again.revision, again.guarded) == ("newer", True)
 
 
 def test_address_of_a_webhook_follows_the_hire_and_of_an_account_what_it_was_found_by():
     moved = replace(GRANT, email="countess@example.com")
-    after, _ = transitions.checked(record(), moved, NOT_KNOWN, Unknown("timeout"), prepared(), now=NOW)
-    assert after.email == "countess@example.com", "nothing was ever made for it"
-    after, _ = transitions.checked(EXECUTED, moved, IT_RAN, NoCheck(), prepared(), now=NOW)
-    assert after.email == "countess@example.com"
-    after, _ = transitions.checked(CONFIRMED, moved, BLOCKED, UNDER_OLD, prepared(), now=NOW)
-    assert after.email == "ada@example.com"
-    after, _ = transitions.checked(CONFIRMED, moved, FOUND, Present(), replace(prepared(), grant=moved), now=NOW)
-    assert after.email == "countess@example.com"
+
+    def address(before: Record, decision: Decision, verdict: Verdict) -> str:
+        asked = replace(prepared(), grant=moved)
+        return transitions.checked(before, PlannedGrant(moved, before, decision, verdict, asked), NOW)[0].email
+
+    assert address(record(), NOT_KNOWN, Unknown("timeout")) == "countess@example.com", "nothing was ever made for it"
+    assert address(EXECUTED, IT_RAN, NoCheck()) == "countess@example.com"
+    assert address(CONFIRMED, BLOCKED, UNDER_OLD) == "ada@example.com"
+    assert address(CONFIRMED, FOUND, Present()) == "countess@example.com"
 
 
 def test_files_that_cannot_be_read_change_what_is_shown_and_nothing_else():
@@ -524,22 +527,9 @@ def test_files_that_cannot_be_read_change_what_is_shown_and_nothing_else():
 @pytest.mark.parametrize("kind", [Kind.EXECUTE, Kind.UPDATE, Kind.REVOKE, Kind.WITHDRAW])
 @pytest.mark.parametrize("resumed", [False, True], ids=["whole", "resumed"])
 def test_attempt_begins(kind, resumed):
-    asked: dict[str, Any] = {
-        "number": 3,
-        "digest": "d",
-        "snapshot": VALUES,
-        "wants": {"role": "admin"},
-        "by_hand": True,
-    }
-    after = attempting.begun(FAILED, resumed=resumed, kind=kind, **asked)
-    run = OpenRun(
-        kind=kind,
-        id=7 if resumed else None,
-        digest="d",
-        values={} if kind.takes_away else VALUES,
-        by_hand=True,
-        steps=STEPS if resumed else (),
-    )
+    begins = OpenRun(kind=kind, id=7 if resumed else None, digest="d", by_hand=True, steps=STEPS if resumed else ())
+    after = attempting.begun(FAILED, begins, 3, snapshot=VALUES, wants={"role": "admin"})
+    run = begins if kind.takes_away else replace(begins, values=VALUES)
     columns = {"snapshot": VALUES} if kind.takes_away else {"wants": {"role": "admin"}}
     assert changes(FAILED, after) == {"attempts": 3, "fresh": False, "open": run, **columns}
     assert attempting.written(after, 9).run == replace(run, id=9)
@@ -583,7 +573,9 @@ def test_attempt_without_values_of_its_own_leaves_those_of_the_account():
     before = replace(RUNNING, open=replace(RUN, values={}))
     for after, _ in (
         attempting.succeeded(before, webhook=False, heals=False, now=NOW),
-        attempting.updated(before, webhook=False, now=NOW),
+        attempting.succeeded(
+            replace(before, open=replace(before.run, kind=Kind.UPDATE)), webhook=False, heals=False, now=NOW
+        ),
     ):
         assert (after.email, after.snapshot) == (RECORD.email, RECORD.snapshot)
 
@@ -599,7 +591,7 @@ def test_another_invitation_withdraws_the_one_before():
 @pytest.mark.parametrize("kind", [Kind.UPDATE, Kind.MEND])
 def test_update_succeeds(webhook, kind):
     before = replace(RUNNING, open=replace(RUN, kind=kind), changed=True, updated_at=None)
-    after, events = attempting.updated(before, webhook=webhook, now=NOW)
+    after, events = attempting.succeeded(before, webhook=webhook, heals=kind is Kind.MEND, now=NOW)
     assert changes(before, after) == {
         "status": Status.DONE if webhook else Status.DIFFERS,
         "action": Action.NONE,
@@ -621,7 +613,7 @@ def test_update_succeeds(webhook, kind):
 @pytest.mark.parametrize("kind", [Kind.REVOKE, Kind.WITHDRAW])
 def test_revocation_succeeds(kind):
     before = replace(RUNNING, open=replace(RUN, kind=kind))
-    after, events = removals.revoked(before, NOW)
+    after, events = attempting.revoked(before, NOW)
     assert changes(before, after) == {
         "phase": Phase.REVOKED,
         "status": Status.REVOKED,
@@ -640,9 +632,7 @@ def test_revocation_succeeds(kind):
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_attempt_fails(attempts, kind, interrupted):
     before = replace(CONFIRMED, attempts=attempts, open=replace(RUN, kind=kind), changed=True, action=Action.RETRY)
-    after, events = attempting.failed(
-        before, "answered 500", now=NOW, at=BEFORE, retry_delay=HOUR, interrupted=interrupted
-    )
+    after, events = attempting.failed(before, "answered 500", now=NOW, retry_at=BEFORE + HOUR, interrupted=interrupted)
     again, prefix = attempts == 1, "revoke: " if kind is Kind.REVOKE else ""
     expected = {
         "phase": Phase.RETRYING if again else Phase.FAILED,

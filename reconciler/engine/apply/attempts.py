@@ -1,51 +1,44 @@
-"""Change records by attempts: a part of `transitions`, from when one begins until its requests have ended."""
+"""Change records by attempts and by locks: a part of `transitions`.
+
+A revocation has succeeded once a check finds no account any more (docs/design/rules.md, "Removal"), a lock also once
+the account is switched off. What is locked counts as an account that was never as git wants it: once the lock ends,
+git is followed, and nothing of it is drift (docs/design/rules.md, "Locking somebody out").
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from reconciler.engine.apply.transitions import SETTLED, Events, stated, with_events
+from reconciler.engine.apply.transitions import NOT_AS_WANTED, SETTLED, Changed, Events, decided, stated, with_events
 from reconciler.engine.decide.existing import not_seen
+from reconciler.engine.decide.wanted import NOT_IN_GIT, STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
+from reconciler.model.ending import gone
 from reconciler.model.grant import Kind, OpenRun, Phase, Record
+from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, Status
+from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 
-__all__ = ["begun", "failed", "succeeded", "updated", "written"]
+if TYPE_CHECKING:
+    from reconciler.engine.decide.planned import PlannedGrant
+
+__all__ = ["begun", "checked_locked", "failed", "lock_failed", "revoked", "sent", "succeeded", "taken_away", "written"]
 
 
 def begun(
-    record: Record,
-    *,
-    number: int,
-    digest: str | None,
-    snapshot: Mapping[str, Any],
-    wants: Mapping[str, Any],
-    resumed: bool,
-    kind: Kind,
-    by_hand: bool,
+    record: Record, run: OpenRun, number: int, *, snapshot: Mapping[str, Any], wants: Mapping[str, Any]
 ) -> Record:
     """Return the record when an attempt is about to start; a run that is not continued forgets the one before.
 
     `snapshot` is what the attempt is made with: once it succeeds, the account has these values.
     """
-    return replace(
-        record,
-        attempts=number,
-        snapshot=snapshot if kind.takes_away else record.snapshot,
-        wants=record.wants if kind.takes_away else dict(wants),
-        fresh=False,
-        open=OpenRun(
-            kind=kind,
-            id=record.run.id if resumed else None,
-            digest=digest,
-            values={} if kind.takes_away else snapshot,
-            by_hand=by_hand,
-            steps=record.run.steps if resumed else (),
-        ),
-    )
+    new = replace(record, attempts=number, fresh=False, open=run)
+    if run.kind.takes_away:
+        return replace(new, snapshot=snapshot)
+    return replace(new, wants=dict(wants), open=replace(run, values=snapshot))
 
 
 def written(record: Record, run: int) -> Record:
@@ -53,75 +46,62 @@ def written(record: Record, run: int) -> Record:
     return replace(record, open=replace(record.run, id=run))
 
 
-def succeeded(
-    record: Record, *, webhook: bool, heals: bool, now: datetime, answered: str = ""
-) -> tuple[Record, list[Event]]:
-    """Return the record after an attempt whose requests all succeeded; the last one was `answered` so."""
-    new = replace(
-        record,
-        phase=Phase.DONE if webhook else Phase.EXECUTED,
-        **stated(
-            Status.DONE if webhook else Status.UNCONFIRMED,
-            Action.NONE,
-            "it ran" if webhook else not_seen("executed; the exists check does not see it yet", answered),
-        ),
-        answered=answered,
-        changed=False,
-        differs={},
-        email=str(record.run.values.get("email", record.email)),
-        snapshot=record.run.values or record.snapshot,
-        off=record.off and not webhook,
-        executed_at=now,
-        healed_at=now if heals else record.healed_at,
-        lost=False,
-        last_error=None,
-        as_wanted_at=None,
-        updated_at=None,
-        accepted={},
-        invitations=record.invitations + 1,
-        **SETTLED,
-    )
-    events: Events = [(EventType.WITHDRAWN, "before another invitation")] if record.run.kind is Kind.REINVITE else []
-    events.append((EventType.EXECUTED, f"attempt {record.attempts}"))
+def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime, answered: str = "") -> Changed:
+    """Return the record after an account was made or updated: all requests succeeded, no check has seen it yet.
+
+    `heals` says that an account that was lost is made again; the last request was `answered` so.
+    """
+    run, number = record.run, f"attempt {record.attempts}"
+    fields: dict[str, Any]
+    events: Events
+    if run.kind.updates:
+        heals, status, reason = run.kind is Kind.MEND, Status.DIFFERS, "updated; the check does not see it yet"
+        fields = {
+            "phase": Phase.CONFIRMED,
+            "differs": record.differs,
+            "snapshot": {**record.snapshot, **run.values},
+            "updated_at": now,
+        }
+        events = [(EventType.UPDATED, number)]
+    else:
+        status, reason = Status.UNCONFIRMED, "executed; the exists check does not see it yet"
+        fields = {
+            "phase": Phase.EXECUTED,
+            "differs": {},
+            "snapshot": run.values or record.snapshot,
+            "updated_at": None,
+            "email": str(run.values.get("email", record.email)),
+            "executed_at": now,
+            "invitations": record.invitations + 1,
+        }
+        events = [(EventType.EXECUTED, number)]
+        if run.kind is Kind.REINVITE:
+            events.insert(0, (EventType.WITHDRAWN, "before another invitation"))
+    if webhook:
+        status, reason = Status.DONE, "it ran"
+        fields |= {"phase": Phase.DONE, "differs": {}, "updated_at": None, "off": False}
+    else:
+        reason = not_seen(reason, answered)
     if heals:
-        events.append((EventType.HEALED, "drift was provisioned again"))
-    return with_events(new, events, now)
-
-
-def updated(record: Record, *, webhook: bool, now: datetime, answered: str = "") -> tuple[Record, list[Event]]:
-    """Return the record after an update whose requests all succeeded; the check has not seen it yet."""
-    heals = record.run.kind is Kind.MEND
+        fields["healed_at"] = now
+        events.append((EventType.HEALED, f"drift was {'updated' if run.kind.updates else 'provisioned again'}"))
     new = replace(
         record,
-        phase=Phase.DONE if webhook else Phase.CONFIRMED,
-        **stated(
-            Status.DONE if webhook else Status.DIFFERS,
-            Action.NONE,
-            "it ran" if webhook else not_seen("updated; the check does not see it yet", answered),
-        ),
+        **stated(status, Action.NONE, reason),
         answered=answered,
         changed=False,
-        differs={} if webhook else record.differs,
-        snapshot={**record.snapshot, **record.run.values},
-        off=record.off and not webhook,
-        updated_at=None if webhook else now,
         as_wanted_at=None,
-        healed_at=now if heals else record.healed_at,
         lost=False,
         last_error=None,
         accepted={},
         **SETTLED,
+        **fields,
     )
-    events: Events = [(EventType.UPDATED, f"attempt {record.attempts}")]
-    if heals:
-        events.append((EventType.HEALED, "drift was updated"))
     return with_events(new, events, now)
 
 
-def failed(
-    record: Record, error: str, *, now: datetime, at: datetime, retry_delay: timedelta, interrupted: bool = False
-) -> tuple[Record, list[Event]]:
-    """Return the record after an attempt that failed at `at`: one retry, then nothing more automatically.
+def failed(record: Record, error: str, *, now: datetime, retry_at: datetime, interrupted: bool = False) -> Changed:
+    """Return the record after an attempt that failed: one retry, then nothing more automatically.
 
     See docs/design/rules.md, "The ledger and the retry".
     """
@@ -129,11 +109,10 @@ def failed(
     prefix = "revoke: " if record.revoking else ""
     new = replace(
         record,
-        phase=Phase.RETRYING if again else Phase.FAILED,
         **stated(
             Status.RETRYING if again else Status.FAILED, Action.WAIT if again else Action.NONE, f"{prefix}{error}"
         ),
-        open=replace(record.run, retry_at=at + retry_delay if again else None),
+        **_unsettled(record, retry_at),
         last_error=error,
         changed=record.changed and record.run.kind.updates,
     )
@@ -142,3 +121,163 @@ def failed(
     if record.revoking:
         events.append((EventType.REVOKE_FAILED, error))
     return with_events(new, events, now)
+
+
+def _unsettled(record: Record, retry_at: datetime) -> dict[str, Any]:
+    """Return what is left of an attempt that has to be made again, once."""
+    again = record.attempts <= 1
+    phase = Phase.RETRYING if again else Phase.FAILED
+    return {"phase": phase, "open": replace(record.run, retry_at=retry_at if again else None)}
+
+
+def taken_away(
+    record: Record, left: Verdict, *, lock: Lock | None, deletes: bool, now: datetime, retry_at: datetime
+) -> Changed | str:
+    """Return the record after requests to take access away succeeded, by what is `left`; or why they have failed.
+
+    `deletes` says whether what was sent takes the account itself away.
+    """
+    withdraws = record.run.kind.withdraws
+    match left:
+        case Present(account=Account.INVITED) if withdraws:
+            return STILL_OPEN
+        case Present(account=Account.ACTIVE):
+            return STILL_THERE
+        case Unknown(reason):
+            return sent(record, f"exists check failed: {reason}", retry_at, lock), []
+        case Present(account=Account.INVITED):
+            return sent(record, "an invitation is open", retry_at, lock), []
+        case _ if lock is not None:
+            return _locked_out(record, lock, left, now, deletes=withdraws or deletes)
+        case _:
+            return revoked(record, now)
+
+
+def sent(record: Record, why: str, retry_at: datetime, lock: Lock | None = None) -> Record:
+    """Return the record after such requests succeeded, while a check cannot say what came of it.
+
+    It is checked like other orphans; if the account is still there, this attempt has failed.
+    """
+    new = replace(record, **_unsettled(record, retry_at), last_error=None)
+    if lock is None:
+        reason = f"{NOT_IN_GIT}; revoked, not checked since: {why}"
+        return replace(new, **stated(Status.ORPHANED, Action.NONE, reason))
+    reason = f"{lock}; sent, not checked since: {why}"
+    return replace(new, **stated(Status.SUSPENDED, Action.NONE, reason), locked=LockState.PENDING)
+
+
+def revoked(record: Record, now: datetime) -> Changed:
+    """Return the record after a revocation."""
+    new = replace(
+        record,
+        phase=Phase.REVOKED,
+        **stated(Status.REVOKED, Action.NONE, "revoked"),
+        last_error=None,
+        **gone(record),
+        **NOT_AS_WANTED,
+        **SETTLED,
+    )
+    events = [Event.of(record, EventType.REVOKED, f"attempt {record.attempts}", now)]
+    if record.run.kind is Kind.WITHDRAW:
+        events.insert(0, Event.of(record, EventType.WITHDRAWN, "the open invitation", now))
+    return new, events
+
+
+def checked_locked(record: Record, item: PlannedGrant, now: datetime, revision: str) -> Changed:
+    """Return the record of a grant after it was planned under a lock, and the events for the history."""
+    grant, decision, prepared = item.grant, item.decision, item.prepared
+    new = replace(
+        record,
+        revision=revision or record.revision,
+        **decided(decision),
+        changed=False,
+        differs={},
+        guarded=False,
+    )
+    if item.wanted:
+        new = replace(new, source=grant.source, origin=grant.origin, needs=grant.needs, orphaned_at=None)
+    if decision.locked is LockState.DONE:
+        deletes = grant.manifest is None or not grant.manifest.lock
+        settled, lines = _done(new, item.verdict, now, deletes=deletes)
+    else:
+        settled, lines = _found(new, item.verdict, now)
+    if prepared is not None and not record.leaves_something and settled.leaves_something:
+        settled = replace(settled, email=prepared.grant.email, snapshot=prepared.snapshot)
+    return settled, lines
+
+
+def _found(record: Record, verdict: Verdict | None, now: datetime) -> Changed:
+    """Return the record of an account that is not locked yet."""
+    match verdict:
+        case Unknown(reason):
+            return replace(record, last_error=record.last_error if record.phase.unsettled else reason), []
+        case Present(account=Account.ACTIVE):
+            new, lines = _there(record, now)
+            if record.unchecked:
+                error = STILL_OPEN if record.run.kind.withdraws else STILL_THERE
+                return replace(new, last_error=error), [*lines, Event.of(record, EventType.REVOKE_FAILED, error, now)]
+            return new, lines
+        case None | NoCheck():
+            return record, []
+        case _:
+            return replace(record, checked_at=now), []
+
+
+def _there(record: Record, now: datetime) -> Changed:
+    """Return the record of an account that the check finds, and what the history has to know of it."""
+    fields: dict[str, Any] = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
+    if record.phase.unsettled:
+        return replace(record, **fields), []
+    if record.phase is Phase.CONFIRMED:
+        return replace(record, lost=False, **fields), []
+    known = record.phase in (Phase.EXECUTED, Phase.DONE)
+    event = EventType.CONFIRMED if known else EventType.ADOPTED
+    new = replace(record, phase=Phase.CONFIRMED, last_error=None, lost=False, **fields)
+    return new, [Event.of(record, event, "exists check: found", now)]
+
+
+def _done(record: Record, verdict: Verdict | None, now: datetime, *, deletes: bool) -> Changed:
+    """Return the record of an account that is locked, or of a grant that has none."""
+    match verdict:
+        case Missing() if record.phase is Phase.REVOKED or not record.leaves_something:
+            return replace(record, checked_at=now, last_error=None, **SETTLED), []
+        case Present() | Missing():
+            return _locked_out(record, None, verdict, now, deletes=deletes)
+        case NoCheck() if record.unchecked and record.run.kind.locks:
+            return _locked_out(record, None, verdict, now, deletes=deletes)
+        case _:
+            return record, []
+
+
+def _locked_out(record: Record, lock: Lock | None, left: Verdict, now: datetime, *, deletes: bool) -> Changed:
+    """Return the record of an account that is locked: switched off, or gone.
+
+    `lock` is given after an attempt. Where no check can tell, what was sent says so: whether it `deletes`.
+    """
+    off = isinstance(left, Present) or (isinstance(left, NoCheck) and not deletes)
+    new, lines = record, list[Event]()
+    if isinstance(left, Present):
+        new, lines = _there(replace(record, phase=Phase.CONFIRMED) if record.revoking else record, now)
+    elif isinstance(left, Missing):
+        new = replace(new, checked_at=now)
+    phase = Phase.REVOKED if not off else Phase.CONFIRMED if isinstance(left, Present) else Phase.DONE
+    how = "switched off" if off else "gone"
+    new = replace(new, phase=phase, off=off, lost=False, last_error=None, **NOT_AS_WANTED, **SETTLED)
+    if lock is not None:
+        shown = stated(Status.SUSPENDED, Action.NONE, f"{lock}; {how}")
+        new = replace(new, **shown, locked=LockState.DONE)
+    if not off:
+        lines.append(Event.of(record, EventType.REVOKED, "locked out: gone", now))
+    if not (off and record.off):
+        lines.append(Event.of(record, EventType.LOCKED, how, now))
+    return new, lines
+
+
+def lock_failed(record: Record, lock: Lock) -> Record:
+    """Return the record after an attempt to lock that failed."""
+    again = record.phase is Phase.RETRYING
+    return replace(
+        record,
+        **stated(Status.SUSPENDED, record.action, f"{lock}; not locked: {record.last_error}"),
+        locked=LockState.PENDING if again else LockState.FAILED,
+    )

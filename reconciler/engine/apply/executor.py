@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from reconciler.engine.apply import attempts, removals
+from reconciler.engine.apply import attempts
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.running import AttemptRequest, RunningAttempt
 from reconciler.engine.context import Context
@@ -38,7 +38,7 @@ from reconciler.model.clock import Stopped, stamp
 from reconciler.model.ending import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.grant import Kind, Outcome, Phase, Record, Step
+from reconciler.model.grant import Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import EventType
@@ -104,16 +104,12 @@ class Executor:
         number = (
             job.record.attempts + 1 if again and not job.planned.decision.afresh and job.kind is not Kind.RUN else 1
         )
-        record = attempts.begun(
-            job.acted_on(now),
-            number=number,
-            digest=job.prepared.digest,
-            snapshot=job.values(integration.asked_with),
-            resumed=resume > 0,
-            wants=job.prepared.wants,
-            kind=job.kind,
-            by_hand=job.planned.by_hand or (again and job.record.run.by_hand),
-        )
+        before, by_hand = job.record.run, job.planned.by_hand or (again and job.record.run.by_hand)
+        run = OpenRun(kind=job.kind, digest=job.prepared.digest, by_hand=by_hand)
+        if resume:
+            run = replace(run, id=before.id, steps=before.steps)
+        snapshot, wants = job.values(integration.asked_with), job.prepared.wants
+        record = attempts.begun(job.acted_on(now), run, number, snapshot=snapshot, wants=wants)
         opened = Attempt.of(record, number, total, now)
         begins = f", from request {resume + 1} of {total}" if resume < total else ", with nothing left to send"
         detail = f"attempt {number}{begins if resume else ''}"
@@ -322,9 +318,9 @@ class Executor:
     async def _fail(self, run: RunningAttempt, error: str) -> Record:
         await self._begin(run)
         now = self.now()
-        new, lines = attempts.failed(run.record, error, now=now, at=now, retry_delay=self.retry_delay)
+        new, lines = attempts.failed(run.record, error, now=now, retry_at=now + self.retry_delay)
         if run.job.planned.lock is not None:
-            new = removals.lock_failed(new, run.job.planned.lock)
+            new = attempts.lock_failed(new, run.job.planned.lock)
         authored = self._authored(lines)
         await self.ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=error))
         when = stamp(new.retry_at)
@@ -338,21 +334,19 @@ class Executor:
         await self._begin(run)
         now, heals = self.now(), run.job.planned.decision.heals
         webhook = run.job.prepared.manifest.exists is None
-        if run.job.kind.updates:
-            new, lines = attempts.updated(run.record, webhook=webhook, now=now, answered=run.said)
-        else:
-            new, lines = attempts.succeeded(run.record, webhook=webhook, heals=heals, now=now, answered=run.said)
+        new, lines = attempts.succeeded(run.record, webhook=webhook, heals=heals, now=now, answered=run.said)
         run.made = True
         return await self._settled(run, new, lines, {run_name(new.key): None, **self._stored(run)})
 
     async def _taken_away(self, run: RunningAttempt) -> Record:
         """Record a revocation or a lock whose requests all succeeded: it has, once a check finds no account in use."""
         await self._begin(run)
-        left, deletes = await self._left(run), not run.integration.can.locks
-        then: dict[str, Any] = {"now": self.now(), "retry_delay": self.retry_delay}
-        found = removals.ended(run.record, left, run.said, lock=run.job.planned.lock, deletes=deletes, **then)
+        left, lock, deletes = await self._left(run), run.job.planned.lock, not run.integration.can.locks
+        now = self.now()
+        then = now + self.retry_delay
+        found = attempts.taken_away(run.record, left, lock=lock, deletes=deletes, now=now, retry_at=then)
         if isinstance(found, str):
-            return await self._fail(run, found)
+            return await self._fail(run, f"{run.said}; {found}")
         new, lines = found
         read = partial(self.vault.without_stored, keys={new.key})
         gone = await self.ledger.run(read) if new.phase is Phase.REVOKED else {}

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from reconciler.engine.apply import removals, transitions
+from reconciler.engine.apply import attempts, transitions
 from reconciler.engine.decide.guard import Judgement
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.ledger.entries import CommandsByGrant, Event
@@ -94,13 +94,12 @@ def _asks(item: PlannedGrant, prepared: Prepared, redactor: Redactor) -> tuple[M
 def written(item: PlannedGrant, now: datetime, revision: str) -> PlannedRecord:
     """Return a grant's record after its observation and decision, and the events for the history."""
     record = item.record or transitions.first(item.grant, revision)
-    seen = item.grant, item.decision, item.verdict, item.prepared
     if item.lock is not None:
-        new, events = removals.checked_locked(record, *seen, now=now, revision=revision, wanted=item.wanted)
+        new, events = attempts.checked_locked(record, item, now, revision)
     elif item.untouched:
         new, events = transitions.left_untouched(record, item.decision, now)
     else:
-        new, events = transitions.checked(record, *seen, now=now, revision=revision, wanted=item.wanted)
+        new, events = transitions.checked(record, item, now, revision)
     if record.over is None and not item.wanted and is_over(record, now):
         events.insert(0, Event.of(new, EventType.EXPIRED, item.decision.reason, now))
     ends = _ends(item, record, now)

@@ -128,7 +128,7 @@ class Scheduler:
             and item.decision.action is Action.REVOKE
             and self._revoked_another(key, item)
         ):
-            gone = await self._gone(integration, prepared, record)
+            gone = await self._gone(item, integration, prepared, record)
             if gone is not None:
                 return gone
         request = AttemptRequest(planned=item, record=record, commands=self.plan.commands.get(key, ()))
@@ -148,9 +148,11 @@ class Scheduler:
         self.report.executed += 1
         if integration.manifest.post_execute_notification:
             await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, new, self.author)
-        return await self._confirmed(integration, prepared, new)
+        return await self._confirmed(item, integration, prepared, new)
 
-    async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
+    async def _confirmed(
+        self, item: PlannedGrant, integration: Integration, prepared: Prepared, record: Record
+    ) -> Record:
         """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
         checks, can = integration.manifest.exists is not None, integration.can
         verdict = await self.services.checker.check_directly(integration, prepared) if checks else NoCheck()
@@ -165,7 +167,7 @@ class Scheduler:
             seen = found(record, verdict, changes, can, drift=self.plan.settings.drift, now=now)
         if seen.status is Status.PRESENT:
             seen = replace(seen, reason=f"{did}; {seen.reason}")
-        confirmed, lines = self._checked(prepared, record, seen, verdict)
+        confirmed, lines = self._checked(item, record, seen, verdict)
         await self._save([confirmed], self._authored(lines))
         return confirmed
 
@@ -187,25 +189,25 @@ class Scheduler:
             other = self._after.get(Key(record.key.hire, maker))
             why = f"{other.status}: {other.reason}" if other is not None else "not made yet"
             decision = Decision(Status.SCHEDULED, Action.WAIT, f"{maker} makes the same account, and is {why}")
-        return await self._settle(*self._checked(prepared, record, decision, verdict))
+        return await self._settle(*self._checked(item, record, decision, verdict))
 
-    async def _gone(self, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
+    async def _gone(
+        self, item: PlannedGrant, integration: Integration, prepared: Prepared, record: Record
+    ) -> Record | None:
         """Check an orphan once more. Returns its record if the account is gone, else None."""
         verdict = await self.services.checker.check_directly(integration, prepared)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
         now = self.executor.now()
         decision = gone(why_over(record, self.services.desired, now))
-        new, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
+        new, lines = records.checked(record, replace(item, decision=decision, verdict=verdict), now)
         return await self._settle(replace(new, **without_end(record)), lines)
 
-    def _checked(
-        self, prepared: Prepared, record: Record, decision: Decision, verdict: Verdict
-    ) -> tuple[Record, list[Event]]:
+    def _checked(self, item: PlannedGrant, record: Record, decision: Decision, verdict: Verdict) -> records.Changed:
         """Return the record after another check of a wanted grant, and the events for the history."""
         now = self.executor.now()
-        new, lines = records.checked(record, prepared.grant, decision, verdict, prepared, now=now)
-        return replace(new, **acted_on(record, prepared.grant, now, found=isinstance(verdict, Present))), lines
+        new, lines = records.checked(record, replace(item, decision=decision, verdict=verdict), now)
+        return replace(new, **acted_on(record, item.grant, now, found=isinstance(verdict, Present))), lines
 
     async def _settle(self, record: Record, lines: Iterable[Event] = ()) -> Record:
         """Save and return the record of a grant that no attempt is made for, and answer its commands."""

@@ -1,4 +1,4 @@
-"""Change records: with `attempts` and `removals`, the only place where statuses and phases are written.
+"""Change records by checks and by people: with `attempts`, the only place where statuses and phases are written.
 
 Each function takes a record and what happened, and returns the new record with the history's new lines.
 """
@@ -19,13 +19,15 @@ from reconciler.model.value import changed
 from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, Unknown, Verdict
 
 if TYPE_CHECKING:
-    from reconciler.engine.decide.planned import Prepared
+    from reconciler.engine.decide.planned import PlannedGrant
 
 __all__ = [
     "NOT_AS_WANTED",
     "SETTLED",
+    "Changed",
     "accepted",
     "checked",
+    "decided",
     "first",
     "left_untouched",
     "remembered",
@@ -35,6 +37,9 @@ __all__ = [
 ]
 
 Events = list[tuple[EventType, str]]
+
+Changed = tuple[Record, list[Event]]
+"""A record after a change, and the history's lines for it."""
 
 SETTLED: Mapping[str, Any] = {"open": None, "fresh": False}
 """What a record has of an attempt once none is open."""
@@ -56,7 +61,8 @@ def stated(
     return {"status": status, "action": action, "reason": reason, "code": code, "cause": cause}
 
 
-def _decided(decision: Decision) -> dict[str, Any]:
+def decided(decision: Decision) -> dict[str, Any]:
+    """Return what is shown of a record by a decision."""
     shown = stated(decision.status, decision.action, decision.reason, code=decision.code, cause=decision.cause)
     return {**shown, "locked": decision.locked}
 
@@ -93,26 +99,16 @@ def remembered(record: Record, now: datetime, retry_delay: timedelta) -> Record:
     return record
 
 
-def checked(
-    record: Record,
-    grant: Grant,
-    decision: Decision,
-    verdict: Verdict | None,
-    prepared: Prepared | None = None,
-    *,
-    now: datetime,
-    revision: str | None = None,
-    wanted: bool = True,
-) -> tuple[Record, list[Event]]:
-    """Return the record after planning. `verdict` is None without a check; `wanted` is False for an orphan.
+def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | None = None) -> Changed:
+    """Return the record after a check, with what was decided then; the item's own record may be an older one.
 
-    `prepared` is what was asked with: its values are what an account that was found has.
+    An account that is found has the values of what it was asked with.
     """
-    snapshot: Mapping[str, Any] = {} if prepared is None else prepared.snapshot
-    events = _status_events(record, decision, wanted=wanted)
-    new = _wanted_again(record, verdict, now) if wanted else record
+    grant, decision, verdict = item.grant, item.decision, item.verdict
+    events = _status_events(record, decision, wanted=item.wanted)
+    new = _wanted_again(record, verdict, now) if item.wanted else record
     if new.phase is Phase.NEW or not new.snapshot:  # a person may vouch for a grant before anything is known of it
-        new = changed(new, {"email": grant.email, "snapshot": snapshot or new.snapshot})
+        new = changed(new, {"email": grant.email, "snapshot": _asked_with(item) or new.snapshot})
     fields: dict[str, Any] = {
         "integration": grant.integration,
         "service": grant.service,
@@ -122,40 +118,41 @@ def checked(
         "keep": grant.keep,
         "form": record.form if grant.manifest is None else _form(grant),
         "revision": revision or record.revision,
-        **_decided(decision),
+        **decided(decision),
         "changed": decision.changed,
         "differs": _as_noted(decision),
         "guarded": decision.guarded,
-        "orphaned_at": None if wanted else record.orphaned_at or now,
+        "orphaned_at": None if item.wanted else record.orphaned_at or now,
     }
     if isinstance(verdict, Present | Missing):
         fields["off"] = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
     if decision.afresh and new.phase.unsettled:
         fields["attempts"] = 0
     if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
-        fields |= _gone_without_request(new, verdict, decision, now, events)
-    elif not wanted:
-        fields |= _orphan_checked(new, decision, verdict, now, events)
+        fields |= _gone_without_request(new, item, now, events)
+    elif not item.wanted:
+        fields |= _orphan_checked(new, item, now, events)
     elif isinstance(verdict, Present | Missing) and decision.status is Status.UNCONFIRMED:
-        fields |= _invited(new, grant, snapshot, now, events)
+        fields |= _invited(new, item, now, events)
     elif (
         isinstance(verdict, Present)
         and verdict.under is None
         and (
             decision.status in (Status.PRESENT, Status.DIFFERS)
-            or (decision.status is Status.BLOCKED and prepared is not None and new.phase is Phase.NEW)
+            or (decision.status is Status.BLOCKED and item.prepared is not None and new.phase is Phase.NEW)
         )
     ):
-        assert prepared is not None  # it was asked with
-        fields |= _found(new, decision, prepared, now, events)
-        if decision.status is Status.PRESENT:
-            fields |= _as_wanted(new, decision, prepared.wants, now)
+        fields |= _found(new, item, now, events)
     elif isinstance(verdict, NoCheck):
         # There is no account that could still be under the old address.
         fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
     else:
-        fields |= _check_result(new, decision, verdict, now, events)
+        fields |= _check_result(new, item, now, events)
     return with_events(changed(new, fields), events, now)
+
+
+def _asked_with(item: PlannedGrant) -> Mapping[str, Any]:
+    return {} if item.prepared is None else item.prepared.snapshot
 
 
 def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Events:
@@ -198,8 +195,10 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
     return replace(settled, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, lost=False)
 
 
-def _found(record: Record, decision: Decision, prepared: Prepared, now: datetime, events: Events) -> dict[str, Any]:
+def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) -> dict[str, Any]:
     """Return what changes if a wanted account is found. It has the values that the check found it by."""
+    decision, prepared = item.decision, item.prepared
+    assert prepared is not None  # it was asked with
     has, snapshot = record.snapshot, prepared.snapshot
     fields: Mapping[str, Any] = {}
     match record.phase:
@@ -222,7 +221,7 @@ def _found(record: Record, decision: Decision, prepared: Prepared, now: datetime
             events.append((EventType.ADOPTED, f"exists check: found{'' if asked is None else f', {asked}'}"))
             has = snapshot or has
             fields = {"confirmed_at": now, **SETTLED}
-    return {
+    found = {
         "phase": Phase.CONFIRMED,
         "checked_at": now,
         "email": prepared.grant.email,
@@ -230,22 +229,17 @@ def _found(record: Record, decision: Decision, prepared: Prepared, now: datetime
         "lost": False,
         "snapshot": {**has, **prepared.found_by},
         "invitations": 0,
-        "answered": "" if decision.status is Status.PRESENT else record.answered,
         **fields,
     }
-
-
-def _as_wanted(record: Record, decision: Decision, wants: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Return what changes if an account is as git wants it, or a person accepted the difference."""
+    if decision.status is not Status.PRESENT:
+        return found
+    found |= {"answered": "", "fresh": False}
     if decision.accepted:
-        return {"fresh": False}
-    fields: dict[str, Any] = {"wants": dict(wants), "accepted": {}, "fresh": False}
-    return {**fields, "as_wanted_at": now} if record.as_wanted_at is None else fields
+        return found
+    return {**found, "wants": dict(prepared.wants), "accepted": {}, "as_wanted_at": record.as_wanted_at or now}
 
 
-def _invited(
-    record: Record, grant: Grant, snapshot: Mapping[str, Any], now: datetime, events: Events
-) -> dict[str, Any]:
+def _invited(record: Record, item: PlannedGrant, now: datetime, events: Events) -> dict[str, Any]:
     """Return what changes with an open invitation: ours, or another's that is seen for the first time."""
     if record.phase is Phase.EXECUTED and record.executed_at is not None:
         return {"checked_at": now, "last_error": None}
@@ -255,27 +249,26 @@ def _invited(
         "checked_at": now,
         "executed_at": now,
         "confirmed_at": None,
-        "email": grant.email,
+        "email": item.grant.email,
         "last_error": None,
         "lost": False,
-        "snapshot": snapshot or record.snapshot,
+        "snapshot": _asked_with(item) or record.snapshot,
         "invitations": max(1, record.invitations),
         **NOT_AS_WANTED,
         **SETTLED,
     }
 
 
-def _orphan_checked(
-    record: Record, decision: Decision, verdict: Verdict | None, now: datetime, events: Events
-) -> dict[str, Any]:
+def _orphan_checked(record: Record, item: PlannedGrant, now: datetime, events: Events) -> dict[str, Any]:
     """Return what a check changes of an orphan. One found is confirmed; an invitation to withdraw was accepted."""
+    verdict = item.verdict
     found: dict[str, Any] = {}
-    if record.unchecked and decision.status in (Status.RETRYING, Status.FAILED):
+    if record.unchecked and item.decision.status in (Status.RETRYING, Status.FAILED):
         error = STILL_OPEN if record.run.kind is Kind.WITHDRAW else STILL_THERE
         events.append((EventType.REVOKE_FAILED, error))
         found = {"last_error": error}
     if not isinstance(verdict, Present):
-        return _check_result(record, decision, verdict, now, events) | found
+        return _check_result(record, item, now, events) | found
     fields = {"checked_at": now, "confirmed_at": record.confirmed_at or now, **found}
     accepted = record.run.kind is Kind.WITHDRAW and verdict.account is Account.ACTIVE
     if record.phase is not Phase.EXECUTED and not accepted:
@@ -284,29 +277,25 @@ def _orphan_checked(
     return {**fields, "phase": Phase.CONFIRMED, **(SETTLED if accepted else {})}
 
 
-def _gone_without_request(
-    record: Record, verdict: Verdict | None, decision: Decision, now: datetime, events: Events
-) -> dict[str, Any]:
+def _gone_without_request(record: Record, item: PlannedGrant, now: datetime, events: Events) -> dict[str, Any]:
     """Return what changes if an orphan is gone without a request of the program."""
-    events.append((EventType.REVOKED, decision.detail or decision.reason))
+    events.append((EventType.REVOKED, item.decision.detail or item.decision.reason))
     return {
         "phase": Phase.REVOKED,
-        "checked_at": now if isinstance(verdict, Missing) else record.checked_at,
+        "checked_at": now if isinstance(item.verdict, Missing) else record.checked_at,
         "last_error": None,
         **NOT_AS_WANTED,
         **SETTLED,
     }
 
 
-def _check_result(
-    record: Record, decision: Decision, verdict: Verdict | None, now: datetime, events: Events
-) -> dict[str, Any]:
+def _check_result(record: Record, item: PlannedGrant, now: datetime, events: Events) -> dict[str, Any]:
     """Return what a check that found no wanted account changes."""
-    match verdict:
+    match item.verdict:
         case Missing() if not record.phase.unsettled:
             lost = record.phase is Phase.CONFIRMED and not record.lost
             if lost:
-                events.append((EventType.LOST, decision.reason))
+                events.append((EventType.LOST, item.decision.reason))
             return {"checked_at": now, "last_error": None, "lost": record.lost or lost}
         case Unknown(reason):
             error = record.last_error if record.phase.unsettled else reason
@@ -317,9 +306,9 @@ def _check_result(
             return {}
 
 
-def left_untouched(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
+def left_untouched(record: Record, decision: Decision, now: datetime) -> Changed:
     """Return the record of a grant whose files cannot be read: only what is shown of it changes."""
-    new = replace(record, **_decided(decision), changed=False, guarded=False)
+    new = replace(record, **decided(decision), changed=False, guarded=False)
     return with_events(new, _status_events(record, decision, wanted=True), now)
 
 
@@ -358,7 +347,7 @@ def accepted(record: Record, now: datetime) -> Record:
     )
 
 
-def with_events(record: Record, events: Events, now: datetime) -> tuple[Record, list[Event]]:
+def with_events(record: Record, events: Events, now: datetime) -> Changed:
     """Return the record with its events for the history."""
     code = {EventType.DIFFERED: record.code}
     return record, [Event.of(record, event, detail, now, code=code.get(event)) for event, detail in events]
