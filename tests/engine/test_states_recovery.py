@@ -168,7 +168,7 @@ def test_fatal_attempt_lets_concurrent_attempts_finish(machine, accounts, repo):
     report = machine.reconcile()
     assert {item.status for item in report.rows} == {Status.PRESENT}
     assert set(accounts.created.values()) == {1}
-    # An answer that shared the commit of the one that broke is lost: that request counts as unanswered, and is repeated.
+    # An answer that shared the commit that broke is lost: its request counts as unanswered, and is repeated.
     assert set(accounts.teams["7"]) == {"ada@example.com", "bob@example.com", "cleo@example.com"}
 
 
