@@ -25,6 +25,7 @@ from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
 from reconciler.model.near import near
 from reconciler.model.settings import Settings
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, digest_of
+from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 
@@ -150,17 +151,19 @@ async def _authorizer(context: Context, settings: Settings, tree: Tree, state: O
     integration = await _named(context, settings, tree, state, name)
     if integration.connection is not None and integration.connection.fetches:
         raise UsageError(f"{name} needs no connection: with grant: client_credentials its token is fetched when needed")
-    scope = integration.scope(())
-    return Authorizer(
-        integration.service,
-        integration.name,
-        integration.manifest,
+    asks = TokenClient(
+        service=integration.service,
+        manifest=integration.manifest,
         client=integration.client,
-        scope=scope,
-        tokens=WritableTokens(StoredTokens(state.sealing.vault, integration.service), state.ledger),
-        connects=PendingAuthorizations(state),
+        scope=integration.scope(()),
         clock=context.clock,
         redactor=context.redactor,
+    )
+    return Authorizer(
+        integration.name,
+        asks,
+        tokens=WritableTokens(StoredTokens(state.sealing.vault, integration.service), state.ledger),
+        connects=PendingAuthorizations(state),
     )
 
 

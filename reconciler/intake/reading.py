@@ -9,14 +9,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pygit2
 
-from reconciler.engine.context import Context
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import connected
 from reconciler.model.errors import NothingImported, TransportError
@@ -25,7 +23,6 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.value import value_class
-from reconciler.oauth.connection import OAuthConnection, Stored, TokenChange
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
@@ -35,14 +32,12 @@ from reconciler.requests.render import render
 from reconciler.transports.answer import LARGE, LIMIT
 
 __all__ = [
-    "Fetched",
     "SourceRecords",
     "as_integrations",
     "ask",
     "could_be_added",
     "csv_file",
     "read_csv",
-    "with_fetched_token",
 ]
 
 SEPARATORS = (",", ";", "\t")
@@ -63,25 +58,6 @@ class SourceRecords:
         return item.get(path) if self.columns is not None else walk(item, path)
 
 
-class Fetched:
-    """A token that is fetched for one reading, and not saved."""
-
-    def __init__(self) -> None:
-        self._record: Stored | None = None
-
-    async def load(self) -> Stored | None:
-        """Return what was fetched."""
-        return self._record
-
-    def renewing(self) -> AbstractAsyncContextManager[None]:
-        """No other process knows it."""
-        return nullcontext()
-
-    async def change(self, change: TokenChange) -> None:
-        """Keep it until the reading is done."""
-        self._record = change(self._record)
-
-
 def as_integrations(files: Files, name: str) -> Files:
     """Return the files with one import in place of the manifests, for code that takes manifests."""
     loaded = files.imports[name]
@@ -94,26 +70,6 @@ def as_integrations(files: Files, name: str) -> Files:
         document=loaded.document,
     )
     return replace(files, manifests={name: asked})
-
-
-def with_fetched_token(integration: Integration, context: Context) -> Integration:
-    """Return the integration with a connection whose token is fetched for this reading, if it has one."""
-    if integration.connection is None:
-        return integration
-    tokens = Fetched()
-    connection = OAuthConnection(
-        integration.service,
-        integration.manifest,
-        client=integration.client,
-        scope=integration.scope(()),
-        tokens=tokens,
-        store=tokens,
-        stored=None,
-        turn=context.turn(integration.service),
-        clock=context.clock,
-        redactor=context.redactor,
-    )
-    return replace(integration, connection=connection)
 
 
 async def ask(integration: Integration, imported: Import) -> SourceRecords:

@@ -18,17 +18,14 @@ from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from reconciler.model.clock import Clock, stamp
+from reconciler.model.clock import stamp
 from reconciler.model.errors import Blocked, LedgerError, ReconcilerError, TransportError
-from reconciler.model.manifest import Manifest
-from reconciler.model.scope import Layer, Scope
-from reconciler.model.secret import Redactor
+from reconciler.model.scope import Layer
 from reconciler.model.value import value_class
 from reconciler.oauth.connection import TokenStore, stored_record
-from reconciler.oauth.token_request import ask_for_token, with_code, with_query
-from reconciler.requests.client import Client
+from reconciler.oauth.token_request import TokenClient, with_code, with_query
+from reconciler.requests.excerpt import secrets_of
 from reconciler.requests.template import render_url
-from reconciler.requests.token_fields import secrets_of
 from reconciler.transports.address import parse
 
 __all__ = [
@@ -94,39 +91,24 @@ def digest_of(state: str) -> str:
 
 
 class Authorizer:
-    """Authorizes one service by one integration's manifest; `scope` has initial data and `redirect_url`."""
+    """Authorizes one service by one integration's manifest."""
 
     def __init__(
-        self,
-        service: str,
-        integration: str,
-        manifest: Manifest,
-        *,
-        client: Client,
-        scope: Scope,
-        tokens: TokenStore,
-        connects: AuthorizationStore,
-        clock: Clock,
-        redactor: Redactor,
+        self, integration: str, asks: TokenClient, *, tokens: TokenStore, connects: AuthorizationStore
     ) -> None:
-        assert manifest.oauth is not None
-        self._service = service
+        assert asks.manifest.oauth is not None
         self._integration = integration
-        self._manifest = manifest
-        self._oauth = manifest.oauth
-        self._client = client
-        self._scope = scope
+        self._oauth = asks.manifest.oauth
+        self._asks = asks
         self._tokens = tokens
         self._connects = connects
-        self._clock = clock
-        self._redactor = redactor
 
     async def begin(self) -> Authorization:
         """Begin an authorization, valid for ten minutes.
 
         Raises Blocked where `authenticate_url` needs a value that is not there, or does not come out as an address.
         """
-        url = render_url(self._oauth.authenticate_url or "", self._scope).text
+        url = render_url(self._oauth.authenticate_url or "", self._asks.scope).text
         if parse(url) is None:
             raise Blocked("oauth.authenticate_url does not come out as an http or https address")
         await self._sweep()
@@ -138,10 +120,10 @@ class Authorizer:
         await self._connects.write(
             authorization.digest,
             {
-                "service": self._service,
+                "service": self._asks.service,
                 "integration": self._integration,
                 "verifier": verifier,
-                "begun_at": self._clock.now().isoformat(),
+                "begun_at": self._asks.clock.now().isoformat(),
                 "outcome": OPEN,
             },
         )
@@ -157,7 +139,7 @@ class Authorizer:
             await self._connects.write(digest, {**connect, "verifier": None, "outcome": TAKEN})
             await self._trade(query, str(connect["verifier"]))
         except (NotConnected, Blocked, LedgerError, TransportError) as error:
-            reason = self._redactor.redact(str(error))
+            reason = self._asks.redactor.redact(str(error))
             await self._connects.write(digest, {**connect, "verifier": None, "outcome": reason})
             raise NotConnected(reason) from None
         await self._connects.write(digest, {**connect, "verifier": None, "outcome": CONNECTED})
@@ -172,11 +154,11 @@ class Authorizer:
             raise NotConnected(f"the callback came without a code: {ANEW}")
         values = {"code": code, "code_verifier": verifier} if code else {}
         call = with_code(self._oauth.access_token) if code else self._oauth.access_token
-        self._redactor.learn(values.values())
-        asked_at = self._clock.now()
-        scope = self._scope.over(Layer("the callback", values, frozenset(values)))
-        reply = await ask_for_token(self._client, call, scope, self._manifest)
-        self._redactor.renew(self._service, secrets_of(reply))
+        self._asks.redactor.learn(values.values())
+        asked_at = self._asks.clock.now()
+        scope = self._asks.scope.over(Layer("the callback", values, frozenset(values)))
+        reply = await self._asks.ask(call, scope)
+        self._asks.redactor.renew(self._asks.service, secrets_of(reply))
         # Merged, as a refresh is: some services hand a refresh token out with the first authorization only. A refresh
         # that is under way spends the one that is stored, so what it brings is waited for.
         async with self._tokens.renewing():
@@ -189,7 +171,7 @@ class Authorizer:
             return await self._without_state(with_code=bool(query.get("code")))
         digest = digest_of(state)
         connect = await self._connects.read(digest)
-        if connect is None or connect["service"] != self._service:
+        if connect is None or connect["service"] != self._asks.service:
             raise NotConnected(f"the state is not one that was given out here: {ANEW}")
         if connect["outcome"] != OPEN:
             raise NotConnected(f"this authorization was answered already: {ANEW}")
@@ -207,7 +189,11 @@ class Authorizer:
         found = []
         for digest in await self._connects.digests():
             connect = await self._connects.read(digest)
-            if connect and (connect["service"], connect["outcome"]) == (self._service, OPEN) and self._in_time(connect):
+            if (
+                connect
+                and (connect["service"], connect["outcome"]) == (self._asks.service, OPEN)
+                and self._in_time(connect)
+            ):
                 found.append((connect["begun_at"], digest, connect))
         if not found:
             raise NotConnected("nobody is connecting this service now: begin with `reconcile oauth connect`")
@@ -215,7 +201,7 @@ class Authorizer:
         return digest, connect
 
     def _in_time(self, connect: Mapping[str, Any], span: timedelta = LIFETIME) -> bool:
-        return timedelta() <= self._clock.now() - datetime.fromisoformat(connect["begun_at"]) <= span
+        return timedelta() <= self._asks.clock.now() - datetime.fromisoformat(connect["begun_at"]) <= span
 
     async def _sweep(self) -> None:
         """Delete what has been over for a day."""

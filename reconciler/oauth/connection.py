@@ -16,24 +16,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from reconciler.model.clock import Clock
 from reconciler.model.errors import Blocked, LedgerError, TransportError
-from reconciler.model.manifest import Manifest
-from reconciler.model.scope import Layer, Scope
-from reconciler.model.secret import Redactor
+from reconciler.model.scope import Layer
 from reconciler.model.verdict import Cause
-from reconciler.oauth.token_request import LONGEST, TokenRefused, ask_for_token, lacking, with_grant
+from reconciler.oauth.token_request import LONGEST, TokenClient, TokenRefused, lacking, with_grant
+from reconciler.requests.excerpt import secrets_of
 from reconciler.requests.template import render_url
-from reconciler.requests.token_fields import secrets_of
-
-if TYPE_CHECKING:
-    from reconciler.requests.client import Client
 
 __all__ = [
     "OAuthConnection",
@@ -81,6 +75,22 @@ class TokenStore(Tokens, Protocol):
         """Replace what is stored, excluding other writers; durable when the call returns."""
 
 
+class _InMemory:
+    """Tokens that end with the process."""
+
+    def __init__(self) -> None:
+        self._kept: Stored | None = None
+
+    async def load(self) -> Stored | None:
+        return self._kept
+
+    def renewing(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    async def change(self, change: TokenChange) -> None:
+        self._kept = change(self._kept)
+
+
 @dataclass(slots=True)
 class Turn:
     """The lock of one service's refreshes, over all passes. It outlives the connections, which share it."""
@@ -123,35 +133,24 @@ def token_layer(service: str, reply: Mapping[str, Any]) -> Layer:
 class OAuthConnection:
     """One service's tokens during a pass.
 
-    `scope` holds initial data and `redirect_url`; `stored` is what `tokens` has now. Without a `store`, as in a dry
-    run, no token is renewed.
+    `stored` is what `tokens` has now. Without a `store`, as in a dry run, no token is renewed.
     """
 
     def __init__(
-        self,
-        service: str,
-        manifest: Manifest,
-        *,
-        client: Client,
-        scope: Scope,
-        tokens: Tokens,
-        stored: Stored | None,
-        store: TokenStore | None,
-        turn: Turn,
-        clock: Clock,
-        redactor: Redactor,
+        self, asks: TokenClient, *, tokens: Tokens, stored: Stored | None, store: TokenStore | None, turn: Turn
     ) -> None:
-        self.service = service
-        self._manifest = manifest
-        self._client = client
-        self._scope = scope
+        self.service = asks.service
+        self._asks = asks
         self._tokens = tokens
         self._store = store
         self._turn = turn
-        self._clock = clock
-        self._redactor = redactor
         self._given: WeakKeyDictionary[asyncio.Task[Any], Stored] = WeakKeyDictionary()
         self._hold(stored)
+
+    def apart(self) -> OAuthConnection:
+        """Return one whose token is fetched for it, and stored nowhere."""
+        tokens = _InMemory()
+        return OAuthConnection(self._asks, tokens=tokens, stored=None, store=tokens, turn=Turn())
 
     def layer(self) -> Layer | None:
         """Return the stored reply as the variables `oauth.*`; None if the service is not connected."""
@@ -197,14 +196,16 @@ class OAuthConnection:
     @property
     def fetches(self) -> bool:
         """Whether the token is fetched when it is needed, without a person who connects."""
-        return self._manifest.oauth is not None and self._manifest.oauth.grant is not None
+        return self._asks.manifest.oauth is not None and self._asks.manifest.oauth.grant is not None
 
     def renewal_url(self) -> str | None:
         """Return where the next check has to ask for a token; None if it has one. Raises Blocked."""
-        oauth, left, record = self._manifest.oauth, self._left(), self._record
+        oauth, left, record = self._asks.manifest.oauth, self._left(), self._record
         if oauth is None or oauth.renewal is None or not (self.fetches or (left is not None and left < ENOUGH)):
             return None
-        scope = self._scope if record is None else self._scope.over(token_layer(self.service, record["reply"]))
+        scope = (
+            self._asks.scope if record is None else self._asks.scope.over(token_layer(self.service, record["reply"]))
+        )
         return render_url(oauth.renewal.url, scope).text
 
     async def _renew(self, used: Stored | None) -> TransportError | None:
@@ -235,13 +236,13 @@ class OAuthConnection:
             return failure
 
     async def _refresh(self, used: Stored | None) -> TransportError | None:
-        oauth = self._manifest.oauth
+        oauth = self._asks.manifest.oauth
         if oauth is None or oauth.renewal is None:
             return TransportError(connect_again(self.service), left=False, cause=Cause.CONNECTION)
         if (store := self._store) is None:
             why = "a dry run fetches none" if used is None else "a dry run refreshes none"
             return TransportError(f"no token is stored, and {why}" if used is None else why, left=False)
-        scope = self._scope if used is None else self._scope.over(token_layer(self.service, used["reply"]))
+        scope = self._asks.scope if used is None else self._asks.scope.over(token_layer(self.service, used["reply"]))
         call = with_grant(oauth.renewal, oauth.grant) if oauth.grant is not None else oauth.renewal
         try:
             async with store.renewing():
@@ -250,9 +251,9 @@ class OAuthConnection:
                     return None  # another process stored a newer one: the refresh token of `used` is spent
                 if used is not None:
                     await store.change(lambda there: there)  # raises where nothing can be stored now
-                asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
-                reply = await ask_for_token(self._client, call, scope, self._manifest, renews=True)
-                self._redactor.renew(self.service, secrets_of(reply))
+                asked_at = self._asks.clock.now()  # a lifetime counts from before the answer was on its way
+                reply = await self._asks.ask(call, scope, renews=True)
+                self._asks.redactor.renew(self.service, secrets_of(reply))
                 await self._keep(store, used, stored_record(reply, used, asked_at))
         except (TokenRefused, Blocked, TransportError) as error:
             return self._no_token(error)
@@ -290,7 +291,7 @@ class OAuthConnection:
 
     def _usable(self, record: Stored | None) -> Stored | None:
         """Return what is stored; None where it is no token, and one can be fetched."""
-        without = record is not None and self.fetches and lacking(self._manifest, record["reply"]) is not None
+        without = record is not None and self.fetches and lacking(self._asks.manifest, record["reply"]) is not None
         return None if without else record
 
     async def _load(self) -> None:
@@ -299,16 +300,16 @@ class OAuthConnection:
     def _hold(self, stored: Stored | None) -> None:
         self._record = self._usable(stored)
         if self._record is not None:
-            self._redactor.renew(self.service, secrets_of(self._record["reply"]))
+            self._asks.redactor.renew(self.service, secrets_of(self._record["reply"]))
 
     def _left(self) -> timedelta | None:
         """Return how long the token is valid; None if it is permanent, or the reply does not say."""
-        oauth = self._manifest.oauth
+        oauth = self._asks.manifest.oauth
         record = self._record
         if record is None or record["expires_in"] is None or oauth is None or oauth.renewal is None:
             return None
         lifetime = min(timedelta(seconds=record["expires_in"]), FOREVER)
-        return datetime.fromisoformat(record["obtained_at"]) + lifetime - self._clock.now()
+        return datetime.fromisoformat(record["obtained_at"]) + lifetime - self._asks.clock.now()
 
 
 def _seconds(value: Any) -> int | None:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from reconciler.model.clock import Clock
 from reconciler.model.errors import TransportError
 from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import Scope, walk
+from reconciler.model.secret import Redactor
 from reconciler.model.template import names
 from reconciler.requests.encode import FORM
 from reconciler.requests.match import condition_holds, failure
@@ -26,7 +29,7 @@ from reconciler.transports.answer import Response
 if TYPE_CHECKING:
     from reconciler.requests.client import Client
 
-__all__ = ["LONGEST", "TokenRefused", "ask_for_token", "lacking", "with_code", "with_grant", "with_query"]
+__all__ = ["LONGEST", "TokenClient", "TokenRefused", "lacking", "with_code", "with_grant", "with_query"]
 
 LONGEST = 64 * 1024
 """Bytes of a reply. It is merged into what is stored, and each secret in it is masked in all output."""
@@ -43,40 +46,51 @@ class TokenRefused(TransportError):
     """The service answered, and refused a token."""
 
 
-async def ask_for_token(
-    client: Client, call: Request, scope: Scope, manifest: Manifest, *, renews: bool = False
-) -> dict[str, Any]:
-    """Send a token request and return its reply; one that `renews` a token has to bring one.
+@dataclass(frozen=True, kw_only=True)
+class TokenClient:
+    """Asks for a service's tokens, as a manifest says; `scope` holds initial data and `redirect_url`."""
 
-    Raises TokenRefused where the service says no, TransportError where it says nothing that can be used, and Blocked
-    where a value or the permission to ask its host is missing.
-    """
-    sent = call.model_copy(update={"headers": _headers(call, manifest)})
-    wire = render(sent, scope, manifest)
-    answer = await client.send(wire)
-    address = parse(wire.url)
-    assert address is not None  # else the client had refused to send it
-    what = f"{wire.method} {address.name}"
-    reply = _reply(answer)
-    said = _error(reply)
-    if (reason := failure(call, answer)) is not None:
-        kind = TokenRefused if answer.status in (400, 401, 403) else TransportError
-        # What came with success may be a token, and so may what has the fields of one.
-        shown = not 200 <= answer.status < 300 and _TOKENS.isdisjoint(reply or ())
-        why = client.excerpt(answer) if shown else f" ({said})" if said else ""
-        raise kind(f"{what}: {reason}{why}", left=True)
-    if len(answer.content) > LONGEST:
-        raise TransportError(f"{what}: answered {answer.status} with more than 64 KiB: that is no token", left=True)
-    if reply is None:
-        raise TransportError(f"{what}: answered {answer.status} with neither JSON nor form fields", left=True)
-    if said and ACCESS not in reply:
-        raise TokenRefused(f"{what}: answered {answer.status} with the error {said}", left=True)
-    if call.continue_if is not None and not condition_holds(call.continue_if, answer, scope):
-        where = call.continue_if.response_notation
-        raise TokenRefused(f"{what}: continue_if does not hold: {where} is another", left=True)
-    if renews and (lacks := lacking(manifest, reply)) is not None:
-        raise TransportError(f"{what}: answered {answer.status} without {lacks}{client.excerpt(answer)}", left=True)
-    return reply
+    service: str
+    manifest: Manifest
+    client: Client = field(repr=False)
+    scope: Scope = field(repr=False)
+    clock: Clock = field(repr=False)
+    redactor: Redactor = field(repr=False)
+
+    async def ask(self, call: Request, scope: Scope, *, renews: bool = False) -> dict[str, Any]:
+        """Send a token request and return its reply; one that `renews` a token has to bring one.
+
+        Raises TokenRefused where the service says no, TransportError where it says nothing that can be used, and
+        Blocked where a value or the permission to ask its host is missing.
+        """
+        sent = call.model_copy(update={"headers": _headers(call, self.manifest)})
+        wire = render(sent, scope, self.manifest)
+        answer = await self.client.send(wire)
+        address = parse(wire.url)
+        assert address is not None  # else the client had refused to send it
+        what = f"{wire.method} {address.name}"
+        reply = _reply(answer)
+        said = _error(reply)
+        if (reason := failure(call, answer)) is not None:
+            kind = TokenRefused if answer.status in (400, 401, 403) else TransportError
+            # What came with success may be a token, and so may what has the fields of one.
+            shown = not 200 <= answer.status < 300 and _TOKENS.isdisjoint(reply or ())
+            why = self.client.excerpt(answer) if shown else f" ({said})" if said else ""
+            raise kind(f"{what}: {reason}{why}", left=True)
+        if len(answer.content) > LONGEST:
+            raise TransportError(f"{what}: answered {answer.status} with more than 64 KiB: that is no token", left=True)
+        if reply is None:
+            raise TransportError(f"{what}: answered {answer.status} with neither JSON nor form fields", left=True)
+        if said and ACCESS not in reply:
+            raise TokenRefused(f"{what}: answered {answer.status} with the error {said}", left=True)
+        if call.continue_if is not None and not condition_holds(call.continue_if, answer, scope):
+            where = call.continue_if.response_notation
+            raise TokenRefused(f"{what}: continue_if does not hold: {where} is another", left=True)
+        if renews and (lacks := lacking(self.manifest, reply)) is not None:
+            raise TransportError(
+                f"{what}: answered {answer.status} without {lacks}{self.client.excerpt(answer)}", left=True
+            )
+        return reply
 
 
 def lacking(manifest: Manifest, reply: Mapping[str, Any]) -> str | None:

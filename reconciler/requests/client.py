@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -27,7 +27,6 @@ from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.model.spoken import verb
 from reconciler.model.verdict import Cause
-from reconciler.requests.allowance import allowance
 from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.tasks import TimeLimit
@@ -139,7 +138,7 @@ class Client:
         while True:
             address = self._hosts.check(wire.url, self._file)
             answer = await self._exchange(wire, address, leaving, behind=behind)
-            if (said := allowance(answer.headers, self._clock.now())) is not None:
+            if (said := _allowance(answer.headers, self._clock.now())) is not None:
                 self._throttle.allow(address.name, *said)
             pause = self._pause(answer)
             if pause is not None:
@@ -255,3 +254,31 @@ def _until(asked: str, now: datetime) -> timedelta | None:
         return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return max(moment - now, timedelta())
+
+
+# What a service says of its own limit. There is no standard yet; three spellings of the two headers are common. The
+# second one has seconds, or a time since 1970.
+_HEADERS = tuple((f"{prefix}-remaining", f"{prefix}-reset") for prefix in ("x-ratelimit", "ratelimit", "x-rate-limit"))
+
+_DIGITS = 10
+
+_SINCE_1970 = 1_000_000_000
+"""More seconds than this are a time."""
+
+
+def _allowance(headers: Mapping[str, str], now: datetime) -> tuple[int, timedelta] | None:
+    """Return how many requests more a service says that it takes, and for how long; None where it says nothing."""
+    for remaining, reset in _HEADERS:
+        if remaining in headers:
+            left, until = _number(headers[remaining]), _number(headers.get(reset, ""))
+            if left is None or not until:
+                return None
+            if until <= _SINCE_1970:
+                return left, timedelta(seconds=until)
+            return left, max(datetime.fromtimestamp(until, UTC) - now, timedelta())
+    return None
+
+
+def _number(text: str) -> int | None:
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None

@@ -1,24 +1,29 @@
 """What is rendered in another way because a request does not travel over HTTP.
 
-The scheme of the rendered URL tells the protocol: it may come from a value.
+The scheme of the rendered URL tells the protocol: it may come from a value. In the data of a request that changes a
+directory, an attribute's values have to be names where they are, as of `member`, and values within them are escaped.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from reconciler.model.dn import name_valued, parsed
 from reconciler.model.errors import Blocked
 from reconciler.model.request import SAFE_METHODS
-from reconciler.model.scope import Scope
+from reconciler.model.scope import DEFERRED, Scope
 from reconciler.model.statement import misfit
-from reconciler.model.template import PLACEHOLDER
-from reconciler.requests.template import render_data, written
+from reconciler.model.template import PLACEHOLDER, split
+from reconciler.requests.template import plain, render_data, written
+from reconciler.requests.url import in_name
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
 
-__all__ = ["DIRECTORY", "SQL", "as_answered", "asks_directory", "scheme_of", "statement"]
+__all__ = ["DIRECTORY", "SQL", "as_answered", "asks_directory", "entry", "names_in", "scheme_of", "statement"]
 
 SQL = frozenset({"mysql", "postgresql"})
 DIRECTORY = frozenset({"ldap", "ldaps"})
@@ -58,3 +63,99 @@ def statement(data: Any, scope: Scope, *, selects: bool) -> bytes:
         if selects and value == "" and isinstance(parameters[name], str) and PLACEHOLDER.fullmatch(parameters[name]):
             raise Blocked(f"parameter {name} is empty, and the statement would concern every account without a value")
     return json.dumps({"sql": data["sql"], "parameters": values}).encode()
+
+
+_CHANGES = ("add", "replace", "delete")
+
+
+def _wrong(method: str, data: Any) -> str | None:
+    """Return what is wrong with the data of a request to a directory; None if nothing is."""
+    match method, data:
+        case "GET" | "HEAD" | "OPTIONS" | "DELETE", None:
+            return None
+        case "POST", Mapping() if data:
+            return _unwritten(data)
+        case "PATCH", Mapping() if data and not data.keys() - set(_CHANGES):
+            parts = [part for part in data.values() if part]
+            if parts and all(isinstance(part, Mapping) for part in parts):
+                return next(filter(None, map(_unwritten, parts)), None)
+        case "PUT", Mapping() if isinstance(data.get("rdn"), str) and not data.keys() - {"rdn", "superior"}:
+            return None
+        case _:
+            pass
+    return (
+        "a directory takes no data with GET and DELETE; with POST the attributes, with PATCH "
+        "{add: {…}, replace: {…}, delete: {…}}, with PUT {rdn: …, superior: …}"
+    )
+
+
+def _unwritten(attributes: Mapping[str, Any]) -> str | None:
+    found = next((str(name) for name in attributes if not re.fullmatch(r"[A-Za-z0-9;.-]+", str(name))), None)
+    return None if found is None else f"{found} is no attribute"
+
+
+def entry(method: str, data: Any, scope: Scope) -> bytes | None:
+    """Return the data of a request to a directory, as JSON. Raises Blocked, and MissingVariable."""
+    if (wrong := _wrong(method, data)) is not None:
+        raise Blocked(wrong)
+    if data is None:
+        return None
+    rendered: dict[str, Any]
+    if method == "PATCH":
+        rendered = {str(change): _attributes(part, scope) for change, part in data.items() if part}
+    elif method == "PUT":
+        rendered = {key: _name(value, scope) for key, value in data.items() if value is not None}
+        if "{{" not in rendered["rdn"] and len(parsed(rendered["rdn"]) or ()) != 1:
+            raise Blocked("rdn is one part of a DN, such as uid=ada")
+    else:
+        rendered = _attributes(data, scope)
+    return json.dumps(rendered).encode()
+
+
+def _attributes(templates: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
+    return {
+        str(name): names_in(value, scope) if name_valued(str(name)) else render_data(value, scope)
+        for name, value in templates.items()
+    }
+
+
+def names_in(value: Any, scope: Scope) -> Any:
+    """Render the value of an attribute whose values are names: each of them is one."""
+    match value:
+        case list():
+            return [names_in(item, scope) for item in value]
+        case Mapping():  # what is said of a value, `not` or `contains`
+            return {key: names_in(item, scope) for key, item in value.items()}
+        case str() if (whole := PLACEHOLDER.fullmatch(value)) is not None:
+            found = scope.look_up(whole[1]).value
+            if found is DEFERRED:
+                return value
+            found = plain(found)
+            for name in found if isinstance(found, list) else [found]:
+                if not isinstance(name, str) or not parsed(name):
+                    raise Blocked(f"variable {value} stands for a whole DN, and its value is none")
+            return found
+        case str():
+            return _name(value, scope)
+        case _:
+            return value
+
+
+def _name(template: str, scope: Scope) -> str:
+    """Render a name; values within it are escaped."""
+    first, *rest = split(template)
+    text = shape = first
+    deferred = False
+    for name, literal in zip(rest[::2], rest[1::2], strict=True):
+        value = scope.look_up(name).value
+        if value is DEFERRED:
+            deferred, put = True, f"{{{{{name}}}}}"
+        elif (value := written(value)) == "":
+            raise Blocked(f"variable {{{{{name}}}}} is empty, and would leave a part of a DN out")
+        else:
+            put = in_name(shape, name, value)
+        text += put + literal
+        shape += f"x{literal}"
+    if not deferred and not parsed(text):
+        raise Blocked(f"{template} comes out as no DN")
+    return text

@@ -18,8 +18,7 @@ from reconciler.model.secret import MASK
 from reconciler.model.template import names
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Difference
-from reconciler.requests.directory import names_in
-from reconciler.requests.protocols import asks_directory
+from reconciler.requests.protocols import asks_directory, names_in
 from reconciler.requests.template import render_data, written
 
 __all__ = ["NOTHING", "Compared", "Comparison", "all_there", "as_wanted", "differences", "find", "is_whole", "same"]

@@ -9,31 +9,36 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from reconciler.model.errors import Blocked
+from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.exists import PagedListing
-from reconciler.model.manifest import AnyCall, Exists, Manifest, Request, Revoke
+from reconciler.model.manifest import AnyCall, Call, Exists, Manifest, Request, Revoke
 from reconciler.model.request import PAGE_TOKEN, Paged
-from reconciler.model.scope import Layer, Scope
+from reconciler.model.scope import DEFERRED, Found, Layer, Scope
+from reconciler.model.secret import MASK, Secret
 from reconciler.model.template import PLACEHOLDER
-from reconciler.requests.directory import entry
-from reconciler.requests.encode import FORM, body
-from reconciler.requests.protocols import DIRECTORY, SQL, scheme_of, statement
-from reconciler.requests.signing import credentials, signer
-from reconciler.requests.template import Shown, render_data, render_text, render_url, text_of
-from reconciler.transports.request import RenderedRequest
+from reconciler.model.value import value_class
+from reconciler.requests.encode import FORM, body, structure
+from reconciler.requests.protocols import DIRECTORY, SQL, entry, scheme_of, statement
+from reconciler.requests.template import Shown, render_data, render_text, render_url, text_of, written
+from reconciler.transports.request import Pritunl, RenderedRequest
 
 __all__ = [
+    "GENERATED",
+    "SIGNED_WITH",
     "canonical",
+    "credentials",
     "expected",
     "headers_of",
     "outline",
     "question",
     "rehearse",
     "render",
+    "shown_body",
 ]
 
 
@@ -68,7 +73,7 @@ def render(
         headers=tuple(headers.values()),
         content=content,
         statuses=frozenset(call.status_code or ()),
-        signer=signer(scope) if _signed(call) else None,
+        signer=Pritunl(*credentials(scope)) if _signed(call) else None,
     )
 
 
@@ -252,8 +257,75 @@ def _headers(templates: Iterable[tuple[str, str]], scope: Scope) -> dict[str, tu
 
 def _basic(template: str, value: str) -> str:
     """Encode `Basic {{USER}}:{{KEY}}`; what the manifest encoded itself is left unchanged."""
-    scheme, _, written = template.partition(" ")
-    if scheme.lower() != "basic" or not (PLACEHOLDER.search(written) or ":" in written):
+    scheme, _, login = template.partition(" ")
+    if scheme.lower() != "basic" or not (PLACEHOLDER.search(login) or ":" in login):
         return value
-    credentials = value.partition(" ")[2].lstrip(" ")
-    return f"{scheme} {base64.b64encode(credentials.encode()).decode()}"
+    return f"{scheme} {base64.b64encode(value.partition(' ')[2].lstrip(' ').encode()).decode()}"
+
+
+SIGNED_WITH = (("API_TOKEN", "PRITUNL_API_TOKEN"), ("API_SECRET", "PRITUNL_API_SECRET"))
+"""The initial data that the signature is made of, by either of ChiefOnboarding's names."""
+
+
+def credentials(scope: Scope) -> list[str]:
+    """Return the token and the secret that requests are signed with. Raises MissingVariable."""
+    return [written(_first(scope, *known)) for known in SIGNED_WITH]
+
+
+def _first(scope: Scope, name: str, other: str) -> Any:
+    try:
+        return scope.look_up(name).value
+    except MissingVariable:
+        with suppress(MissingVariable):
+            return scope.look_up(other).value
+        raise
+
+
+GENERATED = "(generated)"
+
+
+@value_class
+class _Masked(Scope):
+    """A scope whose secrets are masked, and in which no value is missing."""
+
+    generated: frozenset[str] = frozenset()
+
+    def look_up(self, name: str) -> Found:
+        try:
+            found = Scope.look_up(self, name)
+        except MissingVariable:
+            return Found(DEFERRED, False, "nobody knows yet")
+        if name in self.generated:
+            return replace(found, value=GENERATED)
+        secret = found.secret or isinstance(found.value, Secret)
+        return replace(found, value=MASK, secret=False) if secret else found
+
+
+def shown_body(call: Call, scope: Scope, manifest: Manifest) -> Any:
+    """Return a request's data with its values put in, as a plan shows it; None without a body.
+
+    Secrets are `***`, generated values `(generated)`, and values that only a run can have stay `{{name}}`.
+    """
+    if not isinstance(call, Request):
+        return None
+    data = call.data
+    if data is None and not call.files:
+        return None
+    masked = _Masked(scope.layers, scope.deferred, saved=scope.saved, generated=frozenset(manifest.generated))
+    kind = _kind(call, manifest)
+    try:
+        text = isinstance(data, str) and kind == FORM
+        shown = render_text(data, masked).text if text else structure(data, kind, masked)
+    except Blocked as error:
+        return f"({error})"
+    if not call.files:
+        return shown
+    attached = {field: f"(the file {name})" for field, name in call.files.items()}
+    return {**(shown if isinstance(shown, dict) else {}), **attached}
+
+
+def _kind(call: Request, manifest: Manifest) -> str:
+    """Return the media type that the headers name, as far as they have no placeholders."""
+    headers = {name.lower(): value for name, value in headers_of(call, manifest).items()}
+    usual = FORM if call.cast_data_to_json else "application/json"
+    return headers.get("content-type", usual).partition(";")[0].strip().lower()

@@ -11,11 +11,11 @@ import re
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
+from reconciler.model.dn import escaped, filter_escaped, name_valued, parsed
 from reconciler.model.errors import Blocked
-from reconciler.requests.places import in_url
 from reconciler.transports.address import locate
 
-__all__ = ["UrlBuilder", "ascii_host", "escape", "quoted"]
+__all__ = ["UrlBuilder", "ascii_host", "escape", "in_name", "in_url", "quoted"]
 
 KEPT = 1000
 """Characters of a manifest's text whose escaped form is kept: longer ones would fill the memory."""
@@ -180,3 +180,47 @@ def _ascii(url: str) -> str:
         return url
     scheme, _, authority = head[0].partition("://")
     return f"{scheme}://{ascii_host(authority)}{url[head.end() :]}"
+
+
+_ATTRIBUTES = re.compile(r"[A-Za-z0-9;.*+-]+(?:,[A-Za-z0-9;.*+-]+)*")
+_ASSERTION = re.compile(r"\(?([A-Za-z0-9;.-]*)(?:[~<>]|:[^=()]*)?=([^()]*)")
+_SCOPES = frozenset({"base", "one", "sub"})
+
+
+def in_url(before: str, name: str, value: str) -> str:
+    """Return a value as it stands in a URL before it is percent-encoded; `before` is the URL's target up to it.
+
+    What came of earlier values is percent-encoded there, so that each sign in it is the manifest's own. Raises Blocked.
+    """
+    if value == "":
+        raise Blocked(f"variable {{{{{name}}}}} is empty, and a directory would be asked for others")
+    parts = before.removeprefix("/").split("?")
+    match len(parts):
+        case 1:
+            return in_name(parts[0], name, value)
+        case 2 if _ATTRIBUTES.fullmatch(value):
+            return value
+        case 3 if value in _SCOPES:
+            return value
+        case 4:
+            assertion = _ASSERTION.fullmatch(f"({parts[3].rpartition('(')[2]}")
+            if assertion is not None:
+                inner = in_name(assertion[2], name, value) if name_valued(assertion[1]) else value
+                return filter_escaped(inner)
+        case _:
+            pass
+    raise Blocked(f"variable {{{{{name}}}}} stands where a directory's URL takes no such value")
+
+
+def in_name(before: str, name: str, value: str) -> str:
+    """Return a value as it stands in a name after what is `before`."""
+    part = re.split(r"[,+]", before)[-1]
+    if "=" in part:
+        return escaped(value)
+    if part.replace("%20", "").strip() or before.endswith("+"):
+        raise Blocked(
+            f"variable {{{{{name}}}}} stands for the type of an attribute, which a manifest has to write itself"
+        )
+    if not parsed(value):
+        raise Blocked(f"variable {{{{{name}}}}} stands for a whole DN, and its value is none")
+    return value

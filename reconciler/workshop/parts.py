@@ -9,7 +9,7 @@ from enum import StrEnum
 from reconciler.engine.observe.integrations import Integration
 from reconciler.model.errors import Blocked
 from reconciler.model.scope import Scope
-from reconciler.requests.paging import first_page
+from reconciler.requests.pages import first_page
 from reconciler.requests.render import render
 from reconciler.transports.request import RenderedRequest
 from reconciler.workshop.canned import Exchange, same_url

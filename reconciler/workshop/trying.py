@@ -7,7 +7,6 @@ tries it. What a pass would do is planned as a pass plans, without what the ledg
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import field, replace
 from typing import Any
 
@@ -21,10 +20,9 @@ from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Kind
 from reconciler.model.manifest import Manifest, Request
-from reconciler.model.scope import Layer, Scope, walk
+from reconciler.model.scope import Scope, walk
 from reconciler.model.status import Status
 from reconciler.model.value import value_class
-from reconciler.oauth.connection import OAuthConnection, Stored, TokenChange, Turn
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 from reconciler.requests.client import Client, Leaving
@@ -156,7 +154,10 @@ async def try_manifest(
         built = await integrations_of(context, desired, context.checkout.worktree(), settings, opened)
         found = next(each for each in built if each.name == name)
         client = RecordingClient(found.client)
-        integration = replace(found, client=client, connection=_connection(context, found, desired))
+        connection = found.connection
+        if connection is not None and connection.fetches:  # it needs no person
+            connection = connection.apart()
+        integration = replace(found, client=client, connection=connection)
         policy = Policy.of(settings, now)
         checker = Checker(context.redactor, listings_for(name, policy, listed=False))
         lists = listing and integration.manifest.exists is not None and integration.manifest.exists.listing is not None
@@ -192,44 +193,6 @@ def _scope(integration: Integration, planned: PlannedGrant | None, desired: Desi
         return planned.prepared.scope
     grant = planned.grant if planned is not None else next(iter(desired.grants(HIRE)), None)
     return integration.scope(() if grant is None else grant.layers)
-
-
-def _connection(context: Context, integration: Integration, desired: Desired) -> OAuthConnection | None:
-    """Return the connection; one that needs no person fetches a token of its own, which is not stored."""
-    connection = integration.connection
-    manifests = (each.model for each in desired.files.manifests.values())
-    speaks = next((each for each in (integration.manifest, *manifests) if each.oauth is not None), None)
-    if connection is None or speaks is None or not connection.fetches:
-        return connection
-    own, tokens = () if integration.initial is None else (integration.initial,), _InMemory()
-    return OAuthConnection(
-        integration.service,
-        speaks,
-        client=integration.client,
-        scope=Scope((Layer("settings", {"redirect_url": integration.redirect_url}), *own)),
-        tokens=tokens,
-        store=tokens,
-        stored=None,
-        turn=Turn(),
-        clock=context.clock,
-        redactor=context.redactor,
-    )
-
-
-class _InMemory:
-    """Keeps a token for one try."""
-
-    def __init__(self) -> None:
-        self._kept: Stored | None = None
-
-    async def load(self) -> Stored | None:
-        return self._kept
-
-    def renewing(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext()
-
-    async def change(self, change: TokenChange) -> None:
-        self._kept = change(self._kept)
 
 
 NOWHERE = "invalid.invalid"

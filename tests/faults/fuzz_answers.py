@@ -21,17 +21,17 @@ from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Limits
 from reconciler.model.template import misuse, names
 from reconciler.oauth.connection import OAuthConnection, TokenChange, Turn, stored_record, token_layer
-from reconciler.oauth.token_request import ask_for_token
+from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM, JSON, MULTIPART, body
+from reconciler.requests.excerpt import secrets_of
 from reconciler.requests.hosts import AllowedHosts, written_hosts
 from reconciler.requests.match import condition_holds, failure, verdict
 from reconciler.requests.pages import items, options
 from reconciler.requests.render import canonical, expected, outline, render
 from reconciler.requests.template import render_data, render_text, render_url, written
 from reconciler.requests.throttle import Throttle
-from reconciler.requests.token_fields import secrets_of
 from reconciler.transports.address import parse
 from reconciler.transports.answer import Response
 from tests.faults.fuzz_target import Target, can_be_written
@@ -337,25 +337,17 @@ class Tokens(Wired):
             )
             assert manifest.oauth is not None
             store, clock, redactor = _Store(), FakeClock(), Redactor()
+            asks = TokenClient(
+                service="acme", manifest=manifest, client=client, scope=Scope(), clock=clock, redactor=redactor
+            )
             try:
-                reply = await ask_for_token(client, manifest.oauth.access_token, Scope(), manifest)
+                reply = await asks.ask(manifest.oauth.access_token, Scope())
                 written(reply)
             except (TransportError, Blocked) as error:
                 told(error)
                 reply = stored
             await store.change(lambda _: stored_record(reply, None, clock.now()))
-            connection = OAuthConnection(
-                "acme",
-                manifest,
-                client=client,
-                scope=Scope(),
-                tokens=store,
-                store=store,
-                stored=store.kept,
-                turn=Turn(),
-                clock=clock,
-                redactor=redactor,
-            )
+            connection = OAuthConnection(asks, tokens=store, store=store, stored=store.kept, turn=Turn())
             for step in (connection.fresh, connection.renewed, connection.fresh):
                 try:
                     layer = await step()

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.gallery.catalog import everything
 from reconciler.model.manifest import AnyPaged, Exists, Manifest, Paged
-from reconciler.requests.paging import PageTurner, first_page
+from reconciler.requests.pages import PageTurner, first_page
 from reconciler.requests.render import render
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest

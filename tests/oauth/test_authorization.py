@@ -18,7 +18,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.oauth.authorization import Authorization, Authorizer, NotConnected
 from reconciler.oauth.connection import TokenChange
-from reconciler.oauth.token_request import with_code, with_query
+from reconciler.oauth.token_request import TokenClient, with_code, with_query
 from reconciler.requests.client import Client
 from tests.requests.conftest import FakeClock
 from tests.servers import Service, eventually
@@ -82,17 +82,15 @@ class Desk:
     def authorizer(self, name: str = "acme") -> Authorizer:
         scope = Scope((Layer("", {"CLIENT": "id 7", "redirect_url": REDIRECT}),))
         manifest = Manifest.model_validate({"oauth": self.oauth})
-        return Authorizer(
-            name,
-            name,
-            manifest,
+        asks = TokenClient(
+            service=name,
+            manifest=manifest,
             client=self.client,
             scope=scope,
-            tokens=self.tokens,
-            connects=self.connects,
             clock=self.clock,
             redactor=self.redactor,
         )
+        return Authorizer(name, asks, tokens=self.tokens, connects=self.connects)
 
     async def begin(self) -> Authorization:
         return await self.authorizer().begin()

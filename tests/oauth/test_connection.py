@@ -20,8 +20,9 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.oauth.connection import OAuthConnection, TokenChange, TokenStore, Turn, stored_record
+from reconciler.oauth.token_request import TokenClient
 from reconciler.requests.client import Client
-from reconciler.requests.token_fields import secrets_of
+from reconciler.requests.excerpt import secrets_of
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sealed import Sealer
 from tests.requests.conftest import FakeClock
@@ -126,17 +127,15 @@ def make(provider: Provider, connect: Callable[..., Client], clock: FakeClock, t
     ) -> OAuthConnection:
         scope = Scope((Layer("initial data", {"CLIENT": "client-7", "SECRET": "s3cret-value"}, frozenset({"SECRET"})),))
         by = by or manifest(provider)
+        asks = TokenClient(
+            service="acme", manifest=by, client=own or client, scope=scope, clock=clock, redactor=redactor
+        )
         return OAuthConnection(
-            "acme",
-            by,
-            client=own or client,
-            scope=scope,
+            asks,
             tokens=store,
             store=store if renewing else None,
             stored=json.loads(store.text) if isinstance(store, Store) else stored,
             turn=turn,
-            clock=clock,
-            redactor=redactor,
         )
 
     return make

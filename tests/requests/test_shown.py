@@ -9,7 +9,7 @@ import pytest
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Secret
-from reconciler.requests.shown import shown_body
+from reconciler.requests.render import shown_body
 
 SCOPE = Scope(
     (

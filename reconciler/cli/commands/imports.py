@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -163,14 +164,14 @@ class _ImportRun:
 
     async def _asked_with(self, files: Files, state: ReadState, *, fetched: bool) -> SourceRecords:
         from reconciler.engine.observe.wiring import integrations_of
-        from reconciler.intake.reading import as_integrations, ask, with_fetched_token
+        from reconciler.intake.reading import as_integrations, ask
         from reconciler.repository.desired import Desired
 
         context = self.context
         desired = Desired(as_integrations(files, self.name), context.clock.now().date())
         (integration,) = await integrations_of(context, desired, self.trusted, files.settings, state)
-        if fetched:
-            integration = with_fetched_token(integration, context)
+        if fetched and integration.connection is not None:
+            integration = replace(integration, connection=integration.connection.apart())
         integration.reachable()
         return await ask(integration, files.imports[self.name].model)
 

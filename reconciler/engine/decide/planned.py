@@ -17,8 +17,7 @@ from reconciler.model.value import value_class
 from reconciler.model.verdict import Invited, Missing, Present, Verdict
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
-from reconciler.requests.render import outline
-from reconciler.requests.shown import shown_body
+from reconciler.requests.render import outline, shown_body
 from reconciler.transports.request import RenderedRequest
 
 __all__ = [

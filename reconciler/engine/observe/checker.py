@@ -25,8 +25,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.verdict import Account, Cause, Difference, Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.requests.client import Response
 from reconciler.requests.match import refusal, verdict
-from reconciler.requests.pages import Option, options
-from reconciler.requests.paging import PageTurner, first_page
+from reconciler.requests.pages import Option, PageTurner, first_page, options
 from reconciler.requests.record import Compared, all_there
 from reconciler.requests.tasks import AT_ONCE, Pace
 from reconciler.transports.request import RenderedRequest

@@ -26,7 +26,7 @@ from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names, roots
 from reconciler.model.verdict import Cause, Verdict
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.paging import first_page
+from reconciler.requests.pages import first_page
 from reconciler.requests.record import Compared
 from reconciler.requests.rehearsal import Rehearsal
 from reconciler.requests.render import canonical, expected, rehearse

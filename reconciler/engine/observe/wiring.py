@@ -24,11 +24,12 @@ from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.model.verdict import Cause
 from reconciler.oauth.connection import OAuthConnection
+from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.desired import Desired, Service
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
-from reconciler.requests.signing import SIGNED_WITH
+from reconciler.requests.render import SIGNED_WITH
 
 __all__ = ["Services", "as_branch_may", "initial_layer", "integrations_of"]
 
@@ -170,16 +171,18 @@ async def integrations_of(
                 redirect_url=redirect_url,
                 sealer=sealing.sealer,
                 connection=OAuthConnection(
-                    service.name,
-                    spoken,
-                    client=shared,
-                    scope=base,
+                    TokenClient(
+                        service=service.name,
+                        manifest=spoken,
+                        client=shared,
+                        scope=base,
+                        clock=context.clock,
+                        redactor=context.redactor,
+                    ),
                     tokens=Tokens(connects[service.name], state.ledger),
                     store=state.store_of(service.name),
                     stored=there[service.name],
                     turn=context.turn(service.name),
-                    clock=context.clock,
-                    redactor=context.redactor,
                 )
                 if spoken
                 else None,

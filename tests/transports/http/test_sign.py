@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from reconciler.model.scope import Layer, Scope
-from reconciler.requests.signing import signer
+from reconciler.requests.render import credentials
 from reconciler.transports.request import Pritunl
 
 
@@ -16,7 +16,7 @@ from reconciler.transports.request import Pritunl
 def test_the_signature_is_the_one_that_the_server_computes(prefix):
     """Over the path as the server reads it, decoded."""
     scope = Scope((Layer("x", {f"{prefix}API_TOKEN": "token-1", f"{prefix}API_SECRET": "secret-1"}),))
-    headers = dict(signer(scope).headers("PUT", "/user/ada%40x.com", datetime(2026, 12, 1, tzinfo=UTC)))
+    headers = dict(Pritunl(*credentials(scope)).headers("PUT", "/user/ada%40x.com", datetime(2026, 12, 1, tzinfo=UTC)))
     said = "&".join([headers["Auth-Token"], headers["Auth-Timestamp"], headers["Auth-Nonce"], "PUT", "/user/ada@x.com"])
     assert said.startswith("token-1&1796083200&")
     digest = hmac.new(b"secret-1", said.encode(), hashlib.sha256).digest()
