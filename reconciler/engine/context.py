@@ -220,7 +220,7 @@ class Context:
 
     def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
         """Return a service's client; the same one from pass to pass while its hosts and limits are the same."""
-        from reconciler.requests.client import Client
+        from reconciler.requests.client import Client, Sending
         from reconciler.requests.throttle import Throttle
         from reconciler.transports.opening import Machine
 
@@ -231,21 +231,16 @@ class Context:
         known = self._clients.get(service)
         if known is not None and known[:2] == (limits, hosts):
             return known[2]
-        file = f"the manifests of {service}"
-        throttle = self._throttle[1]
-        client = Client(
-            service,
-            limits,
-            hosts,
-            self.clock,
-            throttle=throttle,
-            file=file,
+        sending = Sending(
+            clock=self.clock,
+            throttle=self._throttle[1],
+            redactor=self.redactor,
             reached=self.reached,
             may_send=self._may_send,
             answered=self._count_request,
-            redactor=self.redactor,
             machine=Machine(self.programs, self.checkout.root),
         )
+        client = Client(service, limits, hosts, sending)
         self._clients[service] = (limits, hosts, client)
         return client
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
@@ -37,7 +37,7 @@ from reconciler.transports.answer import Response
 from reconciler.transports.opening import Machine, Transports
 from reconciler.transports.request import RenderedRequest
 
-__all__ = ["Answered", "Client", "Leaving", "MaySend", "Response"]
+__all__ = ["Answered", "Client", "Leaving", "MaySend", "Response", "Sending"]
 
 Answered = Callable[[str, int | None, float], None]
 """Told of each sending: whose it was, the answer's status or None where none came, and the seconds that it took."""
@@ -82,36 +82,36 @@ class _Progress:
             self.reached(Failpoint.REQUEST, done=True)
 
 
-class Client:
-    """Sends the requests of one service. `file` is the manifest that messages name."""
+@dataclass(frozen=True, kw_only=True)
+class Sending:
+    """What all clients of a process have in common."""
 
-    def __init__(
-        self,
-        service: str,
-        limits: Limits,
-        hosts: AllowedHosts,
-        clock: Clock,
-        *,
-        throttle: Throttle,
-        file: str,
-        reached: Reached = unwatched,
-        may_send: MaySend = lambda: None,
-        answered: Answered = lambda _name, _status, _seconds: None,
-        redactor: Redactor,
-        machine: Machine | None = None,
-    ) -> None:
+    clock: Clock
+    throttle: Throttle
+    redactor: Redactor
+    reached: Reached = unwatched
+    may_send: MaySend = lambda: None
+    answered: Answered = lambda _name, _status, _seconds: None
+    machine: Machine = field(default_factory=Machine)
+
+
+class Client:
+    """Sends the requests of one service."""
+
+    def __init__(self, service: str, limits: Limits, hosts: AllowedHosts, sending: Sending) -> None:
+        """Raises UsageError if the environment's proxy cannot be used."""
         self.service = service
         self._hosts = hosts
-        self._clock = clock
-        self._throttle = throttle
-        self._file = file
-        self._reached = reached
-        self._may_send = may_send
-        self._answered = answered
+        self._clock = sending.clock
+        self._throttle = sending.throttle
+        self._reached = sending.reached
+        self._may_send = sending.may_send
+        self._answered = sending.answered
         self._name = service
-        self._redactor = redactor
+        self._redactor = sending.redactor
         self._limit = TimeLimit(limits.timeout.total_seconds())
-        self._transports = Transports(clock, self._limit.seconds, machine or Machine(), redactor.redact)
+        redact = sending.redactor.redact
+        self._transports = Transports(sending.clock, self._limit.seconds, sending.machine, redact)
 
     def of(self, integration: str) -> Self:
         """Return the same client, which reports its requests under an integration's name."""
@@ -136,7 +136,7 @@ class Client:
         """
         waits = redirects = 0
         while True:
-            address = self._hosts.check(wire.url, self._file)
+            address = self._hosts.check(wire.url, f"the manifests of {self.service}")
             answer = await self._exchange(wire, address, leaving, behind=behind)
             if (said := _allowance(answer.headers, self._clock.now())) is not None:
                 self._throttle.allow(address.name, *said)

@@ -18,7 +18,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.model.verdict import Missing, Present, Verdict
-from reconciler.requests.client import Client, Response
+from reconciler.requests.client import Client, Response, Sending
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.match import verdict
 from reconciler.requests.pages import options
@@ -52,10 +52,8 @@ class Talk:
         self.scope = Scope((Layer("hire", HIRE), Layer("values", values)))
         self.clock = Turned()
         hosts = AllowedHosts(frozenset({f"127.0.0.1:{service.port}"}))
-        throttle = Throttle(Limits(), self.clock)
-        self.client = Client(
-            "sample", Limits(), hosts, self.clock, throttle=throttle, file="manifests/sample.yaml", redactor=Redactor()
-        )
+        sending = Sending(clock=self.clock, throttle=Throttle(Limits(), self.clock), redactor=Redactor())
+        self.client = Client("sample", Limits(), hosts, sending)
 
     async def send(self, call: Call, scope: Scope | None = None) -> Response:
         return await self.client.send(render(call, scope or self.scope, self.manifest))

@@ -23,7 +23,7 @@ from reconciler.model.template import misuse, names
 from reconciler.oauth.connection import OAuthConnection, TokenChange, Turn, stored_record, token_layer
 from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.documents.yaml import BrokenFile, read
-from reconciler.requests.client import Client
+from reconciler.requests.client import Client, Sending
 from reconciler.requests.encode import FORM, JSON, MULTIPART, body
 from reconciler.requests.excerpt import secrets_of
 from reconciler.requests.hosts import AllowedHosts, written_hosts
@@ -253,15 +253,8 @@ class Wired(Target):
         server = await asyncio.start_server(loopback.serve, "127.0.0.1", 0, limit=1 << 20)
         loopback.port = server.sockets[0].getsockname()[1]
         limits = Limits.model_validate({"timeout": "1s"})
-        client = Client(
-            "acme",
-            limits,
-            AllowedHosts(frozenset({loopback.host})),
-            clock,
-            throttle=Throttle(limits, clock),
-            file="m.yaml",
-            redactor=Redactor(),
-        )
+        sending = Sending(clock=clock, throttle=Throttle(limits, clock), redactor=Redactor())
+        client = Client("acme", limits, AllowedHosts(frozenset({loopback.host})), sending)
         try:
             yield client, loopback.url
         finally:

@@ -12,7 +12,7 @@ import pytest
 from reconciler.model.clock import Stopped
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
-from reconciler.requests.client import Client
+from reconciler.requests.client import Client, Sending
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.throttle import Throttle
 from tests.servers import PATIENCE
@@ -167,9 +167,8 @@ async def connect(clock: FakeClock, redactor: Redactor) -> AsyncIterator[Callabl
         if not shared:
             shared.append(Throttle(rules, clock))
         allowed = AllowedHosts(frozenset(hosts))
-        client = Client(
-            "acme", rules, allowed, clock, throttle=throttle or shared[0], file="manifests/acme.yaml", redactor=redactor
-        )
+        sending = Sending(clock=clock, throttle=throttle or shared[0], redactor=redactor)
+        client = Client("acme", rules, allowed, sending)
         made.append(client)
         return client
 

@@ -17,7 +17,7 @@ from reconciler.engine.context import SystemClock
 from reconciler.model.errors import HostNotAllowed, TransportError, UsageError
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
-from reconciler.requests.client import Client
+from reconciler.requests.client import Client, Sending
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.throttle import Throttle
 from reconciler.transports.answer import LIMIT
@@ -113,7 +113,7 @@ async def test_cookies_are_not_carried_from_one_request_to_the_next(loopback, co
 
 
 async def test_a_host_that_is_not_allowed_is_not_connected_to(loopback, connect):
-    with pytest.raises(HostNotAllowed, match=r"manifests/acme.yaml: host 127.0.0.1:\d+ is not allowed"):
+    with pytest.raises(HostNotAllowed, match=r"the manifests of acme: host 127.0.0.1:\d+ is not allowed"):
         await connect("example.com").send(get(loopback.url))
     assert loopback.connections == 0
 
@@ -619,9 +619,8 @@ async def test_a_rate_counts_from_when_a_request_has_left_whole() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1")
     host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     hosts = AllowedHosts(frozenset({host}))
-    client = Client(
-        "acme", rules, hosts, clock, throttle=Throttle(rules, clock), file="manifests/acme.yaml", redactor=Redactor()
-    )
+    sending = Sending(clock=clock, throttle=Throttle(rules, clock), redactor=Redactor())
+    client = Client("acme", rules, hosts, sending)
     await asyncio.gather(*(client.send(post(f"http://{host}/", content=body)) for _ in range(2)))
     await client.aclose()
     server.close()

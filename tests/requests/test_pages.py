@@ -67,7 +67,7 @@ async def test_tokens(loopback, connect):
 async def test_a_page_never_takes_the_headers_to_a_host_that_is_not_allowed(loopback, connect):
     loopback.replies = [page({"data": [1], "next": f"http://localhost:{loopback.port}/steal"})]
     call = listing(loopback, next_page_from="next")
-    with pytest.raises(TransportError, match=r"page 2: manifests/acme.yaml: host localhost:\d+ is not allowed"):
+    with pytest.raises(TransportError, match=r"page 2: the manifests of acme: host localhost:\d+ is not allowed"):
         await read(connect("127.0.0.1"), call)
     assert len(loopback.requests) == 1
 
@@ -112,7 +112,7 @@ async def test_a_page_is_signed(loopback, connect):
         (page([1]), "page 1 has no list at data"),
         (page({"data": [], "next": {"deep": 1}}), "page 1 has no text at next"),
         (page({"data": [], "next": "http://[bad/"}), "page 1 has no URL at next"),
-        (page({"data": [], "next": "javascript:x"}), "page 2: manifests/acme.yaml: a URL does not start"),
+        (page({"data": [], "next": "javascript:x"}), "page 2: the manifests of acme: a URL does not start"),
         (page({"data": []}, 302, Location="/elsewhere-not-json-at-all"), "is not followed"),
     ],
 )
