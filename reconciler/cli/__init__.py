@@ -16,8 +16,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.exit_codes import INTERRUPTED, WRONG_USAGE
-from reconciler.cli.options import HTML_HELP, PAGE, PassOptions, SharedOptions, pass_options, shared
+from reconciler.cli.options import (
+    HTML_HELP,
+    INTERRUPTED,
+    PAGE,
+    WRONG_USAGE,
+    PassOptions,
+    SharedOptions,
+    pass_options,
+    shared,
+)
 from reconciler.cli.output.logs import begin, note, shown
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError, UsageError

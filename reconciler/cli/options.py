@@ -1,15 +1,17 @@
-"""The options that every command takes, before or after its name, and those of a pass."""
+"""The options that every command takes, before or after its name, those of a pass, and the exit codes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import complete
+from reconciler.model.clock import moment
 from reconciler.model.errors import UsageError
 from reconciler.model.selection import Selection
 from reconciler.model.status import Status
@@ -22,8 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HTML_HELP",
+    "INTERRUPTED",
     "PAGE",
+    "PENDING",
+    "WRONG_USAGE",
     "Filter",
+    "HistoryFilter",
     "PassOptions",
     "SharedOptions",
     "filters",
@@ -33,7 +39,17 @@ __all__ = [
     "pass_options",
     "shared",
     "shared_but_branch",
+    "since",
+    "until",
 ]
+
+PENDING = 2
+"""The exit code (docs/commands.md, "Exit codes") where nothing is wrong, and something is to be done."""
+
+WRONG_USAGE = 64
+
+INTERRUPTED = 130
+"""Ctrl-C: 128 and the signal's number, as shells have it."""
 
 
 @dataclass(slots=True)
@@ -62,7 +78,7 @@ class SharedOptions:
 class Filter:
     """Which grants to show: those of `statuses`, unless empty; with `only_changes`, those with an action pending."""
 
-    statuses: frozenset[str] = frozenset()
+    statuses: Collection[str] = ()
     only_changes: bool = False
 
     def shows(self, status: str, action: str) -> bool:
@@ -114,6 +130,8 @@ of_integrations = option(
     shell_complete=complete.integrations,
     help="Only this integration; repeatable.",
 )
+since = option("--since", metavar="WHEN", help="A date, an ISO time, or an age such as 7d.")
+until = option("--until", metavar="WHEN", help="Like --since; a date includes the whole day.")
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -197,21 +215,48 @@ def filters(function: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryFilter:
+    """Which lines of the history are meant."""
+
+    hires: tuple[str, ...]
+    integrations: tuple[str, ...]
+    since: str | None
+    until: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hires and the integrations."""
+        return *self.hires, *self.integrations
+
+    def period(self, timezone: str) -> tuple[datetime | None, datetime | None]:
+        """Return the time of --since and the end of that of --until. Raises UsageError."""
+        now = datetime.now(UTC)
+        return _moment(self.since, now, timezone), _moment(self.until, now, timezone, ends=True)
+
+
+def _moment(text: str | None, now: datetime, timezone: str, *, ends: bool = False) -> datetime | None:
+    try:
+        return None if text is None else moment(text, now, timezone, ends=ends)
+    except ValueError as error:
+        raise UsageError(f"{'--until' if ends else '--since'} {text}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PassOptions:
     """The options of a pass, as `pass_options` adds them."""
 
-    dry_run: bool
-    rev: str | None
-    worktree: bool
-    hires: tuple[str, ...]
-    integrations: tuple[str, ...]
-    detailed_exitcode: bool
-    yes_really: bool
-    no_removals: bool
-    yes: bool
-    by: str
-    statuses: tuple[str, ...]
-    only_changes: bool
+    dry_run: bool = False
+    rev: str | None = None
+    worktree: bool = False
+    hires: tuple[str, ...] = ()
+    integrations: tuple[str, ...] = ()
+    detailed_exitcode: bool = False
+    yes_really: bool = False
+    no_removals: bool = False
+    yes: bool = False
+    by: str = "person"
+    statuses: tuple[str, ...] = ()
+    only_changes: bool = False
     grants: frozenset[Key] | None = None
 
     @property

@@ -36,9 +36,8 @@ from reconciler.repository.documents.yaml import read
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge
-from reconciler.repository.requestable import Offers
 from reconciler.repository.reviews import REVIEWS, review_problems
-from reconciler.repository.rules import NONE, Rules
+from reconciler.repository.rules import NONE
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.repository.unknown_names import unknown_names
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
@@ -113,19 +112,19 @@ def problems_of(
     files: Files,
     now: datetime,
     tree: Tree | None = None,
-    rules: Rules = NONE,
     *,
-    offers: Offers | None = None,
+    base: Files | None = None,
     validated: Validated | None = None,
     programs: Collection[str] = (),
 ) -> list[Problem]:
     """Report every problem of a revision: of single files, of joined files, and of hosts that are not allowed.
 
-    With its `tree`, also those of initial data, and lines of the settings. Its own policy and `rules`, those of another
-    revision, judge it; so does what that one offers. What an earlier run found in order is not checked again where it
-    was `validated`.
+    With its `tree`, also those of initial data, and lines of the settings. Its own policy judges it, and so do that of
+    another revision, `base`, and what that one offers. What an earlier run found in order is not checked again where
+    it was `validated`.
     """
     desired = Desired(files, today_of(files, now), now)
+    rules, offers = (NONE, None) if base is None else (base.policy, base.offers)
     if validated is not None:
         validated.on(desired.today)
     judge = Judge(desired, files.policy, rules)

@@ -97,11 +97,10 @@ def judge(
     period: str,
     ledger: LedgerReader,
     *,
-    known: Collection[str],
     load: Callable[[Tree], Files],
     signer: Callable[[str], str | None],
 ) -> list[Judged]:
-    """Check every review of a period at a commit; `known` are the existing integrations, `load` reads a revision.
+    """Check every review of a period at a commit; `load` reads a revision.
 
     `signer` returns who signed a commit, if anybody did.
 
@@ -116,6 +115,8 @@ def judge(
         raise RepositoryError(_no_period(tree, period))
     provenance = Provenance(checkout.root, [folder], decisions_in, versions=64)
     deciders = _deciders(provenance, tree.revision, reviews)
+    files = load(tree)
+    known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.counts())}
     addresses, omitted = Addresses(checkout, tree), OmittedGrants(checkout, load)
     found = [Judged(ReviewFile(path, {}, ()), of_file=[_gone(provenance, path, origins)]) for path in gone]
     for review in reviews:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.output import progress
+from reconciler.cli.output import logs
 from tests.cli.conftest import Call
 from tests.repo import Repo, Result
 from tests.servers import AccountService
@@ -61,5 +61,5 @@ def test_progress_reports_done_and_total(repo: Repo, call: Call, monkeypatch: py
         repo.hire(name, {"integration": "saas", "at": "2999-01-01"})
     repo.commit()
     assert call(repo, "--dry-run").err == ""
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(logs, "QUIET_SECONDS", 0)
     assert call(repo, "--dry-run").err == "looked at 1 of 2 hires, 0 s\nlooked at 2 of 2 hires, 0 s\n"

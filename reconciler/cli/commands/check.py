@@ -14,8 +14,7 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.commands.enqueue import Refused, enqueue
 from reconciler.cli.commands.status import rows_of
-from reconciler.cli.context import context_of
-from reconciler.cli.ledger import ledger_of
+from reconciler.cli.context import context_in_force, ledger_of
 from reconciler.cli.options import PassOptions, SharedOptions, option, shared
 from reconciler.cli.output.logs import note
 from reconciler.cli.suggestions import suggest
@@ -52,19 +51,10 @@ def check(options: SharedOptions, hire: str | None, access: str | None, integrat
 
     grants = _meant(options, hire, access, integration)
     chosen = PassOptions(
-        dry_run=False,
-        rev=None,
-        worktree=False,
         hires=(hire,) if hire else (),
         integrations=(integration,) if integration else (),
         grants=grants if access else None,
-        detailed_exitcode=False,
-        yes_really=False,
-        no_removals=False,
         yes=True,
-        by="person",
-        statuses=(),
-        only_changes=False,
     )
     try:
         return one_pass(options, chosen)
@@ -74,12 +64,10 @@ def check(options: SharedOptions, hire: str | None, access: str | None, integrat
 
 def _meant(options: SharedOptions, hire: str | None, access: str | None, integration: str | None) -> frozenset[Key]:
     """Return the grants that the arguments name, of git and of the ledger. Raises Refused if there are none."""
-    from reconciler.engine.run.accepted import in_force
     from reconciler.model.decision_inputs import Policy
     from reconciler.repository.desired import Desired
 
-    context = context_of(options)
-    force = in_force(context)
+    context, force = context_in_force(options)
     desired = Desired(context.reader.load(force.tree), Policy.of(force.settings, context.clock.now()).today)
     with context.state(force.settings, force.tree).reader() as ledger:
         known = {record.key: record.integration for record in ledger.records([hire] if hire else None)}

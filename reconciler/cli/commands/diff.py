@@ -94,7 +94,6 @@ def _side(
 
     The rules of `base` judge it too.
     """
-    from reconciler.repository.rules import NONE
     from reconciler.review.difference import Side
     from reconciler.review.problems import hosts_of, problems_of
 
@@ -105,8 +104,7 @@ def _side(
         files = reader.load(tree)
     except SettingsError as error:
         return Side(tree.revision, None, error.problems, [])
-    rules, offers = (NONE, None) if base is None else (base.policy, base.offers)
-    problems = problems_of(files, now, tree, rules, offers=offers, validated=validated)
+    problems = problems_of(files, now, tree, base=base, validated=validated)
     return Side(tree.revision, files, problems, hosts_of(files, tree))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
-from reconciler.cli.output.progress import ProgressReporter
+from reconciler.cli.output.logs import ProgressReporter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

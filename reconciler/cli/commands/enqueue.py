@@ -7,8 +7,7 @@ import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from reconciler.cli.context import context_of
-from reconciler.cli.ledger import state_of
+from reconciler.cli.context import context_in_force, state_of
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import echo, emit_json
@@ -59,11 +58,9 @@ def enqueue(
 
 def use_key(options: SharedOptions, ledger: LedgerWriter) -> None:
     """Open the state's key, by which commands count. Raises SecretsError if that cannot be done here."""
-    from reconciler.engine.run.accepted import in_force
     from reconciler.engine.trust import sealing_of
 
-    context = context_of(options)
-    force = in_force(context)
+    context, force = context_in_force(options)
     if (fault := sealing_of(context, force.settings, force.tree, ledger).fault) is not None:
         raise SecretsError(f"a command counts only from somebody who has the state's key: {fault}")
 

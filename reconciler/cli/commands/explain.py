@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import context_of
+from reconciler.cli.context import context_in_force
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import begin_redacting
 from reconciler.cli.output.text import as_json, clipped, code, echo, emit_json, no_csv, printable
@@ -102,12 +102,10 @@ class _Found:
 def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, Any]:
     """Collect everything about the grant, as JSON has it."""
     from reconciler.engine.context import home_of
-    from reconciler.engine.run.accepted import in_force
     from reconciler.model.decision_inputs import Policy
     from reconciler.repository.git.signatures import signer
 
-    context = context_of(options, redactor)
-    force = in_force(context)
+    context, force = context_in_force(options, redactor)
     policy = Policy.of(force.settings, datetime.now(UTC))
     found = _find(context, force, key, policy)
     explanation = _explanation(context, force.settings, found, policy)

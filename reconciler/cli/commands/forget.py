@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from reconciler.cli.commands.enqueue import Refused, enqueue, show_handed_over, show_outcome
-from reconciler.cli.context import context_of
-from reconciler.cli.ledger import ledger_of, state_of
+from reconciler.cli.context import context_in_force, ledger_of, state_of
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.text import count, no_csv
 from reconciler.cli.suggestions import suggest_from_ledger
@@ -27,7 +26,6 @@ def forget(options: SharedOptions, hire: str) -> int:
     Refused as long as git still has the person, one of their grants is orphaned, or they are locked.
     """
     from reconciler.engine.apply.commands import erase, reason_to_remember
-    from reconciler.engine.run.accepted import in_force
 
     no_csv(options)
     with ledger_of(options) as ledger:
@@ -35,8 +33,8 @@ def forget(options: SharedOptions, hire: str) -> int:
         if not records and not any(True for _ in ledger.history(hires=[hire])):
             meant = suggest_from_ledger(ledger, hire)
             raise UsageError(f"the ledger knows nobody of the id {hire}: `reconcile status` shows whom it knows{meant}")
-    context = context_of(options)
-    files = context.reader.load(in_force(context).tree)
+    context, force = context_in_force(options)
+    files = context.reader.load(force.tree)
     if (why := reason_to_remember(hire, records, files, locks)) is not None:
         raise Refused(why)
     now, state, grants = datetime.now(UTC), state_of(options), [record.key for record in records]

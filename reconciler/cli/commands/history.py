@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,11 @@ import click
 
 from reconciler.cli.commands.proof import Compared, compared, export
 from reconciler.cli.commands.proof import checkpoint as signed_checkpoint
-from reconciler.cli.ledger import ledger_of, settings_of
-from reconciler.cli.options import SharedOptions, of_hires, of_integrations, option, shared
+from reconciler.cli.context import ledger_of, settings_of
+from reconciler.cli.options import HistoryFilter, SharedOptions, of_hires, of_integrations, option, shared, since, until
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import code, count, echo, emit_csv, emit_json, emit_json_items, in_words, printable
 from reconciler.cli.suggestions import suggest_from_ledger
-from reconciler.cli.when import moment
 from reconciler.model.clock import stamp
 from reconciler.model.errors import RepositoryError, UsageError
 from reconciler.model.near import near
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
     from reconciler.ledger.entries import Event
 
-__all__ = ["history", "moment"]
+__all__ = ["history"]
 
 COLUMNS = (
     "at",
@@ -50,28 +48,22 @@ COLUMNS = (
 @of_hires
 @of_integrations
 @option("--event", "events", multiple=True, metavar="NAME", help="Only this event; repeatable.")
-@option("--since", metavar="WHEN", help="A date, an ISO time, or an age such as 7d.")
-@option("--until", metavar="WHEN", help="Like --since; a date includes the whole day.")
-@option(
-    "--verify",
-    is_flag=True,
-    help="Verify the history and the ledger instead.",
-)
+@since
+@until
+@option("--verify", is_flag=True, help="Verify the history and the ledger instead.")
 @option("--checkpoint", metavar="FILE", help="With --verify: by this checkpoint, too.")
 @option("--key", metavar="KEY", help="Its public key, if not CHECKPOINT_KEY's.")
 @shared
 @click.pass_context
 def history(
     context: click.Context,
-    hires: tuple[str, ...],
-    integrations: tuple[str, ...],
+    /,
     *,
     events: tuple[str, ...],
-    since: str | None,
-    until: str | None,
     verify: bool,
     checkpoint: str | None,
     key: str | None,
+    **given: Any,
 ) -> int:
     """Show what happened: when, to whom, at which commit, and who committed it. Oldest first.
 
@@ -82,25 +74,28 @@ def history(
     options: SharedOptions = context.obj
     if (checkpoint is not None and not verify) or (key is not None and checkpoint is None):
         raise UsageError("--checkpoint is for --verify, and --key for --checkpoint")
-    filters = (*hires, *integrations, *events)
+    chosen = HistoryFilter(**given)
+    filters = (*chosen.names, *events)
     if verify:
-        if filters or since or until:
+        if filters or chosen.since or chosen.until:
             raise UsageError("--verify looks at the whole history: leave the filters out")
         if options.output == "csv":
             raise UsageError("--verify has one answer, and no CSV: choose table, json or markdown")
         return _verify(options, checkpoint, key)
-    now, timezone = datetime.now(UTC), settings_of(options).timezone
-    begin = None if since is None else moment(since, now, timezone)
-    end = None if until is None else moment(until, now, timezone, option="--until")
+    begin, end = chosen.period(settings_of(options).timezone)
     if begin is not None and end is not None and end <= begin:
-        raise UsageError(f"--until {until} lies before --since {since}: nothing can have happened between them")
+        what = f"--until {chosen.until} lies before --since {chosen.since}"
+        raise UsageError(f"{what}: nothing can have happened between them")
     types = [_event_type(name) for name in events]
     with ledger_of(options) as ledger:
-        found = ledger.history(hires=hires, integrations=integrations, events=types, since=begin, until=end)
+        found = ledger.history(
+            hires=chosen.hires, integrations=chosen.integrations, events=types, since=begin, until=end
+        )
         first = next(found, None)
         if first is None and filters:
-            when = "".join(f" {word} {given}" for word, given in (("since", since), ("until", until)) if given)
-            meant = suggest_from_ledger(ledger, *hires, *integrations)
+            words = (("since", chosen.since), ("until", chosen.until))
+            when = "".join(f" {word} {text}" for word, text in words if text)
+            meant = suggest_from_ledger(ledger, *chosen.names)
             note(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
         _show(options, map(_row, chain([] if first is None else [first], found)))
     return 0

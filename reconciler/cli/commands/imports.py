@@ -9,8 +9,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.context import context_of
-from reconciler.cli.exit_codes import PENDING
-from reconciler.cli.options import SharedOptions, option, shared_but_branch
+from reconciler.cli.options import PENDING, SharedOptions, option, shared_but_branch
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import clipped, code, count, echo, emit_json, no_csv, printable
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError

@@ -17,8 +17,7 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.commands.enqueue import Refused, enqueue
 from reconciler.cli.commands.status import rows_of
-from reconciler.cli.context import context_of
-from reconciler.cli.ledger import ledger_of
+from reconciler.cli.context import context_in_force, ledger_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.suggestions import suggest_from_ledger
@@ -89,12 +88,10 @@ class _Person:
     """What git and the ledger know of a person."""
 
     def __init__(self, options: SharedOptions, hire: str) -> None:
-        from reconciler.engine.run.accepted import in_force
         from reconciler.model.decision_inputs import Policy
         from reconciler.repository.desired import Desired
 
-        context = context_of(options)
-        force = in_force(context)
+        context, force = context_in_force(options)
         self.hire, self._settings, self._now = hire, force.settings, context.clock.now()
         desired = Desired(context.reader.load(force.tree), Policy.of(force.settings, self._now).today)
         self.in_git = desired.hires.has_file(hire)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import complete
 from reconciler.cli.commands.enqueue import Refused, enqueue, requester, show_handed_over, show_outcome, use_key
-from reconciler.cli.context import context_of, run_in_context
-from reconciler.cli.ledger import ledger_of, state_of
+from reconciler.cli.context import context_in_force, context_of, ledger_of, run_in_context, state_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import set_up
 from reconciler.cli.output.text import no_csv
@@ -66,16 +65,13 @@ def _act(
     kind: str,
     grants: list[Key],
     said: str,
-    *,
-    hire: str | None,
-    access: str | None,
-    integration: str | None = None,
+    **about: Any,
 ) -> int:
-    """Change the ledger, or enqueue a command for the process that locked it; `grants` are those it is about."""
+    """Change the ledger, or enqueue a command for the process that locked it; `grants` are those that it means."""
     from reconciler.engine.apply.commands import apply_commands
 
     state, now = state_of(options), datetime.now(UTC)
-    enqueue(options, kind, hire=hire, access=access, integration=integration)
+    enqueue(options, kind, **about)
     try:
         with state.locked(f"reconcile {kind}", now) as locked:
             use_key(options, locked.ledger)
@@ -173,10 +169,7 @@ def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
 
 def _wanted(options: SharedOptions, hire: str, access: str | None) -> list[Key]:
     """Return the grants that git wants a hire to have, or the one of them."""
-    from reconciler.engine.run.accepted import in_force
-
-    context = context_of(options)
-    force = in_force(context)
+    context, force = context_in_force(options)
     desired = context.desired(context.reader.load(force.tree), context.today(force.settings))
     return [grant.key for grant in desired.grants(hire) if access in (None, grant.key.access)]
 

@@ -18,8 +18,7 @@ import click
 from reconciler.cli.commands.dry_run import planned
 from reconciler.cli.commands.enqueue import enqueue, show_handed_over
 from reconciler.cli.options import Filter, PassOptions, SharedOptions
-from reconciler.cli.output.logs import begin_redacting, note, set_up
-from reconciler.cli.output.progress import ProgressReporter
+from reconciler.cli.output.logs import ProgressReporter, begin_redacting, note, set_up
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 from reconciler.model.near import near
@@ -68,7 +67,7 @@ def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
             if not chosen.yes_really or chosen.no_removals:  # the other process would let removals through, too
                 raise
             return _enqueue_release(options, chosen.selection, error)
-        only = Filter(frozenset(chosen.statuses), chosen.only_changes)
+        only = Filter(chosen.statuses, chosen.only_changes)
         show_report(report, options, rows=rows, by=chosen.by, only=only, paged=chosen.dry_run)
     if clock.stopping.is_set() and report.tally.pending and not report.wrong:
         raise Stopped

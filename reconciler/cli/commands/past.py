@@ -7,14 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from reconciler.cli.context import context_of
-from reconciler.cli.ledger import files_in_force, names_in
+from reconciler.cli.context import context_in_force, files_in_force, names_in
 from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.show import show_report
 from reconciler.cli.output.text import count, in_words
 from reconciler.cli.suggestions import suggest_from_ledger
-from reconciler.engine.run.accepted import in_force
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity, UsageError
 from reconciler.model.given import Source
@@ -50,8 +48,7 @@ def show_past(
     """Show who had what at a time, from the history alone; return 1 where the history does not reach back so far."""
     if only.only_changes:
         raise UsageError("--only-changes is about what is to be done, --at about what is over: leave one out")
-    context = context_of(options)
-    force = in_force(context)
+    context, force = context_in_force(options)
     at = _moment(when, force.settings.timezone)
     with context.state(force.settings, force.tree).reader() as ledger:
         began, erased = ledger.history_begin()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.commands.initial_data import Repository, keys_of
-from reconciler.cli.context import context_of, run_in_context
-from reconciler.cli.ledger import ledger_of, settings_of
-from reconciler.cli.options import SharedOptions, of_hires, of_integrations, option, shared
+from reconciler.cli.context import context_in_force, ledger_of, run_in_context, settings_of
+from reconciler.cli.options import HistoryFilter, SharedOptions, of_hires, of_integrations, option, shared, since, until
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, echo, emit_json, no_csv
 from reconciler.cli.suggestions import suggest_from_ledger
-from reconciler.cli.when import moment
 from reconciler.model.errors import RepositoryError, SecretsError, TimestampError, UsageError
 from reconciler.model.value import value_class
 from reconciler.review import proof
@@ -73,46 +71,38 @@ def checkpoint(
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
 @of_hires
 @of_integrations
-@option("--since", metavar="WHEN", help="A date, an ISO time, or an age such as 7d.")
-@option("--until", metavar="WHEN", help="Like --since; a date includes the whole day.")
+@since
+@until
 @shared
 @click.pass_obj
-def export(
-    options: SharedOptions,
-    folder: Path,
-    hires: tuple[str, ...],
-    integrations: tuple[str, ...],
-    *,
-    since: str | None,
-    until: str | None,
-) -> int:
+def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
     """Write lines of the history into DIR, with proofs that a signed checkpoint covers them, and what verifies them.
 
     `python -I DIR/verify.py DIR --key KEY` needs neither this program nor the state; lines that were not chosen are not
     shown. Lines of forgotten people are exported only without filters, by their digests.
     """
     no_csv(options)
-    now, timezone = datetime.now(UTC), settings_of(options).timezone
-    begin = None if since is None else moment(since, now, timezone)
-    end = None if until is None else moment(until, now, timezone, option="--until")
+    wanted = HistoryFilter(**given)
+    begin, end = wanted.period(settings_of(options).timezone)
     own = _own(options)
     key = proof.signing_key(own.values)
 
     def chosen(row: Mapping[str, Any]) -> bool:
-        if not (hires or integrations or begin or end):
+        if not (wanted.names or begin or end):
             return True
         return (
             row["salt"] is not None
-            and (not hires or row["hire"] in hires)
-            and (not integrations or row["integration"] in integrations)
+            and (not wanted.hires or row["hire"] in wanted.hires)
+            and (not wanted.integrations or row["integration"] in wanted.integrations)
             and (begin is None or row["at"] >= begin)
             and (end is None or row["at"] < end)
         )
 
     with ledger_of(options) as ledger:
         written, lines = proof.export(ledger, own.context.checkout, key, folder, chosen)
-        if not written and (filters := (*hires, *integrations)):
-            note(f"the history tells nothing of {', '.join(filters)}{suggest_from_ledger(ledger, *filters)}", "warning")
+        if not written and wanted.names:
+            meant = suggest_from_ledger(ledger, *wanted.names)
+            note(f"the history tells nothing of {', '.join(wanted.names)}{meant}", "warning")
     _timestamp(options, own, folder)
     if options.output == "json":
         emit_json({"folder": str(folder), "lines": written, "of": lines, "key": key.public})
@@ -155,12 +145,10 @@ class Compared:
 
 def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
     """Compare the history with the checkpoint in a file, and verify the timestamp beside it."""
-    from reconciler.engine.run.accepted import in_force
     from reconciler.review.proof import contradiction, verifying_key
     from reconciler.review.timestamps import authorities
 
-    context = context_of(options)
-    force = in_force(context)
+    context, force = context_in_force(options)
     note, token = _newest(options, force.settings) if file == "newest" else _read(file)
     verifier = verifying_key(key, lambda: _own(options).values)
     try:
@@ -220,11 +208,9 @@ class _Own:
 
 
 def _own(options: SharedOptions) -> _Own:
-    from reconciler.engine.run.accepted import in_force
     from reconciler.model.settings import OWN
 
-    context = context_of(options, set_up(options))
-    force = in_force(context)
+    context, force = context_in_force(options, set_up(options))
     return _Own(context, force, context.initial_data(force.settings).read(force.tree, OWN) or {})
 
 

@@ -57,15 +57,12 @@ def request() -> None:
 @click.pass_obj
 def ask(
     options: SharedOptions,
+    /,
     integration: str,
     *,
-    lasts: str | None,
-    until: str | None,
-    at: str | None,
-    reason: str,
-    hire: str | None,
     values: tuple[str, ...],
     opens: bool,
+    **asked: Any,
 ) -> int:
     """Ask for an integration, on a branch of its own.
 
@@ -77,11 +74,9 @@ def ask(
     from reconciler.intake.ask import Asked
 
     no_csv(options)
-    asked = Asked(
-        integration=integration, reason=reason, hire=hire, values=_values(values), at=at, until=until, lasts=lasts
-    )
+    given = Asked(integration=integration, values=_values(values), **asked)
     asking = _asking(options)
-    found = asking.wait_or_commit(asked, opens=opens)
+    found = asking.wait_or_commit(given, opens=opens)
     url = None
     if opens:
 

@@ -173,7 +173,6 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], St
 
     context = context_of(options, set_up(options))
     tree = _committed(context)
-    files = context.reader.load(tree)
     folder = f"{REVIEWS}/{period}/"
     if edits := [path for path in context.checkout.ignored_edits() if path.startswith(folder)]:
         note(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
@@ -189,9 +188,7 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], St
 
     evidence = options.output in ("csv", "html")
     with context.state(force.settings, force.tree).reader() as ledger:
-        known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.counts())}
-        load = context.reader.load
-        found = judge(context.checkout, tree, period, ledger, known=known, load=load, signer=signed_by)
+        found = judge(context.checkout, tree, period, ledger, load=context.reader.load, signer=signed_by)
         stood = stand(ledger, context.checkout, force.settings, own) if evidence else None
     if evidence:
         name_people(found, context.checkout, tree, signed_by)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.ledger import locations_of, state_of
+from reconciler.cli.context import locations_of, state_of
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.text import count, echo, emit_json, no_csv
 from reconciler.model.errors import LedgerError, UsageError

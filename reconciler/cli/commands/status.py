@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.context import context_of
-from reconciler.cli.ledger import files_in_force, names_in
+from reconciler.cli.context import context_in_force, context_of, files_in_force, names_in
 from reconciler.cli.options import Filter, SharedOptions, filters, of_hires, of_integrations, option, shared
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import batches
@@ -43,13 +42,13 @@ __all__ = ["rows_of", "status"]
 @click.pass_obj
 def status(
     options: SharedOptions,
+    /,
     *,
     when: str | None,
     hires: tuple[str, ...],
     integrations: tuple[str, ...],
     by: str,
-    statuses: tuple[str, ...],
-    only_changes: bool,
+    **only: Any,
 ) -> int:
     """Show the ledger: every grant, its status, attempts, retry time and last error.
 
@@ -59,16 +58,14 @@ def status(
     from reconciler.cli.output.show import exit_code, show_report
     from reconciler.daemon.freshness import stale
     from reconciler.daemon.hooked import hooks_of
-    from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.remembered import refused
     from reconciler.model.report import LAST, Report
 
     if when is not None:
         from reconciler.cli.commands.past import show_past
 
-        return show_past(options, when, hires, integrations, by=by, only=Filter(frozenset(statuses), only_changes))
-    context = context_of(options)
-    force = in_force(context)
+        return show_past(options, when, hires, integrations, by=by, only=Filter(**only))
+    context, force = context_in_force(options)
     with context.state(force.settings, force.tree).reader() as ledger:
         noted = ledger.note(LAST)
         last: dict[str, Any] = json.loads(noted) if noted else {"revision": None}
@@ -94,16 +91,13 @@ def status(
         elif noted is None:
             note("no pass was made yet: `reconcile` makes one, `reconcile --dry-run` shows what it would do")
         there = chain([] if first is None else [first], rows)
-        show_report(report, options, rows=there, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
+        show_report(report, options, rows=there, by=by, only=Filter(**only), paged=True)
     return exit_code(report, detailed=False)
 
 
 def _sealing_fault(options: SharedOptions, ledger: LedgerReader) -> str | None:
     """Return why the key that seals the state's values is no good, where that can be said without decrypting much."""
-    from reconciler.engine.run.accepted import in_force
-
-    context = context_of(options)
-    force = in_force(context)
+    context, force = context_in_force(options)
     if not any(force.tree.files("config/initial_data")):
         return None
 

@@ -8,8 +8,7 @@ import click
 
 from reconciler.cli.commands.unmanaged import compared, known_integration
 from reconciler.cli.context import run_in_context
-from reconciler.cli.exit_codes import PENDING
-from reconciler.cli.options import SharedOptions, of_integrations, option, shared
+from reconciler.cli.options import PENDING, SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import begin_redacting, note
 from reconciler.cli.output.text import as_csv, code, count, echo, emit_json, printable, table
 from reconciler.model.clock import stamp

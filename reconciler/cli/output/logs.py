@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import traceback
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import SharedOptions
-from reconciler.cli.output.text import as_json, fit, in_colour, printable
+from reconciler.cli.output.text import as_json, count, fit, in_colour, printable
 from reconciler.model.secret import Redactor
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-__all__ = ["begin", "begin_redacting", "note", "set_up", "shown", "unexpected"]
+__all__ = ["ProgressReporter", "begin", "begin_redacting", "note", "set_up", "shown", "unexpected"]
+
+QUIET_SECONDS = 5.0
+"""How often to report; a pass that ends within this time reports nothing."""
 
 _redactor: Redactor | None = None
 """The redactor of this process, once a command has one."""
@@ -137,6 +141,20 @@ def _one_line(key: str, value: Any) -> Any:
 def note(text: str, level: str = "info") -> None:
     """Write a note to the person, on stderr."""
     _write("command.error" if level == "error" else "command.note", level, "text", text)
+
+
+class ProgressReporter:
+    """Reports every `QUIET_SECONDS` how many hires a pass has checked."""
+
+    def __init__(self) -> None:
+        self._began = self._told = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Report that `done` of `total` hires are checked, unless the last report is recent."""
+        now = time.monotonic()
+        if now - self._told >= QUIET_SECONDS:
+            self._told = now
+            note(f"looked at {done} of {count(total, 'hire')}, {now - self._began:.0f} s")
 
 
 def _write(event: str, level: str, key: str, text: str) -> None:

@@ -7,8 +7,7 @@ from contextlib import ExitStack
 from itertools import groupby
 from operator import attrgetter
 
-from reconciler.cli.exit_codes import PENDING
-from reconciler.cli.options import Filter, SharedOptions
+from reconciler.cli.options import PENDING, Filter, SharedOptions
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.table import grouped, headline, name_in, page, summary, table_of
 from reconciler.cli.output.text import (
