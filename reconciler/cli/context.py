@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +30,7 @@ __all__ = [
     "run_in_context",
     "settings_of",
     "state_of",
+    "until_stopped",
 ]
 
 T = TypeVar("T")
@@ -110,3 +112,18 @@ def names_in(files: Files | None, hires: Collection[str]) -> dict[str, str]:
     if files is None:
         return {}
     return {hire: loaded.model.full_name for hire in hires if (loaded := files.hires.get(hire)) is not None}
+
+
+@contextmanager
+def until_stopped(clock: SystemClock) -> Iterator[None]:
+    """While the block runs, SIGTERM and SIGINT start nothing new and cut waits short; attempts in flight finish."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, clock.stopping.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

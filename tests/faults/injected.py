@@ -15,7 +15,7 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
-from reconciler.cli.commands.one_pass import _real
+from reconciler.cli.commands.acting import act
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import in_force
 from reconciler.ledger.opening import StateLocation
@@ -24,7 +24,7 @@ from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor
-from reconciler.model.selection import Selection
+from reconciler.model.selection import PassRequest
 from reconciler.secrets.gpg import Gnupg
 
 __all__ = ["BESIDE", "FILLER", "MARK", "Action", "Fault", "play"]
@@ -131,9 +131,9 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
             case Action.FETCH:
                 if (problem := context.checkout.fetch(settings.git.remote, "main")) is not None:
                     print(f"not fetched: {problem}", file=sys.stderr)
-                await _real(context, clock, Selection(), None, released=False, removals=True)
+                await act(context, clock, in_force(context), PassRequest(), None)
             case Action.PASS:
-                await _real(context, clock, Selection(), None, released=False, removals=True)
+                await act(context, clock, in_force(context), PassRequest(), None)
             case Action.ENQUEUE | Action.FORGET:
                 state = root / ".reconciler" / "state.db"
                 with StateLock(state).acquire("test", clock.now(), reached):

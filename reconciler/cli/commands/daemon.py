@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.context import context_of, until_stopped
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import set_up
 from reconciler.model.clock import Stopped
@@ -93,10 +94,9 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
     """
     import structlog
 
-    from reconciler.cli.commands.one_pass import until_stopped
     from reconciler.daemon.loop import Daemon
     from reconciler.daemon.runtime import ActiveRevision, PassProblems, Runtime
-    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.context import SystemClock
     from reconciler.engine.run.accepted import in_force
     from reconciler.web.metrics import Metrics
     from reconciler.web.serve import serving
@@ -104,9 +104,7 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
     log = structlog.get_logger()
     clock = SystemClock()
     metrics, logged, found = Metrics(), _FileProblems(), PassProblems()
-    async with aclosing(
-        Context(options.repo, clock, redactor, reached, branch=options.branch, programs=options.programs)
-    ) as context:
+    async with aclosing(context_of(options, redactor, clock, reached)) as context:
         context.answered = metrics.count_request
         force = in_force(context)
         settings, tree = force.settings, force.tree

@@ -7,7 +7,7 @@ the person's grants itself; else it waits for the process that has the state.
 from __future__ import annotations
 
 import json
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from datetime import datetime
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -157,34 +157,16 @@ def _act(options: SharedOptions, kind: str, person: _Person, data: dict[str, Any
 
 async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _Person) -> Report:
     """Take the command up, and make the pass over the person's grants."""
-    from reconciler.cli.commands.one_pass import until_stopped
-    from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.run.accepted import in_force, keep
-    from reconciler.engine.run.runner import LockedState, PassRunner
-    from reconciler.engine.state import locking
-    from reconciler.notify.notifications import Notifier
+    from reconciler.cli.commands.acting import passes_by_hand
 
-    clock = SystemClock()
-    async with aclosing(
-        Context(options.repo, clock, redactor, branch=options.branch, programs=options.programs)
-    ) as context:
-        force = in_force(context)
-        with until_stopped(clock), locking(context, force.settings, force.tree, f"reconcile {kind}") as state:
-            await keep(context, state.ledger, force)
-            passes = PassRunner(
-                context=context,
-                clock=clock,
-                leases=LockedState(state),
-                revision=lambda: (force.settings, force.tree),
-                notifier=Notifier(context),
-            )
-            commands = await state.ledger.run(lambda ledger: ledger.commands())
-            mine = [command for command in commands if command.kind in ("lock", "unlock")]
-            asked = await passes.apply_commands(mine)
-            report = await passes.run(PassRequest(Selection(person.hires | asked.hires)))
-            report.give(await state.ledger.given(report.hires))
-            report.problems = []  # those of all files: nothing that this command is about
-            return report
+    async with passes_by_hand(options, redactor, kind) as (_, state, passes):
+        commands = await state.ledger.run(lambda ledger: ledger.commands())
+        mine = [command for command in commands if command.kind in ("lock", "unlock")]
+        asked = await passes.apply_commands(mine)
+        report = await passes.run(PassRequest(Selection(person.hires | asked.hires)))
+        report.give(await state.ledger.given(report.hires))
+        report.problems = []  # those of all files: nothing that this command is about
+        return report
 
 
 def _beside(options: SharedOptions, kind: str, person: _Person) -> tuple[Report, list[Row], bool]:

@@ -6,7 +6,6 @@ user is informed.
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -218,45 +217,25 @@ def _by_hand(options: SharedOptions, kind: str, keys: list[Key]) -> int:
 
 
 async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, keys: list[Key]) -> Report:
-    from reconciler.cli.commands.one_pass import until_stopped
+    from reconciler.cli.commands.acting import passes_by_hand
     from reconciler.engine.apply.commands import run_requested
-    from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.run.accepted import in_force, keep
-    from reconciler.engine.run.runner import LockedState, PassRunner
-    from reconciler.engine.state import locking
-    from reconciler.notify.notifications import Notifier
 
-    clock = SystemClock()
-    async with aclosing(
-        Context(options.repo, clock, redactor, branch=options.branch, programs=options.programs)
-    ) as context:
-        context.reader.without_hires = kind == "revoke"
-        force = in_force(context)
-        settings, tree = force.settings, force.tree
-        with until_stopped(clock), locking(context, settings, tree, f"reconcile {kind}") as state:
-            await keep(context, state.ledger, force)
+    async with passes_by_hand(options, redactor, kind, without_hires=kind == "revoke") as (force, state, passes):
 
-            async def approve(plan: Plan) -> bool:
-                _refuse(plan, context.last_desired, kind, keys)
-                if kind == "run":
-                    asked = [item.grant for item in plan.grants if item.grant.key in keys]
-                    now, by = clock.now(), requester()
-                    lines = [run_requested(each.key, each.integration, plan.revision, now, by) for each in asked]
-                    await state.ledger.run(lambda ledger: ledger.save((), lines))
-                return True
+        async def approve(plan: Plan) -> bool:
+            _refuse(plan, passes.context.last_desired, kind, keys)
+            if kind == "run":
+                asked = [item.grant for item in plan.grants if item.grant.key in keys]
+                now, by = passes.clock.now(), requester()
+                lines = [run_requested(each.key, each.integration, plan.revision, now, by) for each in asked]
+                await state.ledger.run(lambda ledger: ledger.save((), lines))
+            return True
 
-            passes = PassRunner(
-                context=context,
-                clock=clock,
-                leases=LockedState(state),
-                revision=lambda: (settings, tree),
-                notifier=Notifier(context),
-                approve=approve,
-            )
-            report = await passes.run(PassRequest(Selection.of(keys), by_hand=dict.fromkeys(keys, kind)))
-            report.give(await state.ledger.given(report.hires))
-            report.refuse(force.refused)
-            return report
+        passes.approve = approve
+        report = await passes.run(PassRequest(Selection.of(keys), by_hand=dict.fromkeys(keys, kind)))
+        report.give(await state.ledger.given(report.hires))
+        report.refuse(force.refused)
+        return report
 
 
 async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> None:

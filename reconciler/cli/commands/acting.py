@@ -1,0 +1,222 @@
+"""Passes that a command makes itself: `reconcile`, and those over what `lock`, `run` and `revoke` are about."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, redirect_stdout, suppress
+from dataclasses import replace
+from datetime import date, datetime
+from functools import partial
+
+import click
+
+from reconciler.cli.context import context_of, until_stopped
+from reconciler.cli.options import SharedOptions
+from reconciler.cli.output.logs import ProgressReporter
+from reconciler.cli.output.show import show_report
+from reconciler.daemon.approving import Approving
+from reconciler.daemon.fleet.single_pass import FleetPass, SharedState, member_name
+from reconciler.daemon.runtime import ProblemLog
+from reconciler.engine.apply.commands import end_locks, releases_of
+from reconciler.engine.apply.plan import Plan
+from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.observe.wiring import Services
+from reconciler.engine.run.accepted import InForce, in_force, keep
+from reconciler.engine.run.planning import Planning
+from reconciler.engine.run.runner import Leases, LockedState, PassRunner
+from reconciler.engine.state import OpenState, locking, reading, sharing
+from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.clock import Stopped
+from reconciler.model.decision_inputs import Policy
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.report import Report, Row
+from reconciler.model.secret import Redactor
+from reconciler.model.selection import PassRequest
+from reconciler.notify.notifications import Notifier
+from reconciler.repository.desired import Desired
+from reconciler.repository.git.checkout import Tree
+from reconciler.review.leaving import Leaving
+from reconciler.review.overdue import alert_overdue
+from reconciler.review.unmanaged import ComparedListing, unknown_accounts
+
+__all__ = ["Declined", "act", "ask", "passes_by_hand"]
+
+Ask = Callable[[Report], Awaitable[None]]
+"""Shows a plan, and asks whether to apply it. Raises Declined if it is not to be."""
+
+FORGE_SECONDS = 2.0
+"""So long a pass that is over asks the forge who approved what."""
+
+
+class Declined(ReconcilerError):
+    """The person who was shown the plan does not want it applied."""
+
+
+async def ask(options: SharedOptions, clock: SystemClock, by: str, plan: Report) -> None:
+    """Show a plan and ask whether to apply it. Raises Declined if the answer is no, Ctrl-C or the end of input."""
+    with redirect_stdout(sys.stderr):  # stdout is for the report of the pass
+        show_report(plan, replace(options, output="table"), by=by)
+    click.echo(f"Carry out {len(plan.pending)} of these? [y/N]: ", nl=False, err=True)
+    try:
+        answer = await clock.unless_stopped(_line())
+    except Stopped:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise Declined("nothing was carried out")
+
+
+async def _line() -> str:
+    """Read a line from the terminal without blocking the loop, which handles signals meanwhile."""
+    loop = asyncio.get_running_loop()
+    there = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), there.set)
+    try:
+        await there.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline()
+
+
+async def act(context: Context, clock: SystemClock, force: InForce, request: PassRequest, ask: Ask | None) -> Report:
+    """Plan and apply; with `ask`, only what was agreed to."""
+    shared = context.state(force.settings, force.tree).file is None
+    return await (_fleet_pass if shared else _locked_pass)(context, clock, force, request, ask)
+
+
+@asynccontextmanager
+async def passes_by_hand(
+    options: SharedOptions, redactor: Redactor, kind: str, *, without_hires: bool = False
+) -> AsyncIterator[tuple[InForce, OpenState, PassRunner]]:
+    """Lock the state for a command, and give what is in force, the state, and what makes passes, until stopped."""
+    clock = SystemClock()
+    async with aclosing(context_of(options, redactor, clock)) as context:
+        context.reader.without_hires = without_hires
+        force = in_force(context)
+        with until_stopped(clock), locking(context, force.settings, force.tree, f"reconcile {kind}") as state:
+            await keep(context, state.ledger, force)
+            yield force, state, _runner(context, clock, force, LockedState(state))
+
+
+async def _locked_pass(
+    context: Context,
+    clock: SystemClock,
+    force: InForce,
+    request: PassRequest,
+    ask: Ask | None,
+) -> Report:
+    """Make a pass over a state that this process has to itself."""
+    settings, tree = force.settings, force.tree
+    with locking(context, settings, tree, "reconcile", migrate=request.released) as state:
+        await keep(context, state.ledger, force)
+        passes = _runner(context, clock, force, LockedState(state))
+        passes.approve = ask and _Agreement(ask, context.redactor).approves
+        passes.applied, passes.watched = partial(_count_unknown, context=context), ProgressReporter()
+        commands = await state.ledger.run(lambda ledger: ledger.commands())
+        releases = releases_of(commands, request.selection)
+        await passes.apply_commands(command for command in commands if command.kind != "release")
+        await state.ledger.run(partial(end_locks, now=clock.now()))
+        report = await passes.run(replace(request, released=request.released or bool(releases)))
+        if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die
+            await passes.apply_commands(releases)
+        await _ask_forge(context, state.ledger, force)
+        await alert_overdue(context, settings, tree, state.ledger)
+        await state.ledger.run(partial(_tell, context=context, tree=tree, report=report))
+        return report
+
+
+def _runner(context: Context, clock: SystemClock, force: InForce, leases: Leases) -> PassRunner:
+    return PassRunner(
+        context=context,
+        clock=clock,
+        leases=leases,
+        revision=lambda: (force.settings, force.tree),
+        notifier=Notifier(context),
+    )
+
+
+async def _count_unknown(state: OpenState, services: Services, plan: Plan, report: Report, context: Context) -> None:
+    """Count the accounts that git does not know."""
+    async for each in unknown_accounts(services, plan, context.pace, report):
+        if each.complete:
+            await state.ledger.run(partial(_save_seen, listing=each, now=context.clock.now()))
+            report.unmanaged[each.integration] = each.unknown
+
+
+def _save_seen(ledger: LedgerWriter, listing: ComparedListing, now: datetime) -> None:
+    ledger.save_seen(listing.integration, listing.seen, now)
+
+
+async def _ask_forge(context: Context, ledger: OpenLedger, force: InForce) -> None:
+    """Ask the forge for a moment who approved what; what it does not answer is asked after the next pass."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FORGE_SECONDS):
+            await Approving(context, ledger, ProblemLog()).ask(force.settings, force.branch)
+
+
+class _Agreement:
+    """Asks about a plan, and again until a plan is the one that was agreed to."""
+
+    def __init__(self, ask: Ask, redactor: Redactor) -> None:
+        self._ask = ask
+        self._redactor = redactor
+        self._agreed: list[object] = []
+
+    async def approves(self, plan: Plan) -> bool:
+        """Whether to apply the plan; if not, what was agreed to is planned anew. Raises Declined."""
+        shown = plan.report(self._redactor)
+        pending = [_agreed(row) for row in shown.pending]
+        if pending == self._agreed:
+            return True
+        await self._ask(shown)
+        self._agreed = pending
+        return False
+
+
+async def _fleet_pass(
+    context: Context,
+    clock: SystemClock,
+    force: InForce,
+    request: PassRequest,
+    ask: Ask | None,
+) -> Report:
+    """Make a pass beside the members of a fleet; with `ask`, apply only what was agreed to."""
+    settings, tree = force.settings, force.tree
+    agreed: list[object] | None = None
+    if ask is not None:
+        with reading(context, settings, tree) as there:
+            planning = await Planning(context, there, request, tree).begin()
+            shown = (await planning.whole()).report(context.redactor)
+        await ask(shown)
+        agreed = [_agreed(row) for row in shown.pending]
+
+    async def approve(plan: Plan) -> bool:
+        if agreed is not None and any(_agreed(row) not in agreed for row in plan.report(context.redactor).pending):
+            raise Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
+        return True
+
+    with sharing(context, settings, tree, member_name("reconcile"), migrate=request.released) as state:
+        if request.released and state.member is not None:
+            state.member.refuse_led(str(context.state(settings, tree)))  # a command asks the leader to let it through
+        leases = SharedState(context, clock, state, tree.revision)
+        passes = _runner(context, clock, force, leases)
+        passes.approve, passes.applied = approve, partial(_count_unknown, context=context)
+        desired = context.desired(context.reader.load(tree), Policy.of(settings, clock.now()).today)
+        fleet_pass = FleetPass(clock=clock, passes=passes, state=state, leases=leases, desired=desired)
+        report = await fleet_pass.make(request)
+        await state.ledger.run(partial(_tell, context=context, tree=tree, report=report))
+        return report
+
+
+def _tell(ledger: LedgerReader, context: Context, tree: Tree, report: Report) -> None:
+    """Say of each row who gave the grant, and of those that leave when they had to be gone, and were."""
+    report.give(ledger.given(report.hires))
+    report.rows = [*Leaving(context.checkout, Desired(context.reader.load(tree), date.min)).dated(ledger, report.rows)]
+
+
+def _agreed(row: Row) -> object:
+    """Return what a person agrees to who is shown a row."""
+    return row.hire, row.access, row.action, row.requests
