@@ -30,8 +30,6 @@ class Policy:
     suspensions: tuple[Suspension, ...] = ()
     zone: tzinfo = UTC
     """Whose days a reason names."""
-    local: datetime = field(init=False)
-    """The moment by the clock of the settings' time zone."""
 
     @classmethod
     def of(cls, settings: Settings, now: datetime, *, removals: bool = True) -> Policy:
@@ -53,9 +51,6 @@ class Policy:
             suspensions=tuple(settings.suspend),
             zone=zone,
         )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "local", self.now.astimezone(self.zone))
 
     def suspended(self, hire: str, integration: str) -> str | None:
         """Return why this grant is suspended, or None."""

@@ -53,7 +53,8 @@ READS_A_SENTENCE = {
 
 WRITES_A_PHASE = {
     *(f"reconciler.engine.apply.{name}" for name in ("transitions", "attempts")),
-    "reconciler.engine.decide.wanted",  # asks what it would decide if the record were another; no such record leaves it
+    # These ask what they would decide if the record were another; no such record leaves them.
+    *(f"reconciler.engine.decide.{name}" for name in ("wanted", "orphans")),
     "reconciler.workshop.stage",  # makes the record of a manifest's test
 }
 

@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from reconciler.engine.apply.transitions import remembered
-from reconciler.engine.decide.existing import changed_values
-from reconciler.engine.decide.wanted import Facts, decide, decide_unasked
+from reconciler.engine.decide.existing import Facts, changed_values
+from reconciler.engine.decide.wanted import decide, decide_unasked
 from reconciler.model.decision_inputs import Policy, progress
 from reconciler.model.grant import Grant, Hold, Key, Outcome, Phase, Record, Step
 from reconciler.model.settings import Drift, Suspension

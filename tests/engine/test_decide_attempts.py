@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from reconciler.engine.decide.existing import Capabilities
-from reconciler.engine.decide.wanted import Facts, decide
+from reconciler.engine.decide.existing import Capabilities, Facts
+from reconciler.engine.decide.wanted import decide
 from reconciler.model.grant import Kind, Outcome, Phase, Step
 from reconciler.model.manifest import Invitation
 from reconciler.model.status import Action, ReasonCode, Status

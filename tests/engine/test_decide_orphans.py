@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from reconciler.engine.decide.existing import Capabilities
-from reconciler.engine.decide.wanted import Facts, decide_orphan, gone, taken_by_hand
+from reconciler.engine.decide.existing import Capabilities, Facts
+from reconciler.engine.decide.orphans import decide_orphan, gone, taken_by_hand
 from reconciler.model.grant import Kind, Outcome, Phase
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
@@ -174,7 +174,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize(("known", "found", "policy", "decided"), BY_HAND.values(), ids=BY_HAND)
 def test_orphan_that_a_person_revokes(known, found, policy, decided):
-    decision = decide_orphan(known, found, policy, by_hand=True, error="hires/ada.yaml: a typo")
+    decision = decide_orphan(known, replace(found, error="hires/ada.yaml: a typo"), policy, by_hand=True)
     assert (decision.status, decision.action) == decided
     assert (decision.reason == taken_by_hand().reason) is (decided == REVOKED)
 
@@ -182,22 +182,22 @@ def test_orphan_that_a_person_revokes(known, found, policy, decided):
 def test_error_in_the_hires_files_revokes_nothing():
     error = "hires/ada.yaml:3: no such integration"
     mended = f"nothing of ada is revoked until this is mended: {error}"
-    decision = decide_orphan(CONFIRMED, facts(Present(), BOTH), PRUNE, error=error)
+    decision = decide_orphan(CONFIRMED, facts(Present(), BOTH, error=error), PRUNE)
     assert (decision.status, decision.action, decision.reason) == (*NONE, f"no longer in git; {mended}")
-    due = decide_orphan(but(DUE, kind=Kind.REVOKE, steps=HALF), facts(Present(), BOTH), PRUNE, error=error)
+    due = decide_orphan(but(DUE, kind=Kind.REVOKE, steps=HALF), facts(Present(), BOTH, error=error), PRUNE)
     assert (due.status, due.action, due.resume, due.reason) == (*WAIT, 0, f"{mended}; revoke: answered 500")
-    afresh = decide_orphan(but(FAILED, kind=Kind.REVOKE, fresh=True), facts(Present(), BOTH), PRUNE, error=error)
+    afresh = decide_orphan(but(FAILED, kind=Kind.REVOKE, fresh=True), facts(Present(), BOTH, error=error), PRUNE)
     assert (afresh.status, afresh.action, afresh.afresh) == (*WAIT, False), "the retry is still to come"
-    waits = decide_orphan(but(WAITING, kind=Kind.REVOKE), facts(Present(), BOTH), PRUNE, error=error)
+    waits = decide_orphan(but(WAITING, kind=Kind.REVOKE), facts(Present(), BOTH, error=error), PRUNE)
     assert (waits.status, waits.action, waits.reason) == (*WAIT, "revoke: answered 500")
-    again = decide_orphan(but(DUE, kind=Kind.REVOKE, by_hand=True), facts(Present(), BOTH), PRUNE, error=error)
+    again = decide_orphan(but(DUE, kind=Kind.REVOKE, by_hand=True), facts(Present(), BOTH, error=error), PRUNE)
     assert (again.status, again.action) == RETRY, "a person asked for it"
 
 
 @pytest.mark.parametrize("by_hand", [False, True], ids=["pruned", "by hand"])
 @pytest.mark.parametrize("known", [CONFIRMED, but(DUE, kind=Kind.REVOKE)], ids=["orphan", "retry"])
 def test_same_account_as_a_grant_that_is_wanted_is_never_revoked(known, by_hand):
-    decision = decide_orphan(known, facts(Present(), BOTH), PRUNE, by_hand=by_hand, same_as="ada/other")
+    decision = decide_orphan(known, facts(Present(), BOTH, same_as="ada/other"), PRUNE, by_hand=by_hand)
     assert (decision.status, decision.action) == NONE
     assert decision.reason == "no longer in git; it is the same account as ada/other, which is"
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.engine.decide.existing import Capabilities
-from reconciler.engine.decide.wanted import Facts, decide, decide_orphan
+from reconciler.engine.decide.existing import Capabilities, Facts
+from reconciler.engine.decide.orphans import decide_orphan
+from reconciler.engine.decide.wanted import decide
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.settings import Drift
@@ -117,8 +118,9 @@ def test_deciding_twice_gives_the_same_decision(record, verdict, policy):
 
 @given(records(), verdicts, policies, st.booleans(), st.booleans())
 def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can, same_as):
-    facts = Facts(verdict, Capabilities(revokes=can), digest="d", texts=TEXTS)
-    decision = decide_orphan(record, facts, policy, same_as="ada/other" if same_as else None)
+    other = "ada/other" if same_as else None
+    facts = Facts(verdict, Capabilities(revokes=can), digest="d", texts=TEXTS, same_as=other)
+    decision = decide_orphan(record, facts, policy)
     assert decision.action in ACTIONS[decision.status]
     if decision.action in (Action.REVOKE, Action.RETRY):
         assert can

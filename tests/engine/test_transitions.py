@@ -10,8 +10,8 @@ import pytest
 
 from reconciler.engine.apply import attempts as attempting
 from reconciler.engine.apply import transitions
+from reconciler.engine.decide.orphans import gone
 from reconciler.engine.decide.planned import Check, PlannedGrant, Prepared
-from reconciler.engine.decide.wanted import gone
 from reconciler.ledger.entries import Event
 from reconciler.model.decision_inputs import complete
 from reconciler.model.grant import Decision, Grant, Key, Kind, OpenRun, Outcome, Phase, Record, Step

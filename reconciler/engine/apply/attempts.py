@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.apply.transitions import NOT_AS_WANTED, SETTLED, Changed, Events, decided, stated, with_events
 from reconciler.engine.decide.existing import not_seen
-from reconciler.engine.decide.wanted import NOT_IN_GIT, STILL_OPEN, STILL_THERE
+from reconciler.engine.decide.orphans import NOT_IN_GIT, STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
 from reconciler.model.ending import gone
 from reconciler.model.grant import Kind, OpenRun, Phase, Record

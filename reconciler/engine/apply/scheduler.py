@@ -17,10 +17,10 @@ from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor, Overtaken
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.apply.running import AttemptRequest
-from reconciler.engine.decide.existing import found, webhook
-from reconciler.engine.decide.orphans import dependents_first, why_over
+from reconciler.engine.decide.existing import Facts, found, webhook
+from reconciler.engine.decide.orphans import dependents_first, gone, why_over
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
-from reconciler.engine.decide.wanted import Facts, decide, gone
+from reconciler.engine.decide.wanted import decide
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.wiring import Services
 from reconciler.engine.state import OpenState
@@ -154,17 +154,15 @@ class Scheduler:
         self, item: PlannedGrant, integration: Integration, prepared: Prepared, record: Record
     ) -> Record:
         """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
-        checks, can = integration.manifest.exists is not None, integration.can
+        checks = integration.manifest.exists is not None
         verdict = await self.services.checker.check_directly(integration, prepared) if checks else NoCheck()
         if isinstance(verdict, Missing | Unknown):
             return record
-        now, did = self.executor.now(), "updated" if record.unseen else "executed"
+        did = "updated" if record.unseen else "executed"
         # A request that was done before the last attempt had the values of its time.
-        changes = integration.changes(prepared, record, verdict)
-        if isinstance(verdict, NoCheck):
-            seen = webhook(record, changes, can)
-        else:
-            seen = found(record, verdict, changes, can, drift=self.plan.settings.drift, now=now)
+        facts = Facts(verdict, integration.can, changes=integration.changes(prepared, record, verdict))
+        policy = replace(self.plan.policy, now=self.executor.now())
+        seen = webhook(record, facts) if isinstance(verdict, NoCheck) else found(record, verdict, facts, policy)
         if seen.status is Status.PRESENT:
             seen = replace(seen, reason=f"{did}; {seen.reason}")
         confirmed, lines = self._checked(item, record, seen, verdict)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide.existing import last_seen
-from reconciler.engine.decide.wanted import STILL_OPEN, STILL_THERE
+from reconciler.engine.decide.orphans import STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
 from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, EventType, ReasonCode, Status

@@ -7,25 +7,26 @@ account was found, is updated; a difference that was made at the service is drif
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.model.base import as_text
 from reconciler.model.clock import stamp
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.exists import operator
 from reconciler.model.grant import Decision, Differences, Phase, Record
 from reconciler.model.manifest import Invitation, Manifest
-from reconciler.model.settings import Drift
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
 from reconciler.model.value import value_class
-from reconciler.model.verdict import Account, Cause, Invited, Present, Verdict
+from reconciler.model.verdict import Account, Invited, Present, Unknown, Verdict
 
 __all__ = [
     "OFF",
     "UNABLE",
     "Capabilities",
+    "Facts",
     "as_shown",
     "by_commit",
     "changed_in_git",
@@ -86,6 +87,31 @@ class Capabilities:
 UNABLE = Capabilities()
 
 
+@value_class
+class Facts:
+    """What is known of a grant now beside its record: what was found, and what could be sent.
+
+    `can` says what the manifest can do about an account, `invitation` is the open one of somebody who is not there.
+    `changes` are the values that git changed since they were sent, `digest` is the keyed digest of what would be sent
+    now, `texts` are the digests of the requests that the open attempt, or a revocation, is made of.
+
+    Of an orphan, `over` says how its entry is over, if git still has it. `required` is the rule of the policy by which
+    it must not be lost, `same_as` a grant still wanted for which it is the same account, `error` one in the hire's
+    files, which may be why it is no longer wanted.
+    """
+
+    verdict: Verdict
+    can: Capabilities = UNABLE
+    invitation: Invited | None = None
+    changes: Differences = field(default_factory=dict)
+    digest: str | None = None
+    texts: tuple[str, ...] = ()
+    required: str | None = None
+    over: str | None = None
+    same_as: str | None = None
+    error: str | None = None
+
+
 def changed_values(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
     """Return which values differ from those last sent or accepted.
 
@@ -141,18 +167,16 @@ def _compared(differs: Differences) -> str:
     )
 
 
-def found(
-    record: Record | None, verdict: Present, changes: Differences, can: Capabilities, *, drift: Drift, now: datetime
-) -> Decision:
+def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy) -> Decision:
     """Decide on an account that the check finds and that has no open attempt.
 
-    `record` is None for a grant that was never confirmed nor executed; `changes` are the values that changed in git.
+    `record` is None for a grant that was never confirmed nor executed.
     """
+    can = facts.can
     if verdict.account is Account.INVITED:
-        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, now), afresh=record is None)
+        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, policy), afresh=record is None)
     off = verdict.account is Account.INACTIVE
-    if changes:
-        changes = {name: pair for name, pair in changes.items() if name not in can.compared}
+    changes = {name: pair for name, pair in facts.changes.items() if name not in can.compared}
     by_values = not (off or can.compares) and bool(changes)
     differs = changes if by_values else verdict.differs
     if not off and not differs:
@@ -176,10 +200,10 @@ def found(
     if record is None or record.as_wanted_at is None:
         return decision
     if off:  # whatever a commit changed meanwhile: to send that might switch it on
-        return _drift(record, replace(decision, reason=f"{OFF} there"), heal=drift.inactive == "heal", now=now)
+        return _drift(record, replace(decision, reason=f"{OFF} there"), policy, policy.drift.inactive)
     if by_values or changes or by_commit(record.wants, differs):
         return decision
-    return _drift(record, decision, heal=drift.differs == "heal", now=now)
+    return _drift(record, decision, policy, policy.drift.differs)
 
 
 def by_commit(wants: Mapping[str, Any], differs: Differences) -> bool:
@@ -199,16 +223,15 @@ def _ways(record: Record | None) -> str:
     return f"change it there, or `reconcile accept{key}` or `reconcile run{key}`"
 
 
-def _drift(record: Record, decision: Decision, *, heal: bool, now: datetime) -> Decision:
+def _drift(record: Record, decision: Decision, policy: Policy, setting: str) -> Decision:
     """Decide on a difference that was made at the service."""
-    reason = f"drift: {decision.reason}"
-    decision = replace(decision, code=ReasonCode.DRIFT)
-    if not heal:
-        return replace(decision, action=Action.NONE, reason=reason)
-    if (ago := paused(record, now)) is not None:
+    drift = replace(decision, reason=f"drift: {decision.reason}", code=ReasonCode.DRIFT)
+    if setting != "heal":
+        return replace(drift, action=Action.NONE)
+    if (ago := paused(record, policy.now)) is not None:
         reason = f"drift, healed {ago} ago: {decision.reason} again, left to a person"
-        return replace(decision, action=Action.NONE, reason=reason)
-    return replace(decision, reason=reason, heals=True)
+        return replace(drift, action=Action.NONE, reason=reason)
+    return replace(drift, heals=True)
 
 
 def paused(record: Record, now: datetime) -> str | None:
@@ -219,52 +242,52 @@ def paused(record: Record, now: datetime) -> str | None:
     return f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"
 
 
-def webhook(record: Record, changes: Differences, can: Capabilities) -> Decision:
+def webhook(record: Record, facts: Facts) -> Decision:
     """Decide on a webhook that ran: without a check, only what changed in git can differ."""
+    changes = facts.changes
     if record.off:  # by a lock, which is over
-        action = Action.UPDATE if can.updates else Action.NONE
+        action = Action.UPDATE if facts.can.updates else Action.NONE
         return Decision(Status.DIFFERS, action, OFF, afresh=True)
     if not changes:
         return Decision(Status.DONE, Action.NONE, "it ran")
     reason = f"changed since: {shown(changes)}"
     decision = Decision(Status.DIFFERS, Action.UPDATE, reason, changed=True, differs=changes, afresh=True)
-    if can.updates:
+    if facts.can.updates:
         return decision
     key = " ".join(record.key)
     ways = f"`reconcile run {key}` sends it again, `reconcile accept {key}` takes it as sent"
     return replace(decision, action=Action.NONE, reason=f"{reason}; {ways}")
 
 
-def _invited_on(record: Record | None, now: datetime) -> str:
-    """Return when the person was invited, by the time zone of `now`; by others, when it was first seen."""
+def _invited_on(record: Record | None, policy: Policy) -> str:
+    """Return when the person was invited; by others, when it was first seen."""
     at = record.executed_at if record is not None else None
-    return f"invited on {(at or now).astimezone(now.tzinfo).date()}"
+    return f"invited on {(at or policy.now).astimezone(policy.zone).date()}"
 
 
-def invited(
-    record: Record | None, invitation: Invited | None, changes: Differences, can: Capabilities, *, now: datetime
-) -> Decision | None:
+def invited(record: Record | None, facts: Facts, policy: Policy) -> Decision | None:
     """Decide on an absent account that was invited, by us or by others; None for all others.
 
     `record` is None for a grant that was never confirmed nor executed.
     """
+    invitation, changes, can = facts.invitation, facts.changes, facts.can
     if record is None or record.executed_at is None or record.phase is Phase.CONFIRMED:
         if invitation is None:
             return None
-        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, now), afresh=record is None)
+        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, policy), afresh=record is None)
     withdraws = invitation is not None and can.withdraws > 0
     again = Decision(Status.UNCONFIRMED, Action.EXECUTE, "", afresh=True, withdraws=withdraws)
     if changes:
         return replace(again, status=Status.MISSING, reason=f"changed: {shown(changes)}")
-    if can.invitation is not None and now >= record.executed_at + can.invitation.expires:
+    if can.invitation is not None and policy.now >= record.executed_at + can.invitation.expires:
         sent = max(1, record.invitations)
         if record.fresh:
             return replace(again, reason="retry asked for: invited again")
         if sent > can.invitation.resend:
             return Decision(Status.FAILED, Action.NONE, f"invited {sent} times, not accepted")
-        return replace(again, reason=f"{_invited_on(record, now)}, not accepted: invited again")
+        return replace(again, reason=f"{_invited_on(record, policy)}, not accepted: invited again")
     if invitation is not None:
-        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, now))
+        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, policy))
     unseen = not_seen("executed; the exists check does not see it yet", record.answered)
     return Decision(Status.UNCONFIRMED, Action.NONE, unseen)
 
@@ -294,11 +317,11 @@ def last_seen(record: Record) -> datetime | None:
     return record.seen_at if record.code is ReasonCode.LAST_SEEN else None
 
 
-def unchecked(record: Record, why: str, cause: Cause | None) -> Decision:
+def unchecked(record: Record, verdict: Unknown) -> Decision:
     """Decide on an account that cannot be checked now, and say until when it was known to be as wanted."""
-    decision = Decision(Status.UNKNOWN, Action.NONE, why, cause=cause)
+    decision = Decision(Status.UNKNOWN, Action.NONE, verdict.reason, cause=verdict.cause)
     seen = last_seen(record)
     if seen is None:
         return decision
-    reason = f"{why}; last seen present on {stamp(seen)}"
+    reason = f"{verdict.reason}; last seen present on {stamp(seen)}"
     return replace(decision, reason=reason, code=ReasonCode.LAST_SEEN)

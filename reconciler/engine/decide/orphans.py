@@ -1,18 +1,194 @@
-"""Say why a grant is an orphan, and in which order the orphans of a hire are revoked."""
+"""Decide on orphans: grants that the ledger has and git no longer wants. As pure as `wanted.decide`, by the same rules.
+
+Beside what is done about one: why it is an orphan, and in which order those of a hire are revoked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING, assert_never
 
-from reconciler.engine.decide.planned import PlannedGrant
-from reconciler.engine.decide.wanted import NOT_IN_GIT
+from reconciler.engine.decide.existing import Facts
+from reconciler.engine.decide.wanted import Failed
 from reconciler.model.clock import stamp
+from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
 from reconciler.model.ending import is_over
-from reconciler.model.grant import Key, Over, Record
-from reconciler.repository.desired import Desired
+from reconciler.model.grant import Decision, Key, Kind, Over, Phase, Record
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown
 
-__all__ = ["all_needed", "dependents_first", "needing", "why_over"]
+if TYPE_CHECKING:
+    from reconciler.engine.decide.planned import PlannedGrant
+    from reconciler.repository.desired import Desired
+
+__all__ = [
+    "NOT_IN_GIT",
+    "STILL_OPEN",
+    "STILL_THERE",
+    "all_needed",
+    "decide_orphan",
+    "dependents_first",
+    "gone",
+    "needing",
+    "taken_by_hand",
+    "why_over",
+]
+
+NOT_IN_GIT = "no longer in git"
+"""How the reason of an orphan begins whose entry is not over; else it begins with how that is."""
+
+STILL_THERE = "the exists check still finds the account"
+STILL_OPEN = "the invitation is still open"
+"""What a revocation, or a withdrawal, failed with whose requests all succeeded."""
+
+NO_REVOKE = "the manifest has no revoke"
+
+
+def gone(over: str | None = None) -> Decision:
+    """Decide on an orphan that a check does not find; `over` says how its entry is over, if git still has it."""
+    return _revoked(over, "found gone")
+
+
+def taken_by_hand(over: str | None = None) -> Decision:
+    """Decide on an orphan by a person's word: no check and no request can show that it is gone."""
+    return _revoked(over, "taken away by hand: there is no request for it")
+
+
+def _revoked(over: str | None, how: str) -> Decision:
+    return Decision(Status.REVOKED, Action.NONE, f"{over or NOT_IN_GIT}; {how}", detail=how if over is None else "")
+
+
+def decide_orphan(
+    record: Record, facts: Facts, policy: Policy, *, by_hand: bool = False, expired: bool = False
+) -> Decision:
+    """Decide on a grant that the ledger has and git no longer wants.
+
+    `by_hand` says that a person asks for it: then an invitation that may be open, and what has no check, are revoked
+    too, or taken for revoked where there is nothing to send. What is `expired` is, too, whatever the files and `prune`
+    say.
+    """
+    if record.run.kind.locks:  # nobody asks for that any more
+        record = replace(record, phase=Phase.CONFIRMED, open=None)
+    if record.phase is Phase.REVOKED:
+        return Decision(Status.REVOKED, Action.NONE, record.reason)
+    if facts.same_as is not None:
+        return _left(facts, f"it is the same account as {facts.same_as}, which is")
+    off = isinstance(facts.verdict, Present) and facts.verdict.account is Account.INACTIVE
+    if off:  # a switched-off account counts as gone, also if a revocation switched it off
+        facts = replace(facts, verdict=Missing())
+    verdict, can = facts.verdict, facts.can
+    open_one = facts.invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
+    asked = by_hand or (record.revoking and record.run.by_hand)
+    prune = expired or policy.prunes(record.integration)
+    protected = _protection(record, facts, policy, asked=asked, expired=expired)
+    withdrawing = record.run.kind is Kind.WITHDRAW
+    accepted = withdrawing and isinstance(verdict, Present) and not open_one  # there is no invitation to take back
+    if record.revoking and record.phase.unsettled and not accepted:
+        able = bool(can.withdraws) if withdrawing else can.revokes
+        if able:
+            tried = replace(record, fresh=True) if by_hand else record
+            decision = _unsettled_revocation(tried, facts, policy, there=open_one and withdrawing)
+        else:
+            decision = gone(facts.over) if isinstance(verdict, Missing) else _left(facts, NO_REVOKE)
+        if decision != gone(facts.over) or not open_one:  # else only an invitation is to be taken back
+            return _wait_protected(replace(decision, withdraws=able and withdrawing), protected)
+    unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
+    if not isinstance(verdict, Unknown):
+        if open_one:
+            return _invited(facts, protected, wanted=prune or asked)
+        if isinstance(verdict, Missing) and (off or not unconfirmed):
+            return gone(facts.over)
+        if protected is not None:
+            return _left(facts, protected)
+    pending = prune and can.revokes and not unconfirmed and protected is None
+    return replace(_unwanted(facts, asked=asked, prune=prune, expired=expired), pending=pending)
+
+
+def _left(facts: Facts, why: str | None = None) -> Decision:
+    """Leave an orphan as it is, for this reason."""
+    begins = facts.over or NOT_IN_GIT
+    return Decision(Status.ORPHANED, Action.NONE, begins if why is None else f"{begins}; {why}")
+
+
+def _invited(facts: Facts, protected: str | None, *, wanted: bool) -> Decision:
+    """Decide on an orphan that is only invited: withdraw its invitation, if that is wanted and the manifest can."""
+    why = "an invitation is open"
+    if protected is not None:
+        return _left(facts, f"{why}; {protected}")
+    if not facts.can.withdraws:
+        return _left(facts, f"{why}, and the manifest has no withdraw")
+    if not wanted:
+        return _left(facts, f"{why}; prune: report")
+    return replace(_left(facts, why), action=Action.REVOKE, withdraws=True)
+
+
+def _unwanted(facts: Facts, *, asked: bool, prune: bool, expired: bool) -> Decision:
+    """Decide on an orphan that may be revoked. One that does not exist was never confirmed."""
+    revokes = facts.can.revokes
+    match facts.verdict:
+        case Unknown(reason):
+            return _left(facts, f"exists check failed: {reason}")
+        case NoCheck() if not (asked or (expired and revokes)):
+            return _left(facts, "without an exists check nothing is revoked")
+        case Missing() if not asked:
+            return _left(facts, "never confirmed: an invitation may be open")
+        case Present() if not (prune or asked):
+            return _left(facts, "prune: report" if revokes else f"prune: report, and {NO_REVOKE}")
+        case Present() | Missing() | NoCheck() if revokes:
+            return replace(_left(facts), action=Action.REVOKE)
+        case Present():
+            return _left(facts, NO_REVOKE)
+        case Missing() | NoCheck():
+            return taken_by_hand(facts.over)
+        case _:
+            assert_never(facts.verdict)
+
+
+def _protection(record: Record, facts: Facts, policy: Policy, *, asked: bool, expired: bool) -> str | None:
+    """Return why an orphan is not revoked whatever `prune` says, or None. A manual revocation overrides it."""
+    if not policy.removals:
+        return "--no-removals: this pass revokes nothing"
+    if asked:
+        return None
+    if record.keep:
+        return "kept"
+    if facts.error is not None and not expired:
+        return f"nothing of {record.key.hire} is revoked until this is mended: {facts.error}"
+    return facts.required
+
+
+def _wait_protected(decision: Decision, protected: str | None) -> Decision:
+    """Let a failed revocation wait for its retry for as long as nothing may be revoked."""
+    if protected is None or decision.action is not Action.RETRY:
+        return decision
+    return replace(decision, action=Action.WAIT, resume=0, afresh=False, reason=f"{protected}; {decision.reason}")
+
+
+def _unsettled_revocation(record: Record, facts: Facts, policy: Policy, *, there: bool) -> Decision:
+    """Decide on a failed revocation. Its first change counts as done if the account is gone since.
+
+    `there` says that the invitation that is to be taken back is still open.
+    """
+    verdict = facts.verdict
+    absent = isinstance(verdict, Missing) and not there
+    far = progress(record.run.steps, facts.texts, TAKEN if absent else NEITHER)
+    error = f"revoke: {record.last_error or (STILL_OPEN if there else STILL_THERE)}"
+    failed = Failed.of(record, facts, policy, error)
+    half = 0 < far.done < far.total
+    if absent and not half:
+        return gone(facts.over)
+    if record.unchecked and isinstance(verdict, Unknown):
+        return _left(facts, f"revoked, not checked since: exists check failed: {verdict.reason}")
+    if record.unchecked and isinstance(verdict, NoCheck):
+        return Decision(Status.REVOKED, Action.NONE, "revoked")
+    if isinstance(verdict, Unknown):
+        return replace(failed.left, reason=f"{error}; exists check failed: {verdict.reason}")
+    if not failed.due:
+        return failed.left
+    resume = far.done if half and far.same else 0
+    return Decision(Status.RETRYING, Action.RETRY, error, resume=resume, afresh=failed.afresh)
 
 
 def why_over(record: Record, desired: Desired, now: datetime) -> str | None:

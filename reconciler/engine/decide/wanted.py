@@ -1,85 +1,28 @@
 """Decide what to do about one grant: a pure function of the desired, the observed, the ledger and the time.
 
-`decide_unasked` is for grants that are not checked, `decide` for those that are, `decide_orphan` for those that git no
-longer wants. The order of the rules and all cases are those of docs/design/states.md. Nothing here reads a clock, logs,
-or sends.
+`decide_unasked` is for grants that are not checked, `decide` for those that are, `orphans.decide_orphan` for those that
+git no longer wants. The order of the rules and all cases are those of docs/design/states.md. Nothing here reads a
+clock, logs, or sends.
 """
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import assert_never
 
-from reconciler.engine.decide.existing import UNABLE, Capabilities, found, invited, paused, shown, unchecked, webhook
+from reconciler.engine.decide.existing import Facts, found, invited, paused, shown, unchecked, webhook
 from reconciler.model.clock import stamp
-from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, account_changed, progress
+from reconciler.model.decision_inputs import NEITHER, Policy, account_changed, progress
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.value import value_class
-from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
 
-__all__ = [
-    "NOT_IN_GIT",
-    "STILL_OPEN",
-    "STILL_THERE",
-    "Facts",
-    "decide",
-    "decide_orphan",
-    "decide_unasked",
-    "gone",
-    "taken_by_hand",
-]
-
-NOT_IN_GIT = "no longer in git"
-"""How the reason of an orphan begins whose entry is not over; else it begins with how that is."""
-
-STILL_THERE = "the exists check still finds the account"
-STILL_OPEN = "the invitation is still open"
-"""What a revocation, or a withdrawal, failed with whose requests all succeeded."""
-
-
-def gone(over: str | None = None) -> Decision:
-    """Decide on an orphan that a check does not find; `over` says how its entry is over, if git still has it."""
-    return _revoked(over, "found gone")
-
-
-def taken_by_hand(over: str | None = None) -> Decision:
-    """Decide on an orphan by a person's word: no check and no request can show that it is gone."""
-    return _revoked(over, "taken away by hand: there is no request for it")
-
-
-def _revoked(over: str | None, how: str) -> Decision:
-    return Decision(Status.REVOKED, Action.NONE, f"{over or NOT_IN_GIT}; {how}", detail=how if over is None else "")
+__all__ = ["Failed", "decide", "decide_unasked"]
 
 
 @value_class
-class Facts:
-    """What is known of a grant now beside its record: what was found, and what could be sent.
-
-    `can` says what the manifest can do about an account, `invitation` is the open one of somebody who is not there.
-    `changes` are the values that git changed since they were sent, `digest` is the keyed digest of what would be sent
-    now, `texts` are the digests of the requests that the open attempt, or a revocation, is made of. `required` is the
-    rule of the policy by which an orphan must not be lost.
-    """
-
-    verdict: Verdict
-    can: Capabilities = UNABLE
-    invitation: Invited | None = None
-    changes: Differences = field(default_factory=dict)
-    digest: str | None = None
-    texts: tuple[str, ...] = ()
-    required: str | None = None
-    over: str | None = None
-    """How an orphan's entry is over, if git still has it."""
-
-    @property
-    def left(self) -> Decision:
-        """Return what is decided on an orphan that is left as it is, with the beginning of its reason."""
-        return Decision(Status.ORPHANED, Action.NONE, self.over or NOT_IN_GIT)
-
-
-@value_class
-class _Failed:
+class Failed:
     """A failed attempt: whether another one is due, and `left`, the decision as long as none is."""
 
     waiting: bool
@@ -90,7 +33,9 @@ class _Failed:
     left: Decision
 
     @classmethod
-    def of(cls, record: Record, policy: Policy, digest: str | None, error: str = "") -> _Failed:
+    def of(cls, record: Record, facts: Facts, policy: Policy, error: str) -> Failed:
+        """Judge the last attempt of a record, which failed with this error."""
+        digest = facts.digest
         waiting = record.phase is Phase.RETRYING
         resent = digest is not None and record.run.digest is not None and digest != record.run.digest
         afresh = record.fresh or resent
@@ -158,9 +103,9 @@ def _untried(facts: Facts, policy: Policy) -> Decision:
     """Decide on a grant that was never tried, or that is wanted again: no value of it can have changed."""
     match facts.verdict:
         case Present() as there:
-            return found(None, there, {}, facts.can, drift=policy.drift, now=policy.local)
+            return found(None, there, replace(facts, changes={}), policy)
         case Missing():
-            if (open_one := invited(None, facts.invitation, {}, facts.can, now=policy.local)) is not None:
+            if (open_one := invited(None, facts, policy)) is not None:
                 return open_one
             return Decision(Status.MISSING, Action.EXECUTE, "exists check: not found", afresh=True)
         case NoCheck():
@@ -184,22 +129,20 @@ def _wanted_again(record: Record, facts: Facts, policy: Policy) -> Decision:
 
 def _provided(record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on a grant that was executed without error, or confirmed."""
-    verdict, changes, can = facts.verdict, facts.changes, facts.can
-    match verdict:
+    match facts.verdict:
         case NoCheck():
-            return webhook(record, changes, can)
-        case Unknown(why, cause=cause):
-            return unchecked(record, why, cause)
+            return webhook(record, facts)
+        case Unknown() as failed:
+            return unchecked(record, failed)
         case Missing() | Present(account=Account.INVITED):
-            decision = invited(record, facts.invitation, changes, can, now=policy.local)
-            return decision if decision is not None else _lost(record, policy, changes)
-        case Present():
-            return found(record, verdict, changes, can, drift=policy.drift, now=policy.local)
+            return invited(record, facts, policy) or _lost(record, facts.changes, policy)
+        case Present() as there:
+            return found(record, there, facts, policy)
         case _:
-            assert_never(verdict)
+            assert_never(facts.verdict)
 
 
-def _lost(record: Record, policy: Policy, changes: Differences) -> Decision:
+def _lost(record: Record, changes: Differences, policy: Policy) -> Decision:
     """Decide on drift: the account existed and is gone."""
     reason = "drift: the account was there and is gone"
     if changes:
@@ -216,20 +159,20 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
 
     What comes after it is sent also where the account is as wanted: only the requests say whether that is done.
     """
-    verdict, changes, can = facts.verdict, facts.changes, facts.can
+    verdict, can = facts.verdict, facts.can
     far = progress(record.run.steps, facts.texts, NEITHER)
     error = record.last_error or "the attempt failed"
-    failed = _Failed.of(record, policy, facts.digest, error)
+    failed = Failed.of(record, facts, policy, error)
     settled = replace(record, phase=Phase.CONFIRMED, as_wanted_at=None, updated_at=None)
     match verdict:
         case Unknown(reason):
             return replace(failed.left, reason=f"{'due; ' if failed.due else ''}exists check failed: {reason}; {error}")
         case Missing():
-            return _lost(record, policy, changes)
+            return _lost(record, facts.changes, policy)
         case Present():
-            now = found(settled, verdict, changes, can, drift=policy.drift, now=policy.local)
+            now = found(settled, verdict, facts, policy)
         case NoCheck():
-            now = webhook(settled, changes, can)
+            now = webhook(settled, facts)
         case _:
             assert_never(verdict)
     if now.status.granted and not far.effect:
@@ -267,7 +210,8 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     far = progress(making, texts[before:])
     if before and not far.effect and isinstance(verdict, Present) and verdict.account is Account.INVITED:
         verdict = Missing()  # what was to be taken back is still open
-    failed, error = _Failed.of(record, policy, facts.digest), record.last_error or "the attempt failed"
+    error = record.last_error or "the attempt failed"
+    failed = Failed.of(record, facts, policy, error)
     due, left = failed.due, failed.left
     why = "what would be sent has changed" if failed.resent else "retry asked for"
     again = f"runs again at {stamp(record.retry_at)}"
@@ -296,141 +240,3 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
             return replace(left, reason=f"{'due; ' if due else ''}exists check failed: {reason}; {error}")
         case _:
             assert_never(verdict)
-
-
-def decide_orphan(
-    record: Record,
-    facts: Facts,
-    policy: Policy,
-    *,
-    by_hand: bool = False,
-    expired: bool = False,
-    same_as: str | None = None,
-    error: str | None = None,
-) -> Decision:
-    """Decide on a grant that the ledger has and git no longer wants.
-
-    `same_as` is a grant still wanted for which this is the same account, `error` one in the hire's files, which may be
-    why it is no longer wanted. `by_hand` says that a person asks for it: then an invitation that may be open, and
-    what has no check, are revoked too, or taken for revoked where there is nothing to send. What is `expired` is, too,
-    whatever the files and `prune` say.
-    """
-    if record.run.kind.locks:  # nobody asks for that any more
-        record = replace(record, phase=Phase.CONFIRMED, open=None)
-    verdict, can = facts.verdict, facts.can
-    asked = by_hand or (record.revoking and record.run.by_hand)
-    error = None if expired else error
-    prune = expired or policy.prunes(record.integration)
-    protected = _protection(record, policy, error, asked=asked) or (None if asked else facts.required)
-    left = facts.left
-    if record.phase is Phase.REVOKED:
-        return Decision(Status.REVOKED, Action.NONE, record.reason)
-    off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
-    if off:  # a switched-off account counts as gone, also if a revocation switched it off
-        verdict = Missing()
-    open_one = facts.invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
-    if same_as is not None:
-        return replace(left, reason=f"{left.reason}; it is the same account as {same_as}, which is")
-    withdrawing = record.run.kind is Kind.WITHDRAW
-    accepted = withdrawing and isinstance(verdict, Present) and not open_one  # there is no invitation to take back
-    if record.revoking and record.phase.unsettled and not accepted:
-        able = bool(can.withdraws) if withdrawing else can.revokes
-        if able:
-            tried = replace(record, fresh=True) if by_hand else record
-            there = open_one and withdrawing
-            decision = _unsettled_revocation(tried, replace(facts, verdict=verdict), policy, there=there)
-        else:
-            decision = gone(facts.over) if isinstance(verdict, Missing) else _irrevocable(left)
-        if decision != gone(facts.over) or not open_one:  # else only an invitation is to be taken back
-            return _wait_protected(replace(decision, withdraws=able and withdrawing), protected)
-    if open_one and not isinstance(verdict, Unknown):
-        return _invited_orphan(left, protected, can, asked=asked, prune=prune)
-    unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
-    if isinstance(verdict, Missing) and (off or not unconfirmed):
-        return gone(facts.over)
-    if protected is not None and not isinstance(verdict, Unknown):
-        return replace(left, reason=f"{left.reason}; {protected}")
-    asked = asked or (expired and can.revokes and isinstance(verdict, NoCheck))
-    pending = prune and can.revokes and not unconfirmed and protected is None
-    return replace(_unwanted(facts, verdict, asked=asked, prune=prune), pending=pending)
-
-
-def _invited_orphan(left: Decision, protected: str | None, can: Capabilities, *, asked: bool, prune: bool) -> Decision:
-    """Decide on an orphan that is only invited: withdraw its invitation, if the manifest can."""
-    reason = f"{left.reason}; an invitation is open"
-    if protected is not None:
-        return replace(left, reason=f"{reason}; {protected}")
-    if not can.withdraws:
-        return replace(left, reason=f"{reason}, and the manifest has no withdraw")
-    if not (prune or asked):
-        return replace(left, reason=f"{reason}; prune: report")
-    return replace(left, action=Action.REVOKE, reason=reason, withdraws=True)
-
-
-def _unwanted(facts: Facts, verdict: Verdict, *, asked: bool, prune: bool) -> Decision:
-    """Decide on an orphan that may be revoked. One that does not exist was never confirmed."""
-    left, can = facts.left, facts.can
-    match verdict:
-        case Unknown(reason):
-            return replace(left, reason=f"{left.reason}; exists check failed: {reason}")
-        case NoCheck() if not asked:
-            return replace(left, reason=f"{left.reason}; without an exists check nothing is revoked")
-        case Missing() if not asked:
-            return replace(left, reason=f"{left.reason}; never confirmed: an invitation may be open")
-        case Present() if not (prune or asked):
-            lacks = "" if can.revokes else ", and the manifest has no revoke"
-            return replace(left, reason=f"{left.reason}; prune: report{lacks}")
-        case Present() | Missing() | NoCheck():
-            if can.revokes:
-                return replace(left, action=Action.REVOKE)
-            there = isinstance(verdict, Present)
-            return _irrevocable(left) if there else taken_by_hand(facts.over)
-        case _:
-            assert_never(verdict)
-
-
-def _protection(record: Record, policy: Policy, error: str | None, *, asked: bool) -> str | None:
-    """Return why an orphan is not revoked whatever `prune` says, or None. A manual revocation overrides it."""
-    if not policy.removals:
-        return "--no-removals: this pass revokes nothing"
-    if asked:
-        return None
-    if record.keep:
-        return "kept"
-    return f"nothing of {record.key.hire} is revoked until this is mended: {error}" if error is not None else None
-
-
-def _wait_protected(decision: Decision, protected: str | None) -> Decision:
-    """Let a failed revocation wait for its retry for as long as nothing may be revoked."""
-    if protected is None or decision.action is not Action.RETRY:
-        return decision
-    return replace(decision, action=Action.WAIT, resume=0, afresh=False, reason=f"{protected}; {decision.reason}")
-
-
-def _irrevocable(left: Decision) -> Decision:
-    return replace(left, reason=f"{left.reason}; the manifest has no revoke")
-
-
-def _unsettled_revocation(record: Record, facts: Facts, policy: Policy, *, there: bool) -> Decision:
-    """Decide on a failed revocation. Its first change counts as done if the account is gone since.
-
-    `there` says that the invitation that is to be taken back is still open.
-    """
-    absent = isinstance(facts.verdict, Missing) and not there
-    far = progress(record.run.steps, facts.texts, TAKEN if absent else NEITHER)
-    error = f"revoke: {record.last_error or (STILL_OPEN if there else STILL_THERE)}"
-    failed = _Failed.of(record, policy, facts.digest, error)
-    half = 0 < far.done < far.total
-    if absent and not half:
-        return gone(facts.over)
-    if record.unchecked and isinstance(facts.verdict, Unknown):
-        why = f"revoked, not checked since: exists check failed: {facts.verdict.reason}"
-        return replace(facts.left, reason=f"{facts.left.reason}; {why}")
-    if record.unchecked and isinstance(facts.verdict, NoCheck):
-        return Decision(Status.REVOKED, Action.NONE, "revoked")
-    if isinstance(facts.verdict, Unknown):
-        return replace(failed.left, reason=f"{error}; exists check failed: {facts.verdict.reason}")
-    if not failed.due:
-        return failed.left
-    resume = far.done if half and far.same else 0
-    return Decision(Status.RETRYING, Action.RETRY, error, resume=resume, afresh=failed.afresh)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.planned import DependencyOutputs, PlannedGrant, Prepared
-from reconciler.engine.decide.wanted import Facts, decide, decide_unasked
+from reconciler.engine.decide.wanted import decide, decide_unasked
 from reconciler.engine.observe.checker import SHOWN, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.inputs import PlanningInputs

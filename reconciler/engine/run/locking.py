@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.engine.apply import transitions
-from reconciler.engine.decide.existing import Capabilities
+from reconciler.engine.decide.existing import Capabilities, Facts
+from reconciler.engine.decide.orphans import STILL_OPEN, STILL_THERE
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
-from reconciler.engine.decide.wanted import STILL_OPEN, STILL_THERE, Facts
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.inputs import PlanningInputs

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from reconciler.engine.decide.orphans import needing, why_over
+from reconciler.engine.decide.existing import Facts
+from reconciler.engine.decide.orphans import NOT_IN_GIT, decide_orphan, needing, taken_by_hand, why_over
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
-from reconciler.engine.decide.wanted import NOT_IN_GIT, Facts, decide_orphan, taken_by_hand
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.inputs import PlanningInputs
@@ -111,12 +111,12 @@ class OrphanPlanner:
                 texts=integration.texts(kind),
                 required=await self.required(record),
                 over=over,
+                same_as=None if same_as is None else str(same_as),
+                error=await self._first_error(record.key.hire) if at_stake else None,
             ),
             self._inputs.policy,
             by_hand=by_hand,
             expired=self._inputs.policy.expires and is_over(record, self._inputs.policy.now),
-            same_as=None if same_as is None else str(same_as),
-            error=await self._first_error(record.key.hire) if at_stake else None,
         )
         if decision.pending and not at_stake and await self._stays(integration, record, prepared.grant):
             decision = replace(decision, pending=False)
