@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import Any
 
 from reconciler.model.grant import OpenRun, Record
+from reconciler.model.value import replace
 
 __all__ = ["but"]
 
-_OF_RUN = {item.name for item in fields(OpenRun)}
+_OF_RUN = {*OpenRun.__struct_fields__}
 
 
 def but(record: Record, **values: Any) -> Record:

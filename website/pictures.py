@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Collection
 from contextlib import AbstractContextManager, closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import escape
 from html.parser import HTMLParser
@@ -28,6 +27,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.hire import Hire
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.repository.git.checkout import Checkout
 from reconciler.review.reviews import ReviewProgress
 from reconciler.web.daemon_view import GitView, Live

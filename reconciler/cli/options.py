@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from reconciler.cli import complete
 from reconciler.model.clock import moment
 from reconciler.model.errors import UsageError
 from reconciler.model.selection import Selection
 from reconciler.model.status import Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.discovery import repository
 from reconciler.transports.program.named import named_programs
 
@@ -52,8 +52,7 @@ INTERRUPTED = 130
 """Ctrl-C: 128 and the signal's number, as shells have it."""
 
 
-@dataclass(slots=True)
-class SharedOptions:
+class SharedOptions(Struct):
     """The shared options of one call."""
 
     path: Path | None = None
@@ -74,8 +73,7 @@ class SharedOptions:
         return named_programs(self.program, self.repo) if self.program else {}
 
 
-@value_class
-class Filter:
+class Filter(Frozen):
     """Which grants to show: those of `statuses`, unless empty; with `only_changes`, those with an action pending."""
 
     statuses: Collection[str] = ()
@@ -214,8 +212,7 @@ def filters(function: Any) -> Any:
     return statuses(changes(function))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryFilter:
+class HistoryFilter(Frozen, kw_only=True):
     """Which lines of the history are meant."""
 
     hires: tuple[str, ...]
@@ -241,8 +238,7 @@ def _moment(text: str | None, now: datetime, timezone: str, *, ends: bool = Fals
         raise UsageError(f"{'--until' if ends else '--since'} {text}: {error}") from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassOptions:
+class PassOptions(Frozen, kw_only=True):
     """The options of a pass, as `pass_options` adds them."""
 
     dry_run: bool = False

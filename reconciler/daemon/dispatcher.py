@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -27,6 +26,7 @@ from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.notify import outages as remembered
 from reconciler.notify.notifications import Notifier
 from reconciler.notify.rules import CheckStreak, NewsKind, outages

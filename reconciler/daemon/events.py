@@ -19,7 +19,7 @@ from reconciler.model.errors import LedgerError, MissingVariable, RepositoryErro
 from reconciler.model.folding import folded
 from reconciler.model.grant import Grant, Key
 from reconciler.model.scope import Scope
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.requests.template import render_text
 
@@ -154,8 +154,7 @@ class EventChecks:
         return [each.key for each in grants if each.integration == integration and told.account_of(each) == account]
 
 
-@value_class
-class _Telling:
+class _Telling(Frozen):
     """An integration that tells of accounts, and what its check expects of one."""
 
     name: str

@@ -15,7 +15,7 @@ from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.clock import Clock, stamp
 from reconciler.model.errors import LedgerError
 from reconciler.model.status import EventType
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:  # `status` reads the notes, and writes nothing
     from reconciler.daemon.runtime import ProblemLog
@@ -36,8 +36,7 @@ LATE = timedelta(minutes=1)
 """How much later than what it tells of a hook may come."""
 
 
-@value_class
-class Hooked:
+class Hooked(Frozen):
     """When a hook last came, and since when something was found that it should have told of."""
 
     hook: str

@@ -25,7 +25,7 @@ from reconciler.ledger.verifying import tree_of
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError, TimestampError
 from reconciler.model.settings import OWN, Checkpoints, Settings
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.notify.alerts import alert_of
 from reconciler.notify.rules import News, NewsKind
 from reconciler.repository.git.publish import NOTE, TOKEN, has_another, publish
@@ -61,8 +61,7 @@ class _Published:
     """Of which of these an alert was sent."""
 
 
-@value_class
-class _Turn:
+class _Turn(Frozen):
     """What a turn goes by."""
 
     now: datetime

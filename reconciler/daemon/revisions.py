@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -18,6 +17,7 @@ from reconciler.engine.trust import reopened
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.selection import PassRequest, Selection
+from reconciler.model.value import replace
 from reconciler.repository.affected import touched
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, Tree
 from reconciler.repository.naming import FOLDERS

@@ -18,6 +18,7 @@ from reconciler.model.errors import Problem
 from reconciler.model.report import Report
 from reconciler.model.revision_status import Untrusted
 from reconciler.model.settings import Settings
+from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 
@@ -32,8 +33,7 @@ GRACE_SECONDS = 30.0
 """How long attempts in flight may take to finish after SIGTERM (docs/operations.md)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveRevision:
+class ActiveRevision(Frozen, kw_only=True):
     """The revision in force (None before the first one was read), its branch and its settings.
 
     It is replaced as a whole when a commit has been taken over. `head_ignored` says what else HEAD is on. `refused` and

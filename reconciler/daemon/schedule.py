@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge
@@ -27,6 +26,7 @@ from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
+from reconciler.model.value import replace
 from reconciler.repository.desired import NO_SERVICE
 from reconciler.repository.hires import Hires
 

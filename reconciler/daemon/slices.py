@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -22,7 +21,7 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import NO_SERVICE, Desired, Service
 from reconciler.requests.tasks import Pace
 
@@ -61,8 +60,7 @@ class Lane(StrEnum):
     INTERVAL = "interval"
 
 
-@value_class
-class Slice:
+class Slice(Frozen):
     """One pass over a part of a service; several slices may share their `listings`."""
 
     service: str

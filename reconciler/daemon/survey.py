@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -23,6 +22,7 @@ from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
 from reconciler.review.overdue import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, compare, owners_of

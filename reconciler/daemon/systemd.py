@@ -18,15 +18,14 @@ from typing import Self
 
 import structlog
 
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["Systemd"]
 
 log = structlog.get_logger()
 
 
-@value_class
-class Systemd:
+class Systemd(Frozen):
     """The service manager, if there is one.
 
     `address` is its socket; `watchdog` is the number of seconds within which it expects a notification, or None.

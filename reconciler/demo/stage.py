@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from reconciler.demo import asana
 from reconciler.demo.loopback import Loopback
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.write import encrypt_initial_data
 
@@ -43,8 +43,7 @@ class NoDemo(ReconcilerError):
     """The demo cannot be set up here; the text says what is missing."""
 
 
-@value_class
-class Stage:
+class Stage(Frozen):
     """A repository with matching services, and the environment variables for `reconcile` to find its key."""
 
     root: Path

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from typing import Any
@@ -33,6 +32,7 @@ from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.hire import Hire
 from reconciler.model.requestable import Requestable
 from reconciler.model.settings import Pages
+from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.web.guard import named
 from reconciler.web.headers import SafeHeaders
@@ -50,8 +50,7 @@ class NotSignedIn(ReconcilerError):
     """The settings name no proxy that signs people in."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Person:
+class _Person(Frozen):
     """Who is signed in: a hire."""
 
     stem: str

@@ -13,11 +13,12 @@ import asyncio
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from reconciler.engine.apply import attempts
 from reconciler.engine.context import Context
@@ -33,6 +34,7 @@ from reconciler.model.decision_inputs import Policy, complete
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
+from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 
@@ -58,8 +60,7 @@ HOMES = "homes"
 """The name of the note that has the service of each integration that a fleet's member acted on."""
 
 
-@dataclass(slots=True)
-class OpenState:
+class OpenState(Struct):
     """A state that this process may write to."""
 
     ledger: OpenLedger
@@ -68,7 +69,7 @@ class OpenState:
     """The state's file; None if a server has the state."""
     member: Membership | None = None
     """This process as a member of a fleet; None if it has the state to itself."""
-    connect: Mapping[str, Any] = field(default_factory=dict)
+    connect: Mapping[str, Any] = {}
     """The arguments of a connection to the server."""
     taking_over: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Who finds out who gave what: one pass at a time, for all of them."""

@@ -18,7 +18,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, Trust
 from reconciler.model.errors import SecretsError
 from reconciler.model.settings import OWN, Settings
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ async def reopened(context: Context, settings: Settings, tree: Tree, ledger: Ope
     return opening.done(context, tree, await ledger.run(opening.opened))
 
 
-@value_class
-class _Opening:
+class _Opening(Frozen):
     """What the key is opened with: all that git and the files say of it."""
 
     gnupg: Gnupg

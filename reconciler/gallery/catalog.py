@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
@@ -24,6 +23,7 @@ from reconciler.model.errors import UsageError
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
+from reconciler.model.value import Frozen
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.naming import CASES, is_cases
 
@@ -49,8 +49,7 @@ _FOLDERS = {
 }
 
 
-@dataclass(frozen=True)
-class ReadyManifest:
+class ReadyManifest(Frozen, dict=True):
     """A manifest or import that is ready to be copied into a `folder` of a repository."""
 
     name: str

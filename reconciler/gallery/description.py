@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reconciler.model.errors import UsageError
+from reconciler.model.value import Frozen, Unshown
 
 __all__ = ["PEOPLE", "Description", "Operation", "read_description"]
 
@@ -28,17 +28,16 @@ DEEPEST = 8
 _PARAMETER = re.compile(r"\{([^}]+)\}")
 
 
-@dataclass(frozen=True, eq=False)
-class Operation:
+class Operation(Frozen, eq=False):
     """One operation: its method, its path below the server's URL, and what it takes and answers."""
 
     method: str
     path: str
     summary: str
-    query: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    body: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    query: Unshown[Mapping[str, Any]] = {}
+    body: Unshown[Mapping[str, Any]] = {}
     required: frozenset[str] = frozenset()
-    answer: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    answer: Unshown[Mapping[str, Any]] = {}
     status: str = "200"
     answer_headers: frozenset[str] = frozenset()
 
@@ -73,8 +72,7 @@ class Operation:
         return PEOPLE.index(self.collection), len(self.parameters) - self.of_one, len(self.segments)
 
 
-@dataclass(frozen=True)
-class Description:
+class Description(Frozen):
     """What a manifest is begun from."""
 
     title: str

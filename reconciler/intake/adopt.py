@@ -7,7 +7,6 @@ and its check has to find the account that it is for. Otherwise nothing is propo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from reconciler.engine.observe.integrations import Integration
@@ -18,7 +17,7 @@ from reconciler.model.base import as_text, day
 from reconciler.model.errors import Problem, ReconcilerError, Severity
 from reconciler.model.hire import DAYS, EXTRA
 from reconciler.model.template import PLACEHOLDER
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.broken import BrokenFile
 from reconciler.repository.files import Reader
@@ -40,8 +39,7 @@ class NotAdopted(ReconcilerError):
         super().__init__("\n".join([*why[:MOST], *more, "nothing is adopted"]))
 
 
-@value_class
-class Proposal:
+class Proposal(Frozen):
     """A hire's file after adoption: `text` is what is new in it, `before` its old content, if any."""
 
     hire: str

@@ -29,7 +29,7 @@ from reconciler.model.errors import RepositoryError, UsageError
 from reconciler.model.grant import Key, Record
 from reconciler.model.requestable import AccessRequest
 from reconciler.model.settings import Forge
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.git.branches import commit_to_branch
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.git.program import GitFailed, git
@@ -37,8 +37,7 @@ from reconciler.repository.git.program import GitFailed, git
 __all__ = ["Asked", "Asking"]
 
 
-@value_class
-class Asked:
+class Asked(Frozen):
     """What somebody asks for; without a `hire` whose address is git's."""
 
     integration: str

@@ -18,7 +18,7 @@ import httpx
 
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.settings import Forge
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.transports.transport import tls_context
 
 __all__ = [
@@ -42,8 +42,7 @@ class ForgeError(ReconcilerError):
     """The forge could not be asked, or refused; what was committed and pushed stays."""
 
 
-@value_class
-class PullRequest:
+class PullRequest(Frozen):
     """A pull request: its number and its address."""
 
     number: int

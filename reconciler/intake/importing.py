@@ -19,7 +19,7 @@ from reconciler.model.base import as_text
 from reconciler.model.errors import NotWritable
 from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import Import
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import explain
@@ -31,15 +31,14 @@ __all__ = ["HireChange", "ImportPlan", "Importer"]
 _REFERENCES = {"manager": "manager_email", "buddy": "buddy_email"}
 
 
-@value_class
-class HireChange:
+class HireChange(Frozen):
     """A change of a hire's file: `fields` maps each key that changes to its old and new value."""
 
     hire: str
     file: str
     fields: Mapping[str, tuple[Any, Any]]
-    content: bytes = field(repr=False)
-    before: bytes | None = field(default=None, repr=False)
+    content: Unshown[bytes]
+    before: Unshown[bytes | None] = None
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import field
 from datetime import date
 from typing import Any
 
@@ -20,7 +19,7 @@ from reconciler.model.hire import DAYS, EXTRA
 from reconciler.model.imports import ByAddress, Import
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.requests.record import same
 from reconciler.requests.template import render_text
 
@@ -34,8 +33,7 @@ _NO_DAY = "0000-00-00"
 _MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})[T ]\d{2}:\d{2}.*", re.ASCII | re.DOTALL)
 
 
-@value_class
-class Person:
+class Person(Frozen):
     """One person: the keys of a hire that the source fills, such as `first_name` or `extra.LOGIN`.
 
     `by_address` are the keys whose value is another person's address.
@@ -48,13 +46,12 @@ class Person:
     stem: str = ""
 
 
-@value_class
-class LeftOut:
+class LeftOut(Frozen):
     """A person who cannot be imported, and why; `hire` and `file` if they have a file."""
 
     item: int
     reason: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = {}
     hire: str | None = None
     file: str | None = None
 
@@ -65,8 +62,7 @@ class LeftOut:
         return name or str(self.fields.get("email") or f"item {self.item}")
 
 
-@value_class
-class People:
+class People(Frozen):
     """All people of a source. `addresses` are those of all, taken or left out, in lower case."""
 
     taken: list[Person]

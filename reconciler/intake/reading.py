@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from reconciler.model.imports import ByAddress, Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
 from reconciler.model.scope import Layer, Scope, walk
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
@@ -44,8 +43,7 @@ SEPARATORS = (",", ";", "\t")
 """What separates the columns of a CSV; spreadsheets of some countries write the second."""
 
 
-@value_class
-class SourceRecords:
+class SourceRecords(Frozen):
     """The people of the source, an item each; not `whole` if more pages follow than may be read."""
 
     items: list[Any]

@@ -15,7 +15,7 @@ from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.hire import Entry
 from reconciler.model.near import near
 from reconciler.model.requestable import AccessRequest
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.loaded import Loaded
@@ -59,8 +59,7 @@ class State:
     WAITS, HOLDS, ENDED = "waits", "holds", "ended"
 
 
-@value_class
-class Request:
+class Request(Frozen):
     """One request, and how far it is; `branch` where it waits."""
 
     stem: str

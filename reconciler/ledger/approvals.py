@@ -22,7 +22,7 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.given import Given, Merged, Untraced
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["ApprovalWriter", "Unanswered", "pull_row", "unanswered", "untraced_row"]
 
@@ -34,8 +34,7 @@ AT_A_TIME = 200
 """So many lines are written in one transaction."""
 
 
-@value_class
-class Unanswered:
+class Unanswered(Frozen):
     """A commit that the forge has not answered for; `asked_at` is when it first said that it knows no pull request."""
 
     revision: str

@@ -18,7 +18,7 @@ from reconciler.ledger.reading import Backend, Reading, lowered, moment
 from reconciler.ledger.rows import attempt_of, event_of, record_of, sent_of
 from reconciler.model.grant import Key, Record
 from reconciler.model.status import FAULTS, EventType, ReasonCode, Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = [
     "Browsing",
@@ -48,8 +48,7 @@ RANK = (
 """The statuses that a page lists first; all others follow."""
 
 
-@value_class
-class Page:
+class Page(Frozen):
     """One page of a list, of `size` rows; `number` counts from 1."""
 
     number: int = 1
@@ -61,8 +60,7 @@ class Page:
         return {"size": self.size, "start": (self.number - 1) * self.size}
 
 
-@value_class
-class Chosen:
+class Chosen(Frozen):
     """A filter of grants; empty chooses all. `text` is part of the hire's id or address, in any case."""
 
     text: str = ""
@@ -81,8 +79,7 @@ class Listed:
     checked_at: datetime | None = None
 
 
-@value_class
-class Recent:
+class Recent(Frozen):
     """The newest attempts at a grant, newest first, with their requests; `earlier` counts the others."""
 
     attempts: tuple[tuple[Attempt, tuple[Sent, ...]], ...]

@@ -22,7 +22,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = [
     "END",
@@ -63,8 +63,7 @@ _SAID = ("hire", "access", "integration", "event", "revision", "author", "detail
 _COUNTED = re.compile(r"(\d+) lines? of the history")
 
 
-@value_class
-class Link:
+class Link(Frozen):
     """The end of the chain: how many lines it has, and the digest of the last."""
 
     number: int = 0
@@ -85,8 +84,7 @@ class Link:
         return f"{self.number} {self.digest}".encode()
 
 
-@value_class
-class Chain:
+class Chain(Frozen):
     """The result of verifying: the number of lines, of erased lines, and the digest of the last.
 
     `broken` says which line breaks the chain first, and why; None if none does.

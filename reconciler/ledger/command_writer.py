@@ -10,11 +10,11 @@ import hmac
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from msgspec.structs import asdict
 
 from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend
@@ -25,6 +25,7 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key
 from reconciler.model.lock import Lock
 from reconciler.model.status import EventType
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.ledger.transaction import Transaction

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
 from datetime import datetime
 from typing import Any
 
 from reconciler.model.clock import stamp
 from reconciler.model.grant import Key, Outcome, Record
 from reconciler.model.status import EventType, ReasonCode
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["Attempt", "Change", "Command", "CommandsByGrant", "Event", "GrantFilter", "Kept", "Member", "Sent"]
 
@@ -25,8 +24,7 @@ Kept = Mapping[str, bytes | Change | None]
 """Values to save, by name; None erases one."""
 
 
-@value_class
-class Event:
+class Event(Frozen):
     """One line of the history; its `digest` covers all lines up to it, and is set when it is written."""
 
     at: datetime
@@ -41,10 +39,10 @@ class Event:
     digest: str = ""
     code: ReasonCode | None = None
     """What its detail says, as far as anything depends on it."""
-    data: Mapping[str, Any] | None = field(default=None, compare=False)
+    data: Mapping[str, Any] | None = None
     """The grant's status after it, and the form's values of the account, or those that an attempt sends; who vouches
     for the approvals. None where the line is about no grant, or an older release wrote it."""
-    was: str | None = field(default=None, compare=False)
+    was: str | None = None
     """The name that it was written with, where the grant was renamed since."""
 
     @classmethod
@@ -67,8 +65,7 @@ class Event:
         return cls(at, *about, event, detail, revision=record.revision, author=author, code=code, data=said)
 
 
-@value_class
-class Attempt:
+class Attempt(Frozen):
     """One attempt at a grant.
 
     Attempts that continue one another share their `run`; `total` is the number of requests of all. `epoch` is that of
@@ -109,8 +106,7 @@ class Attempt:
         )
 
 
-@value_class
-class Sent:
+class Sent(Frozen):
     """One request of an attempt, with its answer; the URL is masked."""
 
     attempt: int
@@ -124,8 +120,7 @@ class Sent:
     error: str | None
 
 
-@value_class
-class Command:
+class Command(Frozen):
     """A command of a person to the process that has the state."""
 
     id: int
@@ -137,10 +132,13 @@ class Command:
     by: str
     mac: str | None = None
     """The code that only who has the state's key can make."""
-    data: Mapping[str, Any] | None = field(default=None, compare=False)
+    data: Mapping[str, Any] | None = None
     """What a command says beside the grants that it is about."""
     once: str | None = None
     """A random name: what was acted on counts no second time."""
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.at))
 
     @property
     def once_only(self) -> bool:
@@ -158,8 +156,7 @@ CommandsByGrant = Mapping[Key, Sequence[Command]]
 """Commands that a pass acts on, by the grant that they name, oldest first."""
 
 
-@value_class
-class Member:
+class Member(Frozen):
     """A process of a fleet: since when, when it was last seen, and the services that it has leased.
 
     One that is no `daemon` runs a command and ends.
@@ -181,8 +178,7 @@ class Member:
         }
 
 
-@value_class
-class GrantFilter:
+class GrantFilter(Frozen):
     """Some grants of every hire: those of these integrations, and those of these access names."""
 
     integrations: frozenset[str]

@@ -19,7 +19,7 @@ from collections.abc import Set as AbstractSet
 
 from reconciler.ledger.reading import Reading
 from reconciler.model.errors import LeaseLostError
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["EVERYTHING", "OURS", "Lease", "MoreNeeded"]
 
@@ -38,8 +38,7 @@ class MoreNeeded(Exception):
         self.services = services
 
 
-@value_class
-class Lease:
+class Lease(Frozen):
     """The services that a pass may write for, with the epochs at which they were taken."""
 
     epochs: Mapping[str, int]

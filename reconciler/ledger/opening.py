@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import field
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +20,7 @@ from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.ledger.sqlite.reading import SqliteBackend, back_up
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Reached, unwatched
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -39,18 +38,16 @@ def _none() -> None:
     """No password."""
 
 
-@value_class
-class HeldLedger:
+class HeldLedger(Frozen):
     """A state that is open for writing under a lease; on a server, with the member that has the lease."""
 
     ledger: LedgerWriter
     member: Membership | None = None
-    connect: Mapping[str, Any] = field(default_factory=dict)
+    connect: Mapping[str, Any] = {}
     """The arguments of a connection to the server."""
 
 
-@value_class
-class StateLocation:
+class StateLocation(Frozen):
     """A state by its URL: a SQLite file, relative to the repository's root, or a database of a PostgreSQL server.
 
     `password` is called only before connecting to a server. A server's state belongs to one `repository`.

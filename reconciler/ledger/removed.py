@@ -7,7 +7,7 @@ from datetime import datetime
 
 from reconciler.ledger.reading import Reading, moment
 from reconciler.model.grant import Key
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["Removed", "removed_in"]
 
@@ -22,8 +22,7 @@ _ANSWERED = (
 )
 
 
-@value_class
-class Removed:
+class Removed(Frozen):
     """Since which revision, and when, git does not want a grant; `gone_at` is None until its account is gone.
 
     That is when the last request of its removal was answered, or when a check found it gone.

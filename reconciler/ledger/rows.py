@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -46,7 +45,7 @@ E = TypeVar("E", bound=StrEnum)
 
 Redact = Callable[[Any], Any]
 
-_RECORD_FIELDS = tuple(item.name for item in fields(Record) if item.name not in ("key", "open"))
+_RECORD_FIELDS = tuple(name for name in Record.__struct_fields__ if name not in ("key", "open"))
 _PHASE = _RECORD_FIELDS.index("phase")
 _BUT_WHEN_CHECKED = attrgetter("key", "open", *(name for name in _RECORD_FIELDS if name != "checked_at"))
 

@@ -23,7 +23,7 @@ from reconciler.ledger.sqlite.renewal import renewal_lock
 from reconciler.ledger.vault import FILES, Vault, value_place
 from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sealed import Sealer, in_the_clear
 
@@ -42,8 +42,7 @@ Stored = Mapping[str, Any]
 """A service's tokens, as `reconciler.oauth` stores them."""
 
 
-@value_class
-class Trust:
+class Trust(Frozen):
     """What vouches for the key of a state: the keys that the initial data is encrypted to, and `SEALING_KEY`.
 
     `wrapped` says that the key of this state was wrapped before, so that none in the clear can be its.
@@ -255,8 +254,7 @@ def no_store(_service: str) -> None:
     """Renew no token, as in a dry run."""
 
 
-@value_class
-class ReadState:
+class ReadState(Frozen):
     """A state that is read, whether it is locked or not.
 
     Who may write to it as well says under which `lease`, and where renewed tokens are saved.

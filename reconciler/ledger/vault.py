@@ -20,7 +20,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.secrets.sealed import Sealer
 
 __all__ = ["Memory", "Stored", "Vault", "generated"]
@@ -76,12 +76,11 @@ class Memory:
         return cls(kept["responses"], kept["stored"], kept["generated"], kept.get("attached", {}))
 
 
-@value_class
-class Stored:
+class Stored(Frozen):
     """What `store_data` saved in earlier attempts: an entry's `own`, and what the entries that it needs lend it."""
 
-    own: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    lent: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    own: Unshown[Mapping[str, Any]] = {}
+    lent: Unshown[Mapping[str, Any]] = {}
 
     @property
     def names(self) -> frozenset[str]:

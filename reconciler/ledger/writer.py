@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
@@ -40,6 +39,7 @@ from reconciler.ledger.verifying import TREE, whole_blocks
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.grant import Key, Outcome, Record, Step
 from reconciler.model.status import EventType
+from reconciler.model.value import replace
 
 __all__ = ["LedgerWriter"]
 

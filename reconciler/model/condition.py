@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from reconciler.model.base import as_text
 from reconciler.model.hire import EXTRA, Hire, HireRef
 from reconciler.model.near import near
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["CONDITION_KEYS", "FIELDS", "Condition", "ConditionMap", "HireValues", "plain", "value_of"]
 
@@ -28,8 +28,7 @@ CONDITION_KEYS = (*FIELDS, f"{EXTRA}NAME", ANY, NOT)
 Fold = Callable[[str], str]
 
 
-@value_class
-class _Test:
+class _Test(Frozen):
     """One field's test: it has one of these values, or with `negated` none of them."""
 
     field: str
@@ -43,8 +42,7 @@ class _Test:
         return equal is not self.negated
 
 
-@value_class
-class Condition:
+class Condition(Frozen):
     """What must hold of a hire: every test, one of each group in `any_of`, and none of `none_of`."""
 
     tests: tuple[_Test, ...] = ()
@@ -90,8 +88,7 @@ class Condition:
         return ", ".join(parts)
 
 
-@value_class
-class HireValues:
+class HireValues(Frozen):
     """The values that conditions compare hires' fields with, and which of them a hire has."""
 
     compared: frozenset[tuple[str, str]]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from reconciler.model.grant import Outcome, Record, Step
 from reconciler.model.settings import DEFAULT, Drift, Settings, Suspension
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["NEITHER", "TAKEN", "Policy", "Progress", "account_changed", "complete", "progress"]
 
 
-@value_class
-class Policy:
+class Policy(Frozen):
     """The settings that decisions depend on, and the time at which they are made."""
 
     now: datetime
@@ -23,7 +21,7 @@ class Policy:
     retry_delay: timedelta
     drift: Drift = Drift()
     prune: bool = False
-    prune_of: Mapping[str, bool] = field(default_factory=dict)
+    prune_of: Mapping[str, bool] = {}
     removals: bool = True
     expires: bool = True
     """Whether what is over is revoked, whatever `prune` says."""
@@ -71,8 +69,7 @@ class Policy:
         return record.retry_at is None or record.retry_at <= self.now
 
 
-@value_class
-class Progress:
+class Progress(Frozen):
     """How far an unsettled run came.
 
     `done` counts the requests that are done, from the first on; `effect` says whether any can have changed something,

@@ -24,10 +24,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from msgspec.structs import force_setattr
+
+from reconciler.model.value import Frozen
 from reconciler.model.verdict import Cause
 
 __all__ = [
@@ -179,8 +181,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(Frozen, order=True):
     """A problem in one file, where it is, and what to do. `line` counts from 1; None if the file has no lines."""
 
     file: str
@@ -190,7 +191,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         """Make the message printable."""
-        object.__setattr__(self, "message", shortened(self.message))
+        force_setattr(self, "message", shortened(self.message))
 
     def __str__(self) -> str:
         return f"{self._place}: {self.severity}: {self.message}"

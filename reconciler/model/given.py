@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["Approval", "Given", "Merged", "Source", "Untraced"]
 
@@ -23,8 +23,7 @@ class Source(StrEnum):
     """Nothing but the text of a commit."""
 
 
-@value_class
-class Approval:
+class Approval(Frozen):
     """One person's approval."""
 
     name: str
@@ -40,8 +39,7 @@ class Approval:
         return cls(data) if isinstance(data, str) else cls(data["name"], Source(data["source"]))
 
 
-@value_class
-class Given:
+class Given(Frozen):
     """The commit that gave a grant, with its author, its committer, and who approved it; people as `Name <address>`.
 
     Who approved it at the forge, and who merged it there, is named by login.
@@ -62,8 +60,7 @@ class Given:
         return tuple(approval.name for approval in self.approvals)
 
 
-@value_class
-class Merged:
+class Merged(Frozen):
     """A merged pull request: its number, and the logins of those who approved it and of who merged it."""
 
     number: int

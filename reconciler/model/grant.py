@@ -7,7 +7,6 @@ change in one place only: `reconciler.engine.apply.transitions`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +15,7 @@ from reconciler.model.lock import LockState
 from reconciler.model.requested import Requested
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, ReasonCode, Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.model.verdict import Cause
 
 if TYPE_CHECKING:
@@ -55,8 +54,7 @@ class Key(NamedTuple):
         return f"{self.hire}/{self.access}"
 
 
-@value_class
-class Hold:
+class Hold(Frozen):
     """Why a grant cannot be checked: `invalid` or `blocked`, and what to do.
 
     `personal` says that the entry fits, but not this hire.
@@ -67,8 +65,7 @@ class Hold:
     personal: bool = False
 
 
-@value_class
-class Grant:
+class Grant(Frozen):
     """One hire and one access entry, as the files want it.
 
     `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
@@ -81,9 +78,9 @@ class Grant:
     integration: str
     service: str
     source: str
-    manifest: Manifest | None = field(default=None, repr=False)
-    layers: tuple[Layer, ...] = field(default=(), repr=False)
-    absent: Mapping[str, str] = field(default_factory=dict, repr=False)
+    manifest: Unshown[Manifest | None] = None
+    layers: Unshown[tuple[Layer, ...]] = ()
+    absent: Unshown[Mapping[str, str]] = {}
     begins: date | None = None
     ends: date | None = None
     until: datetime | None = None
@@ -211,8 +208,7 @@ class Outcome(StrEnum):
     """Answered with success, but not with what was wanted: another status, a `continue_if` that does not hold."""
 
 
-@value_class
-class Step:
+class Step(Frozen):
     """One request of an unsettled run: its place, a digest of its text in the manifest, its outcome."""
 
     index: int
@@ -226,8 +222,7 @@ class Step:
         return self.mutates and self.outcome is not Outcome.REFUSED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenRun:
+class OpenRun(Frozen, kw_only=True):
     """A chain of attempts that is not settled: one is running, or the last one failed.
 
     `id` names it in the ledger from when its first attempt is written down. `digest` is the keyed digest of what it
@@ -238,7 +233,7 @@ class OpenRun:
     kind: Kind = Kind.EXECUTE
     id: int | None = None
     digest: str | None = None
-    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    values: Unshown[Mapping[str, Any]] = {}
     by_hand: bool = False
     retry_at: datetime | None = None
     steps: tuple[Step, ...] = ()
@@ -255,8 +250,7 @@ class Over(StrEnum):
     """Its entry left git since: one that comes again begins anew."""
 
 
-@value_class
-class Record:
+class Record(Frozen):
     """The ledger's record of a grant.
 
     `attempts` counts since it last started afresh; `open` is what of them is not settled. `snapshot` holds the
@@ -278,7 +272,7 @@ class Record:
     attempts: int = 0
     checked_at: datetime | None = None
     last_error: str | None = None
-    snapshot: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    snapshot: Unshown[Mapping[str, Any]] = {}
     origin: str | None = None
     needs: tuple[str, ...] = ()
     executed_at: datetime | None = None
@@ -293,11 +287,11 @@ class Record:
     as_wanted_at: datetime | None = None
     """Since when the check finds the account as git wants it; kept when it no longer does, for that is drift."""
     updated_at: datetime | None = None
-    wants: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    wants: Unshown[Mapping[str, Any]] = {}
     """What `where` asked for when the account was last found so, updated or accepted."""
-    differs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    differs: Unshown[Mapping[str, Any]] = {}
     """What of the account is not as git wants it: path or name → [there, wanted]."""
-    accepted: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    accepted: Unshown[Mapping[str, Any]] = {}
     """What of that a person accepted as it is."""
     invitations: int = 0
     """How many were sent since the account was last there."""
@@ -403,8 +397,7 @@ class Record:
         return self.snapshot
 
 
-@value_class
-class Decision:
+class Decision(Frozen):
     """What to do about one grant, and why.
 
     `resume` is the index of the request at which an attempt continues, 0 for a whole run. `afresh` says that the count
@@ -425,7 +418,7 @@ class Decision:
     heals: bool = False
     guarded: bool = False
     withdraws: bool = False
-    differs: Differences = field(default_factory=dict)
+    differs: Differences = {}
     accepted: bool = False
     pending: bool = False
     cause: Cause | None = None

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from msgspec.structs import asdict
+
 from reconciler.model.clock import stamp
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 
 __all__ = ["Lock", "LockState", "Locks"]
 
@@ -30,8 +31,7 @@ class LockState(StrEnum):
     """No request does it: a person has to, at the service."""
 
 
-@value_class
-class Lock:
+class Lock(Frozen):
     """One lock. `hires` are the ids of the person's file, `addresses` all that were seen of theirs, in lower case.
 
     `deletes` says that `revoke` may take the place of `lock` also where it deletes the account.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
@@ -18,7 +20,7 @@ from reconciler.model.requested import Requested
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, ReasonCode, Status
-from reconciler.model.value import changed, value_class
+from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.model.verdict import Cause
 
 __all__ = ["LAST", "Report", "Row"]
@@ -27,8 +29,7 @@ LAST = "last_pass"
 """The ledger's note of the last pass: its revision, when it was, and the problems of files."""
 
 
-@value_class
-class Row:
+class Row(Frozen):
     """One grant, as it is shown."""
 
     hire: str
@@ -49,9 +50,9 @@ class Row:
     since: datetime | None = None
     revision: str | None = None
     name: str = ""
-    values: Mapping[str, Any] | None = field(default_factory=dict)
+    values: Mapping[str, Any] | None = {}
     """The form's values; None where the history does not have those of then."""
-    differs: Differences = field(default_factory=dict)
+    differs: Differences = {}
     given: Given | None = None
     due_at: datetime | None = None
     """When the access was to be there, or to be gone."""
@@ -78,7 +79,7 @@ class Row:
     code: ReasonCode | None = None
     locked: LockState | None = None
     """How far its account is locked, if its person is."""
-    asks: Callable[[], tuple[Mapping[str, Any], ...]] = field(default=tuple, repr=False, compare=False)
+    asks: Unshown[Callable[[], tuple[Mapping[str, Any], ...]]] = tuple
     """Makes `requests`, which few rows are asked for."""
 
     @property
@@ -155,14 +156,14 @@ class Row:
 
     def requested_by(self, grant: Grant | None) -> Row:
         """Return the row with what the entry in git says of the request that it comes from."""
-        return self if grant is None or grant.requested is None else changed(self, {"requested": grant.requested})
+        return self if grant is None or grant.requested is None else replace(self, requested=grant.requested)
 
     def given_by(self, given: Given | None) -> Row:
         """Return the row with who gave the grant: it is due with the commit, unless a later day is set."""
         if given is None:
             return self
         due = self.due_at if self.leaves or (self.due_at or given.committed_at) > given.committed_at else None
-        return changed(self, {"given": given, "due_at": due or given.committed_at})
+        return replace(self, given=given, due_at=due or given.committed_at)
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
@@ -227,8 +228,7 @@ def _name(record: Record, grant: Grant | None) -> str:
     return " ".join(str(part) for part in (found.get("first_name"), found.get("last_name")) if part)
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """Totals over rows, counted one by one."""
 
     grants: int = 0
@@ -265,34 +265,33 @@ class Tally:
             self.left[row.status] += 1
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """A pass, or the ledger, as it is shown. `failures` counts attempts and revocations that failed in this pass."""
 
     revision: str | None
     dry_run: bool
-    rows: list[Row] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    rows: list[Row] = []
+    problems: list[Problem] = []
     failures: int = 0
     executed: int = 0
     revoked: int = 0
-    expired: list[timedelta] = field(default_factory=list)
+    expired: list[timedelta] = []
     """How late access was revoked whose time was over, of each."""
     at: datetime | None = None
     """The moment that it is about; None for now."""
     branch: str | None = None
     """The branch in force; None where commits do not count, or before the first pass."""
-    ignored: list[str] = field(default_factory=list)
+    ignored: list[str] = []
     """What the checkout has and is not acted on, a sentence each."""
     refused: Untrusted | None = None
     stale: Stale | None = None
-    members: list[Mapping[str, Any]] = field(default_factory=list)
+    members: list[Mapping[str, Any]] = []
     """The daemons that share the work, as JSON shows them."""
-    hooks: list[Mapping[str, Any]] = field(default_factory=list)
+    hooks: list[Mapping[str, Any]] = []
     """When each hook last came, as JSON shows it."""
-    unmanaged: dict[str, int] = field(default_factory=dict)
+    unmanaged: dict[str, int] = {}
     """How many accounts git does not know, by integration: of those whose listing the pass read whole."""
-    _tally: Tally | None = field(default=None, repr=False, compare=False)
+    _tally: Tally | None = None
 
     def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield these rows instead of the report's own, and count them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from reconciler.model.clock import stamp
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["Requested"]
 
@@ -13,8 +13,7 @@ SHOWN = 200
 """So much of a request's reason is in a line of the history."""
 
 
-@value_class
-class Requested:
+class Requested(Frozen):
     """That somebody asked for a grant, why and when; `refusal` is why it may not be asked for, if it may not."""
 
     reason: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["REF", "VOUCH", "Stale", "Untrusted"]
 
@@ -12,8 +12,7 @@ REF = "refs/reconciler/accepted"
 VOUCH = f"have it signed, or vouch for it on this machine: `git update-ref {REF} COMMIT`"
 
 
-@value_class
-class Untrusted:
+class Untrusted(Frozen):
     """The newest commit that is not accepted, and the first commit on the way to it that is the reason.
 
     An `unreadable` one has nothing to vouch for: `why` says what to do, and `head` may be the name of its branch.
@@ -43,8 +42,7 @@ class Untrusted:
         return str(self) if self.unreadable else f"{self}: {VOUCH}"
 
 
-@value_class
-class Stale:
+class Stale(Frozen):
     """Since when, in UTC, git's commits are not taken over, and why."""
 
     since: str

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
 from typing import Any
 
 from reconciler.model.errors import MissingVariable
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 
 __all__ = ["DEFERRED", "HIRE_NAMES", "KNOWN_NAMES", "LEDGER", "Found", "Layer", "Scope", "follow", "steps", "walk"]
 
@@ -48,26 +47,23 @@ DEFERRED = _Deferred()
 """What a lookup gives for a name whose value only a running attempt knows."""
 
 
-@value_class
-class Layer:
+class Layer(Frozen):
     """Values and their origin. `secret` names those that must be masked when shown."""
 
     origin: str
-    values: Mapping[str, Any] = field(repr=False)
+    values: Unshown[Mapping[str, Any]]
     secret: frozenset[str] = frozenset()
 
 
-@value_class
-class Found:
+class Found(Frozen):
     """A variable's value, whether it is secret, and its origin."""
 
-    value: Any = field(repr=False)
+    value: Unshown[Any]
     secret: bool
     origin: str
 
 
-@value_class
-class Scope:
+class Scope(Frozen):
     """The variables of a placeholder. With `waits` false, a value that only a running attempt knows is missing.
 
     `saved` is what `store_data` saved: it comes last, so that no answer of a service replaces what git gives.

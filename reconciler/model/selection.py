@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import TYPE_CHECKING
 
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["PassRequest", "Selection"]
 
 
-@value_class
-class Selection:
+class Selection(Frozen):
     """The part that a pass covers: hires, integrations, single grants; None for all of them.
 
     `without` are integrations that it leaves out.
@@ -51,8 +49,7 @@ class Selection:
         return self == Selection()
 
 
-@value_class
-class PassRequest:
+class PassRequest(Frozen):
     """A pass to be made: over what, and why.
 
     `released` overrides the guard. A `partial` one does not see all that the guard counts. Without `removals` it
@@ -64,4 +61,7 @@ class PassRequest:
     released: bool = False
     partial: bool = False
     removals: bool = True
-    by_hand: Mapping[Key, str] = field(default_factory=dict, compare=False)
+    by_hand: Mapping[Key, str] = {}
+
+    def __hash__(self) -> int:
+        return hash((self.selection, self.why))

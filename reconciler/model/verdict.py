@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 
 __all__ = ["Account", "Cause", "Difference", "Invited", "Missing", "NoCheck", "Present", "Unknown", "Verdict"]
 
@@ -34,37 +33,33 @@ class Cause(StrEnum):
     """The service refused the token that somebody connected it with, or nobody did."""
 
 
-@value_class
-class Present:
+class Present(Frozen):
     """The check found the account; `stored` is what the check's `store_data` saved.
 
     `under` is the address it was found under, where that is the hire's old one. `record` is the account in the answer,
     `differs` what of it is not as git wants it, path by path.
     """
 
-    stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    stored: Unshown[Mapping[str, Any]] = {}
     under: str | None = None
     account: Account = Account.ACTIVE
-    differs: Mapping[str, Difference] = field(default_factory=dict, repr=False)
-    record: Any = field(default=None, repr=False)
+    differs: Unshown[Mapping[str, Difference]] = {}
+    record: Unshown[Any] = None
 
 
-@value_class
-class Missing:
+class Missing(Frozen):
     """The check was answered and did not find the account."""
 
-    stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    stored: Unshown[Mapping[str, Any]] = {}
 
 
-@value_class
-class Invited:
+class Invited(Frozen):
     """A person whom the check does not find has an open invitation; `stored` is what `pending` saves of it."""
 
-    stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    stored: Unshown[Mapping[str, Any]] = {}
 
 
-@value_class
-class Unknown:
+class Unknown(Frozen):
     """The check itself failed; nothing may be executed on it.
 
     `lacks_account`: it was answered without the account, and without saying that there is none.
@@ -75,8 +70,7 @@ class Unknown:
     cause: Cause | None = None
 
 
-@value_class
-class NoCheck:
+class NoCheck(Frozen):
     """The manifest has no `exists`: a webhook."""
 
 

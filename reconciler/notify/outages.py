@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from msgspec.structs import asdict
+
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.notify.rules import CheckStreak, News, NewsKind
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ KEPT = 20
 """The most outages of an integration that are remembered."""
 
 
-@value_class
-class Outage:
+class Outage(Frozen):
     """One outage; `until` is None while it lasts. Moments are UTC, ISO 8601."""
 
     since: str

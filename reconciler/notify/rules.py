@@ -10,20 +10,22 @@ together. So an hour's outage over 500 hires is two messages.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from reconciler.ledger.entries import Event
 from reconciler.model.clock import stamp
 from reconciler.model.lock import LockState
 from reconciler.model.report import Row
 from reconciler.model.status import EventType, ReasonCode, Status
-from reconciler.model.value import changed, value_class
+from reconciler.model.value import Frozen, replace
 
 __all__ = ["AlertState", "CheckStreak", "Message", "News", "NewsKind", "alerts_of", "outages"]
 
@@ -84,8 +86,7 @@ HEADLINES = {
 }
 
 
-@value_class
-class News:
+class News(Frozen):
     """One kind of event at one integration; `grants` are some of the `count` that it concerns.
 
     `since` is when an outage began.
@@ -112,8 +113,7 @@ class News:
         return replace(other, count=self.count + other.count, grants=grants[:SHOWN], since=self.since or other.since)
 
 
-@value_class
-class Message:
+class Message(Frozen):
     """One message: all news of a pass."""
 
     news: tuple[News, ...]
@@ -136,8 +136,7 @@ class Message:
         return [asdict(item) for item in self.news]
 
 
-@dataclass(slots=True)
-class CheckStreak:
+class CheckStreak(Struct):
     """An integration's checks: how many failed, or succeeded, in a row, up to the number that matters.
 
     `failing_since` is when the first of those that failed in a row did; `down_since` is set while an outage is
@@ -148,44 +147,27 @@ class CheckStreak:
     failing_since: str | None = None
     answering: int = 0
     down_since: str | None = None
-    silent: set[str] = field(default_factory=set)
+    silent: set[str] = set()
 
 
-@dataclass(slots=True)
-class AlertState:
+class AlertState(Struct):
     """The alerts that were sent, and what is needed to know what is new."""
 
-    watches: dict[str, CheckStreak] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
-    overdue: set[str] = field(default_factory=set)
-    blocked: set[str] = field(default_factory=set)
-    differing: set[str] = field(default_factory=set)
-    told: dict[str, list[str]] = field(default_factory=dict)
+    watches: dict[str, CheckStreak] = {}
+    failed: set[str] = set()
+    overdue: set[str] = set()
+    blocked: set[str] = set()
+    differing: set[str] = set()
+    told: dict[str, list[str]] = {}
     """When news of a kind about an integration was sent recently."""
-    waiting: dict[str, News] = field(default_factory=dict)
+    waiting: dict[str, News] = {}
 
     @classmethod
     def read(cls, raw: bytes | None) -> Self:
         """Read the state from its note. A note that this version cannot read counts as none."""
         try:
-            noted = json.loads(raw or b"{}")
-            watches = {
-                name: CheckStreak(**{**item, "silent": set(item["silent"])}) for name, item in noted["watches"].items()
-            }
-            waiting = {
-                name: News(**{**item, "kind": NewsKind(item["kind"]), "grants": tuple(item["grants"])})
-                for name, item in noted["waiting"].items()
-            }
-            return cls(
-                watches=watches,
-                failed=set(noted["failed"]),
-                overdue=set(noted.get("overdue", ())),
-                blocked=set(noted["blocked"]),
-                differing=set(noted.get("differing", ())),
-                told=noted["told"],
-                waiting=waiting,
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return msgspec.json.decode(raw or b"{}", type=cls)
+        except msgspec.DecodeError:
             return cls()
 
     def without(self, hire: str) -> Self:
@@ -209,7 +191,7 @@ class AlertState:
 
     def written(self) -> bytes:
         """Return the state as a note."""
-        return json.dumps(asdict(self), default=sorted).encode()
+        return msgspec.json.encode(self, order="deterministic")  # sets are sorted
 
 
 def alerts_of(
@@ -282,7 +264,7 @@ def _grown(
 def _as_failed(row: Row) -> Row:
     """Let a lock that failed, or that a person has to do, count like an attempt that failed."""
     lasts = row.locked in (LockState.FAILED, LockState.MANUAL)
-    return changed(row, {"status": Status.FAILED}) if lasts else row
+    return replace(row, status=Status.FAILED) if lasts else row
 
 
 def _overdue(known: set[str], rows: Iterable[Row]) -> list[News]:

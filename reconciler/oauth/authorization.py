@@ -14,14 +14,13 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Blocked, LedgerError, ReconcilerError, TransportError
 from reconciler.model.scope import Layer
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.oauth.connection import TokenStore, stored_record
 from reconciler.oauth.token_request import TokenClient, with_code, with_query
 from reconciler.requests.excerpt import secrets_of
@@ -72,12 +71,11 @@ class AuthorizationStore(Protocol):
         """List the digests of all."""
 
 
-@value_class
-class Authorization:
+class Authorization(Frozen):
     """The URL that the person has to open, and the state that they come back with."""
 
-    url: str = field(repr=False)
-    state: str = field(repr=False)
+    url: Unshown[str]
+    state: Unshown[str]
 
     @property
     def digest(self) -> str:

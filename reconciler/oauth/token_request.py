@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -20,6 +19,7 @@ from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import Scope, walk
 from reconciler.model.secret import Redactor
 from reconciler.model.template import names
+from reconciler.model.value import Frozen, Unshown
 from reconciler.requests.encode import FORM
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import render
@@ -46,16 +46,15 @@ class TokenRefused(TransportError):
     """The service answered, and refused a token."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenClient:
+class TokenClient(Frozen, kw_only=True):
     """Asks for a service's tokens, as a manifest says; `scope` holds initial data and `redirect_url`."""
 
     service: str
     manifest: Manifest
-    client: Client = field(repr=False)
-    scope: Scope = field(repr=False)
-    clock: Clock = field(repr=False)
-    redactor: Redactor = field(repr=False)
+    client: Unshown[Client]
+    scope: Unshown[Scope]
+    clock: Unshown[Clock]
+    redactor: Unshown[Redactor]
 
     async def ask(self, call: Request, scope: Scope, *, renews: bool = False) -> dict[str, Any]:
         """Send a token request and return its reply; one that `renews` a token has to bring one.

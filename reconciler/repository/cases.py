@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from reconciler.model.case import Case, CaseFile
 from reconciler.model.errors import Problem
 from reconciler.model.near import near
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.trees import Tree
@@ -20,8 +20,7 @@ from reconciler.repository.naming import CASES, is_cases
 __all__ = ["LoadedCases", "parse_cases", "read_cases"]
 
 
-@value_class
-class LoadedCases:
+class LoadedCases(Frozen):
     """A file's cases, each with its line; none and the problems where it cannot be read."""
 
     path: str

@@ -21,7 +21,7 @@ from reconciler.model.near import near
 from reconciler.model.scope import Layer
 from reconciler.model.sequence import Sequence
 from reconciler.model.status import Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.form_values import BEFORE_SUGGESTION
@@ -45,8 +45,7 @@ MAX_LATEST = 24_576
 """How many of the others are: the last ones, for every service's pass asks for the same hires, some before others."""
 
 
-@value_class
-class Service:
+class Service(Frozen):
     """Manifests that share initial data, an OAuth connection and limits: file and manifest by integration."""
 
     name: str

@@ -11,7 +11,6 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
@@ -29,6 +28,7 @@ from reconciler.model.near import near
 from reconciler.model.requestable import AccessRequest
 from reconciler.model.sequence import Sequence
 from reconciler.model.settings import OWN, Settings
+from reconciler.model.value import Frozen
 from reconciler.repository.documents.checks import manifest_ids, unfilled
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import MOST, few
@@ -66,8 +66,7 @@ _CLAIMS = f"{OWN!r} is the program itself, whose secrets no other service is giv
 M = TypeVar("M", bound=Model)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
+class Files(Frozen, kw_only=True):
     """A revision's files. `broken` has, by kind and stem, the problems of files that cannot be used."""
 
     revision: str
@@ -82,7 +81,7 @@ class Files:
     """Accounts that need no owner."""
     policy: Rules = NONE
     """Who may hold what."""
-    requests: Mapping[str, Loaded[AccessRequest]] = field(default_factory=dict)
+    requests: Mapping[str, Loaded[AccessRequest]] = {}
     """Access that somebody asked for."""
     offers: Offers = NO_OFFERS
     """What may be asked for."""

@@ -7,12 +7,12 @@ running pass keeps the one that it began with.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, KeysView
-from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
 from reconciler.model.errors import Problem
 from reconciler.model.folding import folded
+from reconciler.model.value import replace
 
 __all__ = ["HireIndex", "HireSummary", "stem_of"]
 

@@ -6,7 +6,6 @@ An entry that does not fit holds its own grant, with the reason; a broken manife
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -22,6 +21,7 @@ from reconciler.model.requested import Requested
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.model.template import FILL_IN
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.form_values import BEFORE_SUGGESTION, fill_form
@@ -33,8 +33,7 @@ __all__ = ["Join"]
 A_DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SourcedEntry:
+class _SourcedEntry(Frozen, kw_only=True):
     """An access entry of a hire: where it is, its sequence, and sequences that disagree about it."""
 
     entry: Entry

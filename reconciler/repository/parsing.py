@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
 from sys import intern
@@ -22,6 +21,7 @@ from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.requestable import AccessRequest
 from reconciler.model.sequence import Sequence
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.checks import hire_problems, manifest_problems
 from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.import_checks import import_problems
@@ -51,8 +51,7 @@ M = TypeVar("M", bound=Model)
 _ADDRESS = re.compile(rb"""^["']?email["']?[ \t]*:[ \t]*["']?([^\s"']+)""", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileKind(Generic[M]):
+class FileKind(Frozen, Generic[M], kw_only=True):
     """A kind of file: its folder, suffixes, and checks beyond its types."""
 
     name: str
@@ -81,8 +80,7 @@ IMPORTS = FileKind(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedFile:
+class ParsedFile(Frozen):
     """The result of parsing a file: `loaded` if it is valid. Of a broken hire the address is kept, if it has one."""
 
     blob: str

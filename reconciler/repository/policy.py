@@ -6,7 +6,6 @@ A pass decides whether a grant that breaks a rule exists already: then it is a p
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
 from datetime import datetime, time
 from itertools import chain
 from zoneinfo import ZoneInfo
@@ -17,7 +16,7 @@ from reconciler.model.grant import Grant, Phase, Record
 from reconciler.model.hire import Hire, NamedChoice
 from reconciler.model.near import near, some
 from reconciler.model.policy import Rule
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.lookalikes import skeleton
 from reconciler.repository.rules import POLICY, Rules
@@ -25,8 +24,7 @@ from reconciler.repository.rules import POLICY, Rules
 __all__ = ["Judge", "Kept", "Share"]
 
 
-@value_class
-class Share:
+class Share(Frozen):
     """What one hire adds to rules that are judged over all hires.
 
     `counted` has a rule once for each grant that it counts, `meant` those whose `when` matches the hire, and `access`
@@ -38,11 +36,10 @@ class Share:
     access: tuple[str, ...] = ()
 
 
-@value_class
-class Kept:
+class Kept(Frozen):
     """What is kept for files that cannot be read: the grants of each hire, and how many each rule counts."""
 
-    of_hire: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    of_hire: Mapping[str, Sequence[Record]] = {}
     counts: Sequence[int] = ()
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from reconciler.model.errors import Problem
 from reconciler.model.hire import Entry, Hire
 from reconciler.model.requestable import Requestable, RequestableFile
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, read
@@ -20,8 +20,7 @@ __all__ = ["NO_OFFERS", "REQUESTABLE", "Offers", "read_requestable"]
 REQUESTABLE = "config/requestable.yaml"
 
 
-@value_class
-class Offers:
+class Offers(Frozen):
     """What may be asked for at a revision, with lines; or that the file cannot be read."""
 
     entries: tuple[tuple[Requestable, int | None], ...] = ()

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.review import ANSWERED, KEEP, REMOVE, Review
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
 from reconciler.repository.git.parts import Part
@@ -51,8 +51,7 @@ PERIOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a period is called; it names a folder."""
 
 
-@value_class
-class Line:
+class Line(Frozen):
     """A line of the file; its `population` is all but what a reviewer fills in, in canonical form."""
 
     index: int
@@ -86,8 +85,7 @@ class Line:
         return self.who if self.access is None else f"{self.who}/{self.access}"
 
 
-@value_class
-class ReviewFile:
+class ReviewFile(Frozen):
     """One integration's review of one period. `header` is what is above the lines."""
 
     path: str
@@ -152,8 +150,7 @@ class ReviewFile:
         return said if isinstance(said, str) and said else None
 
 
-@value_class
-class Decisions:
+class Decisions(Frozen):
     """The decisions of one version of a review, by the keys of its lines."""
 
     by_line: Mapping[str, str]

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from reconciler.model.errors import Problem
 from reconciler.model.policy import PolicyFile, Rule
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, read
@@ -17,8 +17,7 @@ __all__ = ["NONE", "POLICY", "Rules", "read_policy"]
 POLICY = "config/policy.yaml"
 
 
-@value_class
-class Rules:
+class Rules(Frozen):
     """A revision's rules, with their lines; or that they cannot be read."""
 
     rules: tuple[tuple[Rule, int | None], ...] = ()

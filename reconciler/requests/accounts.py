@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from reconciler.model.errors import MissingVariable
@@ -17,6 +16,7 @@ from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import HIRE_NAMES, Layer, Scope
 from reconciler.model.template import roots
+from reconciler.model.value import replace
 from reconciler.requests.template import render_data, render_text, written
 
 __all__ = ["account", "as_compared", "layers_as_compared", "told_by_address"]

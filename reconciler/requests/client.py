@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
@@ -26,6 +26,7 @@ from reconciler.model.manifest import SAFE_METHODS
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.model.spoken import verb
+from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Cause
 from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
@@ -82,8 +83,7 @@ class _Progress:
             self.reached(Failpoint.REQUEST, done=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sending:
+class Sending(Frozen, kw_only=True):
     """What all clients of a process have in common."""
 
     clock: Clock
@@ -92,7 +92,7 @@ class Sending:
     reached: Reached = unwatched
     may_send: MaySend = lambda: None
     answered: Answered = lambda _name, _status, _seconds: None
-    machine: Machine = field(default_factory=Machine)
+    machine: Machine = Machine()
 
 
 class Client:

@@ -8,12 +8,12 @@ listed. A program is no host: this machine says which ones there are. The same s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 
 from reconciler.model.errors import Blocked, HostNotAllowed, NotInstalled
 from reconciler.model.manifest import Manifest, paging_of
 from reconciler.model.settings import loopback
+from reconciler.model.value import Frozen
 from reconciler.requests.url import ascii_host
 from reconciler.transports.address import HTTP, LONGEST, PROGRAM, Address, locate, parse
 from reconciler.transports.opening import missing_driver
@@ -64,8 +64,7 @@ def written_host(url: str) -> str | None:
     return host if parse(f"https://{host}/") is not None else None
 
 
-@dataclass(frozen=True)
-class AllowedHosts:
+class AllowedHosts(Frozen, dict=True):
     """The hosts that requests may go to; one without a port allows every port. `programs` are this machine's.
 
     `plain` allows requests without encryption: of what says nothing to others, and whose answer is signed.

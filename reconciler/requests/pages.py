@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urljoin
 
@@ -20,7 +19,7 @@ from reconciler.model.exists import Exists
 from reconciler.model.manifest import AnyPaged, FormField, Manifest, paging_of
 from reconciler.model.request import PAGE_TOKEN, CountUp, More
 from reconciler.model.scope import Layer, Scope, walk
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.requests.match import refusal
 from reconciler.requests.protocols import DIRECTORY, SQL, scheme_of
 from reconciler.requests.render import render
@@ -41,8 +40,7 @@ MOST_ITEMS = 1_000_000
 MOST_SECONDS = 600.0
 
 
-@value_class
-class Option:
+class Option(Frozen):
     """An option of a form field: the value that requests use, and the name that people choose by."""
 
     value: Any

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from reconciler.model.dn import name_valued, parsed
@@ -18,6 +17,7 @@ from reconciler.model.request import SAFE_METHODS
 from reconciler.model.scope import DEFERRED, Scope
 from reconciler.model.statement import misfit
 from reconciler.model.template import PLACEHOLDER, split
+from reconciler.model.value import replace
 from reconciler.requests.template import plain, render_data, written
 from reconciler.requests.url import in_name
 from reconciler.transports.answer import Response

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from typing import Any
 
 from reconciler.model.dn import folded, is_of_directory, name_valued
@@ -16,7 +15,7 @@ from reconciler.model.exists import Exists, operator
 from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.secret import MASK
 from reconciler.model.template import names
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.model.verdict import Difference
 from reconciler.requests.protocols import asks_directory, names_in
 from reconciler.requests.template import render_data, written
@@ -24,14 +23,13 @@ from reconciler.requests.template import render_data, written
 __all__ = ["NOTHING", "Compared", "Comparison", "all_there", "as_wanted", "differences", "find", "is_whole", "same"]
 
 
-@value_class
-class Compared:
+class Compared(Frozen):
     """What a check compares, path by path, for one grant."""
 
-    where: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    inactive: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    invited: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    absent: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    where: Unshown[Mapping[str, Any]] = {}
+    inactive: Unshown[Mapping[str, Any]] = {}
+    invited: Unshown[Mapping[str, Any]] = {}
+    absent: Unshown[Mapping[str, Any]] = {}
     secret: frozenset[str] = frozenset()
     """The paths of `where` at which a secret is to stand: neither it nor what stands there is shown."""
 

@@ -10,7 +10,6 @@ import base64
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +20,7 @@ from reconciler.model.request import PAGE_TOKEN, Paged
 from reconciler.model.scope import DEFERRED, Found, Layer, Scope
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.template import PLACEHOLDER
-from reconciler.model.value import value_class
+from reconciler.model.value import replace
 from reconciler.requests.encode import FORM, body, structure
 from reconciler.requests.protocols import DIRECTORY, SQL, entry, scheme_of, statement
 from reconciler.requests.template import Shown, render_data, render_text, render_url, text_of, written
@@ -284,7 +283,6 @@ def _first(scope: Scope, name: str, other: str) -> Any:
 GENERATED = "(generated)"
 
 
-@value_class
 class _Masked(Scope):
     """A scope whose secrets are masked, and in which no value is missing."""
 

@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["EVERYONE", "Ask", "Granted", "Shared", "Sharer", "fair", "keep_sharing"]
 
@@ -31,8 +31,7 @@ GAP_SECONDS = 0.05
 """Between two tellings for which somebody waits."""
 
 
-@value_class
-class Ask:
+class Ask(Frozen):
     """What a member has of one limit, and how much it could use."""
 
     name: str
@@ -41,8 +40,7 @@ class Ask:
     wants: int
 
 
-@value_class
-class Granted:
+class Granted(Frozen):
     """How many places of each limit a member may use, and how long each paused host must wait."""
 
     places: Mapping[str, int]

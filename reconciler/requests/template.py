@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -17,17 +16,16 @@ from reconciler.model.errors import MissingVariable
 from reconciler.model.scope import DEFERRED, Scope
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.template import PLACEHOLDER, split
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.requests.url import UrlBuilder
 
 __all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substitute", "text_of", "written"]
 
 
-@value_class
-class Shown:
+class Shown(Frozen):
     """A rendered text, and its form to be shown: secrets as `***`."""
 
-    text: str = field(repr=False)
+    text: Unshown[str]
     shown: str
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
 
 from reconciler.engine.decide.existing import reason_not_to_accept
 from reconciler.model.errors import Problem, Severity
@@ -16,7 +15,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.revision_status import REF, Stale, Untrusted
 from reconciler.model.status import Action, Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.model.verdict import Cause
 from reconciler.notify.outages import Outage
 from reconciler.review.reviews import ReviewProgress
@@ -35,16 +34,14 @@ __all__ = [
 ]
 
 
-@value_class
-class NextStep:
+class NextStep(Frozen):
     """What to do, and the command for it, if there is one."""
 
     text: str
     command: str | None = None
 
 
-@value_class
-class Need:
+class Need(Frozen):
     """Something that needs a person. `status` is that of an integration's grants, or None if it is not about grants.
 
     `grants` are examples of the `count` that it concerns. An `urgent` need is a fault; others wait for a decision.
@@ -57,7 +54,7 @@ class Need:
     integration: str = ""
     count: int = 1
     urgent: bool = True
-    grants: tuple[Record, ...] = field(default=(), repr=False)
+    grants: Unshown[tuple[Record, ...]] = ()
 
 
 EXAMPLES = 3

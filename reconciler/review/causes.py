@@ -12,7 +12,7 @@ from typing import Any
 from reconciler.model.base import jsonable
 from reconciler.model.condition import value_of
 from reconciler.model.grant import Grant, Key
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.review.compared_files import ChangeKind, compared_parts
 
@@ -52,8 +52,7 @@ class CauseKind(StrEnum):
     """The file of a request for access."""
 
 
-@value_class
-class Cause:
+class Cause(Frozen):
     """One thing that changed, in which file; None where it is in several.
 
     A hire's file may be new or gone, or renamed with another address.
@@ -96,8 +95,7 @@ class Consequence:
         }
 
 
-@value_class
-class Traced:
+class Traced(Frozen):
     """One change of a grant, with its cause."""
 
     cause: Cause

@@ -17,7 +17,7 @@ from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire
 from reconciler.model.settings import DEFAULT, FEW, Settings
 from reconciler.model.template import roots
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge
 
@@ -78,8 +78,7 @@ class Applied(StrEnum):
         return self in (Applied.ANOTHER_ACCOUNT, Applied.ANOTHER_THING)
 
 
-@value_class
-class Leaving:
+class Leaving(Frozen):
     """What becomes of an account that git no longer wants; why it stays, or the end that it is revoked at."""
 
     removal: Removal
@@ -87,8 +86,7 @@ class Leaving:
     at: str | None = None
 
 
-@value_class
-class HeldOffline:
+class HeldOffline(Frozen):
     """An integration that the guard would hold: `count` grants of the `of` that git had, where `limit` is allowed."""
 
     integration: str

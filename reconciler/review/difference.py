@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,7 +18,7 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Entry, Hire
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
@@ -44,8 +43,7 @@ from reconciler.review.problems import Host
 __all__ = ["Change", "ChangeKind", "Difference", "Side", "changes", "compare"]
 
 
-@value_class
-class Change:
+class Change(Frozen):
     """One grant that differs. `fields` has the values before and after, None for a missing one.
 
     `applied` says what happens to an account that exists already. `starts` and `ends` are dates, or "at once" where it
@@ -57,7 +55,7 @@ class Change:
     key: Key
     integration: str
     kind: ChangeKind
-    fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    fields: Mapping[str, tuple[Any, Any]] = {}
     who: str = ""
     name: str = ""
     applied: Applied | None = None
@@ -67,7 +65,7 @@ class Change:
     ends: str | None = None
     leaving: Leaving | None = None
     former: Leaving | None = None
-    privileged: Mapping[str, Any] = field(default_factory=dict)
+    privileged: Mapping[str, Any] = {}
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
@@ -87,8 +85,7 @@ class Change:
         }
 
 
-@value_class
-class Side:
+class Side(Frozen):
     """One of the two revisions. `files` is None if its settings cannot be read; then no other file is read."""
 
     revision: str
@@ -97,8 +94,7 @@ class Side:
     hosts: list[Host]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Difference(Frozen, kw_only=True):
     """Everything that a pull request changes. `manifests` and `settings` are changes that name no grant.
 
     `comparable` is False if the settings of either revision cannot be read: then only problems are known.
@@ -108,14 +104,14 @@ class Difference:
     head: str
     problems_added: list[Problem]
     problems_fixed: list[Problem]
-    grants: list[Change] = field(default_factory=list)
-    hosts_added: list[Host] = field(default_factory=list)
-    hosts_removed: list[Host] = field(default_factory=list)
-    manifests: dict[ChangeKind, list[str]] = field(default_factory=dict)
-    settings: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    grants: list[Change] = []
+    hosts_added: list[Host] = []
+    hosts_removed: list[Host] = []
+    manifests: dict[ChangeKind, list[str]] = {}
+    settings: dict[str, tuple[Any, Any]] = {}
     comparable: bool = True
-    causes: list[Consequence] = field(default_factory=list)
-    held: list[HeldOffline] = field(default_factory=list)
+    causes: list[Consequence] = []
+    held: list[HeldOffline] = []
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""

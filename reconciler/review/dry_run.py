@@ -7,9 +7,10 @@ it has to wait for one that is.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from msgspec.structs import astuple
 
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.decide import guard
@@ -22,14 +23,13 @@ from reconciler.model.errors import Problem
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import Selection
-from reconciler.model.value import cells, changed, value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.review.spool import Spool
 
 __all__ = ["DryRun", "Spooled"]
 
 
-@value_class
-class Waiting:
+class Waiting(Frozen):
     """A row that waits for the guard's judgement, with all that this needs of its grant.
 
     `held` and `waits` are the row as it is shown if the grant is held, or waits for one that is; the reason is then to
@@ -90,7 +90,7 @@ class DryRun:
     def _waiting(self, plan: Plan) -> list[Spooled]:
         acting = [item for item in plan.grants if item.decision.action.acts]
         if not acting:
-            return [cells(self._shown(plan, item)) for item in plan.grants]
+            return [astuple(self._shown(plan, item)) for item in plan.grants]
         hires = {item.grant.key.hire for item in acting}
         every = dict.fromkeys({item.grant.integration for item in acting}, "")
         held = {item.grant.key: item for item in guard.suspend(plan.grants, every)}
@@ -101,7 +101,7 @@ class DryRun:
     def _one(self, plan: Plan, item: PlannedGrant, held: PlannedGrant, *, may_change: bool) -> Spooled:
         row = self._shown(plan, self._planning.locked(item))
         if not may_change:
-            return cells(row)
+            return astuple(row)
         bare = _bare(item)
         if held is item:
             return Waiting(row, bare)
@@ -111,7 +111,7 @@ class DryRun:
     def _shown(self, plan: Plan, item: PlannedGrant) -> Row:
         """The row, with its requests made: what they are made from is not kept."""
         row = plan.row(item, plan.record_of(item)[0], self._planning.checker.redactor)
-        return row if row.asks is tuple else changed(row, {"asks": partial(tuple, row.requests)})
+        return row if row.asks is tuple else replace(row, asks=partial(tuple, row.requests))
 
 
 def _counted(ledger: LedgerReader, plan: Plan, changes: guard.Changes) -> None:

@@ -7,7 +7,6 @@ suspension, a day in the future, a missing value.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +23,7 @@ from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
 from reconciler.model.secret import MASK
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, ReasonCode, Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.review.findings import used_names
 
 __all__ = ["Explanation", "Value", "explain", "sealed_layer"]
@@ -34,8 +33,7 @@ _RUN_TIME_ONLY = frozenset({"NEXT_PAGE_TOKEN"})
 """Names that only a listing itself gives."""
 
 
-@value_class
-class Value:
+class Value(Frozen):
     """A variable that the manifest uses. `value` is None if it has none, `***` if it is secret."""
 
     name: str
@@ -48,14 +46,13 @@ class Value:
         return {"name": self.name, "value": self.value, "origin": self.origin, "secret": self.secret}
 
 
-@value_class
-class Explanation:
+class Explanation(Frozen):
     """Everything about a grant. `status` is None if no pass has covered it yet."""
 
     status: Status | None
     reason: str
     values: tuple[Value, ...]
-    following: tuple[str, ...] = field(default=())
+    following: tuple[str, ...] = ()
 
 
 def explain(

@@ -18,7 +18,7 @@ from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.template import names
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.conditions import conditions_of
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge, Share
@@ -29,8 +29,7 @@ from reconciler.review.missing_values import MissingValues
 __all__ = ["Findings", "Inspector", "Total", "used_names"]
 
 
-@value_class
-class Findings:
+class Findings(Frozen):
     """What is found of one hire: its problems, and what it adds to what is judged over all.
 
     `assigned` are the sequences that its file is given by what it says; `dated` says that another day may change this,

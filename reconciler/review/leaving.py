@@ -7,17 +7,16 @@ them until its rows are shown.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import field
 from datetime import date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.removed import Removed
 from reconciler.model.grant import Grant, Key
 from reconciler.model.report import Row
 from reconciler.model.status import Status
-from reconciler.model.value import changed, value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.git.changed import changed_in
 from reconciler.repository.git.checkout import WORKTREE, Checkout
 
@@ -27,18 +26,17 @@ if TYPE_CHECKING:  # `status` shows rows of the ledger alone, and has none
 __all__ = ["Dates", "Leaving"]
 
 
-@value_class
-class Dates:
+class Dates(Frozen):
     """The last days of some hires, and what of a row that leaves is known beside the ledger's record."""
 
-    ends: Mapping[str, date] = field(default_factory=dict)
-    left: Mapping[Key, Mapping[str, object]] = field(default_factory=dict)
+    ends: Mapping[str, date] = {}
+    left: Mapping[Key, Mapping[str, Any]] = {}
 
     def of(self, row: Row) -> Row:
         """Return the row with its dates."""
         end = self.ends.get(row.hire)
         known = self.left.get(Key(row.hire, row.access), {}) if row.leaves else {}
-        return row if end is None and not known else changed(row, {"ends": end, **known})
+        return row if end is None and not known else replace(row, ends=end, **known)
 
 
 class Leaving:

@@ -27,7 +27,7 @@ from reconciler.model.manifest import Manifest, paging_of
 from reconciler.model.scope import Scope
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.cases import read_cases
 from reconciler.repository.conditions import doubtful_conditions
 from reconciler.repository.desired import Desired
@@ -58,8 +58,7 @@ _ORIGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?(?P<host>[^/?#]*)")
 """The part of a URL that names its host; one without a scheme is refused."""
 
 
-@value_class
-class Host:
+class Host(Frozen):
     """A host that requests or a browser would go to, the files that name it, and whether all of them may."""
 
     host: str

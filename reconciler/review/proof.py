@@ -16,7 +16,7 @@ from reconciler.ledger.tree import MerkleTree
 from reconciler.ledger.verifying import lines_of
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.secret import Secret
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.secrets import signed_note
 from reconciler.secrets.signed_note import Checkpoint, SigningKey, VerifyingKey
 
@@ -62,8 +62,7 @@ def sign(tree: tuple[int, bytes], checkout: Checkout, key: SigningKey) -> tuple[
     return lines, key.sign(Checkpoint(origin_of(checkout), lines, root).text)
 
 
-@value_class
-class Stand:
+class Stand(Frozen):
     """Where the history stood: the checkpoint over all its lines, and the signed note of it, or why there is none.
 
     `published` is the folder, or the remote's address and the branch, where notes are published.

@@ -19,7 +19,7 @@ from reconciler.model.grant import APART, Phase, Record
 from reconciler.model.review import REMOVE
 from reconciler.model.secret import MASK
 from reconciler.model.status import EventType
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.parts import FileVersion, parse_version
 from reconciler.repository.git.trees import File, Tree
@@ -33,8 +33,7 @@ A_SECOND = timedelta(seconds=1)
 _GONE = (EventType.REVOKED, EventType.DROPPED)
 
 
-@value_class
-class ReviewProgress:
+class ReviewProgress(Frozen):
     """The progress of one integration's review; `open` is the number of removals that are not done.
 
     `problems` are those of the file alone: `reconcile review check` also compares it with its history.

@@ -12,12 +12,13 @@ import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from functools import partial
 from sys import intern
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.observe.integrations import Integration
@@ -33,7 +34,7 @@ from reconciler.model.report import Report
 from reconciler.model.scope import Scope
 from reconciler.model.status import Status
 from reconciler.model.template import roots
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import Desired
 from reconciler.requests.accounts import told_by_address
 from reconciler.requests.last_used import last_used
@@ -72,8 +73,7 @@ class AccountKind(StrEnum):
     IGNORED = "ignored"
 
 
-@value_class
-class UnknownAccount:
+class UnknownAccount(Frozen):
     """An account that no hire has a grant for. `reason` says why it is not matched or why it is ignored."""
 
     integration: str
@@ -82,7 +82,7 @@ class UnknownAccount:
     reason: str
     near: str | None = None
     first_seen: datetime | None = None
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = {}
     """The form values that its listing was read with."""
     hire: str | None = None
     """The hire whose it is, and who has no entry for it."""
@@ -109,8 +109,7 @@ class UnknownAccount:
         }
 
 
-@dataclass(slots=True)
-class ComparedListing:
+class ComparedListing(Struct):
     """An integration's listing, compared. `fault` says why it could not be read to its end; then it has no accounts."""
 
     integration: str
@@ -118,10 +117,10 @@ class ComparedListing:
     matched: int = 0
     complete: bool = False
     fault: str | None = None
-    accounts: list[UnknownAccount] = field(default_factory=list)
+    accounts: list[UnknownAccount] = []
     seen: AbstractSet[str] = frozenset()
     """The digests of all accounts, by which the ledger knows when each was first seen."""
-    used: dict[Key, tuple[str, datetime]] = field(default_factory=dict)
+    used: dict[Key, tuple[str, datetime]] = {}
     """When accounts of grants were last used, with their names, as far as the listing says."""
     tells_use: bool = False
     """Whether it says when accounts were last used."""
@@ -148,21 +147,20 @@ class ComparedListing:
         }
 
 
-@dataclass(slots=True)
-class Owners:
+class Owners(Struct):
     """The owners of a listing's accounts, by place: grants, and orphans with why they are that.
 
     Those of grants are lists: sets would take five times the memory.
     """
 
-    scopes: dict[Place, Scope] = field(default_factory=dict)
-    granted: dict[Place, list[str]] = field(default_factory=dict)
-    orphaned: dict[Place, dict[str, str]] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
+    scopes: dict[Place, Scope] = {}
+    granted: dict[Place, list[str]] = {}
+    orphaned: dict[Place, dict[str, str]] = {}
+    gone: set[str] = set()
     """Accounts that the listing may show, and that were taken away since."""
-    keys: dict[tuple[Place, str], list[Key]] = field(default_factory=dict)
+    keys: dict[tuple[Place, str], list[Key]] = {}
     """The grants of accounts, where the listing says when these were last used."""
-    without: dict[str, str] = field(default_factory=dict)
+    without: dict[str, str] = {}
     """Whose an account would be: a hire who has no entry for it."""
 
 

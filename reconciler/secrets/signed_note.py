@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.model.errors import SecretsError
 from reconciler.model.secret import Secret
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -26,8 +26,7 @@ _NAME = re.compile(r"[^\s+]+")
 _PRIVATE = "PRIVATE+KEY+"
 
 
-@value_class
-class VerifyingKey:
+class VerifyingKey(Frozen):
     """What others verify with."""
 
     name: str
@@ -105,8 +104,7 @@ class SigningKey:
         return "SigningKey(***)"
 
 
-@value_class
-class Checkpoint:
+class Checkpoint(Frozen):
     """What a checkpoint says: of which log it is, how many lines it covers, and the root of the tree over them."""
 
     origin: str

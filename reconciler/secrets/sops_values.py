@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import field
 from decimal import Decimal
 from typing import Any
 
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.secrets.sops_keys import Unsupported
 
 __all__ = ["Leaf", "counted", "leaves", "typed"]
@@ -29,15 +28,14 @@ _DOUBTFUL = re.compile(
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
-@value_class
-class Leaf:
+class Leaf(Frozen):
     """A value as it stands in the file: what it reads as, and its text where it is one.
 
     `plain` is YAML without quotes, which may be read as another type than text.
     """
 
-    value: Any = field(repr=False)
-    text: str | None = field(repr=False)
+    value: Unshown[Any]
+    text: Unshown[str | None]
     plain: bool
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.errors import TimestampError
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -22,8 +22,7 @@ _CERTIFICATES = 0xA0
 """The tag of a signature's certificates."""
 
 
-@value_class
-class Question:
+class Question(Frozen):
     """What an authority is asked: `content` is an `application/timestamp-query`."""
 
     content: bytes
@@ -39,8 +38,7 @@ class Question:
         return cls(request.as_bytes(), request.nonce)
 
 
-@value_class
-class Timestamp:
+class Timestamp(Frozen):
     """An answer that counts: the bytes to keep, and when the authority saw what it was asked about."""
 
     token: bytes

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from functools import lru_cache
 from ipaddress import IPv6Address
 
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 
 __all__ = ["HTTP", "LONGEST", "PROGRAM", "Address", "Origin", "locate", "parse"]
 
@@ -38,8 +37,7 @@ _ADDRESS = re.compile(
 )
 
 
-@value_class
-class Address:
+class Address(Frozen):
     """Where a URL leads; for a program, `host` is `exec:NAME`.
 
     `target` is what the request line has: path and query, never the fragment.
@@ -48,7 +46,7 @@ class Address:
     scheme: str
     host: str
     port: int
-    target: str = field(repr=False)
+    target: Unshown[str]
 
     @property
     def origin(self) -> Origin:

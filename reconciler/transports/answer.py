@@ -6,12 +6,11 @@ import codecs
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
 from reconciler.model.dn import as_attributes
 from reconciler.model.scope import walk
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 
 __all__ = ["LARGE", "LIMIT", "Response"]
 
@@ -29,8 +28,7 @@ _PYTHONS_OWN = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined",
 """Codecs that are no charset: they know no replacement characters, or take years over a mebibyte."""
 
 
-@value_class
-class Response:
+class Response(Frozen):
     """An answer. `headers` have lower-case names; `truncated` says that the content was cut off at the limit.
 
     `directory` says that its values are a directory's, which are compared in their own way. `decided` says whether it
@@ -38,8 +36,8 @@ class Response:
     """
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    content: bytes = field(default=b"", repr=False)
+    headers: Unshown[Mapping[str, str]] = {}
+    content: Unshown[bytes] = b""
     truncated: bool = False
     decided: bool | None = None
     directory: bool = False

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from reconciler.model.clock import Clock
+from reconciler.model.value import Frozen
 from reconciler.transports.address import HTTP, PROGRAM
 from reconciler.transports.transport import Transport
 
 __all__ = ["Machine", "Transports", "missing_driver"]
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Frozen):
     """What of this machine a request may use: its programs by name, and the checkout, in which none of them is."""
 
-    programs: Mapping[str, Path] = field(default_factory=dict)
+    programs: Mapping[str, Path] = {}
     root: Path = Path()
 
 

@@ -7,18 +7,16 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from dataclasses import field
 from datetime import datetime
 from urllib.parse import unquote
 
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.transports.answer import LIMIT
 
 __all__ = ["Pritunl", "RenderedRequest", "login_of"]
 
 
-@value_class
-class RenderedRequest:
+class RenderedRequest(Frozen):
     """A request, ready to be sent. Only `method` and `shown_url` may be shown.
 
     `statuses` are those that the manifest lists: the client hands a redirect among them back as an answer. `signer`
@@ -26,12 +24,12 @@ class RenderedRequest:
     """
 
     method: str
-    url: str = field(repr=False)
+    url: Unshown[str]
     shown_url: str
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    content: bytes | None = field(default=None, repr=False)
+    headers: Unshown[tuple[tuple[str, str], ...]] = ()
+    content: Unshown[bytes | None] = None
     statuses: frozenset[int] = frozenset()
-    signer: Pritunl | None = field(default=None, repr=False)
+    signer: Unshown[Pritunl | None] = None
     most: int = LIMIT
 
 
@@ -51,16 +49,15 @@ def login_of(request: RenderedRequest) -> tuple[str, str] | None:
     return None
 
 
-@value_class
-class Pritunl:
+class Pritunl(Frozen):
     """Signs requests for one Pritunl server: ChiefOnboarding's `extra_headers: pritunl`.
 
     It checks an HMAC over token, time, a nonce, method and path. A nonce serves once, so a request that is sent again
     is signed again.
     """
 
-    token: str = field(repr=False)
-    secret: str = field(repr=False)
+    token: Unshown[str]
+    secret: Unshown[str]
 
     def headers(self, method: str, path: str, now: datetime) -> list[tuple[str, str]]:
         """Return the four headers of a request that leaves now; `path` as it is sent, without the query.

@@ -17,7 +17,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.events import Events
 from reconciler.model.scope import walk
 from reconciler.model.settings import OWN
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.secrets.initial_data import HOOK_SECRET
 from reconciler.web.daemon_view import DaemonView
 from reconciler.web.hooks import Hook
@@ -57,8 +57,7 @@ class DaemonHooks:
         return None if secret is None else _Push(tuple(secret.reveal().split("\n")), self._daemon, self._loop)
 
 
-@value_class
-class _Push:
+class _Push(Frozen):
     """A push at the git server: its body decides nothing."""
 
     secrets: tuple[str, ...]
@@ -74,8 +73,7 @@ class _Push:
         self.loop.call_soon_threadsafe(self.daemon.pushed)
 
 
-@value_class
-class _Event:
+class _Event(Frozen):
     """Something that happened at a service: of its body, only the account counts."""
 
     secrets: tuple[str, ...]

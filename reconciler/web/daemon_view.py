@@ -11,7 +11,6 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import date, datetime
 from threading import Lock
 
@@ -26,7 +25,7 @@ from reconciler.model.report import LAST
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.secret import Secret
 from reconciler.model.settings import OWN, Settings
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE, Tree
@@ -47,8 +46,7 @@ RETRY_SECONDS = 10.0
 """After how long a token that could not be read is read again: gpg must not run for each request of a stranger."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
+class Live(Frozen, kw_only=True):
     """What the daemon knows now. `unmanaged` has the listings read to their end, `unread` why others were not."""
 
     now: datetime
@@ -65,26 +63,25 @@ class Live:
     healthy: bool = True
     health: str = "ok"
     problems: tuple[Problem, ...] = ()
-    unmanaged: Mapping[str, ComparedListing] = field(default_factory=dict)
-    unread: Mapping[str, str] = field(default_factory=dict)
+    unmanaged: Mapping[str, ComparedListing] = {}
+    unread: Mapping[str, str] = {}
 
 
-@value_class
-class GitView:
+class GitView(Frozen):
     """The revision in force: each integration with its service, and the files of some hires."""
 
-    integrations: Mapping[str, str] = field(default_factory=dict)
+    integrations: Mapping[str, str] = {}
     listed: frozenset[str] = frozenset()
     """The integrations that have a listing."""
     telling: frozenset[str] = frozenset()
     """The integrations that tell of changes: they have `events`."""
-    roles: Mapping[str, tuple[FormField, ...]] = field(default_factory=dict)
+    roles: Mapping[str, tuple[FormField, ...]] = {}
     """The fields of each integration's form of which some values give more than others."""
-    hires: Mapping[str, Hire] = field(default_factory=dict)
-    grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
-    over: Mapping[Key, datetime] = field(default_factory=dict)
+    hires: Mapping[str, Hire] = {}
+    grants: Mapping[str, tuple[Grant, ...]] = {}
+    over: Mapping[Key, datetime] = {}
     """When entries of these hires end, those that are over too."""
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = {}
     """The path of each hire's file."""
     problems: tuple[Problem, ...] = ()
 

@@ -7,7 +7,6 @@ one asked for.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
@@ -17,7 +16,7 @@ from reconciler.ledger.browsing import Chosen
 from reconciler.model.clock import moment
 from reconciler.model.near import near
 from reconciler.model.status import EventType, Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["BadFilter", "Filters", "filters_of"]
 
@@ -33,8 +32,7 @@ class BadFilter(Exception):
     """A filter that makes no sense; the text says what is allowed."""
 
 
-@value_class
-class Filters:
+class Filters(Frozen):
     """The filters of a page. `given` are their values as written in the URL, without the page."""
 
     page: int = 1
@@ -44,7 +42,7 @@ class Filters:
     events: tuple[EventType, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
-    given: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    given: Mapping[str, tuple[str, ...]] = {}
 
     def chosen(self) -> Chosen:
         """The grants that they choose."""

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from reconciler.model.errors import SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.settings import Pages, Settings, loopback
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.web.hosts import host_of
 from reconciler.web.sessions import LASTS_SECONDS, Attempts, cookie_of, is_same, is_signed
 
@@ -39,16 +39,14 @@ UNREADABLE = "Whether there is a PAGES_TOKEN cannot be told: `reconcile initial-
 """Strangers may read this: it names neither keys nor folders."""
 
 
-@value_class
-class Visitor:
+class Visitor(Frozen):
     """Somebody who may see the pages: signed in by cookie, named by a proxy, or on this machine."""
 
     name: str | None = None
     signed_in: bool = False
 
 
-@value_class
-class Refusal:
+class Refusal(Frozen):
     """Why somebody may not see a page. With `asks`, the token would let them in."""
 
     status: int

@@ -19,7 +19,7 @@ from reconciler.model.grant import Record
 from reconciler.model.hire import Hire
 from reconciler.model.report import LAST
 from reconciler.model.status import Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.notify.outages import Outage, outages_of
 from reconciler.review.attention import (
     EXAMPLES,
@@ -43,8 +43,7 @@ WEEK, MAX_ENDING = timedelta(days=7), 20
 """How far ahead the end of access is shown, and the most that is shown of it."""
 
 
-@value_class
-class LastPass:
+class LastPass(Frozen):
     """The pass that finished last: when, over which revision, and the problems in its files."""
 
     at: datetime | None = None
@@ -52,8 +51,7 @@ class LastPass:
     problems: tuple[Problem, ...] = ()
 
 
-@value_class
-class ServiceState:
+class ServiceState(Frozen):
     """One line on an integration: `tone` and `word` are its state, `why` the reason."""
 
     name: str
@@ -75,8 +73,7 @@ class ServiceState:
         return sum(count for status, count in self.counts.items() if status.granted)
 
 
-@value_class
-class Overview:
+class Overview(Frozen):
     """Everything that the overview shows."""
 
     live: Live

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 
 from reconciler.daemon.hooked import hooks_of
@@ -14,7 +13,7 @@ from reconciler.model.form import FormField
 from reconciler.model.given import Given
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Row
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.notify.outages import outages_of
 from reconciler.repository.git.checkout import Checkout
 from reconciler.review.attention import NextStep, needs_of_accounts, steps
@@ -56,8 +55,7 @@ MAX_HOLDERS = 1000
 Query = Iterable[tuple[str, str]]
 
 
-@value_class
-class PagedList:
+class PagedList(Frozen):
     """A list that has pages, and the filters that it was made with."""
 
     filters: Filters
@@ -77,8 +75,7 @@ class PagedList:
         return Page(number, PAGE_ROWS)
 
 
-@value_class
-class GrantDetails:
+class GrantDetails(Frozen):
     """One grant: its row, what a person can do, and the newest attempts."""
 
     row: Row
@@ -86,8 +83,7 @@ class GrantDetails:
     recent: Recent
 
 
-@value_class
-class Holder:
+class Holder(Frozen):
     """Somebody whose role gives more than others have, by the ledger: access that is there, or is not gone yet."""
 
     record: Record

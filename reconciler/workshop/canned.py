@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from reconciler.model.case import CannedAnswer
 from reconciler.model.errors import TransportError
 from reconciler.model.secret import Redactor
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.requests.client import Client, Leaving
 from reconciler.requests.protocols import as_answered
 from reconciler.transports.answer import LIMIT, Response
@@ -19,8 +19,7 @@ from reconciler.transports.request import RenderedRequest
 __all__ = ["CannedClient", "Exchange", "same_url"]
 
 
-@value_class
-class Exchange:
+class Exchange(Frozen):
     """A request and its answer; None where none came, and then `why`."""
 
     request: RenderedRequest

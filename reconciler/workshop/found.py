@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from reconciler.model.exists import operator
 from reconciler.model.scope import walk
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 
 __all__ = ["RuleFound", "kind", "nearest", "next_step", "quoted"]
 
@@ -18,8 +17,7 @@ SAID = 400
 """Characters of what follows from a rule that are shown: it names what the answer has."""
 
 
-@value_class
-class RuleFound:
+class RuleFound(Frozen):
     """A rule of the manifest, what it wants, what stands there, and whether it holds (None: it only reads).
 
     `follows` says what there is instead where nothing was found, and what comes of that. `nowhere` is true where no

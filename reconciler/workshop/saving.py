@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
 from itertools import zip_longest
 from typing import Any
 
@@ -14,7 +13,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.request import More, Paging
 from reconciler.model.scope import Layer, steps, walk
 from reconciler.model.status import Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.requests.match import contains
 from reconciler.requests.record import find
 from reconciler.requests.template import written
@@ -75,14 +74,13 @@ async def saved_cases(name: str, sources: ManifestSource, subject: Subject, trie
     return made
 
 
-@value_class
-class _Replay:
+class _Replay(Frozen):
     """What a case is made with: the manifest, what the service answered, and what stands for what."""
 
     name: str
-    sources: ManifestSource = field(repr=False)
-    tried: Tried = field(repr=False)
-    names: Mapping[str, str] = field(repr=False)
+    sources: Unshown[ManifestSource]
+    tried: Unshown[Tried]
+    names: Unshown[Mapping[str, str]]
 
     async def of(self, case: Case, places: Iterable[int]) -> CaseResult:
         """Give a case the answers at these places, as many as it asks for, and what would be sent then."""

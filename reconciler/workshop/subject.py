@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from typing import Any
 
 from reconciler.model.base import EMAIL
@@ -11,14 +10,13 @@ from reconciler.model.errors import UsageError
 from reconciler.model.hire import Hire, HireRef
 from reconciler.model.manifest import FormField, Manifest
 from reconciler.model.near import some
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 
 __all__ = ["Subject", "subject_of"]
 
 
-@value_class
-class Subject:
+class Subject(Frozen):
     """Whom a manifest is tried for: a person, and the values of the form.
 
     `named` is false where nobody was, and nobody has the integration yet: a listing can be read without a person.
@@ -26,7 +24,7 @@ class Subject:
 
     hire: str
     person: Hire
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = {}
     named: bool = True
 
     def lacks(self, manifest: Manifest) -> dict[str, str]:

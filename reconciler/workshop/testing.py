@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,7 +18,7 @@ from reconciler.model.errors import Blocked, RepositoryError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.model.status import Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 from reconciler.repository.cases import LoadedCases
 from reconciler.repository.documents.yaml import BrokenFile
 from reconciler.repository.files import Reader
@@ -38,8 +37,7 @@ from reconciler.workshop.stage import CaseStage, ManifestSource
 __all__ = ["CaseResult", "planned_requests", "rules_of", "run_case", "run_cases", "sources_of"]
 
 
-@value_class
-class CaseResult:
+class CaseResult(Frozen):
     """What came of a case. `failures` are sentences, none where it passes."""
 
     case: Case
@@ -47,10 +45,10 @@ class CaseResult:
     reason: str
     failures: tuple[str, ...] = ()
     sends: tuple[Mapping[str, Any], ...] = ()
-    exchanges: tuple[Exchange, ...] = field(default=(), repr=False)
-    parts: tuple[Part, ...] = field(default=(), repr=False)
+    exchanges: Unshown[tuple[Exchange, ...]] = ()
+    parts: Unshown[tuple[Part, ...]] = ()
     """Which part of the manifest each exchange is of."""
-    rules: Mapping[int, tuple[RuleFound, ...]] = field(default_factory=dict, repr=False)
+    rules: Unshown[Mapping[int, tuple[RuleFound, ...]]] = {}
     """By the place of the exchange, what the check's rules found in its answer."""
 
     @property

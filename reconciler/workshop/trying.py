@@ -7,7 +7,6 @@ tries it. What a pass would do is planned as a pass plans, without what the ledg
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field, replace
 from typing import Any
 
 from reconciler.engine.context import Context
@@ -22,7 +21,7 @@ from reconciler.model.grant import Kind
 from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import Scope, walk
 from reconciler.model.status import Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 from reconciler.requests.client import Client, Leaving
@@ -57,8 +56,7 @@ HAS_ACCOUNT = frozenset({Status.PRESENT, Status.DIFFERS})
 """The statuses of a first plan that say that the account was found."""
 
 
-@value_class
-class ListedPage:
+class ListedPage(Frozen):
     """What the listing's first page has: its items, how many of them count, and the first of these as they are read."""
 
     items: int
@@ -68,21 +66,20 @@ class ListedPage:
     fault: str = ""
 
 
-@value_class
-class Tried:
+class Tried(Frozen):
     """What came of a try. `would_send` has the requests of `execute`, `update` and `revoke`, secrets replaced.
 
     `planned` is None where nobody was checked.
     """
 
-    integration: Integration = field(repr=False)
-    planned: PlannedGrant | None = field(repr=False)
-    exchanges: tuple[Exchange, ...] = field(repr=False)
-    parts: tuple[Part, ...] = field(repr=False)
+    integration: Unshown[Integration]
+    planned: Unshown[PlannedGrant | None]
+    exchanges: Unshown[tuple[Exchange, ...]]
+    parts: Unshown[tuple[Part, ...]]
     """Which part of the check each exchange is of."""
-    rules: Mapping[int, tuple[RuleFound, ...]] = field(repr=False)
-    would_send: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict, repr=False)
-    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    rules: Unshown[Mapping[int, tuple[RuleFound, ...]]]
+    would_send: Unshown[Mapping[str, tuple[Mapping[str, Any], ...]]] = {}
+    lacking: Unshown[Mapping[str, tuple[str, ...]]] = {}
     """What the check was to store for them, and did not find in the account's answer."""
     unnoticed: tuple[str, ...] = ()
     """The lists of requests whose refusals would go unnoticed: the service answers errors with a 2xx."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key, Record
 from reconciler.model.status import ReasonCode, Status
+from reconciler.model.value import replace
 from tests.cli.conftest import Call
 from tests.repo import Repo
 from tests.servers import AccountService

@@ -6,7 +6,6 @@ import csv
 import io
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +18,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.clock import moment
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType
+from reconciler.model.value import replace
 from tests.cli.conftest import Call
 from tests.ledger.states import ADA
 from tests.repo import Repo

@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +22,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
 from reconciler.model.secret import Secret
 from reconciler.model.status import EventType
+from reconciler.model.value import replace
 from reconciler.review.verify import root_from
 from reconciler.secrets.signed_note import Checkpoint, SigningKey, VerifyingKey
 from tests.cli.conftest import Call

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +17,7 @@ from reconciler.daemon.slices import Lane, Slice
 from reconciler.ledger.postgres import reading as postgres
 from reconciler.ledger.postgres.reading import SCHEMA, Server
 from reconciler.model.selection import PassRequest, Selection
+from reconciler.model.value import replace
 from tests.postgres import Databases
 
 ADA = PassRequest(Selection(hires=frozenset({"ada"})), "due")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from reconciler.daemon.slices import (
 from reconciler.engine.context import SystemClock
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
+from reconciler.model.value import replace
 from reconciler.repository.desired import Service
 
 SERVICES = {

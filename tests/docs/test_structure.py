@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, timedelta, tzinfo
 from enum import Enum
 from functools import cache
@@ -25,6 +24,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import ReadState
 from reconciler.model.grant import Key
 from reconciler.model.manifest import Manifest
+from reconciler.model.value import Frozen
 from reconciler.requests.client import Client
 
 ROOT = Path(__file__).parents[2]
@@ -253,12 +253,10 @@ def parts_of(kind: Any) -> dict[str, Any] | None:
         return {str(place): each for place, each in enumerate(arguments) if each is not ...} if known else None
     if issubclass(kind, PLAIN):
         return {}
-    value = is_dataclass(kind) and kind.__hash__ is not None  # one whose fields may be assigned has none
-    if not (value or issubclass(kind, BaseModel | tuple)):
+    if not issubclass(kind, Frozen | BaseModel | tuple):
         return None
     hints = get_type_hints(kind, localns=IMPORTED_FOR_TYPES)
-    names = [each.name for each in fields(kind)] if is_dataclass(kind) else [*getattr(kind, "model_fields", hints)]
-    return {name: hints[name] for name in names}
+    return {name: hints[name] for name in getattr(kind, "__struct_fields__", getattr(kind, "model_fields", hints))}
 
 
 def alive_under(kind: Any) -> set[str]:
@@ -275,12 +273,10 @@ def alive_under(kind: Any) -> set[str]:
 
 @pytest.mark.parametrize("kind", [Checker, Client, ClaimSet, LedgerReader, OpenState, ReadState, Callable[[], int]])
 def test_what_is_alive_is_found_within_a_value(kind: Any) -> None:
-    @dataclass
-    class Inner:
+    class Inner(Frozen):
         it: Any
 
-    @dataclass
-    class Outer:
+    class Outer(Frozen):
         name: str
         inner: Any
 

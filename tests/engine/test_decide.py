@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -14,6 +13,7 @@ from reconciler.model.decision_inputs import Policy, progress
 from reconciler.model.grant import Grant, Hold, Key, Outcome, Phase, Record, Step
 from reconciler.model.settings import Drift, Suspension
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
 from tests.records import but
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -13,6 +12,7 @@ from reconciler.engine.decide.wanted import decide
 from reconciler.model.grant import Kind, Outcome, Phase, Step
 from reconciler.model.manifest import Invitation
 from reconciler.model.status import Action, ReasonCode, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
 from tests.engine.test_decide import CONFIRMED, DUE, EXECUTED, FAILED, HALF, HOUR, LOST, NOW, POLICY, TEXTS, WAITING
 from tests.records import but

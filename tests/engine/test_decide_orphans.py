@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,6 +10,7 @@ from reconciler.engine.decide.existing import Capabilities, Facts
 from reconciler.engine.decide.orphans import decide_orphan, gone, taken_by_hand
 from reconciler.model.grant import Kind, Outcome, Phase
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
 from tests.engine.test_decide import (
     CONFIRMED,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -15,6 +14,7 @@ from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.settings import Drift
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
 from tests.records import but
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -17,6 +16,7 @@ from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
 from reconciler.model.errors import RepositoryError
 from reconciler.model.selection import PassRequest, Selection
+from reconciler.model.value import replace
 from reconciler.repository.git.trees import CommitTree
 from reconciler.requests.render import question
 from reconciler.requests.tasks import Pace

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from tests.engine.harness import row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}

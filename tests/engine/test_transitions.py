@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from reconciler.model.decision_inputs import complete
 from reconciler.model.grant import Decision, Grant, Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.scope import Scope
 from reconciler.model.status import Action, EventType, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 from tests.records import but
 
@@ -93,7 +93,7 @@ def prepared() -> Prepared:
 
 def changes(before: Record, after: Record) -> dict[str, Any]:
     """What is no longer as it was."""
-    names = (each.name for each in fields(Record))
+    names = Record.__struct_fields__
     return {name: getattr(after, name) for name in names if getattr(after, name) != getattr(before, name)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 from reconciler.ledger import approvals
@@ -12,6 +11,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.given import Approval, Given, Merged, Source
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
+from reconciler.model.value import replace
 from tests.ledger.states import ADA, NOW
 
 IDA = "Ida <ida@example.com>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +12,7 @@ from reconciler.ledger.entries import Event
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
 from reconciler.model.status import Action, EventType, ReasonCode, Status
+from reconciler.model.value import replace
 from tests.ledger.states import ADA, NOW
 
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.postgres.limits import SharedLimits
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.settings import Limits
+from reconciler.model.value import replace
 from reconciler.requests.sharing import Ask
 from reconciler.requests.throttle import Throttle
 from tests.ledger.states import change

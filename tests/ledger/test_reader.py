@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import replace
 from datetime import timedelta
 from inspect import getmembers, isfunction
 from pathlib import Path
@@ -24,6 +23,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Record
 from reconciler.model.status import ReasonCode, Status
+from reconciler.model.value import replace
 from tests.ledger.states import ADA, NOW, STATE, attempt
 from tests.records import but
 

@@ -8,7 +8,6 @@ import sqlite3
 import stat
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sqlite.permissions import make_folder
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
+from reconciler.model.value import replace
 from tests.ledger.states import ADA, EARLIER, NOW, STATE, bytes_in, earlier, other_process, read_all, state_file
 
 

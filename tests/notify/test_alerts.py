@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +22,7 @@ from reconciler.model.report import Row
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Alert
 from reconciler.model.status import Action, EventType, ReasonCode, Status
+from reconciler.model.value import replace
 from reconciler.notify.alerts import alert
 from reconciler.notify.rules import AlertState, Message, NewsKind, alerts_of
 from tests.engine.harness import Hands

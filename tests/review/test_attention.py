@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +12,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.status import Action, ReasonCode, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Cause
 from reconciler.notify.outages import Outage
 from reconciler.review.attention import (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType, Status
+from reconciler.model.value import replace
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.reviews import review_in
 from reconciler.review.reviews import ReviewProgress, Reviews, account_digests

@@ -6,7 +6,6 @@ import html
 import json
 import re
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
@@ -15,6 +14,7 @@ import pytest
 
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.form import FormField
+from reconciler.model.value import replace
 from reconciler.web.daemon_view import GitView
 from reconciler.web.views import roles_of
 from tests.ledger.states import ADA

@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, redirect_stdout, suppress
-from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
 
@@ -36,6 +35,7 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest
+from reconciler.model.value import replace
 from reconciler.notify.notifications import Notifier
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree

@@ -15,7 +15,7 @@ from reconciler.cli.output.logs import set_up
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.failpoints import unwatched
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -198,8 +198,7 @@ def _opened(
     return sharing(context, settings, tree, member or f"{socket.gethostname()}-{os.getpid()}", lost)
 
 
-@value_class
-class _Endpoints:
+class _Endpoints(Frozen):
     """What `listen` answers beside the pages; the methods run in the daemon's loop, except `read`."""
 
     running: Daemon

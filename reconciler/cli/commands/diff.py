@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import echo, emit_json, no_csv
 from reconciler.model.errors import Problem, SettingsError, Severity
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.repository.files import Files, Reader

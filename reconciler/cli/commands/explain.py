@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
 from reconciler.model.spoken import described
 from reconciler.model.status import Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.person import is_named
 
 if TYPE_CHECKING:
@@ -73,8 +72,7 @@ def explain(options: SharedOptions, hire: str, access: str) -> int:
     return 0
 
 
-@value_class
-class _Found:
+class _Found(Frozen):
     """What the files and the ledger have of a grant: at least one of `grant` and `record`."""
 
     key: Key

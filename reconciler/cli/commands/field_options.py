@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +13,7 @@ from reconciler.cli.output.logs import set_up
 from reconciler.cli.output.text import code, count, echo, emit_json, no_csv, printable
 from reconciler.model.errors import RepositoryError, TransportError, UsageError
 from reconciler.model.near import near
+from reconciler.model.value import replace
 from reconciler.model.verdict import Unknown
 
 if TYPE_CHECKING:

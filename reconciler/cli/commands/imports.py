@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +13,7 @@ from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import clipped, code, count, echo, emit_json, no_csv, printable
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 from reconciler.model.near import near
+from reconciler.model.value import replace
 from reconciler.repository.documents.modeline import line_in
 
 if TYPE_CHECKING:

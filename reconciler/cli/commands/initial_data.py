@@ -19,7 +19,7 @@ from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import code, echo, emit_json, no_csv, printable
 from reconciler.model.errors import ReconcilerError, SecretsError, SettingsError, UsageError
 from reconciler.model.near import near
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:
     from reconciler.cli.commands.needed_data import NeededData
@@ -42,8 +42,7 @@ def initial_data() -> None:
     """Store a service's secrets encrypted, and check that they are complete."""
 
 
-@value_class
-class Repository:
+class Repository(Frozen):
     """The files on disk, and what decrypts their secrets."""
 
     checkout: Checkout
@@ -238,8 +237,7 @@ def check(options: SharedOptions, integration: str | None) -> int:
     return 1 if wrong else 0
 
 
-@value_class
-class _Checked:
+class _Checked(Frozen):
     """The initial data of one service, compared with what is needed."""
 
     service: str

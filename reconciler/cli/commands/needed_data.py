@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from reconciler.model.errors import UsageError
 from reconciler.model.manifest import InitialDataField
 from reconciler.model.near import near
 from reconciler.model.settings import OWN, Settings
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.files import Files
 
 __all__ = ["NeededData", "all_needed_data", "needed_data_of"]
 
 
-@value_class
-class NeededData:
+class NeededData(Frozen):
     """The initial data that a service needs; `required` are the ids without which it cannot run."""
 
     service: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from reconciler.model.errors import Problem, Severity, UsageError
 from reconciler.model.given import Source
 from reconciler.model.hire import moment
 from reconciler.model.report import Report, Row
+from reconciler.model.value import replace
 from reconciler.review.past import replayed
 
 if TYPE_CHECKING:

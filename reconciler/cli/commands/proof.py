@@ -16,7 +16,7 @@ from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, echo, emit_json, no_csv
 from reconciler.cli.suggestions import suggest_from_ledger
 from reconciler.model.errors import RepositoryError, SecretsError, TimestampError, UsageError
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.review import proof
 from reconciler.secrets.timestamp import verified
 
@@ -131,8 +131,7 @@ def _timestamp(options: SharedOptions, own: _Own, folder: Path) -> None:
         note(f"the checkpoint has no timestamp: {error}", "warning")
 
 
-@value_class
-class Compared:
+class Compared(Frozen):
     """How the history compares with a checkpoint: what `contradicts` it, and when the checkpoint was timestamped.
 
     `unverified` says why a timestamp that is there was not looked at.
@@ -198,8 +197,7 @@ def _newest(options: SharedOptions, settings: Settings) -> tuple[bytes, bytes | 
     raise RepositoryError("no checkpoint was published yet")
 
 
-@value_class
-class _Own:
+class _Own(Frozen):
     """The program's own initial data in force, and what it is of."""
 
     context: Context

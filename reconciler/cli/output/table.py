@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 import click
@@ -17,6 +16,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.report import Report, Row
 from reconciler.model.spoken import described
 from reconciler.model.status import FAULTS, Action, Status
+from reconciler.model.value import replace
 
 __all__ = ["beside", "columns", "grouped", "headline", "name_in", "page", "summary", "table_of"]
 

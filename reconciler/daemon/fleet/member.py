@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +26,7 @@ from reconciler.ledger.postgres.membership import LEADER, Membership
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.grant import Key
+from reconciler.model.value import replace
 from reconciler.requests.hosts import named_hosts
 from reconciler.transports.address import PROGRAM
 

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from reconciler.daemon.slices import by_service
@@ -30,6 +30,7 @@ from reconciler.model.grant import Key
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE

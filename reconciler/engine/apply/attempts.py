@@ -8,7 +8,6 @@ git is followed, and nothing of it is drift (docs/design/rules.md, "Locking some
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from reconciler.model.ending import gone
 from reconciler.model.grant import Kind, OpenRun, Phase, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ retry").
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from reconciler.model.grant import APART, Key, Phase, Record
 from reconciler.model.lock import Lock
 from reconciler.model.selection import Selection
 from reconciler.model.status import EventType, Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.repository.files import Files
 from reconciler.repository.private_file import HIRES_CACHE, VALIDATE_CACHE, PrivateFile
 
@@ -77,8 +77,7 @@ Take = Callable[[Key], bool]
 """Claims a grant; False if a pass under way has it, which would write its own record over the changed one."""
 
 
-@value_class
-class Erasing:
+class Erasing(Frozen):
     """What erasing a person takes: the caches beside the state, and the files in git."""
 
     root: Path

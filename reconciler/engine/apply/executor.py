@@ -8,7 +8,7 @@ moment, the ledger shows how far the attempt got.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -42,6 +42,7 @@ from reconciler.model.grant import Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import EventType
+from reconciler.model.value import replace
 from reconciler.model.verdict import Unknown, Verdict
 from reconciler.requests.client import Response
 from reconciler.requests.match import condition_holds, failure

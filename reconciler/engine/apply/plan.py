@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -24,6 +23,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import EventType, Status
+from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Present
 
 __all__ = ["Plan", "PlannedRecord", "written"]
@@ -32,8 +32,7 @@ PlannedRecord = tuple[PlannedGrant, Record, list[Event]]
 """A planned grant, its record once it is written down, and the history's lines for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Frozen, kw_only=True):
     """What to do about each grant of a selection at a revision.
 
     `rows` are the ledger's as they were read, `written` the new records, `renamed` the moves to other names, `dropped`
@@ -53,7 +52,7 @@ class Plan:
     renamed: Mapping[Key, Key]
     commands: CommandsByGrant
     problems: tuple[Problem, ...]
-    judgement: Judgement = field(default_factory=Judgement)
+    judgement: Judgement = Judgement()
     followed: tuple[Lock, ...] = ()
 
     def record_of(self, item: PlannedGrant) -> tuple[Record, list[Event]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,13 +15,13 @@ from reconciler.model.ending import acted_on
 from reconciler.model.grant import Grant, Kind, Outcome, Record, Step
 from reconciler.model.manifest import Request
 from reconciler.model.template import roots
+from reconciler.model.value import Frozen, replace
 from reconciler.requests.client import Response
 
 __all__ = ["AttemptRequest", "RunningAttempt"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRequest:
+class AttemptRequest(Frozen, kw_only=True):
     """An attempt to make: what was planned, the record that was written down, and the commands that asked for it."""
 
     planned: PlannedGrant

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from reconciler.engine.apply import transitions as records
@@ -31,6 +31,7 @@ from reconciler.model.ending import gone as without_end
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.notify.notifications import Notifications
 from reconciler.requests.tasks import run_all

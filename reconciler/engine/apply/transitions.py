@@ -6,7 +6,6 @@ Each function takes a record and what happened, and returns the new record with 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from reconciler.engine.decide.orphans import STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
 from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, EventType, ReasonCode, Status
-from reconciler.model.value import changed
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, Unknown, Verdict
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
     events = _status_events(record, decision, wanted=item.wanted)
     new = _wanted_again(record, verdict, now) if item.wanted else record
     if new.phase is Phase.NEW or not new.snapshot:  # a person may vouch for a grant before anything is known of it
-        new = changed(new, {"email": grant.email, "snapshot": _asked_with(item) or new.snapshot})
+        new = replace(new, email=grant.email, snapshot=_asked_with(item) or new.snapshot)
     fields: dict[str, Any] = {
         "integration": grant.integration,
         "service": grant.service,
@@ -148,7 +147,7 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
         fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
     else:
         fields |= _check_result(new, item, now, events)
-    return with_events(changed(new, fields), events, now)
+    return with_events(replace(new, **fields), events, now)
 
 
 def _asked_with(item: PlannedGrant) -> Mapping[str, Any]:

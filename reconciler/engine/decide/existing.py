@@ -7,7 +7,6 @@ account was found, is updated; a difference that was made at the service is drif
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +18,7 @@ from reconciler.model.grant import Decision, Differences, Phase, Record
 from reconciler.model.manifest import Invitation, Manifest
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Invited, Present, Unknown, Verdict
 
 __all__ = [
@@ -51,8 +50,7 @@ OFF = "switched off"
 """What an account is that `inactive` matches."""
 
 
-@value_class
-class Capabilities:
+class Capabilities(Frozen):
     """What a manifest can check and do about an account that exists."""
 
     updates: bool = False
@@ -87,8 +85,7 @@ class Capabilities:
 UNABLE = Capabilities()
 
 
-@value_class
-class Facts:
+class Facts(Frozen):
     """What is known of a grant now beside its record: what was found, and what could be sent.
 
     `can` says what the manifest can do about an account, `invitation` is the open one of somebody who is not there.
@@ -103,7 +100,7 @@ class Facts:
     verdict: Verdict
     can: Capabilities = UNABLE
     invitation: Invited | None = None
-    changes: Differences = field(default_factory=dict)
+    changes: Differences = {}
     digest: str | None = None
     texts: tuple[str, ...] = ()
     required: str | None = None

@@ -18,7 +18,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -31,6 +30,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key, Phase, Record
 from reconciler.model.settings import FEW, Settings
 from reconciler.model.status import Action, EventType, ReasonCode, Status
+from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Present
 
 __all__ = ["Changes", "Judgement", "makes", "suspend", "takes", "unanswered", "waiting"]
@@ -49,14 +49,13 @@ NOBODY = frozenset[Key]()
 NEXT = "look why, then let it through once with `reconcile --yes-really`"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgement(Frozen, kw_only=True):
     """What the guard says of a pass: which integrations it trips for, with the reason and its numbers.
 
     Of a pass that a person `released` it says nothing.
     """
 
-    tripped: Mapping[str, str] = field(default_factory=dict)
+    tripped: Mapping[str, str] = {}
     released: bool = False
 
     def events(

@@ -6,7 +6,6 @@ Beside what is done about one: why it is an orphan, and in which order those of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, assert_never
 
@@ -17,6 +16,7 @@ from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
 from reconciler.model.ending import is_over
 from reconciler.model.grant import Decision, Key, Kind, Over, Phase, Record
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
 from itertools import count
 from typing import Any, assert_never
 
@@ -13,7 +12,7 @@ from reconciler.model.grant import Decision, Grant, Kind, Record
 from reconciler.model.lock import Lock
 from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import Layer, Scope
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.model.verdict import Invited, Missing, Present, Verdict
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
@@ -69,8 +68,7 @@ def stored_at(manifest: Manifest, kind: Kind | None, place: int, stored: Stored)
     return stored.without(before, own=not kind.makes or place < withdraws_of(manifest, kind))
 
 
-@value_class
-class DependencyOutputs:
+class DependencyOutputs(Frozen):
     """The entries of the same service that a grant needs, whose stored values its requests may use; nearest first.
 
     `names` are those that they store in this very pass.
@@ -85,20 +83,18 @@ NO_OUTPUTS = DependencyOutputs()
 NOTHING_STORED = Stored()
 
 
-@value_class
-class Check:
+class Check(Frozen):
     """A check ready to be sent, what its answer has to contain, and what is compared in it."""
 
-    wire: RenderedRequest | None = field(repr=False)
+    wire: Unshown[RenderedRequest | None]
     """None where a listing may answer: then it is rendered when it is sent."""
-    wanted: str | None = field(repr=False)
+    wanted: Unshown[str | None]
     compared: Compared = NOTHING_COMPARED
-    wants: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    wants: Unshown[Mapping[str, Any]] = {}
     """What `where` asks for, as it may be shown and written down."""
 
 
-@value_class
-class Prepared:
+class Prepared(Frozen):
     """A grant with everything that is needed to check it, and, where it has a `kind`, for an attempt of that kind.
 
     `snapshot` holds the hire's and the form's values that the manifest uses, `found_by` those of them that the check
@@ -106,11 +102,11 @@ class Prepared:
     """
 
     grant: Grant
-    scope: Scope = field(repr=False)
-    snapshot: Mapping[str, Any] = field(repr=False)
+    scope: Unshown[Scope]
+    snapshot: Unshown[Mapping[str, Any]]
     digest: str | None = None
-    stored: Stored = field(default=NOTHING_STORED, repr=False)
-    found_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    stored: Unshown[Stored] = NOTHING_STORED
+    found_by: Unshown[Mapping[str, Any]] = {}
     check: Check | None = None
     kind: Kind | None = None
     dependencies: tuple[str, ...] = ()
@@ -143,15 +139,14 @@ class Prepared:
             return {"method": call.method, "url": call.url, "body": f"({error})"}
 
 
-@value_class
-class PlannedGrant:
+class PlannedGrant(Frozen):
     """A grant, what was observed, and the decision. `wanted` is False for what git no longer wants."""
 
     grant: Grant
     record: Record | None
     decision: Decision
     verdict: Verdict | None = None
-    prepared: Prepared | None = field(default=None, repr=False)
+    prepared: Unshown[Prepared | None] = None
     wanted: bool = True
     person: str = ""
     """The full name of whom git no longer wants it for, if git still has the hire."""

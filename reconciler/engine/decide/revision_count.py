@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from datetime import datetime
 from typing import Any
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
 from reconciler.model.settings import Settings
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 
 __all__ = ["NOTE", "Keys", "Limits", "RevisionCount"]
 
@@ -27,8 +26,7 @@ Keys = Mapping[str, frozenset[Key]]
 """Grants by integration."""
 
 
-@value_class
-class Limits:
+class Limits(Frozen):
     """How much of an integration a revision may change: `max_change_percent`, and `max_new`."""
 
     percent: float
@@ -45,8 +43,7 @@ class Limits:
         return Limits(min(self.percent, other.percent), min(known, default=None))
 
 
-@value_class
-class RevisionCount:
+class RevisionCount(Frozen):
     """The count of a revision: whose accounts it takes away, by git and the ledger, and what is new in it.
 
     `own` are its own limits, `limits` those that it is judged by. `arriving` are the entries of integrations of which
@@ -57,8 +54,8 @@ class RevisionCount:
     counted_at: datetime
     own: Limits
     limits: Limits
-    leaving: Keys = field(default_factory=dict)
-    arriving: Keys = field(default_factory=dict)
+    leaving: Keys = {}
+    arriving: Keys = {}
 
     @classmethod
     def read(cls, ledger: LedgerReader) -> RevisionCount | None:

@@ -7,7 +7,6 @@ clock, logs, or sends.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from reconciler.engine.decide.existing import Facts, found, invited, paused, shown, unchecked, webhook
@@ -15,14 +14,13 @@ from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import NEITHER, Policy, account_changed, progress
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, Status
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
 
 __all__ = ["Failed", "decide", "decide_unasked"]
 
 
-@value_class
-class Failed:
+class Failed(Frozen):
     """A failed attempt: whether another one is due, and `left`, the decision as long as none is."""
 
     waiting: bool

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from reconciler.engine.decide.planned import NOTHING_STORED, Check, Prepared
@@ -22,6 +21,7 @@ from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Exists
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Cause, Difference, Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.requests.client import Response
 from reconciler.requests.match import refusal, verdict

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Call, Listing, Manifest, Notification, Pending, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names, roots
+from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.model.verdict import Cause, Verdict
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.pages import first_page
@@ -46,8 +46,7 @@ AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"
 AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
 
 
-@dataclass(frozen=True)
-class Integration:
+class Integration(Frozen, dict=True):
     """One integration in one pass."""
 
     name: str
@@ -59,8 +58,8 @@ class Integration:
     initial: Layer | None
     fault: Blocked | None
     redirect_url: str
-    sealer: Sealer | None = field(repr=False, default=None)
-    connection: OAuthConnection | None = field(repr=False, default=None)
+    sealer: Unshown[Sealer | None] = None
+    connection: Unshown[OAuthConnection | None] = None
 
     @cached_property
     def can(self) -> Capabilities:

@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import field
 from datetime import datetime
 from sys import intern
 from typing import Any, TypeVar
@@ -23,7 +22,7 @@ from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
 from reconciler.model.manifest import Exists, Listing, Pending, Ready
 from reconciler.model.scope import Layer, Scope, follow, steps, walk
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.model.verdict import Invited, Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.match import unready
@@ -52,19 +51,17 @@ Place = tuple[str, tuple[str, ...]]
 """An integration, and the values of the form that a listing's URL uses: it is read once for each of them."""
 
 
-@value_class
-class ListedAccount:
+class ListedAccount(Frozen):
     """An item of a listing: `who` checks match it by, its name, and the fields that fill a hire."""
 
     who: str | None
     name: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = {}
     used: Any = None
     """When it was last used, as the service says it."""
 
 
-@value_class
-class _ListedAccounts:
+class _ListedAccounts(Frozen):
     """The accounts of a listing, sorted, with the values of each that checks compare.
 
     `values` has a text for each name, None where the item does not say all that is compared; it is empty where nothing

@@ -13,7 +13,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,7 +23,7 @@ from reconciler.model.fingerprint_index import FingerprintIndex
 from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.scope import LEDGER, Layer
 from reconciler.model.template import roots
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.model.verdict import Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.accounts import account, layers_as_compared, told_by_address
@@ -311,13 +310,12 @@ class Rivals:
         return index, kept
 
 
-@value_class
-class _PassIndex:
+class _PassIndex(Frozen):
     """The prints of one pass: of what is wanted, and of that what names a choice; and the records of broken files."""
 
     wanted: FingerprintIndex
     chosen: FingerprintIndex
-    unreadable: dict[str, Key] = field(default_factory=dict)
+    unreadable: dict[str, Key] = {}
 
     def with_print(self, print_: str) -> list[str]:
         """The hires that may have a print, the last one first."""

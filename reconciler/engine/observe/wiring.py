@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.engine.context import Context
@@ -22,6 +21,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
+from reconciler.model.value import Frozen
 from reconciler.model.verdict import Cause
 from reconciler.oauth.connection import OAuthConnection
 from reconciler.oauth.token_request import TokenClient
@@ -38,8 +38,7 @@ _HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
 NOBODY = AllowedHosts(frozenset())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
+class Services(Frozen, kw_only=True):
     """What a pass can ask, and asks with: the integrations of the state that is desired."""
 
     desired: Desired

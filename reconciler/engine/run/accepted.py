@@ -27,7 +27,7 @@ from reconciler.ledger.sqlite.permissions import FILES
 from reconciler.model.errors import RepositoryError
 from reconciler.model.revision_status import VOUCH, Untrusted
 from reconciler.model.settings import Git, Settings
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.repository.git.signatures import first_untrusted
 from reconciler.repository.git.trees import CommitTree
@@ -47,8 +47,7 @@ _HARMLESS = (".gitignore", ".gitkeep")
 """What a commit may have in the state's folder: it keeps the folder there, and its files out of git."""
 
 
-@value_class
-class InForce:
+class InForce(Frozen):
     """The tree in force, its settings, and the branch that it is on; None where commits do not count.
 
     `refused` is the newest commit and the reason, if that is not in force. `assumed` says that nobody named the branch:

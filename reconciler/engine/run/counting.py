@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from reconciler.engine.context import Context
 from reconciler.engine.decide.guard import makes, takes
@@ -20,6 +19,7 @@ from reconciler.model.errors import RepositoryError
 from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import FEW, Settings
+from reconciler.model.value import replace
 from reconciler.repository.affected import touched
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import WORKTREE, Tree

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.planned import DependencyOutputs, PlannedGrant, Prepared
@@ -14,6 +13,7 @@ from reconciler.engine.run.inputs import PlanningInputs
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Present, Unknown
 
 __all__ = ["GrantPlanner"]

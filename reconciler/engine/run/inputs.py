@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.engine.decide.planned import NO_OUTPUTS, NOTHING_STORED, DependencyOutputs, PlannedGrant, Prepared
@@ -15,6 +14,7 @@ from reconciler.model.decision_inputs import Policy
 from reconciler.model.ending import still_wanted
 from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.lock import Locks
+from reconciler.model.value import Frozen
 from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge
@@ -23,8 +23,7 @@ from reconciler.requests.tasks import Pace
 __all__ = ["PlanningInputs"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanningInputs:
+class PlanningInputs(Frozen, kw_only=True):
     """What is wanted, what is remembered, how to ask, and what the settings say about deciding.
 
     `records` are those of the pass; `rows_of` reads all of a hire's, `rows_of_others` other hires', `unreadable`

@@ -6,8 +6,6 @@ address by now (docs/design/rules.md, "Locking somebody out").
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from reconciler.engine.apply import transitions
 from reconciler.engine.decide.existing import Capabilities, Facts
 from reconciler.engine.decide.orphans import STILL_OPEN, STILL_THERE
@@ -22,6 +20,7 @@ from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 
 __all__ = ["LockPlanner", "decide_lock", "not_yet"]

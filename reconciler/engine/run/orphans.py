@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.orphans import NOT_IN_GIT, decide_orphan, needing, taken_by_hand, why_over
@@ -15,6 +14,7 @@ from reconciler.model.ending import is_over, still_wanted
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
 
 __all__ = ["OrphanPlanner", "unfit_entry"]

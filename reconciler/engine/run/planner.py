@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from reconciler.engine.apply.plan import PlannedRecord, written
 from reconciler.engine.decide.existing import changed_values
@@ -25,6 +25,7 @@ from reconciler.model.grant import Decision, Grant, Key, Phase, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
+from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, Present
 from reconciler.repository.policy import Kept
 from reconciler.requests.render import canonical, question

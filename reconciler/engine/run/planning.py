@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -37,6 +36,7 @@ from reconciler.model.errors import Blocked, Problem
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Action, Status
+from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -40,6 +40,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.report import LAST, Report
 from reconciler.model.selection import PassRequest
 from reconciler.model.status import EventType, Status
+from reconciler.model.value import replace
 from reconciler.notify.alerts import alert
 from reconciler.notify.notifications import Notifier
 from reconciler.repository.attribution.given import OFTEN, Givers, changed_since

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pygit2
+from msgspec.structs import asdict
 
 from reconciler.engine.context import Context
 from reconciler.ledger.ledger import OpenLedger
@@ -22,7 +22,7 @@ from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.report import LAST
 from reconciler.model.revision_status import REF, Untrusted
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.git.checkout import HEADS, WORKTREE
 from reconciler.repository.git.program import GitFailed, git
 
@@ -37,8 +37,7 @@ BRANCH = "refs/reconciler/branch"
 """A symbolic ref to the branch in force."""
 
 
-@value_class
-class Remembered:
+class Remembered(Frozen):
     """The last accepted revision and its branch, as far as they are known.
 
     `signed` says whether commits had to be signed; `acted_on` is the revision of the last pass, which is all that the

@@ -12,7 +12,6 @@ both, an invitation to the former one may be open, or somebody runs the entry.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from reconciler.model.folding import folded
 from reconciler.model.grant import APART, Grant, Key, Phase, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.selection import Selection
+from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Missing, Present, Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.accounts import as_compared
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Told", "move", "moved", "rows_of", "stored_under"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Told(Frozen, kw_only=True):
     """What a pass can tell of rows, beside what stands in them.
 
     `renamed_to` is the hire who has the address now that git had for a row's hire when it was last planned, if there is
@@ -271,8 +270,7 @@ def _is_about(record: Record, integration: Integration, now: Mapping[str, Any]) 
     return same and _former(record, integration, now) is None
 
 
-@dataclass(frozen=True, slots=True)
-class _FormerAddresses:
+class _FormerAddresses(Frozen):
     """Decides which rows move because an account, or an invitation, may be left at an address of before.
 
     Else the entry would go on with them for the new address, and nothing would know of the former account any more.

@@ -13,7 +13,6 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,7 +22,7 @@ from reconciler.ledger.empty import EmptyBackend
 from reconciler.ledger.migrate import HEAD, version_of
 from reconciler.ledger.reading import SERVER_TIME, Reading
 from reconciler.model.errors import LedgerError
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen, Unshown
 
 __all__ = ["CONNECT", "IDLE", "SCHEMA", "Connection", "PostgresBackend", "Server", "outdated"]
 
@@ -88,12 +87,11 @@ class Connection(psycopg.Connection[Any]):
             self.patience = PATIENCE
 
 
-@value_class
-class Server:
+class Server(Frozen):
     """A database of a PostgreSQL server, and how to connect to it."""
 
     url: str
-    password: str | None = field(default=None, repr=False)
+    password: Unshown[str | None] = None
 
     def arguments(self, *, read_only: bool = False) -> dict[str, Any]:
         """Return the arguments of every connection."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from reconciler.model.base import Model
+from reconciler.model.value import Frozen, Unshown
 from reconciler.repository.documents.yaml import Document
 
 __all__ = ["Loaded"]
@@ -13,8 +13,7 @@ __all__ = ["Loaded"]
 M = TypeVar("M", bound=Model)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded(Generic[M]):
+class Loaded(Frozen, Generic[M], kw_only=True):
     """A valid file. `lines` has one line number for each access entry."""
 
     stem: str
@@ -22,4 +21,15 @@ class Loaded(Generic[M]):
     blob: str
     model: M
     lines: tuple[int, ...]
-    document: Document = field(repr=False, compare=False)
+    document: Unshown[Document]
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all but the documents, of which one may be read from a file and one from a commit."""
+        return isinstance(other, Loaded) and self._compared == other._compared
+
+    def __hash__(self) -> int:
+        return hash(self._compared)
+
+    @property
+    def _compared(self) -> tuple[object, ...]:
+        return self.path, self.blob, self.model, self.lines

@@ -17,7 +17,7 @@ from pygit2.enums import FileStatus, RepositoryOpenFlag
 
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.git.extent import Endless, Extents
 from reconciler.repository.git.fetch import fetch
 from reconciler.repository.git.program import CREDENTIALS, GitFailed, git
@@ -32,8 +32,7 @@ UNREADABLE = (pygit2.GitError, KeyError, ValueError, OSError)
 """What libgit2 raises where something of a repository cannot be read: it is damaged, or the system says no just now."""
 
 
-@value_class
-class Commit:
+class Commit(Frozen):
     """Who made a revision, as `Name <address>`."""
 
     revision: str

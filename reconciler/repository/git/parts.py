@@ -7,13 +7,12 @@ order and layout do not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from reconciler.model.hire import EXTRA
-from reconciler.model.value import value_class
+from reconciler.model.value import Frozen
 from reconciler.repository.documents.yaml import BrokenFile, read
 
 __all__ = ["FileVersion", "Part", "Version", "parse_version"]
@@ -47,14 +46,13 @@ class Version(Protocol):
         """Return the value of one part; None if it has none."""
 
 
-@value_class
-class FileVersion:
+class FileVersion(Frozen):
     """One version of a hire's or a sequence's file."""
 
     email: str = ""
-    entries: Mapping[str, Any] = field(default_factory=dict)
+    entries: Mapping[str, Any] = {}
     sequences: frozenset[str] = frozenset()
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = {}
     assign: Any = None
     included: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()

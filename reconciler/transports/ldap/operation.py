@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from reconciler.model.errors import TransportError
+from reconciler.model.value import Frozen
 from reconciler.transports.address import Address
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
@@ -24,8 +24,7 @@ STATUSES = {0: 200, 32: 404, 68: 409, 20: 409, 49: 401, 48: 401, 50: 403, 51: 50
 JSON = {"content-type": "application/json"}
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(Frozen):
     """A URL of a directory, taken apart (RFC 4516)."""
 
     dn: str

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
 from reconciler.model.errors import TransportError
+from reconciler.model.value import Frozen
 from reconciler.transports.address import Address
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest, login_of
@@ -23,8 +23,7 @@ LOGIN, FORBIDDEN, CONFLICT, INVALID, UNAVAILABLE = 401, 403, 409, 400, 503
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(Frozen):
     """A statement for one database, as one user. `reads` says that it must not change anything."""
 
     host: str
