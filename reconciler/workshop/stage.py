@@ -97,7 +97,7 @@ class CaseStage:
             hosts=Anywhere(frozenset()),
             initial=Layer("data", given),
             fault=None,
-            redirect_url=f"https://reconciler.example.com/oauth/callback/{service}",
+            settings=Layer("settings", {"redirect_url": f"https://reconciler.example.com/oauth/callback/{service}"}),
             connection=cast("OAuthConnection", _Connection(manifest)) if speaks else None,
         )
 

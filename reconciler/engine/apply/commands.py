@@ -84,6 +84,17 @@ class Erasing(Frozen):
     files: Files
 
 
+class _Piece(Frozen):
+    """A part of what a command is about: some hires, and the grants of theirs that no pass under way has."""
+
+    command: Command
+    hires: Sequence[str]
+    free: Container[Key]
+    erasing: Erasing | None = None
+    last: bool = True
+    """Whether the command is answered with it."""
+
+
 def matching(records: Iterable[Record], command: Command) -> list[Record]:
     """List the records that a command is about."""
     return [
@@ -99,7 +110,8 @@ def apply_commands(ledger: LedgerWriter, commands: Iterable[Command], now: datet
     """Act on commands as far as the ledger alone can, where no pass is under way; see `apply_in_pieces`."""
     for command in commands:
         hires = _about_whom(ledger, command)
-        _apply_one(ledger, command, hires, now, CommandEffects(), free={record.key for record in ledger.records(hires)})
+        piece = _Piece(command, hires, {record.key for record in ledger.records(hires)})
+        _apply(ledger, piece, now, CommandEffects())
 
 
 async def apply_in_pieces(
@@ -125,8 +137,8 @@ async def apply_in_pieces(
             some, left = left[:HIRES], left[HIRES:]
             keys = await ledger.run(partial(_to_be_changed, command=command, hires=some))
             free = {key for key in keys if take(key)}  # before its record is read that is to be changed
-            work = partial(_apply_one, command=command, hires=some, now=now, effects=effects, free=free)
-            await ledger.run(partial(work, erasing=erases, last=not left))
+            piece = _Piece(command, some, free, erases, last=not left)
+            await ledger.run(partial(_apply, piece=piece, now=now, effects=effects))
             yield
             if not left:
                 break
@@ -147,18 +159,9 @@ def _to_be_changed(ledger: LedgerReader, command: Command, hires: Sequence[str])
     return [record.key for record in matching(changed, command)]
 
 
-def _apply_one(
-    ledger: LedgerWriter,
-    command: Command,
-    hires: Sequence[str],
-    now: datetime,
-    effects: CommandEffects,
-    *,
-    free: Container[Key],
-    erasing: Erasing | None = None,
-    last: bool = True,
-) -> None:
-    """Act on a command for some of the hires whom it is about; with the `last` of them it is answered."""
+def _apply(ledger: LedgerWriter, piece: _Piece, now: datetime, effects: CommandEffects) -> None:
+    """Act on a command for a part of what it is about."""
+    command, hires = piece.command, piece.hires
     records = matching(ledger.records(hires), command) if hires else []
     if ledger.lease is not None and command.kind in CHANGES:
         ledger.lease.require({record.service for record in records})
@@ -166,11 +169,11 @@ def _apply_one(
     kept: dict[str, None] = {}
     match command.kind:
         case "retry":
-            found = _free(ledger, command, filter(may_retry, records), effects, free)
+            found = _free(ledger, piece, filter(may_retry, records), effects)
             records = [replace(record, fresh=True) for record in found]
             lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
         case "accept":
-            found = _free(ledger, command, filter(_may_accept, records), effects, free)
+            found = _free(ledger, piece, filter(_may_accept, records), effects)
             records = [accepted(record, now) for record in found]
             lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
             kept = {run_name(record.key): None for record in records}
@@ -183,7 +186,8 @@ def _apply_one(
                 ledger.enqueue("check", now=command.at, by=command.by, hire=hire, access=access)
             records = []
         case "forget" if command.hire:
-            if erasing is None or not all(record.key in free for record in records):
+            erasing = piece.erasing
+            if erasing is None or not all(record.key in piece.free for record in records):
                 effects.waiting.add(command)
                 return
             if _erased(ledger, command.hire, records, now, erasing):
@@ -194,7 +198,7 @@ def _apply_one(
             return
         case _:
             records = []
-    last = last and command not in effects.waiting
+    last = piece.last and command not in effects.waiting
     if records or last:
         ledger.save(records, lines, Failpoint.TAKEN_UP, kept=kept, answered=[command] if last else [])
     effects.touched |= {record.key for record in records}
@@ -251,16 +255,14 @@ def _end(
     effects.hires |= {hire for lock in locks for hire in (lock.hire, *lock.hires)}
 
 
-def _free(
-    ledger: LedgerWriter, command: Command, records: Iterable[Record], effects: CommandEffects, free: Container[Key]
-) -> list[Record]:
+def _free(ledger: LedgerWriter, piece: _Piece, records: Iterable[Record], effects: CommandEffects) -> list[Record]:
     """Return the records that no pass under way has.
 
     For each other, the command waits, or a command about that grant alone where it is about several.
     """
-    found = list[Record]()
+    found, command = list[Record](), piece.command
     for record in records:
-        if record.key in free:
+        if record.key in piece.free:
             found.append(record)
         elif command.access is not None:
             effects.waiting.add(command)

@@ -26,7 +26,6 @@ from reconciler.ledger.entries import Attempt, Event, Kept
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import (
     Memory,
-    Stored,
     Vault,
     generated,
     notice_name,
@@ -55,6 +54,8 @@ log = structlog.get_logger()
 
 UNAUTHORIZED = 401
 GONE = (404, 410)
+
+NOTHING: Kept = {}
 
 MOST_OF_A_FILE = 25 * 1024 * 1024
 """Bytes of an answer that `save_as_file` keeps (docs/design/rules.md, "Limits of input")."""
@@ -109,7 +110,7 @@ class Executor:
         run = OpenRun(kind=job.kind, digest=job.prepared.digest, by_hand=by_hand)
         if resume:
             run = replace(run, id=before.id, steps=before.steps)
-        snapshot, wants = job.values(integration.asked_with), job.prepared.wants
+        snapshot, wants = job.values(integration.names.asked_with), job.prepared.wants
         record = attempts.begun(job.acted_on(now), run, number, snapshot=snapshot, wants=wants)
         opened = Attempt.of(record, number, total, now)
         begins = f", from request {resume + 1} of {total}" if resume < total else ", with nothing left to send"
@@ -143,7 +144,7 @@ class Executor:
             run.record = attempts.written(run.record, run.attempt.run)
 
     async def _send_all(self, run: RunningAttempt, resume: int) -> None:
-        requests, texts = run.job.requests, run.integration.texts(run.job.kind)
+        requests, texts = run.job.requests, run.integration.texts[run.job.kind]
         if resume >= len(requests) and run.job.kind.makes:
             notices = await self._notices(run)
             await self.ledger.run(lambda ledger: ledger.save((), (), Failpoint.SEALED, kept=notices))
@@ -166,11 +167,10 @@ class Executor:
         memory.answered(step.index, answer.json())
         run.said = run.answered(answer)
         missing = _store(memory, request, answer)
-        run.ended(Outcome.DONE)
-        kept = {**self.vault.remember(run.attempt.key, memory), **self._stored(run)}
+        kept = self.vault.remember(run.attempt.key, memory)
         if step.index == len(run.job.requests) - 1 and missing is None and run.job.kind.makes:
             kept = {**kept, **await self._notices(run)}
-        await self._note(run, step, Outcome.DONE, kept, {"status_code": answer.status})
+        await self._answered(run, step, Outcome.DONE, status=answer.status, kept=kept)
         if missing is not None:
             raise _Failed(f"store_data: the response has nothing at {missing}: {run.answered(answer)}")
 
@@ -196,9 +196,9 @@ class Executor:
             if condition_holds(condition, answer, await self._scope(run)):
                 return True
         except Blocked as error:
-            await self._answered(run, step, Outcome.UNMET, f"continue_if: {error}", answer.status)
+            await self._answered(run, step, Outcome.UNMET, f"continue_if: {error}", status=answer.status)
             raise
-        await self._answered(run, step, Outcome.UNMET, "continue_if does not hold", answer.status)
+        await self._answered(run, step, Outcome.UNMET, "continue_if does not hold", status=answer.status)
         return False
 
     def _stored(self, run: RunningAttempt) -> Kept:
@@ -227,23 +227,19 @@ class Executor:
         answer = await self._deliver(run, step, request, refused)
         if answer.status == UNAUTHORIZED and connection is not None:
             # Recorded at once: if no other token comes, or the program ends here, the request has had no effect.
-            await self._answered(run, step, refused, "the service refused the token", answer.status)
+            await self._answered(run, step, refused, "the service refused the token", status=answer.status)
             await connection.renewed()
             answer = await self._deliver(run, step, request, refused)
         reason = failure(request, answer, wanted)
-        if reason is not None and not self._withdrawn(run, step, answer):
+        takes_back = run.job.kind.withdraws or step.index < run.job.withdraws
+        withdrawn = takes_back and answer.status in GONE  # the invitation does not exist any more
+        if reason is not None and not withdrawn:
             reason += run.integration.client.excerpt(answer)
             # A success that is not the one that was wanted has taken effect all the same.
-            await self._answered(
-                run, step, Outcome.UNMET if 200 <= answer.status < 300 else refused, reason, answer.status
-            )
+            outcome = Outcome.UNMET if 200 <= answer.status < 300 else refused
+            await self._answered(run, step, outcome, reason, status=answer.status)
             raise _Failed(reason)
         return answer
-
-    def _withdrawn(self, run: RunningAttempt, step: Step, answer: Response) -> bool:
-        """Whether an invitation that was to be withdrawn does not exist any more."""
-        takes_back = run.job.kind.withdraws or step.index < run.job.withdraws
-        return takes_back and answer.status in GONE
 
     async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
         integration, scope = run.integration, await self._scope(run)
@@ -257,7 +253,7 @@ class Executor:
         async def leaving() -> None:
             if not run.begun:
                 await self.pause()  # shutdown may have been requested while it waited for its place
-                await self._refuse_overtaken(run.job)
+                await _refuse_overtaken(self.context, self.ledger, run.job)
             await self._begin(run)
             run.leaves(step)
             kept, now = self._stored(run), self.now()
@@ -271,38 +267,40 @@ class Executor:
             raise
 
     async def _answered(
-        self, run: RunningAttempt, step: Step, outcome: Outcome, error: str, status_code: int | None = None
+        self,
+        run: RunningAttempt,
+        step: Step,
+        outcome: Outcome,
+        error: str | None = None,
+        *,
+        status: int | None = None,
+        kept: Kept = NOTHING,
     ) -> None:
-        """Record that a request failed."""
+        """Record what became of a request."""
         run.ended(outcome)
-        told = {"status_code": status_code, "error": self.context.redactor.redact(error)}
-        await self._note(run, step, outcome, self._stored(run), told)
-
-    async def _note(self, run: RunningAttempt, step: Step, outcome: Outcome, kept: Kept, told: dict[str, Any]) -> None:
-        now = self.now()
-        await self.ledger.together(lambda to: to.answered(run.attempt, step.index, outcome, now, kept=kept, **told))
+        kept, now = {**kept, **self._stored(run)}, self.now()
+        error = None if error is None else self.context.redactor.redact(error)
+        await self.ledger.together(
+            lambda to: to.answered(run.attempt, step.index, outcome, now, status_code=status, error=error, kept=kept)
+        )
 
     async def _scope(self, run: RunningAttempt) -> Scope:
         job, connection = run.job, run.integration.connection
         layers = list(run.memory.layers(job.withdraws))
         if connection is not None and (token := connection.layer()) is not None:
             layers.append(token)
-        if "access_overview" in run.integration.used:
+        if "access_overview" in run.integration.names.all:
             hire = job.record.key.hire
             records = await self.ledger.run(lambda ledger: list(ledger.records([hire])))
             layers.append(Layer("the last checks", {"access_overview": self.overview(records)}))
         stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.planned.seen))
-        earlier = stored_at(job.prepared.manifest, job.kind, run.place, await self._earlier(run)).layers()
+        before = job.prepared.stored
+        if job.prepared.dependencies:  # a needed entry may have stored something after this was planned
+            of_hire = await self.ledger.run(partial(self.vault.read, name=stored_name(run.attempt.key.hire)))
+            before = stored_for(of_hire or {}, run.attempt.key.access, job.prepared.dependencies)
+        earlier = stored_at(job.prepared.manifest, job.kind, run.place, before).layers()
         scope = job.prepared.scope.over(*layers)
         return replace(scope, deferred=frozenset(), saved=(*stored, *earlier))
-
-    async def _earlier(self, run: RunningAttempt) -> Stored:
-        """Return what earlier attempts stored; a needed entry may have stored it after this was planned."""
-        prepared, key = run.job.prepared, run.attempt.key
-        if not prepared.dependencies:
-            return prepared.stored
-        stored = await self.ledger.run(partial(self.vault.read, name=stored_name(key.hire)))
-        return stored_for(stored or {}, key.access, prepared.dependencies)
 
     async def _notices(self, run: RunningAttempt) -> dict[str, bytes]:
         """Render and seal the notifications; they may hold a generated password.
@@ -322,7 +320,7 @@ class Executor:
         new, lines = attempts.failed(run.record, error, now=now, retry_at=now + self.retry_delay)
         if run.job.planned.lock is not None:
             new = attempts.lock_failed(new, run.job.planned.lock)
-        authored = self._authored(lines)
+        authored = self.authored(lines)
         await self.ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=error))
         when = stamp(new.retry_at)
         # An attempt that will be retried is a warning, the last one an error.
@@ -342,8 +340,12 @@ class Executor:
     async def _taken_away(self, run: RunningAttempt) -> Record:
         """Record a revocation or a lock whose requests all succeeded: it has, once a check finds no account in use."""
         await self._begin(run)
-        left, lock, deletes = await self._left(run), run.job.planned.lock, not run.integration.can.locks
-        now = self.now()
+        left: Verdict
+        try:
+            left = await self.services.checker.check_taken_away(run.integration, run.job.prepared)
+        except Stopped:
+            left = Unknown("stopped before it was checked")
+        lock, deletes, now = run.job.planned.lock, not run.integration.can.locks, self.now()
         then = now + self.retry_delay
         found = attempts.taken_away(run.record, left, lock=lock, deletes=deletes, now=now, retry_at=then)
         if isinstance(found, str):
@@ -353,15 +355,8 @@ class Executor:
         gone = await self.ledger.run(read) if new.phase is Phase.REVOKED else {}
         return await self._settled(run, new, lines, {} if new.unchecked else {run_name(new.key): None, **gone})
 
-    async def _left(self, run: RunningAttempt) -> Verdict:
-        """Check what is left of the account."""
-        try:
-            return await self.services.checker.check_taken_away(run.integration, run.job.prepared)
-        except Stopped:
-            return Unknown("stopped before it was checked")
-
     async def _settled(self, run: RunningAttempt, new: Record, lines: list[Event], kept: Kept) -> Record:
-        authored, now = self._authored(lines), self.now()
+        authored, now = self.authored(lines), self.now()
         await self.ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=None, kept=kept))
         if names := list(run.memory.files.values()):
             await self.ledger.run(partial(self.attachments.erase, names=names))
@@ -372,29 +367,31 @@ class Executor:
         """Yield to other tasks before an attempt. Raises Stopped once shutdown is requested."""
         await self.context.clock.sleep(0)
 
-    async def _refuse_overtaken(self, job: AttemptRequest) -> None:
-        """Raise Overtaken if git wants by now what would be taken away, or no longer, or not so, what would be made."""
-        desired, record, now = self.context.last_desired, job.record, self.now()
-        assert desired is not None  # the plan's, or a newer one
-        locks = desired.locks(await self.ledger.run(lambda ledger: ledger.locks()), now)
-        if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.planned.lock is None):
-            raise Overtaken
-        if job.planned.lock is not None:
-            return
-        found = (grant for grant in desired.grants(record.key.hire) if grant.key == record.key)
-        wanted = next((grant for grant in found if still_wanted(grant, record, now)), None)
-        as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
-        unreadable = desired.unreadable(record.key, record.email, record.origin, record.revision)
-        broken = unreadable is not None and not is_over(record, now)
-        if not as_planned or broken or await self.context.outdated():
-            raise Overtaken
-
     def now(self) -> datetime:
         """Return the time by the clock that attempts use."""
         return self.context.clock.now()
 
-    def _authored(self, lines: list[Event]) -> list[Event]:
+    def authored(self, lines: Iterable[Event]) -> list[Event]:
+        """Return events of the pass, with who committed its revision."""
         return [replace(line, author=self.author) for line in lines]
+
+
+async def _refuse_overtaken(context: Context, ledger: OpenLedger, job: AttemptRequest) -> None:
+    """Raise Overtaken if git wants by now what would be taken away, or no longer, or not so, what would be made."""
+    desired, record, now = context.last_desired, job.record, context.clock.now()
+    assert desired is not None  # the plan's, or a newer one
+    locks = desired.locks(await ledger.run(lambda reader: reader.locks()), now)
+    if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.planned.lock is None):
+        raise Overtaken
+    if job.planned.lock is not None:
+        return
+    found = (grant for grant in desired.grants(record.key.hire) if grant.key == record.key)
+    wanted = next((grant for grant in found if still_wanted(grant, record, now)), None)
+    as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
+    unreadable = desired.unreadable(record.key, record.email, record.origin, record.revision)
+    broken = unreadable is not None and not is_over(record, now)
+    if not as_planned or broken or await context.outdated():
+        raise Overtaken
 
 
 def _store(memory: Memory, request: Request, answer: Response) -> str | None:

@@ -69,7 +69,6 @@ class Scheduler:
     state: OpenState
     notifications: Notifications
     report: Report
-    author: str | None
     _after: dict[Key, Record] = field(default_factory=dict)
     _finished: dict[Key, asyncio.Event] = field(default_factory=dict)
     _queues: dict[str, list[Key]] = field(default_factory=dict)
@@ -148,7 +147,7 @@ class Scheduler:
             return new
         self.report.executed += 1
         if integration.manifest.post_execute_notification:
-            await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, new, self.author)
+            await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, new, self.executor.author)
         return await self._confirmed(item, integration, prepared, new)
 
     async def _confirmed(
@@ -167,7 +166,7 @@ class Scheduler:
         if seen.status is Status.PRESENT:
             seen = replace(seen, reason=f"{did}; {seen.reason}")
         confirmed, lines = self._checked(item, record, seen, verdict)
-        await self._save([confirmed], self._authored(lines))
+        await self._save([confirmed], self.executor.authored(lines))
         return confirmed
 
     def _revoked_another(self, key: Key, item: PlannedGrant) -> bool:
@@ -211,12 +210,9 @@ class Scheduler:
     async def _settle(self, record: Record, lines: Iterable[Event] = ()) -> Record:
         """Save and return the record of a grant that no attempt is made for, and answer its commands."""
         commands = self.plan.commands.get(record.key, ())
-        events = [*request_events(commands, self.executor.now(), [record]), *self._authored(lines)]
+        events = [*request_events(commands, self.executor.now(), [record]), *self.executor.authored(lines)]
         await self._save([record], events, answered=commands)
         return record
-
-    def _authored(self, lines: Iterable[Event]) -> list[Event]:
-        return [replace(line, author=self.author) for line in lines]
 
     async def _save(self, found: list[Record], lines: Iterable[Event], *, answered: Sequence[Command] = ()) -> None:
         ledger = self.state.ledger

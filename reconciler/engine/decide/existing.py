@@ -65,11 +65,18 @@ class Capabilities(Frozen):
     withdraws: int = 0
     """How many requests take an open invitation back."""
     invitation: Invitation | None = None
+    lists_invitations: bool = False
+    """Whether it can read the open invitations."""
+    check_stores: bool = False
+    """Whether its check saves something that requests may use."""
+    only_watches: bool = False
+    """Whether there is a check and nothing to execute."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> Capabilities:
-        """Return the means of a manifest."""
-        where = manifest.exists.where if manifest.exists is not None else {}
+        """Return what a manifest can do."""
+        exists = manifest.exists
+        where = {} if exists is None else exists.where
         return cls(
             updates=bool(manifest.updates),
             compares=bool(where),
@@ -79,6 +86,9 @@ class Capabilities(Frozen):
             revoke_deletes=manifest.revoke_deletes,
             withdraws=len(manifest.withdraw),
             invitation=manifest.invitation,
+            lists_invitations=exists is not None and exists.pending is not None,
+            check_stores=exists is not None and bool(exists.store_data),
+            only_watches=exists is not None and not manifest.execute,
         )
 
 

@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from functools import partial
 
 from reconciler.engine.decide.existing import OFF, by_commit
 from reconciler.engine.decide.planned import PlannedGrant
@@ -123,9 +122,9 @@ class Changes:
         self._since = Since(ledger.newest_attempt(), since.began) if everything else since
         self._met: set[str] = set()
         self._renamed: dict[Key, Key] = {}
-        self._taken = _Counted(partial(_changes, since=self._since))
+        self._taken = _Counted(lambda ledger: ledger.changes_since(self._since))
         limited = self._own.most_new is not None or (counted is not None and counted.limits.most_new is not None)
-        self._made = _Counted(partial(_made, since=self._since) if limited else lambda _ledger: {})
+        self._made = _Counted(lambda ledger: ledger.made_since(self._since) if limited else {})
         held = ledger.held_alike(self._since)
         for each, count, taken, made in held:
             if _would_take(each):
@@ -295,17 +294,9 @@ class _Counted:
             others = elsewhere.get(integration, frozenset())
             if keys is not None or held > 0 or others:
                 changed = {renamed.get(key, key) for key in self._changed(ledger).get(integration, ())}
-                alone = self._others[integration] + held - self._held_again[integration]
-                counts[integration] = alone + len(changed.union(keys or (), others))
+                uncounted = self._others[integration] + held - self._held_again[integration]
+                counts[integration] = uncounted + len(changed.union(keys or (), others))
         return counts
-
-
-def _changes(ledger: LedgerReader, since: Since) -> Mapping[str, set[Key]]:
-    return ledger.changes_since(since)
-
-
-def _made(ledger: LedgerReader, since: Since) -> Mapping[str, set[Key]]:
-    return ledger.made_since(since)
 
 
 def _too_many_changes(counts: Mapping[str, int], confirmed: Mapping[str, int], percent: float) -> dict[str, str]:
@@ -353,12 +344,8 @@ def _would_take(held: Held) -> bool:
 
 def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list[PlannedGrant]:
     """Suspend the grants of tripped integrations, and let grants that need one of those wait for it."""
-    return _held(planned, lambda item: _why(item, tripped))
-
-
-def _why(item: PlannedGrant, tripped: Mapping[str, str]) -> Why | None:
-    reason = tripped.get(item.grant.integration)
-    return None if reason is None else (ReasonCode.TRIPPED, reason)
+    why = {integration: (ReasonCode.TRIPPED, reason) for integration, reason in tripped.items()}
+    return _held(planned, lambda item: why.get(item.grant.integration))
 
 
 def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], Why | None]) -> list[PlannedGrant]:

@@ -86,7 +86,7 @@ class Checker:
         known = self._both.get(record.key)
         if known is None:
             found = await self._check(integration, prepared, listed=self._may_be_listed(record))
-            other = "email" in integration.asked_with and folded(record.email) != folded(prepared.grant.email)
+            other = "email" in integration.names.asked_with and folded(record.email) != folded(prepared.grant.email)
             old: Verdict = Missing()
             if isinstance(found, Missing) or (isinstance(found, Present) and other):
                 old = await self._check(integration, integration.under(prepared, record.email), listed=False)

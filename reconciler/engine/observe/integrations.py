@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -38,12 +38,71 @@ if TYPE_CHECKING:
     from reconciler.oauth.connection import OAuthConnection
     from reconciler.requests.client import Client
 
-__all__ = ["AUTHORITY", "Integration"]
+__all__ = ["AUTHORITY", "Integration", "UsedNames"]
 
 AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
 """What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
 
 AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
+
+
+class UsedNames:
+    """The names that a manifest's requests and notifications use."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    @cached_property
+    def all(self) -> tuple[str, ...]:
+        """Return the names that are used anywhere, in order."""
+        parts = {"exists", "execute", "update", "revoke", "withdraw", "lock", "post_execute_notification", "headers"}
+        return tuple(sorted(roots(self._manifest.model_dump(include=parts)) | {"email"}))
+
+    @cached_property
+    def needed(self) -> tuple[str, ...]:
+        """Return every variable that the check, the requests and the notifications use."""
+        return tuple(sorted(self._manifest.needed))
+
+    @cached_property
+    def deferred(self) -> frozenset[str]:
+        """Return the names that get their value while requests run."""
+        return AT_RUN_TIME | self._manifest.stored | frozenset(self._manifest.generated)
+
+    @cached_property
+    def asked_with(self) -> frozenset[str]:
+        """Return the names that the check uses: an account that it finds has these values."""
+        exists = self._manifest.exists
+        if exists is None:
+            return frozenset()
+        own = self._manifest.model_dump(include={"exists": {"url", "expected", "data"}})
+        return roots([own, exists.headers or self._manifest.headers])
+
+    @cached_property
+    def compared(self) -> frozenset[str]:
+        """Return the names whose values an account is made or updated with, or found by."""
+        sent = roots(self._manifest.model_dump(include={"execute", "update", "headers"}))
+        return sent.difference(self._manifest.identity) | self.asked_with
+
+    @cached_property
+    def told_by(self) -> tuple[str, ...]:
+        """Return the names beside the address whose values say which account the check means: the form's in order."""
+        exists = self._manifest.exists
+        if exists is None:
+            return ()
+        used = roots([exists.url, exists.expected, exists.data]) - {"email", *self._manifest.identity}
+        form = [field.id for field in self._manifest.form if field.id in used]
+        return (*form, *sorted(used.difference(form, self.deferred)))
+
+    @cached_property
+    def listed_with(self) -> Mapping[type, tuple[str, ...]]:
+        """Return the fields of the form that each listing's requests use: it is read once for each of their values."""
+        exists = self._manifest.exists
+        listings = () if exists is None else (exists.listing, exists.pending)
+        return {type(each): self._in_form(each) for each in listings if each is not None}
+
+    def _in_form(self, listing: Listing | Pending) -> tuple[str, ...]:
+        used = roots([listing.url, listing.data, listing.next_page])
+        return tuple(field.id for field in self._manifest.form if field.id in used)
 
 
 class Integration(Frozen, dict=True):
@@ -57,7 +116,8 @@ class Integration(Frozen, dict=True):
     hosts: AllowedHosts
     initial: Layer | None
     fault: Blocked | None
-    redirect_url: str
+    settings: Layer
+    """The variables that the program's settings give."""
     sealer: Unshown[Sealer | None] = None
     connection: Unshown[OAuthConnection | None] = None
 
@@ -66,85 +126,15 @@ class Integration(Frozen, dict=True):
         """Return what the manifest can do about an account."""
         return Capabilities.of(self.manifest)
 
-    def texts(self, kind: Kind) -> tuple[str, ...]:
-        """Return a digest of each request of an attempt of a kind, as the manifest writes it."""
-        known = self._texts.get(kind)
-        if known is None:
-            known = self._texts[kind] = tuple(_text(request) for request in requests_of(self.manifest, kind))
-        return known
+    @cached_property
+    def names(self) -> UsedNames:
+        """Return the names that the manifest's requests use."""
+        return UsedNames(self.manifest)
 
     @cached_property
-    def _texts(self) -> dict[Kind, tuple[str, ...]]:
-        return {}
-
-    @cached_property
-    def sent_with(self) -> frozenset[str]:
-        """Return the form's and the hire's names that `execute` and `update` use."""
-        parts = self.manifest.model_dump(include={"execute", "update", "headers"})
-        return roots(parts) - frozenset(self.manifest.identity)
-
-    @cached_property
-    def deferred(self) -> frozenset[str]:
-        """Return the names that get their value while requests run."""
-        return AT_RUN_TIME | self.manifest.stored | frozenset(self.manifest.generated)
-
-    @cached_property
-    def used(self) -> frozenset[str]:
-        """Return the names that the manifest's requests and notifications use."""
-        parts = {"exists", "execute", "update", "revoke", "withdraw", "lock", "post_execute_notification", "headers"}
-        return roots(self.manifest.model_dump(include=parts)) | {"email"}
-
-    @property
-    def only_watches(self) -> bool:
-        """Whether there is a check and nothing to execute."""
-        return self.manifest.exists is not None and not self.manifest.execute
-
-    @property
-    def lists_invitations(self) -> bool:
-        """Whether open invitations can be read."""
-        return self.manifest.exists is not None and self.manifest.exists.pending is not None
-
-    @property
-    def checks_store(self) -> bool:
-        """Whether the check's `store_data` saves something that requests may use."""
-        return self.manifest.exists is not None and bool(self.manifest.exists.store_data)
-
-    @cached_property
-    def asked_with(self) -> frozenset[str]:
-        """Return the names that the check uses: an account that it finds has these values."""
-        exists = self.manifest.exists
-        if exists is None:
-            return frozenset()
-        own = self.manifest.model_dump(include={"exists": {"url", "expected", "data"}})
-        return roots([own, exists.headers or self.manifest.headers])
-
-    @cached_property
-    def told_by(self) -> tuple[str, ...]:
-        """Return the names beside the address whose values say which account the check means: the form's in order."""
-        exists = self.manifest.exists
-        if exists is None:
-            return ()
-        used = roots([exists.url, exists.expected, exists.data]) - {"email", *self.manifest.identity}
-        form = [field.id for field in self.manifest.form if field.id in used]
-        return (*form, *sorted(used.difference(form, self.deferred)))
-
-    def listed_with(self, listing: Listing | Pending) -> tuple[str, ...]:
-        """Return the fields of the form that a listing's requests use: it is read once for each of their values."""
-        known = self._listed_with.get(type(listing))
-        if known is None:
-            used = roots([listing.url, listing.data, listing.next_page])
-            known = tuple(field.id for field in self.manifest.form if field.id in used)
-            self._listed_with[type(listing)] = known
-        return known
-
-    @cached_property
-    def _listed_with(self) -> dict[type, tuple[str, ...]]:
-        return {}
-
-    @cached_property
-    def compared(self) -> frozenset[str]:
-        """The names whose values an account is made with, or found by."""
-        return self.sent_with | self.asked_with
+    def texts(self) -> Mapping[Kind, tuple[str, ...]]:
+        """Return a digest of each request of an attempt, by its kind, as the manifest writes it."""
+        return {kind: tuple(map(_text, requests_of(self.manifest, kind))) for kind in Kind}
 
     def scope(
         self, layers: tuple[Layer, ...], stored: Stored = NOTHING_STORED, upcoming: frozenset[str] = frozenset()
@@ -153,7 +143,7 @@ class Integration(Frozen, dict=True):
 
         `upcoming` are the names that an entry which this one needs stores in this very pass.
         """
-        own = self._settings
+        own: tuple[Layer, ...] = (self.settings,)
         if self.connection is not None and (token := self.connection.layer()) is not None:
             own = (*own, token)
         if self.initial is not None:
@@ -163,17 +153,13 @@ class Integration(Frozen, dict=True):
     @property
     def rendered_with(self) -> tuple[object, ...]:
         """All that a grant's requests are rendered with beside its own values, but for what differs from run to run."""
-        return self.manifest, self.initial, self.redirect_url, self._unknown
-
-    @cached_property
-    def _settings(self) -> tuple[Layer, ...]:
-        return (Layer("settings", {"redirect_url": self.redirect_url}),)
+        return self.manifest, self.initial, self.settings, self._unknown
 
     @cached_property
     def _unknown(self) -> frozenset[str]:
         """Return the deferred names that no layer of a grant's scope has."""
         fetches = self.connection is not None and self.connection.fetches
-        return self.deferred - ({"redirect_url"} if fetches else {"oauth", "redirect_url"})
+        return self.names.deferred - ({"redirect_url"} if fetches else {"oauth", "redirect_url"})
 
     def prepare(
         self, grant: Grant, stored: Stored, *, kind: Kind | None, outputs: DependencyOutputs = NO_OUTPUTS
@@ -187,7 +173,7 @@ class Integration(Frozen, dict=True):
         self.ready(grant)
         scope = self.scope(grant.layers, stored, outputs.names)
         try:
-            for name in self.needed:
+            for name in self.names.needed:
                 scope.look_up(name)
             check = self.check(scope)
             digest = None if kind is None else self._whole(grant, scope, outputs.names | stored.names, kind)
@@ -202,16 +188,11 @@ class Integration(Frozen, dict=True):
             snapshot=snapshot,
             digest=digest,
             stored=stored,
-            found_by={name: snapshot[name] for name in self.asked_with if name in snapshot},
+            found_by={name: snapshot[name] for name in self.names.asked_with if name in snapshot},
             check=check,
             kind=kind,
             dependencies=outputs.entries,
         )
-
-    @cached_property
-    def needed(self) -> tuple[str, ...]:
-        """Return every variable that the check, the requests and the notifications use."""
-        return tuple(sorted(self.manifest.needed))
 
     def under(self, prepared: Prepared, email: str) -> Prepared:
         """Return the same account's check under another address. Raises Blocked like `prepare`."""
@@ -220,7 +201,9 @@ class Integration(Frozen, dict=True):
 
     def changes(self, prepared: Prepared, record: Record, verdict: Verdict) -> Differences:
         """Return which values git changed since the account was made, updated or found with them."""
-        return changed_in_git(record, verdict, prepared.snapshot, found_by=prepared.found_by, compared=self.compared)
+        return changed_in_git(
+            record, verdict, prepared.snapshot, found_by=prepared.found_by, compared=self.names.compared
+        )
 
     def check(self, scope: Scope, *, orphan: bool = False) -> Check | None:
         """Prepare the check, to a host that is allowed; None without `exists`. Raises Blocked.
@@ -291,16 +274,12 @@ class Integration(Frozen, dict=True):
         """Verify that the service may be asked at all. Raises Blocked if initial data or a connection is missing."""
         if self.fault is not None:
             raise Blocked(str(self.fault), self.fault.cause)
-        if not self._needs_connection:
+        if self.manifest.oauth is None and (self.connection is None or "oauth" not in self.names.all):
             return
         if self.connection is None or not (self.connection.fetches or self.connection.layer() is not None):
             raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`", Cause.CONNECTION)
         if (url := self.connection.renewal_url()) is not None:
             self.hosts.check(url, self.file)
-
-    @cached_property
-    def _needs_connection(self) -> bool:
-        return self.manifest.oauth is not None or (self.connection is not None and "oauth" in self.used)
 
     def _renders(self, call: Call, scope: Scope) -> None:
         """Verify that a request can be rendered, and that its host is allowed, if it is known already."""
@@ -313,15 +292,11 @@ class Integration(Frozen, dict=True):
     def snapshot(self, grant: Grant) -> dict[str, Any]:
         """Return the hire's and the form's values that the manifest uses, as JSON values."""
         values: dict[str, Any] = {"email": grant.email}
-        for name in self._used_in_order:
+        for name in self.names.all:
             value = next((found for layer in grant.layers if (found := layer.values.get(name)) is not None), None)
             if value is not None or name in HIRE_NAMES:
                 values[name] = _jsonable(value)
         return values
-
-    @cached_property
-    def _used_in_order(self) -> tuple[str, ...]:
-        return tuple(sorted(self.used))
 
     def digest(
         self, grant: Grant, calls: Sequence[Call], stored: Iterable[str], notifications: Sequence[Notification] = ()
@@ -333,7 +308,7 @@ class Integration(Frozen, dict=True):
         if self.sealer is None:
             return None
         layers = grant.layers if self.initial is None else (self.initial, *grant.layers)
-        scope = Scope(layers, self.deferred | frozenset(stored))
+        scope = Scope(layers, self.names.deferred | frozenset(stored))
         content = [canonical(call, scope, self.manifest) for call in calls]
         content += [[render_text(text, scope).text for text in item.texts] for item in notifications]
         return self.sealer.digest(json.dumps(content, sort_keys=True, default=str).encode())

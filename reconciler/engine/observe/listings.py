@@ -222,7 +222,7 @@ def found_by(integration: Integration, grant: Scope) -> tuple[Place, str | None]
 
 def _place(integration: Integration, listing: Listing | Pending, grant: Scope) -> tuple[Place, Mapping[str, Any]]:
     """Return which reading of a listing serves a grant, and the values of the form that it is read with."""
-    fields, values = integration.listed_with(listing), dict[str, Any]()
+    fields, values = integration.names.listed_with[type(listing)], dict[str, Any]()
     if not fields:
         return (integration.name, ()), values
     for name in fields:

@@ -77,7 +77,7 @@ def _changed(
         hosts=NOBODY,
         initial=None,
         fault=Blocked(f"{loaded.path} is changed on this branch: nothing is sent{hosts}"),
-        redirect_url="",
+        settings=Layer("settings", {"redirect_url": ""}),
     )
 
 
@@ -152,8 +152,8 @@ async def integrations_of(
         hosts = AllowedHosts(frozenset(settings.allowed_hosts) or written, frozenset(context.programs))
         layer = initial_layer(service, found, context.redactor) if isinstance(found, dict) else None
         shared = context.client(service.name, hosts, settings.limits)
-        redirect_url = f"{settings.public}/oauth/callback/{service.name}"
-        base = Scope((Layer("settings", {"redirect_url": redirect_url}), *([layer] if layer is not None else [])))
+        of_settings = Layer("settings", {"redirect_url": f"{settings.public}/oauth/callback/{service.name}"})
+        base = Scope((of_settings, *([layer] if layer is not None else [])))
         # Manifests of one service share its connection; the first with `oauth` defines it for the others.
         speaks = next((manifest for _, manifest in service.manifests.values() if manifest.oauth is not None), None)
         for name, (file, manifest) in service.manifests.items():
@@ -167,7 +167,7 @@ async def integrations_of(
                 hosts=hosts,
                 initial=layer,
                 fault=_fault(service, manifest, found),
-                redirect_url=redirect_url,
+                settings=of_settings,
                 sealer=sealing.sealer,
                 connection=OAuthConnection(
                     TokenClient(

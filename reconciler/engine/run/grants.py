@@ -82,7 +82,7 @@ class GrantPlanner:
         decision = decide(record, facts, self._inputs.policy)
         if (
             decision.action.provides
-            and integration.checks_store
+            and integration.can.check_stores
             and isinstance(verdict, Present)
             and not verdict.stored
         ):
@@ -95,7 +95,7 @@ class GrantPlanner:
             decision = replace(decision, action=Action.UPDATE, resume=0, afresh=True, heals=False)
         elif by_hand and not off:
             decision = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True)
-        if decision.action is Action.EXECUTE and integration.only_watches:
+        if decision.action is Action.EXECUTE and integration.can.only_watches:
             decision = replace(decision, action=Action.NONE, reason=f"{decision.reason}; {NOTHING_TO_EXECUTE}")
         kind = Kind.RUN if by_hand and not off else _kind(decision, record)
         return PlannedGrant(
@@ -138,7 +138,7 @@ def _texts(integration: Integration, record: Record | None) -> tuple[str, ...]:
     """Return the digests of the open attempt's requests; none where all is settled."""
     if record is None or not record.phase.unsettled:
         return ()
-    return integration.texts(Kind.EXECUTE if record.revoking else record.run.kind)
+    return integration.texts[Kind.EXECUTE if record.revoking else record.run.kind]
 
 
 def _kind(decision: Decision, record: Record | None) -> Kind:

@@ -136,7 +136,7 @@ class LockPlanner:
             raise Blocked(resolved.reason)
         values = integration.snapshot(resolved)
         if known and record is not None:
-            asked = [name for name in integration.asked_with if name in values]
+            asked = [name for name in integration.names.asked_with if name in values]
             if all(values[name] == record.values.get(name) for name in asked):
                 return []
         return [replace(transitions.first(grant, None), snapshot=values)]
@@ -159,7 +159,7 @@ class LockPlanner:
                 prepared = self._prepared(integration, place, kind)
         except Blocked as error:
             return replace(planned, decision=not_yet(lock, str(error)))
-        texts = integration.texts(kind)
+        texts = integration.texts[kind]
         required = await self._orphans.required(place)
         facts = Facts(verdict, integration.can, invitation, digest=prepared.digest, texts=texts, required=required)
         decision = decide_lock(lock, planned.record or place, facts, self._inputs.policy)

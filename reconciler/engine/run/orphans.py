@@ -108,7 +108,7 @@ class OrphanPlanner:
                 integration.can,
                 invitation,
                 digest=prepared.digest,
-                texts=integration.texts(kind),
+                texts=integration.texts[kind],
                 required=await self.required(record),
                 over=over,
                 same_as=None if same_as is None else str(same_as),

@@ -125,7 +125,6 @@ class Reconciler:
             state=self.state,
             notifications=notifications,
             report=report,
-            author=author,
         )
         after = await scheduler.run()
         report.rows = [

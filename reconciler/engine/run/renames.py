@@ -214,7 +214,7 @@ async def _former_accounts(
     A row that leaves nothing, or was revoked, stays: the entry begins with it. Where it cannot be said what an entry
     is about, because a choice cannot be looked up, nothing moves.
     """
-    about = {name: item for name, item in integrations.items() if item.manifest.identity or item.told_by}
+    about = {name: item for name, item in integrations.items() if item.manifest.identity or item.names.told_by}
     if not about:
         return {}
     of_hire: dict[str, list[Record]] = {}
@@ -256,7 +256,7 @@ def _former(record: Record, integration: Integration, now: Mapping[str, Any]) ->
         return [then[name] for name in fields]
     changed = [
         then[name]
-        for name in integration.told_by
+        for name in integration.names.told_by
         if None not in (then.get(name), now.get(name)) and as_compared(then[name]) != as_compared(now[name])
     ]
     return changed or None
@@ -264,7 +264,7 @@ def _former(record: Record, integration: Integration, now: Mapping[str, Any]) ->
 
 def _is_about(record: Record, integration: Integration, now: Mapping[str, Any]) -> bool:
     """Whether a record's account is the one that is wanted now, as far as its values say."""
-    fields = [*integration.manifest.identity, *integration.told_by]
+    fields = [*integration.manifest.identity, *integration.names.told_by]
     known = all(record.values.get(name) is not None for name in fields)
     same = record.integration == integration.name and known and not _elsewhere(record, now["email"])
     return same and _former(record, integration, now) is None
@@ -287,7 +287,7 @@ class _FormerAddresses(Frozen):
         moves: dict[Key, Key] = {}
         for key, record in self.found.items():
             integration = self.integrations.get(record.integration)
-            if integration is None or "email" not in integration.asked_with or not _lasts(record):
+            if integration is None or "email" not in integration.names.asked_with or not _lasts(record):
                 continue
             if (entry := self._entry_again(record)) is not None:
                 moves[key] = entry
@@ -336,7 +336,7 @@ class _FormerAddresses(Frozen):
             return isinstance(new, Present) and isinstance(old, Present)
         if not _may_be_invited(record) or (record.phase.unsettled and isinstance(new, Present)):
             return False
-        asks = integration.lists_invitations
+        asks = integration.can.lists_invitations
         return not asks or await self.checker.invited_before(integration, record, grant.email)
 
 
@@ -379,7 +379,7 @@ async def _resolved(integration: Integration, grant: Grant, checker: Checker) ->
     """Return a grant whose choices are looked up, if they say what it is about; None if that cannot be determined."""
     if grant.hold is not None:
         return None
-    fields = (*integration.manifest.identity, *integration.told_by)
+    fields = (*integration.manifest.identity, *integration.names.told_by)
     if not any(_by_name(value) for name, value in grant.choices if name in fields):
         return grant
     try:
