@@ -181,7 +181,9 @@ def intent() -> Iterator[tuple[float, float]]:
             for number in range(50):
                 key = Key(f"h{number}", "tool")
                 record = Record(key, "h@example.com", "tool", "tool", "hires/h.yaml:4")
-                ledger.begin(record, Attempt(0, key, "tool", 0, "execute", 1, 2, now, now, None, None, None), [])
+                ledger.attempts.begin(
+                    record, Attempt(0, key, "tool", 0, "execute", 1, 2, now, now, None, None, None), []
+                )
             mine = (time.perf_counter() - began) / 50
             began = time.perf_counter()
             for _ in range(50):

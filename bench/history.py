@@ -31,11 +31,11 @@ def checkpointed() -> Iterator[tuple[float, float]]:
         line = Event(datetime.now(UTC), Key("ada", "tool"), "tool", EventType.BLOCKED)
         for _ in range(LINES // AT_ONCE):
             ledger.save((), [line] * AT_ONCE)
-            ledger.keep_tree()
-        digests = [found.digest or "" for found in ledger.history()]
+            ledger.history.keep_tree()
+        digests = [found.digest or "" for found in ledger.history.lines()]
         while True:
             began = time.perf_counter()
-            lines, root = ledger.tree()
+            lines, root = ledger.history.tree()
             key.sign(Checkpoint("access-reconciler/bench", lines, root).text)
             mine = time.perf_counter() - began
             began = time.perf_counter()

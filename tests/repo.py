@@ -174,7 +174,7 @@ class Repo:
     def record(self, hire: str, access: str) -> Record | None:
         """What the ledger has of a grant, read beside whoever holds it, without a process of its own."""
         with StateLocation(self.state_url, self.root).reader() as ledger:
-            return ledger.record(Key(hire, access))
+            return ledger.grants.record(Key(hire, access))
 
     def has(self, hire: str, access: str, status: str) -> bool:
         """Whether the ledger has a grant with this status; to be waited for with `eventually`."""

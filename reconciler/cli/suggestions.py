@@ -34,13 +34,13 @@ def no_such_hire(hire: str, desired: Desired, ledger: LedgerReader) -> Reconcile
     """Make the error for a hire that git does not have, or not any more."""
     if problems := desired.broken_hires.get(hire):
         return RepositoryError(f"the file of {hire} has an error: {problems[0].clause}")
-    revisions = {each.revision for each in ledger.removed([hire]).values() if each.revision is not None}
+    revisions = {each.revision for each in ledger.history.removals([hire]).values() if each.revision is not None}
     if revisions:
         since = ", ".join(sorted(revision[:SHORT] for revision in revisions))
         return UsageError(
             f"{hire} is not in git any more, since {since}: `git log -- 'hires/{hire}.*'` says who removed it"
         )
-    if hire in ledger.hires():
+    if hire in ledger.grants.hires():
         return UsageError(f"{hire} is not in git any more; `reconcile status` shows what is left of it")
     return UsageError(f"there is no hire {hire}{near(hire, desired.hires)}")
 
@@ -48,7 +48,7 @@ def no_such_hire(hire: str, desired: Desired, ledger: LedgerReader) -> Reconcile
 def suggest_from_ledger(ledger: LedgerReader, *names: str | None) -> str:
     """Suggest a name (`; did you mean …?`) for the first that is no hire, access or integration of the ledger."""
     given = [name for name in names if name is not None]
-    return suggest(given, ledger.names()) if given else ""
+    return suggest(given, ledger.grants.names()) if given else ""
 
 
 def suggest(names: Sequence[str], known: Collection[str]) -> str:

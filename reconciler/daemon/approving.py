@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ import structlog
 
 from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
-from reconciler.ledger.approvals import Unanswered, unanswered
+from reconciler.ledger.entries import Unanswered
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.errors import LedgerError
 from reconciler.model.settings import Settings
@@ -82,7 +81,7 @@ class Approving:
             now = self._seconds()
             self._left = min(MOST, self._left + (now - self._counted_at) / SECONDS_EACH)
             self._counted_at = now
-            some = await self._ledger.run(partial(unanswered, at_most=MOST + len(self._again)))
+            some = await self._ledger.run(lambda ledger: ledger.given.unanswered(MOST + len(self._again)))
             due = [each for each in some if self._again.get(each.revision, (now, 0))[0] <= now][: int(self._left)]
             if not due:
                 return
@@ -118,12 +117,12 @@ class Approving:
         now = self._context.clock.now()
         if merged is None:
             settled = commit.asked_at is not None and abs(now - commit.asked_at) >= SETTLES
-            await self._ledger.run(lambda ledger: ledger.save_unmerged(commit.revision, now, settled=settled))
+            await self._ledger.run(lambda ledger: ledger.given.save_unmerged(commit.revision, now, settled=settled))
             if not settled:
                 self._again[commit.revision] = self._seconds() + UNKNOWN_AGAIN, 0
                 return True
         else:
-            while await self._ledger.run(lambda ledger: ledger.save_merged(commit.revision, merged, now)):
+            while await self._ledger.run(lambda ledger: ledger.given.save_merged(commit.revision, merged, now)):
                 await self._context.pace.keep()
             log.info("forge.answered", revision=commit.revision, pull=merged.number, approvals=len(merged.approvals))
         self._again.pop(commit.revision, None)

@@ -50,15 +50,15 @@ class PendingAuthorizations:
         """Save one."""
         name = PREFIX + digest
         sealed = self._vault.sealed(name, value)
-        await self._ledger.run(lambda ledger: ledger.put_sealed(name, sealed))
+        await self._ledger.run(lambda ledger: ledger.sealed.put(name, sealed))
 
     async def erase(self, digest: str) -> None:
         """Delete one."""
-        await self._ledger.run(lambda ledger: ledger.erase(PREFIX + digest))
+        await self._ledger.run(lambda ledger: ledger.sealed.erase(PREFIX + digest))
 
     async def digests(self) -> list[str]:
         """List the digests of all that are saved."""
-        names = await self._ledger.run(lambda ledger: ledger.sealed_names())
+        names = await self._ledger.run(lambda ledger: ledger.sealed.names())
         return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
 
 

@@ -103,8 +103,8 @@ class Dispatcher:
 
     async def start_due(self, now: datetime) -> None:
         """Make passes over the grants whose retry is due, and those whose time is over."""
-        await self._start_free(await self._ledger.run(lambda reader: reader.due(now)), "due", Lane.DUE)
-        await self._start_free(await self._ledger.run(lambda reader: reader.expiring(now)), "over", Lane.NOW)
+        await self._start_free(await self._ledger.run(lambda reader: reader.grants.due(now)), "due", Lane.DUE)
+        await self._start_free(await self._ledger.run(lambda reader: reader.grants.expiring(now)), "over", Lane.NOW)
 
     async def _start_free(self, keys: Iterable[Key], why: str, lane: Lane) -> None:
         """Make passes over the grants that are in none yet."""
@@ -225,7 +225,7 @@ class Dispatcher:
             await self.start_grants(due, "needs")
 
     async def _records(self, hires: Collection[str]) -> list[Record]:
-        return await self._ledger.run(lambda reader: list(reader.records(hires))) if hires else []
+        return await self._ledger.run(lambda reader: list(reader.grants.records(hires))) if hires else []
 
 
 def _text(error: Exception) -> str:

@@ -53,7 +53,7 @@ class Fetching:
 
     async def open(self) -> None:
         """Read what the daemon before this one noted. Raises LedgerError."""
-        self._freshness.follow(await self._ledger.run(lambda ledger: ledger.note(NOTE)))
+        self._freshness.follow(await self._ledger.run(lambda ledger: ledger.notes.get(NOTE)))
         self._noted = self._freshness.written()
 
     @property
@@ -127,7 +127,7 @@ class Fetching:
         before = self._freshness.stale
         changed = self._freshness.judge(now, limit)
         if (written := self._freshness.written()) != self._noted:
-            await self._ledger.run(lambda ledger: ledger.put_note(NOTE, written))
+            await self._ledger.run(lambda ledger: ledger.notes.put(NOTE, written))
             self._noted = written
         return (before, self._freshness.stale) if changed else None
 
@@ -180,7 +180,7 @@ class PushRelay:
         """Fetch if a push was told to another member since the last look. Raises LedgerError."""
         if self._runner.exclusive:
             return
-        note = await self._ledger.run(lambda ledger: ledger.note(PUSHED))
+        note = await self._ledger.run(lambda ledger: ledger.notes.get(PUSHED))
         before, self._seen = self._seen, note
         if before is not UNSEEN and note != before:
             self._fetch()
@@ -188,4 +188,4 @@ class PushRelay:
 
 def _say(ledger: LedgerWriter, at: datetime) -> None:
     """Tell the leader that a git server called."""
-    ledger.put_note(PUSHED, at.isoformat().encode())
+    ledger.notes.put(PUSHED, at.isoformat().encode())

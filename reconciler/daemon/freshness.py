@@ -81,6 +81,6 @@ class Freshness:
 
 def stale(ledger: LedgerReader) -> Stale | None:
     """Read from the ledger since when, and why, commits are not taken over; None if they are."""
-    noted = ledger.note(NOTE)
+    noted = ledger.notes.get(NOTE)
     told = json.loads(noted)["stale"] if noted else None
     return Stale(**told) if told else None

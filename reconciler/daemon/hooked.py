@@ -63,7 +63,7 @@ class Hooked(Frozen):
 
 def hooks_of(ledger: LedgerReader) -> list[Hooked]:
     """Return when each hook last came, by name."""
-    return [Hooked.of_note(hook, note) for hook, note in sorted(ledger.notes(PREFIX).items())]
+    return [Hooked.of_note(hook, note) for hook, note in sorted(ledger.notes.beginning(PREFIX).items())]
 
 
 class HookLog:
@@ -100,7 +100,7 @@ class HookLog:
             return
 
         def lost_since(ledger: LedgerReader) -> set[str]:
-            lines = ledger.history(integrations=tell, events=[EventType.LOST], since=began)
+            lines = ledger.history.lines(integrations=tell, events=[EventType.LOST], since=began)
             return {line.integration for line in lines}
 
         try:
@@ -139,7 +139,7 @@ class HookLog:
         moments = [each and each.isoformat() for each in (hooked.at, hooked.missed_at)]
         name, note = f"{PREFIX}{hooked.hook}", json.dumps(moments).encode()
         try:
-            await self._ledger.run(lambda ledger: ledger.put_note(name, note))
+            await self._ledger.run(lambda ledger: ledger.notes.put(name, note))
         except LedgerError as error:
             self._problems.update("hooks", str(error))
         else:

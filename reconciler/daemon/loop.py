@@ -235,12 +235,12 @@ class Daemon:
             await self._dispatcher.start(PassRequest(Selection(frozenset(ended)), "asked", partial=True))
         if abs(now - self._locks_at) >= LOCKS_AGAIN:
             self._locks_at = now
-            if left := await self._ledger.run(lambda ledger: ledger.not_locked_yet()):
+            if left := await self._ledger.run(lambda ledger: ledger.grants.not_locked_yet()):
                 await self._dispatcher.start_grants(left, "due", Lane.DUE)
 
     async def _begin_commands(self) -> None:
         """Begin new commands, each in a task: another member may have the services that it changes."""
-        commands = await self._ledger.run(lambda ledger: ledger.commands())
+        commands = await self._ledger.run(lambda ledger: ledger.commands.waiting())
         new = [command for command in commands if command not in self._seen]
         self._seen = set(commands)  # not their ids alone: a new command may get the id of one that was answered
         for command in new:
@@ -252,7 +252,7 @@ class Daemon:
             changes = await changes_of(self._ledger, command, self.runtime.desired().service_of)
             parts = command.kind != "forget" and len(changes) > 1
             if parts and not self.runner.exclusive:  # each part as soon as its service is free
-                await self._ledger.run(lambda ledger: ledger.split(command, changes.values()))
+                await self._ledger.run(lambda ledger: ledger.commands.split(command, changes.values()))
                 return
             if command.kind == "release":
                 await self._schedule.sweep(PassRequest(scope_of(command), "released", released=True))

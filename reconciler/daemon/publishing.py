@@ -102,7 +102,7 @@ class Publishing:
 
     async def _due(self, turn: _Turn) -> None:
         try:
-            noted, lines = await self._ledger.run(lambda ledger: (ledger.note(NOTED), ledger.history_end().number))
+            noted, lines = await self._ledger.run(lambda ledger: (ledger.notes.get(NOTED), ledger.history.end().number))
             state = _Published(**json.loads(noted or b"{}"))
             if _is_over(state.at, turn.wanted.every, turn.now) and lines > state.lines:
                 await self._sign(state, turn)
@@ -190,7 +190,7 @@ class Publishing:
 
     async def _save(self, state: _Published) -> None:
         note = json.dumps(asdict(state)).encode()
-        await self._ledger.run(lambda ledger: ledger.put_note(NOTED, note))
+        await self._ledger.run(lambda ledger: ledger.notes.put(NOTED, note))
 
 
 def _is_over(since: str | None, span: timedelta, now: datetime) -> bool:

@@ -80,7 +80,7 @@ class Schedule:
     async def _sweep(self, request: PassRequest, *, everything: bool) -> None:
         selection, now = request.selection, self._clock.now()
         if everything:
-            await self._ledger.run(lambda ledger: ledger.begin_resync())
+            await self._ledger.run(lambda ledger: ledger.guard.begin_resync())
             self._sliced_at = now
             self._slices = []
         if selection.hires is None:
@@ -114,7 +114,7 @@ class Schedule:
         if self._queueing:
             return
         due = set[Key]()
-        uncounted = await self._ledger.run(lambda ledger: ledger.uncounted())
+        uncounted = await self._ledger.run(lambda ledger: ledger.guard.uncounted())
         for name, keys in uncounted.items():
             since = max(self._swept_at.get(name, self._cycle_at), self._cycle_at)
             if await self._ledger.run(partial(_is_counted, integration=name, since=since)):
@@ -159,7 +159,7 @@ class Schedule:
     async def _begin_cycle(self) -> None:
         """Begin the next full resync, which is spread over the interval."""
         self._read_listings_anew()
-        await self._ledger.run(lambda ledger: ledger.begin_resync())
+        await self._ledger.run(lambda ledger: ledger.guard.begin_resync())
         self._cutting += 1
         self._runtime.spawn(self._end_resync())
         self._runtime.spawn(self._cut_all(self._files))
@@ -171,7 +171,7 @@ class Schedule:
     async def _few(self) -> set[str] | None:
         """Return every hire that git or the ledger has; None if they are too many for one pass."""
         most = MAX_HIRES + 1
-        noted = await self._ledger.run(lambda ledger: ledger.hires_after("", most))
+        noted = await self._ledger.run(lambda ledger: ledger.grants.hires_after("", most))
         found = {*islice(self._files.stems(), most), *noted}
         return found if len(found) < most else None
 
@@ -258,7 +258,7 @@ class Schedule:
         """Read the hires that the ledger has after this one, once it can be read. Raises Stopped."""
         while True:
             try:
-                return await self._ledger.run(lambda ledger: ledger.hires_after(hire, AT_A_TIME))
+                return await self._ledger.run(lambda ledger: ledger.grants.hires_after(hire, AT_A_TIME))
             except LedgerError as error:
                 self._health.stuck("ledger", str(error))
                 await self._clock.sleep(AGAIN_SECONDS)
@@ -275,7 +275,7 @@ class Schedule:
 
 def _is_counted(ledger: LedgerReader, integration: str, since: datetime) -> bool:
     """Whether all of an integration was checked since a sweep over it, or the resync, began."""
-    if ledger.lacks_check(integration, since):
+    if ledger.guard.lacks_check(integration, since):
         return False
     counted = RevisionCount.read(ledger)
     return counted is None or not unanswered(ledger, counted, integration)
@@ -285,5 +285,5 @@ def _left_uncounted(ledger: LedgerWriter) -> dict[str, set[Key]]:
     """Return what still waits for a count at a resync's end: nothing waits for more than that."""
     counted = RevisionCount.read(ledger)
     if counted is not None and counted.arriving:
-        ledger.put_note(NOTE, replace(counted, arriving={}).written())
-    return ledger.uncounted()
+        ledger.notes.put(NOTE, replace(counted, arriving={}).written())
+    return ledger.guard.uncounted()

@@ -124,7 +124,7 @@ async def by_service(
         return cut(selection, desired.services)
     if selection.grants is None:
         hires = selection.hires
-        noted = await ledger.run(lambda reader: list(reader.integrations(hires)))
+        noted = await ledger.run(lambda reader: list(reader.grants.integrations(hires)))
         wanted = ((hire, integration) for hire in hires for integration in desired.integrations(hire))
         uses = chain(wanted, noted)
         return cut(selection, desired.services, [use for use in uses if selection.covers_some_of(use[1])])
@@ -145,7 +145,7 @@ async def by_service(
 
 def _noted(ledger: LedgerReader, named: Collection[str], grants: Collection[Key]) -> list[tuple[Key, str]]:
     """Return the integrations of some grants, as the ledger has them."""
-    return [(record.key, record.integration) for record in ledger.records(named) if record.key in grants]
+    return [(record.key, record.integration) for record in ledger.grants.records(named) if record.key in grants]
 
 
 def _homes(services: Mapping[str, Service]) -> dict[str, str]:

@@ -120,7 +120,7 @@ class Survey:
         new, last, now = set(compared.seen), "", self._clock.now()
 
         async def change(**what: Any) -> None:
-            await ledger.run(lambda writer: writer.change_seen(name, now, **what))
+            await ledger.run(lambda writer: writer.accounts.change(name, now, **what))
 
         while some := await ledger.run(_after(name, last)):
             last = some[-1]
@@ -138,4 +138,4 @@ class Survey:
 
 def _after(integration: str, account: str) -> Callable[[LedgerReader], list[str]]:
     """Read the next accounts of a listing that were seen before."""
-    return lambda ledger: ledger.seen_after(integration, account, SEEN_AT_A_TIME)
+    return lambda ledger: ledger.accounts.seen_after(integration, account, SEEN_AT_A_TIME)

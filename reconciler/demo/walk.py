@@ -137,7 +137,7 @@ def _until(stage: Stage, there: Callable[[dict[str, Status]], bool]) -> bool:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         with state.reader() as ledger:
-            grants = {str(record.key): record.status for record in ledger.records()}
+            grants = {str(record.key): record.status for record in ledger.grants.records()}
         if there(grants):
             return True
         time.sleep(0.1)

@@ -110,7 +110,7 @@ def locking(
     now, location = context.clock.now(), context.state(settings, tree)
     refuse_fresh_start(context.checkout, location)
     with location.locked(command, now, context.reached, migrate=migrate) as held:
-        held.ledger.redact = context.redactor.redact_all
+        held.ledger.session.redact = context.redactor.redact_all
         _settle(held.ledger, settings, now)
         with _open(context, settings, tree, held, location.file) as state:
             if state.sealing.fault is None:
@@ -167,7 +167,7 @@ def joining(
 @contextmanager
 def _open(context: Context, settings: Settings, tree: Tree, held: HeldLedger, file: Path | None) -> Iterator[OpenState]:
     leave(context.checkout, TRACE, tree)
-    held.ledger.redact = context.redactor.redact_all
+    held.ledger.session.redact = context.redactor.redact_all
     if held.member is not None:
         from reconciler.ledger.postgres.limits import SharedLimits
 
@@ -197,7 +197,7 @@ async def recover(ledger: OpenLedger, settings: Settings, now: datetime, busy: C
     """
     lease = ledger.lease
     assert lease is not None
-    found = await ledger.run(lambda reader: reader.open_attempts())
+    found = await ledger.run(lambda reader: reader.attempts.open())
     theirs = [each for each in found if lease.covers(each.service)]
     left = {(each.id, each.key) for each in theirs if each.epoch != lease.epoch(each.service) or not busy(each.key)}
     if left:
@@ -208,17 +208,17 @@ def _settle(
     ledger: LedgerWriter, settings: Settings, now: datetime, left: Collection[tuple[int, Key]] | None = None
 ) -> None:
     """Settle the attempts without an end that are covered by the lease, or of these those that are `left`."""
-    policy, lease = Policy.of(settings, now), ledger.lease
+    policy, lease = Policy.of(settings, now), ledger.session.lease
     assert lease is not None
-    for attempt in ledger.open_attempts():
+    for attempt in ledger.attempts.open():
         if not lease.covers(attempt.service) or (left is not None and (attempt.id, attempt.key) not in left):
             continue
-        record = ledger.record(attempt.key)
+        record = ledger.grants.record(attempt.key)
         if record is None:
             continue
         new, lines = _cut_off(record, attempt, policy)
         done = not new.phase.unsettled or new.unchecked
-        ledger.settle(
+        ledger.attempts.settle(
             attempt,
             new,
             lines,
@@ -245,7 +245,7 @@ async def refuse_strayed(ledger: OpenLedger, desired: Desired, services: Collect
         if service in desired.services
         for name in desired.services[service].manifests
     }
-    open_attempts = await ledger.run(lambda reader: reader.open_attempts())
+    open_attempts = await ledger.run(lambda reader: reader.attempts.open())
     began = {each.service for each in open_attempts if desired.service_of(each.integration) in services}
 
     def noted(before: bytes | None) -> bytes:
@@ -255,9 +255,9 @@ async def refuse_strayed(ledger: OpenLedger, desired: Desired, services: Collect
         others = {name: service for name, service in known.items() if desired.service_of(name) not in services}
         return json.dumps({**others, **ours}, sort_keys=True).encode()
 
-    before = await ledger.run(lambda reader: reader.note(HOMES))
+    before = await ledger.run(lambda reader: reader.notes.get(HOMES))
     if noted(before) != before:
-        await ledger.run(lambda writer: writer.put_note(HOMES, noted))
+        await ledger.run(lambda writer: writer.notes.put(HOMES, noted))
 
 
 def as_settled(found: Mapping[Key, Record], left: Iterable[Attempt], policy: Policy) -> dict[Key, Record]:

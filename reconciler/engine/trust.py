@@ -103,8 +103,8 @@ def _say_unvouched(ledger: LedgerWriter, fingerprint: str) -> None:
     """Say once that nothing outside the state vouches for its key, where the program has initial data of its own."""
     import structlog  # a command that reads logs nothing here, and to load it takes a while
 
-    if ledger.note(SAID) != (said := fingerprint.encode()):
-        ledger.put_note(SAID, said)
+    if ledger.notes.get(SAID) != (said := fingerprint.encode()):
+        ledger.notes.put(SAID, said)
         structlog.get_logger().warning(
             "sealing_key.unvouched",
             fingerprint=fingerprint,

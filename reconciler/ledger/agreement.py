@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from reconciler.ledger.followed import Followed
-from reconciler.ledger.reading import Reading
+from reconciler.ledger.reading import LONG_PAGE, Reading, in_batches
 from reconciler.ledger.rows import from_json
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType
@@ -25,21 +25,14 @@ ATTEMPT = EventType.ATTEMPT_STARTED
 ENDED = (EventType.REVOKED, EventType.DROPPED)
 """The events from which on there is none."""
 
-MANY = 500
-"""The most hires of one statement."""
-
-PAGE = 10_000
-"""The most rows of one statement."""
-
 
 def untold(reading: Reading, records: Iterable[Record]) -> set[Key]:
     """Return whose rows say that there is, was or may be an account of which the history knows nothing."""
     doubtful = {each.key for each in records if each.leaves_something or each.phase is Phase.REVOKED}
-    hires, told = sorted({key.hire for key in doubtful}), set[Key]()
     query = "SELECT DISTINCT hire, access FROM events WHERE hire IN :hires AND event IN :events"
-    for start in range(0, len(hires), MANY):
-        _, found = reading.table(query, hires=hires[start : start + MANY], events=[*MADE, ATTEMPT])
-        told.update(Key(*each) for each in found)
+    told = set[Key]()
+    for hires in in_batches({key.hire for key in doubtful}):
+        told.update(Key(*cells) for cells in reading.table(query, hires=hires, events=[*MADE, ATTEMPT])[1])
     return doubtful - told
 
 
@@ -96,13 +89,13 @@ def _locks(reading: Reading) -> str | None:
 
 def _pages(reading: Reading, query: str, **values: object) -> Iterator[tuple[int, str, str]]:
     newest = 0
-    while rows := list(reading.table(query, newest=newest, size=PAGE, **values)[1]):
+    while rows := list(reading.table(query, newest=newest, size=LONG_PAGE, **values)[1]):
         yield from rows
         newest = rows[-1][0]
 
 
 def _grants(reading: Reading, query: str) -> Iterator[tuple[str, str, str, int | None, int | None]]:
     hire, access = "", ""
-    while rows := list(reading.table(query, hire=hire, access=access, size=PAGE)[1]):
+    while rows := list(reading.table(query, hire=hire, access=access, size=LONG_PAGE)[1]):
         yield from rows
         hire, access, *_ = rows[-1]

@@ -13,46 +13,21 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.command_writer import CommandWriter
 from reconciler.ledger.entries import Event
-from reconciler.ledger.reader import GIVEN, UNTRACED, LedgerReader
-from reconciler.ledger.reading import moment
-from reconciler.ledger.rows import event_row, from_json, given_row
+from reconciler.ledger.reader import GIVEN, UNTRACED, Givers
+from reconciler.ledger.reading import LINES
+from reconciler.ledger.rows import event_row, given_row
+from reconciler.ledger.transaction import WritablePart
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.given import Given, Merged, Untraced
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
-from reconciler.model.value import Frozen
 
-__all__ = ["ApprovalWriter", "Unanswered", "pull_row", "unanswered", "untraced_row"]
+__all__ = ["WritableGivers", "pull_row", "untraced_row"]
 
 _TRACED = sa.delete(schema.meta).where(
     schema.meta.c.name == sa.bindparam("name"), schema.meta.c.value == sa.bindparam("value")
 )
-
-AT_A_TIME = 200
-"""So many lines are written in one transaction."""
-
-
-class Unanswered(Frozen):
-    """A commit that the forge has not answered for; `asked_at` is when it first said that it knows no pull request."""
-
-    revision: str
-    merges: tuple[str, ...]
-    asked_at: datetime | None
-
-
-def unanswered(ledger: LedgerReader, at_most: int) -> list[Unanswered]:
-    """Return the newest commits that the forge has not answered for."""
-    query = (
-        "SELECT revision, merges, asked_at FROM pulls WHERE settled = :settled"
-        " ORDER BY committed_at DESC, revision LIMIT :at_most"
-    )
-    with ledger.backend.reading() as reading:
-        return [
-            Unanswered(row["revision"], tuple(from_json(row["merges"])), moment(row["asked_at"]))
-            for row in reading.rows(query, settled=False, at_most=at_most)
-        ]
 
 
 def pull_row(given: Given) -> dict[str, Any]:
@@ -65,8 +40,8 @@ def untraced_row(hire: str, untraced: Untraced) -> dict[str, Any]:
     return {"name": f"{UNTRACED}{hire}", "value": " ".join((untraced.since or "", untraced.revision)).encode()}
 
 
-class ApprovalWriter(CommandWriter):
-    """The part of a ledger's writer that writes who gave grants, and what a forge answers."""
+class WritableGivers(WritablePart, Givers):
+    """Who gave grants, and what a forge answers."""
 
     def retrace(self, hires: Iterable[str], since: str | None, revision: str, *, ended: bool = False) -> None:
         """Save that a later commit, up to a revision, may have given grants of these hires.
@@ -76,18 +51,18 @@ class ApprovalWriter(CommandWriter):
         names = sorted(hires)
         before = self.untraced(names)
         rows = [(hire, Untraced(before[hire].since if hire in before else since, revision)) for hire in names]
-        with self._writing(Failpoint.NOTE) as transaction:
+        with self._session.writing(Failpoint.NOTE) as transaction:
             transaction.upsert(schema.meta, ("name",), (untraced_row(hire, each) for hire, each in rows))
             if ended:
                 transaction.put(schema.meta, GIVEN, revision.encode())
 
-    def give(self, given: Iterable[tuple[Key, Given]], traced: Mapping[str, Untraced]) -> None:
+    def save(self, given: Iterable[tuple[Key, Given]], traced: Mapping[str, Untraced]) -> None:
         """Save who gave grants, and that it is known of these hires, unless another revision came since."""
         rows, commits = list[dict[str, Any]](), dict[str, Given]()
         for key, each in given:
             rows.append(given_row(key, each))
             commits[each.granted_in] = each
-        with self._writing(Failpoint.NOTE) as transaction:
+        with self._session.writing(Failpoint.NOTE) as transaction:
             transaction.upsert(schema.given, ("hire", "access"), rows)
             transaction.upsert(schema.pulls, ("revision",), (pull_row(commits[each]) for each in sorted(commits)))
             transaction.then(_TRACED, (untraced_row(hire, each) for hire, each in sorted(traced.items())))
@@ -96,7 +71,7 @@ class ApprovalWriter(CommandWriter):
         """Save that the forge knows no pull request that brought a commit; with `settled` for good."""
         table = schema.pulls
         values = {"asked_at": sa.func.coalesce(table.c.asked_at, sa.literal(now, schema.Moment())), "settled": settled}
-        with self._writing(Failpoint.NOTE) as transaction:
+        with self._session.writing(Failpoint.NOTE) as transaction:
             transaction.connection.execute(sa.update(table).where(table.c.revision == revision).values(values))
 
     def save_merged(self, revision: str, merged: Merged, now: datetime) -> bool:
@@ -106,7 +81,7 @@ class ApprovalWriter(CommandWriter):
         """
         this = schema.pulls.c.revision == revision
         answer = {"approvals": list(merged.approvals), "merged_by": merged.merged_by}
-        with self._writing(Failpoint.NOTE) as transaction:
+        with self._session.writing(Failpoint.NOTE) as transaction:
             connection = transaction.connection
             # The lines say who approved it, so that this is written before them.
             connection.execute(sa.update(schema.pulls).where(this).values(answer))
@@ -116,7 +91,7 @@ class ApprovalWriter(CommandWriter):
                 for hire, access, integration in keys
             ]
             transaction.append_events(map(event_row, events))
-            left = len(keys) == AT_A_TIME
+            left = len(keys) == LINES
             connection.execute(sa.update(schema.pulls).where(this).values(settled=not left))
         return left
 
@@ -132,7 +107,7 @@ def _untold() -> sa.Select[Any]:
         .join(grants, same)
         .where(given.c.granted_in == sa.bindparam("revision"), ~told)
         .order_by(given.c.hire, given.c.access)
-        .limit(AT_A_TIME)
+        .limit(LINES)
     )
 
 

@@ -105,14 +105,14 @@ class RowAttachments:
     def keep(self, ledger: LedgerWriter, content: bytes) -> str:
         """Insert a row."""
         name = f"{int(time.time()):010d}{secrets.token_hex(11)}"
-        ledger.put_sealed(_place(name), self._vault.seal(content, _place(name)))
+        ledger.sealed.put(_place(name), self._vault.seal(content, _place(name)))
         return name
 
     def read(self, ledger: LedgerReader, files: Mapping[str, str]) -> dict[str, bytes]:
         """Open rows."""
         found = {}
         for called, name in files.items():
-            sealed = ledger.sealed(_place(name))
+            sealed = ledger.sealed.get(_place(name))
             if sealed is None:
                 raise SecretsError(_GONE)
             found[called] = self._vault.open(sealed, _place(name))
@@ -121,12 +121,12 @@ class RowAttachments:
     def erase(self, ledger: LedgerWriter, names: Iterable[str]) -> None:
         """Delete rows."""
         for name in names:
-            ledger.erase(_place(name))
+            ledger.sealed.erase(_place(name))
 
     def sweep(self, ledger: LedgerWriter) -> None:
         """Delete unnamed rows that are older than `YOUNG`."""
         named = self._vault.attached(ledger)
-        names = (place.removeprefix(_place("")) for place in ledger.sealed_names() if place.startswith(_place("")))
+        names = (place.removeprefix(_place("")) for place in ledger.sealed.names() if place.startswith(_place("")))
         self.erase(ledger, [name for name in names if name not in named and not _young(name)])
 
 

@@ -17,6 +17,7 @@ from reconciler.ledger.attachments import FOLDER
 from reconciler.ledger.backend import within
 from reconciler.ledger.chain import Chain
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.reading import PAGE
 from reconciler.ledger.verifying import verified
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
@@ -27,9 +28,6 @@ _TABLES = tuple(
     table for table in schema.metadata.sorted_tables if table is schema.shards or table not in schema.MOMENTARY
 )
 _FILES = f"{FOLDER}/"
-
-BATCH = 1000
-"""The most rows that are inserted at a time."""
 
 
 def copy(source: StateLocation, ledger: LedgerWriter, target: StateLocation) -> Chain:
@@ -63,7 +61,7 @@ def copy(source: StateLocation, ledger: LedgerWriter, target: StateLocation) -> 
 
 
 def _rows(here: sa.Connection, table: sa.Table) -> Iterator[dict[str, Any]]:
-    with here.execute(sa.select(table).execution_options(yield_per=BATCH)) as rows:
+    with here.execute(sa.select(table).execution_options(yield_per=PAGE)) as rows:
         for row in rows.mappings():
             yield {**row, "owner": None, "until": None} if table is schema.shards else dict(row)
 
@@ -72,7 +70,7 @@ def _insert(there: sa.Connection, table: sa.Table, rows: Iterator[dict[str, Any]
     batch: list[Mapping[str, Any]] = []
     for row in rows:
         batch.append(row)
-        if len(batch) == BATCH:
+        if len(batch) == PAGE:
             there.execute(sa.insert(table), batch)
             batch = []
     if batch:

@@ -15,7 +15,18 @@ from reconciler.model.grant import Key, Outcome, Record
 from reconciler.model.status import EventType, ReasonCode
 from reconciler.model.value import Frozen
 
-__all__ = ["Attempt", "Change", "Command", "CommandsByGrant", "Event", "GrantFilter", "Kept", "Member", "Sent"]
+__all__ = [
+    "Attempt",
+    "Change",
+    "Command",
+    "CommandsByGrant",
+    "Event",
+    "GrantFilter",
+    "Kept",
+    "Member",
+    "Sent",
+    "Unanswered",
+]
 
 Change = Callable[[bytes | None], bytes | None]
 """Computes a new value from the present one, in a transaction that excludes other writers."""
@@ -183,3 +194,11 @@ class GrantFilter(Frozen):
 
     integrations: frozenset[str]
     names: frozenset[str]
+
+
+class Unanswered(Frozen):
+    """A commit that the forge has not answered for; `asked_at` is when it first said that it knows no pull request."""
+
+    revision: str
+    merges: tuple[str, ...]
+    asked_at: datetime | None

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from reconciler.ledger.reading import Backend, Reading
+from reconciler.ledger.reading import LedgerPart, Reading, in_batches
 from reconciler.model.grant import Key, Phase
 from reconciler.model.status import ReasonCode, Status
 
@@ -19,13 +19,8 @@ RESYNC = "resync_attempt"
 RESYNC_BEFORE = "resync_before_attempt"
 """The same of the one before, which has ended."""
 
-_NOTES = (RESYNC, RESYNC_BEFORE)
-
 UNASKED = (Status.INVALID, Status.SCHEDULED, Status.BLOCKED, Status.SUSPENDED)
 """The statuses of grants for which no check is made."""
-
-MANY = 500
-"""The most hires of one statement."""
 
 _TAKEN = (
     "SELECT DISTINCT integration, hire, access FROM attempts WHERE (kind IN ('heal', 'mend') AND id > :began)"
@@ -70,38 +65,30 @@ class Held(NamedTuple):
     differs: Mapping[str, Any]
 
 
-class GuardCounts:
-    """The part of a ledger's reader that serves the guard."""
-
-    backend: Backend
+class GuardCounts(LedgerPart):
+    """What the guard counts."""
 
     def counted_since(self) -> Since:
         """Return the newest attempts at the starts of the last full resync and of the one before it, or 0."""
-        with self.backend.reading() as reading:
-            notes = [reading.value("SELECT value FROM meta WHERE name = :name", name=name) for name in _NOTES]
-        return Since(*(int(bytes(note or b"0")) for note in notes))
+        return Since(*(int(self._note(name) or b"0") for name in (RESYNC, RESYNC_BEFORE)))
 
     def newest_attempt(self) -> int:
         """Return the number of the newest attempt, or 0."""
-        with self.backend.reading() as reading:
+        with self._backend.reading() as reading:
             return newest_attempt(reading)
 
     def confirmed(self, since: Since) -> dict[str, int]:
         """Count each integration's grants that were confirmed and not revoked then, or have been since."""
         query = (
-            "SELECT integration, count(*) AS count FROM grants WHERE confirmed_at IS NOT NULL AND (phase <> :revoked"
+            "SELECT integration, count(*) FROM grants WHERE confirmed_at IS NOT NULL AND (phase <> :revoked"
             " OR EXISTS (SELECT 1 FROM attempts WHERE attempts.hire = grants.hire AND attempts.access = grants.access"
             " AND attempts.kind IN ('revoke', 'withdraw') AND attempts.id > :ended)) GROUP BY integration"
         )
-        with self.backend.reading() as reading:
-            rows = reading.rows(query, revoked=Phase.REVOKED, ended=since.ended)
-            return {row["integration"]: row["count"] for row in rows}
+        return dict(self._cells(query, revoked=Phase.REVOKED, ended=since.ended))
 
     def held(self) -> dict[str, int]:
         """Count the grants of each integration that the guard holds."""
-        query = "SELECT integration, count(*) AS count FROM grants WHERE guarded IS TRUE GROUP BY integration"
-        with self.backend.reading() as reading:
-            return {row["integration"]: row["count"] for row in reading.rows(query)}
+        return dict(self._cells("SELECT integration, count(*) FROM grants WHERE guarded IS TRUE GROUP BY integration"))
 
     def uncounted(self) -> dict[str, set[Key]]:
         """List these grants, by integration."""
@@ -120,18 +107,13 @@ class GuardCounts:
             f" LEFT JOIN ({_MADE}) AS made USING (integration, hire, access)"
             " WHERE guarded IS TRUE GROUP BY 1, 2, 3, 4, 5"
         )
-        with self.backend.reading() as reading:
-            _, rows = reading.table(query, began=since.began, ended=since.ended)
-            return [(_held(row), *row[-3:]) for row in rows]
+        return [(_held(row), *row[-3:]) for row in self._cells(query, began=since.began, ended=since.ended)]
 
     def held_of(self, hires: Collection[str]) -> Iterator[tuple[Held, Key]]:
         """Read the grants of some hires that the guard holds."""
         query = f"SELECT {_HELD}, hire, access FROM grants WHERE hire IN :hires AND guarded IS TRUE"
-        names = sorted(hires)
-        for start in range(0, len(names), MANY):
-            with self.backend.reading() as reading:
-                rows = list(reading.table(query, hires=names[start : start + MANY])[1])
-            yield from ((_held(row), Key(*row[-2:])) for row in rows)
+        for names in in_batches(hires):
+            yield from ((_held(row), Key(*row[-2:])) for row in self._cells(query, hires=names))
 
     def answered_since(self, keys: Collection[Key], since: datetime) -> set[Key]:
         """Return for which of these grants a check was answered since a moment, or none is made."""
@@ -140,13 +122,9 @@ class GuardCounts:
             " AND status <> :unknown"
             " AND (checked_at IS NULL OR checked_at >= :since OR (guarded IS TRUE AND code = :code))"
         )
-        names, found = sorted({key.hire for key in keys}), set[Key]()
-        for start in range(0, len(names), MANY):
-            with self.backend.reading() as reading:
-                some = names[start : start + MANY]
-                given = {"since": since, "unknown": Status.UNKNOWN, "code": ReasonCode.COUNTING}
-                rows = reading.rows(query, hires=some, **given)
-                found.update(Key(row["hire"], row["access"]) for row in rows)
+        given = {"since": since, "unknown": Status.UNKNOWN, "code": ReasonCode.COUNTING}
+        batches = in_batches({key.hire for key in keys})
+        found = {Key(*cells) for names in batches for cells in self._cells(query, hires=names, **given)}
         return found & {*keys}
 
     def lacks_check(self, integration: str, since: datetime) -> bool:
@@ -155,9 +133,8 @@ class GuardCounts:
             "SELECT 1 FROM grants WHERE integration = :integration AND phase <> :revoked AND checked_at < :since"
             " AND NOT (status IN :unasked) LIMIT 1"
         )
-        with self.backend.reading() as reading:
-            given = {"revoked": Phase.REVOKED, "unasked": UNASKED}
-            return reading.value(query, integration=integration, since=since, **given) is not None
+        given = {"revoked": Phase.REVOKED, "unasked": UNASKED}
+        return self._value(query, integration=integration, since=since, **given) is not None
 
     def changes_since(self, since: Since) -> dict[str, set[Key]]:
         """List the grants of each integration that were healed or revoked since then."""
@@ -169,9 +146,8 @@ class GuardCounts:
 
     def _by_integration(self, query: str, **values: object) -> dict[str, set[Key]]:
         found: dict[str, set[Key]] = {}
-        with self.backend.reading() as reading:
-            for row in reading.rows(query, **values):
-                found.setdefault(row["integration"], set()).add(Key(row["hire"], row["access"]))
+        for integration, hire, access in self._cells(query, **values):
+            found.setdefault(integration, set()).add(Key(hire, access))
         return found
 
 

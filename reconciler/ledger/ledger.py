@@ -64,7 +64,7 @@ class Ledger(Generic[R_co]):
         """Return who gave each grant of some hires, as far as it is known."""
 
         def work(ledger: LedgerReader) -> Mapping[Key, Given]:
-            return ledger.given(hires)
+            return ledger.given.of(hires)
 
         return await self.run(work)
 
@@ -72,7 +72,7 @@ class Ledger(Generic[R_co]):
         """Return the revision up to which it is known who gave each grant, but for hires that are untraced."""
 
         def work(ledger: LedgerReader) -> str | None:
-            return ledger.given_up_to()
+            return ledger.given.up_to()
 
         return await self.run(work)
 
@@ -80,7 +80,7 @@ class Ledger(Generic[R_co]):
         """Return those of some hires of whose grants it has yet to be found out who gave them."""
 
         def work(ledger: LedgerReader) -> Mapping[str, Untraced]:
-            return ledger.untraced(hires)
+            return ledger.given.untraced(hires)
 
         return await self.run(work)
 
@@ -96,7 +96,7 @@ class OpenLedger(Ledger["LedgerWriter"]):
     @property
     def lease(self) -> Lease | None:
         """The lease under which it is written to."""
-        return self._ledger.lease
+        return self._ledger.session.lease
 
     @property
     def file(self) -> Path | None:

@@ -75,16 +75,17 @@ class StateLocation(Frozen):
         A state of an older schema is migrated; one on a server only with `migrate`, which a person confirms after
         making a copy.
         """
+        from reconciler.ledger.transaction import Session
         from reconciler.ledger.writer import LedgerWriter
 
         if self.file is not None:
             from reconciler.ledger.sqlite.writing import WritableSqliteBackend
 
-            return LedgerWriter(WritableSqliteBackend.open(self.file, reached), reached)
+            return LedgerWriter(Session(WritableSqliteBackend.open(self.file, reached), reached))
         server = self._server()
         from reconciler.ledger.postgres.writing import WritablePostgresBackend
 
-        ledger = LedgerWriter(WritablePostgresBackend.open(server, reached, migrate=migrate), reached)
+        ledger = LedgerWriter(Session(WritablePostgresBackend.open(server, reached, migrate=migrate), reached))
         if self.repository is not None:
             try:
                 claim(ledger, self.repository)

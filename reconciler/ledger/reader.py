@@ -1,45 +1,38 @@
-"""Read the ledger."""
+"""Read the ledger of a state: each part of it has the name of what it reads."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
-from typing import Any
 
-from reconciler.ledger.agreement import disagreement, untold
-from reconciler.ledger.browsing import Browsing, after, history_conditions, sent_of_attempts, where_of
-from reconciler.ledger.chain import Chain
-from reconciler.ledger.entries import Attempt, Command, Event, GrantFilter, Member, Sent
+from reconciler.ledger.browsing import Pages
+from reconciler.ledger.entries import Attempt, Command, Member, Sent, Unanswered
+from reconciler.ledger.grants import Grants
 from reconciler.ledger.guard_counts import GuardCounts
+from reconciler.ledger.history import History
 from reconciler.ledger.lease import OURS
-from reconciler.ledger.reading import SERVER_TIME, Reading, Row, lowered, moment
-from reconciler.ledger.removed import Removed, removed_in
-from reconciler.ledger.rows import (
-    RECORD_COLUMNS,
-    SELECT_GIVEN,
-    attempt_of,
-    command_of,
-    event_of,
-    given_of,
-    lock_of,
-    record_by_place,
-)
-from reconciler.ledger.verifying import tree_of, verified
+from reconciler.ledger.reading import MANY, SERVER_TIME, Backend, LedgerPart, Reading, after, in_batches, moment
+from reconciler.ledger.rows import SELECT_GIVEN, attempt_of, command_of, from_json, given_of, lock_of, sent_of
 from reconciler.model.given import Given, Untraced
-from reconciler.model.grant import Key, Outcome, Record, Step
-from reconciler.model.lock import Lock, LockState
-from reconciler.model.status import Action, EventType, Status
+from reconciler.model.grant import Key
+from reconciler.model.lock import Lock
+from reconciler.model.value import Frozen
 
-__all__ = ["GIVEN", "LISTED", "UNTRACED", "LedgerReader", "given_in"]
-
-_RUN = RECORD_COLUMNS.index("run")
-
-PAGE = 1000
-"""The most rows of one statement, where there may be any number."""
-
-MANY = 500
-"""The most hires, or names, of one statement."""
+__all__ = [
+    "GIVEN",
+    "LISTED",
+    "UNTRACED",
+    "Accounts",
+    "Attempts",
+    "Commands",
+    "Givers",
+    "LedgerReader",
+    "Locks",
+    "Notes",
+    "Recent",
+    "Sealed",
+    "given_in",
+]
 
 GIVEN = "given_up_to"
 """The name of the note that has the revision up to which it is known who gave each grant, but for `UNTRACED` hires."""
@@ -51,269 +44,22 @@ LISTED = "listed_at/"
 """The prefix of the note, by integration, of when its listing was last read to its end."""
 
 
-class LedgerReader(Browsing, GuardCounts):
+class LedgerReader:
     """The ledger of one state, for reading only."""
 
-    # Grants
-
-    def records(
-        self, hires: Collection[str] | None = None, emails: Collection[str] = (), only: GrantFilter | None = None
-    ) -> Iterator[Record]:
-        """Read every record, or those of some hires and addresses; unsettled ones with the steps of their run."""
-        where, values = [], dict[str, list[str]]()
-        if hires is not None:
-            where.append("(hire IN :hires OR lower(email) IN :emails)")
-            spellings = {spelling for email in emails for spelling in lowered(email)}
-            values |= {"hires": sorted(hires), "emails": sorted(spellings)}
-        if only is not None:
-            # As expressions, which no index matches: hires have far fewer rows than an integration.
-            where.append("(coalesce(integration, '') IN :integrations OR coalesce(access, '') IN :names)")
-            values |= {"integrations": sorted(only.integrations), "names": sorted(only.names)}
-        size = PAGE if hires is None else None
-        for _, rows in self._tables("grants", where, values, "hire", "access", columns=RECORD_COLUMNS, size=size):
-            steps = self._steps([row[_RUN] for row in rows if row[_RUN] is not None])
-            for row in rows:
-                yield record_by_place(row, steps.get(row[_RUN], ()))
-
-    def record(self, key: Key) -> Record | None:
-        """Read one grant's record."""
-        return next((record for record in self.records([key.hire]) if record.key == key), None)
-
-    def origins_after(self, key: Key) -> tuple[list[tuple[str, str, str | None]], Key | None]:
-        """Read whose the next grants are, with the address and the sequence that gave each, and the last one's key.
-
-        None where there are no more.
-        """
-        query = (
-            "SELECT hire, access, email, origin FROM grants WHERE (hire, access) > (:hire, :access)"
-            " ORDER BY hire, access LIMIT :at_most"
-        )
-        with self.backend.reading() as reading:
-            rows = list(reading.table(query, hire=key.hire, access=key.access, at_most=PAGE)[1])
-        last = Key(*rows[-1][:2]) if len(rows) == PAGE else None
-        return [(hire, email, origin) for hire, _, email, origin in rows], last
-
-    def due(self, now: datetime) -> list[Key]:
-        """List the grants whose retry is due and that were not checked since.
-
-        A check that failed then is not repeated before its turn comes.
-        """
-        query = (
-            "SELECT hire, access FROM grants WHERE retry_at <= :now"
-            " AND (status = :retrying OR (locked = :pending AND action = :waits))"
-            " AND (checked_at IS NULL OR checked_at < retry_at)"
-        )
-        with self.backend.reading() as reading:
-            pending = {"pending": LockState.PENDING, "waits": Action.WAIT}
-            return [_key(row) for row in reading.rows(query, now=now, retrying=Status.RETRYING, **pending)]
-
-    def expiring(self, now: datetime) -> list[Key]:
-        """List the grants whose time is over, and those of them that are to be asked for again."""
-        query = "SELECT hire, access FROM grants WHERE expire_at <= :now"
-        with self.backend.reading() as reading:
-            return [_key(row) for row in reading.rows(query, now=now)]
-
-    def counts(self) -> Counter[tuple[str, Status]]:
-        """Count the grants of each integration and status."""
-        query = "SELECT integration, status, count(*) AS count FROM grants GROUP BY integration, status"
-        with self.backend.reading() as reading:
-            return Counter({(row["integration"], Status(row["status"])): row["count"] for row in reading.rows(query)})
-
-    def hires(self) -> set[str]:
-        """List every hire in the ledger."""
-        with self.backend.reading() as reading:
-            return set(reading.column("SELECT DISTINCT hire FROM grants"))
-
-    def hires_after(self, hire: str, at_most: int) -> list[str]:
-        """List the hires in the ledger from the first one after this on, in their order."""
-        query = "SELECT DISTINCT hire FROM grants WHERE hire > :hire ORDER BY hire LIMIT :at_most"
-        with self.backend.reading() as reading:
-            return reading.column(query, hire=hire, at_most=at_most)
-
-    def names(self) -> set[str]:
-        """List every hire, access and integration in the ledger."""
-        query = "SELECT hire FROM grants UNION SELECT access FROM grants UNION SELECT integration FROM grants"
-        with self.backend.reading() as reading:
-            return set(reading.column(query))
-
-    def integrations(self, hires: Collection[str]) -> Iterator[tuple[str, str]]:
-        """List pairs of a hire and an integration of which it has grants, among these hires."""
-        query = "SELECT DISTINCT hire, integration FROM grants WHERE hire IN :hires"
-        with self.backend.reading() as reading:
-            rows = list(reading.rows(query, hires=sorted(hires)))
-        yield from ((row["hire"], row["integration"]) for row in rows)
-
-    def _steps(self, runs: list[int]) -> dict[int | None, tuple[Step, ...]]:
-        if not runs:
-            return {}
-        latest: dict[int | None, dict[int, Step]] = {}
-        with self.backend.reading() as reading:
-            for row in reading.rows("SELECT * FROM requests WHERE run IN :runs ORDER BY id", runs=runs):
-                step = Step(row["place"], row["text"], bool(row["mutates"]), Outcome(row["outcome"]))
-                latest.setdefault(row["run"], {})[row["place"]] = step
-        return {run: tuple(steps[place] for place in sorted(steps)) for run, steps in latest.items()}
-
-    # Attempts
-
-    def open_attempts(self) -> list[Attempt]:
-        """Read the attempts without an end: they run now, or a crash interrupted them."""
-        with self.backend.reading() as reading:
-            return [
-                attempt_of(row) for row in reading.rows("SELECT * FROM attempts WHERE ended_at IS NULL ORDER BY id")
-            ]
-
-    def attempts(self, key: Key) -> list[tuple[Attempt, list[Sent]]]:
-        """Read the attempts at one grant, oldest first, with their requests."""
-        query = "SELECT * FROM attempts WHERE hire = :hire AND access = :access ORDER BY id"
-        with self.backend.reading() as reading:
-            attempts = [attempt_of(row) for row in reading.rows(query, hire=key.hire, access=key.access)]
-            sent = sent_of_attempts(reading, attempts)
-        return [(attempt, sent.get(attempt.id, [])) for attempt in attempts]
-
-    # History
-
-    def history(
-        self,
-        *,
-        hires: Collection[str] = (),
-        integrations: Collection[str] = (),
-        events: Collection[EventType] = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> Iterator[Event]:
-        """Read the history, oldest first, from `since` on and before `until`, without forgotten people."""
-        where, values = history_conditions(
-            hires=hires, integrations=integrations, events=events, since=since, until=until
-        )
-        for rows in self._pages("events", where, values, "id"):
-            yield from map(event_of, rows)
-
-    def verify_history(self) -> Chain:
-        """Verify the chain of the whole history."""
-        with self.backend.snapshot() as reading:
-            return verified(reading)
-
-    def tree(self, at_most: int | None = None) -> tuple[int, bytes]:
-        """Return the number of lines of the history, `at_most` these, and the root of the Merkle tree over them."""
-        with self.backend.snapshot() as reading:
-            return tree_of(reading, at_most)
-
-    def verify_agreement(self) -> tuple[Chain, str | None]:
-        """Verify the chain, and return with it where the ledger and the history disagree first."""
-        with self.backend.snapshot() as reading:
-            return verified(reading), disagreement(reading)
-
-    def untold(self, records: Iterable[Record]) -> set[Key]:
-        """Return whose rows the history does not know."""
-        with self.backend.reading() as reading:
-            return untold(reading, records)
-
-    def _pages(self, table: str, where: list[str], values: Mapping[str, object], *key: str) -> Iterator[list[Row]]:
-        """Read rows in the order of a key, in batches."""
-        for columns, rows in self._tables(table, where, values, *key):
-            yield [dict(zip(columns, row, strict=True)) for row in rows]
-
-    def _tables(
-        self,
-        table: str,
-        where: list[str],
-        values: Mapping[str, object],
-        *key: str,
-        columns: Sequence[str] = ("*",),
-        size: int | None = PAGE,
-    ) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
-        """Read rows by place, in the order of a key.
-
-        They come in batches, so that no statement stays open while the caller uses them.
-        """
-        order, limit = f" ORDER BY {', '.join(key)}", "" if size is None else f" LIMIT {size}"
-        after = f"({', '.join(key)}) > ({', '.join(f':{name}_before' for name in key)})"
-        last: dict[str, object] = {}
-        while True:
-            chosen = where_of([*where, after] if last else where)
-            query = f"SELECT {', '.join(columns)} FROM {table}{chosen}{order}{limit}"
-            with self.backend.reading() as reading:
-                names, cells = reading.table(query, **values, **last)
-                rows = list(cells)
-            yield names, rows
-            if size is None or len(rows) < size:
-                return
-            last = {f"{name}_before": rows[-1][names.index(name)] for name in key}
-
-    def has_line(self, digest: str) -> bool:
-        """Whether the history has a line of this digest, also of a person who was forgotten."""
-        with self.backend.reading() as reading:
-            return reading.row("SELECT id FROM events WHERE digest = :digest LIMIT 1", digest=digest) is not None
-
-    # Accounts
-
-    def listed_at(self, integration: str) -> datetime | None:
-        """Return when a listing of the integration was last read to its end; None if it never was."""
-        note = self.note(f"{LISTED}{integration}")
-        return None if note is None else datetime.fromisoformat(note.decode())
-
-    def seen(self, integration: str) -> set[str]:
-        """Return the accounts of a listing that were seen, by digest."""
-        with self.backend.reading() as reading:
-            query = "SELECT account FROM accounts WHERE integration = :integration"
-            return set(reading.column(query, integration=integration))
-
-    def seen_after(self, integration: str, account: str, at_most: int) -> list[str]:
-        """Return the accounts of a listing that were seen, by digest, from the first one after this on, in order."""
-        query = (
-            "SELECT account FROM accounts WHERE integration = :integration AND account > :account "
-            "ORDER BY account LIMIT :at_most"
-        )
-        with self.backend.reading() as reading:
-            return reading.column(query, integration=integration, account=account, at_most=at_most)
-
-    def first_seen(self, integration: str) -> dict[str, datetime]:
-        """Return when each account of a listing was first seen, by its digest."""
-        query = "SELECT account, first_seen FROM accounts WHERE integration = :integration"
-        with self.backend.reading() as reading:
-            rows = reading.rows(query, integration=integration)
-            return {row["account"]: moment(row["first_seen"]) for row in rows}
-
-    # Who gave it
-
-    def given(self, hires: Collection[str] | None = None) -> dict[Key, Given]:
-        """Return who gave each grant of some hires, or of all, as far as it is known."""
-        with self.backend.reading() as reading:
-            return given_in(reading, hires)
-
-    def removed(self, hires: Collection[str]) -> dict[Key, Removed]:
-        """Return when access of some hires was no longer wanted, and was gone."""
-        names, found = sorted(hires), dict[Key, Removed]()
-        with self.backend.reading() as reading:
-            for start in range(0, len(names), MANY):
-                found |= removed_in(reading, names[start : start + MANY])
-        return found
-
-    def given_up_to(self) -> str | None:
-        """Return the revision up to which it is known who gave each grant, but for hires that are untraced."""
-        note = self.note(GIVEN)
-        return None if note is None else note.decode()
-
-    def untraced(self, hires: Collection[str] | None = None) -> dict[str, Untraced]:
-        """Return those of some hires, or of all, of whose grants it has yet to be found out who gave them."""
-        if hires is None:
-            return {hire: _untraced_of(value) for hire, value in self.notes(UNTRACED).items()}
-        names, found = [f"{UNTRACED}{hire}" for hire in sorted(hires)], dict[str, Untraced]()
-        for start in range(0, len(names), MANY):
-            found |= self._untraced("name IN :names", names=names[start : start + MANY])
-        return found
-
-    def untraced_after(self, hire: str, at_most: int) -> dict[str, Untraced]:
-        """Return such hires from the first one after this on, in their order."""
-        which = "name > :first AND name < :end ORDER BY name LIMIT :at_most"
-        return self._untraced(which, first=f"{UNTRACED}{hire}", end=after(UNTRACED), at_most=at_most)
-
-    def _untraced(self, which: str, **values: object) -> dict[str, Untraced]:
-        with self.backend.reading() as reading:
-            rows = list(reading.rows(f"SELECT name, value FROM meta WHERE {which}", **values))
-        return {row["name"].removeprefix(UNTRACED): _untraced_of(bytes(row["value"])) for row in rows}
-
-    # Members
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.accounts = Accounts(backend)
+        self.attempts = Attempts(backend)
+        self.commands = Commands(backend)
+        self.given = Givers(backend)
+        self.grants = Grants(backend)
+        self.guard = GuardCounts(backend)
+        self.history = History(backend)
+        self.locks = Locks(backend)
+        self.notes = Notes(backend)
+        self.pages = Pages(backend)
+        self.sealed = Sealed(backend)
 
     def members(self) -> list[Member]:
         """List the members of a fleet, by name; none if the state is a file."""
@@ -329,67 +75,181 @@ class LedgerReader(Browsing, GuardCounts):
                 row["name"],
                 moment(row["since"]),
                 moment(row["seen"]),
-                tuple(_services(held[row["owner"]])),
+                tuple(sorted(name for name in held[row["owner"]] if not name.startswith(OURS))),
                 daemon=bool(row["daemon"]),
             )
             for row in known
             if row["owner"] in held
         ]
 
-    # Locks
 
-    def locks(self) -> list[Lock]:
+class Accounts(LedgerPart):
+    """The accounts of integrations' listings, by digest."""
+
+    def listed_at(self, integration: str) -> datetime | None:
+        """Return when a listing of the integration was last read to its end; None if it never was."""
+        note = self._note(f"{LISTED}{integration}")
+        return None if note is None else datetime.fromisoformat(note.decode())
+
+    def seen(self, integration: str) -> set[str]:
+        """Return the accounts of a listing that were seen."""
+        return set(
+            self._column("SELECT account FROM accounts WHERE integration = :integration", integration=integration)
+        )
+
+    def seen_after(self, integration: str, account: str, at_most: int) -> list[str]:
+        """Return the accounts of a listing that were seen from the first one after this on, in order."""
+        query = (
+            "SELECT account FROM accounts WHERE integration = :integration AND account > :account"
+            " ORDER BY account LIMIT :at_most"
+        )
+        return self._column(query, integration=integration, account=account, at_most=at_most)
+
+    def first_seen(self, integration: str) -> dict[str, datetime]:
+        """Return when each account of a listing was first seen."""
+        query = "SELECT account, first_seen FROM accounts WHERE integration = :integration"
+        return {account: moment(at) for account, at in self._cells(query, integration=integration)}
+
+
+class Recent(Frozen):
+    """The newest attempts at a grant, newest first, with their requests; `earlier` counts the others."""
+
+    attempts: tuple[tuple[Attempt, tuple[Sent, ...]], ...]
+    earlier: int = 0
+
+
+class Attempts(LedgerPart):
+    """The attempts at grants, and the requests that were sent."""
+
+    def open(self) -> list[Attempt]:
+        """Read the attempts without an end: they run now, or a crash interrupted them."""
+        return [attempt_of(row) for row in self._rows("SELECT * FROM attempts WHERE ended_at IS NULL ORDER BY id")]
+
+    def of(self, key: Key) -> list[tuple[Attempt, tuple[Sent, ...]]]:
+        """Read the attempts at one grant, oldest first, with their requests."""
+        query = "SELECT * FROM attempts WHERE hire = :hire AND access = :access ORDER BY id"
+        attempts = [attempt_of(row) for row in self._rows(query, hire=key.hire, access=key.access)]
+        return self._with_requests(attempts)
+
+    def recent(self, hire: str, each: int) -> dict[Key, Recent]:
+        """Read the newest attempts at each grant of a hire, at most `each`."""
+        query = (
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY access ORDER BY id DESC) AS number_back,"
+            " count(*) OVER (PARTITION BY access) AS of_all FROM attempts WHERE hire = :hire) AS numbered"
+            " WHERE number_back <= :each ORDER BY id DESC"
+        )
+        rows = self._rows(query, hire=hire, each=each)
+        totals = {row["access"]: row["of_all"] for row in rows}
+        found: dict[Key, list[tuple[Attempt, tuple[Sent, ...]]]] = {}
+        for attempt, sent in self._with_requests([attempt_of(row) for row in rows]):
+            found.setdefault(attempt.key, []).append((attempt, sent))
+        return {key: Recent(tuple(some), totals[key.access] - len(some)) for key, some in found.items()}
+
+    def _with_requests(self, attempts: Collection[Attempt]) -> list[tuple[Attempt, tuple[Sent, ...]]]:
+        found: dict[int, list[Sent]] = {}
+        query = "SELECT * FROM requests WHERE attempt IN :attempts ORDER BY id"
+        for row in self._rows(query, attempts=[attempt.id for attempt in attempts]):
+            found.setdefault(row["attempt"], []).append(sent_of(row))
+        return [(attempt, tuple(found.get(attempt.id, ()))) for attempt in attempts]
+
+
+class Givers(LedgerPart):
+    """Who gave grants."""
+
+    def of(self, hires: Collection[str] | None = None) -> dict[Key, Given]:
+        """Return who gave each grant of some hires, or of all, as far as it is known."""
+        with self._backend.reading() as reading:
+            return given_in(reading, hires)
+
+    def up_to(self) -> str | None:
+        """Return the revision up to which it is known who gave each grant, but for hires that are untraced."""
+        note = self._note(GIVEN)
+        return None if note is None else note.decode()
+
+    def untraced(self, hires: Collection[str] | None = None) -> dict[str, Untraced]:
+        """Return those of some hires, or of all, of whose grants it has yet to be found out who gave them."""
+        if hires is None:
+            return self._untraced("name > :first AND name < :end ORDER BY name", first=UNTRACED, end=after(UNTRACED))
+        found: dict[str, Untraced] = {}
+        for names in in_batches(f"{UNTRACED}{hire}" for hire in hires):
+            found |= self._untraced("name IN :names", names=names)
+        return found
+
+    def untraced_after(self, hire: str, at_most: int) -> dict[str, Untraced]:
+        """Return such hires from the first one after this on, in their order."""
+        which = "name > :first AND name < :end ORDER BY name LIMIT :at_most"
+        return self._untraced(which, first=f"{UNTRACED}{hire}", end=after(UNTRACED), at_most=at_most)
+
+    def _untraced(self, which: str, **values: object) -> dict[str, Untraced]:
+        rows = self._cells(f"SELECT name, value FROM meta WHERE {which}", **values)
+        said = ((name.removeprefix(UNTRACED), bytes(value).decode().split(" ")) for name, value in rows)
+        return {hire: Untraced(since or None, revision) for hire, (since, revision) in said}
+
+    def unanswered(self, at_most: int) -> list[Unanswered]:
+        """Return the newest commits that the forge has not answered for."""
+        query = (
+            "SELECT revision, merges, asked_at FROM pulls WHERE settled = :settled"
+            " ORDER BY committed_at DESC, revision LIMIT :at_most"
+        )
+        rows = self._cells(query, settled=False, at_most=at_most)
+        return [Unanswered(revision, tuple(from_json(merges)), moment(asked)) for revision, merges, asked in rows]
+
+
+class Commands(LedgerPart):
+    """Commands to the process that has the state."""
+
+    def waiting(self) -> list[Command]:
+        """List the commands that are not answered yet, oldest first."""
+        return [each for _, each in self._numbered() if each is not None]
+
+    def _numbered(self) -> Iterator[tuple[int, Command | None]]:
+        """Read the commands by their numbers; None for one that somebody else wrote, and that cannot be read."""
+        for row in self._rows("SELECT * FROM words ORDER BY id"):
+            try:
+                yield row["id"], command_of(row)
+            except (TypeError, ValueError, OverflowError):
+                yield row["id"], None
+
+
+class Locks(LedgerPart):
+    """Who is locked out."""
+
+    def all(self) -> list[Lock]:
         """Read who is locked out, also those whose time is over and that are not ended yet."""
-        with self.backend.reading() as reading:
-            return [lock_of(row) for row in reading.rows("SELECT * FROM locks ORDER BY hire")]
+        return [lock_of(row) for row in self._rows("SELECT * FROM locks ORDER BY hire")]
 
-    def not_locked_yet(self) -> list[Key]:
-        """List the grants of people who are locked that wait for their check to be answered."""
-        query = "SELECT hire, access FROM grants WHERE locked = :pending AND action = :none"
-        with self.backend.reading() as reading:
-            return [_key(row) for row in reading.rows(query, pending=LockState.PENDING, none=Action.NONE)]
 
-    # What is sealed, what is noted, what was asked for
+class Sealed(LedgerPart):
+    """Values that are sealed, by name."""
 
-    def sealed(self, name: str) -> bytes | None:
-        """Read a sealed value."""
-        return self._value("SELECT value FROM sealed WHERE name = :name", name)
-
-    def sealed_values(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Read the sealed values of those of these names that have one."""
-        ordered = sorted(names)
-        for start in range(0, len(ordered), MANY):
-            with self.backend.reading() as reading:
-                query = "SELECT name, value FROM sealed WHERE name IN :names"
-                rows = list(reading.rows(query, names=ordered[start : start + MANY]))
-            yield from ((row["name"], bytes(row["value"])) for row in rows)
-
-    def sealed_names(self) -> list[str]:
-        """List the names of all sealed values."""
-        with self.backend.reading() as reading:
-            return reading.column("SELECT name FROM sealed")
-
-    def note(self, name: str) -> bytes | None:
-        """Read a note, which the program makes for itself."""
-        return self._value("SELECT value FROM meta WHERE name = :name", name)
-
-    def _value(self, query: str, name: str) -> bytes | None:
-        with self.backend.reading() as reading:
-            found = reading.value(query, name=name)
+    def get(self, name: str) -> bytes | None:
+        """Read a value; None if there is none."""
+        found = self._value("SELECT value FROM sealed WHERE name = :name", name=name)
         return None if found is None else bytes(found)
 
-    def commands(self) -> list[Command]:
-        """List the commands that are not answered yet, oldest first."""
-        return [each for _, each in self._commands() if each is not None]
+    def several(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Read the values of those of these names that have one."""
+        for some in in_batches(names):
+            rows = self._cells("SELECT name, value FROM sealed WHERE name IN :names", names=some)
+            yield from ((name, bytes(value)) for name, value in rows)
 
-    def _commands(self) -> Iterator[tuple[int, Command | None]]:
-        """Read the commands by their numbers; None for one that somebody else wrote, and that cannot be read."""
-        with self.backend.reading() as reading:
-            for row in list(reading.rows("SELECT * FROM words ORDER BY id")):
-                try:
-                    yield row["id"], command_of(row)
-                except (TypeError, ValueError, OverflowError):
-                    yield row["id"], None
+    def names(self) -> list[str]:
+        """List the names of all values."""
+        return self._column("SELECT name FROM sealed")
+
+
+class Notes(LedgerPart):
+    """Notes, which the program makes for itself, by name."""
+
+    def get(self, name: str) -> bytes | None:
+        """Read a note; None if there is none."""
+        return self._note(name)
+
+    def beginning(self, prefix: str) -> dict[str, bytes]:
+        """Read the notes whose names begin with a prefix, by the rest of the name."""
+        query = "SELECT name, value FROM meta WHERE name >= :first AND name < :end ORDER BY name"
+        rows = self._cells(query, first=prefix, end=after(prefix))
+        return {name.removeprefix(prefix): bytes(value) for name, value in rows}
 
 
 def given_in(reading: Reading, hires: Collection[str] | None, access: Collection[str] = ()) -> dict[Key, Given]:
@@ -402,21 +262,7 @@ def given_in(reading: Reading, hires: Collection[str] | None, access: Collection
     which, values = "hire IN :hires", dict[str, list[str]]()
     if 0 < len(access) <= MANY:
         which, values = f"{which} AND access IN :access", {"access": sorted(access)}
-    names, found = sorted(hires), dict[Key, Given]()
-    for start in range(0, len(names), MANY):
-        _, some = reading.table(f"{SELECT_GIVEN} WHERE {which}", hires=names[start : start + MANY], **values)
-        found.update(map(given_of, some))
+    found: dict[Key, Given] = {}
+    for names in in_batches(hires):
+        found.update(map(given_of, reading.table(f"{SELECT_GIVEN} WHERE {which}", hires=names, **values)[1]))
     return found
-
-
-def _untraced_of(note: bytes) -> Untraced:
-    since, revision = note.decode().split(" ")
-    return Untraced(since or None, revision)
-
-
-def _key(row: Row) -> Key:
-    return Key(row["hire"], row["access"])
-
-
-def _services(shards: Iterable[str]) -> list[str]:
-    return sorted(name for name in shards if not name.startswith(OURS))

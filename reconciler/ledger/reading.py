@@ -6,24 +6,50 @@ The values are plain, too: times are whole microseconds since 1970 in UTC, which
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, product
 from typing import Any, Protocol, overload
 
 __all__ = [
+    "BLOCKS",
     "EPOCH",
+    "LINES",
+    "LONG_PAGE",
+    "MANY",
     "MICROSECOND",
+    "PAGE",
     "SERVER_TIME",
     "Backend",
+    "EmptyBackend",
+    "LedgerPart",
     "Reading",
     "Row",
+    "after",
+    "among",
+    "in_batches",
     "lowered",
     "microseconds",
     "moment",
+    "where_of",
     "without_nul",
 ]
+
+MANY = 500
+"""The most hires, or names, of one statement."""
+
+PAGE = 1000
+"""The most rows of one statement, where there may be any number."""
+
+LONG_PAGE = 10_000
+"""The same for rows of a few short columns."""
+
+LINES = 200
+"""The most lines that are written in one transaction, where there may be any number."""
+
+BLOCKS = 20
+"""The most blocks of the tree over the history that are hashed in one go: some 50 ms."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -70,6 +96,30 @@ def lowered(text: str) -> set[str]:
         return {_ascii_lowered(each) for each in (text, text.lower(), text.upper(), text.title())}
     cases = ({each.lower()} if each.isascii() else {each, each.lower(), each.upper()} for each in text)
     return {"".join(spelling) for spelling in product(*cases)}
+
+
+def in_batches(names: Iterable[str]) -> Iterator[list[str]]:
+    """Cut names into as many as one statement takes, in their order."""
+    ordered = sorted(names)
+    return (ordered[start : start + MANY] for start in range(0, len(ordered), MANY))
+
+
+def after(prefix: str) -> str:
+    """Return the first text after all that begin with a prefix, as the databases sort: an index finds those between."""
+    return f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}"
+
+
+def among(values: dict[str, object], **wanted: Collection[str]) -> Iterator[str]:
+    """Make a condition for each column with values to choose from; add the values."""
+    for column, several in wanted.items():
+        if several:
+            values[column] = sorted(several)
+            yield f"{column} IN :{column}"
+
+
+def where_of(conditions: Collection[str]) -> str:
+    """Join the conditions of a statement with AND."""
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def _ascii_lowered(text: str) -> str:
@@ -174,3 +224,55 @@ class Backend(Protocol):
 
     def snapshot(self) -> AbstractContextManager[Reading]:
         """Open a connection for reading on which the state is the same to the end of the block, whoever writes."""
+
+
+class EmptyBackend:
+    """The database where there is no state yet: every statement is without rows, and no table is made for that."""
+
+    remote = False
+    description = ()
+
+    def __init__(self, *, unattended: bool = True) -> None:
+        self.unattended = unattended
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Give a connection that finds nothing."""
+        yield Reading(self)
+
+    snapshot = reading
+
+    def execute(self, _text: Any, _values: Any, /) -> EmptyBackend:
+        """Be the cursor of a statement, too."""
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+class LedgerPart:
+    """A part of a state's ledger, named for what it reads; each reading is a statement of its own."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def _rows(self, text: str, /, **values: object) -> list[Row]:
+        with self._backend.reading() as reading:
+            return list(reading.rows(text, **values))
+
+    def _cells(self, text: str, /, **values: object) -> list[tuple[Any, ...]]:
+        with self._backend.reading() as reading:
+            return list(reading.table(text, **values)[1])
+
+    def _column(self, text: str, /, **values: object) -> list[Any]:
+        with self._backend.reading() as reading:
+            return reading.column(text, **values)
+
+    def _value(self, text: str, /, **values: object) -> Any:
+        with self._backend.reading() as reading:
+            return reading.value(text, **values)
+
+    def _note(self, name: str) -> bytes | None:
+        """Read a note, which the program makes for itself."""
+        found = self._value("SELECT value FROM meta WHERE name = :name", name=name)
+        return None if found is None else bytes(found)

@@ -32,13 +32,13 @@ class Repository(Protocol):
 def claim(ledger: LedgerWriter, repository: Repository) -> None:
     """Note the repository in a state without such a note. Raises LedgerError if the state is another repository's."""
     refuse_another(ledger, repository)
-    if ledger.note(NOTE) is None and (first := repository.first_commit()) is not None:
-        ledger.put_note(NOTE, lambda there: there or first.encode())
+    if ledger.notes.get(NOTE) is None and (first := repository.first_commit()) is not None:
+        ledger.notes.put(NOTE, lambda there: there or first.encode())
 
 
 def refuse_another(ledger: LedgerReader, repository: Repository) -> None:
     """Raise LedgerError if the state is another repository's."""
-    noted = ledger.note(NOTE)
+    noted = ledger.notes.get(NOTE)
     if noted is not None and not repository.may_have(noted.decode()):
         raise LedgerError(
             f"the state is another repository's: that one's first commit is {noted.decode()[:12]}, which this checkout "

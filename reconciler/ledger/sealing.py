@@ -54,7 +54,7 @@ class Trust(Frozen):
 
     def sealer(self, ledger: LedgerReader, gnupg: Gnupg) -> tuple[Sealer | None, Sealer | None]:
         """Open the key, and the successor that is to take its place, if any. Raises SecretsError if it is no good."""
-        wrapped, staged = ledger.note(KEY), ledger.note(NEXT)
+        wrapped, staged = ledger.notes.get(KEY), ledger.notes.get(NEXT)
         if wrapped is None:
             if self.fingerprint is not None:
                 raise SecretsError(f"the state has no sealing key, and {VOUCHED} names one: {_MEND}")
@@ -100,14 +100,14 @@ class Sealing:
     def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> Sealing:
         """Open the key, or create it, wrapped to the recipients; a successor takes its place. Raises SecretsError."""
         sealing = cls(_opened(ledger, gnupg, trust))
-        ledger.mac = sealing.mac
+        ledger.session.mac = sealing.mac
         return sealing
 
     @classmethod
     def failed(cls, ledger: LedgerWriter, error: SecretsError) -> Sealing:
         """Go on without the key: no command of the ledger counts, for none can be verified."""
         sealing = cls(error)
-        ledger.mac = sealing.mac
+        ledger.session.mac = sealing.mac
         return sealing
 
     @property
@@ -144,8 +144,8 @@ def _opened(ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> Sealer:
     sealer, successor = trust.sealer(ledger, gnupg)
     if sealer is None:
         made, mine = Sealer.create(trust.recipients, gnupg)
-        ledger.put_note(KEY, lambda there: there or mine, Failpoint.SEALING_KEY)
-        if ledger.note(KEY) == mine:
+        ledger.notes.put(KEY, lambda there: there or mine, Failpoint.SEALING_KEY)
+        if ledger.notes.get(KEY) == mine:
             return made
         sealer, successor = trust.sealer(ledger, gnupg)  # another process was quicker
         assert sealer is not None
@@ -154,7 +154,7 @@ def _opened(ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> Sealer:
         # Without one of the new keys, this machine cannot decrypt initial data either, which is reported.
         with suppress(SecretsError):
             if successor is None and trust.fingerprint is not None:
-                ledger.put_note(KEY, sealer.rewrap(trust.recipients), Failpoint.SEALING_KEY)
+                ledger.notes.put(KEY, sealer.rewrap(trust.recipients), Failpoint.SEALING_KEY)
             else:
                 sealer = _replaced(ledger, sealer, successor, trust, gnupg)
     return sealer
@@ -163,7 +163,7 @@ def _opened(ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> Sealer:
 def stage(ledger: LedgerWriter, sealer: Sealer, recipients: Iterable[str]) -> Sealer:
     """Make a successor of the key, which takes its place when it is vouched for. Raises SecretsError."""
     made, wrapped = sealer.successor(recipients)
-    ledger.put_note(NEXT, wrapped, Failpoint.SEALING_KEY)
+    ledger.notes.put(NEXT, wrapped, Failpoint.SEALING_KEY)
     return made
 
 
@@ -181,13 +181,13 @@ def _replaced(ledger: LedgerWriter, sealer: Sealer, successor: Sealer | None, tr
         except SecretsError:  # it did not open before, either
             return blob
 
-    ledger.mac = sealer.mac
-    locks, commands = ledger.locks(), ledger.commands()
-    ledger.reseal(KEY, ledger.note(KEY), {KEY: wrapped, NEXT: None}, anew)
+    ledger.session.mac = sealer.mac
+    locks, commands = ledger.locks.all(), ledger.commands.waiting()
+    ledger.sealed.reseal(KEY, ledger.notes.get(KEY), {KEY: wrapped, NEXT: None}, anew)
     found, _ = trust.sealer(ledger, gnupg)
     assert found is not None  # another process may have been quicker
-    ledger.vouch(found.mac, commands)
-    ledger.put_locks(locks)
+    ledger.commands.vouch(found.mac, commands)
+    ledger.locks.put(locks)
     return found
 
 
@@ -213,9 +213,9 @@ class StoredTokens:
     def change(self, ledger: LedgerWriter, change: Callable[[Stored | None], Stored | None]) -> None:
         """Change the tokens, excluding other writers."""
         try:
-            ledger.put_sealed(self._name, self._vault.changed(self._name, change), Failpoint.TOKEN)
+            ledger.sealed.put(self._name, self._vault.changed(self._name, change), Failpoint.TOKEN)
         except SecretsError:  # the present ones cannot be opened
-            ledger.put_sealed(self._name, self._vault.sealed(self._name, change(None)), Failpoint.TOKEN)
+            ledger.sealed.put(self._name, self._vault.sealed(self._name, change(None)), Failpoint.TOKEN)
 
 
 class Tokens:

@@ -11,11 +11,14 @@ history once for many writes, and a disk syncs once for many attempts.
 from __future__ import annotations
 
 import asyncio
+import copy
+import hmac
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -23,16 +26,30 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import salted
+from reconciler.ledger.entries import Change, Command, Event, Kept
 from reconciler.ledger.lease import Lease
 from reconciler.ledger.reader import given_in
+from reconciler.ledger.reading import LedgerPart
+from reconciler.ledger.rows import Redact, grant_row
 from reconciler.model.errors import LeaseLostError, LedgerError
+from reconciler.model.failpoints import Failpoint, Reached
 from reconciler.model.given import Given
-from reconciler.model.grant import Key
+from reconciler.model.grant import Key, Record
+from reconciler.model.lock import Lock
 
-__all__ = ["Transaction", "Transactions"]
+__all__ = ["USED", "Mac", "Session", "Transaction", "WritablePart"]
 
 T = TypeVar("T")
 
+Mac = Callable[[bytes], str | None]
+"""Makes the code of a text that only who has the state's key can make; None as long as the key is not there."""
+
+USED = "used/"
+"""What the name of the note begins with that a command was acted on."""
+
+_ANSWERED = sa.delete(schema.commands).where(  # by now another command may have its number
+    schema.commands.c.id == sa.bindparam("which"), schema.commands.c.at == sa.bindparam("moment")
+)
 _ERASED = {
     table: sa.delete(table).where(table.c.name == sa.bindparam("which")) for table in (schema.sealed, schema.meta)
 }
@@ -65,11 +82,19 @@ class Transaction:
         if new := list(rows):
             self.then(self._backend.upserting(table, key, tuple(new[0])), new)
 
-    def put(self, table: sa.Table, name: str, value: bytes | None) -> None:
-        """Save a sealed value or a note, or erase it, at the end."""
+    def put(self, table: sa.Table, name: str, value: bytes | Change | None) -> None:
+        """Save a sealed value or a note, change or erase it, at the end."""
+        if callable(value):
+            self._backend.alone(self.connection, f"{table.name}/{name}")
+            value = value(self._value(table, name))
         self._put[table, name] = value
 
-    def value(self, table: sa.Table, name: str) -> bytes | None:
+    def put_all(self, table: sa.Table, values: Kept | None) -> None:
+        """Save several, in one order, so that no two writers wait for each other."""
+        for name, value in sorted((values or {}).items(), key=itemgetter(0)):
+            self.put(table, name, value)
+
+    def _value(self, table: sa.Table, name: str) -> bytes | None:
         """Return a sealed value or a note as it will be at the end, so far."""
         if (table, name) in self._put:
             return self._put[table, name]
@@ -79,6 +104,19 @@ class Transaction:
     def append_events(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to the history at the end, with who gave their grants then; nothing else writes lines."""
         self._lines += rows
+
+    def save(self, records: Iterable[Record], lines: Iterable[Mapping[str, Any]], kept: Kept | None = None) -> None:
+        """Save records, lines of the history and sealed values, at the end."""
+        self.upsert(schema.grants, ("hire", "access"), map(grant_row, records))
+        self.put_all(schema.sealed, kept)
+        self.append_events(lines)
+
+    def answer(self, commands: Iterable[Command]) -> None:
+        """Delete commands, and remember that they were acted on, so that a copy counts no more, at the end."""
+        for command in commands:
+            self.then(_ANSWERED, [{"which": command.id, "moment": command.at}])
+            if command.once_only:
+                self.put(schema.meta, f"{USED}{command.once}", b"")
 
     def finish(self) -> None:
         """Write what was collected."""
@@ -251,3 +289,61 @@ def _vouched(row: Mapping[str, Any], given: Given) -> dict[str, Any]:
     more = {"approvals": [each.as_json() for each in given.approvals], "merged_by": given.merged_by}
     said = {name: value for name, value in more.items() if value}
     return {**row, **by, "data": {**(row["data"] or {}), **said}} if said else {**row, **by}
+
+
+class Session:
+    """How one holder of a state writes it: under which lease, and with which key."""
+
+    def __init__(self, backend: WritableBackend, reached: Reached) -> None:
+        self.backend = backend
+        self.transactions = Transactions(backend)
+        self.reached = reached
+        self.lease: Lease | None = None
+        self.redact: Redact | None = None
+        """Masks the values of the history's lines; as long as it is not there, lines are written without values."""
+        self.mac: Mac | None = None
+        self.refused: list[Event] = []
+        """What was dropped and no alert was sent of yet."""
+
+    def under(self, lease: Lease) -> Session:
+        """Return the same, under this lease."""
+        found = copy.copy(self)
+        found.lease = lease
+        return found
+
+    @contextmanager
+    def writing(self, point: Failpoint) -> Iterator[Transaction]:
+        """Open a transaction of its own."""
+        self.reached(point, done=False)
+        with self.transactions.one(self.lease) as transaction:
+            yield transaction
+        self.transactions.after(partial(self.reached, point, done=True))
+
+    def put(self, table: sa.Table, name: str, value: bytes | Change | None, point: Failpoint = Failpoint.NOTE) -> None:
+        """Save a sealed value or a note, change or erase it."""
+        with self.writing(point) as transaction:
+            transaction.put(table, name, value)
+
+    def share(self, point: Failpoint, work: Callable[[Transaction], T]) -> T:
+        """Write in a transaction that other threads may share."""
+        self.reached(point, done=False)
+        found = self.transactions.share(self.lease, work)
+        self.transactions.after(partial(self.reached, point, done=True))
+        return found
+
+    def code_of(self, said: Command | Lock) -> str | None:
+        """Return the code of what somebody says; None without the key."""
+        return None if self.mac is None else self.mac(said.said)
+
+    def vouched(self, said: Command | Lock) -> bool | None:
+        """Whether somebody said it who has the key; None as long as the key cannot be opened."""
+        code = self.code_of(said)
+        return None if code is None else hmac.compare_digest(code, said.mac or "")
+
+
+class WritablePart(LedgerPart):
+    """A part of a state's ledger that is written, too."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.backend)
+        self._session = session

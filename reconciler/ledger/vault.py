@@ -113,7 +113,7 @@ class Vault:
 
         Raises SecretsError if it cannot be opened: it was tampered with, or sealed with a lost key.
         """
-        blob = ledger.sealed(name)
+        blob = ledger.sealed.get(name)
         return None if blob is None else self._decoded(name, blob)
 
     def _decoded(self, name: str, blob: bytes) -> Any:
@@ -126,7 +126,7 @@ class Vault:
         """
         found: dict[str, Mapping[str, Any]] = {}
         of_hire = {stored_name(hire): hire for hire in hires}
-        for name, blob in ledger.sealed_values(of_hire):
+        for name, blob in ledger.sealed.several(of_hire):
             with suppress(SecretsError):
                 found[of_hire[name]] = self._decoded(name, blob)
         return found
@@ -175,7 +175,7 @@ class Vault:
 
     def attached(self, ledger: LedgerReader) -> set[str]:
         """List the files that memories of runs name; runs of other members may settle meanwhile."""
-        found = (self.read(ledger, name) for name in ledger.sealed_names() if name.startswith(RUNS))
+        found = (self.read(ledger, name) for name in ledger.sealed.names() if name.startswith(RUNS))
         return {file for kept in found if kept is not None for file in Memory.of_json(kept).files.values()}
 
     def seal(self, content: bytes, place: str) -> bytes:

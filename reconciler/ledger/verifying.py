@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from reconciler.ledger.chain import END, Chain, Link, Names, verify
-from reconciler.ledger.reading import Reading
+from reconciler.ledger.reading import LONG_PAGE, PAGE, Reading
 from reconciler.ledger.rows import line_of
 from reconciler.ledger.tree import BLOCK, leaf, root_of
 from reconciler.model.status import EventType
 
 __all__ = ["TREE", "lines_of", "tree_of", "verified", "whole_blocks"]
-
-PAGE = 1000
-"""The most lines of one statement."""
 
 
 def verified(reading: Reading) -> Chain:
@@ -74,7 +71,7 @@ def _kept_blocks(reading: Reading) -> tuple[int, list[bytes]]:
 def _digests(reading: Reading, newest: int, at_most: int | None) -> Iterator[tuple[int, str]]:
     query, left = "SELECT id, digest FROM events WHERE id > :newest ORDER BY id LIMIT :size", at_most
     while left is None or left > 0:
-        size = PAGE * 10 if left is None else min(left, PAGE * 10)
+        size = LONG_PAGE if left is None else min(left, LONG_PAGE)
         rows = list(reading.table(query, newest=newest, size=size)[1])
         yield from rows
         if len(rows) < size:

@@ -92,8 +92,8 @@ class Alerter:
 
 def forget(ledger: LedgerWriter, hire: str) -> None:
     """Erase a person from the alerts' state."""
-    if ledger.note(NOTE) is not None:
-        ledger.put_note(NOTE, lambda noted: AlertState.read(noted).without(hire).written())
+    if ledger.notes.get(NOTE) is not None:
+        ledger.notes.put(NOTE, lambda noted: AlertState.read(noted).without(hire).written())
 
 
 async def alert_freshness(
@@ -135,8 +135,8 @@ async def alert(
 
     try:
         # Saved before it is sent, in one transaction: of two concurrent passes only one may send it.
-        if updated(noted := await ledger.run(lambda reader: reader.note(NOTE))) != noted:
-            await ledger.run(lambda writer: writer.put_note(NOTE, updated))
+        if updated(noted := await ledger.run(lambda reader: reader.notes.get(NOTE))) != noted:
+            await ledger.run(lambda writer: writer.notes.put(NOTE, updated))
     except LedgerError as error:
         problem = str(error)
     if problem is not None:

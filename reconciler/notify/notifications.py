@@ -100,13 +100,13 @@ class Notifications:
 
 def _with_notices(ledger: LedgerWriter, mine: Collection[Key]) -> list[Record]:
     """Read whose notifications are unsent; those of a run that has not ended are rendered again when it does."""
-    keys = (Key(*name.removeprefix(NOTICE).split("/", 1)) for name in ledger.sealed_names() if name.startswith(NOTICE))
-    records = [ledger.record(key) for key in keys if key in mine]
+    keys = (Key(*name.removeprefix(NOTICE).split("/", 1)) for name in ledger.sealed.names() if name.startswith(NOTICE))
+    records = [ledger.grants.record(key) for key in keys if key in mine]
     return [record for record in records if record is not None and not record.phase.unsettled]
 
 
 def _put(ledger: LedgerWriter, name: str, value: bytes) -> None:
-    ledger.put_sealed(name, value, Failpoint.NOTICE)
+    ledger.sealed.put(name, value, Failpoint.NOTICE)
 
 
 def _settle(ledger: LedgerWriter, line: Event, kept: Kept) -> None:

@@ -35,7 +35,7 @@ class Outage(Frozen):
 
 def outages_of(ledger: LedgerReader) -> dict[str, list[Outage]]:
     """Return the outages of each integration, newest first."""
-    return {name: _read(value) for name, value in ledger.notes(NOTE).items()}
+    return {name: _read(value) for name, value in ledger.notes.beginning(NOTE).items()}
 
 
 def watches(ledger: LedgerReader) -> dict[str, CheckStreak]:
@@ -48,20 +48,20 @@ def note(ledger: LedgerWriter, news: Iterable[News], now: str) -> None:
     """Save outages that begin and end; `now` is a time."""
     for item in news:
         name = f"{NOTE}{item.integration}"
-        known = _read(ledger.note(name) or b"[]")
+        known = _read(ledger.notes.get(name) or b"[]")
         lasts = bool(known) and known[0].until is None
         if item.kind is NewsKind.OUTAGE and not lasts:
             known.insert(0, Outage(item.since or now, item.reason))
         elif item.kind is NewsKind.RECOVERED and lasts:
             known[0] = replace(known[0], until=now)
-        ledger.put_note(name, json.dumps([asdict(each) for each in known[:KEPT]]).encode())
+        ledger.notes.put(name, json.dumps([asdict(each) for each in known[:KEPT]]).encode())
 
 
 def forget(ledger: LedgerWriter) -> None:
     """Erase what services said: it may name a person who is forgotten."""
-    for name, value in ledger.notes(NOTE).items():
+    for name, value in ledger.notes.beginning(NOTE).items():
         without = [asdict(replace(each, reason="")) for each in _read(value)]
-        ledger.put_note(f"{NOTE}{name}", json.dumps(without).encode())
+        ledger.notes.put(f"{NOTE}{name}", json.dumps(without).encode())
 
 
 def _read(value: bytes) -> list[Outage]:

@@ -142,7 +142,7 @@ def _unlock(hire: str) -> str:
 
 
 def needs_of_grants(waiting: Iterable[tuple[int, Record]], outages: Mapping[str, list[Outage]]) -> Iterator[Need]:
-    """Sum up grants: one need for each status of an integration. `waiting` is what `LedgerReader.waiting` returns.
+    """Sum up grants: one need for each status of an integration. `waiting` is what `Pages.waiting` returns.
 
     If a service is down, that is the need, and its failed checks are not repeated.
     """

@@ -11,8 +11,8 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from reconciler.ledger.history import Removed
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.removed import Removed
 from reconciler.model.grant import Grant, Key
 from reconciler.model.report import Row
 from reconciler.model.status import Status
@@ -70,7 +70,7 @@ class Leaving:
         """Return the dates of some hires and of their rows that leave; `known` are all their entries, if read."""
         leaving = [row for row in rows if row.leaves]
         whose = {row.hire for row in leaving}
-        removed, grants = ledger.removed(whose), self.grants(whose) if known is None else known
+        removed, grants = ledger.history.removals(whose), self.grants(whose) if known is None else known
         over = {**self._over, **{key: grant.over_at for key, grant in grants.items()}}
         left = {}
         for row in leaving:

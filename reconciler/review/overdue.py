@@ -25,7 +25,7 @@ async def alert_overdue(context: Context, settings: Settings, tree: Tree, ledger
     """Send an alert of each review that is overdue, if none was sent of it."""
     if not settings.alerts or not files_of(tree):
         return
-    known: set[str] = set(json.loads(await ledger.run(lambda reader: reader.note(NOTE) or b"[]")))
+    known: set[str] = set(json.loads(await ledger.run(lambda reader: reader.notes.get(NOTE) or b"[]")))
     today = Policy.of(settings, context.clock.now()).today
 
     def read() -> list[tuple[str, str, int]]:
@@ -38,6 +38,6 @@ async def alert_overdue(context: Context, settings: Settings, tree: Tree, ledger
     if not found:
         return
     note = json.dumps(sorted(known | {path for path, _, _ in found})).encode()
-    await ledger.run(lambda writer: writer.put_note(NOTE, note))
+    await ledger.run(lambda writer: writer.notes.put(NOTE, note))
     said = "; ".join(f"{path}: {left} undecided, due {due}" for path, due, left in found)
     await alert_of(context, settings, tree, News(NewsKind.REVIEW_OVERDUE, "", len(found), said))

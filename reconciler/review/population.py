@@ -67,7 +67,7 @@ def populations(
     """
     history = _history(ledger)
     grants = {grant.key: grant for hire in desired.hires for grant in desired.grants(hire)}
-    records = {record.key: record for record in ledger.records()}
+    records = {record.key: record for record in ledger.grants.records()}
     keys = _by_integration(grants, records)
     found = {}
     for each in asked:
@@ -120,7 +120,7 @@ def _manager(line: Mapping[str, Any], desired: Desired) -> str | None:
 
 def without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[ServiceAnswer]:
     """List integrations of other names that somebody may still have: without a manifest, nothing can be asked."""
-    left = {record.integration for record in ledger.records() if _may_be_there(record)}
+    left = {record.integration for record in ledger.grants.records() if _may_be_there(record)}
     return [ServiceAnswer(ComparedListing(name)) for name in sorted(left.difference(names))]
 
 
@@ -130,7 +130,7 @@ def _may_be_there(record: Record) -> bool:
 
 def _history(ledger: LedgerReader) -> str | None:
     """Return the digest of the history, or None if it is empty."""
-    chain = ledger.verify_history()
+    chain = ledger.history.verify()
     if chain.broken is not None:
         raise LedgerError(f"the history is no evidence, it is broken at {chain.broken}: `reconcile history --verify`")
     return chain.digest or None

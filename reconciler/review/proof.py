@@ -83,7 +83,7 @@ def stand(
     ledger: LedgerReader, checkout: Checkout, settings: Settings, own: Callable[[], Mapping[str, str]]
 ) -> Stand | None:
     """Say where the history stands, signed if there is a key that can be read; None if it has no name here."""
-    lines, root = ledger.tree()
+    lines, root = ledger.history.tree()
     try:
         checkpoint = Checkpoint(origin_of(checkout), lines, root)
     except RepositoryError:
@@ -103,7 +103,7 @@ def contradiction(ledger: LedgerReader, checkout: Checkout, note: str, key: Veri
     checkpoint = signed_note.Checkpoint.of(note, key)
     if checkpoint.origin != (ours := origin_of(checkout)):
         return f"the checkpoint is of {checkpoint.origin}, and this history is {ours}"
-    lines, root = ledger.tree(checkpoint.lines)
+    lines, root = ledger.history.tree(checkpoint.lines)
     if lines < checkpoint.lines:
         return f"the checkpoint covers {checkpoint.lines} lines, and the history has {lines}: some were taken out"
     if root != checkpoint.root:

@@ -160,7 +160,9 @@ class Removals:
         rows = self._rows(line, access, emails)
         hires = {line.who, *(row.key.hire for row in rows)}
         names = {row.key.access for row in rows} or {access}
-        if any(each.key.access in names for each in self._ledger.history(hires=hires, events=_GONE, since=self._at)):
+        if any(
+            each.key.access in names for each in self._ledger.history.lines(hires=hires, events=_GONE, since=self._at)
+        ):
             return None
         if rows:
             return next((f"the ledger has it as {row.status}" for row in rows if row.phase is not Phase.REVOKED), None)
@@ -174,7 +176,7 @@ class Removals:
         After a rename, the row has the hire's new id and the same address. If the entry is about another thing since,
         the row that is about this one has another name, and the same values.
         """
-        rows = list(self._ledger.records([line.who], emails))
+        rows = list(self._ledger.grants.records([line.who], emails))
         named = [row for row in rows if row.key.access == access]
         values = line.data.get("values")
         if not isinstance(values, dict) or not values or any(_has(row, values) for row in named):
@@ -188,14 +190,14 @@ class Removals:
         if any(MASK in text for text in _called(line)):
             return "its name holds a secret of the service, so that the listing cannot be searched for it"
         integration = self._review.integration
-        listed = self._ledger.listed_at(integration)
+        listed = self._ledger.accounts.listed_at(integration)
         if self._at is None or listed is None or listed <= self._at + A_SECOND:
             return "no listing was read whole since the review; a daemon reads each once an interval"
         return "the listing still shows it" if self._shown & account_digests(line) else None
 
     @cached_property
     def _shown(self) -> set[str]:
-        return set(self._ledger.first_seen(self._review.integration))
+        return set(self._ledger.accounts.first_seen(self._review.integration))
 
     @cached_property
     def _at(self) -> datetime | None:
@@ -207,12 +209,12 @@ class Removals:
 
     @cached_property
     def _forgot(self) -> bool:
-        return any(self._ledger.history(events=(EventType.FORGOTTEN,), since=self._at))
+        return any(self._ledger.history.lines(events=(EventType.FORGOTTEN,), since=self._at))
 
     @cached_property
     def _same_ledger(self) -> bool:
         digest = self._review.text("history")
-        return digest is not None and self._ledger.has_line(digest)
+        return digest is not None and self._ledger.history.has_line(digest)
 
 
 def _has(row: Record, values: Mapping[str, object]) -> bool:

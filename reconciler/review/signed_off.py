@@ -116,7 +116,7 @@ def judge(
     provenance = Provenance(checkout.root, [folder], decisions_in, versions=64)
     deciders = _deciders(provenance, tree.revision, reviews)
     files = load(tree)
-    known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.counts())}
+    known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.grants.counts())}
     addresses, omitted = Addresses(checkout, tree), OmittedGrants(checkout, load)
     found = [Judged(ReviewFile(path, {}, ()), of_file=[_gone(provenance, path, origins)]) for path in gone]
     for review in reviews:

@@ -357,7 +357,7 @@ async def owners_of(
 
 
 def _records(ledger: LedgerReader, hires: Sequence[str]) -> list[Record]:
-    return list(ledger.records(hires))
+    return list(ledger.grants.records(hires))
 
 
 def _remembered(owners: Owners, integration: Integration, record: Record, desired: Desired, *, wanted: bool) -> None:

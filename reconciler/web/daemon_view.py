@@ -186,7 +186,7 @@ class DaemonView:
     def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:
         """Compute how far each access review is at the commit in force, again when git or the history changes."""
         tree = self._tree
-        key = (tree.revision, ledger.history_end(), ledger.note(LAST))
+        key = (tree.revision, ledger.history.end(), ledger.notes.get(LAST))
         with self._reviewing:
             if self._reviewed is None or self._reviewed[0] != key:
                 checkout = self.checkout()

@@ -95,14 +95,14 @@ def overview(sources: Sources) -> Overview:
     """Read everything that the overview shows."""
     live, git = sources.now(), sources.git()
     with sources.ledger() as ledger:
-        counts, checked = ledger.counts(), ledger.last_checked()
-        waiting, outages = ledger.waiting(EXAMPLES), outages_of(ledger)
-        ending = ledger.ending(live.now, live.now + WEEK, MAX_ENDING)
-        last, end, members = last_pass(ledger), ledger.history_end(), ledger.members()
+        counts, checked = ledger.grants.counts(), ledger.pages.last_checked()
+        waiting, outages = ledger.pages.waiting(EXAMPLES), outages_of(ledger)
+        ending = ledger.pages.ending(live.now, live.now + WEEK, MAX_ENDING)
+        last, end, members = last_pass(ledger), ledger.history.end(), ledger.members()
         reviews, hooks = sources.reviews(ledger), hooks_of(ledger)
-        locks = [lock for lock in ledger.locks() if not lock.over(live.now)]
+        locks = [lock for lock in ledger.locks.all() if not lock.over(live.now)]
         people = {hire for lock in locks for hire in (lock.hire, *lock.hires)}
-        locked = [*ledger.records(people, [each for lock in locks for each in lock.addresses])] if locks else []
+        locked = [*ledger.grants.records(people, [each for lock in locks for each in lock.addresses])] if locks else []
     problems = tuple(sorted({*(git.problems or last.problems), *live.problems}, key=lambda problem: problem.order))
     names = sorted({*git.integrations, *(name for name, _ in counts)})
     services = [
@@ -188,7 +188,7 @@ def _down(name: str, git: GitView, counts: Mapping[tuple[str, Status], int], out
 
 def last_pass(ledger: LedgerReader) -> LastPass:
     """Read the pass that finished last from the ledger."""
-    noted: dict[str, Any] = json.loads(ledger.note(LAST) or b"{}")
+    noted: dict[str, Any] = json.loads(ledger.notes.get(LAST) or b"{}")
     if not noted:
         return LastPass()
     problems = tuple(Problem.from_json(each) for each in noted.get("problems") or ())

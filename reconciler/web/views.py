@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from reconciler.daemon.hooked import hooks_of
-from reconciler.ledger.browsing import Chosen, Page, Recent
-from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.browsing import Chosen, Page
+from reconciler.ledger.history import LineFilters
+from reconciler.ledger.reader import LedgerReader, Recent
 from reconciler.model.form import FormField
 from reconciler.model.given import Given
 from reconciler.model.grant import Grant, Record
@@ -106,12 +107,12 @@ def people(sources: Sources, query: Query) -> dict[str, object]:
     """Show everybody in the ledger, page by page. The filter `hire` is a part of an id or an address here."""
     live, git = sources.now(), sources.git()
     with sources.ledger() as ledger:
-        counts = ledger.counts()
+        counts = ledger.grants.counts()
         names = {*git.integrations, *(name for name, _ in counts)}
         filters = page_filters(query, ("hire", "integration", "status"), live, names)
         chosen = Chosen(text=filters.first("hire"), integrations=filters.integrations, statuses=filters.statuses)
-        listing = PagedList(filters, ledger.count_people(chosen))
-        found = ledger.people(chosen, listing.page)
+        listing = PagedList(filters, ledger.pages.count_people(chosen))
+        found = ledger.pages.people(chosen, listing.page)
     hires = sources.git([each.hire for each in found]).hires
     return {"live": live, "listing": listing, "people": found, "hires": hires, "integrations": sorted(names)}
 
@@ -120,10 +121,10 @@ def person(sources: Sources, query: Query, hire: str) -> dict[str, object]:
     """Show one person with all grants. Raises NoSuchPage if neither git nor the ledger has the person."""
     live, git = sources.now(), sources.git([hire])
     with sources.ledger() as ledger:
-        listing = PagedList(page_filters(query, (), live, ()), ledger.count_grants(Chosen(hires=[hire])))
+        listing = PagedList(page_filters(query, (), live, ()), ledger.pages.count_grants(Chosen(hires=[hire])))
         if not listing.total and hire not in git.hires:
             raise NoSuchPage(f"Nobody has the id {hire}: neither git nor the ledger knows it.")
-        records = ledger.grants(Chosen(hires=[hire]), listing.page)
+        records = ledger.pages.grants(Chosen(hires=[hire]), listing.page)
         checkout = sources.checkout()
         grants = _details(ledger, hire, records, git, checkout)
     return {
@@ -140,7 +141,7 @@ def person(sources: Sources, query: Query, hire: str) -> dict[str, object]:
 def statuses(sources: Sources, hire: str) -> dict[str, object]:
     """Return the status of each of one person's grants, for the desk."""
     with sources.ledger() as ledger:
-        records = list(ledger.records([hire]))
+        records = list(ledger.grants.records([hire]))
     return {"grants": [{"access": each.key.access, "status": str(each.status)} for each in records]}
 
 
@@ -148,7 +149,7 @@ def _details(
     ledger: LedgerReader, hire: str, records: list[Record], git: GitView, checkout: Checkout
 ) -> list[GrantDetails]:
     wanted: Mapping[object, Grant] = {grant.key: grant for grant in git.grants.get(hire, ())}
-    given, recent = ledger.given([hire]), ledger.recent_attempts(hire, MAX_ATTEMPTS)
+    given, recent = ledger.given.of([hire]), ledger.attempts.recent(hire, MAX_ATTEMPTS)
     rows = [Row.of(record, grant=wanted.get(record.key)).given_by(given.get(record.key)) for record in records]
     dated = Leaving(checkout, None, git.over).dated(ledger, rows)
     return [
@@ -168,16 +169,16 @@ def service(sources: Sources, query: Query, integration: str) -> dict[str, objec
     """Show one integration. Raises NoSuchPage for one that neither git nor the ledger knows."""
     live, git = sources.now(), sources.git()
     with sources.ledger() as ledger:
-        counts = ledger.counts()
+        counts = ledger.grants.counts()
         if integration not in git.integrations and all(integration != known for known, _ in counts):
             raise NoSuchPage(f"There is no integration {integration}: neither git nor the ledger knows it.")
         filters = page_filters(query, ("hire", "status"), live, ())
         chosen = Chosen(hires=filters.hires, integrations=[integration], statuses=filters.statuses)
-        listing = PagedList(filters, ledger.count_grants(chosen))
-        records = ledger.grants(chosen, listing.page)
+        listing = PagedList(filters, ledger.pages.count_grants(chosen))
+        records = ledger.pages.grants(chosen, listing.page)
         outages = outages_of(ledger).get(integration, [])
-        checked, seen = ledger.last_checked(), ledger.first_seen(integration)
-        held = ledger.held_by_policy().get(integration, 0)
+        checked, seen = ledger.pages.last_checked(), ledger.accounts.first_seen(integration)
+        held = ledger.pages.held_by_policy().get(integration, 0)
         hooked = next((each for each in hooks_of(ledger) if each.hook == integration), None)
     files = sources.git({record.key.hire for record in records})
     roles = git.roles.get(integration, ())
@@ -218,7 +219,7 @@ def privileged(sources: Sources, query: Query) -> dict[str, object]:
         listing = PagedList(filters, len(found))
         begin = (listing.page.number - 1) * listing.page.size
         shown = found[begin : begin + listing.page.size]
-        given = ledger.given({each.record.key.hire for each in shown})
+        given = ledger.given.of({each.record.key.hire for each in shown})
     return {
         "live": live,
         "listing": listing,
@@ -234,7 +235,7 @@ def _holders(ledger: LedgerReader, integration: str, roles: Collection[FormField
     texts = frozenset(text for role in roles for text in role.privileged_texts)
     found = [
         Holder(record, record.values[role.id])
-        for record in ledger.holding(integration, texts, MAX_HOLDERS)
+        for record in ledger.pages.holding(integration, texts, MAX_HOLDERS)
         for role in roles
         if role.id in record.values and role.gives_privilege(record.values[role.id])
     ]
@@ -281,19 +282,19 @@ def history(sources: Sources, query: Query) -> dict[str, object]:
     """Show the history, newest first."""
     live, git = sources.now(), sources.git()
     with sources.ledger() as ledger:
-        names = {*git.integrations, *(name for name, _ in ledger.counts())}
+        names = {*git.integrations, *(name for name, _ in ledger.grants.counts())}
         allowed = ("hire", "integration", "event", "since", "until")
         filters = page_filters(query, allowed, live, names)
-        by = {
-            "hires": filters.hires,
-            "integrations": filters.integrations,
-            "events": filters.events,
-            "since": filters.since,
-            "until": filters.until,
-        }
-        listing = PagedList(filters, ledger.count_events(**by))
-        events = ledger.history_page(listing.page, **by)
-        end = ledger.history_end()
+        by = LineFilters(
+            hires=filters.hires,
+            integrations=filters.integrations,
+            events=filters.events,
+            since=filters.since,
+            until=filters.until,
+        )
+        listing = PagedList(filters, ledger.history.count(**by))
+        events = ledger.history.page(listing.page, **by)
+        end = ledger.history.end()
     hires = sources.git({event.key.hire for event in events}).hires
     shown = {"live": live, "listing": listing, "events": events, "hires": hires}
     return {**shown, "end": end, "integrations": sorted(names)}

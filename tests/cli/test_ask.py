@@ -77,7 +77,7 @@ def test_release_stays_on_the_list_until_the_plan_is_agreed_to(ready: Repo, acco
     ready.commit()
     with closing(StateLocation(ready.state_url, ready.root).writer()) as ledger:
         use_key(ledger, ready)
-        ledger.enqueue("release", by="tester@here", now=datetime.now(UTC))
+        ledger.commands.enqueue("release", by="tester@here", now=datetime.now(UTC))
     for answer, created in (("n\n", 0), ("y\n", 1)):
         code, text = at_terminal(ready, answers=[partial(str, answer)])
         assert (code, accounts.created["ada@example.com"]) == (1 - created, created), text

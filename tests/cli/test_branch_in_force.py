@@ -165,7 +165,7 @@ def forget_branch(repo: Repo) -> None:
     repo.git("update-ref", "-d", REF)
     ledger = StateLocation(repo.state_url, repo.root).writer()
     try:
-        ledger.put_note(NOTE, b"null")
+        ledger.notes.put(NOTE, b"null")
     finally:
         ledger.close()
 

@@ -85,7 +85,7 @@ def test_removal_is_due_with_its_commit_and_done_when_it_was_answered(
     call(given, "--yes")
     (row,) = csv.DictReader(io.StringIO(call(given, "status", "--output", "csv").out))
     with StateLocation(given.state_url, given.root).reader() as ledger:
-        answered = [sent.answered_at for _, requests in ledger.attempts(Key("ada", "tool")) for sent in requests]
+        answered = [sent.answered_at for _, requests in ledger.attempts.of(Key("ada", "tool")) for sent in requests]
     assert (row["status"], row["due_at"]) == ("revoked", "2026-11-01T09:00:00Z")
     assert row["done_at"] == stamp(answered[-1])
 

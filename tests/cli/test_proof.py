@@ -218,7 +218,7 @@ def test_history_written_anew_is_found_with_the_key_and_an_earlier_note(
     assert (code, "covers are as they were" in said) == (0, True)
 
     with location.reader() as ledger:
-        lines = list(ledger.history())
+        lines = list(ledger.history.lines())
     (repo.root / ".reconciler" / "state.db").unlink()
     with closing(location.writer()) as ledger:
         ledger.save(
@@ -270,15 +270,15 @@ def test_kept_blocks_make_the_same_root(tmp_path: Path) -> None:
     lines = [Event(NOW, Key("ada", "tool"), "tool", EventType.BLOCKED) for _ in range(2 * BLOCK + 3)]
     with closing(state.writer()) as ledger:
         ledger.save((), lines)
-        whole = ledger.tree()
-        ledger.keep_tree()
-        assert ledger.note(TREE) is not None
-        assert ledger.tree() == whole
+        whole = ledger.history.tree()
+        ledger.history.keep_tree()
+        assert ledger.notes.get(TREE) is not None
+        assert ledger.history.tree() == whole
         ledger.save((), lines[:BLOCK])
-        longer = ledger.tree()
-        ledger.keep_tree()
-        assert ledger.tree() == longer
-        assert ledger.tree(2 * BLOCK + 3) == whole
+        longer = ledger.history.tree()
+        ledger.history.keep_tree()
+        assert ledger.history.tree() == longer
+        assert ledger.history.tree(2 * BLOCK + 3) == whole
 
 
 def test_keys_are_those_of_signed_notes() -> None:

@@ -51,15 +51,15 @@ def state(repo: Repo) -> StateLocation:
     """One grant with an attempt, 1,500 lines of history, an answer that was kept as a file, a command."""
     location = StateLocation(FILE, repo.root)
     with closing(location.writer()) as ledger:
-        begun = ledger.begin(ADA, attempt(), [])
-        ledger.sending(begun, step(0), "POST", "https://example.com/users", NOW)
+        begun = ledger.attempts.begin(ADA, attempt(), [])
+        ledger.attempts.sending(begun, step(0), "POST", "https://example.com/users", NOW)
         lines = (Event(NOW, Key(f"h{number}", "tool"), "tool", EventType.ADOPTED) for number in range(1500))
         ledger.save([ADA], lines)
-        ledger.enqueue("retry", now=NOW, by="ida@here", hire="ada")
+        ledger.commands.enqueue("retry", now=NOW, by="ida@here", hire="ada")
         vault = Sealing.writing(ledger, Gnupg(None), Trust()).vault
         assert location.file is not None
         name = FileAttachments(location.file.parent, vault).keep(ledger, b"an answer")
-        ledger.put_note("file", name.encode())
+        ledger.notes.put("file", name.encode())
         ledger.save((), kept=vault.remember(ADA.key, Memory(files={"it": name})))
     return location
 
@@ -68,12 +68,12 @@ def contents(location: StateLocation) -> object:
     """All that readers are told."""
     with location.reader() as ledger:
         return (
-            list(ledger.records()),
-            list(ledger.history()),
-            ledger.attempts(ADA.key),
-            ledger.commands(),
-            ledger.verify_history(),
-            ledger.note("file"),
+            list(ledger.grants.records()),
+            list(ledger.history.lines()),
+            ledger.attempts.of(ADA.key),
+            ledger.commands.waiting(),
+            ledger.history.verify(),
+            ledger.notes.get("file"),
         )
 
 
@@ -84,7 +84,7 @@ def test_backup_beside_a_process_that_writes_is_a_whole_private_state(repo: Repo
     assert (done.code, done.out, done.err) == (0, f"copied to {copy}\n", "")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with StateLocation(f"sqlite:///{copy}", repo.root).reader() as ledger:
-        assert list(ledger.records()) == [ADA], "which is in the write-ahead log only"
+        assert list(ledger.grants.records()) == [ADA], "which is in the write-ahead log only"
     refused = call(repo, "state", "backup", str(copy))
     assert (refused.code, "is there already, and is not written over" in refused.err) == (1, True)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["copy.db", "repo"]
@@ -115,11 +115,11 @@ def test_copy_to_a_server_and_back_is_the_same(
     assert contents(server) == before
     with closing(server.writer()) as ledger:
         vault = Sealing.writing(ledger, Gnupg(None), Trust()).vault
-        name = (ledger.note("file") or b"").decode()
+        name = (ledger.notes.get("file") or b"").decode()
         assert RowAttachments(vault).read(ledger, {"it": name}) == {"it": b"an answer"}
         RowAttachments(vault).sweep(ledger)
         assert RowAttachments(vault).read(ledger, {"it": name}) == {"it": b"an answer"}
-        assert ledger.begin(ADA, attempt(), []).id == 2, "numbers go on where they were"
+        assert ledger.attempts.begin(ADA, attempt(), []).id == 2, "numbers go on where they were"
 
     back = "sqlite:///.reconciler/back.db"
     done = call(repo, "state", "copy", server.url, back, "--output", "json")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.grants import Grants
 from reconciler.model.grant import Record
 from reconciler.model.hire import Hire
 from reconciler.repository.documents.loaded import Loaded
@@ -50,13 +50,13 @@ def test_records_are_read_some_hires_at_a_time(
     call(repo, "--yes")
     repo.remove("hires/h3.yaml")
     repo.commit()
-    records, read = LedgerReader.records, list[int]()
+    records, read = Grants.records, list[int]()
 
-    def counted(self: LedgerReader, hires: Collection[str], *given: Any) -> Iterator[Record]:
+    def counted(self: Grants, hires: Collection[str], *given: Any) -> Iterator[Record]:
         read.append(len(hires))
         return records(self, hires, *given)
 
-    monkeypatch.setattr(LedgerReader, "records", counted)
+    monkeypatch.setattr(Grants, "records", counted)
     monkeypatch.setattr("reconciler.review.unmanaged.READ_AT_A_TIME", 10)
     assert kinds(call(repo, "unmanaged", "--output", "json")) == {"h3@example.com": "orphaned"}
     assert read == [10, 10, 5]

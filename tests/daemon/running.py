@@ -128,7 +128,7 @@ def found_and_left(repo: Repo, gone: Iterable[str]) -> None:
 
 def held(now: Running) -> dict[str, str]:
     """Who is held by the guard, and why, as the ledger has it."""
-    return {record.key.hire: record.reason for record in inside(now.state.ledger).records() if record.guarded}
+    return {record.key.hire: record.reason for record in inside(now.state.ledger).grants.records() if record.guarded}
 
 
 def sent(accounts: AccountService, method: str) -> list[str]:

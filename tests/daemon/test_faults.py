@@ -115,7 +115,9 @@ def test_command_is_taken_up_once_while_the_disk_fails(tool: Repo, accounts: Acc
         async with running(tool) as now:
             await until(lambda: now.passes)
             release = accounts.hang(1, method="POST", prefix="/users")
-            inside(now.state.ledger).enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            inside(now.state.ledger).commands.enqueue(
+                "run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool"
+            )
             await until(lambda: len(accounts.calls("POST", "/users")) == 2)
             with broken_disk(tool):
                 release.set()
@@ -136,16 +138,16 @@ def test_release_stays_on_the_list_until_its_passes_are_made(tool: Repo, account
         async with running(tool) as now:
             await until(lambda: now.passes)
             release = accounts.hang(1, method="GET", prefix="/users")
-            inside(now.state.ledger).enqueue("release", now=datetime.now(UTC), by="ida@here")
+            inside(now.state.ledger).commands.enqueue("release", now=datetime.now(UTC), by="ida@here")
             await until(lambda: len(accounts.calls("GET", "/users")) == 2)
-            assert [command.kind for command in inside(now.state.ledger).commands()] == ["release"]
+            assert [command.kind for command in inside(now.state.ledger).commands.waiting()] == ["release"]
             now.daemon._clock.stopping.set()
             release.set()
 
     async def started() -> None:
         async with running(tool) as now:
             await until(lambda: accounts.created["ada@example.com"])
-            await until(lambda: not inside(now.state.ledger).commands())
+            await until(lambda: not inside(now.state.ledger).commands.waiting())
 
     asyncio.run(stopped())
     assert not accounts.created
@@ -160,10 +162,12 @@ def test_release_of_one_integration_lets_no_other_through(tool: Repo, accounts: 
 
     async def walk() -> None:
         async with running(tool) as now:
-            await until(lambda: inside(now.state.ledger).held() == {"tool": 1, "other": 1})
-            inside(now.state.ledger).enqueue("release", now=datetime.now(UTC), by="ida@here", integration="tool")
+            await until(lambda: inside(now.state.ledger).guard.held() == {"tool": 1, "other": 1})
+            inside(now.state.ledger).commands.enqueue(
+                "release", now=datetime.now(UTC), by="ida@here", integration="tool"
+            )
             await until(lambda: accounts.created["ada@example.com"])
-            await until(lambda: not inside(now.state.ledger).commands())
+            await until(lambda: not inside(now.state.ledger).commands.waiting())
 
     asyncio.run(walk())
     assert accounts.created == {"ada@example.com": 1}
@@ -180,12 +184,14 @@ def test_command_waits_for_the_pass_that_claimed_its_grant(tool: Repo, accounts:
             tool.commit()
             asked = len(accounts.calls("GET", "/users"))
             await until(lambda: len(accounts.calls("GET", "/users")) > asked)
-            inside(now.state.ledger).enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            inside(now.state.ledger).commands.enqueue(
+                "run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool"
+            )
             await until(lambda: now.daemon._seen)
             await asyncio.sleep(0.1)
             release.set()
             await until(lambda: accounts.teams.get("8") == ["ada@example.com"])
-            await until(lambda: inside(now.state.ledger).commands() == [])
+            await until(lambda: inside(now.state.ledger).commands.waiting() == [])
         assert len(accounts.calls("POST", "/users")) == 2
 
     asyncio.run(walk())
@@ -208,7 +214,9 @@ def test_command_is_not_undone_by_the_pass_under_way(tool: Repo, accounts: Accou
         asked = len(accounts.calls("GET", "/users"))
         async with running(tool) as now:
             await until(lambda: len(accounts.calls("GET", "/users")) > asked)
-            inside(now.state.ledger).enqueue(kind, now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            inside(now.state.ledger).commands.enqueue(
+                kind, now=datetime.now(UTC), by="ida@here", hire="ada", access="tool"
+            )
             await now.a_tick()
             await now.a_tick()  # by now the first has taken it up
             accounts.clear()
@@ -328,7 +336,9 @@ def test_a_fault_of_the_program_over_a_commit_leaves_the_one_before_in_force(
                 told = f"a fault of this program over the newest commit: ZeroDivisionError; acting on {good[:12]}"
                 assert problem == told
                 passes = len(now.passes)
-                inside(now.state.ledger).enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="tool")
+                inside(now.state.ledger).commands.enqueue(
+                    "run", now=clock.now(), by="ida@here", hire="ada", access="tool"
+                )
                 await until(lambda: len(now.passes) > passes)  # what is asked for is done, by the revision before
                 assert now.passes[-1][1].revision == good
                 assert now.daemon.runtime.health.problem == told, "a pass over the old one does not make it good"

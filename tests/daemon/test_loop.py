@@ -142,9 +142,11 @@ def test_a_hire_that_is_renamed_during_its_attempt_gets_one_account(repo: Repo, 
             repo.hire("ada2", "tool", email="ada@example.com", first_name="Ada")
             repo.commit("rename")
             await until(lambda: any(why == "commit" for why, _ in now.passes))
-            assert [record.key for record in inside(now.state.ledger).records()] == [Key("ada", "tool")]
-            await until(lambda: [record.key for record in inside(now.state.ledger).records()] == [Key("ada2", "tool")])
-            assert [record.status for record in inside(now.state.ledger).records()] == [Status.DONE]
+            assert [record.key for record in inside(now.state.ledger).grants.records()] == [Key("ada", "tool")]
+            await until(
+                lambda: [record.key for record in inside(now.state.ledger).grants.records()] == [Key("ada2", "tool")]
+            )
+            assert [record.status for record in inside(now.state.ledger).grants.records()] == [Status.DONE]
             assert len(accounts.calls("POST")) == 1
 
     asyncio.run(walk())
@@ -161,7 +163,7 @@ def test_dependent_of_another_service_that_was_revoked_before_follows_at_once(
         async with running(repo) as now:
             for access, status in ((entries, Status.PRESENT), ((), Status.REVOKED), (entries, Status.PRESENT)):
                 change(*access)
-                await until(lambda: [each.status for each in inside(now.state.ledger).records()] == [status] * 2)  # noqa: B023
+                await until(lambda: [each.status for each in inside(now.state.ledger).grants.records()] == [status] * 2)  # noqa: B023
 
     entries = "tool", {"integration": "next", "needs": ["tool"]}
     repo.settings(interval="1d", prune="revoke")
@@ -235,7 +237,9 @@ def test_a_commit_stops_attempts_whose_check_is_under_way(tool: Repo, accounts: 
             tool.commit()
             await until(lambda: any(why == "commit" for why, _ in now.passes))
             release.set()
-            await until(lambda: any(line.event is EventType.DROPPED for line in inside(now.state.ledger).history()))
+            await until(
+                lambda: any(line.event is EventType.DROPPED for line in inside(now.state.ledger).history.lines())
+            )
         assert accounts.created == {"ada@example.com": 1}
 
     asyncio.run(walk())
@@ -353,12 +357,12 @@ def test_many_grants_are_dispatched_in_parts_and_each_once(
             if why == "due":
                 clock.turn(hours=2)
             else:
-                inside(now.state.ledger).enqueue("retry", now=clock.now(), by="tester@here")
+                inside(now.state.ledger).commands.enqueue("retry", now=clock.now(), by="tester@here")
             await until(lambda: sum(len(report.rows) for _, report in now.passes) >= DUE)
             ticking.cancel()
             parts = sorted((len(report.rows), why) for why, report in now.passes)
             assert parts == [(DUE - MAX_HIRES, why), (MAX_HIRES, why)]
-            assert inside(now.state.ledger).commands() == []
+            assert inside(now.state.ledger).commands.waiting() == []
             assert len({turn for turn, _ in work}) == len(work) >= DUE / 20
             assert max(size for _, size in work) <= 50
 

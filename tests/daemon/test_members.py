@@ -30,9 +30,9 @@ from reconciler.engine.run.runner import Leases, LockedState, PassRunner
 from reconciler.engine.state import OpenState, sharing
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.ledger.postgres import reading as postgres
 from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, RepositoryError
@@ -226,7 +226,7 @@ def test_command_waits_for_who_acts_on_the_grant_for_a_former_service(repo: Repo
             repo.commit()
             async with member(repo, "b") as after:
                 accept = partial(
-                    inside(after.state.ledger).enqueue, "accept", hire="ada", access="tool", by="tester@here"
+                    inside(after.state.ledger).commands.enqueue, "accept", hire="ada", access="tool", by="tester@here"
                 )
                 told = Stale(accounts, "POST")
                 _, two = await beside(before, after, told, meanwhile=lambda: accept(now=after.clock.now()))
@@ -246,7 +246,7 @@ def test_command_waits_for_who_acts_on_the_grant_for_a_former_service(repo: Repo
 def test_run_by_hand_that_another_pass_answered_meanwhile_is_not_repeated(repo: Repo, accounts: AccountService) -> None:
     async def run() -> None:
         async with member(repo, "a") as first, member(repo, "b") as second:
-            inside(first.state.ledger).enqueue(
+            inside(first.state.ledger).commands.enqueue(
                 "run", hire="ada", access="tool", by="tester@here", now=first.clock.now()
             )
             await beside(first, second, Stale(accounts))
@@ -368,14 +368,16 @@ def test_release_stays_on_the_list_until_its_slices_are_queued(
             daemon = Daemon(runtime_of(a), lambda *_: None)
             fleet = daemon.runner
             assert isinstance(fleet, Fleet)
-            ledger.enqueue("release", by="tester@here", now=a.clock.now())
+            ledger.commands.enqueue("release", by="tester@here", now=a.clock.now())
             await daemon._begin_commands()
             await a.clock.sleep(0.1)
-            assert [command.kind for command in ledger.commands()] == ["release"], "the server takes no jobs yet"
+            assert [command.kind for command in ledger.commands.waiting()] == ["release"], (
+                "the server takes no jobs yet"
+            )
             await fleet._jobs.open()
             fleet._begin_putting(fleet._unsent)
             fleet._unsent = []
-            await until(lambda: not ledger.commands())
+            await until(lambda: not ledger.commands.waiting())
             await daemon._dispatcher.finish()
 
     repo.manifest("tool", accounts.manifest())
@@ -400,7 +402,7 @@ def test_job_that_no_member_made_is_dropped(repo: Repo, accounts: AccountService
             assert is_signed(ours, a.state.sealing)
             for forged in (job, {**job, "mac": "cafe"}, {**ours, "service": "next"}, {}):
                 await fleet._job(forged)  # not made again, by no member
-            told = [line for line in inside(a.state.ledger).history() if line.event is EventType.REFUSED]
+            told = [line for line in inside(a.state.ledger).history.lines() if line.event is EventType.REFUSED]
             assert [line.detail for line in told] == ["a job that nobody gave who has the key"] * 4
             await daemon._dispatcher.finish()
 
@@ -425,8 +427,8 @@ def test_pass_that_dies_leaves_a_release_to_the_next(repo: Repo, accounts: Accou
     assert [row.status for row in asyncio.run(run("a")).rows] == ["suspended"]
     with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
         use_key(ledger, repo)
-        ledger.enqueue("release", by="tester@here", now=datetime.now(UTC))
-    with dying(LedgerWriter, "begin"):
+        ledger.commands.enqueue("release", by="tester@here", now=datetime.now(UTC))
+    with dying(WritableAttempts, "begin"):
         asyncio.run(run("b"))
     assert [row.status for row in asyncio.run(run("c")).rows] == ["retrying"]
     assert [row.status for row in asyncio.run(run("d")).rows] == ["retrying"], "and it is off the list"
@@ -477,7 +479,7 @@ def test_older_revision_is_not_acted_on_after_a_wait(repo: Repo, accounts: Accou
                 ledger, clock = inside(new.state.ledger), new.clock
                 async with leased(new.state, clock, ["tool"]):
                     waiting = asyncio.create_task(old.make(Selection()))
-                    while ledger.note("acted_on") is None:  # then it has looked, and waits
+                    while ledger.notes.get("acted_on") is None:  # then it has looked, and waits
                         await clock.sleep(0.05)
                     assert await Newest(new.context.checkout, new.state.ledger).act_on(new.tree.revision)
                 with pytest.raises(RepositoryError, match="the fleet acted on a newer revision"):
@@ -601,7 +603,7 @@ def test_saved_file_is_sent_by_the_member_that_takes_over(repo: Repo, accounts: 
         async with member(repo, name) as one:
             return await one.make(Selection())
 
-    with dying(LedgerWriter, "sending", nth=3):
+    with dying(WritableAttempts, "sending", nth=3):
         asyncio.run(run("a"))
     assert accounts.calls("POST", "/upload") == []
     assert [row.status for row in asyncio.run(run("b")).rows] == ["present"]
@@ -643,7 +645,7 @@ def test_request_that_a_member_may_not_send_is_no_failed_check_and_no_attempt(
                 await a.make(Selection())
             assert accounts.calls("POST") == []
             assert statuses(repo) == known
-            assert inside(a.state.ledger).open_attempts() == []
+            assert inside(a.state.ledger).attempts.open() == []
             a.state.member.renew()
             assert [row.status for row in (await a.make(Selection())).rows] == ["present"]
         assert accounts.created == {"ada@example.com": 1}

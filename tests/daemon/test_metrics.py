@@ -13,8 +13,8 @@ import pytest
 from reconciler import __version__
 from reconciler.cli.commands.daemon import pages_of
 from reconciler.engine.run.accepted import in_force
+from reconciler.ledger.grants import Grants
 from reconciler.ledger.migrate import HEAD
-from reconciler.ledger.reader import LedgerReader
 from reconciler.web.metrics import Metrics
 from reconciler.web.serve import serving
 from tests.daemon.running import running, until
@@ -63,9 +63,9 @@ def test_grants_are_counted_beside_the_loop(
     repo.manifest("tool", accounts.manifest())
     repo.hire("ada", "tool")
     repo.commit()
-    counts, threads = LedgerReader.counts, set[int]()
+    counts, threads = Grants.counts, set[int]()
 
-    def counted(self: LedgerReader) -> Counter[tuple[str, str]]:
+    def counted(self: Grants) -> Counter[tuple[str, str]]:
         threads.add(threading.get_ident())
         return Counter(counts(self))
 
@@ -76,7 +76,7 @@ def test_grants_are_counted_beside_the_loop(
     async def walk() -> str:
         async with running(repo) as now:
             await until(lambda: accounts.created["ada@example.com"] and now.passes)
-            monkeypatch.setattr(LedgerReader, "counts", counted)
+            monkeypatch.setattr(Grants, "counts", counted)
             force = in_force(now.context)
             pages = pages_of(now.daemon, Metrics(), force, problems=tuple)
             async with serving(pages, "127.0.0.1:0") as address:

@@ -36,7 +36,7 @@ def test_older_revision_is_left_to_others(repo: Repo, ledger: LedgerWriter) -> N
 
 def test_revision_that_this_clone_lacks_is_newer(repo: Repo, ledger: LedgerWriter) -> None:
     mine = repo.commit()
-    ledger.put_note("acted_on", b"0123456789abcdef0123456789abcdef01234567")
+    ledger.notes.put("acted_on", b"0123456789abcdef0123456789abcdef01234567")
     assert not asyncio.run(Newest(Checkout.open(repo.root), OpenLedger(ledger)).act_on(mine, leads=True))
 
 

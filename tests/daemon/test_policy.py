@@ -30,7 +30,7 @@ def test_rules_over_services_and_slices_hold_side_by_side(repo: Repo) -> None:
 
         async def go() -> None:
             async with running(repo) as daemon:
-                record = inside(daemon.state.ledger).record
+                record = inside(daemon.state.ledger).grants.record
                 await until(lambda: repo.has("bob", "deploy", Status.PRESENT) and record(Key("ada", "approve")))
                 for access, other in (("deploy", "approve"), ("approve", "deploy")):
                     ada = record(Key("ada", access))

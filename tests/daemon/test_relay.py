@@ -59,13 +59,13 @@ class Members:
 def test_a_flood_is_told_to_the_leader_twice(ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "TELL_SECONDS", 0.1)
     written: list[bytes] = []
-    put = ledger.put_note
+    put = ledger.notes.put
 
     def put_note(name: str, value: bytes) -> None:
         written.append(value)
         put(name, value)
 
-    monkeypatch.setattr(ledger, "put_note", put_note)
+    monkeypatch.setattr(ledger.notes, "put", put_note)
 
     async def walk() -> None:
         now = Members(ledger)
@@ -92,7 +92,7 @@ def test_what_was_told_before_a_member_leads_is_not_fetched_again(ledger: Ledger
     async def walk() -> None:
         now = Members(ledger)
         now.other.tell()
-        await until(lambda: ledger.note(fetching.PUSHED))
+        await until(lambda: ledger.notes.get(fetching.PUSHED))
         await now.leader.look()
         assert now.fetched == 0
         await now.stop()
@@ -103,14 +103,14 @@ def test_what_was_told_before_a_member_leads_is_not_fetched_again(ledger: Ledger
 def test_a_state_that_is_away_is_a_problem_and_the_next_push_is_told(
     ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put, failing = ledger.put_note, [LedgerError("away")]
+    put, failing = ledger.notes.put, [LedgerError("away")]
 
     def put_note(name: str, value: bytes) -> None:
         if failing:
             raise failing.pop()
         put(name, value)
 
-    monkeypatch.setattr(ledger, "put_note", put_note)
+    monkeypatch.setattr(ledger.notes, "put", put_note)
 
     async def walk() -> None:
         now = Members(ledger)
@@ -118,7 +118,7 @@ def test_a_state_that_is_away_is_a_problem_and_the_next_push_is_told(
         now.other.tell()
         await until(lambda: not failing)
         now.other.tell()
-        await until(lambda: ledger.note(fetching.PUSHED))
+        await until(lambda: ledger.notes.get(fetching.PUSHED))
         await now.leader.look()
         assert now.fetched == 1
         await now.stop()

@@ -84,7 +84,7 @@ def test_everybody_is_looked_at_once_an_interval_a_slice_at_a_time(
 
 def noted(now: Running) -> list[str]:
     """What the history says of the guard, the oldest first."""
-    lines = sorted(inside(now.state.ledger).history(), key=lambda line: line.at)
+    lines = sorted(inside(now.state.ledger).history.lines(), key=lambda line: line.at)
     return [line.event for line in lines if line.event in (EventType.HELD, EventType.RELEASED)]
 
 
@@ -100,17 +100,17 @@ def test_guard_counts_all_that_a_sweep_takes_away_before_it_takes_any(
 
     async def swept() -> None:
         async with running(left) as now:
-            read = inside(now.state.ledger).hires_after
+            read = inside(now.state.ledger).grants.hires_after
 
             def locked(hire: str, at_most: int) -> list[str]:
                 if hire == "h5" and len(now.passes) < 4:
                     raise LedgerError("the ledger is locked")
                 return read(hire, at_most)
 
-            monkeypatch.setattr(inside(now.state.ledger), "hires_after", locked)
+            monkeypatch.setattr(inside(now.state.ledger).grants, "hires_after", locked)
             await until(lambda: held(now).keys() == {*GONE} and all("(8/12)" in why for why in held(now).values()))
             assert sent(accounts, "DELETE") == []
-            inside(now.state.ledger).enqueue("release", now=datetime.now(UTC), by="ida@here")
+            inside(now.state.ledger).commands.enqueue("release", now=datetime.now(UTC), by="ida@here")
             await until(lambda: sent(accounts, "DELETE") == users(GONE))
             await until(lambda: noted(now) == ["held", "released"])
 

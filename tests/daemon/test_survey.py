@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from reconciler.engine.observe.listings import Listings
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.part_writers import WritableAccounts
 from reconciler.requests.record import all_there
 from reconciler.review.unmanaged import account_digest
 from tests.daemon.running import running, until
@@ -67,7 +67,7 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
         return account_digest(account)
 
     def noted(
-        self: LedgerWriter,
+        self: WritableAccounts,
         integration: str,
         now: datetime,
         added: Sequence[str] = (),
@@ -76,7 +76,7 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
     ) -> None:
         work["seen", turn] += len(added)
         work["gone", turn] += len(gone)
-        change_seen(self, integration, now, added=added, gone=gone, **more)
+        change(self, integration, now, added=added, gone=gone, **more)
 
     async def counting() -> None:
         nonlocal turn
@@ -87,14 +87,16 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
     async def walk() -> tuple[int, datetime | None]:
         ticking = asyncio.create_task(counting())
         async with running(repo) as now:
-            inside(now.state.ledger).save_seen("tool", {f"gone{number}" for number in range(len(people))}, BEFORE)
+            inside(now.state.ledger).accounts.save("tool", {f"gone{number}" for number in range(len(people))}, BEFORE)
             work.clear()
             await until(lambda: now.daemon.survey.found)
             ticking.cancel()
-            return len(inside(now.state.ledger).seen("tool")), inside(now.state.ledger).listed_at("tool")
+            return len(inside(now.state.ledger).accounts.seen("tool")), inside(now.state.ledger).accounts.listed_at(
+                "tool"
+            )
 
-    change_seen = LedgerWriter.change_seen
-    monkeypatch.setattr(LedgerWriter, "change_seen", noted)
+    change = WritableAccounts.change
+    monkeypatch.setattr(WritableAccounts, "change", noted)
     monkeypatch.setattr("reconciler.engine.observe.listings.all_there", looked_at)
     monkeypatch.setattr("reconciler.review.unmanaged.account_digest", compared)
     known, listed_at = asyncio.run(walk())
@@ -119,7 +121,7 @@ def test_surveys_of_two_cycles_follow_one_another(repo: Repo, accounts: AccountS
             accounts.add("eve@example.com")
             began_at = now.context.clock.now()
             await asyncio.gather(*(now.daemon.survey.take(Listings(began_at), ["ada"]) for _ in range(2)))
-            return inside(now.state.ledger).seen("tool")
+            return inside(now.state.ledger).accounts.seen("tool")
 
     with capture_logs() as logged:
         known = asyncio.run(surveys())

@@ -25,6 +25,7 @@ from reconciler.engine.run.runner import LockedState, PassRunner
 from reconciler.engine.state import OpenState, locking, reading
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.transaction import WritablePart
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
@@ -113,8 +114,9 @@ def dying(owner: Any, name: str, *, nth: int = 1, after: bool = False) -> Iterat
         result = real(*args, **given)
         if asyncio.iscoroutine(result):
             return finish(result, now=now)
-        if now and isinstance(args[0], LedgerWriter):
-            args[0]._transactions.after(end)
+        if now and isinstance(args[0], LedgerWriter | WritablePart):
+            session = args[0].session if isinstance(args[0], LedgerWriter) else args[0]._session
+            session.transactions.after(end)
         elif now:
             end()
         return result
@@ -190,7 +192,7 @@ class Machine:
             tree = context.checkout.worktree() if settings.source == "worktree" else context.checkout.head()
             with locking(context, settings, tree, "test") as opened:
                 passes = self.runner(context, opened, settings, tree)
-                commands = inside(opened.ledger).commands()
+                commands = inside(opened.ledger).commands.waiting()
                 await passes.apply_commands(commands)
                 end_locks(inside(opened.ledger), self.clock.now())
                 released = released or any(command.kind == "release" for command in commands)
@@ -292,17 +294,17 @@ class Machine:
         with self.ledger() as ledger:
             use_key(ledger, self.repo)
             about = {"hire": hire, "access": access, "integration": integration}
-            ledger.enqueue(kind, now=self.clock.now(), by="tester@here", data=data, **about)
+            ledger.commands.enqueue(kind, now=self.clock.now(), by="tester@here", data=data, **about)
 
     def commands_left(self) -> int:
         """How many commands no pass has acted on yet."""
         with self.ledger() as ledger:
-            return len(ledger.commands())
+            return len(ledger.commands.waiting())
 
     def record(self, hire: str, access: str) -> Record | None:
         """What the ledger remembers of a grant."""
         with self.ledger() as ledger:
-            return ledger.record(Key(hire, access))
+            return ledger.grants.record(Key(hire, access))
 
     def events(self, hire: str | None = None) -> list[EventType]:
         """The history's events, oldest first."""
@@ -311,12 +313,12 @@ class Machine:
     def history(self, hire: str | None = None) -> list[Event]:
         """The history, oldest first."""
         with self.ledger() as ledger:
-            return list(ledger.history(hires=[hire] if hire else []))
+            return list(ledger.history.lines(hires=[hire] if hire else []))
 
     def sealed(self) -> list[str]:
         """The names of what is kept sealed."""
         with self.ledger() as ledger:
-            return ledger.sealed_names()
+            return ledger.sealed.names()
 
     @contextmanager
     def ledger(self) -> Iterator[LedgerWriter]:

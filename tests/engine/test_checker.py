@@ -523,7 +523,7 @@ def test_who_has_to_do_something_about_a_failed_check(machine, accounts, repo, s
     needed = [text for text in summary(report) if text.startswith("needs a person")]
     assert needed == ([] if cause is Cause.BUSY else ["needs a person: 1 unknown"])
     with machine.ledger() as ledger:
-        assert [count for count, _ in ledger.waiting(1)] == ([] if cause is Cause.BUSY else [1])
+        assert [count for count, _ in ledger.pages.waiting(1)] == ([] if cause is Cause.BUSY else [1])
     accounts.clear()
     repo.write("manifests/tool.yaml", manifest)
     repo.commit()
@@ -548,7 +548,7 @@ def test_service_message_is_in_reason_and_history(machine, accounts, repo):
     assert len(failed.last_error) < 600
     assert failed.last_error in [line.detail for line in machine.history()][-1]
     with machine.ledger() as ledger:
-        (attempt,) = ledger.attempts(Key("ada", "tool"))
+        (attempt,) = ledger.attempts.of(Key("ada", "tool"))
         _, (sent,) = attempt
     assert sent.error is not None
     assert sent.error.startswith("answered 422: No seats left for [1m***")

@@ -118,7 +118,7 @@ def test_override_of_the_guard_counts_only_from_who_has_the_key(
     assert row(machine.reconcile(), "cyd", "tool").status is Status.SUSPENDED
     machine.enqueue("release")
     with machine.ledger() as ledger:
-        (given,) = ledger.commands()
+        (given,) = ledger.commands.waiting()
     change(location, f"{COMMAND}(1796115600000001, 'release', NULL, NULL, NULL, 'eve@there', '{given.mac}')")
     change(location, f"DELETE FROM words WHERE id = {given.id}")
     assert row(machine.reconcile(), "cyd", "tool").status is Status.SUSPENDED, "the code is of all that it says"
@@ -201,8 +201,8 @@ def test_without_the_key_commands_wait_and_locks_hold(machine: Machine, location
     machine.reconcile()
     machine.enqueue("retry")
     with machine.ledger() as ledger:
-        ledger.mac = lambda _: None
-        assert ([lock.hire for lock in ledger.locks()], ledger.commands()) == (["ada"], [])
+        ledger.session.mac = lambda _: None
+        assert ([lock.hire for lock in ledger.locks.all()], ledger.commands.waiting()) == (["ada"], [])
     assert machine.commands_left() == 1
     machine.reconcile()
     assert machine.commands_left() == 0

@@ -14,12 +14,12 @@ TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 def given(machine: Machine) -> dict[str, str]:
     """The commit that gave each hire the tool, as far as the ledger has it."""
     with machine.ledger() as ledger:
-        return {key.hire: each.granted_in for key, each in ledger.given().items() if key.access == "tool"}
+        return {key.hire: each.granted_in for key, each in ledger.given.of().items() if key.access == "tool"}
 
 
 def untraced(machine: Machine) -> set[str]:
     with machine.ledger() as ledger:
-        return set(ledger.untraced())
+        return set(ledger.given.untraced())
 
 
 def changed_unseen(machine: Machine, repo: Repo) -> str:
@@ -60,7 +60,7 @@ def test_commits_before_the_pass_over_a_hire_count(machine: Machine, repo: Repo)
     machine.reconcile(hires=["bob"])
     assert (given(machine)["bob"], untraced(machine)) == (changed, set())
     with machine.ledger() as ledger:
-        assert ledger.given(["bob"])[Key("bob", "again")].granted_in == bobs
+        assert ledger.given.of(["bob"])[Key("bob", "again")].granted_in == bobs
 
 
 def test_a_file_that_cannot_be_read_meanwhile_is_read_once_it_can(machine: Machine, repo: Repo) -> None:

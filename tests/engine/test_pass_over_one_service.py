@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.planning import Planning
-from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.grants import Grants
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, Status
 from tests.engine.harness import Machine, row
@@ -32,14 +32,14 @@ def hook(machine: Machine, repo: Repo, accounts: AccountService) -> Machine:
 def test_pass_reads_rows_of_its_service_only(hook: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     hook.reconcile()
     read: list[Key] = []
-    records = LedgerReader.records
+    records = Grants.records
 
-    def counted(self: LedgerReader, *asked: Any) -> Any:
+    def counted(self: Grants, *asked: Any) -> Any:
         for record in records(self, *asked):
             read.append(record.key)
             yield record
 
-    monkeypatch.setattr(LedgerReader, "records", counted)
+    monkeypatch.setattr(Grants, "records", counted)
     report = hook.plan(hires=["ada"], integrations=["tool"])
     assert [(each.access, each.status) for each in report.rows] == [("tool", Status.PRESENT)]
     assert read == [Key("ada", "tool")]

@@ -9,7 +9,7 @@ from email.policy import default
 
 import pytest
 
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.model.status import Action, Status
 from tests.engine.harness import dying, row
 
@@ -291,7 +291,7 @@ def test_a_crash_while_the_answer_is_awaited_forgets_what_was_stored_before(mach
     repo.commit()
     machine.reconcile()
     del accounts.people["ada@example.com"]
-    with dying(LedgerWriter, "answered"):
+    with dying(WritableAttempts, "answered"):
         machine.reconcile()
     repo.hire("ada")
     repo.commit()
@@ -624,7 +624,7 @@ def test_stored_values_survive_a_crash_between_two_requests(machine, accounts, r
     repo.manifest("tool", storing(accounts))
     repo.hire("ada", "tool")
     repo.commit()
-    with dying(LedgerWriter, "sending", nth=2):
+    with dying(WritableAttempts, "sending", nth=2):
         machine.reconcile()
     machine.reconcile()
     machine.clock.turn(hours=1)

@@ -168,7 +168,7 @@ def second_key(home: GnupgHome) -> str:
 
 def wrapped_to(machine: Machine) -> list[str]:
     with machine.ledger() as ledger:
-        wrapped = ledger.note(KEY)
+        wrapped = ledger.notes.get(KEY)
     assert wrapped is not None
     found: list[str] = json.loads(wrapped.partition(b"\n")[0])["recipients"]
     return found
@@ -176,7 +176,7 @@ def wrapped_to(machine: Machine) -> list[str]:
 
 def sealed(machine: Machine) -> dict[str, bytes]:
     with machine.ledger() as ledger:
-        return {name: ledger.sealed(name) or b"" for name in ledger.sealed_names()}
+        return {name: ledger.sealed.get(name) or b"" for name in ledger.sealed.names()}
 
 
 def test_initial_data_for_another_key_has_the_state_wrapped_to_that_key(
@@ -233,13 +233,13 @@ def test_who_opened_the_key_before_reads_nothing_that_is_sealed_after(
 
 def opened(machine: Machine, home: GnupgHome) -> Sealer:
     with machine.ledger() as ledger:
-        return Sealer.unwrap(ledger.note(KEY) or b"", Gnupg(home.path))
+        return Sealer.unwrap(ledger.notes.get(KEY) or b"", Gnupg(home.path))
 
 
 def test_first_initial_data_has_a_key_in_the_clear_replaced(machine: Machine, home: GnupgHome) -> None:
     with machine.ledger() as ledger:
         clear = Sealing.writing(ledger, Gnupg(None), Trust())
-        ledger.put_sealed("oauth/tool", clear.vault.sealed("oauth/tool", {"access_token": "kept"}))
+        ledger.sealed.put("oauth/tool", clear.vault.sealed("oauth/tool", {"access_token": "kept"}))
     machine.reconcile()
     assert wrapped_to(machine) != []
     assert clear.sealer is not None
@@ -255,7 +255,7 @@ CLEAR = b'{"form": "none", "recipients": []}\n' + bytes(range(32))
 
 def put(machine: Machine, key: bytes) -> Sealer:
     with machine.ledger() as ledger:
-        ledger.put_note(KEY, key)
+        ledger.notes.put(KEY, key)
     return Sealer.unwrap(key, Gnupg(machine.repo.gnupg.path if machine.repo.gnupg else None))
 
 
@@ -304,7 +304,7 @@ def test_another_key_than_the_one_vouched_for_is_refused(
     _, own = Sealer.create([home.fingerprint], Gnupg(home.path))  # anybody has the public key
     refused(machine, accounts, put(machine, own), "is not the one that SEALING_KEY in config/initial_data/reconciler")
     with machine.ledger() as ledger:
-        ledger.put_note(KEY, lambda _: None)
+        ledger.notes.put(KEY, lambda _: None)
     assert any("the state has no sealing key" in problem.message for problem in machine.reconcile().problems)
 
 
@@ -325,15 +325,17 @@ def test_rekey_replaces_the_key_that_is_vouched_for(
     machine.reconcile()
     assert opened(machine, home).fingerprint == former.fingerprint, "it is not committed yet"
     with machine.ledger() as ledger:
-        ledger.mac = former.mac
-        ledger.enqueue("lock", now=machine.clock.now(), by="tester@here", hire="ada", data={"reason": "left in anger"})
+        ledger.session.mac = former.mac
+        ledger.commands.enqueue(
+            "lock", now=machine.clock.now(), by="tester@here", hire="ada", data={"reason": "left in anger"}
+        )
     machine.repo.commit()
     assert not [problem for problem in machine.reconcile().problems if problem.file == "state"]
     assert opened(machine, home).previous == former.fingerprint
     assert opened_by(former, machine) == []
     assert opened_by(opened(machine, home), machine) == ["run/ada/tool"]
     with machine.ledger() as ledger:
-        until = {lock.hire: str(lock.until) for lock in ledger.locks()}
+        until = {lock.hire: str(lock.until) for lock in ledger.locks.all()}
     assert until == {"ada": "None", "bob": "2026-12-24 00:00:00+00:00"}, "the first lock, and one that still waited"
     assert not [line for line in machine.history() if line.event is EventType.REFUSED]
 
@@ -352,7 +354,7 @@ def test_tampered_stored_value_blocks_its_users(machine: Machine, accounts: Acco
     (name,) = [name for name in sealed(machine) if name.startswith("stored/")]
     with machine.ledger() as ledger:
         kept = sealed(machine)[name]
-        ledger.put_sealed(name, kept[:-1] + bytes([kept[-1] ^ 1]))
+        ledger.sealed.put(name, kept[:-1] + bytes([kept[-1] ^ 1]))
     machine.repo.hire("bob", "tool")
     machine.repo.remove("hires/ada.yaml")
     machine.repo.commit()
@@ -366,7 +368,7 @@ def test_altered_sealed_value_stops_only_its_own_grant(machine: Machine, account
     machine.reconcile()  # its second request fails, and what the next attempt has to know is kept
     assert "run/ada/tool" in sealed(machine)
     with machine.ledger() as ledger:
-        ledger.put_sealed("run/ada/tool", b"nothing that was ever sealed")
+        ledger.sealed.put("run/ada/tool", b"nothing that was ever sealed")
     machine.repo.hire("bob", "tool")
     machine.repo.commit()
     machine.reconcile()
@@ -433,7 +435,7 @@ def test_a_key_that_is_made_while_nothing_can_be_wrapped(machine: Machine, home:
     report = machine.reconcile()
     assert row(report, "ada", "tool").status is Status.BLOCKED
     with machine.ledger() as ledger:
-        assert ledger.note(KEY) is None
+        assert ledger.notes.get(KEY) is None
 
 
 def test_command_needing_the_key_is_refused_with_next_step(machine: Machine, home: GnupgHome, tmp_path: Path) -> None:
@@ -451,5 +453,5 @@ def test_run_that_settles_while_files_are_listed_names_none(
 ) -> None:
     with machine.ledger() as ledger:
         vault = Sealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,))).vault
-        monkeypatch.setattr(ledger, "sealed_names", lambda: ["run/ada/tool"])
+        monkeypatch.setattr(ledger.sealed, "names", lambda: ["run/ada/tool"])
         assert vault.attached(ledger) == set()

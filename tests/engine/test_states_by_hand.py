@@ -420,10 +420,12 @@ def test_a_retry_of_everything_waits_only_for_the_grants_of_a_pass_under_way(mac
             pieces = apply_in_pieces(OpenLedger(ledger), commands, now, asked, erasing=pytest.fail, take=take)
             assert len([None async for _ in pieces]) == 1
 
-        asyncio.run(apply_commands(ledger.commands()))
-        assert {record.key for record in ledger.records() if record.fresh} == asked.touched == {Key("ada", "tool")}
-        (left,) = ledger.commands()
+        asyncio.run(apply_commands(ledger.commands.waiting()))
+        assert (
+            {record.key for record in ledger.grants.records() if record.fresh} == asked.touched == {Key("ada", "tool")}
+        )
+        (left,) = ledger.commands.waiting()
         assert (left.kind, left.hire, left.access, left.by) == ("retry", *busy, "tester@here")
         asyncio.run(apply_commands([left]))
-        assert ledger.commands() == [left]
+        assert ledger.commands.waiting() == [left]
         assert asked.waiting == {left}

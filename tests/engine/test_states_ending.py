@@ -199,7 +199,7 @@ def test_without_removals_it_stays_due_for_the_next_pass(eight_hours, accounts, 
     assert (held.status, accounts.calls("DELETE")) == (Status.ORPHANED, [])
     assert ["--no-removals" in text for text in alerted(accounts)] == [True]
     with machine.ledger() as ledger:
-        assert ledger.expiring(machine.clock.now() + ASK_AGAIN), "a daemon acts on it within a minute"
+        assert ledger.grants.expiring(machine.clock.now() + ASK_AGAIN), "a daemon acts on it within a minute"
     assert status(machine) is Status.REVOKED
 
 
@@ -300,9 +300,9 @@ def test_who_does_not_answer_is_asked_again_each_minute(eight_hours, accounts):
     assert (silent.status, silent.action) == (Status.ORPHANED, Action.NONE)
     assert stamp(machine.record("ada", "tool").expire_at) == "2026-12-01T17:01:00Z"
     with machine.ledger() as ledger:
-        assert ledger.expiring(machine.clock.now()) == []
+        assert ledger.grants.expiring(machine.clock.now()) == []
         machine.clock.turn(minutes=1)
-        assert [str(key) for key in ledger.expiring(machine.clock.now())] == ["ada/tool"]
+        assert [str(key) for key in ledger.grants.expiring(machine.clock.now())] == ["ada/tool"]
     accounts.clear()
     assert status(machine) is Status.REVOKED
 

@@ -496,12 +496,12 @@ def test_what_was_taken_away_counts_until_another_resync_has_ended(twenty, accou
     leave(repo, *range(3))
     twenty.reconcile(hires=[f"h{number:02}" for number in range(3)])
     with twenty.ledger() as ledger:
-        ledger.begin_resync()
+        ledger.guard.begin_resync()
     leave(repo, *range(3, 6))
     report = twenty.reconcile(hires=[f"h{number:02}" for number in range(3, 6)])
     assert "30.00 % is over 25 % (6/20)" in row(report, "h03", "tool").reason
     with twenty.ledger() as ledger:
-        ledger.begin_resync()
+        ledger.guard.begin_resync()
     report = twenty.reconcile(hires=[f"h{number:02}" for number in range(3, 6)])
     assert row(report, "h03", "tool").status is Status.REVOKED
     assert len(accounts.calls("DELETE")) == 6

@@ -74,7 +74,7 @@ def test_revoke_takes_the_place_of_lock_where_it_may(lockable, accounts, repo, d
     assert row(lockable.reconcile(), "ada", "tool").status is Status.PRESENT
     assert EventType.LOST not in lockable.events("ada")  # a new grant
     with lockable.ledger() as ledger:
-        assert ledger.verify_agreement()[1] is None
+        assert ledger.history.verify_agreement()[1] is None
 
 
 def test_lock_says_where_a_person_has_to_do_it(lockable, accounts, repo):
@@ -98,7 +98,7 @@ def test_failed_lock_is_retried_like_a_revocation(lockable, accounts):
     assert row(lockable.reconcile(), "ada", "tool").action is Action.WAIT
     lockable.clock.turn(hours=1)
     with lockable.ledger() as ledger:
-        assert ledger.due(lockable.clock.now())
+        assert ledger.grants.due(lockable.clock.now())
     assert row(lockable.reconcile(), "ada", "tool").locked is LockState.FAILED
     lockable.enqueue("retry", "ada")
     assert row(lockable.reconcile(), "ada", "tool").locked is LockState.DONE
@@ -211,7 +211,7 @@ def test_attempt_that_has_not_begun_does_not_begin(lockable, accounts, repo):
     def check(received, email):
         with lockable.ledger() as ledger:
             use_key(ledger, repo)
-            ledger.put_locks([lock])
+            ledger.locks.put([lock])
         return 404, {"error": "no such person"}
 
     accounts.route("GET", "/users/{email}", check)
@@ -264,4 +264,4 @@ def test_unanswered_check_is_not_yet_locked(lockable, accounts):
     report = lockable.reconcile()
     assert (row(report, "ada", "tool").locked, report.wrong) == (LockState.PENDING, True)
     with lockable.ledger() as ledger:
-        assert [*map(str, ledger.not_locked_yet())] == ["ada/tool"]
+        assert [*map(str, ledger.grants.not_locked_yet())] == ["ada/tool"]

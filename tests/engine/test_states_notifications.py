@@ -13,7 +13,7 @@ import pytest
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import locking
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import EventType, Status
 from reconciler.notify.notifications import Notifier
@@ -111,7 +111,7 @@ def test_a_variable_that_only_a_notification_uses_blocks_before_anything_is_sent
 
 
 def test_a_crash_before_they_are_sent_loses_none(telling, accounts):
-    with dying(LedgerWriter, "settle"):
+    with dying(WritableAttempts, "settle"):
         telling.reconcile()
     assert telling.outbox.sent == []
     assert row(telling.reconcile(), "ada", "tool").status is Status.PRESENT
@@ -242,7 +242,7 @@ def test_generated_value_is_fresh_in_each_full_run(generating, accounts):
 
 
 def test_generated_value_survives_a_crash_before_notification(generating, accounts, repo):
-    with dying(LedgerWriter, "settle"):
+    with dying(WritableAttempts, "settle"):
         generating.reconcile()
     (password,) = passwords(accounts)
     assert password.encode() not in everything(repo)
@@ -262,7 +262,7 @@ def test_generated_value_is_in_no_saved_url_or_error(machine, accounts, repo):
     password = accounts.calls("PUT")[0].path.rpartition("/")[2]
     assert failed.status is Status.RETRYING
     with machine.ledger() as ledger:
-        ((_, (sent,)),) = ledger.attempts(machine.record("ada", "tool").key)
+        ((_, (sent,)),) = ledger.attempts.of(machine.record("ada", "tool").key)
     assert sent.url == f"{accounts.url}/set/***"
     assert password.encode() not in everything(repo)
 

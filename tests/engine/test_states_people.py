@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.engine.run.renames import move
 from reconciler.ledger.entries import Event
+from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.ledger.vault import Vault
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError, SettingsError
@@ -147,7 +148,7 @@ def test_a_renamed_file_with_an_unsettled_run_continues_it(machine, accounts, re
     repo.manifest("tool", manifest)
     repo.commit()
     if crashed:
-        with dying(LedgerWriter, "sending", nth=2):
+        with dying(WritableAttempts, "sending", nth=2):
             machine.reconcile()
     else:
         accounts.fail_next(1, 500, method="POST", prefix="/teams")
@@ -194,7 +195,7 @@ def test_stored_values_of_two_services_follow_at_the_same_time(machine, monkeypa
     rename = LedgerWriter.rename
     with machine.ledger() as ledger:
         vault = Vault(Sealer(bytes(32), (), Gnupg(None)))
-        ledger.put_sealed("stored/ada", vault.sealed("stored/ada", stored))
+        ledger.sealed.put("stored/ada", vault.sealed("stored/ada", stored))
 
         def beside(self, moved, events, kept):
             monkeypatch.setattr(LedgerWriter, "rename", rename)

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.engine.run.reconciler import OF_ITS_OWN
+from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.status import Action, EventType, Status
 from reconciler.requests.client import Client
@@ -42,14 +43,14 @@ def test_a_second_attempt_that_was_cut_off_is_the_last(machine, accounts):
     accounts.fail_next(1, 500, method="POST", prefix="/users")
     machine.reconcile()
     machine.clock.turn(hours=1)
-    with dying(LedgerWriter, "sending", after=True):
+    with dying(WritableAttempts, "sending", after=True):
         machine.reconcile()
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.attempts) == (Status.FAILED, 2)
 
 
 def test_an_attempt_that_was_cut_off_after_its_last_answer_succeeded(machine, accounts):
-    with dying(LedgerWriter, "answered", nth=2, after=True):
+    with dying(WritableAttempts, "answered", nth=2, after=True):
         machine.reconcile()
     planned = row(machine.plan(), "ada", "tool")
     assert (planned.status, planned.action, planned.attempts) == (Status.PRESENT, Action.NONE, 1)
@@ -92,7 +93,7 @@ def hook(machine: Machine, accounts: AccountService, repo: Repo) -> Machine:
 
 @pytest.mark.parametrize(("name", "nth", "after"), [("answered", 2, True), ("settle", 1, False), ("settle", 1, True)])
 def test_a_webhook_that_was_cut_off_after_its_last_answer_is_done(hook, accounts, name, nth, after):
-    with dying(LedgerWriter, name, nth=nth, after=after):
+    with dying(WritableAttempts, name, nth=nth, after=after):
         hook.reconcile()
     assert row(hook.plan(), "ada", "hook").status is Status.DONE
     for _ in range(3):
@@ -115,7 +116,7 @@ def test_a_continuation_that_was_cut_off_after_its_last_answer_succeeded(machine
     accounts.drop_after_commit(method="POST", prefix="/users")
     machine.reconcile()
     machine.clock.turn(hours=1)
-    with dying(LedgerWriter, "settle"):
+    with dying(WritableAttempts, "settle"):
         machine.reconcile()
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.attempts) == (Status.PRESENT, 2)
@@ -125,7 +126,7 @@ def test_a_continuation_that_was_cut_off_after_its_last_answer_succeeded(machine
 def test_a_healing_that_was_cut_off_at_its_end_counts_as_one(machine, accounts):
     machine.reconcile()
     accounts.people.clear()
-    with dying(LedgerWriter, "settle"):
+    with dying(WritableAttempts, "settle"):
         machine.reconcile()
     machine.reconcile()
     accounts.people.clear()
@@ -137,7 +138,7 @@ def test_a_healing_that_was_cut_off_at_its_end_counts_as_one(machine, accounts):
 REVOCATION = {
     "before it leaves": ("send", Client, 2, False),
     "once it is done": ("send", Client, 2, True),
-    "before it is settled": ("settle", LedgerWriter, 1, False),
+    "before it is settled": ("settle", WritableAttempts, 1, False),
 }
 
 
@@ -162,7 +163,7 @@ def test_fatal_attempt_lets_concurrent_attempts_finish(machine, accounts, repo):
     for name in ("bob", "cleo"):
         repo.hire(name, TOOL)
     repo.commit()
-    with dying(LedgerWriter, "settle", nth=2):
+    with dying(WritableAttempts, "settle", nth=2):
         machine.reconcile()
     machine.clock.turn(hours=1)
     report = machine.reconcile()

@@ -617,7 +617,7 @@ def test_half_done_attempt_reports_lost_memory(machine, accounts):
     accounts.fail_next(1, 500, method="POST", prefix="/teams")
     machine.reconcile()
     with machine.ledger() as ledger:
-        ledger.erase("run/ada/tool")
+        ledger.sealed.erase("run/ada/tool")
     machine.clock.turn(hours=1)
     failed = row(machine.reconcile(), "ada", "tool")
     assert failed.status is Status.FAILED
@@ -733,7 +733,7 @@ def test_every_attempt_and_request_is_in_the_ledger(machine, accounts):
     machine.clock.turn(hours=1)
     machine.reconcile()
     with machine.ledger() as ledger:
-        attempts = ledger.attempts(machine.record("ada", "tool").key)
+        attempts = ledger.attempts.of(machine.record("ada", "tool").key)
     told = [
         (attempt.number, [(sent.place, sent.method, sent.status_code, str(sent.outcome)) for sent in requests])
         for attempt, requests in attempts

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.approvals import WritableGivers
+from reconciler.ledger.grants import Grants
 from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key
 from tests.engine.harness import Machine, dying
@@ -60,23 +60,23 @@ def many(machine: Machine, repo: Repo) -> Machine:
 
 def test_givers_are_written_in_pieces(many: Machine, turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.engine.run.reconciler.GIVEN_AT_A_TIME", 10)
-    with dying(LedgerWriter, "give", nth=2):
+    with dying(WritableGivers, "save", nth=2):
         many.reconcile()
     revision = many.repo.git("rev-parse", "HEAD").strip()
     with many.ledger() as ledger:
-        assert (len(ledger.given()), len(ledger.untraced()), ledger.given_up_to()) == (5, 21, revision)
-    give = LedgerWriter.give
+        assert (len(ledger.given.of()), len(ledger.given.untraced()), ledger.given.up_to()) == (5, 21, revision)
+    give = WritableGivers.save
 
-    def given(self: LedgerWriter, some: list[tuple[Key, Given]], traced: dict[str, Untraced]) -> None:
+    def given(self: WritableGivers, some: list[tuple[Key, Given]], traced: dict[str, Untraced]) -> None:
         turns.piece(len(some) + len(traced))
         give(self, some, traced)
 
-    monkeypatch.setattr(LedgerWriter, "give", given)
+    monkeypatch.setattr(WritableGivers, "save", given)
     many.reconcile()
     assert turns.sizes() == [10, 10, 10, 10, 2]
     with many.ledger() as ledger:
-        assert ledger.untraced() == {}
-        assert {key.hire: each.granted_in for key, each in ledger.given(HIRES).items()} == dict.fromkeys(
+        assert ledger.given.untraced() == {}
+        assert {key.hire: each.granted_in for key, each in ledger.given.of(HIRES).items()} == dict.fromkeys(
             HIRES, revision
         )
 
@@ -84,14 +84,14 @@ def test_givers_are_written_in_pieces(many: Machine, turns: Turns, monkeypatch: 
 def test_rows_of_a_slice_are_read_in_pieces(many: Machine, turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
     many.reconcile()
     monkeypatch.setattr("reconciler.engine.run.planning.READ_AT_A_TIME", 10)
-    records = LedgerReader.records
+    records = Grants.records
 
-    def read(self: LedgerReader, hires: Iterable[str] | None = None, *given: Any) -> Any:
+    def read(self: Grants, hires: Iterable[str] | None = None, *given: Any) -> Any:
         if given:
             turns.piece(len(set(hires or ())))
         return records(self, hires, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(LedgerReader, "records", read)
+    monkeypatch.setattr(Grants, "records", read)
     report = many.reconcile(hires=HIRES, integrations=["tool"])
     assert turns.sizes() == [10, 10, 5]
     assert [(row.hire, row.reason) for row in report.rows] == [(hire, "exists check: found") for hire in HIRES]

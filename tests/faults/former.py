@@ -225,7 +225,7 @@ class FormerAccounts(RuleBasedStateMachine):
             return  # who runs it by hand has looked
         if kind == "run" and any((integration, whose) in self._wanted() for whose in self.desks.accounts[integration]):
             return
-        self.program.ledger.enqueue(kind, now=self.clock.now(), by="ida@here", hire=name, access=integration)
+        self.program.ledger.commands.enqueue(kind, now=self.clock.now(), by="ida@here", hire=name, access=integration)
 
     @rule(what=st.sampled_from(["POST 0", "POST 1", "DELETE 0"]), how=failures)
     def requests_fail(self, what: str, how: str) -> None:
@@ -268,7 +268,7 @@ class FormerAccounts(RuleBasedStateMachine):
         now = self.clock.now()
         return {
             (record.integration, same(str(record.values.get(NAMES[record.integration]))))
-            for record in self.program.ledger.records()
+            for record in self.program.ledger.grants.records()
             if record.ends_at is not None and record.ends_at <= now
         }
 
@@ -280,7 +280,7 @@ class FormerAccounts(RuleBasedStateMachine):
             self.program.start()
         assert desks.twice == [], "made while it was there"
         assert desks.misplaced == [], "a request had what was stored of another account"
-        records = self.program.ledger.records()
+        records = self.program.ledger.grants.records()
         rows = {
             (record.integration, same(str(record.values.get(NAMES[record.integration]))))
             for record in records

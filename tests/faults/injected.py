@@ -144,8 +144,8 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
                             return
                         # Who has the state's key, so that the command counts.
                         Sealing.writing(ledger, Gnupg(settings.gnupg_home), Trust())
-                        if not ledger.commands():
-                            ledger.enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="hook")
+                        if not ledger.commands.waiting():
+                            ledger.commands.enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="hook")
                     finally:
                         ledger.close()
     finally:

@@ -169,9 +169,9 @@ def _in_the_end(on: Stage, scenario: str) -> None:
     with _copied(on.repo.state) as database:
         assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
     with on.ledger() as ledger:
-        assert ledger.open_attempts() == []
+        assert ledger.attempts.open() == []
         unsettled = {f"run/{key}" for key, record in on.records().items() if record.open is not None}
-        kept = {name for name in ledger.sealed_names() if name.startswith(("run/", "notice/"))}
+        kept = {name for name in ledger.sealed.names() if name.startswith(("run/", "notice/"))}
         assert kept <= unsettled, "what a settled run had to remember was not erased"
     renewals = set(on.repo.state.parent.glob("state.db.*.lock"))
     beside = {file.name for file in set(on.repo.state.parent.iterdir()) - renewals}

@@ -107,7 +107,7 @@ class Trial:
 
     def _left(self) -> int:
         with StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).reader() as ledger:
-            return sum(record.phase not in (Phase.CONFIRMED, Phase.DONE) for record in ledger.records())
+            return sum(record.phase not in (Phase.CONFIRMED, Phase.DONE) for record in ledger.grants.records())
 
     def _judge(self) -> None:
         requests = 0

@@ -377,12 +377,12 @@ class Program:
         try:
             asyncio.run(self._reconcile(selection, released=released, fuse=fuse))
         except Crash:
-            self.cut_off = {attempt.id for attempt in self.ledger.open_attempts()}
+            self.cut_off = {attempt.id for attempt in self.ledger.attempts.open()}
             return False
         finally:
             self.services.fuse = None
         self.cut_off = set()
-        assert not self.ledger.open_attempts(), "an attempt has no end"
+        assert not self.ledger.attempts.open(), "an attempt has no end"
         return True
 
     async def _reconcile(self, selection: Selection, *, released: bool, fuse: int | None) -> None:
@@ -402,7 +402,7 @@ class Program:
             notifier=Notifier(self.context, lambda *_: Outbox()),
             approve=begin,
         )
-        await passes.apply_commands(inside(opened.ledger).commands())
+        await passes.apply_commands(inside(opened.ledger).commands.waiting())
         await passes.run(PassRequest(selection, released=released))
 
 
@@ -842,7 +842,7 @@ class Model(RuleBasedStateMachine):
             return
         stem = self.git.people[name].stem
         now = self.clock.now()
-        self.program.ledger.enqueue(kind, now=now, by="ida@here", hire=stem, access=integration)
+        self.program.ledger.commands.enqueue(kind, now=now, by="ida@here", hire=stem, access=integration)
         if kind in ("retry", "accept"):
             self.asked.append((kind, grant))
         else:
@@ -911,7 +911,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def resync_in_slices(self) -> None:
         """As the daemon's interval goes over everybody."""
-        self.program.ledger.begin_resync()
+        self.program.ledger.guard.begin_resync()
         self.judgement.resync()
         for name in PEOPLE:
             self._pass(Scope(people=frozenset({name})))
@@ -920,7 +920,7 @@ class Model(RuleBasedStateMachine):
     def due(self, fuse: int | None) -> None:
         """What is due has its turn, as in the daemon."""
         names = {person.stem: name for name, person in self.git.people.items()}
-        keys = self.program.ledger.due(self.clock.now())
+        keys = self.program.ledger.grants.due(self.clock.now())
         grants = frozenset((names[key.hire], key.access) for key in keys)
         for grant in grants:
             row = self.judgement.rows[grant]
@@ -934,7 +934,7 @@ class Model(RuleBasedStateMachine):
     def over(self, fuse: int | None) -> None:
         """What is over has its turn, as in the daemon."""
         names, now = {person.stem: name for name, person in self.git.people.items()}, self.clock.now()
-        grants = frozenset((names[key.hire], key.access) for key in self.program.ledger.expiring(now))
+        grants = frozenset((names[key.hire], key.access) for key in self.program.ledger.grants.expiring(now))
         rows = self.judgement.rows.items()
         assert grants == {grant for grant, row in rows if row.ask_at is not None and row.ask_at <= now}
         if grants:
@@ -1026,7 +1026,7 @@ class Model(RuleBasedStateMachine):
         self.asked = []
         judgement.count_revision(git, files(git), now)
         duties, gone = judgement.duties(git, scope, now, self.services.seen, released=released)
-        newest, rows = self.program.ledger.newest_attempt(), dict(judgement.rows)
+        newest, rows = self.program.ledger.guard.newest_attempt(), dict(judgement.rows)
         whole = self.program.reconcile(self._selection(scope), released=released, fuse=fuse)
         if not whole:
             self.clock.turn(minutes=down)
@@ -1057,15 +1057,15 @@ class Model(RuleBasedStateMachine):
             grants=None if scope.grants is None else frozenset(Key(stems[name], one) for name, one in scope.grants),
         )
 
-    def _attempts(self, before: int) -> dict[Grant, tuple[Attempt, list[Sent]]]:
+    def _attempts(self, before: int) -> dict[Grant, tuple[Attempt, tuple[Sent, ...]]]:
         """The attempts of the pass, as the ledger has them."""
-        found: dict[Grant, tuple[Attempt, list[Sent]]] = {}
+        found: dict[Grant, tuple[Attempt, tuple[Sent, ...]]] = {}
         ledger = self.program.ledger
-        count = ledger.newest_attempt() - before
+        count = ledger.guard.newest_attempt() - before
         for grant, key in self._keys():
             if count == len(found):
                 break
-            new = [(attempt, sent) for attempt, sent in ledger.attempts(key) if attempt.id > before]
+            new = [(attempt, sent) for attempt, sent in ledger.attempts.of(key) if attempt.id > before]
             assert len(new) <= 1, f"{grant} had two attempts in one pass"
             if new:
                 found[grant] = new[0]
@@ -1079,7 +1079,7 @@ class Model(RuleBasedStateMachine):
     def _carried_out(
         self,
         duties: Mapping[Grant, Duty],
-        made: Mapping[Grant, tuple[Attempt, list[Sent]]],
+        made: Mapping[Grant, tuple[Attempt, tuple[Sent, ...]]],
         now: datetime,
         *,
         whole: bool,
@@ -1097,7 +1097,7 @@ class Model(RuleBasedStateMachine):
                 # Heard, and not written down; or written down, and it never left.
                 doubt = {each.place: Came.IN_DOUBT for each in sent if each.answered_at is None}
                 assert attempt.kind == duty.act, f"{grant}: {attempt.kind}, not {duty.act}"
-                record = self.program.ledger.record(dict(self._keys())[grant])
+                record = self.program.ledger.grants.record(dict(self._keys())[grant])
                 unwritten = not whole and record is not None and record.phase == "executed"
                 tried = Tried(
                     {_place(duty, call): call.came for call in calls} | doubt,
@@ -1120,7 +1120,7 @@ class Model(RuleBasedStateMachine):
 
     def _hold_in_any_case(
         self,
-        made: Mapping[Grant, tuple[Attempt, list[Sent]]],
+        made: Mapping[Grant, tuple[Attempt, tuple[Sent, ...]]],
         before: Mapping[Grant, Row],
         now: datetime,
     ) -> None:
@@ -1153,13 +1153,13 @@ class Model(RuleBasedStateMachine):
             held = any(who in grant and (until is None or until > now.date()) for who, until in git.suspended)
             may = not (held or integration in git.broken or self.judgement.rows[grant].keep)
             if may and integration in REVOKED and self.services.seen(grant) is Seen.THERE:
-                record = self.program.ledger.record(Key(git.people[name].stem, integration))
+                record = self.program.ledger.grants.record(Key(git.people[name].stem, integration))
                 assert record is not None
                 assert record.status in ("retrying", "failed") or record.guarded, f"{grant} is there, and over"
 
     def _compare(self, covered: Mapping[Grant, Duty]) -> None:
         """The ledger's rows are the model's; the standing of those that a pass was about, too."""
-        found = {record.key: record for record in self.program.ledger.records()}
+        found = {record.key: record for record in self.program.ledger.grants.records()}
         ours = {key: self.judgement.rows[grant] for grant, key in self._keys() if grant in self.judgement.rows}
         assert found.keys() == ours.keys()
         for grant, key in self._keys():
@@ -1175,7 +1175,7 @@ class Model(RuleBasedStateMachine):
         names = {person.stem: name for name, person in self.git.people.items()}
         left = {
             (names[command.hire or ""], command.access or ""): command.kind
-            for command in self.program.ledger.commands()
+            for command in self.program.ledger.commands.waiting()
         }
         assert left.items() <= self.judgement.commands.items()
         assert not whole or not left.keys() & covered.keys(), "a command was not acted on"

@@ -206,8 +206,8 @@ class Trial:
         assert self.accounts.created == {who: 1 + (who in self.lost) for who in self.ever}, "somebody was made twice"
         assert set(joined) == self.ever, f"left half done: {self.ever - set(joined)}"
         with StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).reader() as ledger:
-            assert ledger.open_attempts() == []
-            left = [name for name in ledger.sealed_names() if name.startswith("run/")]
+            assert ledger.attempts.open() == []
+            left = [name for name in ledger.sealed.names() if name.startswith("run/")]
             assert left == [], "what a settled run had to remember was not erased"
         last: dict[str, str] = {}
         for call in self.accounts.calls("POST", "/teams"):
@@ -235,7 +235,7 @@ class Trial:
 
     def _records(self) -> list[Record]:
         with StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).reader() as ledger:
-            return list(ledger.records())
+            return list(ledger.grants.records())
 
     # What holds at every moment
 

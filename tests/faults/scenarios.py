@@ -150,14 +150,14 @@ class Stage:
         """Enqueue a command about ada for the next pass."""
         with closing(StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).writer()) as ledger:
             use_key(ledger, self.repo)
-            hire = next(key.hire for key in (record.key for record in ledger.records()) if key.access == access)
-            ledger.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire=hire, access=access)
+            hire = next(key.hire for key in (record.key for record in ledger.grants.records()) if key.access == access)
+            ledger.commands.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire=hire, access=access)
 
     def lock(self, hire: str) -> None:
         """Enqueue a lock for the next pass."""
         with closing(StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).writer()) as ledger:
             use_key(ledger, self.repo)
-            ledger.enqueue("lock", now=datetime.now(UTC), by="ida@here", hire=hire, data={"reason": "left"})
+            ledger.commands.enqueue("lock", now=datetime.now(UTC), by="ida@here", hire=hire, data={"reason": "left"})
 
     def remember(self) -> None:
         """Here the scenario begins."""
@@ -183,14 +183,14 @@ class Stage:
 
     def records(self) -> dict[Key, Record]:
         with self.ledger() as ledger:
-            return {record.key: record for record in ledger.records()}
+            return {record.key: record for record in ledger.grants.records()}
 
     def status(self, hire: str, access: str = "tool") -> Status:
         return self.records()[Key(hire, access)].status
 
     def events(self, hire: str) -> Counter[EventType]:
         with self.ledger() as ledger:
-            return Counter(line.event for line in ledger.history(hires=[hire]))
+            return Counter(line.event for line in ledger.history.lines(hires=[hire]))
 
     def changes(self) -> Counter[tuple[str, str]]:
         """How often each change was asked for: whose, and where."""
@@ -398,7 +398,7 @@ def _asked_to_revoke(stage: Stage) -> None:
 def _gone_as_asked(stage: Stage) -> None:
     _gone(stage)
     with stage.ledger() as ledger:
-        assert ledger.commands() == []
+        assert ledger.commands.waiting() == []
 
 
 def _to_be_locked(stage: Stage) -> None:
@@ -418,7 +418,7 @@ def _locked(stage: Stage) -> None:
     assert (record.status, record.locked) == (Status.SUSPENDED, LockState.DONE)
     assert stage.tool.people["ada@example.com"]["active"] is False
     with stage.ledger() as ledger:
-        assert ([lock.hire for lock in ledger.locks()], ledger.commands()) == (["ada"], [])
+        assert ([lock.hire for lock in ledger.locks.all()], ledger.commands.waiting()) == (["ada"], [])
 
 
 def _healed(stage: Stage) -> None:
@@ -452,7 +452,7 @@ def _under_the_new_name(stage: Stage) -> None:
     (join,) = {call.json()["password"] for call in stage.tool.calls("POST", "/teams")}
     assert join == person["password"], "the run went on with another password"
     with stage.ledger() as ledger:
-        assert [name for name in ledger.sealed_names() if "ada" in name] == []
+        assert [name for name in ledger.sealed.names() if "ada" in name] == []
 
 
 def _dropped(stage: Stage) -> None:
@@ -520,7 +520,7 @@ def _held_back(stage: Stage) -> None:
     assert {stage.status(name) for name in CREW} == {Status.SUSPENDED}
     assert stage.changes() == {}
     with stage.ledger() as ledger:
-        assert [line.event for line in ledger.history()].count(EventType.HELD) == 1
+        assert [line.event for line in ledger.history.lines()].count(EventType.HELD) == 1
 
 
 def _to_be_updated(stage: Stage) -> None:
@@ -570,7 +570,7 @@ def _told_apart(stage: Stage) -> None:
     assert stage.status("ada", "tool~7") is Status.ORPHANED
     assert stage.tool.created == {"ada@example.com": 1}
     with stage.ledger() as ledger:
-        assert "run/ada/tool" not in ledger.sealed_names(), "what the old run remembers goes with it"
+        assert "run/ada/tool" not in ledger.sealed.names(), "what the old run remembers goes with it"
 
 
 HOOK: dict[str, Any] = {"integration": "hook"}
@@ -595,7 +595,7 @@ def _ran(stage: Stage) -> None:
 def _never_left(stage: Stage) -> int:
     """The attempts whose request did not reach the service."""
     with stage.ledger() as ledger:
-        return len(ledger.attempts(Key("ada", "hook"))) - stage.changes()["ada", "hook"]
+        return len(ledger.attempts.of(Key("ada", "hook"))) - stage.changes()["ada", "hook"]
 
 
 def _asked_to_run(stage: Stage) -> None:
@@ -611,7 +611,7 @@ def _ran_again(stage: Stage) -> None:
     assert events[EventType.RUN_REQUESTED] == 1, "the word is lost, or was heard twice"
     assert events[EventType.EXECUTED] == 2, "once before, and once as asked"
     with stage.ledger() as ledger:
-        assert ledger.commands() == []
+        assert ledger.commands.waiting() == []
 
 
 def _asked_to_retry(stage: Stage) -> None:
@@ -678,7 +678,7 @@ def _not_known(stage: Stage) -> None:
     assert stage.records() == {}
     assert stage.events("ada") == {}
     with stage.ledger() as ledger:
-        assert not any("ada" in name for name in ledger.sealed_names())
+        assert not any("ada" in name for name in ledger.sealed.names())
 
 
 SCENARIOS = {

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("ldap", reason="no python-ldap: pip install -r requirements-ldap.lock, see .ci/run")
 
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.model.status import EventType, Status
 from tests.engine.harness import Machine, dying, row
 from tests.postgres import Databases, Wire
@@ -250,7 +250,7 @@ def test_a_kill_makes_no_account_twice_and_leaves_none_half_done(
     world.repo.hire("ada", {"integration": system, "values": {"TITLE": "Engineer"}})
     world.repo.commit()
     machine = Machine(world.repo, programs={"crm": world.tool})
-    with dying(LedgerWriter, point, nth=nth, after=after):
+    with dying(WritableAttempts, point, nth=nth, after=after):
         machine.reconcile()
     made = 0 if (point, nth) == ("sending", 1) else 1
     assert len(world.accounts()[SYSTEMS.index(system)]) == made

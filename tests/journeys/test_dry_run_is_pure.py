@@ -300,7 +300,7 @@ PAST = st.builds(Past, HIRES, BROKEN, SETTINGS, TROUBLE, st.booleans())
 def asked_for_by_hand(ledger: LedgerWriter) -> None:
     """Words that nobody has heard yet, as `retry`, `run` and `--yes-really` leave them."""
     for kind in ("retry", "run", "release"):
-        ledger.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+        ledger.commands.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
 
 
 @contextmanager

@@ -50,8 +50,8 @@ def test_a_thousand_at_once(repo: Repo, services: list[Counted], together: Crowd
         assert daemon.get("/healthz")[0] == 200
         assert daemon.terminate() == 0
     with StateLocation(f"sqlite:///{repo.state}", repo.root).reader() as ledger:
-        assert ledger.open_attempts() == []
-        left = {record.phase for record in ledger.records()}
+        assert ledger.attempts.open() == []
+        left = {record.phase for record in ledger.grants.records()}
     assert left <= {Phase.RETRYING, Phase.EXECUTED, Phase.CONFIRMED, Phase.DONE}
     assert Phase.RETRYING in left, "those that only wait for their turn are not begun"
     assert people.busiest <= PER_HOST

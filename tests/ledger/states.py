@@ -97,4 +97,4 @@ def bytes_in(folder: Path) -> dict[str, str]:
 
 def read_all(root: Path) -> list[Record]:
     with StateLocation(STATE, root).reader() as ledger:
-        return list(ledger.records())
+        return list(ledger.grants.records())

@@ -31,12 +31,12 @@ def people(ledger: LedgerWriter) -> LedgerWriter:
 
 
 def test_people_come_page_by_page_with_all_their_grants_counted(people: LedgerWriter) -> None:
-    first, last = (people.people(Chosen(), Page(number, 3)) for number in (1, 3))
+    first, last = (people.pages.people(Chosen(), Page(number, 3)) for number in (1, 3))
     assert [each.hire for each in first] == ["h0", "h1", "h2"]
     assert [each.hire for each in last] == ["h6"]
     assert dict(first[0].counts) == {Status.PRESENT: 1, Status.FAILED: 1}
     assert [each.checked_at for each in first] == [NOW, NOW + timedelta(hours=1), NOW + timedelta(hours=2)]
-    assert people.people(Chosen(), Page(4, 3)) == []
+    assert people.pages.people(Chosen(), Page(4, 3)) == []
 
 
 @pytest.mark.parametrize(
@@ -54,23 +54,23 @@ def test_people_come_page_by_page_with_all_their_grants_counted(people: LedgerWr
     ],
 )
 def test_filters_choose_people(people: LedgerWriter, chosen: Chosen, wanted: int) -> None:
-    assert people.count_people(chosen) == len(people.people(chosen, Page())) == wanted
+    assert people.pages.count_people(chosen) == len(people.pages.people(chosen, Page())) == wanted
 
 
 @pytest.mark.parametrize("text", ["Élodie", "ÉLODIE", "lodie"])
 def test_people_are_found_by_letters_of_any_alphabet(ledger: LedgerWriter, text: str) -> None:
     ledger.save([record("Élodie")])
-    assert ledger.count_people(Chosen(text=text)) == 1
+    assert ledger.pages.count_people(Chosen(text=text)) == 1
 
 
 def test_grants_with_something_wrong_come_first(people: LedgerWriter) -> None:
-    found = people.grants(Chosen(), Page(1, 3))
+    found = people.pages.grants(Chosen(), Page(1, 3))
     assert [(each.key.hire, each.status) for each in found] == [
         ("h0", Status.FAILED),
         ("h1", Status.SCHEDULED),
         ("h0", Status.PRESENT),
     ]
-    assert people.count_grants(Chosen()) == 9
+    assert people.pages.count_grants(Chosen()) == 9
 
 
 def test_waiting_grants_have_examples_and_count(ledger: LedgerWriter) -> None:
@@ -91,7 +91,7 @@ def test_waiting_grants_have_examples_and_count(ledger: LedgerWriter) -> None:
             record("fine"),
         ]
     )
-    found = ledger.waiting(2)
+    found = ledger.pages.waiting(2)
     assert [(count, each.key.hire) for count, each in found] == [
         (1, "differs"),
         (5, "f0"),
@@ -108,7 +108,7 @@ def test_what_ends_soon_comes_in_its_order_and_counted(ledger: LedgerWriter) -> 
     ends = {"later": week + hour, "last": week, "soon": NOW + hour, "next": NOW + 2 * hour, "now": NOW}
     ledger.save([record("over", ends_at=NOW - hour, expire_at=NOW + hour), record("stays")])
     ledger.save([record(hire, ends_at=at, expire_at=at) for hire, at in ends.items()])
-    count, first = ledger.ending(NOW, week, 2)
+    count, first = ledger.pages.ending(NOW, week, 2)
     assert (count, [each.key.hire for each in first]) == (3, ["soon", "next"])
 
 
@@ -128,11 +128,11 @@ def test_who_holds_a_value_is_found_by_its_text(ledger: LedgerWriter) -> None:
     ]
     ledger.save(found)
     holding = [
-        [each.key.hire for each in ledger.holding("tool", texts, 10)]
+        [each.key.hire for each in ledger.pages.holding("tool", texts, 10)]
         for texts in (["owner"], ["100%"], ["Chef_in", "owner"], ["Grüße"], ["100_"], ["%"])
     ]
     assert holding == [["ada"], ["cleo"], ["ada", "cleo"], ["dan"], [], []]
-    assert [each.key.hire for each in ledger.holding("tool", ["owner", "member"], 1)] == ["ada"]
+    assert [each.key.hire for each in ledger.pages.holding("tool", ["owner", "member"], 1)] == ["ada"]
 
 
 def test_the_history_comes_newest_first_and_filtered_like_the_whole(ledger: LedgerWriter) -> None:
@@ -143,19 +143,19 @@ def test_the_history_comes_newest_first_and_filtered_like_the_whole(ledger: Ledg
             for number in range(10)
         ],
     )
-    assert [each.detail for each in ledger.history_page(Page(2, 4))] == ["5", "4", "3", "2"]
+    assert [each.detail for each in ledger.history.page(Page(2, 4))] == ["5", "4", "3", "2"]
     by: dict[str, Any] = {"hires": ["h1"], "since": NOW + timedelta(hours=3), "until": NOW + timedelta(hours=9)}
-    whole = [each.detail for each in ledger.history(**by)]
-    assert [each.detail for each in ledger.history_page(Page(), **by)] == whole[::-1] == ["7", "5", "3"]
-    assert ledger.count_events(**by) == 3
-    assert ledger.history_end().number == 10
-    assert ledger.history_end().digest == ledger.verify_history().digest
+    whole = [each.detail for each in ledger.history.lines(**by)]
+    assert [each.detail for each in ledger.history.page(Page(), **by)] == whole[::-1] == ["7", "5", "3"]
+    assert ledger.history.count(**by) == 3
+    assert ledger.history.end().number == 10
+    assert ledger.history.end().digest == ledger.history.verify().digest
 
 
 def test_notes_are_found_by_what_they_begin_with(ledger: LedgerWriter) -> None:
     for name in ("outages:a", "outages:b", "outagesXc", "other"):
-        ledger.put_note(name, name.encode())
-    assert ledger.notes("outages:") == {"a": b"outages:a", "b": b"outages:b"}
+        ledger.notes.put(name, name.encode())
+    assert ledger.notes.beginning("outages:") == {"a": b"outages:a", "b": b"outages:b"}
 
 
 def test_counts_of_policy_holds_and_last_check_times(ledger: LedgerWriter) -> None:
@@ -166,5 +166,5 @@ def test_counts_of_policy_holds_and_last_check_times(ledger: LedgerWriter) -> No
             record("c", "chat"),
         ]
     )
-    assert ledger.held_by_policy() == {"tool": 1}
-    assert ledger.last_checked() == {"tool": NOW}
+    assert ledger.pages.held_by_policy() == {"tool": 1}
+    assert ledger.pages.last_checked() == {"tool": NOW}

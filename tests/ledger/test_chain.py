@@ -41,14 +41,14 @@ def write_five(state: StateLocation) -> None:
 
 def verified(state: StateLocation) -> tuple[int, int, str | None]:
     with state.reader() as ledger:
-        chain = ledger.verify_history()
+        chain = ledger.history.verify()
     return chain.lines, chain.erased, chain.broken
 
 
 def test_lines_as_they_were_written_hold(state: StateLocation) -> None:
     assert verified(state) == (5, 0, None)
     with state.reader() as ledger:
-        lines = list(ledger.history())
+        lines = list(ledger.history.lines())
     assert [(each.granted_in, each.approved_by) for each in lines] == [("def", ("Joe",))] * 5
     assert len({each.digest for each in lines}) == 5
 
@@ -121,7 +121,7 @@ def test_forgotten_person_leaves_the_chain_whole(state: StateLocation) -> None:
     with closing(state.writer()) as ledger:
         ledger.forget("ada", NOW)
         ledger.save((), [line("bob", 9)])
-        told = [(each.key.hire, each.event) for each in ledger.history()]
+        told = [(each.key.hire, each.event) for each in ledger.history.lines()]
     assert told == [("bob", "adopted"), ("bob", "adopted"), ("", "forgotten"), ("bob", "adopted")]
     assert verified(state) == (7, 3, None)
     change(state, "UPDATE events SET salt = NULL, at = 0, hire = '', detail = '' WHERE id = 2")
@@ -146,7 +146,7 @@ def test_only_a_line_of_forgetting_accounts_for_erased_ones(state: StateLocation
 
 def test_line_that_was_added_past_the_program_is_named(state: StateLocation) -> None:
     with state.reader() as ledger:
-        end = ledger.history_end()
+        end = ledger.history.end()
     with closing(state.writer()) as ledger:
         ledger.save((), [line("eve", 9)])
     change(state, restored(state, end.as_note()))
@@ -168,7 +168,7 @@ def restored(state: StateLocation, note: bytes) -> str:
 def test_line_with_a_nul_holds_on_either_database(state: StateLocation) -> None:
     with closing(state.writer()) as ledger:
         ledger.save((), [replace(line("eve"), detail="answered 500 \0 and no more", approved_by=("J\0",))])
-        assert [*ledger.history()][-1].detail == "answered 500 ␀ and no more"
+        assert [*ledger.history.lines()][-1].detail == "answered 500 ␀ and no more"
     assert verified(state) == (6, 0, None)
 
 
@@ -176,12 +176,12 @@ def test_renamed_person_leaves_the_chain_whole(state: StateLocation) -> None:
     swapped = {Key("ada", "tool"): Key("bob", "tool"), Key("bob", "tool"): Key("ada", "tool")}
     with closing(state.writer()) as ledger:
         rename(ledger, swapped)
-        assert [each.key.hire for each in ledger.history()] == ["bob", "ada", "bob", "ada", "bob", "bob", "ada"]
-        assert ledger.verify_history().broken is None
+        assert [each.key.hire for each in ledger.history.lines()] == ["bob", "ada", "bob", "ada", "bob", "bob", "ada"]
+        assert ledger.history.verify().broken is None
         rename(ledger, {Key("ada", "tool"): Key("lovelace", "tool~7")})
-        told = [(each.key.hire, each.detail) for each in ledger.history() if each.event is EventType.RENAMED]
+        told = [(each.key.hire, each.detail) for each in ledger.history.lines() if each.event is EventType.RENAMED]
         assert told == [("bob", "was ada/tool"), ("lovelace", "was bob/tool"), ("lovelace", "was ada/tool")]
-        assert ledger.verify_history().broken is None
+        assert ledger.history.verify().broken is None
         ledger.forget("lovelace", NOW)
     assert verified(state) == (9, 4, None)
 
@@ -231,14 +231,14 @@ def test_lines_of_an_older_state_are_chained(tmp_path: Path) -> None:
     assert verified(state) == (6, 0, None), "a copy in memory is brought up to date to be read"
     with closing(state.writer()) as ledger:
         ledger.save((), [line("bob", 9)])
-        assert len(list(ledger.history())) == 7
+        assert len(list(ledger.history.lines())) == 7
     assert verified(state) == (7, 0, None)
 
 
 def test_writer_meanwhile_breaks_nothing(state: StateLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(state.writer()) as ledger:
         _write_while_it_is_verified(ledger, monkeypatch)
-        assert ledger.verify_history().broken is None
+        assert ledger.history.verify().broken is None
 
 
 def _write_while_it_is_verified(ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch) -> None:

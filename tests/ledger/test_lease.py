@@ -13,11 +13,11 @@ from tests.ledger.states import ADA, NOW, attempt, step
 WRITES = {
     "save": lambda ledger: ledger.save([ADA]),
     "drop": lambda ledger: ledger.drop([ADA.key]),
-    "intent": lambda ledger: ledger.begin(ADA, attempt(), []),
-    "request": lambda ledger: ledger.sending(attempt(), step(0), "POST", "https://a.example.com", NOW),
-    "note": lambda ledger: ledger.put_note("last_pass", b"{}"),
-    "seal": lambda ledger: ledger.put_sealed("oauth/suite", b"x"),
-    "resync": lambda ledger: ledger.begin_resync(),
+    "intent": lambda ledger: ledger.attempts.begin(ADA, attempt(), []),
+    "request": lambda ledger: ledger.attempts.sending(attempt(), step(0), "POST", "https://a.example.com", NOW),
+    "note": lambda ledger: ledger.notes.put("last_pass", b"{}"),
+    "seal": lambda ledger: ledger.sealed.put("oauth/suite", b"x"),
+    "resync": lambda ledger: ledger.guard.begin_resync(),
 }
 
 
@@ -27,32 +27,32 @@ def test_write_is_refused_once_another_has_taken_over(ledger: LedgerWriter, writ
     after = ledger.take_everything()
     with pytest.raises(LeaseLostError, match=r"another process has taken over \*"):
         WRITES[write](before)
-    assert [*ledger.records()] == []
-    assert ledger.open_attempts() == []
-    assert ledger.note("last_pass") is None
-    assert ledger.sealed_names() == []
+    assert [*ledger.grants.records()] == []
+    assert ledger.attempts.open() == []
+    assert ledger.notes.get("last_pass") is None
+    assert ledger.sealed.names() == []
     after.save([ADA])
-    assert [*ledger.records()] == [ADA]
+    assert [*ledger.grants.records()] == [ADA]
 
 
 def test_each_taking_has_a_higher_number(ledger: LedgerWriter, location: StateLocation) -> None:
-    first = ledger.take_everything().lease
+    first = ledger.take_everything().session.lease
     again = location.writer()
-    second = again.take_everything().lease
+    second = again.take_everything().session.lease
     again.close()
     assert (first, second) == (Lease({EVERYTHING: 1}), Lease({EVERYTHING: 2}))
 
 
 def test_attempt_remembers_the_epoch_that_it_was_begun_at(ledger: LedgerWriter) -> None:
     ledger.take_everything()
-    ledger.take_everything().begin(ADA, attempt(), [])
-    (found,) = ledger.open_attempts()
+    ledger.take_everything().attempts.begin(ADA, attempt(), [])
+    (found,) = ledger.attempts.open()
     assert (found.service, found.epoch) == ("suite", 2)
 
 
 def test_lease_of_other_services_writes_nothing(ledger: LedgerWriter) -> None:
     with pytest.raises(LeaseLostError, match="other"):
-        ledger.under(Lease({"other": 1})).begin(ADA, attempt(), [])
+        ledger.under(Lease({"other": 1})).attempts.begin(ADA, attempt(), [])
     with pytest.raises(LeaseLostError, match="nobody, other"):
         ledger.under(Lease({"other": 1, "nobody": 1})).save([ADA])
 

@@ -24,7 +24,7 @@ GIVEN = Given("c0ffee", "Ida <ida@example.com>", "Ida <ida@example.com>", NOW, (
 
 WRITES: dict[str, Callable[[LedgerWriter], object]] = {
     "save": lambda ledger: ledger.save([ADA]),
-    "give": lambda ledger: ledger.give([(ADA.key, GIVEN)], {ADA.key.hire: Untraced(None, "c0ffee")}),
+    "give": lambda ledger: ledger.given.save([(ADA.key, GIVEN)], {ADA.key.hire: Untraced(None, "c0ffee")}),
     "drop": lambda ledger: ledger.drop([ADA.key]),
 }
 WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{}'"
@@ -55,7 +55,7 @@ def test_a_write_that_a_server_holds_up_leaves_the_loop_free(databases: Database
                 assert await reader.read() == b"ok"
                 asking.close()
                 await asking.wait_closed()
-                assert await ledger.run(lambda found: found.record(BOB)) is None
+                assert await ledger.run(lambda found: found.grants.record(BOB)) is None
                 assert not writing.done()
                 other.rollback()
                 await writing

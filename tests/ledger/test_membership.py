@@ -100,18 +100,18 @@ def test_service_is_taken_over_once_what_was_being_written_is(ledger: LedgerWrit
         lease = a.take(["suite"])
         assert lease is not None
         before = ledger.under(lease)
-        with before._writing(Failpoint.NOTE) as connection:
+        with before.session.writing(Failpoint.NOTE) as transaction:
             a.renew()  # writes of a busy member do not make it late
             pass_time(ledger, a)
             b._reap()
             with pytest.raises(LeaseLostError):
-                before.put_note("note", b"began later")
+                before.notes.put("note", b"began later")
             assert b.take(["suite"]) is None, "at once: renewals do not wait for it"
             assert b.take([EVERYTHING]) is None
-            before._put(connection, schema.meta, "note", b"began earlier")
+            transaction.put(schema.meta, "note", b"began earlier")
         after = b.take(["suite"])
         assert after is not None
-        assert ledger.under(after).note("note") == b"began earlier"
+        assert ledger.under(after).notes.get("note") == b"began earlier"
 
 
 def test_member_that_died_in_the_middle_of_a_statement_keeps_no_lock(

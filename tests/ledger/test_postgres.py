@@ -82,8 +82,8 @@ def refused(location: StateLocation) -> str:
 def test_members_that_start_together_make_one_state(databases: Databases, empty: StateLocation) -> None:
     def start(number: int) -> str | None:
         with closing(empty.writer()) as ledger:
-            ledger.put_note(f"n{number}", b"here")
-            return ledger.verify_history().broken
+            ledger.notes.put(f"n{number}", b"here")
+            return ledger.history.verify().broken
 
     with ThreadPoolExecutor(5) as together:
         assert list(together.map(start, range(5))) == [None] * 5
@@ -117,12 +117,12 @@ def test_interrupted_first_start_blocks_no_later_start(
         dead.pgconn.flush()
         time.sleep(0.3)
         with closing(StateLocation(url, tmp_path, repository=Ours()).writer()) as ledger:
-            assert ledger.note("repository") == b"c0ffee"
+            assert ledger.notes.get("repository") == b"c0ffee"
 
 
 def test_reading_creates_nothing(databases: Databases, empty: StateLocation, tmp_path: Path) -> None:
     with empty.reader() as ledger:
-        assert list(ledger.records()) == []
+        assert list(ledger.grants.records()) == []
         assert ledger.backend.unattended
     assert not empty.exists()
     assert databases.execute(TABLES, name(empty)) == []
@@ -147,7 +147,7 @@ def test_older_schema_waits_for_a_person_who_has_a_copy(
     assert "pg_dump --schema=reconciler" in told
     assert "reconcile --yes-really" in told
     with closing(made.writer(migrate=True)) as ledger:
-        assert list(ledger.records()) == [ADA]
+        assert list(ledger.grants.records()) == [ADA]
     assert databases.execute(VERSION, name(made)) == [(HEAD,)]
 
 
@@ -265,7 +265,7 @@ def test_state_is_one_repositorys(made: StateLocation) -> None:
     told = refused(StateLocation(made.url, made.root, repository=theirs))
     assert f"the state is another repository's: that one's first commit is {'a' * 12}" in told
     with StateLocation(made.url, made.root, repository=ours).reader() as ledger:
-        assert list(ledger.records()) == [ADA]
+        assert list(ledger.grants.records()) == [ADA]
 
 
 class _Repository:

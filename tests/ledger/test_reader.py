@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from datetime import timedelta
 from inspect import getmembers, isfunction
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from reconciler.ledger import schema
 from reconciler.ledger.browsing import Chosen, Page
-from reconciler.ledger.empty import EmptyBackend
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.reading import EmptyBackend, LedgerPart
 from reconciler.ledger.sqlite.engine import engine_over
 from reconciler.ledger.sqlite.reading import SqliteBackend
 from reconciler.ledger.writer import LedgerWriter
@@ -49,15 +50,15 @@ from tests.records import but
 )
 def test_due_grants(ledger: LedgerWriter, record: dict[str, object], due: bool) -> None:
     ledger.save([but(ADA, **record)])
-    assert ledger.due(NOW) == ([ADA.key] if due else [])
+    assert ledger.grants.due(NOW) == ([ADA.key] if due else [])
 
 
 def test_hires_in_pages(ledger: LedgerWriter) -> None:
     hires = ["ada", "bob", "zoe"]
     ledger.save([but(ADA, key=Key(hire, access)) for hire in reversed(hires) for access in ("a", "b")])
-    assert ledger.hires_after("", 2) == hires[:2]
-    assert ledger.hires_after("bob", 2) == hires[2:]
-    assert ledger.hires_after("zoe", 2) == []
+    assert ledger.grants.hires_after("", 2) == hires[:2]
+    assert ledger.grants.hires_after("bob", 2) == hires[2:]
+    assert ledger.grants.hires_after("zoe", 2) == []
 
 
 def test_grants_that_the_guard_holds_are_counted_by_what_would_be_done(ledger: LedgerWriter) -> None:
@@ -67,35 +68,41 @@ def test_grants_that_the_guard_holds_are_counted_by_what_would_be_done(ledger: L
     wants, differs = {"role": "admin"}, {"role": ["member", "admin"]}
     ann, ben, eve = held("ann"), held("ben"), held("eve", as_wanted_at=NOW, wants=wants, differs=differs)
     ledger.save([ann, ben, eve, held("cat", lost=True), held("dan", orphaned_at=NOW), ADA])
-    ledger.begin(ann, replace(attempt(ann), kind="update"), [])
-    ledger.begin(ben, replace(attempt(ben), kind="heal"), [])
+    ledger.attempts.begin(ann, replace(attempt(ann), kind="update"), [])
+    ledger.attempts.begin(ben, replace(attempt(ben), kind="heal"), [])
     new = Held("tool", gone=False, was_as_wanted=False, wants={}, differs={})
     gone, changed = new._replace(gone=True), Held("tool", gone=False, was_as_wanted=True, wants=wants, differs=differs)
-    assert sorted(ledger.held_alike(Since(0, 0)), key=str) == [(new, 2, 1, 1), (changed, 1, 0, 0), (gone, 2, 0, 0)]
-    assert (new, 2, 0, 0) in ledger.held_alike(Since(ledger.newest_attempt(), ledger.newest_attempt()))
-    assert sorted(ledger.held_of(["ann", "eve", "ada"]), key=str) == [(new, ann.key), (changed, eve.key)]
-    assert ledger.held() == {"tool": 5}
-    assert ledger.uncounted() == {}
+    assert sorted(ledger.guard.held_alike(Since(0, 0)), key=str) == [
+        (new, 2, 1, 1),
+        (changed, 1, 0, 0),
+        (gone, 2, 0, 0),
+    ]
+    assert (new, 2, 0, 0) in ledger.guard.held_alike(
+        Since(ledger.guard.newest_attempt(), ledger.guard.newest_attempt())
+    )
+    assert sorted(ledger.guard.held_of(["ann", "eve", "ada"]), key=str) == [(new, ann.key), (changed, eve.key)]
+    assert ledger.guard.held() == {"tool": 5}
+    assert ledger.guard.uncounted() == {}
     ledger.save([replace(ann, code=ReasonCode.COUNTING), replace(ben, code=ReasonCode.TRIPPED)])
-    assert ledger.uncounted() == {"tool": {ann.key}}
+    assert ledger.guard.uncounted() == {"tool": {ann.key}}
 
 
 def test_what_was_checked_since_a_moment_is_told_from_what_was_not(ledger: LedgerWriter) -> None:
     later, keys = NOW + timedelta(hours=1), [Key(hire, "tool") for hire in ("ann", "ben", "cat", "dan")]
     ann, ben, cat, dan = (but(ADA, key=key, checked_at=later) for key in keys)
     ledger.save([ann, replace(ben, checked_at=NOW - timedelta(hours=1)), replace(cat, status=Status.UNKNOWN)])
-    assert ledger.answered_since(keys, NOW) == {ann.key}
-    assert ledger.lacks_check("tool", NOW)
+    assert ledger.guard.answered_since(keys, NOW) == {ann.key}
+    assert ledger.guard.lacks_check("tool", NOW)
     ledger.save(
         [replace(ben, checked_at=None), replace(dan, checked_at=NOW - timedelta(hours=1), status=Status.BLOCKED)]
     )
-    assert ledger.answered_since(keys, NOW) == {ann.key, ben.key}, "for one without a check nobody waits"
-    assert not ledger.lacks_check("tool", NOW)
+    assert ledger.guard.answered_since(keys, NOW) == {ann.key, ben.key}, "for one without a check nobody waits"
+    assert not ledger.guard.lacks_check("tool", NOW)
 
 
 def test_more_hires_than_a_statement_has_values(ledger: LedgerWriter) -> None:
     ledger.save([ADA])
-    assert [*ledger.records(["ada", *(f"h{number}" for number in range(70_000))])] == [ADA]
+    assert [*ledger.grants.records(["ada", *(f"h{number}" for number in range(70_000))])] == [ADA]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +119,7 @@ def test_more_hires_than_a_statement_has_values(ledger: LedgerWriter) -> None:
 )
 def test_address_is_found_in_any_case(ledger: LedgerWriter, stored: str, asked: str) -> None:
     ledger.save([found := but(ADA, email=stored)])
-    assert [*ledger.records([], [asked])] == [found]
+    assert [*ledger.grants.records([], [asked])] == [found]
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["a state", "no state"])
@@ -133,57 +140,62 @@ def test_reader_has_no_way_to_write(tmp_path: Path, *, there: bool) -> None:
             refused = pytest.raises(LedgerError, match="readonly") if there else nullcontext()
             with refused, reader.backend.reading() as reading:
                 reading.value(statement)
-        assert list(reader.records()) == ([ADA] if there else [])
+        assert list(reader.grants.records()) == ([ADA] if there else [])
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
 READINGS: dict[str, tuple[object, ...]] = {
-    "answered_since": ([ADA.key], NOW),
-    "attempts": (ADA.key,),
-    "confirmed": (Since(0, 0),),
-    "removed": (["ada"],),
-    "untold": ([ADA],),
-    "changes_since": (Since(0, 0),),
-    "count_grants": (Chosen(),),
-    "count_people": (Chosen(),),
-    "due": (NOW,),
-    "ending": (NOW, NOW, 3),
-    "expiring": (NOW,),
-    "first_seen": ("tool",),
-    "grants": (Chosen(), Page()),
-    "has_line": ("digest",),
-    "held_alike": (Since(0, 0),),
-    "held_of": (["ada"],),
-    "hires_after": ("", 2),
-    "holding": ("tool", ["owner"], 2),
-    "history_page": (Page(),),
-    "integrations": (["ada"],),
-    "lacks_check": ("tool", NOW),
-    "listed_at": ("tool",),
-    "made_since": (Since(0, 0),),
-    "note": ("name",),
-    "notes": ("prefix",),
-    "people": (Chosen(), Page()),
-    "recent_attempts": ("ada", 3),
-    "record": (ADA.key,),
-    "sealed": ("name",),
-    "origins_after": (Key("", ""),),
-    "sealed_values": (["name"],),
-    "seen": ("tool",),
-    "seen_after": ("tool", "", 2),
-    "untraced_after": ("", 2),
-    "waiting": (3,),
+    "accounts.first_seen": ("tool",),
+    "accounts.listed_at": ("tool",),
+    "accounts.seen": ("tool",),
+    "accounts.seen_after": ("tool", "", 2),
+    "attempts.of": (ADA.key,),
+    "attempts.recent": ("ada", 3),
+    "given.unanswered": (2,),
+    "given.untraced_after": ("", 2),
+    "grants.due": (NOW,),
+    "grants.expiring": (NOW,),
+    "grants.hires_after": ("", 2),
+    "grants.integrations": (["ada"],),
+    "grants.origins_after": (Key("", ""),),
+    "grants.record": (ADA.key,),
+    "guard.answered_since": ([ADA.key], NOW),
+    "guard.changes_since": (Since(0, 0),),
+    "guard.confirmed": (Since(0, 0),),
+    "guard.held_alike": (Since(0, 0),),
+    "guard.held_of": (["ada"],),
+    "guard.lacks_check": ("tool", NOW),
+    "guard.made_since": (Since(0, 0),),
+    "history.has_line": ("digest",),
+    "history.page": (Page(),),
+    "history.removals": (["ada"],),
+    "history.untold": ([ADA],),
+    "notes.beginning": ("prefix",),
+    "notes.get": ("name",),
+    "pages.count_grants": (Chosen(),),
+    "pages.count_people": (Chosen(),),
+    "pages.ending": (NOW, NOW, 3),
+    "pages.grants": (Chosen(), Page()),
+    "pages.holding": ("tool", ["owner"], 2),
+    "pages.people": (Chosen(), Page()),
+    "pages.waiting": (3,),
+    "sealed.get": ("name",),
+    "sealed.several": (["name"],),
 }
 """What a reading is given, where it takes something."""
 
 
-@pytest.mark.parametrize(
-    "name",
-    sorted(name for name, _ in getmembers(LedgerReader, isfunction) if name[0] != "_"),
-)
+def readings() -> Iterator[str]:
+    yield "members"
+    for part, found in vars(LedgerReader(EmptyBackend())).items():
+        if isinstance(found, LedgerPart):
+            yield from (f"{part}.{name}" for name, _ in getmembers(type(found), isfunction) if name[0] != "_")
+
+
+@pytest.mark.parametrize("name", sorted(readings()))
 def test_no_state_reads_like_one_without_rows(name: str) -> None:
     def found(reader: LedgerReader) -> object:
-        result = getattr(reader, name)(*READINGS.get(name, ()))
+        result = attrgetter(name)(reader)(*READINGS.get(name, ()))
         return list(result) if isinstance(result, Iterator) else result
 
     with closing(sqlite3.connect(":memory:")) as connection:

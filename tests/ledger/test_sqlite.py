@@ -75,8 +75,10 @@ def test_a_state_of_every_earlier_schema_opens_and_is_kept_as_it_was(tmp_path: P
     assert [found.key for found in read_all(tmp_path)] == [ADA.key], "what only reads takes it as it is"
     assert contents(file) == before
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
-        assert [(found.key, found.email) for found in ledger.records()] == [(ADA.key, ADA.email)]
-        assert [(event.event, event.author) for event in ledger.history()] == [("executed", "Ida <ida@example.com>")]
+        assert [(found.key, found.email) for found in ledger.grants.records()] == [(ADA.key, ADA.email)]
+        assert [(event.event, event.author) for event in ledger.history.lines()] == [
+            ("executed", "Ida <ida@example.com>")
+        ]
     copy = file.with_name(f"state.db.schema-{recipe.stem}")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert contents(copy) == before, "the program that made it opens this"
@@ -106,7 +108,7 @@ def test_reasons_of_before_get_their_codes(
     with closing(sqlite3.connect(earlier(EARLIER[-1], tmp_path))) as database, database:
         database.execute("update grants set status = ?, reason = ?", (status, reason))
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
-        (found,) = ledger.records()
+        (found,) = ledger.grants.records()
     assert (found.reason, found.code, found.cause) == (reason, code, cause)
 
 
@@ -157,7 +159,7 @@ def test_damaged_file_is_reported(tmp_path: Path, damage: object) -> None:
 
     def open_to_write() -> None:
         with closing(StateLocation(STATE, tmp_path).writer()) as opened:
-            list(opened.records())
+            list(opened.grants.records())
 
     for read in (open_to_write, lambda: read_all(tmp_path)):
         with pytest.raises(LedgerError, match=r"restore the state|newer") as told:
@@ -209,7 +211,7 @@ def test_reading_what_a_crash_left(tmp_path: Path) -> None:
     assert [found.key.hire for found in read_all(tmp_path)] == ["ada"]
     assert bytes_in(tmp_path / ".reconciler") == before
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
-        assert [found.key.hire for found in ledger.records()] == ["ada"]
+        assert [found.key.hire for found in ledger.grants.records()] == ["ada"]
 
 
 def test_reading_where_there_is_nothing(tmp_path: Path) -> None:
@@ -230,19 +232,19 @@ def test_reading_what_another_begins_to_write(tmp_path: Path) -> None:
     with location.locked("here", NOW) as locked:
         locked.ledger.save([replace(ADA, key=Key(f"hire{number:04}", "tool")) for number in range(3000)])
     with location.reader() as ledger:
-        records = ledger.records()
+        records = ledger.grants.records()
         assert next(records).key.hire == "hire0000"
         with location.locked("here", NOW) as locked:
             locked.ledger.forget("hire0001", NOW)
         with pytest.raises(LedgerError, match="another process wrote to it while it was read: try again"):
             list(records)
     with location.reader() as ledger:
-        assert len(list(ledger.records())) == 2999
+        assert len(list(ledger.grants.records())) == 2999
 
 
 def test_id_that_is_no_unicode_matches_no_hire(tmp_path: Path) -> None:
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
-        assert list(ledger.records(["\udcff"])) == []
+        assert list(ledger.grants.records(["\udcff"])) == []
 
 
 def test_ten_times_the_values_take_ten_times_as_long(tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ def test_ten_times_the_values_take_ten_times_as_long(tmp_path: Path) -> None:
         def took(number: int) -> int:
             ids = [str(each) for each in range(number)]
             began = time.process_time_ns()
-            assert list(ledger.records(ids)) == []
+            assert list(ledger.grants.records(ids)) == []
             return time.process_time_ns() - began
 
         assert min(took(20_000) for _ in range(2)) < 40 * min(took(2_000) for _ in range(5))

@@ -34,7 +34,7 @@ Work = Callable[[Transaction], Any]
 
 def together(ledger: LedgerWriter, *works: tuple[Lease | None, Work]) -> list[Future[Any]]:
     """Write all of these at the same time: a first write goes on until the others wait."""
-    transactions = ledger._transactions
+    transactions = ledger.session.transactions
     begun, waiting = threading.Event(), threading.Event()
 
     def first(_: Transaction) -> None:
@@ -67,7 +67,7 @@ def telling(hire: str) -> Work:
 def test_writes_at_the_same_time_share_a_transaction(ledger: LedgerWriter, location: StateLocation) -> None:
     found = together(ledger, *((None, telling(hire)) for hire in ("ada", "bob", "eve")))
     assert len({each.result() for each in found}) == 1
-    assert sorted(each.key.hire for each in ledger.history()) == ["ada", "ada", "bob", "bob", "eve", "eve"]
+    assert sorted(each.key.hire for each in ledger.history.lines()) == ["ada", "ada", "bob", "bob", "eve", "eve"]
     assert verified(location) == (6, 0, None)
 
 
@@ -80,7 +80,7 @@ def test_write_that_fails_takes_no_other_with_it(ledger: LedgerWriter, location:
     assert ada.result() is not bob.result()
     with pytest.raises(ValueError, match="not this one"):
         eve.result()
-    assert sorted(each.key.hire for each in ledger.history()) == ["ada", "ada", "bob", "bob"]
+    assert sorted(each.key.hire for each in ledger.history.lines()) == ["ada", "ada", "bob", "bob"]
     assert verified(location) == (4, 0, None)
 
 
@@ -98,7 +98,7 @@ def test_lost_lease_refuses_only_its_own_writes(
     assert one.result() is not two.result()
     with pytest.raises(LeaseLostError, match=next(iter(lost))):
         gone.result()
-    assert sorted(each.key.hire for each in ledger.history()) == ["ada", "ada", "bob", "bob"]
+    assert sorted(each.key.hire for each in ledger.history.lines()) == ["ada", "ada", "bob", "bob"]
 
 
 def test_large_values_are_written_whole(ledger: LedgerWriter, location: StateLocation) -> None:
@@ -111,7 +111,7 @@ def test_large_values_are_written_whole(ledger: LedgerWriter, location: StateLoc
 
     for each in together(ledger, (None, keeping("a")), (None, keeping("b"))):
         each.result()
-    assert [ledger.sealed(name) for name in "ab"] == [b"a" * 4_000_000, b"b" * 4_000_000]
+    assert [ledger.sealed.get(name) for name in "ab"] == [b"a" * 4_000_000, b"b" * 4_000_000]
     assert verified(location) == (2, 0, None)
 
 
@@ -121,7 +121,7 @@ async def test_tasks_that_write_at_the_same_time_share_a_commit(tmp_path: Path) 
     def reached(point: Failpoint, *, done: bool) -> None:
         if done and point is Failpoint.CHECKED:
             with location.reader() as others:
-                there.append(sum(1 for _ in others.history()))
+                there.append(sum(1 for _ in others.history.lines()))
 
     location, there = StateLocation(STATE, tmp_path), list[int]()
     with closing(location.writer(reached)) as ledger:
@@ -147,7 +147,7 @@ async def test_task_whose_write_fails_takes_no_other_with_it(ledger: LedgerWrite
     ada, *failed = await asyncio.gather(*writes, return_exceptions=True)
     assert ada is None
     assert [type(each) for each in failed] == [ValueError, LeaseLostError]
-    assert [each.key.hire for each in ledger.history()] == ["ada"]
+    assert [each.key.hire for each in ledger.history.lines()] == ["ada"]
 
 
 async def test_task_that_is_cancelled_has_written(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_task_that_is_cancelled_has_written(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     with location.reader() as others:
-        assert [each.key.hire for each in others.history()] == ["ada"]
+        assert [each.key.hire for each in others.history.lines()] == ["ada"]
 
 
 def test_changes_of_one_value_in_one_transaction_are_all_there(ledger: LedgerWriter) -> None:
@@ -169,13 +169,13 @@ def test_changes_of_one_value_in_one_transaction_are_all_there(ledger: LedgerWri
             def add(before: bytes | None) -> bytes:
                 return json.dumps([*json.loads(before or b"[]"), name]).encode()
 
-            ledger._put(transaction, schema.sealed, "stored/ada", add)
+            transaction.put(schema.sealed, "stored/ada", add)
 
         return work
 
     for each in together(ledger, (None, adding("one")), (None, adding("two"))):
         each.result()
-    assert json.loads(ledger.sealed("stored/ada") or b"") == ["one", "two"]
+    assert json.loads(ledger.sealed.get("stored/ada") or b"") == ["one", "two"]
 
 
 def test_writers_of_one_state_append_to_one_chain(ledger: LedgerWriter, location: StateLocation) -> None:

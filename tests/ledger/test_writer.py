@@ -67,7 +67,7 @@ RECORDS = st.builds(
 def test_saved_entries_are_read_back(ledger: LedgerWriter, first: Record, second: Record) -> None:
     for record in (first, second):
         ledger.save([record])
-        assert ledger.record(record.key) == record
+        assert ledger.grants.record(record.key) == record
 
 
 @pytest.mark.parametrize("again", [{}, {"checked_at": NOW}, {"checked_at": NOW, "reason": "seen"}, {"lost": True}])
@@ -77,105 +77,107 @@ def test_rechecked_record_writes_changed_columns_only(ledger: LedgerWriter, agai
     ledger.save([replace(ADA, fresh=True)])
     ledger.save([replace(ADA, **again)], before={ADA.key: ADA})
     looked = again.keys() <= {"checked_at"}
-    assert list(ledger.records()) == [replace(ADA, **again, fresh=looked)]
+    assert list(ledger.grants.records()) == [replace(ADA, **again, fresh=looked)]
 
 
 def test_recheck_does_not_recreate_a_deleted_record(ledger: LedgerWriter) -> None:
     ledger.save([replace(ADA, checked_at=NOW)], before={ADA.key: ADA})
-    assert list(ledger.records()) == []
+    assert list(ledger.grants.records()) == []
 
 
 def test_an_answered_command_does_not_remove_another_of_the_same_id(ledger: LedgerWriter) -> None:
-    ledger.enqueue("run", now=NOW, by="ida@here", hire="ada", access="tool")
-    answered = ledger.commands()
+    ledger.commands.enqueue("run", now=NOW, by="ida@here", hire="ada", access="tool")
+    answered = ledger.commands.waiting()
     ledger.save([], [], answered=answered)
-    ledger.enqueue("accept", now=NOW + timedelta(seconds=1), by="ida@here", hire="bob", access="tool")
+    ledger.commands.enqueue("accept", now=NOW + timedelta(seconds=1), by="ida@here", hire="bob", access="tool")
     ledger.save([], [], answered=answered)
-    assert [command.kind for command in ledger.commands()] == ["accept"]
+    assert [command.kind for command in ledger.commands.waiting()] == ["accept"]
 
 
 def test_an_attempt_step_by_step(ledger: LedgerWriter) -> None:
     """Written before the first request, at each request and answer, and at the end; what is kept goes with it."""
-    begun = ledger.begin(
+    begun = ledger.attempts.begin(
         ADA, attempt(), [Event(NOW, ADA.key, "tool", EventType.ATTEMPT_STARTED)], kept={"run/ada/tool": b"1"}
     )
     assert begun.run == begun.id > 0
-    assert [item.id for item in ledger.open_attempts()] == [begun.id]
-    record = ledger.record(ADA.key)
+    assert [item.id for item in ledger.attempts.open()] == [begun.id]
+    record = ledger.grants.record(ADA.key)
     assert record is not None
     assert record.run.id == begun.run
 
-    ledger.sending(begun, step(0), "POST", "https://example.com/***", NOW)
+    ledger.attempts.sending(begun, step(0), "POST", "https://example.com/***", NOW)
     retrying = replace(ADA, open=OpenRun(id=begun.run), phase=Phase.RETRYING)
     ledger.save([retrying])
     assert steps(ledger) == (step(0),)
     later = NOW + timedelta(seconds=5)
-    ledger.answered(begun, 0, Outcome.DONE, later, status_code=201, kept={"run/ada/tool": b"2"})
-    ledger.sending(begun, step(1), "POST", "https://example.com/2", later)
-    ledger.answered(begun, 1, Outcome.REFUSED, later, status_code=500, error="500")
+    ledger.attempts.answered(begun, 0, Outcome.DONE, later, status_code=201, kept={"run/ada/tool": b"2"})
+    ledger.attempts.sending(begun, step(1), "POST", "https://example.com/2", later)
+    ledger.attempts.answered(begun, 1, Outcome.REFUSED, later, status_code=500, error="500")
     assert steps(ledger) == (step(0, Outcome.DONE), step(1, Outcome.REFUSED))
-    assert ledger.sealed("run/ada/tool") == b"2"
-    [open_one] = ledger.open_attempts()
+    assert ledger.sealed.get("run/ada/tool") == b"2"
+    [open_one] = ledger.attempts.open()
     assert open_one.alive_at == later
 
-    ledger.settle(begun, retrying, [], now=later, error="500")
-    assert ledger.open_attempts() == []
+    ledger.attempts.settle(begun, retrying, [], now=later, error="500")
+    assert ledger.attempts.open() == []
 
     # The attempt that continues it shares its run: what it sends again takes the place of what failed.
-    again = ledger.begin(retrying, attempt(retrying, run=begun.run, number=2), [])
-    ledger.sending(again, step(1), "POST", "https://example.com/2", later)
-    ledger.answered(again, 1, Outcome.DONE, later, status_code=200)
+    again = ledger.attempts.begin(retrying, attempt(retrying, run=begun.run, number=2), [])
+    ledger.attempts.sending(again, step(1), "POST", "https://example.com/2", later)
+    ledger.attempts.answered(again, 1, Outcome.DONE, later, status_code=200)
     assert steps(ledger) == (step(0, Outcome.DONE), step(1, Outcome.DONE))
-    ledger.settle(again, replace(ADA, phase=Phase.EXECUTED), [], now=later, error=None, kept={"run/ada/tool": None})
-    assert ledger.sealed("run/ada/tool") is None
-    assert [(item.number, [sent.status_code for sent in sents]) for item, sents in ledger.attempts(ADA.key)] == [
+    ledger.attempts.settle(
+        again, replace(ADA, phase=Phase.EXECUTED), [], now=later, error=None, kept={"run/ada/tool": None}
+    )
+    assert ledger.sealed.get("run/ada/tool") is None
+    assert [(item.number, [sent.status_code for sent in sents]) for item, sents in ledger.attempts.of(ADA.key)] == [
         (1, [201, 500]),
         (2, [200]),
     ]
-    assert [line.event for line in ledger.history()] == [EventType.ATTEMPT_STARTED]
+    assert [line.event for line in ledger.history.lines()] == [EventType.ATTEMPT_STARTED]
 
 
 def steps(ledger: LedgerWriter) -> tuple[Step, ...]:
-    record = ledger.record(ADA.key)
+    record = ledger.grants.record(ADA.key)
     assert record is not None
     return record.run.steps
 
 
 def test_words_notes_and_sealed_values(ledger: LedgerWriter) -> None:
-    ledger.enqueue("retry", now=NOW, by="ida@here", hire="ada")
-    ledger.enqueue("run", now=NOW, by="ida@here", hire="ada", access="tool")
-    first, second = ledger.commands()
+    ledger.commands.enqueue("retry", now=NOW, by="ida@here", hire="ada")
+    ledger.commands.enqueue("run", now=NOW, by="ida@here", hire="ada", access="tool")
+    first, second = ledger.commands.waiting()
     assert (first.kind, first.hire, first.access, second.access) == ("retry", "ada", None, "tool")
     ledger.save((), answered=[first])
-    assert ledger.commands() == [second]
-    ledger.put_note("n", b"1")
-    ledger.put_note("n", b"2")
-    assert (ledger.note("n"), ledger.note("other")) == (b"2", None)
-    ledger.put_sealed("s", b"1")
-    assert ledger.sealed_names() == ["s"]
-    ledger.erase("s")
-    assert ledger.sealed("s") is None
+    assert ledger.commands.waiting() == [second]
+    ledger.notes.put("n", b"1")
+    ledger.notes.put("n", b"2")
+    assert (ledger.notes.get("n"), ledger.notes.get("other")) == (b"2", None)
+    ledger.sealed.put("s", b"1")
+    assert ledger.sealed.names() == ["s"]
+    ledger.sealed.erase("s")
+    assert ledger.sealed.get("s") is None
 
 
 def test_hires_whose_givers_are_yet_to_be_found_out(ledger: LedgerWriter) -> None:
-    ledger.retrace(["ada", "bob"], None, "first")
-    ledger.retrace(["ada", "cyd", "dan"], "first", "second", ended=True)
-    assert ledger.given_up_to() == "second"
+    ledger.given.retrace(["ada", "bob"], None, "first")
+    ledger.given.retrace(["ada", "cyd", "dan"], "first", "second", ended=True)
+    assert ledger.given.up_to() == "second"
     adas, bobs, cyds = Untraced(None, "second"), Untraced(None, "first"), Untraced("first", "second")
-    assert ledger.untraced() == {"ada": adas, "bob": bobs, "cyd": cyds, "dan": cyds}
-    assert ledger.untraced(["bob", "eve"]) == {"bob": bobs}
-    assert ledger.untraced_after("ada", 2) == {"bob": bobs, "cyd": cyds}
-    ledger.give([], {"ada": Untraced(None, "first"), "bob": bobs})  # of ada, another member saw a newer commit
+    assert ledger.given.untraced() == {"ada": adas, "bob": bobs, "cyd": cyds, "dan": cyds}
+    assert ledger.given.untraced(["bob", "eve"]) == {"bob": bobs}
+    assert ledger.given.untraced_after("ada", 2) == {"bob": bobs, "cyd": cyds}
+    ledger.given.save([], {"ada": Untraced(None, "first"), "bob": bobs})  # of ada, another member saw a newer commit
     ledger.forget("dan", NOW)
-    assert ledger.untraced() == {"ada": adas, "cyd": cyds}
+    assert ledger.given.untraced() == {"ada": adas, "cyd": cyds}
 
 
 def test_all_or_nothing(ledger: LedgerWriter) -> None:
     broken = replace(ADA, key=Key("bob", "tool"), email=None)  # type: ignore[arg-type]
     with pytest.raises(LedgerError, match=r"(?i)not.null constraint"):
         ledger.save([ADA, broken], [Event(NOW, ADA.key, "tool", EventType.ADOPTED)])
-    assert list(ledger.records()) == []
-    assert list(ledger.history()) == []
+    assert list(ledger.grants.records()) == []
+    assert list(ledger.history.lines()) == []
 
 
 def test_forgotten_person_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
@@ -191,24 +193,24 @@ def test_forgotten_person_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
                 reason=f"about {stem}",
             )
             ledger.save([record], [Event(NOW, record.key, "tool", EventType.ADOPTED, f"{stem} was found")])
-            begun = ledger.begin(record, attempt(record), [], kept={f"run/{stem}/tool": stem.encode()})
-            ledger.sending(begun, step(0), "POST", f"https://example.com/{stem}", NOW)
-            ledger.answered(begun, 0, Outcome.REFUSED, NOW, error=f"no {stem}")
-            ledger.settle(begun, record, [], now=NOW, error=f"no {stem}")
+            begun = ledger.attempts.begin(record, attempt(record), [], kept={f"run/{stem}/tool": stem.encode()})
+            ledger.attempts.sending(begun, step(0), "POST", f"https://example.com/{stem}", NOW)
+            ledger.attempts.answered(begun, 0, Outcome.REFUSED, NOW, error=f"no {stem}")
+            ledger.attempts.settle(begun, record, [], now=NOW, error=f"no {stem}")
             for kind in ("stored", "notice"):
-                ledger.put_sealed(f"{kind}/{stem}" + ("/tool" if kind == "notice" else ""), stem.encode())
-            ledger.enqueue("retry", now=NOW, by="ida@here", hire=stem)
+                ledger.sealed.put(f"{kind}/{stem}" + ("/tool" if kind == "notice" else ""), stem.encode())
+            ledger.commands.enqueue("retry", now=NOW, by="ida@here", hire=stem)
         assert ledger.forget(mark, NOW) == 1
     for file in (tmp_path / ".reconciler").iterdir():
         assert mark.encode() not in file.read_bytes().lower(), file.name
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
-        assert {record.key.hire for record in ledger.records()} == {"ada", "zebed_e"}
-        assert {name for name in ledger.sealed_names() if "ada" in name} == {
+        assert {record.key.hire for record in ledger.grants.records()} == {"ada", "zebed_e"}
+        assert {name for name in ledger.sealed.names() if "ada" in name} == {
             "notice/ada/tool",
             "run/ada/tool",
             "stored/ada",
         }
-        assert len(ledger.sealed_names()) == 6, "a name with a sign that SQL takes for a wildcard took another along"
-        events = list(ledger.history())
+        assert len(ledger.sealed.names()) == 6, "a name with a sign that SQL takes for a wildcard took another along"
+        events = list(ledger.history.lines())
         assert [line.event for line in events] == [EventType.ADOPTED, EventType.ADOPTED, EventType.FORGOTTEN]
         assert "1" in events[-1].detail

@@ -15,7 +15,7 @@ from reconciler.engine.context import Context
 from reconciler.ledger.entries import Event
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.part_writers import WritableNotes
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.report import Row
@@ -422,7 +422,7 @@ class TestSending:
     def test_no_receiver_no_note(self, site: Site) -> None:
         site.tells([row("ada", Status.FAILED, "no")])
         with StateLocation(f"sqlite:///{site.repo.state}", site.repo.root).reader() as ledger:
-            assert ledger.note("alerts") is None
+            assert ledger.notes.get("alerts") is None
 
     def test_sent_alerts_survive_a_restart(self, site: Site, service: Service) -> None:
         service.route("POST", "/hook", {})
@@ -440,7 +440,7 @@ class TestSending:
             raise LedgerError("the ledger: disk full: make room on the disk")
 
         site.repo.settings(alerts=[{"webhook": f"{service.url}/hook"}])
-        monkeypatch.setattr(LedgerWriter, "put_note", full)
+        monkeypatch.setattr(WritableNotes, "put", full)
         site.tells([row("ada", Status.FAILED, "no")])
         assert service.requests == []
         assert "disk full" in capsys.readouterr().out

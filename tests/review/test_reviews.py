@@ -135,7 +135,7 @@ def test_removal_is_about_the_same_thing_under_its_new_name(
 def test_removal_of_whom_the_ledger_knows_under_another_name_is_open(office: Office) -> None:
     office.remember(events=[Event(AT - timedelta(days=1), Key("lovelace", "saas"), "saas", EventType.CONFIRMED)])
     with closing(office.ledger()) as ledger:
-        digest = ledger.verify_history().digest
+        digest = ledger.history.verify().digest
     office.review(line("ada", decision="remove", since="2026-11-01T00:00:00Z"), history=digest)
     assert office.progress().open == 1
 
@@ -144,7 +144,7 @@ def test_removal_of_whom_the_ledger_forgot_is_done(office: Office) -> None:
     granted = Event(AT - timedelta(days=1), Key("ada", "saas"), "saas", EventType.CONFIRMED)
     office.remember(record("ada", Phase.REVOKED), events=[granted])
     with closing(office.ledger()) as ledger:
-        digest = ledger.verify_history().digest
+        digest = ledger.history.verify().digest
         ledger.forget("ada", AT + timedelta(days=1))
     office.review(line("ada", decision="remove", since="2026-11-01T00:00:00Z"), history=digest)
     assert office.progress().open == 0
@@ -158,19 +158,19 @@ def test_account_is_open_until_a_later_listing_does_not_show_it(office: Office) 
     known = next(iter(account_digests(review_in((office.repo.root / PATH).read_bytes(), PATH).lines[0])))
     assert office.progress().open == 1
     with closing(office.ledger()) as ledger:
-        ledger.save_seen("saas", {known}, AT - timedelta(days=1))
-        ledger.save_seen("saas", set(), AT - timedelta(hours=1))
+        ledger.accounts.save("saas", {known}, AT - timedelta(days=1))
+        ledger.accounts.save("saas", set(), AT - timedelta(hours=1))
         assert office.progress().open == 1, "read before the review"
-        ledger.save_seen("saas", {known}, AT + timedelta(hours=1))
+        ledger.accounts.save("saas", {known}, AT + timedelta(hours=1))
         assert office.progress().open == 1
-        ledger.save_seen("saas", set(), AT + timedelta(hours=2))
+        ledger.accounts.save("saas", set(), AT + timedelta(hours=2))
     assert office.progress().open == 0
 
 
 def test_account_whose_name_is_masked_is_never_taken_for_gone(office: Office) -> None:
     office.review(line("U7", None, decision="remove", values={"email": "zoe@***"}))
     with closing(office.ledger()) as ledger:
-        ledger.save_seen("saas", set(), AT + timedelta(hours=2))
+        ledger.accounts.save("saas", set(), AT + timedelta(hours=2))
     assert office.progress().open == 1
 
 

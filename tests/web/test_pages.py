@@ -144,7 +144,7 @@ def test_role_of_access_that_git_no_longer_has_is_that_of_the_ledger() -> None:
 
 def test_the_history_has_its_digest_and_the_filters_of_the_command(world: World) -> None:
     with StateLocation(f"sqlite:///{world.repo.state}", world.repo.root).reader() as ledger:
-        digest = ledger.verify_history().digest
+        digest = ledger.history.verify().digest
     assert digest in page(world, "/history")
     assert digest in page(world, "/")
     failed = words(world, "/history?event=attempt_failed&hire=grace&integration=tool&since=1h")

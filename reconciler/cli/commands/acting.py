@@ -115,7 +115,7 @@ async def _locked_pass(
         passes = _runner(context, clock, force, LockedState(state))
         passes.approve = ask and _Agreement(ask, context.redactor).approves
         passes.applied, passes.watched = partial(_count_unknown, context=context), ProgressReporter()
-        commands = await state.ledger.run(lambda ledger: ledger.commands())
+        commands = await state.ledger.run(lambda ledger: ledger.commands.waiting())
         releases = releases_of(commands, request.selection)
         await passes.apply_commands(command for command in commands if command.kind != "release")
         await state.ledger.run(partial(end_locks, now=clock.now()))
@@ -147,7 +147,7 @@ async def _count_unknown(state: OpenState, services: Services, plan: Plan, repor
 
 
 def _save_seen(ledger: LedgerWriter, listing: ComparedListing, now: datetime) -> None:
-    ledger.save_seen(listing.integration, listing.seen, now)
+    ledger.accounts.save(listing.integration, listing.seen, now)
 
 
 async def _ask_forge(context: Context, ledger: OpenLedger, force: InForce) -> None:
@@ -213,7 +213,7 @@ async def _fleet_pass(
 
 def _tell(ledger: LedgerReader, context: Context, tree: Tree, report: Report) -> None:
     """Say of each row who gave the grant, and of those that leave when they had to be gone, and were."""
-    report.give(ledger.given(report.hires))
+    report.give(ledger.given.of(report.hires))
     report.rows = [*Leaving(context.checkout, Desired(context.reader.load(tree), date.min)).dated(ledger, report.rows)]
 
 

@@ -70,7 +70,7 @@ def _meant(options: SharedOptions, hire: str | None, access: str | None, integra
     context, force = context_in_force(options)
     desired = Desired(context.reader.load(force.tree), Policy.of(force.settings, context.clock.now()).today)
     with context.state(force.settings, force.tree).reader() as ledger:
-        known = {record.key: record.integration for record in ledger.records([hire] if hire else None)}
+        known = {record.key: record.integration for record in ledger.grants.records([hire] if hire else None)}
     for each in (hire,) if hire else desired.hires:
         known |= {grant.key: grant.integration for grant in desired.grants(each, once=True)}
     found = {key for key, name in known.items() if access in (None, key.access) and integration in (None, name)}
@@ -97,7 +97,7 @@ def _beside(
     note(f"{holder.who}, which was asked to check: waiting for its answer")
     with ledger_of(options) as ledger:
         _wait(ledger, grants, integration)
-        last = ledger.note(LAST)
+        last = ledger.notes.get(LAST)
         report = Report(json.loads(last)["revision"] if last else None, dry_run=False)
         hires = {key.hire for key in grants}
         shown = (row for row in rows_of(options, ledger, hires, ()) if Key(row.hire, row.access) in grants)
@@ -109,12 +109,12 @@ def _wait(ledger: LedgerReader, grants: Collection[Key], integration: str | None
     """Wait until nothing of this is left to check, and no attempt that followed is under way."""
     until = monotonic() + PATIENCE_SECONDS
     while monotonic() < until:
-        asked = [command for command in ledger.commands() if command.kind == "check"]
+        asked = [command for command in ledger.commands.waiting() if command.kind == "check"]
         waits = any(
             Key(each.hire, each.access) in grants if each.hire and each.access else each.integration == integration
             for each in asked
         )
-        if not waits and not any(attempt.key in grants for attempt in ledger.open_attempts()):
+        if not waits and not any(attempt.key in grants for attempt in ledger.attempts.open()):
             return
         sleep(LOOK_SECONDS)
     raise Refused(f"no answer came within {PATIENCE_SECONDS:g} s: `reconcile status` shows what is found")

@@ -223,7 +223,7 @@ class _Endpoints(Frozen):
     def read(self) -> tuple[Counter[tuple[str, Status]], dict[str, int]]:
         """Read what metrics need of the ledger, in a thread."""
         with self.view.ledger() as ledger:
-            return ledger.counts(), {each.name: len(each.services) for each in ledger.members() if each.daemon}
+            return ledger.grants.counts(), {each.name: len(each.services) for each in ledger.members() if each.daemon}
 
     async def metrics(self, counts: Counter[tuple[str, Status]], members: dict[str, int]) -> bytes:
         """Write the metrics."""

@@ -51,7 +51,7 @@ def enqueue(
     try:
         use_key(options, ledger)
         about = {"hire": hire, "access": access, "integration": integration}
-        ledger.enqueue(kind, now=datetime.now(UTC), by=requester(), data=data, **about)
+        ledger.commands.enqueue(kind, now=datetime.now(UTC), by=requester(), data=data, **about)
     finally:
         ledger.close()
 

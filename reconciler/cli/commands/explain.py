@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from reconciler.repository.git.checkout import Tree
     from reconciler.review.explain import Explanation
 
-    Tried = list[tuple[Attempt, list[Sent]]]
+    Tried = list[tuple[Attempt, tuple[Sent, ...]]]
 
 __all__ = ["explain"]
 
@@ -143,9 +143,9 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
 
     desired = Desired(context.reader.load(force.tree), policy.today, policy.now)
     with context.state(force.settings, force.tree).reader() as ledger:
-        records = {record.key: record for record in ledger.records([key.hire])}
-        tried = ledger.attempts(key)
-        by = ledger.given([key.hire]) | asyncio.run(who_gave(context.checkout, desired, Ledger(ledger), [key.hire]))
+        records = {record.key: record for record in ledger.grants.records([key.hire])}
+        tried = ledger.attempts.of(key)
+        by = ledger.given.of([key.hire]) | asyncio.run(who_gave(context.checkout, desired, Ledger(ledger), [key.hire]))
     grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
     if grant is not None and not still_wanted(grant, records.get(key), policy.now):
         grant = None
@@ -225,7 +225,7 @@ def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> La
     return initial_layer(service, given, context.redactor) if given else None
 
 
-def _attempt(attempt: Attempt, sent: list[Sent]) -> dict[str, Any]:
+def _attempt(attempt: Attempt, sent: tuple[Sent, ...]) -> dict[str, Any]:
     return {
         "kind": attempt.kind,
         "number": attempt.number,

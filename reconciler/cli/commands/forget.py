@@ -29,8 +29,8 @@ def forget(options: SharedOptions, hire: str) -> int:
 
     no_csv(options)
     with ledger_of(options) as ledger:
-        records, locks = list(ledger.records([hire])), ledger.locks()
-        if not records and not any(True for _ in ledger.history(hires=[hire])):
+        records, locks = list(ledger.grants.records([hire])), ledger.locks.all()
+        if not records and not any(True for _ in ledger.history.lines(hires=[hire])):
             meant = suggest_from_ledger(ledger, hire)
             raise UsageError(f"the ledger knows nobody of the id {hire}: `reconcile status` shows whom it knows{meant}")
     context, force = context_in_force(options)

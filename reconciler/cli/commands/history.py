@@ -88,7 +88,7 @@ def history(
         raise UsageError(f"{what}: nothing can have happened between them")
     types = [_event_type(name) for name in events]
     with ledger_of(options) as ledger:
-        found = ledger.history(
+        found = ledger.history.lines(
             hires=chosen.hires, integrations=chosen.integrations, events=types, since=begin, until=end
         )
         first = next(found, None)
@@ -140,7 +140,7 @@ def _event_type(name: str) -> EventType:
 def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> int:
     """Say whether the chain is whole and agrees with the ledger, or what breaks it first."""
     with ledger_of(options) as ledger:
-        chain, disagrees = ledger.verify_agreement()
+        chain, disagrees = ledger.history.verify_agreement()
     found = Compared(None) if checkpoint is None else compared(options, checkpoint, key)
     contradicts, timestamp = found.contradicts, stamp(found.timestamp)
     broken = chain.broken or disagrees or contradicts

@@ -99,8 +99,8 @@ class _Person:
         self.addresses = [] if file is None or file.email is None else [file.email]
         self.wanted = frozenset(grant.key for grant in desired.grants(hire)) if hire in desired.hires else frozenset()
         with context.state(force.settings, force.tree).reader() as ledger:
-            self.rows = frozenset(record.key for record in ledger.records([hire], self.addresses))
-            mine = [each for each in ledger.locks() if hire in (each.hire, *each.hires)]
+            self.rows = frozenset(record.key for record in ledger.grants.records([hire], self.addresses))
+            mine = [each for each in ledger.locks.all() if hire in (each.hire, *each.hires)]
             known = self.in_git or self.rows or mine
             self.suggestion = "" if known else suggest_from_ledger(ledger, hire)
         self.locked = bool(mine)
@@ -160,7 +160,7 @@ async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _
     from reconciler.cli.commands.acting import passes_by_hand
 
     async with passes_by_hand(options, redactor, kind) as (_, state, passes):
-        commands = await state.ledger.run(lambda ledger: ledger.commands())
+        commands = await state.ledger.run(lambda ledger: ledger.commands.waiting())
         mine = [command for command in commands if command.kind in ("lock", "unlock")]
         asked = await passes.apply_commands(mine)
         report = await passes.run(PassRequest(Selection(person.hires | asked.hires)))
@@ -177,17 +177,17 @@ def _beside(options: SharedOptions, kind: str, person: _Person) -> tuple[Report,
         until = monotonic() + PATIENCE_SECONDS
         while (late := not _settled(ledger, kind, person.hires, person.wanted)) and monotonic() < until:
             sleep(LOOK_SECONDS)
-        last = ledger.note(LAST)
+        last = ledger.notes.get(LAST)
         report = Report(json.loads(last)["revision"] if last else None, dry_run=False)
         return report, list(rows_of(options, ledger, person.hires, ())), late
 
 
 def _settled(ledger: LedgerReader, kind: str, hires: Collection[str], wanted: Collection[Key]) -> bool:
     """Whether the command was taken up, a pass came by all that it is about, and nothing of it is under way."""
-    if any(command.kind == kind and command.hire in hires for command in ledger.commands()):
+    if any(command.kind == kind and command.hire in hires for command in ledger.commands.waiting()):
         return False
-    records = {record.key: record for record in ledger.records(hires)}
-    if any(attempt.key in records for attempt in ledger.open_attempts()):
+    records = {record.key: record for record in ledger.grants.records(hires)}
+    if any(attempt.key in records for attempt in ledger.attempts.open()):
         return False
     if kind == "unlock":
         return all(record.locked is None for record in records.values())

@@ -48,7 +48,7 @@ def _known(
     with ledger_of(options) as ledger:
         records = [
             record
-            for record in ledger.records([hire] if hire else None)
+            for record in ledger.grants.records([hire] if hire else None)
             if access in (None, record.key.access) and integration in (None, record.integration)
         ]
         meant = "" if records else suggest_from_ledger(ledger, hire, access, integration)
@@ -74,7 +74,7 @@ def _act(
     try:
         with state.locked(f"reconcile {kind}", now) as locked:
             use_key(options, locked.ledger)
-            mine = [command for command in locked.ledger.commands() if command.kind in ("retry", "accept")]
+            mine = [command for command in locked.ledger.commands.waiting() if command.kind in ("retry", "accept")]
             apply_commands(locked.ledger, mine, now)
     except StateLockedError as error:
         show_handed_over(options, kind, grants, _named(kind, grants), error)

@@ -220,7 +220,7 @@ def _check(context: Context, force: InForce, tree: Tree, selection: Selection) -
 
 def _in_ledger(context: Context, force: InForce, hire: str) -> bool:
     with context.state(force.settings, force.tree).reader() as ledger:
-        return any(True for _ in ledger.records([hire]))
+        return any(True for _ in ledger.grants.records([hire]))
 
 
 def _note_ignored(context: Context, force: InForce) -> list[str]:

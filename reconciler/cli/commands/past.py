@@ -51,7 +51,7 @@ def show_past(
     context, force = context_in_force(options)
     at = _moment(when, force.settings.timezone)
     with context.state(force.settings, force.tree).reader() as ledger:
-        began, erased = ledger.history_begin()
+        began, erased = ledger.history.begin()
         report = Report(None, dry_run=False, at=at, branch=force.branch)
         if began is None or at + A_SECOND <= began:
             since = "is empty" if began is None else f"begins at {stamp(began)}"
@@ -86,13 +86,13 @@ def _rows(
     ledger: LedgerReader, at: datetime, hires: Collection[str], integrations: Collection[str]
 ) -> tuple[list[Row], str | None]:
     """Return what there was, and the revision that was acted on then."""
-    found, revision = replayed(ledger.history(until=at + A_SECOND))
+    found, revision = replayed(ledger.history.lines(until=at + A_SECOND))
     shown = {
         key: past
         for key, past in found.items()
         if past.shown and (not hires or key.hire in hires) and (not integrations or past.integration in integrations)
     }
-    people = {record.key: record for record in ledger.records({key.hire for key in shown})} if shown else {}
+    people = {record.key: record for record in ledger.grants.records({key.hire for key in shown})} if shown else {}
     rows = []
     for key in sorted(shown):
         record = people.get(key)

@@ -59,7 +59,7 @@ def checkpoint(
         emit_json({"key": key.public}) if options.output == "json" else echo(key.public)
         return 0
     with ledger_of(options) as ledger:
-        lines, signed = sign(ledger.tree(), own.context.checkout, key)
+        lines, signed = sign(ledger.history.tree(), own.context.checkout, key)
     if options.output == "json":
         emit_json({"lines": lines, "note": signed})
     else:

@@ -173,7 +173,7 @@ def _records(context: Context, force: InForce) -> Mapping[Key, Record]:
     """Return what the ledger has, where there is one."""
     try:
         with context.state(force.settings, force.tree).reader() as ledger:
-            return {record.key: record for record in ledger.records()}
+            return {record.key: record for record in ledger.grants.records()}
     except (LedgerError, SecretsError):
         return {}
 

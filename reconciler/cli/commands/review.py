@@ -235,7 +235,7 @@ async def _started(
     with reading(context, settings, tree) as state:
         if not integrations:
             answered += await state.ledger.run(partial(without_manifest, names=names))
-        known = await state.ledger.run(lambda ledger: ledger.given())
+        known = await state.ledger.run(lambda ledger: ledger.given.of())
         given = known | await who_gave(context.checkout, desired, state.ledger, desired.hires)
         found = await state.ledger.run(lambda ledger: populations(answered, desired, ledger, given, at))
     if split:

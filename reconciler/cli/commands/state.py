@@ -60,7 +60,7 @@ def copy(options: SharedOptions, source: str, target: str) -> int:
         raise LedgerError(f"{here} has no state: nothing was copied")
     with here.locked("reconcile state copy", datetime.now(UTC)) as locked:
         chain = copied(here, locked.ledger, there)
-        grants = sum(locked.ledger.counts().values())
+        grants = sum(locked.ledger.grants.counts().values())
     if options.output == "json":
         emit_json({"from": str(here), "to": str(there), "grants": grants, "lines": chain.lines, "digest": chain.digest})
     else:

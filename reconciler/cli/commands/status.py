@@ -67,7 +67,7 @@ def status(
         return show_past(options, when, hires, integrations, by=by, only=Filter(**only))
     context, force = context_in_force(options)
     with context.state(force.settings, force.tree).reader() as ledger:
-        noted = ledger.note(LAST)
+        noted = ledger.notes.get(LAST)
         last: dict[str, Any] = json.loads(noted) if noted else {"revision": None}
         report = Report(last["revision"], dry_run=False)
         report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
@@ -131,10 +131,10 @@ def rows_of(
     wanted = _desired(files) if files is not None else None
     people = files if options.output == "csv" else None
     leaving = Leaving(context_of(options).checkout, wanted)
-    for batch in batches(ledger.records(hires or None)):
+    for batch in batches(ledger.grants.records(hires or None)):
         records = [record for record in batch if not integrations or record.integration in integrations]
         of_whom = {record.key.hire for record in records}
-        given, grants, names = ledger.given(of_whom), leaving.grants(of_whom), names_in(people, of_whom)
+        given, grants, names = ledger.given.of(of_whom), leaving.grants(of_whom), names_in(people, of_whom)
         rows = [
             Row.of(
                 record,

@@ -104,10 +104,10 @@ async def compared(
         built = [there[name] for name in asked if name in there]
         ledger = opened.ledger if remembered else None
         everybody = sorted(
-            {*desired.hires, *(() if ledger is None else await ledger.run(lambda reader: reader.hires()))}
+            {*desired.hires, *(() if ledger is None else await ledger.run(lambda reader: reader.grants.hires()))}
         )
         owners = await owners_of(built, desired, ledger, everybody, context.pace)
-        seen_of = await opened.ledger.run(lambda reader: {name: reader.first_seen(name) for name in there})
+        seen_of = await opened.ledger.run(lambda reader: {name: reader.accounts.first_seen(name) for name in there})
         for name in asked:
             if name not in there:
                 found.append(ComparedListing(name, fault=str(files.broken["manifests"][name][0])))

@@ -106,14 +106,14 @@ class Programs:
     async def learn(self, others: Sequence[str]) -> None:
         """Tell the other members of this machine's programs, and read what they have."""
         ledger, name = self._runtime.ledger, self._member
-        noted = json.loads(await ledger.run(lambda reader: reader.note(PROGRAMS) or b"{}"))
+        noted = json.loads(await ledger.run(lambda reader: reader.notes.get(PROGRAMS) or b"{}"))
         if noted.get(name) != sorted(self._mine):
 
             def told(before: bytes | None) -> bytes:
                 there = {each: kept for each, kept in json.loads(before or b"{}").items() if each in others}
                 return json.dumps({**there, name: sorted(self._mine)}).encode()
 
-            await ledger.run(lambda writer: writer.put_note(PROGRAMS, told))
+            await ledger.run(lambda writer: writer.notes.put(PROGRAMS, told))
         self._others = [None if (each := noted.get(other)) is None else frozenset(each) for other in others]
 
 
@@ -257,7 +257,7 @@ class Fleet:
         if self._state.sealing.fault is not None:
             return False  # another member has the key, by which a job counts
         if not is_signed(given, self._state.sealing):  # one of somebody else's is dropped
-            await self._runtime.ledger.run(lambda ledger: ledger.refuse("a job"))
+            await self._runtime.ledger.run(lambda ledger: ledger.commands.refuse("a job"))
             return True
         if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
             return False

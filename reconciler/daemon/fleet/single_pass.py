@@ -105,14 +105,14 @@ class Newest:
 
 
 def _acted_on(ledger: LedgerReader) -> str | None:
-    noted = ledger.note(ACTED_ON)
+    noted = ledger.notes.get(ACTED_ON)
     return None if noted is None else noted.decode()
 
 
 def _note(ledger: LedgerWriter, revision: str, after: str | None) -> None:
     """Note a revision, unless another member noted one meanwhile."""
     before = None if after is None else after.encode()
-    ledger.put_note(ACTED_ON, lambda there: revision.encode() if there == before else there)
+    ledger.notes.put(ACTED_ON, lambda there: revision.encode() if there == before else there)
 
 
 class SharedState:
@@ -169,14 +169,14 @@ class FleetPass:
         await self.leases.refuse_outdated()
         releases = list[Command]()
         if self.state.member is not None and await asyncio.to_thread(self.state.member.leader) is None:
-            commands = await ledger.run(lambda writer: writer.commands())
+            commands = await ledger.run(lambda writer: writer.commands.waiting())
             releases = releases_of(commands, selection)
             request = replace(request, released=request.released or bool(releases))
             for command in commands:
                 if command.kind != "release":
                     await self._apply(command)
         if selection.everything:
-            await ledger.run(lambda writer: writer.begin_resync())
+            await ledger.run(lambda writer: writer.guard.begin_resync())
         for _ in range(MOST_ROUNDS):
             before = self._report.executed + self._report.revoked
             parts = await by_service(selection, self.desired, ledger, self.passes.context.pace)

@@ -110,7 +110,7 @@ def apply_commands(ledger: LedgerWriter, commands: Iterable[Command], now: datet
     """Act on commands as far as the ledger alone can, where no pass is under way; see `apply_in_pieces`."""
     for command in commands:
         hires = _about_whom(ledger, command)
-        piece = _Piece(command, hires, {record.key for record in ledger.records(hires)})
+        piece = _Piece(command, hires, {record.key for record in ledger.grants.records(hires)})
         _apply(ledger, piece, now, CommandEffects())
 
 
@@ -147,7 +147,7 @@ async def apply_in_pieces(
 def _about_whom(ledger: LedgerReader, command: Command) -> list[str]:
     """List the hires whose grants a command is about."""
     about_all = command.kind in CHANGES or command.kind == "check"
-    return [command.hire] if command.hire else sorted(ledger.hires()) if about_all else []
+    return [command.hire] if command.hire else sorted(ledger.grants.hires()) if about_all else []
 
 
 def _to_be_changed(ledger: LedgerReader, command: Command, hires: Sequence[str]) -> list[Key]:
@@ -155,16 +155,16 @@ def _to_be_changed(ledger: LedgerReader, command: Command, hires: Sequence[str])
     if command.kind not in CHANGES or not hires:
         return []
     may_be = {"retry": may_retry, "accept": lambda record: reason_not_to_accept(record) is None}
-    changed = filter(may_be.get(command.kind, lambda _: True), ledger.records(hires))
+    changed = filter(may_be.get(command.kind, lambda _: True), ledger.grants.records(hires))
     return [record.key for record in matching(changed, command)]
 
 
 def _apply(ledger: LedgerWriter, piece: _Piece, now: datetime, effects: CommandEffects) -> None:
     """Act on a command for a part of what it is about."""
     command, hires = piece.command, piece.hires
-    records = matching(ledger.records(hires), command) if hires else []
-    if ledger.lease is not None and command.kind in CHANGES:
-        ledger.lease.require({record.service for record in records})
+    records = matching(ledger.grants.records(hires), command) if hires else []
+    if ledger.session.lease is not None and command.kind in CHANGES:
+        ledger.session.lease.require({record.service for record in records})
     lines: list[Event] = []
     kept: dict[str, None] = {}
     match command.kind:
@@ -183,7 +183,7 @@ def _apply(ledger: LedgerWriter, piece: _Piece, now: datetime, effects: CommandE
         case "check":  # one command for each grant: a pass answers it
             for record in records:
                 hire, access = record.key
-                ledger.enqueue("check", now=command.at, by=command.by, hire=hire, access=access)
+                ledger.commands.enqueue("check", now=command.at, by=command.by, hire=hire, access=access)
             records = []
         case "forget" if command.hire:
             erasing = piece.erasing
@@ -209,7 +209,7 @@ def lock_or_unlock(
 ) -> None:
     """Write a lock, or end it; the pass that follows locks the accounts, or follows git again."""
     hire, said = command.hire or "", command.data or {}
-    before = [lock for lock in ledger.locks() if hire in (lock.hire, *lock.hires)]
+    before = [lock for lock in ledger.locks.all() if hire in (lock.hire, *lock.hires)]
     if command.kind == "unlock":
         _end(ledger, before, f"by {command.by}", now, effects, answered=[command])
         return
@@ -229,14 +229,14 @@ def lock_or_unlock(
     event = Event(now, Key(lock.hire, ""), "", EventType.LOCKED, f"by {lock.by}: {lock.reason}")
     if lock.until is not None:
         event = replace(event, detail=f"{event.detail}; until {stamp(lock.until)}")
-    ledger.put_locks([lock], events=[event], answered=[command])
+    ledger.locks.put([lock], events=[event], answered=[command])
     effects.hires |= {hire, *lock.hires}
 
 
 def end_locks(ledger: LedgerWriter, now: datetime) -> set[str]:
     """End the locks whose time is over, and return whose they were."""
     effects = CommandEffects()
-    if over := [lock for lock in ledger.locks() if lock.over(now)]:
+    if over := [lock for lock in ledger.locks.all() if lock.over(now)]:
         _end(ledger, over, "its time is over", now, effects)
     return effects.hires
 
@@ -251,7 +251,7 @@ def _end(
     answered: Sequence[Command] = (),
 ) -> None:
     events = [Event(now, Key(lock.hire, ""), "", EventType.UNLOCKED, why) for lock in locks]
-    ledger.put_locks((), gone=locks, events=events, answered=answered)
+    ledger.locks.put((), gone=locks, events=events, answered=answered)
     effects.hires |= {hire for lock in locks for hire in (lock.hire, *lock.hires)}
 
 
@@ -268,7 +268,7 @@ def _free(ledger: LedgerWriter, piece: _Piece, records: Iterable[Record], effect
             effects.waiting.add(command)
         else:
             hire, access = record.key
-            ledger.enqueue(command.kind, now=command.at, by=command.by, hire=hire, access=access)
+            ledger.commands.enqueue(command.kind, now=command.at, by=command.by, hire=hire, access=access)
     return found
 
 
@@ -287,8 +287,8 @@ def _about(ledger: LedgerReader, command: Command) -> set[str]:
     if command.kind not in CHANGES:
         return set()
     if command.hire:
-        return {record.integration for record in matching(ledger.records([command.hire]), command)}
-    return {name for name, _ in ledger.counts() if command.integration in (None, name)}
+        return {record.integration for record in matching(ledger.grants.records([command.hire]), command)}
+    return {name for name, _ in ledger.grants.counts() if command.integration in (None, name)}
 
 
 def scope_of(command: Command) -> Selection:
@@ -330,7 +330,7 @@ def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
 
 def _erased(ledger: LedgerWriter, hire: str, records: list[Record], now: datetime, erasing: Erasing) -> bool:
     """Erase a person and their commands; False if that is refused, as it would be without a daemon."""
-    if (why := reason_to_remember(hire, records, erasing.files, ledger.locks())) is not None:
+    if (why := reason_to_remember(hire, records, erasing.files, ledger.locks.all())) is not None:
         log.warning("command.refused", command="forget", reason=why)
         return False
     log.info("person.forgotten", grants=erase(ledger, hire, now, erasing.root))

@@ -139,7 +139,7 @@ class Executor:
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*request_events(commands, now, [run.record]), started]
             run.attempt = await self.ledger.together(
-                lambda ledger: ledger.begin(run.record, opened, lines, kept=run.kept, answered=commands)
+                lambda ledger: ledger.attempts.begin(run.record, opened, lines, kept=run.kept, answered=commands)
             )
             run.record = attempts.written(run.record, run.attempt.run)
 
@@ -257,7 +257,9 @@ class Executor:
             await self._begin(run)
             run.leaves(step)
             kept, now = self._stored(run), self.now()
-            await self.ledger.together(lambda to: to.sending(run.attempt, step, request.method, shown, now, kept=kept))
+            await self.ledger.together(
+                lambda to: to.attempts.sending(run.attempt, step, request.method, shown, now, kept=kept)
+            )
             self.progressed()
 
         try:
@@ -281,7 +283,9 @@ class Executor:
         kept, now = {**kept, **self._stored(run)}, self.now()
         error = None if error is None else self.context.redactor.redact(error)
         await self.ledger.together(
-            lambda to: to.answered(run.attempt, step.index, outcome, now, status_code=status, error=error, kept=kept)
+            lambda to: to.attempts.answered(
+                run.attempt, step.index, outcome, now, status_code=status, error=error, kept=kept
+            )
         )
 
     async def _scope(self, run: RunningAttempt) -> Scope:
@@ -291,7 +295,7 @@ class Executor:
             layers.append(token)
         if "access_overview" in run.integration.names.all:
             hire = job.record.key.hire
-            records = await self.ledger.run(lambda ledger: list(ledger.records([hire])))
+            records = await self.ledger.run(lambda ledger: list(ledger.grants.records([hire])))
             layers.append(Layer("the last checks", {"access_overview": self.overview(records)}))
         stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.planned.seen))
         before = job.prepared.stored
@@ -321,13 +325,13 @@ class Executor:
         if run.job.planned.lock is not None:
             new = attempts.lock_failed(new, run.job.planned.lock)
         authored = self.authored(lines)
-        await self.ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=error))
+        await self.ledger.together(lambda to: to.attempts.settle(run.attempt, new, authored, now=now, error=error))
         when = stamp(new.retry_at)
         # An attempt that will be retried is a warning, the last one an error.
         write = log.warning if new.phase is Phase.RETRYING else log.error
         write("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
         # As it is written, with the steps of its run.
-        return await self.ledger.run(lambda ledger: ledger.record(new.key)) or new
+        return await self.ledger.run(lambda ledger: ledger.grants.record(new.key)) or new
 
     async def _succeed(self, run: RunningAttempt) -> Record:
         await self._begin(run)
@@ -357,7 +361,9 @@ class Executor:
 
     async def _settled(self, run: RunningAttempt, new: Record, lines: list[Event], kept: Kept) -> Record:
         authored, now = self.authored(lines), self.now()
-        await self.ledger.together(lambda to: to.settle(run.attempt, new, authored, now=now, error=None, kept=kept))
+        await self.ledger.together(
+            lambda to: to.attempts.settle(run.attempt, new, authored, now=now, error=None, kept=kept)
+        )
         if names := list(run.memory.files.values()):
             await self.ledger.run(partial(self.attachments.erase, names=names))
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
@@ -380,7 +386,7 @@ async def _refuse_overtaken(context: Context, ledger: OpenLedger, job: AttemptRe
     """Raise Overtaken if git wants by now what would be taken away, or no longer, or not so, what would be made."""
     desired, record, now = context.last_desired, job.record, context.clock.now()
     assert desired is not None  # the plan's, or a newer one
-    locks = desired.locks(await ledger.run(lambda reader: reader.locks()), now)
+    locks = desired.locks(await ledger.run(lambda reader: reader.locks.all()), now)
     if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.planned.lock is None):
         raise Overtaken
     if job.planned.lock is not None:

@@ -70,7 +70,7 @@ class Judgement(Frozen, kw_only=True):
 
         A released pass resets one once the guard holds no other grants of it.
         """
-        noted = ledger.note(HELD)
+        noted = ledger.notes.get(HELD)
         before = set(json.loads(noted)) if noted else set()
         met = {item.grant.integration for item in planned if not item.by_hand} | {each.integration for each in dropped}
         if before and self.released:
@@ -95,8 +95,8 @@ class Judgement(Frozen, kw_only=True):
 
 def _held_elsewhere(ledger: LedgerReader, own: Collection[Key]) -> set[str]:
     """Return the integrations that the guard holds grants of beside these."""
-    held = Counter(ledger.held())
-    held.subtract(each.integration for each, key in ledger.held_of({key.hire for key in own}) if key in own)
+    held = Counter(ledger.guard.held())
+    held.subtract(each.integration for each, key in ledger.guard.held_of({key.hire for key in own}) if key in own)
     return {integration for integration, count in held.items() if count > 0}
 
 
@@ -118,14 +118,14 @@ class Changes:
         self._seen: set[Key] = set()
         """Those of these that this pass covers."""
         self._adds = False
-        since = ledger.counted_since()
-        self._since = Since(ledger.newest_attempt(), since.began) if everything else since
+        since = ledger.guard.counted_since()
+        self._since = Since(ledger.guard.newest_attempt(), since.began) if everything else since
         self._met: set[str] = set()
         self._renamed: dict[Key, Key] = {}
-        self._taken = _Counted(lambda ledger: ledger.changes_since(self._since))
+        self._taken = _Counted(lambda ledger: ledger.guard.changes_since(self._since))
         limited = self._own.most_new is not None or (counted is not None and counted.limits.most_new is not None)
-        self._made = _Counted(lambda ledger: ledger.made_since(self._since) if limited else {})
-        held = ledger.held_alike(self._since)
+        self._made = _Counted(lambda ledger: ledger.guard.made_since(self._since) if limited else {})
+        held = ledger.guard.held_alike(self._since)
         for each, count, taken, made in held:
             if _would_take(each):
                 self._taken.hold(each.integration, count, taken)
@@ -169,7 +169,7 @@ class Changes:
     def _no_longer_held(self, ledger: LedgerReader, covered: Collection[tuple[str, Key]]) -> None:
         """Take the grants that a plan covers from those that are held since an earlier pass."""
         former = {new: old for old, new in self._renamed.items()}
-        for each, key in ledger.held_of({former.get(key, key).hire for _, key in covered}):
+        for each, key in ledger.guard.held_of({former.get(key, key).hire for _, key in covered}):
             if (each.integration, self._renamed.get(key, key)) in covered:
                 (self._taken if _would_take(each) else self._made).no_longer_held(ledger, each.integration, key)
 
@@ -184,7 +184,7 @@ class Changes:
         if limits.most_new is not None:
             tripped |= _too_many_new(self._made.counts(ledger, self._met, self._renamed), limits.most_new)
         if taken := self._taken.counts(ledger, self._met, self._renamed, self._elsewhere(ledger)):
-            confirmed = ledger.confirmed(self._since)
+            confirmed = ledger.guard.confirmed(self._since)
             tripped |= _too_many_changes(taken, confirmed, limits.percent)
         return tripped
 
@@ -201,7 +201,7 @@ class Changes:
         hires = {key.hire for theirs in keys.values() for key in theirs}
         there = {
             record.key
-            for record in (ledger.records(hires) if hires else ())
+            for record in (ledger.grants.records(hires) if hires else ())
             if not (record.guarded or record.phase is Phase.REVOKED or record.revoking)
         }
         return {name: theirs & there for name, theirs in keys.items()}
@@ -240,7 +240,7 @@ class Changes:
 def unanswered(ledger: LedgerReader, counted: RevisionCount, integration: str, seen: AbstractSet[Key] = NOBODY) -> bool:
     """Whether entries of an integration that a revision adds, beside those `seen`, were not checked since."""
     keys = counted.arriving.get(integration, NOBODY) - seen
-    return bool(keys) and not keys <= ledger.answered_since(keys, counted.counted_at)
+    return bool(keys) and not keys <= ledger.guard.answered_since(keys, counted.counted_at)
 
 
 class _Counted:

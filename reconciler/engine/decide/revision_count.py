@@ -60,7 +60,7 @@ class RevisionCount(Frozen):
     @classmethod
     def read(cls, ledger: LedgerReader) -> RevisionCount | None:
         """Read the count of the last revision that was taken over."""
-        note = ledger.note(NOTE)
+        note = ledger.notes.get(NOTE)
         if note is None:
             return None
         said = json.loads(note)

@@ -82,7 +82,7 @@ async def _few(selections: Sequence[Selection], desired: Desired, ledger: Ledger
     hires = {hire for each in selections for hire in each.hires or ()}
     if any(each.hires is None for each in selections) or len(hires) > FEW:
         return False
-    records = await ledger.run(lambda reader: list(reader.records(hires))) if hires else []
+    records = await ledger.run(lambda reader: list(reader.grants.records(hires))) if hires else []
     rows = Counter(record.integration for record in records)
     wanted = sum(len(desired.grants(hire)) for hire in hires)
     return max(rows.values(), default=0) <= FEW and (limits.most_new is None or wanted <= limits.most_new)

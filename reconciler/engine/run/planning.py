@@ -109,7 +109,7 @@ class Planning:
     async def begin(self) -> Self:
         """Read what the state has for every pass, and make ready to ask."""
         context, in_force, sealing = self._context, self._in_force, self.state.sealing
-        assigned, locks = await self.state.ledger.run(lambda ledger: (ledger.note(ASSIGNED), ledger.locks()))
+        assigned, locks = await self.state.ledger.run(lambda ledger: (ledger.notes.get(ASSIGNED), ledger.locks.all()))
         self.desired.once_assigned = frozenset(json.loads(assigned or b"[]"))
         if self._reads_listings:
             self.listings.expect(listed_grants(self.desired, self.selection.hires))
@@ -134,7 +134,7 @@ class Planning:
     async def rows(self, selection: Selection) -> dict[Key, Record]:
         """Read a part's rows, without those that the history does not know: somebody else wrote them."""
         found = await rows_of(self.state.ledger, selection, self.desired)
-        untold = await self.state.ledger.run(lambda reader: reader.untold(found.values()))
+        untold = await self.state.ledger.run(lambda reader: reader.history.untold(found.values()))
         self._untold |= untold
         return {key: record for key, record in found.items() if key not in untold} if untold else found
 
@@ -231,7 +231,7 @@ class Planning:
         await self.pace.keep()
         known = {key: records.remembered(row, policy.now, self.settings.retry_delay) for key, row in rows.items()}
         if ledger.unattended:
-            known = as_settled(known, await ledger.run(lambda reader: reader.open_attempts()), policy)
+            known = as_settled(known, await ledger.run(lambda reader: reader.attempts.open()), policy)
         await self.pace.keep()
 
         def renamed_to(record: Record) -> str | None:
@@ -253,7 +253,7 @@ class Planning:
         """Split the selection into parts of so many hires, in their order, including those that only the ledger has."""
         chosen: Collection[str] | None = self.selection.hires
         if chosen is None:
-            chosen = {*self.desired.hires, *await self.state.ledger.run(lambda reader: reader.hires())}
+            chosen = {*self.desired.hires, *await self.state.ledger.run(lambda reader: reader.grants.hires())}
         places = sorted(chosen)
         return [
             replace(self.selection, hires=frozenset(places[place : place + hires]))
@@ -262,7 +262,7 @@ class Planning:
 
     async def _rows_of(self, hire: str) -> Iterable[Record]:
         """Read all records of a hire."""
-        return await self.state.ledger.run(lambda reader: list(reader.records([hire])))
+        return await self.state.ledger.run(lambda reader: list(reader.grants.records([hire])))
 
     async def _rows_of_others(self, hires: frozenset[str]) -> Iterable[Record]:
         """Read the records of some hires, whether the pass is about them or not."""
@@ -349,7 +349,7 @@ UNTOLD = (
 
 
 def _origins_after(ledger: LedgerReader, key: Key) -> tuple[list[tuple[str, str, str | None]], Key | None]:
-    return ledger.origins_after(key)
+    return ledger.grants.origins_after(key)
 
 
 def _refuse_uncovered(state: ReadState, services: set[str]) -> None:

@@ -139,10 +139,10 @@ class Reconciler:
         """Note of which hires a commit may have given grants since the revision that was taken over last."""
         ledger, revision, desired = self.state.ledger, plan.revision, self.services.desired
         if plan.followed:
-            await ledger.run(lambda writer: writer.follow_locks(plan.followed))
+            await ledger.run(lambda writer: writer.locks.follow(plan.followed))
         if (assigned := desired.assigned) != desired.once_assigned:
             note = json.dumps(sorted(assigned)).encode()
-            await ledger.run(lambda writer: writer.put_note(ASSIGNED, note))
+            await ledger.run(lambda writer: writer.notes.put(ASSIGNED, note))
         known = await ledger.given_up_to()
         if revision in (known, WORKTREE):
             return
@@ -158,7 +158,7 @@ class Reconciler:
         ledger, desired = self.state.ledger, self.services.desired
         broken = desired.broken_hires
         hires = plan.selection.hires
-        waiting = {} if plan.revision == WORKTREE else await ledger.run(lambda reader: reader.untraced(hires))
+        waiting = {} if plan.revision == WORKTREE else await ledger.run(lambda reader: reader.given.untraced(hires))
         asked = waiting.keys() - broken.keys()
         if not asked:
             return
@@ -235,7 +235,7 @@ class Reconciler:
             lambda reader: plan.judgement.events(reader, plan.grants, plan.dropped, now=now, revision=revision)
         )
         unwanted = [key for key in plan.commands if self._is_unwanted(key, plan)]
-        unknown = await ledger.run(lambda reader: [key for key in unwanted if reader.record(key) is None])
+        unknown = await ledger.run(lambda reader: [key for key in unwanted if reader.grants.record(key) is None])
         answered = [command for key in unknown for command in plan.commands[key]]
         if gone := [record.key for record in plan.dropped]:
             ends = [
@@ -250,7 +250,7 @@ class Reconciler:
             await pace.keep()
             await self._write(plan, piece, author)
         if plan.selection.everything:
-            await ledger.run(lambda writer: writer.begin_resync())
+            await ledger.run(lambda writer: writer.guard.begin_resync())
         await pace.keep()
         return {item.grant.key: (item, record) for item, record, _ in found}, tripped
 
@@ -312,12 +312,14 @@ class Reconciler:
         """Save the pass's summary for `status`, and send alerts."""
         ledger, settings = self.state.ledger, plan.settings
         if plan.judgement.released:
-            await ledger.run(lambda writer: writer.restart_counts())  # once: what was let through no longer counts
+            await ledger.run(
+                lambda writer: writer.guard.restart_counts()
+            )  # once: what was let through no longer counts
         problems = [problem.as_json() for problem in self.services.desired.files.problems[:NOTED_PROBLEMS]]
         noted = {"revision": plan.revision, "at": stamp(self.context.clock.now()), "problems": problems}
         note = json.dumps(noted).encode()
-        await ledger.run(lambda writer: writer.put_note(LAST, note))
-        await ledger.run(lambda writer: writer.keep_tree())
+        await ledger.run(lambda writer: writer.notes.put(LAST, note))
+        await ledger.run(lambda writer: writer.history.keep_tree())
         if settings.alerts:
             news = await ledger.run(partial(_news, since=plan.policy.now, about=recorded.keys()))
             events = [*tripped, *news]
@@ -326,23 +328,23 @@ class Reconciler:
 
 def _news(ledger: LedgerWriter, since: datetime, about: Container[Key]) -> list[Event]:
     """Return what was refused and no alert was sent of yet, and the history's lines about some grants since a time."""
-    refused = [*ledger.refused]
-    ledger.refused.clear()
-    return [*refused, *(line for line in ledger.history(since=since) if line.key in about)]
+    refused = [*ledger.session.refused]
+    ledger.session.refused.clear()
+    return [*refused, *(line for line in ledger.history.lines(since=since) if line.key in about)]
 
 
 def _retrace(
     ledger: LedgerWriter, hires: Collection[str], known: str | None, revision: str, *, ended: bool = False
 ) -> None:
-    ledger.retrace(hires, known, revision, ended=ended)
+    ledger.given.retrace(hires, known, revision, ended=ended)
 
 
 def _untraced_after(ledger: LedgerReader, last: str) -> dict[str, Untraced]:
-    return ledger.untraced_after(last, OFTEN)
+    return ledger.given.untraced_after(last, OFTEN)
 
 
 def _give(ledger: LedgerWriter, given: Sequence[tuple[Key, Given]], traced: Mapping[str, Untraced]) -> None:
-    ledger.give(given, traced)
+    ledger.given.save(given, traced)
 
 
 def _pieces(found: Iterable[PlannedRecord]) -> Iterator[list[PlannedRecord]]:

@@ -72,7 +72,7 @@ def from_checkout(context: Context) -> Remembered:
 
 def from_ledger(ledger: LedgerReader) -> Remembered:
     """Read the ledger's notes."""
-    note, last = _note(ledger), json.loads(ledger.note(LAST) or b"{}").get("revision")
+    note, last = _note(ledger), json.loads(ledger.notes.get(LAST) or b"{}").get("revision")
     acted_on = None if last == WORKTREE else last
     # Earlier releases noted only what was signed.
     return Remembered(note.get("revision"), note.get("branch"), note.get("signed", "revision" in note), acted_on)
@@ -99,8 +99,8 @@ async def remember(
         told = refused and asdict(refused)
         note = {"revision": revision, "refused": told, "branch": branch, "signed": signed}
     content = json.dumps(note).encode()
-    if ledger is not None and (await ledger.run(lambda reader: reader.note(NOTE)) or b"null") != content:
-        await ledger.run(lambda writer: writer.put_note(NOTE, content))
+    if ledger is not None and (await ledger.run(lambda reader: reader.notes.get(NOTE)) or b"null") != content:
+        await ledger.run(lambda writer: writer.notes.put(NOTE, content))
     repository = context.checkout.repository
     if repository is None:
         return
@@ -141,5 +141,5 @@ def _readable(context: Context, ref: str) -> Iterator[None]:
 
 
 def _note(ledger: LedgerReader) -> dict[str, Any]:
-    noted: dict[str, Any] | None = json.loads(ledger.note(NOTE) or b"null")
+    noted: dict[str, Any] | None = json.loads(ledger.notes.get(NOTE) or b"null")
     return noted or {}

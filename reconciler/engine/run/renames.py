@@ -61,7 +61,7 @@ async def rows_of(ledger: Ledger[LedgerReader], selection: Selection, desired: D
     """
 
     async def read(hires: Collection[str] | None, *given: Any) -> dict[Key, Record]:
-        return await ledger.run(lambda reader: {record.key: record for record in reader.records(hires, *given)})
+        return await ledger.run(lambda reader: {record.key: record for record in reader.grants.records(hires, *given)})
 
     if selection.hires is None:
         return await read(None)

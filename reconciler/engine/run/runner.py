@@ -106,7 +106,7 @@ class PassRunner:
                 settings, tree = await self._recover(state, leased)
                 if self.counts:
                     await self.count(state, settings, tree)
-                commands = await state.ledger.run(lambda ledger: ledger.commands())
+                commands = await state.ledger.run(lambda ledger: ledger.commands.waiting())
                 asked = by_grant(each for each in commands if request.removals or each.kind != "revoke")
                 reconciler = Reconciler(
                     context=self.context,
@@ -157,7 +157,7 @@ class PassRunner:
         read = ReadState(state.ledger, state.sealing)  # under no lease: rows of all services are looked at
         counted = await self.clock.unless_stopped(count_revision(self.context, read, settings, tree, selections))
         if counted != await state.ledger.run(RevisionCount.read):
-            await state.ledger.run(lambda ledger: ledger.put_note(NOTE, counted.written()))
+            await state.ledger.run(lambda ledger: ledger.notes.put(NOTE, counted.written()))
 
     async def _leasing(
         self, services: Collection[str], work: Callable[[OpenState, Collection[str]], Awaitable[T]]

@@ -18,9 +18,8 @@ from typing import Any
 
 import psycopg
 
-from reconciler.ledger.empty import EmptyBackend
 from reconciler.ledger.migrate import HEAD, version_of
-from reconciler.ledger.reading import SERVER_TIME, Reading
+from reconciler.ledger.reading import SERVER_TIME, EmptyBackend, Reading
 from reconciler.model.errors import LedgerError
 from reconciler.model.value import Frozen, Unshown
 

@@ -11,9 +11,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from reconciler.ledger.empty import EmptyBackend
 from reconciler.ledger.migrate import HEAD, version_of
-from reconciler.ledger.reading import Reading
+from reconciler.ledger.reading import EmptyBackend, Reading
 from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.ledger.sqlite.permissions import refuse_unsafe
 from reconciler.model.errors import LedgerError

@@ -1,0 +1,224 @@
+"""Write the parts of a ledger. Every write is one transaction, durable before the call returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from reconciler.ledger import schema
+from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
+from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, GuardCounts
+from reconciler.ledger.history import History
+from reconciler.ledger.reader import LISTED, Accounts, Attempts, Notes, Sealed
+from reconciler.ledger.reading import BLOCKS
+from reconciler.ledger.rows import attempt_row, event_rows, request_row
+from reconciler.ledger.transaction import Transaction, WritablePart
+from reconciler.ledger.verifying import TREE, whole_blocks
+from reconciler.model.failpoints import Failpoint
+from reconciler.model.grant import Outcome, Record, Step
+from reconciler.model.value import replace
+
+__all__ = [
+    "WritableAccounts",
+    "WritableAttempts",
+    "WritableGuardCounts",
+    "WritableHistory",
+    "WritableNotes",
+    "WritableSealed",
+]
+
+_OF_ATTEMPT = schema.attempts.c.id == sa.bindparam("which")
+_BEGUN = sa.insert(schema.attempts).returning(schema.attempts.c.id)
+_NEW_RUN = sa.update(schema.attempts).where(_OF_ATTEMPT).values(run=sa.bindparam("which"))
+_ALIVE = sa.update(schema.attempts).where(_OF_ATTEMPT).values(alive_at=sa.bindparam("moment"))
+_ENDED = (
+    sa.update(schema.attempts).where(_OF_ATTEMPT).values(ended_at=sa.bindparam("moment"), error=sa.bindparam("why"))
+)
+_ANSWERED = (
+    sa.update(schema.requests)
+    .where(schema.requests.c.attempt == sa.bindparam("which"), schema.requests.c.place == sa.bindparam("where"))
+    .values({name: sa.bindparam(f"new_{name}") for name in ("answered_at", "outcome", "status_code", "error")})
+)
+
+
+class WritableAttempts(WritablePart, Attempts):
+    """The attempts at grants, each written down before its first request is sent."""
+
+    def begin(
+        self,
+        record: Record,
+        attempt: Attempt,
+        events: Iterable[Event],
+        *,
+        kept: Kept | None = None,
+        answered: Iterable[Command] = (),
+    ) -> Attempt:
+        """Write an attempt before its first request is sent, with its sealed memory.
+
+        A `run` of 0 starts a run of its own. The commands that requested it are answered with it.
+        """
+        if self._session.lease is not None:
+            service, epoch = self._session.lease.of(record.service)
+            attempt = replace(attempt, service=service, epoch=epoch)
+        row, lines, commands = attempt_row(attempt), event_rows(events, self._session.redact), list(answered)
+
+        def write(transaction: Transaction) -> Attempt:
+            new: int = transaction.connection.execute(_BEGUN, row).scalar_one()
+            run = attempt.run or new
+            if run == new:
+                transaction.then(_NEW_RUN, [{"which": new}])
+            transaction.save([replace(record, open=replace(record.run, id=run))], lines, kept)
+            transaction.answer(commands)
+            return replace(attempt, id=new, run=run)
+
+        return self._session.share(Failpoint.INTENT, write)
+
+    def sending(
+        self, attempt: Attempt, step: Step, method: str, url: str, now: datetime, *, kept: Kept | None = None
+    ) -> None:
+        """Write that a request is about to be sent, or sent again, with what its effect does to sealed values."""
+        row = request_row(attempt, step, method, url, now)
+
+        def write(transaction: Transaction) -> None:
+            transaction.upsert(schema.requests, ("attempt", "place"), [row])
+            transaction.then(_ALIVE, [{"which": attempt.id, "moment": now}])
+            transaction.put_all(schema.sealed, kept)
+
+        self._session.share(Failpoint.LEAVING, write)
+
+    def answered(
+        self,
+        attempt: Attempt,
+        place: int,
+        outcome: Outcome,
+        now: datetime,
+        *,
+        status_code: int | None = None,
+        error: str | None = None,
+        kept: Kept | None = None,
+    ) -> None:
+        """Write the outcome of a request, with the run's sealed memory."""
+        new = {"answered_at": now, "outcome": outcome, "status_code": status_code, "error": error}
+        row = {"which": attempt.id, "where": place, **{f"new_{name}": value for name, value in new.items()}}
+
+        def write(transaction: Transaction) -> None:
+            transaction.then(_ANSWERED, [row])
+            transaction.then(_ALIVE, [{"which": attempt.id, "moment": now}])
+            transaction.put_all(schema.sealed, kept)
+
+        self._session.share(Failpoint.ANSWER, write)
+
+    def settle(
+        self,
+        attempt: Attempt,
+        record: Record,
+        events: Iterable[Event],
+        *,
+        now: datetime,
+        error: str | None,
+        kept: Kept | None = None,
+    ) -> None:
+        """Write how an attempt ended, and erase memory that is no longer needed."""
+        lines = event_rows(events, self._session.redact)
+
+        def write(transaction: Transaction) -> None:
+            transaction.then(_ENDED, [{"which": attempt.id, "moment": now, "why": error}])
+            transaction.save([record], lines, kept)
+
+        self._session.share(Failpoint.OUTCOME, write)
+
+
+class WritableGuardCounts(WritablePart, GuardCounts):
+    """What the guard counts, and since when."""
+
+    def begin_resync(self) -> None:
+        """Begin a full resync: the guard restarts its counts, of what is taken away once another one has begun.
+
+        Attempts are counted in the order in which they were written down, which no clock that jumps moves.
+        """
+        self._session.put(schema.meta, RESYNC_BEFORE, str(self.counted_since().began).encode())
+        self._session.put(schema.meta, RESYNC, str(self.newest_attempt()).encode())
+
+    def restart_counts(self) -> None:
+        """Let nothing that was done so far count for the guard."""
+        for name in (RESYNC, RESYNC_BEFORE):
+            self._session.put(schema.meta, name, str(self.newest_attempt()).encode())
+
+
+class WritableHistory(WritablePart, History):
+    """The history, and the roots of the tree over it that are kept."""
+
+    def keep_tree(self) -> None:
+        """Keep the roots of some more whole blocks of the tree over the history, so that a checkpoint is quick."""
+        with self._backend.snapshot() as reading:
+            note = whole_blocks(reading, BLOCKS)
+        if note is not None:
+            self._session.put(schema.meta, TREE, note)
+
+
+class WritableAccounts(WritablePart, Accounts):
+    """The accounts of integrations' listings."""
+
+    def save(self, integration: str, accounts: AbstractSet[str], now: datetime) -> None:
+        """Save since when a complete listing shows these accounts, by digest; delete those that it no longer shows."""
+        known = self.seen(integration)
+        self.change(integration, now, added=sorted(accounts - known), gone=sorted(known - accounts), ended=True)
+
+    def change(
+        self,
+        integration: str,
+        now: datetime,
+        *,
+        added: Iterable[str] = (),
+        gone: Iterable[str] = (),
+        ended: bool = False,
+    ) -> None:
+        """Save some accounts that a complete listing shows and were not known, and delete some that it does not show.
+
+        With `ended` these are the last ones.
+        """
+        table = schema.accounts
+        theirs = table.c.integration == integration, table.c.account == sa.bindparam("whose")
+        with self._session.writing(Failpoint.NOTE) as transaction:
+            if ended:
+                transaction.put(schema.meta, f"{LISTED}{integration}", now.isoformat().encode())
+            transaction.then(
+                sa.insert(table), ({"integration": integration, "account": each, "first_seen": now} for each in added)
+            )
+            transaction.then(sa.delete(table).where(*theirs), [{"whose": each} for each in gone])
+
+
+class WritableSealed(WritablePart, Sealed):
+    """Values that are sealed."""
+
+    def put(self, name: str, value: bytes | Change, point: Failpoint = Failpoint.SEALED) -> None:
+        """Save or change a value."""
+        self._session.put(schema.sealed, name, value, point)
+
+    def erase(self, name: str) -> None:
+        """Erase a value."""
+        self._session.put(schema.sealed, name, None, Failpoint.SEALED)
+
+    def reseal(self, key: str, before: bytes | None, notes: Kept, anew: Callable[[str, bytes], bytes]) -> None:
+        """Save notes, with every value sealed anew, if the note `key` still is as it was before."""
+        with self._session.writing(Failpoint.SEALING_KEY) as transaction:
+            connection = transaction.connection
+            self._session.backend.alone(connection, f"{schema.meta.name}/{key}")
+            there = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.name == key)).scalar()
+            if there is None or bytes(there) != before:
+                return
+            rows = connection.execute(sa.select(schema.sealed.c.name, schema.sealed.c.value).with_for_update()).all()
+            for name, value in rows:
+                transaction.put(schema.sealed, name, anew(name, bytes(value)))
+            transaction.put_all(schema.meta, notes)
+
+
+class WritableNotes(WritablePart, Notes):
+    """Notes, which the program makes for itself."""
+
+    def put(self, name: str, value: bytes | Change, point: Failpoint = Failpoint.NOTE) -> None:
+        """Save or change a note."""
+        self._session.put(schema.meta, name, value, point)
