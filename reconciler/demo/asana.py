@@ -110,9 +110,9 @@ class Asana:
 
     def _add(self, email: str) -> dict[str, Any]:
         if email not in self.people:
-            home = {"gid": ORGANIZATION, "name": "Example", "resource_type": "workspace"}
+            workspace = {"gid": ORGANIZATION, "name": "Example", "resource_type": "workspace"}
             gid, name = str(5001 + len(self.people)), email.partition("@")[0]
-            person = {"gid": gid, "resource_type": "user", "name": name, "email": email, "workspaces": [home]}
+            person = {"gid": gid, "resource_type": "user", "name": name, "email": email, "workspaces": [workspace]}
             self.people[email] = person
         return self.people[email]
 

@@ -12,7 +12,7 @@ from typing import Any
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import found_by
 from reconciler.intake.hire_files import hire_text, stem_of, with_entry
-from reconciler.intake.yaml_text import block_item
+from reconciler.intake.yaml_edit import block_item
 from reconciler.model.base import as_text, day
 from reconciler.model.errors import Problem, ReconcilerError, Severity
 from reconciler.model.hire import DAYS, EXTRA
@@ -21,11 +21,11 @@ from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.broken import BrokenFile
 from reconciler.repository.files import Reader
-from reconciler.repository.git.trees import WORKTREE, File, Tree
+from reconciler.repository.git.trees import OverlayTree, Tree
 from reconciler.review.missing_values import MissingValues
 from reconciler.review.unmanaged import UnknownAccount
 
-__all__ = ["NotAdopted", "OverlayTree", "Proposal", "adopt"]
+__all__ = ["NotAdopted", "Proposal", "adopt"]
 
 MOST = 20
 """The most objections that are shown."""
@@ -82,7 +82,7 @@ def adopt(
         proposals[proposal.path] = (proposal, found)
     if objections:
         raise NotAdopted(objections)
-    after = OverlayTree(tree, {path: proposal.content for path, (proposal, _) in proposals.items()})
+    after = OverlayTree({path: proposal.content for path, (proposal, _) in proposals.items()}, tree)
     wanted = Desired(Reader().load(after), desired.today)
     objections = [*_judged(integration, proposals, wanted, desired, tree)]
     if objections:
@@ -225,31 +225,3 @@ def _judged(
 
 def _lower(text: str | None) -> str | None:
     return None if text is None else text.lower()
-
-
-class OverlayTree:
-    """A revision with some files replaced or added."""
-
-    revision = WORKTREE
-
-    def __init__(self, tree: Tree, files: Mapping[str, bytes]) -> None:
-        self._tree = tree
-        self._new = files
-
-    def files(self, folder: str) -> Iterator[File]:
-        """Yield every file under a folder."""
-        there = {file.path: file for file in self._tree.files(folder)}
-        there |= {path: File(path, f"new {path}") for path in self._new if path.startswith(f"{folder}/")}
-        return iter(there[path] for path in sorted(there))
-
-    def find(self, path: str) -> File | None:
-        """Return the file at a path."""
-        return File(path, f"new {path}") if path in self._new else self._tree.find(path)
-
-    def has(self, folder: str) -> bool:
-        """Whether there is such a folder."""
-        return self._tree.has(folder) or any(path.startswith(f"{folder}/") for path in self._new)
-
-    def read(self, file: File, limit: int | None = None) -> bytes:
-        """Read a file."""
-        return self._new[file.path] if file.path in self._new else self._tree.read(file, limit)

@@ -138,9 +138,9 @@ class Asking:
             raise UsageError(f"{error}; {what_for}") from None
         others = self.known({})
         for each in others:
-            if each.state == State.WAITS and same(each.asked, request):
+            if each.state is State.WAITS and same(each.asked, request):
                 return each
-            if each.state == State.HOLDS and self._is_account_of(each, request):
+            if each.state is State.HOLDS and self._is_account_of(each, request):
                 already = f"{hire} has that account already, by the request {each.stem}, which holds"
                 raise NotRequestable(f"{already}; {what_for}")
         taken = {each.stem for each in others} | {name.removeprefix(PREFIX) for name in self._waiting()}

@@ -17,8 +17,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from reconciler.intake.yaml_edit import with_item, with_value
-from reconciler.intake.yaml_text import block_item, flow
+from reconciler.intake.yaml_edit import block_item, flow, with_item, with_value
 from reconciler.model.errors import NotWritable, not_written
 from reconciler.model.hire import Hire
 

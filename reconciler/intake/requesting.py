@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from reconciler.intake.yaml_text import flow
+from reconciler.intake.yaml_edit import flow
 from reconciler.model.clock import stamp
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.grant import Key, Phase, Record
@@ -21,7 +22,7 @@ from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import read
-from reconciler.repository.git.trees import File, Tree, blob_of
+from reconciler.repository.git.trees import OverlayTree, Tree
 from reconciler.repository.parsing import REQUESTS, parse
 from reconciler.review.missing_values import MissingValues
 
@@ -53,10 +54,12 @@ class NotRequestable(ReconcilerError):
     """What was asked for is refused; nothing was written."""
 
 
-class State:
+class State(StrEnum):
     """How far a request is."""
 
-    WAITS, HOLDS, ENDED = "waits", "holds", "ended"
+    WAITS = "waits"
+    HOLDS = "holds"
+    ENDED = "ended"
 
 
 class Request(Frozen):
@@ -64,7 +67,7 @@ class Request(Frozen):
 
     stem: str
     asked: AccessRequest
-    state: str
+    state: State
     until: datetime | None = None
     branch: str | None = None
 
@@ -82,30 +85,6 @@ class Request(Frozen):
         }
 
 
-class WithFile:
-    """A tree with one more file."""
-
-    def __init__(self, tree: Tree, path: str, content: bytes) -> None:
-        self._tree = tree
-        self._file = File(path, blob_of(content))
-        self._content = content
-        self.revision = f"{tree.revision} with {path}"
-
-    def files(self, folder: str) -> Iterator[File]:
-        yield from self._tree.files(folder)
-        if self._file.path.startswith(f"{folder}/"):
-            yield self._file
-
-    def find(self, path: str) -> File | None:
-        return self._file if path == self._file.path else self._tree.find(path)
-
-    def has(self, folder: str) -> bool:
-        return self._tree.has(folder)
-
-    def read(self, file: File, limit: int | None = None) -> bytes:
-        return self._content if file == self._file else self._tree.read(file, limit)
-
-
 def made(fields: Mapping[str, Any]) -> tuple[AccessRequest, bytes]:
     """Return a request of these fields, and its file. Raises UsageError where one cannot be read."""
     content = "".join(f"{key}: {flow(value)}\n" for key, value in fields.items() if value is not None).encode()
@@ -118,7 +97,7 @@ def made(fields: Mapping[str, Any]) -> tuple[AccessRequest, bytes]:
 
 def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime) -> str | None:
     """Return why a revision would refuse a request, with what may be asked for; or None."""
-    whole = WithFile(tree, f"{FOLDER}/{stem}.yaml", content)
+    whole = OverlayTree({f"{FOLDER}/{stem}.yaml": content}, tree)
     files = reader.load(whole)
     loaded = files.requests[stem]
     hire = loaded.model.hire
@@ -161,7 +140,7 @@ def known_requests(
 
 def _state(
     desired: Desired, loaded: Loaded[AccessRequest], record: Record | None, now: datetime
-) -> tuple[str, datetime | None]:
+) -> tuple[State, datetime | None]:
     key, lasts = _key(loaded), loaded.model.access.for_
     grant = (
         next((each for each in desired.grants(key.hire) if each.key == key), None)

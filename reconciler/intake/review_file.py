@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.intake.yaml_text import block_item, flow
+from reconciler.intake.yaml_edit import block_item, flow
 from reconciler.model.review import ANSWERED
 from reconciler.repository.reviews import REVIEWS, review_in
 

@@ -1,25 +1,30 @@
 """Edit a YAML file by the positions of its values, so that no other byte changes.
 
 The file is not parsed and written again, which would lose comments, order, quotes and line ends. Positions come from
-libyaml's events, the text to insert from `yaml_text`. The result of an edit is parsed and compared as data: if it is
+libyaml's events. The result of an edit is parsed and compared as data: if it is
 not what was wanted (because of an alias or an unusual layout), the file is left to a person.
+
+Data from outside is written as text that reads back as the same data: without quotes only if every reader takes it for
+text, as not `NO`, `012345` and `2026-12-01`. Characters that a person cannot see (line ends, control, invisible and
+direction characters) are written as escapes.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from yaml import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent, SequenceStartEvent
 from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs forget to export it
 
-from reconciler.intake.yaml_text import block_item, flow
 from reconciler.model.errors import NotWritable
 from reconciler.repository.documents.yaml import BrokenFile, read
 
-__all__ = ["with_item", "with_value"]
+__all__ = ["block_item", "flow", "with_item", "with_value"]
 
 _BOM = b"\xef\xbb\xbf"
 _DASH = re.compile(r"(?:&\S+(?:\s|#.*)*)?-")
@@ -182,3 +187,48 @@ def _kinds(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _kinds(item) for key, item in value.items()}
     return [_kinds(item) for item in value] if isinstance(value, list) else type(value)
+
+
+_PLAIN = re.compile(r"[^\W\d_](?:[\w@.&/+' -]*[\w.])?")
+_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+"""Words that YAML 1.1 takes for something else than text."""
+
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def flow(value: Any) -> str:
+    """Write a value on one line: text, numbers, dates, `[…]` and `{…}`. Raises NotWritable for a lone surrogate."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float() | date():
+            return str(value)
+        case Mapping():
+            return "{" + ", ".join(f"{flow(str(key))}: {flow(item)}" for key, item in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(flow, value)) + "]"
+        case _:
+            return _text(str(value))
+
+
+def block_item(item: Any, indent: int) -> list[str]:
+    """Return an item of a block list as lines: a map with a line for each of its keys."""
+    if not isinstance(item, Mapping) or not item:
+        return [f"{' ' * indent}- {flow(item)}"]
+    lines = [f"{flow(str(key))}: {flow(value)}" for key, value in item.items()]
+    return [f"{' ' * indent}{'  ' if number else '- '}{line}" for number, line in enumerate(lines)]
+
+
+def _text(text: str) -> str:
+    if _PLAIN.fullmatch(text) and text.isprintable() and text.lower() not in _WORDS:
+        return text
+    return '"' + "".join(_ESCAPES.get(char) or (char if char.isprintable() else _escaped(char)) for char in text) + '"'
+
+
+def _escaped(char: str) -> str:
+    if "\ud800" <= char <= "\udfff":
+        raise NotWritable("half of a surrogate pair (\\ud800 to \\udfff): the text is not UTF-8")
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

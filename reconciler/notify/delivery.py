@@ -18,12 +18,11 @@ from urllib.parse import quote, urlencode
 import aiosmtplib
 
 from reconciler.model.clock import Clock
-from reconciler.model.errors import Blocked, LedgerError, SecretsError, TransportError
+from reconciler.model.errors import Blocked, LedgerError, ReconcilerError, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint, Reached
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import OWN, Limits, Settings, loopback
 from reconciler.model.template import split
-from reconciler.notify.messenger import AlertMessenger, NotSent
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM
@@ -33,7 +32,7 @@ from reconciler.secrets.initial_data import InitialData
 from reconciler.transports.address import parse
 from reconciler.transports.request import RenderedRequest
 
-__all__ = ["DeliveryContext", "messenger"]
+__all__ = ["DeliveryContext", "Messenger", "NotSent", "Post"]
 
 TLS_FROM_THE_START = 465
 
@@ -52,12 +51,9 @@ class DeliveryContext(Protocol):
         """Return the reader of encrypted files."""
 
 
-def messenger(context: DeliveryContext, settings: Settings, tree: Tree) -> AlertMessenger:
-    """Return what delivers the messages of a pass over this revision."""
-    return _Post(context, settings, tree)
+class Post:
+    """Delivers the messages of a pass over a revision."""
 
-
-class _Post:
     def __init__(self, context: DeliveryContext, settings: Settings, tree: Tree) -> None:
         self._context = context
         self._settings = settings
@@ -175,3 +171,17 @@ class _Post:
 
 def _answered(error: aiosmtplib.SMTPResponseException) -> str:
     return f"answered {error.code} {error.message}"
+
+
+class NotSent(ReconcilerError):
+    """A message could not be delivered; the text says why."""
+
+
+class Messenger(Protocol):
+    """Delivers messages. Raises NotSent."""
+
+    async def email(self, to: str, subject: str, text: str) -> None:
+        """Send an e-mail in plain text."""
+
+    async def text(self, to: str, text: str) -> None:
+        """Send a text message."""

@@ -19,8 +19,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Settings
 from reconciler.model.status import EventType, ReasonCode
-from reconciler.notify.delivery import DeliveryContext, messenger
-from reconciler.notify.messenger import Messenger, NotSent
+from reconciler.notify.delivery import DeliveryContext, Messenger, NotSent, Post
 from reconciler.repository.git.checkout import Tree
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class Notifier:
     def __init__(
         self,
         context: DeliveryContext,
-        messenger_of: Callable[[DeliveryContext, Settings, Tree], Messenger] = messenger,
+        messenger_of: Callable[[DeliveryContext, Settings, Tree], Messenger] = Post,
     ) -> None:
         self._context = context
         self._messenger_of = messenger_of

@@ -24,7 +24,7 @@ from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.checkout import File, Tree
 from reconciler.secrets import age, sops, sops_keys
 from reconciler.secrets.gpg import Gnupg
-from reconciler.secrets.sops_rekey import rekeyed
+from reconciler.secrets.sops import rekeyed
 
 __all__ = ["FOLDER", "InitialData", "is_id", "service_of"]
 

@@ -16,22 +16,25 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
 from reconciler.model.errors import SecretsError
 from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
-from reconciler.secrets.sops_hosts import key_services
-from reconciler.secrets.sops_keys import Unsupported, data_key
+from reconciler.secrets.sops_keys import Unsupported, data_key, key_services
+from reconciler.secrets.sops_keys import recipients as recipients_of
 from reconciler.secrets.sops_values import counted, leaves, typed
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["decrypt", "hosts", "metadata"]
+__all__ = ["decrypt", "hosts", "metadata", "rekeyed"]
 
 TIMEOUT_SECONDS = 60.0
 """Seconds for the `sops` program, which may have to ask a key service on the network."""
@@ -223,33 +226,59 @@ def _found_by(pattern: str, name: str) -> Callable[[str], bool]:
 
 
 def _ask_sops(raw: bytes, gnupg: Gnupg, why: str, *, json: bool) -> dict[str, Any]:
-    """Decrypt with the `sops` program. Its messages are not repeated, because they quote values."""
+    """Decrypt with the `sops` program."""
+    args = ["--decrypt", "--input-type", "json" if json else "yaml", "--output-type", "json", "/dev/stdin"]
+    # There no .sops.yaml of a commit lies.
+    content: dict[str, Any] = jsonlib.loads(_run(args, raw, gnupg, "/", f"it has {why}"))
+    return content
+
+
+def rekeyed(raw: bytes, recipients: list[str], *, json: bool, gnupg: Gnupg) -> bytes:
+    """Return the file encrypted to exactly these keys, and with a new data key, by the `sops` program.
+
+    Only for files with OpenPGP and age keys: for others, a key service would have to be asked. Raises SecretsError.
+    """
+    info = metadata(raw, json=json)
+    if hosts(raw, json=json) or info.get("key_groups"):
+        raise SecretsError("it has keys of a key service, or groups of keys: change them with `sops updatekeys`")
+    before = set(recipients_of(info))
+    with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:  # it holds what is encrypted, and no .sops.yaml
+        file = Path(folder, f"file.{'json' if json else 'yaml'}")
+        file.write_bytes(raw)
+        wanted = {key if age.is_recipient(key) else gnupg.fingerprint(key) for key in recipients}
+        changes = [("add", key) for key in sorted(wanted - before)] + [("rm", key) for key in sorted(before - wanted)]
+        kinds = {key: "age" if age.is_recipient(key) else "pgp" for _, key in changes}
+        options = [word for how, key in changes for word in (f"--{how}-{kinds[key]}", key)]
+        _run(["rotate", "--in-place", *options, str(file)], b"", gnupg, folder, "")
+        return file.read_bytes()
+
+
+def _run(args: list[str], raw: bytes, gnupg: Gnupg, folder: str, why: str) -> bytes:
+    """Run the `sops` program, and return what it prints. `why` begins the messages of what goes wrong.
+
+    Its own messages are not repeated, because they quote values.
+    """
     program = shutil.which("sops")
     if program is None:
-        raise SecretsError(f"it has {why}; that needs the `sops` program, which is not installed here")
+        raise SecretsError(f"{f'{why}; ' if why else ''}that needs the `sops` program, which is not installed here")
     gnupg.refuse_checkout()
-    args = [program, "--decrypt", "--input-type", "json" if json else "yaml", "--output-type", "json", "/dev/stdin"]
-    environment = dict(os.environ) if gnupg.home is None else {**os.environ, "GNUPGHOME": gnupg.home}
+    lead = f"{why}, and the `sops` program" if why else "the `sops` program"
     try:
-        done = subprocess.run(  # noqa: S603  its arguments are written here, and the file goes to its standard input
-            args,
+        done = subprocess.run(  # noqa: S603  no shell; keys stand behind options
+            [program, *args],
             input=raw,
             capture_output=True,
             timeout=TIMEOUT_SECONDS,
             check=False,
-            env=environment,
-            cwd="/",  # where no .sops.yaml of a commit lies
+            env=dict(os.environ) if gnupg.home is None else {**os.environ, "GNUPGHOME": gnupg.home},
+            cwd=folder,
             start_new_session=True,  # no terminal to ask on
         )
     except subprocess.TimeoutExpired:
-        raise SecretsError(
-            f"it has {why}, and the `sops` program did not answer in {TIMEOUT_SECONDS:.0f} seconds"
-        ) from None
+        raise SecretsError(f"{lead} did not answer in {TIMEOUT_SECONDS:.0f} seconds") from None
     except OSError as error:
-        raise SecretsError(f"it has {why}, and the `sops` program does not start: {error.strerror}") from None
+        raise SecretsError(f"{lead} does not start: {error.strerror}") from None
     if done.returncode:
-        raise SecretsError(
-            f"it has {why}, and the `sops` program refuses it (exit code {done.returncode}): run `sops decrypt` on it"
-        )
-    content: dict[str, Any] = jsonlib.loads(done.stdout)
-    return content
+        again = f"run `sops {args[0].removeprefix('--')}` on it"
+        raise SecretsError(f"{lead} refuses it (exit code {done.returncode}): {again}")
+    return done.stdout

@@ -1,21 +1,23 @@
 """Decrypt the data key of a SOPS file: with any one key of its group, or shares of enough groups.
 
 GnuPG decrypts for PGP keys, this machine's identities for age keys. Keys of other kinds (KMS, Vault, SSH, plugins)
-raise `Unsupported` if no other key opens the file: the `sops` program may support them.
+raise `Unsupported` if no other key opens the file: the `sops` program may support them. It sends the machine's own
+credentials to a key service (a Vault token, for example), so a file may only name one that the settings allow. Files
+that the program would read differently are refused: Go accepts keys of JSON in any case, and YAML's `<<` as a merge.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.model.errors import SecretsError
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
-from reconciler.secrets.shamir import combine
 
-__all__ = ["Unsupported", "data_key", "recipients"]
+__all__ = ["Unsupported", "combine", "data_key", "key_services", "recipients"]
 
 _KINDS = {"age": "recipient", "pgp": "fp"}
 """The kinds of keys that are read here, in the order in which SOPS tries them, and what names one."""
@@ -107,3 +109,117 @@ def _foreign(group: _Group) -> list[str]:
     """Return the kinds of a group's keys that this reader does not support."""
     known = {*_KINDS, "key_groups"}
     return [kind for kind, entries in group.items() if kind not in known and isinstance(entries, list) and entries]
+
+
+# Shamir's secret sharing, as SOPS has it: bytes in GF(2^8), each share's last byte its x. Only the data key's parts
+# pass through here, once a file, so it is written to be read, not to be fast.
+
+
+def combine(shares: Sequence[bytes]) -> bytes:
+    """Return the secret of these shares. Too few or foreign ones give other bytes.
+
+    Raises ValueError where they cannot be shares of one secret.
+    """
+    places = [share[-1] for share in shares if len(share) > 1]
+    if len(places) < 2 or len(set(places)) < len(shares) or len({len(share) for share in shares}) > 1 or 0 in places:
+        raise ValueError("these are not shares of one secret")
+    weights = [_weight(place, places) for place in places]
+    secret = bytearray(len(shares[0]) - 1)
+    for share, weight in zip(shares, weights, strict=True):
+        for index in range(len(secret)):
+            secret[index] ^= _times(share[index], weight)
+    return bytes(secret)
+
+
+def _weight(place: int, places: Sequence[int]) -> int:
+    """Return Lagrange's coefficient of this place at zero; in this field, adding and subtracting are both xor."""
+    weight = 1
+    for other in places:
+        if other != place:
+            weight = _times(weight, _times(other, _inverse(other ^ place)))
+    return weight
+
+
+def _times(one: int, other: int) -> int:
+    product = 0
+    while other:
+        if other & 1:
+            product ^= one
+        one <<= 1
+        if one & 0x100:
+            one ^= 0x11B
+        other >>= 1
+    return product
+
+
+def _inverse(value: int) -> int:
+    """Return value^254: the field's non-zero elements are a group of order 255."""
+    power = 1
+    for _ in range(254):
+        power = _times(power, value)
+    return power
+
+
+_HERE = frozenset({"age", "pgp"})
+"""Kinds of keys that this machine opens by itself; an age plugin is one that its own identities name."""
+
+_KEY = re.compile(r"[a-z0-9_]+")
+_AWS = re.compile(r"arn:(aws|aws-us-gov|aws-cn):kms:([a-z0-9-]+):[0-9]+:(?:key|alias)/[A-Za-z0-9/_-]+")
+_DOMAINS = {"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}
+_MEND = "encrypt it to PGP or age keys, or restore it from git's history"
+
+
+def key_services(data: Mapping[str, Any]) -> list[str]:
+    """Return the addresses of the key services that a SOPS file names, sorted.
+
+    Raises SecretsError where it names one of a kind whose address is not known here, or in a way that can be misread.
+    """
+    for name in data:
+        if name != "sops" and str(name).casefold() == "sops":
+            raise SecretsError(f"it has a second `sops` part, spelled {name!r}: {_MEND}")
+    info = data["sops"]
+    _refuse_misspelled(info)
+    groups = info.get("key_groups") or []
+    if not isinstance(groups, list) or not all(isinstance(group, Mapping) for group in groups):
+        raise SecretsError(f"its key_groups are not a list of groups: {_MEND}")
+    return sorted({url for group in (info, *groups) for url in _of(group)})
+
+
+def _refuse_misspelled(part: Any) -> None:
+    if isinstance(part, Mapping):
+        for name, below in part.items():
+            if not isinstance(name, str) or not _KEY.fullmatch(name):
+                raise SecretsError(f"its `sops` part has a key that sops does not write, {name!r}: {_MEND}")
+            if name != "context":  # of AWS, with names of the user's own
+                _refuse_misspelled(below)
+    elif isinstance(part, list):
+        for item in part:
+            _refuse_misspelled(item)
+
+
+def _of(group: Mapping[str, Any]) -> Iterator[str]:
+    for kind, entries in group.items():
+        if kind in _HERE or kind == "key_groups" or not isinstance(entries, list):
+            continue
+        for entry in entries:
+            found = _urls(kind, entry) if isinstance(entry, Mapping) else []
+            if not found:
+                raise SecretsError(f"it has a key under {kind}, and which host sops would ask for it cannot be told")
+            yield from found
+
+
+def _urls(kind: str, entry: Mapping[str, Any]) -> list[str]:
+    """Return where a key of this kind is asked for; nothing if that is unknown."""
+    match kind:
+        case "hc_vault":
+            return [str(entry["vault_address"])] if entry.get("vault_address") else []
+        case "azure_kv":
+            return [str(entry["vault_url"])] if entry.get("vault_url") else []
+        case "gcp_kms":
+            return ["https://cloudkms.googleapis.com"]
+        case "kms":
+            arn = _AWS.fullmatch(str(entry.get("arn")))
+            services = ("kms", "sts") if entry.get("role") else ("kms",)
+            return [] if arn is None else [f"https://{name}.{arn[2]}.{_DOMAINS[arn[1]]}" for name in services]
+        case _:
+            return []

@@ -1,26 +1,27 @@
 """The routes on `listen`. Off loopback only health and the OAuth callback are open to everybody.
 
-See docs/operations.md, "Pages, health and metrics".
+See docs/operations.md, "Pages, health and metrics". The page of the callback loads nothing and sends no referrer,
+because its address contains the code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from html import escape
 
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from reconciler.model.errors import ReconcilerError
 from reconciler.web.guard import Guard, Refusal
-from reconciler.web.headers import SafeHeaders
-from reconciler.web.hosts import KnownHosts
+from reconciler.web.headers import KnownHosts, SafeHeaders
 
-__all__ = ["app"]
+__all__ = ["Connect", "app", "callback_route"]
 
 HEALTH_THREADS = 4
 
@@ -48,7 +49,7 @@ def app(
             why = "ok" if well else UNTOLD
         return JSONResponse({"ok": well, "detail": why}, status_code=200 if well else 503)
 
-    # Threads of its own: all others may wait for a state that is away.
+    # Threads of its own: all others may wait for a state that cannot be reached.
     threads = CapacityLimiter(HEALTH_THREADS)
 
     async def health(request: Request) -> Response:
@@ -71,3 +72,31 @@ def app(
         routes=[Route("/healthz", health), Route("/readyz", readiness), Route("/metrics", scrape), *more],
         middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=hosts)],
     )
+
+
+Connect = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str]]]
+"""Called with the service and the query; returns an HTTP status and a sentence for the person."""
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def callback_route(connect: Connect) -> Route:
+    """Make the route where a service sends a person back to; its page shows the outcome."""
+
+    async def answer(request: Request) -> Response:
+        if request.method == "HEAD":  # a preview must not use up the authorization
+            return Response(status_code=405, headers=HEADERS | {"Allow": "GET"})
+        status, text = await connect(request.path_params["service"], dict(request.query_params))
+        page = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Access reconciler</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<body><main><h1>Access reconciler</h1><p>{escape(text)}</p></main></body></html>\n"
+        )
+        return HTMLResponse(page, status_code=status, headers=HEADERS)
+
+    return Route("/oauth/callback/{service}", answer, methods=["GET"])

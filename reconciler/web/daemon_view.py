@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import date, datetime
 from threading import Lock
+from typing import Protocol
 
 from reconciler.daemon.loop import Daemon
 from reconciler.engine.run.accepted import InForce
@@ -32,7 +33,7 @@ from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.review.reviews import ReviewProgress, Reviews
 from reconciler.review.unmanaged import ComparedListing
 
-__all__ = ["DaemonView", "GitView", "Live"]
+__all__ = ["DaemonView", "GitView", "Live", "Sources"]
 
 TOKEN = "PAGES_TOKEN"  # noqa: S105  its name
 
@@ -84,6 +85,25 @@ class GitView(Frozen):
     files: Mapping[str, str] = {}
     """The path of each hire's file."""
     problems: tuple[Problem, ...] = ()
+
+
+class Sources(Protocol):
+    """The daemon, its ledger and its repository, for threads that make pages; `DaemonView` implements it."""
+
+    def now(self) -> Live:
+        """Read what the daemon knows now."""
+
+    def git(self, hires: Collection[str] = ()) -> GitView:
+        """Read the integrations and these hires of the revision in force."""
+
+    def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:
+        """Compute how far each access review is."""
+
+    def checkout(self) -> Checkout:
+        """Open the repository for the caller alone."""
+
+    def ledger(self) -> AbstractContextManager[LedgerReader]:
+        """Open a reader for the caller alone."""
 
 
 class DaemonView:

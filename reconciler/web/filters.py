@@ -17,8 +17,9 @@ from reconciler.model.clock import moment
 from reconciler.model.near import near
 from reconciler.model.status import EventType, Status
 from reconciler.model.value import Frozen
+from reconciler.web.daemon_view import Live
 
-__all__ = ["BadFilter", "Filters", "filters_of"]
+__all__ = ["BadFilter", "Filters", "NoSuchPage", "page_filters"]
 
 MAX_CHARACTERS, MAX_VALUES = 255, 50
 """The most characters of one value, and the most values of all filters together."""
@@ -58,17 +59,12 @@ class Filters(Frozen):
         return urlencode([*pairs, *([("page", page)] if page > 1 else [])])
 
 
-def filters_of(
-    query: Iterable[tuple[str, str]],
-    allowed: Collection[str],
-    *,
-    integrations: Collection[str],
-    now: datetime,
-    timezone: str,
+def page_filters(
+    query: Iterable[tuple[str, str]], allowed: Collection[str], live: Live, integrations: Collection[str]
 ) -> Filters:
-    """Read the filters of a URL. An empty one counts as absent, because a form sends all its fields. Raises BadFilter.
+    """Read the filters of a page's URL. An empty one counts as absent, because a form sends all its fields.
 
-    `allowed` are the filters that the page has.
+    Raises BadFilter. `allowed` are the filters that the page has.
     """
     given = _given(query, allowed)
     page = _page(given.pop("page", ["1"])[0])
@@ -77,7 +73,9 @@ def filters_of(
             raise BadFilter(
                 f"integration: there is no {_cut(name)}{near(name, integrations)}; {_choices(integrations)}"
             )
-    since, until = (_moment(name, given.get(name, [""])[0], now, timezone) for name in ("since", "until"))
+    since, until = (
+        _moment(name, given.get(name, [""])[0], live.now, live.settings.timezone) for name in ("since", "until")
+    )
     if since is not None and until is not None and until <= since:
         raise BadFilter("until lies before since: nothing can have happened between them")
     return Filters(
@@ -140,3 +138,7 @@ def _choices(words: Collection[str]) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+class NoSuchPage(Exception):
+    """There is no page of that address; the text says what is missing."""

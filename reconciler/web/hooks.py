@@ -1,36 +1,69 @@
 """`POST /hooks/<name>`: git servers and services tell of changes (docs/operations.md, "Pages, health and metrics").
 
 A hook decides nothing by what it says: a push makes the daemon fetch, an event makes it check an account. Whoever
-knows no secret is refused, and whoever sends the same hook again causes one more look at most.
+knows no secret is refused, and whoever sends the same hook again causes one more look at most. Hooks are called in
+threads that serve `listen`, and act in the daemon's loop.
+
+GitHub and Gitea sign the body with HMAC-SHA256. Standard Webhooks, which GitLab and many services follow, also sign an
+id and a time, so that a hook cannot be sent again later. GitLab can send the secret itself instead. All is compared in
+constant time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+import base64
+import binascii
+import hmac
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qs
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from reconciler.daemon.hooked import GIT
+from reconciler.daemon.loop import Daemon
+from reconciler.model.base import as_text
 from reconciler.model.errors import SecretsError
+from reconciler.model.events import Events
+from reconciler.model.scope import walk
+from reconciler.model.settings import OWN
+from reconciler.secrets.initial_data import HOOK_SECRET
+from reconciler.web.daemon_view import DaemonView
 
-__all__ = ["Hook", "Hooks", "hook_route"]
+__all__ = [
+    "DaemonHooks",
+    "Hook",
+    "Hooks",
+    "account_in",
+    "has_token",
+    "hook_route",
+    "is_from_service",
+    "is_signed",
+    "is_signed_by_git",
+    "is_signed_by_the_standard",
+]
 
 BODY_BYTES, BODY_SECONDS = 1024 * 1024, 5.0
 """The most bytes of a hook that are read, and the most time to read them."""
 
 
-class Hook(Protocol):
-    """One hook: whether it is signed, and what it makes the daemon do."""
+@dataclass(frozen=True)
+class Hook:
+    """One hook."""
 
-    def is_signed(self, headers: dict[str, str], body: bytes) -> bool:
-        """Whether whoever sent it knows the secret."""
+    is_signed: Callable[[dict[str, str], bytes], bool]
+    """Whether whoever sent these headers and this body knows the secret."""
 
-    def take(self, body: bytes) -> None:
-        """Act on it."""
+    take: Callable[[bytes], object]
+    """Acts on a body."""
 
 
 Hooks = Callable[[str], Hook | None]
@@ -86,3 +119,138 @@ async def _body(request: Request) -> bytes | None:
         if len(found) > BODY_BYTES:
             return None
     return bytes(found)
+
+
+TOLERANCE_SECONDS = 300
+"""How old, or how far ahead, the time of a signed hook may be."""
+
+
+def is_signed_by_git(headers: Mapping[str, str], body: bytes, secrets: Iterable[str], now: float) -> bool:
+    """Whether a push is signed as GitHub, Gitea or GitLab sign it."""
+    return any(
+        is_signed(headers, body, secret, header="x-hub-signature-256", prefix="sha256=")
+        or is_signed(headers, body, secret, header="x-gitea-signature")
+        or has_token(headers, secret, header="x-gitlab-token")
+        or is_signed_by_the_standard(headers, body, secret, now)
+        for secret in secrets
+    )
+
+
+def is_signed(
+    headers: Mapping[str, str],
+    body: bytes,
+    secret: str,
+    *,
+    header: str,
+    prefix: str = "",
+    encoding: Literal["hex", "base64"] = "hex",
+) -> bool:
+    """Whether a header has the body's HMAC-SHA256, after a prefix."""
+    made = hmac.digest(secret.encode(), body, "sha256")
+    written = made.hex() if encoding == "hex" else base64.b64encode(made).decode()
+    said = headers.get(header, "")
+    if not said.startswith(prefix):
+        return False
+    said = said[len(prefix) :]
+    return _same(said.lower() if encoding == "hex" else said, written)
+
+
+def has_token(headers: Mapping[str, str], secret: str, *, header: str) -> bool:
+    """Whether a header is the secret."""
+    return _same(headers.get(header, ""), secret)
+
+
+def is_signed_by_the_standard(headers: Mapping[str, str], body: bytes, secret: str, now: float) -> bool:
+    """Whether the id, the time and the body are signed as Standard Webhooks has it, within five minutes."""
+    id_, time, signatures = (headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature"))
+    if not (id_ and time.isascii() and time.isdigit() and len(time) < 16 and abs(int(time) - now) <= TOLERANCE_SECONDS):
+        return False
+    signed = b".".join((id_.encode(), time.encode(), body))
+    said = [each.removeprefix("v1,") for each in signatures.split(" ") if each.startswith("v1,")][:10]
+    made = [base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in _keys(secret)]
+    return any(_same(one, other) for one in said for other in made)
+
+
+def _keys(secret: str) -> Iterable[bytes]:
+    """Return the keys that a secret may be written for: `whsec_` and base64, base64 alone, or the text itself."""
+    bare = secret.removeprefix("whsec_")
+    if bare == secret:
+        yield secret.encode()
+    try:
+        yield base64.b64decode(bare, validate=True)
+    except (binascii.Error, ValueError):
+        return
+
+
+def _same(said: str, expected: str) -> bool:
+    return bool(expected) and hmac.compare_digest(said.encode(), expected.encode())
+
+
+MOST_FIELDS = 1000
+
+
+class DaemonHooks:
+    """Finds the hook of a name. Construct it in the daemon's loop."""
+
+    def __init__(self, daemon: Daemon, view: DaemonView) -> None:
+        self._daemon = daemon
+        self._view = view
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, name: str) -> Hook | None:
+        """Return the hook of a name. Raises SecretsError if its secret cannot be read."""
+        daemon, loop = self._daemon, self._loop
+        if name == GIT:  # a push: its body decides nothing
+            pushed = None if self._view.settings.git.fetch is None else self._view.secret(OWN, HOOK_SECRET)
+            if pushed is None:
+                return None
+            known = pushed.reveal().split("\n")
+            return Hook(
+                lambda headers, body: is_signed_by_git(headers, body, known, time.time()),
+                lambda _body: loop.call_soon_threadsafe(daemon.pushed),
+            )
+        desired = daemon.runtime.context.last_desired
+        loaded = None if desired is None else desired.files.manifests.get(name)
+        if loaded is None or loaded.model.events is None:
+            return None
+        events = loaded.model.events
+        secret = self._view.secret(loaded.model.service or name, events.secret)
+        if secret is None:
+            raise SecretsError(f"the initial data of {name} has no {events.secret}")
+        secrets = secret.reveal().split("\n")
+        return Hook(  # something that happened at a service: of its body, only the account counts
+            lambda headers, body: any(is_from_service(events, headers, body, each, time.time()) for each in secrets),
+            lambda body: loop.call_soon_threadsafe(daemon.told, name, account_in(body, events.account)),
+        )
+
+
+def is_from_service(events: Events, headers: Mapping[str, str], body: bytes, secret: str, now: float) -> bool:
+    """Whether a hook is signed with a secret, or has it as its token, as a manifest says."""
+    signature, token = events.signature, events.token
+    if token is not None:
+        return has_token(headers, secret, header=token.header.lower())
+    if signature is None or signature.header is None:
+        return is_signed_by_the_standard(headers, body, secret, now)
+    header, prefix, encoding = signature.header.lower(), signature.prefix, signature.encoding
+    return is_signed(headers, body, secret, header=header, prefix=prefix, encoding=encoding)
+
+
+def account_in(body: bytes, path: str) -> str | None:
+    """Return the account that a body names at a path; None if it cannot be read or names none."""
+    try:
+        content = _content(body)
+    except (ValueError, RecursionError):
+        return None
+    found = as_text(walk(content, path))
+    return found if isinstance(found, str) and found.strip() else None
+
+
+def _content(body: bytes) -> Any:
+    """Return a body's JSON, else a form's fields, whatever its type says: not every sender names it.
+
+    A form with a single field `payload` is the JSON in it. Raises ValueError or RecursionError.
+    """
+    with suppress(ValueError):
+        return json.loads(body)
+    fields = {name: values[0] for name, values in parse_qs(body.decode(), max_num_fields=MOST_FIELDS).items()}
+    return json.loads(fields["payload"]) if fields.keys() == {"payload"} else fields

@@ -32,8 +32,7 @@ from reconciler.review.attention import (
     needs_of_locks,
     needs_of_reviews,
 )
-from reconciler.web.daemon_view import GitView, Live
-from reconciler.web.sources import Sources
+from reconciler.web.daemon_view import GitView, Live, Sources
 
 __all__ = ["LastPass", "Overview", "ServiceState", "last_pass", "overview", "state_of"]
 

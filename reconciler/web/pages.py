@@ -20,10 +20,10 @@ from starlette.routing import BaseRoute, Route
 
 from reconciler.model.errors import ReconcilerError
 from reconciler.web import views
-from reconciler.web.filters import BadFilter
+from reconciler.web.daemon_view import Sources
+from reconciler.web.filters import BadFilter, NoSuchPage
 from reconciler.web.guard import Guard, Refusal, Visitor
 from reconciler.web.render import STATIC, environment
-from reconciler.web.sources import NoSuchPage, Sources
 
 if TYPE_CHECKING:
     from jinja2 import Environment

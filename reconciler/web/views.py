@@ -22,11 +22,10 @@ from reconciler.review.consequences import privileges
 from reconciler.review.leaving import Leaving
 from reconciler.review.reviews import ReviewProgress
 from reconciler.review.unmanaged import ComparedListing, UnknownAccount, account_digest
-from reconciler.web.daemon_view import GitView
-from reconciler.web.filters import Filters
+from reconciler.web.daemon_view import GitView, Sources
+from reconciler.web.filters import Filters, NoSuchPage, page_filters
 from reconciler.web.overview import overview as overview_of
 from reconciler.web.overview import state_of
-from reconciler.web.sources import NoSuchPage, Sources, page_filters
 
 __all__ = [
     "PagedList",

@@ -1,22 +1,28 @@
-"""A client that answers from a case instead of asking a service, and notes what was asked."""
+"""A client that answers from a case instead of asking a service, and notes what was asked, and for which part."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from reconciler.engine.observe.integrations import Integration
 from reconciler.model.case import CannedAnswer
-from reconciler.model.errors import TransportError
+from reconciler.model.errors import Blocked, TransportError
+from reconciler.model.scope import Scope
 from reconciler.model.secret import Redactor
 from reconciler.model.value import Frozen
 from reconciler.requests.client import Client, Leaving
+from reconciler.requests.pages import first_page
 from reconciler.requests.protocols import as_answered
+from reconciler.requests.render import render
 from reconciler.transports.answer import LIMIT, Response
 from reconciler.transports.request import RenderedRequest
 
-__all__ = ["CannedClient", "Exchange", "same_url"]
+__all__ = ["CannedClient", "CheckPart", "Exchange", "parts_asked", "same_url"]
 
 
 class Exchange(Frozen):
@@ -105,3 +111,64 @@ def _response(answer: CannedAnswer) -> Response:
         content = json.dumps(body, ensure_ascii=False, default=str).encode()
         headers.setdefault("content-type", "application/json")
     return Response(answer.status, headers, content[:LIMIT], truncated=len(content) > LIMIT)
+
+
+class CheckPart(StrEnum):
+    """A part of a check that sends requests of its own, as the manifest's key."""
+
+    CHECK = "exists"
+    READY = "exists.ready"
+    PENDING = "exists.pending"
+    LISTING = "exists.list"
+    OTHER = "another request"
+
+
+def parts_asked(integration: Integration, scope: Scope, exchanges: Iterable[Exchange]) -> tuple[CheckPart, ...]:
+    """Return which part each exchange is of, in their order; `scope` is the grant's.
+
+    A page further on has another URL, of the same path or not: it is of the part before it.
+    """
+    firsts = dict(_first_requests(integration, scope.now()))
+    exists = integration.manifest.exists
+    paged = {CheckPart.PENDING, CheckPart.LISTING} | (
+        {CheckPart.CHECK} if exists is not None and exists.pages is not None else set()
+    )
+    found: list[CheckPart] = []
+    for exchange in exchanges:
+        wire, before = exchange.request, found[-1] if found else CheckPart.OTHER
+        exact = [part for part, first in firsts.items() if _same(first, wire)]
+        alike = [part for part, first in firsts.items() if first.method == wire.method and _path(first) == _path(wire)]
+        if exact:
+            found.append(exact[0])
+        elif before in paged and (before in alike or not alike):
+            found.append(before)
+        else:
+            found.append(alike[0] if alike else CheckPart.OTHER)
+    return tuple(found)
+
+
+def _first_requests(integration: Integration, scope: Scope) -> Iterator[tuple[CheckPart, RenderedRequest]]:
+    manifest = integration.manifest
+    exists = manifest.exists
+    if exists is None:
+        return
+    renders: dict[CheckPart, Callable[[], RenderedRequest]] = {
+        CheckPart.CHECK: lambda: first_page(exists, scope, manifest),
+    }
+    if (ready := exists.ready) is not None:
+        renders[CheckPart.READY] = lambda: render(ready, scope, manifest)
+    if (pending := exists.pending) is not None:
+        renders[CheckPart.PENDING] = lambda: first_page(pending, scope, manifest)
+    if (listing := exists.listing) is not None:
+        renders[CheckPart.LISTING] = lambda: first_page(listing, scope, manifest)
+    for part, rendered in renders.items():
+        with suppress(Blocked):
+            yield part, rendered()
+
+
+def _same(one: RenderedRequest, other: RenderedRequest) -> bool:
+    return one.method == other.method and same_url(one.url, other.url) and one.content == other.content
+
+
+def _path(wire: RenderedRequest) -> str:
+    return wire.url.partition("?")[0]

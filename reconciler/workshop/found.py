@@ -1,16 +1,34 @@
-"""What a rule of a manifest found in an answer, as a person reads it who writes one."""
+"""What a rule of a manifest found in an answer, as a person reads it who writes one.
+
+Where nothing stands at a path: what stands beside it, and which path was probably meant.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.model.exists import operator
-from reconciler.model.scope import walk
+from reconciler.model.near import near, some
+from reconciler.model.scope import follow, steps, walk
 from reconciler.model.value import Frozen, replace
 
-__all__ = ["RuleFound", "kind", "nearest", "next_step", "quoted"]
+__all__ = [
+    "MOST_KEYS",
+    "RuleFound",
+    "has",
+    "kind",
+    "lacks",
+    "leaves",
+    "lists_in",
+    "nearest",
+    "next_step",
+    "place_of",
+    "quoted",
+    "totals",
+    "ways_on",
+]
 
 LONGEST = 100
 SAID = 400
@@ -21,7 +39,7 @@ class RuleFound(Frozen):
     """A rule of the manifest, what it wants, what stands there, and whether it holds (None: it only reads).
 
     `follows` says what there is instead where nothing was found, and what comes of that. `nowhere` is true where no
-    item, or not the account's record, has anything at a path that finds or identifies it: most likely a slip.
+    item, or not the account's record, has anything at a path that finds or identifies it: most likely a mistake.
     """
 
     rule: str
@@ -97,3 +115,118 @@ def kind(value: Any) -> str:
             return f"a record with {', '.join(list(value)[:8])}{', …' if len(value) > 8 else ''}"
         case _:
             return quoted(value)
+
+
+DEEPEST, MOST_PATHS, MOST_ITEMS, MOST_KEYS = 5, 500, 50, 12
+
+_ONWARD = ("next", "cursor", "token", "after", "more", "page", "offset", "link")
+"""Parts of the names by which services call what leads to the next page."""
+
+
+def has(content: Any, path: str) -> bool:
+    """Whether something stands at a path, if only a null."""
+    *parents, last = steps(path) or [""]
+    holder = follow(content, parents)
+    return (isinstance(holder, Mapping) and last in holder) or follow(holder, [last]) is not None
+
+
+def lacks(items: Sequence[Any], path: str, one: str) -> str | None:
+    """Say that no item has anything at a path, and what the items have; None if one has.
+
+    `one` names what is looked at, such as `the record`; of several it is `item`.
+    """
+    if not items or any(has(item, path) for item in items):
+        return None
+    items = items[:MOST_ITEMS]
+    keys = steps(path)
+    known = next((at for at in range(len(keys) - 1, 0, -1) if any(_holds(item, keys[:at]) for item in items)), 0)
+    below = [holder for item in items if (holder := follow(item, keys[:known])) is not None]
+    there = ".".join(keys[:known])
+    several = one == "item"
+    who = "items" if several else one
+    subject = f"{there} of {who}" if there else who
+    verb = "have" if several and not there else "has"
+    said = f"no item has {path}" if several else f"{one} has no {path}"
+    return f"{said}; {subject} {verb}: {_described(below)}{_meant(items, path)}"
+
+
+def place_of(item: Any, value: str) -> str | None:
+    """Return the path at which a text stands as a whole, without case; None if it stands nowhere."""
+    return next((path for path, leaf in leaves(item) if str(leaf).lower() == value.lower()), None)
+
+
+def ways_on(content: Any) -> list[tuple[str, Any]]:
+    """Return the paths with their values, outside of the items, that look as if they lead to a next page."""
+    return [
+        (path, leaf)
+        for path, leaf in leaves(content, lists=False)
+        if leaf not in (None, "", False)
+        and not isinstance(leaf, float)
+        and any(word in path.lower().rsplit(".", 2)[-1] or word in path.lower().split(".")[0] for word in _ONWARD)
+    ]
+
+
+def totals(content: Any, more_than: int) -> list[tuple[str, Any]]:
+    """Return the numbers, outside of the items, that may say how many items there are, beyond so many."""
+    return [
+        (path, leaf)
+        for path, leaf in leaves(content, lists=False)
+        if isinstance(leaf, int | str) and str(leaf).isdecimal() and int(leaf) > more_than and "total" in path.lower()
+    ]
+
+
+def lists_in(content: Any, path: str = "", deepest: int = 3) -> Iterator[str]:
+    """Yield the paths at which a list of maps, or an empty one, stands."""
+    if isinstance(content, list) and all(isinstance(item, Mapping) for item in content):
+        yield path or "the answer itself: leave data_from out"
+    elif isinstance(content, Mapping) and deepest:
+        for key, value in content.items():
+            yield from lists_in(value, f"{path}.{key}" if path else str(key), deepest - 1)
+
+
+def _holds(item: Any, keys: Sequence[str]) -> bool:
+    return isinstance(follow(item, keys), Mapping | list)
+
+
+def _described(holders: Sequence[Any]) -> str:
+    """Name what these have: the keys of maps; of a list, that a place has to be given."""
+    keys = dict.fromkeys(_escaped(key) for holder in holders if isinstance(holder, Mapping) for key in holder)
+    if keys:
+        return some(list(keys), MOST_KEYS)
+    if any(isinstance(holder, list) for holder in holders):
+        return (
+            f"a list of {max(len(holder) for holder in holders if isinstance(holder, list))}, where a number says which"
+        )
+    return "nothing" if not holders or all(isinstance(holder, Mapping) for holder in holders) else "a single value"
+
+
+def _meant(items: Sequence[Any], path: str) -> str:
+    """Name the path that ends like this one, or is nearly the same."""
+    known = list(dict.fromkeys(each for item in items for each, _ in leaves(item)))
+    last = steps(path)[-1].lower() if path else ""
+    same = next((each for each in known if steps(each)[-1].lower() == last), None)
+    return f"; did you mean {same}?" if same else near(path, known)
+
+
+def leaves(content: Any, *, lists: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield the paths of all that is neither a map nor a list, level by level, a bounded number."""
+    level: list[tuple[str, Any]] = [("", content)]
+    found = 0
+    for _ in range(DEEPEST + 1):
+        below: list[tuple[str, Any]] = []
+        for path, value in level:
+            if found >= MOST_PATHS:
+                return
+            start = f"{path}." if path else ""
+            if isinstance(value, Mapping):
+                below += [(f"{start}{_escaped(key)}", each) for key, each in value.items()]
+            elif isinstance(value, list) and lists:
+                below += [(f"{start}{place}", each) for place, each in enumerate(value[:MOST_KEYS])]
+            elif path and not isinstance(value, list):
+                found += 1
+                yield path, value
+        level = below[:MOST_PATHS]
+
+
+def _escaped(key: Any) -> str:
+    return str(key).replace(".", "\\.")

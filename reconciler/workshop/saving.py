@@ -19,8 +19,7 @@ from reconciler.requests.record import find
 from reconciler.requests.template import written
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
-from reconciler.workshop.canned import Exchange
-from reconciler.workshop.parts import Part
+from reconciler.workshop.canned import CheckPart, Exchange
 from reconciler.workshop.stage import ManifestSource
 from reconciler.workshop.subject import Subject
 from reconciler.workshop.testing import CaseResult, run_case
@@ -56,8 +55,8 @@ async def saved_cases(name: str, sources: ManifestSource, subject: Subject, trie
     person = {key: MADE_UP.get(key, "made-up") for key in _given(subject) if key != "extra"}
     extra = {info.id: f"made-up-{info.id}" for info in manifest.extra_user_info}
     whose = {"hire": Person.model_validate({**person, "extra": extra}), "values": subject.values}
-    alone = [place for place, part in enumerate(tried.parts) if part is not Part.LISTING]
-    listed = [place for place, part in enumerate(tried.parts) if part is Part.LISTING]
+    alone = [place for place, part in enumerate(tried.parts) if part is not CheckPart.LISTING]
+    listed = [place for place, part in enumerate(tried.parts) if part is CheckPart.LISTING]
     ways: list[tuple[str, dict[str, Any], list[int]]] = [("as it was", {}, alone)]
     if listed:
         ways.append(("by the listing", {"list": True}, [*listed, *alone]))
@@ -185,9 +184,9 @@ def _body(tried: Tried, exchange: Exchange, place: int, names: Mapping[str, str]
         return _replaced(answer.text[:200], names)
     if exists is None:
         return None
-    if tried.parts[place] is Part.CHECK:
+    if tried.parts[place] is CheckPart.CHECK:
         return _replaced(_of_check(exists, tried, answer), names)
-    listing = exists.pending if tried.parts[place] is Part.PENDING else exists.listing
+    listing = exists.pending if tried.parts[place] is CheckPart.PENDING else exists.listing
     return _replaced(_of_listing(exists, listing, content, names), names)
 
 

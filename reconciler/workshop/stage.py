@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -36,7 +36,7 @@ from reconciler.oauth.connection import OAuthConnection
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Reader
-from reconciler.repository.git.trees import WORKTREE, File, blob_of
+from reconciler.repository.git.trees import WORKTREE, OverlayTree
 from reconciler.repository.policy import Judge
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.tasks import AT_ONCE
@@ -47,7 +47,6 @@ __all__ = [
     "HIRE",
     "NOT_THE_PERSONS",
     "CaseStage",
-    "FilesInMemory",
     "ManifestSource",
     "desired_alone",
     "entry_of",
@@ -157,7 +156,7 @@ def desired_alone(
     files = {**sources, "config/reconciler.yaml": SETTINGS}
     if person is not None:
         files[f"hires/{HIRE}.yaml"] = person
-    return Desired((reader or Reader()).load(FilesInMemory(files)), now.date())
+    return Desired((reader or Reader()).load(OverlayTree(files)), now.date())
 
 
 def manifest_in(desired: Desired, name: str) -> Loaded[Manifest]:
@@ -251,32 +250,6 @@ class _Connection:
 
     async def renewed(self) -> Layer:
         return self._token
-
-
-class FilesInMemory:
-    """A tree of files in memory."""
-
-    revision = WORKTREE
-
-    def __init__(self, contents: Mapping[str, bytes]) -> None:
-        self._contents = contents
-
-    def files(self, folder: str) -> Iterator[File]:
-        """Yield the files under a folder."""
-        inside = sorted(path for path in self._contents if path.startswith(f"{folder}/"))
-        return (File(path, blob_of(self._contents[path])) for path in inside)
-
-    def find(self, path: str) -> File | None:
-        """Return the file at a path."""
-        return File(path, blob_of(self._contents[path])) if path in self._contents else None
-
-    def has(self, folder: str) -> bool:
-        """Return true: a repository has all folders."""
-        return bool(folder)
-
-    def read(self, file: File, limit: int | None = None) -> bytes:  # noqa: ARG002  what is in memory is no larger
-        """Return a file's content."""
-        return self._contents[file.path]
 
 
 async def _no_rows(_hires: frozenset[str] = frozenset()) -> Iterable[Record]:

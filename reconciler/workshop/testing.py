@@ -27,11 +27,9 @@ from reconciler.repository.naming import is_cases, unread
 from reconciler.repository.parsing import MANIFESTS, parse
 from reconciler.requests.template import render_data
 from reconciler.transports.answer import Response
-from reconciler.workshop.canned import Exchange, same_url
+from reconciler.workshop.canned import CheckPart, Exchange, parts_asked, same_url
 from reconciler.workshop.found import RuleFound
-from reconciler.workshop.page_rules import listing_rules
-from reconciler.workshop.parts import Part, parts_asked
-from reconciler.workshop.rules import check_rules
+from reconciler.workshop.rules import check_rules, listing_rules
 from reconciler.workshop.stage import CaseStage, ManifestSource
 
 __all__ = ["CaseResult", "planned_requests", "rules_of", "run_case", "run_cases", "sources_of"]
@@ -46,14 +44,14 @@ class CaseResult(Frozen):
     failures: tuple[str, ...] = ()
     sends: tuple[Mapping[str, Any], ...] = ()
     exchanges: Unshown[tuple[Exchange, ...]] = ()
-    parts: Unshown[tuple[Part, ...]] = ()
+    parts: Unshown[tuple[CheckPart, ...]] = ()
     """Which part of the manifest each exchange is of."""
     rules: Unshown[Mapping[int, tuple[RuleFound, ...]]] = {}
     """By the place of the exchange, what the check's rules found in its answer."""
 
     @property
     def doubts(self) -> list[str]:
-        """Return what is most likely a slip, though the case may pass: paths at which nothing stands."""
+        """Return what is most likely a mistake, though the case may pass: paths at which nothing stands."""
         return [f"{rule.rule}: {rule.follows}" for rules in self.rules.values() for rule in rules if rule.nowhere]
 
 
@@ -122,7 +120,7 @@ def _as_json(value: Any) -> str:
 
 
 def rules_of(
-    integration: Integration, check: Check | None, scope: Scope, asked: Iterable[tuple[Part, Exchange]]
+    integration: Integration, check: Check | None, scope: Scope, asked: Iterable[tuple[CheckPart, Exchange]]
 ) -> dict[int, tuple[RuleFound, ...]]:
     """Return what the rules of the check and its listings found in each answer, by its place among the exchanges."""
     redact = integration.client.redact
@@ -136,14 +134,14 @@ def rules_of(
 
 
 def _rules_of_part(
-    part: Part, manifest: Manifest, check: Check | None, scope: Scope, answer: Response
+    part: CheckPart, manifest: Manifest, check: Check | None, scope: Scope, answer: Response
 ) -> Iterator[RuleFound]:
     exists = manifest.exists
     if exists is None:
         return
-    if part is Part.CHECK and check is not None:
+    if part is CheckPart.CHECK and check is not None:
         yield from check_rules(manifest, check.wanted, check.compared, answer)
-    listing = {Part.PENDING: exists.pending, Part.LISTING: exists.listing}.get(part)
+    listing = {CheckPart.PENDING: exists.pending, CheckPart.LISTING: exists.listing}.get(part)
     if listing is not None:
         only = {path: render_data(value, scope.now()) for path, value in listing.only.items()}
         yield from listing_rules(exists, listing, None if check is None else check.wanted, only, answer)

@@ -23,7 +23,7 @@ from reconciler.model.scope import Scope, walk
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.trees import Tree
+from reconciler.repository.git.trees import OverlayTree, Tree
 from reconciler.requests.client import Client, Leaving
 from reconciler.requests.hosts import named_hosts
 from reconciler.requests.pages import MorePages, items
@@ -31,13 +31,11 @@ from reconciler.requests.record import all_there
 from reconciler.requests.template import render_data
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
-from reconciler.workshop.canned import Exchange
+from reconciler.workshop.canned import CheckPart, Exchange, parts_asked
 from reconciler.workshop.found import RuleFound
-from reconciler.workshop.parts import Part, parts_asked
 from reconciler.workshop.rules import users_of
 from reconciler.workshop.stage import (
     HIRE,
-    FilesInMemory,
     ManifestSource,
     desired_alone,
     entry_of,
@@ -75,7 +73,7 @@ class Tried(Frozen):
     integration: Unshown[Integration]
     planned: Unshown[PlannedGrant | None]
     exchanges: Unshown[tuple[Exchange, ...]]
-    parts: Unshown[tuple[Part, ...]]
+    parts: Unshown[tuple[CheckPart, ...]]
     """Which part of the check each exchange is of."""
     rules: Unshown[Mapping[int, tuple[RuleFound, ...]]]
     would_send: Unshown[Mapping[str, tuple[Mapping[str, Any], ...]]] = {}
@@ -141,7 +139,7 @@ async def try_manifest(
 ) -> Tried:
     """Check the person's account, plan what would be done, and note all that was exchanged for it."""
     now = context.clock.now()
-    head = FilesInMemory({}) if context.checkout.is_unborn else context.checkout.head()
+    head: Tree = OverlayTree({}) if context.checkout.is_unborn else context.checkout.head()
     settings = context.settings(head)
     desired = desired_alone(sources, entry_of(subject.person, name, subject.values), now)
     service = manifest_in(desired, name).model.service or name
@@ -165,7 +163,7 @@ async def try_manifest(
         page = await _first_page(integration, scope) if lists else None
     exchanges, prepared = tuple(client.exchanges), None if planned is None else planned.prepared
     parts = [
-        Part.LISTING if place >= checked and part is not Part.OTHER else part
+        CheckPart.LISTING if place >= checked and part is not CheckPart.OTHER else part
         for place, part in enumerate(parts_asked(integration, scope, exchanges))
     ]
     asked = zip(parts, exchanges, strict=True)
@@ -217,9 +215,9 @@ def _would_send(integration: Integration, planned: PlannedGrant | None) -> dict[
     }
 
 
-def _unnoticed(manifest: Manifest, parts: Sequence[Part], exchanges: Sequence[Exchange]) -> tuple[str, ...]:
+def _unnoticed(manifest: Manifest, parts: Sequence[CheckPart], exchanges: Sequence[Exchange]) -> tuple[str, ...]:
     """Return the lists of requests that any 2xx answer ends well, where the check's answer was no in one."""
-    answers = [each.answer for part, each in zip(parts, exchanges, strict=True) if part is Part.CHECK]
+    answers = [each.answer for part, each in zip(parts, exchanges, strict=True) if part is CheckPart.CHECK]
     absent = {} if manifest.exists is None else manifest.exists.absent
     if not any(it is not None and it.status < 300 and all_there(it.json(), absent) for it in answers):
         return ()

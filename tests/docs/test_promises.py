@@ -26,8 +26,7 @@ from reconciler.ledger.migrate import HEAD
 from reconciler.model.policy import Rule
 from reconciler.model.requestable import AccessRequest, Requestable
 from reconciler.model.status import Action, EventType, Status
-from reconciler.web.app import app
-from reconciler.web.callback import callback_route
+from reconciler.web.app import app, callback_route
 from reconciler.web.hooks import hook_route
 from reconciler.web.pages import StatusPages
 from tests.docs.test_documented import ALL, DOCS, PLACES, metric_names, rows

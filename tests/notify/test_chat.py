@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reconciler.notify.chat import NO_WIDTH, for_chat
+from reconciler.notify.alerts import NO_WIDTH, for_chat
 
 
 @pytest.mark.parametrize(

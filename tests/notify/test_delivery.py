@@ -19,8 +19,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from reconciler.engine.context import Context
 from reconciler.model.secret import Redactor
-from reconciler.notify.delivery import messenger
-from reconciler.notify.messenger import Messenger, NotSent
+from reconciler.notify.delivery import Messenger, NotSent, Post
 from tests.certificates import self_signed
 from tests.engine.harness import Hands
 from tests.repo import Repo, free_port
@@ -130,7 +129,7 @@ class Office:
             context = Context(self.repo.root, Hands(), self.redactor)
             try:
                 tree = context.checkout.head()
-                await act(messenger(context, context.settings(tree), tree))
+                await act(Post(context, context.settings(tree), tree))
             finally:
                 await context.aclose()
                 await loop.rest()

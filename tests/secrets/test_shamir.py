@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.secrets.shamir import combine
+from reconciler.secrets.sops_keys import combine
 
 
 def times(one: int, other: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.errors import SecretsError
-from reconciler.secrets.sops_hosts import key_services
+from reconciler.secrets.sops_keys import key_services
 
 VAULT = {"vault_address": "https://vault.example.com:8200", "engine_path": "transit", "key_name": "k", "enc": "x"}
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0000-11"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reconciler.gallery.catalog import everything
-from reconciler.web.daemon_hooks import account_in, is_from_service
+from reconciler.web.hooks import account_in, is_from_service
 from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, Service, eventually
 from tests.web.test_hooks import post

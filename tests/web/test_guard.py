@@ -13,14 +13,14 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+import reconciler.web.guard as guards
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.settings import Pages, Settings
-from reconciler.web import sessions
 from reconciler.web.app import UNTOLD, app
+from reconciler.web.daemon_view import Sources
 from reconciler.web.guard import COOKIE, Guard
 from reconciler.web.pages import VIEWS, StatusPages
-from reconciler.web.sources import Sources
 
 TOKEN = Secret("correct horse battery staple")
 PROXY = Pages(trusted_header="X-Forwarded-User", trusted_proxies=["10.0.0.0/8", "fd00::1"])
@@ -172,11 +172,11 @@ def test_signing_out_takes_the_cookie_away() -> None:
         TOKEN.reveal(),
         "99999999999.",
         "99999999999." + "0" * 64,
-        "99999999999." + sessions.cookie_of(Secret("another token"), 2e9).partition(".")[2],
-        sessions.cookie_of(Secret("another token"), 4e9),
-        sessions.cookie_of(TOKEN, 1e9),
-        "x" + sessions.cookie_of(TOKEN, 4e9),
-        sessions.cookie_of(TOKEN, 4e9) + "0",
+        "99999999999." + guards.cookie_of(Secret("another token"), 2e9).partition(".")[2],
+        guards.cookie_of(Secret("another token"), 4e9),
+        guards.cookie_of(TOKEN, 1e9),
+        "x" + guards.cookie_of(TOKEN, 4e9),
+        guards.cookie_of(TOKEN, 4e9) + "0",
         "é" * 20,
     ],
 )
@@ -186,7 +186,7 @@ def test_a_forged_or_outlived_cookie_is_refused(forged: str) -> None:
 
 
 def test_a_cookie_outlives_a_restart_and_ends_with_the_token() -> None:
-    cookie = {"Cookie": f"{COOKIE}={sessions.cookie_of(TOKEN, 4e9)}"}
+    cookie = {"Cookie": f"{COOKIE}={guards.cookie_of(TOKEN, 4e9)}"}
     assert served().get("/people", headers=cookie).status_code == 200
     assert served(token=lambda: Secret("a new token")).get("/people", headers=cookie).status_code == 401
 
@@ -209,21 +209,21 @@ def test_metrics_take_the_token_as_a_bearer_and_no_page_does() -> None:
 
 def test_guessing_is_bounded_in_rate_for_an_address() -> None:
     client = served()
-    tried = [signed_in(client, "wrong").status_code for _ in range(sessions.MAX_OF_ADDRESS + 2)]
-    assert tried == [401] * sessions.MAX_OF_ADDRESS + [429] * 2
+    tried = [signed_in(client, "wrong").status_code for _ in range(guards.MAX_OF_ADDRESS + 2)]
+    assert tried == [401] * guards.MAX_OF_ADDRESS + [429] * 2
     answer = signed_in(client)
     assert (answer.status_code, "set-cookie" in answer.headers) == (429, False)
-    assert 0 < int(answer.headers["retry-after"]) <= sessions.WINDOW_SECONDS + 1
+    assert 0 < int(answer.headers["retry-after"]) <= guards.WINDOW_SECONDS + 1
     assert client.get("/metrics", headers={"Authorization": "Bearer x"}).status_code == 429
 
 
 def test_attempts_are_counted_by_address_and_forgotten_after_a_while() -> None:
-    attempts = sessions.Attempts()
-    for _ in range(sessions.MAX_OF_ADDRESS):
+    attempts = guards.Attempts()
+    for _ in range(guards.MAX_OF_ADDRESS):
         attempts.wrong("203.0.113.9", 100.0)
     assert attempts.wait("203.0.113.9", 100.5) == 60
     assert attempts.wait("203.0.113.10", 100.5) == 0
-    assert attempts.wait("203.0.113.9", 100.0 + sessions.WINDOW_SECONDS) == 0
+    assert attempts.wait("203.0.113.9", 100.0 + guards.WINDOW_SECONDS) == 0
     for number in range(1000):
         attempts.wrong(f"203.0.113.{number}", 200.0)
         attempts.wrong(f"2001:db8::{number:x}", 200.0)
@@ -233,19 +233,19 @@ def test_attempts_are_counted_by_address_and_forgotten_after_a_while() -> None:
 
 
 def test_guesses_are_limited_in_each_window_anew() -> None:
-    attempts = sessions.Attempts()
+    attempts = guards.Attempts()
     for begin in (100.0, 200.0, 300.0):
-        for number in range(sessions.MAX_OF_ADDRESS):
+        for number in range(guards.MAX_OF_ADDRESS):
             assert attempts.wait("203.0.113.9", begin + number) == 0
             attempts.wrong("203.0.113.9", begin + number)
         assert attempts.wait("203.0.113.9", begin + 10.0) == 51
 
 
 def test_address_that_guessed_the_longest_ago_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MAX_ADDRESSES", 2)
-    attempts = sessions.Attempts()
+    monkeypatch.setattr(guards, "MAX_ADDRESSES", 2)
+    attempts = guards.Attempts()
     for address in ("203.0.113.1", "203.0.113.2", "203.0.113.1"):
-        for _ in range(sessions.MAX_OF_ADDRESS):
+        for _ in range(guards.MAX_OF_ADDRESS):
             attempts.wrong(address, 100.0)
     attempts.wrong("203.0.113.3", 100.0)
     assert [attempts.wait(f"203.0.113.{number}", 101.0) for number in (1, 2, 3)] == [60, 0, 0]
@@ -258,7 +258,7 @@ def test_guesses_through_a_proxy_count_for_whom_it_names() -> None:
         answer: httpx.Response = signed_in(client, token, **{"X-Forwarded-For": forwarded})
         return answer.status_code
 
-    for number in range(sessions.MAX_OF_ADDRESS):
+    for number in range(guards.MAX_OF_ADDRESS):
         assert guess(f"192.0.2.{number}, 203.0.113.9, 10.9.9.9") == 401, "what stands before may be made up"
     assert guess("198.51.100.1, 203.0.113.9, 10.9.9.9", TOKEN.reveal()) == 429
     assert guess("203.0.113.10", TOKEN.reveal()) == 303

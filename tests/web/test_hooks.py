@@ -15,7 +15,7 @@ from statistics import median
 
 import pytest
 
-from reconciler.web.signatures import is_signed, is_signed_by_git
+from reconciler.web.hooks import is_signed, is_signed_by_git
 from tests.repo import Daemon, Repo
 from tests.servers import PATIENCE, AccountService, ask, eventually
 

@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 import pytest
 
-from reconciler.web.bounds import MAX_CONNECTIONS
+from reconciler.web.serve import MAX_CONNECTIONS
 from tests.repo import Daemon, Repo
 from tests.servers import PATIENCE, ask, eventually
 

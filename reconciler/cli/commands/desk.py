@@ -50,7 +50,7 @@ def desk(options: SharedOptions, listen: str, public_url: str | None, status: st
 
     from reconciler.cli.output.difference import as_markdown
     from reconciler.desk.app import desk as application
-    from reconciler.desk.daemon import statuses
+    from reconciler.desk.app import statuses
     from reconciler.web.serve import serving
 
     def text(context: Context, base: str, head: str) -> str:

@@ -148,8 +148,7 @@ def _from_accounts(
 ) -> dict[str, bytes]:
     """Copy the manifest and initial data of an integration, and write a hire's file for each account that it lists."""
     from reconciler.engine.run.accepted import in_force
-    from reconciler.intake.adopt import OverlayTree
-    from reconciler.repository.git.trees import FolderTree
+    from reconciler.repository.git.trees import FolderTree, OverlayTree
     from reconciler.secrets.initial_data import FOLDER, service_of
 
     async def copy(context: Context) -> dict[str, bytes]:
@@ -168,7 +167,7 @@ def _from_accounts(
             or (where == FOLDER and service_of(file.path.removeprefix(f"{FOLDER}/")) == service)
         }
         base = {**{name: text.encode() for name, text in template.items()}, **copied}
-        new = OverlayTree(FolderTree(folder), base)
+        new = OverlayTree(base, FolderTree(folder))
         people, _ = await proposed(context, integration, into=new)
         return {**copied, **{each.path: each.content for each in people}}
 

@@ -98,7 +98,7 @@ def _serving_callback(context: Context, settings: Settings, tree: Tree, state: O
     from starlette.applications import Starlette
 
     from reconciler.daemon.authorize import callback
-    from reconciler.web.callback import callback_route
+    from reconciler.web.app import callback_route
     from reconciler.web.serve import in_this_loop, serving
 
     async def come_back(service: str, query: Any) -> tuple[int, str]:

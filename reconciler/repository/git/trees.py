@@ -23,7 +23,7 @@ from reconciler.model.errors import RepositoryError
 from reconciler.repository.documents.broken import MAX_BYTES, broken, too_large
 from reconciler.repository.git.extent import DEEPEST, MOST, Endless
 
-__all__ = ["WORKTREE", "CommitTree", "File", "FolderTree", "Stamped", "Tree", "blob_of", "lacks_folder"]
+__all__ = ["WORKTREE", "CommitTree", "File", "FolderTree", "OverlayTree", "Stamped", "Tree", "blob_of", "lacks_folder"]
 
 WORKTREE = "worktree"
 """The revision of a folder that is read as it stands."""
@@ -346,6 +346,38 @@ class FolderTree:
             return os.lstat(f"{self._root}/{path}").st_mode
         except OSError:
             return 0
+
+
+class OverlayTree:
+    """A revision with some files added or replaced; without a `tree`, these files alone, and every folder."""
+
+    revision = WORKTREE
+
+    def __init__(self, files: Mapping[str, bytes], tree: Tree | None = None) -> None:
+        self._tree = tree
+        self._contents = files
+        self._new = {path: File(path, blob_of(content)) for path, content in files.items()}
+
+    def files(self, folder: str) -> Iterator[File]:
+        """Yield every file under a folder, sorted by path."""
+        there = {} if self._tree is None else {file.path: file for file in self._tree.files(folder)}
+        there |= {path: file for path, file in self._new.items() if path.startswith(f"{folder}/")}
+        return iter(there[path] for path in sorted(there))
+
+    def find(self, path: str) -> File | None:
+        """Return the file at a path; None if there is none."""
+        return self._new.get(path) or (None if self._tree is None else self._tree.find(path))
+
+    def has(self, folder: str) -> bool:
+        """Whether there is such a folder."""
+        within = any(path.startswith(f"{folder}/") for path in self._new)
+        return within or self._tree is None or self._tree.has(folder)
+
+    def read(self, file: File, limit: int | None = None) -> bytes:
+        """Read a file."""
+        if file.path in self._new or self._tree is None:
+            return self._contents[file.path]
+        return self._tree.read(file, limit)
 
 
 def lacks_folder(tree: Tree, *folders: str) -> str | None:

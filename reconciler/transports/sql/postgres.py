@@ -167,7 +167,7 @@ def _line(error: psycopg.Error) -> str:
 
 async def _parameters(question: Question, seconds: float) -> Mapping[str, Any]:
     """Return all parameters of a connection: of what is left out, libpq's environment would decide. Raises OSError."""
-    near = loopback(question.host)
+    local = loopback(question.host)
     file, folder = authorities()
     found = await asyncio.get_running_loop().getaddrinfo(question.host, question.port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
@@ -181,8 +181,8 @@ async def _parameters(question: Question, seconds: float) -> Mapping[str, Any]:
         "user": question.user,
         "password": question.password or " ",
         "connect_timeout": max(2, int(seconds * 0.8)),
-        "sslmode": "prefer" if near else "verify-full",
-        "sslrootcert": NOWHERE if near else file or _bundle(folder or NOWHERE),
+        "sslmode": "prefer" if local else "verify-full",
+        "sslrootcert": NOWHERE if local else file or _bundle(folder or NOWHERE),
         "autocommit": False,
     }
 
