@@ -19,7 +19,7 @@ from reconciler.engine.apply.plan import Plan
 from reconciler.engine.apply.running import AttemptRequest
 from reconciler.engine.decide.existing import Facts, found, webhook
 from reconciler.engine.decide.orphans import dependents_first, gone, why_over
-from reconciler.engine.decide.planned import PlannedGrant, Prepared
+from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.wanted import decide
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.wiring import Services
@@ -87,25 +87,27 @@ class Scheduler:
             if key.hire in needs:
                 needs[key.hire][key.access] = item.grant.needs
         self._queues = {hire: dependents_first(theirs, needs[hire]) for hire, theirs in orphans.items()}
-        await run_all(self._one(key, item, record) for key, (item, record) in jobs.items())
+        await run_all(self._one(item, record) for item, record in jobs.values())
         return self._after
 
-    async def _one(self, key: Key, item: PlannedGrant, record: Record) -> None:
+    async def _one(self, item: PlannedGrant, record: Record) -> None:
         """Make one grant's attempt. If shutdown or another revision comes before it, keep the planned record."""
+        key = item.grant.key
         try:
-            for other in self._before(key, item):
+            for other in self._before(item):
                 await self._finished[other].wait()
             with suppress(Stopped):
                 await self.executor.pause()
-                self._after[key] = await self._act(key, item, record)
+                self._after[key] = await self._act(item, record)
         except Overtaken:
             self.claims.leave(key)
         finally:
             self._finished[key].set()
             self.claims.release(key)
 
-    def _before(self, key: Key, item: PlannedGrant) -> list[Key]:
+    def _before(self, item: PlannedGrant) -> list[Key]:
         """Return the grants whose attempts have to end first."""
+        key = item.grant.key
         if item.lock is not None:
             return []
         if not item.wanted:
@@ -114,53 +116,51 @@ class Scheduler:
         needed = (Key(key.hire, need) for need in (*item.grant.needs, *([item.maker] if item.maker else ())))
         return [other for other in needed if other in self._finished and other != key]
 
-    async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
-        if item.wanted and item.lock is None and not record.provided and (reason := self._unmet(key, item)) is not None:
+    async def _act(self, item: PlannedGrant, record: Record) -> Record:
+        """Make an attempt, unless it is shown that none is needed any more, or has to wait. Returns the new record."""
+        provides = item.wanted and item.lock is None
+        if provides and not record.provided and (reason := self._unmet(item)) is not None:
             return await self._settle(records.waiting(record, reason))
-        prepared = item.prepared
-        assert prepared is not None
-        integration = self.services.integrations[prepared.grant.integration]
         if item.maker is not None:
-            return await self._made(item.maker, item, integration, prepared, record)
-        if (
-            not item.wanted
-            and item.lock is None
-            and item.decision.action is Action.REVOKE
-            and self._revoked_another(key, item)
-        ):
-            gone = await self._gone(item, integration, prepared, record)
-            if gone is not None:
-                return gone
-        request = AttemptRequest(planned=item, record=record, commands=self.plan.commands.get(key, ()))
-        new = await self.executor.attempt(request)
+            return await self._made(item.maker, item, record)
+        revokes = not item.wanted and item.lock is None
+        first = revokes and item.decision.action is Action.REVOKE
+        if first and self._revoked_another(item) and (gone := await self._gone(item, record)) is not None:
+            return gone
+        commands = self.plan.commands.get(item.grant.key, ())
+        new = await self.executor.attempt(AttemptRequest(planned=item, record=record, commands=commands))
         if new.unchecked:
             return new
         if new.phase.unsettled:
             self.report.failures += 1
-            return new
-        if item.lock is not None:
-            return new
-        if not item.wanted:
+        elif revokes:
             self.report.revoked += 1
             if item.expired and record.ends_at is not None:
                 self.report.expired.append(self.executor.now() - record.ends_at)
-            return new
-        self.report.executed += 1
-        if integration.manifest.post_execute_notification:
-            await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, new, self.executor.author)
-        return await self._confirmed(item, integration, prepared, new)
+        elif provides:
+            self.report.executed += 1
+            if self._integration(item).manifest.post_execute_notification:
+                await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, new, self.executor.author)
+            return await self._confirmed(item, new)
+        return new
 
-    async def _confirmed(
-        self, item: PlannedGrant, integration: Integration, prepared: Prepared, record: Record
-    ) -> Record:
+    def _integration(self, item: PlannedGrant) -> Integration:
+        return self.services.integrations[item.grant.integration]
+
+    async def _check(self, item: PlannedGrant) -> Verdict:
+        """Check a grant's account once more."""
+        assert item.prepared is not None
+        return await self.services.checker.check_directly(self._integration(item), item.prepared)
+
+    async def _confirmed(self, item: PlannedGrant, record: Record) -> Record:
         """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
-        checks = integration.manifest.exists is not None
-        verdict = await self.services.checker.check_directly(integration, prepared) if checks else NoCheck()
+        verdict = await self._check(item)
         if isinstance(verdict, Missing | Unknown):
             return record
-        did = "updated" if record.unseen else "executed"
+        integration, did = self._integration(item), "updated" if record.unseen else "executed"
+        assert item.prepared is not None
         # A request that was done before the last attempt had the values of its time.
-        facts = Facts(verdict, integration.can, changes=integration.changes(prepared, record, verdict))
+        facts = Facts(verdict, integration.can, changes=integration.changes(item.prepared, record, verdict))
         policy = replace(self.plan.policy, now=self.executor.now())
         seen = webhook(record, facts) if isinstance(verdict, NoCheck) else found(record, verdict, facts, policy)
         if seen.status is Status.PRESENT:
@@ -169,31 +169,27 @@ class Scheduler:
         await self._save([confirmed], self.executor.authored(lines))
         return confirmed
 
-    def _revoked_another(self, key: Key, item: PlannedGrant) -> bool:
+    def _revoked_another(self, item: PlannedGrant) -> bool:
         """Whether this pass already revoked another account of the hire at this service: it may be the same."""
         return any(
             (record.status is Status.REVOKED or record.unchecked) and record.service == item.grant.service
-            for other in self._before(key, item)
+            for other in self._before(item)
             if (record := self._after.get(other)) is not None
         )
 
-    async def _made(
-        self, maker: str, item: PlannedGrant, integration: Integration, prepared: Prepared, record: Record
-    ) -> Record:
+    async def _made(self, maker: str, item: PlannedGrant, record: Record) -> Record:
         """Check a grant whose account another entry makes in this pass, and return its record."""
-        verdict = await self.services.checker.check_directly(integration, prepared)
-        decision = decide(item.record, Facts(verdict, integration.can), self.plan.policy)
+        verdict = await self._check(item)
+        decision = decide(item.record, Facts(verdict, self._integration(item).can), self.plan.policy)
         if decision.action.provides and not isinstance(verdict, Present):
             other = self._after.get(Key(record.key.hire, maker))
             why = f"{other.status}: {other.reason}" if other is not None else "not made yet"
             decision = Decision(Status.SCHEDULED, Action.WAIT, f"{maker} makes the same account, and is {why}")
         return await self._settle(*self._checked(item, record, decision, verdict))
 
-    async def _gone(
-        self, item: PlannedGrant, integration: Integration, prepared: Prepared, record: Record
-    ) -> Record | None:
+    async def _gone(self, item: PlannedGrant, record: Record) -> Record | None:
         """Check an orphan once more. Returns its record if the account is gone, else None."""
-        verdict = await self.services.checker.check_directly(integration, prepared)
+        verdict = await self._check(item)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
         now = self.executor.now()
@@ -218,10 +214,10 @@ class Scheduler:
         ledger = self.state.ledger
         await ledger.together(lambda writer: writer.save(found, lines, answered=answered))
 
-    def _unmet(self, key: Key, item: PlannedGrant) -> str | None:
+    def _unmet(self, item: PlannedGrant) -> str | None:
         """Return why an entry that this one needs was not provided by this pass, or None."""
         for need in item.grant.needs:
-            other = Key(key.hire, need)
+            other = Key(item.grant.key.hire, need)
             record = self._after.get(other) or (self.recorded[other][1] if other in self.recorded else None)
             if record is None or record.status.granted:
                 continue

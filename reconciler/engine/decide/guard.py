@@ -18,7 +18,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import UTC, datetime
 
 from reconciler.engine.decide.existing import OFF, by_commit
 from reconciler.engine.decide.planned import PlannedGrant
@@ -41,6 +41,9 @@ Why = tuple[ReasonCode, str]
 """Why a grant is held."""
 
 COUNTING: Why = (ReasonCode.COUNTING, "held by the guard until all that it counts was checked")
+
+NEVER = datetime.min.replace(tzinfo=UTC)
+"""When a revision was counted of which there is no count: it takes nothing away, and adds nothing."""
 
 NONE: Keys = {}
 NOBODY = frozenset[Key]()
@@ -109,21 +112,18 @@ class Changes:
     """
 
     def __init__(self, ledger: LedgerReader, settings: Settings, revision: str, *, everything: bool) -> None:
-        counted = RevisionCount.read(ledger)
-        self._own = Limits.of(settings)
+        self._own = own = Limits.of(settings)
         self._revision = revision
-        self._counted = counted
-        self._leaving: Keys = {} if counted is None else counted.leaving
-        self._arriving: Keys = {} if counted is None else counted.arriving
+        self._counted = counted = RevisionCount.read(ledger) or RevisionCount(revision, NEVER, own, own)
         self._seen: set[Key] = set()
-        """Those of these that this pass covers."""
+        """The grants that the counted revision takes away or adds, and that this pass covers."""
         self._adds = False
         since = ledger.guard.counted_since()
         self._since = Since(ledger.guard.newest_attempt(), since.began) if everything else since
         self._met: set[str] = set()
         self._renamed: dict[Key, Key] = {}
         self._taken = _Counted(lambda ledger: ledger.guard.changes_since(self._since))
-        limited = self._own.most_new is not None or (counted is not None and counted.limits.most_new is not None)
+        limited = own.most_new is not None or counted.limits.most_new is not None
         self._made = _Counted(lambda ledger: ledger.guard.made_since(self._since) if limited else {})
         held = ledger.guard.held_alike(self._since)
         for each, count, taken, made in held:
@@ -151,7 +151,8 @@ class Changes:
         for item in planned:
             key, integration = item.grant.key, item.grant.integration
             self._met.add(integration)
-            leaves, arrives = key in self._leaving.get(integration, ()), key in self._arriving.get(integration, ())
+            leaves = key in self._counted.leaving.get(integration, NOBODY)
+            arrives = key in self._counted.arriving.get(integration, NOBODY)
             if leaves or arrives:
                 self._seen.add(key)
             if item.exempt:
@@ -191,13 +192,14 @@ class Changes:
     @property
     def _limits(self) -> Limits:
         """Return the limits that the revision is judged by."""
-        if self._counted is None or self._counted.revision == self._revision:
-            return self._own if self._counted is None else self._counted.limits
+        if self._counted.revision == self._revision:
+            return self._counted.limits
         return self._counted.limits_of(self._own, adds=self._adds)
 
     def _elsewhere(self, ledger: LedgerReader) -> Keys:
         """Return whose accounts the revision takes away beside those that this pass covers, and that still has them."""
-        keys = {name: self._leaving[name] - self._seen for name in self._met & self._leaving.keys()}
+        leaving = self._counted.leaving
+        keys = {name: leaving[name] - self._seen for name in self._met & leaving.keys()}
         hires = {key.hire for theirs in keys.values() for key in theirs}
         there = {
             record.key
@@ -232,9 +234,8 @@ class Changes:
 
     def _unchecked(self, ledger: LedgerReader) -> set[str]:
         """Return the integrations of which other entries of the revision were not checked yet."""
-        names = self._met & self._arriving.keys()
-        counted = self._counted
-        return {name for name in names if counted is not None and unanswered(ledger, counted, name, self._seen)}
+        names = self._met & self._counted.arriving.keys()
+        return {name for name in names if unanswered(ledger, self._counted, name, self._seen)}
 
 
 def unanswered(ledger: LedgerReader, counted: RevisionCount, integration: str, seen: AbstractSet[Key] = NOBODY) -> bool:

@@ -116,7 +116,7 @@ class Checker:
         try:
             if listed and wanted and await self.listings.shows(integration, prepared, wanted):
                 return SHOWN
-            found, answer = await self._judged(integration, prepared, exists, check)
+            found, answer = await self._ask_until_found(integration, prepared, exists, check)
         except (Blocked, TransportError) as error:
             return Unknown(self.redactor.redact(str(error)), cause=error.cause)
         if isinstance(found, Unknown):
@@ -138,10 +138,10 @@ class Checker:
             for path, (there, wanted) in differs.items()
         }
 
-    async def _judged(
+    async def _ask_until_found(
         self, integration: Integration, prepared: Prepared, exists: Exists, check: Check
     ) -> tuple[Verdict, Response]:
-        """Ask, and judge the answer; page by page until the account is found, where the answer is a listing's."""
+        """Ask and read the answer; page by page until the account is found, where it is a listing's."""
         first, scope, answer = await self._ask(integration, prepared)
         turner = None if exists.pages is None else PageTurner(exists, first, scope, integration.manifest)
         while True:

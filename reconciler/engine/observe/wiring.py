@@ -134,31 +134,32 @@ async def integrations_of(
 ) -> list[Integration]:
     """Make every integration of a revision, with its client and its OAuth connection."""
     sealing, integrations = state.sealing, list[Integration]()
+    manifests = {name: [each for _, each in service.manifests.values()] for name, service in desired.services.items()}
     connects = {
         name: StoredTokens(sealing.vault, name)
-        for name, service in desired.services.items()
-        if any(manifest.oauth is not None for _, manifest in service.manifests.values())
+        for name, theirs in manifests.items()
+        if any(each.oauth is not None for each in theirs)
     }
 
     def stored(ledger: LedgerReader) -> dict[str, Stored | None]:
         return {name: tokens.load(ledger) for name, tokens in connects.items()}
 
     there = await state.ledger.run(stored) if connects else {}
-    wanted = [name for name, service in desired.services.items() if _needs_data(service)]
+    wanted = [name for name, theirs in manifests.items() if any(each.asks_for for each in theirs)]
     data = context.initial_data(settings).read_all(tree, wanted)
     for service in desired.services.values():
-        found = data.get(service.name)
-        written = frozenset(host for _, manifest in service.manifests.values() for host in written_hosts(manifest))
+        found, theirs = data.get(service.name), manifests[service.name]
+        written = frozenset(host for each in theirs for host in written_hosts(each))
         hosts = AllowedHosts(frozenset(settings.allowed_hosts) or written, frozenset(context.programs))
         layer = initial_layer(service, found, context.redactor) if isinstance(found, dict) else None
         shared = context.client(service.name, hosts, settings.limits)
         of_settings = Layer("settings", {"redirect_url": f"{settings.public}/oauth/callback/{service.name}"})
         base = Scope((of_settings, *([layer] if layer is not None else [])))
         # Manifests of one service share its connection; the first with `oauth` defines it for the others.
-        speaks = next((manifest for _, manifest in service.manifests.values() if manifest.oauth is not None), None)
+        speaks = next((each for each in theirs if each.oauth is not None), None)
         for name, (file, manifest) in service.manifests.items():
             spoken = manifest if manifest.oauth is not None else speaks
-            each = Integration(
+            integration = Integration(
                 name=name,
                 service=service.name,
                 file=file,
@@ -186,10 +187,5 @@ async def integrations_of(
                 if spoken
                 else None,
             )
-            integrations.append(each)
+            integrations.append(integration)
     return integrations
-
-
-def _needs_data(service: Service) -> bool:
-    """Whether any manifest of the service asks for initial data."""
-    return any(manifest.asks_for for _, manifest in service.manifests.values())
