@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from reconciler.repository.policy import Judge
     from reconciler.requests.client import Answered, Client, MaySend
     from reconciler.requests.hosts import AllowedHosts
-    from reconciler.requests.sharing import Shared
+    from reconciler.requests.shares import Shared
     from reconciler.requests.tasks import Pace
     from reconciler.requests.throttle import Throttle
     from reconciler.secrets.gpg import Gnupg

@@ -9,20 +9,20 @@ The shared places are distributed so that such hosts cannot take all of them (`s
 With a rate, the gate stays shut until the previous request has really left, so that requests arrive at the server with
 their distance however long connecting takes.
 
-In a fleet the limits hold over all members, and this process's places change all the time (`sharing`).
+In a fleet the limits hold over all members, and this process's places change all the time (`shares`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from reconciler.model.clock import Clock, Stopped
-from reconciler.model.errors import TransportError
+from reconciler.model.errors import ReconcilerError, TransportError
 from reconciler.model.settings import Limits
-from reconciler.requests.shares import HostPlaces, Share, SharedPlaces
-from reconciler.requests.sharing import EVERYONE, Ask, Granted, Shared, keep_sharing
+from reconciler.requests.shares import EVERYONE, Ask, Granted, HostPlaces, Share, Shared, SharedPlaces
 
 __all__ = ["LONGEST", "Throttle"]
 
@@ -48,6 +48,12 @@ ROUNDED = timedelta(seconds=1)
 
 SOON = 10
 """A host that takes longer to answer than this part of the timeout keeps others waiting."""
+
+INTERVAL_SECONDS = 0.4
+"""Between two exchanges with other members: they know of a pause within a second."""
+
+GAP_SECONDS = 0.05
+"""Between two exchanges for which somebody waits."""
 
 _NONE = timedelta()
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -84,50 +90,6 @@ class _Lane:
         return self.departure + LATE < now
 
 
-class _Turn:
-    """The context manager of `Throttle.turn`. As a generator it would take twice the time for each request."""
-
-    __slots__ = ("_began", "_behind", "_host", "_lane", "_shut", "_throttle")
-
-    def __init__(self, throttle: Throttle, host: str, lane: _Lane, *, behind: bool) -> None:
-        self._throttle = throttle
-        self._host = host
-        self._lane = lane
-        self._behind = behind
-        self._shut = False
-
-    def _departed(self) -> None:
-        if self._shut:
-            self._shut = False
-            if self._lane.spacing:
-                self._lane.last = self._throttle.now()
-            self._lane.gate.release()
-
-    async def __aenter__(self) -> Callable[[], None]:
-        lane = self._lane
-        await lane.places.take(behind=self._behind)
-        try:
-            self._shut = await lane.gate.acquire()
-            self._began = await self._throttle.take_place(self._host, lane)
-        except BaseException:
-            self._leave()
-            raise
-        lane.share.sent(self, self._began)
-        if lane.allowed:
-            self._throttle.use_up(self._host, lane, 1)
-        if not lane.spacing:
-            self._departed()
-        return self._departed
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._throttle.give_place_back(self, self._lane.share, self._began, answered=kind is None)
-        self._leave()
-
-    def _leave(self) -> None:
-        self._departed()  # it may have left without a word, or not at all
-        self._lane.places.give_back()
-
-
 class Throttle:
     """Enforce the limits of docs/settings.md over all services, and over a fleet if they are shared."""
 
@@ -135,8 +97,8 @@ class Throttle:
         self._limits = limits
         self._clock = clock
         self._shared = shared
-        self.wake = asyncio.Event()
-        self._woken = self.wake if shared is not None else None
+        self._wake = asyncio.Event()
+        self._woken = self._wake if shared is not None else None
         self._everyone = SharedPlaces(limits.concurrency, self._woken, clock)
         self._soon = limits.timeout / SOON
         self._lanes: dict[str, _Lane] = {}
@@ -149,7 +111,7 @@ class Throttle:
         self._hold(host, pause)
         if self._shared is not None:
             self._pauses[host] = pause
-            self.wake.set()
+            self._wake.set()
 
     def allow(self, host: str, left: int, pause: timedelta) -> None:
         """Let only so many requests more leave for a host until a pause is over, if that is within a minute.
@@ -162,10 +124,10 @@ class Throttle:
         left = max(0, left - lane.share.under_way)
         lane.allowed = min(left, lane.allowed) if now < lane.allowed_until else left
         lane.allowed_until = now + pause + ROUNDED
-        self.use_up(host, lane, 0)
+        self._use_up(host, lane, 0)
 
-    def use_up(self, host: str, lane: _Lane, requests: int) -> None:
-        """For a turn: count requests of those that a host said that it takes."""
+    def _use_up(self, host: str, lane: _Lane, requests: int) -> None:
+        """Count requests of those that a host said that it takes."""
         lane.allowed -= requests
         left = lane.allowed_until - self._clock.now()
         if not lane.allowed and left > _NONE:
@@ -175,9 +137,29 @@ class Throttle:
         lane = self._lane(host)
         lane.paused_until = max(lane.paused_until, self._clock.now() + pause)
 
-    # What is shared (`Sharer`)
+    # What members share
 
-    def asks(self) -> list[Ask]:
+    async def _keep_sharing(self, shared: Shared) -> None:
+        """Exchange until cancelled. While the exchange cannot be reached, members keep what they have."""
+        fails = False
+        while True:
+            asks, pauses = self._asks(), self._pauses
+            self._pauses = {}
+            problem: str | None = None
+            try:
+                self._apply(await shared.exchange(asks, pauses))
+            except ReconcilerError as error:
+                self._apply(Granted({}, pauses))
+                problem = str(error)
+            if fails != (problem is not None):
+                fails = not fails
+                _log(problem)
+            await asyncio.sleep(GAP_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), INTERVAL_SECONDS - GAP_SECONDS)
+            self._wake.clear()
+
+    def _asks(self) -> list[Ask]:
         """Return what this process has and could use of each limit."""
         each, lanes = self._limits.per_host, {host: lane.places for host, lane in self._lanes.items()}
         asks = [Ask(host, each, max(part.places, part.used), part.wanted) for host, part in lanes.items()]
@@ -187,32 +169,27 @@ class Throttle:
         asks.append(Ask(EVERYONE, self._limits.concurrency, max(everyone.places, everyone.used), wanted))
         return [ask for ask in asks if ask.has or ask.wants]
 
-    def new_pauses(self) -> dict[str, timedelta]:
-        """Return the pauses that hosts asked for since the last call."""
-        pauses, self._pauses = self._pauses, {}
-        return pauses
-
-    def take_over(self, granted: Granted) -> None:
-        """Apply what is granted."""
+    def _apply(self, granted: Granted) -> None:
         for host, pause in granted.pauses.items():
             self._hold(host, pause)
         for name, places in granted.places.items():
             part = self._everyone if name == EVERYONE else self._lane(name).places
             if places < part.places:
-                self.wake.set()  # somebody waits for what is let go of
+                self._wake.set()  # somebody waits for what is let go of
             part.resize(places)
 
     def _share(self) -> None:
         """Exchange limits with other members, from the first request on, while the loop runs."""
         if self._shared is not None and (self._sharing is None or self._sharing.done()):
-            self._sharing = asyncio.create_task(keep_sharing(self, self._shared))
+            self._sharing = asyncio.create_task(self._keep_sharing(self._shared))
 
     def close(self) -> None:
         """Stop sharing."""
         if self._sharing is not None:
             self._sharing.cancel()
 
-    def turn(self, host: str, *, behind: bool = False) -> _Turn:
+    @asynccontextmanager
+    async def turn(self, host: str, *, behind: bool = False) -> AsyncIterator[Callable[[], None]]:
         """Hold a place for one request while the block runs; it yields what to call when the request left.
 
         It is waited for `behind` all who are not to wait behind others, who came later included.
@@ -221,10 +198,39 @@ class Throttle:
         shutdown is requested during a wait.
         """
         self._share()
-        return _Turn(self, host, self._lane(host), behind=behind)
+        lane, request = self._lane(host), object()
+        shut = answered = False
 
-    async def take_place(self, host: str, lane: _Lane) -> datetime:
-        """For a turn: wait until the host may get a request, take one of the shared places, and return the time."""
+        def departed() -> None:
+            nonlocal shut
+            if shut:
+                shut = False
+                if lane.spacing:
+                    lane.last = self._clock.now()
+                lane.gate.release()
+
+        await lane.places.take(behind=behind)
+        try:
+            shut = await lane.gate.acquire()
+            began = await self._take_place(host, lane)
+            try:
+                lane.share.sent(request, began)
+                if lane.allowed:
+                    self._use_up(host, lane, 1)
+                if not lane.spacing:
+                    departed()
+                yield departed
+                answered = True
+            finally:
+                took = self._clock.now() - began
+                lane.share.ended(request, took, soon=answered and took <= self._soon)
+                self._everyone.give_back(lane.share)
+        finally:
+            departed()  # it may have left without a word, or not at all
+            lane.places.give_back()
+
+    async def _take_place(self, host: str, lane: _Lane) -> datetime:
+        """Wait until the host may get a request, take one of the shared places, and return the time."""
         shared, taken = self._shared if lane.spacing else None, 0
         while True:
             if shared is not None and (not taken or (taken < DEPARTURES and lane.late(self._clock.now()))):
@@ -240,16 +246,6 @@ class Throttle:
             if not lane.delay(now) and not (0 < taken < DEPARTURES and lane.late(now)):
                 return now
             self._everyone.give_back(lane.share)  # meanwhile the host asked for a pause, or another's turn has come
-
-    def give_place_back(self, turn: _Turn, share: Share, began: datetime, *, answered: bool) -> None:
-        """For a turn: end its request, which began to leave at `began`."""
-        took = self._clock.now() - began
-        share.ended(turn, took, soon=answered and took <= self._soon)
-        self._everyone.give_back(share)
-
-    def now(self) -> datetime:
-        """For a turn: return the time."""
-        return self._clock.now()
 
     async def _take_departure(self, shared: Shared, host: str, lane: _Lane) -> None:
         """Reserve the next moment at which a request may leave for the host, over all members."""
@@ -267,3 +263,14 @@ class Throttle:
         if host not in self._lanes:
             self._lanes[host] = _Lane(self._limits, self._woken, self._everyone.share())
         return self._lanes[host]
+
+
+def _log(problem: str | None) -> None:
+    """Log why the exchange begins to fail, or that it works again."""
+    import structlog  # a dry run, which exchanges nothing, does without
+
+    log = structlog.get_logger()
+    if problem is None:
+        log.info("limits.shared")
+    else:
+        log.warning("limits.not_shared", problem=problem)

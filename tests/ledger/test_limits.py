@@ -17,7 +17,7 @@ from reconciler.ledger.postgres.limits import SharedLimits
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.settings import Limits
 from reconciler.model.value import replace
-from reconciler.requests.sharing import Ask
+from reconciler.requests.shares import Ask
 from reconciler.requests.throttle import Throttle
 from tests.ledger.states import change
 from tests.postgres import Databases, Wire

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from reconciler.model.errors import LedgerError
 from reconciler.model.settings import Limits
-from reconciler.requests.sharing import INTERVAL_SECONDS, Ask, Granted, fair
-from reconciler.requests.throttle import Throttle
+from reconciler.requests.shares import Ask, Granted, fair
+from reconciler.requests.throttle import INTERVAL_SECONDS, Throttle
 from tests.timing import run
 
 SECOND = timedelta(seconds=1)
@@ -172,6 +172,8 @@ def test_pause_is_known_to_others_within_a_second() -> None:
 
 
 def test_exchange_that_fails_is_logged_once_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the pauses that it was to tell others of are told them by the next one that works."""
+
     class Away(_Side):
         fails = 3
 
@@ -181,18 +183,21 @@ def test_exchange_that_fails_is_logged_once_with_the_reason(monkeypatch: pytest.
                 raise LedgerError("the server is away")
             return await super().exchange(asks, pauses)
 
-    monkeypatch.setattr("reconciler.requests.sharing.INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr("reconciler.requests.sharing.GAP_SECONDS", 0.001)
+    monkeypatch.setattr("reconciler.requests.throttle.INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr("reconciler.requests.throttle.GAP_SECONDS", 0.001)
 
     async def go() -> None:
-        throttle = Throttle(Limits(), _Clock(), Away(Table(), "a"))
+        throttle = Throttle(Limits(), _Clock(), Away(table, "a"))
+        throttle.hold("b.example.com", 9 * SECOND)
         async with throttle.turn("a.example.com"):
             pass
         throttle.close()
 
+    table = Table()
     with capture_logs() as logs:
         run(go())
     assert [(line["event"], line.get("problem")) for line in logs] == [
         ("limits.not_shared", "the server is away"),
         ("limits.shared", None),
     ]
+    assert table.pauses.keys() == {"b.example.com"}

@@ -1,4 +1,4 @@
-"""Limits over all members of a fleet, in shared rows (`reconciler.requests.sharing`).
+"""Limits over all members of a fleet, in shared rows (`reconciler.requests.shares`).
 
 Members exchange one after another, each in one short transaction, so that their places never add up to more than the
 limit. Places of dead members are free: only rows of present members count.
@@ -18,7 +18,7 @@ from reconciler.ledger.postgres.reading import Connection
 from reconciler.ledger.postgres.writing import WritablePostgresBackend
 from reconciler.ledger.reading import MICROSECOND, SERVER_TIME
 from reconciler.model.errors import LedgerError
-from reconciler.requests.sharing import Ask, Granted, fair
+from reconciler.requests.shares import Ask, Granted, fair
 
 __all__ = ["SharedLimits"]
 
