@@ -149,7 +149,7 @@ class Throttle:
             try:
                 self._apply(await shared.exchange(asks, pauses))
             except ReconcilerError as error:
-                self._apply(Granted({}, pauses))
+                self._pauses = {**pauses, **self._pauses}  # to be reported again
                 problem = str(error)
             if fails != (problem is not None):
                 fails = not fails
