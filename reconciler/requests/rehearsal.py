@@ -1,8 +1,7 @@
-"""Know from having rendered a call for one grant that it can be rendered for another, or what it is for that one.
+"""Know from having rendered a call for one grant that it can be rendered for another.
 
 Text of letters, digits and a few signs cannot be a host, climb in a path, end a header, be of another type or be too
-long: what can be rendered with one such text can be rendered with any other. If only the URL has such values, the
-request for another grant is the same with the values at their places.
+long: what can be rendered with one such text can be rendered with any other.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ from collections.abc import Set as AbstractSet
 
 from reconciler.model.errors import MissingVariable
 from reconciler.model.manifest import AnyCall, Manifest
-from reconciler.model.scope import Found, Scope
-from reconciler.model.template import names, split
+from reconciler.model.scope import Scope
+from reconciler.model.template import names
 from reconciler.requests.render import headers_of
-from reconciler.requests.url import escape, quoted
 from reconciler.transports.address import LONGEST
 from reconciler.transports.request import RenderedRequest
 
@@ -32,7 +30,7 @@ _AUTHORITY = re.compile(r"\s*https?://[^/?#{]+[/?#]", re.IGNORECASE)
 
 
 class Rehearsal:
-    """What is known of rendering one call.
+    """What is known of rendering one call, for grants of which a listing tells the state.
 
     The variables `own` have one value for every grant; so have those `at_run_time`, for as long as a request takes.
     """
@@ -45,11 +43,6 @@ class Rehearsal:
         short = len(url) + _LONGEST_PLAIN * url.count("{{") <= LONGEST
         self._possible = short and not signed and _AUTHORITY.match(url) is not None and not names(list(headers))
         self._passed = False
-        self._parts = split(url.strip())
-        elsewhere = names(list(headers.values())) <= own and not call.data
-        self._fills = self._possible and elsewhere and set(self._parts[1::2]) <= set(self._varying)
-        self._first: tuple[RenderedRequest, str] | None = None
-        """A request, and its URL with `%s` where the values of a grant stand."""
 
     def rendered(self, scope: Scope, render: Callable[[Scope], RenderedRequest]) -> RenderedRequest | None:
         """Render the call; None where it is known that it can be rendered. Raises Blocked."""
@@ -60,33 +53,11 @@ class Rehearsal:
         self._passed = self._passed or plain
         return wire
 
-    def filled(self, scope: Scope, render: Callable[[Scope], RenderedRequest]) -> RenderedRequest:
-        """Render the call, or fill another grant's request with the values of this one. Raises Blocked."""
-        if not self._fills:
-            return render(scope)
-        values = []
-        for name in self._parts[1::2]:
-            found = _plain(name, scope)
-            if found is None or found.secret:
-                return render(scope)
-            values.append(quoted(found.value))
-        if self._first is None:
-            wire = render(scope)
-            form = "%s".join(escape(text).replace("%", "%%") for text in self._parts[::2])
-            self._fills = wire.url == wire.shown_url == form % tuple(values)
-            self._first = wire, form
-            return wire
-        first, form = self._first
-        url = form % tuple(values)
-        return RenderedRequest(
-            first.method, url, url, headers=first.headers, content=first.content, statuses=first.statuses
-        )
 
-
-def _plain(name: str, scope: Scope) -> Found | None:
-    """Look a variable up; None if its value is no plain text."""
+def _plain(name: str, scope: Scope) -> bool:
+    """Whether a variable's value is plain text."""
     try:
-        found = scope.look_up(name)
+        value = scope.look_up(name).value
     except MissingVariable:
-        return None
-    return found if type(found.value) is str and _PLAIN.fullmatch(found.value) is not None else None
+        return False
+    return type(value) is str and _PLAIN.fullmatch(value) is not None

@@ -218,8 +218,7 @@ class Integration(Frozen, dict=True):
         if wanted == "":
             raise Blocked("exists: expected is empty for this hire: every answer would contain it")
         listed = exists.listing is not None and not orphan
-        rendered = self._rehearsal.rendered if listed else self._rehearsal.filled
-        wire = rendered(now, self.rendered_check)
+        wire = self._rehearsal.rendered(now, self.rendered_check) if listed else self.rendered_check(now)
         if not (exists.compares or exists.absent):
             return Check(wire, wanted)
         compared = Compared.of(exists.model_copy(update={"where": {}}) if orphan else exists, scope)
