@@ -37,7 +37,7 @@ from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.transports.transport import tls_context
 from reconciler.web.guard import named
-from reconciler.web.headers import KnownHosts, SafeHeaders
+from reconciler.web.headers import KnownHosts, SafeHeaders, body_of
 from reconciler.web.render import STATIC, environment
 
 __all__ = ["NotSignedIn", "desk", "statuses"]
@@ -194,10 +194,10 @@ def desk(
             return PlainTextResponse("this form was sent from another site\n", status_code=403)
         try:
             async with asyncio.timeout(FORM_SECONDS):
-                body = await _body(request)
+                body = await body_of(request, FORM_BYTES)
         except TimeoutError:
             return PlainTextResponse("the form did not come to its end\n", status_code=408)
-        if body is None:
+        if len(body) > FORM_BYTES:
             return PlainTextResponse("the form is too long\n", status_code=413)
         return await run_in_threadpool(made.ask, request, dict(parse_qsl(body.decode(errors="replace"))))
 
@@ -217,15 +217,6 @@ def desk(
         Route("/static/{name}", static),
     ]
     return Starlette(routes=routes, middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=made.names)])
-
-
-async def _body(request: Request) -> bytes | None:
-    found = b""
-    async for part in request.stream():
-        found += part
-        if len(found) > FORM_BYTES:
-            return None
-    return found
 
 
 def _plain(request: Wanted) -> dict[str, Any]:

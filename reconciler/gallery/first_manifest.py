@@ -74,9 +74,7 @@ class _Writer:
         lists = self._description.people("GET", one=False)
         ones = self._description.people("GET", one=True)
         asked = [(each, name) for each in lists if (name := _asked_with(each)) is not None]
-        named = [
-            each for each in ones if any(word in each.parameters[-1].lower() for word in ("mail", "name", "login"))
-        ]
+        named = [each for each in ones if _by_name(each)]
         if asked:
             operation, name = asked[0]
             address = _address(_items(operation)[1]) or "email"

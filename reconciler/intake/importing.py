@@ -97,24 +97,19 @@ class Importer:
         hires: Hires,
         raw: Callable[[str], bytes],
         *,
-        percent: float,
         today: date,
         head: str,
     ) -> None:
-        """`raw` returns a file's bytes by its path; `percent` of the hires may change or end at once.
-
-        New files begin with the lines of `head`.
-        """
+        """`raw` returns a file's bytes by its path. New files begin with the lines of `head`."""
         self._name = name
         self._imported = imported
         self._hires = hires
-        self._percent = percent
         self._raw = raw
         self._today = today
         self._head = head
 
-    def plan(self, people: People, *, whole: bool) -> ImportPlan:
-        """Return what would change."""
+    def plan(self, people: People, *, whole: bool, percent: float) -> ImportPlan:
+        """Return what would change; `percent` of the hires may change or end at once."""
         plan = ImportPlan(self._name, left_out=list(people.left_out))
         new: list[Person] = []
         known: list[tuple[Person, str]] = []
@@ -142,7 +137,7 @@ class Importer:
                 "ended: raise amount_pages_to_fetch, or 0 for all"
             )
         plan.left_out.sort(key=lambda each: each.item)
-        plan.refusal = self._guard(plan)
+        plan.refusal = self._guard(plan, percent)
         return plan
 
     def _named(self, new: list[Person], plan: ImportPlan) -> Iterator[tuple[str, Person]]:
@@ -275,10 +270,9 @@ class Importer:
             fields["end"] = (hire.end, last)
             self._edit(loaded, fields, plan.ended, plan)
 
-    def _guard(self, plan: ImportPlan) -> str | None:
+    def _guard(self, plan: ImportPlan, percent: float) -> str | None:
         """Return why so much must not change at once; new hires do not count."""
         touched, total = len(plan.changed) + len(plan.ended), len(self._hires.stems())
-        percent = self._percent
         if touched * 100 <= percent * total:
             return None
         share = f"{touched * 100 / total:.2f} % is over {percent:g} % ({touched}/{total})"

@@ -1,4 +1,4 @@
-"""Headers: of every answer, and the Host of every request.
+"""What every answer has, and what of a request is looked at before anything else: its Host, and how long it is.
 
 Browsers load only our own files, run no inline script, and send no referrer elsewhere. Requests for unknown host names
 are refused, against DNS rebinding: a site that points its own name at this machine would be the same site as the pages
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.model.settings import loopback
 
-__all__ = ["KnownHosts", "SafeHeaders", "host_of"]
+__all__ = ["KnownHosts", "SafeHeaders", "body_of", "host_of"]
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -35,6 +35,20 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+async def body_of(request: Request, most: int) -> bytes:
+    """Read a request's body; of one that is longer than `most`, one byte more than that.
+
+    Not even one that says so is refused unread: its sender is still at it, and would find the connection closed
+    before the answer.
+    """
+    found = bytearray()
+    async for part in request.stream():
+        found += part
+        if len(found) > most:
+            break
+    return bytes(found[: most + 1])
 
 
 class SafeHeaders:

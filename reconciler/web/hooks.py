@@ -37,6 +37,7 @@ from reconciler.model.scope import walk
 from reconciler.model.settings import OWN
 from reconciler.secrets.initial_data import HOOK_SECRET
 from reconciler.web.daemon_view import DaemonView
+from reconciler.web.headers import body_of
 
 __all__ = [
     "DaemonHooks",
@@ -85,11 +86,11 @@ def hook_route(hooks: Hooks, count: Callable[[str, str], None]) -> Route:
             return _said(404, "there is no such hook")
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await _body(request)
+                body = await body_of(request, BODY_BYTES)
         except (TimeoutError, ClientDisconnect):
             count(name, "cut_off")
             return _said(408, "the hook did not come to its end")
-        if body is None:
+        if len(body) > BODY_BYTES:
             count(name, "too_large")
             return _said(413, "a hook may have 1 MiB")
         headers = dict(request.headers)
@@ -105,20 +106,6 @@ def hook_route(hooks: Hooks, count: Callable[[str, str], None]) -> Route:
 
 def _said(status: int, text: str) -> Response:
     return PlainTextResponse(f"{text}\n", status_code=status)
-
-
-async def _body(request: Request) -> bytes | None:
-    """Read a hook's body; None if it is too large.
-
-    Not even one that says so is refused unread: its sender is still at it, and would find the connection closed
-    before the answer.
-    """
-    found = bytearray()
-    async for part in request.stream():
-        found += part
-        if len(found) > BODY_BYTES:
-            return None
-    return bytes(found)
 
 
 TOLERANCE_SECONDS = 300

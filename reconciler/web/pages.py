@@ -23,6 +23,7 @@ from reconciler.web import views
 from reconciler.web.daemon_view import Sources
 from reconciler.web.filters import BadFilter, NoSuchPage
 from reconciler.web.guard import Guard, Refusal, Visitor
+from reconciler.web.headers import body_of
 from reconciler.web.render import STATIC, environment
 
 if TYPE_CHECKING:
@@ -122,9 +123,10 @@ class StatusPages:
             return PlainTextResponse("this form was sent from another site\n", status_code=403)
         try:
             async with asyncio.timeout(FORM_SECONDS):
-                form = parse_qs((await _body(request)).decode(errors="replace"))
+                body = (await body_of(request, FORM_BYTES))[:FORM_BYTES]
         except TimeoutError:
             return PlainTextResponse("the form did not come to its end\n", status_code=408)
+        form = parse_qs(body.decode(errors="replace"))
         said, back = (form.get(name, [""])[0] for name in ("token", "back"))
         return await run_in_threadpool(self._signed_in, request, said[:LONGEST_TOKEN], back)
 
@@ -149,16 +151,6 @@ class StatusPages:
             return PlainTextResponse("not found\n", status_code=404)
         content, kind = found
         return Response(content, media_type=kind, headers={"Cache-Control": "public, max-age=86400"})
-
-
-async def _body(request: Request) -> bytes:
-    """Read a form, up to `FORM_BYTES`."""
-    found = b""
-    async for part in request.stream():
-        found += part
-        if len(found) >= FORM_BYTES:
-            break
-    return found[:FORM_BYTES]
 
 
 def _from_here(request: Request) -> bool:

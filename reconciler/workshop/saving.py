@@ -21,9 +21,8 @@ from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
 from reconciler.workshop.canned import CheckPart, Exchange
 from reconciler.workshop.stage import ManifestSource
-from reconciler.workshop.subject import Subject
 from reconciler.workshop.testing import CaseResult, run_case
-from reconciler.workshop.trying import HAS_ACCOUNT, Tried
+from reconciler.workshop.trying import HAS_ACCOUNT, Subject, Tried
 
 __all__ = ["saved_cases", "uncovered"]
 

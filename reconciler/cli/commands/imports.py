@@ -135,8 +135,8 @@ class _ImportRun:
         hires = (trusted if self.trusted is self.tree else context.reader.load(self.tree)).hires
         percent, today = trusted.settings.max_change_percent, today_of(trusted, context.clock.now())
         head = line_in(context.checkout.root, "hire", "hires")
-        importer = Importer(self.name, loaded, hires, self._raw, percent=percent, today=today, head=head)
-        plan = importer.plan(people, whole=reading.whole)
+        importer = Importer(self.name, loaded, hires, self._raw, today=today, head=head)
+        plan = importer.plan(people, whole=reading.whole, percent=percent)
         plan.notes += _unused_paths(reading, loaded)
         return plan
 

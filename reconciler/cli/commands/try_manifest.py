@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.model.errors import Problem
     from reconciler.repository.desired import Desired
-    from reconciler.workshop.subject import Subject
     from reconciler.workshop.testing import CaseResult
-    from reconciler.workshop.trying import Tried
+    from reconciler.workshop.trying import Subject, Tried
 
 __all__ = ["try_"]
 
@@ -62,9 +61,8 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     async def work(context: Context) -> tuple[Subject, Tried, list[CaseResult], list[Problem]]:
         from reconciler.workshop.saving import saved_cases
         from reconciler.workshop.stage import manifest_in
-        from reconciler.workshop.subject import subject_of
         from reconciler.workshop.testing import sources_of
-        from reconciler.workshop.trying import try_manifest
+        from reconciler.workshop.trying import subject_of, try_manifest
 
         tree = context.checkout.worktree()
         known = sources_of(tree)
@@ -72,11 +70,11 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
             raise UsageError(_no_manifest(integration, known))
         sources = known[integration]
         desired = context.desired(context.reader.load(tree), context.clock.now().date())
-        manifest = manifest_in(desired, integration).model
+        manifest_in(desired, integration)  # which has to be one
         if hire is not None and hire not in desired.hires:
             raise _no_such_hire(context, desired, hire)
         listing, hosts = more["listing"], more["hosts"]
-        subject = subject_of(desired, integration, manifest, hire=hire, email=email, values=values, listing=listing)
+        subject = subject_of(desired, integration, hire=hire, email=email, values=values, listing=listing)
         tried = await try_manifest(context, integration, sources, subject, hosts=hosts, listing=listing)
         of_file = [each for each in desired.files.problems if each.file == tried.integration.file]
         return subject, tried, await saved_cases(integration, sources, subject, tried) if more["save"] else [], of_file

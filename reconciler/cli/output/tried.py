@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from reconciler.model.secret import Redactor
     from reconciler.transports.answer import Response
     from reconciler.workshop.canned import Exchange
-    from reconciler.workshop.subject import Subject
-    from reconciler.workshop.trying import ListedPage, Tried
+    from reconciler.workshop.trying import ListedPage, Subject, Tried
 
 __all__ = ["as_json", "lines_of"]
 
