@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from reconciler.engine.apply import transitions as records
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor, Overtaken
-from reconciler.engine.apply.plan import Plan
+from reconciler.engine.apply.plan import Plan, written
 from reconciler.engine.apply.running import AttemptRequest
+from reconciler.engine.apply.transitions import waiting
 from reconciler.engine.decide.existing import Facts, found, webhook
 from reconciler.engine.decide.orphans import dependents_first, gone, why_over
 from reconciler.engine.decide.planned import PlannedGrant
@@ -26,8 +26,6 @@ from reconciler.engine.observe.wiring import Services
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, Event
 from reconciler.model.clock import Stopped
-from reconciler.model.ending import acted_on
-from reconciler.model.ending import gone as without_end
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
@@ -120,7 +118,7 @@ class Scheduler:
         """Make an attempt, unless it is shown that none is needed any more, or has to wait. Returns the new record."""
         provides = item.wanted and item.lock is None
         if provides and not record.provided and (reason := self._unmet(item)) is not None:
-            return await self._settle(records.waiting(record, reason))
+            return await self._settle(waiting(record, reason))
         if item.maker is not None:
             return await self._made(item.maker, item, record)
         revokes = not item.wanted and item.lock is None
@@ -165,7 +163,7 @@ class Scheduler:
         seen = webhook(record, facts) if isinstance(verdict, NoCheck) else found(record, verdict, facts, policy)
         if seen.status is Status.PRESENT:
             seen = replace(seen, reason=f"{did}; {seen.reason}")
-        confirmed, lines = self._checked(item, record, seen, verdict)
+        confirmed, lines = self._written(item, record, seen, verdict)
         await self._save([confirmed], self.executor.authored(lines))
         return confirmed
 
@@ -185,23 +183,22 @@ class Scheduler:
             other = self._after.get(Key(record.key.hire, maker))
             why = f"{other.status}: {other.reason}" if other is not None else "not made yet"
             decision = Decision(Status.SCHEDULED, Action.WAIT, f"{maker} makes the same account, and is {why}")
-        return await self._settle(*self._checked(item, record, decision, verdict))
+        return await self._settle(*self._written(item, record, decision, verdict))
 
     async def _gone(self, item: PlannedGrant, record: Record) -> Record | None:
         """Check an orphan once more. Returns its record if the account is gone, else None."""
         verdict = await self._check(item)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
-        now = self.executor.now()
-        decision = gone(why_over(record, self.services.desired, now))
-        new, lines = records.checked(record, replace(item, decision=decision, verdict=verdict), now)
-        return await self._settle(replace(new, **without_end(record)), lines)
+        decision = gone(why_over(record, self.services.desired, self.executor.now()))
+        return await self._settle(*self._written(item, record, decision, verdict))
 
-    def _checked(self, item: PlannedGrant, record: Record, decision: Decision, verdict: Verdict) -> records.Changed:
-        """Return the record after another check of a wanted grant, and the events for the history."""
-        now = self.executor.now()
-        new, lines = records.checked(record, replace(item, decision=decision, verdict=verdict), now)
-        return replace(new, **acted_on(record, item.grant, now, found=isinstance(verdict, Present))), lines
+    def _written(
+        self, item: PlannedGrant, record: Record, decision: Decision, verdict: Verdict
+    ) -> tuple[Record, list[Event]]:
+        """Return a grant's record after another check, and the events for the history."""
+        seen = replace(item, record=record, decision=decision, verdict=verdict)
+        return written(seen, self.executor.now(), self.plan.revision)[1:]
 
     async def _settle(self, record: Record, lines: Iterable[Event] = ()) -> Record:
         """Save and return the record of a grant that no attempt is made for, and answer its commands."""

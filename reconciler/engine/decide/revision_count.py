@@ -7,15 +7,15 @@ itself. Of many entries that are new, some may be there already: nothing of thes
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+
+import msgspec
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
 from reconciler.model.settings import Settings
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 
 __all__ = ["NOTE", "Keys", "Limits", "RevisionCount"]
 
@@ -26,7 +26,7 @@ Keys = Mapping[str, frozenset[Key]]
 """Grants by integration."""
 
 
-class Limits(Frozen):
+class Limits(Frozen, array_like=True):
     """How much of an integration a revision may change: `max_change_percent`, and `max_new`."""
 
     percent: float
@@ -61,29 +61,12 @@ class RevisionCount(Frozen):
     def read(cls, ledger: LedgerReader) -> RevisionCount | None:
         """Read the count of the last revision that was taken over."""
         note = ledger.notes.get(NOTE)
-        if note is None:
-            return None
-        said = json.loads(note)
-        return cls(
-            revision=said["revision"],
-            counted_at=datetime.fromisoformat(said["counted_at"]),
-            own=Limits(*said["own"]),
-            limits=Limits(*said["limits"]),
-            leaving=_keys(said["leaving"]),
-            arriving=_keys(said["arriving"]),
-        )
+        return None if note is None else msgspec.json.decode(note, type=cls)
 
     def written(self) -> bytes:
         """Write it as the note's content."""
-        said = {
-            "revision": self.revision,
-            "counted_at": self.counted_at.isoformat(),
-            "own": [self.own.percent, self.own.most_new],
-            "limits": [self.limits.percent, self.limits.most_new],
-            "leaving": _listed(self.leaving),
-            "arriving": _listed(self.arriving),
-        }
-        return json.dumps(said, sort_keys=True).encode()
+        leaving = {name: keys for name, keys in self.leaving.items() if keys}
+        return msgspec.json.encode(replace(self, leaving=leaving), order="sorted")
 
     def limits_of(self, own: Limits, *, adds: bool) -> Limits:
         """Return the limits that a revision after this one is judged by, given its `own` and whether it adds changes.
@@ -95,11 +78,3 @@ class RevisionCount(Frozen):
         if adds:
             return own.stricter(self.limits if waits else self.own)
         return self.limits if waits and own == self.own else own
-
-
-def _keys(said: Mapping[str, Iterable[Iterable[str]]]) -> Keys:
-    return {integration: frozenset(Key(*key) for key in keys) for integration, keys in said.items()}
-
-
-def _listed(keys: Keys) -> dict[str, Any]:
-    return {integration: sorted(theirs) for integration, theirs in keys.items() if theirs}
