@@ -1,4 +1,4 @@
-"""Which part of the desired state a commit touches, from the paths of the files that changed."""
+"""Determine from the paths of changed files which part of the desired state a commit touches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reconciler.model.selection import Selection
 from reconciler.repository.desired import Desired
 from reconciler.repository.naming import is_cases
 
-__all__ = ["touched"]
+__all__ = ["changed_hires", "touched"]
 
 
 def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
@@ -45,6 +45,30 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
     if integrations:
         found.append(Selection(integrations=frozenset(integrations)))
     return found
+
+
+def changed_hires(desired: Desired, before: Desired) -> set[str] | None:
+    """Return the hires whose grants may differ from those at another revision; None if everybody's may.
+
+    A hire's grants follow from its file, from those that it names, and from whether another has its id or address.
+    """
+    paths = desired.hires.changed_paths(before.hires)
+    if paths is None or desired.today != before.today:
+        return None
+    hires = {*(desired.broken_hires.keys() ^ before.broken_hires.keys())}
+    for path in map(PurePosixPath, paths):
+        match path.parts:
+            case ("hires", *_):
+                hires.add(path.stem)
+            case ("manifests", *_) if not is_cases(path.name):
+                return None
+            case ("config", "requests", *_):
+                hires |= {*desired.requesting(path.stem), *before.requesting(path.stem)}
+            case ("config", folder, *_) if folder != "reviews":
+                return None
+            case _:
+                pass
+    return hires | desired.hires.referrers(hires)
 
 
 def _siblings(integration: str, desired: Desired) -> set[str]:

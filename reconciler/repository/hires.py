@@ -7,6 +7,7 @@ memory, and more of them as plain data. What concerns all hires at once comes fr
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping
 from contextlib import suppress
 from functools import partial
@@ -23,38 +24,35 @@ from reconciler.repository.parsing import parse_hire, read_hire
 __all__ = ["Hires", "ParsedHires"]
 
 MAX_PARSED = 4_096
-"""How many hires and access entries are kept parsed in memory.
+"""How many hires and access entries are kept parsed: the last ones, for what asks for one again and again."""
 
-The first ones stay: a pass goes over all hires in turn, and with the oldest evicted each round would miss them all.
-"""
+LEAST = 2
+"""How many hires are kept parsed however large they are: one, and its manager."""
 
 MAX_PACKED = 24 << 20
-"""How many bytes of the next hires are kept as plain data, each with `OVERHEAD`.
+"""How many bytes of other hires are kept as plain data, each with `OVERHEAD`.
 
-A hire is made of that in a sixth of the time that reading and parsing its file takes, from a tenth of the memory.
+A hire is made of that in a sixth of the time that reading and parsing its file takes, from a tenth of the memory. The
+first ones stay: a pass goes over all hires in turn, and with the oldest evicted each round would miss them all.
 """
 
 OVERHEAD = 128
 """The bytes that a dict and an object take for each."""
 
-RECENT = 2
-"""How many of the others are kept, for what asks for one again and again: it, and its manager. Each may be large."""
-
 
 class ParsedHires:
-    """Parsed hires by id, up to `MAX_PARSED` and `MAX_PACKED`."""
+    """Parsed hires by id: the last ones, and of those before them the plain data. Threads may share it."""
 
     def __init__(self) -> None:
-        self._hires: dict[str, Loaded[Hire]] = {}
+        self._hires: OrderedDict[str, Loaded[Hire]] = OrderedDict()
         self._room = MAX_PARSED
         self._packed: dict[str, bytes] = {}
         self._room_packed = MAX_PACKED
-        self._recent: dict[str, Loaded[Hire]] = {}
 
     def get(self, file: HireSummary, tree: Tree) -> Loaded[Hire] | None:
         """Return the cached hire of a file of a tree, or None."""
         stem = file.stem
-        loaded = self._hires.get(stem) or self._recent.get(stem)
+        loaded = self._hires.get(stem)
         if loaded is None and (packed := self._packed.get(stem)) is not None:
             data, lines = pickle.loads(packed)  # noqa: S301  it never left this process
             loaded = Loaded(
@@ -65,25 +63,20 @@ class ParsedHires:
                 lines=lines,
                 document=Document(partial(read_hire, tree, file), file.path, data, None),
             )
-            self.remember(loaded)
+            self.add(loaded)
         return loaded
 
     def add(self, loaded: Loaded[Hire]) -> None:
-        """Cache a hire, if there is room."""
-        size = 1 + len(loaded.model.access)
-        if size <= self._room:
-            self._hires[loaded.stem] = loaded
-            self._room -= size
-        elif self._room_packed > 0:
-            packed = pickle.dumps((loaded.document.data, loaded.lines), pickle.HIGHEST_PROTOCOL)
-            self._packed[loaded.stem] = packed
-            self._room_packed -= len(packed) + OVERHEAD
-
-    def remember(self, loaded: Loaded[Hire]) -> None:
-        """Keep a hire until others are asked for."""
-        if len(self._recent) >= RECENT:
-            self._recent = {}
-        self._recent[loaded.stem] = loaded
+        """Cache a hire."""
+        self._hires[loaded.stem] = loaded
+        self._room -= 1 + len(loaded.model.access)
+        while self._room < 0 and len(self._hires) > LEAST:
+            stem, oldest = self._hires.popitem(last=False)
+            self._room += 1 + len(oldest.model.access)
+            if self._room_packed > 0 and stem not in self._packed:
+                packed = pickle.dumps((oldest.document.data, oldest.lines), pickle.HIGHEST_PROTOCOL)
+                self._packed[stem] = packed
+                self._room_packed -= len(packed) + OVERHEAD
 
 
 class Hires(Mapping[str, Loaded[Hire]]):
@@ -110,7 +103,6 @@ class Hires(Mapping[str, Loaded[Hire]]):
         if loaded is None:
             loaded = parse_hire(self._tree, file)
             self._parsed.add(loaded)
-            self._parsed.remember(loaded)
         return loaded
 
     def __contains__(self, stem: object) -> bool:

@@ -185,11 +185,15 @@ class Causes:
 
     def _of_giving(self, hire: str, sequence: str, here: Desired, there: Desired) -> Cause | None:
         """Return why a hire has a sequence at one revision and not at the other; None for the hire's own file."""
-        if sequence in there.sequences_of(hire):
+        if sequence in there.entries.sequences_of(hire):
             return None
-        while (includer := here.includer(hire, sequence)) is not None:
+        while (includer := here.entries.includer(hire, sequence)) is not None:
             other = there.files.sequences.get(includer)
-            if other is not None and sequence not in other.model.include and includer in there.sequences_of(hire):
+            if (
+                other is not None
+                and sequence not in other.model.include
+                and includer in there.entries.sequences_of(hire)
+            ):
                 return Cause(CauseKind.INCLUDE, includer, here.files.sequences[includer].path)
             sequence = includer
         named = here.hires.file(hire)

@@ -19,6 +19,7 @@ from reconciler.model.settings import DEFAULT, FEW, Settings
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
+from reconciler.repository.joined_problems import first_error
 from reconciler.repository.policy import Judge
 
 __all__ = [
@@ -123,7 +124,7 @@ def leaving_of(grant: Grant, hire: Hire, after: Desired, judge: Judge) -> Leavin
     stays = _stays(grant, after, at_end=False)
     if stays in (None, Stays.PRUNE, Stays.CHECK) and judge.requires(grant) is not None:
         return Leaving(Removal.REPORTED, Stays.POLICY)
-    if stays is None and after.first_error(grant.key.hire) is not None:
+    if stays is None and first_error(after, grant.key.hire) is not None:
         stays = Stays.ERRORS
     _, ends = dates_of(grant, hire, after.today)
     if stays is not None and ends is not None and _stays(grant, after, at_end=True) is None:

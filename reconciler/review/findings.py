@@ -19,8 +19,8 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.template import names
 from reconciler.model.value import Frozen
-from reconciler.repository.conditions import conditions_of
 from reconciler.repository.desired import Desired
+from reconciler.repository.joined_problems import conditions_of, problems_of, refused_by
 from reconciler.repository.policy import Judge, Share
 from reconciler.repository.requestable import Offers
 from reconciler.requests.render import question
@@ -87,12 +87,16 @@ class Inspector:
         """What is found of one hire."""
         desired, judge = self.desired, self._judge
         grants = desired.grants(hire)
-        found = {*desired.problems_of(hire, grants), *_same_checks(grants, self._used), *self._missing.of(hire, grants)}
+        found = {
+            *problems_of(desired, hire, grants),
+            *_same_checks(grants, self._used),
+            *self._missing.of(hire, grants),
+        }
         found.update(problem for grant in grants for problem in judge.problems_of(grant))
         found.update(judge.lacks_of(hire, grants))
         if self._offers is not None:
-            found.update(desired.refused_by(self._offers, hire, grants))
-        share, dated = judge.share(hire, grants), desired.ends(hire) or judge.bounded_by_today()
+            found.update(refused_by(desired, self._offers, hire, grants))
+        share, dated = judge.share(hire, grants), desired.entries.ends(hire) or judge.bounded_by_today()
         model = desired.hires[hire].model
         lacking = (
             (number, name) for number, placed in enumerate(self.conditions) for name in placed.condition.lacking(model)
@@ -100,9 +104,9 @@ class Inspector:
         return Findings(
             problems=tuple(found),
             share=share,
-            assigned=tuple(desired.assigned_to(hire)),
+            assigned=tuple(desired.entries.assigned_to(model)),
             dated=dated,
-            ended=desired.has_ended(hire),
+            ended=model.end is not None and model.end < desired.today,
             values=self._compared.had_by(model),
             lacking=tuple(lacking),
         )

@@ -29,17 +29,16 @@ from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.model.value import Frozen
 from reconciler.repository.cases import read_cases
-from reconciler.repository.conditions import doubtful_conditions
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Tree
+from reconciler.repository.joined_problems import doubtful_conditions, unassigned, unfitting, unknown_names
 from reconciler.repository.policy import Judge
 from reconciler.repository.reviews import REVIEWS, review_problems
 from reconciler.repository.rules import NONE
 from reconciler.repository.settings_file import SETTINGS
-from reconciler.repository.unknown_names import unknown_names
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
 from reconciler.requests.render import rehearse
 from reconciler.review.findings import Inspector, Total
@@ -133,7 +132,7 @@ def problems_of(
     found = {*files.problems, *total.problems, *judge.counted(total.counted), *_ended(total.ended)}
     found.update(Judge(desired, files.policy).idle(total.meant, total.access))
     found.update(unknown_names(files))
-    found |= {*desired.unassigned(total.assigned), *desired.unfitting(), *_state(files, tree)}
+    found |= {*unassigned(desired, total.assigned), *unfitting(desired), *_state(files, tree)}
     found.update(doubtful_conditions(desired, inspector.conditions, total.values, total.lacking))
     found |= {*shared_accounts(desired), *alike_addresses(desired)}
     for loaded in files.manifests.values():

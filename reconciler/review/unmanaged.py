@@ -36,6 +36,7 @@ from reconciler.model.status import Status
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import Desired
+from reconciler.repository.joining import hire_layers
 from reconciler.requests.accounts import told_by_address
 from reconciler.requests.last_used import last_used
 from reconciler.requests.tasks import Pace
@@ -321,7 +322,8 @@ class OwnersOf:
         for integration in self._by_name:
             if integration.name in has:
                 continue
-            layers = self._desired.layers(hire)
+            loaded = self._desired.hires.get(hire)
+            layers = () if loaded is None else hire_layers(self._desired.files, loaded)
             exists = integration.manifest.exists
             given = {name for layer in layers for name, value in layer.values.items() if value is not None}
             if exists is not None and given & roots(exists.expected):

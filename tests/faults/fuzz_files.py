@@ -23,6 +23,7 @@ from reconciler.notify.notifications import Notifier
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.files import Reader
+from reconciler.repository.joined_problems import problems_of
 from tests.engine.harness import Hands, Outbox
 from tests.faults.fuzz_samples import ANY, KEYS, SETTINGS, SOUND, long, one_of
 from tests.faults.fuzz_target import Target, can_be_written, names_its_place
@@ -96,10 +97,8 @@ class Revision(Target):
         for hire in ("ada", "bob"):
             for grant in desired.grants(hire):
                 can_be_written(f"{grant.key} {grant.hold}")
-            for problem in desired.problems_of(hire, desired.grants(hire)):
+            for problem in problems_of(desired, hire, desired.grants(hire)):
                 can_be_written(str(problem))
-        for problem in desired.problems():
-            can_be_written(str(problem))
 
 
 def _mostly_sound(wrong: str) -> st.SearchStrategy[dict[str, Any]]:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.errors import LONGEST
+from reconciler.model.errors import LONGEST, Problem
 from reconciler.model.grant import Key
 from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
+from reconciler.repository.joined_problems import first_error, problems_of
 from reconciler.repository.needs import circular_among, needed_first
 from tests.secrets.keys import Files
 from tests.timing import at_most
@@ -52,6 +53,11 @@ def test_needed_entries_come_first_and_the_order_is_kept_otherwise(needs: dict[s
 
 ADA = "email: ada@example.com\nfirst_name: Ada\nlast_name: Lovelace\naccess:\n"
 MANIFEST = "execute: [{url: 'https://api.example.com/'}]\n"
+
+
+def problems(known: Desired) -> list[Problem]:
+    """What joining finds of all hires."""
+    return sorted({each for hire in known.hires for each in problems_of(known, hire, known.grants(hire))})
 
 
 def desired(hire: str, manifest: str = MANIFEST) -> Desired:
@@ -95,17 +101,15 @@ def test_a_long_value_is_shortened_in_the_reason() -> None:
     assert len(grant.hold.reason) <= LONGEST + 10
 
 
-def test_the_first_grants_and_the_last_ones_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_grants_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.repository.desired.MAX_KEPT", 2 * 2 + 1)
-    monkeypatch.setattr("reconciler.repository.desired.MAX_LATEST", 2)
     files = {f"hires/h{n}.yaml": f"email: h{n}@example.com\n{ADA[23:]}- tool\n".encode() for n in range(5)}
     known = Desired(Reader().load(Files({**files, "manifests/tool.yaml": MANIFEST.encode()})), date(2026, 12, 1))
     hires = sorted(known.hires)
 
     first = {hire: known.grants(hire) for hire in hires}
 
-    assert [hire for hire in hires if known.grants(hire) is first[hire]] == ["h0", "h1"]
-    assert known.grants("h4") is known.grants("h4")
+    assert [hire for hire in reversed(hires) if known.grants(hire) is first[hire]] == ["h4", "h3"]
     assert {hire: known.grants(hire) for hire in hires} == first
 
 
@@ -196,16 +200,16 @@ def test_included_sequences_give_their_entries_and_own_ones_win() -> None:
         "chat": "config/sequences/low.yaml:1",
     }
     assert set(known.integrations("ada")) == {"tool", "wiki", "chat"}
-    assert [known.includer("ada", name) for name in ("low", "mid", "top")] == ["mid", "top", None]
+    assert [known.entries.includer("ada", name) for name in ("low", "mid", "top")] == ["mid", "top", None]
 
 
 def test_a_hire_can_do_without_an_entry_of_its_sequences() -> None:
     known = included({"top": "access: [tool, wiki]"}, "sequences: [top]\nwithout: [wiki, wkii]")
     assert set(sources(known)) == {"tool"}
-    assert [str(problem) for problem in known.problems()] == [
+    assert [str(problem) for problem in problems(known)] == [
         "hires/ada.yaml:5: warning: without: no sequence of this hire gives wkii"
     ]
-    assert known.first_error("ada") is None, "a warning holds nothing back"
+    assert first_error(known, "ada") is None, "a warning holds nothing back"
     own = included({"top": "access: [tool, wiki]"}, "sequences: [top]\nwithout: [wiki]\naccess: [wiki]")
     assert sources(own)["wiki"] == "hires/ada.yaml:6", "its own entry is not the sequence's"
 
@@ -234,7 +238,7 @@ def test_what_a_broken_or_missing_included_sequence_gave_is_held_and_the_rest_go
         assert set(sources(known)) == {"tool"}
         assert known.grants("ada")[0].hold is None
         assert known.unreadable(Key("ada", "x"), "ada@example.com", "low") is not None
-        assert known.first_error("ada") is not None
+        assert first_error(known, "ada") is not None
 
 
 @pytest.mark.parametrize(
@@ -256,4 +260,4 @@ def test_an_entry_of_a_sequence_that_does_not_fit_a_hire_is_a_problem_of_the_hir
         "manifests/tool.yaml": MANIFEST,
     }
     known = Desired(Reader().load(Files({path: text.encode() for path, text in files.items()})), date(2026, 12, 1))
-    assert [f"{problem.file}:{problem.line}" for problem in known.problems()] == [where]
+    assert [f"{problem.file}:{problem.line}" for problem in problems(known)] == [where]

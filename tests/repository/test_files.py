@@ -513,22 +513,28 @@ def with_more_and_more(number: int) -> dict[str, str]:
     }
 
 
-def test_parsed_hires_are_kept_up_to_the_limit(load, parsed: list[str], monkeypatch) -> None:
-    monkeypatch.setattr(people, "MAX_PARSED", 1 + 2 + 3)
-    monkeypatch.setattr(people, "MAX_PACKED", 1)  # so one more as plain data
-    monkeypatch.setattr(people, "RECENT", 1)
+def test_last_hires_are_kept_parsed_and_others_as_plain_data_up_to_the_limits(
+    load, parsed: list[str], monkeypatch
+) -> None:
+    monkeypatch.setattr(people, "MAX_PARSED", 5 + 6)
+    monkeypatch.setattr(people, "MAX_PACKED", 1)  # so one
     loaded = load(with_more_and_more(6))
     parsed.clear()
+    assert loaded.hires["h5"] is loaded.hires["h5"]
+    assert loaded.hires["h4"] is loaded.hires["h4"]
+    assert loaded.hires["h0"].model.access == []
+    assert parsed == []
     for _ in range(2):
         found = {hire: [entry.access for entry in loaded.hires[hire].model.access] for hire in loaded.hires}
         assert found == {f"h{place}": [f"tool{each}" for each in range(place)] for place in range(6)}
-    assert parsed == 2 * ["hires/h4.yaml", "hires/h5.yaml"]
+    assert "hires/h0.yaml" not in parsed
     assert loaded.hires["h5"].model.access[0] is loaded.hires["h1"].model.access[0]  # all who have it share it
 
 
 def test_a_hire_kept_as_plain_data_is_the_same(load, parsed: list[str], monkeypatch) -> None:
     usual = load(files := with_more_and_more(3))
     monkeypatch.setattr(people, "MAX_PARSED", 0)
+    monkeypatch.setattr(people, "LEAST", 0)
     packed = load(files)
     parsed.clear()
     for hire in usual.hires:

@@ -25,6 +25,7 @@ from reconciler.model.scope import LEDGER, Layer
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen
 from reconciler.model.verdict import Unknown
+from reconciler.repository.affected import changed_hires
 from reconciler.repository.desired import Desired
 from reconciler.requests.accounts import account, layers_as_compared, told_by_address
 from reconciler.requests.render import canonical, question
@@ -93,7 +94,7 @@ class WantedFingerprints(Generic[By]):
         """Return the hires to read again, or None for all: also where most prints would be of former revisions."""
         assert self._of is not None
         before, rendered_with = self._of
-        changed = of[0].changed_since(before) if rendered_with == of[1] else None
+        changed = changed_hires(of[0], before) if rendered_with == of[1] else None
         most = max(MOST_FURTHER, len(before.hires.stems()))
         return changed if changed is not None and self._further + len(changed) <= most else None
 

@@ -16,6 +16,7 @@ from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Rec
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
+from reconciler.repository.joined_problems import first_error
 
 __all__ = ["OrphanPlanner", "unfit_entry"]
 
@@ -227,7 +228,7 @@ class OrphanPlanner:
 
         A choice by name is compared with what the service offers, also if this pass is for another service.
         """
-        known = self._inputs.desired.first_error(hire) or self.unfit.get(hire)
+        known = first_error(self._inputs.desired, hire) or self.unfit.get(hire)
         if known is not None:
             return known
         grants = self._inputs.desired.grants(hire)

@@ -27,6 +27,7 @@ from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, Present
+from reconciler.repository.joined_problems import problems_of
 from reconciler.repository.policy import Kept
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import run_all
@@ -97,7 +98,7 @@ class Planner:
                 grants = self._inputs.wanted(hire)
                 if chosen is None or hire in chosen:
                     acted_on = {record.key for record in of_hire.get(hire, ()) if record.acted_on}
-                    self.problems += self._inputs.desired.problems_of(hire, grants, acted_on)
+                    self.problems += problems_of(self._inputs.desired, hire, grants, acted_on)
                 planned = await self._plan_hire(hire, grants)
                 for item in planned:
                     if item.decision.status is Status.INVALID and item.grant.requested is None:

@@ -102,7 +102,7 @@ class _Tracing:
         yield self._part(file.path, Part.ENTRY, grant.key.access)
         yield self._part(file.path, Part.WITHOUT, grant.key.access)
         given, sequences = grant.origin, self._desired.files.sequences
-        while (includer := self._desired.includer(grant.key.hire, given)) is not None:
+        while (includer := self._desired.entries.includer(grant.key.hire, given)) is not None:
             yield self._part(sequences[includer].path, Part.INCLUDES, given)
             given = includer
         if given in file.sequences:

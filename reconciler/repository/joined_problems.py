@@ -1,0 +1,230 @@
+"""Report what only joined files show: entries that do not fit, and names, conditions and dates that mean nobody.
+
+A name that is misspelt restricts nothing, and nobody sees it: who reviews a change is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable, Iterator
+from typing import NamedTuple
+
+from reconciler.model.condition import Condition, plain, value_of
+from reconciler.model.errors import Problem, Severity, shortened
+from reconciler.model.grant import Grant, Key
+from reconciler.model.hire import Entry, Hire, HireRef
+from reconciler.model.near import near, some
+from reconciler.model.status import Status
+from reconciler.repository.desired import Desired
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.entries import BEFORE_SUGGESTION
+from reconciler.repository.files import Files
+from reconciler.repository.requestable import REQUESTABLE, Offers
+from reconciler.repository.rules import POLICY
+
+__all__ = [
+    "PlacedCondition",
+    "conditions_of",
+    "doubtful_conditions",
+    "first_error",
+    "problems_of",
+    "refused_by",
+    "unassigned",
+    "unfitting",
+    "unknown_names",
+]
+
+
+def first_error(desired: Desired, hire: str) -> str | None:
+    """Return an error in a hire's files, or None; meanwhile nothing of the hire is revoked automatically."""
+    if hire in desired.hires:
+        for name in desired.entries.mentioned(desired.hires[hire].model):
+            if broken := desired.files.broken["sequences"].get(name):
+                return str(broken[0])
+    own = [grant for grant in desired.grants(hire) if grant.requested is None]
+    errors = (each for each in _problems_of_hire(desired, hire, own) if each.severity is Severity.ERROR)
+    return next(map(str, errors), None)
+
+
+def problems_of(
+    desired: Desired, hire: str, grants: Iterable[Grant], acted_on: Container[Key] = ()
+) -> Iterator[Problem]:
+    """Return the problems of one hire's entries and requests; `grants` are its own.
+
+    A request that was acted on already, and would not be allowed any more, is a warning.
+    """
+    grants = list(grants)
+    yield from _problems_of_hire(desired, hire, grants)
+    for grant in grants:
+        if grant.requested is not None and grant.requested.refusal is not None:
+            runs = grant.key in acted_on
+            text = f"{grant.requested.refusal}{'; what was given by it runs to its end' if runs else ''}"
+            yield _of_entry(grant, text, Severity.WARNING if runs else Severity.ERROR)
+    for loaded in desired.entries.nameless(hire):
+        text = f"access {loaded.stem}: the hire has an entry of this name: rename the file"
+        yield Problem(loaded.path, None, text)
+
+
+def refused_by(desired: Desired, offers: Offers, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
+    """Return the requests of a hire that another revision's requestable.yaml does not allow."""
+    for grant in grants:
+        if grant.requested is not None and grant.requested.refusal is None:
+            refusal = desired.join.refusal(desired.hires[hire], grant.key.access, offers)
+            if refusal is not None:
+                yield _of_entry(grant, f"before this change, {refusal}", Severity.ERROR)
+
+
+def _problems_of_hire(desired: Desired, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
+    missing = [*desired.entries.missing(hire)]
+    yield from missing
+    loaded = desired.hires.get(hire)
+    if loaded is not None:
+        if not missing and not desired.files.broken["sequences"]:
+            yield from _unused_without(desired, loaded)
+        yield from _doubts(desired, loaded)
+    for grant in grants:
+        if grant.hold is not None and grant.hold.status is Status.INVALID:
+            message = f"access {grant.key.access}: {grant.hold.reason}"
+            if grant.hold.personal and grant.origin is not None and loaded is not None:
+                yield Problem(loaded.path, loaded.document.line(("sequences",)), message)
+            else:
+                yield _of_entry(grant, grant.hold.reason, Severity.ERROR)
+
+
+def _doubts(desired: Desired, loaded: Loaded[Hire]) -> Iterator[Problem]:
+    """Warn of a manager or buddy without a file, an end before the start, and entries whose `until` is over."""
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    model = loaded.model
+    for role, person in (("manager", model.manager), ("buddy", model.buddy)):
+        if isinstance(person, HireRef) and person.hire not in desired.hires and person.hire not in desired.broken_hires:
+            text = f"{role}: there is no hires/{person.hire}.yaml{near(person.hire, desired.hires, BEFORE_SUGGESTION)}"
+            found.append(((role,), text))
+    if model.start is not None and model.end is not None and model.end < model.start:
+        found.append((("end",), f"end {model.end} is before start {model.start}"))
+    if model.end is None or model.end >= desired.today:
+        for place, entry in enumerate(model.access):
+            if entry.until is not None and desired.over(loaded.stem, entry.access) is not None:
+                found.append((("access", place, "until"), _over(entry)))
+    for where, text in found:
+        yield Problem(loaded.path, loaded.document.line(where), text, Severity.WARNING)
+
+
+def _unused_without(desired: Desired, loaded: Loaded[Hire]) -> Iterator[Problem]:
+    for place in desired.entries.unused_without(loaded.model):
+        message = f"without: no sequence of this hire gives {loaded.model.without[place]}"
+        yield Problem(loaded.path, loaded.document.line(("without", place)), message, Severity.WARNING)
+
+
+def unfitting(desired: Desired) -> Iterator[Problem]:
+    """Return the problems of sequences' entries and what they include, whether a hire has them or not."""
+    for loaded in desired.files.sequences.values():
+        yield from desired.entries.missing_includes(loaded)
+        for place, (entry, line) in enumerate(zip(loaded.model.access, loaded.lines, strict=True)):
+            if desired.join.over_for_all(entry):
+                where = loaded.document.line(("access", place, "until"))
+                yield Problem(loaded.path, where, _over(entry), Severity.WARNING)
+            try:
+                desired.join.fitted(entry)
+            except ValueError as error:
+                yield Problem(loaded.path, line, f"access {entry.access}: {shortened(str(error))}")
+
+
+def unassigned(desired: Desired, given: Collection[str]) -> Iterator[Problem]:
+    """Warn of each sequence whose `assign` matches no hire; not while a hire cannot be read.
+
+    `given` are those that match one, of all hires.
+    """
+    if desired.broken_hires:
+        return
+    for name, loaded in desired.files.sequences.items():
+        if loaded.model.assign is not None and name not in given:
+            line = loaded.document.line(("assign",))
+            yield Problem(loaded.path, line, "assign: it matches no hire, so nobody is given it", Severity.WARNING)
+
+
+def _of_entry(grant: Grant, text: str, severity: Severity) -> Problem:
+    file, _, line = grant.source.rpartition(":")
+    return Problem(file, int(line), f"access {grant.key.access}: {text}", severity)
+
+
+def _over(entry: Entry) -> str:
+    return f"access {entry.access}: until {entry.until} is over: take the entry out, or move it"
+
+
+def unknown_names(files: Files) -> Iterator[Problem]:
+    """Warn of each. A manifest that is broken may have any field."""
+    rules, offers = files.policy.rules, files.offers.entries
+    named: list[tuple[str, int | None, str, str | None, Collection[str]]] = [
+        *((POLICY, line, f"policy {rule.name}", rule.integration, rule.values) for rule, line in rules),
+        *((REQUESTABLE, line, offer.integration, offer.integration, offer.values) for offer, line in offers),
+    ]
+    known = files.manifests.keys() | files.broken["manifests"].keys()
+    for path, line, name, integration, values in named:
+        if integration is not None and integration not in known:
+            told = f"{name}: there is no integration {integration}{near(integration, known)}"
+            yield Problem(path, line, told, Severity.WARNING)
+        elif integration in files.manifests:
+            fields = [field.id for field in files.manifests[integration].model.form]
+            for field in sorted(set(values) - set(fields)):
+                told = f"{name}: the form of {integration} has no {field}{near(field, fields)}"
+                yield Problem(path, line, told, Severity.WARNING)
+
+
+class PlacedCondition(NamedTuple):
+    """A condition, and what it is called where it stands."""
+
+    path: str
+    line: int | None
+    name: str
+    condition: Condition
+
+    def warning(self, message: str) -> Problem:
+        """Make a warning about it."""
+        return Problem(self.path, self.line, f"{self.name}: {message}", Severity.WARNING)
+
+
+def conditions_of(desired: Desired) -> list[PlacedCondition]:
+    """List every condition of a revision."""
+    found = [
+        PlacedCondition(loaded.path, loaded.document.line(("assign",)), "assign", loaded.model.assign)
+        for loaded in desired.files.sequences.values()
+        if loaded.model.assign is not None
+    ]
+    rules = desired.files.policy.rules
+    found += [
+        PlacedCondition(REQUESTABLE, line, f"{offer.integration}: who", offer.who)
+        for offer, line in desired.files.offers.entries
+        if offer.who is not None
+    ]
+    return found + [
+        PlacedCondition(POLICY, line, f"policy {rule.name}: when", rule.when)
+        for rule, line in rules
+        if rule.when is not None
+    ]
+
+
+def doubtful_conditions(
+    desired: Desired,
+    conditions: Collection[PlacedCondition],
+    had: Collection[tuple[str, str]],
+    lacking: set[tuple[int, str, str]],
+) -> Iterator[Problem]:
+    """Warn of values that no hire has, and of who is meant only for lacking a field.
+
+    `had` are fields with values that hires have, `lacking` the number of a condition, a hire and the field.
+    """
+    if desired.broken_hires:
+        return  # they may be the ones who have it
+    for number, placed in enumerate(conditions):
+        for name, value in placed.condition.values:
+            if (name, plain(value)) not in had:
+                yield placed.warning(f"no hire has {name} {value}{near(value, _values(desired, name))}")
+        for name in placed.condition.fields:
+            hires = sorted(hire for place, hire, field in lacking if (place, field) == (number, name))
+            if hires:
+                yield placed.warning(f"it holds for {some(hires)} only because no {name} is given")
+
+
+def _values(desired: Desired, name: str) -> Iterator[str]:
+    """Yield the values of a field that hires have."""
+    values = (value_of(desired.hires[hire].model, name) for hire in desired.hires)
+    return (value for value in dict.fromkeys(values) if value is not None)
