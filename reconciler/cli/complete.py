@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from reconciler.repository.discovery import repository
-from reconciler.repository.documents.broken import MAX_BYTES
+from reconciler.repository.documents.events import MAX_BYTES
 from reconciler.repository.naming import is_cases
 
 __all__ = ["accesses", "fields", "hires", "imports", "integrations", "periods", "ready", "services"]

@@ -14,6 +14,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError
 from reconciler.model.revision_status import Stale
+from reconciler.repository.git.branches import fetch, has_remote
 
 __all__ = ["Fetching", "PushRelay"]
 
@@ -76,7 +77,7 @@ class Fetching:
             return
         self._began_at, self.told_of = now, False
         self.began_with = None if active.tree is None else active.tree.revision
-        if checkout.has_remote(git.remote):
+        if has_remote(checkout, git.remote):
             self._task = asyncio.create_task(self._fetch(git.remote, active.branch))
             self._task.add_done_callback(lambda _: self._follow_nudge())
         else:
@@ -132,8 +133,8 @@ class Fetching:
         return (before, self._freshness.stale) if changed else None
 
     async def _fetch(self, remote: str, branch: str) -> None:
-        fetch, stopped = self._runtime.context.checkout.fetch, self._clock.stopping.is_set
-        problem = await asyncio.to_thread(fetch, remote, branch, stopped)
+        checkout, stopped = self._runtime.context.checkout, self._clock.stopping.is_set
+        problem = await asyncio.to_thread(fetch, checkout, remote, branch, stopped=stopped)
         self._freshness.fetched(self._clock.now(), problem)
         self._runtime.problems.update("fetch", problem and f"{problem}; acting on HEAD as it is")
         await self._fetched()

@@ -28,7 +28,7 @@ from reconciler.model.settings import OWN, Checkpoints, Settings
 from reconciler.model.value import Frozen
 from reconciler.notify.alerts import alert_of
 from reconciler.notify.rules import News, NewsKind
-from reconciler.repository.git.publish import NOTE, TOKEN, has_another, publish
+from reconciler.repository.git.branches import NOTE, TOKEN, has_another, publish
 from reconciler.repository.git.trees import Tree
 from reconciler.review.proof import sign, signing_key
 from reconciler.review.timestamps import token_of

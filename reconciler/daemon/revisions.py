@@ -20,6 +20,7 @@ from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.value import replace
 from reconciler.repository.affected import touched
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, Tree
+from reconciler.repository.git.uncommitted import head_ignored
 from reconciler.repository.naming import FOLDERS
 from reconciler.secrets.initial_data import FOLDER
 
@@ -157,7 +158,7 @@ class Revisions:
         self._read_at = self._clock.now()
         self._log_changes(found, before)
         self._health.ready = True
-        ignored = None if found.branch is None else self._context.checkout.head_ignored(found.branch)
+        ignored = None if found.branch is None else head_ignored(self._context.checkout, found.branch)
         self._health.problems.update("checked_out", ignored)
         return ActiveRevision(
             settings=found.settings,

@@ -19,7 +19,7 @@ from reconciler.model.hire import DAYS, EXTRA
 from reconciler.model.template import PLACEHOLDER
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import Desired
-from reconciler.repository.documents.broken import BrokenFile
+from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import OverlayTree, Tree
 from reconciler.review.missing_values import MissingValues

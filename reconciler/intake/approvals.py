@@ -16,7 +16,7 @@ import httpx
 from reconciler.intake.forge import ForgeError, ForgeProject, answered
 from reconciler.model.given import Merged
 from reconciler.model.settings import Forge
-from reconciler.repository.person import identity, is_named
+from reconciler.repository.people import identity, is_named
 
 __all__ = ["ApprovalReader", "Limited"]
 

@@ -30,7 +30,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.requestable import AccessRequest
 from reconciler.model.settings import Forge
 from reconciler.model.value import Frozen
-from reconciler.repository.git.branches import commit_to_branch
+from reconciler.repository.git.branches import commit_to_branch, has_remote
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.git.program import GitFailed, git
 
@@ -63,7 +63,7 @@ class Asking:
         self.branch = self.force.branch
         self.remote = self.force.settings.git.remote
         self._repository = context.checkout.repository
-        self.fault = self._fetched() if fetch and context.checkout.has_remote(self.remote) else None
+        self.fault = self._fetched() if fetch and has_remote(context.checkout, self.remote) else None
         self.tree = self._newest()
         self.files = context.reader.load(self.tree)
 
@@ -198,7 +198,7 @@ class Asking:
         ref = f"refs/heads/{branch}"
         if ref not in self._repository.references:
             return  # it is at the remote
-        url = self._repository.remotes[self.remote].url if self.context.checkout.has_remote(self.remote) else None
+        url = self._repository.remotes[self.remote].url if has_remote(self.context.checkout, self.remote) else None
         if url is None:
             raise ForgeError(f"there is no remote {self.remote} to push to")
         environment = git_environment(self.files.settings.forge, url, token)

@@ -20,10 +20,8 @@ from reconciler.model.errors import NotWritable
 from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import Import
 from reconciler.model.value import Frozen, Unshown
-from reconciler.repository.documents.empty_keys import validated
-from reconciler.repository.documents.loaded import Loaded
-from reconciler.repository.documents.problems import explain
-from reconciler.repository.documents.yaml import read
+from reconciler.repository.documents.problems import explain, validated
+from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.hires import Hires
 
 __all__ = ["HireChange", "ImportPlan", "Importer"]

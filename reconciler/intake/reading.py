@@ -22,7 +22,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.value import Frozen, replace
-from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
 from reconciler.requests.match import failure

@@ -18,10 +18,8 @@ from reconciler.model.near import near
 from reconciler.model.requestable import AccessRequest
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
-from reconciler.repository.documents.empty_keys import validated
-from reconciler.repository.documents.loaded import Loaded
-from reconciler.repository.documents.problems import explain
-from reconciler.repository.documents.yaml import read
+from reconciler.repository.documents.problems import explain, validated
+from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.git.trees import OverlayTree, Tree
 from reconciler.repository.parsing import REQUESTS, parse
 from reconciler.review.missing_values import MissingValues

@@ -11,7 +11,7 @@ from reconciler.model.near import near
 from reconciler.model.requestable import AccessRequest
 from reconciler.model.sequence import Sequence
 from reconciler.model.value import Frozen, replace
-from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.needs import needed_first
 

@@ -29,14 +29,21 @@ from reconciler.model.requestable import AccessRequest
 from reconciler.model.sequence import Sequence
 from reconciler.model.settings import OWN, Settings
 from reconciler.model.value import Frozen
+from reconciler.repository.config_files import (
+    NO_OFFERS,
+    NO_RULES,
+    Offers,
+    Rules,
+    read_ignore,
+    read_policy,
+    read_requestable,
+)
 from reconciler.repository.documents.checks import manifest_ids, unfilled
-from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import MOST, few
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of, lacks_folder
-from reconciler.repository.hire_cache import NOTHING, HireCache, SavedHires
-from reconciler.repository.hire_index import HireIndex, HireSummary
+from reconciler.repository.hire_index import NOTHING, HireCache, HireIndex, HireSummary, SavedHires
 from reconciler.repository.hires import Hires, ParsedHires
-from reconciler.repository.ignore import read_ignore
 from reconciler.repository.naming import is_cases, misplaced_in_config, others, same_stem, unread
 from reconciler.repository.needs import circular_among
 from reconciler.repository.parallel import MANY, spread
@@ -52,8 +59,6 @@ from reconciler.repository.parsing import (
     parse_hire,
     summarize,
 )
-from reconciler.repository.requestable import NO_OFFERS, Offers, read_requestable
-from reconciler.repository.rules import NONE, Rules, read_policy
 from reconciler.repository.settings_file import doubtful, read_settings
 
 __all__ = ["Files", "Reader"]
@@ -79,7 +84,7 @@ class Files(Frozen, kw_only=True):
     problems: list[Problem]
     ignore: tuple[IgnoredAccount, ...] = ()
     """Accounts that need no owner."""
-    policy: Rules = NONE
+    policy: Rules = NO_RULES
     """Who may hold what."""
     requests: Mapping[str, Loaded[AccessRequest]] = {}
     """Access that somebody asked for."""

@@ -14,9 +14,8 @@ from functools import partial
 
 from reconciler.model.errors import RepositoryError
 from reconciler.model.hire import Hire
-from reconciler.repository.documents.empty_keys import validated
-from reconciler.repository.documents.loaded import Loaded
-from reconciler.repository.documents.yaml import Document
+from reconciler.repository.documents.problems import validated
+from reconciler.repository.documents.yaml import Document, Loaded
 from reconciler.repository.git.trees import CommitTree, Tree
 from reconciler.repository.hire_index import HireIndex, HireSummary, stem_of
 from reconciler.repository.parsing import parse_hire, read_hire

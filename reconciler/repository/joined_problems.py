@@ -14,12 +14,11 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Entry, Hire, HireRef
 from reconciler.model.near import near, some
 from reconciler.model.status import Status
+from reconciler.repository.config_files import POLICY, REQUESTABLE, Offers
 from reconciler.repository.desired import Desired
-from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.entries import BEFORE_SUGGESTION
 from reconciler.repository.files import Files
-from reconciler.repository.requestable import REQUESTABLE, Offers
-from reconciler.repository.rules import POLICY
 
 __all__ = [
     "PlacedCondition",

@@ -21,11 +21,11 @@ from reconciler.model.requested import Requested
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.model.template import FILL_IN
-from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.config_files import Offers
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.entries import BEFORE_SUGGESTION, Entries, SourcedEntry
 from reconciler.repository.files import Files
 from reconciler.repository.needs import circular_among, needed_first
-from reconciler.repository.requestable import Offers
 
 __all__ = ["Join", "hire_layers"]
 

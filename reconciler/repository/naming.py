@@ -1,14 +1,29 @@
-"""The names of files: which are read, and several files with one stem."""
+"""The names of files: which are read, several files with one stem, and the schemas by which editors know them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.near import near
 
-__all__ = ["CASES", "FOLDERS", "YAML", "is_cases", "misplaced_in_config", "others", "same_stem", "shown", "unread"]
+__all__ = [
+    "CASES",
+    "FOLDERS",
+    "SCHEMAS",
+    "YAML",
+    "Kind",
+    "is_cases",
+    "line_in",
+    "misplaced_in_config",
+    "modeline",
+    "others",
+    "same_stem",
+    "shown",
+    "unread",
+]
 
 YAML = (".yaml", ".yml")
 
@@ -88,3 +103,21 @@ def others(path: str, paths: Sequence[str]) -> str:
     named = [other for other in paths[: _NAMED + 1] if other != path][:_NAMED]
     more = len(paths) - 1 - len(named)
     return " and ".join(named) + (f" and {more} more" if more else "")
+
+
+Kind = Literal[
+    "manifest", "hire", "sequence", "settings", "ignore", "import", "policy", "review", "test", "request", "requestable"
+]
+
+SCHEMAS = ".schemas"
+"""Where a repository has the schemas (docs/files.md, "Schemas for editors")."""
+
+
+def modeline(kind: Kind, folder: str) -> str:
+    """Return the first line of a file in a folder of the repository, for YAML's language server."""
+    return f"# yaml-language-server: $schema={'../' * (1 + folder.count('/'))}{SCHEMAS}/{kind}.json\n"
+
+
+def line_in(root: Path, kind: Kind, folder: str) -> str:
+    """Return that line if the repository has the schema, else an empty text."""
+    return modeline(kind, folder) if (root / SCHEMAS / f"{kind}.json").is_file() else ""

@@ -23,11 +23,9 @@ from reconciler.model.requestable import AccessRequest
 from reconciler.model.sequence import Sequence
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.checks import hire_problems, manifest_problems
-from reconciler.repository.documents.empty_keys import validated
 from reconciler.repository.documents.import_checks import import_problems
-from reconciler.repository.documents.loaded import Loaded
-from reconciler.repository.documents.problems import explain, few
-from reconciler.repository.documents.yaml import BrokenFile, Document, read
+from reconciler.repository.documents.problems import explain, few, validated
+from reconciler.repository.documents.yaml import BrokenFile, Document, Loaded, read
 from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of
 from reconciler.repository.hire_index import HireSummary, stem_of
 from reconciler.repository.naming import YAML

@@ -17,9 +17,9 @@ from reconciler.model.hire import Hire, NamedChoice
 from reconciler.model.near import near, some
 from reconciler.model.policy import Rule
 from reconciler.model.value import Frozen
+from reconciler.repository.config_files import POLICY, Rules
 from reconciler.repository.desired import Desired
 from reconciler.repository.lookalikes import skeleton
-from reconciler.repository.rules import POLICY, Rules
 
 __all__ = ["Judge", "Kept", "Share"]
 

@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from reconciler.model.errors import Problem, SettingsError, Severity
 from reconciler.model.near import near
 from reconciler.model.settings import DEFAULT, Settings, loopback
-from reconciler.repository.documents.empty_keys import validated
-from reconciler.repository.documents.problems import Path, dotted, explain
+from reconciler.repository.documents.problems import Path, dotted, explain, validated
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.reach import objection_to_home

@@ -20,7 +20,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import Desired
-from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.policy import Judge
 from reconciler.review.causes import Cause, Causes, Consequence, Traced, summed_up, touched_by

@@ -19,10 +19,10 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.template import names
 from reconciler.model.value import Frozen
+from reconciler.repository.config_files import Offers
 from reconciler.repository.desired import Desired
 from reconciler.repository.joined_problems import conditions_of, problems_of, refused_by
 from reconciler.repository.policy import Judge, Share
-from reconciler.repository.requestable import Offers
 from reconciler.requests.render import question
 from reconciler.review.missing_values import MissingValues
 

@@ -17,7 +17,7 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.report import Row
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen, replace
-from reconciler.repository.git.changed import changed_in
+from reconciler.repository.attribution.origins import changed_in
 from reconciler.repository.git.checkout import WORKTREE, Checkout
 
 if TYPE_CHECKING:  # `status` shows rows of the ledger alone, and has none
@@ -50,7 +50,7 @@ class Leaving:
         self._checkout = checkout
         self._desired = desired
         self._over = over
-        self._committed_at = lru_cache(maxsize=1024)(checkout.committed_at)
+        self._commit = lru_cache(maxsize=1024)(checkout.commit_if_there)
         self._changed_in = lru_cache(maxsize=1024)(changed_in)
 
     def grants(self, hires: Iterable[str]) -> dict[Key, Grant]:
@@ -105,4 +105,5 @@ class Leaving:
             return {"due_at": due or since, "done_at": gone}
         paths = (row.source.rpartition(":")[0] or row.source, f"hires/{row.hire}.yaml")
         commit = self._changed_in(self._checkout, revision, paths)
-        return {"due_at": due or self._committed_at(commit) or since, "done_at": gone, "removed_in": commit}
+        made = self._commit(commit)
+        return {"due_at": due or (None if made is None else made.at) or since, "done_at": gone, "removed_in": commit}

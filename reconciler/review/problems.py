@@ -29,15 +29,14 @@ from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.model.value import Frozen
 from reconciler.repository.cases import read_cases
+from reconciler.repository.config_files import NO_RULES
 from reconciler.repository.desired import Desired
-from reconciler.repository.documents.loaded import Loaded
-from reconciler.repository.documents.yaml import read
+from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.joined_problems import doubtful_conditions, unassigned, unfitting, unknown_names
 from reconciler.repository.policy import Judge
 from reconciler.repository.reviews import REVIEWS, review_problems
-from reconciler.repository.rules import NONE
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
 from reconciler.requests.render import rehearse
@@ -122,7 +121,7 @@ def problems_of(
     it was `validated`.
     """
     desired = Desired(files, today_of(files, now), now)
-    rules, offers = (NONE, None) if base is None else (base.policy, base.offers)
+    rules, offers = (NO_RULES, None) if base is None else (base.policy, base.offers)
     if validated is not None:
         validated.on(desired.today)
     judge = Judge(desired, files.policy, rules)

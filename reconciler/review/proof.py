@@ -17,6 +17,7 @@ from reconciler.ledger.verifying import lines_of
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.value import Frozen
+from reconciler.repository.git.branches import address_of
 from reconciler.secrets import signed_note
 from reconciler.secrets.signed_note import Checkpoint, SigningKey, VerifyingKey
 
@@ -91,7 +92,7 @@ def stand(
     published = None
     if (wanted := settings.checkpoints) is not None:
         remote = wanted.remote or settings.git.remote
-        published = (wanted.directory, "") if wanted.directory else (checkout.address_of(remote), wanted.branch)
+        published = (wanted.directory, "") if wanted.directory else (address_of(checkout, remote), wanted.branch)
     try:
         return Stand(checkpoint, signing_key(own()).sign(checkpoint.text), None, published)
     except SecretsError as error:

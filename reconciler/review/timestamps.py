@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Blocked, LedgerError, TimestampError, TransportError
-from reconciler.repository.documents.broken import BrokenFile
+from reconciler.repository.documents.events import BrokenFile
 from reconciler.requests.excerpt import one_line
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.secrets import timestamp

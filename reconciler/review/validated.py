@@ -16,8 +16,7 @@ from reconciler.ledger.sqlite.permissions import refuse_unsafe
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import CommitTree, FolderTree, Stamped, Tree, blob_of
-from reconciler.repository.hire_cache import as_columns, of_columns
-from reconciler.repository.hire_index import HireSummary
+from reconciler.repository.hire_index import HireSummary, as_columns, of_columns
 from reconciler.repository.hires import Hires
 from reconciler.repository.parallel import spread
 from reconciler.repository.policy import Share

@@ -34,7 +34,7 @@ from reconciler.model.status import Status
 from reconciler.model.template import names
 from reconciler.oauth.connection import OAuthConnection
 from reconciler.repository.desired import Desired
-from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import WORKTREE, OverlayTree
 from reconciler.repository.policy import Judge

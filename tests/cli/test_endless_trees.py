@@ -87,10 +87,11 @@ def test_daemon_goes_on(company: Repo, accounts: AccountService) -> None:
 
 
 def test_endless_tree_is_not_checked_out_by_a_fetch(company: Repo) -> None:
+    from reconciler.repository.git.branches import fetch
     from reconciler.repository.git.checkout import Checkout
 
     clone = company.root.with_name("clone")
     company.git("clone", "-q", str(company.root), str(clone))
     merge(company, "docs", at_the_end=True)
-    said = Checkout.open(clone).fetch("origin", "main")
+    said = fetch(Checkout.open(clone), "origin", "main")
     assert "main from origin cannot be taken over: it has more than 250,000 files" in str(said)

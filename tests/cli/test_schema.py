@@ -15,10 +15,9 @@ import yaml
 from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
-from reconciler.repository.documents.empty_keys import validated
-from reconciler.repository.documents.modeline import Kind
+from reconciler.repository.documents.problems import validated
 from reconciler.repository.documents.schema import KINDS, json_schema
-from reconciler.repository.naming import is_cases
+from reconciler.repository.naming import Kind, is_cases
 from tests.cli.conftest import Call
 from tests.repo import Repo
 

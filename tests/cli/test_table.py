@@ -19,7 +19,7 @@ from reconciler.cli.output.show import COLUMNS, show_report
 from reconciler.model.hire import Hire
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
-from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.parsing import parse_hire

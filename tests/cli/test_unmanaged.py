@@ -12,7 +12,7 @@ import pytest
 from reconciler.ledger.grants import Grants
 from reconciler.model.grant import Record
 from reconciler.model.hire import Hire
-from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.parsing import parse_hire

@@ -23,7 +23,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import EventType, Status
 from reconciler.repository.git.watch import commits
-from reconciler.repository.hire_cache import HireCache
+from reconciler.repository.hire_index import HireCache
 from reconciler.repository.parsing import summarize
 from tests.daemon.running import Turned, running, until
 from tests.ledgers import inside

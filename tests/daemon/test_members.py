@@ -770,7 +770,7 @@ async def fetched_at_once(repo: Repo) -> int:
     """How often a member fetches that is asked to at once while a fetch is under way."""
     fetches, hold = 0, threading.Event()
 
-    def fetch(*_: object) -> None:
+    def fetch(*_: object, stopped: object) -> None:
         nonlocal fetches
         fetches += 1
         assert hold.wait(PATIENCE)
@@ -780,8 +780,11 @@ async def fetched_at_once(repo: Repo) -> int:
 
     clock = SystemClock()
     context = Context(repo.root, clock, Redactor())
-    context.checkout.fetch = fetch  # type: ignore[assignment,method-assign]
-    with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
+    with (
+        closing(StateLocation(repo.state_url, repo.root).writer()) as ledger,
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        patched.setattr(fetching, "fetch", fetch)
         state = OpenState(OpenLedger(ledger), cast("Any", None), None)
         active = ActiveRevision(settings=Settings.model_validate({}), branch="main")
         fetches_of = fetching.Fetching(Runtime(context, clock, state, active), nothing)

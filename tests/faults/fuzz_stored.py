@@ -18,8 +18,7 @@ from reconciler.model.errors import RepositoryError, SecretsError, SettingsError
 from reconciler.repository.files import Reader
 from reconciler.repository.git import trees
 from reconciler.repository.git.checkout import Checkout, Tree
-from reconciler.repository.hire_cache import NOTHING, HireCache, SavedHires
-from reconciler.repository.hire_index import HireSummary
+from reconciler.repository.hire_index import NOTHING, HireCache, HireSummary, SavedHires
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 from tests.faults.fuzz_samples import HIRE

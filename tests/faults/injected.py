@@ -25,6 +25,7 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest
+from reconciler.repository.git.branches import fetch
 from reconciler.secrets.gpg import Gnupg
 
 __all__ = ["BESIDE", "FILLER", "MARK", "Action", "Fault", "play"]
@@ -129,7 +130,7 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
         settings = in_force(context).settings
         match action:
             case Action.FETCH:
-                if (problem := context.checkout.fetch(settings.git.remote, "main")) is not None:
+                if (problem := fetch(context.checkout, settings.git.remote, "main")) is not None:
                     print(f"not fetched: {problem}", file=sys.stderr)
                 await act(context, clock, in_force(context), PassRequest(), None)
             case Action.PASS:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.repository.git.fetch import fetch
+from reconciler.repository.git.branches import fetch
+from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.program import git
 from reconciler.repository.reach import committable, helper_of_a_commit
 from tests.repo import Repo
@@ -41,7 +42,7 @@ def ran(repo: Repo) -> bool:
 @pytest.mark.parametrize(("name", "value"), [("core.hooksPath", "hooks"), ("core.fsmonitor", "hooks/fsmonitor")])
 def test_no_hook_of_the_checkout_runs_in_a_fetch(repo: Repo, name: str, value: str) -> None:
     repo.git("config", name, value)
-    assert fetch(repo.root, "origin", "main") is None
+    assert fetch(Checkout.open(repo.root), "origin", "main") is None
     assert (repo.root / "hires/bob.yaml").exists()
     git(repo.root, "status", "--short")
     assert not ran(repo)
@@ -64,7 +65,7 @@ HELPERS = {
 def test_a_helper_of_the_checkout_is_named_and_not_run(repo: Repo, name: str, value: str) -> None:
     repo.write("tools/gitconfig", "[core]\nabbrev = 9\n")
     repo.git("config", name, value.format(root=repo.root))
-    said = fetch(repo.root, "origin", "main")
+    said = fetch(Checkout.open(repo.root), "origin", "main")
     assert said is not None
     assert "which is in the repository, where a commit can change it: move it out" in said
     assert not ran(repo)
@@ -89,7 +90,7 @@ def test_configuration_out_of_reach_of_commits_is_accepted(repo: Repo, name: str
 def test_git_takes_no_command_for_a_remote(repo: Repo) -> None:
     repo.git("remote", "set-url", "origin", f"ext::sh {repo.root.parent}/upstream/tools/run")
     repo.git("config", "protocol.ext.allow", "always")
-    assert "ext" in str(fetch(repo.root, "origin", "main"))
+    assert "ext" in str(fetch(Checkout.open(repo.root), "origin", "main"))
     assert not ran(repo)
 
 

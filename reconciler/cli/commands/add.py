@@ -14,12 +14,11 @@ from reconciler.cli.output.text import cell, echo, emit_json, no_csv
 from reconciler.gallery.description import read_description
 from reconciler.gallery.first_manifest import first_manifest
 from reconciler.model.errors import UsageError
-from reconciler.repository.documents.modeline import line_in
-from reconciler.repository.naming import CASES
+from reconciler.repository.naming import CASES, line_in
 
 if TYPE_CHECKING:
     from reconciler.gallery.catalog import ReadyManifest
-    from reconciler.repository.documents.modeline import Kind
+    from reconciler.repository.naming import Kind
 
 __all__ = ["add", "prerequisites"]
 

@@ -13,7 +13,7 @@ from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, emit_json, fit, no_csv
 from reconciler.model.errors import UsageError
-from reconciler.repository.documents.modeline import line_in, modeline
+from reconciler.repository.naming import line_in, modeline
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -85,9 +85,9 @@ async def proposed(
     from reconciler.intake.adopt import NotAdopted
     from reconciler.intake.adopt import adopt as adopted
     from reconciler.model.decision_inputs import Policy
+    from reconciler.repository.config_files import IGNORE
     from reconciler.repository.desired import Desired
     from reconciler.repository.files import Reader
-    from reconciler.repository.ignore import IGNORE
 
     tree = in_force(context).tree
     known_integration(context.reader.load(tree), integration)

@@ -163,13 +163,15 @@ async def _log_ignored_edits(runtime: Runtime, known: list[str]) -> None:
     """
     import structlog
 
+    from reconciler.repository.git.uncommitted import ignored_edits
+
     log = structlog.get_logger()
     with suppress(Stopped):
         await runtime.clock.sleep(EDITS_SECONDS)
         while True:
             try:
                 committed = runtime.active.settings.source == "commit"
-                edits = runtime.context.checkout.ignored_edits() if committed else []
+                edits = ignored_edits(runtime.context.checkout) if committed else []
             except RepositoryError as error:
                 log.warning("daemon.edits_unknown", error=str(error))
             else:

@@ -37,12 +37,13 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     """
     from reconciler.cli.output.difference import as_markdown, as_table
     from reconciler.repository.git.checkout import Checkout
+    from reconciler.repository.git.uncommitted import ignored as ignored_of
 
     no_csv(options)
     checkout = Checkout.open(options.repo)
     found, problems = compared(checkout, base, head)
     # Only of what is checked out can somebody mean files that are not committed yet.
-    ignored = checkout.ignored(checkout.checked_out) if found.head == checkout.head_id() else []
+    ignored = ignored_of(checkout, checkout.checked_out) if found.head == checkout.head_id() else []
     for each in ignored:
         note(each)
     match options.output:
@@ -77,7 +78,9 @@ def _unwalkable(checkout: Checkout, base: str, head: Tree) -> Iterator[Problem]:
     """Report the first commit of the branch that cannot be walked: after the merge it would be refused."""
     from reconciler.repository.git.checkout import WORKTREE
 
-    if WORKTREE not in (base, head.revision) and (found := checkout.first_endless(head.revision, base)) is not None:
+    if WORKTREE in (base, head.revision):
+        return
+    if (found := checkout.extents.first_endless(head.revision, base)) is not None:
         yield Problem(f"commit {found[0][:12]}", None, str(found[1]))
 
 

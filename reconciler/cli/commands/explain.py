@@ -19,7 +19,7 @@ from reconciler.model.grant import Key
 from reconciler.model.spoken import described
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen, replace
-from reconciler.repository.person import is_named
+from reconciler.repository.people import is_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

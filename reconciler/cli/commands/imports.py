@@ -14,7 +14,7 @@ from reconciler.cli.output.text import clipped, code, count, echo, emit_json, no
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 from reconciler.model.near import near
 from reconciler.model.value import replace
-from reconciler.repository.documents.modeline import line_in
+from reconciler.repository.naming import line_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

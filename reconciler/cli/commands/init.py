@@ -22,7 +22,7 @@ from reconciler.cli.output.text import as_json, echo, emit_json, no_csv
 from reconciler.model.errors import RepositoryError, UsageError, not_written
 from reconciler.model.near import some
 from reconciler.model.template import FILL_IN
-from reconciler.repository.documents.modeline import SCHEMAS, modeline
+from reconciler.repository.naming import SCHEMAS, modeline
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

@@ -210,6 +210,7 @@ def check(options: SharedOptions, integration: str | None) -> int:
 
     Exits with 1 if something is missing or cannot be decrypted.
     """
+    from reconciler.repository.git.uncommitted import ignored_edits
     from reconciler.secrets.initial_data import FOLDER
 
     repository = Repository.of(options)
@@ -227,7 +228,7 @@ def check(options: SharedOptions, integration: str | None) -> int:
             for each in found:
                 for line in each.lines():
                     echo(printable(f"{each.service}: {line}"))
-    edits = [path for path in repository.checkout.ignored_edits() if path.startswith(f"{FOLDER}/")]
+    edits = [path for path in ignored_edits(repository.checkout) if path.startswith(f"{FOLDER}/")]
     if edits:
         note(f"not committed, and so not used yet: {', '.join(edits)}")
     for key in repository.gnupg.expired:

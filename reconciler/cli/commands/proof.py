@@ -166,7 +166,7 @@ def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
 
 def _read(file: str) -> tuple[bytes, bytes | None]:
     """Read a checkpoint, and the timestamp beside it."""
-    from reconciler.repository.git.publish import NOTE, TOKEN
+    from reconciler.repository.git.branches import NOTE, TOKEN
 
     token = Path(file).with_suffix(TOKEN)
     try:
@@ -177,8 +177,8 @@ def _read(file: str) -> tuple[bytes, bytes | None]:
 
 def _newest(options: SharedOptions, settings: Settings) -> tuple[bytes, bytes | None]:
     """Read the newest checkpoint that was published. Raises RepositoryError if there is none, or it cannot be had."""
+    from reconciler.repository.git.branches import NOTE, TOKEN, newest
     from reconciler.repository.git.program import GitFailed
-    from reconciler.repository.git.publish import NOTE, TOKEN, newest
 
     if (wanted := settings.checkpoints) is None:
         raise UsageError("--checkpoint newest: the settings have no `checkpoints`, so none is published")

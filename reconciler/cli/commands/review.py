@@ -16,7 +16,7 @@ from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, echo, emit_json
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.selection import PassRequest, Selection
-from reconciler.repository.documents.modeline import line_in
+from reconciler.repository.naming import line_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -167,6 +167,7 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], St
     from reconciler.engine.run.accepted import in_force
     from reconciler.model.settings import OWN
     from reconciler.repository.git.signatures import signer
+    from reconciler.repository.git.uncommitted import ignored_edits
     from reconciler.repository.reviews import REVIEWS
     from reconciler.review.proof import stand
     from reconciler.review.signed_off import judge, name_people
@@ -174,7 +175,7 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], St
     context = context_of(options, set_up(options))
     tree = _committed(context)
     folder = f"{REVIEWS}/{period}/"
-    if edits := [path for path in context.checkout.ignored_edits() if path.startswith(folder)]:
+    if edits := [path for path in ignored_edits(context.checkout) if path.startswith(folder)]:
         note(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
     force = in_force(context)
     home = home_of(context.root.resolve(), force.settings)

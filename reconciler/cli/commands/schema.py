@@ -8,7 +8,7 @@ import click
 
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.text import emit_json
-from reconciler.repository.documents.modeline import Kind
+from reconciler.repository.naming import Kind
 
 __all__ = ["schema"]
 

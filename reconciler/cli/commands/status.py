@@ -60,6 +60,7 @@ def status(
     from reconciler.daemon.hooked import hooks_of
     from reconciler.engine.run.remembered import refused
     from reconciler.model.report import LAST, Report
+    from reconciler.repository.git.uncommitted import ignored
 
     if when is not None:
         from reconciler.cli.commands.past import show_past
@@ -72,7 +73,7 @@ def status(
         report = Report(last["revision"], dry_run=False)
         report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
         report.branch = force.branch
-        report.ignored = [] if force.branch is None else context.checkout.ignored(force.branch)
+        report.ignored = [] if force.branch is None else ignored(context.checkout, force.branch)
         for sentence in report.ignored:
             note(sentence)
         report.refuse(force.refused or refused(ledger) or _without_folder(force.tree))

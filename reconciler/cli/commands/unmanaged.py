@@ -127,7 +127,7 @@ def known_integration(files: Files, name: str) -> None:
 
 def ignores_nothing(files: Files) -> bool:
     """Whether `config/ignore.yaml` has errors, which are reported: then it ignores nothing."""
-    from reconciler.repository.ignore import IGNORE
+    from reconciler.repository.config_files import IGNORE
 
     wrong = [each for each in files.problems if each.file == IGNORE and each.severity is Severity.ERROR]
     for problem in wrong:

@@ -40,7 +40,7 @@ def validate(options: SharedOptions, rev: str | None) -> int:
     validated = Validated(checkout)
     reader = Reader(root=checkout.root, known=validated.summaries)
     tree = checkout.at(rev) if rev else checkout.worktree(validated.stamped)
-    if isinstance(tree, CommitTree) and (endless := checkout.endless(tree.revision)) is not None:
+    if isinstance(tree, CommitTree) and (endless := checkout.extents.endless(tree.revision)) is not None:
         raise endless
     validated.begin(tree)
     hosts: list[Host] = []

@@ -26,7 +26,7 @@ from reconciler.model.verdict import Cause
 from reconciler.oauth.connection import OAuthConnection
 from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.desired import Desired, Service
-from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 from reconciler.requests.render import SIGNED_WITH

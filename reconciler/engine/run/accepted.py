@@ -159,7 +159,7 @@ def _tip(context: Context, branch: str, remote: str, named_by: CommitTree | None
     checkout = context.checkout
     try:
         head = checkout.tip(branch, remote)
-        if (found := checkout.endless(head.revision)) is not None:
+        if (found := checkout.extents.endless(head.revision)) is not None:
             raise _NotRead(f"commit {head.revision[:12]}: {found}", head.revision)
     except _NotRead:
         raise
@@ -199,7 +199,7 @@ def _untrusted(context: Context, last: Tree, rules: Settings, head: CommitTree) 
     checkout = context.checkout
     if head.revision == last.revision:
         return None
-    if (found := checkout.first_endless(head.revision, last.revision)) is not None:
+    if (found := checkout.extents.first_endless(head.revision, last.revision)) is not None:
         commit, why = found
         return Untrusted(head.revision, commit, checkout.commit(commit).author, str(why))
     home = home_of(context.root, rules)

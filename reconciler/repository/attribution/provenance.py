@@ -21,11 +21,10 @@ import pygit2
 from pygit2.enums import FileMode, SortMode
 
 from reconciler.model.given import Approval, Given, Source
-from reconciler.repository.attribution.trailers import approvers
 from reconciler.repository.git.checkout import person
 from reconciler.repository.git.extent import MAX_FOLDER, Endless, Extents
 from reconciler.repository.git.parts import Part, Version, parse_version
-from reconciler.repository.person import is_named
+from reconciler.repository.people import approvers, is_named
 
 __all__ = ["WALKED", "Provenance", "TooLarge", "Traced"]
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from datetime import date
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -20,13 +21,52 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.near import near
 from reconciler.repository.documents.yaml import Document
 
-__all__ = ["MOST", "dotted", "explain", "few", "unknown"]
+__all__ = ["MOST", "dotted", "explain", "few", "unknown", "validated"]
 
 MOST = 100
 """The most problems of one file and severity that are shown."""
 
 Path = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+_KEPT = frozenset({"missing", "restricts"})
+"""The errors of a key with nothing under it that is not taken out."""
+
 _Errors = list[tuple[Path, ErrorDetails]]
+
+
+def validated(model: type[M], data: Any) -> M:
+    """Return a file's data as its model, a key with nothing under it as if it were not there. Raises ValidationError.
+
+    A key that restricts is refused instead. Only a file that is refused is looked at again, so that others pay nothing:
+    where `null` is a value, as in request data and for `git.fetch`, the model takes it.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        places = [
+            each["loc"]
+            for each in error.errors(include_url=False)
+            if each["input"] is None and each["type"] not in _KEPT
+        ]
+        if not places:
+            raise
+    data = deepcopy(data)
+    for place in places:
+        _take_out(data, place)
+    return model.model_validate(data)
+
+
+def _take_out(data: Any, place: tuple[int | str, ...]) -> None:
+    """Remove the key at a place of pydantic's, which also names the branches of unions."""
+    parent, key = None, None
+    for step in place:
+        if isinstance(data, dict) and step in data:
+            parent, key, data = data, step, data[step]
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            parent, data = None, data[step]
+    if parent is not None and data is None:
+        del parent[key]
 
 
 class _Named(int):

@@ -31,7 +31,7 @@ from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.sequence import Sequence
 from reconciler.model.settings import Settings
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
-from reconciler.repository.documents.modeline import Kind
+from reconciler.repository.naming import Kind
 
 __all__ = ["KINDS", "json_schema"]
 

@@ -12,17 +12,28 @@ import copy
 import json
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 from yaml import MarkedYAMLError
 from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs forget to export it
 from yaml.reader import ReaderError
 
-from reconciler.repository.documents import marks
-from reconciler.repository.documents.broken import MAX_BYTES, TOO_DEEP, BrokenFile, broken, too_large
-from reconciler.repository.documents.builder import TAKES, Builder
+from reconciler.model.base import Model
+from reconciler.model.value import Frozen, Unshown
+from reconciler.repository.documents import events
+from reconciler.repository.documents.events import (
+    MAX_BYTES,
+    TAKES,
+    TOO_DEEP,
+    BrokenFile,
+    Builder,
+    broken,
+    too_large,
+)
 
-__all__ = ["BrokenFile", "Document", "read"]
+__all__ = ["BrokenFile", "Document", "Loaded", "read"]
+
+M = TypeVar("M", bound=Model)
 
 
 class Document:
@@ -36,7 +47,7 @@ class Document:
         self._raw = raw
         self._data = data
         self._lists = lists
-        self._marks: marks.Mark | None = None
+        self._marks: events.Mark | None = None
         self.file = file
 
     def __repr__(self) -> str:
@@ -59,9 +70,9 @@ class Document:
         if self._marks is None:
             raw = self._raw() if callable(self._raw) else self._raw
             self._marks = (
-                marks.in_json(_decode(raw, self.file), self.file)
+                events.in_json(_decode(raw, self.file), self.file)
                 if self.file.endswith(".json")
-                else marks.in_yaml(raw, self.file)
+                else events.in_yaml(raw, self.file)
             )
         return None if self._marks is None else self._marks.find(path)
 
@@ -73,6 +84,28 @@ class Document:
         top = self._marks.children if self._marks is not None else None
         items = top[key].children if isinstance(top, dict) and key in top else None
         return [item.line for item in items] if isinstance(items, list) else []
+
+
+class Loaded(Frozen, Generic[M], kw_only=True):
+    """A valid file. `lines` has one line number for each access entry."""
+
+    stem: str
+    path: str
+    blob: str
+    model: M
+    lines: tuple[int, ...]
+    document: Unshown[Document]
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all but the documents, of which one may be read from a file and one from a commit."""
+        return isinstance(other, Loaded) and self._compared == other._compared
+
+    def __hash__(self) -> int:
+        return hash(self._compared)
+
+    @property
+    def _compared(self) -> tuple[object, ...]:
+        return self.path, self.blob, self.model, self.lines
 
 
 def read(raw: bytes, file: str, limit: int = MAX_BYTES) -> Document:
@@ -144,11 +177,11 @@ def _read_json(text: str, file: str) -> Any:
         advice = "JSON takes double quotes, no comma after the last item and no comments"
         raise broken(file, error.lineno, f"not JSON: {error.msg} (column {error.colno}); {advice}") from None
     except RecursionError:
-        marks.in_json(text, file)
+        events.in_json(text, file)
         raise broken(file, None, TOO_DEEP) from None
     except ValueError:
         raise broken(file, None, "a number that is too large, or NaN or Infinity: put it in quotes") from None
-    marks.in_json(text, file)
+    events.in_json(text, file)
     if "\\u" in text:
         _no_halves(data, file)
     return data

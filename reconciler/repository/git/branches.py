@@ -1,21 +1,144 @@
-"""Commit files to a branch for a pull request, without touching the worktree, its index or the branch in force.
+"""Move branches: fetch the one in force, and commit files to others, without touching the worktree or its index.
 
-The commit's committer is this program: a branch that has only its commits may be replaced, and one that a person added
-to may not.
+Nothing that a person has at hand is ever lost (docs/design/rules.md, "Source of truth"). What is fetched: where the
+branch is checked out git merges with `--ff-only`, which refuses to touch an edited file or an ignored one; elsewhere
+the fetch moves the branch itself, which git refuses for anything but a fast-forward and for a branch that another
+worktree has checked out. What is committed for a pull request: a branch that has only this program's commits may be
+replaced, and one that a person added to may not. What is published goes to a branch that holds nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
 
 import pygit2
 
 from reconciler.model.errors import RepositoryError
+from reconciler.model.failpoints import Failpoint
 from reconciler.repository.git.checkout import UNREADABLE, Checkout
+from reconciler.repository.git.extent import Endless, Extents
+from reconciler.repository.git.program import CREDENTIALS, TIMEOUT_SECONDS, GitFailed, git
+from reconciler.repository.git.trees import blob_of
+from reconciler.repository.reach import helper_of_a_commit
 
-__all__ = ["commit_to_branch", "refuse_branch"]
+__all__ = [
+    "NOTE",
+    "TOKEN",
+    "address_of",
+    "commit_to_branch",
+    "fetch",
+    "has_another",
+    "has_remote",
+    "newest",
+    "publish",
+    "refuse_branch",
+]
 
 NAME, ADDRESS = "access-reconciler", "access-reconciler@localhost"
+
+HERE = "refs/reconciler/checkpoints"
+"""Where the remote's branch is fetched to."""
+
+NOTE, TOKEN = ".note", ".tsr"
+"""The endings of the files of a checkpoint, and of its timestamp."""
+
+_LOCK = re.compile(r"nable to create '([^']+\.lock)': File exists")
+
+
+def has_remote(checkout: Checkout, name: str) -> bool:
+    """Whether there is a remote to fetch from, as far as git's settings can be read."""
+    try:
+        return checkout.repository is not None and name in checkout.repository.remotes.names()
+    except UNREADABLE:
+        return False
+
+
+def address_of(checkout: Checkout, remote: str) -> str:
+    """Return the address of a remote, without credentials; what is no remote's name is one."""
+    address = remote
+    if has_remote(checkout, remote) and checkout.repository is not None:
+        address = checkout.repository.remotes[remote].url or remote
+    return CREDENTIALS.sub("***", address)
+
+
+# --- fetch ----------------------------------------------------------------------------------------------------------
+
+
+def fetch(
+    checkout: Checkout,
+    remote: str,
+    name: str,
+    timeout: float = TIMEOUT_SECONDS,
+    stopped: Callable[[], bool] | None = None,
+) -> str | None:
+    """Fetch a branch of a remote and fast-forward the branch of that name.
+
+    Gives None where it went well, also where there was nothing new; else a sentence that says why not. The remote is no
+    longer waited for once `stopped` says so.
+    """
+    if checkout.repository is None:
+        return f"{checkout.root} is no git checkout: there is nothing to fetch"
+    checkout.reached(Failpoint.CHECKOUT, done=False)
+    problem = _fetch(checkout.root, remote, name, timeout, stopped)
+    checkout.reached(Failpoint.CHECKOUT, done=True)
+    return problem
+
+
+def _fetch(root: Path, remote: str, name: str, timeout: float, stopped: Callable[[], bool] | None) -> str | None:
+    branch = f"refs/heads/{name}"
+    if not pygit2.reference_is_valid_name(branch):
+        return f"{name!r} is no name of a branch: mend git.branch in config/reconciler.yaml"
+    where = CREDENTIALS.sub("***", f"{name} from {remote}")
+    try:
+        if (objection := helper_of_a_commit(root)) is not None:
+            return f"{where} is not fetched: {objection}"
+        checked_out = git(root, "symbolic-ref", "--quiet", "HEAD", timeout=timeout, ok=(0, 1)) == branch
+        target = "" if checked_out else f":{branch}"
+        what = ("fetch", "--no-recurse-submodules", "--", remote, f"{branch}{target}")
+        git(root, *what, timeout=timeout, stopped=stopped)
+        if checked_out:
+            fetched = git(root, "rev-parse", "FETCH_HEAD", timeout=timeout)
+            repository = pygit2.Repository(str(root))
+            Extents(repository).refuse(repository[fetched].peel(pygit2.Commit).tree_id)  # git would write it all out
+            # What git ignores may be the state itself: a commit must not put another in its place.
+            git(root, "merge", "--quiet", "--ff-only", "--no-overwrite-ignore", "FETCH_HEAD", timeout=timeout)
+    except Endless as error:
+        return f"{where} cannot be taken over: {error}"
+    except FileNotFoundError:
+        return "git is not installed, so nothing can be fetched: install it, or set git.fetch to null"
+    except OSError as error:
+        return f"git does not start: {error.strerror}; it is tried again"
+    except subprocess.TimeoutExpired:
+        return f"fetching {where} took longer than {timeout:g} s and was given up"
+    except GitFailed as error:
+        return f"{where} cannot be taken over: {_why(error, remote, name)}"
+    return None
+
+
+def _why(failed: GitFailed, remote: str, branch: str) -> str:
+    """Return git's own message, or a clearer one if there is one."""
+    said = str(failed)
+    if "would be overwritten" in said:
+        files = ", ".join(line.strip() for line in said.splitlines() if line.startswith("\t"))
+        return f"uncommitted edits are in the way ({files}): commit or discard them"
+    if "non-fast-forward" in said or "fast-forward" in said:
+        return (
+            f"the local branch {branch} has commits that {remote} does not have: push them, or "
+            f"`git reset` the branch to {remote}/{branch}"
+        )
+    if (lock := _LOCK.search(said)) is not None:
+        return f"git's lock {lock[1]} is in the way: where no git is running there, a power cut left it: delete it"
+    if "couldn't find remote ref" in said:
+        return f"the remote has no branch {branch}: mend git.branch in config/reconciler.yaml"
+    if "checked out at" in said:
+        return f"another worktree has {branch} checked out: fast-forward it there"
+    return failed.gist
+
+
+# --- commit for a pull request ----------------------------------------------------------------------------------------
 
 
 def refuse_branch(checkout: Checkout, branch: str, in_force: str | None) -> None:
@@ -109,3 +232,74 @@ def _repository(checkout: Checkout) -> pygit2.Repository:
     if checkout.repository is None:
         raise RepositoryError(f"{checkout.root} is no git checkout: there is no branch to commit to; use --write")
     return checkout.repository
+
+
+# --- publish ----------------------------------------------------------------------------------------------------------
+
+
+def has_another(name: str) -> str:
+    """Say that another file of this name was published before."""
+    return (
+        f"has another {name}: somebody wrote there, or the state was made anew; find out which, and name another place "
+        "in `checkpoints`"
+    )
+
+
+def publish(root: Path, remote: str, branch: str, files: Mapping[str, bytes]) -> str | None:
+    """Add files to the branch, those that are there stay; return why that failed, None if it went well."""
+    where = CREDENTIALS.sub("***", f"{branch} of {remote}")
+    if not pygit2.reference_is_valid_name(f"refs/heads/{branch}"):
+        return f"{branch!r} is no name of a branch: mend `checkpoints` in config/reconciler.yaml"
+    try:
+        if (objection := helper_of_a_commit(root)) is not None:
+            return f"{where} is not pushed to: {objection}"
+        repository = pygit2.Repository(str(root))
+        base = _fetched(repository, root, remote, branch)
+        tree = {} if base is None else {entry.name or "": entry for entry in base.tree}
+        if others := sorted(name for name in tree if PurePosixPath(name).suffix not in (NOTE, TOKEN)):
+            return f"{where} holds something else than checkpoints ({others[0]}): name a branch of its own"
+        if others := sorted(
+            name for name, content in files.items() if name in tree and str(tree[name].id) != blob_of(content)
+        ):
+            return f"{where} {has_another(others[0])}"
+        new = {name: content for name, content in files.items() if name not in tree}
+        if new:
+            commit = _checkpoint(repository, base, new)
+            git(root, "push", "--quiet", "--", remote, f"{commit}:refs/heads/{branch}")
+            repository.references.create(HERE, commit, force=True)
+    except FileNotFoundError:
+        return "git is not installed, so nothing can be pushed"
+    except subprocess.TimeoutExpired:
+        return f"pushing to {where} took too long and was given up"
+    except (GitFailed, pygit2.GitError, OSError) as error:
+        return f"{where} cannot be pushed to: {error.gist if isinstance(error, GitFailed) else error}"
+    return None
+
+
+def newest(root: Path, remote: str, branch: str) -> dict[str, bytes]:
+    """Return the files of the checkpoint on the branch that covers most lines, by ending. Raises GitFailed."""
+    repository = pygit2.Repository(str(root))
+    base = _fetched(repository, root, remote, branch)
+    files = {} if base is None else {each.name or "": each for each in base.tree if isinstance(each, pygit2.Blob)}
+    numbers = [int(stem) for name in files if (stem := name.removesuffix(NOTE)).isdecimal() and stem != name]
+    if not numbers:
+        return {}
+    return {ending: each.data for ending in (NOTE, TOKEN) if (each := files.get(f"{max(numbers)}{ending}")) is not None}
+
+
+def _fetched(repository: pygit2.Repository, root: Path, remote: str, branch: str) -> pygit2.Commit | None:
+    """Fetch the branch, and return its newest commit; None if the remote does not have it."""
+    there = git(root, "ls-remote", "--", remote, f"refs/heads/{branch}")
+    if not there:
+        return None
+    git(root, "fetch", "--quiet", "--no-recurse-submodules", "--", remote, f"+refs/heads/{branch}:{HERE}")
+    return repository.references[HERE].peel(pygit2.Commit)
+
+
+def _checkpoint(repository: pygit2.Repository, base: pygit2.Commit | None, files: Mapping[str, bytes]) -> pygit2.Oid:
+    builder = repository.TreeBuilder() if base is None else repository.TreeBuilder(base.tree)
+    for name, content in files.items():
+        builder.insert(name, repository.create_blob(content), pygit2.enums.FileMode.BLOB)
+    us = pygit2.Signature(NAME, ADDRESS)
+    message = f"Checkpoint of {', '.join(sorted({PurePosixPath(name).stem for name in files}))} lines\n"
+    return repository.create_commit(None, us, us, message, builder.write(), [] if base is None else [base.id])

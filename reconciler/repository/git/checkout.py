@@ -7,37 +7,43 @@ What the daemon acts on is the newest commit of the branch in force, or the fold
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import pygit2
-from pygit2.enums import FileStatus, RepositoryOpenFlag
+from pygit2.enums import RepositoryOpenFlag
 
 from reconciler.model.errors import RepositoryError
-from reconciler.model.failpoints import Failpoint, Reached, unwatched
+from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.value import Frozen
-from reconciler.repository.git.extent import Endless, Extents
-from reconciler.repository.git.fetch import fetch
-from reconciler.repository.git.program import CREDENTIALS, GitFailed, git
+from reconciler.repository.git.extent import UNREADABLE, Extents
+from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Stamped, Tree
 from reconciler.repository.naming import FOLDERS
 
-__all__ = ["HEADS", "UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree", "edits_ignored", "person"]
+__all__ = ["HEADS", "UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree", "person"]
 
 HEADS = "refs/heads/"
 
-UNREADABLE = (pygit2.GitError, KeyError, ValueError, OSError)
-"""What libgit2 raises where something of a repository cannot be read: it is damaged, or the system says no just now."""
-
 
 class Commit(Frozen):
-    """Who made a revision, as `Name <address>`."""
+    """Who made a revision, as `Name <address>`, and when, in seconds since 1970."""
 
     revision: str
     author: str
     committer: str
+    time: int = 0
+
+    @property
+    def at(self) -> datetime | None:
+        """Return when it was committed, as it says; None for a time that there is not."""
+        with suppress(ValueError, OverflowError):
+            return datetime.fromtimestamp(max(self.time, 0), UTC)
+        return None
 
 
 class Checkout:
@@ -46,8 +52,7 @@ class Checkout:
     def __init__(self, root: Path, repository: pygit2.Repository | None, reached: Reached) -> None:
         self.root = root
         self.repository = repository
-        self._reached = reached
-        self._known_extents: Extents | None = None
+        self.reached = reached
 
     @classmethod
     def open(cls, path: Path, reached: Reached = unwatched) -> Self:
@@ -67,16 +72,22 @@ class Checkout:
         """Whether commits count; else the folder is read as it is on disk."""
         return self.repository is not None
 
+    @cached_property
+    def extents(self) -> Extents:
+        """Return how far the trees of the commits reach. Only of a git checkout."""
+        assert self.repository is not None
+        return Extents(self.repository)
+
     def head(self) -> Tree:
         """Return the commit at HEAD; without git, the folder itself."""
         if self.repository is None:
             return self.worktree()
-        return CommitTree(self.repository, self._head_commit(self.repository))
+        return CommitTree(self.repository, _head_commit(self.root, self.repository))
 
     def head_id(self) -> str | None:
         """Return the id of the commit at HEAD; None if there is none."""
         try:
-            return None if self.repository is None else str(self._head_commit(self.repository).id)
+            return None if self.repository is None else str(_head_commit(self.root, self.repository).id)
         except RepositoryError:
             return None
 
@@ -119,7 +130,7 @@ class Checkout:
         assert repository is not None
         if found is None:
             if branch == self.checked_out and self.is_unborn:
-                self._head_commit(repository)  # which says what to do
+                _head_commit(self.root, repository)  # which says what to do
             raise RepositoryError(
                 f"the branch {branch} is neither here nor at {remote}: mend git.branch in config/reconciler.yaml, "
                 "fetch it, or give another one with --branch"
@@ -131,33 +142,6 @@ class Checkout:
                 f"the branch {branch} of {self.root} cannot be read ({error}): run `git fsck` there"
             ) from error
 
-    def endless(self, revision: str) -> Endless | None:
-        """Say why a commit's tree cannot be walked; None if it can. Raises RepositoryError if it cannot be read."""
-        assert self.repository is not None
-        try:
-            self._extents(self.repository).refuse(self._commit(self.repository, revision).tree_id)
-        except Endless as error:
-            return error
-        except UNREADABLE as error:
-            raise RepositoryError(f"git has no content for the tree at {revision}: run `git fsck` ({error})") from error
-        return None
-
-    def first_endless(self, head: str, base: str) -> tuple[str, Endless] | None:
-        """Return the first commit that `head` adds to `base` whose tree cannot be walked, with the reason."""
-        assert self.repository is not None
-        try:
-            return self._extents(self.repository).first_endless(head, base)
-        except UNREADABLE as error:
-            raise RepositoryError(f"the commits up to {head[:12]} cannot be read ({error}): run `git fsck`") from error
-
-    def head_ignored(self, branch: str | None) -> str | None:
-        """Say what HEAD is on if that is not the branch in force, and so is not acted on."""
-        if self.repository is None or (checked_out := self.checked_out) == branch:
-            return None
-        if checked_out is not None:
-            return f"{checked_out} is checked out and not acted on: the branch in force is {branch}"
-        return f"HEAD is detached and not acted on: the branch in force is {branch}"
-
     def at(self, rev: str) -> Tree:
         """Return the revision of a branch, tag, id or abbreviated id. Raises RepositoryError if there is none."""
         if self.repository is None:
@@ -167,28 +151,6 @@ class Checkout:
     def worktree(self, known: Mapping[str, Stamped] | None = None) -> FolderTree:
         """Return the files on disk, committed or not. Those that are as `known` are not read for it."""
         return FolderTree(self.root, known)
-
-    def ignored_edits(self) -> list[str]:
-        """Return the sorted paths whose content on disk or in the index is not HEAD's; never ignored files."""
-        if self.repository is None:
-            return []
-        head = self.head_id()
-        try:
-            if head is not None and (endless := self.endless(head)) is not None:
-                raise RepositoryError(f"uncommitted edits cannot be told from commit {head[:12]}: {endless}")
-            status = self.repository.status(untracked_files="all", ignored=False)
-        except UNREADABLE as error:
-            raise RepositoryError(f"git cannot tell what is uncommitted in {self.root}: {error}") from error
-        settled = (FileStatus.CURRENT, FileStatus.IGNORED)
-        return sorted(path for path, flags in status.items() if flags not in settled and _ours(path))
-
-    def ignored(self, branch: str | None) -> list[str]:
-        """Say what is here and not acted on while this branch is in force."""
-        try:
-            edits = edits_ignored(self.ignored_edits())
-        except RepositoryError as error:
-            edits = str(error)
-        return [each for each in (self.head_ignored(branch), edits) if each is not None]
 
     def changed(self, old: Tree, new: Tree) -> frozenset[str]:
         """Return the paths of files that differ; folders with the same id are skipped."""
@@ -202,16 +164,7 @@ class Checkout:
         if self.repository is None:
             raise RepositoryError(f"{self.root} is no git checkout: it has no commit {revision!r}")
         commit = self._commit(self.repository, revision)
-        return Commit(str(commit.id), person(commit.author), person(commit.committer))
-
-    def committed_at(self, revision: str) -> datetime | None:
-        """Return when a revision was committed, as it says; None if this checkout does not have it."""
-        try:
-            if self.repository is None or not self.may_have(revision):
-                return None
-            return datetime.fromtimestamp(max(self._commit(self.repository, revision).commit_time, 0), UTC)
-        except (RepositoryError, ValueError):
-            return None
+        return Commit(str(commit.id), person(commit.author), person(commit.committer), commit.commit_time)
 
     def commit_if_there(self, revision: str) -> Commit | None:
         """Return who made a revision; None if this checkout does not have it."""
@@ -242,63 +195,9 @@ class Checkout:
         """Whether a commit has another in its history; both exist here."""
         return self.repository is not None and self.repository.descendant_of(revision, earlier)
 
-    def has_remote(self, name: str) -> bool:
-        """Whether there is a remote to fetch from, as far as git's settings can be read."""
-        try:
-            return self.repository is not None and name in self.repository.remotes.names()
-        except UNREADABLE:
-            return False
-
-    def address_of(self, remote: str) -> str:
-        """Return the address of a remote, without credentials; what is no remote's name is one."""
-        address = remote
-        if self.has_remote(remote) and self.repository is not None:
-            address = self.repository.remotes[remote].url or remote
-        return CREDENTIALS.sub("***", address)
-
-    def fetch(self, remote: str, branch: str, stopped: Callable[[], bool] | None = None) -> str | None:
-        """Fetch and fast-forward a branch. Returns None, or a sentence that says why it failed.
-
-        A remote is no longer waited for once `stopped` says so.
-        """
-        if self.repository is None:
-            return f"{self.root} is no git checkout: there is nothing to fetch"
-        self._reached(Failpoint.CHECKOUT, done=False)
-        problem = fetch(self.root, remote, branch, stopped=stopped)
-        self._reached(Failpoint.CHECKOUT, done=True)
-        return problem
-
-    def _extents(self, repository: pygit2.Repository) -> Extents:
-        if self._known_extents is None:
-            self._known_extents = Extents(repository)
-        return self._known_extents
-
-    def _head_commit(self, repository: pygit2.Repository) -> pygit2.Commit:
-        try:
-            if repository.head_is_unborn:
-                raise RepositoryError(
-                    f"{self.root} has no commit yet: commit the files (`git add -A && git commit`), or plan them "
-                    "with --dry-run --worktree"
-                )
-            return repository.head.peel(pygit2.Commit)
-        except UNREADABLE as error:
-            raise RepositoryError(f"HEAD of {self.root} cannot be read ({error}): run `git status` there") from error
-
-    def _refuse_ambiguous(self, repository: pygit2.Repository, rev: str) -> None:
-        """Refuse a name of both a tag and a branch: git takes the tag, which anybody who can push may set."""
-        name = _NAME.split(rev, maxsplit=1)[0]
-        if name in ("", "HEAD", "@") or _FULL_ID.fullmatch(name):
-            return
-        named = [f"{place}{name}" for place in ("refs/heads/", "refs/tags/", "refs/remotes/", "refs/")]
-        found = [ref for ref in named if pygit2.reference_is_valid_name(ref) and ref in repository.references]
-        if len(found) > 1:
-            raise RepositoryError(
-                f"revision {rev!r}: {name} is the name of {len(found)} things: write {' or '.join(found)} in full"
-            )
-
     def _commit(self, repository: pygit2.Repository, rev: str) -> pygit2.Commit:
         try:
-            self._refuse_ambiguous(repository, rev)
+            _refuse_ambiguous(repository, rev)
             return repository.revparse_single(rev).peel(pygit2.Commit)
         except KeyError:
             reason = "there is no such branch, tag or commit; fetch it first"
@@ -314,23 +213,35 @@ _NAME = re.compile(r"[~^:]|@\{")
 """What ends the name of a branch or a tag within a revision."""
 
 
-def _ours(path: str) -> bool:
-    folder, *rest = path.split("/")
-    return folder in FOLDERS and not any(part.startswith(".") for part in rest)
+def _head_commit(root: Path, repository: pygit2.Repository) -> pygit2.Commit:
+    try:
+        if repository.head_is_unborn:
+            raise RepositoryError(
+                f"{root} has no commit yet: commit the files (`git add -A && git commit`), or plan them "
+                "with --dry-run --worktree"
+            )
+        return repository.head.peel(pygit2.Commit)
+    except UNREADABLE as error:
+        raise RepositoryError(f"HEAD of {root} cannot be read ({error}): run `git status` there") from error
+
+
+def _refuse_ambiguous(repository: pygit2.Repository, rev: str) -> None:
+    """Refuse a name of both a tag and a branch: git takes the tag, which anybody who can push may set."""
+    name = _NAME.split(rev, maxsplit=1)[0]
+    if name in ("", "HEAD", "@") or _FULL_ID.fullmatch(name):
+        return
+    named = [f"{place}{name}" for place in ("refs/heads/", "refs/tags/", "refs/remotes/", "refs/")]
+    found = [ref for ref in named if pygit2.reference_is_valid_name(ref) and ref in repository.references]
+    if len(found) > 1:
+        raise RepositoryError(
+            f"revision {rev!r}: {name} is the name of {len(found)} things: write {' or '.join(found)} in full"
+        )
 
 
 def person(signature: pygit2.Signature) -> str:
     """Return an author or committer as `Name <address>`."""
     name, address = (raw.decode(errors="replace") for raw in (signature.raw_name, signature.raw_email))
     return f"{name} <{address}>"
-
-
-def edits_ignored(paths: Sequence[str]) -> str | None:
-    """Say which uncommitted edits are not acted on; None if there are none."""
-    if not paths:
-        return None
-    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-    return f"not committed, and so not acted on: {', '.join(paths[:5])}{more}"
 
 
 def _open(root: Path) -> pygit2.Repository:

@@ -14,10 +14,13 @@ from pygit2.enums import ObjectType, SortMode
 
 from reconciler.model.errors import RepositoryError
 
-__all__ = ["DEEPEST", "MAX_FOLDER", "MOST", "Endless", "Extents"]
+__all__ = ["DEEPEST", "MAX_FOLDER", "MOST", "UNREADABLE", "Endless", "Extents"]
 
 MOST = 250_000
 """The most files and folders of a commit."""
+
+UNREADABLE = (pygit2.GitError, KeyError, ValueError, OSError)
+"""What libgit2 raises where something of a repository cannot be read: it is damaged, or the system says no just now."""
 
 DEEPEST = 100
 """Folders within one another."""
@@ -57,24 +60,36 @@ class Extents:
         if entries > MOST or depth > DEEPEST:
             raise Endless
 
-    def first_endless(self, head: str, base: str | None) -> tuple[str, Endless] | None:
-        """Return the first commit that `head` adds to `base` whose tree cannot be walked, with the reason."""
-        for commit in self._added(head, base):
-            try:
-                self.refuse(commit.tree_id)
-            except Endless as error:
-                return str(commit.id), error
+    def endless(self, revision: str) -> Endless | None:
+        """Say why a commit's tree cannot be walked; None if it can. Raises RepositoryError if it cannot be read."""
+        try:
+            self.refuse(self._repository[revision].peel(pygit2.Commit).tree_id)
+        except Endless as error:
+            return error
+        except UNREADABLE as error:
+            raise RepositoryError(f"git has no content for the tree at {revision}: run `git fsck` ({error})") from error
         return None
 
-    def _added(self, head: str, base: str | None) -> Iterator[pygit2.Commit]:
+    def first_endless(self, head: str, base: str) -> tuple[str, Endless] | None:
+        """Return the first commit that `head` adds to `base` whose tree cannot be walked, with the reason."""
+        try:
+            for commit in self._added(head, base):
+                try:
+                    self.refuse(commit.tree_id)
+                except Endless as error:
+                    return str(commit.id), error
+        except UNREADABLE as error:
+            raise RepositoryError(f"the commits up to {head[:12]} cannot be read ({error}): run `git fsck`") from error
+        return None
+
+    def _added(self, head: str, base: str) -> Iterator[pygit2.Commit]:
         if head == base:
             return
         if self._repository.is_shallow:  # what lies between may not be here
             yield self._repository[head].peel(pygit2.Commit)
             return
         walker = self._repository.walk(pygit2.Oid(hex=head), SortMode.NONE)
-        if base is not None:
-            walker.hide(pygit2.Oid(hex=base))
+        walker.hide(pygit2.Oid(hex=base))
         yield from walker
 
     def _extent(self, tree: bytes, above: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ import pygit2
 from pygit2.enums import DeltaStatus, DiffFind, FileMode, ObjectType
 
 from reconciler.model.errors import RepositoryError
-from reconciler.repository.documents.broken import MAX_BYTES, broken, too_large
+from reconciler.repository.documents.events import MAX_BYTES, broken, too_large
 from reconciler.repository.git.extent import DEEPEST, MOST, Endless
 
 __all__ = ["WORKTREE", "CommitTree", "File", "FolderTree", "OverlayTree", "Stamped", "Tree", "blob_of", "lacks_folder"]

@@ -11,9 +11,9 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from pydantic import ValidationError
 
-from reconciler.repository.documents.modeline import Kind
 from reconciler.repository.documents.schema import KINDS, json_schema
 from reconciler.repository.documents.yaml import read
+from reconciler.repository.naming import Kind
 
 ADA = "{email: ada@example.com, first_name: Ada, last_name: Lovelace"
 

@@ -13,6 +13,7 @@ from reconciler.model.errors import RepositoryError
 from reconciler.repository.documents.yaml import BrokenFile
 from reconciler.repository.git.checkout import Checkout, File
 from reconciler.repository.git.trees import blob_of
+from reconciler.repository.git.uncommitted import ignored_edits
 from tests.repo import Repo
 from tests.repository.objects import Objects
 
@@ -78,13 +79,13 @@ def test_the_commit_counts_not_the_edit(repo: Repo) -> None:
     repo.git("add", "hires/z.yaml")
     checkout = Checkout.open(repo.root)
     assert checkout.head().read(next(checkout.head().files("hires"))) == b"email: ada@example.com\n"
-    assert checkout.ignored_edits() == ["hires/ada.yaml", "hires/new.yaml", "hires/z.yaml", "manifests/asana.yaml"]
+    assert ignored_edits(checkout) == ["hires/ada.yaml", "hires/new.yaml", "hires/z.yaml", "manifests/asana.yaml"]
 
 
 def test_ignored_file_is_no_edit(repo: Repo) -> None:
     repo.write(".gitignore", "*.bak\n")
     repo.write("hires/ada.bak", "x")
-    assert Checkout.open(repo.root).ignored_edits() == []
+    assert ignored_edits(Checkout.open(repo.root)) == []
 
 
 def test_a_plain_folder_is_read_as_it_stands(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_plain_folder_is_read_as_it_stands(tmp_path: Path) -> None:
     assert not checkout.is_git
     assert checkout.head().revision == "worktree"
     assert paths(checkout.head()) == ["hires/a.yaml"]
-    assert checkout.ignored_edits() == []
+    assert ignored_edits(checkout) == []
     assert checkout.head_id() is None
     for call in (lambda: checkout.at("HEAD"), lambda: checkout.commit("worktree")):
         with pytest.raises(RepositoryError, match="no git checkout"):
@@ -145,7 +146,7 @@ def test_a_linked_worktree_has_its_own_head(repo: Repo, tmp_path: Path) -> None:
     assert linked.is_git
     assert linked.head().revision == first
     assert linked.at("main").revision == second
-    assert linked.ignored_edits() == []
+    assert ignored_edits(linked) == []
 
 
 def test_no_commit_yet(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_no_commit_yet(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="no commit yet: commit the files"):
         checkout.head()
     assert checkout.head_id() is None
-    assert checkout.ignored_edits() == ["hires/ada.yaml"]
+    assert ignored_edits(checkout) == ["hires/ada.yaml"]
     assert paths(checkout.worktree()) == ["hires/ada.yaml"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.repository.git import fetch as fetching
+from reconciler.repository.git import branches
 from reconciler.repository.git.checkout import Checkout
 from tests.repo import Repo
 from tests.servers import eventually
@@ -31,7 +31,7 @@ def clone(upstream: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Re
 
 
 def fetch(repo: Repo, **git: str) -> str | None:
-    return Checkout.open(repo.root).fetch(git.get("remote", "origin"), git.get("branch", "main"))
+    return branches.fetch(Checkout.open(repo.root), git.get("remote", "origin"), git.get("branch", "main"))
 
 
 def test_the_branch_checked_out_is_fast_forwarded_with_its_files(upstream: Repo, clone: Repo) -> None:
@@ -106,7 +106,7 @@ def test_a_branch_that_another_worktree_has_checked_out(upstream: Repo, clone: R
     upstream.write("hires/bob.yaml", "x: 1\n")
     new = upstream.commit()
     assert "another worktree" in str(fetch(clone))
-    assert Checkout.open(tmp_path / "linked").fetch("origin", "main") is None
+    assert branches.fetch(Checkout.open(tmp_path / "linked"), "origin", "main") is None
     assert clone.git("rev-parse", "main") == new
 
 
@@ -159,7 +159,7 @@ def running(pid: int) -> bool:
 
 
 def test_a_plain_folder_has_nothing_to_fetch(tmp_path: Path) -> None:
-    assert "no git checkout" in str(Checkout.open(tmp_path).fetch("origin", "main"))
+    assert "no git checkout" in str(branches.fetch(Checkout.open(tmp_path), "origin", "main"))
 
 
 def test_without_the_program(clone: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_remote_that_never_answers_is_given_up_with_all_its_processes(
     clone.git("remote", "add", "slow", "ssh://example.com/x")
     clone.git("config", "core.sshCommand", str(script))
     monkeypatch.setattr("reconciler.repository.git.program.monotonic", now)
-    said = fetching.fetch(clone.root, "slow", "main", stopped=lambda: False)
+    said = branches.fetch(Checkout.open(clone.root), "slow", "main", stopped=lambda: False)
     assert "took longer than 60 s" in str(said)
     eventually(lambda: not running(int(hangs.read_text())))
 
