@@ -172,7 +172,7 @@ class Schedule:
         """Return every hire that git or the ledger has; None if they are too many for one pass."""
         most = MAX_HIRES + 1
         noted = await self._ledger.run(lambda ledger: ledger.grants.hires_after("", most))
-        found = {*islice(self._files.stems(), most), *noted}
+        found = {*islice(self._files.index, most), *noted}
         return found if len(found) < most else None
 
     def _read_listings_anew(self) -> None:
@@ -242,7 +242,7 @@ class Schedule:
             for part in in_parts(selection, MAX_HIRES):
                 yield part
             return
-        pieces, stems = list[list[str]](), iter(files.stems())
+        pieces, stems = list[list[str]](), iter(files.index)
         while some := list(islice(stems, AT_A_TIME)):
             pieces.append(sorted(some))
             await self._runtime.context.pace.keep()
@@ -250,7 +250,7 @@ class Schedule:
         while some := list(islice(ordered, MAX_HIRES)):
             yield replace(selection, hires=frozenset(some))
         while some := await self._hires_after(some[-1] if some else ""):
-            gone = frozenset(hire for hire in some if not files.has_file(hire))
+            gone = frozenset(hire for hire in some if hire not in files.index)
             for part in in_parts(replace(selection, hires=gone), MAX_HIRES):
                 yield part
 

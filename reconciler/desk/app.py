@@ -147,7 +147,7 @@ class _Desk:
     def _person(self, request: Request, asking: Asking) -> _Person | None:
         pages = asking.files.settings.pages
         address = None if pages is None else named(request, pages)
-        stem = None if address is None else asking.files.hires.owner(address)
+        stem = None if address is None else asking.files.hires.index.owner(address)
         loaded = None if stem is None else asking.files.hires.get(stem)
         return None if stem is None or loaded is None else _Person(stem, loaded.model)
 

@@ -110,7 +110,7 @@ class Asking:
             self._forge()
         now = self.context.clock.now()
         name, address = asked.asker or self._user()
-        hire = asked.hire or self.files.hires.owner(address)
+        hire = asked.hire or self.files.hires.index.owner(address)
         if hire is None:
             whose = f"no hire has the address {address or 'that git has for you'}: give one with --hire"
             raise NotRequestable(f"{whose}; {self.files.offers.what_for(None)}")

@@ -112,7 +112,7 @@ class Importer:
         new: list[Person] = []
         known: list[tuple[Person, str]] = []
         for person in people.taken:
-            stem = self._hires.owner(person.email)
+            stem = self._hires.index.owner(person.email)
             if stem is None:
                 new.append(person)
             elif stem in self._hires:
@@ -140,7 +140,7 @@ class Importer:
 
     def _named(self, new: list[Person], plan: ImportPlan) -> Iterator[tuple[str, Person]]:
         """Yield each new person with a stem, if a free one is found."""
-        taken = {stem.casefold(): stem for stem in self._hires.stems()}
+        taken = {stem.casefold(): stem for stem in self._hires.index}
         for person in new:
             stem = person.stem
             if not stem:
@@ -244,7 +244,7 @@ class Importer:
         return fields
 
     def _known(self, address: str) -> str | None:
-        stem = self._hires.owner(address) if "@" in address else None
+        stem = self._hires.index.owner(address) if "@" in address else None
         return stem if stem is not None and stem in self._hires else None
 
     def _end(self, people: People, plan: ImportPlan) -> None:
@@ -270,7 +270,7 @@ class Importer:
 
     def _guard(self, plan: ImportPlan, percent: float) -> str | None:
         """Return why so much must not change at once; new hires do not count."""
-        touched, total = len(plan.changed) + len(plan.ended), len(self._hires.stems())
+        touched, total = len(plan.changed) + len(plan.ended), len(self._hires.index)
         if touched * 100 <= percent * total:
             return None
         share = f"{touched * 100 / total:.2f} % is over {percent:g} % ({touched}/{total})"

@@ -100,7 +100,7 @@ def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime
     loaded = files.requests[stem]
     hire = loaded.model.hire
     if hire not in files.hires:
-        there = f"there is no hires/{hire}.yaml that can be read{near(hire, files.hires.stems())}"
+        there = f"there is no hires/{hire}.yaml that can be read{near(hire, files.hires.index)}"
         return f"{there}; {files.offers.what_for(None)}"
     what_for = files.offers.what_for(files.hires[hire].model)
     desired = Desired(files, now.date(), now)

@@ -38,7 +38,7 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
                 return [Selection()]
             case _:
                 pass
-    hires |= desired.hires.referrers(hires)
+    hires |= desired.hires.index.referrers(hires)
     found = []
     if hires:
         found.append(Selection(hires=frozenset(hires), without=frozenset(integrations)))
@@ -68,7 +68,7 @@ def changed_hires(desired: Desired, before: Desired) -> set[str] | None:
                 return None
             case _:
                 pass
-    return hires | desired.hires.referrers(hires)
+    return hires | desired.hires.index.referrers(hires)
 
 
 def _siblings(integration: str, desired: Desired) -> set[str]:

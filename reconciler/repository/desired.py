@@ -72,7 +72,7 @@ class Desired:
 
     def owner(self, email: str) -> str | None:
         """Return the id of the hire that has an address, without regard to case; None if the file cannot be read."""
-        hire = self.hires.owner(email)
+        hire = self.hires.index.owner(email)
         return None if hire in self.broken_hires else hire
 
     def locks(self, locks: Iterable[Lock], now: datetime) -> Locks:
@@ -82,7 +82,7 @@ class Desired:
             file = self.hires.file(hire)
             return None if file is None else file.email
 
-        return Locks(locks, now, owner=self.hires.owner, address=address)
+        return Locks(locks, now, owner=self.hires.index.owner, address=address)
 
     @cached_property
     def services(self) -> Mapping[str, Service]:
@@ -110,7 +110,7 @@ class Desired:
     @cached_property
     def _mentioned_sequences(self) -> frozenset[str]:
         """Return the sequences that a hire names or a sequence includes."""
-        return self.entries.included | {*self.hires.named_sequences()}
+        return self.entries.included | {*self.hires.index.sequences}
 
     def unreadable(self, key: Key, email: str, sequence: str | None, since: str | None = None) -> str | None:
         """Return why git cannot say whether a hire keeps a grant, from a sequence or of its own; or None.
@@ -123,7 +123,7 @@ class Desired:
         hire, access = key
         if problems := self.files.broken["requests"].get(access):
             return problems[0].clause
-        for named in (hire, self.hires.owner(email), self._renamed_to(hire, since)):
+        for named in (hire, self.hires.index.owner(email), self._renamed_to(hire, since)):
             if named is not None and (problems := self.broken_hires.get(named)):
                 return problems[0].clause
         if sequence is None:

@@ -392,8 +392,8 @@ def _of_nobody(requests: Mapping[str, Loaded[AccessRequest]], hires: Hires) -> I
     """Report the requests of hires that are not there."""
     for loaded in requests.values():
         hire = loaded.model.hire
-        if not hires.has_file(hire):
-            message = f"hire: there is no hires/{hire}.yaml{near(hire, hires.stems())}"
+        if hire not in hires.index:
+            message = f"hire: there is no hires/{hire}.yaml{near(hire, hires.index)}"
             yield Problem(loaded.path, loaded.document.line(("hire",)), message)
 
 

@@ -8,7 +8,7 @@ file in the state's folder that only this user can have written.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, KeysView, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
@@ -116,11 +116,6 @@ class HireIndex:
             self._unshared.add(hire)
             self._referrers[hire] = set(self._referrers.get(hire, ()))
         return self._referrers[hire]
-
-    @property
-    def stems(self) -> KeysView[str]:
-        """Return every hire's id."""
-        return self._stems.first.keys()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stems.first)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -88,7 +88,8 @@ class Hires(Mapping[str, Loaded[Hire]]):
         tree: Tree,
         parsed: ParsedHires,
     ) -> None:
-        self._index = index
+        self.index = index
+        """All files, including broken ones."""
         self._broken = broken
         self._tree = tree
         self._parsed = parsed
@@ -105,17 +106,17 @@ class Hires(Mapping[str, Loaded[Hire]]):
         return loaded
 
     def __contains__(self, stem: object) -> bool:
-        return stem in self._index and stem not in self._broken
+        return stem in self.index and stem not in self._broken
 
     def __iter__(self) -> Iterator[str]:
-        return (stem for stem in self._index if stem not in self._broken)
+        return (stem for stem in self.index if stem not in self._broken)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def file(self, stem: str) -> HireSummary | None:
         """Return the summary of a hire's file, or None if it cannot be used."""
-        return self._index.file(stem) if stem in self else None
+        return self.index.file(stem) if stem in self else None
 
     def changed_paths(self, before: Hires) -> frozenset[str] | None:
         """Return the paths of all files that differ from another revision; None if one is no commit's, or pruned."""
@@ -134,27 +135,3 @@ class Hires(Mapping[str, Loaded[Hire]]):
                     found = {} if other is None else self._tree.renamed(other, "hires")
             self._renamed[revision] = {stem_of(old): stem_of(new) for old, new in found.items()}
         return self._renamed[revision]
-
-    def contents(self) -> set[tuple[str, str]]:
-        """Return the path and blob of every file, including broken ones."""
-        return {(summary.path, summary.blob) for summary in self._index.paths.values()}
-
-    def stems(self) -> KeysView[str]:
-        """Return the id of every file, including broken ones."""
-        return self._index.stems
-
-    def has_file(self, stem: str) -> bool:
-        """Whether there is a file of this id, broken or not."""
-        return stem in self._index
-
-    def owner(self, email: str) -> str | None:
-        """Return the id of the hire that has an address, without regard to case; including broken files."""
-        return self._index.owner(email)
-
-    def referrers(self, hires: Iterable[str]) -> set[str]:
-        """Return the hires that name one of these as manager or buddy; including broken files."""
-        return self._index.referrers(hires)
-
-    def named_sequences(self) -> Collection[str]:
-        """Return the sequences that hires name; including broken files."""
-        return self._index.sequences

@@ -129,30 +129,24 @@ def summarize(tree: Tree, file: File) -> tuple[HireSummary, Loaded[Hire] | None]
     except BrokenFile as error:
         return HireSummary(path=file.path, blob=file.blob, valid=False, problems=(error.problem,)), None
     parsed = _parse(raw, file, HIRES)
-    kept = None if isinstance(tree, CommitTree) else raw
-    if parsed.loaded is None:
-        broken = HireSummary(
-            path=file.path,
-            blob=file.blob,
-            valid=False,
-            email=parsed.email,
-            email_line=parsed.email_line,
-            problems=parsed.problems,
-            raw=kept,
-        )
-        return broken, None
-    hire: Hire = parsed.loaded.model
-    references = (person.hire for person in (hire.manager, hire.buddy) if isinstance(person, HireRef))
     summary = HireSummary(
         path=file.path,
         blob=file.blob,
-        valid=True,
+        valid=parsed.loaded is not None,
+        email=parsed.email,
+        email_line=parsed.email_line,
+        problems=parsed.problems,
+        raw=None if isinstance(tree, CommitTree) else raw,
+    )
+    if parsed.loaded is None:
+        return summary, None
+    hire: Hire = parsed.loaded.model
+    references = (person.hire for person in (hire.manager, hire.buddy) if isinstance(person, HireRef))
+    summary = summary._replace(
         email=intern(hire.email),
         sequences=tuple(map(intern, hire.sequences)),
         references=tuple(map(intern, references)),
         integrations=_shared(tuple(intern(entry.integration) for entry in hire.access)),
-        problems=parsed.problems,
-        raw=kept,
     )
     return summary, parsed.loaded
 

@@ -173,8 +173,8 @@ class Judge:
                     text = f"nobody has an access entry {name}, and there is no such integration{near(name, names)}"
                     yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
             hires = self._desired.hires
-            if rule.hire is not None and not hires.has_file(rule.hire):
-                text = f"there is no hires/{rule.hire}.yaml{near(rule.hire, hires.stems())}"
+            if rule.hire is not None and rule.hire not in hires.index:
+                text = f"there is no hires/{rule.hire}.yaml{near(rule.hire, hires.index)}"
                 yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
             if rule.when is not None and index not in meant:
                 yield Problem(POLICY, line, f"policy {rule.name}: when matches no hire", Severity.WARNING)

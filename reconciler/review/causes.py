@@ -136,7 +136,7 @@ class Causes:
         pair = self._renamed.get(hire)
         if pair is None:
             new_or_gone = ChangeKind.ADDED if here is self._after else ChangeKind.REMOVED
-            change = ChangeKind.CHANGED if there.hires.has_file(hire) else new_or_gone  # it could not be read
+            change = ChangeKind.CHANGED if hire in there.hires.index else new_or_gone  # it could not be read
             return Cause(CauseKind.HIRE, hire, here.hires[hire].path, change)
         return Cause(CauseKind.HIRE, " → ".join(pair), self._after.hires[pair[1]].path, renamed=True)
 

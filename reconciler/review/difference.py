@@ -272,14 +272,15 @@ def _touched(base: Files, head: Files) -> list[str]:
     manifest changes no grant: it is shown separately.
     """
     if _contents(base.sequences) != _contents(head.sequences) or base.broken["sequences"] != head.broken["sequences"]:
-        return sorted(base.hires.stems() | head.hires.stems())
-    hires = {PurePosixPath(path).stem for path, _ in base.hires.contents() ^ head.hires.contents()}
+        return sorted({*base.hires.index, *head.hires.index})
+    before, after = ({(path, each.blob) for path, each in side.hires.index.paths.items()} for side in (base, head))
+    hires = {PurePosixPath(path).stem for path, _ in before ^ after}
     hires |= base.broken["hires"].keys() ^ head.broken["hires"].keys()
     asked = {(name, loaded.blob) for name, loaded in base.requests.items()} ^ {
         (name, loaded.blob) for name, loaded in head.requests.items()
     }
     hires |= {each.requests[name].model.hire for name, _ in asked for each in (base, head) if name in each.requests}
-    return sorted(hires | base.hires.referrers(hires) | head.hires.referrers(hires))
+    return sorted(hires | base.hires.index.referrers(hires) | head.hires.index.referrers(hires))
 
 
 def _contents(files: Mapping[str, Loaded[Any]]) -> dict[str, str]:

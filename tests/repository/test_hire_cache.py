@@ -47,8 +47,8 @@ def test_the_next_start_parses_only_new_and_broken_files(people, tmp_path, parse
     after = Reader(kept).load(Checkout.open(people.root).head())
     assert [file for file in parsed if file.startswith("hires/")] == ["hires/broken.yaml", "hires/cleo.yaml"]
     assert sorted(after.hires) == ["ada", "bob", "cleo"]
-    assert after.hires.owner("bob@EXAMPLE.com") == "bob"
-    assert after.hires.referrers(["bob"]) == {"ada"}
+    assert after.hires.index.owner("bob@EXAMPLE.com") == "bob"
+    assert after.hires.index.referrers(["bob"]) == {"ada"}
     assert after.hires["ada"] == before.hires["ada"]
     assert after.broken["hires"].keys() == {"broken"}
 
@@ -107,7 +107,8 @@ def all_sorts(people):
 def _all_of(files):
     """What can be said of a revision's hires, in the order in which it is said."""
     hires = files.hires
-    return list(hires), hires.contents(), files.broken, files.problems, hires.referrers(["bob", "cleo"])
+    contents = {(path, each.blob) for path, each in hires.index.paths.items()}
+    return list(hires), contents, files.broken, files.problems, hires.index.referrers(["bob", "cleo"])
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -233,7 +234,7 @@ def test_a_cache_that_another_user_wrote_is_ignored(people, tmp_path, parsed, pl
     kept.chmod(0o600)
     parsed.clear()
     again = Reader(kept).load(Checkout.open(people.root).head())
-    assert again.hires.owner("bob@example.com") == "bob"
+    assert again.hires.index.owner("bob@example.com") == "bob"
     assert "hires/bob.yaml" in parsed
 
 

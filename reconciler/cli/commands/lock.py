@@ -94,7 +94,7 @@ class _Person:
         context, force = context_in_force(options)
         self.hire, self._settings, self._now = hire, force.settings, context.clock.now()
         desired = Desired(context.reader.load(force.tree), Policy.of(force.settings, self._now).today)
-        self.in_git = desired.hires.has_file(hire)
+        self.in_git = hire in desired.hires.index
         file = desired.hires.file(hire)
         self.addresses = [] if file is None or file.email is None else [file.email]
         self.wanted = frozenset(grant.key for grant in desired.grants(hire)) if hire in desired.hires else frozenset()

@@ -95,7 +95,7 @@ class WantedFingerprints(Generic[By]):
         assert self._of is not None
         before, rendered_with = self._of
         changed = changed_hires(of[0], before) if rendered_with == of[1] else None
-        most = max(MOST_FURTHER, len(before.hires.stems()))
+        most = max(MOST_FURTHER, len(before.hires.index))
         return changed if changed is not None and self._further + len(changed) <= most else None
 
     async def _read(
