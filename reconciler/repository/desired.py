@@ -158,7 +158,7 @@ class Desired:
 
     def has(self, hire: str, access: str) -> bool:
         """Whether git has an entry of this name, over or not."""
-        return hire in self.hires and self.join.has(self.hires[hire], access)
+        return hire in self.hires and access in self.entries.of(self.hires[hire])
 
     def requesting(self, name: str) -> list[str]:
         """Return the hire that a request is for; none where there is no such request."""

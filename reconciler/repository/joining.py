@@ -67,24 +67,13 @@ class Join:
         person = _Person(loaded, hire_layers(self._files, loaded), _absent(self._files, hire))
         circular = circular_among({name: item.entry.needs for name, item in entries.items()})
         spans = ((item, _span(hire, item.entry, self._zone)) for item in entries.values())
-        held = [(item, span) for item, span in spans if self._over(hire, item.entry, span, self._now) is None]
-        others = [item for item, _ in held]
-        return _ordered(
-            [
-                self._grant(
-                    person,
-                    item,
-                    span,
-                    _misfit(hire, item, span, entries, circular),
-                    self._requested(hire, item, others),
-                )
-                for item, span in held
-            ]
-        )
-
-    def has(self, loaded: Loaded[Hire], access: str) -> bool:
-        """Whether a hire has an entry of this name, over or not."""
-        return access in self._entries.of(loaded)
+        wanted = [(item, span) for item, span in spans if self._over(hire, item.entry, span, self._now) is None]
+        others = [item for item, _ in wanted]
+        grants = []
+        for item, span in wanted:
+            held = _hold(hire, item, span, entries, circular)
+            grants.append(self._grant(person, item, span, held, self._requested(hire, item, others)))
+        return _ordered(grants)
 
     def fitted(self, entry: Entry) -> tuple[Hold | None, dict[str, Any], tuple[tuple[str, Any], ...]]:
         """Return why an entry is held, if it is, its form's values, and the choices to look up.
@@ -99,14 +88,14 @@ class Join:
         raise ValueError(f"there is no manifests/{name}.yaml{near(name, manifests, BEFORE_SUGGESTION)}")
 
     def _grant(
-        self, person: _Person, item: SourcedEntry, span: _Span, misfit: Hold | None, requested: Requested | None
+        self, person: _Person, item: SourcedEntry, span: _Span, held: Hold | None, requested: Requested | None
     ) -> Grant:
         entry, hire = item.entry, person.loaded.model
         manifest = self._files.manifests.get(entry.integration)
-        until, hold = None if misfit is not None else span.until, misfit
+        until, hold = None if held is not None else span.until, held
         values: dict[str, Any] = {}
         choices: tuple[tuple[str, Any], ...] = ()
-        if misfit is None:
+        if held is None:
             try:
                 hold, values, choices = self.fitted(entry)
             except ValueError as error:
@@ -266,7 +255,7 @@ def _shown(hire: Hire, until: At) -> str:
     return str(until if until.time is not None else until.on(hire.start, hire.end))
 
 
-def _misfit(
+def _hold(
     hire: Hire, item: SourcedEntry, span: _Span, entries: Collection[str], circular: Collection[str]
 ) -> Hold | None:
     """Return why an entry does not fit the hire's others or its dates, or None."""

@@ -21,7 +21,7 @@ from reconciler.repository.config_files import POLICY, Rules
 from reconciler.repository.desired import Desired
 from reconciler.repository.lookalikes import skeleton
 
-__all__ = ["Judge", "Kept", "Share"]
+__all__ = ["Judge", "KeptGrants", "Share"]
 
 
 class Share(Frozen):
@@ -36,14 +36,14 @@ class Share(Frozen):
     access: tuple[str, ...] = ()
 
 
-class Kept(Frozen):
+class KeptGrants(Frozen):
     """What is kept for files that cannot be read: the grants of each hire, and how many each rule counts."""
 
     of_hire: Mapping[str, Sequence[Record]] = {}
     counts: Sequence[int] = ()
 
 
-NOTHING_KEPT = Kept()
+NOTHING_KEPT = KeptGrants()
 
 
 class Judge:
@@ -58,7 +58,7 @@ class Judge:
         self._broken = next((rules.broken for rules in several if rules.broken is not None), None)
         self._counts: list[int] | None = None
 
-    def of(self, grant: Grant, gained: Collection[str] | None = None, kept: Kept = NOTHING_KEPT) -> str | None:
+    def of(self, grant: Grant, gained: Collection[str] | None = None, kept: KeptGrants = NOTHING_KEPT) -> str | None:
         """Return why a grant must not be given, or None: the first rule that it breaks.
 
         `gained` names the form's values that an update gives an account that is there; None if all of it is new. Then
@@ -77,7 +77,7 @@ class Judge:
             for rule, _ in self._rules
         )
 
-    def kept(self, unreadable: Iterable[Record]) -> Kept:
+    def kept(self, unreadable: Iterable[Record]) -> KeptGrants:
         """Sum up the records of files that cannot be read."""
         found: dict[str, list[Record]] = {}
         for record in unreadable:
@@ -85,7 +85,7 @@ class Judge:
             if record.leaves_something and record.phase is not Phase.REVOKED and record.key not in wanted:
                 found.setdefault(record.key.hire, []).append(record)
         records = list(chain.from_iterable(found.values()))
-        return Kept(found, [sum(_held(rule, record) for record in records) for rule, _ in self._rules])
+        return KeptGrants(found, [sum(_held(rule, record) for record in records) for rule, _ in self._rules])
 
     def problems_of(self, grant: Grant) -> Iterator[Problem]:
         """Return the rules that a grant breaks."""
@@ -183,7 +183,7 @@ class Judge:
         self,
         grant: Grant,
         gained: Collection[str] | None = None,
-        kept: Kept = NOTHING_KEPT,
+        kept: KeptGrants = NOTHING_KEPT,
         *,
         counted: bool = True,
     ) -> Iterator[str]:
@@ -207,7 +207,7 @@ class Judge:
                 if count > rule.at_most:
                     yield f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}"
 
-    def _both(self, rule: Rule, names: Iterable[str], grant: Grant, kept: Kept) -> Iterator[str]:
+    def _both(self, rule: Rule, names: Iterable[str], grant: Grant, kept: KeptGrants) -> Iterator[str]:
         ours = [name for name in names if name in (grant.key.access, grant.integration)]
         if not ours:
             return

@@ -28,7 +28,7 @@ from reconciler.model.template import roots
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, Present
 from reconciler.repository.joined_problems import problems_of
-from reconciler.repository.policy import Kept
+from reconciler.repository.policy import KeptGrants
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import run_all
 
@@ -70,7 +70,7 @@ class Planner:
         self._orphans = OrphanPlanner(inputs)
         self._locked = LockPlanner(inputs, self._orphans)
         self._many = False
-        self._kept: Kept | None = None
+        self._kept: KeptGrants | None = None
         self.problems: list[Problem] = []
         """What is wrong with the entries that the walk came across; filled by `plan`."""
         self.dropped: list[Record] = []
