@@ -19,7 +19,7 @@ from reconciler.model.policy import Rule
 from reconciler.model.value import Frozen
 from reconciler.repository.config_files import POLICY, Rules
 from reconciler.repository.desired import Desired
-from reconciler.repository.lookalikes import skeleton
+from reconciler.repository.people import skeleton
 
 __all__ = ["Judge", "KeptGrants", "Share"]
 

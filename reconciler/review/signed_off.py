@@ -24,8 +24,7 @@ from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.trees import File, Tree
-from reconciler.repository.lookalikes import skeleton
-from reconciler.repository.people import identity
+from reconciler.repository.people import identity, skeleton
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, canonical, decisions_in, is_review, read_review
 from reconciler.review.omitted import OmittedGrants
 from reconciler.review.reviews import Addresses, Removals, Reviews, names_of

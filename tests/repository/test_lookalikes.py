@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from reconciler.repository.lookalikes import suspicious
+from reconciler.repository.people import suspicious
 from tests.repo import Repo, call_cli
 
 ODD = {

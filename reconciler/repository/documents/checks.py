@@ -21,7 +21,7 @@ from reconciler.model.statement import misfit
 from reconciler.model.template import PLACEHOLDER, half_closed, misuse, names, roots
 from reconciler.repository.documents.problems import Path, dotted
 from reconciler.repository.documents.yaml import Document
-from reconciler.repository.lookalikes import suspicious
+from reconciler.repository.people import suspicious
 
 __all__ = ["hire_problems", "manifest_ids", "manifest_problems", "unfilled"]
 
