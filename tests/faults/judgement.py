@@ -8,12 +8,10 @@ service, what has to be remembered.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum, StrEnum
 from typing import Any, NamedTuple
-
-from reconciler.model.value import replace
 
 __all__ = [
     "AWAY",

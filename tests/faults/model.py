@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -51,7 +51,6 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Limits
-from reconciler.model.value import replace
 from reconciler.notify.notifications import Notifier
 from reconciler.requests.client import Client, Leaving, Response
 from reconciler.requests.hosts import AllowedHosts
