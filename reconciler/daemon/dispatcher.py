@@ -66,7 +66,6 @@ class Dispatcher:
             notifier=Notifier(runtime.context),
             claims=self._claims,
             counts=False,
-            progressed=runtime.health.progressed,
         )
 
     async def open(self) -> None:

@@ -11,8 +11,7 @@ from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.daemon.schedule import Schedule
 from reconciler.engine.decide.revision_count import RevisionCount
-from reconciler.engine.run.accepted import ASSUMED, InForce, in_force, keep
-from reconciler.engine.run.remembered import from_ledger
+from reconciler.engine.run.accepted import ASSUMED, InForce, from_ledger, in_force, keep
 from reconciler.engine.trust import reopened
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError

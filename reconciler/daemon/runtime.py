@@ -118,6 +118,7 @@ class Runtime:
         self.ledger = state.ledger
         self.active = active
         self.health = Health(monotonic())
+        context.progressed = self.health.progressed
         self.problems = self.health.problems
         self.freshness = Freshness(clock.now())
         """How new the revision in force is."""

@@ -122,6 +122,8 @@ class Context:
         """Whether others act on a newer revision than a pass here, which begins no attempt then."""
         self.answered: Answered | None = None
         """Called with each request and its outcome."""
+        self.progressed: Callable[[], None] = lambda: None
+        """Called for each request of a pass."""
         self.checkout = Checkout.open(root, reached)
         self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None
         self.shared: Shared | None = None

@@ -16,7 +16,7 @@ from reconciler.engine.apply.plan import Plan
 from reconciler.engine.decide import guard
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.run.claims import Claims
-from reconciler.engine.run.planner import Watched, unwatched
+from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.planning import Planning
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem
@@ -55,7 +55,7 @@ class DryRun:
         self._problems: set[Problem] = set()
         self._tripped: Mapping[str, str] = {}
 
-    async def parts(self, hires: int, watched: Watched = unwatched) -> AsyncIterator[Plan]:
+    async def parts(self, hires: int, on_planned: OnPlanned = no_progress) -> AsyncIterator[Plan]:
         """Plan part by part, so many hires each, and give each part's plan."""
         planning = self._planning
         await planning.pace.keep()
@@ -68,7 +68,7 @@ class DryRun:
             # In a run over everybody, who has which account is asked of all the rows, and not only the services'.
             everybody = planning.selection.hires is None
             rows = await planning.rows(Selection(hires=selection.hires) if everybody else selection)
-            further = partial(_further, watched, done, total)
+            further = partial(_further, on_planned, done, total)
             plan = await planning.part(selection, rows, Claims().begin(), further)
             done += len(selection.hires or ())
             await ledger.run(partial(_counted, plan=plan, changes=changes))
@@ -118,8 +118,8 @@ def _counted(ledger: LedgerReader, plan: Plan, changes: guard.Changes) -> None:
     changes.add(ledger, plan.grants, plan.renamed, plan.dropped)
 
 
-def _further(watched: Watched, before: int, total: int, done: int, _: int) -> None:
-    watched(before + done, total)
+def _further(on_planned: OnPlanned, before: int, total: int, done: int, _: int) -> None:
+    on_planned(before + done, total)
 
 
 def _bare(item: PlannedGrant) -> PlannedGrant:

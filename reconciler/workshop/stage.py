@@ -19,7 +19,7 @@ from reconciler.engine.observe.same_account import (
     wanted_prints,
 )
 from reconciler.engine.run.claims import Claims
-from reconciler.engine.run.inputs import PlanningInputs
+from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.planner import Planner
 from reconciler.model.case import Case
 from reconciler.model.decision_inputs import Policy

@@ -157,7 +157,7 @@ def test_state_of_an_earlier_release_takes_heads_branch_or_asks(
 
 def forget_branch(repo: Repo) -> None:
     """Leave what an earlier release left: no ref, and a note of the last pass alone."""
-    from reconciler.engine.run.remembered import BRANCH, NOTE
+    from reconciler.engine.run.accepted import BRANCH, NOTE
     from reconciler.ledger.opening import StateLocation
     from reconciler.model.revision_status import REF
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from reconciler.engine.context import Context
-from reconciler.engine.run.accepted import InForce, in_force, keep
-from reconciler.engine.run.remembered import refused
+from reconciler.engine.run.accepted import InForce, in_force, keep, refused
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import RepositoryError, SettingsError

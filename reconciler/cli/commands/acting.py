@@ -114,7 +114,7 @@ async def _locked_pass(
         await keep(context, state.ledger, force)
         passes = _runner(context, clock, force, LockedState(state))
         passes.approve = ask and _Agreement(ask, context.redactor).approves
-        passes.applied, passes.watched = partial(_count_unknown, context=context), ProgressReporter()
+        passes.applied, passes.on_planned = partial(_count_unknown, context=context), ProgressReporter()
         commands = await state.ledger.run(lambda ledger: ledger.commands.waiting())
         releases = releases_of(commands, request.selection)
         await passes.apply_commands(command for command in commands if command.kind != "release")

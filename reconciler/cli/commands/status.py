@@ -58,7 +58,7 @@ def status(
     from reconciler.cli.output.show import exit_code, show_report
     from reconciler.daemon.freshness import stale
     from reconciler.daemon.hooked import hooks_of
-    from reconciler.engine.run.remembered import refused
+    from reconciler.engine.run.accepted import refused
     from reconciler.model.report import LAST, Report
     from reconciler.repository.git.uncommitted import ignored
 

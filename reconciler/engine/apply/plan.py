@@ -50,8 +50,8 @@ class Plan(Frozen, kw_only=True):
     written: Mapping[Key, PlannedRecord]
     dropped: tuple[Record, ...]
     renamed: Mapping[Key, Key]
-    commands: CommandsByGrant
     problems: tuple[Problem, ...]
+    commands: CommandsByGrant = {}
     judgement: Judgement = Judgement()
     followed: tuple[Lock, ...] = ()
 

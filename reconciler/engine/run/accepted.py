@@ -6,8 +6,10 @@ with `git.verify_signatures` if every commit since the last accepted one is trus
 
 Whether to verify, who is trusted and where the state is are settings of the last accepted revision, never of the commit
 that is judged (docs/settings.md). That revision has to be known before any setting of a newer one is trusted, so it is
-saved where no commit can change it (`remembered`). If none is known it is the first run, which trusts HEAD's settings,
-and commits from their `trusted_from` on.
+saved where no commit and no fetch can change it: in the checkout's refs, of which `refs/reconciler/accepted` also keeps
+git from pruning the commit, and in the ledger's note `accepted`, with what is refused, for `status` to show. A checkout
+that cannot be written to, and a fresh clone on an existing state, go by the note. If none is known it is the first run,
+which trusts HEAD's settings, and commits from their `trusted_from` on.
 
 A person accepts a rewritten history, or an unsigned commit, on this machine: `git update-ref refs/reconciler/accepted
 COMMIT`.
@@ -15,36 +17,63 @@ COMMIT`.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pygit2
+from msgspec.structs import asdict
 
 from reconciler.engine.context import Context, home_of
-from reconciler.engine.run.remembered import Remembered, from_checkout, from_ledger, remember
 from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite.permissions import FILES
 from reconciler.model.errors import RepositoryError
-from reconciler.model.revision_status import VOUCH, Untrusted
+from reconciler.model.failpoints import Failpoint
+from reconciler.model.report import LAST
+from reconciler.model.revision_status import REF, VOUCH, Untrusted
 from reconciler.model.settings import Git, Settings
 from reconciler.model.value import Frozen
-from reconciler.repository.git.checkout import WORKTREE, Tree
+from reconciler.repository.git.checkout import HEADS, WORKTREE, Tree
+from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.signatures import first_untrusted
 from reconciler.repository.git.trees import CommitTree
 from reconciler.repository.private_file import HIRES_CACHE
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["ASSUMED", "InForce", "in_force", "keep"]
+__all__ = ["ASSUMED", "InForce", "Remembered", "from_ledger", "in_force", "keep", "refused"]
 
 ASSUMED = (
     "no branch is named: {branch} counts, which was checked out when the state was made; write "
     "`git: {{branch: {branch}}}` into config/reconciler.yaml"
 )
 
+NOTE = "accepted"
+
+BRANCH = "refs/reconciler/branch"
+"""A symbolic ref to the branch in force."""
+
+
 _HARMLESS = (".gitignore", ".gitkeep")
 """What a commit may have in the state's folder: it keeps the folder there, and its files out of git."""
+
+
+class Remembered(Frozen):
+    """The last accepted revision and its branch, as far as they are known.
+
+    `signed` says whether commits had to be signed; `acted_on` is the revision of the last pass, which is all that the
+    state of an earlier release knows.
+    """
+
+    revision: str | None = None
+    branch: str | None = None
+    signed: bool = False
+    acted_on: str | None = None
+
+
+NOTHING = Remembered()
 
 
 class InForce(Frozen):
@@ -98,8 +127,23 @@ def in_force(context: Context, noted: Remembered | None = None, *, uncommitted: 
 
 async def keep(context: Context, ledger: OpenLedger | None, found: InForce) -> None:
     """Save what is in force for the next run: in the ledger, or without one in this checkout alone."""
-    signed = found.settings.git.verify_signatures
-    await remember(context, ledger, found.tree.revision, found.branch, signed=signed, refused=found.refused)
+    note, revision, branch = None, found.tree.revision, found.branch
+    if revision != WORKTREE:
+        told = found.refused and asdict(found.refused)
+        signed = found.settings.git.verify_signatures
+        note = {"revision": revision, "refused": told, "branch": branch, "signed": signed}
+    content = json.dumps(note).encode()
+    if ledger is not None and (await ledger.run(lambda reader: reader.notes.get(NOTE)) or b"null") != content:
+        await ledger.run(lambda writer: writer.notes.put(NOTE, content))
+    repository = context.checkout.repository
+    if repository is None:
+        return
+    target = None if revision == WORKTREE or branch is None else f"{HEADS}{branch}"
+    with suppress(pygit2.GitError, GitFailed, OSError):  # a checkout that cannot be written to leaves it to the note
+        context.reached(Failpoint.ACCEPTED, done=False)
+        _put(context, repository, REF, None if revision == WORKTREE else revision)
+        _put(context, repository, BRANCH, target)
+        context.reached(Failpoint.ACCEPTED, done=True)
 
 
 def _next(context: Context, revision: str, remembered: str | None) -> InForce:
@@ -268,3 +312,67 @@ def _noted(context: Context, head: Tree, settings: Settings) -> Remembered:
     """Read what the ledger remembers."""
     with context.state(settings, head).reader() as reading:
         return from_ledger(reading)
+
+
+def from_checkout(context: Context) -> Remembered:
+    """Read the checkout's refs. A torn one counts as absent.
+
+    Raises RepositoryError if one is unknown now: to continue without it would be to trust HEAD.
+    """
+    repository = context.checkout.repository
+    if repository is None:
+        return NOTHING
+    revision = branch = None
+    with suppress(KeyError, ValueError, pygit2.GitError), _readable(context, REF):
+        revision = str(repository.references[REF].peel(pygit2.Commit).id)
+    with suppress(KeyError, ValueError, pygit2.GitError), _readable(context, BRANCH):
+        target = repository.lookup_reference(BRANCH).target
+        branch = target.removeprefix(HEADS) if isinstance(target, str) else None
+    return Remembered(revision, branch)
+
+
+def from_ledger(ledger: LedgerReader) -> Remembered:
+    """Read the ledger's notes."""
+    note, last = _note(ledger), json.loads(ledger.notes.get(LAST) or b"{}").get("revision")
+    acted_on = None if last == WORKTREE else last
+    # Earlier releases noted only what was signed.
+    return Remembered(note.get("revision"), note.get("branch"), note.get("signed", "revision" in note), acted_on)
+
+
+def refused(ledger: LedgerReader) -> Untrusted | None:
+    """Return what the last pass refused, from the ledger."""
+    note = _note(ledger).get("refused")
+    return Untrusted(**note) if note else None
+
+
+def _put(context: Context, repository: pygit2.Repository, ref: str, target: str | None) -> None:
+    """Set a ref; delete it where there is no target. One that a power cut left torn, git would not overwrite."""
+    there = None
+    try:
+        with suppress(KeyError):
+            there = str(repository.lookup_reference(ref).target)
+    except (pygit2.GitError, ValueError) as error:
+        if "corrupted" not in str(error):
+            raise
+        (context.root / git(context.root, "rev-parse", "--git-path", ref)).unlink()
+    if there == target:
+        return
+    if target is None:
+        repository.references.delete(ref)
+    else:
+        repository.references.create(ref, target, force=True)
+
+
+@contextmanager
+def _readable(context: Context, ref: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RepositoryError(
+            f"{ref} of {context.root} cannot be read just now ({error}): it is tried again"
+        ) from error
+
+
+def _note(ledger: LedgerReader) -> dict[str, Any]:
+    noted: dict[str, Any] | None = json.loads(ledger.notes.get(NOTE) or b"null")
+    return noted or {}

@@ -9,6 +9,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.decide.guard import makes, takes
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
+from reconciler.engine.observe.checker import BlindChecker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.planning import HIRES, Planning
@@ -88,6 +89,12 @@ async def _few(selections: Sequence[Selection], desired: Desired, ledger: Ledger
     return max(rows.values(), default=0) <= FEW and (limits.most_new is None or wanted <= limits.most_new)
 
 
+class _Unasked(Planning):
+    """Plans without asking any service."""
+
+    checker_class = BlindChecker
+
+
 class _Counting:
     """Who leaves and what arrives, by integration: as counted before, but for the hires that are counted anew."""
 
@@ -103,9 +110,8 @@ class _Counting:
     async def over(self, selections: Iterable[Selection], *, alike: bool) -> None:
         """Count what selections cover; with `alike`, the manifests are those of the revision before."""
         for selection in selections:
-            planning = await Planning(
-                self._context, self._state, PassRequest(selection), self._tree, asks=False
-            ).begin()
+            planning = _Unasked(self._context, self._state, PassRequest(selection), self._tree)
+            await planning.begin()
             self._forget(selection)
             for part in await planning.parts(HIRES):
                 await planning.pace.keep()

@@ -12,7 +12,7 @@ from reconciler.engine.decide.orphans import STILL_OPEN, STILL_THERE
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.run.inputs import PlanningInputs
+from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.orphans import OrphanPlanner
 from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
 from reconciler.model.ending import is_over

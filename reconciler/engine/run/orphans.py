@@ -9,7 +9,7 @@ from reconciler.engine.decide.orphans import NOT_IN_GIT, decide_orphan, needing,
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.run.inputs import PlanningInputs
+from reconciler.engine.run.grants import PlanningInputs
 from reconciler.model.ending import is_over, still_wanted
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Record

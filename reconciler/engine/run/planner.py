@@ -16,8 +16,7 @@ from reconciler.engine.decide.existing import changed_values
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.claims import ClaimSet
-from reconciler.engine.run.grants import GrantPlanner
-from reconciler.engine.run.inputs import PlanningInputs
+from reconciler.engine.run.grants import GrantPlanner, PlanningInputs
 from reconciler.engine.run.locking import LockPlanner
 from reconciler.engine.run.orphans import OrphanPlanner, unfit_entry
 from reconciler.model.errors import Problem
@@ -32,15 +31,15 @@ from reconciler.repository.policy import KeptGrants
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import run_all
 
-__all__ = ["Planner", "Watched", "unwatched"]
+__all__ = ["OnPlanned", "Planner", "no_progress"]
 
-Watched = Callable[[int, int], None]
-"""Called with how many hires are planned, and of how many."""
+OnPlanned = Callable[[int, int], None]
+"""Called after each hire, with how many are planned, and of how many."""
 
 _THERE = (Status.PRESENT, Status.DIFFERS, Status.UNCONFIRMED, Status.DONE)
 
 
-def unwatched(_done: int, _total: int) -> None:
+def no_progress(_done: int, _total: int) -> None:
     """Report no progress."""
 
 
@@ -78,7 +77,7 @@ class Planner:
         self.written: dict[Key, PlannedRecord] = {}
         """What is to be written down of each grant as it is planned; filled by `plan`."""
 
-    async def plan(self, watched: Watched = unwatched) -> list[PlannedGrant]:
+    async def plan(self, on_planned: OnPlanned = no_progress) -> list[PlannedGrant]:
         """Decide on every grant of the selection, and return them in the order of hires and entries."""
         chosen = self._selection.hires
         known = self._inputs.desired.hires
@@ -107,7 +106,7 @@ class Planner:
                 results[hire] = [*planned, *left]
                 for item in results[hire]:  # here, where there are answers to wait for
                     self.written[item.grant.key] = written(item, now, revision)
-                watched(len(results), len(places))
+                on_planned(len(results), len(places))
 
         at_once = self._at_once()
         self._many = len(places) >= at_once

@@ -9,25 +9,26 @@ import asyncio
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 from reconciler.engine.apply import transitions as records
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
 from reconciler.engine.decide import guard
 from reconciler.engine.decide.planned import PlannedGrant
-from reconciler.engine.observe.checker import BlindChecker, Checker
+from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.engine.observe.wiring import Services, as_branch_may, integrations_of
 from reconciler.engine.run.claims import Claims, ClaimSet
-from reconciler.engine.run.former import FormerFiles
-from reconciler.engine.run.inputs import PlanningInputs
+from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.locking import not_yet
-from reconciler.engine.run.planner import Planner, Watched, unwatched
-from reconciler.engine.run.renames import Told, moved, rows_of, stored_under
+from reconciler.engine.run.planner import OnPlanned, Planner, no_progress
+from reconciler.engine.run.renames import FormerFiles, Renamer, stored_under
 from reconciler.engine.state import as_settled
+from reconciler.ledger.entries import GrantFilter
+from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import ReadState
 from reconciler.model.decision_inputs import Policy
@@ -41,9 +42,6 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge
 
-if TYPE_CHECKING:
-    from reconciler.ledger.entries import CommandsByGrant
-
 __all__ = ["ASSIGNED", "HIRES", "Planning"]
 
 ASSIGNED = "assigned"
@@ -55,17 +53,16 @@ HIRES = 200
 READ_AT_A_TIME = 25
 """The most hires whose records are read before other tasks run."""
 
-NO_COMMANDS: CommandsByGrant = {}
-
 
 class Planning:
     """Plans a pass, as a whole or in parts, with what is the same for all parts.
 
     `in_force` is HEAD's tree if `tree` is a branch: then settings and hosts are HEAD's, and a manifest that differs
-    from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `commands` are those that were enqueued for any
-    pass over their grants. `listings` are those that were read for the slices of an interval. `progressed` is called
-    for each request.
+    from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `listings` are those that were read for the
+    slices of an interval.
     """
+
+    checker_class: type[Checker] = Checker
 
     def __init__(
         self,
@@ -75,10 +72,7 @@ class Planning:
         tree: Tree,
         *,
         in_force: Tree | None = None,
-        commands: CommandsByGrant = NO_COMMANDS,
         listings: Listings | None = None,
-        progressed: Callable[[], None] = lambda: None,
-        asks: bool = True,
     ) -> None:
         self.state = state
         self._request = request
@@ -86,8 +80,6 @@ class Planning:
         self._context = context
         self._tree = tree
         self._in_force = in_force
-        self._progressed = progressed
-        self._asks = asks
         files = context.reader.load(tree)
         base = context.reader.load(in_force) if in_force is not None else files
         self.settings = base.settings
@@ -102,9 +94,6 @@ class Planning:
         self._former = FormerFiles(context.checkout)
         self._unread: asyncio.Task[list[Record]] | None = None
         self._untold: set[Key] = set()
-        self._commands = commands
-        asked = ((key, each.kind) for key, theirs in commands.items() for each in theirs)
-        self._by_hand = {**{key: kind for key, kind in asked if kind != "check"}, **request.by_hand}
 
     async def begin(self) -> Self:
         """Read what the state has for every pass, and make ready to ask."""
@@ -124,8 +113,7 @@ class Planning:
             integrations = as_branch_may(integrations, ours, theirs, context, self.settings)
         self.integrations = integrations
         self.locks = self.desired.locks(locks, self.policy.now)
-        checker = Checker if self._asks else BlindChecker
-        self.checker = checker(context.redactor, self.listings, self._progressed, self.pace)
+        self.checker = self.checker_class(context.redactor, self.listings, context.progressed, self.pace)
         self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
         self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
         self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)
@@ -133,7 +121,7 @@ class Planning:
 
     async def rows(self, selection: Selection) -> dict[Key, Record]:
         """Read a part's rows, without those that the history does not know: somebody else wrote them."""
-        found = await rows_of(self.state.ledger, selection, self.desired)
+        found = await _rows_for(self.state.ledger, selection, self.desired)
         untold = await self.state.ledger.run(lambda reader: reader.history.untold(found.values()))
         self._untold |= untold
         return {key: record for key, record in found.items() if key not in untold} if untold else found
@@ -148,10 +136,10 @@ class Planning:
             found |= await self.rows(some)
         return found
 
-    async def whole(self, claims: ClaimSet | None = None, watched: Watched = unwatched) -> Plan:
-        """Observe and plan in one piece, and change nothing. `watched` is called for each hire."""
+    async def whole(self, claims: ClaimSet | None = None, on_planned: OnPlanned = no_progress) -> Plan:
+        """Observe and plan in one piece, and change nothing."""
         claims = claims or Claims().begin()
-        plan = await self.part(self.selection, await self._rows(), claims, watched)
+        plan = await self.part(self.selection, await self._rows(), claims, on_planned)
         planned: Iterable[PlannedGrant] = plan.grants
         if self._request.released and self.selection.grants is None:  # who names one grant lets nothing else through
             judgement = guard.Judgement(released=True)
@@ -169,7 +157,7 @@ class Planning:
         )
 
     async def part(
-        self, selection: Selection, rows: Mapping[Key, Record], claims: ClaimSet, watched: Watched = unwatched
+        self, selection: Selection, rows: Mapping[Key, Record], claims: ClaimSet, on_planned: OnPlanned = no_progress
     ) -> Plan:
         """Observe and plan a part of the selection, which the guard has not judged yet."""
         sealing, policy = self.state.sealing, self.policy
@@ -194,14 +182,14 @@ class Planning:
             stored=stored_under(renamed, stored),
             judge=self.judge,
             pace=self.pace,
-            by_hand=self._by_hand,
+            by_hand=self._request.by_hand,
             same_accounts=self._same_accounts,
             rivals=self._rivals,
             unreadable=self._unreadable,
             locks=self.locks,
         )
         planner = Planner(inputs, selection, claims)
-        planned = await planner.plan(watched)
+        planned = await planner.plan(on_planned)
         # Who acted on an entry for its former service may still do so.
         _refuse_uncovered(self.state, {item.record.service for item in planned if item.record is not None})
         await self.pace.keep()
@@ -216,7 +204,6 @@ class Planning:
             written=planner.written,
             dropped=tuple(planner.dropped),
             renamed=renamed,
-            commands=self._commands,
             problems=tuple(planner.problems),
         )
 
@@ -234,20 +221,17 @@ class Planning:
             known = as_settled(known, await ledger.run(lambda reader: reader.attempts.open()), policy)
         await self.pace.keep()
 
-        def renamed_to(record: Record) -> str | None:
-            owner = self.desired.owner(self._former.address(record))
-            return owner if selection.hires is None or owner in selection.hires else None
-
-        told = Told(
-            renamed_to=renamed_to,
-            was_gone=self._former.was_gone,
-            asks=lambda key, integration: asks and self._may_ask(selection, key, integration),
-            runs=lambda key, _integration: self._by_hand.get(key) == "run",
+        renamer = Renamer(
+            desired=self.desired,
+            integrations=self.integrations,
+            checker=self.checker,
+            former=self._former,
+            policy=policy,
+            selection=selection,
+            by_hand=self._request.by_hand,
+            asks=asks,
         )
-        return await moved(known, self.desired, self.integrations, self.checker, told)
-
-    def _may_ask(self, selection: Selection, key: Key, integration: str) -> bool:
-        return selection.covers(key, integration) and self.policy.suspended(key.hire, integration) is None
+        return await renamer.moved(known)
 
     async def parts(self, hires: int) -> Sequence[Selection]:
         """Split the selection into parts of so many hires, in their order, including those that only the ledger has."""
@@ -346,6 +330,58 @@ UNTOLD = (
     "the ledger has an account that the history does not know: somebody else wrote it there, and nothing is done about "
     "it. See `reconcile history --verify`, and restore the state from a backup"
 )
+
+
+async def _rows_for(ledger: Ledger[LedgerReader], selection: Selection, desired: Desired) -> dict[Key, Record]:
+    """Read the rows of a selection's hires, or all, and those under other names that may have to move to them.
+
+    A pass over one service reads that service's rows, those of the entries that these need, and any that stand where
+    one of its entries does; everything, where a row has to follow or a hire's file cannot be read.
+    """
+
+    async def read(hires: Collection[str] | None, *given: Any) -> dict[Key, Record]:
+        return await ledger.run(lambda reader: {record.key: record for record in reader.grants.records(hires, *given)})
+
+    if selection.hires is None:
+        return await read(None)
+    known = set(selection.hires)
+    if selection.integrations is not None and not known & desired.broken_hires.keys():
+        found = await read(known, _addresses(known, desired), _grant_filter(selection, desired))
+        if absent := _needed(found) - found.keys():
+            names = frozenset(key.access for key in absent)
+            found |= await read(known, (), GrantFilter(frozenset(), names))
+        if all(desired.owner(record.email) in (None, key.hire) for key, record in found.items()):
+            return found
+    while True:
+        found = await read(known, _addresses(known, desired))
+        owners = {desired.owner(email) for email in {record.email for record in found.values()}}
+        more = ({key.hire for key in found} | {owner for owner in owners if owner is not None}) - known
+        if not more:
+            return found
+        known |= more
+
+
+def _needed(found: Mapping[Key, Record]) -> set[Key]:
+    """List the entries that these rows need: what they stored may be used in a revocation."""
+    return {Key(record.key.hire, need) for record in found.values() for need in record.needs}
+
+
+def _addresses(hires: Iterable[str], desired: Desired) -> list[str]:
+    return [file.email for hire in hires if (file := desired.hires.file(hire)) is not None and file.email is not None]
+
+
+def _grant_filter(selection: Selection, desired: Desired) -> GrantFilter:
+    """Return which rows a selection of integrations covers."""
+    assert selection.integrations is not None
+    integrations, names = set(selection.integrations), set[str]()
+    for hire in selection.hires or ():
+        grants = desired.grants(hire)
+        own = [grant for grant in grants if grant.integration in selection.integrations]
+        names.update(grant.key.access for grant in own)
+        if any(grant.needs for grant in own):
+            integrations.update(grant.integration for grant in grants)
+            names.update(grant.key.access for grant in grants)
+    return GrantFilter(frozenset(integrations), frozenset(names))
 
 
 def _origins_after(ledger: LedgerReader, key: Key) -> tuple[list[tuple[str, str, str | None]], Key | None]:

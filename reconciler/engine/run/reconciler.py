@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -25,7 +25,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.claims import ClaimSet
-from reconciler.engine.run.planner import Watched, unwatched
+from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.planning import ASSIGNED, Planning
 from reconciler.engine.run.renames import move
 from reconciler.engine.state import OpenState
@@ -71,8 +71,7 @@ OF_ITS_OWN = 8
 class Reconciler:
     """Plans a pass over a revision, and applies the plan that it made last, over the open state.
 
-    `listings` may have been read for other passes, too. `progressed` is called for each request, `watched` for each
-    hire that is planned.
+    `listings` may have been read for other passes, too.
     """
 
     context: Context
@@ -81,24 +80,21 @@ class Reconciler:
     tree: Tree
     claims: ClaimSet
     listings: Listings | None = None
-    progressed: Callable[[], None] = lambda: None
-    watched: Watched = unwatched
+    on_planned: OnPlanned = no_progress
     services: Services = field(init=False)
     """What was asked for the plan, and with what it is applied."""
 
     async def plan(self, request: PassRequest, commands: CommandsByGrant) -> Plan:
-        """Observe and plan, and change nothing: see `Planning`, over the open state."""
-        planning = await Planning(
-            self.context,
-            self.state.read_only,
-            request,
-            self.tree,
-            commands=commands,
-            listings=self.listings,
-            progressed=self.progressed,
-        ).begin()
-        self.services = planning.services
-        return await planning.whole(self.claims, self.watched)
+        """Observe and plan, and change nothing: see `Planning`, over the open state.
+
+        `commands` are those that were enqueued for any pass over their grants.
+        """
+        kinds = ((key, each.kind) for key, theirs in commands.items() for each in theirs)
+        by_hand = {key: kind for key, kind in kinds if kind != "check"}
+        request = replace(request, by_hand={**by_hand, **request.by_hand})
+        planning = Planning(self.context, self.state.read_only, request, self.tree, listings=self.listings)
+        self.services = (await planning.begin()).services
+        return replace(await planning.whole(self.claims, self.on_planned), commands=commands)
 
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, notify."""
@@ -218,7 +214,7 @@ class Reconciler:
             retry_delay=plan.settings.retry_delay,
             author=author,
             overview=lambda records: _overview(records, plan.manifests),
-            progressed=self.progressed,
+            progressed=self.context.progressed,
         )
 
     async def _write_down(

@@ -11,19 +11,19 @@ both, an invitation to the former one may be open, or somebody runs the entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from functools import partial
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide.existing import as_shown
 from reconciler.engine.decide.planned import NOTHING_STORED
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
-from reconciler.ledger.entries import Event, GrantFilter
-from reconciler.ledger.ledger import Ledger
-from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
-from reconciler.model.errors import Blocked
+from reconciler.model.decision_inputs import Policy
+from reconciler.model.errors import Blocked, RepositoryError
 from reconciler.model.folding import folded
 from reconciler.model.grant import APART, Grant, Key, Phase, Record
 from reconciler.model.hire import NamedChoice
@@ -31,96 +31,261 @@ from reconciler.model.selection import Selection
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Missing, Present, Unknown
 from reconciler.repository.desired import Desired
+from reconciler.repository.git.checkout import WORKTREE, Checkout
+from reconciler.repository.git.parts import parse_version
+from reconciler.repository.hire_index import stem_of
 from reconciler.requests.accounts import as_compared
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Told", "move", "moved", "rows_of", "stored_under"]
+__all__ = ["FormerFiles", "Renamer", "move", "stored_under"]
 
 
-class Told(Frozen, kw_only=True):
-    """What a pass can tell of rows, beside what stands in them.
+class FormerFiles:
+    """What git had of rows' hires at the rows' last passes: whether there was a file, and its address."""
 
-    `renamed_to` is the hire who has the address now that git had for a row's hire when it was last planned, if there is
-    one. `was_gone` says whether that hire had no file then. `asks` says whether the pass may ask about a grant at its
-    integration, and `runs` whether somebody asked to run it.
+    def __init__(self, checkout: Checkout) -> None:
+        self._checkout = checkout
+        self._addresses: dict[tuple[str, str], str] = {}
+        self._stems_at: dict[str, frozenset[str]] = {}
+
+    def was_gone(self, record: Record) -> bool:
+        """Whether a row's hire had no file at the revision of the row's last pass; False if that is not known."""
+        revision = record.revision or WORKTREE
+        if revision == WORKTREE:
+            return False
+        stems = self._stems_at.get(revision)
+        if stems is None:
+            try:
+                stems = frozenset(stem_of(file.path) for file in self._checkout.at(revision).files("hires"))
+            except RepositoryError:
+                stems = frozenset((record.key.hire,))
+            self._stems_at[revision] = stems
+        return record.key.hire not in stems
+
+    def address(self, record: Record) -> str:
+        """Return the address of a row's hire at the revision of its last pass; empty if that is not known."""
+        path, _, _ = record.source.rpartition(":")
+        if PurePosixPath(path).stem != record.key.hire:
+            path = f"hires/{record.key.hire}.yaml"  # the source is a sequence
+        place = record.revision or WORKTREE, path
+        if place not in self._addresses:
+            self._addresses[place] = self._address_at(*place)
+        return self._addresses[place]
+
+    def _address_at(self, revision: str, path: str) -> str:
+        if revision == WORKTREE:
+            return ""
+        try:
+            tree = self._checkout.at(revision)
+            file = tree.find(path)
+            version = parse_version(tree.read(file), path) if file is not None else None
+        except RepositoryError:
+            return ""
+        return "" if version is None else version.email
+
+
+class Renamer(Frozen, kw_only=True):
+    """Finds the rows that move, in a pass over a selection.
+
+    With `asks` it may be asked what is there under an address of before. `by_hand` says what somebody asked to run.
     """
 
-    renamed_to: Callable[[Record], str | None]
-    was_gone: Callable[[Record], bool]
-    asks: Callable[[Key, str], bool]
-    runs: Callable[[Key, str], bool]
+    desired: Desired
+    integrations: Mapping[str, Integration]
+    checker: Checker
+    former: FormerFiles
+    policy: Policy
+    selection: Selection
+    by_hand: Mapping[Key, str]
+    asks: bool
 
+    async def moved(self, found: Mapping[Key, Record]) -> tuple[dict[Key, Record], dict[Key, Key]]:
+        """Return the rows under their current names, and where each row moves from."""
+        moves = self._follow(found)
+        apart = self._strangers({key: record for key, record in found.items() if key not in moves}, moves)
+        if apart:  # they make room
+            moves = {**self._follow(found, apart), **apart}
+        moves = _then(moves, await self._former_accounts(_under(moves, found)))
+        moves = _then(moves, await self._former_addresses(_under(moves, found)))
+        return _under(moves, found), moves
 
-async def rows_of(ledger: Ledger[LedgerReader], selection: Selection, desired: Desired) -> dict[Key, Record]:
-    """Read the rows of a selection's hires, or all, and those under other names that may have to move to them.
+    def _follow(self, found: Mapping[Key, Record], leaving: Collection[Key] = ()) -> dict[Key, Key]:
+        """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
+        desired, moves = self.desired, dict[Key, Key]()
+        owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
+        for key, record in found.items():
+            owner = owners[record.email]
+            if owner is None and record.orphaned_at is None and desired.vanished(key.hire):
+                # Its account is still under the address that the hire had before.
+                renamed_to = desired.owner(self.former.address(record))
+                owner = renamed_to if self.selection.hires is None or renamed_to in self.selection.hires else None
+            if owner not in (None, key.hire) and key.hire not in desired.broken_hires:
+                to = Key(str(owner), key.access)
+                if to not in moves.values():
+                    moves[key] = to
+        moves |= self._left_behind(found, moves, owners)
+        while stuck := [key for key, to in moves.items() if to in found and to not in moves and to not in leaving]:
+            for key in stuck:
+                del moves[key]
+        return moves
 
-    A pass over one service reads that service's rows, those of the entries that these need, and any that stand where
-    one of its entries does; everything, where a row has to follow or a hire's file cannot be read.
-    """
+    def _left_behind(
+        self, found: Mapping[Key, Record], moves: Mapping[Key, Key], owners: Mapping[str, str | None]
+    ) -> dict[Key, Key]:
+        """Decide which orphans move with the other rows of a renamed hire, though no hire has their address any more.
 
-    async def read(hires: Collection[str] | None, *given: Any) -> dict[Key, Record]:
-        return await ledger.run(lambda reader: {record.key: record for record in reader.grants.records(hires, *given)})
+        Only the hire's file says under which address the account is now, if it was renamed at the service.
+        """
+        successors: dict[str, set[str]] = {}
+        for old, new in moves.items():
+            successors.setdefault(old.hire, set()).add(new.hire)
+        more: dict[Key, Key] = {}
+        for key, record in found.items():
+            followed = successors.get(key.hire, set())
+            if (
+                len(followed) != 1
+                or not self.desired.vanished(key.hire)
+                or owners[record.email] is not None
+                or record.orphaned_at is None
+            ):
+                continue
+            (hire,) = followed
+            to = Key(hire, key.access)
+            if to not in (*moves.values(), *more.values(), *(grant.key for grant in self.desired.grants(hire))):
+                more[key] = to
+        return more
 
-    if selection.hires is None:
-        return await read(None)
-    known = set(selection.hires)
-    if selection.integrations is not None and not known & desired.broken_hires.keys():
-        found = await read(known, _addresses(known, desired), _grant_filter(selection, desired))
-        if absent := _needed(found) - found.keys():
-            names = frozenset(key.access for key in absent)
-            found |= await read(known, (), GrantFilter(frozenset(), names))
-        if all(desired.owner(record.email) in (None, key.hire) for key, record in found.items()):
-            return found
-    while True:
-        found = await read(known, _addresses(known, desired))
-        owners = {desired.owner(email) for email in {record.email for record in found.values()}}
-        more = ({key.hire for key in found} | {owner for owner in owners if owner is not None}) - known
-        if not more:
-            return found
-        known |= more
+    def _strangers(self, found: Mapping[Key, Record], followed: Mapping[Key, Key]) -> dict[Key, Key]:
+        """Decide which rows are of somebody who had a hire's id before, and move away from it.
 
+        A file with another address is a renaming, unless another file has the former address, or there was no file at
+        the revision that the row was last planned for.
+        """
+        moves: dict[Key, Key] = {}
+        for key, record in found.items():
+            file, address = self.desired.hires.file(key.hire), _address(record)
+            if file is None or file.email is None or not _elsewhere(record, file.email) or not record.leaves_something:
+                continue
+            apart = f"{APART}{address}"
+            if key.access.endswith(apart):
+                continue
+            if self.desired.owner(address) is not None or self.former.was_gone(record):
+                taken = {each.access for each in (*found, *followed.values())}
+                moves[key] = Key(key.hire, _free(f"{key.access}{apart}", taken))
+        return moves
 
-def _needed(found: Mapping[Key, Record]) -> set[Key]:
-    """List the entries that these rows need: what they stored may be used in a revocation."""
-    return {Key(record.key.hire, need) for record in found.values() for need in record.needs}
+    async def _former_accounts(self, found: Mapping[Key, Record]) -> dict[Key, Key]:
+        """Decide which rows move because their entries are about another thing, or another account, than before.
 
+        A row that leaves nothing, or was revoked, stays: the entry begins with it. Where it cannot be said what an
+        entry is about, because a choice cannot be looked up, nothing moves.
+        """
+        about = {name: item for name, item in self.integrations.items() if item.manifest.identity or item.names.told_by}
+        if not about:
+            return {}
+        of_hire: dict[str, list[Record]] = {}
+        for record in found.values():
+            if record.integration in about:
+                of_hire.setdefault(record.key.hire, []).append(record)
+        moves: dict[Key, Key] = {}
+        for hire, records in of_hire.items():
+            names = {grant.key.access for grant in self.desired.grants(hire)}
+            left = [record for record in records if record.key.access not in names]
+            for grant in self.desired.grants(hire):
+                integration = about.get(grant.integration)
+                wanted = await self._resolved(integration, grant) if integration is not None else None
+                if integration is None or wanted is None:
+                    continue
+                now = integration.snapshot(wanted)
+                mine = [each for each in left if each.key.access.startswith(f"{grant.key.access}{APART}")]
+                back = next((each for each in mine if _is_about(each, integration, now)), None)
+                own = found.get(grant.key)
+                former = None if own is None else _former(own, integration, now)
+                if own is not None and former is not None:
+                    if back is None and (own.phase is Phase.REVOKED or not own.leaves_something):
+                        continue
+                    taken = names | {each.key.access for each in records if each is not back}
+                    moves[grant.key] = Key(hire, _free(f"{grant.key.access}{APART}{as_shown(former)}", taken))
+                if back is not None and (own is None or grant.key in moves):
+                    moves[back.key] = grant.key
+        return moves
 
-def _addresses(hires: Iterable[str], desired: Desired) -> list[str]:
-    return [file.email for hire in hires if (file := desired.hires.file(hire)) is not None and file.email is not None]
+    async def _former_addresses(self, found: Mapping[Key, Record]) -> dict[Key, Key]:
+        """Decide which rows move because an account, or an invitation, may be left at an address of before.
 
+        Else the entry would go on with them for the new address, and nothing would know of the former account any more.
+        """
+        moves: dict[Key, Key] = {}
+        for key, record in found.items():
+            integration = self.integrations.get(record.integration)
+            if integration is None or "email" not in integration.names.asked_with or not _lasts(record):
+                continue
+            if (entry := self._entry_again(record, found)) is not None:
+                moves[key] = entry
+                continue
+            file = self.desired.hires.file(key.hire)
+            if file is None or file.email is None or not _elsewhere(record, file.email):
+                continue
+            grant = next((grant for grant in self.desired.grants(key.hire) if grant.key == key), None)
+            if grant is None or grant.hold is not None or grant.integration != record.integration:
+                continue
+            theirs = [each for each in found.values() if each.key.hire == key.hire]
+            back = next((each.key for each in theirs if _was(each, grant)), None)
+            if back is not None or await self._is_left(integration, record, grant):
+                taken = {each.key.access for each in theirs if each.key != back}
+                moves[key] = Key(key.hire, _free(f"{key.access}{APART}{_address(record)}", taken))
+                if back is not None:
+                    moves[back] = key
+        return moves
 
-def _grant_filter(selection: Selection, desired: Desired) -> GrantFilter:
-    """Return which rows a selection of integrations covers."""
-    assert selection.integrations is not None
-    integrations, names = set(selection.integrations), set[str]()
-    for hire in selection.hires or ():
-        grants = desired.grants(hire)
-        own = [grant for grant in grants if grant.integration in selection.integrations]
-        names.update(grant.key.access for grant in own)
-        if any(grant.needs for grant in own):
-            integrations.update(grant.integration for grant in grants)
-            names.update(grant.key.access for grant in grants)
-    return GrantFilter(frozenset(integrations), frozenset(names))
+    def _entry_again(self, record: Record, found: Mapping[Key, Record]) -> Key | None:
+        """Return the entry without a row that a record of a former address is about again; or None."""
+        hire, access = record.key
+        entry = Key(hire, access.removesuffix(f"{APART}{_address(record)}"))
+        if entry == record.key or entry in found:
+            return None
+        wanted = (grant for grant in self.desired.grants(hire) if grant.key == entry)
+        return next((entry for grant in wanted if _was(record, grant)), None)
 
+    async def _is_left(self, integration: Integration, record: Record, grant: Grant) -> bool:
+        """Whether the account of before is one of its own: it stays, and the entry is about a new one."""
+        suspended = self.policy.suspended(record.key.hire, record.integration)
+        if not self.asks or not self.selection.covers(record.key, record.integration) or suspended is not None:
+            return False
+        wanted = await self._resolved(integration, grant)
+        try:
+            prepared = None if wanted is None else integration.prepare(wanted, NOTHING_STORED, kind=None)
+            pair = None if prepared is None else await self.checker.both(integration, prepared, record)
+        except Blocked:
+            return False
+        if pair is None:
+            return False
+        new, old = pair
+        gone = isinstance(old, Missing) or (isinstance(old, Present) and old.account is Account.INACTIVE)
+        if not gone and self.by_hand.get(record.key) == "run":
+            return True
+        if isinstance(new, Unknown) or not gone:
+            return isinstance(new, Present) and isinstance(old, Present)
+        if not _may_be_invited(record) or (record.phase.unsettled and isinstance(new, Present)):
+            return False
+        asks = integration.can.lists_invitations
+        return not asks or await self.checker.invited_before(integration, record, grant.email)
 
-async def moved(
-    found: Mapping[Key, Record],
-    desired: Desired,
-    integrations: Mapping[str, Integration],
-    checker: Checker,
-    told: Told,
-) -> tuple[dict[Key, Record], dict[Key, Key]]:
-    """Return the rows under their current names, and where each row moves from."""
-    moves = _follow(found, desired, told)
-    apart = _strangers({key: record for key, record in found.items() if key not in moves}, moves, desired, told)
-    if apart:  # they make room
-        moves = {**_follow(found, desired, told, apart), **apart}
-    moves = _then(moves, await _former_accounts(_under(moves, found), desired, integrations, checker))
-    former = _FormerAddresses(_under(moves, found), desired, integrations, checker, told)
-    moves = _then(moves, await former.moves())
-    return _under(moves, found), moves
+    async def _resolved(self, integration: Integration, grant: Grant) -> Grant | None:
+        """Return a grant whose choices are looked up, if they say what it is about; None if that cannot be told."""
+        if grant.hold is not None:
+            return None
+        fields = (*integration.manifest.identity, *integration.names.told_by)
+        if not any(_by_name(value) for name, value in grant.choices if name in fields):
+            return grant
+        try:
+            integration.ready(grant)
+            resolved = await self.checker.resolved(integration, grant)
+        except (Blocked, NotOffered):
+            return None
+        return None if isinstance(resolved, Unknown) else resolved
 
 
 def _then(first: Mapping[Key, Key], second: Mapping[Key, Key]) -> dict[Key, Key]:
@@ -136,113 +301,6 @@ def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, R
         moves.get(key, key): replace(record, key=moves[key]) if key in moves else record
         for key, record in found.items()
     }
-
-
-def _follow(found: Mapping[Key, Record], desired: Desired, told: Told, leaving: Collection[Key] = ()) -> dict[Key, Key]:
-    """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
-    moves: dict[Key, Key] = {}
-    owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
-    for key, record in found.items():
-        owner = owners[record.email]
-        if owner is None and record.orphaned_at is None and desired.vanished(key.hire):
-            owner = told.renamed_to(record)  # its account is still under the address that the hire had before
-        if owner not in (None, key.hire) and key.hire not in desired.broken_hires:
-            to = Key(str(owner), key.access)
-            if to not in moves.values():
-                moves[key] = to
-    moves |= _left_behind(found, moves, owners, desired)
-    while stuck := [key for key, to in moves.items() if to in found and to not in moves and to not in leaving]:
-        for key in stuck:
-            del moves[key]
-    return moves
-
-
-def _left_behind(
-    found: Mapping[Key, Record], moves: Mapping[Key, Key], owners: Mapping[str, str | None], desired: Desired
-) -> dict[Key, Key]:
-    """Decide which orphans move with the other rows of a renamed hire, though no hire has their address any more.
-
-    Only the hire's file says under which address the account is now, if it was renamed at the service.
-    """
-    homes: dict[str, set[str]] = {}
-    for old, new in moves.items():
-        homes.setdefault(old.hire, set()).add(new.hire)
-    more: dict[Key, Key] = {}
-    for key, record in found.items():
-        followed = homes.get(key.hire, set())
-        if (
-            len(followed) != 1
-            or not desired.vanished(key.hire)
-            or owners[record.email] is not None
-            or record.orphaned_at is None
-        ):
-            continue
-        (hire,) = followed
-        to = Key(hire, key.access)
-        if to not in (*moves.values(), *more.values(), *(grant.key for grant in desired.grants(hire))):
-            more[key] = to
-    return more
-
-
-def _strangers(
-    found: Mapping[Key, Record], followed: Mapping[Key, Key], desired: Desired, told: Told
-) -> dict[Key, Key]:
-    """Decide which rows are of somebody who had a hire's id before, and move away from it.
-
-    A file with another address is a renaming, unless another file has the former address, or there was no file at the
-    revision that the row was last planned for.
-    """
-    moves: dict[Key, Key] = {}
-    for key, record in found.items():
-        file, address = desired.hires.file(key.hire), _address(record)
-        if file is None or file.email is None or not _elsewhere(record, file.email) or not record.leaves_something:
-            continue
-        apart = f"{APART}{address}"
-        if key.access.endswith(apart):
-            continue
-        if desired.owner(address) is not None or told.was_gone(record):
-            taken = {each.access for each in (*found, *followed.values())}
-            moves[key] = Key(key.hire, _free(f"{key.access}{apart}", taken))
-    return moves
-
-
-async def _former_accounts(
-    found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
-) -> dict[Key, Key]:
-    """Decide which rows move because their entries are about another thing, or another account, than before.
-
-    A row that leaves nothing, or was revoked, stays: the entry begins with it. Where it cannot be said what an entry
-    is about, because a choice cannot be looked up, nothing moves.
-    """
-    about = {name: item for name, item in integrations.items() if item.manifest.identity or item.names.told_by}
-    if not about:
-        return {}
-    of_hire: dict[str, list[Record]] = {}
-    for record in found.values():
-        if record.integration in about:
-            of_hire.setdefault(record.key.hire, []).append(record)
-    moves: dict[Key, Key] = {}
-    for hire, records in of_hire.items():
-        names = {grant.key.access for grant in desired.grants(hire)}
-        left = [record for record in records if record.key.access not in names]
-        for grant in desired.grants(hire):
-            integration = about.get(grant.integration)
-            wanted = await _resolved(integration, grant, checker) if integration is not None else None
-            if integration is None or wanted is None:
-                continue
-            now = integration.snapshot(wanted)
-            mine = [each for each in left if each.key.access.startswith(f"{grant.key.access}{APART}")]
-            back = next((each for each in mine if _is_about(each, integration, now)), None)
-            own = found.get(grant.key)
-            former = None if own is None else _former(own, integration, now)
-            if own is not None and former is not None:
-                if back is None and (own.phase is Phase.REVOKED or not own.leaves_something):
-                    continue
-                taken = names | {each.key.access for each in records if each is not back}
-                moves[grant.key] = Key(hire, _free(f"{grant.key.access}{APART}{as_shown(former)}", taken))
-            if back is not None and (own is None or grant.key in moves):
-                moves[back.key] = grant.key
-    return moves
 
 
 def _former(record: Record, integration: Integration, now: Mapping[str, Any]) -> list[Any] | None:
@@ -268,76 +326,6 @@ def _is_about(record: Record, integration: Integration, now: Mapping[str, Any]) 
     known = all(record.values.get(name) is not None for name in fields)
     same = record.integration == integration.name and known and not _elsewhere(record, now["email"])
     return same and _former(record, integration, now) is None
-
-
-class _FormerAddresses(Frozen):
-    """Decides which rows move because an account, or an invitation, may be left at an address of before.
-
-    Else the entry would go on with them for the new address, and nothing would know of the former account any more.
-    """
-
-    found: Mapping[Key, Record]
-    desired: Desired
-    integrations: Mapping[str, Integration]
-    checker: Checker
-    told: Told
-
-    async def moves(self) -> dict[Key, Key]:
-        """Return which rows move, and where to."""
-        moves: dict[Key, Key] = {}
-        for key, record in self.found.items():
-            integration = self.integrations.get(record.integration)
-            if integration is None or "email" not in integration.names.asked_with or not _lasts(record):
-                continue
-            if (entry := self._entry_again(record)) is not None:
-                moves[key] = entry
-                continue
-            file = self.desired.hires.file(key.hire)
-            if file is None or file.email is None or not _elsewhere(record, file.email):
-                continue
-            grant = next((grant for grant in self.desired.grants(key.hire) if grant.key == key), None)
-            if grant is None or grant.hold is not None or grant.integration != record.integration:
-                continue
-            theirs = [each for each in self.found.values() if each.key.hire == key.hire]
-            back = next((each.key for each in theirs if _was(each, grant)), None)
-            if back is not None or await self._is_left(integration, record, grant):
-                taken = {each.key.access for each in theirs if each.key != back}
-                moves[key] = Key(key.hire, _free(f"{key.access}{APART}{_address(record)}", taken))
-                if back is not None:
-                    moves[back] = key
-        return moves
-
-    def _entry_again(self, record: Record) -> Key | None:
-        """Return the entry without a row that a record of a former address is about again; or None."""
-        hire, access = record.key
-        entry = Key(hire, access.removesuffix(f"{APART}{_address(record)}"))
-        if entry == record.key or entry in self.found:
-            return None
-        wanted = (grant for grant in self.desired.grants(hire) if grant.key == entry)
-        return next((entry for grant in wanted if _was(record, grant)), None)
-
-    async def _is_left(self, integration: Integration, record: Record, grant: Grant) -> bool:
-        """Whether the account of before is one of its own: it stays, and the entry is about a new one."""
-        if not self.told.asks(record.key, record.integration):
-            return False
-        wanted = await _resolved(integration, grant, self.checker)
-        try:
-            prepared = None if wanted is None else integration.prepare(wanted, NOTHING_STORED, kind=None)
-            pair = None if prepared is None else await self.checker.both(integration, prepared, record)
-        except Blocked:
-            return False
-        if pair is None:
-            return False
-        new, old = pair
-        gone = isinstance(old, Missing) or (isinstance(old, Present) and old.account is Account.INACTIVE)
-        if not gone and self.told.runs(record.key, record.integration):
-            return True
-        if isinstance(new, Unknown) or not gone:
-            return isinstance(new, Present) and isinstance(old, Present)
-        if not _may_be_invited(record) or (record.phase.unsettled and isinstance(new, Present)):
-            return False
-        asks = integration.can.lists_invitations
-        return not asks or await self.checker.invited_before(integration, record, grant.email)
 
 
 def _lasts(record: Record) -> bool:
@@ -373,21 +361,6 @@ def _about(values: list[Any]) -> tuple[str, ...] | None:
     if None in values:
         return None
     return tuple(as_shown(sorted(value, key=as_shown) if isinstance(value, list) else value) for value in values)
-
-
-async def _resolved(integration: Integration, grant: Grant, checker: Checker) -> Grant | None:
-    """Return a grant whose choices are looked up, if they say what it is about; None if that cannot be determined."""
-    if grant.hold is not None:
-        return None
-    fields = (*integration.manifest.identity, *integration.names.told_by)
-    if not any(_by_name(value) for name, value in grant.choices if name in fields):
-        return grant
-    try:
-        integration.ready(grant)
-        resolved = await checker.resolved(integration, grant)
-    except (Blocked, NotOffered):
-        return None
-    return None if isinstance(resolved, Unknown) else resolved
 
 
 def _by_name(value: Any) -> bool:

@@ -19,7 +19,7 @@ from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.counting import count_revision
-from reconciler.engine.run.planner import Watched, unwatched
+from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.reconciler import Reconciler
 from reconciler.engine.state import OpenState, recover, refuse_strayed
 from reconciler.engine.trust import reopened
@@ -75,7 +75,6 @@ class PassRunner:
 
     `approve` is called with each plan before it is applied: it raises if the plan must not be, and returns False to
     have it planned again. `applied` is called with each plan that was applied, while its services are leased.
-    `progressed` is called for each request, `watched` for each hire that is planned.
     """
 
     context: Context
@@ -88,8 +87,7 @@ class PassRunner:
     applied: Callable[[OpenState, Services, Plan, Report], Awaitable[None]] | None = None
     counts: bool = True
     """Whether each pass counts its revision first; else whoever takes a revision over does."""
-    progressed: Callable[[], None] = lambda: None
-    watched: Watched = unwatched
+    on_planned: OnPlanned = no_progress
 
     async def run(
         self, request: PassRequest, services: Collection[str] = (), *, listings: Listings | None = None
@@ -115,8 +113,7 @@ class PassRunner:
                     tree=tree,
                     claims=claims,
                     listings=listings,
-                    progressed=self.progressed,
-                    watched=self.watched,
+                    on_planned=self.on_planned,
                 )
                 while True:
                     plan = await self.clock.unless_stopped(reconciler.plan(request, asked))
