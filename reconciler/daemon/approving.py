@@ -123,7 +123,7 @@ class Approving:
                 return True
         else:
             while await self._ledger.run(lambda ledger: ledger.given.save_merged(commit.revision, merged, now)):
-                await self._context.pace.keep()
+                await self._context.yielder.pause()
             log.info("forge.answered", revision=commit.revision, pull=merged.number, approvals=len(merged.approvals))
         self._again.pop(commit.revision, None)
         return True

@@ -31,16 +31,14 @@ from reconciler.notify import outages as remembered
 from reconciler.notify.notifications import Notifier
 from reconciler.notify.rules import CheckStreak, NewsKind, outages
 from reconciler.repository.git.trees import Tree
+from reconciler.requests.tasks import MAX_HIRES
 
-__all__ = ["MAX_HIRES", "Dispatcher", "OnPass"]
+__all__ = ["Dispatcher", "OnPass"]
 
 log = structlog.get_logger()
 
 OnPass = Callable[[Report, timedelta, str], None]
 """Called after each pass that completed: its report, how long it took, and what it was for."""
-
-MAX_HIRES = 250
-"""The most hires of one pass: it bounds the memory that a pass needs."""
 
 MakeRunner = Callable[[Runtime, Make], SliceRunner]
 """Returns the runner that makes slices by calling the second argument."""
@@ -89,8 +87,8 @@ class Dispatcher:
 
         A service with `at_most` passes waiting is left out: its hires are checked less often.
         """
-        now, pace = self._runtime.clock.now(), self._runtime.context.pace
-        services = await by_service(request.selection, self._runtime.desired(), self._ledger, pace)
+        now, yielder = self._runtime.clock.now(), self._runtime.context.yielder
+        services = await by_service(request.selection, self._runtime.desired(), self._ledger, yielder)
         for name, whole in services.items():
             requests = (replace(request, selection=part) for part in in_parts(whole, MAX_HIRES))
             slices = [Slice(name, each, lane, now, listings) for each in requests]

@@ -65,7 +65,7 @@ class EventChecks:
         self._at: dict[Key, float] = {}
         """When each grant was last checked for an event, or will be."""
         self._listed_at: dict[str, float] = {}
-        self._whose = WantedFingerprints(context.pace, _prints)
+        self._whose = WantedFingerprints(context.yielder, _prints)
 
     def tell(self, integration: str, account: str | None) -> None:
         """Take an event about an account; None if its body does not say which."""

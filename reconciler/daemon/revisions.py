@@ -21,6 +21,7 @@ from reconciler.repository.affected import touched
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, Tree
 from reconciler.repository.git.uncommitted import head_ignored
 from reconciler.repository.naming import FOLDERS
+from reconciler.requests.tasks import FEW
 from reconciler.secrets.initial_data import FOLDER
 
 __all__ = ["Revisions"]
@@ -29,9 +30,6 @@ log = structlog.get_logger()
 
 READ_AGAIN = timedelta(minutes=1)
 """After how long a commit that is not in force is read again: its key may be known by then, or the fault gone."""
-
-MANY = 20
-"""Files: more are not parsed in one turn of the event loop."""
 
 
 class Revisions:
@@ -169,7 +167,7 @@ class Revisions:
 
     def _many_differ(self, before: Tree | None, tree: CommitTree) -> bool:
         """Whether more files differ from the revision before than are read while other tasks wait."""
-        return before is None or len(self._context.checkout.changed(before, tree)) > MANY
+        return before is None or len(self._context.checkout.changed(before, tree)) > FEW
 
     def _log_changes(self, found: InForce, before: ActiveRevision) -> None:
         """Log why the newest commit is not in force, and which settings need a restart."""

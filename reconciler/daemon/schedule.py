@@ -13,7 +13,7 @@ from heapq import merge
 from itertools import chain, islice
 from zlib import crc32
 
-from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher
+from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.runtime import Runtime
 from reconciler.daemon.slices import Lane, in_parts
 from reconciler.daemon.survey import Survey
@@ -29,14 +29,12 @@ from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.value import replace
 from reconciler.repository.desired import NO_SERVICE
 from reconciler.repository.hires import Hires
+from reconciler.requests.tasks import MAX_HIRES, NAMES_AT_A_TIME
 
 __all__ = ["Schedule"]
 
 MIN_SLICES = 60
 SHORTEST_SLICE = timedelta(seconds=1)
-
-AT_A_TIME = 2000
-"""The most hires that are sorted, or read from the ledger, before other tasks run."""
 
 AGAIN_SECONDS = 1.0
 """After how long a walk over all hires continues when the ledger or this clone failed."""
@@ -225,7 +223,7 @@ class Schedule:
         most = max(1, int(self._runtime.active.settings.interval / SHORTEST_SLICE))
         count = min(most, max(MIN_SLICES, len(hires) // MAX_HIRES))
         slices: list[list[str]] = [[] for _ in range(count)]
-        async for some in self._runtime.context.pace.over(hires):
+        async for some in self._runtime.context.yielder.over(hires):
             for hire in some:
                 slices[crc32(hire.encode()) % count].append(hire)
         self._slices, self._sliced, self._everybody = slices, 0, hires
@@ -243,9 +241,9 @@ class Schedule:
                 yield part
             return
         pieces, stems = list[list[str]](), iter(files.index)
-        while some := list(islice(stems, AT_A_TIME)):
+        while some := list(islice(stems, NAMES_AT_A_TIME)):
             pieces.append(sorted(some))
-            await self._runtime.context.pace.keep()
+            await self._runtime.context.yielder.pause()
         ordered = merge(*pieces)
         while some := list(islice(ordered, MAX_HIRES)):
             yield replace(selection, hires=frozenset(some))
@@ -258,7 +256,7 @@ class Schedule:
         """Read the hires that the ledger has after this one, once it can be read. Raises Stopped."""
         while True:
             try:
-                return await self._ledger.run(lambda ledger: ledger.grants.hires_after(hire, AT_A_TIME))
+                return await self._ledger.run(lambda ledger: ledger.grants.hires_after(hire, NAMES_AT_A_TIME))
             except LedgerError as error:
                 self._health.stuck("ledger", str(error))
                 await self._clock.sleep(AGAIN_SECONDS)

@@ -23,7 +23,7 @@ from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import NO_SERVICE, Desired, Service
-from reconciler.requests.tasks import Pace
+from reconciler.requests.tasks import FEW, Yielder
 
 __all__ = [
     "NO_SERVICE",
@@ -42,10 +42,6 @@ __all__ = [
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 """Starts a task, which is awaited before the daemon ends."""
-
-
-HIRES_AT_A_TIME = 20
-"""The most hires of single grants that are looked through before other tasks run."""
 
 
 class Outdated(Exception):
@@ -114,11 +110,11 @@ class SliceRunner(Leases, Protocol):
 
 
 async def by_service(
-    selection: Selection, desired: Desired, ledger: Ledger[LedgerReader], pace: Pace
+    selection: Selection, desired: Desired, ledger: Ledger[LedgerReader], yielder: Yielder
 ) -> dict[str, Selection]:
     """Cut a selection by service; each part has only the hires and the single grants that use its service.
 
-    All grants of a service that was down may be due at once, so single grants are looked through at this pace.
+    All grants of a service that was down may be due at once, so single grants are looked through a few hires at a time.
     """
     if selection.hires is None:
         return cut(selection, desired.services)
@@ -129,8 +125,8 @@ async def by_service(
         uses = chain(wanted, noted)
         return cut(selection, desired.services, [use for use in uses if selection.covers_some_of(use[1])])
     found = list[tuple[Key, str]]()
-    for some in in_parts(selection, HIRES_AT_A_TIME):
-        await pace.keep()
+    for some in in_parts(selection, FEW):
+        await yielder.pause()
         named = some.hires or frozenset()
         found += await ledger.run(partial(_noted, named=named, grants=selection.grants))
         grants = chain.from_iterable(map(desired.grants, named))

@@ -24,15 +24,13 @@ from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
+from reconciler.requests.tasks import LINES_AT_A_TIME
 from reconciler.review.overdue import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, compare, owners_of
 
 __all__ = ["Survey"]
 
 log = structlog.get_logger()
-
-SEEN_AT_A_TIME = 200
-"""The most accounts that are held against the ledger's, or written, before other tasks run."""
 
 
 Leased = Callable[..., AbstractAsyncContextManager[OpenState]]
@@ -93,7 +91,7 @@ class Survey:
         async with self._leased() as state:
             integrations = await self._integrations(active, desired, state)
             asked = [integrations[name] for _, name in listed]
-            owners = await owners_of(asked, desired, state.ledger, everybody, self._context.pace) if asked else {}
+            owners = await owners_of(asked, desired, state.ledger, everybody, self._context.yielder) if asked else {}
             if only is None:
                 assert active.tree is not None
                 await alert_overdue(self._context, active.settings, active.tree, state.ledger)
@@ -129,7 +127,7 @@ class Survey:
                 await change(gone=gone)
             await asyncio.sleep(0)
         left = iter(sorted(new))
-        while some := list(islice(left, SEEN_AT_A_TIME)):
+        while some := list(islice(left, LINES_AT_A_TIME)):
             await change(added=some)
             await asyncio.sleep(0)
         await change(ended=True)
@@ -138,4 +136,4 @@ class Survey:
 
 def _after(integration: str, account: str) -> Callable[[LedgerReader], list[str]]:
     """Read the next accounts of a listing that were seen before."""
-    return lambda ledger: ledger.accounts.seen_after(integration, account, SEEN_AT_A_TIME)
+    return lambda ledger: ledger.accounts.seen_after(integration, account, LINES_AT_A_TIME)

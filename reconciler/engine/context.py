@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from reconciler.requests.client import Answered, Client, MaySend
     from reconciler.requests.hosts import AllowedHosts
     from reconciler.requests.shares import Shared
-    from reconciler.requests.tasks import Pace
+    from reconciler.requests.tasks import Yielder
     from reconciler.requests.throttle import Throttle
     from reconciler.secrets.gpg import Gnupg
     from reconciler.secrets.initial_data import InitialData
@@ -142,11 +142,11 @@ class Context:
         return Reader(self.root / HIRES_CACHE, self.reached, root=self.checkout.root)
 
     @cached_property
-    def pace(self) -> Pace:
-        """The pace of all long work."""
-        from reconciler.requests.tasks import Pace
+    def yielder(self) -> Yielder:
+        """What yields the event loop in all long work."""
+        from reconciler.requests.tasks import Yielder
 
-        return Pace()
+        return Yielder()
 
     def settings(self, tree: Tree) -> Settings:
         """Return the settings of a revision, defaults if it has none. Raises SettingsError if they are broken."""
@@ -182,14 +182,14 @@ class Context:
         """The prints of all that is wanted, from pass to pass."""
         from reconciler.engine.observe.same_account import WantedFingerprints, wanted_prints
 
-        return WantedFingerprints(self.pace, wanted_prints)
+        return WantedFingerprints(self.yielder, wanted_prints)
 
     @cached_property
     def wanted_accounts(self) -> WantedFingerprints[Integration]:
         """Which accounts are wanted of services at which two hires may mean one, from pass to pass."""
         from reconciler.engine.observe.same_account import WantedFingerprints, wanted_accounts
 
-        return WantedFingerprints(self.pace, wanted_accounts)
+        return WantedFingerprints(self.yielder, wanted_accounts)
 
     def gnupg(self, settings: Settings) -> Gnupg:
         """Return gpg with the home that the settings name."""

@@ -10,13 +10,25 @@ from itertools import islice
 from time import monotonic
 from typing import Any, TypeVar
 
-__all__ = ["AT_ONCE", "Pace", "TimeLimit", "run_all"]
+__all__ = [
+    "CHANGED_ROW",
+    "FEW",
+    "LINES_AT_A_TIME",
+    "MAX_HIRES",
+    "NAMES_AT_A_TIME",
+    "NO_YIELD",
+    "ROWS_AT_A_TIME",
+    "TimeLimit",
+    "Yielder",
+    "run_all",
+]
 
 T = TypeVar("T")
 
 GRACE_SECONDS = 5.0
 """What cancelled tasks get to put down what they hold."""
 
+# How much of long work is done before the loop's other tasks run.
 SLICE_SECONDS = 0.005
 """Seconds that work over many hires takes, side by side or not, before the loop's other tasks run."""
 
@@ -25,10 +37,26 @@ PIECES = 8
 would send requests one by one, each of which wakes a service that has just gone to sleep."""
 
 FEW = 20
-"""Hires: work over no more is what somebody waits for, and lets nobody go first."""
+"""Hires that are read, parsed or cut in one go. Work over no more is what somebody waits for, and lets nobody go first.
+"""
+
+NAMES_AT_A_TIME = 2000
+"""Hires whose names are sorted, or read from the ledger, in one go."""
+
+LINES_AT_A_TIME = 128
+"""Rows of who gave a grant, of hires of whom that is to be found out, or of a listing's accounts written in one go."""
+
+ROWS_AT_A_TIME = 512
+"""Rows of which only the time of the check is written that are written in one go."""
+
+CHANGED_ROW = 8
+"""As many of those are written in the time of a row that is new, or has changed."""
+
+MAX_HIRES = 250
+"""The most hires that a daemon's pass covers, or a dry run plans at a time: it bounds their memory."""
 
 
-class Pace:
+class Yielder:
     """Yields the event loop regularly during long work; shared by all of that work on one loop.
 
     It goes on for a slice at most, and a few pieces of it are begun in a turn of the loop, first come, first served. So
@@ -42,11 +70,11 @@ class Pace:
         self._until = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def among(self, hires: int) -> Pace:
-        """Return the pace of work on so many hires."""
-        return self if hires > FEW else AT_ONCE
+    def among(self, hires: int) -> Yielder:
+        """Return what yields in work on so many hires."""
+        return self if hires > FEW else NO_YIELD
 
-    async def keep(self) -> None:
+    async def pause(self) -> None:
         """Continue within the time slice, or wait for a turn."""
         if monotonic() >= self._until:
             await self.turn()
@@ -82,14 +110,14 @@ class Pace:
         asyncio.get_running_loop().call_later(0, call)
 
     async def over(self, items: Iterable[T]) -> AsyncIterator[tuple[T, ...]]:
-        """Yield the items in batches, at this pace."""
+        """Yield the items in batches, with pauses between them."""
         left = iter(items)
         while some := tuple(islice(left, PIECES)):
-            await self.keep()
+            await self.pause()
             yield some
 
 
-AT_ONCE = Pace(yields=False)
+NO_YIELD = Yielder(yields=False)
 """Work that waits for nobody."""
 
 

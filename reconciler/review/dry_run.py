@@ -58,7 +58,7 @@ class DryRun:
     async def parts(self, hires: int, on_planned: OnPlanned = no_progress) -> AsyncIterator[Plan]:
         """Plan part by part, so many hires each, and give each part's plan."""
         planning = self._planning
-        await planning.pace.keep()
+        await planning.yielder.pause()
         done = 0
         ledger = planning.state.ledger
         changes = await ledger.run(planning.changes)

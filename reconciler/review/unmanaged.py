@@ -39,7 +39,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.joining import hire_layers
 from reconciler.requests.accounts import told_by_address
 from reconciler.requests.last_used import last_used
-from reconciler.requests.tasks import Pace
+from reconciler.requests.tasks import Yielder
 from reconciler.review.similarity import PeopleIndex
 
 __all__ = [
@@ -219,14 +219,14 @@ class UnknownAccounts:
         integrations: Mapping[str, Integration],
         desired: Desired,
         listings: Listings,
-        pace: Pace,
+        yielder: Yielder,
         revoked: Collection[Key] = (),
     ) -> None:
         """`revoked` are the grants of which the pass has taken the account away since it read the listings."""
         self._integrations = {name: each for name, each in integrations.items() if listings.serve(name)}
         self._desired = desired
         self._listings = listings
-        self._owners = OwnersOf(self._integrations.values(), desired, pace, revoked)
+        self._owners = OwnersOf(self._integrations.values(), desired, yielder, revoked)
 
     async def add(self, plan: Plan) -> None:
         """Add whom a part of the pass is about."""
@@ -242,12 +242,14 @@ class UnknownAccounts:
             yield await compare(self._integrations[name], self._desired, owners.pop(name), self._listings)
 
 
-async def unknown_accounts(services: Services, plan: Plan, pace: Pace, done: Report) -> AsyncIterator[ComparedListing]:
+async def unknown_accounts(
+    services: Services, plan: Plan, yielder: Yielder, done: Report
+) -> AsyncIterator[ComparedListing]:
     """Compare the listings that a plan over everybody read; read no other. `done` is what came of the plan."""
     if plan.selection.hires is not None or plan.selection.grants is not None:
         return
     revoked = {Key(row.hire, row.access) for row in done.rows if row.status is Status.REVOKED}
-    unknown = UnknownAccounts(services.integrations, services.desired, services.checker.listings, pace, revoked)
+    unknown = UnknownAccounts(services.integrations, services.desired, services.checker.listings, yielder, revoked)
     await unknown.add(plan)
     async for each in unknown.compared():
         yield each
@@ -275,11 +277,11 @@ class OwnersOf:
     """
 
     def __init__(
-        self, integrations: Collection[Integration], desired: Desired, pace: Pace, revoked: Collection[Key] = ()
+        self, integrations: Collection[Integration], desired: Desired, yielder: Yielder, revoked: Collection[Key] = ()
     ) -> None:
         self._revoked = revoked
         self._desired = desired
-        self._pace = pace
+        self._yielder = yielder
         self._owners = {each.name: Owners() for each in integrations}
         self._listed = {each.name: each for each in integrations if _has_list(each)}
         self._by_name = [each for each in self._listed.values() if not told_by_address(each.manifest)]
@@ -293,7 +295,7 @@ class OwnersOf:
                 theirs[record.key.hire].append(record)
         left: list[tuple[Record, str | None]] = []
         for hire in hires:
-            await self._pace.keep()
+            await self._yielder.pause()
             addresses: dict[tuple[str, str], str] = {}
             unlisted = listed.keys().isdisjoint(self._desired.integrations(hire))
             for grant in () if unlisted else self._desired.grants(hire, once=True):
@@ -345,13 +347,13 @@ async def owners_of(
     desired: Desired,
     ledger: Ledger[LedgerReader] | None,
     hires: Sequence[str],
-    pace: Pace,
+    yielder: Yielder,
 ) -> dict[str, Owners]:
     """Find the owners among these hires of the accounts of these integrations; without a ledger, whom git has.
 
     Of the records only some are kept at a time.
     """
-    owners = OwnersOf(integrations, desired, pace)
+    owners = OwnersOf(integrations, desired, yielder)
     for at in range(0, len(hires), READ_AT_A_TIME):
         some = hires[at : at + READ_AT_A_TIME]
         await owners.add(some, () if ledger is None else await ledger.run(partial(_records, hires=some)))

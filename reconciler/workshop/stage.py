@@ -39,7 +39,7 @@ from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import WORKTREE, OverlayTree
 from reconciler.repository.policy import Judge
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.tasks import AT_ONCE
+from reconciler.requests.tasks import NO_YIELD
 from reconciler.transports.address import Address
 from reconciler.workshop.canned import CannedClient
 
@@ -197,9 +197,9 @@ async def plan_alone(
         stored={},
         by_hand={},
         judge=Judge(desired, desired.files.policy),
-        pace=AT_ONCE,
-        same_accounts=SameAccounts(desired, integrations, checker, WantedFingerprints(AT_ONCE, wanted_prints)),
-        rivals=Rivals(desired, integrations, WantedFingerprints(AT_ONCE, wanted_accounts)),
+        yielder=NO_YIELD,
+        same_accounts=SameAccounts(desired, integrations, checker, WantedFingerprints(NO_YIELD, wanted_prints)),
+        rivals=Rivals(desired, integrations, WantedFingerprints(NO_YIELD, wanted_accounts)),
         unreadable=_no_rows,
     )
     found = await Planner(inputs, Selection(), Claims().begin()).plan()

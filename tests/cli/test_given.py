@@ -186,7 +186,7 @@ def test_dry_run_in_parts_prints_what_one_part_does(
     given.hire("dan", "nothing")
     given.commit()
     whole = {output: call(given, "--dry-run", "--output", output) for output in ("json", "csv", "table", "markdown")}
-    monkeypatch.setattr("reconciler.engine.run.planning.HIRES", 1)
+    monkeypatch.setattr("reconciler.cli.commands.one_pass.MAX_HIRES", 1)
     monkeypatch.setattr("reconciler.repository.attribution.given.MANY_GRANTS", many)
     for output, before in whole.items():
         after = call(given, "--dry-run", "--output", output)

@@ -52,7 +52,7 @@ def test_a_known_account_is_checked_at_once_and_once_more(monkeypatch: pytest.Mo
                 raise failing.pop()
 
         checks = EventChecks(
-            cast("Context", SimpleNamespace(pace=None)),
+            cast("Context", SimpleNamespace(yielder=None)),
             ProblemLog(),
             desired=cast("Any", Desired),
             check=check,

@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon.dispatcher import MAX_HIRES
-from reconciler.daemon.revisions import MANY
 from reconciler.daemon.runtime import GRACE_SECONDS
 from reconciler.daemon.slices import in_parts
 from reconciler.model.failpoints import Failpoint
@@ -25,6 +23,7 @@ from reconciler.model.status import EventType, Status
 from reconciler.repository.git.watch import commits
 from reconciler.repository.hire_index import HireCache
 from reconciler.repository.parsing import summarize
+from reconciler.requests.tasks import FEW, MAX_HIRES
 from tests.daemon.running import Turned, running, until
 from tests.ledgers import inside
 from tests.repo import Repo
@@ -273,7 +272,7 @@ def test_a_commit_is_read_beside_the_loop(
     tool: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Passes go on meanwhile, over the revision before. What was parsed is saved for the next start beside it, too."""
-    many = sorted(["bob", *(f"hire{number:02}" for number in range(MANY))])
+    many = sorted(["bob", *(f"hire{number:02}" for number in range(FEW))])
     for hire in many:
         tool.hire(hire, "tool")
     save, saved_in = HireCache.save, list[int]()

@@ -41,7 +41,7 @@ def left(request: pytest.FixtureRequest, repo: Repo, accounts: AccountService, m
 def test_sweep_covers_all_hires_that_git_or_the_ledger_has_once(
     left: Repo, monkeypatch: pytest.MonkeyPatch, at_a_time: int
 ) -> None:
-    monkeypatch.setattr("reconciler.daemon.schedule.AT_A_TIME", at_a_time)
+    monkeypatch.setattr("reconciler.daemon.schedule.NAMES_AT_A_TIME", at_a_time)
 
     async def swept() -> list[str]:
         async with running(left) as now:
@@ -95,7 +95,7 @@ def test_guard_counts_all_that_a_sweep_takes_away_before_it_takes_any(
 
     Here the ledger cannot be read meanwhile: what is left of the sweep is queued once it can.
     """
-    monkeypatch.setattr("reconciler.daemon.schedule.AT_A_TIME", 2)
+    monkeypatch.setattr("reconciler.daemon.schedule.NAMES_AT_A_TIME", 2)
     monkeypatch.setattr("reconciler.daemon.schedule.AGAIN_SECONDS", 0.01)
 
     async def swept() -> None:

@@ -19,7 +19,7 @@ from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.value import replace
 from reconciler.repository.git.trees import CommitTree
 from reconciler.requests.render import question
-from reconciler.requests.tasks import Pace
+from reconciler.requests.tasks import Yielder
 from tests.engine.harness import Machine
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -184,7 +184,7 @@ def test_prints_that_could_not_be_read_are_read_again() -> None:
             return []
 
     async def walk() -> None:
-        desired, wanted = Desired(), WantedFingerprints(Pace(), wanted_prints)
+        desired, wanted = Desired(), WantedFingerprints(Yielder(), wanted_prints)
         with pytest.raises(OSError, match="disk"):
             await wanted.of(desired, {})  # type: ignore[arg-type]
         desired.whole = True

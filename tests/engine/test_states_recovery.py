@@ -9,11 +9,11 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.engine.run.reconciler import OF_ITS_OWN
 from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.status import Action, EventType, Status
 from reconciler.requests.client import Client
+from reconciler.requests.tasks import CHANGED_ROW
 from tests.engine.harness import Machine, dying, row
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -62,7 +62,7 @@ def test_an_attempt_that_was_cut_off_after_its_last_answer_succeeded(machine, ac
 def test_a_kill_while_a_plan_is_written_leaves_the_rest_to_the_next_pass(
     machine: Machine, repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.engine.run.reconciler.ROOM", 5 * OF_ITS_OWN)
+    monkeypatch.setattr("reconciler.engine.run.reconciler.ROWS_AT_A_TIME", 5 * CHANGED_ROW)
     people = [f"p{number:02}" for number in range(24)]
     accounts.add(*(f"{who}@example.com" for who in people))
     for who in people:

@@ -59,7 +59,7 @@ def many(machine: Machine, repo: Repo) -> Machine:
 
 
 def test_givers_are_written_in_pieces(many: Machine, turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconciler.engine.run.reconciler.GIVEN_AT_A_TIME", 10)
+    monkeypatch.setattr("reconciler.engine.run.reconciler.LINES_AT_A_TIME", 10)
     with dying(WritableGivers, "save", nth=2):
         many.reconcile()
     revision = many.repo.git("rev-parse", "HEAD").strip()
@@ -83,7 +83,7 @@ def test_givers_are_written_in_pieces(many: Machine, turns: Turns, monkeypatch: 
 
 def test_rows_of_a_slice_are_read_in_pieces(many: Machine, turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
     many.reconcile()
-    monkeypatch.setattr("reconciler.engine.run.planning.READ_AT_A_TIME", 10)
+    monkeypatch.setattr("reconciler.engine.run.planning.FEW", 10)
     records = Grants.records
 
     def read(self: Grants, hires: Iterable[str] | None = None, *given: Any) -> Any:

@@ -140,7 +140,7 @@ def _runner(context: Context, clock: SystemClock, force: InForce, leases: Leases
 
 async def _count_unknown(state: OpenState, services: Services, plan: Plan, report: Report, context: Context) -> None:
     """Count the accounts that git does not know."""
-    async for each in unknown_accounts(services, plan, context.pace, report):
+    async for each in unknown_accounts(services, plan, context.yielder, report):
         if each.complete:
             await state.ledger.run(partial(_save_seen, listing=each, now=context.clock.now()))
             report.unmanaged[each.integration] = each.unknown

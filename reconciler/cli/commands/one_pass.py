@@ -24,7 +24,7 @@ from reconciler.cli.output.show import exit_code, show_report
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import ASSUMED, InForce, in_force
-from reconciler.engine.run.planning import HIRES, Planning
+from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import StateLockedError, UsageError
@@ -36,6 +36,7 @@ from reconciler.model.selection import PassRequest, Selection
 from reconciler.repository.attribution.given import Gaps, Givers
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
+from reconciler.requests.tasks import MAX_HIRES
 from reconciler.review.compared_files import compared_settings
 from reconciler.review.dry_run import DryRun, Spooled
 from reconciler.review.leaving import Dates, Leaving
@@ -142,8 +143,8 @@ async def _planned(
         given = _GivenByPart(context, planning, gaps, spools.enter_context(Spool()))
     unknown = None
     if planning.selection.hires is None:
-        unknown = UnknownAccounts(planning.integrations, planning.desired, planning.listings, planning.pace)
-    async for plan in dry_run.parts(HIRES, ProgressReporter()):
+        unknown = UnknownAccounts(planning.integrations, planning.desired, planning.listings, planning.yielder)
+    async for plan in dry_run.parts(MAX_HIRES, ProgressReporter()):
         if unknown is not None:
             await unknown.add(plan)
         if given is not None:

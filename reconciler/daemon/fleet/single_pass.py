@@ -179,7 +179,7 @@ class FleetPass:
             await ledger.run(lambda writer: writer.guard.begin_resync())
         for _ in range(MOST_ROUNDS):
             before = self._report.executed + self._report.revoked
-            parts = await by_service(selection, self.desired, ledger, self.passes.context.pace)
+            parts = await by_service(selection, self.desired, ledger, self.passes.context.yielder)
             passes = [self._pass(name, replace(request, selection=part)) for name, part in sorted(parts.items())]
             ended = await asyncio.gather(*passes, return_exceptions=True)
             for error in (each for each in ended if each is not None):

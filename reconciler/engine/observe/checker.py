@@ -27,7 +27,7 @@ from reconciler.requests.client import Response
 from reconciler.requests.match import refusal, verdict
 from reconciler.requests.pages import Option, PageTurner, first_page, options
 from reconciler.requests.record import Compared, all_there
-from reconciler.requests.tasks import AT_ONCE, Pace
+from reconciler.requests.tasks import NO_YIELD, Yielder
 from reconciler.transports.request import RenderedRequest
 
 __all__ = ["SHOWN", "BlindChecker", "Checker", "NotOffered"]
@@ -58,10 +58,10 @@ class Checker:
         redactor: Redactor,
         listings: Listings,
         progressed: Callable[[], None] = lambda: None,
-        pace: Pace = AT_ONCE,
+        yielder: Yielder = NO_YIELD,
     ) -> None:
-        """At a `pace` that yields, checks let other requests go first at their hosts."""
-        self._pace = pace
+        """With a `yielder` that yields, checks let other requests go first at their hosts."""
+        self._yielder = yielder
         self.redactor = redactor
         self.listings = listings
         self._both: dict[Key, tuple[Verdict, Verdict]] = {}
@@ -145,7 +145,9 @@ class Checker:
         first, scope, answer = await self._ask(integration, prepared)
         turner = None if exists.pages is None else PageTurner(exists, first, scope, integration.manifest)
         while True:
-            await self._pace.turn()  # tasks that waited for this one's place send first, which keeps the service busy
+            await (
+                self._yielder.turn()
+            )  # tasks that waited for this one's place send first, which keeps the service busy
             found = verdict(exists, check.wanted, answer, check.compared)
             if turner is None or not _may_go_on(found, answer, check):
                 return found, answer
@@ -179,7 +181,7 @@ class Checker:
 
     async def _send(self, integration: Integration, wire: RenderedRequest) -> Response:
         self._progressed()
-        return await integration.client.send(wire, follow=True, behind=self._pace.yields)
+        return await integration.client.send(wire, follow=True, behind=self._yielder.yields)
 
     async def check_taken_away(self, integration: Integration, prepared: Prepared) -> Verdict:
         """Check an account once more after it was revoked, or its invitation withdrawn. An open one counts as found."""

@@ -29,7 +29,7 @@ from reconciler.repository.affected import changed_hires
 from reconciler.repository.desired import Desired
 from reconciler.requests.accounts import account, layers_as_compared, told_by_address
 from reconciler.requests.render import canonical, question
-from reconciler.requests.tasks import Pace
+from reconciler.requests.tasks import Yielder
 
 __all__ = ["Rivals", "SameAccounts", "WantedFingerprints", "wanted_accounts", "wanted_prints"]
 
@@ -69,8 +69,8 @@ class WantedFingerprints(Generic[By]):
     lookup is compared with what the hires that it names want now.
     """
 
-    def __init__(self, pace: Pace, prints: Prints[By]) -> None:
-        self.pace = pace
+    def __init__(self, yielder: Yielder, prints: Prints[By]) -> None:
+        self.yielder = yielder
         self._prints = prints
         self._of: tuple[Desired, Mapping[str, object]] | None = None
         self._reading: asyncio.Task[FingerprintIndex] | None = None
@@ -110,7 +110,7 @@ class WantedFingerprints(Generic[By]):
         else:
             found, hires = await asyncio.shield(before), [*changed]
         for hire in hires:
-            await self.pace.keep()
+            await self.yielder.pause()
             number = found.number(hire)
             theirs = not integrations.keys().isdisjoint(desired.integrations(hire))
             for grant in desired.grants(hire, once=True) if theirs else ():
@@ -187,7 +187,7 @@ class SameAccounts:
             if integration is not None:
                 index.unreadable.update(dict.fromkeys(_prints(integration, grant, None), grant.key))
         for hire in tuple(wanted.choosing):
-            await self._wanted.pace.keep()
+            await self._wanted.yielder.pause()
             number = index.chosen.number(hire)
             choosing = [grant for grant in self._desired.grants(hire) if grant.choices]
             async for integration, grant in self._there(choosing, ()):

@@ -12,7 +12,7 @@ from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.engine.observe.checker import BlindChecker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.claims import Claims
-from reconciler.engine.run.planning import HIRES, Planning
+from reconciler.engine.run.planning import Planning
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import ReadState
@@ -24,6 +24,7 @@ from reconciler.model.value import replace
 from reconciler.repository.affected import touched
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import WORKTREE, Tree
+from reconciler.requests.tasks import MAX_HIRES
 
 __all__ = ["count_revision"]
 
@@ -113,8 +114,8 @@ class _Counting:
             planning = _Unasked(self._context, self._state, PassRequest(selection), self._tree)
             await planning.begin()
             self._forget(selection)
-            for part in await planning.parts(HIRES):
-                await planning.pace.keep()
+            for part in await planning.parts(MAX_HIRES):
+                await planning.yielder.pause()
                 rows = await planning.rows(part)
                 if alike:
                     part = replace(part, hires=_that_differ(planning, part.hires or (), rows.values()))  # noqa: PLW2901

@@ -22,7 +22,7 @@ from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge
-from reconciler.requests.tasks import Pace
+from reconciler.requests.tasks import Yielder
 
 __all__ = ["GrantPlanner", "PlanningInputs"]
 
@@ -45,7 +45,7 @@ class PlanningInputs(Frozen, kw_only=True):
     stored: Mapping[str, Mapping[str, Any]]
     by_hand: Mapping[Key, str]
     judge: Judge
-    pace: Pace
+    yielder: Yielder
     same_accounts: SameAccounts
     rivals: Rivals
     unreadable: Callable[[], Awaitable[Iterable[Record]]]

@@ -93,7 +93,7 @@ class Planner:
 
         async def work() -> None:
             for hire in queue:
-                await self._inputs.pace.keep()
+                await self._inputs.yielder.pause()
                 grants = self._inputs.wanted(hire)
                 if chosen is None or hire in chosen:
                     acted_on = {record.key for record in of_hire.get(hire, ()) if record.acted_on}

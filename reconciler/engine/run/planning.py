@@ -41,17 +41,12 @@ from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge
+from reconciler.requests.tasks import FEW
 
-__all__ = ["ASSIGNED", "HIRES", "Planning"]
+__all__ = ["ASSIGNED", "Planning"]
 
 ASSIGNED = "assigned"
 """The name of the note that has the sequences which were assigned by a revision that was acted on."""
-
-HIRES = 200
-"""The most hires that are planned at a time in a pass over all of them."""
-
-READ_AT_A_TIME = 25
-"""The most hires whose records are read before other tasks run."""
 
 
 class Planning:
@@ -86,7 +81,7 @@ class Planning:
         self.policy = Policy.of(self.settings, context.clock.now(), removals=request.removals)
         self.desired = context.desired(files, self.policy.today)
         hires = self.desired.hires if selection.hires is None else selection.hires
-        self.pace = context.pace.among(len(hires))
+        self.yielder = context.yielder.among(len(hires))
         self.listings = listings or Listings(self.policy.now)
         self._reads_listings = listings is None
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
@@ -113,7 +108,7 @@ class Planning:
             integrations = as_branch_may(integrations, ours, theirs, context, self.settings)
         self.integrations = integrations
         self.locks = self.desired.locks(locks, self.policy.now)
-        self.checker = self.checker_class(context.redactor, self.listings, context.progressed, self.pace)
+        self.checker = self.checker_class(context.redactor, self.listings, context.progressed, self.yielder)
         self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
         self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
         self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)
@@ -131,8 +126,8 @@ class Planning:
         if self.selection.hires is None:
             return await self.rows(self.selection)
         found: dict[Key, Record] = {}
-        for some in await self.parts(READ_AT_A_TIME):
-            await self.pace.keep()
+        for some in await self.parts(FEW):
+            await self.yielder.pause()
             found |= await self.rows(some)
         return found
 
@@ -181,7 +176,7 @@ class Planning:
             policy=policy,
             stored=stored_under(renamed, stored),
             judge=self.judge,
-            pace=self.pace,
+            yielder=self.yielder,
             by_hand=self._request.by_hand,
             same_accounts=self._same_accounts,
             rivals=self._rivals,
@@ -192,7 +187,7 @@ class Planning:
         planned = await planner.plan(on_planned)
         # Who acted on an entry for its former service may still do so.
         _refuse_uncovered(self.state, {item.record.service for item in planned if item.record is not None})
-        await self.pace.keep()
+        await self.yielder.pause()
         return Plan(
             revision=self.desired.revision,
             settings=self.settings,
@@ -215,11 +210,11 @@ class Planning:
         With `asks` it may be asked what is there under an address of before.
         """
         ledger, policy = self.state.ledger, self.policy
-        await self.pace.keep()
+        await self.yielder.pause()
         known = {key: records.remembered(row, policy.now, self.settings.retry_delay) for key, row in rows.items()}
         if ledger.unattended:
             known = as_settled(known, await ledger.run(lambda reader: reader.attempts.open()), policy)
-        await self.pace.keep()
+        await self.yielder.pause()
 
         renamer = Renamer(
             desired=self.desired,
@@ -266,12 +261,12 @@ class Planning:
         last: Key | None = Key("", "")
         while last is not None:
             rows, last = await self.state.ledger.run(partial(_origins_after, key=last))
-            await self.pace.keep()
+            await self.yielder.pause()
             candidates.update(hire for hire, email, origin in rows if self._may_be_unreadable(hire, email, origin))
         hires = sorted(candidates)
         found: dict[Key, Record] = {}
-        for place in range(0, len(hires), READ_AT_A_TIME):
-            some = Selection(hires=frozenset(hires[place : place + READ_AT_A_TIME]))
+        for place in range(0, len(hires), FEW):
+            some = Selection(hires=frozenset(hires[place : place + FEW]))
             known, _ = await self._known(await self.rows(some), some)
             found |= {
                 key: record

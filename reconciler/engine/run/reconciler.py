@@ -45,7 +45,7 @@ from reconciler.notify.alerts import alert
 from reconciler.notify.notifications import Notifier
 from reconciler.repository.attribution.given import OFTEN, Givers, changed_since
 from reconciler.repository.git.checkout import WORKTREE, Tree
-from reconciler.requests.tasks import Pace
+from reconciler.requests.tasks import CHANGED_ROW, LINES_AT_A_TIME, ROWS_AT_A_TIME, Yielder
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
@@ -56,15 +56,6 @@ log = structlog.get_logger()
 
 NOTED_PROBLEMS = 100
 """The most problems of files that are noted; `reconcile validate` shows all."""
-
-ROOM = 512
-"""So many rows of which only the time of the check is written are written in one go."""
-
-GIVEN_AT_A_TIME = 128
-"""So many rows of who gave a grant, or of hires of which that is to be found out, are written in one go."""
-
-OF_ITS_OWN = 8
-"""As many of those are written in the time of a row that is new, or has changed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,15 +90,15 @@ class Reconciler:
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, notify."""
         report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
-        author, pace = self.context.author(self.tree), self.context.pace.among(len(plan.grants))
+        author, yielder = self.context.author(self.tree), self.context.yielder.among(len(plan.grants))
         async with self.state.taking_over:
             await self._take_over(plan)
             if plan.renamed:
                 lines = list(_renames(plan, author))
                 await self.state.ledger.run(lambda ledger: move(ledger, self._vault, plan.renamed, lines))
             await self._trace(plan)
-        found = [(item, *plan.record_of(item)) async for some in pace.over(plan.grants) for item in some]
-        recorded, tripped = await self._write_down(plan, found, author, pace)
+        found = [(item, *plan.record_of(item)) async for some in yielder.over(plan.grants) for item in some]
+        recorded, tripped = await self._write_down(plan, found, author, yielder)
         _log_guard(tripped)
         notifications = self.notifier.over(plan.settings, self.tree)
         if self.state.sealing.fault is None:
@@ -125,7 +116,7 @@ class Reconciler:
         after = await scheduler.run()
         report.rows = [
             plan.row(item, after.get(key, record), self.context.redactor)
-            async for some in pace.over(recorded.items())
+            async for some in yielder.over(recorded.items())
             for key, (item, record) in some
         ]
         await self._close(plan, recorded, report, tripped)
@@ -144,9 +135,9 @@ class Reconciler:
             return
         changed = await asyncio.to_thread(changed_since, self.context.checkout, desired, known)
         left = iter(changed)
-        while len(some := list(islice(left, GIVEN_AT_A_TIME))) == GIVEN_AT_A_TIME:
+        while len(some := list(islice(left, LINES_AT_A_TIME))) == LINES_AT_A_TIME:
             await ledger.run(partial(_retrace, hires=some, known=known, revision=revision))
-            await self.context.pace.keep()
+            await self.context.yielder.pause()
         await ledger.run(partial(_retrace, hires=some, known=known, revision=revision, ended=True))
 
     async def _trace(self, plan: Plan) -> None:
@@ -164,7 +155,7 @@ class Reconciler:
             new = {hire: each for hire, each in some.items() if hire not in broken}
             added |= new
             givers.add({hire: each.since for hire, each in new.items()})
-            await self.context.pace.keep()
+            await self.context.yielder.pause()
             if givers.full:
                 await self._give(await givers.found(), added)
                 asked -= added.keys()
@@ -182,7 +173,7 @@ class Reconciler:
         left = iter(asked.items())
         while some := dict(islice(left, OFTEN)):
             yield some
-        last = max(asked) if self.context.pace.among(len(asked)).yields else None
+        last = max(asked) if self.context.yielder.among(len(asked)).yields else None
         while last is not None and (some := await self.state.ledger.run(partial(_untraced_after, last=last))):
             yield some
             last = max(some)
@@ -194,10 +185,10 @@ class Reconciler:
         for hire, of_hire in found.items():
             given += of_hire.items()
             traced[hire] = untraced[hire]
-            if len(given) + len(traced) >= GIVEN_AT_A_TIME:
+            if len(given) + len(traced) >= LINES_AT_A_TIME:
                 await self.state.ledger.run(partial(_give, given=given, traced=traced))
                 given, traced = [], {}
-                await self.context.pace.keep()
+                await self.context.yielder.pause()
         await self.state.ledger.run(partial(_give, given=given, traced=traced))
 
     @property
@@ -218,12 +209,12 @@ class Reconciler:
         )
 
     async def _write_down(
-        self, plan: Plan, found: Sequence[PlannedRecord], author: str | None, pace: Pace
+        self, plan: Plan, found: Sequence[PlannedRecord], author: str | None, yielder: Yielder
     ) -> tuple[Recorded, list[Event]]:
         """Record what was observed and decided, and erase what no longer has to be remembered.
 
-        Gives each grant with its record, and the events of the guard that tripped or was released. At a pace that
-        yields it is written in pieces, with others' turns between them: a crash between two leaves the rest to the next
+        Gives each grant with its record, and the events of the guard that tripped or was released. What is over many
+        hires is written in pieces, with others' turns between them: a crash between two leaves the rest to the next
         pass, which finds and decides the same.
         """
         ledger, now, revision = self.state.ledger, plan.policy.now, plan.revision
@@ -239,15 +230,15 @@ class Reconciler:
                 for item in plan.dropped
             ]
             await ledger.run(lambda writer: self._drop(writer, gone, ends))
-        pieces = list(_pieces(found)) if pace.yields else [found]
+        pieces = list(_pieces(found)) if yielder.yields else [found]
         first, *others = pieces or [()]
         await self._write(plan, first, author, lines=tripped, noted=noted, answered=answered)
         for piece in others:
-            await pace.keep()
+            await yielder.pause()
             await self._write(plan, piece, author)
         if plan.selection.everything:
             await ledger.run(lambda writer: writer.guard.begin_resync())
-        await pace.keep()
+        await yielder.pause()
         return {item.grant.key: (item, record) for item, record, _ in found}, tripped
 
     def _drop(self, ledger: LedgerWriter, gone: Sequence[Key], ends: Sequence[Event]) -> None:
@@ -346,14 +337,14 @@ def _give(ledger: LedgerWriter, given: Sequence[tuple[Key, Given]], traced: Mapp
 def _pieces(found: Iterable[PlannedRecord]) -> Iterator[list[PlannedRecord]]:
     """Split what was found into pieces that take about as long to write as one turn of the event loop may."""
     piece: list[PlannedRecord] = []
-    room = ROOM
+    room = ROWS_AT_A_TIME
     for item, record, lines in found:
         piece.append((item, record, lines))
         before = item.record
-        room -= OF_ITS_OWN if before is None or lines or before.revision != record.revision else 1
+        room -= CHANGED_ROW if before is None or lines or before.revision != record.revision else 1
         if room <= 0:
             yield piece
-            piece, room = [], ROOM
+            piece, room = [], ROWS_AT_A_TIME
     if piece:
         yield piece
 

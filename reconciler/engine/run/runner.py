@@ -139,7 +139,7 @@ class PassRunner:
             with closing(self.claims.begin()) as claims:
                 now, take = self.clock.now(), claims.take
                 async for _ in apply_in_pieces(state.ledger, commands, now, asked, erasing=erasing, take=take):
-                    await self.context.pace.keep()
+                    await self.context.yielder.pause()
             return asked
 
         return await self._leasing(services, work) if commands else asked

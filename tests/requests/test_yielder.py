@@ -1,4 +1,4 @@
-"""The pace of long work: others have their turn after a slice, whatever there is to do."""
+"""Long work yields the loop: others have their turn after a slice, whatever there is to do."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import count
 
 import pytest
 
-from reconciler.requests.tasks import FEW, PIECES, Pace, TimeLimit
+from reconciler.requests.tasks import FEW, PIECES, TimeLimit, Yielder
 from tests.timing import run
 
 
-def order_of(pace: Pace, monkeypatch: pytest.MonkeyPatch) -> str:
+def order_of(yielder: Yielder, monkeypatch: pytest.MonkeyPatch) -> str:
     """Two tasks of long work (w), a millisecond at each look at the time, and one that waits for turns (o)."""
     ticks = count()
     monkeypatch.setattr("reconciler.requests.tasks.monotonic", lambda: next(ticks) / 1000)
@@ -20,7 +20,7 @@ def order_of(pace: Pace, monkeypatch: pytest.MonkeyPatch) -> str:
 
     async def work() -> None:
         for _ in range(30):
-            await pace.keep()
+            await yielder.pause()
             order.append("w")
 
     async def other() -> None:
@@ -36,21 +36,21 @@ def order_of(pace: Pace, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_others_have_their_turn_after_each_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    order = order_of(Pace(), monkeypatch)
+    order = order_of(Yielder(), monkeypatch)
     assert order.count("w") == 60
     assert max(map(len, order.rpartition("o")[0].split("o"))) <= 6
 
 
 def test_work_over_few_hires_does_not_yield(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert order_of(Pace().among(FEW), monkeypatch).startswith("w" * 60)
+    assert order_of(Yielder().among(FEW), monkeypatch).startswith("w" * 60)
 
 
 def test_a_few_pieces_of_work_are_begun_in_a_turn_of_the_loop() -> None:
     """Fifty answers that come together keep nobody waiting for all that is made of them."""
-    pace, order = Pace(), list[str]()
+    yielder, order = Yielder(), list[str]()
 
     async def judged() -> None:
-        await pace.turn()
+        await yielder.turn()
         order.append("w")
 
     async def all_of_them() -> None:
@@ -67,15 +67,15 @@ def test_a_few_pieces_of_work_are_begun_in_a_turn_of_the_loop() -> None:
 
 
 def test_cancelled_waiter_does_not_disturb_the_pace() -> None:
-    pace, done = Pace(), list[str]()
+    yielder, done = Yielder(), list[str]()
 
     async def given_up() -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(0):
-                await pace.turn()
+                await yielder.turn()
 
     async def goes_on() -> None:
-        await pace.turn()
+        await yielder.turn()
         done.append("done")
 
     asyncio.run(given_up())
