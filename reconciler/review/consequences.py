@@ -23,7 +23,7 @@ from reconciler.repository.joined_problems import first_error
 from reconciler.repository.policy import Judge
 
 __all__ = [
-    "NO_YIELD",
+    "AT_ONCE",
     "Applied",
     "HeldOffline",
     "Leaving",
@@ -37,7 +37,7 @@ __all__ = [
     "privileges",
 ]
 
-NO_YIELD = "at once"
+AT_ONCE = "at once"
 
 
 class Removal(StrEnum):
@@ -109,7 +109,7 @@ def dates_of(grant: Grant, hire: Hire, today: date) -> tuple[str | None, str | N
     """
     starts = grant.begins.isoformat() if grant.begins is not None and grant.begins > today else None
     if starts is None and hire.start is not None and hire.start > today:
-        starts = NO_YIELD
+        starts = AT_ONCE
     over, lasts = grant.over_at, grant.lasts
     if over is None:
         return starts, None if lasts is None else f"{spelled(lasts)} after it begins"

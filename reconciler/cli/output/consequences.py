@@ -14,7 +14,7 @@ from reconciler.model.spoken import described
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
 from reconciler.review.causes import CauseKind, Consequence
 from reconciler.review.compared_files import ChangeKind
-from reconciler.review.consequences import NO_YIELD, Applied, HeldOffline, Leaving, Removal, Stays
+from reconciler.review.consequences import AT_ONCE, Applied, HeldOffline, Leaving, Removal, Stays
 from reconciler.review.difference import Change
 
 __all__ = [
@@ -94,7 +94,7 @@ def what_follows(change: Change) -> str:
     if change.kind is ChangeKind.REMOVED:
         return "" if change.leaving is None else f"; it {_leaving(change.leaving)}"
     starts = "" if change.starts is None else f" from {change.starts}"
-    if change.starts == NO_YIELD:
+    if change.starts == AT_ONCE:
         starts = f" at once, before the first day ({change.first_day})"
     return starts if change.ends is None else f"{starts} until {_end(change.ends)}{_then(change.leaving)}"
 
