@@ -1,6 +1,7 @@
-"""Decide on orphans: grants that the ledger has and git no longer wants. As pure as `wanted.decide`, by the same rules.
+"""Decide on what is taken away: orphans, which git no longer wants, and the accounts of people who are locked.
 
-Beside what is done about one: why it is an orphan, and in which order those of a hire are revoked.
+As pure as `wanted.decide`, by the same rules. Beside what is done about an orphan: why it is one, and in which order
+those of a hire are revoked.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, assert_never
 
-from reconciler.engine.decide.existing import Facts
+from reconciler.engine.decide.existing import Capabilities, Facts
 from reconciler.engine.decide.wanted import Failed
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
 from reconciler.model.ending import is_over
 from reconciler.model.grant import Decision, Key, Kind, Over, Phase, Record
+from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown
@@ -28,10 +30,15 @@ __all__ = [
     "STILL_OPEN",
     "STILL_THERE",
     "all_needed",
+    "decide_lock",
     "decide_orphan",
     "dependents_first",
     "gone",
+    "kind_of_lock",
+    "lock_by_hand",
+    "locked",
     "needing",
+    "not_locked",
     "taken_by_hand",
     "why_over",
 ]
@@ -189,6 +196,72 @@ def _unsettled_revocation(record: Record, facts: Facts, policy: Policy, *, there
         return failed.left
     resume = far.done if half and far.same else 0
     return Decision(Status.RETRYING, Action.RETRY, error, resume=resume, afresh=failed.afresh)
+
+
+def not_locked(lock: Lock, why: str, state: LockState = LockState.PENDING) -> Decision:
+    """Decide that an account is not locked, for this reason."""
+    return Decision(Status.SUSPENDED, Action.NONE, f"{lock}; {why}", locked=state)
+
+
+def locked(lock: Lock, how: str) -> Decision:
+    """Decide that an account is locked, or that there is none."""
+    return not_locked(lock, how, LockState.DONE)
+
+
+def lock_by_hand(lock: Lock, why: str) -> Decision:
+    """Decide that only a person can lock an account."""
+    return not_locked(lock, f"lock it there: {why}", LockState.MANUAL)
+
+
+def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Decision:
+    """Decide on the account of somebody who is locked; `facts.texts` are of the kind that `kind_of_lock` says."""
+    verdict, kind = facts.verdict, kind_of_lock(facts)
+    mine = record.run.kind is kind and record.phase.unsettled
+    if isinstance(verdict, Present) and verdict.account is Account.INACTIVE:
+        return locked(lock, "switched off")
+    if isinstance(verdict, Unknown):
+        return replace(not_locked(lock, f"exists check failed: {verdict.reason}"), cause=verdict.cause)
+    gone = isinstance(verdict, Missing) and facts.invitation is None
+    far = progress(record.run.steps, facts.texts, TAKEN if gone else NEITHER)
+    half = mine and 0 < far.done < far.total
+    unsure = record.phase is Phase.EXECUTED or (record.phase.unsettled and record.confirmed_at is None)
+    if gone and not half and not (unsure and record.leaves_something and not record.run.kind.locks):
+        return locked(lock, "there is no account")
+    if isinstance(verdict, NoCheck) and (record.off or not record.leaves_something or (mine and record.unchecked)):
+        return locked(lock, "switched off" if record.off else "nothing is there")
+    ended = policy.expires and is_over(record, policy.now) and not record.keep and facts.required is None
+    if (lacks := _lacks(facts.can, kind, lock, deletes=lock.deletes or ended)) is not None:
+        return lock_by_hand(lock, lacks)
+    if not policy.removals:
+        return not_locked(lock, "--no-removals: this pass takes nothing away")
+    if not mine:
+        return replace(not_locked(lock, "to be locked"), action=Action.REVOKE, afresh=True)
+    error = f"not locked: {record.last_error or (STILL_OPEN if kind.withdraws else STILL_THERE)}"
+    failed = Failed.of(record, facts, policy, error)
+    if not failed.due:
+        state = LockState.PENDING if failed.waiting else LockState.FAILED
+        return replace(not_locked(lock, error, state), action=failed.left.action)
+    resume = far.done if half and far.same else 0
+    return replace(not_locked(lock, error), action=Action.RETRY, resume=resume, afresh=failed.afresh)
+
+
+def kind_of_lock(facts: Facts) -> Kind:
+    """Return what locks the account that was found: an open invitation is taken back."""
+    invited = isinstance(facts.verdict, Present) and facts.verdict.account is Account.INVITED
+    return Kind.LOCK_INVITED if invited or facts.invitation is not None else Kind.LOCK
+
+
+def _lacks(can: Capabilities, kind: Kind, lock: Lock, *, deletes: bool) -> str | None:
+    """Return what the manifest lacks to lock an account; None if it can. What is over anyway may be deleted for it."""
+    if kind.withdraws:
+        return None if can.withdraws else "an invitation is open, and the manifest has no withdraw"
+    if can.locks:
+        return None
+    if not can.revokes:
+        return "the manifest has no lock and no revoke"
+    if can.revoke_deletes and not deletes:
+        return f"the manifest has no lock, and its revoke deletes; or `reconcile lock {lock.hire} --delete`"
+    return None
 
 
 def why_over(record: Record, desired: Desired, now: datetime) -> str | None:

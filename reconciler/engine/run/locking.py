@@ -7,90 +7,20 @@ address by now (docs/design/rules.md, "Locking somebody out").
 from __future__ import annotations
 
 from reconciler.engine.apply import transitions
-from reconciler.engine.decide.existing import Capabilities, Facts
-from reconciler.engine.decide.orphans import STILL_OPEN, STILL_THERE
+from reconciler.engine.decide.existing import Facts
+from reconciler.engine.decide.orphans import decide_lock, kind_of_lock, lock_by_hand, locked, not_locked
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.orphans import OrphanPlanner
-from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
-from reconciler.model.ending import is_over
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
 from reconciler.model.lock import Lock, LockState
-from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
-from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Missing, NoCheck, Unknown, Verdict
 
-__all__ = ["LockPlanner", "decide_lock", "not_yet"]
-
-BY_HAND = "lock it there"
-
-
-def not_yet(lock: Lock, why: str, state: LockState = LockState.PENDING) -> Decision:
-    """Decide that an account is not locked, for this reason."""
-    return Decision(Status.SUSPENDED, Action.NONE, f"{lock}; {why}", locked=state)
-
-
-def _done(lock: Lock, how: str) -> Decision:
-    return not_yet(lock, how, LockState.DONE)
-
-
-def _by_hand(lock: Lock, why: str) -> Decision:
-    return not_yet(lock, f"{BY_HAND}: {why}", LockState.MANUAL)
-
-
-def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Decision:
-    """Decide on the account of somebody who is locked; `facts.texts` are of the kind that `kind_of` says."""
-    verdict, kind = facts.verdict, kind_of(facts)
-    mine = record.run.kind is kind and record.phase.unsettled
-    if isinstance(verdict, Present) and verdict.account is Account.INACTIVE:
-        return _done(lock, "switched off")
-    if isinstance(verdict, Unknown):
-        return replace(not_yet(lock, f"exists check failed: {verdict.reason}"), cause=verdict.cause)
-    gone = isinstance(verdict, Missing) and facts.invitation is None
-    far = progress(record.run.steps, facts.texts, TAKEN if gone else NEITHER)
-    half = mine and 0 < far.done < far.total
-    unsure = record.phase is Phase.EXECUTED or (record.phase.unsettled and record.confirmed_at is None)
-    if gone and not half and not (unsure and record.leaves_something and not record.run.kind.locks):
-        return _done(lock, "there is no account")
-    if isinstance(verdict, NoCheck) and (record.off or not record.leaves_something or (mine and record.unchecked)):
-        return _done(lock, "switched off" if record.off else "nothing is there")
-    ended = policy.expires and is_over(record, policy.now) and not record.keep and facts.required is None
-    if (lacks := _lacks(facts.can, kind, lock, deletes=lock.deletes or ended)) is not None:
-        return _by_hand(lock, lacks)
-    if not policy.removals:
-        return not_yet(lock, "--no-removals: this pass takes nothing away")
-    if not mine:
-        return replace(not_yet(lock, "to be locked"), action=Action.REVOKE, afresh=True)
-    error = record.last_error or (STILL_OPEN if kind.withdraws else STILL_THERE)
-    resent = None not in (facts.digest, record.run.digest) and facts.digest != record.run.digest
-    afresh, waits = record.fresh or resent, record.phase is Phase.RETRYING
-    if not (afresh or (waits and policy.due(record))):
-        left = not_yet(lock, f"not locked: {error}", LockState.PENDING if waits else LockState.FAILED)
-        return replace(left, action=Action.WAIT if waits else Action.NONE)
-    resume = far.done if half and far.same else 0
-    return replace(not_yet(lock, f"not locked: {error}"), action=Action.RETRY, resume=resume, afresh=afresh)
-
-
-def kind_of(facts: Facts) -> Kind:
-    """Return what locks the account that was found: an open invitation is taken back."""
-    invited = isinstance(facts.verdict, Present) and facts.verdict.account is Account.INVITED
-    return Kind.LOCK_INVITED if invited or facts.invitation is not None else Kind.LOCK
-
-
-def _lacks(can: Capabilities, kind: Kind, lock: Lock, *, deletes: bool) -> str | None:
-    """Return what the manifest lacks to lock an account; None if it can. What is over anyway may be deleted for it."""
-    if kind.withdraws:
-        return None if can.withdraws else "an invitation is open, and the manifest has no withdraw"
-    if can.locks:
-        return None
-    if not can.revokes:
-        return "the manifest has no lock and no revoke"
-    if can.revoke_deletes and not deletes:
-        return f"the manifest has no lock, and its revoke deletes; or `reconcile lock {lock.hire} --delete`"
-    return None
+__all__ = ["LockPlanner"]
 
 
 class LockPlanner:
@@ -104,9 +34,9 @@ class LockPlanner:
         """Look for a grant's account and decide how to lock it; without a `grant`, git does not want it."""
         shown = grant or (record.as_grant() if record is not None else None)
         assert shown is not None
-        planned = PlannedGrant(shown, record, _done(lock, "there is no account"), wanted=grant is not None, lock=lock)
+        planned = PlannedGrant(shown, record, locked(lock, "there is no account"), wanted=grant is not None, lock=lock)
         if grant is not None and grant.hold is None and (rival := await self._inputs.rival(grant, record)) is not None:
-            return replace(planned, decision=_by_hand(lock, rival))
+            return replace(planned, decision=lock_by_hand(lock, rival))
         places = (
             [record] if record is not None and record.phase is not Phase.REVOKED and record.leaves_something else []
         )
@@ -115,7 +45,7 @@ class LockPlanner:
                 places += await self._as_git_has_it(grant, record, known=bool(places))
             except (Blocked, NotOffered) as error:
                 if not places:
-                    return replace(planned, decision=_by_hand(lock, f"{error}; there may be an account"))
+                    return replace(planned, decision=lock_by_hand(lock, f"{error}; there may be an account"))
         for place in places:
             planned = await self._at(planned, lock, place)
             if planned.decision.locked is not LockState.DONE or not isinstance(planned.verdict, Missing):
@@ -145,7 +75,7 @@ class LockPlanner:
         """Look for the account of a record, and decide."""
         integration = self._inputs.integrations.get(place.integration)
         if integration is None:
-            return replace(planned, decision=_by_hand(lock, "its manifest is gone, or has an error"))
+            return replace(planned, decision=lock_by_hand(lock, "its manifest is gone, or has an error"))
         try:
             if (lacking := await self._inputs.checker.token(integration)) is not None:
                 raise Blocked(lacking.reason)
@@ -154,17 +84,17 @@ class LockPlanner:
             if prepared.check is not None:
                 verdict = await self._inputs.checker.check_directly(integration, prepared)
             verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
-            kind = kind_of(Facts(verdict, invitation=invitation))
+            kind = kind_of_lock(Facts(verdict, invitation=invitation))
             if kind is not Kind.LOCK:
                 prepared = self._prepared(integration, place, kind)
         except Blocked as error:
-            return replace(planned, decision=not_yet(lock, str(error)))
+            return replace(planned, decision=not_locked(lock, str(error)))
         texts = integration.texts[kind]
         required = await self._orphans.required(place)
         facts = Facts(verdict, integration.can, invitation, digest=prepared.digest, texts=texts, required=required)
         decision = decide_lock(lock, planned.record or place, facts, self._inputs.policy)
         if (why := await self._not_this_one(planned, integration, place, prepared, decision)) is not None:
-            decision = _by_hand(lock, why)
+            decision = lock_by_hand(lock, why)
         return replace(
             planned,
             grant=planned.grant if planned.wanted else prepared.grant,

@@ -15,6 +15,7 @@ from reconciler.engine.apply import transitions as records
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
 from reconciler.engine.decide import guard
+from reconciler.engine.decide.orphans import not_locked
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import Integration
@@ -23,7 +24,6 @@ from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.engine.observe.wiring import Services, as_branch_may, integrations_of
 from reconciler.engine.run.claims import Claims, ClaimSet
 from reconciler.engine.run.grants import PlanningInputs
-from reconciler.engine.run.locking import not_yet
 from reconciler.engine.run.planner import OnPlanned, Planner, no_progress
 from reconciler.engine.run.renames import FormerFiles, Renamer, stored_under
 from reconciler.engine.state import as_settled
@@ -307,7 +307,7 @@ class Planning:
         if fault is None or not item.decision.action.acts:
             return item
         if item.lock is not None:
-            return replace(item, decision=not_yet(item.lock, fault))
+            return replace(item, decision=not_locked(item.lock, fault))
         return replace(item, decision=Decision(Status.BLOCKED, Action.NONE, fault))
 
     def problems(self, found: Iterable[Problem]) -> tuple[Problem, ...]:
