@@ -10,7 +10,7 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note
-from reconciler.cli.output.text import cell, echo, emit_json, no_csv
+from reconciler.cli.output.text import cell, emit, no_csv, table_head
 from reconciler.gallery.description import read_description
 from reconciler.gallery.first_manifest import first_manifest
 from reconciler.model.errors import UsageError
@@ -73,10 +73,8 @@ def add(
     write_all(root, {name: text.encode() for name, text in written.items()}, {})
     fields = [field.id for field in ready.manifest.asks_for]
     service = ready.manifest.service or path.stem
-    if options.output == "json":
-        emit_json({"file": f"{ready.folder}/{path.name}", "service": service, "initial_data": fields})
-    else:
-        echo(f"{ready.folder}/{path.name}")
+    file = f"{ready.folder}/{path.name}"
+    emit(options, {"file": file, "service": service, "initial_data": fields}, [file])
     if ready.cases is not None:
         note(f"its tests, for `reconcile test {path.stem}`: {ready.folder}/{path.stem}{CASES[0]}")
     for line in prerequisites(ready, service):
@@ -98,10 +96,7 @@ def _begin(options: SharedOptions, stem: str, description: Path) -> int:
     path = f"{MANIFESTS}/{_free(root / MANIFESTS, root, stem).name}"
     text = line_in(root, "manifest", MANIFESTS) + first_manifest(read_description(description))
     write_all(root, {path: text.encode()}, {})
-    if options.output == "json":
-        emit_json({"file": path, "service": stem, "initial_data": []})
-    else:
-        echo(path)
+    emit(options, {"file": path, "service": stem, "initial_data": []}, [path])
     note(f"next: edit it; reconcile validate; reconcile try {stem} --email ADDRESS --host HOST")
     return 0
 
@@ -143,15 +138,11 @@ def _list(options: SharedOptions) -> None:
     from reconciler.gallery.catalog import everything, imports
 
     every = sorted([*everything().values(), *imports().values()], key=lambda it: it.name)
-    if options.output == "json":
-        emit_json([ready.as_json() for ready in every])
-        return
-    rows = [
-        ("name", "service", "what", "can", "verified"),
-        *((it.name, it.service, it.title, ", ".join(it.can) or "check", it.head["verified"]) for it in every),
-    ]
-    if options.output == "markdown":
-        lines = [f"| {' | '.join(map(cell, row))} |" for row in rows[1:]]
-        echo("\n".join([f"| {' | '.join(rows[0])} |", f"|{' --- |' * len(rows[0])}", *lines]))
-        return
-    echo("\n".join(columns(rows)))
+    head = ("name", "service", "what", "can", "verified")
+    rows = [(it.name, it.service, it.title, ", ".join(it.can) or "check", it.head["verified"]) for it in every]
+    emit(
+        options,
+        [ready.as_json() for ready in every],
+        columns([head, *rows]),
+        markdown=[*table_head(head), *(f"| {' | '.join(map(cell, row))} |" for row in rows)],
+    )

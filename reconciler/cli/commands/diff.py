@@ -46,13 +46,10 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     ignored = ignored_of(checkout, checkout.checked_out) if found.head == checkout.head_id() else []
     for each in ignored:
         note(each)
-    match options.output:
-        case "json":
-            emit_json({**found.as_json(), "ignored": ignored})
-        case "markdown":
-            echo(as_markdown(found))
-        case _:
-            echo(as_table(found))
+    if options.output == "json":
+        emit_json({**found.as_json(), "ignored": ignored})
+    else:
+        echo(as_markdown(found) if options.output == "markdown" else as_table(found))
     return 1 if any(problem.severity is Severity.ERROR for problem in problems) else 0
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from reconciler.cli.context import context_in_force, state_of
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.logs import note
-from reconciler.cli.output.text import echo, emit_json
+from reconciler.cli.output.text import emit
 from reconciler.model.errors import ReconcilerError, SecretsError, StateLockedError
 
 if TYPE_CHECKING:
@@ -69,11 +69,8 @@ def show_outcome(
     options: SharedOptions, kind: str, grants: Iterable[Key], said: str, *, handed_over: bool = False
 ) -> None:
     """Show what came of a command on grants: what it said, or the object of docs/commands.md, "JSON"."""
-    if options.output == "json":
-        named = [{"hire": key.hire, "access": key.access} for key in grants]
-        emit_json({"command": kind, "grants": named, "handed_over": handed_over})
-    else:
-        echo(said)
+    named = [{"hire": key.hire, "access": key.access} for key in grants]
+    emit(options, {"command": kind, "grants": named, "handed_over": handed_over}, [said])
 
 
 def show_handed_over(

@@ -11,7 +11,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import context_in_force
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import begin_redacting
-from reconciler.cli.output.text import as_json, clipped, code, echo, emit_json, no_csv, printable
+from reconciler.cli.output.text import as_json, clipped, code, emit, no_csv, printable
 from reconciler.cli.suggestions import no_such_grant
 from reconciler.model.clock import stamp
 from reconciler.model.errors import SecretsError
@@ -61,14 +61,9 @@ def explain(options: SharedOptions, hire: str, access: str) -> int:
     no_csv(options)
     redactor = begin_redacting()
     details = redactor.redact_all(_details(options, Key(hire, access), redactor))
-    match options.output:
-        case "json":
-            emit_json(details)
-        case "markdown":
-            first, *rest = _lines(details)
-            echo("\n".join([f"**{code(first)}**", "", *(f"    {line}".rstrip() for line in rest)]))
-        case _:
-            echo("\n".join(_lines(details)))
+    first, *rest = _lines(details)
+    markdown = [f"**{code(first)}**", "", *(f"    {line}".rstrip() for line in rest)]
+    emit(options, details, [first, *rest], markdown=markdown)
     return 0
 
 

@@ -10,7 +10,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import set_up
-from reconciler.cli.output.text import code, count, echo, emit_json, no_csv, printable
+from reconciler.cli.output.text import code, count, emit, no_csv, printable
 from reconciler.model.errors import RepositoryError, TransportError, UsageError
 from reconciler.model.near import near
 from reconciler.model.value import replace
@@ -42,16 +42,12 @@ def options(options: SharedOptions, integration: str, field: str) -> int:
     no_csv(options)
     redactor = set_up(options)
     found = run_in_context(options, redactor, lambda context: _options(context, integration, field))
-    if options.output == "json":
-        emit_json(redactor.redact_all([{"value": plain(option.value), "name": option.name} for option in found]))
-        return 0
+    choices = redactor.redact_all([{"value": plain(option.value), "name": option.name} for option in found])
     shown = [[redactor.redact(text) for text in (written(option.value), option.name)] for option in found]
     headline = f"{integration} {field}: {count(len(found), 'choice')}"
-    if options.output == "markdown":
-        echo("\n".join([f"**{headline}**", "", *(f"- {code(value)} {code(name)}" for value, name in shown)]))
-    else:
-        echo(headline)
-        echo("\n".join(columns([[printable(cell) for cell in row] for row in shown])))
+    lines = columns([[printable(cell) for cell in row] for row in shown])
+    items = [f"- {code(value)} {code(name)}" for value, name in shown]
+    emit(options, choices, [headline, *(lines or [""])], markdown=[f"**{headline}**", "", *items])
     return 0
 
 

@@ -18,7 +18,7 @@ from reconciler.cli.commands.unmanaged import known_integration
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import as_json, echo, emit_json, no_csv
+from reconciler.cli.output.text import as_json, emit, no_csv
 from reconciler.model.errors import RepositoryError, UsageError, not_written
 from reconciler.model.near import some
 from reconciler.model.template import FILL_IN
@@ -94,10 +94,8 @@ def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: s
         if name.startswith("config/initial_data/"):
             (folder / name).chmod(0o600)
     in_git = _git(folder)
-    if options.output == "json":
-        emit_json({"folder": str(folder), "files": sorted({*written, *found}), "git": in_git})
-    else:
-        echo("\n".join(str(folder / name) for name in sorted({*written, *found})))
+    made = sorted({*written, *found})
+    emit(options, {"folder": str(folder), "files": made, "git": in_git}, (str(folder / name) for name in made))
     _note_next_steps(folder, ready, written, in_git=in_git)
     return 0
 

@@ -16,7 +16,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import code, echo, emit_json, no_csv, printable
+from reconciler.cli.output.text import code, emit, no_csv, printable
 from reconciler.model.errors import ReconcilerError, SecretsError, SettingsError, UsageError
 from reconciler.model.near import near
 from reconciler.model.value import Frozen
@@ -110,11 +110,9 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
         raise UsageError("no value was given: nothing was written")
     path = encrypt_initial_data(repository.checkout.root, wanted.service, values, keys, repository.gnupg)
     file = path.relative_to(repository.checkout.root).as_posix()
-    if options.output == "json":
-        changed = [name for name, value in given.items() if value]
-        emit_json({"service": wanted.service, "file": file, "recipients": keys, "set": changed, "missing": missing})
-    else:
-        echo(file)
+    changed = [name for name, value in given.items() if value]
+    done = {"service": wanted.service, "file": file, "recipients": keys, "set": changed, "missing": missing}
+    emit(options, done, [file])
     note(f"encrypted to {', '.join(keys if recipients else (_known_as(key, repository.gnupg) for key in keys))}")
     if missing:
         note(f"still missing: {', '.join(missing)}; run this again for them, the others are kept")
@@ -145,10 +143,7 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     file, message = repository.data.rekeyed(repository.tree, service, keys)
     put_initial_data(repository.checkout.root / file, message)
     replaced = list(_replace_sealing_key(options, repository, service, keys))
-    if options.output == "json":
-        emit_json({"service": service, "file": file, "recipients": keys})
-    else:
-        echo(file)
+    emit(options, {"service": service, "file": file, "recipients": keys}, [file])
     note(f"encrypted to {', '.join(keys)}")
     for line in replaced:
         note(line)
@@ -217,17 +212,13 @@ def check(options: SharedOptions, integration: str | None) -> int:
     found = _found(repository, integration)
     wrong = [each for each in found if each.wrong]
     headline = f"{len(found) - len(wrong)} of {len(found)} complete"
-    match options.output:
-        case "json":
-            emit_json([each.as_json() for each in found])
-        case "markdown":
-            lines = [f"- {code(each.service)}: {code(line)}" for each in found for line in each.lines()]
-            echo("\n".join([f"**{headline}**", "", *lines]))
-        case _:
-            echo(headline)
-            for each in found:
-                for line in each.lines():
-                    echo(printable(f"{each.service}: {line}"))
+    lines = [(each.service, line) for each in found for line in each.lines()]
+    emit(
+        options,
+        [each.as_json() for each in found],
+        [headline, *(printable(f"{service}: {line}") for service, line in lines)],
+        markdown=[f"**{headline}**", "", *(f"- {code(service)}: {code(line)}" for service, line in lines)],
+    )
     edits = [path for path in ignored_edits(repository.checkout) if path.startswith(f"{FOLDER}/")]
     if edits:
         note(f"not committed, and so not used yet: {', '.join(edits)}")

@@ -13,7 +13,7 @@ from reconciler.cli.commands.initial_data import Repository, keys_of
 from reconciler.cli.context import context_in_force, ledger_of, run_in_context, settings_of
 from reconciler.cli.options import HistoryFilter, SharedOptions, of_hires, of_integrations, option, shared, since, until
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import count, echo, emit_json, no_csv
+from reconciler.cli.output.text import count, emit, emit_json, no_csv
 from reconciler.cli.suggestions import suggest_from_ledger
 from reconciler.model.errors import RepositoryError, SecretsError, TimestampError, UsageError
 from reconciler.model.value import Frozen
@@ -50,13 +50,13 @@ def checkpoint(
         raise UsageError(f"{'--replace' if replace else '--recipient'} is for --new-key")
     if new_key:
         public, file = _new_key(options, recipients, replace=replace)
-        emit_json({"key": public, "file": file}) if options.output == "json" else echo(public)
+        emit(options, {"key": public, "file": file}, [public])
         note(f"next: commit {file}; give the line above to whoever verifies, where nobody could replace it")
         return 0
     own = _own(options)
     key = signing_key(own.values)
     if public_key:
-        emit_json({"key": key.public}) if options.output == "json" else echo(key.public)
+        emit(options, {"key": key.public}, [key.public])
         return 0
     with ledger_of(options) as ledger:
         lines, signed = sign(ledger.history.tree(), own.context.checkout, key)
@@ -104,10 +104,8 @@ def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
             meant = suggest_from_ledger(ledger, *wanted.names)
             note(f"the history tells nothing of {', '.join(wanted.names)}{meant}", "warning")
     _timestamp(options, own, folder)
-    if options.output == "json":
-        emit_json({"folder": str(folder), "lines": written, "of": lines, "key": key.public})
-    else:
-        echo(f"{folder}: {written} of {count(lines, 'line')}")
+    found = {"folder": str(folder), "lines": written, "of": lines, "key": key.public}
+    emit(options, found, [f"{folder}: {written} of {count(lines, 'line')}"])
     note(f"to verify it: python -I {folder}/verify.py {folder} --key {key.public}")
     return 0
 

@@ -11,7 +11,7 @@ from reconciler.cli.commands.diff import compared
 from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions, option, shared, shared_but_branch
 from reconciler.cli.output.logs import note
-from reconciler.cli.output.text import code, count, echo, emit_json, no_csv, printable
+from reconciler.cli.output.text import code, count, echo, emit, emit_json, no_csv, printable
 from reconciler.model.errors import LedgerError, SecretsError, UsageError
 from reconciler.model.grant import Key
 
@@ -87,12 +87,9 @@ def ask(
         url = pull.url
         for each in warnings:
             note(each)
-    if options.output == "json":
-        emit_json({**found.as_json(), "url": url})
-    else:
-        echo(url or f"{found.branch}: config/requests/{found.stem}.yaml")
-        if url is None:
-            note("next: the same with --open, or push the branch and open a pull request")
+    emit(options, {**found.as_json(), "url": url}, [url or f"{found.branch}: config/requests/{found.stem}.yaml"])
+    if url is None and options.output != "json":
+        note("next: the same with --open, or push the branch and open a pull request")
     return 0
 
 
@@ -151,10 +148,7 @@ def tidy(options: SharedOptions, branch: str | None) -> int:
         commit_to_branch(asking.context.checkout, asking.tree.revision, branch, dict.fromkeys(paths), message)
     for path in paths if branch is None else ():
         (asking.context.checkout.root / path).unlink(missing_ok=True)
-    if options.output == "json":
-        emit_json(paths)
-    else:
-        echo("\n".join(paths) or f"no request in {FOLDER}/ ended")
+    emit(options, paths, paths or [f"no request in {FOLDER}/ ended"])
     if paths:
         note(f"committed to {branch}" if branch is not None else "next: `git add config/requests`, and commit")
     return 0

@@ -13,7 +13,7 @@ from reconciler.cli.commands.unmanaged import compared, known_integration
 from reconciler.cli.context import context_of, run_in_context
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import count, echo, emit_json
+from reconciler.cli.output.text import count, echo, emit, emit_json
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.repository.naming import line_in
@@ -83,14 +83,11 @@ def start(
     files = {path_of(period, *key): (key[0], _masked(data, redactor)) for key, data in found.items()}
     write_all(options.repo, {path: first + review_text(data, path) for path, (_, data) in files.items()}, {})
     started = [_as_started(name, path, data) for path, (name, data) in files.items()]
-    if options.output == "json":
-        emit_json({"period": period, "reviews": started})
-    else:
-        lines = count(sum(each["lines"] for each in started), "line")
-        by_when = "" if day is None else f", by {day}"
-        echo(f"review {period}: {lines} to decide over, in {count(len(started), 'file')}{by_when}")
-        for each in started:
-            echo(f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}")
+    lines = count(sum(each["lines"] for each in started), "line")
+    by_when = "" if day is None else f", by {day}"
+    headline = f"review {period}: {lines} to decide over, in {count(len(started), 'file')}{by_when}"
+    parts = [f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}" for each in started]
+    emit(options, {"period": period, "reviews": started}, [headline, *parts])
     faults = {each.compared.integration: each.fault for each in answered if each.fault is not None}
     for name, fault in faults.items():
         path = ", ".join(each["file"] for each in started if each["integration"] == name)

@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli.context import locations_of, state_of
 from reconciler.cli.options import SharedOptions, shared
-from reconciler.cli.output.text import count, echo, emit_json, no_csv
+from reconciler.cli.output.text import count, emit, no_csv
 from reconciler.model.errors import LedgerError, UsageError
 
 __all__ = ["state"]
@@ -32,10 +32,7 @@ def backup(options: SharedOptions, file: Path) -> int:
     no_csv(options)
     here = state_of(options)
     here.back_up(file)
-    if options.output == "json":
-        emit_json({"from": str(here), "to": str(file)})
-    else:
-        echo(f"copied to {file}")
+    emit(options, {"from": str(here), "to": str(file)}, [f"copied to {file}"])
     return 0
 
 
@@ -61,14 +58,15 @@ def copy(options: SharedOptions, source: str, target: str) -> int:
     with here.locked("reconcile state copy", datetime.now(UTC)) as locked:
         chain = copied(here, locked.ledger, there)
         grants = sum(locked.ledger.grants.counts().values())
-    if options.output == "json":
-        emit_json({"from": str(here), "to": str(there), "grants": grants, "lines": chain.lines, "digest": chain.digest})
-    else:
-        lines = f"{count(chain.lines, 'line')} of the history"
-        echo(f"copied to {there}: {count(grants, 'grant')}, {lines}, which are whole (digest {chain.digest or 'none'})")
-        echo(
-            "Set `state` in config/reconciler.yaml to it, commit, and start the daemon again; then delete the old one."
-        )
+    lines = f"{count(chain.lines, 'line')} of the history"
+    emit(
+        options,
+        {"from": str(here), "to": str(there), "grants": grants, "lines": chain.lines, "digest": chain.digest},
+        [
+            f"copied to {there}: {count(grants, 'grant')}, {lines}, which are whole (digest {chain.digest or 'none'})",
+            "Set `state` in config/reconciler.yaml to it, commit, and start the daemon again; then delete the old one.",
+        ],
+    )
     return 0
 
 

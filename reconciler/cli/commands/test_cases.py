@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, shared
-from reconciler.cli.output.text import count, echo, emit_json, no_csv, printable
+from reconciler.cli.output.text import count, emit, no_csv, printable
 from reconciler.model.errors import UsageError
 from reconciler.model.near import near
 
@@ -53,11 +53,9 @@ def test(options: SharedOptions, names: tuple[str, ...]) -> int:
     results = asyncio.run(run_cases(chosen, sources))
     problems = [problem for each in chosen.values() for problem in each.problems]
     failed = sum(bool(result.failures) for _, _, result in results)
-    if options.output == "json":
-        cases = [_as_json(name, line, result) for name, line, result in results]
-        emit_json({"cases": cases, "problems": [problem.as_json() for problem in problems]})
-    else:
-        echo("\n".join(_lines(chosen.keys(), results, problems)))
+    cases = [_as_json(name, line, result) for name, line, result in results]
+    found = {"cases": cases, "problems": [problem.as_json() for problem in problems]}
+    emit(options, found, _lines(chosen.keys(), results, problems))
     return 1 if failed or problems else 0
 
 

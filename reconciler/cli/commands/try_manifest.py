@@ -12,7 +12,7 @@ from reconciler.cli.case_file import cases_in, save
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import echo, emit_json, no_csv, printable
+from reconciler.cli.output.text import emit, no_csv, printable
 from reconciler.cli.output.tried import as_json, lines_of
 from reconciler.cli.suggestions import no_such_hire
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -84,11 +84,8 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
         save(more["save"], integration, saved, tried.integration.manifest, redactor)
     for text in (*_lacking(subject, tried), *map(str, problems)):
         note(text)
-    if options.output == "json":
-        emit_json(as_json(integration, subject, tried, redactor))
-    else:
-        lines = (printable(redactor.redact(line)) for line in lines_of(integration, subject, tried, redactor))
-        echo("\n".join(lines))
+    lines = (printable(redactor.redact(line)) for line in lines_of(integration, subject, tried, redactor))
+    emit(options, as_json(integration, subject, tried, redactor), lines)
     return 0 if tried.answered else 1
 
 

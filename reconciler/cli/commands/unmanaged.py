@@ -9,7 +9,7 @@ import click
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import PENDING, SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import begin_redacting, note
-from reconciler.cli.output.text import as_csv, code, count, echo, emit_json, printable, table
+from reconciler.cli.output.text import as_csv, code, count, emit, printable, table
 from reconciler.model.errors import Severity, UsageError
 from reconciler.model.near import near
 
@@ -56,16 +56,11 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
             note(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
     rows = [redactor.redact_all(account.as_json()) for each in found for account in each.accounts]
     listings = [each.as_json() for each in found]
-    match options.output:
-        case "json":
-            emit_json({"revision": revision, "integrations": listings, "accounts": rows})
-        case "csv":
-            cells = ([str(row[name] or "") for name in COLUMNS] for row in rows)
-            click.echo(as_csv(COLUMNS, cells), nl=False)
-        case "markdown":
-            echo("\n".join(_markdown(found, rows)))
-        case _:
-            echo("\n".join(_table(found, rows)))
+    if options.output == "csv":
+        click.echo(as_csv(COLUMNS, ([str(row[name] or "") for name in COLUMNS] for row in rows)), nl=False)
+    else:
+        whole = {"revision": revision, "integrations": listings, "accounts": rows}
+        emit(options, whole, _table(found, rows), markdown=_markdown(found, rows))
     if broken or any(each.fault is not None for each in found):
         return 1
     return PENDING if detailed_exitcode and any(each.unknown for each in found) else 0

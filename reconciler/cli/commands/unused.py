@@ -10,7 +10,7 @@ from reconciler.cli.commands.unmanaged import compared, known_integration
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import PENDING, SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import begin_redacting, note
-from reconciler.cli.output.text import as_csv, code, count, echo, emit_json, printable, table
+from reconciler.cli.output.text import as_csv, code, count, emit, printable, table
 from reconciler.model.clock import stamp
 from reconciler.model.errors import UsageError
 from reconciler.requests.last_used import last_used
@@ -55,15 +55,11 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
             note(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
     rows = [redactor.redact_all(row) for row in _rows(found, now - idle, now)]
     unknown = [each.integration for each in found if not (each.complete and each.tells_use)]
-    match options.output:
-        case "json":
-            emit_json({"unused": rows, "unknown": unknown})
-        case "csv":
-            click.echo(as_csv(COLUMNS, ([row[name] or "" for name in COLUMNS] for row in rows)), nl=False)
-        case "markdown":
-            echo("\n".join(_markdown(rows, unknown, span)))
-        case _:
-            echo("\n".join(_table(rows, unknown, span)))
+    if options.output == "csv":
+        click.echo(as_csv(COLUMNS, ([row[name] or "" for name in COLUMNS] for row in rows)), nl=False)
+    else:
+        whole = {"unused": rows, "unknown": unknown}
+        emit(options, whole, _table(rows, unknown, span), markdown=_markdown(rows, unknown, span))
     return PENDING if detailed_exitcode and rows else 0
 
 
@@ -114,10 +110,6 @@ def _table(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterato
     yield from columns([[printable(cell) for cell in row] for row in shown])
     if unknown:
         yield f"{UNKNOWN}: {printable(', '.join(unknown))}"
-
-
-def _named(row: dict[str, Any]) -> dict[str, str]:
-    return {**row, "hire": row["hire"] or "no hire", "last_used": f"last used {row['last_used']}"}
 
 
 def _markdown(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterator[str]:

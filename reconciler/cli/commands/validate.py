@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli.options import SharedOptions, option, shared
-from reconciler.cli.output.text import annotation, code, count, echo, emit_json, no_csv, printable, problem_line
+from reconciler.cli.output.text import annotation, code, count, emit, no_csv, printable, problem_line
 from reconciler.model.errors import SettingsError, Severity
 
 if TYPE_CHECKING:
@@ -53,13 +54,11 @@ def validate(options: SharedOptions, rev: str | None) -> int:
         hosts = hosts_of(files, tree, options.programs)
         if isinstance(tree, FolderTree):
             validated.keep(tree, files.hires)
-    if options.output == "json":
-        emit_json({"problems": [each.as_json() for each in problems], "hosts": [host.as_json() for host in hosts]})
-    else:
-        echo("\n".join(_markdown(problems, hosts) if options.output == "markdown" else _table(problems, hosts)))
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            for problem in problems:
-                click.echo(annotation(problem))
+    found = {"problems": [each.as_json() for each in problems], "hosts": [host.as_json() for host in hosts]}
+    emit(options, found, _table(problems, hosts), markdown=_markdown(problems, hosts))
+    if options.output != "json" and os.environ.get("GITHUB_ACTIONS") == "true":
+        for problem in problems:
+            click.echo(annotation(problem))
     return 1 if any(problem.severity is Severity.ERROR for problem in problems) else 0
 
 
@@ -73,17 +72,15 @@ def _headline(problems: list[Problem], hosts: list[Host]) -> str:
     return f"{', '.join(parts) or 'all files are in order'}; requests would go to {count(len(hosts), 'host')}{closing}"
 
 
-def _table(problems: list[Problem], hosts: list[Host]) -> list[str]:
-    lines = [_headline(problems, hosts), *(printable(str(problem)) for problem in problems)]
+def _table(problems: list[Problem], hosts: list[Host]) -> Iterator[str]:
+    yield _headline(problems, hosts)
+    yield from (printable(str(problem)) for problem in problems)
     for host in hosts:
-        mark = "" if host.allowed else "  NOT ALLOWED"
-        lines.append(f"host {host.host}  ({printable(', '.join(host.files))}){mark}")
-    return lines
+        yield f"host {host.host}  ({printable(', '.join(host.files))}){'' if host.allowed else '  NOT ALLOWED'}"
 
 
-def _markdown(problems: list[Problem], hosts: list[Host]) -> list[str]:
-    lines = [f"**{_headline(problems, hosts)}**", "", *map(problem_line, problems)]
+def _markdown(problems: list[Problem], hosts: list[Host]) -> Iterator[str]:
+    yield from (f"**{_headline(problems, hosts)}**", "", *map(problem_line, problems))
     for host in hosts:
         mark = "" if host.allowed else " **not allowed**"
-        lines.append(f"- host {code(host.host)} from {', '.join(map(code, host.files))}{mark}")
-    return lines
+        yield f"- host {code(host.host)} from {', '.join(map(code, host.files))}{mark}"

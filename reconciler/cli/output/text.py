@@ -38,6 +38,7 @@ __all__ = [
     "code",
     "count",
     "echo",
+    "emit",
     "emit_csv",
     "emit_json",
     "emit_json_items",
@@ -125,6 +126,14 @@ def _escape(match: re.Match[str]) -> str:
 def emit_json(value: Any) -> None:
     """Write one JSON document."""
     click.echo(as_json(value, indent=2))
+
+
+def emit(options: SharedOptions, value: Any, lines: Iterable[str], markdown: Iterable[str] | None = None) -> None:
+    """Write a result: as JSON, in Markdown where that differs, or else as these lines."""
+    if options.output == "json":
+        emit_json(value)
+    else:
+        echo("\n".join(markdown if options.output == "markdown" and markdown is not None else lines))
 
 
 def emit_json_list(document: Callable[[], Mapping[str, Any]], name: str, items: Iterable[Mapping[str, Any]]) -> None:
