@@ -25,7 +25,7 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
 from reconciler.requests.tasks import LINES_AT_A_TIME
-from reconciler.review.overdue import alert_overdue
+from reconciler.review.reviews import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, compare, owners_of
 
 __all__ = ["Survey"]

@@ -22,7 +22,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import OverlayTree, Tree
-from reconciler.review.missing_values import MissingValues
+from reconciler.review.findings import MissingValues
 from reconciler.review.unmanaged import UnknownAccount
 
 __all__ = ["NotAdopted", "Proposal", "adopt"]

@@ -22,7 +22,7 @@ from reconciler.repository.documents.problems import explain, validated
 from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.git.trees import OverlayTree, Tree
 from reconciler.repository.parsing import REQUESTS, parse
-from reconciler.review.missing_values import MissingValues
+from reconciler.review.findings import MissingValues
 
 if TYPE_CHECKING:
     from reconciler.repository.files import Files, Reader

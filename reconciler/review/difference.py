@@ -23,8 +23,17 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.policy import Judge
-from reconciler.review.causes import Cause, Causes, Consequence, Traced, summed_up, touched_by
-from reconciler.review.compared_files import ChangeKind, compared_manifests, compared_settings
+from reconciler.review.causes import (
+    Cause,
+    Causes,
+    ChangeKind,
+    Consequence,
+    Traced,
+    compared_manifests,
+    compared_settings,
+    summed_up,
+    touched_by,
+)
 from reconciler.review.consequences import (
     Applied,
     HeldOffline,

@@ -13,20 +13,30 @@ from dataclasses import dataclass, field
 
 from reconciler.model.base import jsonable
 from reconciler.model.condition import HireValues
-from reconciler.model.errors import Blocked, Problem, Severity
+from reconciler.model.errors import Blocked, MissingVariable, Problem, Severity
+from reconciler.model.folding import folded, loosely_folded
 from reconciler.model.grant import Grant
+from reconciler.model.hire import Entry
 from reconciler.model.manifest import Manifest
-from reconciler.model.scope import Layer, Scope
-from reconciler.model.template import names
+from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Layer, Scope
+from reconciler.model.template import FILL_IN, names, roots
 from reconciler.model.value import Frozen
 from reconciler.repository.config_files import Offers
 from reconciler.repository.desired import Desired
+from reconciler.repository.git.checkout import Tree
 from reconciler.repository.joined_problems import conditions_of, problems_of, refused_by
 from reconciler.repository.policy import Judge, Share
+from reconciler.requests.accounts import account, told_by_address
 from reconciler.requests.render import question
-from reconciler.review.missing_values import MissingValues
+from reconciler.requests.template import render_url
+from reconciler.secrets.initial_data import FOLDER, service_of
 
-__all__ = ["Findings", "Inspector", "Total", "used_names"]
+__all__ = ["Findings", "Inspector", "MissingValues", "Total", "alike_addresses", "shared_accounts", "used_names"]
+
+AT_RUN = KNOWN_NAMES - frozenset(HIRE_NAMES)
+
+MOST = 3
+"""The most others that are named."""
 
 
 class Findings(Frozen):
@@ -164,3 +174,168 @@ def used_names(manifest: Manifest) -> frozenset[str]:
     """List the names, with their dots, that a manifest's requests and notifications use."""
     parts = {"exists", "execute", "update", "revoke", "withdraw", "lock", "post_execute_notification", "headers"}
     return names(manifest.model_dump(include=parts))
+
+
+class MissingValues:
+    """Finds the missing values of a revision. `tree` says which services have initial data; without it, all may."""
+
+    def __init__(self, desired: Desired, tree: Tree | None) -> None:
+        self._desired = desired
+        self._opened = (
+            None if tree is None else {service_of(file.path.removeprefix(f"{FOLDER}/")) for file in tree.files(FOLDER)}
+        )
+        self._asked: dict[str, tuple[str, ...]] = {}
+
+    def of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
+        """Report the missing values of one hire's `grants`."""
+        for grant in grants:
+            manifest = grant.manifest
+            if grant.hold is not None or manifest is None:
+                continue
+            scope = Scope(grant.layers)
+            for name in self._asked_of(grant, manifest):
+                try:
+                    scope.look_up(name)
+                except MissingVariable:
+                    yield self._problem(hire, grant, manifest, name)
+            yield from self._unfit(hire, grant, manifest)
+
+    def _unfit(self, hire: str, grant: Grant, manifest: Manifest) -> Iterator[Problem]:
+        """Report values that would make a request's path lead elsewhere."""
+        if not any(_may_bend(value) for layer in grant.layers for value in layer.values.values()):
+            return
+        layers = tuple(Layer(layer.origin, jsonable(layer.values)) for layer in grant.layers)
+        for place, call in manifest.calls():
+            url = call.url or ""
+            scope = Scope(layers, roots(url) - {name for layer in layers for name in layer.values})
+            try:
+                render_url(url, scope)
+            except MissingVariable:
+                continue
+            except Blocked as error:
+                file, _, line = grant.source.rpartition(":")
+                yield Problem(file, int(line), f"access {grant.key.access} of {hire}: {place}: {error}")
+
+    def _asked_of(self, grant: Grant, manifest: Manifest) -> tuple[str, ...]:
+        """List the names that a hire or an entry has to give for this integration."""
+        known = self._asked.get(grant.integration)
+        if known is None:
+            of_service = [each for _, each in self._desired.services[grant.service].manifests.values()]
+            given = {*AT_RUN, *manifest.generated}
+            given.update(*(each.stored for each in of_service), *({f.id for f in each.asks_for} for each in of_service))
+            declared = {field.id for field in manifest.form} | {info.id for info in manifest.extra_user_info}
+            sealed = self._opened is None or grant.service in self._opened
+            wanted = manifest.needed | {info.id for info in manifest.extra_user_info}
+            hires = {*declared, *HIRE_NAMES, "phone"}
+            known = tuple(
+                sorted(
+                    name
+                    for name in wanted
+                    if given.isdisjoint({name, root := name.partition(".")[0]}) and (not sealed or root in hires)
+                )
+            )
+            self._asked[grant.integration] = known
+        return known
+
+    def _problem(self, hire: str, grant: Grant, manifest: Manifest, name: str) -> Problem:
+        file, _, line_text = grant.source.rpartition(":")
+        line: int | None = int(line_text)
+        whose = f"access {grant.key.access} of {hire}"
+        uses = self._desired.files.manifests[grant.integration].path
+        if name in {field.id for field in manifest.form}:
+            if self._entry(grant).values.get(name) == FILL_IN:
+                return Problem(file, line, f"{whose}: values.{name} is still FILL-IN, and {uses} uses it")
+            return Problem(file, line, f"{whose}: values.{name} is missing: {uses} has it in its form and uses it")
+        loaded = self._desired.hires[hire]
+        if grant.origin is not None:
+            file, line = loaded.path, loaded.document.line(("sequences",))
+        if because := grant.absent.get(name):
+            return Problem(file, line, f"{whose}: {name} has no value: {because}")
+        if name in (*HIRE_NAMES, "phone"):
+            return Problem(file, line, f"{whose}: the hire gives no {name}, which {uses} uses")
+        if loaded.model.extra.get(name) == FILL_IN:
+            line = loaded.document.line(("extra", name))
+            return Problem(loaded.path, line, f"extra.{name} is still FILL-IN, and {uses} uses it")
+        return Problem(file, line, f"{whose}: the hire gives no extra.{name}, which {uses} uses")
+
+    def _entry(self, grant: Grant) -> Entry:
+        """Return the entry that a grant is of."""
+        files = self._desired.files
+        if grant.requested is not None:
+            return files.requests[grant.key.access].model.access
+        model = files.hires[grant.key.hire].model if grant.origin is None else files.sequences[grant.origin].model
+        return next(entry for entry in model.access if entry.access == grant.key.access)
+
+
+def _may_bend(value: object) -> bool:
+    """Whether a value may make a URL's path lead elsewhere: nearly none does, and rendering takes time."""
+    return isinstance(value, str) and (value in ("", ".", "..") or "/" in value or "%2" in value)
+
+
+def shared_accounts(desired: Desired) -> Iterator[Problem]:
+    """Report each entry whose check means the account of another hire too."""
+    services = desired.services.values()
+    integrations = {
+        name
+        for service in services
+        if not all(told_by_address(manifest) for _, manifest in service.manifests.values())
+        for name in service.manifests
+    }
+    if not integrations:
+        return
+    meant: dict[str, list[Grant]] = defaultdict(list)
+    for hire in desired.hires:
+        if integrations.isdisjoint(desired.integrations(hire)):
+            continue
+        for grant in desired.grants(hire, once=True):
+            if grant.hold is None and grant.manifest is not None and grant.integration in integrations:
+                found = account(grant.manifest, grant.service, grant.layers)
+                if found is not None:
+                    meant[found].append(grant)
+    for grants in meant.values():
+        for grant in grants:
+            others = [str(each.key) for each in grants if each.key.hire != grant.key.hire]
+            if others:
+                yield _shared(desired, grant, others)
+
+
+def _shared(desired: Desired, grant: Grant, others: list[str]) -> Problem:
+    message = f"access {grant.key.access}: its check means the same account as that of {_some(others)}"
+    if grant.origin is None:
+        file, _, line = grant.source.rpartition(":")
+        place: tuple[str, int | None] = file, int(line)
+    else:
+        loaded = desired.hires[grant.key.hire]
+        place = loaded.path, loaded.document.line(("sequences",))
+    return Problem(*place, f"{message}: an account belongs to one hire")
+
+
+def alike_addresses(desired: Desired) -> Iterator[Problem]:
+    """Warn of addresses that differ by a tag, or by dots before the @, alone: many providers deliver both to one."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for hire in desired.hires:
+        file = desired.hires.file(hire)
+        assert file is not None
+        if file.email is not None:
+            alike[loosely_folded(file.email)].append(hire)
+    for hires in alike.values():
+        if len(hires) > 1:
+            yield from _warned(desired, hires)
+
+
+def _warned(desired: Desired, hires: Iterable[str]) -> Iterator[Problem]:
+    files = [desired.hires[hire] for hire in hires]
+    for loaded in files:
+        others = [
+            f"{each.path} has {each.model.email}"
+            for each in files
+            if each is not loaded and folded(each.model.email) != folded(loaded.model.email)
+        ]
+        if others:
+            message = f"email: {_some(others)}: a tag or dots before the @ alone do not make another person of it"
+            yield Problem(loaded.path, loaded.document.line(("email",)), message, Severity.WARNING)
+
+
+def _some(others: list[str]) -> str:
+    more = f" and {len(others) - MOST} more" if len(others) > MOST else ""
+    return ", ".join(others[:MOST]) + more

@@ -40,9 +40,7 @@ from reconciler.repository.reviews import REVIEWS, review_problems
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
 from reconciler.requests.render import rehearse
-from reconciler.review.findings import Inspector, Total
-from reconciler.review.missing_values import MissingValues
-from reconciler.review.one_account import alike_addresses, shared_accounts
+from reconciler.review.findings import Inspector, MissingValues, Total, alike_addresses, shared_accounts
 from reconciler.review.validated import Validated, found_in
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData

@@ -6,26 +6,46 @@ know, it is open until a complete listing, read after the review, no longer show
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from reconciler.engine.context import Context
 from reconciler.engine.decide.existing import as_shown
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.grant import APART, Phase, Record
 from reconciler.model.review import REMOVE
 from reconciler.model.secret import MASK
+from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
 from reconciler.model.value import Frozen
+from reconciler.notify.alerts import alert_of
+from reconciler.notify.rules import News, NewsKind
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.parts import FileVersion, parse_version
-from reconciler.repository.git.trees import File, Tree
+from reconciler.repository.git.trees import WORKTREE, File, Tree
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, is_review, read_review
 
-__all__ = ["Addresses", "Removals", "ReviewProgress", "Reviews", "account_digests", "files_of", "names_of"]
+__all__ = [
+    "Addresses",
+    "Removals",
+    "ReviewProgress",
+    "Reviews",
+    "account_digests",
+    "alert_overdue",
+    "files_of",
+    "names_of",
+]
+
+NOTE = "reviews_overdue"
+"""The name of the note that has the files of which an alert was sent."""
 
 A_SECOND = timedelta(seconds=1)
 """The precision of `read_at`."""
@@ -244,3 +264,25 @@ def _called(line: Line) -> set[str]:
 def _text(data: Mapping[str, object], key: str) -> str | None:
     said = data.get(key)
     return said if isinstance(said, str) and said else None
+
+
+async def alert_overdue(context: Context, settings: Settings, tree: Tree, ledger: OpenLedger) -> None:
+    """Send an alert of each review that is overdue, if none was sent of it."""
+    if not settings.alerts or not files_of(tree):
+        return
+    known: set[str] = set(json.loads(await ledger.run(lambda reader: reader.notes.get(NOTE) or b"[]")))
+    today = Policy.of(settings, context.clock.now()).today
+
+    def read() -> list[tuple[str, str, int]]:
+        checkout = Checkout.open(context.root)  # the pass's own may only be used in its thread
+        own = checkout.worktree() if tree.revision == WORKTREE else checkout.at(tree.revision)
+        reviews = [review for review in Reviews().read(own) if review.path not in known and review.overdue(today)]
+        return [(each.path, each.due or "", sum(not line.decision for line in each.lines)) for each in reviews]
+
+    found = await asyncio.to_thread(read)
+    if not found:
+        return
+    note = json.dumps(sorted(known | {path for path, _, _ in found})).encode()
+    await ledger.run(lambda writer: writer.notes.put(NOTE, note))
+    said = "; ".join(f"{path}: {left} undecided, due {due}" for path, due, left in found)
+    await alert_of(context, settings, tree, News(NewsKind.REVIEW_OVERDUE, "", len(found), said))

@@ -10,26 +10,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import cache
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.errors import Problem, RepositoryError, Severity
+from reconciler.model.errors import Problem, ReconcilerError, RepositoryError, Severity
 from reconciler.model.given import Given
 from reconciler.model.near import near
 from reconciler.repository.attribution.origins import Origins, origins_of
 from reconciler.repository.attribution.provenance import Provenance, Traced
+from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.people import identity, skeleton
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, canonical, decisions_in, is_review, read_review
-from reconciler.review.omitted import OmittedGrants
 from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
 
-__all__ = ["Judged", "judge", "name_people"]
+__all__ = ["Judged", "OmittedGrants", "judge", "name_people"]
+
+A_DAY = timedelta(days=1)
+"""The uncertainty of a date: which day it was depends on the time zone in force then."""
 
 MAX_OF_KIND = 20
 """The most problems of one kind to report for a file."""
@@ -277,3 +282,43 @@ def _few(problems: Iterator[Problem]) -> Iterator[Problem]:
     yield from found[:MAX_OF_KIND]
     if len(found) > MAX_OF_KIND:
         yield Problem(found[0].file, None, "and more of the kind: mend these first")
+
+
+class OmittedGrants:
+    """Compares reviews with the revisions that they name, each of which is loaded once."""
+
+    def __init__(self, checkout: Checkout, load: Callable[[Tree], Files]) -> None:
+        self._checkout = checkout
+        self._load = load
+        self._wanted = cache(self._read)
+
+    def of(self, started: ReviewFile, beside: Collection[str] = ()) -> list[Problem]:
+        """Report each grant that is omitted; none if git does not have the revision.
+
+        `beside` are the lines that the integration's other files of the period had.
+        """
+        try:
+            day = datetime.fromisoformat(started.text("read_at") or "").date()
+        except ValueError:
+            return []
+        there = {*beside, *(str(line) for line in started.lines)}
+        revision = started.text("revision") or ""
+        return [
+            Problem(
+                started.path, None, f"{grant} is left out, which {revision[:12]} had: it was edited, or is of no start"
+            )
+            for integration, grant in self._wanted(revision, day)
+            if integration == started.integration and grant not in there
+        ]
+
+    def _read(self, revision: str, day: date) -> list[tuple[str, str]]:
+        """List the grants that certainly existed, as integration and `hire/access`."""
+        try:
+            files = self._load(self._checkout.at(revision))
+        except ReconcilerError:
+            return []
+        days = [Desired(files, each) for each in (day - A_DAY, day + A_DAY)]
+        found = [
+            {(grant.integration, str(grant.key)) for hire in each.hires for grant in each.grants(hire)} for each in days
+        ]
+        return sorted(found[0] & found[1])

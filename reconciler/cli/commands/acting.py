@@ -40,7 +40,7 @@ from reconciler.notify.notifications import Notifier
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.review.leaving import Leaving
-from reconciler.review.overdue import alert_overdue
+from reconciler.review.reviews import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, unknown_accounts
 
 __all__ = ["Declined", "act", "ask", "passes_by_hand"]

@@ -37,7 +37,7 @@ from reconciler.repository.attribution.given import Gaps, Givers
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.tasks import MAX_HIRES
-from reconciler.review.compared_files import compared_settings
+from reconciler.review.causes import compared_settings
 from reconciler.review.dry_run import DryRun, Spooled
 from reconciler.review.leaving import Dates, Leaving
 from reconciler.review.spool import Spool

@@ -12,8 +12,7 @@ from reconciler.cli.output.text import clipped, count
 from reconciler.model.base import DAY
 from reconciler.model.spoken import described
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
-from reconciler.review.causes import CauseKind, Consequence
-from reconciler.review.compared_files import ChangeKind
+from reconciler.review.causes import CauseKind, ChangeKind, Consequence
 from reconciler.review.consequences import AT_ONCE, Applied, HeldOffline, Leaving, Removal, Stays
 from reconciler.review.difference import Change
 

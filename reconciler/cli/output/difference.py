@@ -13,8 +13,7 @@ from reconciler.cli.output import consequences as said
 from reconciler.cli.output.consequences import Quote
 from reconciler.cli.output.text import code, count, fold, printable, problem_line
 from reconciler.model.errors import Problem
-from reconciler.review.causes import CauseKind, Consequence
-from reconciler.review.compared_files import ChangeKind
+from reconciler.review.causes import CauseKind, ChangeKind, Consequence
 from reconciler.review.consequences import Applied, Removal, Stays
 from reconciler.review.difference import Change, Difference
 from reconciler.review.problems import Host
