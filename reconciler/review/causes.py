@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.model.base import jsonable, spelled
 from reconciler.model.condition import value_of
-from reconciler.model.grant import Grant, Key
+from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import Settings
 from reconciler.model.value import Frozen
@@ -25,11 +25,9 @@ __all__ = [
     "Causes",
     "ChangeKind",
     "Consequence",
-    "Traced",
     "compared_manifests",
     "compared_parts",
     "compared_settings",
-    "summed_up",
     "touched_by",
 ]
 
@@ -116,16 +114,6 @@ class Consequence:
             "grants": self.grants,
             "parts": {name: list(pair) for name, pair in self.parts.items()},
         }
-
-
-class Traced(Frozen):
-    """One change of a grant, with its cause."""
-
-    cause: Cause
-    key: Key
-    gains: bool
-    loses: bool
-    revoked: bool
 
 
 class Causes:
@@ -258,21 +246,6 @@ def _of_request(grant: Grant, here: Desired) -> Cause:
 def _shown(hire: Any, name: str) -> str:
     value = hire.extra.get(name.removeprefix("extra.")) if name.startswith("extra.") else getattr(hire, name)
     return "none" if value is None else str(getattr(value, "hire", jsonable(value)))
-
-
-def summed_up(found: Iterable[Traced]) -> Iterator[Consequence]:
-    """Sum up what follows from each cause."""
-    by_cause: dict[Cause, Consequence] = {}
-    for each in found:
-        known = by_cause.setdefault(each.cause, Consequence(cause=each.cause))
-        known.people.add(each.key.hire)
-        known.grants += 1
-        known.added[each.key.access] += each.gains
-        known.removed[each.key.access] += each.loses
-        known.revoked[each.key.access] += each.loses and each.revoked
-    for known in by_cause.values():
-        known.added, known.removed, known.revoked = +known.added, +known.removed, +known.revoked
-    return iter(sorted(by_cause.values(), key=lambda each: (-len(each.people), each.cause.kind, each.cause.what)))
 
 
 def touched_by(

@@ -6,14 +6,14 @@ Each follows from what a pass decides (`reconciler/engine/decide`), as far as gi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, time
 from enum import StrEnum
 from typing import Any, Literal
 
 from reconciler.model.base import jsonable, spelled
 from reconciler.model.clock import stamp
-from reconciler.model.grant import Grant
+from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
 from reconciler.model.settings import DEFAULT, FEW, Settings
 from reconciler.model.template import roots
@@ -21,10 +21,12 @@ from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.joined_problems import first_error
 from reconciler.repository.policy import Judge
+from reconciler.review.causes import Cause, ChangeKind, Consequence
 
 __all__ = [
     "AT_ONCE",
     "Applied",
+    "Change",
     "HeldOffline",
     "Leaving",
     "Removal",
@@ -35,6 +37,7 @@ __all__ = [
     "held_offline",
     "leaving_of",
     "privileges",
+    "summed_up",
 ]
 
 AT_ONCE = "at once"
@@ -99,6 +102,66 @@ class HeldOffline(Frozen):
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
         return {name: getattr(self, name) for name in ("integration", "kind", "count", "of", "limit")}
+
+
+class Change(Frozen):
+    """One grant that differs. `fields` has the values before and after, None for a missing one.
+
+    `applied` says what happens to an account that exists already. `starts` and `ends` are dates, or "at once" where it
+    begins although the hire's first day, `first_day`, lies ahead. `leaving` says what becomes of an account that is no
+    longer wanted: of one that is removed, or whose time will be over; `former` of the one before, where the grant turns
+    to another. `privileged` has the values that give more than others have, and did not before.
+    """
+
+    key: Key
+    integration: str
+    kind: ChangeKind
+    fields: Mapping[str, tuple[Any, Any]] = {}
+    who: str = ""
+    name: str = ""
+    applied: Applied | None = None
+    cause: Cause | None = None
+    starts: str | None = None
+    first_day: str | None = None
+    ends: str | None = None
+    leaving: Leaving | None = None
+    former: Leaving | None = None
+    privileged: Mapping[str, Any] = {}
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of docs/commands.md, "JSON"."""
+        return {
+            "hire": self.key.hire,
+            "access": self.key.access,
+            "integration": self.integration,
+            "change": str(self.kind),
+            "fields": {name: list(pair) for name, pair in self.fields.items()},
+            "starts": self.starts,
+            "ends": self.ends,
+            "removal": None if self.leaving is None else self.leaving.removal,
+            "stays": None if self.leaving is None else self.leaving.stays,
+            "applied": self.applied,
+            "former": None if self.former is None else self.former.removal,
+            "privileged": dict(self.privileged),
+        }
+
+
+def summed_up(changes: Iterable[Change]) -> list[Consequence]:
+    """Sum up what follows from each cause."""
+    by_cause: dict[Cause, Consequence] = {}
+    for change in changes:
+        if change.cause is None:
+            continue
+        known = by_cause.setdefault(change.cause, Consequence(cause=change.cause))
+        known.people.add(change.key.hire)
+        known.grants += 1
+        access, loses = change.key.access, change.kind is ChangeKind.REMOVED
+        known.added[access] += change.kind is ChangeKind.ADDED
+        known.removed[access] += loses
+        known.revoked[access] += loses and change.leaving is not None and change.leaving.removal is Removal.REVOKED
+    for known in by_cause.values():
+        known.added, known.removed, known.revoked = +known.added, +known.removed, +known.revoked
+    return sorted(by_cause.values(), key=lambda each: (-len(each.people), each.cause.kind, each.cause.what))
 
 
 def dates_of(grant: Grant, hire: Hire, today: date) -> tuple[str | None, str | None]:
@@ -191,11 +254,22 @@ def privileges(grant: Grant) -> dict[str, Any]:
     }
 
 
-def held_offline(before: Desired, removed: Counter[str], new: Counter[str]) -> list[HeldOffline]:
-    """List the integrations that the guard would hold by the settings before, counted from git alone.
+def _removed_and_new(grants: Iterable[Change]) -> tuple[Counter[str], Counter[str]]:
+    """Count the grants of each integration that would be revoked, and those that would be made or updated."""
+    removed, new = Counter[str](), Counter[str]()
+    for change in grants:
+        leaving = change.leaving if change.kind is ChangeKind.REMOVED else None
+        if change.applied is not None and change.applied.leaves_one:
+            leaving = change.former
+        removed[change.integration] += leaving is not None and leaving.removal is Removal.REVOKED and not leaving.at
+        makes = change.applied is not None and (change.applied.leaves_one or change.applied is Applied.UPDATED)
+        new[change.integration] += change.kind is ChangeKind.ADDED or makes
+    return +removed, +new
 
-    `removed` counts the grants of each integration that would be revoked, `new` those that would be made or updated.
-    """
+
+def held_offline(before: Desired, changes: Iterable[Change]) -> list[HeldOffline]:
+    """List the integrations that the guard would hold by the settings before, counted from git alone."""
+    removed, new = _removed_and_new(changes)
     settings, found = before.files.settings, list[HeldOffline]()
     doubtful = {name for name, number in removed.items() if number > FEW}
     doubtful |= {name for name, number in new.items() if settings.max_new is not None and number > settings.max_new}

@@ -7,14 +7,14 @@ truth"): the file's problem is shown instead. A hire whose file was renamed is t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
 
 from reconciler.model.base import jsonable, spelled
 from reconciler.model.errors import MissingVariable, Problem
-from reconciler.model.grant import Grant, Key
+from reconciler.model.grant import Grant
 from reconciler.model.hire import Entry, Hire
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
@@ -24,74 +24,29 @@ from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.policy import Judge
 from reconciler.review.causes import (
-    Cause,
     Causes,
     ChangeKind,
     Consequence,
-    Traced,
     compared_manifests,
     compared_settings,
-    summed_up,
     touched_by,
 )
 from reconciler.review.consequences import (
     Applied,
+    Change,
     HeldOffline,
-    Leaving,
-    Removal,
     applied_to,
     dates_of,
     ending_of,
     held_offline,
     leaving_of,
     privileges,
+    summed_up,
 )
 from reconciler.review.findings import used_names
 from reconciler.review.problems import Host
 
-__all__ = ["Change", "ChangeKind", "Difference", "Side", "changes", "compare"]
-
-
-class Change(Frozen):
-    """One grant that differs. `fields` has the values before and after, None for a missing one.
-
-    `applied` says what happens to an account that exists already. `starts` and `ends` are dates, or "at once" where it
-    begins although the hire's first day, `first_day`, lies ahead. `leaving` says what becomes of an account that is no
-    longer wanted: of one that is removed, or whose time will be over; `former` of the one before, where the grant turns
-    to another. `privileged` has the values that give more than others have, and did not before.
-    """
-
-    key: Key
-    integration: str
-    kind: ChangeKind
-    fields: Mapping[str, tuple[Any, Any]] = {}
-    who: str = ""
-    name: str = ""
-    applied: Applied | None = None
-    cause: Cause | None = None
-    starts: str | None = None
-    first_day: str | None = None
-    ends: str | None = None
-    leaving: Leaving | None = None
-    former: Leaving | None = None
-    privileged: Mapping[str, Any] = {}
-
-    def as_json(self) -> dict[str, Any]:
-        """The object of docs/commands.md, "JSON"."""
-        return {
-            "hire": self.key.hire,
-            "access": self.key.access,
-            "integration": self.integration,
-            "change": str(self.kind),
-            "fields": {name: list(pair) for name, pair in self.fields.items()},
-            "starts": self.starts,
-            "ends": self.ends,
-            "removal": None if self.leaving is None else self.leaving.removal,
-            "stays": None if self.leaving is None else self.leaving.stays,
-            "applied": self.applied,
-            "former": None if self.former is None else self.former.removal,
-            "privileged": dict(self.privileged),
-        }
+__all__ = ["Difference", "Side", "changes", "compare"]
 
 
 class Side(Frozen):
@@ -167,8 +122,8 @@ def compare(base: Side, head: Side, today: date) -> Difference:
         hosts_removed=hosts_removed,
         manifests=manifests,
         settings=settings,
-        causes=[*_causes_of(grants), *touched_by(before, after, manifests[ChangeKind.CHANGED], settings)],
-        held=held_offline(before, *_removed_and_new(grants)),
+        causes=[*summed_up(grants), *touched_by(before, after, manifests[ChangeKind.CHANGED], settings)],
+        held=held_offline(before, grants),
     )
 
 
@@ -245,33 +200,6 @@ class _Changed:
             ends=ends,
             leaving=None if ends is None else ending_of(now, self._after),
         )
-
-
-def _causes_of(grants: Iterable[Change]) -> Iterator[Consequence]:
-    return summed_up(
-        Traced(
-            change.cause,
-            change.key,
-            gains=change.kind is ChangeKind.ADDED,
-            loses=change.kind is ChangeKind.REMOVED,
-            revoked=change.leaving is not None and change.leaving.removal is Removal.REVOKED,
-        )
-        for change in grants
-        if change.cause is not None
-    )
-
-
-def _removed_and_new(grants: Iterable[Change]) -> tuple[Counter[str], Counter[str]]:
-    """Count the grants of each integration that would be revoked, and those that would be made or updated."""
-    removed, new = Counter[str](), Counter[str]()
-    for change in grants:
-        leaving = change.leaving if change.kind is ChangeKind.REMOVED else None
-        if change.applied is not None and change.applied.leaves_one:
-            leaving = change.former
-        removed[change.integration] += leaving is not None and leaving.removal is Removal.REVOKED and not leaving.at
-        makes = change.applied is not None and (change.applied.leaves_one or change.applied is Applied.UPDATED)
-        new[change.integration] += change.kind is ChangeKind.ADDED or makes
-    return +removed, +new
 
 
 def _touched(base: Files, head: Files) -> list[str]:

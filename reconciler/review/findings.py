@@ -177,7 +177,12 @@ def used_names(manifest: Manifest) -> frozenset[str]:
 
 
 class MissingValues:
-    """Finds the missing values of a revision. `tree` says which services have initial data; without it, all may."""
+    """Finds values that entries need and no file gives, or that no URL may have: the next pass would block the grant.
+
+    No secret is read: a name that initial data may have, that is generated, or that is known at run time counts as
+    given. A name that nothing declares may be in the service's initial data, if there is such a file: `tree` says which
+    services have some; without it, all may.
+    """
 
     def __init__(self, desired: Desired, tree: Tree | None) -> None:
         self._desired = desired
@@ -273,7 +278,11 @@ def _may_bend(value: object) -> bool:
 
 
 def shared_accounts(desired: Desired) -> Iterator[Problem]:
-    """Report each entry whose check means the account of another hire too."""
+    """Report each entry whose check means the account of another hire too.
+
+    See docs/design/rules.md, "One account, one hire". Only services are looked at whose checks expect something else
+    than the hire's address: two hires with one address are an error of their files already.
+    """
     services = desired.services.values()
     integrations = {
         name

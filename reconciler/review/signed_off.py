@@ -285,7 +285,11 @@ def _few(problems: Iterator[Problem]) -> Iterator[Problem]:
 
 
 class OmittedGrants:
-    """Compares reviews with the revisions that they name, each of which is loaded once."""
+    """Finds grants that existed at the revision that was reviewed, and have no line in the review's first commit.
+
+    Who removes a line before the first commit can also make a new digest; git's history shows it. Each revision is
+    loaded once.
+    """
 
     def __init__(self, checkout: Checkout, load: Callable[[Tree], Files]) -> None:
         self._checkout = checkout

@@ -11,7 +11,9 @@ from reconciler.cli.output.difference import LIMIT, as_markdown, as_table
 from reconciler.cli.output.text import code
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Key
-from reconciler.review.difference import Change, ChangeKind, Difference
+from reconciler.review.causes import ChangeKind
+from reconciler.review.consequences import Change
+from reconciler.review.difference import Difference
 from reconciler.review.problems import Host
 from tests.cli.conftest import Call
 from tests.repo import Repo, run_cli

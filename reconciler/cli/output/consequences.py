@@ -13,8 +13,7 @@ from reconciler.model.base import DAY
 from reconciler.model.spoken import described
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
 from reconciler.review.causes import CauseKind, ChangeKind, Consequence
-from reconciler.review.consequences import AT_ONCE, Applied, HeldOffline, Leaving, Removal, Stays
-from reconciler.review.difference import Change
+from reconciler.review.consequences import AT_ONCE, Applied, Change, HeldOffline, Leaving, Removal, Stays
 
 __all__ = [
     "Quote",

@@ -14,8 +14,8 @@ from reconciler.cli.output.consequences import Quote
 from reconciler.cli.output.text import code, count, fold, printable, problem_line
 from reconciler.model.errors import Problem
 from reconciler.review.causes import CauseKind, ChangeKind, Consequence
-from reconciler.review.consequences import Applied, Removal, Stays
-from reconciler.review.difference import Change, Difference
+from reconciler.review.consequences import Applied, Change, Removal, Stays
+from reconciler.review.difference import Difference
 from reconciler.review.problems import Host
 
 __all__ = ["LIMIT", "as_markdown", "as_table", "headline"]
