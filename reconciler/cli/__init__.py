@@ -29,7 +29,7 @@ from reconciler.cli.options import (
 from reconciler.cli.output.logs import begin, note, shown
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError, UsageError
-from reconciler.model.near import near
+from reconciler.model.text import hint
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -142,7 +142,7 @@ class _Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            raise click.UsageError(f"No such command {args[0]!r}{near(args[0], list(COMMANDS))}", ctx) from error
+            raise click.UsageError(f"No such command {args[0]!r}{hint(args[0], list(COMMANDS))}", ctx) from error
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in COMMANDS:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler.model.errors import ReconcilerError, RepositoryError, UsageError
-from reconciler.model.near import near
+from reconciler.model.text import hint
 
 if TYPE_CHECKING:
     from reconciler.ledger.reader import LedgerReader
@@ -24,10 +24,10 @@ def no_such_grant(key: Key, desired: Desired, remembered: Collection[str]) -> Re
     if problems := desired.broken_hires.get(key.hire):
         return RepositoryError(problems[0].clause)
     if key.hire not in desired.hires and not remembered:
-        return UsageError(f"there is no hire {key.hire}{near(key.hire, desired.hires)}")
+        return UsageError(f"there is no hire {key.hire}{hint(key.hire, desired.hires)}")
     names = {*remembered, *(grant.key.access for grant in desired.grants(key.hire))}
     has = f"it has {', '.join(sorted(names))}" if names else "it has no access entries"
-    return UsageError(f"{key.hire} has no access entry {key.access}: {has}{near(key.access, names)}")
+    return UsageError(f"{key.hire} has no access entry {key.access}: {has}{hint(key.access, names)}")
 
 
 def no_such_hire(hire: str, desired: Desired, ledger: LedgerReader) -> ReconcilerError:
@@ -42,7 +42,7 @@ def no_such_hire(hire: str, desired: Desired, ledger: LedgerReader) -> Reconcile
         )
     if hire in ledger.grants.hires():
         return UsageError(f"{hire} is not in git any more; `reconcile status` shows what is left of it")
-    return UsageError(f"there is no hire {hire}{near(hire, desired.hires)}")
+    return UsageError(f"there is no hire {hire}{hint(hire, desired.hires)}")
 
 
 def suggest_from_ledger(ledger: LedgerReader, *names: str | None) -> str:
@@ -53,4 +53,4 @@ def suggest_from_ledger(ledger: LedgerReader, *names: str | None) -> str:
 
 def suggest(names: Sequence[str], known: Collection[str]) -> str:
     """Suggest a name (`; did you mean …?`) for the first that is not known."""
-    return next((near(name, known) for name in names if name not in known), "")
+    return next((hint(name, known) for name in names if name not in known), "")

@@ -22,8 +22,8 @@ from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.sealing import Sealing, StoredTokens, WritableTokens
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
-from reconciler.model.near import near
 from reconciler.model.settings import Settings
+from reconciler.model.text import hint
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, digest_of
 from reconciler.oauth.token_request import TokenClient
 from reconciler.repository.desired import Desired
@@ -179,7 +179,7 @@ async def _named(context: Context, settings: Settings, tree: Tree, state: OpenSt
     every = await integrations_of(context, desired, tree, settings, state.read_only)
     found = [item for item in every if name in (item.name, item.service)]
     if not found:
-        meant = near(name, [word for each in every for word in (each.name, each.service)])
+        meant = hint(name, [word for each in every for word in (each.name, each.service)])
         raise UsageError(
             f"{name}: there is no manifests/{name}.yaml that can be read, and no service of that name{meant}"
         )

@@ -16,9 +16,9 @@ from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
 from reconciler.engine.observe.same_account import WantedFingerprints
 from reconciler.model.errors import LedgerError, MissingVariable, RepositoryError
-from reconciler.model.folding import folded
 from reconciler.model.grant import Grant, Key
 from reconciler.model.scope import Scope
+from reconciler.model.text import folded
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.requests.template import render_text

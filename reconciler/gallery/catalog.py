@@ -22,7 +22,7 @@ from importlib.resources import files
 from reconciler.model.errors import UsageError
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
-from reconciler.model.near import near
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.naming import CASES, is_cases
@@ -121,7 +121,7 @@ def _all_of(folder: str) -> dict[str, ReadyManifest]:
 def named(name: str, known: Mapping[str, ReadyManifest]) -> ReadyManifest:
     """Return the one of this name. Raises UsageError if there is none."""
     if name not in known:
-        raise UsageError(f"there is no ready manifest {name}{near(name, known)}; `reconcile add --list` names them all")
+        raise UsageError(f"there is no ready manifest {name}{hint(name, known)}; `reconcile add --list` names them all")
     return known[name]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 import httpx
 
 from reconciler.intake.forge import ForgeError, ForgeProject, answered
-from reconciler.model.given import Merged
+from reconciler.model.attribution import Merged
 from reconciler.model.settings import Forge
 from reconciler.repository.people import identity, is_named
 

@@ -19,8 +19,8 @@ from reconciler.engine.observe.listings import connected
 from reconciler.model.errors import NothingImported, TransportError
 from reconciler.model.imports import ByAddress, Import
 from reconciler.model.manifest import Manifest
-from reconciler.model.near import near
 from reconciler.model.scope import Layer, Scope, walk
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
@@ -190,7 +190,7 @@ def _check_columns(path: Path, columns: tuple[str, ...], imported: Import) -> No
     for name in _used(imported):
         if name not in columns:
             has = ", ".join(columns)
-            raise NothingImported(f"{path}:1: there is no column {name!r}; it has {has}{near(name, columns)}")
+            raise NothingImported(f"{path}:1: there is no column {name!r}; it has {has}{hint(name, columns)}")
 
 
 def _used(imported: Import) -> Iterable[str]:

@@ -14,8 +14,8 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.hire import Entry
-from reconciler.model.near import near
 from reconciler.model.requestable import AccessRequest
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.problems import explain, validated
@@ -100,7 +100,7 @@ def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime
     loaded = files.requests[stem]
     hire = loaded.model.hire
     if hire not in files.hires:
-        there = f"there is no hires/{hire}.yaml that can be read{near(hire, files.hires.index)}"
+        there = f"there is no hires/{hire}.yaml that can be read{hint(hire, files.hires.index)}"
         return f"{there}; {files.offers.what_for(None)}"
     what_for = files.offers.what_for(files.hires[hire].model)
     desired = Desired(files, now.date(), now)

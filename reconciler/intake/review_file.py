@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reconciler.intake.yaml_edit import block_item, flow
-from reconciler.model.review import ANSWERED
+from reconciler.model.config_files import ANSWERED
 from reconciler.repository.reviews import REVIEWS, review_in
 
 __all__ = ["path_of", "review_text"]

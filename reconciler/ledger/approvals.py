@@ -18,8 +18,8 @@ from reconciler.ledger.reader import GIVEN, UNTRACED, Givers
 from reconciler.ledger.reading import LINES
 from reconciler.ledger.rows import event_row, given_row
 from reconciler.ledger.transaction import WritablePart
+from reconciler.model.attribution import Attribution, Merged, Unattributed
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.given import Given, Merged, Untraced
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 
@@ -30,12 +30,12 @@ _TRACED = sa.delete(schema.meta).where(
 )
 
 
-def pull_row(given: Given) -> dict[str, Any]:
+def pull_row(given: Attribution) -> dict[str, Any]:
     """Write that the forge is to be asked about a commit; what it answered stays."""
     return {"revision": given.granted_in, "committed_at": given.committed_at, "merges": list(given.merges)}
 
 
-def untraced_row(hire: str, untraced: Untraced) -> dict[str, Any]:
+def untraced_row(hire: str, untraced: Unattributed) -> dict[str, Any]:
     """Write up to which revision it is known who gave a hire's grants."""
     return {"name": f"{UNTRACED}{hire}", "value": " ".join((untraced.since or "", untraced.revision)).encode()}
 
@@ -50,15 +50,15 @@ class WritableGivers(WritablePart, Givers):
         """
         names = sorted(hires)
         before = self.untraced(names)
-        rows = [(hire, Untraced(before[hire].since if hire in before else since, revision)) for hire in names]
+        rows = [(hire, Unattributed(before[hire].since if hire in before else since, revision)) for hire in names]
         with self._session.writing(Failpoint.NOTE) as transaction:
             transaction.upsert(schema.meta, ("name",), (untraced_row(hire, each) for hire, each in rows))
             if ended:
                 transaction.put(schema.meta, GIVEN, revision.encode())
 
-    def save(self, given: Iterable[tuple[Key, Given]], traced: Mapping[str, Untraced]) -> None:
+    def save(self, given: Iterable[tuple[Key, Attribution]], traced: Mapping[str, Unattributed]) -> None:
         """Save who gave grants, and that it is known of these hires, unless another revision came since."""
-        rows, commits = list[dict[str, Any]](), dict[str, Given]()
+        rows, commits = list[dict[str, Any]](), dict[str, Attribution]()
         for key, each in given:
             rows.append(given_row(key, each))
             commits[each.granted_in] = each

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from reconciler.ledger.lease import Lease
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.reading import Reading
-from reconciler.model.given import Given, Untraced
+from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.grant import Key
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class Ledger(Generic[R_co]):
         with self._ledger.backend.snapshot() as reading:
             return work(reading)
 
-    async def given(self, hires: Collection[str]) -> Mapping[Key, Given]:
+    async def given(self, hires: Collection[str]) -> Mapping[Key, Attribution]:
         """Return who gave each grant of some hires, as far as it is known."""
 
-        def work(ledger: LedgerReader) -> Mapping[Key, Given]:
+        def work(ledger: LedgerReader) -> Mapping[Key, Attribution]:
             return ledger.given.of(hires)
 
         return await self.run(work)
@@ -76,10 +76,10 @@ class Ledger(Generic[R_co]):
 
         return await self.run(work)
 
-    async def untraced(self, hires: Collection[str]) -> Mapping[str, Untraced]:
+    async def untraced(self, hires: Collection[str]) -> Mapping[str, Unattributed]:
         """Return those of some hires of whose grants it has yet to be found out who gave them."""
 
-        def work(ledger: LedgerReader) -> Mapping[str, Untraced]:
+        def work(ledger: LedgerReader) -> Mapping[str, Unattributed]:
             return ledger.given.untraced(hires)
 
         return await self.run(work)

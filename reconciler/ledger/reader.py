@@ -13,7 +13,7 @@ from reconciler.ledger.history import History
 from reconciler.ledger.lease import OURS
 from reconciler.ledger.reading import MANY, SERVER_TIME, Backend, LedgerPart, Reading, after, in_batches, moment
 from reconciler.ledger.rows import SELECT_GIVEN, attempt_of, command_of, from_json, given_of, lock_of, sent_of
-from reconciler.model.given import Given, Untraced
+from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.grant import Key
 from reconciler.model.lock import Lock
 from reconciler.model.value import Frozen
@@ -156,7 +156,7 @@ class Attempts(LedgerPart):
 class Givers(LedgerPart):
     """Who gave grants."""
 
-    def of(self, hires: Collection[str] | None = None) -> dict[Key, Given]:
+    def of(self, hires: Collection[str] | None = None) -> dict[Key, Attribution]:
         """Return who gave each grant of some hires, or of all, as far as it is known."""
         with self._backend.reading() as reading:
             return given_in(reading, hires)
@@ -166,24 +166,24 @@ class Givers(LedgerPart):
         note = self._note(GIVEN)
         return None if note is None else note.decode()
 
-    def untraced(self, hires: Collection[str] | None = None) -> dict[str, Untraced]:
+    def untraced(self, hires: Collection[str] | None = None) -> dict[str, Unattributed]:
         """Return those of some hires, or of all, of whose grants it has yet to be found out who gave them."""
         if hires is None:
             return self._untraced("name > :first AND name < :end ORDER BY name", first=UNTRACED, end=after(UNTRACED))
-        found: dict[str, Untraced] = {}
+        found: dict[str, Unattributed] = {}
         for names in in_batches(f"{UNTRACED}{hire}" for hire in hires):
             found |= self._untraced("name IN :names", names=names)
         return found
 
-    def untraced_after(self, hire: str, at_most: int) -> dict[str, Untraced]:
+    def untraced_after(self, hire: str, at_most: int) -> dict[str, Unattributed]:
         """Return such hires from the first one after this on, in their order."""
         which = "name > :first AND name < :end ORDER BY name LIMIT :at_most"
         return self._untraced(which, first=f"{UNTRACED}{hire}", end=after(UNTRACED), at_most=at_most)
 
-    def _untraced(self, which: str, **values: object) -> dict[str, Untraced]:
+    def _untraced(self, which: str, **values: object) -> dict[str, Unattributed]:
         rows = self._cells(f"SELECT name, value FROM meta WHERE {which}", **values)
         said = ((name.removeprefix(UNTRACED), bytes(value).decode().split(" ")) for name, value in rows)
-        return {hire: Untraced(since or None, revision) for hire, (since, revision) in said}
+        return {hire: Unattributed(since or None, revision) for hire, (since, revision) in said}
 
     def unanswered(self, at_most: int) -> list[Unanswered]:
         """Return the newest commits that the forge has not answered for."""
@@ -252,7 +252,7 @@ class Notes(LedgerPart):
         return {name.removeprefix(prefix): bytes(value) for name, value in rows}
 
 
-def given_in(reading: Reading, hires: Collection[str] | None, access: Collection[str] = ()) -> dict[Key, Given]:
+def given_in(reading: Reading, hires: Collection[str] | None, access: Collection[str] = ()) -> dict[Key, Attribution]:
     """Who gave each grant of some hires, or of all, as far as that is known; of these names only, where any are given.
 
     More names than fit into a statement are no restriction.
@@ -262,7 +262,7 @@ def given_in(reading: Reading, hires: Collection[str] | None, access: Collection
     which, values = "hire IN :hires", dict[str, list[str]]()
     if 0 < len(access) <= MANY:
         which, values = f"{which} AND access IN :access", {"access": sorted(access)}
-    found: dict[Key, Given] = {}
+    found: dict[Key, Attribution] = {}
     for names in in_batches(hires):
         found.update(map(given_of, reading.table(f"{SELECT_GIVEN} WHERE {which}", hires=names, **values)[1]))
     return found

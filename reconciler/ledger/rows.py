@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from reconciler.ledger.entries import Attempt, Command, Event, Sent
 from reconciler.ledger.reading import Row, moment, without_nul
-from reconciler.model.given import Approval, Given, Source
+from reconciler.model.attribution import Approval, Attribution, Source
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Over, Phase, Record, Step
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, ReasonCode, Status
@@ -283,7 +283,7 @@ SELECT_GIVEN = (
 """Selects who gave grants, with the columns in the order in which `given_of` reads them."""
 
 
-def given_of(cells: Sequence[Any]) -> tuple[Key, Given]:
+def given_of(cells: Sequence[Any]) -> tuple[Key, Attribution]:
     """Read who gave a grant."""
     hire, access, granted_in, author, committer, committed_at, approved_by, at_forge, merged_by = cells
     approvals = () if approved_by == "[]" else tuple(map(Approval.from_json, from_json(approved_by)))
@@ -302,11 +302,11 @@ def _given(
     approvals: tuple[Approval, ...],
     *,
     merged_by: str | None,
-) -> Given:
-    return Given(granted_in, author, committer, moment(committed_at), approvals, merged_by=merged_by)
+) -> Attribution:
+    return Attribution(granted_in, author, committer, moment(committed_at), approvals, merged_by=merged_by)
 
 
-def given_row(key: Key, given: Given) -> dict[str, Any]:
+def given_row(key: Key, given: Attribution) -> dict[str, Any]:
     """Write who gave a grant."""
     return {
         "hire": key.hire,

@@ -31,9 +31,9 @@ from reconciler.ledger.lease import Lease
 from reconciler.ledger.reader import given_in
 from reconciler.ledger.reading import LedgerPart
 from reconciler.ledger.rows import Redact, grant_row
+from reconciler.model.attribution import Attribution
 from reconciler.model.errors import LeaseLostError, LedgerError
 from reconciler.model.failpoints import Failpoint, Reached
-from reconciler.model.given import Given
 from reconciler.model.grant import Key, Record
 from reconciler.model.lock import Lock
 
@@ -283,7 +283,7 @@ def _all_of(writes: list[_Write[Any]]) -> Lease | None:
     return Lease(epochs) if epochs else None
 
 
-def _vouched(row: Mapping[str, Any], given: Given) -> dict[str, Any]:
+def _vouched(row: Mapping[str, Any], given: Attribution) -> dict[str, Any]:
     """Return a line with who gave the grant."""
     by = {"granted_in": given.granted_in, "author": given.author, "approved_by": list(given.approved_by) or None}
     more = {"approvals": [each.as_json() for each in given.approvals], "merged_by": given.merged_by}

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, RootModel, StringConstraints
 from pydantic_core import PydanticCustomError
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Duration",
     "Email",
     "Identifier",
+    "ListFile",
     "Model",
     "Restricting",
     "Text",
@@ -165,3 +166,12 @@ def jsonable(value: Any) -> Any:
             return {str(key): jsonable(item) for key, item in value.items()}
         case _:
             return value
+
+
+M = TypeVar("M", bound=Model)
+
+
+class ListFile(RootModel[list[M]], Generic[M]):
+    """The base of every model of a file that is a list; its validators are built when there is such a file."""
+
+    model_config = ConfigDict(defer_build=True)

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from reconciler.model.base import Email, Model
+from reconciler.model.base import Email, ListFile, Model
 from reconciler.model.hire import Hire
-from reconciler.model.list_file import ListFile
 from reconciler.model.request import Headers, Method, NonEmpty, StatusCode, Text
 from reconciler.model.status import Status
 

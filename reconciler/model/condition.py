@@ -1,4 +1,4 @@
-"""Conditions: which hires something is meant for, by their fields (docs/hires.md, "Conditions").
+"""Conditions: which hires something is meant for, by their fields (docs/hires.md, "Conditions"); and sequences.
 
 A condition is a map of fields, all of which must hold; `any` and `not` combine conditions. Text is compared without
 case and blanks at the ends, numbers and dates as the text that was written. A field that a hire lacks equals nothing.
@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from reconciler.model.base import as_text
-from reconciler.model.hire import EXTRA, Hire, HireRef
-from reconciler.model.near import near
+from reconciler.model.base import Identifier, Model, as_text
+from reconciler.model.hire import EXTRA, AccessEntry, Hire, HireRef, no_entries, unique
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 
-__all__ = ["CONDITION_KEYS", "FIELDS", "Condition", "ConditionMap", "HireValues", "plain", "value_of"]
+__all__ = ["CONDITION_KEYS", "FIELDS", "Condition", "ConditionMap", "HireValues", "Sequence", "plain", "value_of"]
 
 ANY, NOT = "any", "not"
 FIELDS = tuple(name for name in Hire.model_fields if name not in ("extra", "sequences", "without", "access"))
@@ -121,7 +121,7 @@ def plain(text: str) -> str:
 def _key(word: str) -> str:
     if word in FIELDS or word in (ANY, NOT) or (word.startswith(EXTRA) and word != EXTRA):
         return word
-    raise ValueError(f"unknown key; allowed: {', '.join(CONDITION_KEYS)}{near(word, CONDITION_KEYS)}")
+    raise ValueError(f"unknown key; allowed: {', '.join(CONDITION_KEYS)}{hint(word, CONDITION_KEYS)}")
 
 
 def _condition(written: dict[str, Any]) -> Condition:
@@ -174,3 +174,19 @@ else:
         dict[Annotated[str, AfterValidator(_key)], Any], Field(min_length=1), AfterValidator(_condition)
     ]
 """A condition in a file."""
+
+
+class Sequence(Model):
+    """A reusable bundle of access entries (docs/hires.md, "Sequence"), with those of the sequences that it includes.
+
+    `assign` gives it to every hire for whom it holds.
+    """
+
+    assign: ConditionMap | None = None
+    include: list[Identifier] = Field(default_factory=no_entries)
+    access: list[AccessEntry] = Field(default_factory=no_entries)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        unique(self.access)
+        return self

@@ -11,8 +11,8 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from reconciler.model.attribution import Requested
 from reconciler.model.lock import LockState
-from reconciler.model.requested import Requested
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import Frozen, Unshown

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, model_validator
 
 from reconciler.model.base import EMAIL, Duration, Identifier, Model
-from reconciler.model.events import Events
 from reconciler.model.exists import Exists, Listing, Pending, Ready
 from reconciler.model.form import FormField, Item
 from reconciler.model.request import (
@@ -32,7 +31,7 @@ from reconciler.model.request import (
     WholeNumber,
     empty_is_none,
 )
-from reconciler.model.template import names
+from reconciler.model.template import PLACEHOLDER, names
 
 __all__ = [
     "PHONE",
@@ -41,6 +40,7 @@ __all__ = [
     "AnyPaged",
     "Call",
     "Condition",
+    "Events",
     "Exists",
     "ExtraUserInfo",
     "FormField",
@@ -57,9 +57,65 @@ __all__ = [
     "Ready",
     "Request",
     "Revoke",
+    "Signature",
+    "Token",
     "is_address",
     "paging_of",
 ]
+
+
+def _placeholder(value: str) -> str:
+    if PLACEHOLDER.fullmatch(value.strip()) is None:
+        raise ValueError("a secret is never written out: write {{HOOK_SECRET}}, and store it in the initial data")
+    return value.strip()
+
+
+SecretPlaceholder = Annotated[Text, AfterValidator(_placeholder)]
+"""A placeholder of one value of the initial data, and nothing else."""
+
+
+class Signature(Model):
+    """An HMAC-SHA256 of the body in a header; or as Standard Webhooks have it, with an id and a time."""
+
+    scheme: Literal["standard-webhooks"] | None = None
+    header: NonEmpty | None = None
+    prefix: Text = ""
+    encoding: Literal["hex", "base64"] = "hex"
+    secret: SecretPlaceholder
+
+    @model_validator(mode="after")
+    def _names_a_header(self) -> Self:
+        if (self.scheme is None) is (self.header is None):
+            raise ValueError("a signature has a header, or scheme: standard-webhooks, which names its own")
+        return self
+
+
+class Token(Model):
+    """A header that holds the secret itself."""
+
+    header: NonEmpty
+    value: SecretPlaceholder
+
+
+class Events(Model):
+    """How the service's events are recognized, and which path of their body names the account."""
+
+    signature: Signature | None = None
+    token: Token | None = None
+    account: Text
+
+    @model_validator(mode="after")
+    def _proves_whose_they_are(self) -> Self:
+        if (self.signature is None) is (self.token is None):
+            raise ValueError("events have a signature or a token: anybody could send others")
+        return self
+
+    @property
+    def secret(self) -> str:
+        """Return the id of the initial data that the sender knows."""
+        placed = self.signature.secret if self.signature is not None else self.token.value if self.token else ""
+        found = PLACEHOLDER.fullmatch(placed)
+        return found[1] if found is not None else ""
 
 
 class InitialDataField(Model):

@@ -10,13 +10,12 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
+from reconciler.model.attribution import Attribution, Requested
 from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.given import Given
 from reconciler.model.grant import Differences, Grant, Key, Phase, Record
 from reconciler.model.lock import LockState
-from reconciler.model.requested import Requested
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, ReasonCode, Status
@@ -53,7 +52,7 @@ class Row(Frozen):
     values: Mapping[str, Any] | None = {}
     """The form's values; None where the history does not have those of then."""
     differs: Differences = {}
-    given: Given | None = None
+    given: Attribution | None = None
     due_at: datetime | None = None
     """When the access was to be there, or to be gone."""
     done_at: datetime | None = None
@@ -158,7 +157,7 @@ class Row(Frozen):
         """Return the row with what the entry in git says of the request that it comes from."""
         return self if grant is None or grant.requested is None else replace(self, requested=grant.requested)
 
-    def given_by(self, given: Given | None) -> Row:
+    def given_by(self, given: Attribution | None) -> Row:
         """Return the row with who gave the grant: it is due with the commit, unless a later day is set."""
         if given is None:
             return self
@@ -316,7 +315,7 @@ class Report(Struct):
         """Return the hires of the rows."""
         return {row.hire for row in self.rows}
 
-    def give(self, given: Mapping[Key, Given]) -> None:
+    def give(self, given: Mapping[Key, Attribution]) -> None:
         """Set who gave each grant."""
         self.rows = [row.given_by(given.get(Key(row.hire, row.access))) for row in self.rows]
 

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from reconciler.model.base import Duration, Identifier, Model, Restricting, Text, as_text, spelled
+from reconciler.model.base import Duration, Identifier, ListFile, Model, Restricting, Text, as_text, spelled
 from reconciler.model.condition import ConditionMap
 from reconciler.model.hire import Entry, Hire, NamedChoice
-from reconciler.model.list_file import ListFile
 
 __all__ = ["AccessRequest", "Requestable", "RequestableFile"]
 

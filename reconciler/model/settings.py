@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from reconciler.model.base import Day, Duration, Email, Model, Restricting, Text, duration
-from reconciler.model.near import near
 from reconciler.model.template import misuse, names
+from reconciler.model.text import hint
 
 __all__ = [
     "DEFAULT",
@@ -277,7 +277,7 @@ def _by_kind(value: Any) -> Any:
     words: dict[str, dict[str, Any]] = {"heal": {}, "report": dict.fromkeys(Drift.model_fields, "report")}
     if value not in words:
         raise ValueError(
-            f"{value!r} is neither heal, nor report, nor a map of missing, differs, inactive{near(value, words)}"
+            f"{value!r} is neither heal, nor report, nor a map of missing, differs, inactive{hint(value, words)}"
         )
     return words[value]
 

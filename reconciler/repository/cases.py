@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from reconciler.model.case import Case, CaseFile
 from reconciler.model.errors import Problem
-from reconciler.model.near import near
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, read
@@ -46,7 +46,7 @@ def read_cases(tree: Tree, manifests: Collection[str]) -> dict[str, LoadedCases]
         except BrokenFile as error:
             loaded = LoadedCases(file.path, problems=(error.problem,))
         if stem not in manifests:
-            what = f"there is no manifest {stem} that this could test{near(stem, manifests)}"
+            what = f"there is no manifest {stem} that this could test{hint(stem, manifests)}"
             loaded = LoadedCases(file.path, problems=(*loaded.problems, Problem(file.path, None, what)))
         if (other := found.get(stem)) is not None:
             what = f"{other.path} has the tests of {stem} already: put them into one file"

@@ -11,14 +11,12 @@ from typing import Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from reconciler.model.base import Model
+from reconciler.model.base import ListFile, Model
+from reconciler.model.config_files import Ignore, IgnoredAccount, PolicyFile, Rule
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.hire import Entry, Hire
-from reconciler.model.ignore import Ignore, IgnoredAccount
-from reconciler.model.list_file import ListFile
-from reconciler.model.near import near
-from reconciler.model.policy import PolicyFile, Rule
 from reconciler.model.requestable import Requestable, RequestableFile
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.problems import explain, validated
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
@@ -119,7 +117,7 @@ def read_ignore(tree: Tree, known: Collection[str]) -> tuple[tuple[IgnoredAccoun
         Problem(
             IGNORE,
             found.document.line((index, "integration")),
-            f"{index}.integration: there is no integration {entry.integration}{near(entry.integration, known)}",
+            f"{index}.integration: there is no integration {entry.integration}{hint(entry.integration, known)}",
             Severity.WARNING,
         )
         for index, entry in enumerate(found.entries)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
+from reconciler.model.condition import Sequence
 from reconciler.model.errors import Problem
 from reconciler.model.hire import Entry, Hire
-from reconciler.model.near import near
 from reconciler.model.requestable import AccessRequest
-from reconciler.model.sequence import Sequence
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
@@ -146,7 +146,7 @@ class Entries:
         sequences = self._files.sequences
         for place, name in enumerate(names):
             if name not in sequences and name not in self._files.broken["sequences"]:
-                message = f"{key}: there is no config/sequences/{name}.yaml{near(name, sequences, BEFORE_SUGGESTION)}"
+                message = f"{key}: there is no config/sequences/{name}.yaml{hint(name, sequences, BEFORE_SUGGESTION)}"
                 yield Problem(loaded.path, loaded.document.line((key, place)), message)
 
     @cached_property

@@ -18,16 +18,16 @@ from threading import Lock
 from typing import TypeVar, cast
 
 from reconciler.model.base import Model
+from reconciler.model.condition import Sequence
+from reconciler.model.config_files import IgnoredAccount
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.hire import Hire
-from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
-from reconciler.model.near import near
 from reconciler.model.requestable import AccessRequest
-from reconciler.model.sequence import Sequence
 from reconciler.model.settings import OWN, Settings
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 from reconciler.repository.config_files import (
     NO_OFFERS,
@@ -393,7 +393,7 @@ def _of_nobody(requests: Mapping[str, Loaded[AccessRequest]], hires: Hires) -> I
     for loaded in requests.values():
         hire = loaded.model.hire
         if hire not in hires.index:
-            message = f"hire: there is no hires/{hire}.yaml{near(hire, hires.index)}"
+            message = f"hire: there is no hires/{hire}.yaml{hint(hire, hires.index)}"
             yield Problem(loaded.path, loaded.document.line(("hire",)), message)
 
 

@@ -16,7 +16,7 @@ from sys import intern
 from typing import Any, NamedTuple
 
 from reconciler.model.errors import Problem
-from reconciler.model.folding import folded
+from reconciler.model.text import folded
 from reconciler.model.value import replace
 from reconciler.repository.private_file import PrivateFile
 

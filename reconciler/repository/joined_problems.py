@@ -12,8 +12,8 @@ from reconciler.model.condition import Condition, plain, value_of
 from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Entry, Hire, HireRef
-from reconciler.model.near import near, some
 from reconciler.model.status import Status
+from reconciler.model.text import hint, some
 from reconciler.repository.config_files import POLICY, REQUESTABLE, Offers
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import Loaded
@@ -95,7 +95,7 @@ def _doubts(desired: Desired, loaded: Loaded[Hire]) -> Iterator[Problem]:
     model = loaded.model
     for role, person in (("manager", model.manager), ("buddy", model.buddy)):
         if isinstance(person, HireRef) and person.hire not in desired.hires and person.hire not in desired.broken_hires:
-            text = f"{role}: there is no hires/{person.hire}.yaml{near(person.hire, desired.hires, BEFORE_SUGGESTION)}"
+            text = f"{role}: there is no hires/{person.hire}.yaml{hint(person.hire, desired.hires, BEFORE_SUGGESTION)}"
             found.append(((role,), text))
     if model.start is not None and model.end is not None and model.end < model.start:
         found.append((("end",), f"end {model.end} is before start {model.start}"))
@@ -159,12 +159,12 @@ def unknown_names(files: Files) -> Iterator[Problem]:
     known = files.manifests.keys() | files.broken["manifests"].keys()
     for path, line, name, integration, values in named:
         if integration is not None and integration not in known:
-            told = f"{name}: there is no integration {integration}{near(integration, known)}"
+            told = f"{name}: there is no integration {integration}{hint(integration, known)}"
             yield Problem(path, line, told, Severity.WARNING)
         elif integration in files.manifests:
             fields = [field.id for field in files.manifests[integration].model.form]
             for field in sorted(set(values) - set(fields)):
-                told = f"{name}: the form of {integration} has no {field}{near(field, fields)}"
+                told = f"{name}: the form of {integration} has no {field}{hint(field, fields)}"
                 yield Problem(path, line, told, Severity.WARNING)
 
 
@@ -216,7 +216,7 @@ def doubtful_conditions(
     for number, placed in enumerate(conditions):
         for name, value in placed.condition.values:
             if (name, plain(value)) not in had:
-                yield placed.warning(f"no hire has {name} {value}{near(value, _values(desired, name))}")
+                yield placed.warning(f"no hire has {name} {value}{hint(value, _values(desired, name))}")
         for name in placed.condition.fields:
             hires = sorted(hire for place, hire, field in lacking if (place, field) == (number, name))
             if hires:

@@ -10,17 +10,17 @@ from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
+from reconciler.model.attribution import Requested
 from reconciler.model.base import as_text, spelled
 from reconciler.model.clock import LAST, first_moment
 from reconciler.model.errors import shortened
 from reconciler.model.grant import Grant, Hold, Key
 from reconciler.model.hire import At, Entry, Hire, HireRef, NamedChoice
 from reconciler.model.manifest import FormField, Manifest
-from reconciler.model.near import near
-from reconciler.model.requested import Requested
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.model.template import FILL_IN
+from reconciler.model.text import hint
 from reconciler.repository.config_files import Offers
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.entries import BEFORE_SUGGESTION, Entries, SourcedEntry
@@ -85,7 +85,7 @@ class Join:
             return None, *_filled(manifests[name].model, entry)
         if problems := self._files.broken["manifests"].get(name):
             return Hold(Status.BLOCKED, f"the manifest has an error: {problems[0].clause}"), {}, ()
-        raise ValueError(f"there is no manifests/{name}.yaml{near(name, manifests, BEFORE_SUGGESTION)}")
+        raise ValueError(f"there is no manifests/{name}.yaml{hint(name, manifests, BEFORE_SUGGESTION)}")
 
     def _grant(
         self, person: _Person, item: SourcedEntry, span: _Span, held: Hold | None, requested: Requested | None
@@ -272,7 +272,7 @@ def _hold(
         if need == entry.access:
             return _unfit("it needs itself")
         if need not in entries:
-            absent = f"needs {need}, which this hire does not have{near(need, entries, BEFORE_SUGGESTION)}"
+            absent = f"needs {need}, which this hire does not have{hint(need, entries, BEFORE_SUGGESTION)}"
             return _unfit(absent, personal=True)
     if entry.access in circular:
         return _unfit(f"needs go in a circle: {', '.join(entry.needs)}")
@@ -317,7 +317,7 @@ def _filled(manifest: Manifest, entry: Entry) -> tuple[dict[str, Any], tuple[tup
         field = form.get(name)
         if field is None:
             raise ValueError(
-                f"values.{name}: the manifest's form has no such field{near(name, form, BEFORE_SUGGESTION)}"
+                f"values.{name}: the manifest's form has no such field{hint(name, form, BEFORE_SUGGESTION)}"
             )
         if value is None or value == FILL_IN:
             continue
@@ -355,7 +355,7 @@ def _choose(field: FormField, value: Any, where: str) -> Any:
             return matching[0]
         allowed = _first(item.name for item in items)
         many = "names several" if matching else "is not"
-        meant = near(value.name, [item.name for item in items], BEFORE_SUGGESTION)
+        meant = hint(value.name, [item.name for item in items], BEFORE_SUGGESTION)
         raise ValueError(f"{where}: {value.name!r} {many} among the items: {allowed}{meant}")
     for item in items:
         if as_text(item.id) == as_text(value):

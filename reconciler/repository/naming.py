@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.near import near
+from reconciler.model.text import hint
 
 __all__ = [
     "CASES",
@@ -76,7 +76,7 @@ def misplaced_in_config(paths: Iterable[str]) -> Iterator[Problem]:
         first = f"{folders[0]}/" if folders else name
         named_otherwise = f"{PurePosixPath(name).stem}.yaml" in _CONFIG  # which whoever reads that file reports
         if first not in known and not named_otherwise and not name.startswith((".", "README")):
-            text = f"not read: in config/ are {', '.join(known)}{near(first, known)}"
+            text = f"not read: in config/ are {', '.join(known)}{hint(first, known)}"
             yield Problem(shown(path), None, text, Severity.WARNING)
 
 

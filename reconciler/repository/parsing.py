@@ -15,12 +15,12 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from reconciler.model.base import EMAIL, Model
+from reconciler.model.condition import Sequence
 from reconciler.model.errors import Problem, RepositoryError, Severity
 from reconciler.model.hire import Hire, HireRef
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.requestable import AccessRequest
-from reconciler.model.sequence import Sequence
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.checks import hire_problems, manifest_problems
 from reconciler.repository.documents.import_checks import import_problems

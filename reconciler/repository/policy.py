@@ -11,11 +11,11 @@ from itertools import chain
 from zoneinfo import ZoneInfo
 
 from reconciler.model.base import as_text
+from reconciler.model.config_files import Rule
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant, Phase, Record
 from reconciler.model.hire import Hire, NamedChoice
-from reconciler.model.near import near, some
-from reconciler.model.policy import Rule
+from reconciler.model.text import hint, some
 from reconciler.model.value import Frozen
 from reconciler.repository.config_files import POLICY, Rules
 from reconciler.repository.desired import Desired
@@ -170,11 +170,11 @@ class Judge:
         for index, (rule, line) in enumerate(self._rules):
             for name in _names(rule):
                 if name not in names:
-                    text = f"nobody has an access entry {name}, and there is no such integration{near(name, names)}"
+                    text = f"nobody has an access entry {name}, and there is no such integration{hint(name, names)}"
                     yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
             hires = self._desired.hires
             if rule.hire is not None and rule.hire not in hires.index:
-                text = f"there is no hires/{rule.hire}.yaml{near(rule.hire, hires.index)}"
+                text = f"there is no hires/{rule.hire}.yaml{hint(rule.hire, hires.index)}"
                 yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
             if rule.when is not None and index not in meant:
                 yield Problem(POLICY, line, f"policy {rule.name}: when matches no hire", Severity.WARNING)

@@ -17,8 +17,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from reconciler.model.base import as_text
+from reconciler.model.config_files import ANSWERED, KEEP, REMOVE, Review
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.review import ANSWERED, KEEP, REMOVE, Review
 from reconciler.model.value import Frozen
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, Document, read

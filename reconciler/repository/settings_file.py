@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from reconciler.model.errors import Problem, SettingsError, Severity
-from reconciler.model.near import near
 from reconciler.model.settings import DEFAULT, Settings, loopback
+from reconciler.model.text import hint
 from reconciler.repository.documents.problems import Path, dotted, explain, validated
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.trees import Tree
@@ -66,11 +66,11 @@ def _unknown(settings: Settings, integrations: Collection[str], hires: Collectio
     if isinstance(settings.prune, dict):
         for name in settings.prune:
             if name != DEFAULT and name not in integrations:
-                yield ("prune", name), f"there is no integration of that name{near(name, [DEFAULT, *integrations])}"
+                yield ("prune", name), f"there is no integration of that name{hint(name, [DEFAULT, *integrations])}"
     for index, each in enumerate(settings.suspend):
         for kind, named, known in (("integration", each.integration, integrations), ("hire", each.hire, hires)):
             if named is not None and named not in known:
-                yield ("suspend", index, kind), f"there is no {kind} {named}{near(named, known)}"
+                yield ("suspend", index, kind), f"there is no {kind} {named}{hint(named, known)}"
 
 
 def _unasked(settings: Settings) -> Iterator[tuple[Path, str]]:

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reconciler.model.errors import MissingVariable
-from reconciler.model.folding import folded
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import HIRE_NAMES, Layer, Scope
 from reconciler.model.template import roots
+from reconciler.model.text import folded
 from reconciler.model.value import replace
 from reconciler.requests.template import render_data, render_text, written
 

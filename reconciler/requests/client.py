@@ -25,7 +25,7 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.manifest import SAFE_METHODS
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
-from reconciler.model.spoken import verb
+from reconciler.model.text import verb
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Cause
 from reconciler.requests.excerpt import excerpt

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from reconciler.model.base import jsonable
 from reconciler.model.condition import HireValues
 from reconciler.model.errors import Blocked, MissingVariable, Problem, Severity
-from reconciler.model.folding import folded, loosely_folded
 from reconciler.model.grant import Grant
 from reconciler.model.hire import Entry
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Layer, Scope
 from reconciler.model.template import FILL_IN, names, roots
+from reconciler.model.text import folded, loosely_folded
 from reconciler.model.value import Frozen
 from reconciler.repository.config_files import Offers
 from reconciler.repository.desired import Desired

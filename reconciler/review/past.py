@@ -14,7 +14,7 @@ from typing import Any
 from reconciler.ledger.agreement import ENDED, MADE
 from reconciler.ledger.entries import Event
 from reconciler.ledger.followed import Followed
-from reconciler.model.given import Approval, Given
+from reconciler.model.attribution import Approval, Attribution
 from reconciler.model.grant import Key
 from reconciler.model.report import Row
 from reconciler.model.status import Action, EventType, Status
@@ -54,7 +54,7 @@ class Past:
     halfway: bool = False
     since: datetime | None = None
     values: dict[str, Any] | None = None
-    given: Given | None = None
+    given: Attribution | None = None
     last: str = ""
     revision: str | None = None
 
@@ -126,10 +126,10 @@ def replayed(lines: Iterable[Event]) -> tuple[dict[Key, Past], str | None]:
     return {named[name]: past for name, past in found}, revision
 
 
-def _given(line: Event) -> Given | None:
+def _given(line: Event) -> Attribution | None:
     if line.granted_in is None or line.author is None:
         return None
     data = line.data or {}
     said = data.get("approvals")
     approvals = map(Approval, line.approved_by) if said is None else map(Approval.from_json, said)
-    return Given(line.granted_in, line.author, "", line.at, tuple(approvals), merged_by=data.get("merged_by"))
+    return Attribution(line.granted_in, line.author, "", line.at, tuple(approvals), merged_by=data.get("merged_by"))

@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.ledger.reader import LedgerReader
+from reconciler.model.attribution import Attribution
 from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError
-from reconciler.model.given import Given
 from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.hire import HireRef
 from reconciler.model.report import Report, Row
@@ -59,7 +59,11 @@ class ServiceAnswer:
 
 
 def populations(
-    asked: Iterable[ServiceAnswer], desired: Desired, ledger: LedgerReader, given: Mapping[Key, Given], at: datetime
+    asked: Iterable[ServiceAnswer],
+    desired: Desired,
+    ledger: LedgerReader,
+    given: Mapping[Key, Attribution],
+    at: datetime,
 ) -> dict[str, dict[str, Any]]:
     """Make the data of each integration's review, without its digest.
 
@@ -184,7 +188,7 @@ def _asked(row: Row) -> dict[str, Any]:
 
 
 def _line(
-    who: str, access: str | None, values: Mapping[str, Any], since: datetime | None, given: Given | None
+    who: str, access: str | None, values: Mapping[str, Any], since: datetime | None, given: Attribution | None
 ) -> dict[str, Any]:
     return {
         "who": who,

@@ -18,10 +18,10 @@ from reconciler.engine.context import Context
 from reconciler.engine.decide.existing import as_shown
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
+from reconciler.model.config_files import REMOVE
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.grant import APART, Phase, Record
-from reconciler.model.review import REMOVE
 from reconciler.model.secret import MASK
 from reconciler.model.settings import Settings
 from reconciler.model.status import EventType

@@ -17,9 +17,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reconciler.ledger.reader import LedgerReader
+from reconciler.model.attribution import Attribution
 from reconciler.model.errors import Problem, ReconcilerError, RepositoryError, Severity
-from reconciler.model.given import Given
-from reconciler.model.near import near
+from reconciler.model.text import hint
 from reconciler.repository.attribution.origins import Origins, origins_of
 from reconciler.repository.attribution.provenance import Provenance, Traced
 from reconciler.repository.desired import Desired
@@ -45,7 +45,7 @@ class Judged:
     """One integration's review. By line, `reviewers` has the commit that decided it and `open` why it is open."""
 
     review: ReviewFile
-    reviewers: dict[int, Given] = field(default_factory=dict)
+    reviewers: dict[int, Attribution] = field(default_factory=dict)
     open: dict[int, str] = field(default_factory=dict)
     of_file: list[Problem] = field(default_factory=list)
     of_lines: dict[int, Problem] = field(default_factory=dict)
@@ -134,12 +134,14 @@ def judge(
 def _no_period(tree: Tree, period: str) -> str:
     known = sorted({PurePosixPath(file.path).parts[2] for file in tree.files(REVIEWS)})
     return (
-        f"no review {period} is committed at {tree.revision[:12]}{near(period, known)}: commit {REVIEWS}/{period}/, "
+        f"no review {period} is committed at {tree.revision[:12]}{hint(period, known)}: commit {REVIEWS}/{period}/, "
         f"or start it with `reconcile review start {period}`"
     )
 
 
-def _deciders(provenance: Provenance, revision: str, reviews: Iterable[ReviewFile]) -> dict[str, dict[int, Given]]:
+def _deciders(
+    provenance: Provenance, revision: str, reviews: Iterable[ReviewFile]
+) -> dict[str, dict[int, Attribution]]:
     """Find the commit that decided each line, by file and line, as far as git has it."""
     traced: dict[str, list[tuple[int, Traced]]] = {}
     for review in reviews:
@@ -167,7 +169,7 @@ def _file_problems(
     """Report how a file differs from what was started."""
     review = judged.review
     if review.integration not in known and not _was_there(checkout, review):
-        yield Problem(review.path, 1, f"there is no integration {review.integration}{near(review.integration, known)}")
+        yield Problem(review.path, 1, f"there is no integration {review.integration}{hint(review.integration, known)}")
     yield from review.not_whole()
     if review.header.get("complete") is False and review.header.get("listed") is None:
         what = "there is no listing: accounts that git does not know are not in it"

@@ -18,8 +18,8 @@ from typing import Any
 
 from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, Problem, SecretsError, Severity, shortened
-from reconciler.model.printable import printable
 from reconciler.model.secret import Redactor
+from reconciler.model.text import printable
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.checkout import File, Tree
 from reconciler.secrets import age, sops, sops_keys

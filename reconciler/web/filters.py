@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 
 from reconciler.ledger.browsing import Chosen
 from reconciler.model.clock import moment
-from reconciler.model.near import near
 from reconciler.model.status import EventType, Status
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 from reconciler.web.daemon_view import Live
 
@@ -71,7 +71,7 @@ def page_filters(
     for name in given.get("integration", ()):
         if name not in integrations:
             raise BadFilter(
-                f"integration: there is no {_cut(name)}{near(name, integrations)}; {_choices(integrations)}"
+                f"integration: there is no {_cut(name)}{hint(name, integrations)}; {_choices(integrations)}"
             )
     since, until = (
         _moment(name, given.get(name, [""])[0], live.now, live.settings.timezone) for name in ("since", "until")
@@ -95,7 +95,7 @@ def _given(query: Iterable[tuple[str, str]], allowed: Collection[str]) -> dict[s
     found: dict[str, list[str]] = {}
     for name, value in query:
         if name not in (*allowed, "page"):
-            raise BadFilter(f"{_cut(name)}: there is no such filter here{near(name, allowed)}; {_choices(allowed)}")
+            raise BadFilter(f"{_cut(name)}: there is no such filter here{hint(name, allowed)}; {_choices(allowed)}")
         if len(value) > MAX_CHARACTERS:
             raise BadFilter(f"{name}: at most {MAX_CHARACTERS} characters")
         if "\0" in value:
@@ -127,7 +127,7 @@ def _words(name: str, values: Collection[str], kind: type[E]) -> tuple[E, ...]:
     known = [str(each) for each in kind]
     for value in values:
         if value not in known:
-            raise BadFilter(f"{name}: there is no {_cut(value)}{near(value, known)}; {_choices(known)}")
+            raise BadFilter(f"{name}: there is no {_cut(value)}{hint(value, known)}; {_choices(known)}")
     return tuple(kind(value) for value in values)
 
 

@@ -32,7 +32,7 @@ from reconciler.daemon.hooked import GIT
 from reconciler.daemon.loop import Daemon
 from reconciler.model.base import as_text
 from reconciler.model.errors import SecretsError
-from reconciler.model.events import Events
+from reconciler.model.manifest import Events
 from reconciler.model.scope import walk
 from reconciler.model.settings import OWN
 from reconciler.secrets.initial_data import HOOK_SECRET

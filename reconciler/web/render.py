@@ -16,9 +16,8 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from reconciler.model.printable import printable
-from reconciler.model.spoken import described
 from reconciler.model.status import EventType, Status
+from reconciler.model.text import described, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment

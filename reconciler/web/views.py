@@ -10,8 +10,8 @@ from reconciler.daemon.hooked import hooks_of
 from reconciler.ledger.browsing import Chosen, Page
 from reconciler.ledger.history import LineFilters
 from reconciler.ledger.reader import LedgerReader, Recent
+from reconciler.model.attribution import Attribution
 from reconciler.model.form import FormField
-from reconciler.model.given import Given
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Row
 from reconciler.model.value import Frozen, replace
@@ -88,7 +88,7 @@ class Holder(Frozen):
 
     record: Record
     role: object
-    given: Given | None = None
+    given: Attribution | None = None
 
 
 def nothing(_sources: Sources, _query: Query, path: str) -> dict[str, object]:  # noqa: ARG001

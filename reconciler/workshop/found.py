@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.model.exists import operator
-from reconciler.model.near import near, some
 from reconciler.model.scope import follow, steps, walk
+from reconciler.model.text import hint, some
 from reconciler.model.value import Frozen, replace
 
 __all__ = [
@@ -205,7 +205,7 @@ def _meant(items: Sequence[Any], path: str) -> str:
     known = list(dict.fromkeys(each for item in items for each, _ in leaves(item)))
     last = steps(path)[-1].lower() if path else ""
     same = next((each for each in known if steps(each)[-1].lower() == last), None)
-    return f"; did you mean {same}?" if same else near(path, known)
+    return f"; did you mean {same}?" if same else hint(path, known)
 
 
 def leaves(content: Any, *, lists: bool = True) -> Iterator[tuple[str, Any]]:

@@ -21,9 +21,9 @@ from reconciler.model.errors import Blocked, TransportError, UsageError
 from reconciler.model.grant import Kind
 from reconciler.model.hire import Hire, HireRef
 from reconciler.model.manifest import FormField, Manifest, Request
-from reconciler.model.near import some
 from reconciler.model.scope import Scope, walk
 from reconciler.model.status import Status
+from reconciler.model.text import some
 from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import OverlayTree, Tree

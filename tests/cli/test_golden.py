@@ -20,9 +20,9 @@ from reconciler.cli import reconcile
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.show import show_report
 from reconciler.model.errors import Problem
-from reconciler.model.printable import printable
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, Status
+from reconciler.model.text import printable
 from tests.cli.conftest import Call
 from tests.cli.goldens import same, steady
 from tests.repo import PROGRAM, Repo, start_cli

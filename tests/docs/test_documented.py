@@ -22,7 +22,7 @@ from reconciler import cli
 from reconciler.cli.commands.needed_data import _own
 from reconciler.cli.output.show import COLUMNS
 from reconciler.daemon import dispatcher, loop, revisions, schedule
-from reconciler.model import case, hire, ignore, imports, manifest, policy, review, sequence, settings
+from reconciler.model import case, condition, config_files, hire, imports, manifest, settings
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, EventType, Status
@@ -118,15 +118,15 @@ def models(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
 ROOTS = (
     manifest.Manifest,
     hire.Hire,
-    sequence.Sequence,
+    condition.Sequence,
     case.Case,
     settings.Settings,
-    ignore.IgnoredAccount,
+    config_files.IgnoredAccount,
     imports.Import,
-    policy.Rule,
+    config_files.Rule,
 )
 ALL = sorted(
-    {model for root in (*ROOTS, review.Review) for model in models(root)},
+    {model for root in (*ROOTS, config_files.Review) for model in models(root)},
     key=lambda model: model.__name__,
 )
 

@@ -51,9 +51,9 @@ def the_same(machine: Machine, accounts: AccountService) -> Report:
 def test_parts_are_what_one_piece_is(
     company: Machine, repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.model.fingerprint_index.SORTED_AT_A_TIME", 2)
+    monkeypatch.setattr("reconciler.engine.observe.same_account.SORTED_AT_A_TIME", 2)
     monkeypatch.setattr(
-        "reconciler.model.fingerprint_index.MOST_HIRES", 1 << 63
+        "reconciler.engine.observe.same_account.MOST_HIRES", 1 << 63
     )  # one bit of a digest: others have it, too
     the_same(company, accounts)
     accounts.people.pop("h04@example.com")

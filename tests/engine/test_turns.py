@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.ledger.approvals import WritableGivers
 from reconciler.ledger.grants import Grants
-from reconciler.model.given import Given, Untraced
+from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.grant import Key
 from tests.engine.harness import Machine, dying
 from tests.repo import Repo
@@ -67,7 +67,7 @@ def test_givers_are_written_in_pieces(many: Machine, turns: Turns, monkeypatch: 
         assert (len(ledger.given.of()), len(ledger.given.untraced()), ledger.given.up_to()) == (5, 21, revision)
     give = WritableGivers.save
 
-    def given(self: WritableGivers, some: list[tuple[Key, Given]], traced: dict[str, Untraced]) -> None:
+    def given(self: WritableGivers, some: list[tuple[Key, Attribution]], traced: dict[str, Unattributed]) -> None:
         turns.piece(len(some) + len(traced))
         give(self, some, traced)
 

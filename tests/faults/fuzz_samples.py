@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from reconciler.model.base import Model
+from reconciler.model.condition import Sequence
 from reconciler.model.hire import Hire
 from reconciler.model.manifest import Manifest
-from reconciler.model.sequence import Sequence
 from reconciler.model.settings import Settings
 from reconciler.repository.documents.yaml import read
 from tests.faults.hostile import altered

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.intake.approvals import ApprovalReader, Limited
 from reconciler.intake.forge import MAX_SHOWN, ForgeError
-from reconciler.model.given import Merged
+from reconciler.model.attribution import Merged
 from reconciler.model.settings import Forge
 from tests.forges import KINDS, TOKEN, Stand
 from tests.servers import Reply

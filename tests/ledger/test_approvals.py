@@ -7,7 +7,7 @@ from datetime import timedelta
 from reconciler.ledger import approvals
 from reconciler.ledger.entries import Event
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.given import Approval, Given, Merged, Source
+from reconciler.model.attribution import Approval, Attribution, Merged, Source
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
@@ -16,7 +16,7 @@ from tests.ledger.states import ADA, NOW
 IDA = "Ida <ida@example.com>"
 SIGNED, CLAIMED = Approval("Sam <sam@example.com>", Source.SIGNATURE), Approval("Mallory")
 OLD, NEW = (
-    Given(name * 40, IDA, IDA, NOW + timedelta(hours=hours), (SIGNED, CLAIMED), merges=("d" * 40,))
+    Attribution(name * 40, IDA, IDA, NOW + timedelta(hours=hours), (SIGNED, CLAIMED), merges=("d" * 40,))
     for name, hours in (("a", 0), ("b", 1))
 )
 ANSWER = Merged(7, ("grace",), "ivy")

@@ -13,18 +13,18 @@ import pytest
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.given import Given, Untraced
+from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.grant import Key
 from tests.ledger.states import ADA, NOW
 from tests.postgres import Databases
 from tests.servers import PATIENCE
 
 BOB = Key("bob", "tool")
-GIVEN = Given("c0ffee", "Ida <ida@example.com>", "Ida <ida@example.com>", NOW, ())
+GIVEN = Attribution("c0ffee", "Ida <ida@example.com>", "Ida <ida@example.com>", NOW, ())
 
 WRITES: dict[str, Callable[[LedgerWriter], object]] = {
     "save": lambda ledger: ledger.save([ADA]),
-    "give": lambda ledger: ledger.given.save([(ADA.key, GIVEN)], {ADA.key.hire: Untraced(None, "c0ffee")}),
+    "give": lambda ledger: ledger.given.save([(ADA.key, GIVEN)], {ADA.key.hire: Unattributed(None, "c0ffee")}),
     "drop": lambda ledger: ledger.drop([ADA.key]),
 }
 WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{}'"

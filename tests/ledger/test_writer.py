@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.attribution import Unattributed
 from reconciler.model.errors import LedgerError
-from reconciler.model.given import Untraced
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.value import replace
@@ -163,11 +163,13 @@ def test_hires_whose_givers_are_yet_to_be_found_out(ledger: LedgerWriter) -> Non
     ledger.given.retrace(["ada", "bob"], None, "first")
     ledger.given.retrace(["ada", "cyd", "dan"], "first", "second", ended=True)
     assert ledger.given.up_to() == "second"
-    adas, bobs, cyds = Untraced(None, "second"), Untraced(None, "first"), Untraced("first", "second")
+    adas, bobs, cyds = Unattributed(None, "second"), Unattributed(None, "first"), Unattributed("first", "second")
     assert ledger.given.untraced() == {"ada": adas, "bob": bobs, "cyd": cyds, "dan": cyds}
     assert ledger.given.untraced(["bob", "eve"]) == {"bob": bobs}
     assert ledger.given.untraced_after("ada", 2) == {"bob": bobs, "cyd": cyds}
-    ledger.given.save([], {"ada": Untraced(None, "first"), "bob": bobs})  # of ada, another member saw a newer commit
+    ledger.given.save(
+        [], {"ada": Unattributed(None, "first"), "bob": bobs}
+    )  # of ada, another member saw a newer commit
     ledger.forget("dan", NOW)
     assert ledger.given.untraced() == {"ada": adas, "cyd": cyds}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.model.spoken import described
+from reconciler.model.text import described
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pygit2
 import pytest
 from structlog.testing import capture_logs
 
-from reconciler.model.given import Given, Source, Untraced
+from reconciler.model.attribution import Attribution, Source, Unattributed
 from reconciler.model.grant import Key
 from reconciler.repository.attribution.given import who_gave
 from reconciler.repository.desired import Desired
@@ -36,9 +36,9 @@ class Company:
         self.repo = Repo(root)
         for name in ("tool", "wiki", "mail"):
             self.repo.manifest(name, {"execute": [{"url": "https://example.com/x"}], "form": []})
-        self.known: dict[Key, Given] = {}
+        self.known: dict[Key, Attribution] = {}
         self.revision: str | None = None
-        self.waiting: dict[str, Untraced] = {}
+        self.waiting: dict[str, Unattributed] = {}
         self._checkout = Checkout.open(root)
 
     def commit(self, author: str, message: str = "change") -> str:
@@ -53,13 +53,13 @@ class Company:
     async def given_up_to(self) -> str | None:
         return self.revision
 
-    async def untraced(self, hires: Collection[str]) -> dict[str, Untraced]:
+    async def untraced(self, hires: Collection[str]) -> dict[str, Unattributed]:
         return {hire: each for hire, each in self.waiting.items() if hire in hires}
 
-    async def given(self, hires: Collection[str]) -> dict[Key, Given]:
+    async def given(self, hires: Collection[str]) -> dict[Key, Attribution]:
         return {key: each for key, each in self.known.items() if key.hire in hires}
 
-    def take_over(self) -> dict[Key, Given]:
+    def take_over(self) -> dict[Key, Attribution]:
         """Who gave what, found from the commits since the last call; hire by hire, and the same as all found anew."""
         desired = Desired(Reader().load(self._checkout.head()), date(2026, 12, 1))
         found = self._who_gave(desired)
@@ -74,7 +74,7 @@ class Company:
         assert self.known == whole
         return whole
 
-    def _who_gave(self, desired: Desired) -> dict[Key, Given]:
+    def _who_gave(self, desired: Desired) -> dict[Key, Attribution]:
         return asyncio.run(who_gave(self._checkout, desired, self, list(desired.hires)))
 
     def commit_of(self, hire: str, access: str) -> str:

@@ -16,8 +16,8 @@ from reconciler.cli.suggestions import no_such_grant
 from reconciler.model.clock import stamp
 from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
-from reconciler.model.spoken import described
 from reconciler.model.status import Status
+from reconciler.model.text import described
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.people import is_named
 
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.engine.run.accepted import InForce
     from reconciler.ledger.entries import Attempt, Sent
+    from reconciler.model.attribution import Attribution, Requested
     from reconciler.model.decision_inputs import Policy
-    from reconciler.model.given import Given
     from reconciler.model.grant import Grant, Record
-    from reconciler.model.requested import Requested
     from reconciler.model.scope import Layer
     from reconciler.model.secret import Redactor
     from reconciler.model.settings import Settings
@@ -76,7 +75,7 @@ class _Found(Frozen):
     grant: Grant | None
     record: Record | None
     tried: Tried
-    given: Given | None
+    given: Attribution | None
 
     @property
     def until(self) -> datetime | None:
@@ -178,7 +177,7 @@ def _of_record(record: Record | None) -> dict[str, Any]:
     }
 
 
-def _asked(requested: Requested | None, given: Given | None, signed_by: str | None) -> dict[str, Any] | None:
+def _asked(requested: Requested | None, given: Attribution | None, signed_by: str | None) -> dict[str, Any] | None:
     """Show who asked for the grant: claimed, unless the author of the commit that gave it, or its signer, is it."""
     if requested is None:
         return None
@@ -188,7 +187,7 @@ def _asked(requested: Requested | None, given: Given | None, signed_by: str | No
     return {**requested.as_json(), "claimed": by is not None and not known}
 
 
-def _of_given(given: Given | None, signed_by: str | None) -> dict[str, Any]:
+def _of_given(given: Attribution | None, signed_by: str | None) -> dict[str, Any]:
     """Show the commit that gave the grant."""
     return {
         "granted_in": given.granted_in if given else None,

@@ -12,7 +12,7 @@ from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import set_up
 from reconciler.cli.output.text import code, count, emit, no_csv, printable
 from reconciler.model.errors import RepositoryError, TransportError, UsageError
-from reconciler.model.near import near
+from reconciler.model.text import hint
 from reconciler.model.value import replace
 from reconciler.model.verdict import Unknown
 
@@ -70,12 +70,12 @@ def _field(files: Files, integration: str, name: str) -> FormField:
         if problems := files.broken["manifests"].get(integration):
             raise RepositoryError(f"the manifest of {integration} has an error: {problems[0].clause}: mend it first")
         raise UsageError(
-            f"there is no manifests/{integration}.yaml in the commit in force{near(integration, files.manifests)}"
+            f"there is no manifests/{integration}.yaml in the commit in force{hint(integration, files.manifests)}"
         )
     form = {field.id: field for field in loaded.model.form}
     if name not in form:
         has = f"it has {', '.join(form)}" if form else "it has no form"
-        raise UsageError(f"{loaded.path} has no form field {name}: {has}{near(name, form)}")
+        raise UsageError(f"{loaded.path} has no form field {name}: {has}{hint(name, form)}")
     field = form[name]
     if field.type not in ("choice", "multiple_choice"):
         what = "any text fits" if field.type == "input" else "its value is made for each run"

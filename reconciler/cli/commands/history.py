@@ -18,8 +18,8 @@ from reconciler.cli.output.text import code, count, echo, emit_csv, emit_json, e
 from reconciler.cli.suggestions import suggest_from_ledger
 from reconciler.model.clock import stamp
 from reconciler.model.errors import RepositoryError, UsageError
-from reconciler.model.near import near
 from reconciler.model.status import EventType
+from reconciler.model.text import hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -133,7 +133,7 @@ def _cell(value: Any) -> str:
 def _event_type(name: str) -> EventType:
     known = [str(kind) for kind in EventType]
     if name not in known:
-        raise UsageError(f"--event {name}: there is no such event{near(name, known)}; there are {', '.join(known)}")
+        raise UsageError(f"--event {name}: there is no such event{hint(name, known)}; there are {', '.join(known)}")
     return EventType(name)
 
 

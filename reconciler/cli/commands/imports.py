@@ -12,7 +12,7 @@ from reconciler.cli.options import PENDING, SharedOptions, option, shared_but_br
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import clipped, code, count, echo, emit_json, no_csv, printable
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
-from reconciler.model.near import near
+from reconciler.model.text import hint
 from reconciler.model.value import replace
 from reconciler.repository.naming import line_in
 
@@ -146,7 +146,7 @@ class _ImportRun:
         if problems := files.broken["imports"].get(self.name):
             raise RepositoryError(f"the import {self.name} has an error: {problems[0].clause}: mend it first")
         where = "" if self.tree.revision == "worktree" else f" at {self.tree.revision[:12]}, the revision in force"
-        known = near(self.name, files.imports)
+        known = hint(self.name, files.imports)
         raise UsageError(f"there is no config/imports/{self.name}.yaml{where}{known}")
 
     async def _asked(self, files: Files) -> SourceRecords:

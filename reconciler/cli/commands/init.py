@@ -20,8 +20,8 @@ from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import as_json, emit, no_csv
 from reconciler.model.errors import RepositoryError, UsageError, not_written
-from reconciler.model.near import some
 from reconciler.model.template import FILL_IN
+from reconciler.model.text import some
 from reconciler.repository.naming import SCHEMAS, modeline
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import code, emit, no_csv, printable
 from reconciler.model.errors import ReconcilerError, SecretsError, SettingsError, UsageError
-from reconciler.model.near import near
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class _Checked(Frozen):
             return [f"cannot be opened: {self.error}"]
         where = f"in {self.file}" if self.file else "there is no file"
         lines = [f"missing: {', '.join(self.missing)} ({where})"] if self.missing else []
-        lines += [f"unknown: {name}, which nothing asks for{near(name, self.known)}" for name in self.unknown]
+        lines += [f"unknown: {name}, which nothing asks for{hint(name, self.known)}" for name in self.unknown]
         return lines or [f"complete{f', {where}' if self.file else ', nothing is asked for'}"]
 
 
@@ -362,7 +362,7 @@ def _read(wanted: NeededData) -> dict[str, str]:
         if name not in wanted.ids:
             asks = f"it asks for {', '.join(wanted.ids)}"
             shown = name if is_id(name) else "one of its keys, which is no id and not repeated here"
-            raise UsageError(f"{wanted.service} does not ask for {shown}: {asks}{near(str(name), wanted.ids)}")
+            raise UsageError(f"{wanted.service} does not ask for {shown}: {asks}{hint(str(name), wanted.ids)}")
         text = as_text(one_or_two(name, value))
         if text is not None and not isinstance(text, str):
             raise UsageError(f"{name} has to be one text or number, not a list or a map")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from reconciler.model.errors import UsageError
 from reconciler.model.manifest import InitialDataField
-from reconciler.model.near import near
 from reconciler.model.settings import OWN, Settings
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.files import Files
 
@@ -36,7 +36,7 @@ def needed_data_of(files: Files, name: str) -> NeededData:
         raise UsageError(f"the file of {name} has an error, so that nobody knows what it asks for: mend it first")
     if (service or name) not in known:
         words = [*known, *files.manifests]
-        raise UsageError(f"there is no integration, service or import {name}{near(name, words)}")
+        raise UsageError(f"there is no integration, service or import {name}{hint(name, words)}")
     return known[service or name]
 
 

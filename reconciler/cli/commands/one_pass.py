@@ -26,13 +26,13 @@ from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import ASSUMED, InForce, in_force
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
+from reconciler.model.attribution import Attribution
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import StateLockedError, UsageError
-from reconciler.model.given import Given
-from reconciler.model.near import near
 from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
+from reconciler.model.text import hint
 from reconciler.repository.attribution.given import Gaps, Givers
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
@@ -45,7 +45,7 @@ from reconciler.review.unmanaged import UnknownAccounts
 
 __all__ = ["one_pass"]
 
-Evidence = tuple[dict[tuple[str, str], Given], Dates]
+Evidence = tuple[dict[tuple[str, str], Attribution], Dates]
 
 
 def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
@@ -209,14 +209,14 @@ def _check(context: Context, force: InForce, tree: Tree, selection: Selection) -
     known = files.hires.keys() | files.broken["hires"].keys()
     for hire in selection.hires or ():
         if hire not in known and not _in_ledger(context, force, hire):
-            meant = near(hire, known)
+            meant = hint(hire, known)
             raise UsageError(
                 f"--hire {hire}: there is no hires/{hire}.yaml, and the ledger knows nobody of that id{meant}"
             )
     known = files.manifests.keys() | files.broken["manifests"].keys()
     for name in selection.integrations or ():
         if name not in known:
-            raise UsageError(f"--integration {name}: there is no manifests/{name}.yaml{near(name, known)}")
+            raise UsageError(f"--integration {name}: there is no manifests/{name}.yaml{hint(name, known)}")
 
 
 def _in_ledger(context: Context, force: InForce, hire: str) -> bool:

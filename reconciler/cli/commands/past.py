@@ -12,9 +12,9 @@ from reconciler.cli.output.logs import note
 from reconciler.cli.output.show import show_report
 from reconciler.cli.output.text import count, in_words
 from reconciler.cli.suggestions import suggest_from_ledger
+from reconciler.model.attribution import Source
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity, UsageError
-from reconciler.model.given import Source
 from reconciler.model.hire import moment
 from reconciler.model.report import Report, Row
 from reconciler.model.value import replace

@@ -11,7 +11,7 @@ from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.text import count, emit, no_csv, printable
 from reconciler.model.errors import UsageError
-from reconciler.model.near import near
+from reconciler.model.text import hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def test(options: SharedOptions, names: tuple[str, ...]) -> int:
     for name in names:
         if name not in loaded:
             what = f"there is no manifests/{name}.test.yaml" if name in sources else f"there is no manifest {name}"
-            raise UsageError(f"{what}{near(name, loaded)}")
+            raise UsageError(f"{what}{hint(name, loaded)}")
     chosen = {name: loaded[name] for name in sorted(names or loaded)}
     results = asyncio.run(run_cases(chosen, sources))
     problems = [problem for each in chosen.values() for problem in each.problems]

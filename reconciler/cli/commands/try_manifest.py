@@ -16,7 +16,7 @@ from reconciler.cli.output.text import emit, no_csv, printable
 from reconciler.cli.output.tried import as_json, lines_of
 from reconciler.cli.suggestions import no_such_hire
 from reconciler.model.errors import ReconcilerError, UsageError
-from reconciler.model.near import near
+from reconciler.model.text import hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -103,7 +103,7 @@ def _lacking(subject: Subject, tried: Tried) -> Iterator[str]:
 def _no_manifest(integration: str, known: Iterable[str]) -> str:
     """Say that there is no such manifest, and how to begin one."""
     begin = f"`reconcile add {integration} --from-openapi FILE` begins one, or write one as manifests/example.yaml is"
-    return f"there is no manifests/{integration}.yaml{near(integration, known) or f': {begin}'}"
+    return f"there is no manifests/{integration}.yaml{hint(integration, known) or f': {begin}'}"
 
 
 def _no_such_hire(context: Context, desired: Desired, hire: str) -> ReconcilerError:

@@ -11,7 +11,7 @@ from reconciler.cli.options import PENDING, SharedOptions, of_integrations, opti
 from reconciler.cli.output.logs import begin_redacting, note
 from reconciler.cli.output.text import as_csv, code, count, emit, printable, table
 from reconciler.model.errors import Severity, UsageError
-from reconciler.model.near import near
+from reconciler.model.text import hint
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -117,7 +117,7 @@ def known_integration(files: Files, name: str) -> None:
     """Raise UsageError for an integration that does not exist."""
     known = [*files.manifests, *files.broken["manifests"]]
     if name not in known:
-        raise UsageError(f"{name}: there is no manifests/{name}.yaml{near(name, known)}")
+        raise UsageError(f"{name}: there is no manifests/{name}.yaml{hint(name, known)}")
 
 
 def ignores_nothing(files: Files) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.cli.output.text import clipped, count
 from reconciler.model.base import DAY
-from reconciler.model.spoken import described
+from reconciler.model.text import described
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
 from reconciler.review.causes import CauseKind, ChangeKind, Consequence
 from reconciler.review.consequences import AT_ONCE, Applied, Change, HeldOffline, Leaving, Removal, Stays

@@ -14,8 +14,8 @@ import click
 from reconciler.cli.output.text import as_json, count, fit, in_colour, in_words, printable, wrapped
 from reconciler.model.clock import stamp
 from reconciler.model.report import Report, Row
-from reconciler.model.spoken import described
 from reconciler.model.status import FAULTS, Action, Status
+from reconciler.model.text import described
 from reconciler.model.value import replace
 
 __all__ = ["beside", "columns", "grouped", "headline", "name_in", "page", "summary", "table_of"]

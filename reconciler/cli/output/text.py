@@ -23,7 +23,7 @@ import click
 
 from reconciler.cli.options import SharedOptions
 from reconciler.model.errors import Problem, UsageError
-from reconciler.model.printable import printable
+from reconciler.model.text import printable
 
 if TYPE_CHECKING:
     from tempfile import SpooledTemporaryFile

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reconciler.model.spoken import described
 from reconciler.model.template import PLACEHOLDER
+from reconciler.model.text import described
 
 if TYPE_CHECKING:
     from reconciler.engine.decide.planned import PlannedGrant

@@ -15,12 +15,12 @@ from reconciler.engine.decide.planned import NOTHING_STORED, Check, Prepared
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import UNAUTHORIZED, Listings, connected
 from reconciler.model.errors import Blocked, TransportError
-from reconciler.model.folding import folded
 from reconciler.model.grant import Grant, Key, Kind, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Exists
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
+from reconciler.model.text import folded
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Cause, Difference, Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.requests.client import Response

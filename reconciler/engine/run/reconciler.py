@@ -32,9 +32,9 @@ from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, CommandsByGrant, Event, Kept
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, run_name
+from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.clock import stamp
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Record
 from reconciler.model.manifest import Manifest
 from reconciler.model.report import LAST, Report
@@ -150,7 +150,7 @@ class Reconciler:
         if not asked:
             return
         givers = Givers(self.context.checkout, desired, ledger)
-        added: dict[str, Untraced] = {}
+        added: dict[str, Unattributed] = {}
         async for some in self._in_turn({hire: waiting[hire] for hire in sorted(asked)}):
             new = {hire: each for hire, each in some.items() if hire not in broken}
             added |= new
@@ -164,7 +164,7 @@ class Reconciler:
                 added = {}
         await self._give(await givers.found(), added)
 
-    async def _in_turn(self, asked: Mapping[str, Untraced]) -> AsyncIterator[Mapping[str, Untraced]]:
+    async def _in_turn(self, asked: Mapping[str, Unattributed]) -> AsyncIterator[Mapping[str, Unattributed]]:
         """Yield untraced hires, some at a time: those of a pass, and then others.
 
         All commits are walked for each batch, so that one with few hires is filled with those of later passes, in the
@@ -178,10 +178,10 @@ class Reconciler:
             yield some
             last = max(some)
 
-    async def _give(self, found: Mapping[str, Mapping[Key, Given]], untraced: Mapping[str, Untraced]) -> None:
+    async def _give(self, found: Mapping[str, Mapping[Key, Attribution]], untraced: Mapping[str, Unattributed]) -> None:
         """Write down who gave what, some hires at a time."""
-        given: list[tuple[Key, Given]] = []
-        traced: dict[str, Untraced] = {}
+        given: list[tuple[Key, Attribution]] = []
+        traced: dict[str, Unattributed] = {}
         for hire, of_hire in found.items():
             given += of_hire.items()
             traced[hire] = untraced[hire]
@@ -326,11 +326,11 @@ def _retrace(
     ledger.given.retrace(hires, known, revision, ended=ended)
 
 
-def _untraced_after(ledger: LedgerReader, last: str) -> dict[str, Untraced]:
+def _untraced_after(ledger: LedgerReader, last: str) -> dict[str, Unattributed]:
     return ledger.given.untraced_after(last, OFTEN)
 
 
-def _give(ledger: LedgerWriter, given: Sequence[tuple[Key, Given]], traced: Mapping[str, Untraced]) -> None:
+def _give(ledger: LedgerWriter, given: Sequence[tuple[Key, Attribution]], traced: Mapping[str, Unattributed]) -> None:
     ledger.given.save(given, traced)
 
 

@@ -24,10 +24,10 @@ from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, RepositoryError
-from reconciler.model.folding import folded
 from reconciler.model.grant import APART, Grant, Key, Phase, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.selection import Selection
+from reconciler.model.text import folded
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Missing, Present, Unknown
 from reconciler.repository.desired import Desired

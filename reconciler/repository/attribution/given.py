@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from reconciler.model.given import Given, Untraced
+from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.grant import Grant, Key
 from reconciler.repository.attribution.provenance import WALKED, Provenance, TooLarge, Traced
 from reconciler.repository.desired import Desired
@@ -36,10 +36,10 @@ class KnownGivers(Protocol):
     async def given_up_to(self) -> str | None:
         """Return the revision up to which it is known, but for hires that are untraced."""
 
-    async def untraced(self, hires: Collection[str], /) -> Mapping[str, Untraced]:
+    async def untraced(self, hires: Collection[str], /) -> Mapping[str, Unattributed]:
         """Return those of some hires of whom it is known up to an older revision only."""
 
-    async def given(self, hires: Collection[str], /) -> Mapping[Key, Given]:
+    async def given(self, hires: Collection[str], /) -> Mapping[Key, Attribution]:
         """Return who gave each grant of some hires."""
 
 
@@ -63,7 +63,7 @@ class _Tracing:
         for grant in self._desired.grants(hire):
             self._grants[grant.key] = tuple(self._parts_of(grant))
 
-    def run(self, provenance: Provenance, base: str | None, known: Collection[Key]) -> dict[Key, Given]:
+    def run(self, provenance: Provenance, base: str | None, known: Collection[Key]) -> dict[Key, Attribution]:
         """Find out who gave them, except for those of the known ones that are unchanged since `base`."""
         try:
             if base is not None and not provenance.descends(self._desired.revision, base):
@@ -83,7 +83,7 @@ class _Tracing:
             return {}
         return found
 
-    def _found(self, provenance: Provenance, keys: Iterable[Key]) -> Iterator[tuple[Key, Given]]:
+    def _found(self, provenance: Provenance, keys: Iterable[Key]) -> Iterator[tuple[Key, Attribution]]:
         for key in keys:
             by_commits = [part for part in self._grants[key] if part.commit is not None]
             if by_commits:
@@ -139,10 +139,10 @@ class Givers:
         for hire, since in hires.items():
             self._since.setdefault(since, _Tracing(self._desired)).add(hire)
 
-    async def found(self) -> dict[str, dict[Key, Given]]:
+    async def found(self) -> dict[str, dict[Key, Attribution]]:
         """Return by hire who gave what of those that were added, except for what is known and unchanged."""
         added, self._since = self._since, {}
-        found: dict[str, dict[Key, Given]] = {hire: {} for tracing in added.values() for hire in tracing.hires}
+        found: dict[str, dict[Key, Attribution]] = {hire: {} for tracing in added.values() for hire in tracing.hires}
         provenance = await asyncio.to_thread(_provenance, self._checkout, self._desired) if found else None
         for since, tracing in added.items() if provenance is not None else ():
             assert provenance is not None
@@ -185,10 +185,10 @@ class Gaps:
 
 async def who_gave(
     checkout: Checkout, desired: Desired, known: KnownGivers, hires: Collection[str]
-) -> dict[Key, Given]:
+) -> dict[Key, Attribution]:
     """Find out who gave the grants of some hires, except for what is known and unchanged."""
     gaps, givers = await Gaps.until(checkout, desired, known), Givers(checkout, desired, known)
-    found: dict[Key, Given] = {}
+    found: dict[Key, Attribution] = {}
     names = sorted(hires)
     for start in range(0, len(names), OFTEN):
         givers.add(await gaps.of(names[start : start + OFTEN]))
@@ -197,7 +197,7 @@ async def who_gave(
     return found | _by_key(await givers.found())
 
 
-def _by_key(found: Mapping[str, Mapping[Key, Given]]) -> dict[Key, Given]:
+def _by_key(found: Mapping[str, Mapping[Key, Attribution]]) -> dict[Key, Attribution]:
     return {key: given for of_hire in found.values() for key, given in of_hire.items()}
 
 

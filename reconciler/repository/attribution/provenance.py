@@ -20,7 +20,7 @@ from weakref import finalize
 import pygit2
 from pygit2.enums import FileMode, SortMode
 
-from reconciler.model.given import Approval, Given, Source
+from reconciler.model.attribution import Approval, Attribution, Source
 from reconciler.repository.git.checkout import person
 from reconciler.repository.git.extent import MAX_FOLDER, Endless, Extents
 from reconciler.repository.git.parts import Part, Version, parse_version
@@ -349,7 +349,7 @@ def _commit(repository: pygit2.Repository, revision: str) -> pygit2.Commit:
 
 def _given(
     repository: pygit2.Repository, signer: Callable[[str], str | None], commit: str, merges: tuple[str, ...]
-) -> Given:
+) -> Attribution:
     """Return what a commit, and the merges that brought it, say of who gave something."""
     found = _commit(repository, commit)
     author, committer = person(found.author), person(found.committer)
@@ -364,7 +364,7 @@ def _given(
             if name not in approvals or source is Source.SIGNATURE:
                 approvals[name] = Approval(name, source)
     at = datetime.fromtimestamp(max(found.commit_time, 0), UTC)
-    return Given(commit, author, committer, at, tuple(approvals.values()), merges=merges)
+    return Attribution(commit, author, committer, at, tuple(approvals.values()), merges=merges)
 
 
 def _read_folder(repository: pygit2.Repository, folder: str | None) -> frozenset[tuple[str, tuple[bool, str]]]:

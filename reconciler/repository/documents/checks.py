@@ -14,11 +14,11 @@ from typing import Any
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.hire import Hire
 from reconciler.model.manifest import Exists, Manifest, is_address
-from reconciler.model.near import near
 from reconciler.model.request import PAGE_TOKEN
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
 from reconciler.model.statement import misfit
 from reconciler.model.template import PLACEHOLDER, half_closed, misuse, names, roots
+from reconciler.model.text import hint
 from reconciler.repository.documents.problems import Path, dotted
 from reconciler.repository.documents.yaml import Document
 from reconciler.repository.people import suspicious
@@ -157,7 +157,7 @@ def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
         for name in sorted(names(text)):
             root = name.partition(".")[0]
             if path[0] != "events" and known.isdisjoint({name, root}) and name != _here_only(path):
-                meant = near(name, known) or "; add it to form, or a secret to initial_data_form"
+                meant = hint(name, known) or "; add it to form, or a secret to initial_data_form"
                 message = f"{{{{{name}}}}}: nothing gives this variable but a hire's `extra`{meant}"
                 if root == OAUTH:
                     message = f"{{{{{name}}}}}: no manifest of the service has oauth, so nothing gives this variable"

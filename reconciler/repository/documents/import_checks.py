@@ -9,10 +9,10 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.exists import FILLED
 from reconciler.model.hire import Hire
 from reconciler.model.imports import ByAddress, Import, target
-from reconciler.model.near import near
 from reconciler.model.request import PAGE_TOKEN
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.template import misuse, names, texts
+from reconciler.model.text import hint
 from reconciler.repository.documents.problems import Path, dotted
 from reconciler.repository.documents.yaml import Document
 
@@ -51,7 +51,7 @@ def _keys(imported: Import) -> Iterator[Found]:
                 yield path, f"{name!r} goes to `extra`, and {_RULE}; rename it", Severity.ERROR
             elif name in KNOWN_NAMES:
                 yield path, f"{name!r} means something already, and cannot go to `extra`; rename it", Severity.ERROR
-            elif key == name and (meant := near(name, FILLED)):
+            elif key == name and (meant := hint(name, FILLED)):
                 yield path, f"no key of a hire, so it goes to extra.{name}{meant}", Severity.WARNING
         if isinstance(source, ByAddress) and key not in ("manager", "buddy"):
             yield path, "another hire's file can stand only at manager and buddy; write the path alone", Severity.ERROR
@@ -78,7 +78,7 @@ def _file_names(imported: Import) -> Iterator[Found]:
         yield ("id",), message, Severity.ERROR
     for name in sorted(names(imported.id) - known):
         message = f"{{{{{name}}}}}: data_structure does not give this; it gives {', '.join(sorted(given))}"
-        yield ("id",), f"{message}{near(name, known)}", Severity.ERROR
+        yield ("id",), f"{message}{hint(name, known)}", Severity.ERROR
     if imported.id is not None and not names(imported.id):
         yield ("id",), "the same name for everybody: use a variable, such as {{first_name}}", Severity.ERROR
 
@@ -102,4 +102,4 @@ def _placeholders(imported: Import) -> Iterator[Found]:
         for name in sorted(names(part)):
             if name.partition(".")[0] not in {*given, *here, *_RUN_TIME}:
                 message = f"{{{{{name}}}}}: nothing gives this variable; add it to initial_data_form"
-                yield path, f"{message}{near(name, given)}", Severity.WARNING
+                yield path, f"{message}{hint(name, given)}", Severity.WARNING

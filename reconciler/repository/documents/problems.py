@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.near import near
+from reconciler.model.text import hint
 from reconciler.repository.documents.yaml import Document
 
 __all__ = ["MOST", "dotted", "explain", "few", "unknown", "validated"]
@@ -122,7 +122,7 @@ def dotted(path: Path, message: str) -> str:
 def unknown(word: str, known: Iterable[str], what: str = "unknown key") -> str:
     """Say that a word is not in a closed set, which one was probably meant, and the set."""
     known = list(known)
-    return f"{what}; allowed: {', '.join(known)}{near(word, known)}"
+    return f"{what}; allowed: {', '.join(known)}{hint(word, known)}"
 
 
 # --- the walk --------------------------------------------------------------------------------------------------------

@@ -1,17 +1,49 @@
-"""`config/policy.yaml`: who may have what (docs/settings.md, "Policy")."""
+"""The files of `config/` beside the settings: what needs no owner, who may have what, and access reviews.
+
+`config/ignore.yaml` (docs/files.md), `config/policy.yaml` (docs/settings.md, "Policy"), and
+`config/reviews/<period>/[<manager>/]<integration>.yaml`. In a review, everything but `decision` and `reason` is the
+population: it is written once, and compared with what was started (docs/design/rules.md, "Access reviews").
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Annotated, Literal, Self
+import re
+from collections.abc import Iterable
+from datetime import date, timedelta
+from fnmatch import translate
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from reconciler.model.base import Duration, Identifier, Model, Restricting, Text
+from reconciler.model.base import Day, Duration, Identifier, ListFile, Model, Restricting, Text
 from reconciler.model.condition import ConditionMap
-from reconciler.model.list_file import ListFile
 
-__all__ = ["PolicyFile", "Rule"]
+__all__ = ["ANSWERED", "KEEP", "REMOVE", "Ignore", "IgnoredAccount", "PolicyFile", "Review", "ReviewLine", "Rule"]
+
+
+class IgnoredAccount(Model):
+    """Accounts of one integration that need no hire's grant."""
+
+    integration: Identifier
+    account: Annotated[Text, Field(min_length=1)]
+    reason: Annotated[Text, Field(min_length=1)]
+    owner: Text | None = None
+    until: Annotated[Day | None, Restricting] = None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(translate(self.account.lower()))
+
+    def covers(self, names: Iterable[str], today: date) -> bool:
+        """Whether it applies to an account with one of these names; through the day of `until`."""
+        return (self.until is None or today <= self.until) and any(
+            self._pattern.fullmatch(name.lower()) for name in names
+        )
+
+
+class Ignore(ListFile[IgnoredAccount]):
+    """The file."""
 
 
 Count = Annotated[int, Field(ge=0, strict=True)]
@@ -78,3 +110,42 @@ class PolicyFile(ListFile[Rule]):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"rule {twice!r} stands twice: give each a name of its own")
         return self
+
+
+KEEP, REMOVE = "keep", "remove"
+
+ANSWERED = ("decision", "reason")
+"""The keys of a line that its reviewer fills in; all else is the population."""
+
+_Count = Annotated[int, Field(ge=0, strict=True)]
+
+
+class ReviewLine(Model):
+    """A grant, or an unmanaged account, and the decision on it. `who` is a hire or the account."""
+
+    who: Text
+    access: Text | None = None
+    values: dict[str, Any] = Field(default_factory=dict)
+    since: Text | None = None
+    last_used: Text | None = None
+    granted_in: Text | None = None
+    author: Text | None = None
+    approved_by: list[Text] = Field(default_factory=list)
+    request: Text | None = None
+    decision: Literal["keep", "remove"] | None = None
+    reason: Text | None = None
+
+
+class Review(Model):
+    """The file. `listed` is None if the integration has no listing; `history` if it was empty."""
+
+    revision: Text
+    read_at: Text
+    listed: _Count | None
+    matched: _Count
+    ignored: _Count
+    complete: Annotated[bool, Field(strict=True)]
+    history: Text | None
+    due: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None
+    digest: Text
+    lines: list[ReviewLine]

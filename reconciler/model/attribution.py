@@ -1,4 +1,4 @@
-"""Who gave a grant: the commit that made git want it, and what that commit says."""
+"""Who gave a grant: the commit that made git want it, and what it says; who asked for it (docs/how-to/requests.md)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from reconciler.model.clock import stamp
 from reconciler.model.value import Frozen
 
-__all__ = ["Approval", "Given", "Merged", "Source", "Untraced"]
+__all__ = ["Approval", "Attribution", "Merged", "Requested", "Source", "Unattributed"]
 
 
 class Source(StrEnum):
@@ -39,7 +40,7 @@ class Approval(Frozen):
         return cls(data) if isinstance(data, str) else cls(data["name"], Source(data["source"]))
 
 
-class Given(Frozen):
+class Attribution(Frozen):
     """The commit that gave a grant, with its author, its committer, and who approved it; people as `Name <address>`.
 
     Who approved it at the forge, and who merged it there, is named by login.
@@ -74,7 +75,7 @@ class Merged(Frozen):
         return f"by {', '.join(self.approvals)} in pull request {self.number}{merged}"
 
 
-class Untraced(NamedTuple):
+class Unattributed(NamedTuple):
     """Up to which revision it is known who gave a hire's grants, and the last one that may have given any since.
 
     A `since` of None is none: nothing is known of them.
@@ -82,3 +83,24 @@ class Untraced(NamedTuple):
 
     since: str | None
     revision: str
+
+
+SHOWN = 200
+"""So much of a request's reason is in a line of the history."""
+
+
+class Requested(Frozen):
+    """That somebody asked for a grant, why and when; `refusal` is why it may not be asked for, if it may not."""
+
+    reason: str
+    requested_by: str | None = None
+    requested_at: datetime | None = None
+    refusal: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """The object of docs/commands.md, "JSON"."""
+        return {"reason": self.reason, "requested_by": self.requested_by, "requested_at": stamp(self.requested_at)}
+
+    def __str__(self) -> str:
+        why = self.reason
+        return f"asked for by {self.requested_by or 'somebody'}: {' '.join(why.split())[:SHOWN]}"
