@@ -8,7 +8,19 @@ from typing import Any
 
 from reconciler.model.value import Frozen, Unshown
 
-__all__ = ["Account", "Cause", "Difference", "Invited", "Missing", "NoCheck", "Present", "Unknown", "Verdict"]
+__all__ = [
+    "Account",
+    "Cause",
+    "Difference",
+    "Invited",
+    "Missing",
+    "NoCheck",
+    "Present",
+    "Unknown",
+    "Verdict",
+    "is_invited",
+    "is_off",
+]
 
 Difference = tuple[Any, Any]
 """What stands there, or None, and what is wanted."""
@@ -75,3 +87,13 @@ class NoCheck(Frozen):
 
 
 Verdict = Present | Missing | Unknown | NoCheck
+
+
+def is_off(verdict: Verdict | None) -> bool:
+    """Whether the account was found switched off: nobody can use it."""
+    return isinstance(verdict, Present) and verdict.account is Account.INACTIVE
+
+
+def is_invited(verdict: Verdict | None) -> bool:
+    """Whether the check itself says that the person is only invited."""
+    return isinstance(verdict, Present) and verdict.account is Account.INVITED

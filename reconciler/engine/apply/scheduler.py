@@ -30,7 +30,7 @@ from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
-from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict, is_off
 from reconciler.notify.notifications import Notifications
 from reconciler.requests.tasks import run_all
 
@@ -188,7 +188,7 @@ class Scheduler:
     async def _gone(self, item: PlannedGrant, record: Record) -> Record | None:
         """Check an orphan once more. Returns its record if the account is gone, else None."""
         verdict = await self._check(item)
-        if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
+        if not (isinstance(verdict, Missing) or is_off(verdict)):
             return None
         decision = gone(why_over(record, self.services.desired, self.executor.now()))
         return await self._settle(*self._written(item, record, decision, verdict))
@@ -219,7 +219,6 @@ class Scheduler:
             if record is None or record.status.granted:
                 continue
             seen = self.recorded[other][0].verdict if other in self.recorded else None
-            off = isinstance(seen, Present) and seen.account is Account.INACTIVE
-            if off or record.status is not Status.DIFFERS:  # what differs is there
+            if is_off(seen) or record.status is not Status.DIFFERS:  # what differs is there
                 return f"needs {need}, which is {record.status}: {record.reason}"
         return None

@@ -15,7 +15,7 @@ from reconciler.ledger.entries import Event
 from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import replace
-from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, Unknown, Verdict, is_off
 
 if TYPE_CHECKING:
     from reconciler.engine.decide.planned import PlannedGrant
@@ -124,7 +124,7 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
         "orphaned_at": None if item.wanted else record.orphaned_at or now,
     }
     if isinstance(verdict, Present | Missing):
-        fields["off"] = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
+        fields["off"] = is_off(verdict)
     if decision.afresh and new.phase.unsettled:
         fields["attempts"] = 0
     if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:

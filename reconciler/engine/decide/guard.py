@@ -30,7 +30,7 @@ from reconciler.model.grant import Decision, Key, Phase, Record
 from reconciler.model.settings import FEW, Settings
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import Frozen, replace
-from reconciler.model.verdict import Account, Present
+from reconciler.model.verdict import is_off
 
 __all__ = ["Changes", "Judgement", "makes", "suspend", "takes", "unanswered", "waiting"]
 
@@ -357,7 +357,7 @@ def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], Why | N
         if acts and not exempt and (held := why(item)) is not None:
             code, reason = held
             changed, differs = item.decision.changed, item.decision.differs  # to be counted, and accepted, by
-            if isinstance(item.verdict, Present) and item.verdict.account is Account.INACTIVE:
+            if is_off(item.verdict):
                 reason = f"{reason}; it is {OFF}"
             suspended = Decision(Status.SUSPENDED, Action.NONE, reason, changed, guarded=True, code=code)
             found[item.grant.key] = replace(item, decision=replace(suspended, differs=differs))

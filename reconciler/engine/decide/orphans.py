@@ -19,7 +19,7 @@ from reconciler.model.grant import Decision, Key, Kind, Over, Phase, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
-from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown
+from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, is_invited, is_off
 
 if TYPE_CHECKING:
     from reconciler.engine.decide.planned import PlannedGrant
@@ -82,11 +82,11 @@ def decide_orphan(
         return Decision(Status.REVOKED, Action.NONE, record.reason)
     if facts.same_as is not None:
         return _left(facts, f"it is the same account as {facts.same_as}, which is")
-    off = isinstance(facts.verdict, Present) and facts.verdict.account is Account.INACTIVE
+    off = is_off(facts.verdict)
     if off:  # a switched-off account counts as gone, also if a revocation switched it off
         facts = replace(facts, verdict=Missing())
     verdict, can = facts.verdict, facts.can
-    open_one = facts.invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
+    open_one = facts.invitation is not None or is_invited(verdict)
     asked = by_hand or (record.revoking and record.run.by_hand)
     prune = expired or policy.prunes(record.integration)
     protected = _protection(record, facts, policy, asked=asked, expired=expired)
@@ -217,7 +217,7 @@ def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Dec
     """Decide on the account of somebody who is locked; `facts.texts` are of the kind that `kind_of_lock` says."""
     verdict, kind = facts.verdict, kind_of_lock(facts)
     mine = record.run.kind is kind and record.phase.unsettled
-    if isinstance(verdict, Present) and verdict.account is Account.INACTIVE:
+    if is_off(verdict):
         return locked(lock, "switched off")
     if isinstance(verdict, Unknown):
         return replace(not_locked(lock, f"exists check failed: {verdict.reason}"), cause=verdict.cause)
@@ -247,8 +247,8 @@ def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Dec
 
 def kind_of_lock(facts: Facts) -> Kind:
     """Return what locks the account that was found: an open invitation is taken back."""
-    invited = isinstance(facts.verdict, Present) and facts.verdict.account is Account.INVITED
-    return Kind.LOCK_INVITED if invited or facts.invitation is not None else Kind.LOCK
+    invited = facts.invitation is not None or is_invited(facts.verdict)
+    return Kind.LOCK_INVITED if invited else Kind.LOCK
 
 
 def _lacks(can: Capabilities, kind: Kind, lock: Lock, *, deletes: bool) -> str | None:

@@ -15,7 +15,7 @@ from reconciler.model.decision_inputs import NEITHER, Policy, account_changed, p
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen, replace
-from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown
+from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, is_invited
 
 __all__ = ["Failed", "decide", "decide_unasked"]
 
@@ -71,7 +71,7 @@ def decide_unasked(
 def decide(record: Record | None, facts: Facts, policy: Policy) -> Decision:
     """Decide on a grant that was checked, or that has no check."""
     verdict = facts.verdict
-    if facts.invitation is None and isinstance(verdict, Present) and verdict.account is Account.INVITED:
+    if facts.invitation is None and isinstance(verdict, Present) and is_invited(verdict):
         facts = replace(facts, invitation=Invited(verdict.stored))  # it counts as found in `pending`
     if record is not None and isinstance(verdict, Present) and verdict.under is not None:
         reason = f"the account is under {verdict.under}: rename it there, or `reconcile run`"
@@ -206,7 +206,7 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     before = withdraws if record.run.kind is Kind.REINVITE and taking == list(texts[: len(taking)]) else 0
     making = [replace(step, index=step.index - before) for step in record.run.steps if step.index >= before]
     far = progress(making, texts[before:])
-    if before and not far.effect and isinstance(verdict, Present) and verdict.account is Account.INVITED:
+    if before and not far.effect and is_invited(verdict):
         verdict = Missing()  # what was to be taken back is still open
     error = record.last_error or "the attempt failed"
     failed = Failed.of(record, facts, policy, error)

@@ -22,7 +22,18 @@ from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
 from reconciler.model.text import folded
 from reconciler.model.value import replace
-from reconciler.model.verdict import Account, Cause, Difference, Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import (
+    Account,
+    Cause,
+    Difference,
+    Invited,
+    Missing,
+    NoCheck,
+    Present,
+    Unknown,
+    Verdict,
+    is_off,
+)
 from reconciler.requests.client import Response
 from reconciler.requests.match import refusal, verdict
 from reconciler.requests.pages import Option, PageTurner, first_page, options
@@ -75,7 +86,7 @@ class Checker:
         found, old = await self.both(integration, prepared, record)
         if isinstance(found, Unknown) or isinstance(old, Unknown):
             return found if isinstance(found, Unknown) else old
-        off = isinstance(old, Present) and old.account is Account.INACTIVE and isinstance(found, Present)
+        off = is_off(old) and isinstance(found, Present)
         return replace(old, under=record.email) if isinstance(old, Present) and not off else found
 
     async def both(self, integration: Integration, prepared: Prepared, record: Record) -> tuple[Verdict, Verdict]:

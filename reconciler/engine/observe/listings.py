@@ -101,8 +101,6 @@ class Listings:
         """Before anything was asked."""
         self._whole = whole
         self._read: dict[Place, asyncio.Task[_ListedAccounts | str]] = {}
-        self._whole_read: dict[Place, _ListedAccounts] = {}
-        """What came of those readings that are over."""
         self._open: dict[Place, asyncio.Task[_Invitations]] = {}
         self._anew: dict[Place, asyncio.Task[_Invitations]] = {}
         """Readings of open invitations that have not begun yet."""
@@ -129,7 +127,7 @@ class Listings:
         if exists is None or exists.listing is None or not self.serve(integration.name):
             return False
         place, values = _place(integration, exists.listing, prepared.scope)
-        listed = self._whole_read.get(place) or await self._accounts(integration, exists, exists.listing, place, values)
+        listed = await self._accounts(integration, exists, exists.listing, place, values)
         return isinstance(listed, _ListedAccounts) and listed.shows(_folded(wanted), prepared)
 
     async def _accounts(
@@ -140,7 +138,6 @@ class Listings:
 
         listed = await _once(self._read, place, ask)
         if isinstance(listed, _ListedAccounts):
-            self._whole_read[place] = listed
             self.known.add(integration.name)
         return listed
 

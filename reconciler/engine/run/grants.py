@@ -19,7 +19,7 @@ from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phas
 from reconciler.model.lock import Locks
 from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen, replace
-from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
+from reconciler.model.verdict import Invited, Missing, Present, Unknown, Verdict, is_invited, is_off
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge
 from reconciler.requests.tasks import Yielder
@@ -67,8 +67,7 @@ class PlanningInputs(Frozen, kw_only=True):
         self, integration: Integration, prepared: Prepared, verdict: Verdict
     ) -> tuple[Verdict, Invited | None]:
         """Return the verdict together with the open invitation of a person who is absent or only invited."""
-        only_invited = isinstance(verdict, Present) and verdict.account is Account.INVITED
-        if not (only_invited or isinstance(verdict, Missing)):
+        if not (is_invited(verdict) or isinstance(verdict, Missing)):
             return verdict, None
         invitation = await self.checker.invitation(integration, prepared)
         return (invitation, None) if isinstance(invitation, Unknown) else (verdict, invitation)
@@ -184,7 +183,7 @@ class GrantPlanner:
             verdict = await self._inputs.checker.check_directly(integration, prepared)
             decision = decide(record, replace(facts, verdict=verdict), self._inputs.policy)
         by_hand = self._inputs.by_hand.get(grant.key) == "run"
-        off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
+        off = is_off(verdict)
         if by_hand and off and integration.can.updates:  # a switched-off account is never executed again
             decision = replace(decision, action=Action.UPDATE, resume=0, afresh=True, heals=False)
         elif by_hand and not off:

@@ -15,7 +15,7 @@ from reconciler.model.errors import Blocked
 from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
-from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
+from reconciler.model.verdict import Missing, NoCheck, Unknown, is_off
 from reconciler.repository.joined_problems import first_error
 
 __all__ = ["OrphanPlanner", "unfit_entry"]
@@ -164,7 +164,7 @@ class OrphanPlanner:
         verdict = await self._inputs.checker.check_directly(integration, renamed)
         if isinstance(verdict, Unknown):
             return f"under {address}: {verdict.reason}"
-        if isinstance(verdict, Missing | NoCheck) or verdict.account is Account.INACTIVE:
+        if isinstance(verdict, Missing | NoCheck) or is_off(verdict):
             return None
         if await self.same_as(integration, integration.orphan(record, email=address)) is not None:
             return None

@@ -25,7 +25,7 @@ from reconciler.model.selection import Selection
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
 from reconciler.model.value import replace
-from reconciler.model.verdict import Account, Missing, Present
+from reconciler.model.verdict import Missing, Present, is_off
 from reconciler.repository.joined_problems import problems_of
 from reconciler.repository.policy import KeptGrants
 from reconciler.requests.render import canonical, question
@@ -240,7 +240,7 @@ class Planner:
     def _waits(self, need: str, found: PlannedGrant) -> str | None:
         """Return why an entry has to wait for one that it needs, or None."""
         decision = found.decision
-        off = isinstance(found.verdict, Present) and found.verdict.account is Account.INACTIVE
+        off = is_off(found.verdict)
         if decision.status.granted or (decision.status is Status.DIFFERS and not off):
             return None  # what differs is there
         provides = decision.action.provides or (self._inputs.checker.blind and decision.pending)
@@ -269,7 +269,7 @@ class Planner:
 
 def _gained(item: PlannedGrant) -> Collection[str] | None:
     """Return the names of the values that an update gives an account; None if there is none, or it is switched off."""
-    off = isinstance(item.verdict, Present) and item.verdict.account is Account.INACTIVE
+    off = is_off(item.verdict)
     if off or not item.kind.updates or item.prepared is None:
         return None
     exists = item.grant.manifest.exists if item.grant.manifest is not None else None

@@ -29,7 +29,7 @@ from reconciler.model.hire import NamedChoice
 from reconciler.model.selection import Selection
 from reconciler.model.text import folded
 from reconciler.model.value import Frozen, replace
-from reconciler.model.verdict import Account, Missing, Present, Unknown
+from reconciler.model.verdict import Missing, Present, Unknown, is_off
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Checkout
 from reconciler.repository.git.parts import parse_version
@@ -263,7 +263,7 @@ class Renamer(Frozen, kw_only=True):
         if pair is None:
             return False
         new, old = pair
-        gone = isinstance(old, Missing) or (isinstance(old, Present) and old.account is Account.INACTIVE)
+        gone = isinstance(old, Missing) or is_off(old)
         if not gone and self.by_hand.get(record.key) == "run":
             return True
         if isinstance(new, Unknown) or not gone:
