@@ -9,9 +9,9 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from reconciler.ledger.chain import leaf, root_of
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.tree import leaf, root_of
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.secrets.signed_note import Checkpoint, SigningKey

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from reconciler.ledger.vault import FILES, Vault
 from reconciler.model.errors import LedgerError, SecretsError
@@ -33,22 +33,6 @@ YOUNG = 3600
 _GONE = "a file of the earlier attempt is gone: `reconcile accept` or `reconcile run`"
 
 
-class Attachments(Protocol):
-    """Saves answers as files, in a state or beside it."""
-
-    def keep(self, ledger: LedgerWriter, content: bytes) -> str:
-        """Save a file durably and return its name. Raises LedgerError and SecretsError."""
-
-    def read(self, ledger: LedgerReader, files: Mapping[str, str]) -> dict[str, bytes]:
-        """Read files, by their names in the manifest. Raises SecretsError if one is gone or altered."""
-
-    def erase(self, ledger: LedgerWriter, names: Iterable[str]) -> None:
-        """Erase the files that exist."""
-
-    def sweep(self, ledger: LedgerWriter) -> None:
-        """Erase every file that no memory names. The caller has the state locked."""
-
-
 class FileAttachments:
     """The files in a state's folder."""
 
@@ -57,7 +41,7 @@ class FileAttachments:
         self._vault = vault
 
     def keep(self, ledger: LedgerWriter, content: bytes) -> str:
-        """Write a file, and sync it."""
+        """Write a file, sync it and return its name. Raises LedgerError and SecretsError."""
         name = secrets.token_hex(16)
         sealed = self._vault.seal(content, _place(name))
         try:
@@ -74,7 +58,7 @@ class FileAttachments:
         return name
 
     def read(self, ledger: LedgerReader, files: Mapping[str, str]) -> dict[str, bytes]:  # noqa: ARG002
-        """Open files."""
+        """Read files, by their names in the manifest. Raises SecretsError if one is gone or altered."""
         try:
             return {
                 called: self._vault.open((self._folder / name).read_bytes(), _place(name))
@@ -84,13 +68,13 @@ class FileAttachments:
             raise SecretsError(_GONE) from None
 
     def erase(self, ledger: LedgerWriter, names: Iterable[str]) -> None:  # noqa: ARG002
-        """Unlink files."""
+        """Unlink the files that exist."""
         for name in names:
             with suppress(OSError):
                 (self._folder / name).unlink()
 
     def sweep(self, ledger: LedgerWriter) -> None:
-        """Unlink unnamed files; no attempt is under way."""
+        """Unlink every file that no memory names. The caller has the state locked: no attempt is under way."""
         named = self._vault.attached(ledger)
         if self._folder.is_dir():
             self.erase(ledger, (path.name for path in self._folder.iterdir() if path.name not in named))
@@ -128,6 +112,10 @@ class RowAttachments:
         named = self._vault.attached(ledger)
         names = (place.removeprefix(_place("")) for place in ledger.sealed.names() if place.startswith(_place("")))
         self.erase(ledger, [name for name in names if name not in named and not _young(name)])
+
+
+Attachments = FileAttachments | RowAttachments
+"""Saves answers as files, in a state or beside it."""
 
 
 def _young(name: str) -> bool:

@@ -25,18 +25,27 @@ from reconciler.model.status import EventType
 from reconciler.model.value import Frozen
 
 __all__ = [
+    "BLOCK",
     "END",
     "ERASED",
     "Chain",
     "Link",
+    "MerkleTree",
     "Names",
     "as_written",
     "erased_lines",
+    "leaf",
     "linked",
+    "root_of",
     "said",
     "salted",
     "verify",
 ]
+
+BLOCK = 1024
+"""The lines of a block whose root is kept: a power of two, so that it is a node of each later tree."""
+
+_EMPTY = hashlib.sha256(b"").digest()
 
 END = "history_end"
 """The name of the note that has the last line's number and digest, so that lines missing at the end are detected."""
@@ -210,3 +219,57 @@ def said(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _next(digest: str, content: str) -> str:
     return hashlib.sha256(f"{digest}\n{content}".encode()).hexdigest()
+
+
+def leaf(digest: str) -> bytes:
+    """Return the hash of a line's leaf."""
+    return hashlib.sha256(b"\x00" + bytes.fromhex(digest)).digest()
+
+
+def root_of(nodes: Iterable[bytes]) -> bytes:
+    """Return the root over nodes of one level; whole blocks may stand before leaves that are fewer than a block.
+
+    A node at the end that has no other is the same one level up, which is how RFC 6962 splits what is no power of two.
+    """
+    level = list(nodes)
+    while len(level) > 1:
+        level = _above(level)
+    return level[0] if level else _EMPTY
+
+
+def _above(level: list[bytes]) -> list[bytes]:
+    pairs = zip(level[::2], level[1::2], strict=False)
+    return [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs] + level[len(level) & ~1 :]
+
+
+class MerkleTree:
+    """A whole Merkle tree in memory over the digests of the history's lines, which can prove that it has a line.
+
+    It is as RFC 6962 has it, and its root is what a checkpoint signs. Each line is a leaf: the 32 bytes of its digest.
+    A tree over a million lines is made of the roots of its whole blocks, which never change and are kept, and of the
+    few lines after them.
+    """
+
+    def __init__(self, digests: Iterable[str]) -> None:
+        self._levels = [[leaf(digest) for digest in digests]]
+        while len(below := self._levels[-1]) > 1:
+            self._levels.append(_above(below))
+
+    @property
+    def size(self) -> int:
+        """The number of lines."""
+        return len(self._levels[0])
+
+    @property
+    def root(self) -> bytes:
+        """The root."""
+        return self._levels[-1][0] if self.size else _EMPTY
+
+    def proof(self, place: int) -> list[bytes]:
+        """Return the hashes beside the way from a line, of which the first has place 0, to the root."""
+        found = []
+        for level in self._levels[:-1]:
+            if (beside := place ^ 1) < len(level):
+                found.append(level[beside])
+            place >>= 1
+        return found

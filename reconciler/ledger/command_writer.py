@@ -7,15 +7,15 @@ the state's key can make, and only once; a lock counts with such a code, too (do
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Unpack
 
 import sqlalchemy as sa
 from msgspec.structs import asdict
 
 from reconciler.ledger import schema
-from reconciler.ledger.entries import Command, Event
+from reconciler.ledger.entries import About, Command, Event
 from reconciler.ledger.reader import Commands, Locks
 from reconciler.ledger.rows import event_row
 from reconciler.ledger.transaction import USED, Mac, Session, WritablePart
@@ -33,19 +33,10 @@ UNVOUCHED = "that nobody gave who has the key"
 class WritableCommands(WritablePart, Commands):
     """Commands to the process that has the state, as far as somebody gave them who has its key."""
 
-    def enqueue(
-        self,
-        kind: str,
-        *,
-        now: datetime,
-        by: str,
-        hire: str | None = None,
-        access: str | None = None,
-        integration: str | None = None,
-        data: Mapping[str, Any] | None = None,
-    ) -> None:
+    def enqueue(self, kind: str, *, now: datetime, by: str, **about: Unpack[About]) -> None:
         """Enqueue a command for the process that has the state."""
-        command = Command(id=0, at=now, kind=kind, hire=hire, access=access, integration=integration, by=by, data=data)
+        whose: About = {"hire": None, "access": None, "integration": None, **about}
+        command = Command(id=0, at=now, kind=kind, by=by, **whose)
         with self._session.writing(Failpoint.COMMAND) as transaction:
             transaction.then(sa.insert(schema.commands).inline(), [self._command_row(command)])
 

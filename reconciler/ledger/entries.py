@@ -6,9 +6,9 @@ A grant's own entry is `reconciler.model.grant.Record`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from reconciler.model.clock import stamp
 from reconciler.model.grant import Key, Outcome, Record
@@ -16,7 +16,10 @@ from reconciler.model.status import EventType, ReasonCode
 from reconciler.model.value import Frozen
 
 __all__ = [
+    "About",
+    "Answer",
     "Attempt",
+    "Beside",
     "Change",
     "Command",
     "CommandsByGrant",
@@ -33,6 +36,14 @@ Change = Callable[[bytes | None], bytes | None]
 
 Kept = Mapping[str, bytes | Change | None]
 """Values to save, by name; None erases one."""
+
+
+class Beside(TypedDict, total=False):
+    """What is written together with records: sealed values, notes, and commands that are answered with it."""
+
+    kept: Kept | None
+    noted: Kept | None
+    answered: Iterable[Command]
 
 
 class Event(Frozen):
@@ -117,6 +128,13 @@ class Attempt(Frozen):
         )
 
 
+class Answer(TypedDict, total=False):
+    """What came of a request: its status, and what was wrong."""
+
+    status_code: int | None
+    error: str | None
+
+
 class Sent(Frozen):
     """One request of an attempt, with its answer; the URL is masked."""
 
@@ -161,6 +179,15 @@ class Command(Frozen):
         """Return what the code is of."""
         parts = [stamp(self.at), self.at.microsecond, self.kind, self.hire, self.access, self.integration, self.by]
         return json.dumps([*parts, self.data, self.once], sort_keys=True).encode()
+
+
+class About(TypedDict, total=False):
+    """What a command is about."""
+
+    hire: str | None
+    access: str | None
+    integration: str | None
+    data: Mapping[str, Any] | None
 
 
 CommandsByGrant = Mapping[Key, Sequence[Command]]

@@ -6,13 +6,12 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import TypedDict, Unpack
 
-from reconciler.ledger.agreement import disagreement, untold
 from reconciler.ledger.browsing import PAGED, Page
 from reconciler.ledger.chain import END, Chain, Link
 from reconciler.ledger.entries import Event
 from reconciler.ledger.reading import PAGE, LedgerPart, among, in_batches, moment, where_of
-from reconciler.ledger.rows import event_of
-from reconciler.ledger.verifying import tree_of, verified
+from reconciler.ledger.rows import entry_of
+from reconciler.ledger.verifying import disagreement, tree_of, untold, verified
 from reconciler.model.grant import Key, Record
 from reconciler.model.status import EventType
 from reconciler.model.value import Frozen
@@ -60,7 +59,7 @@ class History(LedgerPart):
         query, newest = f"SELECT * FROM events{where} AND id > :newest ORDER BY id LIMIT {PAGE}", 0
         while True:
             rows = self._rows(query, newest=newest, **values)
-            yield from map(event_of, rows)
+            yield from (entry_of(Event, row) for row in rows)
             if len(rows) < PAGE:
                 return
             newest = rows[-1]["id"]
@@ -69,7 +68,7 @@ class History(LedgerPart):
         """Read a page of the history, newest first; the filters are those of `lines`."""
         where, values = _conditions(**filters)
         query = f"SELECT * FROM events{where} ORDER BY id DESC{PAGED}"
-        return [event_of(row) for row in self._rows(query, **values, **page.values)]
+        return [entry_of(Event, row) for row in self._rows(query, **values, **page.values)]
 
     def count(self, **filters: Unpack[LineFilters]) -> int:
         """Count the lines that `page` reads."""

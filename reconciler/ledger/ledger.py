@@ -110,7 +110,7 @@ class OpenLedger(Ledger["LedgerWriter"]):
         """
         if self._ledger.backend.remote:  # the threads share it
             return await self.run(work)
-        return await self._ledger.gather(partial(work, self._ledger))
+        return await self._ledger.session.transactions.gather(partial(work, self._ledger))
 
     def under(self, lease: Lease) -> OpenLedger:
         """Return the same ledger, to be written to under this lease."""

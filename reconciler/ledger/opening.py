@@ -12,10 +12,9 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.repository_id import Repository, claim, refuse_another
 from reconciler.ledger.sqlite.lock import StateLock
 from reconciler.ledger.sqlite.reading import SqliteBackend, back_up
 from reconciler.model.errors import LedgerError
@@ -33,9 +32,26 @@ __all__ = ["HeldLedger", "StateLocation"]
 
 _SQLITE = "sqlite:///"
 
+REPOSITORY = "repository"
+"""The name of the note that has the first commit of the repository that a server's state belongs to."""
+
 
 def _none() -> None:
     """No password."""
+
+
+class Repository(Protocol):
+    """A repository, identified by its commits.
+
+    A SQLite file lies within its repository. A URL is easily copied to the settings of another repository, for which
+    all grants of the first would be orphans, so the first commit is noted in a server's state.
+    """
+
+    def first_commit(self) -> str | None:
+        """Return the id of its first commit; None if it has none or it is unknown."""
+
+    def may_have(self, commit: str) -> bool:
+        """Whether it has a commit, or may have it."""
 
 
 class HeldLedger(Frozen):
@@ -88,7 +104,7 @@ class StateLocation(Frozen):
         ledger = LedgerWriter(Session(WritablePostgresBackend.open(server, reached, migrate=migrate), reached))
         if self.repository is not None:
             try:
-                claim(ledger, self.repository)
+                _claim(ledger, self.repository)
             except BaseException:
                 ledger.close()
                 raise
@@ -128,7 +144,7 @@ class StateLocation(Frozen):
         with PostgresBackend.beside(server) as backend:
             ledger = LedgerReader(backend)
             if self.repository is not None:
-                refuse_another(ledger, self.repository)
+                _refuse_another(ledger, self.repository)
             yield ledger
 
     @contextmanager
@@ -186,3 +202,21 @@ class StateLocation(Frozen):
 
     def __str__(self) -> str:
         return self.url if self.file is None else str(self.file)
+
+
+def _claim(ledger: LedgerWriter, repository: Repository) -> None:
+    """Note the repository in a state without such a note. Raises LedgerError if the state is another repository's."""
+    _refuse_another(ledger, repository)
+    if ledger.notes.get(REPOSITORY) is None and (first := repository.first_commit()) is not None:
+        ledger.notes.put(REPOSITORY, lambda there: there or first.encode())
+
+
+def _refuse_another(ledger: LedgerReader, repository: Repository) -> None:
+    """Raise LedgerError if the state is another repository's."""
+    noted = ledger.notes.get(REPOSITORY)
+    if noted is not None and not repository.may_have(noted.decode()):
+        raise LedgerError(
+            f"the state is another repository's: that one's first commit is {noted.decode()[:12]}, which this checkout "
+            "does not have. Each repository has a database of its own: mend `state`. Where the whole history was "
+            "rewritten on purpose, docs/how-to/from-one-to-a-fleet.md says how to go on"
+        )

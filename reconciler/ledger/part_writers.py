@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from datetime import datetime
+from typing import Unpack
 
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
+from reconciler.ledger.entries import Answer, Attempt, Change, Command, Event, Kept
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, GuardCounts
 from reconciler.ledger.history import History
 from reconciler.ledger.reader import LISTED, Accounts, Attempts, Notes, Sealed
@@ -96,12 +97,11 @@ class WritableAttempts(WritablePart, Attempts):
         outcome: Outcome,
         now: datetime,
         *,
-        status_code: int | None = None,
-        error: str | None = None,
         kept: Kept | None = None,
+        **answer: Unpack[Answer],
     ) -> None:
         """Write the outcome of a request, with the run's sealed memory."""
-        new = {"answered_at": now, "outcome": outcome, "status_code": status_code, "error": error}
+        new = {"answered_at": now, "outcome": outcome, "status_code": None, "error": None, **answer}
         row = {"which": attempt.id, "where": place, **{f"new_{name}": value for name, value in new.items()}}
 
         def write(transaction: Transaction) -> None:

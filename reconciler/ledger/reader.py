@@ -12,7 +12,7 @@ from reconciler.ledger.guard_counts import GuardCounts
 from reconciler.ledger.history import History
 from reconciler.ledger.lease import OURS
 from reconciler.ledger.reading import MANY, SERVER_TIME, Backend, LedgerPart, Reading, after, in_batches, moment
-from reconciler.ledger.rows import SELECT_GIVEN, attempt_of, command_of, from_json, given_of, lock_of, sent_of
+from reconciler.ledger.rows import SELECT_GIVEN, entry_of, from_json, given_of
 from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.grant import Key
 from reconciler.model.lock import Lock
@@ -123,12 +123,14 @@ class Attempts(LedgerPart):
 
     def open(self) -> list[Attempt]:
         """Read the attempts without an end: they run now, or a crash interrupted them."""
-        return [attempt_of(row) for row in self._rows("SELECT * FROM attempts WHERE ended_at IS NULL ORDER BY id")]
+        return [
+            entry_of(Attempt, row) for row in self._rows("SELECT * FROM attempts WHERE ended_at IS NULL ORDER BY id")
+        ]
 
     def of(self, key: Key) -> list[tuple[Attempt, tuple[Sent, ...]]]:
         """Read the attempts at one grant, oldest first, with their requests."""
         query = "SELECT * FROM attempts WHERE hire = :hire AND access = :access ORDER BY id"
-        attempts = [attempt_of(row) for row in self._rows(query, hire=key.hire, access=key.access)]
+        attempts = [entry_of(Attempt, row) for row in self._rows(query, hire=key.hire, access=key.access)]
         return self._with_requests(attempts)
 
     def recent(self, hire: str, each: int) -> dict[Key, Recent]:
@@ -141,7 +143,7 @@ class Attempts(LedgerPart):
         rows = self._rows(query, hire=hire, each=each)
         totals = {row["access"]: row["of_all"] for row in rows}
         found: dict[Key, list[tuple[Attempt, tuple[Sent, ...]]]] = {}
-        for attempt, sent in self._with_requests([attempt_of(row) for row in rows]):
+        for attempt, sent in self._with_requests([entry_of(Attempt, row) for row in rows]):
             found.setdefault(attempt.key, []).append((attempt, sent))
         return {key: Recent(tuple(some), totals[key.access] - len(some)) for key, some in found.items()}
 
@@ -149,7 +151,7 @@ class Attempts(LedgerPart):
         found: dict[int, list[Sent]] = {}
         query = "SELECT * FROM requests WHERE attempt IN :attempts ORDER BY id"
         for row in self._rows(query, attempts=[attempt.id for attempt in attempts]):
-            found.setdefault(row["attempt"], []).append(sent_of(row))
+            found.setdefault(row["attempt"], []).append(entry_of(Sent, row))
         return [(attempt, tuple(found.get(attempt.id, ()))) for attempt in attempts]
 
 
@@ -206,7 +208,7 @@ class Commands(LedgerPart):
         """Read the commands by their numbers; None for one that somebody else wrote, and that cannot be read."""
         for row in self._rows("SELECT * FROM words ORDER BY id"):
             try:
-                yield row["id"], command_of(row)
+                yield row["id"], entry_of(Command, row)
             except (TypeError, ValueError, OverflowError):
                 yield row["id"], None
 
@@ -216,7 +218,7 @@ class Locks(LedgerPart):
 
     def all(self) -> list[Lock]:
         """Read who is locked out, also those whose time is over and that are not ended yet."""
-        return [lock_of(row) for row in self._rows("SELECT * FROM locks ORDER BY hire")]
+        return [entry_of(Lock, row) for row in self._rows("SELECT * FROM locks ORDER BY hire")]
 
 
 class Sealed(LedgerPart):

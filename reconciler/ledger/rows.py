@@ -6,27 +6,26 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import attrgetter
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from reconciler.ledger.entries import Attempt, Command, Event, Sent
+from msgspec.structs import asdict
+
+from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.reading import Row, moment, without_nul
 from reconciler.model.attribution import Approval, Attribution, Source
-from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Over, Phase, Record, Step
-from reconciler.model.lock import Lock, LockState
-from reconciler.model.status import Action, EventType, ReasonCode, Status
-from reconciler.model.verdict import Cause
+from reconciler.model.grant import Key, Kind, OpenRun, Phase, Record, Step
+from reconciler.model.value import Frozen
 
 __all__ = [
     "RECORD_COLUMNS",
     "SELECT_GIVEN",
     "Redact",
-    "attempt_of",
     "attempt_row",
     "changed_and_checked",
-    "command_of",
-    "event_of",
+    "entry_of",
     "event_row",
     "event_rows",
     "from_json",
@@ -34,20 +33,21 @@ __all__ = [
     "given_row",
     "grant_row",
     "line_of",
-    "lock_of",
     "record_by_place",
     "record_of",
     "request_row",
-    "sent_of",
 ]
 
-E = TypeVar("E", bound=StrEnum)
+V = TypeVar("V", bound=Frozen)
 
 Redact = Callable[[Any], Any]
+Read = Callable[[Any], Any]
 
 _RECORD_FIELDS = tuple(name for name in Record.__struct_fields__ if name not in ("key", "open"))
 _PHASE = _RECORD_FIELDS.index("phase")
 _BUT_WHEN_CHECKED = attrgetter("key", "open", *(name for name in _RECORD_FIELDS if name != "checked_at"))
+RECORD_COLUMNS = ("hire", "access", *_RECORD_FIELDS, "kind", "run", "digest", "attempted", "by_hand", "retry_at")
+"""The columns of a record, in the order in which `record_by_place` reads them."""
 
 
 def from_json(cell: Any) -> Any:
@@ -60,39 +60,52 @@ def from_json(cell: Any) -> Any:
     return json.loads(cell) if isinstance(cell, str) else cell
 
 
-def _reads(kind: type[E]) -> Callable[[str], E]:
-    """Return what finds a member by its value: calling the class takes eight times as long."""
-    return {each.value: each for each in kind}.__getitem__
-
-
-def _code(cell: str | None) -> ReasonCode | None:
-    return None if cell is None else ReasonCode(cell)
-
-
 _moment = lru_cache(maxsize=1024)(moment)  # a pass writes few moments, each of them into many rows
 
-_READ: dict[str, Callable[[Any], Any]] = {
-    "phase": _reads(Phase),
-    "status": _reads(Status),
-    "action": _reads(Action),
-    "cause": lambda cell: None if cell is None else Cause(cell),
-    "code": _code,
-    "locked": lambda cell: None if cell is None else LockState(cell),
-    "needs": lambda cell: () if cell == "[]" else tuple(from_json(cell)),
-    "form": lambda cell: None if cell is None else () if cell == "[]" else tuple(from_json(cell)),
-    **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), from_json),
-    **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep", "off", "ends_with_hire", "ends_moved"), bool),
-    **dict.fromkeys(("checked_at", "executed_at", "confirmed_at", "healed_at", "orphaned_at"), _moment),
-    **dict.fromkeys(("as_wanted_at", "updated_at", "acted_at", "ends_at", "expire_at", "seen_at"), _moment),
-    "over": lambda cell: None if cell is None else Over(cell),
+
+def _tuple(cell: Any) -> tuple[Any, ...]:
+    return () if cell == "[]" else tuple(from_json(cell) or ())
+
+
+@cache
+def _readers(kind: type[Frozen]) -> dict[str, Read | None]:
+    """Return how to read each field of an entry from its column; None where the column has the field's value."""
+    hints = get_type_hints(kind)
+    return {name: _reader(hints[name]) for name in kind.__struct_fields__}
+
+
+def _reader(hint: Any) -> Read | None:
+    """Return what reads a column for a field of this type."""
+    kinds = [each for each in get_args(hint) if each is not NoneType]
+    if NoneType in get_args(hint):
+        read = _reader(kinds[0])
+        return None if read is None else lambda cell: None if cell is None else read(cell)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        # To call the class takes eight times as long.
+        return {each.value: each for each in hint}.__getitem__
+    kind = get_origin(hint) or hint
+    return _BY_KIND.get(kind)
+
+
+_BY_KIND: dict[Any, Read] = {
+    bool: bool,
+    datetime: _moment,
+    frozenset: lambda cell: frozenset(from_json(cell)),
+    Mapping: from_json,
+    tuple: _tuple,
 }
-"""How to read columns whose value is not that of the record."""
 
 
-RECORD_COLUMNS = ("hire", "access", *_RECORD_FIELDS, "kind", "run", "digest", "attempted", "by_hand", "retry_at")
-"""The columns of a record, in the order in which `record_by_place` reads them."""
+def entry_of(kind: type[V], row: Row) -> V:
+    """Read an entry from a row, whose columns have the names of its fields."""
+    readers = _readers(kind)
+    values = {name: row[name] if read is None else read(row[name]) for name, read in readers.items() if name != "key"}
+    if "key" in readers:
+        values["key"] = Key(row["hire"], row["access"])
+    return kind(**values)
 
-_READERS = tuple(_READ.get(name) for name in _RECORD_FIELDS)
+
+_READERS = tuple(_readers(Record)[name] for name in _RECORD_FIELDS)
 
 
 def record_of(row: Row, steps: tuple[Step, ...]) -> Record:
@@ -151,57 +164,15 @@ def changed_and_checked(
     return changed, checked
 
 
-def attempt_of(row: Row) -> Attempt:
-    """Read an attempt."""
-    return Attempt(
-        id=row["id"],
-        key=Key(row["hire"], row["access"]),
-        integration=row["integration"],
-        run=row["run"],
-        kind=row["kind"],
-        number=row["number"],
-        total=row["total"],
-        started_at=moment(row["started_at"]),
-        alive_at=moment(row["alive_at"]),
-        ended_at=moment(row["ended_at"]),
-        error=row["error"],
-        revision=row["revision"],
-        service=row["service"],
-        epoch=row["epoch"],
-    )
+def _row(entry: Attempt | Event, *left_out: str) -> dict[str, Any]:
+    """Write an entry, but for these fields."""
+    row = {name: value for name, value in asdict(entry).items() if name not in ("key", *left_out)}
+    return {**row, "hire": entry.key.hire, "access": entry.key.access}
 
 
 def attempt_row(attempt: Attempt) -> dict[str, Any]:
     """Write an attempt that begins; the database gives it its id."""
-    return {
-        "hire": attempt.key.hire,
-        "access": attempt.key.access,
-        "integration": attempt.integration,
-        "run": attempt.run,
-        "kind": attempt.kind,
-        "number": attempt.number,
-        "total": attempt.total,
-        "started_at": attempt.started_at,
-        "alive_at": attempt.alive_at,
-        "revision": attempt.revision,
-        "service": attempt.service,
-        "epoch": attempt.epoch,
-    }
-
-
-def sent_of(row: Row) -> Sent:
-    """Read a request."""
-    return Sent(
-        attempt=row["attempt"],
-        place=row["place"],
-        method=row["method"],
-        url=row["url"],
-        sent_at=moment(row["sent_at"]),
-        answered_at=moment(row["answered_at"]),
-        status_code=row["status_code"],
-        outcome=Outcome(row["outcome"]),
-        error=row["error"],
-    )
+    return _row(attempt, "id")
 
 
 def request_row(attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> dict[str, Any]:
@@ -222,25 +193,6 @@ def request_row(attempt: Attempt, step: Step, method: str, url: str, now: dateti
     }
 
 
-def event_of(row: Row) -> Event:
-    """Read a line of the history."""
-    return Event(
-        at=moment(row["at"]),
-        key=Key(row["hire"], row["access"]),
-        integration=row["integration"],
-        event=EventType(row["event"]),
-        detail=row["detail"],
-        revision=row["revision"],
-        author=row["author"],
-        granted_in=row["granted_in"],
-        approved_by=tuple(from_json(row["approved_by"]) or ()),
-        digest=row["digest"],
-        code=_code(row["code"]),
-        data=from_json(row["data"]),
-        was=row["was"],
-    )
-
-
 def line_of(row: Row) -> dict[str, Any]:
     """Read a line of the history with all its columns, for the chain."""
     parsed = {name: from_json(row[name]) for name in ("approved_by", "data")}
@@ -249,20 +201,7 @@ def line_of(row: Row) -> dict[str, Any]:
 
 def event_row(item: Event) -> dict[str, Any]:
     """Write a line of the history with values that both databases store alike, for the chain."""
-    row = {
-        "at": item.at,
-        "hire": item.key.hire,
-        "access": item.key.access,
-        "integration": item.integration,
-        "event": item.event,
-        "revision": item.revision,
-        "author": item.author,
-        "detail": item.detail,
-        "granted_in": item.granted_in,
-        "approved_by": list(item.approved_by) or None,
-        "data": item.data,
-        "code": item.code,
-    }
+    row = {**_row(item, "digest", "was"), "approved_by": list(item.approved_by) or None}
     return {name: without_nul(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
@@ -317,34 +256,3 @@ def given_row(key: Key, given: Attribution) -> dict[str, Any]:
         "committed_at": given.committed_at,
         "approved_by": [approval.as_json() for approval in given.approvals],
     }
-
-
-def command_of(row: Row) -> Command:
-    """Read a command."""
-    return Command(
-        id=row["id"],
-        at=moment(row["at"]),
-        kind=row["kind"],
-        hire=row["hire"],
-        access=row["access"],
-        integration=row["integration"],
-        by=row["by"],
-        mac=row["mac"],
-        data=from_json(row["data"]),
-        once=row["once"],
-    )
-
-
-def lock_of(row: Row) -> Lock:
-    """Read a lock."""
-    return Lock(
-        hire=row["hire"],
-        at=moment(row["at"]),
-        by=row["by"],
-        reason=row["reason"],
-        until=moment(row["until"]),
-        deletes=bool(row["deletes"]),
-        hires=frozenset(from_json(row["hires"])),
-        addresses=frozenset(from_json(row["addresses"])),
-        mac=row["mac"],
-    )

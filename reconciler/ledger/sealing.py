@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.lease import Lease
 from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sqlite.renewal import renewal_lock
+from reconciler.ledger.sqlite.lock import renewal_lock
 from reconciler.ledger.vault import FILES, Vault, value_place
 from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint
@@ -196,26 +195,22 @@ class StoredTokens:
 
     def __init__(self, vault: Vault, service: str) -> None:
         self._vault = vault
-        self._name = f"{TOKENS}{service}"
+        self.name = f"{TOKENS}{service}"
 
     def load(self, ledger: LedgerReader) -> Stored | None:
         """Read the tokens; None if there are none or they cannot be opened: either way, connecting is the next step."""
         try:
-            found: Stored | None = self._vault.read(ledger, self._name)
+            found: Stored | None = self._vault.read(ledger, self.name)
         except SecretsError:
             return None
         return found
 
-    def lock(self, file: Path | None) -> AbstractAsyncContextManager[None]:
-        """Exclude other processes that renew the tokens; those of a fleet are excluded by the lease."""
-        return nullcontext() if file is None else renewal_lock(file, self._name)
-
     def change(self, ledger: LedgerWriter, change: Callable[[Stored | None], Stored | None]) -> None:
         """Change the tokens, excluding other writers."""
         try:
-            ledger.sealed.put(self._name, self._vault.changed(self._name, change), Failpoint.TOKEN)
+            ledger.sealed.put(self.name, self._vault.changed(self.name, change), Failpoint.TOKEN)
         except SecretsError:  # the present ones cannot be opened
-            ledger.sealed.put(self._name, self._vault.sealed(self._name, change(None)), Failpoint.TOKEN)
+            ledger.sealed.put(self.name, self._vault.sealed(self.name, change(None)), Failpoint.TOKEN)
 
 
 class Tokens:
@@ -238,8 +233,9 @@ class WritableTokens(Tokens):
         self._writer = ledger
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
-        """Exclude other processes that renew the tokens."""
-        return self._stored.lock(self._writer.file)
+        """Exclude other processes that renew the tokens; those of a fleet are excluded by the lease."""
+        file = self._writer.file
+        return nullcontext() if file is None else renewal_lock(file, self._stored.name)
 
     async def change(self, change: Callable[[Stored | None], Stored | None]) -> None:
         """Change the tokens."""

@@ -6,9 +6,9 @@ The caller decides what to write.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Unpack
 
 import sqlalchemy as sa
 
@@ -17,7 +17,7 @@ from reconciler.ledger.approvals import WritableGivers, untraced_row
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import ERASED, erased_lines
 from reconciler.ledger.command_writer import WritableCommands, WritableLocks
-from reconciler.ledger.entries import Command, Event, Kept
+from reconciler.ledger.entries import Beside, Event, Kept
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, newest_attempt
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.part_writers import (
@@ -47,8 +47,6 @@ _DROPPED = [
     for table in (schema.grants, schema.given)
 ]
 
-T = TypeVar("T")
-
 
 class LedgerWriter(LedgerReader):
     """The ledger of one state, for reading and writing under a lease."""
@@ -76,10 +74,6 @@ class LedgerWriter(LedgerReader):
         self.session.transactions.flush()
         self.backend.close()
 
-    def gather(self, work: Callable[[], T]) -> Awaitable[T]:
-        """Write in one transaction with what other tasks of the event loop write at the same time."""
-        return self.session.transactions.gather(work)
-
     def take_everything(self) -> LedgerWriter:
         """Return the same ledger under a lease of everything. The caller has the state locked: no other has a lease.
 
@@ -101,16 +95,15 @@ class LedgerWriter(LedgerReader):
         point: Failpoint = Failpoint.CHECKED,
         *,
         before: Mapping[Key, Record] | None = None,
-        kept: Kept | None = None,
-        noted: Kept | None = None,
-        answered: Iterable[Command] = (),
+        **beside: Unpack[Beside],
     ) -> None:
-        """Write records and events; with them sealed values and notes, and delete answered commands.
+        """Write records and events.
 
         Where a record is as the ledger had it `before`, but for the time of the check, only that is written.
         """
         changed, checked = changed_and_checked(records, before or {})
-        lines, commands = event_rows(events, self.session.redact), list(answered)
+        lines, commands = event_rows(events, self.session.redact), list(beside.get("answered", ()))
+        noted, kept = beside.get("noted") or {}, beside.get("kept") or {}
 
         def write(transaction: Transaction) -> None:
             transaction.then(_CHECKED, checked)
@@ -118,7 +111,7 @@ class LedgerWriter(LedgerReader):
             transaction.save(changed, lines, kept)
             transaction.answer(commands)
 
-        if any(map(callable, [*(noted or {}).values(), *(kept or {}).values()])):
+        if any(map(callable, [*noted.values(), *kept.values()])):
             with self.session.writing(point) as transaction:
                 write(transaction)
         else:

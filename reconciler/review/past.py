@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from reconciler.ledger.agreement import ENDED, MADE
 from reconciler.ledger.entries import Event
-from reconciler.ledger.followed import Followed
+from reconciler.ledger.verifying import ENDED, MADE, Followed
 from reconciler.model.attribution import Approval, Attribution
 from reconciler.model.grant import Key
 from reconciler.model.report import Row

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.ledger.chain import as_written, said
-from reconciler.ledger.tree import MerkleTree
+from reconciler.ledger.chain import MerkleTree, as_written, said
 from reconciler.ledger.verifying import lines_of
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.secret import Secret

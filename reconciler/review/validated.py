@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
 
-from reconciler.ledger.sqlite.permissions import refuse_unsafe
+from reconciler.ledger.sqlite.lock import refuse_unsafe
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import CommitTree, FolderTree, Stamped, Tree, blob_of

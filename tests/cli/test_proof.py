@@ -14,9 +14,9 @@ from typing import Protocol
 
 import pytest
 
+from reconciler.ledger.chain import BLOCK, MerkleTree, leaf, root_of
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.tree import BLOCK, MerkleTree, leaf, root_of
 from reconciler.ledger.verifying import TREE
 from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key

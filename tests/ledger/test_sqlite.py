@@ -15,7 +15,7 @@ import pytest
 from reconciler.ledger import schema
 from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.sqlite.permissions import make_folder
+from reconciler.ledger.sqlite.lock import make_folder
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.value import replace

@@ -243,7 +243,7 @@ async def test_a_refresh_token_is_spent_by_one_process_of_those_that_share_a_sql
 async def test_a_process_that_never_ends_its_renewal_is_named_in_the_reason(
     make: Make, clock: FakeClock, processes: list[WritableTokens], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.ledger.sqlite.renewal.PATIENCE", timedelta())
+    monkeypatch.setattr("reconciler.ledger.sqlite.lock.PATIENCE", timedelta())
     await processes[0].change(lambda _: stored_record(reply(1), None, clock.now()))
     connection = make(processes[1], turn=Turn(), stored=await processes[1].load())
     clock.moment += 3600 * SECOND

@@ -30,7 +30,7 @@ from msgspec.structs import asdict
 from reconciler.engine.context import Context, home_of
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.sqlite.permissions import FILES
+from reconciler.ledger.sqlite.lock import FILES
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.report import LAST

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend
@@ -171,7 +172,8 @@ class Membership:
                 if any(there.values()):
                     return None
                 for name in sorted(names - there.keys()):
-                    self._backend.add(connection, _shards, {"service": name, "epoch": 0})
+                    new = postgresql.insert(_shards).values(service=name, epoch=0)
+                    connection.execute(new.on_conflict_do_nothing())
                 # It does not wait for locks: renewals would wait for it, and this member be taken for dead.
                 locked = {
                     row.service: row.owner for row in connection.execute(in_the_way.with_for_update(skip_locked=True))

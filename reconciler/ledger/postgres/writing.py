@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +16,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import Inserting, Rows, within
+from reconciler.ledger.backend import Rows, upserting, within
+from reconciler.ledger.chain import END
 from reconciler.ledger.migrate import HEAD, upgrade, version_of
-from reconciler.ledger.postgres.chain import APPEND, appended
 from reconciler.ledger.postgres.reading import CONNECT, IDLE, SCHEMA, Connection, Server, outdated
-from reconciler.ledger.reading import Reading
+from reconciler.ledger.reading import Reading, microseconds, without_nul
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
@@ -45,10 +46,50 @@ _MIGRATING = 0x7265636F_6E000001
 """The key of an advisory lock, which is per database."""
 
 
-class WritablePostgresBackend(Inserting):
-    """The ledger in a PostgreSQL database, for writing."""
+_JSON = ("approved_by", "data")
+_COLUMNS = {
+    "at": "bigint",
+    **dict.fromkeys(("hire", "access", "integration", "event", "revision", "author", "detail", "granted_in"), "text"),
+    **dict.fromkeys(_JSON, "text"),
+    "salt": "bytea",
+    "content": "text",
+    "code": "text",
+}
+_NAMES = ", ".join(_COLUMNS)
+_LISTS = ", ".join(f"%({name})s::{kind}[]" for name, kind in _COLUMNS.items())
+_VALUES = ", ".join(f"{name}::json" if name in _JSON else name for name in _COLUMNS)
 
-    insert = staticmethod(postgresql.insert)
+_APPEND = f"""
+WITH RECURSIVE noted AS (SELECT convert_from(value, 'UTF8') AS note FROM meta WHERE name = '{END}' FOR UPDATE),
+chain (place, digest) AS (
+  SELECT 0::bigint, coalesce((SELECT split_part(note, ' ', 2) FROM noted), '')
+  UNION ALL
+  SELECT place + 1, encode(sha256(
+    convert_to(digest || chr(10), 'UTF8') || substr(%(contents)s::bytea, (64 * place + 1)::integer, 64)), 'hex')
+  FROM chain WHERE place < %(count)s
+), told AS (
+  INSERT INTO events ({_NAMES}, digest)
+  SELECT {_VALUES}, digest FROM unnest({_LISTS}) WITH ORDINALITY AS line ({_NAMES}, place) JOIN chain USING (place)
+  ORDER BY place
+)
+INSERT INTO meta (name, value)
+SELECT '{END}', convert_to(
+  coalesce((SELECT split_part(note, ' ', 1)::bigint FROM noted), 0) + place || ' ' || digest, 'UTF8')
+FROM chain WHERE place = %(count)s
+ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+"""Appends lines to the history in one statement.
+
+Members wait for each other at the end of the history, which is locked until the commit. So the server computes the
+digests, and the statement is sent together with the commit: no member waits for another one's turn on its processor.
+The lines get their ids in their order, and after those of the lines before, because the end is locked first.
+
+A content's digest has 64 characters: substrings of bytes are found without counting characters.
+"""
+
+
+class WritablePostgresBackend:
+    """The ledger in a PostgreSQL database, for writing."""
 
     remote = True
     unattended = False
@@ -149,6 +190,10 @@ class WritablePostgresBackend(Inserting):
         with self._faults(), self._engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
+    def upserting(self, table: sa.Table, key: tuple[str, ...], names: tuple[str, ...]) -> sa.Insert:
+        """Return the statement that inserts rows with these columns, or updates those that have the same key."""
+        return upserting(postgresql.insert, table, key, names)
+
     def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
         """Execute each statement for its rows, append lines to the history and commit, all in one round trip."""
         driver = _driver(connection)
@@ -156,7 +201,7 @@ class WritablePostgresBackend(Inserting):
             for statement, each in rows.items():
                 connection.execute(statement, each)
             if lines:
-                driver.execute(APPEND, appended(lines))
+                driver.execute(_APPEND, _appended(lines))
             driver.wait(send(driver.pgconn))  # else psycopg sends once, and may wait for the answer to a half
             driver.commit()
 
@@ -239,3 +284,16 @@ def _refuse_members(connection: sa.Connection) -> None:
         raise LedgerError(
             f"the state was not brought up to date: older programs have it open ({', '.join(others)}): stop them"
         )
+
+
+def _appended(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of `_APPEND` for salted lines."""
+    values = {name: [_value(line[name]) for line in lines] for name in _COLUMNS}
+    values["at"] = [microseconds(line["at"]) for line in lines]
+    for name in _JSON:
+        values[name] = [None if line[name] is None else json.dumps(line[name]) for line in lines]
+    return {**values, "count": len(lines), "contents": "".join(line["content"] for line in lines).encode()}
+
+
+def _value(value: Any) -> Any:
+    return without_nul(str(value)) if isinstance(value, str) else value

@@ -13,8 +13,7 @@ from urllib.parse import quote
 
 from reconciler.ledger.migrate import HEAD, version_of
 from reconciler.ledger.reading import EmptyBackend, Reading
-from reconciler.ledger.sqlite.lock import StateLock
-from reconciler.ledger.sqlite.permissions import refuse_unsafe
+from reconciler.ledger.sqlite.lock import StateLock, refuse_unsafe
 from reconciler.model.errors import LedgerError
 
 __all__ = ["SqliteBackend", "back_up", "copied", "faults", "in_transaction"]

@@ -15,13 +15,12 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import Inserting, Rows
+from reconciler.ledger.backend import Rows, upserting
 from reconciler.ledger.chain import END, Link, linked
 from reconciler.ledger.migrate import HEAD, upgrade, version_of
 from reconciler.ledger.reading import Reading
 from reconciler.ledger.sqlite.engine import engine_over
-from reconciler.ledger.sqlite.lock import StateLock
-from reconciler.ledger.sqlite.permissions import make_folder, refuse_unsafe
+from reconciler.ledger.sqlite.lock import StateLock, make_folder, refuse_unsafe
 from reconciler.ledger.sqlite.reading import copied, faults, in_transaction
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
@@ -32,10 +31,8 @@ COPY = ".schema-"
 """What comes between the name of a state and the schema of a copy that was kept before it was migrated."""
 
 
-class WritableSqliteBackend(Inserting):
+class WritableSqliteBackend:
     """A SQLite file that is open for writing."""
-
-    insert = staticmethod(sqlite.insert)
 
     remote = False
     unattended = False
@@ -111,6 +108,10 @@ class WritableSqliteBackend(Inserting):
             if self._log_has_deleted:
                 self._empty_log()
 
+    def upserting(self, table: sa.Table, key: tuple[str, ...], names: tuple[str, ...]) -> sa.Insert:
+        """Return the statement that inserts rows with these columns, or updates those that have the same key."""
+        return upserting(sqlite.insert, table, key, names)
+
     def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
         """Execute each statement for its rows, and append lines to the history."""
         for statement, each in rows.items():
@@ -119,7 +120,8 @@ class WritableSqliteBackend(Inserting):
             note = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.name == END)).scalar()
             chained, end = linked(lines, Link.of(note))
             connection.execute(sa.insert(schema.events), chained)
-            self.upsert(connection, schema.meta, ("name",), [{"name": END, "value": end.as_note()}])
+            noting = self.upserting(schema.meta, ("name",), ("name", "value"))
+            connection.execute(noting, [{"name": END, "value": end.as_note()}])
 
     def alone(self, connection: sa.Connection, what: str) -> None:
         """Do nothing: a transaction that writes is the only one."""
