@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from reconciler.daemon.runtime import Runtime
-from reconciler.daemon.slices import Lane, Make, Outdated, Queues, Slice, SliceRunner, by_service, in_parts
+from reconciler.daemon.slices import Lane, Make, Outdated, Queues, Slice, SliceRunner, by_service
 from reconciler.engine.decide.orphans import all_needed
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.run.claims import Claims
@@ -90,7 +90,7 @@ class Dispatcher:
         now, yielder = self._runtime.clock.now(), self._runtime.context.yielder
         services = await by_service(request.selection, self._runtime.desired(), self._ledger, yielder)
         for name, whole in services.items():
-            requests = (replace(request, selection=part) for part in in_parts(whole, MAX_HIRES))
+            requests = (replace(request, selection=part) for part in whole.parts(MAX_HIRES))
             slices = [Slice(name, each, lane, now, listings) for each in requests]
             self.runner.put(slices, at_most=at_most)
 

@@ -256,7 +256,7 @@ class Daemon:
                 return
             if command.kind == "release":
                 await self._schedule.sweep(PassRequest(scope_of(command), "released", released=True))
-                await self._schedule.let_through()  # if this process dies before, the next one takes it up
+                await self._schedule.released_passes_are_safe()  # if this process dies before, the next one takes it up
             asked = await self._dispatcher.passes.apply_commands([command], {*changes})
             self._seen -= asked.waiting
             if asked.touched:

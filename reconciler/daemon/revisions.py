@@ -65,7 +65,7 @@ class Revisions:
         """
         async with self._taking:
             try:
-                await self._take_over()
+                await self._act_on_newest()
             except Stopped:
                 pass
             except LedgerError as error:
@@ -93,7 +93,7 @@ class Revisions:
         self._behind, self._read_at = False, self._clock.now()
         self._runtime.freshness.refuse(self._read_at, fault)
 
-    async def _take_over(self) -> None:
+    async def _act_on_newest(self) -> None:
         before = self._runtime.active
         active = await self._newest(before)
         assert active.tree is not None

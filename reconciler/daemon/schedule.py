@@ -15,7 +15,7 @@ from zlib import crc32
 
 from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.runtime import Runtime
-from reconciler.daemon.slices import Lane, in_parts
+from reconciler.daemon.slices import Lane
 from reconciler.daemon.survey import Survey
 from reconciler.engine.decide.guard import unanswered
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount
@@ -102,7 +102,7 @@ class Schedule:
         parts = replace(request, partial=not request.released)
         self._runtime.spawn(self._queue_all(parts, self._files, cycle=everything))
 
-    async def let_through(self) -> None:
+    async def released_passes_are_safe(self) -> None:
         """Wait until no pass that overrides the guard would be lost with this process. Raises Stopped."""
         while self._queueing or self._dispatcher.at_risk:
             await self._clock.sleep(AGAIN_SECONDS)
@@ -237,7 +237,7 @@ class Schedule:
         those that only the ledger has.
         """
         if selection.hires is not None:
-            for part in in_parts(selection, MAX_HIRES):
+            for part in selection.parts(MAX_HIRES):
                 yield part
             return
         pieces, stems = list[list[str]](), iter(files.index)
@@ -249,7 +249,7 @@ class Schedule:
             yield replace(selection, hires=frozenset(some))
         while some := await self._hires_after(some[-1] if some else ""):
             gone = frozenset(hire for hire in some if hire not in files.index)
-            for part in in_parts(replace(selection, hires=gone), MAX_HIRES):
+            for part in replace(selection, hires=gone).parts(MAX_HIRES):
                 yield part
 
     async def _hires_after(self, hire: str) -> list[str]:

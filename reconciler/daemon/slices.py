@@ -7,7 +7,7 @@ to itself, or the jobs of a fleet. Either one calls a dispatcher back to make ea
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -37,7 +37,6 @@ __all__ = [
     "Spawn",
     "by_service",
     "cut",
-    "in_parts",
 ]
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
@@ -125,16 +124,16 @@ async def by_service(
         uses = chain(wanted, noted)
         return cut(selection, desired.services, [use for use in uses if selection.covers_some_of(use[1])])
     found = list[tuple[Key, str]]()
-    for some in in_parts(selection, FEW):
+    for some in selection.parts(FEW):
         await yielder.pause()
         named = some.hires or frozenset()
         found += await ledger.run(partial(_noted, named=named, grants=selection.grants))
         grants = chain.from_iterable(map(desired.grants, named))
         found += [(each.key, each.integration) for each in grants if selection.covers(each.key, each.integration)]
-    home = _homes(desired.services)
+    service_of = _by_integration(desired.services)
     own: dict[str, set[Key]] = {}
     for key, integration in found:
-        own.setdefault(home.get(integration, NO_SERVICE), set()).add(key)
+        own.setdefault(service_of.get(integration, NO_SERVICE), set()).add(key)
     parts = cut(selection, desired.services, [(key.hire, integration) for key, integration in found])
     return {name: replace(part, grants=frozenset(own.get(name, ()))) for name, part in parts.items()}
 
@@ -144,7 +143,7 @@ def _noted(ledger: LedgerReader, named: Collection[str], grants: Collection[Key]
     return [(record.key, record.integration) for record in ledger.grants.records(named) if record.key in grants]
 
 
-def _homes(services: Mapping[str, Service]) -> dict[str, str]:
+def _by_integration(services: Mapping[str, Service]) -> dict[str, str]:
     """Map each integration to its service."""
     return {integration: name for name, service in services.items() for integration in service.manifests}
 
@@ -158,13 +157,13 @@ def cut(
     service. Hires that use none are in the part of `NO_SERVICE`, unless only some integrations are selected.
     """
     manifests = {name: frozenset(service.manifests) for name, service in services.items()}
-    home = _homes(services)
+    service_of = _by_integration(services)
     if uses is None:
-        names = {home.get(item, NO_SERVICE) for item in selection.integrations or ()} or {*manifests, NO_SERVICE}
+        names = {service_of.get(item, NO_SERVICE) for item in selection.integrations or ()} or {*manifests, NO_SERVICE}
         return {name: _part(selection, name, manifests, selection.hires) for name in names}
     hires: dict[str, set[str]] = {}
     for hire, integration in uses:
-        hires.setdefault(home.get(integration, NO_SERVICE), set()).add(hire)
+        hires.setdefault(service_of.get(integration, NO_SERVICE), set()).add(hire)
     if selection.integrations is None and (idle := (selection.hires or frozenset()).difference(*hires.values())):
         hires.setdefault(NO_SERVICE, set()).update(idle)
     # Parts that all hires use share one set: thousands of parts may wait in queues.
@@ -184,21 +183,6 @@ def _part(
     return replace(
         selection, hires=hires, integrations=own if selection.integrations is None else own & selection.integrations
     )
-
-
-def in_parts(selection: Selection, most: int) -> Iterator[Selection]:
-    """Cut a selection of hires into several, each of at most `most` hires and their grants."""
-    if selection.hires is None or 0 < len(selection.hires) <= most:
-        yield selection
-        return
-    hires = sorted(selection.hires or ())
-    grants: dict[str, list[Key]] = {}
-    for key in selection.grants or ():
-        grants.setdefault(key.hire, []).append(key)
-    for place in range(0, len(hires), most):
-        some = hires[place : place + most]
-        theirs = None if selection.grants is None else frozenset(key for hire in some for key in grants.get(hire, ()))
-        yield replace(selection, hires=frozenset(some), grants=theirs)
 
 
 MAX_RUNNING = 2

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reconciler.oauth.connection import Turn
     from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files, Reader
-    from reconciler.repository.policy import Judge
+    from reconciler.repository.policy import PolicyRules
     from reconciler.requests.client import Answered, Client, MaySend
     from reconciler.requests.hosts import AllowedHosts
     from reconciler.requests.shares import Shared
@@ -132,7 +132,7 @@ class Context:
         self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}
         self._turns: dict[str, Turn] = {}
         self._desired: Desired | None = None
-        self._judge: tuple[Desired, Judge] | None = None
+        self._policy_rules: tuple[Desired, PolicyRules] | None = None
 
     @cached_property
     def reader(self) -> Reader:
@@ -169,13 +169,13 @@ class Context:
             self._desired = Desired(files, today)
         return self._desired
 
-    def judge(self, desired: Desired) -> Judge:
+    def policy_rules(self, desired: Desired) -> PolicyRules:
         """Return the policy's judge of a desired state; the same object while the desired state is the same."""
-        from reconciler.repository.policy import Judge
+        from reconciler.repository.policy import PolicyRules
 
-        if self._judge is None or self._judge[0] is not desired:
-            self._judge = (desired, Judge(desired, desired.files.policy))
-        return self._judge[1]
+        if self._policy_rules is None or self._policy_rules[0] is not desired:
+            self._policy_rules = (desired, PolicyRules(desired, desired.files.policy))
+        return self._policy_rules[1]
 
     @cached_property
     def wanted_prints(self) -> WantedFingerprints[Integration]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from reconciler.model.grant import Key  # which `--help` and completion do without
 
@@ -42,6 +42,20 @@ class Selection(Frozen):
     def covers_some_of(self, integration: str) -> bool:
         """Whether grants of an integration may be part of the pass."""
         return (self.integrations is None or integration in self.integrations) and integration not in self.without
+
+    def parts(self, most: int) -> Iterator[Selection]:
+        """Cut it into parts of at most so many hires and their grants, in the order of the hires."""
+        if self.hires is None or 0 < len(self.hires) <= most:
+            yield self
+            return
+        hires = sorted(self.hires)
+        grants: dict[str, list[Key]] = {}
+        for key in self.grants or ():
+            grants.setdefault(key.hire, []).append(key)
+        for place in range(0, len(hires), most):
+            some = hires[place : place + most]
+            theirs = None if self.grants is None else frozenset(key for hire in some for key in grants.get(hire, ()))
+            yield replace(self, hires=frozenset(some), grants=theirs)
 
     @property
     def everything(self) -> bool:

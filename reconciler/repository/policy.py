@@ -21,7 +21,7 @@ from reconciler.repository.config_files import POLICY, Rules
 from reconciler.repository.desired import Desired
 from reconciler.repository.people import skeleton
 
-__all__ = ["Judge", "KeptGrants", "Share"]
+__all__ = ["KeptGrants", "PolicyRules", "Share"]
 
 
 class Share(Frozen):
@@ -46,7 +46,7 @@ class KeptGrants(Frozen):
 NOTHING_KEPT = KeptGrants()
 
 
-class Judge:
+class PolicyRules:
     """Judges the desired state of one or two revisions."""
 
     def __init__(self, desired: Desired, *several: Rules) -> None:

@@ -20,7 +20,7 @@ from reconciler.model.template import roots
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.joined_problems import first_error
-from reconciler.repository.policy import Judge
+from reconciler.repository.policy import PolicyRules
 from reconciler.review.causes import Cause, ChangeKind, Consequence
 
 __all__ = [
@@ -179,13 +179,13 @@ def dates_of(grant: Grant, hire: Hire, today: date) -> tuple[str | None, str | N
     return starts, over.date().isoformat() if over.time() == time() else stamp(over)
 
 
-def leaving_of(grant: Grant, hire: Hire, after: Desired, judge: Judge) -> Leaving:
-    """Say what becomes of an account that the revision after no longer wants, by its settings, manifest and `judge`.
+def leaving_of(grant: Grant, hire: Hire, after: Desired, policy: PolicyRules) -> Leaving:
+    """Say what becomes of an account that the revision after no longer wants, by its settings, manifest and `policy`.
 
     What had an end that lies ahead is revoked then at the latest, whatever `prune` says and whatever errors there are.
     """
     stays = _stays(grant, after, at_end=False)
-    if stays in (None, Stays.PRUNE, Stays.CHECK) and judge.requires(grant) is not None:
+    if stays in (None, Stays.PRUNE, Stays.CHECK) and policy.requires(grant) is not None:
         return Leaving(Removal.REPORTED, Stays.POLICY)
     if stays is None and first_error(after, grant.key.hire) is not None:
         stays = Stays.ERRORS

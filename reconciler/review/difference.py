@@ -22,7 +22,7 @@ from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
-from reconciler.repository.policy import Judge
+from reconciler.repository.policy import PolicyRules
 from reconciler.review.causes import (
     Causes,
     ChangeKind,
@@ -157,14 +157,14 @@ class _Changed:
 
     def __init__(self, before: Desired, after: Desired) -> None:
         self._after = after
-        self._judge = Judge(after, after.files.policy)
+        self._policy = PolicyRules(after, after.files.policy)
         self._causes = Causes(before, after)
         self._used = _Used()
 
     def removed(self, was: Grant, olds: _Entries) -> Change:
         hire = olds.hire(was.key.hire)
         change = _change(ChangeKind.REMOVED, was, _fields(olds, was), {})
-        leaving = leaving_of(was, hire, self._after, self._judge)
+        leaving = leaving_of(was, hire, self._after, self._policy)
         return replace(change, name=hire.full_name, cause=self._causes.of(was, None), leaving=leaving)
 
     def added(self, now: Grant, news: _Entries) -> Change:
@@ -185,7 +185,7 @@ class _Changed:
             self._dated(change, now, news),
             applied=applied,
             cause=self._causes.of(was, now),
-            former=leaving_of(was, olds.hire(was.key.hire), self._after, self._judge) if another else None,
+            former=leaving_of(was, olds.hire(was.key.hire), self._after, self._policy) if another else None,
             privileged={name: value for name, value in privileges(now).items() if had.get(name) != value},
         )
 

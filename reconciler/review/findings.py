@@ -25,7 +25,7 @@ from reconciler.repository.config_files import Offers
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.joined_problems import conditions_of, problems_of, refused_by
-from reconciler.repository.policy import Judge, Share
+from reconciler.repository.policy import PolicyRules, Share
 from reconciler.requests.accounts import account, told_by_address
 from reconciler.requests.render import question
 from reconciler.requests.template import render_url
@@ -84,9 +84,11 @@ class Total:
 class Inspector:
     """Looks at the hires of a revision, one after the other; `offers` are another's, which judge its requests too."""
 
-    def __init__(self, desired: Desired, judge: Judge, missing: MissingValues, offers: Offers | None = None) -> None:
+    def __init__(
+        self, desired: Desired, policy: PolicyRules, missing: MissingValues, offers: Offers | None = None
+    ) -> None:
         self.desired = desired
-        self._judge = judge
+        self._policy = policy
         self._missing = missing
         self._offers = offers
         self._used: dict[str, frozenset[str]] = {}
@@ -95,18 +97,18 @@ class Inspector:
 
     def of(self, hire: str) -> Findings:
         """What is found of one hire."""
-        desired, judge = self.desired, self._judge
+        desired, policy = self.desired, self._policy
         grants = desired.grants(hire)
         found = {
             *problems_of(desired, hire, grants),
             *_same_checks(grants, self._used),
             *self._missing.of(hire, grants),
         }
-        found.update(problem for grant in grants for problem in judge.problems_of(grant))
-        found.update(judge.lacks_of(hire, grants))
+        found.update(problem for grant in grants for problem in policy.problems_of(grant))
+        found.update(policy.lacks_of(hire, grants))
         if self._offers is not None:
             found.update(refused_by(desired, self._offers, hire, grants))
-        share, dated = judge.share(hire, grants), desired.entries.ends(hire) or judge.bounded_by_today()
+        share, dated = policy.share(hire, grants), desired.entries.ends(hire) or policy.bounded_by_today()
         model = desired.hires[hire].model
         lacking = (
             (number, name) for number, placed in enumerate(self.conditions) for name in placed.condition.lacking(model)

@@ -35,7 +35,7 @@ from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.joined_problems import doubtful_conditions, unassigned, unfitting, unknown_names
-from reconciler.repository.policy import Judge
+from reconciler.repository.policy import PolicyRules
 from reconciler.repository.reviews import REVIEWS, review_problems
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
@@ -122,12 +122,12 @@ def problems_of(
     rules, offers = (NO_RULES, None) if base is None else (base.policy, base.offers)
     if validated is not None:
         validated.on(desired.today)
-    judge = Judge(desired, files.policy, rules)
-    total, inspector = Total(), Inspector(desired, judge, MissingValues(desired, tree), offers)
+    policy = PolicyRules(desired, files.policy, rules)
+    total, inspector = Total(), Inspector(desired, policy, MissingValues(desired, tree), offers)
     for hire, findings in found_in(inspector, validated):
         total.add(hire, findings)
-    found = {*files.problems, *total.problems, *judge.counted(total.counted), *_ended(total.ended)}
-    found.update(Judge(desired, files.policy).idle(total.meant, total.access))
+    found = {*files.problems, *total.problems, *policy.counted(total.counted), *_ended(total.ended)}
+    found.update(PolicyRules(desired, files.policy).idle(total.meant, total.access))
     found.update(unknown_names(files))
     found |= {*unassigned(desired, total.assigned), *unfitting(desired), *_state(files, tree)}
     found.update(doubtful_conditions(desired, inspector.conditions, total.values, total.lacking))

@@ -37,7 +37,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import WORKTREE, OverlayTree
-from reconciler.repository.policy import Judge
+from reconciler.repository.policy import PolicyRules
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.tasks import NO_YIELD
 from reconciler.transports.address import Address
@@ -196,7 +196,7 @@ async def plan_alone(
         locks=desired.locks((), policy.now),
         stored={},
         by_hand={},
-        judge=Judge(desired, desired.files.policy),
+        rules=PolicyRules(desired, desired.files.policy),
         yielder=NO_YIELD,
         same_accounts=SameAccounts(desired, integrations, checker, WantedFingerprints(NO_YIELD, wanted_prints)),
         rivals=Rivals(desired, integrations, WantedFingerprints(NO_YIELD, wanted_accounts)),

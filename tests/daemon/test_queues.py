@@ -18,7 +18,6 @@ from reconciler.daemon.slices import (
     ServiceQueue,
     Slice,
     cut,
-    in_parts,
 )
 from reconciler.engine.context import SystemClock
 from reconciler.model.grant import Key
@@ -102,13 +101,13 @@ def test_parts_are_the_whole_a_few_hires_at_a_time() -> None:
     hires = [f"h{number}" for number in range(7)]
     keys = {Key(hire, access) for hire in hires for access in ("mail", "chat")}
     whole = replace(Selection.of(keys), integrations=frozenset({"mail", "chat"}))
-    parts = list(in_parts(whole, 3))
+    parts = list(whole.parts(3))
     assert [len(part.hires or ()) for part in parts] == [3, 3, 1]
     assert all(frozenset(key.hire for key in part.grants or ()) == part.hires for part in parts)
     assert {key for part in parts for key in part.grants or ()} == keys
     assert {part.integrations for part in parts} == {whole.integrations}
-    assert [part.grants for part in in_parts(Selection(frozenset(hires)), 4)] == [None, None]
-    assert list(in_parts(Selection(frozenset()), 4)) == []
+    assert [part.grants for part in Selection(frozenset(hires)).parts(4)] == [None, None]
+    assert list(Selection(frozenset()).parts(4)) == []
 
 
 def test_a_queue_runs_a_few_at_a_time_in_order() -> None:

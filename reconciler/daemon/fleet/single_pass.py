@@ -191,7 +191,7 @@ class FleetPass:
         for command in releases if not self.clock.stopping.is_set() else ():
             await self._apply(command)  # until here, it stays for the next pass: this one may be declined, or die
         if request.selection.everything:
-            self._problems |= set(self.passes.context.judge(self.desired).counted())
+            self._problems |= set(self.passes.context.policy_rules(self.desired).counted())
         await self.leases.refuse_left()
         return self._merged()
 

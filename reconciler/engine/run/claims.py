@@ -25,113 +25,74 @@ __all__ = ["ClaimSet", "Claims"]
 
 
 class Claims:
-    """The grants that are claimed in this process."""
+    """The grants that are claimed in this process. Its fields are for `ClaimSet`."""
 
     def __init__(self) -> None:
-        self._taken: dict[Key, tuple[ClaimSet, str]] = {}
+        self.taken: dict[Key, tuple[ClaimSet, str]] = {}
         """Who claimed a grant, and for which address."""
-        self._of_address: dict[str, set[Key]] = {}
-        self._wanted: dict[Key, bool] = {}
-        """The grants that a pass left out, and whether one of these overrides the guard."""
-        self._together: dict[Key, set[Key]] = {}
+        self.of_address: dict[str, set[Key]] = {}
+        self.together: dict[Key, set[Key]] = {}
         """The grants that are postponed together with one that was wanted."""
-        self._released: OrderedDict[Key, int] = OrderedDict()
+        self.released: OrderedDict[Key, int] = OrderedDict()
         """When a grant was released, the oldest first; kept as long as a pass that began before is running."""
-        self._running: dict[int, None] = {}
+        self.running: dict[int, None] = {}
         """When the running passes began, the oldest first."""
-        self._acted_on: dict[Key, PlannedGrant] = {}
+        self.acted_on: dict[Key, PlannedGrant] = {}
         """What passes are about to change of the grants that they have claimed."""
         self.judging = asyncio.Lock()
         """Held while a plan is judged, until what it is about to change is noted."""
-        self._time = 0
+        self.time = 0
+        self._wanted: dict[Key, bool] = {}
+        """The grants that a pass left out, and whether one of these overrides the guard."""
 
     def begin(self, services: Collection[str] = (), *, overrides: bool = False) -> ClaimSet:
         """Begin the claims of a pass over some services; call it before the pass reads the ledger.
 
         It may be one that overrides the guard.
         """
-        self._time += 1
-        self._running[self._time] = None
-        return ClaimSet(self, self._time, frozenset(services), overrides=overrides)
+        self.time += 1
+        self.running[self.time] = None
+        return ClaimSet(self, frozenset(services), overrides=overrides)
 
     @property
     def overriding(self) -> bool:
         """Whether a grant is postponed by a pass that overrides the guard."""
         return any(self._wanted.values())
 
+    def want(self, key: Key, *, overrides: bool) -> None:
+        """Postpone a grant, to a pass that overrides the guard or not."""
+        self._wanted[key] = overrides or self._wanted.get(key, False)
+
+    def postpone(self, key: Key, together: set[Key]) -> None:
+        """Postpone these grants together with one that was wanted."""
+        self.together.setdefault(key, set()).update(together)
+
     def postponed(self) -> dict[Key, bool]:
         """Return the grants that a pass left out and that are free again, and whether it overrides the guard.
 
         Each is returned once.
         """
-        free = {key: overrides for key, overrides in self._wanted.items() if key not in self._taken}
+        free = {key: overrides for key, overrides in self._wanted.items() if key not in self.taken}
         self._wanted = {key: overrides for key, overrides in self._wanted.items() if key not in free}
-        return {other: overrides for key, overrides in free.items() for other in (*self._together.pop(key, ()), key)}
+        return {other: overrides for key, overrides in free.items() for other in (*self.together.pop(key, ()), key)}
 
     def busy(self, key: Key) -> bool:
         """Whether a pass has claimed the grant."""
-        return key in self._taken
-
-    def taken(self, key: Key, address: str, by: ClaimSet) -> bool:
-        """For `ClaimSet`: claim a grant for a pass, or postpone it. Whether it was claimed."""
-        if key in self._taken or self._released.get(key, -1) >= by.since:
-            self.want(key, overrides=by.overrides)
-            return False
-        self._taken[key] = by, address
-        self._of_address.setdefault(address, set()).add(key)
-        return True
-
-    def want(self, key: Key, *, overrides: bool) -> None:
-        """For `ClaimSet`: postpone a grant, to a pass that overrides the guard or not."""
-        self._wanted[key] = overrides or self._wanted.get(key, False)
-
-    def elsewhere(self, address: str, by: ClaimSet) -> set[Key]:
-        """For `ClaimSet`: return what other passes over the same services claimed for an address."""
-        if len(self._running) == 1:
-            return set()
-        passes = {key: self._taken[key][0] for key in self._of_address.get(address, ())}
-        return {key for key, other in passes.items() if other is not by and other.services & by.services}
-
-    def act_on(self, planned: Iterable[PlannedGrant]) -> None:
-        """For `ClaimSet`: note what a pass is about to change."""
-        self._acted_on |= {item.grant.key: item for item in planned if item.grant.key in self._taken}
-
-    def changed_by_others(self, by: ClaimSet) -> list[PlannedGrant]:
-        """For `ClaimSet`: return what other passes are about to change."""
-        return [item for key, item in self._acted_on.items() if self._taken[key][0] is not by]
-
-    def postpone(self, key: Key, together: set[Key]) -> None:
-        """For `ClaimSet`: postpone these grants together with one that was wanted."""
-        self._together.setdefault(key, set()).update(together)
-
-    def released(self, key: Key) -> None:
-        """For `ClaimSet`: release a grant."""
-        _, address = self._taken.pop(key)
-        self._acted_on.pop(key, None)
-        self._of_address[address].discard(key)
-        if not self._of_address[address]:
-            del self._of_address[address]
-        self._released[key] = self._time
-        self._released.move_to_end(key)
-
-    def ended(self, since: int) -> None:
-        """For `ClaimSet`: end the pass that began at `since`."""
-        del self._running[since]
-        oldest = next(iter(self._running), self._time + 1)
-        while self._released and self._released[next(iter(self._released))] < oldest:
-            self._released.popitem(last=False)
+        return key in self.taken
 
 
 class ClaimSet:
     """The claims of one pass."""
 
-    def __init__(self, claims: Claims, since: int, services: frozenset[str], *, overrides: bool) -> None:
+    def __init__(self, claims: Claims, services: frozenset[str], *, overrides: bool) -> None:
         self._claims = claims
-        self.since = since
+        self._since = claims.time
         self.services = services
-        self.overrides = overrides
+        self._overrides = overrides
         self._mine: set[Key] = set()
         self._left: set[Key] = set()
+        self.judging = claims.judging
+        """Held while a plan is judged, until what it is about to change is noted."""
 
     def take(self, key: Key, address: str = "") -> bool:
         """Claim a grant, for an address if it has one; False if it has to be left to another pass."""
@@ -139,10 +100,14 @@ class ClaimSet:
             return True
         if key in self._left:
             return False
-        if self._claims.taken(key, address.lower(), self):
-            self._mine.add(key)
-            return True
-        return False
+        claims, address = self._claims, address.lower()
+        if key in claims.taken or claims.released.get(key, -1) >= self._since:
+            claims.want(key, overrides=self._overrides)
+            return False
+        claims.taken[key] = self, address
+        claims.of_address.setdefault(address, set()).add(key)
+        self._mine.add(key)
+        return True
 
     def take_new(self, key: Key, address: str, others_wanted: Iterable[Key]) -> bool:
         """Claim a grant of nobody's yet; False if it has to be left.
@@ -150,12 +115,20 @@ class ClaimSet:
         What another pass works on for the address may be the same grant under another name, or mean the same account;
         `others_wanted` for its hire are neither.
         """
-        if others := self._claims.elsewhere(address.lower(), self):
+        if others := self._elsewhere(address.lower()):
             others.difference_update(others_wanted)
         for other in others:
-            self._claims.want(other, overrides=self.overrides)
+            self._claims.want(other, overrides=self._overrides)
             self._claims.postpone(other, {key})
         return not others and self.take(key, address)
+
+    def _elsewhere(self, address: str) -> set[Key]:
+        """Return what other passes over the same services claimed for an address."""
+        claims = self._claims
+        if len(claims.running) == 1:
+            return set()
+        passes = {key: claims.taken[key][0] for key in claims.of_address.get(address, ())}
+        return {key for key, other in passes.items() if other is not self and other.services & self.services}
 
     def follow(self, key: Key, needed: Key) -> None:
         """Postpone a grant together with one that it needs, which was left to another pass."""
@@ -178,18 +151,15 @@ class ClaimSet:
         self._left |= left
         return {old: new for old, new in moves.items() if old not in left}
 
-    @property
-    def judging(self) -> asyncio.Lock:
-        """Held while a plan is judged, until what it is about to change is noted."""
-        return self._claims.judging
-
     def act_on(self, planned: Iterable[PlannedGrant]) -> None:
-        """Note what this pass is about to change, for those beside it: each grant until it is released."""
-        self._claims.act_on(item for item in planned if item.decision.action.acts)
+        """Note what this pass is about to change, for those at the same time: each grant until it is released."""
+        acting = (item for item in planned if item.decision.action.acts)
+        self._claims.acted_on |= {item.grant.key: item for item in acting if item.grant.key in self._claims.taken}
 
     def changed_by_others(self) -> list[PlannedGrant]:
         """Return what other passes are about to change: the ledger does not have all of it yet."""
-        return self._claims.changed_by_others(self)
+        claims = self._claims
+        return [item for key, item in claims.acted_on.items() if claims.taken[key][0] is not self]
 
     def leave(self, key: Key) -> None:
         """Leave a grant that it has to another pass, begun once it is released: the guard judges it anew."""
@@ -197,12 +167,24 @@ class ClaimSet:
 
     def release(self, key: Key) -> None:
         """Release a grant whose record is saved."""
-        if key in self._mine:
-            self._mine.discard(key)
-            self._claims.released(key)
+        if key not in self._mine:
+            return
+        self._mine.discard(key)
+        claims = self._claims
+        _, address = claims.taken.pop(key)
+        claims.acted_on.pop(key, None)
+        claims.of_address[address].discard(key)
+        if not claims.of_address[address]:
+            del claims.of_address[address]
+        claims.released[key] = claims.time
+        claims.released.move_to_end(key)
 
     def close(self) -> None:
         """End the pass, and release all grants that it still has."""
         for key in tuple(self._mine):
             self.release(key)
-        self._claims.ended(self.since)
+        claims = self._claims
+        del claims.running[self._since]
+        oldest = next(iter(claims.running), claims.time + 1)
+        while claims.released and claims.released[next(iter(claims.released))] < oldest:
+            claims.released.popitem(last=False)

@@ -21,7 +21,7 @@ from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Invited, Missing, Present, Unknown, Verdict, is_invited, is_off
 from reconciler.repository.desired import Desired
-from reconciler.repository.policy import Judge
+from reconciler.repository.policy import PolicyRules
 from reconciler.requests.tasks import Yielder
 
 __all__ = ["GrantPlanner", "PlanningInputs"]
@@ -44,7 +44,7 @@ class PlanningInputs(Frozen, kw_only=True):
     policy: Policy
     stored: Mapping[str, Mapping[str, Any]]
     by_hand: Mapping[Key, str]
-    judge: Judge
+    rules: PolicyRules
     yielder: Yielder
     same_accounts: SameAccounts
     rivals: Rivals

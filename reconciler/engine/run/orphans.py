@@ -205,7 +205,7 @@ class OrphanPlanner:
         rows = dict[Key, Record]()
         if any(grant.key not in known for grant in self._inputs.desired.grants(hire)):
             rows = {row.key: row for row in await self._inputs.rows_of(hire)}
-        return self._inputs.judge.requires(
+        return self._inputs.rules.requires(
             record, lambda grant: still_wanted(grant, known.get(grant.key) or rows.get(grant.key), now)
         )
 

@@ -211,17 +211,17 @@ class Planner:
             blocked = Decision(Status.BLOCKED, Action.NONE, breach, code=ReasonCode.POLICY)
             return PlannedGrant(item.grant, item.record, blocked, item.verdict, found)
         if decision.status in _THERE and gained is not None:
-            self.problems += self._inputs.judge.problems_of(item.grant)
+            self.problems += self._inputs.rules.problems_of(item.grant)
         return item
 
     async def _breach(self, grant: Grant, gained: Collection[str] | None) -> str | None:
         """Return which rule of the policy a grant would break, or None; what is kept for a broken file counts."""
-        judge = self._inputs.judge
-        if not judge.compares(grant):
-            return judge.of(grant, gained)
+        rules = self._inputs.rules
+        if not rules.compares(grant):
+            return rules.of(grant, gained)
         if self._kept is None:
-            self._kept = judge.kept(await self._inputs.unreadable())
-        return judge.of(grant, gained, self._kept)
+            self._kept = rules.kept(await self._inputs.unreadable())
+        return rules.of(grant, gained, self._kept)
 
     def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
         """Return the grants of the selection, and those that they need."""

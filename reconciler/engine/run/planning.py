@@ -40,7 +40,7 @@ from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
-from reconciler.repository.policy import Judge
+from reconciler.repository.policy import PolicyRules
 from reconciler.requests.tasks import FEW
 
 __all__ = ["ASSIGNED", "Planning"]
@@ -84,7 +84,11 @@ class Planning:
         self.yielder = context.yielder.among(len(hires))
         self.listings = listings or Listings(self.policy.now)
         self._reads_listings = listings is None
-        self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
+        self.rules = (
+            context.policy_rules(self.desired)
+            if in_force is None
+            else PolicyRules(self.desired, files.policy, base.policy)
+        )
         self.integrations: Mapping[str, Integration] = {}
         self._former = FormerFiles(context.checkout)
         self._unread: asyncio.Task[list[Record]] | None = None
@@ -175,7 +179,7 @@ class Planning:
             checker=self.checker,
             policy=policy,
             stored=stored_under(renamed, stored),
-            judge=self.judge,
+            rules=self.rules,
             yielder=self.yielder,
             by_hand=self._request.by_hand,
             same_accounts=self._same_accounts,
@@ -233,11 +237,7 @@ class Planning:
         chosen: Collection[str] | None = self.selection.hires
         if chosen is None:
             chosen = {*self.desired.hires, *await self.state.ledger.run(lambda reader: reader.grants.hires())}
-        places = sorted(chosen)
-        return [
-            replace(self.selection, hires=frozenset(places[place : place + hires]))
-            for place in range(0, len(places), hires)
-        ]
+        return [*replace(self.selection, hires=frozenset(chosen)).parts(hires)]
 
     async def _rows_of(self, hire: str) -> Iterable[Record]:
         """Read all records of a hire."""
@@ -312,7 +312,7 @@ class Planning:
 
     def problems(self, found: Iterable[Problem]) -> tuple[Problem, ...]:
         """Sort the problems of the files; `found` are those of all parts."""
-        counted = self.judge.counted() if self.selection.everything else ()
+        counted = self.rules.counted() if self.selection.everything else ()
         fault = self.state.sealing.fault
         untold = {Problem("state", None, f"{key}: {UNTOLD}") for key in self._untold}
         sealed = untold if fault is None else {*untold, Problem("state", None, fault)}

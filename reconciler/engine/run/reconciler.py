@@ -92,7 +92,7 @@ class Reconciler:
         report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
         author, yielder = self.context.author(self.tree), self.context.yielder.among(len(plan.grants))
         async with self.state.taking_over:
-            await self._take_over(plan)
+            await self._note_revision(plan)
             if plan.renamed:
                 lines = list(_renames(plan, author))
                 await self.state.ledger.run(lambda ledger: move(ledger, self._vault, plan.renamed, lines))
@@ -122,7 +122,7 @@ class Reconciler:
         await self._close(plan, recorded, report, tripped)
         return report
 
-    async def _take_over(self, plan: Plan) -> None:
+    async def _note_revision(self, plan: Plan) -> None:
         """Note of which hires a commit may have given grants since the revision that was taken over last."""
         ledger, revision, desired = self.state.ledger, plan.revision, self.services.desired
         if plan.followed:
