@@ -1,77 +1,42 @@
-"""The descriptions of properties of users' files, as editors show them."""
+"""The descriptions of properties of users' files, as editors show them: by model, to which those of its bases come."""
 
 from __future__ import annotations
 
 __all__ = ["DESCRIPTIONS"]
 
-_PERSON = {
-    "email": "The person's address: what accounts are made and found with.",
-    "first_name": "May be empty.",
-    "last_name": "May be empty.",
-    "position": "The job's title.",
-    "department": "The department; sequences are often assigned by it.",
-    "start": "The first day, YYYY-MM-DD.",
-    "end": "The last day: from the next one on every entry counts as removed.",
-    "phone": "A telephone number.",
-    "manager": "The manager's full name, or {hire: ID} for another hire's file, which gives manager_email too.",
-    "manager_email": "The manager's address.",
-    "buddy": "The buddy's full name, or {hire: ID} for another hire's file, which gives buddy_email too.",
-    "buddy_email": "The buddy's address.",
-}
-_CALL = {
-    "url": "Where the request goes; values in {{ }} are encoded.",
-    "method": "The HTTP method, in any case.",
-    "headers": "Replace the manifest's headers whole.",
-    "status_code": "The status codes that count as success.",
-    "fail_when_4xx_response_code": "Whether a 4xx is a failure; 401, 403, 407, 408, 425 and 429 always are.",
-    "extra_headers": "A request signature that the service asks for.",
-    "data": "What is sent: as JSON, or as the Content-Type header says.",
-    "cast_data_to_json": "true: without a Content-Type, data is sent as a form.",
-    "quote": "How values in the URL are quoted: odata doubles each ', soql puts a backslash before ' and backslash.",
-}
-_SENT = {key: _CALL[key] for key in _CALL if key not in ("url", "method")}
 _PAGING = {
     "next_page_from": "Dotted path in a page to the whole URL of the next one, header:Link, or a map.",
     "next_page_token_from": "Dotted path in a page to the token of the next one.",
     "next_page": "The URL of the next page, with {{NEXT_PAGE_TOKEN}}.",
     "count_up": "A query parameter that counts pages or items.",
 }
-_PAGED = {**_SENT, **_PAGING}
-_EVERYBODY = {
-    **_PAGED,
-    "url": "The first page.",
-    "method": "The HTTP method, GET by default.",
-    "data_from": "Dotted path in a page to its array.",
-    "match": "Dotted path within an item, compared with expected.",
-    "only": "Paths within an item, and what stands there in the items that count.",
-}
 _STORE = "Names to save, each with the dotted path of its value in the response, or header:NAME."
-_REQUEST = {
-    **_CALL,
-    "store_data": _STORE,
-    "continue_if": "The attempt goes on only where the response has this value.",
-    "polling": "Send again until continue_if holds.",
-    "save_as_file": "Keep the response's body as a file under this name.",
-    "files": "Form fields that are files, each with the name of a saved one.",
-}
 _FIELD = {
     "id": "What placeholders call the value: letters, digits and underscores.",
     "name": "The label; `generate` in initial_data_form makes a fresh secret for each run.",
     "description": "Where to find the value.",
 }
 
-_HIRE = {
-    **_PERSON,
-    "extra": "Further variables for manifests, by name.",
-    "source": "The import that made the file and keeps it.",
-    "sequences": "The sequences that the person gets, by name.",
-    "without": "Entries of these sequences that the person does not get, by name.",
-    "access": "What the person should have: integrations, with the values of their forms.",
-}
-
 DESCRIPTIONS: dict[str, dict[str, str]] = {
-    "Hire": _HIRE,
-    "Person": _HIRE,
+    "Hire": {
+        "email": "The person's address: what accounts are made and found with.",
+        "first_name": "May be empty.",
+        "last_name": "May be empty.",
+        "position": "The job's title.",
+        "department": "The department; sequences are often assigned by it.",
+        "start": "The first day, YYYY-MM-DD.",
+        "end": "The last day: from the next one on every entry counts as removed.",
+        "phone": "A telephone number.",
+        "manager": "The manager's full name, or {hire: ID} for another hire's file, which gives manager_email too.",
+        "manager_email": "The manager's address.",
+        "buddy": "The buddy's full name, or {hire: ID} for another hire's file, which gives buddy_email too.",
+        "buddy_email": "The buddy's address.",
+        "extra": "Further variables for manifests, by name.",
+        "source": "The import that made the file and keeps it.",
+        "sequences": "The sequences that the person gets, by name.",
+        "without": "Entries of these sequences that the person does not get, by name.",
+        "access": "What the person should have: integrations, with the values of their forms.",
+    },
     "Case": {
         "name": "What the case shows.",
         "hire": "The made-up person; Ada Lovelace by default.",
@@ -141,10 +106,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "execute": "The requests, in order; the last one gives the people.",
         "data_from": "Dotted path in a page to its array.",
         "data_structure": "Keys of a hire, each with the dotted path in an item that fills it; others go to extra.",
-        "next_page_from": _PAGED["next_page_from"],
-        "next_page_token_from": _PAGED["next_page_token_from"],
-        "next_page": _PAGED["next_page"],
-        "count_up": _PAGED["count_up"],
+        **_PAGING,
         "amount_pages_to_fetch": "So many pages are read at most; 0: all.",
         "schedule": "Read, and not acted on: whatever runs the command says when.",
         "headers": "Sent with every request that has none of its own.",
@@ -157,7 +119,6 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     "ByAddress": {"hire": "Dotted path in an item to the other person's address."},
     "FormField": {
         **_FIELD,
-        **_PAGED,
         "type": "choice, multiple_choice, input, or generate.",
         "identity": "The field says which thing an entry is about.",
         "privileged": "Values that give more than others have; an item may say so itself.",
@@ -176,7 +137,6 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "privileged": "Whether it gives more than others have.",
     },
     "Exists": {
-        **_CALL,
         "expected": "The account is there when the response contains this text.",
         "fail_when_4xx_response_code": "Whether a 4xx is a failed check; false where a 404 means: not there.",
         "store_data": f"{_STORE} record.PATH starts at the record.",
@@ -191,14 +151,20 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "pending": "A paged listing of the invitations that are open.",
         "list": "A paged listing that answers for everybody.",
     },
-    "Ready": {**_CALL, "expected": "What the answer contains where the service can be believed."},
+    "Ready": {"expected": "What the answer contains where the service can be believed."},
+    "PagedListing": {
+        "url": "The first page.",
+        "method": "The HTTP method, GET by default.",
+        "data_from": "Dotted path in a page to its array.",
+        "match": "Dotted path within an item, compared with expected.",
+        "only": "Paths within an item, and what stands there in the items that count.",
+    },
     "Listing": {
-        **_EVERYBODY,
         "account": "Dotted path within an item to what the account is called; default: match.",
         "fields": "Keys of a hire, each with the dotted path within an item that fills it.",
         "used": "Dotted path within an item to when the account was last used.",
     },
-    "Pending": {**_EVERYBODY, "store_data": "Names to save, each with the dotted path of its value in the item."},
+    "Pending": {"store_data": "Names to save, each with the dotted path of its value in the item."},
     "Paging": _PAGING,
     "More": {
         "more": "Dotted path in a page to the flag that says that there is another.",
@@ -231,8 +197,29 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "expires": "How long an invitation stays open, such as 7d.",
         "resend": "How often it is sent again.",
     },
-    "Request": _REQUEST,
-    "Revoke": {**_REQUEST, "expected": "Text that the response must contain."},
+    "RequestOptions": {
+        "headers": "Replace the manifest's headers whole.",
+        "status_code": "The status codes that count as success.",
+        "fail_when_4xx_response_code": "Whether a 4xx is a failure; 401, 403, 407, 408, 425 and 429 always are.",
+        "extra_headers": "A request signature that the service asks for.",
+        "data": "What is sent: as JSON, or as the Content-Type header says.",
+        "cast_data_to_json": "true: without a Content-Type, data is sent as a form.",
+        "quote": (
+            "How values in the URL are quoted: odata doubles each ', soql puts a backslash before ' and backslash."
+        ),
+    },
+    "Call": {
+        "url": "Where the request goes; values in {{ }} are encoded.",
+        "method": "The HTTP method, in any case.",
+    },
+    "Request": {
+        "store_data": _STORE,
+        "continue_if": "The attempt goes on only where the response has this value.",
+        "polling": "Send again until continue_if holds.",
+        "save_as_file": "Keep the response's body as a file under this name.",
+        "files": "Form fields that are files, each with the name of a saved one.",
+    },
+    "Revoke": {"expected": "Text that the response must contain."},
     "Condition": {"response_notation": "Dotted path in the response.", "value": "The value that has to stand there."},
     "Polling": {"interval": "Seconds between two tries.", "amount": "How many tries."},
     "OAuth": {

@@ -87,9 +87,10 @@ class _Generator(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
-        for name, text in DESCRIPTIONS.get(schema["cls"].__name__, {}).items():
-            # Beside a `$ref` older editors look at nothing else.
-            made["properties"][name] = _described(made["properties"][name], text)
+        for base in reversed(schema["cls"].__mro__):
+            for name, text in DESCRIPTIONS.get(base.__name__, {}).items():
+                # Beside a `$ref` older editors look at nothing else.
+                made["properties"][name] = _described(made["properties"][name], text)
         if issubclass(schema["cls"], Hire):
             names = {"pattern": _ID, "not": {"enum": sorted(KNOWN_NAMES)}}
             made["properties"]["extra"]["propertyNames"] = names
@@ -164,14 +165,11 @@ def _needs(key: str, *others: str) -> dict[str, Any]:
 
 
 def _items_of_any_keys(inner: dict[str, Any]) -> dict[str, Any]:
-    inner["properties"]["items"] = _each_a_map(inner["properties"]["items"])
-    return inner
-
-
-def _each_a_map(items: dict[str, Any]) -> dict[str, Any]:
     each = {"type": "object", "description": "An option: `id` and `name`, or what choice_value and choice_name say."}
-    described = {"description": items["description"]} if "description" in items else {}
-    return {"type": ["array", "null"], "items": each, **described}
+    items = inner["properties"]["items"]
+    described = {key: items[key] for key in ("description",) if key in items}
+    inner["properties"]["items"] = {"type": ["array", "null"], "items": each, **described}
+    return inner
 
 
 def _left_empty_too(inner: dict[str, Any]) -> dict[str, Any]:
