@@ -17,7 +17,6 @@ from typing import Any
 import click
 
 from reconciler.repository.discovery import repository
-from reconciler.repository.documents.events import MAX_BYTES
 from reconciler.repository.naming import is_cases
 
 __all__ = ["accesses", "fields", "hires", "imports", "integrations", "periods", "ready", "services"]
@@ -62,6 +61,7 @@ def _stems(folder: str) -> Callable[[click.Context], Iterator[str]]:
 
 def _data(file: Path) -> dict[str, Any]:
     """Read a file; empty if it is broken or not a map."""
+    from reconciler.repository.documents.events import MAX_BYTES
     from reconciler.repository.documents.yaml import BrokenFile, read
 
     there = file.lstat()

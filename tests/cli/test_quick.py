@@ -32,7 +32,7 @@ FILES = "reconciler.repository.files reconciler.model.hire reconciler.model.mani
 
 # Those that need least come first: what one loads, the next still has.
 READING = {
-    "--help": f"{WRITING} {WAITING} {SENDING} {FILES} reconciler.model.grant zoneinfo tempfile csv",
+    "--help": f"{WRITING} {WAITING} {SENDING} {FILES} reconciler.model.grant zoneinfo tempfile csv yaml",
     "status": f"{WRITING} {WAITING} {SENDING} {FILES}",
     "history": f"{WRITING} {WAITING} {SENDING} {FILES}",
     "status --output json": f"{WRITING} {WAITING} {SENDING}",

@@ -12,13 +12,12 @@ import copy
 import json
 import math
 from collections.abc import Callable
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from yaml import MarkedYAMLError
 from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs forget to export it
 from yaml.reader import ReaderError
 
-from reconciler.model.base import Model
 from reconciler.model.value import Frozen, Unshown
 from reconciler.repository.documents import events
 from reconciler.repository.documents.events import (
@@ -31,9 +30,12 @@ from reconciler.repository.documents.events import (
     too_large,
 )
 
+if TYPE_CHECKING:
+    from reconciler.model.base import Model  # which completion does without
+
 __all__ = ["BrokenFile", "Document", "Loaded", "read"]
 
-M = TypeVar("M", bound=Model)
+M = TypeVar("M", bound="Model")
 
 
 class Document:
