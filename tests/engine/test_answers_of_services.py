@@ -121,6 +121,17 @@ def test_a_member_of_an_organisation(machine, service, repo, answer, organisatio
     assert len(service.calls("PUT")) == sent
 
 
+def test_day_of_an_invitation_that_was_just_sent_is_that_of_the_time_zone(machine, service, repo):
+    invited = {"state": "pending", "role": "member", "user": {"login": "Ada"}}
+    answers = iter([(404, {"message": "Not Found"}), invited, invited])
+    service.route("GET", "/orgs/acme/memberships/{login}", lambda _received, login: next(answers))
+    service.route("GET", "/orgs/acme", {"login": "acme"})
+    service.route("PUT", "/orgs/acme/memberships/{login}", {"state": "pending"})
+    repo.settings(gnupg_home=repo.gnupg.path, timezone="Pacific/Pago_Pago")
+    wanted(repo, membership(service), LOGIN="ada", ROLE="member")
+    assert [row(machine.reconcile(), "ada", "tool").reason for _ in range(2)] == ["invited on 2026-11-30"] * 2
+
+
 def test_levels_of_access_are_numbers(machine, service, repo):
     """As GitLab has them: a developer is 30; the value that git gives is compared as text and sent as it is written."""
     people = {"7": {"id": 7, "username": "ada", "access_level": 20, "state": "active"}}
