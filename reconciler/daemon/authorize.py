@@ -58,8 +58,8 @@ class PendingAuthorizations:
 
     async def digests(self) -> list[str]:
         """List the digests of all that are saved."""
-        names = await self._ledger.run(lambda ledger: ledger.sealed.names())
-        return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+        names = await self._ledger.run(lambda ledger: ledger.sealed.names(PREFIX))
+        return [name.removeprefix(PREFIX) for name in names]
 
 
 @contextmanager

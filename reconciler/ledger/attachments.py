@@ -110,7 +110,7 @@ class RowAttachments:
     def sweep(self, ledger: LedgerWriter) -> None:
         """Delete unnamed rows that are older than `YOUNG`."""
         named = self._vault.attached(ledger)
-        names = (place.removeprefix(_place("")) for place in ledger.sealed.names() if place.startswith(_place("")))
+        names = (place.removeprefix(FILES) for place in ledger.sealed.names(FILES))
         self.erase(ledger, [name for name in names if name not in named and not _young(name)])
 
 

@@ -39,7 +39,7 @@ class WritableBackend(Backend, Protocol):
     def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
         """Execute each statement for its rows, then append salted lines to the history: the end of a transaction."""
 
-    def alone(self, connection: sa.Connection, what: str) -> None:
+    def exclude_others(self, connection: sa.Connection, what: str) -> None:
         """Exclude others that call this with the same `what` until this transaction ends."""
 
     def scrub(self) -> None:

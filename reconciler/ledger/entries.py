@@ -19,30 +19,30 @@ __all__ = [
     "About",
     "Answer",
     "Attempt",
-    "Beside",
     "Change",
     "Command",
     "CommandsByGrant",
     "Event",
     "GrantFilter",
-    "Kept",
     "Member",
+    "SavedWith",
     "Sent",
     "Unanswered",
+    "ValueChanges",
 ]
 
 Change = Callable[[bytes | None], bytes | None]
 """Computes a new value from the present one, in a transaction that excludes other writers."""
 
-Kept = Mapping[str, bytes | Change | None]
+ValueChanges = Mapping[str, bytes | Change | None]
 """Values to save, by name; None erases one."""
 
 
-class Beside(TypedDict, total=False):
+class SavedWith(TypedDict, total=False):
     """What is written together with records: sealed values, notes, and commands that are answered with it."""
 
-    kept: Kept | None
-    noted: Kept | None
+    kept: ValueChanges | None
+    noted: ValueChanges | None
     answered: Iterable[Command]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from typing import Any
+from functools import partial
 
 from reconciler.ledger.entries import GrantFilter
-from reconciler.ledger.reading import PAGE, LedgerPart, lowered, where_of
+from reconciler.ledger.reading import PAGE, LedgerPart, in_pages, lowered, where_of
 from reconciler.ledger.rows import RECORD_COLUMNS, record_by_place
 from reconciler.model.grant import Key, Outcome, Record, Step
 from reconciler.model.lock import LockState
@@ -35,22 +35,17 @@ class Grants(LedgerPart):
             # As expressions, which no index matches: hires have far fewer rows than an integration.
             where.append("(coalesce(integration, '') IN :integrations OR coalesce(access, '') IN :names)")
             values |= {"integrations": sorted(only.integrations), "names": sorted(only.names)}
-        for rows in self._pages(where, values, in_pages=hires is None):
+        query = f"SELECT {', '.join(RECORD_COLUMNS)} FROM grants"
+        if hires is None:
+            where.append("(hire, access) > (:last_hire, :last_access)")
+            page = f"{query}{where_of(where)} ORDER BY hire, access LIMIT :size"
+            found = in_pages(partial(self._cells, page, **values), last_hire="", last_access="")
+        else:
+            found = iter([self._cells(f"{query}{where_of(where)} ORDER BY hire, access", **values)])
+        for rows in found:
             steps = self._steps([row[_RUN] for row in rows if row[_RUN] is not None])
             for row in rows:
                 yield record_by_place(row, steps.get(row[_RUN], ()))
-
-    def _pages(self, where: list[str], values: dict[str, object], *, in_pages: bool) -> Iterator[list[tuple[Any, ...]]]:
-        """Read rows by place, in the order of their keys, and so that no statement stays open while they are used."""
-        query, last = f"SELECT {', '.join(RECORD_COLUMNS)} FROM grants", dict[str, object]()
-        end = " ORDER BY hire, access" + (f" LIMIT {PAGE}" if in_pages else "")
-        while True:
-            after = ["(hire, access) > (:last_hire, :last_access)"] if last else []
-            rows = self._cells(f"{query}{where_of([*where, *after])}{end}", **values, **last)
-            yield rows
-            if not in_pages or len(rows) < PAGE:
-                return
-            last = {"last_hire": rows[-1][0], "last_access": rows[-1][1]}
 
     def _steps(self, runs: list[int]) -> dict[int | None, tuple[Step, ...]]:
         if not runs:

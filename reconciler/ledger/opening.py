@@ -135,13 +135,13 @@ class StateLocation(Frozen):
     def reader(self) -> Iterator[LedgerReader]:
         """Open the state for reading, without changing anything, whether it is locked or not."""
         if self.file is not None:
-            with SqliteBackend.beside(self.file) as backend:
+            with SqliteBackend.opened(self.file) as backend:
                 yield LedgerReader(backend)
             return
         server = self._server()
         from reconciler.ledger.postgres.reading import PostgresBackend
 
-        with PostgresBackend.beside(server) as backend:
+        with PostgresBackend.opened(server) as backend:
             ledger = LedgerReader(backend)
             if self.repository is not None:
                 _refuse_another(ledger, self.repository)

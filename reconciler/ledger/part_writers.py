@@ -10,7 +10,7 @@ from typing import Unpack
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.entries import Answer, Attempt, Change, Command, Event, Kept
+from reconciler.ledger.entries import Answer, Attempt, Change, Command, Event, ValueChanges
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, GuardCounts
 from reconciler.ledger.history import History
 from reconciler.ledger.reader import LISTED, Accounts, Attempts, Notes, Sealed
@@ -54,7 +54,7 @@ class WritableAttempts(WritablePart, Attempts):
         attempt: Attempt,
         events: Iterable[Event],
         *,
-        kept: Kept | None = None,
+        kept: ValueChanges | None = None,
         answered: Iterable[Command] = (),
     ) -> Attempt:
         """Write an attempt before its first request is sent, with its sealed memory.
@@ -78,7 +78,7 @@ class WritableAttempts(WritablePart, Attempts):
         return self._session.share(Failpoint.INTENT, write)
 
     def sending(
-        self, attempt: Attempt, step: Step, method: str, url: str, now: datetime, *, kept: Kept | None = None
+        self, attempt: Attempt, step: Step, method: str, url: str, now: datetime, *, kept: ValueChanges | None = None
     ) -> None:
         """Write that a request is about to be sent, or sent again, with what its effect does to sealed values."""
         row = request_row(attempt, step, method, url, now)
@@ -97,7 +97,7 @@ class WritableAttempts(WritablePart, Attempts):
         outcome: Outcome,
         now: datetime,
         *,
-        kept: Kept | None = None,
+        kept: ValueChanges | None = None,
         **answer: Unpack[Answer],
     ) -> None:
         """Write the outcome of a request, with the run's sealed memory."""
@@ -119,7 +119,7 @@ class WritableAttempts(WritablePart, Attempts):
         *,
         now: datetime,
         error: str | None,
-        kept: Kept | None = None,
+        kept: ValueChanges | None = None,
     ) -> None:
         """Write how an attempt ended, and erase memory that is no longer needed."""
         lines = event_rows(events, self._session.redact)
@@ -202,11 +202,11 @@ class WritableSealed(WritablePart, Sealed):
         """Erase a value."""
         self._session.put(schema.sealed, name, None, Failpoint.SEALED)
 
-    def reseal(self, key: str, before: bytes | None, notes: Kept, anew: Callable[[str, bytes], bytes]) -> None:
+    def reseal(self, key: str, before: bytes | None, notes: ValueChanges, anew: Callable[[str, bytes], bytes]) -> None:
         """Save notes, with every value sealed anew, if the note `key` still is as it was before."""
         with self._session.writing(Failpoint.SEALING_KEY) as transaction:
             connection = transaction.connection
-            self._session.backend.alone(connection, f"{schema.meta.name}/{key}")
+            self._session.backend.exclude_others(connection, f"{schema.meta.name}/{key}")
             there = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.name == key)).scalar()
             if there is None or bytes(there) != before:
                 return

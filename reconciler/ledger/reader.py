@@ -235,9 +235,12 @@ class Sealed(LedgerPart):
             rows = self._cells("SELECT name, value FROM sealed WHERE name IN :names", names=some)
             yield from ((name, bytes(value)) for name, value in rows)
 
-    def names(self) -> list[str]:
-        """List the names of all values."""
-        return self._column("SELECT name FROM sealed")
+    def names(self, prefix: str = "") -> list[str]:
+        """List the names of all values, or of those that begin with a prefix."""
+        if not prefix:
+            return self._column("SELECT name FROM sealed")
+        query = "SELECT name FROM sealed WHERE name >= :first AND name < :end"
+        return self._column(query, first=prefix, end=after(prefix))
 
 
 class Notes(LedgerPart):
@@ -260,11 +263,11 @@ def given_in(reading: Reading, hires: Collection[str] | None, access: Collection
     More names than fit into a statement are no restriction.
     """
     if hires is None:
-        return dict(map(given_of, reading.table(SELECT_GIVEN)[1]))
+        return dict(map(given_of, reading.cells(SELECT_GIVEN)))
     which, values = "hire IN :hires", dict[str, list[str]]()
     if 0 < len(access) <= MANY:
         which, values = f"{which} AND access IN :access", {"access": sorted(access)}
     found: dict[Key, Attribution] = {}
     for names in in_batches(hires):
-        found.update(map(given_of, reading.table(f"{SELECT_GIVEN} WHERE {which}", hires=names, **values)[1]))
+        found.update(map(given_of, reading.cells(f"{SELECT_GIVEN} WHERE {which}", hires=names, **values)))
     return found

@@ -6,7 +6,7 @@ The values are plain, too: times are whole microseconds since 1970 in UTC, which
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, product
@@ -29,6 +29,7 @@ __all__ = [
     "after",
     "among",
     "in_batches",
+    "in_pages",
     "lowered",
     "microseconds",
     "moment",
@@ -104,6 +105,21 @@ def in_batches(names: Iterable[str]) -> Iterator[list[str]]:
     return (ordered[start : start + MANY] for start in range(0, len(ordered), MANY))
 
 
+def in_pages(
+    read: Callable[..., list[tuple[Any, ...]]], size: int = PAGE, **key: object
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Read rows in the order of a key, a page at a time, so that no statement stays open while they are used.
+
+    The statement takes the rows after this key, `:size` at most, and selects the key's columns first.
+    """
+    while True:
+        rows = read(size=size, **key)
+        yield rows
+        if len(rows) < size:
+            return
+        key = dict(zip(key, rows[-1], strict=False))
+
+
 def after(prefix: str) -> str:
     """Return the first text after all that begin with a prefix, as the databases sort: an index finds those between."""
     return f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}"
@@ -151,13 +167,13 @@ class Reading:
 
     def rows(self, text: str, /, **values: object) -> Iterator[Row]:
         """Read the rows of a statement."""
-        columns, cells = self.table(text, **values)
-        return (dict(zip(columns, row, strict=True)) for row in cells)
-
-    def table(self, text: str, /, **values: object) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-        """Read the columns of a statement and its rows by place, where there may be very many."""
         cursor = self._executed(text, values)
-        return [column[0] for column in cursor.description or ()], iter(cursor)
+        columns = [column[0] for column in cursor.description or ()]
+        return (dict(zip(columns, row, strict=True)) for row in cursor)
+
+    def cells(self, text: str, /, **values: object) -> list[tuple[Any, ...]]:
+        """Read the rows of a statement by place, where there may be very many."""
+        return list(self._executed(text, values))
 
     def column(self, text: str, /, **values: object) -> list[Any]:
         """Read the only column of a statement that may have very many rows."""
@@ -262,7 +278,7 @@ class LedgerPart:
 
     def _cells(self, text: str, /, **values: object) -> list[tuple[Any, ...]]:
         with self._backend.reading() as reading:
-            return list(reading.table(text, **values)[1])
+            return reading.cells(text, **values)
 
     def _column(self, text: str, /, **values: object) -> list[Any]:
         with self._backend.reading() as reading:

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import salted
-from reconciler.ledger.entries import Change, Command, Event, Kept
+from reconciler.ledger.entries import Change, Command, Event, ValueChanges
 from reconciler.ledger.lease import Lease
 from reconciler.ledger.reader import given_in
 from reconciler.ledger.reading import LedgerPart
@@ -85,11 +85,11 @@ class Transaction:
     def put(self, table: sa.Table, name: str, value: bytes | Change | None) -> None:
         """Save a sealed value or a note, change or erase it, at the end."""
         if callable(value):
-            self._backend.alone(self.connection, f"{table.name}/{name}")
+            self._backend.exclude_others(self.connection, f"{table.name}/{name}")
             value = value(self._value(table, name))
         self._put[table, name] = value
 
-    def put_all(self, table: sa.Table, values: Kept | None) -> None:
+    def put_all(self, table: sa.Table, values: ValueChanges | None) -> None:
         """Save several, in one order, so that no two writers wait for each other."""
         for name, value in sorted((values or {}).items(), key=itemgetter(0)):
             self.put(table, name, value)
@@ -105,7 +105,9 @@ class Transaction:
         """Append lines to the history at the end, with who gave their grants then; nothing else writes lines."""
         self._lines += rows
 
-    def save(self, records: Iterable[Record], lines: Iterable[Mapping[str, Any]], kept: Kept | None = None) -> None:
+    def save(
+        self, records: Iterable[Record], lines: Iterable[Mapping[str, Any]], kept: ValueChanges | None = None
+    ) -> None:
         """Save records, lines of the history and sealed values, at the end."""
         self.upsert(schema.grants, ("hire", "access"), map(grant_row, records))
         self.put_all(schema.sealed, kept)

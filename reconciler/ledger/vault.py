@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from reconciler.ledger.entries import Change, Kept
+from reconciler.ledger.entries import Change, ValueChanges
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
@@ -135,7 +135,7 @@ class Vault:
         """Seal a value for this name, to be written together with its row. Raises SecretsError."""
         return self._opened().seal(json.dumps(value).encode(), value_place(name))
 
-    def without_stored(self, ledger: LedgerReader, keys: Collection[Key]) -> Kept:
+    def without_stored(self, ledger: LedgerReader, keys: Collection[Key]) -> ValueChanges:
         """Make the changes that erase the stored values of these access entries.
 
         Values that cannot be opened stay: nobody can read them.
@@ -175,7 +175,7 @@ class Vault:
 
     def attached(self, ledger: LedgerReader) -> set[str]:
         """List the files that memories of runs name; runs of other members may settle meanwhile."""
-        found = (self.read(ledger, name) for name in ledger.sealed.names() if name.startswith(RUNS))
+        found = (self.read(ledger, name) for name in ledger.sealed.names(RUNS))
         return {file for kept in found if kept is not None for file in Memory.of_json(kept).files.values()}
 
     def seal(self, content: bytes, place: str) -> bytes:

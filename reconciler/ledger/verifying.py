@@ -8,10 +8,12 @@ and no row has.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from reconciler.ledger.chain import BLOCK, END, Chain, Link, Names, leaf, root_of, verify
-from reconciler.ledger.reading import LONG_PAGE, PAGE, Reading, in_batches
+from reconciler.ledger.reading import LONG_PAGE, PAGE, Reading, in_batches, in_pages
 from reconciler.ledger.rows import from_json, line_of
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType
@@ -67,26 +69,15 @@ def tree_of(reading: Reading, at_most: int | None = None) -> tuple[int, bytes]:
 
     Roots of blocks that were kept are taken, unless the first lines are asked for, to verify them.
     """
-    newest, blocks = _kept_blocks(reading) if at_most is None else (0, [])
-    block = list[bytes]()
-    for _, digest in _digests(reading, newest, at_most):
-        block.append(leaf(digest))
-        if len(block) == BLOCK:
-            blocks.append(root_of(block))
-            block = []
-    return len(blocks) * BLOCK + len(block), root_of([*blocks, *([root_of(block)] if block else [])])
+    _, blocks, left = _grown(reading, _kept_blocks(reading) if at_most is None else (0, []), at_most)
+    return len(blocks) * BLOCK + len(left), root_of([*blocks, *([root_of(left)] if left else [])])
 
 
 def whole_blocks(reading: Reading, at_most: int) -> bytes | None:
     """Return the note of the roots of whole blocks with some more of them, `at_most`; None if there are none more."""
-    newest, blocks = _kept_blocks(reading)
-    block, last, before = list[bytes](), newest, len(blocks)
-    for line, digest in _digests(reading, newest, at_most * BLOCK):
-        block.append(leaf(digest))
-        if len(block) == BLOCK:
-            blocks.append(root_of(block))
-            block, last = [], line
-    return None if len(blocks) == before else last.to_bytes(8, "big") + b"".join(blocks)
+    kept = _kept_blocks(reading)
+    last, blocks, _ = _grown(reading, kept, at_most * BLOCK)
+    return None if last == kept[0] else last.to_bytes(8, "big") + b"".join(blocks)
 
 
 def _kept_blocks(reading: Reading) -> tuple[int, list[bytes]]:
@@ -94,15 +85,28 @@ def _kept_blocks(reading: Reading) -> tuple[int, list[bytes]]:
     return int.from_bytes(note[:8], "big"), [note[at : at + 32] for at in range(8, len(note), 32)]
 
 
-def _digests(reading: Reading, newest: int, at_most: int | None) -> Iterator[tuple[int, str]]:
-    query, left = "SELECT id, digest FROM events WHERE id > :newest ORDER BY id LIMIT :size", at_most
+def _grown(
+    reading: Reading, kept: tuple[int, list[bytes]], at_most: int | None
+) -> tuple[int, list[bytes], list[bytes]]:
+    """Add the lines that follow whole blocks, `at_most` these, to the tree.
+
+    Return the id of the last line of the last whole block, the roots of all of them, and the leaves of the lines left.
+    """
+    query = "SELECT id, digest FROM events WHERE id > :newest ORDER BY id LIMIT :size"
+    newest, blocks = kept[0], [*kept[1]]
+    last, block, left = newest, list[bytes](), at_most
     while left is None or left > 0:
         size = LONG_PAGE if left is None else min(left, LONG_PAGE)
-        rows = list(reading.table(query, newest=newest, size=size)[1])
-        yield from rows
+        rows = reading.cells(query, newest=newest, size=size)
+        for line, digest in rows:
+            block.append(leaf(digest))
+            if len(block) == BLOCK:
+                blocks.append(root_of(block))
+                last, block = line, []
         if len(rows) < size:
-            return
+            break
         newest, left = rows[-1][0], None if left is None else left - size
+    return last, blocks, block
 
 
 def _renames(reading: Reading) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -154,10 +158,9 @@ def untold(reading: Reading, records: Iterable[Record]) -> set[Key]:
     """Return whose rows say that there is, was or may be an account of which the history knows nothing."""
     doubtful = {each.key for each in records if each.leaves_something or each.phase is Phase.REVOKED}
     query = "SELECT DISTINCT hire, access FROM events WHERE hire IN :hires AND event IN :events"
-    told = set[Key]()
-    for hires in in_batches({key.hire for key in doubtful}):
-        told.update(Key(*cells) for cells in reading.table(query, hires=hires, events=[*MADE, ATTEMPT])[1])
-    return doubtful - told
+    batches = in_batches({key.hire for key in doubtful})
+    told = (reading.cells(query, hires=hires, events=[*MADE, ATTEMPT]) for hires in batches)
+    return doubtful - {Key(*cells) for some in told for cells in some}
 
 
 def disagreement(reading: Reading) -> str | None:
@@ -167,7 +170,8 @@ def disagreement(reading: Reading) -> str | None:
         "SELECT hire, access, phase, executed_at, confirmed_at FROM grants WHERE (hire, access) > (:hire, :access)"
         " ORDER BY hire, access LIMIT :size"
     )
-    for hire, access, phase, executed_at, confirmed_at in _grants(reading, query):
+    grants = in_pages(partial(reading.cells, query), LONG_PAGE, hire="", access="")
+    for hire, access, phase, executed_at, confirmed_at in chain.from_iterable(grants):
         key = Key(hire, access)
         said = made.pop(str(key), None)
         if phase == Phase.REVOKED:
@@ -190,7 +194,8 @@ def _made(reading: Reading) -> dict[str, str]:
         "SELECT id, coalesce(was, hire || '/' || access), event FROM events WHERE id > :newest AND event IN :events"
         " AND salt IS NOT NULL ORDER BY id LIMIT :size"
     )
-    for line, name, event in _pages(reading, query, events=[*MADE, ATTEMPT, *ENDED, EventType.RENAMED]):
+    events = partial(reading.cells, query, events=[*MADE, ATTEMPT, *ENDED, EventType.RENAMED])
+    for line, name, event in chain.from_iterable(in_pages(events, LONG_PAGE, newest=0)):
         if event == EventType.RENAMED:
             followed.renamed(name, renames.get(line))
         elif event != ATTEMPT or followed.known().get(name) not in MADE:
@@ -201,25 +206,11 @@ def _made(reading: Reading) -> dict[str, str]:
 def _locks(reading: Reading) -> str | None:
     """Return the first lock that only the ledger or only the history has."""
     query = "SELECT hire, event FROM events WHERE access = '' AND event IN :events AND salt IS NOT NULL ORDER BY id"
-    said = dict(reading.table(query, events=[EventType.LOCKED, EventType.UNLOCKED])[1])
+    said = dict(reading.cells(query, events=[EventType.LOCKED, EventType.UNLOCKED]))
     told = {hire for hire, event in said.items() if event == EventType.LOCKED}
-    rows = {hire for (hire,) in reading.table("SELECT hire FROM locks")[1]}
+    rows = set(reading.column("SELECT hire FROM locks"))
     for hire in sorted(rows ^ told):
         if hire in rows:
             return f"{hire}: the ledger has a lock, and the history does not"
         return f"{hire}: the history has a lock that nobody ended, and the ledger has no row of it"
     return None
-
-
-def _pages(reading: Reading, query: str, **values: object) -> Iterator[tuple[int, str, str]]:
-    newest = 0
-    while rows := list(reading.table(query, newest=newest, size=LONG_PAGE, **values)[1]):
-        yield from rows
-        newest = rows[-1][0]
-
-
-def _grants(reading: Reading, query: str) -> Iterator[tuple[str, str, str, int | None, int | None]]:
-    hire, access = "", ""
-    while rows := list(reading.table(query, hire=hire, access=access, size=LONG_PAGE)[1]):
-        yield from rows
-        hire, access, *_ = rows[-1]

@@ -17,7 +17,7 @@ from reconciler.ledger.approvals import WritableGivers, untraced_row
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import ERASED, erased_lines
 from reconciler.ledger.command_writer import WritableCommands, WritableLocks
-from reconciler.ledger.entries import Beside, Event, Kept
+from reconciler.ledger.entries import Event, SavedWith, ValueChanges
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, newest_attempt
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.part_writers import (
@@ -95,15 +95,15 @@ class LedgerWriter(LedgerReader):
         point: Failpoint = Failpoint.CHECKED,
         *,
         before: Mapping[Key, Record] | None = None,
-        **beside: Unpack[Beside],
+        **also: Unpack[SavedWith],
     ) -> None:
         """Write records and events.
 
         Where a record is as the ledger had it `before`, but for the time of the check, only that is written.
         """
         changed, checked = changed_and_checked(records, before or {})
-        lines, commands = event_rows(events, self.session.redact), list(beside.get("answered", ()))
-        noted, kept = beside.get("noted") or {}, beside.get("kept") or {}
+        lines, commands = event_rows(events, self.session.redact), list(also.get("answered", ()))
+        noted, kept = also.get("noted") or {}, also.get("kept") or {}
 
         def write(transaction: Transaction) -> None:
             transaction.then(_CHECKED, checked)
@@ -117,7 +117,7 @@ class LedgerWriter(LedgerReader):
         else:
             self.session.share(point, write)
 
-    def drop(self, keys: Collection[Key], events: Iterable[Event] = (), *, kept: Kept | None = None) -> None:
+    def drop(self, keys: Collection[Key], events: Iterable[Event] = (), *, kept: ValueChanges | None = None) -> None:
         """Delete grants that were neither executed nor confirmed."""
         rows = [{"whose": key.hire, "which": key.access} for key in keys]
         with self.session.writing(Failpoint.DROPPED) as transaction:
@@ -125,7 +125,7 @@ class LedgerWriter(LedgerReader):
                 transaction.then(statement, rows)
             transaction.save((), event_rows(events, self.session.redact), kept)
 
-    def rename(self, moves: Mapping[Key, Key], events: Iterable[Event], kept: Kept | None = None) -> None:
+    def rename(self, moves: Mapping[Key, Key], events: Iterable[Event], kept: ValueChanges | None = None) -> None:
         """Rename rows and their history; two grants may swap names. Each move has its event, under the new name.
 
         Up to which revision it is known who gave them is unknown then: it has to be found out from all commits.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from reconciler.ledger.entries import Event, Kept
+from reconciler.ledger.entries import Event, ValueChanges
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import Vault, notice_name
 from reconciler.model.clock import Clock
@@ -99,7 +99,7 @@ class Notifications:
 
 def _with_notices(ledger: LedgerWriter, mine: Collection[Key]) -> list[Record]:
     """Read whose notifications are unsent; those of a run that has not ended are rendered again when it does."""
-    keys = (Key(*name.removeprefix(NOTICE).split("/", 1)) for name in ledger.sealed.names() if name.startswith(NOTICE))
+    keys = (Key(*name.removeprefix(NOTICE).split("/", 1)) for name in ledger.sealed.names(NOTICE))
     records = [ledger.grants.record(key) for key in keys if key in mine]
     return [record for record in records if record is not None and not record.phase.unsettled]
 
@@ -108,5 +108,5 @@ def _put(ledger: LedgerWriter, name: str, value: bytes) -> None:
     ledger.sealed.put(name, value, Failpoint.NOTICE)
 
 
-def _settle(ledger: LedgerWriter, line: Event, kept: Kept) -> None:
+def _settle(ledger: LedgerWriter, line: Event, kept: ValueChanges) -> None:
     ledger.save((), [line], Failpoint.NOTIFIED, kept=kept)

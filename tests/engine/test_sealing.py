@@ -453,5 +453,5 @@ def test_run_that_settles_while_files_are_listed_names_none(
 ) -> None:
     with machine.ledger() as ledger:
         vault = Sealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,))).vault
-        monkeypatch.setattr(ledger.sealed, "names", lambda: ["run/ada/tool"])
+        monkeypatch.setattr(ledger.sealed, "names", lambda _prefix: ["run/ada/tool"])
         assert vault.attached(ledger) == set()

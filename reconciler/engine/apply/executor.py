@@ -22,7 +22,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.decide.planned import stored_at
 from reconciler.engine.observe.wiring import Services
 from reconciler.ledger.attachments import Attachments
-from reconciler.ledger.entries import Attempt, Event, Kept
+from reconciler.ledger.entries import Attempt, Event, ValueChanges
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import (
     Memory,
@@ -55,7 +55,7 @@ log = structlog.get_logger()
 UNAUTHORIZED = 401
 GONE = (404, 410)
 
-NOTHING: Kept = {}
+NOTHING: ValueChanges = {}
 
 MOST_OF_A_FILE = 25 * 1024 * 1024
 """Bytes of an answer that `save_as_file` keeps (docs/design/rules.md, "Limits of input")."""
@@ -201,7 +201,7 @@ class Executor:
         await self._answered(run, step, Outcome.UNMET, "continue_if does not hold", status=answer.status)
         return False
 
-    def _stored(self, run: RunningAttempt) -> Kept:
+    def _stored(self, run: RunningAttempt) -> ValueChanges:
         """Make the change after which the ledger has what is stored of the account."""
         if run.stored == run.noted:
             return {}
@@ -276,7 +276,7 @@ class Executor:
         error: str | None = None,
         *,
         status: int | None = None,
-        kept: Kept = NOTHING,
+        kept: ValueChanges = NOTHING,
     ) -> None:
         """Record what became of a request."""
         run.ended(outcome)
@@ -359,7 +359,7 @@ class Executor:
         gone = await self.ledger.run(read) if new.phase is Phase.REVOKED else {}
         return await self._settled(run, new, lines, {} if new.unchecked else {run_name(new.key): None, **gone})
 
-    async def _settled(self, run: RunningAttempt, new: Record, lines: list[Event], kept: Kept) -> Record:
+    async def _settled(self, run: RunningAttempt, new: Record, lines: list[Event], kept: ValueChanges) -> Record:
         authored, now = self.authored(lines), self.now()
         await self.ledger.together(
             lambda to: to.attempts.settle(run.attempt, new, authored, now=now, error=None, kept=kept)

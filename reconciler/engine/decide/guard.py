@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from reconciler.engine.decide.existing import OFF, by_commit
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
-from reconciler.ledger.entries import Event, Kept
+from reconciler.ledger.entries import Event, ValueChanges
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key, Phase, Record
@@ -68,7 +68,7 @@ class Judgement(Frozen, kw_only=True):
         *,
         now: datetime,
         revision: str,
-    ) -> tuple[list[Event], Kept]:
+    ) -> tuple[list[Event], ValueChanges]:
         """Make the events for integrations whose guard trips or is reset, and the note to store with them.
 
         A released pass resets one once the guard holds no other grants of it.

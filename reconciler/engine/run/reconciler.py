@@ -29,7 +29,7 @@ from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.planning import ASSIGNED, Planning
 from reconciler.engine.run.renames import move
 from reconciler.engine.state import OpenState
-from reconciler.ledger.entries import Command, CommandsByGrant, Event, Kept
+from reconciler.ledger.entries import Command, CommandsByGrant, Event, ValueChanges
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, run_name
 from reconciler.model.attribution import Attribution, Unattributed
@@ -252,7 +252,7 @@ class Reconciler:
         author: str | None,
         *,
         lines: Iterable[Event] = (),
-        noted: Kept | None = None,
+        noted: ValueChanges | None = None,
         answered: Iterable[Command] = (),
     ) -> None:
         """Write some grants' records with all that belongs to them, and release those without a request to send.
@@ -264,7 +264,7 @@ class Reconciler:
         events = [*lines, *(line for _, _, lines_of in found for line in lines_of)]
         # What a row's former service answered is nothing that its new one may be asked with.
         moved = [item.grant.key for item, _, _ in found if item.moved]
-        settled: Kept = {
+        settled: ValueChanges = {
             run_name(record.key): None
             for item, record, _ in found
             if record.open is None and item.record is not None and item.record.open is not None

@@ -22,7 +22,7 @@ from reconciler.requests.shares import Ask, Granted, fair
 
 __all__ = ["SharedLimits"]
 
-_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('limits', 0))"
+_EXCLUSIVE = "SELECT pg_advisory_xact_lock(hashtextextended('limits', 0))"
 
 _GONE = """
 DELETE FROM shares
@@ -74,13 +74,13 @@ class SharedLimits:
 
     async def exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
         """Report what this member needs and learn what it may use, in a thread."""
-        return await asyncio.to_thread(self._alone, self._exchange, asks, pauses)
+        return await asyncio.to_thread(self._exclusively, self._exchange, asks, pauses)
 
     async def departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
         """Reserve the next `count` departures, `spacing` apart; return how long to wait for the first."""
-        return await asyncio.to_thread(self._alone, self._departures, host, spacing, count)
+        return await asyncio.to_thread(self._exclusively, self._departures, host, spacing, count)
 
-    def _alone(self, work: Callable[P, T], *args: P.args, **given: P.kwargs) -> T:
+    def _exclusively(self, work: Callable[P, T], *args: P.args, **given: P.kwargs) -> T:
         with self._mutex:
             return work(*args, **given)
 
@@ -91,7 +91,7 @@ class SharedLimits:
         places: dict[str, int] = {}
         with self._backend.pipelined() as connection:
             if asks or pauses or self._has_rows:
-                connection.execute(_ALONE)
+                connection.execute(_EXCLUSIVE)
                 places = self._settle(connection, asks)
                 if pauses:
                     spans = [pause // MICROSECOND for pause in pauses.values()]

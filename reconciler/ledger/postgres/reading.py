@@ -185,7 +185,7 @@ class PostgresBackend:
 
     @classmethod
     @contextmanager
-    def beside(cls, server: Server) -> Iterator[PostgresBackend | EmptyBackend]:
+    def opened(cls, server: Server) -> Iterator[PostgresBackend | EmptyBackend]:
         """Open a state for reading; an empty one if there is none."""
         with closing(server.connect(read_only=True)) as connection:
             connection.autocommit = True  # no transaction lasts longer than a statement

@@ -28,7 +28,7 @@ __all__ = ["WritablePostgresBackend", "end_silent"]
 
 CONNECTIONS = 5
 
-AWAY = timedelta(seconds=2)
+UNREACHABLE = timedelta(seconds=2)
 """How long not to connect again after a failure. Meanwhile callers fail at once, so that a command with several writes
 ends in time."""
 
@@ -97,7 +97,7 @@ class WritablePostgresBackend:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._away: tuple[float, LedgerError] | None = None
+        self._unreachable: tuple[float, LedgerError] | None = None
         self._engine = sa.create_engine(
             "postgresql+psycopg://",
             creator=self._connect,
@@ -108,24 +108,24 @@ class WritablePostgresBackend:
         )
 
     def _connect(self) -> Connection:
-        if self._away is not None:
-            until, away = self._away
+        if self._unreachable is not None:
+            until, before = self._unreachable
             if time.monotonic() < until:
-                raise LedgerError(str(away))
-            self._away = time.monotonic() + (CONNECT + AWAY).total_seconds(), away
+                raise LedgerError(str(before))
+            self._unreachable = time.monotonic() + (CONNECT + UNREACHABLE).total_seconds(), before
         try:
             connection = self._server.connect()
         except LedgerError as error:
-            self._note_away(error)
+            self._note_unreachable(error)
             raise
-        self._away = None
-        connection.silent = self._note_away
+        self._unreachable = None
+        connection.silent = self._note_unreachable
         return connection
 
-    def _note_away(self, error: LedgerError) -> None:
+    def _note_unreachable(self, error: LedgerError) -> None:
         said = str(error)
         said = said if said.startswith("state ") else f"state {self._server.url}: {said}: see that the server runs"
-        self._away = time.monotonic() + AWAY.total_seconds(), LedgerError(said)
+        self._unreachable = time.monotonic() + UNREACHABLE.total_seconds(), LedgerError(said)
 
     @classmethod
     def open(cls, server: Server, reached: Reached, *, migrate: bool) -> WritablePostgresBackend:
@@ -205,7 +205,7 @@ class WritablePostgresBackend:
             driver.wait(send(driver.pgconn))  # else psycopg sends once, and may wait for the answer to a half
             driver.commit()
 
-    def alone(self, connection: sa.Connection, what: str) -> None:
+    def exclude_others(self, connection: sa.Connection, what: str) -> None:
         """Exclude others that call this with the same `what` until this transaction ends."""
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0))))
 

@@ -38,7 +38,7 @@ class SqliteBackend:
 
     @classmethod
     @contextmanager
-    def beside(cls, path: Path) -> Iterator[SqliteBackend | EmptyBackend]:
+    def opened(cls, path: Path) -> Iterator[SqliteBackend | EmptyBackend]:
         """Open a state for reading without changing a byte; an empty one if there is none."""
         refuse_unsafe(path)
         stood = _stamp(path)

@@ -123,7 +123,7 @@ class WritableSqliteBackend:
             noting = self.upserting(schema.meta, ("name",), ("name", "value"))
             connection.execute(noting, [{"name": END, "value": end.as_note()}])
 
-    def alone(self, connection: sa.Connection, what: str) -> None:
+    def exclude_others(self, connection: sa.Connection, what: str) -> None:
         """Do nothing: a transaction that writes is the only one."""
 
     def scrub(self) -> None:
