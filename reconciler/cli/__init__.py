@@ -40,14 +40,14 @@ SECTIONS = {
     "Start": {
         "init": ("init", "A new repository, ready to commit"),
         "add": ("add", "Copy a ready manifest for a service; --list lists them"),
-        "demo": ("demo", "The whole program on this machine, with sample services"),
+        "demo": ("init", "The whole program on this machine, with sample services"),
     },
     "Files": {
         "validate": ("validate", "Report every problem of every file, offline"),
         "try": ("try_manifest", "Check one person in the open, and see each answer"),
         "test": ("test_cases", "Run the cases of manifests, offline"),
         "diff": ("diff", "Show what a pull request changes, offline"),
-        "schema": ("schema", "Print the JSON Schema of a kind of file, for editors"),
+        "schema": ("validate", "Print the JSON Schema of a kind of file, for editors"),
     },
     "Passes": {
         "daemon": ("daemon", "Run until stopped: a pass on every commit and interval"),
@@ -63,7 +63,7 @@ SECTIONS = {
         "revoke": ("manual", "Revoke what git no longer wants"),
         "lock": ("lock", "Lock somebody out now, whatever git says"),
         "unlock": ("lock", "End a lock: git is followed again"),
-        "forget": ("forget", "Erase a former hire from the ledger"),
+        "forget": ("manual", "Erase a former hire from the ledger"),
     },
     "People and accounts": {
         "import": ("imports", "Import people from an HR system or a CSV"),
@@ -71,7 +71,7 @@ SECTIONS = {
         "unmanaged": ("unmanaged", "Show the accounts that git does not know"),
         "unused": ("unused", "Show the accounts that nobody used for a while"),
         "request": ("request", "Ask for access for a while; list and tidy requests"),
-        "desk": ("desk", "A page where people without git ask for access"),
+        "desk": ("request", "A page where people without git ask for access"),
         "review": ("review", "Review who has access: start a review, check it"),
     },
     "Services": {

@@ -1,4 +1,4 @@
-"""`reconcile init`: make a new repository, ready to commit, from the files in `template/`."""
+"""`reconcile init`: make a new repository, ready to commit, from the files in `template/`; and `reconcile demo`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.gallery.catalog import ReadyManifest
 
-__all__ = ["init"]
+__all__ = ["demo", "init"]
 
 SET_IDENTITY = 'git config user.name "Your Name" && git config user.email you@example.com'
 """The command that git needs before the first commit."""
@@ -248,3 +248,16 @@ def _git(folder: Path) -> bool:
     # -c and not --initial-branch: git before 2.28 ignores the former and fails on the latter.
     command = [program, "-c", "init.defaultBranch=main", "init", "--quiet", str(folder)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0  # noqa: S603  no shell
+
+
+@click.command()
+@option("--once", is_flag=True, help="Exit after the walk-through, without keeping the daemon running.")
+@shared
+def demo(*, once: bool) -> int:
+    """Run a demo on this machine: sample repository, sample services on loopback, daemon.
+
+    Uses only its own services and key, in temporary folders that are removed at the end.
+    """
+    from reconciler.demo.walk import walk
+
+    return walk(once=once)

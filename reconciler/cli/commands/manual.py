@@ -1,4 +1,4 @@
-"""The commands `retry`, `accept`, `run` and `revoke`.
+"""The commands `retry`, `accept`, `run`, `revoke` and `forget`.
 
 The command acts itself if the state is free. If a daemon has locked it, the command is enqueued for the daemon, and the
 user is informed.
@@ -16,7 +16,7 @@ from reconciler.cli.commands.enqueue import Refused, enqueue, requester, show_ha
 from reconciler.cli.context import context_in_force, context_of, ledger_of, run_in_context, state_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import set_up
-from reconciler.cli.output.text import no_csv
+from reconciler.cli.output.text import count, no_csv
 from reconciler.cli.suggestions import no_such_grant, suggest_from_ledger
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 from reconciler.model.grant import Key, Phase
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from reconciler.model.secret import Redactor
     from reconciler.repository.desired import Desired
 
-__all__ = ["accept", "retry", "revoke", "run"]
+__all__ = ["accept", "forget", "retry", "revoke", "run"]
 
 
 def _known(
@@ -273,3 +273,36 @@ def _fault(plan: Plan, desired: Desired | None, kind: str, key: Key) -> Exceptio
         next_step = f"`reconcile explain {key.hire} {key.access}` says what can be done"
         return Refused(f"{key} is {decision.status}: {decision.reason}; {next_step}")
     return None
+
+
+@click.command()
+@click.argument("hire")
+@shared
+@click.pass_obj
+def forget(options: SharedOptions, hire: str) -> int:
+    """Erase a person who is no longer in git from the ledger and its history; counts remain.
+
+    Refused as long as git still has the person, one of their grants is orphaned, or they are locked.
+    """
+    from reconciler.engine.apply.commands import erase, reason_to_remember
+
+    no_csv(options)
+    with ledger_of(options) as ledger:
+        records, locks = list(ledger.grants.records([hire])), ledger.locks.all()
+        if not records and not any(True for _ in ledger.history.lines(hires=[hire])):
+            meant = suggest_from_ledger(ledger, hire)
+            raise UsageError(f"the ledger knows nobody of the id {hire}: `reconcile status` shows whom it knows{meant}")
+    context, force = context_in_force(options)
+    files = context.reader.load(force.tree)
+    if (why := reason_to_remember(hire, records, files, locks)) is not None:
+        raise Refused(why)
+    now, state, grants = datetime.now(UTC), state_of(options), [record.key for record in records]
+    try:
+        with state.locked("reconcile forget", now) as locked:
+            erased = erase(locked.ledger, hire, now, options.repo)
+    except StateLockedError as error:
+        enqueue(options, "forget", hire=hire)
+        show_handed_over(options, "forget", grants, f"forget {hire}", error)
+    else:
+        show_outcome(options, "forget", grants, f"forgotten: a person with {count(erased, 'grant')}")
+    return 0

@@ -1,23 +1,24 @@
-"""`reconcile validate`: report every problem of every file, offline."""
+"""`reconcile validate`: report every problem of every file, offline; and `reconcile schema`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from reconciler.cli.options import SharedOptions, option, shared
-from reconciler.cli.output.text import annotation, code, count, emit, no_csv, printable, problem_line
+from reconciler.cli.output.text import annotation, code, count, emit, emit_json, no_csv, printable, problem_line
 from reconciler.model.errors import SettingsError, Severity
+from reconciler.repository.naming import Kind
 
 if TYPE_CHECKING:
     from reconciler.model.errors import Problem
     from reconciler.review.problems import Host
 
-__all__ = ["validate"]
+__all__ = ["schema", "validate"]
 
 
 @click.command()
@@ -84,3 +85,21 @@ def _markdown(problems: list[Problem], hosts: list[Host]) -> Iterator[str]:
     for host in hosts:
         mark = "" if host.allowed else " **not allowed**"
         yield f"- host {code(host.host)} from {', '.join(map(code, host.files))}{mark}"
+
+
+@click.command()
+@click.argument("kind", metavar="KIND", type=click.Choice(get_args(Kind)))
+@shared
+@click.pass_obj
+def schema(options: SharedOptions, kind: Kind) -> int:  # noqa: ARG001
+    """Print the JSON Schema of a kind of file, regardless of --output.
+
+    KIND is manifest, hire, sequence, settings, ignore, import, policy, review, test, request or requestable.
+
+    A new repository has the schemas in .schemas/. YAML's language server in an editor finds one by a file's first line:
+    `# yaml-language-server: $schema=../.schemas/hire.json`
+    """
+    from reconciler.repository.documents.schema import json_schema
+
+    emit_json(json_schema(kind))
+    return 0
