@@ -141,8 +141,9 @@ def changes(before: Desired, after: Desired) -> list[Change]:
         new = {grant.key.access: grant for grant in after.grants(hire)}
         for access in sorted(old.keys() | new.keys()):
             was, now = old.get(access), new.get(access)
-            if now is None and was is not None and not _is_unreadable(was, before, after):
-                found.append(changed.removed(was, olds))
+            if now is None and was is not None:
+                if after.unreadable(was.key, was.email, was.origin, before.revision) is None:
+                    found.append(changed.removed(was, olds))
             elif was is None and now is not None:
                 found.append(changed.added(now, news))
             elif was is not None and now is not None and not _same(was, now, olds.of(was), news.of(now)):
@@ -233,11 +234,6 @@ def _moved(before: Desired, after: Desired, hires: Iterable[str]) -> dict[str, s
         if owner not in (None, hire) and hire not in after.broken_hires:
             found[hire] = str(owner)
     return {old: new for old, new in found.items() if new not in before.hires or new in found}
-
-
-def _is_unreadable(grant: Grant, before: Desired, after: Desired) -> bool:
-    """Whether a grant is missing only because its file cannot be read."""
-    return after.unreadable(grant.key, grant.email, grant.origin, before.revision) is not None
 
 
 def _change(kind: ChangeKind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:

@@ -12,7 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import date, datetime
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from sys import intern
@@ -409,7 +409,8 @@ def _judged(
 ) -> UnknownAccount:
     found = UnknownAccount(name, account, AccountKind.UNMANAGED, "no hire has this account")
     called = [text for text in (account.name, account.who, found.email) if text]
-    if (entry := _ignored(name, called, desired.files.ignore, desired.today)) is not None:
+    listed = (each for each in desired.files.ignore if each.integration == name)
+    if (entry := next((each for each in listed if each.covers(called, desired.today)), None)) is not None:
         return UnknownAccount(name, account, AccountKind.IGNORED, entry.reason)
     who = _as_compared(account)
     if who is not None and (why := orphaned.get(who)) is not None:
@@ -418,10 +419,6 @@ def _judged(
     if hire is None and found.email is not None:
         hire = desired.owner(found.email)
     return found if hire is None else replace(found, reason=f"{hire} has no entry for it", hire=hire)
-
-
-def _ignored(name: str, called: Sequence[str], ignore: Iterable[IgnoredAccount], today: date) -> IgnoredAccount | None:
-    return next((each for each in ignore if each.integration == name and each.covers(called, today)), None)
 
 
 def _with_details(

@@ -113,7 +113,8 @@ def _show(options: SharedOptions, rows: Iterator[dict[str, Any]]) -> None:
         case "json":
             emit_json_items(_with_signers(options, rows))
         case "csv":
-            emit_csv(COLUMNS, ([_cell(row[name]) for name in COLUMNS] for row in _with_signers(options, rows)))
+            signed = ({**row, "approved_by": ", ".join(row["approved_by"])} for row in _with_signers(options, rows))
+            emit_csv(COLUMNS, ([row[name] or "" for name in COLUMNS] for row in signed))
         case "markdown":
             all_rows, by = list(rows), _committers(options)
             echo(f"**{_headline(all_rows)}**\n")
@@ -124,10 +125,6 @@ def _show(options: SharedOptions, rows: Iterator[dict[str, Any]]) -> None:
         case _:
             all_rows = list(rows)
             page([_headline(all_rows), *_table(all_rows, _committers(options))])
-
-
-def _cell(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else value or ""
 
 
 def _event_type(name: str) -> EventType:

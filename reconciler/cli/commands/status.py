@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from datetime import datetime
 
+    from reconciler.engine.context import Context
+    from reconciler.engine.run.accepted import InForce
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.grant import Grant
     from reconciler.model.report import Row
@@ -78,7 +80,7 @@ def status(
             note(sentence)
         report.refuse(force.refused or refused(ledger) or _without_folder(force.tree))
         report.outdate(stale(ledger))
-        report.seal(_sealing_fault(options, ledger))
+        report.seal(_sealing_fault(context, force, ledger))
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
         for each in (hooked := hooks_of(ledger)):
             missed = f"; {each.found} was found without one at {stamp(each.missed_at)}" if each.missed_at else ""
@@ -96,9 +98,8 @@ def status(
     return exit_code(report, detailed=False)
 
 
-def _sealing_fault(options: SharedOptions, ledger: LedgerReader) -> str | None:
+def _sealing_fault(context: Context, force: InForce, ledger: LedgerReader) -> str | None:
     """Return why the key that seals the state's values is no good, where that can be said without decrypting much."""
-    context, force = context_in_force(options)
     if not any(force.tree.files("config/initial_data")):
         return None
 
@@ -129,7 +130,11 @@ def rows_of(
     from reconciler.review.leaving import Leaving
 
     files = files_in_force(options) if options.output != "table" else None
-    wanted = _desired(files) if files is not None else None
+    wanted = None
+    if files is not None:
+        from reconciler.repository.desired import Desired  # a table shows rows of the ledger alone
+
+        wanted = Desired(files, date.min)  # what they want on any day
     people = files if options.output == "csv" else None
     leaving = Leaving(context_of(options).checkout, wanted)
     for batch in batches(ledger.grants.records(hires or None)):
@@ -150,13 +155,6 @@ def rows_of(
             for record in records
         ]
         yield from leaving.dated(ledger, rows, grants)
-
-
-def _desired(files: Files) -> Desired:
-    """Return what the files in force want on any day."""
-    from reconciler.repository.desired import Desired
-
-    return Desired(files, date.min)
 
 
 def _form(files: Files | None, integration: str) -> list[str]:

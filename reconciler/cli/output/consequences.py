@@ -82,7 +82,8 @@ def people(number: int) -> str:
 
 def verb(change: Change, *, several: bool = False) -> str:
     """Say whether somebody gets, keeps or loses something; nobody loses what stays."""
-    reported = change.kind is ChangeKind.REMOVED and change.leaving is not None and not _is_revoked(change.leaving)
+    leaving = change.leaving if change.kind is ChangeKind.REMOVED else None
+    reported = leaving is not None and leaving.removal is not Removal.REVOKED
     said = "is no longer to have" if reported else _VERBS[change.kind]
     return _PLURAL[said] if several else said
 
@@ -105,10 +106,6 @@ def left_to_do(change: Change) -> str:
 def _end(ends: str) -> str:
     """Write when something ends: of a day with whose begin it does, the day before, which people mean by "until"."""
     return f"the end of {date.fromisoformat(ends) - A_DAY}" if DAY.fullmatch(ends) else ends
-
-
-def _is_revoked(leaving: Leaving) -> bool:
-    return leaving.removal is Removal.REVOKED
 
 
 def _leaving(leaving: Leaving) -> str:
