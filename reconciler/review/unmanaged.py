@@ -28,7 +28,6 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp
-from reconciler.model.config_files import IgnoredAccount
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.report import Report
 from reconciler.model.scope import Scope

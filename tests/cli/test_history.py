@@ -13,8 +13,8 @@ import pytest
 
 from reconciler.cli.commands.history import _row, _table
 from reconciler.ledger.entries import Event
+from reconciler.ledger.grants import Grants
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.reader import LedgerReader
 from reconciler.model.clock import moment
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType
@@ -82,7 +82,7 @@ def test_no_record_is_read_for_a_suggestion(told: Repo, call: Call, monkeypatch:
     record = Record(Key("ada", "asana"), "ada@example.com", "asana", "asana", "hires/ada.yaml:5")
     with closing(StateLocation(f"sqlite:///{told.state}", told.root).writer()) as ledger:
         ledger.save([record])
-    monkeypatch.delattr(LedgerReader, "records")
+    monkeypatch.delattr(Grants, "records")
     assert "did you mean asana?" in call(told, "history", "--integration", "asan").err
 
 
