@@ -6,7 +6,8 @@ of the moment are left out: who has the state, and what members share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,7 @@ def _rows(here: sa.Connection, table: sa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _insert(there: sa.Connection, table: sa.Table, rows: Iterator[dict[str, Any]]) -> None:
-    batch: list[Mapping[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == PAGE:
-            there.execute(sa.insert(table), batch)
-            batch = []
-    if batch:
+    while batch := list(islice(rows, PAGE)):
         there.execute(sa.insert(table), batch)
     if there.dialect.name == "postgresql" and "id" in table.c:
         newest = sa.select(sa.func.max(table.c.id)).scalar_subquery()

@@ -15,7 +15,7 @@ from reconciler.model.errors import LedgerError
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-__all__ = ["HEAD", "refuse_newer", "upgrade", "version_of"]
+__all__ = ["HEAD", "upgrade", "version_of"]
 
 HEAD = "0009"
 """The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
@@ -29,17 +29,12 @@ def version_of(reading: Reading) -> str | None:
     if not reading.has(_VERSION):
         return None
     version: str | None = reading.value("SELECT version_num FROM alembic_version")
-    refuse_newer(version)
-    return version
-
-
-def refuse_newer(version: str | None) -> None:
-    """Raise LedgerError where a state's schema is newer than this program's."""
     if version is not None and version > HEAD:
         raise LedgerError(
             f"the state was written by a newer version of this program: its schema is {version}, and this one's is "
             f"{HEAD}. Upgrade the program, or go back to the copy that was kept before it was brought up to date"
         )
+    return version
 
 
 def upgrade(connection: sa.Connection) -> None:

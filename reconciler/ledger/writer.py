@@ -13,7 +13,6 @@ from typing import Any, Unpack
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.approvals import WritableGivers, untraced_row
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import ERASED, erased_lines
 from reconciler.ledger.command_writer import WritableCommands, WritableLocks
@@ -23,10 +22,12 @@ from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.part_writers import (
     WritableAccounts,
     WritableAttempts,
+    WritableGivers,
     WritableGuardCounts,
     WritableHistory,
     WritableNotes,
     WritableSealed,
+    untraced_row,
 )
 from reconciler.ledger.reader import UNTRACED, LedgerReader, given_in
 from reconciler.ledger.rows import changed_and_checked, event_row, event_rows

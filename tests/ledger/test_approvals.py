@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from reconciler.ledger import approvals
+from reconciler.ledger import part_writers
 from reconciler.ledger.entries import Event
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.attribution import Approval, Attribution, Merged, Source
@@ -60,8 +60,8 @@ def test_no_pull_request_leaves_what_the_commit_says(ledger: LedgerWriter) -> No
 
 
 def test_lines_are_written_in_pieces_each_once(ledger: LedgerWriter, monkeypatch) -> None:
-    monkeypatch.setattr(approvals, "LINES", 1)
-    monkeypatch.setattr(approvals, "_UNTOLD", approvals._untold())
+    monkeypatch.setattr(part_writers, "LINES", 1)
+    monkeypatch.setattr(part_writers, "_UNTOLD", part_writers._untold())
     giving(ledger)
     ledger.given.save([(KEYS[1], OLD)], {})
     ledger.save((), [Event(NOW, KEYS[1], "tool", EventType.APPROVED)])  # of another commit
