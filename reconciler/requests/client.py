@@ -10,6 +10,7 @@ write the request, and only then is it `left`.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,7 +31,6 @@ from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Cause
 from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.tasks import TimeLimit
 from reconciler.requests.throttle import LONGEST, Throttle
 from reconciler.requests.url import escape
 from reconciler.transports.address import Address, parse
@@ -109,9 +109,8 @@ class Client:
         self._answered = sending.answered
         self._name = service
         self._redactor = sending.redactor
-        self._limit = TimeLimit(limits.timeout.total_seconds())
-        redact = sending.redactor.redact
-        self._transports = Transports(sending.clock, self._limit.seconds, sending.machine, redact)
+        self._seconds = limits.timeout.total_seconds()
+        self._transports = Transports(sending.clock, self._seconds, sending.machine, sending.redactor.redact)
 
     def of(self, integration: str) -> Self:
         """Return the same client, which reports its requests under an integration's name."""
@@ -171,7 +170,7 @@ class Client:
         self, wire: RenderedRequest, address: Address, leaving: Leaving | None, *, behind: bool
     ) -> Response:
         """Send once and read the answer, within the limits."""
-        seconds, transport = self._limit.seconds, self._transports.of(address.scheme)
+        transport = self._transports.of(address.scheme)
         async with self._throttle.turn(address.name, behind=behind) as departed:
             self._may_send()
             if leaving is not None:
@@ -179,12 +178,13 @@ class Client:
             progress = _Progress(self._reached, self._may_send, departed, wire.most)
             began = time.monotonic()
             try:
-                answer = await self._limit.within(transport.send(wire, address, progress))
+                async with asyncio.timeout(self._seconds):
+                    answer = await transport.send(wire, address, progress)
                 self._answered(self._name, answer.status, time.monotonic() - began)
             except TimeoutError:
                 self._answered(self._name, None, time.monotonic() - began)
                 why = "no whole answer" if progress.left else "no connection"
-                what = f"{_what(wire, address)}: {why} within {seconds:g} s"
+                what = f"{_what(wire, address)}: {why} within {self._seconds:g} s"
                 raise TransportError(what, left=progress.left, cause=Cause.BUSY) from None
             except TransportError as error:
                 self._answered(self._name, None, time.monotonic() - began)

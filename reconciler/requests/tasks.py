@@ -1,10 +1,10 @@
-"""Run tasks concurrently: a failure cancels no other task, none runs for ever, and long work yields to other tasks."""
+"""Run tasks concurrently: a failure cancels no other task, and long work yields to other tasks."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from itertools import islice
 from time import monotonic
@@ -18,7 +18,6 @@ __all__ = [
     "NAMES_AT_A_TIME",
     "NO_YIELD",
     "ROWS_AT_A_TIME",
-    "TimeLimit",
     "Yielder",
     "run_all",
 ]
@@ -119,44 +118,6 @@ class Yielder:
 
 NO_YIELD = Yielder(yields=False)
 """Work that waits for nobody."""
-
-
-class TimeLimit:
-    """A time limit for each of many tasks, with one timer for all.
-
-    A timer for each request would take a fortieth of a check's processor time.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._ends: dict[asyncio.Timeout, float] = {}
-        """By the loop's time, the first one first."""
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def within(self, work: Awaitable[T]) -> T:
-        """Return the result of the work. Raises TimeoutError if it takes longer."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(None) as timeout:
-            self._ends[timeout] = loop.time() + self.seconds
-            if self._timer is None:
-                self._timer = loop.call_later(self.seconds, self._ring, loop)
-            try:
-                return await work
-            finally:
-                self._ends.pop(timeout, None)
-                if not self._ends and self._timer is not None:
-                    self._timer.cancel()
-                    self._timer = None
-
-    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Cancel what has taken too long, and set the timer for what ends next."""
-        now, self._timer = loop.time(), None
-        for timeout, end in list(self._ends.items()):
-            if end > now:
-                self._timer = loop.call_at(end, self._ring, loop)
-                return
-            del self._ends[timeout]
-            timeout.reschedule(now)
 
 
 async def run_all(work: Iterable[Coroutine[Any, Any, Any]]) -> None:

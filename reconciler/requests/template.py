@@ -19,7 +19,7 @@ from reconciler.model.template import PLACEHOLDER, split
 from reconciler.model.value import Frozen, Unshown
 from reconciler.requests.url import UrlBuilder
 
-__all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substitute", "text_of", "written"]
+__all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substitute", "written"]
 
 
 class Shown(Frozen):
@@ -68,15 +68,6 @@ def render_text(text: str, scope: Scope) -> Shown:
         rendered += [put.text, literal]
         shown += [MASK if put.secret else put.text, literal]
     return Shown("".join(rendered), "".join(shown))
-
-
-def text_of(text: str, scope: Scope) -> str:
-    """Render a text that is not shown. Raises MissingVariable."""
-    parts = split(text)
-    if len(parts) != 3:
-        return render_text(text, scope).text
-    before, name, after = parts  # as nearly all of them
-    return f"{before}{_put(name, scope).text}{after}"
 
 
 def substitute(text: str, scope: Scope, encode: Callable[[str], str]) -> str:

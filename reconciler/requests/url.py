@@ -8,17 +8,13 @@ one account may name all, as it may with an empty parameter.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from reconciler.model.dn import escaped, filter_escaped, name_valued, parsed
 from reconciler.model.errors import Blocked
 from reconciler.transports.address import locate
 
-__all__ = ["UrlBuilder", "ascii_host", "escape", "in_name", "in_url", "quoted"]
-
-KEPT = 1000
-"""Characters of a manifest's text whose escaped form is kept: longer ones would fill the memory."""
+__all__ = ["UrlBuilder", "ascii_host", "escape", "in_name", "in_url"]
 
 _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 _HEAD = re.compile(r"(?:exec:|[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\\]*")
@@ -61,10 +57,7 @@ class UrlBuilder:
     def add_text(self, text: str) -> None:
         """Add the manifest's own text."""
         before = len(self._text)
-        if before or len(text) > KEPT:
-            self._append(text)
-        else:  # how every URL of a manifest's call begins
-            self._text, self._path_at = _kept_beginning(text)
+        self._append(text)
         self._shown += self._text[before:]
 
     def add_value(self, name: str, value: str, *, secret: bool) -> None:
@@ -86,7 +79,7 @@ class UrlBuilder:
         else:
             if self._path_at is not None and self._text[:4].lower() == "ldap":
                 value = in_url(self._text[self._path_at :], name, value)
-            self._text += quoted(value)
+            self._text += _quoted(value)
             self._shown += "***" if secret else self._text[before:]
             if (part := _climbs(value)) is not None:
                 self._climbing.append((before, name, part))
@@ -109,7 +102,12 @@ class UrlBuilder:
         if self._path_at is not None:
             self._text += escape(text) if text else ""
             return
-        self._text, self._path_at = _beginning(self._text + text)
+        text = self._text + text
+        head = _HEAD.match(text)
+        if head is None or head.end() == len(text):
+            self._text = text
+        else:
+            self._text, self._path_at = text[: head.end()] + escape(text[head.end() :]), head.end()
 
     def _refuse_detours(self) -> None:
         start = self._path_at if self._path_at is not None else len(self._text)
@@ -133,19 +131,7 @@ class UrlBuilder:
                     raise Blocked(f"variable {{{{{name}}}}} would make a part of the URL's path {unquote(dots[0])!r}")
 
 
-def _beginning(text: str) -> tuple[str, int | None]:
-    """Escape a URL's first text after the host, and return where the path begins; None if it does not yet."""
-    head = _HEAD.match(text)
-    if head is None or head.end() == len(text):
-        return text, None
-    return text[: head.end()] + escape(text[head.end() :]), head.end()
-
-
-_kept_beginning = lru_cache(maxsize=1024)(_beginning)
-
-
-@lru_cache(maxsize=1024)  # a hire's address is asked for at each of its services
-def quoted(value: str) -> str:
+def _quoted(value: str) -> str:
     """Percent-encode a value for a path or a query."""
     return quote(value, safe="@").replace("@", "%40")  # `quote` takes a third of the time where it changes nothing
 

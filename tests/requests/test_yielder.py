@@ -8,8 +8,7 @@ from itertools import count
 
 import pytest
 
-from reconciler.requests.tasks import FEW, PIECES, TimeLimit, Yielder
-from tests.timing import run
+from reconciler.requests.tasks import FEW, PIECES, Yielder
 
 
 def order_of(yielder: Yielder, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -81,34 +80,3 @@ def test_cancelled_waiter_does_not_disturb_the_pace() -> None:
     asyncio.run(given_up())
     asyncio.run(goes_on())
     assert done == ["done"]
-
-
-def test_time_limit_ends_only_slow_work() -> None:
-    """The first ends long before the others begin to be late; the last one is cancelled by somebody else."""
-
-    async def over(limit: TimeLimit, seconds: float) -> tuple[str, float]:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            await limit.within(asyncio.sleep(seconds))
-            how = "done"
-        except TimeoutError:
-            how = "too long"
-        except asyncio.CancelledError:
-            how = "cancelled"
-        return how, loop.time() - began
-
-    async def all_of_them() -> list[tuple[str, float]]:
-        limit = TimeLimit(0.05)
-        first = asyncio.create_task(over(limit, 0.01))
-        second = asyncio.create_task(over(limit, 5))
-        await asyncio.sleep(0.02)
-        third, fourth, last = (asyncio.create_task(over(limit, seconds)) for seconds in (5, 0.04, 5))
-        await asyncio.sleep(0.01)
-        last.cancel()
-        found = [await each for each in (first, second, third, fourth, last)]
-        return [*found, await over(limit, 0.01), await over(limit, 5)]  # and it goes on, once it was at rest
-
-    found = run(all_of_them())
-    assert [how for how, _ in found] == ["done", "too long", "too long", "done", "cancelled", "done", "too long"]
-    assert [took for how, took in found if how == "too long"] == pytest.approx([0.05] * 3)
