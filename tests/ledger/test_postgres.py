@@ -241,7 +241,7 @@ def test_clock_that_is_far_off_is_refused(databases: Databases, made: StateLocat
 def test_server_that_stops_answering_is_given_up(
     databases: Databases, made: StateLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_writing, "AWAY", HOUR)
+    monkeypatch.setattr(postgres_writing, "UNREACHABLE", HOUR)
     with Wire(databases) as wire, closing(StateLocation(wire.url(name(made)), made.root).writer()) as ledger:
         wire.silent.set()
         with monkeypatch.context() as patch:
