@@ -142,7 +142,7 @@ def _unwanted(facts: Facts, *, asked: bool, prune: bool, expired: bool) -> Decis
         case Missing() if not asked:
             return _left(facts, "never confirmed: an invitation may be open")
         case Present() if not (prune or asked):
-            return _left(facts, "prune: report" if revokes else f"prune: report, and {NO_REVOKE}")
+            return _left(facts, "prune: report" if revokes else "prune: report, and the manifest has no revoke")
         case Present() | Missing() | NoCheck() if revokes:
             return replace(_left(facts), action=Action.REVOKE)
         case Present():
