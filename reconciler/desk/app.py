@@ -27,7 +27,6 @@ from reconciler.engine.context import Context
 from reconciler.intake.ask import Asked, Asking
 from reconciler.intake.forge import ForgeError
 from reconciler.intake.requesting import NotRequestable
-from reconciler.intake.requesting import Request as Wanted
 from reconciler.model.base import as_text, spelled
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.hire import Hire
@@ -164,7 +163,13 @@ class _Desk:
                 "person": person.hire.full_name or person.stem,
                 "offers": [*_offers(asking, person.hire)],
                 "requests": [
-                    {**_plain(each), "url": self._urls.get(each.stem), "status": said.get(each.stem)}
+                    {
+                        "asked": each.asked,
+                        "state": each.state,
+                        "until": each.until,
+                        "url": self._urls.get(each.stem),
+                        "status": said.get(each.stem),
+                    }
                     for each in asking.known({})
                     if each.asked.hire == person.stem
                 ],
@@ -217,10 +222,6 @@ def desk(
         Route("/static/{name}", static),
     ]
     return Starlette(routes=routes, middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=made.names)])
-
-
-def _plain(request: Wanted) -> dict[str, Any]:
-    return {"asked": request.asked, "state": request.state, "until": request.until}
 
 
 def _offers(asking: Asking, hire: Hire) -> Iterator[dict[str, Any]]:

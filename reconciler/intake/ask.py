@@ -140,7 +140,8 @@ class Asking:
         for each in others:
             if each.state is State.WAITS and same(each.asked, request):
                 return each
-            if each.state is State.HOLDS and self._is_account_of(each, request):
+            theirs = each.asked.hire == hire and account_of(each.asked.access) == account_of(request.access)
+            if each.state is State.HOLDS and theirs:
                 already = f"{hire} has that account already, by the request {each.stem}, which holds"
                 raise NotRequestable(f"{already}; {what_for}")
         taken = {each.stem for each in others} | {name.removeprefix(PREFIX) for name in self._waiting()}
@@ -153,9 +154,6 @@ class Asking:
         author = (name, address) if asked.asker is not None else None
         commit_to_branch(self.context.checkout, self.tree.revision, f"{PREFIX}{stem}", files, message, author=author)
         return Request(stem, request, State.WAITS, None, f"{PREFIX}{stem}")
-
-    def _is_account_of(self, known: Request, request: AccessRequest) -> bool:
-        return known.asked.hire == request.hire and account_of(known.asked.access) == account_of(request.access)
 
     def _user(self) -> tuple[str, str]:
         try:
@@ -180,7 +178,9 @@ class Asking:
             if pull is not None:
                 return pull, []
             title = f"Ask for {request.asked.access.integration} for {request.asked.hire}"
-            pull = client.open(request.branch, self.branch, title, text(self.tree.revision, self._tip(request.branch)))
+            pull = client.open(
+                request.branch, self.branch, title, text(self.tree.revision, self._waiting()[request.branch].revision)
+            )
         except ForgeError as error:
             raise ForgeError(f"{error}; {kept}") from None
         return pull, [*client.ask_reviewers(pull, self._approvers(request.asked))]
@@ -206,9 +206,6 @@ class Asking:
             git(self.context.root, "push", "--", self.remote, f"{ref}:{ref}", environment=environment)
         except (GitFailed, OSError, TimeoutExpired) as error:
             raise ForgeError(f"{branch} cannot be pushed to {self.remote}: {' '.join(str(error).split())}") from None
-
-    def _tip(self, branch: str) -> str:
-        return self._waiting()[branch].revision
 
     def _approvers(self, request: AccessRequest) -> list[str]:
         offers = self.files.offers.of(self.files.hires[request.hire].model)

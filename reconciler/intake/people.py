@@ -25,8 +25,6 @@ from reconciler.requests.template import render_text
 
 __all__ = ["LeftOut", "People", "Person", "people_of", "without_secrets"]
 
-_REFERENCES = ("manager", "buddy")
-
 _NO_DAY = "0000-00-00"
 """What BambooHR gives for a day that is not known."""
 

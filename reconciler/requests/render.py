@@ -17,7 +17,7 @@ from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.exists import PagedListing
 from reconciler.model.manifest import AnyCall, Call, Exists, Manifest, Request, Revoke
 from reconciler.model.request import PAGE_TOKEN, Paged
-from reconciler.model.scope import DEFERRED, Found, Layer, Scope
+from reconciler.model.scope import DEFERRED, Found, Scope
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.template import PLACEHOLDER
 from reconciler.model.value import replace
@@ -212,19 +212,13 @@ def _attached(call: AnyCall, files: Mapping[str, bytes]) -> dict[str, tuple[str,
 
 
 def _steady(scope: Scope, manifest: Manifest) -> Scope:
-    """Return the scope without what differs from run to run."""
-    return _without(scope, UNCOUNTED | set(manifest.generated) | manifest.stored)
-
-
-def _without(scope: Scope, hidden: frozenset[str] | set[str]) -> Scope:
-    """Return the scope in which these names are not known yet."""
-    layers = tuple(_layer_without(layer, hidden) for layer in scope.layers)
+    """Return the scope in which what differs from run to run is not known yet."""
+    hidden = UNCOUNTED | set(manifest.generated) | manifest.stored
+    layers = tuple(
+        replace(layer, values={name: it for name, it in layer.values.items() if name.partition(".")[0] not in hidden})
+        for layer in scope.layers
+    )
     return Scope(layers, scope.deferred | hidden | {name for layer in scope.saved for name in layer.values})
-
-
-def _layer_without(layer: Layer, hidden: frozenset[str] | set[str]) -> Layer:
-    left = {name: value for name, value in layer.values.items() if name.partition(".")[0] not in hidden}
-    return layer if len(left) == len(layer.values) else replace(layer, values=left)
 
 
 def _render_headers(templates: dict[str, str], scope: Scope) -> dict[str, tuple[str, str]]:

@@ -178,11 +178,6 @@ class Throttle:
                 self._wake.set()  # somebody waits for what is let go of
             part.resize(places)
 
-    def _share(self) -> None:
-        """Exchange limits with other members, from the first request on, while the loop runs."""
-        if self._shared is not None and (self._sharing is None or self._sharing.done()):
-            self._sharing = asyncio.create_task(self._keep_sharing(self._shared))
-
     def close(self) -> None:
         """Stop sharing."""
         if self._sharing is not None:
@@ -197,7 +192,8 @@ class Throttle:
         The host has answered where the block ends without an error. Raises TransportError (nothing left) where the
         shutdown is requested during a wait.
         """
-        self._share()
+        if self._shared is not None and (self._sharing is None or self._sharing.done()):
+            self._sharing = asyncio.create_task(self._keep_sharing(self._shared))
         lane, request = self._lane(host), object()
         shut = answered = False
 

@@ -20,6 +20,7 @@ from reconciler.requests.template import written
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
 from reconciler.workshop.canned import CheckPart, Exchange
+from reconciler.workshop.found import has
 from reconciler.workshop.stage import ManifestSource
 from reconciler.workshop.testing import CaseResult, run_case
 from reconciler.workshop.trying import HAS_ACCOUNT, Subject, Tried
@@ -246,15 +247,9 @@ def _picked(content: Any, paths: Iterable[str]) -> Any:
     kept: Any = {}
     for path in paths:
         value = walk(content, path)
-        if value is not None or _holds(content, path):
+        if value is not None or has(content, path):
             kept = _put(kept, steps(path), value)
     return kept
-
-
-def _holds(content: Any, path: str) -> bool:
-    *parents, last = steps(path) or [""]
-    holder = walk(content, ".".join(parents)) if parents else content
-    return isinstance(holder, Mapping) and last in holder
 
 
 def _put(content: Any, keys: list[str], value: Any) -> Any:
