@@ -292,6 +292,10 @@ class Report(Struct):
     """How many accounts git does not know, by integration: of those whose listing the pass read whole."""
     _tally: Tally | None = None
 
+    def __repr__(self) -> str:
+        """Leave the rows out: an event loop that ends makes this text of what it returns, and drops it."""
+        return f"Report({self.revision!r}, {len(self.rows)} grants)"
+
     def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield these rows instead of the report's own, and count them."""
         tally = Tally()

@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 
+from reconciler.model.report import Report
 from reconciler.model.value import Frozen, Unshown, replace
 
 
@@ -51,3 +52,7 @@ def test_a_value_survives_pickling(value: Frozen) -> None:
 
 def test_a_copy_has_some_fields_changed() -> None:
     assert replace(Several("a", token="t"), line=3) == Several("a", 3, "t")
+
+
+def test_a_report_shows_no_rows_of_its_own() -> None:
+    assert repr(Report("0123", dry_run=False, problems=[])) == "Report('0123', 0 grants)"
