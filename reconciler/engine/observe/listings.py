@@ -106,8 +106,6 @@ class Listings:
         """Readings of open invitations that have not begun yet."""
         self._ready: dict[str, asyncio.Task[str | None]] = {}
         self._counts: Counter[str] = Counter()
-        self.known: set[str] = set()
-        """The integrations of which a listing was read whole."""
 
     def expect(self, counts: Mapping[str, int]) -> None:
         """Announce how many grants of each integration are to be checked."""
@@ -136,10 +134,7 @@ class Listings:
         def ask() -> Coroutine[Any, Any, _ListedAccounts | str]:
             return _read_accounts(integration, exists, listing, _scope(integration, values), whole=self._whole)
 
-        listed = await _once(self._read, place, ask)
-        if isinstance(listed, _ListedAccounts):
-            self.known.add(integration.name)
-        return listed
+        return await _once(self._read, place, ask)
 
     def were_read(self) -> frozenset[str]:
         """Return the integrations whose listing was requested already."""

@@ -106,6 +106,12 @@ class PlanningInputs(Frozen, kw_only=True):
         }
         return stored_for(of_hire, key.access, outputs.entries)
 
+    def prepared_orphan(self, integration: Integration, record: Record, kind: Kind) -> Prepared:
+        """Prepare what is asked and sent for a row's account. Raises Blocked."""
+        outputs = self.outputs_of(record.key, record.service, record.needs)
+        stored = self.stored_of(record.key, record.service, outputs)
+        return integration.prepare_orphan(record, stored, kind=kind, dependencies=outputs.entries)
+
     def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
         """Return what `store_data` saved for an entry."""
         return self.stored_of(key, service, NO_OUTPUTS).own

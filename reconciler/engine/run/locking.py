@@ -79,14 +79,14 @@ class LockPlanner:
         try:
             if (lacking := await self._inputs.checker.token(integration)) is not None:
                 raise Blocked(lacking.reason)
-            prepared = self._prepared(integration, place, Kind.LOCK)
+            prepared = self._inputs.prepared_orphan(integration, place, Kind.LOCK)
             verdict: Verdict = NoCheck()
             if prepared.check is not None:
                 verdict = await self._inputs.checker.check_directly(integration, prepared)
             verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
             kind = kind_of_lock(Facts(verdict, invitation=invitation))
             if kind is not Kind.LOCK:
-                prepared = self._prepared(integration, place, kind)
+                prepared = self._inputs.prepared_orphan(integration, place, kind)
         except Blocked as error:
             return replace(planned, decision=not_locked(lock, str(error)))
         texts = integration.texts[kind]
@@ -104,11 +104,6 @@ class LockPlanner:
             kind=kind,
             invitation=invitation,
         )
-
-    def _prepared(self, integration: Integration, place: Record, kind: Kind) -> Prepared:
-        outputs = self._inputs.outputs_of(place.key, place.service, place.needs)
-        stored = self._inputs.stored_of(place.key, place.service, outputs)
-        return integration.prepare_orphan(place, stored, kind=kind, dependencies=outputs.entries)
 
     async def _not_this_one(
         self, planned: PlannedGrant, integration: Integration, place: Record, prepared: Prepared, decision: Decision

@@ -84,10 +84,8 @@ class OrphanPlanner:
         try:
             if (lacking := await self._inputs.checker.token(integration)) is not None:
                 raise Blocked(lacking.reason)
-            outputs = self._inputs.outputs_of(record.key, record.service, record.needs)
-            stored = self._inputs.stored_of(record.key, record.service, outputs)
             kind = record.run.kind if record.revoking else Kind.REVOKE
-            prepared = integration.prepare_orphan(record, stored, kind=kind, dependencies=outputs.entries)
+            prepared = self._inputs.prepared_orphan(integration, record, kind)
         except Blocked as error:
             return replace(_no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}"), unanswered=True)
         has_check = integration.manifest.exists is not None
@@ -124,7 +122,7 @@ class OrphanPlanner:
         wanted_kind = Kind.WITHDRAW if decision.withdraws else Kind.REVOKE
         if decision.action in (Action.REVOKE, Action.RETRY) and wanted_kind is not kind:
             try:
-                prepared = integration.prepare_orphan(record, stored, kind=wanted_kind, dependencies=outputs.entries)
+                prepared = self._inputs.prepared_orphan(integration, record, wanted_kind)
             except Blocked as error:
                 decision = Decision(Status.ORPHANED, Action.NONE, f"{over or NOT_IN_GIT}; {error}")
         return PlannedGrant(

@@ -45,15 +45,11 @@ def no_progress(_done: int, _total: int) -> None:
 
 @dataclass(slots=True)
 class _Entries:
-    """A hire's entries while they are planned: those that were started, and the names of all that are to be planned.
-
-    Entries that are planned in turn have no task.
-    """
+    """A hire's entries while they are planned: those that were started, and the names of all that are to be planned."""
 
     taken: Mapping[str, Grant]
     chosen: frozenset[str]
     tasks: dict[str, asyncio.Task[PlannedGrant]] = field(default_factory=dict)
-    planned: dict[str, PlannedGrant] = field(default_factory=dict)
     needed: dict[str, PlannedGrant] = field(default_factory=dict)
 
 
@@ -68,7 +64,6 @@ class Planner:
         self._grants = GrantPlanner(inputs)
         self._orphans = OrphanPlanner(inputs)
         self._locked = LockPlanner(inputs, self._orphans)
-        self._many = False
         self._kept: KeptGrants | None = None
         self.problems: list[Problem] = []
         """What is wrong with the entries that the walk came across; filled by `plan`."""
@@ -109,7 +104,6 @@ class Planner:
                 on_planned(len(results), len(places))
 
         at_once = self._at_once()
-        self._many = len(places) >= at_once
         await run_all(work() for _ in range(min(2 * at_once, len(places))))
         return [planned for hire in places for planned in results[hire]]
 
@@ -129,8 +123,8 @@ class Planner:
             if not self._selection.covers(grant.key, grant.integration) or self._take(grant, grants)
         }
         entries = _Entries(taken, frozenset(grant.key.access for grant in chosen))
-        if len(taken) == 1 or self._in_turn(taken.values()):
-            found = [await self._planned(name, entries) for name in taken]
+        if len(taken) == 1:  # a task costs more than what it does for a grant that a listing shows
+            found = [await self._plan_entry(name, entries) for name in taken]
         else:
             for name in taken:
                 entries.tasks[name] = asyncio.create_task(self._plan_entry(name, entries))
@@ -165,14 +159,6 @@ class Planner:
         others = (each.key for each in of_hire if each.key == grant.key or not each.means_as(grant))
         return self._claims.take_new(grant.key, grant.email, others)
 
-    async def _planned(self, name: str, entries: _Entries) -> PlannedGrant:
-        """Return what an entry is planned to be, once it is."""
-        if name in entries.tasks:
-            return await entries.tasks[name]
-        if name not in entries.planned:
-            entries.planned[name] = await self._plan_entry(name, entries)
-        return entries.planned[name]
-
     async def _plan_entry(self, name: str, entries: _Entries) -> PlannedGrant:
         """Plan an entry, after those that it needs."""
         grant, needed = entries.taken[name], entries.needed
@@ -187,19 +173,10 @@ class Planner:
                 if busy and planned.decision.status is Status.SCHEDULED:
                     self._claims.follow(grant.key, Key(grant.key.hire, need))
                 return planned
-            needed[need] = await self._planned(need, entries)
+            needed[need] = await entries.tasks[need]
             if (reason := self._waits(need, needed[need])) is not None:
                 return await self._grants.plan(grant, reason)
         return await self._allowed(await self._grants.plan(grant, None, needed))
-
-    def _in_turn(self, grants: Iterable[Grant]) -> bool:
-        """Whether the grants of a hire are planned one after the other.
-
-        A task costs more than what it does for a grant that a listing shows. Those that listings do not show are asked
-        for side by side with those of other hires, of whom there are enough.
-        """
-        known = self._inputs.checker.listings.known
-        return self._many and all(grant.integration in known for grant in grants)
 
     async def _allowed(self, item: PlannedGrant) -> PlannedGrant:
         """Block what the policy does not allow to be given; what is there already is a problem, and is left alone."""
