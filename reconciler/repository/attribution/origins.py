@@ -47,15 +47,15 @@ def _origins(repository: pygit2.Repository, revision: str, folder: str) -> Origi
     found = Origins()
     had: dict[pygit2.Oid, frozenset[str]] = {}
 
-    @lru_cache(maxsize=256)
-    def names(tree: pygit2.Oid) -> frozenset[str]:
-        top = repository[tree].peel(pygit2.Tree)
-        inside = top[folder] if folder in top else None  # noqa: SIM401  only `[]` takes a path
-        return frozenset(_below(inside)) if isinstance(inside, pygit2.Tree) else frozenset()
+    @lru_cache(maxsize=256)  # few commits change the folder
+    def names(inside: pygit2.Oid) -> frozenset[str]:
+        return frozenset(_below(repository[inside].peel(pygit2.Tree)))
 
     for commit in repository.walk(pygit2.Oid(hex=revision), SortMode.TOPOLOGICAL | SortMode.REVERSE):
         before = frozenset[str]().union(*(had.get(parent, frozenset()) for parent in commit.parent_ids))
-        here = names(commit.tree_id)
+        tree = commit.tree
+        inside = tree[folder] if folder in tree else None  # noqa: SIM401  only `[]` takes a path
+        here = names(inside.id) if isinstance(inside, pygit2.Tree) else frozenset()
         for name in here - before:
             if str(commit.id) in ends:
                 found.cut_off.add(f"{folder}/{name}")
