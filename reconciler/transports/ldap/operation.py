@@ -21,6 +21,9 @@ SEARCHING = frozenset({"GET", "HEAD", "OPTIONS"})
 STATUSES = {0: 200, 32: 404, 68: 409, 20: 409, 49: 401, 48: 401, 50: 403, 51: 503, 52: 503, 3: 429, 11: 429}
 """By result code (RFC 4511, appendix A); every other one is 400."""
 
+EVERYTHING = "objectClass=*"
+"""The filter of a URL that has none."""
+
 JSON = {"content-type": "application/json"}
 
 
@@ -28,9 +31,9 @@ class Search(Frozen):
     """A URL of a directory, taken apart (RFC 4516)."""
 
     dn: str
-    attributes: tuple[str, ...] = ()
-    scope: str = "base"
-    filter: str = "(objectClass=*)"
+    attributes: tuple[str, ...]
+    scope: str
+    filter: str
 
     @classmethod
     def of(cls, address: Address) -> Search:
@@ -40,11 +43,11 @@ class Search(Frozen):
         if scope not in ("", "base", "one", "sub") or any(extensions):
             raise TransportError("the URL is no directory's: ldaps://host/dn?attributes?scope?filter", left=False)
         listed = tuple(name for name in names.split(",") if name)
-        return cls(dn, listed, scope or "base", _in_parentheses(wanted) or cls.filter)
+        return cls(dn, listed, scope or "base", _in_parentheses(wanted or EVERYTHING))
 
 
 def _in_parentheses(wanted: str) -> str:
-    return wanted if not wanted or wanted.startswith("(") else f"({wanted})"
+    return wanted if wanted.startswith("(") else f"({wanted})"
 
 
 class Entries:
