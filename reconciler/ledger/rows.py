@@ -60,9 +60,6 @@ def from_json(cell: Any) -> Any:
     return json.loads(cell) if isinstance(cell, str) else cell
 
 
-_moment = lru_cache(maxsize=1024)(moment)  # a pass writes few moments, each of them into many rows
-
-
 def _tuple(cell: Any) -> tuple[Any, ...]:
     return () if cell == "[]" else tuple(from_json(cell) or ())
 
@@ -89,7 +86,7 @@ def _reader(hint: Any) -> Read | None:
 
 _BY_KIND: dict[Any, Read] = {
     bool: bool,
-    datetime: _moment,
+    datetime: moment,
     frozenset: lambda cell: frozenset(from_json(cell)),
     Mapping: from_json,
     tuple: _tuple,

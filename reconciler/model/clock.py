@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 __all__ = ["FIRST", "LAST", "Clock", "Stopped", "StoppingClock", "first_moment", "in_zone", "moment", "stamp"]
@@ -38,12 +37,7 @@ class StoppingClock(Clock, Protocol):
 
 def stamp(moment: datetime | None) -> str | None:
     """Format a time as every output has it: UTC, ISO 8601, whole seconds, with `Z`."""
-    return None if moment is None else _formatted(moment.astimezone(UTC))  # times that differ in `fold` are equal
-
-
-@lru_cache(maxsize=1024)  # a pass writes few moments, each of them many times
-def _formatted(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 def first_moment(day: date | None, timezone: str) -> datetime | None:
@@ -51,7 +45,6 @@ def first_moment(day: date | None, timezone: str) -> datetime | None:
     return None if day is None else in_zone(datetime.combine(day, time()), timezone)
 
 
-@lru_cache(maxsize=1024)
 def in_zone(when: datetime, timezone: str) -> datetime:
     """Return a time in UTC; one without an offset is what the clock of a time zone shows.
 

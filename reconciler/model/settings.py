@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
@@ -417,7 +416,6 @@ class Settings(Model):
         return (self.public_url or f"http://{self.listen}").rstrip("/")
 
 
-@lru_cache(maxsize=256)
 def loopback(host: str) -> bool:
     """Whether a host name or address is this machine's own."""
     if host == "localhost" or host.endswith(".localhost"):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 __all__ = ["FILL_IN", "PLACEHOLDER", "half_closed", "misuse", "names", "roots", "split", "texts"]
@@ -28,9 +27,6 @@ _TAG = re.compile(r"\{%(?:(?!\{%|%\}).)*%\}|\{#(?:(?!\{#|#\}).)*#\}", re.DOTALL)
 
 _HALF_CLOSED = re.compile(r"\{\{\s*([\w.]+)\s*\}(?!\})")
 """A name after two braces and before one. The other way round it is what GraphQL ends with: `{ users { email }}`."""
-
-KEPT = 10_000
-"""Characters of a text that is kept cut: longer ones would fill the memory."""
 
 _STOOD = "\0"
 """Replaces a placeholder while the rest is searched; it cannot close or open a pair of braces."""
@@ -51,7 +47,7 @@ def texts(value: Any) -> Iterator[str]:
 
 def names(value: Any) -> frozenset[str]:
     """Return the names of all placeholders in a string or a structure, including keys, with their dots."""
-    return frozenset(name for text in texts(value) if "{{" in text for name in _split(text)[1::2])
+    return frozenset(name for text in texts(value) if "{{" in text for name in split(text)[1::2])
 
 
 def roots(value: Any) -> frozenset[str]:
@@ -59,18 +55,9 @@ def roots(value: Any) -> frozenset[str]:
     return frozenset(name.partition(".")[0] for name in names(value))
 
 
-def split(text: str) -> tuple[str, ...]:
-    """Split a text at its placeholders: literal, name, literal, …; cached for a manifest's texts."""
-    return _split(text) if "{{" in text else (text,)
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return _kept_split(text) if len(text) <= KEPT else tuple(PLACEHOLDER.split(text))
-
-
-@lru_cache(maxsize=4096)
-def _kept_split(text: str) -> tuple[str, ...]:
-    return tuple(PLACEHOLDER.split(text))
+def split(text: str) -> list[str]:
+    """Split a text at its placeholders: literal, name, literal, and so on."""
+    return PLACEHOLDER.split(text)
 
 
 def half_closed(text: str) -> frozenset[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from ipaddress import IPv6Address
 
 from reconciler.model.value import Frozen, Unshown
@@ -81,12 +80,7 @@ def parse(url: str) -> Address | None:
 
 def locate(url: str) -> Address | None:
     """Parse a URL of any protocol that a request can have; None for anything else, like `parse`."""
-    return _parsed(url) if len(url) <= LONGEST else None
-
-
-@lru_cache(maxsize=1024)
-def _parsed(url: str) -> Address | None:
-    match = _ADDRESS.fullmatch(url)
+    match = _ADDRESS.fullmatch(url) if len(url) <= LONGEST else None
     if match is None:
         return None
     target = match["target"] or "/"

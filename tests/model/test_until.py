@@ -23,7 +23,7 @@ MOMENTS = {
     "a time that is skipped": ("2026-03-29T02:30", BERLIN, "2026-03-29T01:00:00Z"),
     "a skipped midnight": ("2026-04-24T00:30", "Africa/Cairo", "2026-04-23T22:00:00Z"),
     "the end of the calendar": ("9999-12-31T23:00-12:00", "UTC", "9999-12-31T23:59:59Z"),
-    "its beginning": ("0001-01-01T00:00", "Asia/Tokyo", "1-01-01T00:00:00Z"),
+    "its beginning": ("0001-01-01T00:00", "Asia/Tokyo", "0001-01-01T00:00:00Z"),
 }
 
 
