@@ -102,13 +102,10 @@ class Row(Frozen):
         record: Record,
         *,
         grant: Grant | None = None,
-        guarded: bool = False,
         form: Iterable[str] = (),
         person: str = "",
         begins: datetime | None = None,
-        until: datetime | None = None,
         expired: bool = False,
-        asks: Callable[[], tuple[Mapping[str, Any], ...]] = tuple,
     ) -> Row:
         """Make the row of a record; name and values are the `grant`'s, if there is one.
 
@@ -128,7 +125,7 @@ class Row(Frozen):
             reason=record.reason,
             attempts=record.attempts,
             retry_at=record.retry_at,
-            until=record.ends_at or (grant.over_at if grant is not None else until),
+            until=record.ends_at or (grant.over_at if grant is not None else None),
             requested=grant.requested if grant is not None else None,
             over=record.over is not None,
             overdue=expired and record.status is not Status.REVOKED and not record.action.acts,
@@ -136,7 +133,6 @@ class Row(Frozen):
             last_error=record.last_error,
             source=named.source,
             changed=record.changed,
-            guarded=guarded,
             drifted=record.lost and record.status is Status.MISSING and record.action is Action.NONE,
             since=record.confirmed_at or record.executed_at,
             due_at=record.ends_at if record.over is not None else record.orphaned_at or begins,
@@ -150,12 +146,13 @@ class Row(Frozen):
             busy=record.status is Status.UNKNOWN and record.cause is Cause.BUSY,
             code=record.code,
             locked=record.locked,
-            asks=asks,
         )
 
-    def requested_by(self, grant: Grant | None) -> Row:
-        """Return the row with what the entry in git says of the request that it comes from."""
-        return self if grant is None or grant.requested is None else replace(self, requested=grant.requested)
+    def wanted_by(self, grant: Grant | None, *, guarded: bool) -> Row:
+        """Return the row with the request that the entry in git comes from, and its end if the ledger has none."""
+        if grant is None:
+            return replace(self, guarded=guarded)
+        return replace(self, guarded=guarded, requested=grant.requested, until=self.until or grant.over_at)
 
     def given_by(self, given: Attribution | None) -> Row:
         """Return the row with who gave the grant: it is due with the commit, unless a later day is set."""

@@ -144,13 +144,11 @@ def rows_of(
         rows = [
             Row.of(
                 record,
-                guarded=record.guarded,
                 form=_form(files, record.integration),
                 person=names.get(record.key.hire, ""),
                 begins=_begins(wanted, grants.get(record.key)),
-                until=grant.over_at if (grant := grants.get(record.key)) is not None else None,
             )
-            .requested_by(grants.get(record.key))
+            .wanted_by(grants.get(record.key), guarded=record.guarded)
             .given_by(given.get(record.key))
             for record in records
         ]

@@ -66,16 +66,16 @@ class Plan(Frozen, kw_only=True):
         """Return how a planned grant is shown, with the requests to be sent, if any."""
         manifest = self.manifests.get(item.grant.integration)
         prepared = item.prepared if record.action.acts else None
-        return Row.of(
+        row = Row.of(
             record,
             grant=item.grant,
-            guarded=item.decision.guarded,
             expired=item.expired,
             form=() if manifest is None else (each.id for each in manifest.form),
             person=item.person,
             begins=first_moment(item.grant.begins, self.settings.timezone),
-            asks=tuple if prepared is None else partial(_asks, item, prepared, redactor),
         )
+        asks = tuple if prepared is None else partial(_asks, item, prepared, redactor)
+        return replace(row, guarded=item.decision.guarded, asks=asks)
 
     def report(self, redactor: Redactor) -> Report:
         """Return what a dry run shows."""
