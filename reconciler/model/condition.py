@@ -177,7 +177,7 @@ else:
 
 
 class Sequence(Model):
-    """A reusable bundle of access entries (docs/hires.md, "Sequence"), with those of the sequences that it includes.
+    """A bundle of access entries, with those of the sequences that it includes.
 
     `assign` gives it to every hire for whom it holds.
     """

@@ -112,6 +112,12 @@ def test_a_key_with_nothing_under_it_fits(kind: Kind, text: str) -> None:
     validated(KINDS[kind][0], data)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_editor_shows_no_path_of_this_repository(kind: Kind) -> None:
+    """The descriptions are docstrings: what they cite is not in a user's repository."""
+    assert re.findall(r"\S*\bdocs/\S*", json.dumps(json_schema(kind))) == []
+
+
 def test_an_unknown_kind(repo: Repo, call: Call) -> None:
     done = call(repo, "schema", "hires")
     assert (done.code, done.out) == (64, "")
