@@ -110,7 +110,7 @@ def judge(
 
     Raises RepositoryError if there is no such period, or git does not have its history.
     """
-    folder = f"{REVIEWS}/{period}"
+    files, folder = load(tree), f"{REVIEWS}/{period}"
     origins = origins_of(checkout.root, tree.revision, folder)
     reviews = Reviews().read(tree, period)
     there = {review.path for review in reviews}
@@ -119,7 +119,6 @@ def judge(
         raise RepositoryError(_no_period(tree, period))
     provenance = Provenance(checkout.root, [folder], decisions_in, versions=64)
     deciders = _deciders(provenance, tree.revision, reviews)
-    files = load(tree)
     known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.grants.counts())}
     addresses, omitted = Addresses(checkout, tree), OmittedGrants(checkout, load)
     found = [Judged(ReviewFile(path, {}, ()), of_file=[_gone(provenance, path, origins)]) for path in gone]

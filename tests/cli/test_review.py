@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from html import unescape
@@ -592,6 +593,15 @@ def test_unknown_period_is_reported(company: Company) -> None:
     wrong = company.call("review", "check", "2026-Q3")
     assert (wrong.code, "did you mean 2026-Q4?" in wrong.err) == (1, True)
     assert company.call("review", "check", "../2026-Q4").code == 64
+
+
+def test_a_revision_without_hires_is_refused_whatever_period_is_asked_for(company: Company) -> None:
+    company.started("ada")
+    shutil.rmtree(company.repo.root / "hires")
+    company.commit(BOB)
+    for period in ("2026-Q4", "2026-Q3"):
+        refused = company.call("review", "check", period)
+        assert (refused.code, "hires/.gitkeep" in refused.err) == (1, True), refused.err
 
 
 def test_shallow_clone_names_no_reviewer(company: Company, tmp_path: Path, call: Call) -> None:
