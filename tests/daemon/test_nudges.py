@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.repository.git.checkout import Checkout
+from reconciler.daemon import fetching
 from tests.daemon.running import running, until
 from tests.repo import Repo
 
@@ -24,11 +24,11 @@ def test_a_flood_of_pushes_costs_two_fetches(repo: Repo, tmp_path: Path, monkeyp
     async def walk() -> None:
         loop = asyncio.get_running_loop()
 
-        def fetch(*_: object) -> None:
+        def fetch(*_: object, **__: object) -> None:
             begun.append(loop.time())
             go_on.wait()
 
-        monkeypatch.setattr(Checkout, "fetch", fetch)
+        monkeypatch.setattr(fetching, "fetch", fetch)
         async with running(repo) as now:
             await until(lambda: begun)
             for _ in range(10_000):
