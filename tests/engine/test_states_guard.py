@@ -231,6 +231,19 @@ def test_retries_and_accounts_that_are_found_are_no_new_ones(few, accounts, repo
     assert {item.status for item in report.rows} == {Status.PRESENT}
 
 
+def test_account_that_was_made_counts_on_where_its_hire_is_renamed(few, accounts, repo):
+    """The pass that renames it finds it present, and has nothing else of it to count."""
+    join(repo, *range(5))
+    few.reconcile(hires=[f"n{number}" for number in range(5)])
+    rename(repo, "n0", "other", first_name="N0")
+    join(repo, 5)
+    for report in (few.plan(hires=["other", "n5"]), few.reconcile(hires=["other", "n5"])):
+        assert row(report, "other", "tool").status is Status.PRESENT
+        assert held(report) == {"n5"}
+        assert "6 accounts would be made or updated, max_new is 5" in row(report, "n5", "tool").reason
+    assert "n5@example.com" not in accounts.people
+
+
 def test_none_sets_no_limit_and_zero_allows_no_new_account(few, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, max_new=0)
     join(repo, 0)
@@ -253,9 +266,9 @@ def test_clock_jump_does_not_change_guard_counts(twenty, accounts, days):
     assert "30.00 % is over 25 % (6/20)" in row(twenty.reconcile(hires=["h05"]), "h05", "tool").reason
 
 
-def rename(repo, old, new):
+def rename(repo, old, new, **fields):
     repo.remove(f"hires/{old}.yaml")
-    repo.hire(new, "tool", email=f"{old}@example.com")
+    repo.hire(new, "tool", email=f"{old}@example.com", **fields)
     repo.commit()
 
 
@@ -274,6 +287,17 @@ def test_healed_grant_of_a_renamed_hire_counts_once(twenty, accounts, repo):
     lose(accounts, 0)
     rename(repo, "h00", "other")
     assert row(twenty.reconcile(hires=["other"]), "other", "tool").status is Status.PRESENT, "the same five"
+
+
+def test_healed_grant_counts_on_where_its_hire_is_renamed(twenty, accounts, repo):
+    lose(accounts, *range(5))
+    twenty.reconcile(hires=[f"h{number:02}" for number in range(5)])
+    lose(accounts, 5)
+    rename(repo, "h00", "other", first_name="H00")
+    report = twenty.reconcile(hires=["other", "h05"])
+    assert row(report, "other", "tool").status is Status.PRESENT
+    assert "30.00 % is over 25 % (6/20)" in row(report, "h05", "tool").reason
+    assert "h05@example.com" not in accounts.people
 
 
 def test_grant_that_was_healed_and_is_held_counts_once(twenty, accounts):

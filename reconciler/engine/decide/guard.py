@@ -287,7 +287,7 @@ class _Counted:
     ) -> dict[str, int]:
         """Count each integration's grants, those changed already included; without those of which none is changed.
 
-        What is changed `elsewhere` counts, too.
+        What is changed `elsewhere` counts, too, and what was changed before it was `renamed`, under its new name.
         """
         counts = {}
         for integration in integrations:
