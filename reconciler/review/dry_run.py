@@ -24,6 +24,7 @@ from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import Selection
 from reconciler.model.value import Frozen, replace
+from reconciler.model.verdict import is_off
 from reconciler.review.spool import Spool
 
 __all__ = ["DryRun", "Spooled"]
@@ -88,12 +89,9 @@ class DryRun:
         return (list(_judged(batch, self._tripped)) for batch in self._spool)
 
     def _waiting(self, plan: Plan) -> list[Spooled]:
-        acting = [item for item in plan.grants if item.decision.action.acts]
-        if not acting:
-            return [astuple(self._shown(plan, item)) for item in plan.grants]
-        hires = {item.grant.key.hire for item in acting}
-        every = dict.fromkeys({item.grant.integration for item in acting}, "")
+        every = dict.fromkeys({item.grant.integration for item in plan.grants}, "")
         held = {item.grant.key: item for item in guard.suspend(plan.grants, every)}
+        hires = {item.grant.key.hire for item in plan.grants if held[item.grant.key] is not item}
         return [
             self._one(plan, item, held[item.grant.key], may_change=item.grant.key.hire in hires) for item in plan.grants
         ]
@@ -123,13 +121,10 @@ def _further(on_planned: OnPlanned, before: int, total: int, done: int, _: int) 
 
 
 def _bare(item: PlannedGrant) -> PlannedGrant:
-    """What the guard looks at, without what was seen of the account."""
+    """The grant without what the guard does not look at: most of what is large."""
     grant, record = item.grant, item.record
-    return PlannedGrant(
-        Grant(grant.key, grant.email, grant.integration, grant.service, grant.source, needs=grant.needs),
-        None
-        if record is None
-        else Record(
+    if record is not None:
+        record = Record(
             record.key,
             record.email,
             record.integration,
@@ -137,10 +132,15 @@ def _bare(item: PlannedGrant) -> PlannedGrant:
             record.source,
             executed_at=record.executed_at,
             confirmed_at=record.confirmed_at,
-        ),
-        item.decision,
-        wanted=item.wanted,
-        by_hand=item.by_hand,
+            ends_moved=record.ends_moved,
+        )
+    return replace(
+        item,
+        grant=Grant(grant.key, grant.email, grant.integration, grant.service, grant.source, needs=grant.needs),
+        record=record,
+        verdict=item.verdict if is_off(item.verdict) else None,
+        prepared=None,
+        invitation=None,
     )
 
 

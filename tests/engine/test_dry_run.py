@@ -122,6 +122,42 @@ def test_guard_counts_revocations_and_drift_of_all_parts(
     the_same(company, accounts)
 
 
+def test_what_the_guard_leaves_to_itself_is_shown_beside_what_it_holds(
+    company: Machine, repo: Repo, accounts: AccountService
+) -> None:
+    """An end that is over by itself, a lock that is due, and an account that was switched off."""
+    repo.hire("z", {"integration": "tool", "until": "2026-12-02"})
+    repo.commit()
+    company.lock("h14")
+    accounts.fail_next(1, 500, method="DELETE")
+    company.reconcile()
+    company.clock.turn(days=1)
+    for number in range(8):
+        repo.remove(f"hires/h{number:02}.yaml")
+    repo.commit()
+    report = the_same(company, accounts)
+    guarded = {each.hire for each in report.rows if each.guarded and each.integration == "tool"}
+    assert guarded == {f"h{number:02}" for number in range(8)}
+    assert row(report, "z", "tool").action is Action.REVOKE
+    locked = row(report, "h14", "tool")
+    assert (locked.status, locked.action) == (Status.SUSPENDED, Action.RETRY)
+
+
+def test_what_could_not_be_checked_and_is_held_is_shown(
+    company: Machine, repo: Repo, accounts: AccountService, others: AccountService
+) -> None:
+    """More are new at a service that does not answer than may be; at another there is something to be done."""
+    for number in range(6):
+        repo.hire(f"a{number}", "tool", "more")
+    repo.commit()
+    others.fail_next(None, 503)
+    report = the_same(company, accounts)
+    unknown = {each.hire: each.guarded for each in report.rows if each.status is Status.UNKNOWN}
+    assert unknown.keys() >= {f"a{number}" for number in range(6)}
+    assert all(unknown[f"a{number}"] for number in range(6))
+    assert row(report, "a0", "tool").guarded
+
+
 def test_an_account_that_an_unreadable_file_wants_is_not_revoked(repo: Repo, accounts: AccountService) -> None:
     """Whichever hires the pass is over: who else has the account may be in none of its rows."""
     assert repo.gnupg is not None
