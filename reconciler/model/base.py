@@ -152,7 +152,7 @@ Day = Annotated[date, BeforeValidator(day)]
 
 
 def jsonable(value: Any) -> Any:
-    """Return a value of a hire's file as JSON: a date as text, a choice by name as `{name: …}`."""
+    """Return a value of a file as JSON: a date as text, a duration with its unit, a choice by name as `{name: …}`."""
     match value:
         case str():  # nearly every value is
             return value
@@ -160,6 +160,8 @@ def jsonable(value: Any) -> Any:
             return value.model_dump()
         case date():
             return value.isoformat()
+        case timedelta():
+            return spelled(value)
         case list() | tuple():
             return [jsonable(item) for item in value]
         case Mapping():

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from reconciler.model.base import jsonable, spelled
+from reconciler.model.base import jsonable
 from reconciler.model.condition import value_of
 from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
@@ -345,7 +344,5 @@ def _flat(keys: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _as_written(value: Any) -> Any:
-    """Write a duration with its unit, and a whole number without a fraction."""
-    if isinstance(value, timedelta):
-        return spelled(value)
+    """Write a whole number without a fraction."""
     return int(value) if isinstance(value, float) and value.is_integer() else jsonable(value)

@@ -339,6 +339,21 @@ def test_settings_and_a_manifest_say_how_many_grants_they_touch(repo: Repo, call
     assert f"- setting `listen: {repo.listen} → 127.0.0.1:9`: host:port of the status pages" in comment
 
 
+def test_how_long_an_invitation_stays_open_is_shown_as_it_is_written(repo: Repo, call: Call) -> None:
+    pending = {"url": "https://crm.example.com/invitations", "data_from": "", "match": "email"}
+    exists = {"url": "https://crm.example.com/users/{{email}}", "expected": "{{email}}", "pending": pending}
+    base = repo.commit("before")
+    for changed, parts in (
+        ({"expires": "7d", "resend": 2}, {"invitation": [None, {"expires": "7d", "resend": 2}]}),
+        ({"expires": "36h", "resend": 2}, {"invitation.expires": ["7d", "36h"]}),
+    ):
+        repo.manifest("crm", {**CRM, "exists": exists, "invitation": changed})
+        found, _ = shown(repo, call, base)
+        (cause,) = [each for each in found["causes"] if each["kind"] == "manifest"]
+        assert parts.items() <= cause["parts"].items()
+        base = repo.commit("changed")
+
+
 def test_more_new_accounts_than_allowed_would_be_held(repo: Repo, call: Call) -> None:
     repo.settings(max_new=10)
     base = repo.commit("before")
