@@ -167,6 +167,21 @@ def test_nothing_is_made_for_who_is_locked(lockable, accounts, repo):
     assert row(lockable.reconcile(), "bob", "tool").status is Status.PRESENT
 
 
+def test_a_half_made_account_is_locked_at_once_with_the_one_that_it_needs(lockable, accounts, others, repo):
+    """To wait for another entry is for who is to be given access."""
+    manifest = others.lockable()
+    manifest["execute"] = [*manifest["execute"], {"url": f"{others.url}/nowhere"}]
+    repo.manifest("more", manifest)
+    repo.hire("ada", "tool", {"integration": "more", "needs": ["tool"]})
+    repo.commit()
+    assert row(lockable.reconcile(), "ada", "more").status is Status.RETRYING
+    lockable.lock("ada")
+    report = lockable.reconcile()
+    assert [row(report, "ada", access).locked for access in ("tool", "more")] == [LockState.DONE, LockState.DONE]
+    assert not active(accounts)
+    assert not active(others)
+
+
 def test_open_invitation_is_taken_back(machine, accounts, repo):
     open_: list[str] = []
 

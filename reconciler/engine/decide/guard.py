@@ -364,7 +364,7 @@ def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], Why | N
         elif item.decision.pending and not item.exempt and why(item) is not None:
             # What it is does not change; the ledger notes it, so that later passes count it too.
             found[item.grant.key] = replace(item, decision=replace(item.decision, guarded=True))
-        elif acts and item.wanted and (needed := _waits(item, found)) is not None:
+        elif acts and item.wanted and item.lock is None and (needed := _waits(item, found)) is not None:
             found[item.grant.key] = replace(item, decision=waiting(needed))
         else:
             found[item.grant.key] = item
