@@ -89,9 +89,11 @@ class DryRun:
         return (list(_judged(batch, self._tripped)) for batch in self._spool)
 
     def _waiting(self, plan: Plan) -> list[Spooled]:
+        hires = {item.grant.key.hire for item in plan.grants if item.decision.action.acts}
+        if not hires:
+            return [astuple(self._shown(plan, item)) for item in plan.grants]
         every = dict.fromkeys({item.grant.integration for item in plan.grants}, "")
         held = {item.grant.key: item for item in guard.suspend(plan.grants, every)}
-        hires = {item.grant.key.hire for item in plan.grants if held[item.grant.key] is not item}
         return [
             self._one(plan, item, held[item.grant.key], may_change=item.grant.key.hire in hires) for item in plan.grants
         ]
