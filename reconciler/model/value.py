@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, dataclass_transform
 
 from msgspec import Struct, field
 
@@ -25,8 +25,12 @@ class Frozen(Struct, frozen=True):
     """The base of immutable values: made, copied and compared in C, and quick to define at each start."""
 
     def __repr__(self) -> str:
-        names = (name for name in self.__struct_fields__ if name not in _unshown(type(self)))
-        return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Give what `repr` shows to whoever asks for it field by field: a struct of its own would give all."""
+        left_out = _unshown(type(self))
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in left_out]
 
 
 @cache

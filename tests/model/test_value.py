@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from rich.pretty import pretty_repr
 
 from reconciler.model.report import Report
 from reconciler.model.value import Frozen, Unshown, replace
@@ -33,6 +34,7 @@ VALUES = (Nothing(), Several("a", 1, "t"), Further("a", 1, "t", "k"))
 
 def test_a_value_shows_the_fields_that_may_be_shown() -> None:
     assert [*map(repr, VALUES)] == ["Nothing()", "Several(name='a', line=1)", "Further(name='a', line=1)"]
+    assert [*map(pretty_repr, VALUES)] == [*map(repr, VALUES)], "nor by fields"
 
 
 def test_values_of_two_classes_are_not_equal() -> None:
