@@ -18,7 +18,6 @@ from reconciler.model.value import Frozen, replace
 from reconciler.notify.outages import outages_of
 from reconciler.repository.git.checkout import Checkout
 from reconciler.review.attention import NextStep, needs_of_accounts, steps
-from reconciler.review.consequences import privileges
 from reconciler.review.leaving import Leaving
 from reconciler.review.reviews import ReviewProgress
 from reconciler.review.unmanaged import ComparedListing, UnknownAccount, account_digest
@@ -248,12 +247,7 @@ def roles_of(record: Record, roles: Iterable[FormField], files: GitView) -> list
     """
     grant = next((each for each in files.grants.get(record.key.hire, ()) if each.key == record.key), None)
     values = Row.of(record, grant=grant, form=[role.id for role in roles]).values or {}
-    more = {} if grant is None else privileges(grant)
-    return [
-        (values[role.id], role.id in more if grant is not None else role.gives_privilege(values[role.id]))
-        for role in roles
-        if role.id in values
-    ]
+    return [(values[role.id], role.gives_privilege(values[role.id])) for role in roles if role.id in values]
 
 
 def _accounts(
