@@ -16,6 +16,7 @@ from msgspec.structs import asdict
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.reading import Row, moment, without_nul
 from reconciler.model.attribution import Approval, Attribution, Source
+from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Kind, OpenRun, Phase, Record, Step
 from reconciler.model.value import Frozen
 
@@ -79,9 +80,23 @@ def _reader(hint: Any) -> Read | None:
         return None if read is None else lambda cell: None if cell is None else read(cell)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         # To call the class takes eight times as long.
-        return {each.value: each for each in hint}.__getitem__
+        return _Words(hint, {each.value: each for each in hint}).__getitem__
     kind = get_origin(hint) or hint
     return _BY_KIND.get(kind)
+
+
+class _Words(dict[str, StrEnum]):
+    """The members of a closed set, by what a column has. Raises LedgerError for what is none of them."""
+
+    def __init__(self, kind: type[StrEnum], members: Mapping[str, StrEnum]) -> None:
+        super().__init__(members)
+        self._kind = kind
+
+    def __missing__(self, word: str) -> StrEnum:
+        raise LedgerError(
+            f"the state has {word!r} where only a {self._kind.__name__.lower()} can stand: a newer version wrote it, or"
+            " it was changed by hand; use that version, or restore a backup of the state"
+        )
 
 
 _BY_KIND: dict[Any, Read] = {

@@ -63,6 +63,18 @@ def test_row_that_only_says_that_it_was_revoked_is_found(machine: Machine, repo:
     assert (verified.code, "bob/tool: the ledger says that it was revoked" in verified.out) == (1, True)
 
 
+@pytest.mark.parametrize("column", ["phase", "status", "action"])
+def test_word_that_no_row_can_have_is_named_and_nothing_is_sent(
+    repo: Repo, accounts: AccountService, location: StateLocation, column: str
+) -> None:
+    change(location, f"UPDATE grants SET {column} = 'resting' WHERE hire = 'bob'")
+    before = len(accounts.requests)
+    for command in ((), ("status",), ("explain", "bob", "tool")):
+        refused = call_cli(repo, *command)
+        assert (refused.code, "'resting'" in refused.err + refused.out) == (1, True), (command, refused)
+    assert len(accounts.requests) == before
+
+
 def test_ledger_and_history_agree_after_somebody_left_and_came_back(
     machine: Machine, repo: Repo, location: StateLocation
 ) -> None:
