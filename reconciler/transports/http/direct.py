@@ -37,7 +37,7 @@ _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 _VALUE = re.compile(rb"(?:[^\x00\s]++(?:[ \t]++[^\x00\s]++)*+)?+")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_STATUS = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?\r\n")
+_STATUS = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _HEADERS = re.compile(rb"(?:%b:[ \t]*+%b[ \t]*+\r\n)*+\r\n" % (_TOKEN.pattern, _VALUE.pattern))
 
 
@@ -83,7 +83,8 @@ class Direct:
         answer = _Reading("CONNECT", 0)
         await self._headed(answer)
         if not 200 <= answer.status < 300:
-            raise StaleConnection(f"{answer.status} {answer.phrase}")
+            # Not in the proxy's words, which may repeat what it was sent: its password.
+            raise StaleConnection(f"the proxy answered {answer.status}")
 
     async def exchange(
         self, method: str, target: bytes, headers: Headers, content: bytes | None, watch: Watch
@@ -180,7 +181,7 @@ class _Reading:
         line = _STATUS.match(head)
         if line is None:
             raise Unreadable("headed by a status line that is none")
-        self.status, self.phrase = int(head[9:12]), (line[1] or b"").decode("ascii", "ignore")
+        self.status = int(head[9:12])
         if self.status == 101:
             raise Unreadable("a switch to a protocol that was not asked for")
         self._headers, self.whole, self.keep = [], False, False
