@@ -94,8 +94,8 @@ class _Words(dict[str, StrEnum]):
 
     def __missing__(self, word: str) -> StrEnum:
         raise LedgerError(
-            f"the state has a word that this version does not know, {word!r} ({self._kind.__name__}): a newer version wrote"
-            " it, or it was changed by hand; use that version, or restore a backup of the state"
+            f"the state has a word that this version does not know, {word!r} ({self._kind.__name__}): a newer version"
+            " wrote it, or it was changed by hand; use that version, or restore a backup of the state"
         )
 
 
