@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -63,7 +63,12 @@ class Lock(Frozen):
     @property
     def said(self) -> bytes:
         """Return what the code is of."""
-        return json.dumps({**self.as_row(), "mac": None}, sort_keys=True, default=datetime.isoformat).encode()
+        return json.dumps({**self.as_row(), "mac": None}, sort_keys=True, default=_in_utc).encode()
+
+
+def _in_utc(moment: datetime) -> str:
+    """Write a time as it is read back, whatever the zone it was named in."""
+    return moment.astimezone(UTC).isoformat()
 
 
 class Locks:

@@ -97,6 +97,23 @@ def test_lock_refuses_what_cannot_be_meant(there: Repo, arguments: tuple[str, ..
     assert (refused.code, why in refused.err) == (64, True), refused.err
 
 
+@pytest.mark.parametrize(
+    ("until", "ends"),
+    [
+        ("2099-01-01", "2098-12-31T23:00:00Z"),
+        ("2099-01-01T18:00", "2099-01-01T17:00:00Z"),
+        ("2099-01-01T18:00+05:30", "2099-01-01T12:30:00Z"),
+        ("2098-03-30T02:30", "2098-03-30T01:00:00Z"),
+    ],
+    ids=["day", "clock", "offset", "gap"],
+)
+def test_lock_ends_when_it_was_told_to(there: Repo, until: str, ends: str) -> None:
+    there.settings(interval="12h", timezone="Europe/Berlin")
+    there.commit()
+    done = call_cli(there, "lock", "ada", "--reason", "on leave", "--until", until, "--output", "json")
+    assert f", until {ends}: on leave" in done.grant("ada", "tool")["reason"]
+
+
 def test_lock_works_where_the_file_is_broken(there: Repo, accounts: AccountService) -> None:
     there.write("hires/ada.yaml", "email: [")
     there.commit()

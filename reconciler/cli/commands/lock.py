@@ -21,7 +21,6 @@ from reconciler.cli.context import context_in_force, ledger_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.suggestions import suggest_from_ledger
-from reconciler.model.clock import first_moment
 from reconciler.model.errors import StateLockedError, UsageError
 from reconciler.model.grant import Phase
 from reconciler.model.selection import PassRequest, Selection
@@ -109,23 +108,15 @@ class _Person:
 
     def moment(self, text: str) -> datetime:
         """Read when the lock ends. Raises UsageError."""
-        from zoneinfo import ZoneInfo
-
-        from reconciler.model.base import day, duration
+        from reconciler.model.base import duration
+        from reconciler.model.hire import moment
 
         found: datetime | None = None
-        with suppress(ValueError, OverflowError):
-            found = first_moment(day(text), self._settings.timezone)
-        if found is None:
+        for read in (lambda: moment(text, self._settings.timezone), lambda: self._now + duration(text)):
             with suppress(ValueError, OverflowError):
-                found = self._now + duration(text)
-        if found is None:
-            with suppress(ValueError, OverflowError):
-                found = datetime.fromisoformat(text)
+                found = found or read()
         if found is None:
             raise UsageError(f"--until {text}: write a date (2026-12-01), a time (2026-12-01T18:00), or a span (8h)")
-        if found.tzinfo is None:
-            found = found.replace(tzinfo=ZoneInfo(self._settings.timezone))
         if found <= self._now:
             raise UsageError(f"--until {text} is over already: a lock without --until holds until `reconcile unlock`")
         return found
