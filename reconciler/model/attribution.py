@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.model.clock import stamp
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 
 __all__ = ["Approval", "Attribution", "Merged", "Requested", "Source", "Unattributed"]
 
@@ -90,12 +90,20 @@ SHOWN = 200
 
 
 class Requested(Frozen):
-    """That somebody asked for a grant, why and when; `refusal` is why it may not be asked for, if it may not."""
+    """That somebody asked for a grant, why and when; `refusal` is why it may not be asked for, if it may not.
+
+    What is too long until its end is short enough from `fits_from` on.
+    """
 
     reason: str
     requested_by: str | None = None
     requested_at: datetime | None = None
     refusal: str | None = None
+    fits_from: datetime | None = None
+
+    def as_of(self, now: datetime) -> Requested:
+        """Return it as it is at a time of the day."""
+        return replace(self, refusal=None) if self.fits_from is not None and self.fits_from <= now else self
 
     def as_json(self) -> dict[str, str | None]:
         """The object of docs/commands.md, "JSON"."""

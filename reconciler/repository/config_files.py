@@ -78,6 +78,12 @@ class Offers(Frozen):
             return f"{REQUESTABLE} does not allow it: {why}"
         return f"{REQUESTABLE} does not allow it: {entry.integration} is not in it; {self.what_for(hire)}"
 
+    def longest(self, hire: Hire, entry: Entry) -> timedelta | None:
+        """Return the longest that a hire may have an entry for, where no more than its length is objected to."""
+        offers = (each for each, _ in self.entries if each.integration == entry.integration)
+        fitting = (each.longest for each in offers if each.objection(hire, entry, timedelta()) is None)
+        return max((each for each in fitting if each is not None), default=None)
+
     def lacks(self, integration: str) -> bool:
         """Whether nobody may ask for an integration; a refusal then says what may be asked for, or why nobody knows."""
         return self.broken is not None or all(each.integration != integration for each, _ in self.entries)

@@ -19,7 +19,7 @@ from reconciler.model.hire import At, Entry, Hire, HireRef, NamedChoice
 from reconciler.model.manifest import FormField, Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
-from reconciler.model.template import FILL_IN
+from reconciler.model.template import FILL_IN, names
 from reconciler.model.text import hint
 from reconciler.repository.config_files import Offers
 from reconciler.repository.documents.yaml import Loaded
@@ -33,6 +33,9 @@ MAX_NAMED_ITEMS = 30
 """How many of a choice's items a message names."""
 
 A_DAY = timedelta(days=1)
+
+QUESTION = {"url", "method", "data", "expected"}
+"""What of a check says which account it asks for."""
 
 
 class _Span(NamedTuple):
@@ -175,25 +178,39 @@ class Join:
         """Return what a request says of itself, and why it is refused, if it is; None for other entries."""
         if item.request is None:
             return None
-        asked = item.request.model
-        refusal = self._refusal(hire, item, others, self._files.offers)
-        return Requested(asked.reason, asked.requested_by, asked.requested_at, refusal)
+        asked, entry, offers = item.request.model, item.entry, self._files.offers
+        taken, refusal = self._taken(item, others), offers.refusal(hire, entry, self._lasts(hire, entry))
+        fits_from = self._fits_from(hire, entry) if taken is None and refusal is not None else None
+        return Requested(asked.reason, asked.requested_by, asked.requested_at, refusal or taken, fits_from)
 
     def refusal(self, loaded: Loaded[Hire], access: str, offers: Offers) -> str | None:
         """Return why a request would be refused by what another revision offers, or None."""
-        item = self._entries.of(loaded).get(access)
-        return None if item is None or item.request is None else self._refusal(loaded.model, item, (), offers)
+        item, hire = self._entries.of(loaded).get(access), loaded.model
+        if item is None or item.request is None:
+            return None
+        return offers.refusal(hire, item.entry, self._lasts(hire, item.entry))
 
-    def _refusal(self, hire: Hire, item: SourcedEntry, others: Iterable[SourcedEntry], offers: Offers) -> str | None:
-        refusal = offers.refusal(hire, item.entry, self._lasts(hire, item.entry))
-        if refusal is not None:
-            return refusal
+    def _taken(self, item: SourcedEntry, others: Iterable[SourcedEntry]) -> str | None:
+        """Return that another entry of the hire is for the same account as a request; None if none is."""
         for other in others:
             # Whether a request's `for` is over is in the ledger alone.
             before = other.request is None or (other.entry.for_ is None and other.entry.access < item.entry.access)
-            if before and other is not item and _same_account(other.entry, item.entry):
+            if before and other is not item and self._same_account(other.entry, item.entry):
                 return f"the hire has that account already, by access {other.entry.access}"
         return None
+
+    def _same_account(self, one: Entry, other: Entry) -> bool:
+        """Whether two entries of a hire are for the same account: its check asks the same for both."""
+        if one.integration != other.integration:
+            return False
+        loaded = self._files.manifests.get(one.integration)
+        asked = None if loaded is None else _asked(loaded.model)
+        return _as_texts(one, asked) == _as_texts(other, asked)
+
+    def _fits_from(self, hire: Hire, entry: Entry) -> datetime | None:
+        """Return when what is left until a request's end will be short enough; None where that is not what is wrong."""
+        span, longest = _span(hire, entry, self._zone), self._files.offers.longest(hire, entry)
+        return None if span.until is None or span.begins is not None or longest is None else span.until - longest
 
     def _lasts(self, hire: Hire, entry: Entry) -> timedelta | None:
         """Return how long an entry lasts, from its `at`, else from now on; None for without an end, or not known."""
@@ -283,13 +300,18 @@ def _unfit(reason: str, *, personal: bool = False) -> Hold:
     return Hold(Status.INVALID, shortened(reason), personal)
 
 
-def _same_account(one: Entry, other: Entry) -> bool:
-    """Whether two entries of a hire are for the same account, as far as they say."""
-    return one.integration == other.integration and _as_texts(one) == _as_texts(other)
+def _asked(manifest: Manifest) -> frozenset[str] | None:
+    """Return the names by which a check tells accounts apart; None without one."""
+    exists = manifest.exists
+    if exists is None:
+        return None
+    return names([exists.model_dump(include=QUESTION), exists.headers or manifest.headers])
 
 
-def _as_texts(entry: Entry) -> dict[str, Any]:
-    return {name: as_text(value) for name, value in entry.values.items() if value is not None}
+def _as_texts(entry: Entry, asked: Collection[str] | None) -> dict[str, Any]:
+    """Return an entry's values of these names, or all of them."""
+    values = {name: as_text(value) for name, value in entry.values.items() if value is not None}
+    return values if asked is None else {name: value for name, value in values.items() if name in asked}
 
 
 def _ordered(grants: list[Grant]) -> tuple[Grant, ...]:

@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cli.conftest import Call
+from tests.engine.harness import Machine, row
 from tests.repo import Repo
 from tests.servers import AccountService
 
@@ -142,6 +144,33 @@ def test_account_that_the_hire_has_and_a_hire_that_is_not_there(company: Repo, c
         "hire: there is no hires/eve.yaml",
         "access twice: the hire has that account already, by access thrice",
     ]
+
+
+def test_other_values_of_the_account_that_the_hire_has_are_no_account_of_their_own(company: Repo, call: Call) -> None:
+    manifest = yaml.safe_load((company.root / "manifests/tool.yaml").read_text())
+    manifest["form"].append({"id": "ROLE", "name": "Role", "type": "input"})
+    manifest["execute"][0]["data"]["role"] = "{{ROLE}}"
+    company.manifest("tool", manifest)
+    company.hire("ada", {"integration": "tool", "values": {"TEAM": "2", "ROLE": "member"}}, department="R&D")
+    request(company, values={"TEAM": "2", "ROLE": "owner"})
+    company.commit()
+    why = "the hire has that account already, by access tool"
+    assert problems(call(company, "validate", "--output", "json")) == [f"access queue: {why}"]
+    queue = call(company, "--yes", "--output", "json").grant("ada", "queue")
+    assert (queue["status"], queue["reason"]) == ("invalid", why)
+
+
+def test_longest_of_what_has_an_end_counts_from_when_it_is_first_acted_on(company: Repo) -> None:
+    offer(company, {"integration": "tool", "longest": "24h"})
+    request(company, until="2026-12-02T10:00Z")
+    company.commit()
+    machine = Machine(company)
+    machine.clock.turn(minutes=59)
+    found = row(machine.reconcile(), "ada", "queue")
+    assert (found.status, "it is asked for" in found.reason) == ("invalid", True)
+    machine.clock.turn(minutes=1)
+    report = machine.reconcile()
+    assert (row(report, "ada", "queue").status, list(report.problems)) == ("present", [])
 
 
 def test_time_until_a_moment_is_said_in_whole_days(company: Repo, call: Call) -> None:

@@ -112,9 +112,11 @@ class _Person:
         from reconciler.model.hire import moment
 
         found: datetime | None = None
-        for read in (lambda: moment(text, self._settings.timezone), lambda: self._now + duration(text)):
+        with suppress(ValueError, OverflowError):
+            found = moment(text, self._settings.timezone)
+        if found is None:
             with suppress(ValueError, OverflowError):
-                found = found or read()
+                found = self._now + duration(text)
         if found is None:
             raise UsageError(f"--until {text}: write a date (2026-12-01), a time (2026-12-01T18:00), or a span (8h)")
         if found <= self._now:

@@ -52,11 +52,15 @@ class PlanningInputs(Frozen, kw_only=True):
     locks: Locks
 
     def wanted(self, hire: str) -> tuple[Grant, ...]:
-        """Return a hire's grants, without those that are over by now."""
+        """Return a hire's grants as of now, without those that are over."""
         grants, now, known = self.desired.grants(hire), self.policy.now, self.records
-        if all(still_wanted(grant, known.get(grant.key), now) for grant in grants):
+        if all(grant.requested is None and still_wanted(grant, known.get(grant.key), now) for grant in grants):
             return grants
-        return tuple(grant for grant in grants if still_wanted(grant, known.get(grant.key), now))
+        return tuple(
+            grant if (asked := grant.requested) is None else replace(grant, requested=asked.as_of(now))
+            for grant in grants
+            if still_wanted(grant, known.get(grant.key), now)
+        )
 
     async def rival(self, grant: Grant, record: Record | None) -> str | None:
         """Return why a grant's account is another hire's, or may be; or None."""
