@@ -23,7 +23,7 @@ from reconciler.model.template import PLACEHOLDER
 from reconciler.model.value import replace
 from reconciler.requests.encode import FORM, body, structure
 from reconciler.requests.protocols import DIRECTORY, SQL, entry, scheme_of, statement
-from reconciler.requests.template import Shown, render_data, render_text, render_url, written
+from reconciler.requests.template import Shown, render_data, render_text, render_url, substitute, written
 from reconciler.transports.request import Pritunl, RenderedRequest
 
 __all__ = [
@@ -140,7 +140,7 @@ def question(exists: Exists, scope: Scope, manifest: Manifest) -> Any:
 
 def expected(text: str, scope: Scope) -> str:
     """Render a check's `expected`. Raises MissingVariable."""
-    return render_text(text, scope.now()).text
+    return substitute(text, scope.now(), str)
 
 
 def headers_of(call: AnyCall, manifest: Manifest) -> dict[str, str]:

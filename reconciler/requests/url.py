@@ -14,7 +14,7 @@ from reconciler.model.dn import escaped, filter_escaped, name_valued, parsed
 from reconciler.model.errors import Blocked
 from reconciler.transports.address import locate
 
-__all__ = ["UrlBuilder", "ascii_host", "escape", "in_name", "in_url"]
+__all__ = ["UrlBuilder", "ascii_host", "escape", "in_name", "in_url", "quoted"]
 
 _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 _HEAD = re.compile(r"(?:exec:|[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\\]*")
@@ -79,7 +79,7 @@ class UrlBuilder:
         else:
             if self._path_at is not None and self._text[:4].lower() == "ldap":
                 value = in_url(self._text[self._path_at :], name, value)
-            self._text += _quoted(value)
+            self._text += quoted(value)
             self._shown += "***" if secret else self._text[before:]
             if (part := _climbs(value)) is not None:
                 self._climbing.append((before, name, part))
@@ -131,7 +131,7 @@ class UrlBuilder:
                     raise Blocked(f"variable {{{{{name}}}}} would make a part of the URL's path {unquote(dots[0])!r}")
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """Percent-encode a value for a path or a query."""
     return quote(value, safe="@").replace("@", "%40")  # `quote` takes a third of the time where it changes nothing
 

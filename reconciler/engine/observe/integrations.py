@@ -218,7 +218,8 @@ class Integration(Frozen, dict=True):
         if wanted == "":
             raise Blocked("exists: expected is empty for this hire: every answer would contain it")
         listed = exists.listing is not None and not orphan
-        wire = self._rehearsal.rendered(now, self.rendered_check) if listed else self.rendered_check(now)
+        rendered = self._rehearsal.rendered if listed else self._rehearsal.filled
+        wire = rendered(now, self.rendered_check)
         if not (exists.compares or exists.absent):
             return Check(wire, wanted)
         compared = Compared.of(exists.model_copy(update={"where": {}}) if orphan else exists, scope)
