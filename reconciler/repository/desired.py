@@ -7,22 +7,26 @@ hire's or sequence's file are unknown here; the engine keeps those that the ledg
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
 
 from reconciler.model.clock import FIRST, first_moment
-from reconciler.model.errors import Problem
+from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant, Key
+from reconciler.model.hire import Entry, Hire, HireRef
 from reconciler.model.lock import Lock, Locks
 from reconciler.model.manifest import Manifest
+from reconciler.model.text import hint
 from reconciler.model.value import Frozen
-from reconciler.repository.entries import Entries
+from reconciler.repository.documents.yaml import Loaded
+from reconciler.repository.entries import BEFORE_SUGGESTION, Entries
 from reconciler.repository.files import Files
 from reconciler.repository.hires import Hires
 from reconciler.repository.joining import Join
 
-__all__ = ["NO_SERVICE", "Desired", "Service"]
+__all__ = ["NO_SERVICE", "Desired", "Service", "over_by_itself"]
 
 NO_SERVICE = ""
 """Of what belongs to no service that can be read: broken manifests, entries whose integration is missing."""
@@ -36,6 +40,14 @@ class Service(Frozen):
 
     name: str
     manifests: Mapping[str, tuple[str, Manifest]]
+
+
+@dataclass(slots=True)
+class _Joined:
+    """A hire's grants, and the problems of its file once somebody asked for them."""
+
+    grants: tuple[Grant, ...]
+    problems: tuple[Problem, ...] | None = None
 
 
 class Desired:
@@ -52,7 +64,7 @@ class Desired:
         """The sequences that a revision acted on before assigned: what one gave that is gone since is not given up."""
         self.entries = Entries(files)
         self.join = Join(files, self.entries, now or first_moment(today, files.settings.timezone) or FIRST)
-        self._grants: OrderedDict[str, tuple[Grant, ...]] = OrderedDict()
+        self._joined: OrderedDict[str, _Joined] = OrderedDict()
         self._room = MAX_KEPT
 
     @property
@@ -191,13 +203,56 @@ class Desired:
 
         With `once` they are not remembered: a walk over all hires would evict those that passes are about.
         """
-        known = self._grants.get(hire)
-        if known is None:
-            loaded = self.hires.get(hire)
-            known = self.join.grants(loaded) if loaded is not None else ()
-            if not once:
-                self._grants[hire] = known
-                self._room -= 1 + len(known)
-                while self._room < 0 and len(self._grants) > 1:
-                    self._room += 1 + len(self._grants.popitem(last=False)[1])
-        return known
+        known = self._joined.get(hire)
+        if known is not None:
+            return known.grants
+        loaded = self.hires.get(hire)
+        grants = self.join.grants(loaded) if loaded is not None else ()
+        if not once:
+            self._joined[hire] = _Joined(grants)
+            self._room -= 1 + len(grants)
+            while self._room < 0 and len(self._joined) > 1:
+                self._room += 1 + len(self._joined.popitem(last=False)[1].grants)
+        return grants
+
+    def problems_of_file(self, hire: str) -> tuple[Problem, ...]:
+        """Return what is wrong or doubtful in a hire's file, whatever its grants are: remembered with these."""
+        known = self._joined.get(hire)
+        if known is not None and known.problems is not None:
+            return known.problems
+        found = tuple(self._problems_of_file(hire))
+        if known is not None:
+            known.problems = found
+        return found
+
+    def _problems_of_file(self, hire: str) -> Iterator[Problem]:
+        missing = [*self.entries.missing(hire)]
+        yield from missing
+        loaded = self.hires.get(hire)
+        if loaded is None:
+            return
+        if not missing and not self.files.broken["sequences"]:
+            for place in self.entries.unused_without(loaded.model):
+                message = f"without: no sequence of this hire gives {loaded.model.without[place]}"
+                yield Problem(loaded.path, loaded.document.line(("without", place)), message, Severity.WARNING)
+        for where, text in self._doubts(loaded):
+            yield Problem(loaded.path, loaded.document.line(where), text, Severity.WARNING)
+
+    def _doubts(self, loaded: Loaded[Hire]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Tell of a manager or buddy without a file, an end before the start, and entries whose `until` is over."""
+        model, hires = loaded.model, self.hires
+        for role, person in (("manager", model.manager), ("buddy", model.buddy)):
+            if isinstance(person, HireRef) and person.hire not in hires and person.hire not in self.broken_hires:
+                near = hint(person.hire, hires, BEFORE_SUGGESTION)
+                yield (role,), f"{role}: there is no hires/{person.hire}.yaml{near}"
+        if model.start is not None and model.end is not None and model.end < model.start:
+            yield ("end",), f"end {model.end} is before start {model.start}"
+        if model.end is None or model.end >= self.today:
+            for place, entry in enumerate(model.access):
+                if entry.until is not None and self.over(loaded.stem, entry.access) is not None:
+                    yield ("access", place, "until"), over_by_itself(entry)
+
+
+def over_by_itself(entry: Entry) -> str:
+    """Say that an entry's own `until` is over."""
+    return f"access {entry.access}: until {entry.until} is over: take the entry out, or move it"

@@ -11,13 +11,10 @@ from typing import NamedTuple
 from reconciler.model.condition import Condition, plain, value_of
 from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant, Key
-from reconciler.model.hire import Entry, Hire, HireRef
 from reconciler.model.status import Status
 from reconciler.model.text import hint, some
 from reconciler.repository.config_files import POLICY, REQUESTABLE, Offers
-from reconciler.repository.desired import Desired
-from reconciler.repository.documents.yaml import Loaded
-from reconciler.repository.entries import BEFORE_SUGGESTION
+from reconciler.repository.desired import Desired, over_by_itself
 from reconciler.repository.files import Files
 
 __all__ = [
@@ -73,44 +70,15 @@ def refused_by(desired: Desired, offers: Offers, hire: str, grants: Iterable[Gra
 
 
 def _problems_of_hire(desired: Desired, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
-    missing = [*desired.entries.missing(hire)]
-    yield from missing
-    loaded = desired.hires.get(hire)
-    if loaded is not None:
-        if not missing and not desired.files.broken["sequences"]:
-            yield from _unused_without(desired, loaded)
-        yield from _doubts(desired, loaded)
+    yield from desired.problems_of_file(hire)
     for grant in grants:
         if grant.hold is not None and grant.hold.status is Status.INVALID:
-            message = f"access {grant.key.access}: {grant.hold.reason}"
-            if grant.hold.personal and grant.origin is not None and loaded is not None:
+            if grant.hold.personal and grant.origin is not None and hire in desired.hires:
+                loaded = desired.hires[hire]
+                message = f"access {grant.key.access}: {grant.hold.reason}"
                 yield Problem(loaded.path, loaded.document.line(("sequences",)), message)
             else:
                 yield _of_entry(grant, grant.hold.reason, Severity.ERROR)
-
-
-def _doubts(desired: Desired, loaded: Loaded[Hire]) -> Iterator[Problem]:
-    """Warn of a manager or buddy without a file, an end before the start, and entries whose `until` is over."""
-    found: list[tuple[tuple[str | int, ...], str]] = []
-    model = loaded.model
-    for role, person in (("manager", model.manager), ("buddy", model.buddy)):
-        if isinstance(person, HireRef) and person.hire not in desired.hires and person.hire not in desired.broken_hires:
-            text = f"{role}: there is no hires/{person.hire}.yaml{hint(person.hire, desired.hires, BEFORE_SUGGESTION)}"
-            found.append(((role,), text))
-    if model.start is not None and model.end is not None and model.end < model.start:
-        found.append((("end",), f"end {model.end} is before start {model.start}"))
-    if model.end is None or model.end >= desired.today:
-        for place, entry in enumerate(model.access):
-            if entry.until is not None and desired.over(loaded.stem, entry.access) is not None:
-                found.append((("access", place, "until"), _over(entry)))
-    for where, text in found:
-        yield Problem(loaded.path, loaded.document.line(where), text, Severity.WARNING)
-
-
-def _unused_without(desired: Desired, loaded: Loaded[Hire]) -> Iterator[Problem]:
-    for place in desired.entries.unused_without(loaded.model):
-        message = f"without: no sequence of this hire gives {loaded.model.without[place]}"
-        yield Problem(loaded.path, loaded.document.line(("without", place)), message, Severity.WARNING)
 
 
 def unfitting(desired: Desired) -> Iterator[Problem]:
@@ -120,7 +88,7 @@ def unfitting(desired: Desired) -> Iterator[Problem]:
         for place, (entry, line) in enumerate(zip(loaded.model.access, loaded.lines, strict=True)):
             if desired.join.over_for_all(entry):
                 where = loaded.document.line(("access", place, "until"))
-                yield Problem(loaded.path, where, _over(entry), Severity.WARNING)
+                yield Problem(loaded.path, where, over_by_itself(entry), Severity.WARNING)
             try:
                 desired.join.fitted(entry)
             except ValueError as error:
@@ -143,10 +111,6 @@ def unassigned(desired: Desired, given: Collection[str]) -> Iterator[Problem]:
 def _of_entry(grant: Grant, text: str, severity: Severity) -> Problem:
     file, _, line = grant.source.rpartition(":")
     return Problem(file, int(line), f"access {grant.key.access}: {text}", severity)
-
-
-def _over(entry: Entry) -> str:
-    return f"access {entry.access}: until {entry.until} is over: take the entry out, or move it"
 
 
 def unknown_names(files: Files) -> Iterator[Problem]:

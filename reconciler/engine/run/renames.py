@@ -350,7 +350,8 @@ def _address(record: Record) -> str:
 
 
 def _elsewhere(record: Record, email: str) -> bool:
-    return folded(_address(record)) != folded(email)
+    address = _address(record)
+    return address != email and folded(address) != folded(email)
 
 
 def _about(values: list[Any]) -> tuple[str, ...] | None:

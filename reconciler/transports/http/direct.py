@@ -68,11 +68,6 @@ class Direct:
         """Whether another exchange can follow, as far as this side knows."""
         return self._keep and not self._pipe.unread and not self._pipe.over
 
-    @property
-    def spoiled(self) -> bool:
-        """Whether something came while it was idle; the system may know of it already."""
-        return self._pipe.spoiled
-
     def close(self) -> None:
         """Close at once."""
         self._pipe.close()
@@ -96,6 +91,7 @@ class Direct:
         request = self._request(method.encode(), self._before + target, [*headers, *self._added], content)
         # What came unasked would be the answer. The system may know of it; of a new connection's it would be TLS's own.
         if self._pipe.over or self._pipe.unread or (self._used and self._pipe.spoiled):
+            self._keep = False
             raise StaleConnection(CLOSED)
         self._used, self._keep = True, False
         watch.leaves()

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import re
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from time import monotonic
@@ -72,12 +73,19 @@ class Http:
         """Send a request; see `Transport`."""
         headers = [(b"Host", address.name.encode()), *self._headers(request, address)]
         content = request.content or (b"" if request.method in BODIES else None)
-        try:
-            line = self._take(address.origin) or _Line(address.origin, await _connected(address, self._connecting))
+        target = address.target.encode()
+
+        async def over(line: _Line) -> Response:
             try:
-                return await line.way.exchange(request.method, address.target.encode(), headers, content, watch)
+                return await line.way.exchange(request.method, target, headers, content, watch)
             finally:
                 self._give_back(line)
+
+        try:
+            while (line := self._take(address.origin)) is not None:
+                with suppress(StaleConnection):  # nothing left
+                    return await over(line)
+            return await over(_Line(address.origin, await _connected(address, self._connecting)))
         except StaleConnection as error:
             # Its text comes from the operating system and from TLS; those of the errors below can hold headers.
             raise TransportError(f"no connection: {error}", left=False) from None
@@ -107,10 +115,9 @@ class Http:
         for place in reversed(range(len(self._idle))):
             if self._idle[place].origin == origin:
                 line = self._idle.pop(place)
-                if monotonic() - line.since <= KEPT_OPEN_SECONDS and not line.way.spoiled:
+                if monotonic() - line.since <= KEPT_OPEN_SECONDS:
                     return line
                 line.way.close()
-                return None
         return None
 
     def _give_back(self, line: _Line) -> None:
