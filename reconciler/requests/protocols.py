@@ -90,8 +90,13 @@ def _wrong(method: str, data: Any) -> str | None:
 
 
 def _unwritten(attributes: Mapping[str, Any]) -> str | None:
-    found = next((str(name) for name in attributes if not re.fullmatch(r"[A-Za-z0-9;.-]+", str(name))), None)
-    return None if found is None else f"{found} is no attribute"
+    for name, value in attributes.items():
+        if not re.fullmatch(r"[A-Za-z0-9;.-]+", str(name)):
+            return f"{name} is no attribute"
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, list | Mapping) and not (isinstance(each, Mapping) and each.keys() == {"base64"}):
+                return f"{name}: a value is a text, or bytes as {{base64: …}}"
+    return None
 
 
 def entry(method: str, data: Any, scope: Scope) -> bytes | None:

@@ -88,6 +88,13 @@ def test_a_value_that_would_mean_others_is_blocked(url, value):
         asked(HOST + url, v=value)
 
 
+@pytest.mark.parametrize("value", [{"text": "x"}, ["a", {"b": "c"}], [["a"]]])
+def test_a_value_is_a_text_or_bytes(value):
+    for method, data in {"POST": {"cn": value}, "PATCH": {"replace": {"cn": value}}}.items():
+        with pytest.raises(Blocked, match="cn: a value is a text, or bytes"):
+            sent(method, data)
+
+
 def test_names_within_data_are_names():
     data = {"cn": "a,b {{v}}", "member": ["uid={{v}},dc=x", "{{dn}}"], "manager": "{{dn}}"}
     assert sent("POST", data, v="x,y", dn="uid=b,dc=x") == {

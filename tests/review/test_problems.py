@@ -141,6 +141,25 @@ def test_what_a_database_is_asked_is_one_statement(repo: Repo, url: str, data: A
     assert bool(found) is bool(said)
 
 
+@pytest.mark.parametrize(
+    ("rest", "says"),
+    [
+        ("ou=people,dc=example?uid?one?(uid={{email}})", None),
+        ("uid={{email}},dc=example", None),
+        ("{{email}}?uid?{{department}}?(|(a=1)(b=2))", None),
+        ("dc=example?uid?all?(uid={{email}})", "ldaps://host/dn?attributes?scope?filter; scope: base, one, sub"),
+        ("dc=example?uid?one?(uid={{email}})?!bindname=cn=x", "ldaps://host/dn?attributes?scope?filter"),
+        ("dc=example?uid?one?(uid={{email}}", "the brackets of the filter do not match"),
+    ],
+)
+def test_url_of_a_directory_is_one(repo: Repo, rest: str, says: str | None) -> None:
+    url = f"ldaps://directory.example.com/{rest}"
+    repo.manifest("people", {"exists": {"url": url, "expected": "{{email}}"}, "execute": []})
+    found = [each for each in problems(repo) if "exists.url: " in each]
+    assert found if says else not found
+    assert all(each.startswith("manifests/people.yaml:2: error: ") and str(says) in each for each in found)
+
+
 # --- problems --------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("ldap", reason="no python-ldap: pip install -r requirements-ldap.lock, see .ci/run")
 
+from reconciler.model.errors import TransportError
 from reconciler.transports.answer import Response
 from reconciler.transports.ldap.transport import Ldap
 from tests.repo import free_port
@@ -92,6 +93,8 @@ async def test_bytes_are_base64(ask, slapd):
     await ask("POST", PERSON, data={**ADA, "jpegPhoto": {"base64": "/9j/"}})
     assert slapd.entries()[PERSON]["jpegPhoto"] == [b"\xff\xd8\xff"]
     assert (await ask("GET", PERSON, "?jpegPhoto")).json() == [{"dn": PERSON, "jpegPhoto": "/9j/"}]
+    with pytest.raises(TransportError, match="the base64 of jpegPhoto is none"):
+        await ask("PATCH", PERSON, data={"replace": {"jpegPhoto": {"base64": "***"}}})
 
 
 async def test_a_search_reads_all_its_pages(ask, slapd):

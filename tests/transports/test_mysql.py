@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +62,8 @@ async def test_a_get_answers_rows_and_changes_nothing(ask):
     for statement in ("delete from people", "drop table people"):
         refused = await ask("GET", statement)
         assert (refused.status, refused.decided) == (400, False)
+    without_rows = await ask("GET", "set @x = 1")
+    assert (without_rows.status, without_rows.decided) == (400, False)
     assert len((await ask("GET", "select * from people")).json()) == 1
 
 
@@ -118,3 +123,29 @@ async def test_a_timeout_cancels_the_statement_at_the_server(server):
         await task
     assert progress.left
     await asyncio.to_thread(eventually, lambda: not server.execute(running))
+
+
+async def test_a_long_answer_is_cut_off_and_the_rest_is_not_read(server):
+    """The rest would take longer than any limit."""
+    progress = Progress(most=100)
+    url, login = f"mysql://127.0.0.1:{server.port}/app", {"Authorization": "Basic cm9vdDo="}
+    content = b'{"sql": "select seq from seq_1_to_1000000000000000"}'
+    answer = await exchange(MySql(30), "GET", url, login, content, progress=progress, most=100)
+    assert (answer.truncated, answer.content[:20]) == (True, b'[{"seq": 1},{"seq": ')
+
+
+async def test_an_answer_that_is_given_up_leaves_no_noise(server, monkeypatch):
+    noise: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", noise.append)
+    progress = Progress(most=1 << 40)
+    url, login = f"mysql://127.0.0.1:{server.port}/app", {"Authorization": "Basic cm9vdDo="}
+    content = b'{"sql": "select seq from seq_1_to_1000000000000000"}'
+    task = asyncio.create_task(exchange(MySql(30), "GET", url, login, content, progress=progress))
+    running = "select 1 from information_schema.processlist where info like '%seq_1_to_%' and id <> connection_id()"
+    await asyncio.to_thread(eventually, lambda: server.execute(running))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.to_thread(eventually, lambda: "transport" not in {each.name for each in threading.enumerate()})
+    gc.collect()
+    assert noise == []

@@ -170,6 +170,20 @@ async def test_a_timeout_cancels_the_statement_at_the_server(ask, databases):
     await asyncio.to_thread(eventually, lambda: not databases.execute(running))
 
 
+async def test_a_long_answer_is_cut_off_and_the_rest_is_not_read(ask):
+    """The rest would fill any memory, and the connection is good for another."""
+    body = _body("select generate_series(1, 1000000000000000) as n", {})
+    few = Progress(most=100)
+    answer = await exchange(ask.postgres, "GET", ask.url, _login("postgres:"), body, progress=few, most=few.most)
+    assert (answer.truncated, answer.content[:19]) == (True, b'[{"n": 1},{"n": 2},')
+    assert (await ask("GET", FIND, email="ada@example.com")).json()
+
+
+async def test_a_statement_without_rows_answers_no_check(ask):
+    answer = await ask("GET", "set local work_mem = '1MB'")
+    assert (answer.status, answer.decided) == (400, False)
+
+
 async def test_nothing_of_libpqs_environment_counts(ask, monkeypatch):
     """Every parameter that could come from it is given."""
     with_variable = {each.keyword.decode() for each in psycopg.pq.Conninfo.get_defaults() if each.envvar}

@@ -44,6 +44,9 @@ OAUTH = "oauth"
 """The name that a connection gives values to."""
 
 _DATABASE = re.compile(r"(?:postgresql|mysql)://", re.IGNORECASE)
+_DIRECTORY = re.compile(r"ldaps?://", re.IGNORECASE)
+_SEARCH = re.compile(r"[a-z]+://[^/?]+(?:/[^?]*(?:\?[^?]*(?:\?(?:base|one|sub|x)?(?:\?[^?]*\??)?)?)?)?", re.IGNORECASE)
+_FORM = "ldaps://host/dn?attributes?scope?filter; scope: base, one, sub"
 _ONE_HOST = re.compile(r"[a-z]+://[^/?#@,]+/[^/?#]+", re.IGNORECASE)
 
 _SEVERAL = re.compile(r"[\s\"'{}\[\]:,;<>=]")
@@ -210,7 +213,7 @@ def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 
 def _combinations(manifest: Manifest) -> Iterator[Found]:
     """Report each with its place, a sentence that says what to do, and its severity."""
-    for path, message in (*_updates(manifest), *_invitations(manifest), *_identities(manifest), *_databases(manifest)):
+    for path, message in (*_updates(manifest), *_invitations(manifest), *_identities(manifest), *_protocols(manifest)):
         yield path, message, Severity.ERROR
     for path, message in _generated(manifest):
         yield path, message, Severity.WARNING
@@ -239,17 +242,21 @@ def _updates(manifest: Manifest) -> Iterator[tuple[Path, str]]:
         yield ("update",), message
 
 
-def _databases(manifest: Manifest) -> Iterator[tuple[Path, str]]:
-    """Whether what a database is asked is one statement with its parameters, at a URL of a database."""
+def _protocols(manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    """Whether a database is asked one statement with its parameters, and each URL is one of its protocol."""
     for place, call in manifest.calls():
-        url = (call.url or "").strip()
-        if not _DATABASE.match(url):
-            continue
+        url = PLACEHOLDER.sub("x", (call.url or "").strip())
         path: Path = tuple(int(step) if step.isdigit() else step for step in place.split("."))
-        if (wrong := misfit(call.data)) is not None:
-            yield (*path, "data"), wrong
-        if not _ONE_HOST.fullmatch(PLACEHOLDER.sub("x", url)):
-            yield (*path, "url"), "a database's URL is scheme://host/database: one host, no login, no query"
+        if _DATABASE.match(url):
+            if (wrong := misfit(call.data)) is not None:
+                yield (*path, "data"), wrong
+            if not _ONE_HOST.fullmatch(url):
+                yield (*path, "url"), "a database's URL is scheme://host/database: one host, no login, no query"
+        elif _DIRECTORY.match(url):
+            if not _SEARCH.fullmatch(url):
+                yield (*path, "url"), f"a directory's URL is {_FORM}"
+            elif (searched := "".join(url.split("?")[3:])).count("(") != searched.count(")"):
+                yield (*path, "url"), "the brackets of the filter do not match"
 
 
 def _generated(manifest: Manifest) -> Iterator[tuple[Path, str]]:

@@ -109,7 +109,10 @@ def _values(name: str, value: Any) -> list[bytes]:
 def _bytes(name: str, value: Any) -> bytes:
     match value:
         case {"base64": str(encoded)}:
-            return base64.b64decode(encoded)
+            try:
+                return base64.b64decode(encoded, validate=True)
+            except ValueError:
+                raise TransportError(f"the base64 of {name} is none", left=False) from None
         case bool():
             return b"TRUE" if value else b"FALSE"
         case _ if name.lower() == "unicodepwd":

@@ -124,19 +124,24 @@ class _Session:
     def execute(self, most: int) -> Rows:
         """Run the statement, read its rows, and end the transaction."""
         assert self._connection is not None
-        rows = Rows(most)
+        question, rows = self._question, Rows(most)
         using = f" USING {', '.join(self._variables)}" if self._variables else ""
         with self._connection.cursor(SSCursor) as cursor:
-            cursor.execute(f"EXECUTE statement{using}")
-            self.count = max(cursor.rowcount, 0) if cursor.description is None else 0
-            if cursor.description is not None:
-                columns = [column[0] for column in cursor.description]
-                while not rows.full and (row := cursor.fetchone()) is not None:
-                    rows.add(columns, row)
-                    self.count += 1
-        if self._question.reads:
-            self._connection.rollback()
-        else:
+            try:
+                cursor.execute(f"EXECUTE statement{using}")
+                if cursor.description is None:
+                    if question.reads:
+                        raise pymysql.ProgrammingError(ER.WRONG_ARGUMENTS, "the statement gives no rows")
+                    self.count = max(cursor.rowcount, 0)
+                else:
+                    columns = [column[0] for column in cursor.description]
+                    while not (rows.full and question.reads) and (row := cursor.fetchone()) is not None:
+                        rows.add(columns, row)
+                        self.count += 1
+            finally:
+                if cursor._result is not None:  # noqa: SLF001  else it is read to its end, over a closed connection too
+                    cursor._result.unbuffered_active = False  # noqa: SLF001
+        if not question.reads:  # else the end of the connection undoes it
             self._connection.commit()
         return rows
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -145,16 +145,24 @@ async def _ask(connection: Connection, question: Question, watch: Watch) -> Resp
         psycopg.AsyncRawCursor(connection, row_factory=tuple_row) as cursor,
     ):
         watch.leaves()
-        await cursor.execute(sql, values, prepare=True)
+        if question.reads:
+            # as they come: a table may be larger than memory
+            async with aclosing(cast("AsyncGenerator[Any, None]", cursor.stream(sql, values))) as found:
+                await _read(cursor, found, rows)
+        else:
+            await cursor.execute(sql, values, prepare=True)
+            if cursor.description is not None:
+                await _read(cursor, cursor, rows)
         watch.has_left()
-        if cursor.description is not None:
-            columns = [column.name for column in cursor.description]
-            async for row in cursor:
-                rows.add(columns, row)
-                if rows.full:
-                    break
         count = cursor.rowcount
     return rows.answer(question, count)
+
+
+async def _read(cursor: psycopg.AsyncRawCursor[Any], found: AsyncIterator[Any], rows: Rows) -> None:
+    async for row in found:
+        rows.add([column.name for column in cursor.description or ()], row)
+        if rows.full:
+            break
 
 
 def _status(code: str) -> int:
