@@ -40,6 +40,7 @@ _NAMES = frozenset({"hire", "access", "integration", "service", "grant", "grants
 _CLOSED = frozenset({"status", "action", "event", "kind", "level", "severity", "outcome"})
 _WORD = re.compile(r"[a-z]+(?:[._][a-z]+)*")
 """An event (`attempt.failed`), a status, an action."""
+_PROTOCOL = re.compile(r"\b(?:https?|ldaps?|postgresql|mysql)://")
 
 
 class Secret:
@@ -136,7 +137,11 @@ class Redactor:
             return text
         parts: list[str] = []
         masked = 0
-        for start, end in sorted(self._found(text, NESTED)):
+        found = sorted(self._found(text, NESTED))
+        ours = [each.span() for each in _PROTOCOL.finditer(text)] if found else []
+        for start, end in found:
+            if any(first <= start and end <= last for first, last in ours):
+                continue  # a login that is called as its server is
             if start >= masked:
                 parts += [text[masked:start], MASK]
             masked = max(masked, end)

@@ -125,7 +125,9 @@ _ONWARD = ("next", "cursor", "token", "after", "more", "page", "offset", "link")
 
 def has(content: Any, path: str) -> bool:
     """Whether something stands at a path, if only a null."""
-    *parents, last = steps(path) or [""]
+    if not (keys := steps(path)):  # the whole
+        return True
+    *parents, last = keys
     holder = follow(content, parents)
     return (isinstance(holder, Mapping) and last in holder) or follow(holder, [last]) is not None
 

@@ -126,6 +126,16 @@ def test_a_path_at_which_nobody_has_anything_is_said(tool: Repo, call: Call, acc
     assert '    list.match email: "ada@example.com": yes' in shown
 
 
+def test_record_that_is_the_whole_answer_is_there(tool: Repo, call: Call, accounts: AccountService) -> None:
+    accounts.add("ada@example.com")
+    text = yaml.safe_load((tool.root / "manifests/tool.yaml").read_text())
+    text["exists"] |= {"record": "", "match": "email"}
+    tool.manifest("tool", text)
+    shown = call(tool, "try", "tool", "--hire", "ada").out.splitlines()
+    record = shown.index("    record: a record with id, email: yes")
+    assert shown[record + 1].startswith("    match email")
+
+
 def test_saved_case_has_nobody_in_it_and_passes(tool: Repo, call: Call, accounts: AccountService) -> None:
     whole = {"email": "eve.real@example.org", "phone": "+499123", "start": "2024-02-29", "manager": {"hire": "bob"}}
     tool.hire("eve", {"integration": "tool", "values": {"ROLE": "admin"}}, **whole)

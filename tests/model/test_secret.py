@@ -145,3 +145,10 @@ def test_program_vocabulary_is_not_redacted() -> None:
     assert redactor.redact_all(line) == line
     told = {"problem": "it failed", "source": "it is present", "event": "GET /?q=failed"}
     assert redactor.redact_all(told) == {"problem": "it ***", "source": "it is ***", "event": "GET /?q=***"}
+
+
+def test_protocol_of_a_url_is_not_redacted() -> None:
+    """A login is often called as its server is, and a case that `try` saves has to be found again."""
+    redactor = Redactor(["postgres", "https:"])
+    told = "GET postgresql://127.0.0.1/postgres of postgres, https://x, xpostgresql://x, postgres://x"
+    assert redactor.redact(told) == "GET postgresql://127.0.0.1/*** of ***, https://x, x***ql://x, ***://x"
