@@ -206,6 +206,9 @@ def desk(
             return PlainTextResponse("the form is too long\n", status_code=413)
         return await run_in_threadpool(made.ask, request, dict(parse_qsl(body.decode(errors="replace"))))
 
+    async def refused(_request: Request, error: Exception) -> Response:
+        return PlainTextResponse(context.redactor.redact(f"nothing can be asked for now: {error}\n"), status_code=503)
+
     async def health(_request: Request) -> Response:
         return JSONResponse({"ok": True})
 
@@ -221,7 +224,11 @@ def desk(
         Route("/healthz", health),
         Route("/static/{name}", static),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=made.names)])
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=made.names)],
+        exception_handlers={ReconcilerError: refused},
+    )
 
 
 def _offers(asking: Asking, hire: Hire) -> Iterator[dict[str, Any]]:

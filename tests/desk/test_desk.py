@@ -113,6 +113,14 @@ def test_who_may_not(company: Repo, desk: str, forge: Stand) -> None:
     assert forge.pulls == []
 
 
+def test_settings_that_cannot_be_read_are_named(company: Repo, desk: str) -> None:
+    company.write("config/reconciler.yaml", "interval: [\n")
+    company.commit()
+    company.git("push", "-q", "origin", "HEAD")
+    code, page = fetched(f"{desk}/ask", ASK, Origin=desk, X_Forwarded_Email="ada@example.com")
+    assert (code, "config/reconciler.yaml:2: not YAML" in page) == (503, True), page
+
+
 def test_it_does_not_start_without_a_proxy(repo: Repo) -> None:
     repo.settings()
     repo.manifest("tool", {"execute": [{"url": "https://api.example.com/"}]})
