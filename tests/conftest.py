@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
-from reconciler.ledger import migrate
+from reconciler.ledger import migrations
 from tests.postgres import Databases
 from tests.repo import GnupgHome, Repo
 from tests.servers import AccountService, Service
@@ -91,7 +91,7 @@ _compile_once()
 
 def _migrate_once() -> None:
     """Give each further new file of this process the tables that the migrations gave the first: it takes a tenth."""
-    upgrade, made = migrate.upgrade, list[str]()
+    upgrade, made = migrations.upgrade, list[str]()
 
     def quick(connection: sa.Connection) -> None:
         held: Any = connection.connection.driver_connection

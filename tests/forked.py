@@ -168,7 +168,7 @@ def serve(wishes: socket.socket, modules: Sequence[str]) -> None:
 
     import procrastinate  # noqa: F401
     import uvicorn  # noqa: F401
-    from alembic import command, config  # noqa: F401
+    from alembic import migration, operations  # noqa: F401
     from cryptography.hazmat.primitives.ciphers import aead  # noqa: F401
     from cryptography.hazmat.primitives.kdf import hkdf  # noqa: F401
 
@@ -176,7 +176,7 @@ def serve(wishes: socket.socket, modules: Sequence[str]) -> None:
     from reconciler.transports.http.transport import _tls
 
     # The driver of directories has to be built, and may not be here.
-    left_out = ("__main__", "demo", "ledger.migrations.", "transports.ldap")
+    left_out = ("__main__", "demo", "transports.ldap")
     for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
         if not module.name.removeprefix("reconciler.").startswith(left_out):
             importlib.import_module(module.name)

@@ -97,7 +97,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     if not wanted or ctx.resilient_parsing:
         return
     from reconciler import __version__
-    from reconciler.ledger.migrate import HEAD
+    from reconciler.ledger.reading import HEAD
 
     click.echo(f"reconcile {__version__}, schema {HEAD}")
     ctx.exit()

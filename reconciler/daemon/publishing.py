@@ -20,8 +20,8 @@ import structlog
 
 from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
+from reconciler.ledger.history import tree_of
 from reconciler.ledger.ledger import OpenLedger
-from reconciler.ledger.verifying import tree_of
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError, TimestampError
 from reconciler.model.settings import OWN, Checkpoints, Settings

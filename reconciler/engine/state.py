@@ -23,13 +23,12 @@ from msgspec import Struct, field
 from reconciler.engine.apply import attempts
 from reconciler.engine.context import Context
 from reconciler.engine.trust import leave, left, sealing_of, sealing_read
-from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.opening import HeldLedger, StateLocation
 from reconciler.ledger.sealing import ReadState, Sealing, StoredTokens, WritableTokens
-from reconciler.ledger.vault import run_name
+from reconciler.ledger.vault import Attachments, FileAttachments, RowAttachments, run_name
 from reconciler.model.decision_inputs import Policy, complete
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.grant import Key, Record

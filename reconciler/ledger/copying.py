@@ -14,12 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.attachments import FOLDER
 from reconciler.ledger.backend import within
 from reconciler.ledger.chain import Chain
+from reconciler.ledger.history import verified
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reading import PAGE
-from reconciler.ledger.verifying import verified
+from reconciler.ledger.vault import FOLDER
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 

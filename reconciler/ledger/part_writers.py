@@ -12,12 +12,11 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.entries import Answer, Attempt, Change, Command, Event, ValueChanges
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, GuardCounts
-from reconciler.ledger.history import History
+from reconciler.ledger.history import TREE, History, whole_blocks
 from reconciler.ledger.reader import GIVEN, LISTED, UNTRACED, Accounts, Attempts, Givers, Notes, Sealed
 from reconciler.ledger.reading import BLOCKS, LINES
 from reconciler.ledger.rows import attempt_row, event_row, event_rows, given_row, request_row
 from reconciler.ledger.transaction import Transaction, WritablePart
-from reconciler.ledger.verifying import TREE, whole_blocks
 from reconciler.model.attribution import Attribution, Merged, Unattributed
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Outcome, Record, Step

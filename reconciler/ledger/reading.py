@@ -12,15 +12,19 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, product
 from typing import Any, Protocol, overload
 
+from reconciler.model.errors import LedgerError
+
 __all__ = [
     "BLOCKS",
     "EPOCH",
+    "HEAD",
     "LINES",
     "LONG_PAGE",
     "MANY",
     "MICROSECOND",
     "PAGE",
     "SERVER_TIME",
+    "VERSION",
     "Backend",
     "EmptyBackend",
     "LedgerPart",
@@ -33,9 +37,16 @@ __all__ = [
     "lowered",
     "microseconds",
     "moment",
+    "version_of",
     "where_of",
     "without_nul",
 ]
+
+HEAD = "0009"
+"""The newest version of a state's tables. A ledger that has it needs no migration, and loads none."""
+
+VERSION = "alembic_version"
+"""The table with the version, as alembic named it."""
 
 MANY = 500
 """The most hires, or names, of one statement."""
@@ -222,6 +233,19 @@ class Reading:
             text = str(value).encode(errors="backslashreplace").decode()  # no database takes half a surrogate pair
             return without_nul(text) if self._postgres else text
         return value
+
+
+def version_of(reading: Reading) -> str | None:
+    """The version that the state has; None where its tables were never made. Raises LedgerError for a newer one."""
+    if not reading.has(VERSION):
+        return None
+    version: str | None = reading.value("SELECT version_num FROM alembic_version")
+    if version is not None and version > HEAD:
+        raise LedgerError(
+            f"the state was written by a newer version of this program: its schema is {version}, and this one's is "
+            f"{HEAD}. Upgrade the program, or go back to the copy that was kept before it was brought up to date"
+        )
+    return version
 
 
 class Backend(Protocol):

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.ledger.entries import Event
-from reconciler.ledger.verifying import ENDED, MADE, Followed
+from reconciler.ledger.history import ENDED, MADE, Followed
 from reconciler.model.attribution import Approval, Attribution
 from reconciler.model.grant import Key
 from reconciler.model.report import Row

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.chain import MerkleTree, as_written, said
-from reconciler.ledger.verifying import lines_of
+from reconciler.ledger.history import lines_of
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.value import Frozen

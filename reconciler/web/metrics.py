@@ -11,7 +11,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from reconciler import __version__
-from reconciler.ledger.migrate import HEAD
+from reconciler.ledger.reading import HEAD
 from reconciler.model.report import Report
 from reconciler.model.status import Status
 

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler import __version__
 from reconciler.demo import stage, walk
-from reconciler.ledger.migrate import HEAD
+from reconciler.ledger.reading import HEAD
 from tests.cli.conftest import Call
 from tests.repo import Repo
 

@@ -13,8 +13,8 @@ import pytest
 
 from reconciler.cli.commands.history import _row, _table
 from reconciler.ledger.entries import Event
-from reconciler.ledger.grants import Grants
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.reader import Grants
 from reconciler.model.clock import moment
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType

@@ -16,8 +16,8 @@ import pytest
 
 from reconciler.ledger.chain import BLOCK, MerkleTree, leaf, root_of
 from reconciler.ledger.entries import Event
+from reconciler.ledger.history import TREE
 from reconciler.ledger.opening import StateLocation
-from reconciler.ledger.verifying import TREE
 from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
 from reconciler.model.secret import Secret

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ledger.attachments import FileAttachments, RowAttachments
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import Sealing, Trust
-from reconciler.ledger.vault import Memory
+from reconciler.ledger.vault import FileAttachments, Memory, RowAttachments
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.secrets.gpg import Gnupg

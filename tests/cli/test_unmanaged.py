@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.grants import Grants
+from reconciler.ledger.reader import Grants
 from reconciler.model.grant import Record
 from reconciler.model.hire import Hire
 from reconciler.repository.documents.yaml import Loaded

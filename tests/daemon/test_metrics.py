@@ -13,8 +13,8 @@ import pytest
 from reconciler import __version__
 from reconciler.cli.commands.daemon import pages_of
 from reconciler.engine.run.accepted import in_force
-from reconciler.ledger.grants import Grants
-from reconciler.ledger.migrate import HEAD
+from reconciler.ledger.reader import Grants
+from reconciler.ledger.reading import HEAD
 from reconciler.web.metrics import Metrics
 from reconciler.web.serve import serving
 from tests.daemon.running import running, until

@@ -22,7 +22,7 @@ from reconciler import __version__
 from reconciler.cli import run
 from reconciler.gallery.catalog import everything
 from reconciler.intake.forge import TOKEN
-from reconciler.ledger.migrate import HEAD
+from reconciler.ledger.reading import HEAD
 from reconciler.model.config_files import Rule
 from reconciler.model.requestable import AccessRequest, Requestable
 from reconciler.model.status import Action, EventType, Status

@@ -36,7 +36,7 @@ MODULES = {
 MAX_POSITIONAL = 5
 MAX_LINES = 450
 
-POSITIONAL = {"_git", "git", "run", "Table", "create_table", "create_commit"}
+POSITIONAL = {"_git", "git", "run", "Table", "create_table", "_columns", "_add_columns", "create_commit"}
 """Functions that take any number of alike arguments, or no keywords: pygit2's."""
 
 
@@ -159,7 +159,6 @@ def test_no_code_reads_a_sentence() -> None:
     found = {
         f"{module}:{getattr(node, 'lineno', 0)}"
         for module in MODULES.keys() - READS_A_SENTENCE
-        if ".migrations." not in module
         for node in ast.walk(parsed(module))
         if reads_a_sentence(node)
     }

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.planning import Planning
-from reconciler.ledger.grants import Grants
+from reconciler.ledger.reader import Grants
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, Status
 from tests.engine.harness import Machine, row

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.grants import Grants
 from reconciler.ledger.part_writers import WritableGivers
+from reconciler.ledger.reader import Grants
 from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.grant import Key
 from tests.engine.harness import Machine, dying

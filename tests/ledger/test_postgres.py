@@ -15,11 +15,11 @@ from types import SimpleNamespace
 import pytest
 
 from reconciler.ledger import schema
-from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.postgres import reading as postgres
 from reconciler.ledger.postgres import writing as postgres_writing
 from reconciler.ledger.postgres.reading import Server
+from reconciler.ledger.reading import HEAD
 from reconciler.model.errors import LedgerError
 from tests.ledger.states import ADA, EARLIER, change, earlier
 from tests.postgres import Databases, Wire

@@ -21,10 +21,10 @@ from reconciler.engine.apply.running import AttemptRequest, RunningAttempt
 from reconciler.engine.context import Context
 from reconciler.engine.decide.planned import stored_at
 from reconciler.engine.observe.wiring import Services
-from reconciler.ledger.attachments import Attachments
 from reconciler.ledger.entries import Attempt, Event, ValueChanges
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import (
+    Attachments,
     Memory,
     Vault,
     generated,

@@ -18,8 +18,7 @@ from typing import Any
 
 import psycopg
 
-from reconciler.ledger.migrate import HEAD, version_of
-from reconciler.ledger.reading import SERVER_TIME, EmptyBackend, Reading
+from reconciler.ledger.reading import HEAD, SERVER_TIME, EmptyBackend, Reading, version_of
 from reconciler.model.errors import LedgerError
 from reconciler.model.value import Frozen, Unshown
 

@@ -18,9 +18,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Rows, upserting, within
 from reconciler.ledger.chain import END
-from reconciler.ledger.migrate import HEAD, upgrade, version_of
+from reconciler.ledger.migrations import upgrade
 from reconciler.ledger.postgres.reading import CONNECT, IDLE, SCHEMA, Connection, Server, outdated
-from reconciler.ledger.reading import Reading, microseconds, without_nul
+from reconciler.ledger.reading import HEAD, Reading, microseconds, version_of, without_nul
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 

@@ -11,8 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from reconciler.ledger.migrate import HEAD, version_of
-from reconciler.ledger.reading import EmptyBackend, Reading
+from reconciler.ledger.reading import HEAD, EmptyBackend, Reading, version_of
 from reconciler.ledger.sqlite.lock import StateLock, refuse_unsafe
 from reconciler.model.errors import LedgerError
 
@@ -97,7 +96,7 @@ def _up_to_date(source: str) -> sqlite3.Connection | None:
             return connection
         copy = None
         if version is not None:
-            from reconciler.ledger.sqlite.engine import bring_up_to_date  # it takes longer to import than all else
+            from reconciler.ledger.sqlite.writing import bring_up_to_date  # it takes longer to import than all else
 
             copy = _connect(":memory:")
             connection.backup(copy)
