@@ -31,8 +31,8 @@ from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.notify.alerts import alert_freshness
+from reconciler.repository.git.checkout import edits_ignored
 from reconciler.repository.git.trees import Tree
-from reconciler.repository.git.uncommitted import edits_ignored
 from reconciler.repository.git.watch import commits
 
 __all__ = ["Daemon", "Watch"]

@@ -17,9 +17,9 @@ from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.value import replace
-from reconciler.repository.affected import touched
+from reconciler.repository.desired import touched
+from reconciler.repository.git.checkout import head_ignored
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, Tree
-from reconciler.repository.git.uncommitted import head_ignored
 from reconciler.repository.naming import FOLDERS
 from reconciler.requests.tasks import FEW
 from reconciler.secrets.initial_data import FOLDER

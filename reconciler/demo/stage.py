@@ -21,7 +21,7 @@ from reconciler.demo.loopback import Loopback
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.value import Frozen
 from reconciler.secrets.gpg import Gnupg
-from reconciler.secrets.write import encrypt_initial_data
+from reconciler.secrets.initial_data import encrypt_initial_data
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -28,9 +28,9 @@ from reconciler.intake.ask import Asked, Asking
 from reconciler.intake.forge import ForgeError
 from reconciler.intake.requesting import NotRequestable
 from reconciler.model.base import as_text, spelled
+from reconciler.model.config_files import Requestable
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.hire import Hire
-from reconciler.model.requestable import Requestable
 from reconciler.model.settings import Pages
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired

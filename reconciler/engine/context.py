@@ -18,8 +18,8 @@ from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
+from reconciler.repository.git.program import home_of
 from reconciler.repository.private_file import HIRES_CACHE
-from reconciler.repository.reach import home_of
 from reconciler.repository.settings_file import read_settings
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from reconciler.intake.requesting import (
     same,
 )
 from reconciler.model.clock import stamp
+from reconciler.model.config_files import AccessRequest
 from reconciler.model.errors import RepositoryError, UsageError
 from reconciler.model.grant import Key, Record
-from reconciler.model.requestable import AccessRequest
 from reconciler.model.settings import Forge
 from reconciler.model.value import Frozen
 from reconciler.repository.git.branches import commit_to_branch, has_remote

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from reconciler.intake.yaml_edit import flow
 from reconciler.model.clock import stamp
+from reconciler.model.config_files import AccessRequest
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.hire import Entry
-from reconciler.model.requestable import AccessRequest
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired

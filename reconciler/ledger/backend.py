@@ -14,9 +14,11 @@ import sqlalchemy as sa
 from reconciler.ledger.reading import Backend, Reading
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from sqlalchemy.dialects import postgresql, sqlite
 
-__all__ = ["Rows", "WritableBackend", "as_json", "upserting", "within"]
+__all__ = ["Rows", "WritableBackend", "as_json", "engine_over", "upserting", "within"]
 
 
 Rows = Mapping[sa.Executable, Sequence[Mapping[str, Any]]]
@@ -52,6 +54,13 @@ class WritableBackend(Backend, Protocol):
 def as_json(value: Any) -> str:
     """Write a column of JSON. Most are empty, and to encode those would take a tenth of the time of a row."""
     return "{}" if value == {} else "[]" if value == [] else json.dumps(value)
+
+
+def engine_over(connection: sqlite3.Connection) -> sa.Engine:
+    """Make an engine with one SQLite connection: the ledger has one writer, and each reader opens its own."""
+    return sa.create_engine(
+        "sqlite://", creator=lambda: connection, poolclass=sa.pool.StaticPool, json_serializer=as_json
+    )
 
 
 @cache

@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from reconciler.ledger.backend import engine_over
 from reconciler.ledger.chain import END, Link
 from reconciler.ledger.reading import HEAD, VERSION
 from reconciler.ledger.schema import meta, metadata
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from alembic.operations import Operations
 
-__all__ = ["MIGRATIONS", "upgrade"]
+__all__ = ["MIGRATIONS", "bring_up_to_date", "upgrade"]
 
 _version = sa.Table(VERSION, sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 
@@ -44,6 +47,12 @@ def upgrade(connection: sa.Connection) -> None:
         if version > before:
             migrate(op, connection)
     connection.execute(sa.update(_version).values(version_num=HEAD))
+
+
+def bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Migrate the tables of a state in memory."""
+    with engine_over(connection).begin() as transaction:
+        upgrade(transaction)
 
 
 def _make(connection: sa.Connection) -> None:

@@ -12,13 +12,12 @@ from typing import Generic, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from reconciler.model.base import ListFile, Model
-from reconciler.model.config_files import Ignore, IgnoredAccount, PolicyFile, Rule
+from reconciler.model.config_files import Ignore, IgnoredAccount, PolicyFile, Requestable, RequestableFile, Rule
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.hire import Entry, Hire
-from reconciler.model.requestable import Requestable, RequestableFile
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen, replace
-from reconciler.repository.documents.problems import explain, validated
+from reconciler.repository.documents.problems import explain, placed, validated
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
 from reconciler.repository.git.trees import Tree
 
@@ -120,10 +119,10 @@ def read_ignore(tree: Tree, known: Collection[str]) -> tuple[tuple[IgnoredAccoun
         named = tree.find(IGNORE) is None
         return (), [replace(each, severity=Severity.WARNING) if named else each for each in found.problems]
     unknown = [
-        Problem(
-            IGNORE,
-            found.document.line((index, "integration")),
-            f"{index}.integration: there is no integration {entry.integration}{hint(entry.integration, known)}",
+        placed(
+            found.document,
+            (index, "integration"),
+            f"there is no integration {entry.integration}{hint(entry.integration, known)}",
             Severity.WARNING,
         )
         for index, entry in enumerate(found.entries)

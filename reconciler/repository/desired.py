@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
+from pathlib import PurePosixPath
 
 from reconciler.model.clock import FIRST, first_moment
 from reconciler.model.errors import Problem, Severity
@@ -18,6 +19,7 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Entry, Hire, HireRef
 from reconciler.model.lock import Lock, Locks
 from reconciler.model.manifest import Manifest
+from reconciler.model.selection import Selection
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 from reconciler.repository.documents.yaml import Loaded
@@ -25,8 +27,9 @@ from reconciler.repository.entries import BEFORE_SUGGESTION, Entries
 from reconciler.repository.files import Files
 from reconciler.repository.hires import Hires
 from reconciler.repository.joining import Join
+from reconciler.repository.naming import is_cases
 
-__all__ = ["NO_SERVICE", "Desired", "Service", "over_by_itself"]
+__all__ = ["NO_SERVICE", "Desired", "Service", "changed_hires", "over_by_itself", "touched"]
 
 NO_SERVICE = ""
 """Of what belongs to no service that can be read: broken manifests, entries whose integration is missing."""
@@ -256,3 +259,72 @@ class Desired:
 def over_by_itself(entry: Entry) -> str:
     """Say that an entry's own `until` is over."""
     return f"access {entry.access}: until {entry.until} is over: take the entry out, or move it"
+
+
+# --- what files affect ------------------------------------------------------------------------------------------------
+
+
+def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
+    """The hires and the integrations that changed files affect; everything if a file affects all.
+
+    A hire's file also affects the hires that name it as manager or buddy. What hires have of these integrations is left
+    to the pass over all of them: alone, it could be within the guard's limits.
+    """
+    hires: set[str] = set()
+    integrations: set[str] = set()
+    for text in paths:
+        path = PurePosixPath(text)
+        match path.parts:
+            case ("hires", *_):
+                hires.add(path.stem)
+            case ("manifests", *_) if not is_cases(path.name):
+                integrations |= _siblings(path.stem, desired)
+            case ("config", "initial_data", _):
+                service = path.name.partition(".")[0]
+                known = desired.services.get(service)
+                integrations |= set(known.manifests) if known is not None else set()
+            case ("config", "requests", _) if asked := desired.requesting(path.stem):
+                hires.update(asked)
+            case ("config", "reviews", *_):
+                pass  # reviewers may commit all day: no grant follows from their decisions
+            case ("config", *_):
+                return [Selection()]
+            case _:
+                pass
+    hires |= desired.hires.index.referrers(hires)
+    found = []
+    if hires:
+        found.append(Selection(hires=frozenset(hires), without=frozenset(integrations)))
+    if integrations:
+        found.append(Selection(integrations=frozenset(integrations)))
+    return found
+
+
+def changed_hires(desired: Desired, before: Desired) -> set[str] | None:
+    """Return the hires whose grants may differ from those at another revision; None if everybody's may.
+
+    A hire's grants follow from its file, from those that it names, and from whether another has its id or address.
+    """
+    paths = desired.hires.changed_paths(before.hires)
+    if paths is None or desired.today != before.today:
+        return None
+    hires = {*(desired.broken_hires.keys() ^ before.broken_hires.keys())}
+    for path in map(PurePosixPath, paths):
+        match path.parts:
+            case ("hires", *_):
+                hires.add(path.stem)
+            case ("manifests", *_) if not is_cases(path.name):
+                return None
+            case ("config", "requests", *_):
+                hires |= {*desired.requesting(path.stem), *before.requesting(path.stem)}
+            case ("config", folder, *_) if folder != "reviews":
+                return None
+            case _:
+                pass
+    return hires | desired.hires.index.referrers(hires)
+
+
+def _siblings(integration: str, desired: Desired) -> set[str]:
+    """List the integrations of the same service: its allowed hosts come from all their manifests."""
+    service = desired.services.get(desired.service_of(integration))
+    return set(service.manifests) if service is not None else {integration}

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from reconciler.model.condition import Sequence
+from reconciler.model.config_files import AccessRequest
 from reconciler.model.errors import Problem
 from reconciler.model.hire import Entry, Hire
-from reconciler.model.requestable import AccessRequest
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.yaml import Loaded

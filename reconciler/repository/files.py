@@ -19,13 +19,12 @@ from typing import TypeVar, cast
 
 from reconciler.model.base import Model
 from reconciler.model.condition import Sequence
-from reconciler.model.config_files import IgnoredAccount
+from reconciler.model.config_files import AccessRequest, IgnoredAccount
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.hire import Hire
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
-from reconciler.model.requestable import AccessRequest
 from reconciler.model.settings import OWN, Settings
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen

@@ -16,14 +16,13 @@ from pydantic import ValidationError
 
 from reconciler.model.base import EMAIL, Model
 from reconciler.model.condition import Sequence
+from reconciler.model.config_files import AccessRequest
 from reconciler.model.errors import Problem, RepositoryError, Severity
 from reconciler.model.hire import Hire, HireRef
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
-from reconciler.model.requestable import AccessRequest
 from reconciler.model.value import Frozen, replace
-from reconciler.repository.documents.checks import hire_problems, manifest_problems
-from reconciler.repository.documents.import_checks import import_problems
+from reconciler.repository.documents.checks import hire_problems, import_problems, manifest_problems
 from reconciler.repository.documents.problems import explain, few, validated
 from reconciler.repository.documents.yaml import BrokenFile, Document, Loaded, read
 from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of

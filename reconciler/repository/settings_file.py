@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from reconciler.model.errors import Problem, SettingsError, Severity
 from reconciler.model.settings import DEFAULT, Settings, loopback
 from reconciler.model.text import hint
-from reconciler.repository.documents.problems import Path, dotted, explain, validated
+from reconciler.repository.documents.problems import Path, explain, placed, validated
 from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.git.program import objection_to_home
 from reconciler.repository.git.trees import Tree
-from reconciler.repository.reach import objection_to_home
 
 __all__ = ["SETTINGS", "doubtful", "read_settings"]
 
@@ -46,8 +46,7 @@ def read_settings(tree: Tree, root: FilePath | None) -> Settings:
     if root is not None and settings.gnupg_home is not None:
         objection = objection_to_home(root, settings.gnupg_home)
         if objection is not None:
-            line = document.line(("gnupg_home",))
-            raise SettingsError([Problem(SETTINGS, line, f"gnupg_home: {objection}")])
+            raise SettingsError([placed(document, ("gnupg_home",), objection)])
     return settings
 
 
@@ -58,7 +57,7 @@ def doubtful(tree: Tree, settings: Settings, integrations: Collection[str], hire
     if file is None:
         return []
     document = read(tree.read(file), file.path)
-    return [Problem(file.path, document.line(path), dotted(path, message), Severity.WARNING) for path, message in found]
+    return [placed(document, path, message, Severity.WARNING) for path, message in found]
 
 
 def _unknown(settings: Settings, integrations: Collection[str], hires: Collection[str]) -> Iterator[tuple[Path, str]]:

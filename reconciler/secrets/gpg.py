@@ -20,7 +20,7 @@ from typing import Any
 import gnupg
 
 from reconciler.model.errors import SecretsError
-from reconciler.repository.reach import objection_to_home
+from reconciler.repository.git.program import objection_to_home
 
 __all__ = ["LIMIT", "Gnupg"]
 

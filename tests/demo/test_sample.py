@@ -11,9 +11,9 @@ import yaml
 from reconciler.demo import asana, scim
 from reconciler.model.base import Model
 from reconciler.model.condition import Sequence
+from reconciler.model.config_files import RequestableFile
 from reconciler.model.hire import Hire
 from reconciler.model.manifest import Manifest
-from reconciler.model.requestable import RequestableFile
 from reconciler.model.settings import Settings
 
 TOP = Path(__file__).parents[2]

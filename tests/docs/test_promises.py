@@ -23,8 +23,7 @@ from reconciler.cli import run
 from reconciler.gallery.catalog import everything
 from reconciler.intake.forge import TOKEN
 from reconciler.ledger.reading import HEAD
-from reconciler.model.config_files import Rule
-from reconciler.model.requestable import AccessRequest, Requestable
+from reconciler.model.config_files import AccessRequest, Requestable, Rule
 from reconciler.model.status import Action, EventType, Status
 from reconciler.web.app import app, callback_route
 from reconciler.web.hooks import hook_route

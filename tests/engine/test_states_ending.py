@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from reconciler.model.clock import stamp
-from reconciler.model.ending import ASK_AGAIN
+from reconciler.model.decision_inputs import ASK_AGAIN
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Hands, Machine, row
 from tests.servers import Reply

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from reconciler.ledger import schema
+from reconciler.ledger.backend import engine_over
 from reconciler.ledger.browsing import Chosen, Page
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.reading import EmptyBackend, LedgerPart
 from reconciler.ledger.sqlite.reading import SqliteBackend
-from reconciler.ledger.sqlite.writing import engine_over
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Record

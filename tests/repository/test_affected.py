@@ -7,8 +7,7 @@ from datetime import date
 import pytest
 
 from reconciler.model.selection import Selection
-from reconciler.repository.affected import touched
-from reconciler.repository.desired import Desired
+from reconciler.repository.desired import Desired, touched
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Checkout
 from tests.repo import Repo

@@ -10,8 +10,7 @@ import pytest
 
 from reconciler.repository.git.branches import fetch
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.git.program import git
-from reconciler.repository.reach import committable, helper_of_a_commit
+from reconciler.repository.git.program import committable, git, helper_of_a_commit
 from tests.repo import Repo
 
 

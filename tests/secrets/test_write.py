@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler.model.errors import SecretsError
 from reconciler.secrets.gpg import Gnupg
-from reconciler.secrets.initial_data import FOLDER, InitialData
-from reconciler.secrets.write import encrypt_initial_data
+from reconciler.secrets.initial_data import FOLDER, InitialData, encrypt_initial_data
 from tests.secrets.conftest import Office
 from tests.secrets.keys import SECRET, Files, said
 

@@ -163,7 +163,7 @@ async def _log_ignored_edits(runtime: Runtime, known: list[str]) -> None:
     """
     import structlog
 
-    from reconciler.repository.git.uncommitted import ignored_edits
+    from reconciler.repository.git.checkout import ignored_edits
 
     log = structlog.get_logger()
     with suppress(Stopped):

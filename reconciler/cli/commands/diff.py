@@ -37,7 +37,7 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     """
     from reconciler.cli.output.difference import as_markdown, as_table
     from reconciler.repository.git.checkout import Checkout
-    from reconciler.repository.git.uncommitted import ignored as ignored_of
+    from reconciler.repository.git.checkout import ignored as ignored_of
 
     no_csv(options)
     checkout = Checkout.open(options.repo)

@@ -131,7 +131,7 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
     import asyncio
 
     from reconciler.ledger.ledger import Ledger
-    from reconciler.model.ending import still_wanted
+    from reconciler.model.decision_inputs import still_wanted
     from reconciler.repository.attribution.given import who_gave
     from reconciler.repository.desired import Desired
 

@@ -91,7 +91,7 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     several lines, such as a key file, must come from standard input.
     """
     from reconciler.cli.commands.needed_data import needed_data_of
-    from reconciler.secrets.write import encrypt_initial_data
+    from reconciler.secrets.initial_data import encrypt_initial_data
 
     repository = Repository.of(options)
     wanted = needed_data_of(repository.files, integration)
@@ -135,7 +135,7 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     old keys still decrypt the old file in git's history: when somebody leaves, replace the secrets too.
     """
     from reconciler.cli.commands.needed_data import needed_data_of
-    from reconciler.secrets.write import put_initial_data
+    from reconciler.secrets.initial_data import put_initial_data
 
     repository = Repository.of(options)
     service = needed_data_of(repository.files, integration).service
@@ -163,7 +163,7 @@ def _replace_sealing_key(
     from reconciler.engine.trust import SEALING_KEY, sealing_read, trust_of
     from reconciler.ledger.sealing import stage
     from reconciler.model.settings import OWN
-    from reconciler.secrets.write import encrypt_initial_data
+    from reconciler.secrets.initial_data import encrypt_initial_data
 
     context = context_of(options)
     try:
@@ -205,7 +205,7 @@ def check(options: SharedOptions, integration: str | None) -> int:
 
     Exits with 1 if something is missing or cannot be decrypted.
     """
-    from reconciler.repository.git.uncommitted import ignored_edits
+    from reconciler.repository.git.checkout import ignored_edits
     from reconciler.secrets.initial_data import FOLDER
 
     repository = Repository.of(options)

@@ -176,8 +176,7 @@ def _wanted(options: SharedOptions, hire: str, access: str | None) -> list[Key]:
 def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key]:
     """Find a hire's grants that git no longer wants and that are not revoked yet."""
     from reconciler.engine.run.accepted import in_force
-    from reconciler.model.decision_inputs import Policy
-    from reconciler.model.ending import still_wanted
+    from reconciler.model.decision_inputs import Policy, still_wanted
 
     context = context_of(options)
     context.reader.without_hires = True

@@ -226,7 +226,7 @@ def _in_ledger(context: Context, force: InForce, hire: str) -> bool:
 
 def _note_ignored(context: Context, force: InForce) -> list[str]:
     """Say what the checkout has and is not acted on, and return it."""
-    from reconciler.repository.git.uncommitted import ignored as ignored_of
+    from reconciler.repository.git.checkout import ignored as ignored_of
 
     ignored = [] if force.branch is None else ignored_of(context.checkout, force.branch)
     for each in ignored:

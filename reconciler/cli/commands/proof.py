@@ -214,8 +214,8 @@ def _new_key(options: SharedOptions, recipients: tuple[str, ...], *, replace: bo
     """Make a key, write it into the program's initial data on disk, and return its public half and the file."""
     from reconciler.model.settings import OWN
     from reconciler.review.proof import KEY, origin_of
+    from reconciler.secrets.initial_data import encrypt_initial_data
     from reconciler.secrets.signed_note import SigningKey
-    from reconciler.secrets.write import encrypt_initial_data
 
     repository = Repository.of(options)
     values = repository.data.read(repository.tree, OWN) or {}

@@ -163,8 +163,8 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], St
     from reconciler.engine.context import home_of
     from reconciler.engine.run.accepted import in_force
     from reconciler.model.settings import OWN
+    from reconciler.repository.git.checkout import ignored_edits
     from reconciler.repository.git.signatures import signer
-    from reconciler.repository.git.uncommitted import ignored_edits
     from reconciler.repository.reviews import REVIEWS
     from reconciler.review.proof import stand
     from reconciler.review.signed_off import judge, name_people

@@ -62,7 +62,7 @@ def status(
     from reconciler.daemon.hooked import hooks_of
     from reconciler.engine.run.accepted import refused
     from reconciler.model.report import LAST, Report
-    from reconciler.repository.git.uncommitted import ignored
+    from reconciler.repository.git.checkout import ignored
 
     if when is not None:
         from reconciler.cli.commands.past import show_past

@@ -15,7 +15,7 @@ from reconciler.engine.apply.transitions import NOT_AS_WANTED, SETTLED, Changed,
 from reconciler.engine.decide.existing import not_seen
 from reconciler.engine.decide.orphans import NOT_IN_GIT, STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
-from reconciler.model.ending import gone
+from reconciler.model.decision_inputs import gone
 from reconciler.model.grant import Kind, OpenRun, Phase, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, Status

@@ -34,7 +34,7 @@ from reconciler.ledger.vault import (
     stored_name,
 )
 from reconciler.model.clock import Stopped, stamp
-from reconciler.model.ending import is_over, still_wanted
+from reconciler.model.decision_inputs import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Kind, OpenRun, Outcome, Phase, Record, Step

@@ -12,8 +12,7 @@ from reconciler.engine.decide.guard import Judgement
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.ledger.entries import CommandsByGrant, Event
 from reconciler.model.clock import first_moment
-from reconciler.model.decision_inputs import Policy
-from reconciler.model.ending import acted_on, is_over, left
+from reconciler.model.decision_inputs import Policy, acted_on, is_over, left
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Key, Record
 from reconciler.model.lock import Lock

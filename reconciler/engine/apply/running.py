@@ -11,7 +11,7 @@ from reconciler.engine.decide.planned import PlannedGrant, Prepared, requests_of
 from reconciler.engine.observe.integrations import Integration
 from reconciler.ledger.entries import Attempt, Command
 from reconciler.ledger.vault import Memory
-from reconciler.model.ending import acted_on
+from reconciler.model.decision_inputs import acted_on
 from reconciler.model.grant import Grant, Kind, Outcome, Record, Step
 from reconciler.model.manifest import Request
 from reconciler.model.template import roots

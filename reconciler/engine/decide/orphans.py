@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from reconciler.engine.decide.existing import Capabilities, Facts
 from reconciler.engine.decide.wanted import Failed
 from reconciler.model.clock import stamp
-from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
-from reconciler.model.ending import is_over
+from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, is_over, progress
 from reconciler.model.grant import Decision, Key, Kind, Over, Phase, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, Status

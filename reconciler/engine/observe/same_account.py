@@ -27,8 +27,7 @@ from reconciler.model.scope import LEDGER, Layer
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen
 from reconciler.model.verdict import Unknown
-from reconciler.repository.affected import changed_hires
-from reconciler.repository.desired import Desired
+from reconciler.repository.desired import Desired, changed_hires
 from reconciler.requests.accounts import account, layers_as_compared, told_by_address
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import Yielder

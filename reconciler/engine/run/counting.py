@@ -21,8 +21,7 @@ from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import FEW, Settings
 from reconciler.model.value import replace
-from reconciler.repository.affected import touched
-from reconciler.repository.desired import Desired
+from reconciler.repository.desired import Desired, touched
 from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.requests.tasks import MAX_HIRES
 

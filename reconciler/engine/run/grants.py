@@ -12,8 +12,7 @@ from reconciler.engine.observe.checker import SHOWN, Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.ledger.vault import Stored, stored_for
-from reconciler.model.decision_inputs import Policy
-from reconciler.model.ending import still_wanted
+from reconciler.model.decision_inputs import Policy, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
 from reconciler.model.lock import Locks

@@ -10,7 +10,7 @@ from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.grants import PlanningInputs
-from reconciler.model.ending import is_over, still_wanted
+from reconciler.model.decision_inputs import is_over, still_wanted
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status

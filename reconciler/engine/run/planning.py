@@ -31,8 +31,7 @@ from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import ReadState
-from reconciler.model.decision_inputs import Policy
-from reconciler.model.ending import is_over
+from reconciler.model.decision_inputs import Policy, is_over
 from reconciler.model.errors import Blocked, Problem
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.selection import PassRequest, Selection

@@ -96,7 +96,7 @@ def _up_to_date(source: str) -> sqlite3.Connection | None:
             return connection
         copy = None
         if version is not None:
-            from reconciler.ledger.sqlite.writing import bring_up_to_date  # it takes longer to import than all else
+            from reconciler.ledger.migrations import bring_up_to_date  # it takes longer to import than all else
 
             copy = _connect(":memory:")
             connection.backup(copy)

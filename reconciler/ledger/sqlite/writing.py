@@ -15,7 +15,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import Rows, as_json, upserting
+from reconciler.ledger.backend import Rows, engine_over, upserting
 from reconciler.ledger.chain import END, Link, linked
 from reconciler.ledger.migrations import upgrade
 from reconciler.ledger.reading import HEAD, Reading, version_of
@@ -24,23 +24,10 @@ from reconciler.ledger.sqlite.reading import copied, faults, in_transaction
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
-__all__ = ["WritableSqliteBackend", "bring_up_to_date", "engine_over"]
+__all__ = ["WritableSqliteBackend"]
 
 COPY = ".schema-"
 """What comes between the name of a state and the schema of a copy that was kept before it was migrated."""
-
-
-def engine_over(connection: sqlite3.Connection) -> sa.Engine:
-    """Make an engine with one connection: the ledger has one writer, and each reader opens its own."""
-    return sa.create_engine(
-        "sqlite://", creator=lambda: connection, poolclass=sa.pool.StaticPool, json_serializer=as_json
-    )
-
-
-def bring_up_to_date(connection: sqlite3.Connection) -> None:
-    """Migrate the tables of a state in memory."""
-    with engine_over(connection).begin() as transaction:
-        upgrade(transaction)
 
 
 class WritableSqliteBackend:

@@ -18,8 +18,8 @@ from reconciler.repository.attribution.provenance import WALKED, Provenance, Too
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import UNREADABLE, WORKTREE, Checkout
 from reconciler.repository.git.parts import Part
+from reconciler.repository.git.program import home_of
 from reconciler.repository.git.signatures import signer
-from reconciler.repository.reach import home_of
 
 __all__ = ["OFTEN", "Gaps", "Givers", "KnownGivers", "changed_since", "who_gave"]
 

@@ -12,6 +12,7 @@ from pygit2.enums import SortMode
 
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.trees import object_at
 
 __all__ = ["Origins", "changed_in", "origins_of"]
 
@@ -94,13 +95,5 @@ def changed_in(checkout: Checkout, revision: str, paths: Collection[str]) -> str
 
 
 def _blobs(commit: pygit2.Commit, paths: Collection[str]) -> list[pygit2.Oid | None]:
-    return [_blob(commit.tree, path) for path in paths]
-
-
-def _blob(tree: pygit2.Tree, path: str) -> pygit2.Oid | None:
-    here: pygit2.Object = tree
-    for name in path.split("/"):
-        if not isinstance(here, pygit2.Tree) or name not in here:
-            return None
-        here = here[name]
-    return here.id
+    found = (object_at(commit.tree, path) for path in paths)
+    return [None if each is None else each.id for each in found]

@@ -24,6 +24,7 @@ from reconciler.model.attribution import Approval, Attribution, Source
 from reconciler.repository.git.checkout import person
 from reconciler.repository.git.extent import MAX_FOLDER, Endless, Extents
 from reconciler.repository.git.parts import Part, Version, parse_version
+from reconciler.repository.git.trees import object_at
 from reconciler.repository.people import approvers, is_named
 
 __all__ = ["WALKED", "Provenance", "TooLarge", "Traced"]
@@ -400,9 +401,5 @@ def _merge(first: Pending, pending: Pending, waiting: dict[str, Pending], parent
 
 
 def _folder_id(tree: pygit2.Tree, path: str) -> str | None:
-    here: pygit2.Object = tree
-    for name in path.split("/"):
-        if not isinstance(here, pygit2.Tree) or name not in here:
-            return None
-        here = here[name]
-    return str(here.id) if isinstance(here, pygit2.Tree) else None
+    found = object_at(tree, path)
+    return str(found.id) if isinstance(found, pygit2.Tree) else None

@@ -21,7 +21,7 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.text import hint
 from reconciler.repository.documents.yaml import Document
 
-__all__ = ["MOST", "dotted", "explain", "few", "unknown", "validated"]
+__all__ = ["MOST", "dotted", "explain", "few", "placed", "unknown", "validated"]
 
 MOST = 100
 """The most problems of one file and severity that are shown."""
@@ -117,6 +117,11 @@ def few(problems: Iterable[Problem]) -> Iterator[Problem]:
 def dotted(path: Path, message: str) -> str:
     """Prefix a message with the place that it is about."""
     return f"{'.'.join(map(str, path))}: {message}" if path else message
+
+
+def placed(document: Document, path: Path, message: str, severity: Severity = Severity.ERROR) -> Problem:
+    """Make a problem of what is at a path of a file."""
+    return Problem(document.file, document.line(path), dotted(path, message), severity)
 
 
 def unknown(word: str, known: Iterable[str], what: str = "unknown key") -> str:

@@ -20,11 +20,10 @@ from pydantic_core import core_schema
 from reconciler.model.base import DAY, DURATION, EMAIL, spelled
 from reconciler.model.case import CaseFile
 from reconciler.model.condition import FIELDS, Sequence
-from reconciler.model.config_files import Ignore, PolicyFile, Review
+from reconciler.model.config_files import AccessRequest, Ignore, PolicyFile, RequestableFile, Review
 from reconciler.model.hire import AT, TIME, UNTIL, At, Hire
 from reconciler.model.imports import LEFT_EMPTY, Import
 from reconciler.model.manifest import Manifest
-from reconciler.model.requestable import AccessRequest, RequestableFile
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.settings import Settings
 from reconciler.repository.documents.descriptions import DESCRIPTIONS

@@ -20,9 +20,8 @@ from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
 from reconciler.repository.git.checkout import UNREADABLE, Checkout
 from reconciler.repository.git.extent import Endless, Extents
-from reconciler.repository.git.program import CREDENTIALS, TIMEOUT_SECONDS, GitFailed, git
+from reconciler.repository.git.program import CREDENTIALS, TIMEOUT_SECONDS, GitFailed, git, helper_of_a_commit
 from reconciler.repository.git.trees import blob_of
-from reconciler.repository.reach import helper_of_a_commit
 
 __all__ = [
     "NOTE",

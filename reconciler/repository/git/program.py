@@ -4,19 +4,35 @@ There is no terminal and no askpass; a command that takes too long ends with eve
 that started us left in the environment is taken out, for it would lead git elsewhere. Hooks and core.fsmonitor are
 programs that may stand in the checkout, where a commit can change them, and replacements are other commits than the
 ones that are acted on: all are off.
+
+A commit can write any path of the worktree but `.git`. A program, key or setting there, or reached through a link
+there, is controlled by the committer, not by the machine: it is never run and never trusted.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
 
-__all__ = ["CREDENTIALS", "TIMEOUT_SECONDS", "GitFailed", "git"]
+from reconciler.model.settings import Settings
+
+__all__ = [
+    "CREDENTIALS",
+    "TIMEOUT_SECONDS",
+    "GitFailed",
+    "committable",
+    "git",
+    "helper_of_a_commit",
+    "home_of",
+    "objection_to_home",
+    "settings",
+]
 
 TIMEOUT_SECONDS = 60.0
 """Seconds that one git command may take."""
@@ -107,3 +123,105 @@ def _said(process: subprocess.Popen[str], timeout: float, stopped: Callable[[], 
                 raise
     os.killpg(process.pid, signal.SIGTERM)
     return process.communicate(timeout=FAREWELL)
+
+
+# --- what a commit can control ----------------------------------------------------------------------------------------
+
+MOST_LINKS = 40
+"""Links on one path, as the kernel has it."""
+
+_RUN = re.compile(
+    r"core\.(sshcommand|gitproxy|alternaterefscommand|editor|pager|askpass)|gpg(\..+)?\.(program|defaultkeycommand)"
+    r"|credential\.(.+\.)?helper|filter\..+\.(clean|smudge|process)|merge\..+\.driver|diff\.external"
+    r"|diff\..+\.(command|textconv)|remote\..+\.(uploadpack|receivepack|vcs)"
+)
+"""Settings of git whose value is run. `git` itself switches hooks and core.fsmonitor off (`program`)."""
+
+
+def home_of(root: Path, settings: Settings) -> str | None:
+    """Return the GnuPG home that the settings name, relative to the repository's root; None for GnuPG's own."""
+    return None if settings.gnupg_home is None else str(root / Path(settings.gnupg_home).expanduser())
+
+
+def committable(root: Path, path: str | Path) -> bool:
+    """Whether a commit could put something at this path: by its name, or through a link on the way to it."""
+    given = root / Path(path).expanduser()
+    return _inside(root, Path(os.path.normpath(given))) or any(_inside(root, place) for place in _steps(given))
+
+
+def _inside(root: Path, place: Path) -> bool:
+    return place.is_relative_to(root) and place != root and place.relative_to(root).parts[0] != ".git"
+
+
+def _steps(path: Path) -> Iterator[Path]:
+    """Yield every place that the kernel passes on the way to a path, including targets of links."""
+    here, waiting, links = Path("/"), list(reversed(path.parts[1:])), 0
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            here = here.parent
+            continue
+        here /= part
+        yield here
+        try:
+            target = here.readlink()
+        except OSError:
+            continue  # no link, or nothing there
+        links += 1
+        if links > MOST_LINKS:
+            return
+        here = here.parent
+        if target.is_absolute():
+            here, target = Path("/"), target.relative_to("/")
+        waiting += reversed(target.parts)
+
+
+def objection_to_home(root: Path, home: str | None) -> str | None:
+    """Return why a GnuPG home must not be used, None for GnuPG's own; None if it may be.
+
+    Its settings name programs that gpg and its agent run, and its keyring says who is trusted.
+    """
+    found = home or os.environ.get("GNUPGHOME") or "~/.gnupg"
+    if not committable(root, found):
+        return None
+    return (
+        f"the GnuPG home {found} is in the repository, where a commit can add keys and name programs that are run: "
+        "move it out, and set gnupg_home"
+    )
+
+
+def helper_of_a_commit(root: Path) -> str | None:
+    """Return why git must not be run here: its settings name a file that a commit can change.
+
+    None where none does. Raises GitFailed, OSError and subprocess.TimeoutExpired.
+    """
+    mend = "which is in the repository, where a commit can change it: move it out"
+    for origin, name, value in settings(root):
+        source = origin.removeprefix("file:")
+        if source != origin and committable(root, source):
+            return f"git takes {name} from {source}, {mend}"
+        trusts = name.startswith("gpg.") and (name.endswith("file") or "/" in value)
+        if (trusts and committable(root, value)) or (_RUN.fullmatch(name) and _runs_committed(root, value)):
+            return f"git's {name} is {value}, {mend}"
+    return None
+
+
+def settings(root: Path) -> list[tuple[str, str, str]]:
+    """Return git's settings for a checkout: source, name and value; raises like `helper_of_a_commit`."""
+    parts = git(root, "config", "--null", "--show-origin", "--includes", "--list").split("\0")
+    pairs = [(origin, *setting.partition("\n")) for origin, setting in zip(parts[::2], parts[1::2], strict=False)]
+    return [(origin, name, value) for origin, name, _, value in pairs]
+
+
+def _runs_committed(root: Path, command: str) -> bool:
+    """Whether a command line names a file that a commit can change."""
+    try:
+        arguments = shlex.split(command.removeprefix("!"))
+    except ValueError:
+        arguments = command.split()
+    for place, word in enumerate(arguments):
+        path = os.path.expandvars(word.rpartition("=")[2] if word.startswith("-") or place else word)
+        named = "/" in path or (place > 0 and path not in ("", ".") and os.path.lexists(root / path))
+        if named and not path.startswith(("$", "-")) and committable(root, path):
+            return True
+    return False

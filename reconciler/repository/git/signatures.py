@@ -19,8 +19,7 @@ import pygit2
 from reconciler.model.errors import RepositoryError
 from reconciler.model.revision_status import Untrusted
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.git.program import GitFailed, git
-from reconciler.repository.reach import helper_of_a_commit, objection_to_home, settings
+from reconciler.repository.git.program import GitFailed, git, helper_of_a_commit, objection_to_home, settings
 
 __all__ = ["first_untrusted", "signer"]
 

@@ -23,7 +23,18 @@ from reconciler.model.errors import RepositoryError
 from reconciler.repository.documents.events import MAX_BYTES, broken, too_large
 from reconciler.repository.git.extent import DEEPEST, MOST, Endless
 
-__all__ = ["WORKTREE", "CommitTree", "File", "FolderTree", "OverlayTree", "Stamped", "Tree", "blob_of", "lacks_folder"]
+__all__ = [
+    "WORKTREE",
+    "CommitTree",
+    "File",
+    "FolderTree",
+    "OverlayTree",
+    "Stamped",
+    "Tree",
+    "blob_of",
+    "lacks_folder",
+    "object_at",
+]
 
 WORKTREE = "worktree"
 """The revision of a folder that is read as it stands."""
@@ -100,29 +111,29 @@ class CommitTree:
     def files(self, folder: str) -> Iterator[File]:
         """Return every file under a folder, sorted by path; all are known to exist before the first is returned."""
         with self._whole(folder):
-            top = self._at(folder)
+            top = object_at(self._root, folder)
             return iter(list(self._walk(f"{folder}/", top)) if isinstance(top, pygit2.Tree) else [])
 
     def find(self, path: str) -> File | None:
         """Return the file at a path."""
         with self._whole(path):
-            entry = self._at(path)
+            entry = object_at(self._root, path)
             return _file(path, entry, entry.filemode) if entry is not None and entry.filemode in _FILES else None
 
     def has(self, folder: str) -> bool:
         """Whether there is such a folder."""
         with self._whole(folder):
-            return isinstance(self._at(folder), pygit2.Tree)
+            return isinstance(object_at(self._root, folder), pygit2.Tree)
 
     def holds(self, path: str) -> bool:
         """Whether anything is at a path."""
         with self._whole(path):
-            return self._at(path) is not None
+            return object_at(self._root, path) is not None
 
     def below(self, path: str) -> Iterator[str]:
         """Return the path itself unless it is a folder, else every path in it, hidden ones too."""
         with self._whole(path):
-            waiting = [(path, found)] if (found := self._at(path)) is not None else []
+            waiting = [(path, found)] if (found := object_at(self._root, path)) is not None else []
             looked_at = 0
             while waiting:
                 here, entry = waiting.pop()
@@ -161,7 +172,7 @@ class CommitTree:
     def renamed(self, other: CommitTree, folder: str) -> dict[str, str]:
         """Return the paths in a folder that git sees as renamed since another commit, by the path of before."""
         with self._whole(folder):
-            then, now = other._at(folder), self._at(folder)
+            then, now = object_at(other._root, folder), object_at(self._root, folder)
             if not isinstance(then, pygit2.Tree) or not isinstance(now, pygit2.Tree):
                 return {}
             diff = then.diff_to_tree(now)
@@ -171,14 +182,6 @@ class CommitTree:
                 for delta in diff.deltas
                 if delta.status is DeltaStatus.RENAMED
             }
-
-    def _at(self, path: str) -> pygit2.Object | None:
-        here: pygit2.Object = self._root
-        for name in path.split("/"):
-            if not isinstance(here, pygit2.Tree) or name not in here:
-                return None
-            here = here[name]  # a KeyError from here on: it stands in the tree, and git has no such object
-        return here
 
     def _walk(self, folder: str, top: pygit2.Tree) -> Iterator[File]:
         looked_at = 0
@@ -208,6 +211,16 @@ class CommitTree:
                 f"git has no content for {what} at {self.revision}: a partial or damaged clone; run `git fsck`, "
                 f"or clone again ({error})"
             ) from error
+
+
+def object_at(tree: pygit2.Tree, path: str) -> pygit2.Object | None:
+    """Return what is at a path of a tree. Raises KeyError if it stands there, and git has no such object."""
+    here: pygit2.Object = tree
+    for name in path.split("/"):
+        if not isinstance(here, pygit2.Tree) or name not in here:
+            return None
+        here = here[name]
+    return here
 
 
 def _file(path: str, entry: pygit2.Object, mode: FileMode) -> File:

@@ -11,9 +11,8 @@ import pytest
 
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.documents.yaml import BrokenFile
-from reconciler.repository.git.checkout import Checkout, File
+from reconciler.repository.git.checkout import Checkout, File, ignored_edits
 from reconciler.repository.git.trees import blob_of
-from reconciler.repository.git.uncommitted import ignored_edits
 from tests.repo import Repo
 from tests.repository.objects import Objects
 
