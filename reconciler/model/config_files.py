@@ -1,8 +1,9 @@
 """The files of `config/` beside the settings: what needs no owner, who may have or ask for what, and access reviews.
 
 `config/ignore.yaml` (docs/files.md), `config/policy.yaml` (docs/settings.md, "Policy"), `config/requestable.yaml`
-(docs/how-to/requests.md), and `config/reviews/<period>/[<manager>/]<integration>.yaml`. In a review, everything but `decision` and `reason` is the
-population: it is written once, and compared with what was started (docs/design/rules.md, "Access reviews").
+(docs/how-to/requests.md), and `config/reviews/<period>/[<manager>/]<integration>.yaml`. In a review, everything but
+`decision` and `reason` is the population: it is written once, and compared with what was started
+(docs/design/rules.md, "Access reviews").
 """
 
 from __future__ import annotations

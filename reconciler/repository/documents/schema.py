@@ -201,7 +201,15 @@ def _not_null(inner: JsonSchemaValue) -> JsonSchemaValue:
     return {**inner, "anyOf": [branch for branch in inner["anyOf"] if branch != {"type": "null"}]}
 
 
+_UNSAID = (
+    *("_moment", "_dated", "_no_fields", "_provisions_accounts", "_committed", "_requested"),
+    *("_has_a_reason", "_key", "_not_empty", "_host", "_a_second", "_pages_lead_on"),
+    *("_keeps_checkpoints_apart", "_fills_a_hire", "_ends_after_its_start", "_can_be_asked"),
+)
+"""The validators that check what a schema cannot say."""
+
 _BEFORE: dict[str, _Rule] = {
+    **dict.fromkeys(_UNSAID, _with()),
     "_given": _not_null,
     "as_text": _with(**_TEXT),
     "_email": _instead({"type": "string", "pattern": f"^{EMAIL.pattern}$"}),
@@ -217,7 +225,6 @@ _BEFORE: dict[str, _Rule] = {
     "_many": _or_one,
     "_upper": _any_case,
     "_one_or_more": _or_one,
-    "_moment": _with(),
     "_headers": _either(
         {
             "type": "array",
@@ -234,10 +241,7 @@ _BEFORE: dict[str, _Rule] = {
     "_by_kind": _either({"enum": ["heal", "report"]}),
     "_starttls": _either({"type": "boolean"}),
     "_empty_is_none": _either({"enum": [{}, [], "", None]}),
-    "_dated": _with(),
-    "_no_fields": _with(),
     "_items_by_their_keys": _items_of_any_keys,
-    "_provisions_accounts": _with(),
     "_as_the_builder_writes": _left_empty_too,
 }
 
@@ -262,23 +266,17 @@ _OF_WHOM: dict[str, dict[str, Any]] = {
     "must_have": {"oneOf": [{"required": ["hire"]}, {"required": ["when"]}]},
 }
 _AFTER: dict[str, _Rule] = {
+    **dict.fromkeys(_UNSAID, _with()),
     "_authority_url": _with(pattern=r"^https?://"),
-    "_committed": _with(),
     "_forge_url": _with(pattern=r"^https?://"),
     "_project": _with(pattern=r"^[^/]+(/[^/]+)+$"),
-    "_requested": _with(),
-    "_has_a_reason": _with(),
     "_condition": _condition_schema,
-    "_key": _with(),
     "_names_are_unique": _no_entry_twice,
-    "_not_empty": _with(),
     "_zone": _with(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$"),
     "_one_line": _with(pattern=r"^[^\x00-\x1f\x7f]*$"),
-    "_host": _with(),
     "_header": _with(pattern=r"^[A-Za-z0-9!#$%&'+*.^_`|~-]+$"),
     "_network": _with(pattern=r"^[0-9A-Fa-f:.]+(/[1-9][0-9]{0,2})?$"),
     "_home": _with(pattern=r"^(~$|~/|[^~])"),
-    "_a_second": _with(),
     "_listen": _with(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*):[0-9]{1,5}$"),
     "_full_id": _with(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$"),
     "_state": _with(pattern=r"^(sqlite:///|postgresql://)"),
@@ -292,8 +290,6 @@ _AFTER: dict[str, _Rule] = {
             "then": {"anyOf": [{"required": ["next_page"]}, {"required": ["data"]}]},
         }
     ),
-    "_pages_lead_on": _with(),
-    "_keeps_checkpoints_apart": _with(),
     "_goes_to_one_place": _all_of(
         {"not": {"required": ["directory", "branch"]}}, {"not": {"required": ["directory", "remote"]}}
     ),
@@ -324,15 +320,12 @@ _AFTER: dict[str, _Rule] = {
         }
     ),
     "_comparable": _with(propertyNames={"minLength": 1}),
-    "_fills_a_hire": _with(),
     "_expects_an_answer": _all_of({"anyOf": [{"required": ["expected"]}, {"required": ["status_code"]}]}),
     "_has_a_receiver": _all_of(
         {"if": {"required": ["type"], "properties": {"type": {"const": "email"}}}, "then": {"required": ["to"]}}
     ),
     "_authorized_by_somebody": _all_of({"anyOf": [{"required": ["grant"]}, {"required": ["authenticate_url"]}]}),
-    "_ends_after_its_start": _with(),
     "_comes_from_one_place": _all_of({"oneOf": [{"required": ["file"]}, {"required": ["execute"]}]}),
-    "_can_be_asked": _with(),
     "_holds_something": _all_of({"anyOf": [{"required": ["integration"]}, {"required": ["hire"]}]}),
     "_verifies_commits": _all_of(
         {
