@@ -42,17 +42,17 @@ def first_error(desired: Desired, hire: str) -> str | None:
 
 
 def problems_of(
-    desired: Desired, hire: str, grants: Iterable[Grant], acted_on: Container[Key] = ()
+    desired: Desired, hire: str, grants: Iterable[Grant], running: Container[Key] = ()
 ) -> Iterator[Problem]:
     """Return the problems of one hire's entries and requests; `grants` are its own.
 
-    A request that was acted on already, and would not be allowed any more, is a warning.
+    A request that is `running` as it was allowed, and would not be allowed any more, is a warning.
     """
     grants = list(grants)
     yield from _problems_of_hire(desired, hire, grants)
     for grant in grants:
         if grant.requested is not None and grant.requested.refusal is not None:
-            runs = grant.key in acted_on
+            runs = grant.key in running
             text = f"{grant.requested.refusal}{'; what was given by it runs to its end' if runs else ''}"
             yield _of_entry(grant, text, Severity.WARNING if runs else Severity.ERROR)
     for loaded in desired.entries.nameless(hire):

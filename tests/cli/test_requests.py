@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
+from reconciler.model.errors import Severity
+from reconciler.model.status import Status
 from tests.cli.conftest import Call
 from tests.engine.harness import Machine, row
 from tests.repo import Repo
 from tests.servers import AccountService
 
+EIGHT_HOURS = {"for": "8h"}
 OFFER = {"integration": "tool", "who": {"department": ["R&D"]}, "values": {"TEAM": ["2", "3"]}}
 
 
@@ -238,3 +241,76 @@ def test_what_a_requests_access_has(company: Repo, call: Call, extra: dict[str, 
     [found] = problems(call(company, "validate", "--output", "json"))
     key = next(iter(extra))
     assert key in found
+
+
+@pytest.fixture
+def running(company: Repo, accounts: AccountService) -> Machine:
+    """The machine after the pass that gave ada eight hours of team 2, which can be updated, at 09:00."""
+    assert company.gnupg is not None
+    company.settings(gnupg_home=company.gnupg.path)
+    tool = accounts.manifest(revoke=True)
+    tool["form"] = [{"id": "TEAM", "name": "Team", "type": "input"}]
+    tool["execute"][0]["data"]["team"] = "{{TEAM}}"
+    tool["update"] = [{"url": f"{accounts.url}/users/{{{{email}}}}", "method": "PATCH", "data": {"team": "{{TEAM}}"}}]
+    company.manifest("tool", tool)
+    company.hire("ada", department="R&D")
+    offer(company, OFFER | {"longest": "24h"})
+    request(company, **EIGHT_HOURS)
+    company.commit()
+    machine = Machine(company)
+    assert row(machine.reconcile(), "ada", "queue").status is Status.PRESENT
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("team", "ends", "why"),
+    [
+        ("9", EIGHT_HOURS, "TEAM is 9, and may be 2 or 3"),
+        ("2", {"for": "25h"}, "it is asked for 25h, and may be for at most 1d"),
+        ("2", {"until": "2027-06-01"}, "it is asked for 182d, and may be for at most 1d"),
+    ],
+)
+def test_what_runs_cannot_be_changed_to_what_is_not_allowed(
+    running: Machine, company: Repo, accounts: AccountService, team: str, ends: dict[str, str], why: str
+) -> None:
+    """It stays as it was given, and ends when that did."""
+    request(company, team=team, **ends)
+    company.commit()
+    for _ in range(2):
+        changed = row(running.reconcile(), "ada", "queue")
+        assert (changed.status, changed.reason) == (
+            Status.INVALID,
+            f"config/requestable.yaml does not allow it: {why}",
+        )
+    assert accounts.calls("PATCH") == []
+    running.clock.turn(hours=8)
+    assert row(running.reconcile(), "ada", "queue").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 1
+
+
+def test_what_runs_may_be_changed_to_what_is_allowed(running: Machine, company: Repo, accounts: AccountService) -> None:
+    request(company, team="3", **{"for": "24h"})
+    company.commit()
+    assert row(running.reconcile(), "ada", "queue").status is Status.PRESENT
+    assert [each.json() for each in accounts.calls("PATCH")] == [{"team": "3"}]
+    offer(company, OFFER | {"longest": "1h"})
+    request(company, team="3", **{"for": "12h"})  # no longer than what is given
+    company.commit()
+    report = running.reconcile()
+    assert row(report, "ada", "queue").status is Status.PRESENT
+    assert [problem.severity for problem in report.problems] == [Severity.WARNING]
+
+
+def test_what_failed_is_not_retried_with_what_is_not_allowed(
+    running: Machine, company: Repo, accounts: AccountService
+) -> None:
+    company.hire("cleo", department="R&D")
+    request(company, "second", "cleo", **EIGHT_HOURS)
+    company.commit()
+    accounts.fail_next(1, 500, method="POST")
+    assert row(running.reconcile(), "cleo", "second").status is Status.RETRYING
+    request(company, "second", "cleo", team="9", **EIGHT_HOURS)
+    company.commit()
+    running.clock.turn(hours=1)
+    assert row(running.reconcile(), "cleo", "second").status is Status.INVALID
+    assert len(accounts.calls("POST")) == 2, "ada's and the one that failed"

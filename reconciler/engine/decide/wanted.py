@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from reconciler.engine.decide.existing import Facts, found, invited, paused, shown, unchecked, webhook
+from reconciler.engine.decide.existing import Facts, changed_values, found, invited, paused, shown, unchecked, webhook
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import NEITHER, Policy, account_changed, progress
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
@@ -17,7 +17,7 @@ from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, is_invited
 
-__all__ = ["Failed", "decide", "decide_unasked"]
+__all__ = ["Failed", "decide", "decide_unasked", "runs_on"]
 
 
 class Failed(Frozen):
@@ -52,7 +52,7 @@ def decide_unasked(
     if grant.hold is not None and grant.hold.status is Status.INVALID:
         return Decision(Status.INVALID, Action.NONE, grant.hold.reason)
     refusal = None if grant.requested is None else grant.requested.refusal
-    if refusal is not None and (record is None or not record.acted_on):
+    if refusal is not None and not runs_on(grant, record):
         return Decision(Status.INVALID, Action.NONE, refusal)
     if reason := policy.suspended(grant.key.hire, grant.integration):
         return Decision(Status.SUSPENDED, Action.NONE, reason)
@@ -66,6 +66,20 @@ def decide_unasked(
     if blocked is not None:
         return Decision(Status.BLOCKED, Action.NONE, blocked)
     return None
+
+
+def runs_on(grant: Grant, record: Record | None) -> bool:
+    """Whether a request is as it was allowed: acted on, with the values that were sent, and to end no later.
+
+    A choice by its name is no value that was sent.
+    """
+    if record is None or not record.acted_on or record.integration != grant.integration:
+        return False
+    ends = grant.ends_at(record.acted_at)
+    if record.ends_at is not None and (ends is None or ends > record.ends_at):
+        return False
+    own = grant.layers[0].values if grant.layers and grant.layers[0].origin == grant.source else {}
+    return not changed_values({**record.values, **record.run.values}, own)
 
 
 def decide(record: Record | None, facts: Facts, policy: Policy) -> Decision:

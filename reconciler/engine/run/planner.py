@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from reconciler.engine.apply.plan import PlannedRecord, written
 from reconciler.engine.decide.existing import changed_values
 from reconciler.engine.decide.planned import PlannedGrant, Prepared
+from reconciler.engine.decide.wanted import runs_on
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.claims import ClaimSet
 from reconciler.engine.run.grants import GrantPlanner, PlanningInputs
@@ -91,8 +92,9 @@ class Planner:
                 await self._inputs.yielder.pause()
                 grants = self._inputs.wanted(hire)
                 if chosen is None or hire in chosen:
-                    acted_on = {record.key for record in of_hire.get(hire, ()) if record.acted_on}
-                    self.problems += problems_of(self._inputs.desired, hire, grants, acted_on)
+                    requested = (grant for grant in grants if grant.requested is not None)
+                    running = {each.key for each in requested if runs_on(each, self._inputs.records.get(each.key))}
+                    self.problems += problems_of(self._inputs.desired, hire, grants, running)
                 planned = await self._plan_hire(hire, grants)
                 for item in planned:
                     if item.decision.status is Status.INVALID and item.grant.requested is None:
