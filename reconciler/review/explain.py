@@ -17,7 +17,7 @@ from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import MissingVariable
-from reconciler.model.grant import Grant, Record
+from reconciler.model.grant import Grant, Over, Record
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
 from reconciler.model.secret import MASK
@@ -212,6 +212,8 @@ def _following(
             yield f"`reconcile revoke {key}` takes it away"
         case Status.SUSPENDED:
             yield _of_suspension(record, code)
+        case Status.REVOKED if record is not None and record.over is Over.REACHED:
+            yield "its time is over: to give it again, take the entry out, commit that, and add it again"
         case _:
             pass
 

@@ -288,7 +288,7 @@ def test_settings_that_cannot_be_read(repo: Repo, branch: tuple[str, str], call:
     ("arguments", "code_", "said"),
     [
         (("nowhere",), 1, "there is no such branch, tag or commit"),
-        (("HEAD", "HEAD", "--output", "csv"), 64, "csv is for status, history, unmanaged, review check and a pass"),
+        (("HEAD", "HEAD", "--output", "csv"), 64, "status, history, unmanaged, unused, review check and a pass"),
         ((), 64, "Missing argument 'BASE'"),
     ],
     ids=["no-revision", "csv", "no-base"],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from tests.engine.harness import Hands, Machine
 from tests.repo import Repo, call_cli
 from tests.servers import AccountService
 
@@ -28,3 +31,26 @@ def test_end_of_access_is_shown(repo: Repo, accounts: AccountService, entry, hir
     assert call_cli(repo, "explain", "ada", "tool", "--output", "json").json["until"] == until
     for words in (("--dry-run",), ("explain", "ada", "tool")):
         assert (f"ends {until}" in " ".join(call_cli(repo, *words).out.split())) == (until is not None)
+
+
+def test_who_asks_for_it_once_it_is_over_is_told_how(repo: Repo, accounts: AccountService) -> None:
+    """What was made longer too late is not given again, and no pass says so: git seems to want it."""
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path)
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    machine = Machine(repo, Hands(datetime.now(UTC) - timedelta(days=1)))
+    for span in ("8h", "365d"):
+        repo.hire("ada", {"integration": "tool", "for": span})
+        repo.commit()
+        machine.reconcile()
+        machine.clock.turn(hours=9)
+    assert len(accounts.calls("DELETE")) == 1
+    asked = call_cli(repo, "run", "ada", "tool")
+    assert (asked.code, asked.out) == (1, "")
+    assert asked.err == (
+        "error: ada/tool is revoked: its time is over; `reconcile explain ada tool` says what can be done\n"
+    )
+    assert call_cli(repo, "explain", "ada", "tool", "--output", "json").json["next"] == [
+        "nothing",
+        "its time is over: to give it again, take the entry out, commit that, and add it again",
+    ]

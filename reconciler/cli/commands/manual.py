@@ -263,13 +263,13 @@ def _fault(plan: Plan, desired: Desired | None, kind: str, key: Key) -> Exceptio
     if item is None:
         assert desired is not None  # it was planned
         return no_such_grant(key, desired, ())
-    decision = item.decision
+    decision, next_step = item.decision, f"`reconcile explain {key.hire} {key.access}` says what can be done"
     if kind == "revoke" and item.wanted:
         return Refused(f"{key} is still wanted in git: remove it there first")
     if kind == "run" and not item.wanted:
-        return Refused(f"{key} is no longer wanted in git: {decision.status}")
+        why = "its time is over" if item.in_git else "it is no longer wanted in git"
+        return Refused(f"{key} is {decision.status}: {why}; {next_step}")
     if not decision.action.acts and decision.status is not Status.REVOKED:
-        next_step = f"`reconcile explain {key.hire} {key.access}` says what can be done"
         return Refused(f"{key} is {decision.status}: {decision.reason}; {next_step}")
     return None
 

@@ -327,5 +327,6 @@ def no_csv(options: SharedOptions) -> None:
     """Refuse an output that the command does not have."""
     if options.output == "csv":
         raise UsageError(
-            "--output csv is for status, history, unmanaged, review check and a pass: choose table, json or markdown"
+            "--output csv is for status, history, unmanaged, unused, review check and a pass: choose table, json or "
+            "markdown"
         )
