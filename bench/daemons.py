@@ -21,7 +21,18 @@ from pathlib import Path
 from bench.server import PAGE, asked_for, heard, serving
 from bench.world import commit, folder, git, hire, took
 
-__all__ = ["acted", "acted_meanwhile", "grown", "idle", "spread", "started", "started_again", "weight", "widened"]
+__all__ = [
+    "acted",
+    "acted_meanwhile",
+    "grown",
+    "idle",
+    "paced",
+    "spread",
+    "started",
+    "started_again",
+    "weight",
+    "widened",
+]
 
 MEANWHILE = 20_000
 """Hires of a full pass during which somebody commits."""
@@ -31,6 +42,9 @@ COMMITS = 5
 
 SIX, EACH = 6, 1000
 """Services of a hire, and hires that have them."""
+
+SLOW, AT_ONCE = 0.1, 50
+"""Seconds that a slow service takes, and requests that may be under way at once."""
 
 MANY = 100_000
 SETTINGS = "interval: 1d\nlisten: 127.0.0.1:0\nlimits: {per_host: 20, timeout: 60s}\n"
@@ -252,13 +266,51 @@ def spread() -> Iterator[tuple[float, float]]:
             yield _asked_anew(*six), _asked_anew(*one)
 
 
-def _asked_anew(running: Daemon, root: Path, url: str) -> float:
-    """Microseconds a check after a commit that has everybody asked again."""
+def paced(services: int = 1) -> Iterator[tuple[float, float]]:
+    """Checks a second of services that take 100 ms, fifty at once over all of them, against the ceiling of 500.
+
+    As the services see it: from the first request of a full pass to its last.
+    """
+    with ExitStack() as stack:
+        urls = [stack.enter_context(serving(SLOW)) for _ in range(services)]
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        settings = SETTINGS.replace("per_host: 20", f"per_host: {AT_ONCE}, concurrency: {AT_ONCE}")
+        folder(root, urls[0], SIX * EACH // services, settings=settings, integrations=services)
+        for manifest, url in zip(sorted((root / "manifests").iterdir()), urls, strict=True):
+            manifest.write_text(manifest.read_text().replace(urls[0], url))
+        _ask_anew(root)
+        running = stack.enter_context(at_work(root, urls[0], SIX * EACH // services))
+        while True:
+            before = _heard(urls)[0]
+            _ask_anew(root)
+            while _heard(urls)[0] == before:
+                time.sleep(0.005)
+            first = time.time()
+            while (heard_so_far := _heard(urls))[0] < before + SIX * EACH:
+                running.check()
+                time.sleep(0.05)
+            yield SIX * EACH / (heard_so_far[1] - first), AT_ONCE / SLOW
+            running.settle(0)
+
+
+def _heard(urls: list[str]) -> tuple[int, float]:
+    """How many requests came at services, and when the last one did."""
+    each = [heard(url) for url in urls]
+    return sum(count for count, _ in each), max(last for _, last in each)
+
+
+def _ask_anew(root: Path) -> None:
+    """Commit what has everybody asked again."""
     for manifest in (root / "manifests").iterdir():
         text = manifest.read_text().partition("description:")[0]
         manifest.write_text(f"{text}description: as of {time.time()}\n")
-    before, cpu = heard(url)[0], running.cpu()
     commit(root)
+
+
+def _asked_anew(running: Daemon, root: Path, url: str) -> float:
+    """Microseconds a check after a commit that has everybody asked again."""
+    before, cpu = heard(url)[0], running.cpu()
+    _ask_anew(root)
     running.settle(before + SIX * EACH)
     return 1e6 * (running.cpu() - cpu) / (SIX * EACH)
 
