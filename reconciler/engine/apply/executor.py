@@ -33,6 +33,7 @@ from reconciler.ledger.vault import (
     stored_for,
     stored_name,
 )
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.decision_inputs import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
@@ -131,17 +132,19 @@ class Executor:
         )
 
     async def _begin(self, run: RunningAttempt) -> None:
-        """Record the attempt's start once its first request is about to leave."""
+        """Record the attempt's start, if no request left that recorded it."""
         if not run.begun:
-            now, commands = self.now(), run.job.commands
-            sends = replace(run.record, snapshot=run.record.run.values or run.record.snapshot)
-            started = Event.of(sends, EventType.ATTEMPT_STARTED, run.described, now, author=self.author)
-            opened = replace(run.attempt, started_at=now, alive_at=now)
-            lines = [*request_events(commands, now, [run.record]), started]
-            run.attempt = await self.ledger.together(
-                lambda ledger: ledger.attempts.begin(run.record, opened, lines, kept=run.kept, answered=commands)
-            )
-            run.record = attempts.written(run.record, run.attempt.run)
+            begun = await self.ledger.together(self._start(run))
+            run.began(begun)
+
+    def _start(self, run: RunningAttempt) -> Callable[[LedgerWriter], Attempt]:
+        """Return how the attempt's start is written."""
+        now, commands = self.now(), run.job.commands
+        sends = replace(run.record, snapshot=run.record.run.values or run.record.snapshot)
+        started = Event.of(sends, EventType.ATTEMPT_STARTED, run.described, now, author=self.author)
+        opened = replace(run.attempt, started_at=now, alive_at=now)
+        lines = [*request_events(commands, now, [run.record]), started]
+        return lambda ledger: ledger.attempts.begin(run.record, opened, lines, kept=run.kept, answered=commands)
 
     async def _send_all(self, run: RunningAttempt, resume: int) -> None:
         requests, texts = run.job.requests, run.integration.texts[run.job.kind]
@@ -254,12 +257,16 @@ class Executor:
             if not run.begun:
                 await self.pause()  # shutdown may have been requested while it waited for its place
                 await _refuse_overtaken(self.context, self.ledger, run.job)
-            await self._begin(run)
+            start = None if run.begun else self._start(run)
             run.leaves(step)
             kept, now = self._stored(run), self.now()
-            await self.ledger.together(
-                lambda to: to.attempts.sending(run.attempt, step, request.method, shown, now, kept=kept)
-            )
+
+            def write(ledger: LedgerWriter) -> Attempt:
+                attempt = run.attempt if start is None else start(ledger)
+                ledger.attempts.sending(attempt, step, request.method, shown, now, kept=kept)
+                return attempt
+
+            run.began(await self.ledger.together(write))
             self.progressed()
 
         try:

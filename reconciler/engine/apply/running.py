@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from reconciler.engine.apply.attempts import written
 from reconciler.engine.decide.planned import PlannedGrant, Prepared, requests_of, withdraws_of
 from reconciler.engine.observe.integrations import Integration
 from reconciler.ledger.entries import Attempt, Command
@@ -122,6 +123,11 @@ class RunningAttempt:
     def begun(self) -> bool:
         """Whether it is in the ledger."""
         return self.attempt.id != 0
+
+    def began(self, attempt: Attempt) -> None:
+        """Note how the ledger has it."""
+        if not self.begun:
+            self.attempt, self.record = attempt, written(self.record, attempt.run)
 
     @property
     def described(self) -> str:
