@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from hypothesis import settings
 
 from reconciler.ledger import migrations
+from reconciler.secrets.gpg import Gnupg
 from tests.postgres import Databases
 from tests.repo import GnupgHome, Repo
 from tests.servers import AccountService, Service
@@ -66,10 +68,15 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     return (yield)
 
 
-def pytest_collection_finish() -> None:
-    """Keep what was imported out of the collector's way: it is never garbage."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep what is imported out of the collector's way: it is never garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _compile_once() -> None:
@@ -110,6 +117,33 @@ def _migrate_once() -> None:
 _migrate_once()
 
 
+DECRYPTED: dict[tuple[object, ...], Any] = {}
+"""What gpg answered about a message, by the home and the options that it was asked with."""
+
+
+def _decrypt_once() -> None:
+    """Let gpg open each message once, with the key of the session: a process takes longer than many a command.
+
+    Homes that tests make for themselves, to take their keys away, to lock or to exchange them, are left to gpg.
+    """
+    ask = Gnupg._ask
+
+    def quick(gnupg: Gnupg, args: list[str], raw: bytes) -> Any:
+        home = gnupg.home or os.environ.get("GNUPGHOME")
+        if home not in GnupgHome.lasting or "--decrypt" not in args:
+            return ask(gnupg, args, raw)
+        asked = (home, shutil.which("gpg"), *args, raw)
+        answer = DECRYPTED.get(asked) or ask(gnupg, args, raw)
+        if answer.returncode == 0:
+            DECRYPTED[asked] = answer
+        return answer
+
+    pytest.MonkeyPatch().setattr(Gnupg, "_ask", quick)
+
+
+_decrypt_once()
+
+
 @pytest.fixture
 def service() -> Iterator[Service]:
     """A scripted service without any routes."""
@@ -128,6 +162,7 @@ def accounts() -> Iterator[AccountService]:
 def gnupg_home() -> Iterator[GnupgHome]:
     """A throw-away GnuPG home with one key."""
     home = GnupgHome()
+    GnupgHome.lasting.add(home.path)
     yield home
     home.close()
 

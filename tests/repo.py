@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, ClassVar, Self
 
 import pygit2
 import pytest
@@ -85,6 +85,8 @@ class GnupgHome:
     """
 
     uid = "Test Team <it@example.com>"
+    lasting: ClassVar[set[str]] = set()
+    """The homes whose key stays what it is for the whole session."""
 
     def __init__(self) -> None:
         self.path = tempfile.mkdtemp(prefix="g-", dir=short_folder())

@@ -83,16 +83,8 @@ class Scene:
         assert not found, "\n\n".join(found)
 
 
-@pytest.fixture(scope="module")
-def home() -> Iterator[GnupgHome]:
-    made = GnupgHome()
-    yield made
-    made.close()
-
-
 @pytest.fixture
-def scene(repo: Repo, home: GnupgHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    repo.gnupg = home
+def scene(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     for name, content in repo.environment().items():
         monkeypatch.setenv(name, content)
     monkeypatch.chdir(repo.root)

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
-from openapi_core import OpenAPI
+from openapi_core import Config, OpenAPI
 from openapi_core.testing import MockRequest
 
 __all__ = ["Example", "Slice", "needs_slices", "slice_of"]
@@ -49,7 +49,8 @@ class Slice:
     def __init__(self, name: str) -> None:
         self.description: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
         self.description["servers"] = [{"url": "https://any.example"}]
-        self._checked = OpenAPI.from_dict(self.description)
+        # Whether a description is itself in order is its vendor's concern, and takes longer than all that it is asked.
+        self._checked = OpenAPI.from_dict(self.description, config=Config(spec_validator_cls=None))
         files = sorted((FOLDER / "examples" / name).glob("*.json"))
         self.examples = [_example(json.loads(file.read_text())) for file in files]
         paths = sorted(self.description["paths"], key=lambda path: path.count("{"))

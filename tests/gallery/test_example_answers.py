@@ -31,14 +31,11 @@ class Stage:
 
     def __init__(self, repo: Repo, name: str, service: StandIn, described: Described) -> None:
         self.repo, self.name, self.service = repo, name, service
-        text = everything()[name].text
-        content = yaml.safe_load(text)
         origin = "://".join(urlsplit(described.base)[:2])
-        token = {"id": "OAUTH_TOKEN", "name": "as if it were connected"}
-        if content.pop("oauth", None):
-            content["initial_data_form"].append(token)
-        text = yaml.safe_dump(content).replace("{{oauth.access_token}}", "{{OAUTH_TOKEN}}")
-        self.content: Any = yaml.safe_load(text.replace(origin, service.url))
+        text = everything()[name].text.replace(origin, service.url).replace("oauth.access_token", "OAUTH_TOKEN")
+        self.content: Any = yaml.load(text, Loader=yaml.CSafeLoader)
+        if self.content.pop("oauth", None):
+            self.content["initial_data_form"].append({"id": "OAUTH_TOKEN", "name": "as if it were connected"})
         repo.manifest(name, self.content)
         self.manifest = Manifest.model_validate(self.content)
         self.values = {**samples.values(self.manifest), **described.values}
