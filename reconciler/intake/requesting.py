@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from reconciler.intake.yaml_edit import flow
-from reconciler.model.clock import stamp
+from reconciler.model.clock import first_moment, stamp
 from reconciler.model.config_files import AccessRequest
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.grant import Key, Phase, Record
@@ -145,8 +145,9 @@ def _state(
         if key.hire in desired.hires
         else None
     )
-    acted = None if record is None else record.executed_at or record.confirmed_at
-    begun = acted or loaded.model.requested_at
+    acted = None if record is None else record.acted_at or record.executed_at or record.confirmed_at
+    first = None if grant is None else first_moment(grant.begins, desired.files.settings.timezone)
+    begun = acted or max((each for each in (loaded.model.requested_at, first) if each is not None), default=None)
     ends = [None if grant is None else grant.over_at, None if lasts is None or begun is None else begun + lasts]
     until = min((end for end in ends if end is not None), default=None)
     if record is not None:

@@ -308,7 +308,11 @@ def _same(was: Grant, now: Grant, then: Entry, here: Entry) -> bool:
     """Whether nothing differs at all: a quick check that is true for almost every grant."""
     layers = ([layer.values for layer in grant.layers] for grant in (was, now))
     return (
-        was.key == now.key and was.ends == now.ends and (then is here or then == here) and next(layers) == next(layers)
+        was.key == now.key
+        and was.ends == now.ends
+        and was.requested == now.requested
+        and (then is here or then == here)
+        and next(layers) == next(layers)
     )
 
 

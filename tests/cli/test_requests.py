@@ -209,6 +209,25 @@ def test_branch_is_judged_by_what_its_base_offers(company: Repo, call: Call) -> 
     assert (change["access"], change["change"], change["fields"]["reason"]) == ("queue", "added", [None, "INC-12"])
 
 
+def test_another_reason_for_what_was_asked_is_a_change(company: Repo, call: Call) -> None:
+    path = request(company)
+    base = company.commit()
+    company.write(path, (company.root / path).read_text().replace("INC-12", "INC-13"))
+    company.commit()
+    [change] = call(company, "diff", base, "--output", "json").json["grants"]
+    assert (change["change"], change["fields"]) == ("changed", {"reason": ["INC-12", "INC-13"]})
+
+
+def test_list_counts_the_time_of_a_request_from_its_day_and_from_when_it_began(company: Repo, call: Call) -> None:
+    request(company, at="2099-01-01", **{"for": "8h"})
+    request(company, "now", team="3", **{"for": "8h"})
+    company.commit()
+    given = call(company, "--yes", "--output", "json").grant("ada", "now")
+    listed = call(company, "request", "list", "--output", "json").json
+    ends = {each["request"]: each["until"] for each in listed}
+    assert ends == {"queue": "2099-01-01T08:00:00Z", "now": given["until"]}
+
+
 def test_what_was_allowed_runs_on_with_a_warning(company: Repo, call: Call) -> None:
     request(company)
     company.commit()

@@ -47,6 +47,16 @@ def test_account_is_switched_off_and_on_again(lockable, accounts):
     assert lockable.record("ada", "tool").healed_at is None  # never drift
 
 
+def test_account_that_somebody_switched_on_again_is_locked_again_and_both_are_told(lockable, accounts):
+    lockable.lock("ada")
+    lockable.reconcile()
+    accounts.people["ada@example.com"]["active"] = True
+    assert row(lockable.reconcile(), "ada", "tool").locked is LockState.DONE
+    assert not active(accounts)
+    told = [line.detail for line in lockable.history("ada") if line.event is EventType.LOCKED]
+    assert told[1:] == ["switched off", "switched off"]
+
+
 def test_lock_ends_by_itself(lockable, accounts):
     lockable.lock("ada", until="2026-12-01T10:00:00+00:00")
     lockable.reconcile()

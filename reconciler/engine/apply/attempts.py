@@ -212,7 +212,7 @@ def _found(record: Record, verdict: Verdict | None, now: datetime) -> Changed:
         case Unknown(reason):
             return replace(record, last_error=record.last_error if record.phase.unsettled else reason), []
         case Present(account=Account.ACTIVE):
-            new, lines = _there(record, now)
+            new, lines = _there(replace(record, off=False), now)
             if record.unchecked:
                 error = STILL_OPEN if record.run.kind.withdraws else STILL_THERE
                 return replace(new, last_error=error), [*lines, Event.of(record, EventType.REVOKE_FAILED, error, now)]
