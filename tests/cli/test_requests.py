@@ -218,6 +218,20 @@ def test_another_reason_for_what_was_asked_is_a_change(company: Repo, call: Call
     assert (change["change"], change["fields"]) == ("changed", {"reason": ["INC-12", "INC-13"]})
 
 
+def test_a_request_that_is_refused_keeps_nothing_of_one_that_is_over(company: Repo, accounts: AccountService) -> None:
+    offer(company, {"integration": "tool", "longest": "8h"})
+    request(company, **{"for": "8h"})
+    company.commit()
+    machine = Machine(company)
+    assert row(machine.reconcile(), "ada", "queue").status == "present"
+    request(company, "again", **{"for": "9h"})
+    company.commit()
+    machine.clock.turn(hours=8)
+    report = machine.reconcile()
+    assert [row(report, "ada", access).status for access in ("again", "queue")] == ["invalid", "revoked"]
+    assert "2-ada@example.com" not in accounts.people
+
+
 def test_list_counts_the_time_of_a_request_from_its_day_and_from_when_it_began(company: Repo, call: Call) -> None:
     request(company, at="2099-01-01", **{"for": "8h"})
     request(company, "now", team="3", **{"for": "8h"})

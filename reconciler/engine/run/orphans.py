@@ -208,11 +208,14 @@ class OrphanPlanner:
         )
 
     async def _counts(self, grant: Grant) -> bool:
-        """Whether a grant that git has is not over."""
-        record = self._inputs.records.get(grant.key)
+        """Whether a grant that git has is not over, and no request that is refused: that gives nothing."""
+        record, now = self._inputs.records.get(grant.key), self._inputs.policy.now
         if record is None:
             record = next((row for row in await self._inputs.rows_of(grant.key.hire) if row.key == grant.key), None)
-        return still_wanted(grant, record, self._inputs.policy.now)
+        asked = grant.requested
+        if asked is not None and asked.as_of(now).refusal is not None and (record is None or not record.acted_on):
+            return False
+        return still_wanted(grant, record, now)
 
     def unreadable(self, record: Record) -> str | None:
         """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
