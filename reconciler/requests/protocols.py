@@ -15,8 +15,7 @@ from reconciler.model.dn import name_valued, parsed
 from reconciler.model.errors import Blocked
 from reconciler.model.request import SAFE_METHODS
 from reconciler.model.scope import DEFERRED, Scope
-from reconciler.model.statement import misfit
-from reconciler.model.template import PLACEHOLDER, split
+from reconciler.model.template import PLACEHOLDER, misfit, split
 from reconciler.model.value import replace
 from reconciler.requests.template import plain, render_data, written
 from reconciler.requests.url import in_name

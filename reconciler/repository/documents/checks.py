@@ -18,8 +18,7 @@ from reconciler.model.imports import ByAddress, Import, target
 from reconciler.model.manifest import Exists, Manifest, is_address
 from reconciler.model.request import PAGE_TOKEN
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
-from reconciler.model.statement import misfit
-from reconciler.model.template import PLACEHOLDER, half_closed, misuse, names, roots, texts
+from reconciler.model.template import PLACEHOLDER, half_closed, misfit, misuse, names, roots, texts
 from reconciler.model.text import hint
 from reconciler.repository.documents.problems import Path, placed
 from reconciler.repository.documents.yaml import Document

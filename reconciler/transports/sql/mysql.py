@@ -20,7 +20,7 @@ from pymysql.cursors import SSCursor
 
 from reconciler.model.errors import TransportError
 from reconciler.model.settings import loopback
-from reconciler.model.statement import numbered
+from reconciler.model.template import numbered
 from reconciler.transports.address import Address
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
