@@ -190,7 +190,7 @@ def test_manifest_without_a_check_is_executed_once(github: Repo, call: Call) -> 
 
 BROKEN = {
     "an unknown key": ("- {name: a, expect: present, answer: []}", "'a'.answer: unknown key; allowed: "),
-    "no status": ("- {name: a, expect: here}", "'a'.expect: input should be 'present', "),
+    "no status": ("- {name: a, expect: here}", "'a'.expect: 'here' is not known; allowed: present, "),
     "one name twice": ("- {name: a, expect: missing}\n- {name: a, expect: missing}", "name: 'a' stands twice"),
     "no list": ("name: a", "must be a list"),
 }

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from datetime import date
+from enum import EnumType
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -215,7 +216,7 @@ def _sentence(details: ErrorDetails, kind: Any) -> str:
     match what:
         case "value_error":
             return str(context["error"])
-        case "literal_error":
+        case "literal_error" | "enum":
             return _literal(details, kind)
         case "model_type" | "model_attributes_type":
             return f"must be {kind.written_as}; allowed keys: {', '.join(_keys(kind))}"
@@ -288,6 +289,8 @@ def _wanted(kind: Any, step: str | int) -> Any:
 
 def _literals(kind: Any) -> list[str]:
     kind = _bare(kind)
+    if isinstance(kind, EnumType):
+        return [str(each.value) for each in kind]
     return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
 
 
