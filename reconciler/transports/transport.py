@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
 from reconciler.transports.answer import Response
 from reconciler.transports.request import RenderedRequest
@@ -53,10 +54,17 @@ class Transport(Protocol):
 
 
 def tls_context() -> ssl.SSLContext:
-    """Make a TLS context that trusts the same `authorities`, which takes longer than connecting."""
+    """Make a TLS context that trusts the same `authorities`, which takes longer than connecting.
+
+    Raises TransportError where they cannot be read.
+    """
     import httpx
 
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        why = f"no connection: SSL_CERT_FILE={authorities()[0]} cannot be read: {error.strerror}; name a file in PEM"
+        raise TransportError(why, left=False) from None
 
 
 def authorities() -> tuple[str | None, str | None]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from datetime import date
-from enum import EnumType
+from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -289,7 +289,7 @@ def _wanted(kind: Any, step: str | int) -> Any:
 
 def _literals(kind: Any) -> list[str]:
     kind = _bare(kind)
-    if isinstance(kind, EnumType):
+    if isinstance(kind, type) and issubclass(kind, Enum):
         return [str(each.value) for each in kind]
     return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
 

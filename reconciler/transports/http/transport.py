@@ -178,6 +178,8 @@ async def _connected(address: Address, seconds: float) -> Direct:
     """Open a connection, in a tunnel if it is encrypted and a proxy is on the way. Raises TransportError."""
     proxy = _proxy(address.scheme, address.host)
     bare = address.host.strip("[]")  # as an IPv6 address is resolved
+    if address.scheme == "https":
+        _tls()  # before anything is open that would have to be closed
     try:
         async with asyncio.timeout(seconds):
             if proxy is None:

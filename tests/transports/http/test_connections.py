@@ -262,6 +262,22 @@ async def test_a_large_request_leaves_whole_before_its_answer_is_waited_for(serv
     assert "leaves" not in seen.told[seen.told.index("has left") :]
 
 
+@pytest.mark.parametrize(("content", "says"), [(None, "No such file"), ("no certificate", "NO_CERTIFICATE")])
+async def test_authorities_that_cannot_be_read_are_named(monkeypatch, tmp_path, content: str | None, says: str) -> None:
+    file = tmp_path / "authorities.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    _tls.cache_clear()
+    async with connected() as connections:
+        with pytest.raises(TransportError) as raised:
+            await send(connections, Address("https", HOST, 443, "/"))
+    _tls.cache_clear()
+    assert str(raised.value).startswith(f"no connection: SSL_CERT_FILE={file} cannot be read: ")
+    assert says in str(raised.value)
+    assert not raised.value.left
+
+
 @pytest.mark.parametrize("server", ["https"], indirect=True)
 async def test_untrusted_certificate_is_refused_with_a_plain_error(server: Server, monkeypatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
