@@ -15,7 +15,7 @@ from reconciler.transports.answer import Response
 from reconciler.transports.sql.postgres import _HARMLESS, Postgres
 from tests.postgres import Databases, Wire
 from tests.repo import free_port
-from tests.servers import eventually
+from tests.servers import PATIENCE, eventually
 from tests.transports.watching import Progress, exchange, refused
 
 pytestmark = pytest.mark.anyio
@@ -168,6 +168,24 @@ async def test_a_timeout_cancels_the_statement_at_the_server(ask, databases):
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.to_thread(eventually, lambda: not databases.execute(running))
+
+
+async def test_a_server_that_hangs_is_left_at_the_timeout(ask, wire, databases, monkeypatch):
+    """It is told to cancel the statement, and nobody waits for that."""
+    over = asyncio.Event()
+
+    async def hangs(*_: object, **__: object) -> None:
+        await over.wait()
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "cancel_safe", hangs)
+    task = asyncio.create_task(ask("POST", "select pg_sleep(600)"))
+    running = "select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'"
+    await asyncio.to_thread(eventually, lambda: databases.execute(running))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, PATIENCE)
+    over.set()
+    wire.cut()
 
 
 async def test_a_long_answer_is_cut_off_and_the_rest_is_not_read(ask):

@@ -84,6 +84,7 @@ class Postgres:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._idle: list[tuple[tuple[object, ...], float, Connection]] = []
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def send(self, request: RenderedRequest, address: Address, watch: Watch) -> Response:
         """Send a statement; see `Transport`."""
@@ -98,8 +99,15 @@ class Postgres:
                 if error.pgconn is not None and (error.pgconn.used_password or error.pgconn.needs_password):
                     return failed(question, LOGIN, None, _line(error))
                 raise TransportError(f"no connection: {_line(error)}", left=False) from None
+        asking = asyncio.create_task(_ask(connection, question, watch))
         try:
-            answer = await _ask(connection, question, watch)
+            answer = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            ending = asyncio.create_task(_end(asking, connection))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            connection = None
+            raise
         except psycopg.Error as error:
             code = error.sqlstate or ""
             if connection.closed or connection.broken or code.startswith("57P"):
@@ -128,10 +136,19 @@ class Postgres:
         return found
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; a statement that was given up has a second more to end at the server."""
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=1.0)
         while self._idle:
             with suppress(psycopg.Error):
                 await self._idle.pop()[2].close()
+
+
+async def _end(asking: asyncio.Task[Response], connection: Connection) -> None:
+    """Have the server cancel a statement. Nobody waits for it: a server that hangs takes ten seconds."""
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await connection.close()
 
 
 async def _ask(connection: Connection, question: Question, watch: Watch) -> Response:
