@@ -70,8 +70,8 @@ def options_of(command: click.Command) -> list[click.Option]:
 
 def _shared() -> list[click.Option]:
     @click.command()
-    @shared
-    def nothing() -> None: ...
+    @shared()
+    def nothing(_: object) -> None: ...
 
     return [each for each in nothing.params if isinstance(each, click.Option)]
 

@@ -163,26 +163,26 @@ class _Commands(click.Group):
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help=VERSION_HELP)
 @pass_options
-@shared
-@click.pass_context
-def reconcile(ctx: click.Context, /, **wanted: object) -> None:
+@shared()
+def reconcile(options: SharedOptions, /, **wanted: object) -> None:
     """Provision the accounts that the files in git describe.
 
     Without a command, run one pass over the commit at HEAD and exit. With --dry-run, only observe and plan.
     """
-    if ctx.ensure_object(SharedOptions).output == PAGE and ctx.invoked_subcommand != "review":
+    ctx = click.get_current_context()
+    if options.output == PAGE and ctx.invoked_subcommand != "review":
         raise click.UsageError(HTML_HELP, ctx)
     if ctx.invoked_subcommand is not None:
         typed = click.core.ParameterSource.COMMANDLINE
         of_pass = [each for each in ctx.command.params if each.name in wanted]
         given = [each for each in of_pass if ctx.get_parameter_source(each.name or "") is typed]
         if given:
-            options = ", ".join(each.opts[-1] for each in given)
-            raise click.UsageError(f"{options} belongs to a pass: leave it out, or leave out {ctx.invoked_subcommand}")
+            named = ", ".join(each.opts[-1] for each in given)
+            raise click.UsageError(f"{named} belongs to a pass: leave it out, or leave out {ctx.invoked_subcommand}")
         return
     from reconciler.cli.commands.one_pass import one_pass
 
-    ctx.exit(one_pass(ctx.ensure_object(SharedOptions), PassOptions(**wanted)))  # type: ignore[arg-type]
+    ctx.exit(one_pass(options, PassOptions(**wanted)))  # type: ignore[arg-type]
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,6 @@ __all__ = [
     "option",
     "pass_options",
     "shared",
-    "shared_but_branch",
     "since",
     "until",
 ]
@@ -145,57 +145,69 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
 
 STATUSES = [str(status) for status in Status]
 PAGE = "html"
+CSV_HELP = (
+    "--output csv is for status, history, unmanaged, unused, review check and a pass: choose table, json or markdown"
+)
 HTML_HELP = "--output html is for `review check`: choose table, json, markdown or csv"
 OUTPUTS = ("table", "json", "markdown", "csv", PAGE)
 
 
-def shared(function: Any) -> Any:
-    """Add --repo, --branch, --program, --output, --log-format and -v to a command."""
-    return shared_but_branch(
-        _shared(
-            "--branch",
-            metavar="NAME",
-            help="The branch in force on this machine.  [default: git.branch in the settings]",
-        )(function)
-    )
-
-
-def shared_but_branch(function: Any) -> Any:
-    """Add the shared options to a command with a --branch of its own."""
-    for add in (
-        _shared("-v", "--verbose", is_flag=True, help="Log more."),
-        _shared(
-            "--log-format",
-            type=click.Choice(["console", "json"]),
-            default="console",
-            help="Format of logs on stderr.",
-        ),
-        _shared(
-            "--output",
-            type=click.Choice(OUTPUTS),
-            default="table",
-            help="Format of results; csv is for status, history, unmanaged, unused, review check and a pass, html only "
-            "for review check.",
-        ),
-        _shared(
-            "--program",
-            multiple=True,
-            metavar="NAME=PATH",
-            help="The program that `exec:NAME` means in manifests; repeatable.",
-        ),
-        _shared(
-            "--repo",
-            "path",
-            type=click.Path(path_type=Path, file_okay=False),
-            help="The repository's root.  [default: the repository of the current folder]",
-        ),
-    ):
-        function = add(function)
-    return function
-
-
 def _shared(*names: str, **settings: Any) -> Callable[[Any], Any]:
     return option(*names, cls=_Shared, callback=_remember, expose_value=False, **settings)
+
+
+_SHARED = (
+    _shared("-v", "--verbose", is_flag=True, help="Log more."),
+    _shared(
+        "--log-format",
+        type=click.Choice(["console", "json"]),
+        default="console",
+        help="Format of logs on stderr.",
+    ),
+    _shared(
+        "--output",
+        type=click.Choice(OUTPUTS),
+        default="table",
+        help="Format of results; csv is for status, history, unmanaged, unused, review check and a pass, html only "
+        "for review check.",
+    ),
+    _shared(
+        "--program",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="The program that `exec:NAME` means in manifests; repeatable.",
+    ),
+    _shared(
+        "--repo",
+        "path",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The repository's root.  [default: the repository of the current folder]",
+    ),
+)
+_BRANCH = _shared(
+    "--branch", metavar="NAME", help="The branch in force on this machine.  [default: git.branch in the settings]"
+)
+
+
+def shared(*, branch: bool = True, csv: bool = True) -> Callable[[Any], Any]:
+    """Add the shared options to a command, and give its function them first.
+
+    Without `branch`, the command has a --branch of its own; without `csv`, it refuses that output.
+    """
+
+    def decorated(function: Any) -> Any:
+        @click.pass_obj
+        @wraps(function)
+        def command(options: SharedOptions, /, *args: Any, **given: Any) -> Any:
+            if options.output == "csv" and not csv:
+                raise UsageError(CSV_HELP)
+            return function(options, *args, **given)
+
+        for add in (_BRANCH, *_SHARED) if branch else _SHARED:
+            command = add(command)
+        return command
+
+    return decorated
 
 
 def filters(function: Any) -> Any:

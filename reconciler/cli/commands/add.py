@@ -10,7 +10,7 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note
-from reconciler.cli.output.text import cell, emit, no_csv, table_head
+from reconciler.cli.output.text import cell, emit, table_head
 from reconciler.gallery.description import read_description
 from reconciler.gallery.first_manifest import first_manifest
 from reconciler.model.errors import UsageError
@@ -34,8 +34,7 @@ __all__ = ["add", "prerequisites"]
     help="Begin a manifest from a service's description, OpenAPI 3 or Swagger 2.",
 )
 @option("--list", "listing", is_flag=True, help="List the ready manifests: what each can do, and how it was verified.")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def add(
     options: SharedOptions,
     name: str | None,
@@ -53,7 +52,6 @@ def add(
     from reconciler.gallery.catalog import MANIFESTS, everything, imports, named
     from reconciler.intake.hire_files import write_all
 
-    no_csv(options)
     if listing:
         if name is not None or stem is not None or description is not None:
             raise UsageError("--list names every ready manifest: leave the other words out")

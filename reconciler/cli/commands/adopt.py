@@ -11,7 +11,7 @@ from reconciler.cli.commands.unmanaged import compared, known_integration
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import count, emit_json, fit, no_csv
+from reconciler.cli.output.text import count, emit_json, fit
 from reconciler.model.errors import UsageError
 from reconciler.repository.naming import line_in, modeline
 
@@ -33,8 +33,7 @@ __all__ = ["adopt", "proposed"]
     "--all", "everybody", is_flag=True, help="Every account that git does not know, except ignored and orphaned ones."
 )
 @option("--write", is_flag=True, help="Write the files to the work tree: all of them, or none.")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *, everybody: bool, write: bool) -> int:
     """Print hires' files for existing accounts of INTEGRATION, or the line that an existing file lacks.
 
@@ -43,7 +42,6 @@ def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *
     """
     from reconciler.intake.hire_files import write_all
 
-    no_csv(options)
     if bool(accounts) == everybody:
         raise UsageError("name accounts, or take --all; `reconcile unmanaged` lists those that git does not know")
     redactor = set_up(options)

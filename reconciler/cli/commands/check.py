@@ -39,8 +39,7 @@ LOOK_SECONDS = 0.1
 @click.argument("hire", required=False, shell_complete=complete.hires)
 @click.argument("access", required=False, shell_complete=complete.accesses)
 @option("--integration", metavar="NAME", shell_complete=complete.integrations, help="All grants of this integration.")
-@shared
-@click.pass_obj
+@shared()
 def check(options: SharedOptions, hire: str | None, access: str | None, integration: str | None) -> int:
     """Check grants now, and act as a pass over them would: one, a person's, a service's, or all.
 

@@ -51,8 +51,7 @@ PATIENCE_SECONDS = 20.0
 
 @click.command()
 @option("--member", metavar="NAME", help="The name of this member of a fleet.  [default: host and process]")
-@shared
-@click.pass_obj
+@shared()
 def daemon(options: SharedOptions, member: str | None) -> int:
     """Run until stopped: a pass on every commit, on every due retry, and once in an interval.
 

@@ -10,7 +10,7 @@ import click
 
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import note
-from reconciler.cli.output.text import echo, emit_json, no_csv
+from reconciler.cli.output.text import echo, emit_json
 from reconciler.model.errors import Problem, SettingsError, Severity
 from reconciler.model.value import replace
 
@@ -26,8 +26,7 @@ __all__ = ["compared", "diff"]
 @click.command()
 @click.argument("base")
 @click.argument("head", default="HEAD")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def diff(options: SharedOptions, base: str, head: str) -> int:
     """Show what HEAD changes compared with BASE: grants added, changed and removed, new hosts, problems.
 
@@ -39,7 +38,6 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     from reconciler.repository.git.checkout import Checkout
     from reconciler.repository.git.checkout import ignored as ignored_of
 
-    no_csv(options)
     checkout = Checkout.open(options.repo)
     found, problems = compared(checkout, base, head)
     # Only of what is checked out can somebody mean files that are not committed yet.

@@ -11,7 +11,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import context_in_force
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import begin_redacting
-from reconciler.cli.output.text import as_json, clipped, code, emit, no_csv, printable
+from reconciler.cli.output.text import as_json, clipped, code, emit, printable
 from reconciler.cli.suggestions import no_such_grant
 from reconciler.model.clock import stamp
 from reconciler.model.errors import SecretsError
@@ -50,14 +50,12 @@ CELL_WIDTH = 60
 @click.command()
 @click.argument("hire", shell_complete=complete.hires)
 @click.argument("access", shell_complete=complete.accesses)
-@shared
-@click.pass_obj
+@shared(csv=False)
 def explain(options: SharedOptions, hire: str, access: str) -> int:
     """Show one grant: its status, where each value comes from, the last attempts, and what happens next.
 
     Reads the commit at HEAD and the ledger; sends nothing. Says so if initial data cannot be decrypted here.
     """
-    no_csv(options)
     redactor = begin_redacting()
     details = redactor.redact_all(_details(options, Key(hire, access), redactor))
     first, *rest = _lines(details)

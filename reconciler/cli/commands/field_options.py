@@ -10,7 +10,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import set_up
-from reconciler.cli.output.text import code, count, emit, no_csv, printable
+from reconciler.cli.output.text import code, count, emit, printable
 from reconciler.model.errors import RepositoryError, TransportError, UsageError
 from reconciler.model.text import hint
 from reconciler.model.value import replace
@@ -29,8 +29,7 @@ __all__ = ["options"]
 @click.command()
 @click.argument("integration", shell_complete=complete.integrations)
 @click.argument("field", shell_complete=complete.fields)
-@shared
-@click.pass_obj
+@shared(csv=False)
 def options(options: SharedOptions, integration: str, field: str) -> int:
     """Show the choices of a form field: its items, or what the service offers now.
 
@@ -39,7 +38,6 @@ def options(options: SharedOptions, integration: str, field: str) -> int:
     from reconciler.cli.output.table import columns
     from reconciler.requests.template import plain, written
 
-    no_csv(options)
     redactor = set_up(options)
     found = run_in_context(options, redactor, lambda context: _options(context, integration, field))
     choices = redactor.redact_all([{"value": plain(option.value), "name": option.name} for option in found])

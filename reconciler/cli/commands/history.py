@@ -53,10 +53,9 @@ COLUMNS = (
 @option("--verify", is_flag=True, help="Verify the history and the ledger instead.")
 @option("--checkpoint", metavar="FILE", help="With --verify: by this checkpoint, too.")
 @option("--key", metavar="KEY", help="Its public key, if not CHECKPOINT_KEY's.")
-@shared
-@click.pass_context
+@shared()
 def history(
-    context: click.Context,
+    options: SharedOptions,
     /,
     *,
     events: tuple[str, ...],
@@ -69,9 +68,8 @@ def history(
 
     Sends no request and creates no state. JSON and CSV also have the signer of a signed commit.
     """
-    if context.invoked_subcommand is not None:
+    if click.get_current_context().invoked_subcommand is not None:
         return 0
-    options: SharedOptions = context.obj
     if (checkpoint is not None and not verify) or (key is not None and checkpoint is None):
         raise UsageError("--checkpoint is for --verify, and --key for --checkpoint")
     chosen = HistoryFilter(**given)

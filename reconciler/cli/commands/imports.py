@@ -8,9 +8,9 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.context import context_of
-from reconciler.cli.options import PENDING, SharedOptions, option, shared_but_branch
+from reconciler.cli.options import PENDING, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import clipped, code, count, echo, emit_json, no_csv, printable
+from reconciler.cli.output.text import clipped, code, count, echo, emit_json, printable
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 from reconciler.model.text import hint
 from reconciler.model.value import replace
@@ -50,8 +50,7 @@ MAX_NAMED = 10
     help="Commit the changes to this branch, on top of the revision in force.",
 )
 @option("--yes-really", is_flag=True, help="Allow a change of too many hires, once.")
-@shared_but_branch
-@click.pass_obj
+@shared(csv=False, branch=False)
 def import_(options: SharedOptions, name: str, branch: str | None, *, write: bool, yes_really: bool) -> int:
     """Show what the import NAME would change in the hires' files, or change it.
 
@@ -60,7 +59,6 @@ def import_(options: SharedOptions, name: str, branch: str | None, *, write: boo
     """
     import asyncio
 
-    no_csv(options)
     if write and branch is not None:
         raise UsageError("--write changes the work tree and --branch a branch: give one of them")
     redactor = set_up(options)

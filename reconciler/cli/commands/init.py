@@ -18,7 +18,7 @@ from reconciler.cli.commands.unmanaged import known_integration
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import as_json, emit, no_csv
+from reconciler.cli.output.text import as_json, emit
 from reconciler.model.errors import RepositoryError, UsageError, not_written
 from reconciler.model.template import FILL_IN
 from reconciler.model.text import some
@@ -51,8 +51,7 @@ SAMPLE, PERSON, SEQUENCE = "manifests/example.yaml", "hires/ada.yaml", "config/s
     help="Use ready manifests instead of the sample: github,slack; repeatable.",
 )
 @option("--from", "source", metavar="INTEGRATION", help="Start with the accounts that an integration lists.")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: str | None) -> int:
     """Create a new repository in DIR: settings, a manifest, a person, a sequence, CI, and first steps.
 
@@ -68,7 +67,6 @@ def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: s
     from reconciler.gallery.catalog import everything, named
     from reconciler.intake.hire_files import write_all
 
-    no_csv(options)
     wanted = dict.fromkeys(filter(None, map(str.strip, ",".join(names).split(","))))
     ready = [named(name, everything()) for name in wanted]
     if (there := _in_the_way(folder)) is not None:
@@ -252,8 +250,8 @@ def _git(folder: Path) -> bool:
 
 @click.command()
 @option("--once", is_flag=True, help="Exit after the walk-through, without keeping the daemon running.")
-@shared
-def demo(*, once: bool) -> int:
+@shared()
+def demo(_options: SharedOptions, *, once: bool) -> int:
     """Run a demo on this machine: sample repository, sample services on loopback, daemon.
 
     Uses only its own services and key, in temporary folders that are removed at the end.

@@ -16,7 +16,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import code, emit, no_csv, printable
+from reconciler.cli.output.text import code, emit, printable
 from reconciler.model.errors import ReconcilerError, SecretsError, SettingsError, UsageError
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
@@ -54,7 +54,6 @@ class Repository(Frozen):
     @classmethod
     def of(cls, options: SharedOptions) -> Repository:
         """Open them, with the keys that the settings in force name."""
-        no_csv(options)
         context = context_of(options, set_up(options))
         tree = context.checkout.worktree()
         files = context.reader.load(tree)
@@ -81,8 +80,7 @@ def _trusted(context: Context, settings: Settings) -> Settings:
 @initial_data.command(name="set", short_help="Enter the secrets of a service, and encrypt them")
 @click.argument("integration", shell_complete=complete.services)
 @option("--recipient", "recipients", multiple=True, metavar="KEY", help="Encrypt to this GnuPG key; repeatable.")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) -> int:
     """Ask for the initial data of INTEGRATION, or read it as YAML from standard input, and encrypt it.
 
@@ -126,8 +124,7 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
 @option(
     "--recipient", "recipients", multiple=True, required=True, metavar="KEY", help="Encrypt to this key; repeatable."
 )
-@shared
-@click.pass_obj
+@shared(csv=False)
 def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...]) -> int:
     """Encrypt the initial data of INTEGRATION to the keys of --recipient only. No value is shown.
 
@@ -198,8 +195,7 @@ def _replace_sealing_key(
 
 @initial_data.command(short_help="Check that the secrets are complete")
 @click.argument("integration", required=False, shell_complete=complete.services)
-@shared
-@click.pass_obj
+@shared(csv=False)
 def check(options: SharedOptions, integration: str | None) -> int:
     """Check that the initial data of INTEGRATION, or of all, exists, can be decrypted and is complete.
 

@@ -51,8 +51,7 @@ LOOK_SECONDS = 0.1
     help="When it ends by itself: a date, a time (2026-12-01T18:00), or a span (8h).",
 )
 @option("--delete", is_flag=True, help="Revoke accounts also where the manifest says that this deletes them.")
-@shared
-@click.pass_obj
+@shared()
 def lock(options: SharedOptions, hire: str, reason: str, until: str | None, *, delete: bool) -> int:
     """Lock somebody out now, without a commit and whatever git says.
 
@@ -73,8 +72,7 @@ def lock(options: SharedOptions, hire: str, reason: str, until: str | None, *, d
 
 @click.command()
 @click.argument("hire", shell_complete=complete.hires)
-@shared
-@click.pass_obj
+@shared()
 def unlock(options: SharedOptions, hire: str) -> int:
     """End a lock: git is followed again. What was switched off is updated, what is gone is a new grant."""
     person = _Person(options, hire)

@@ -16,7 +16,7 @@ from reconciler.cli.commands.enqueue import Refused, enqueue, requester, show_ha
 from reconciler.cli.context import context_in_force, context_of, ledger_of, run_in_context, state_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import set_up
-from reconciler.cli.output.text import count, no_csv
+from reconciler.cli.output.text import count
 from reconciler.cli.suggestions import no_such_grant, suggest_from_ledger
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 from reconciler.model.grant import Key, Phase
@@ -94,8 +94,7 @@ def _named(kind: str, grants: Iterable[Key]) -> str:
 @option(
     "--integration", metavar="NAME", shell_complete=complete.integrations, help="All failed grants of this integration."
 )
-@shared
-@click.pass_obj
+@shared(csv=False)
 def retry(options: SharedOptions, hire: str | None, access: str | None, integration: str | None) -> int:
     """Retry failed grants at the next pass, with two attempts: one, a person's, a service's, or all.
 
@@ -103,7 +102,6 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
     """
     from reconciler.engine.apply.commands import may_retry
 
-    no_csv(options)
     everybody = hire is None and integration is None
     known = _known(options, hire, access, integration, none=None)
     if not (known or everybody):
@@ -128,13 +126,11 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
 @click.command()
 @click.argument("hire", shell_complete=complete.hires)
 @click.argument("access", shell_complete=complete.accesses)
-@shared
-@click.pass_obj
+@shared(csv=False)
 def accept(options: SharedOptions, hire: str, access: str) -> int:
     """Accept a grant that you fixed by hand, or that differs on purpose. It is checked like any other from then on."""
     from reconciler.engine.decide.existing import reason_not_to_accept
 
-    no_csv(options)
     (known,) = _known(options, hire, access)
     if (why := reason_not_to_accept(known)) is not None:
         raise Refused(why)
@@ -145,8 +141,7 @@ def accept(options: SharedOptions, hire: str, access: str) -> int:
 @click.command()
 @click.argument("hire", shell_complete=complete.hires)
 @click.argument("access", shell_complete=complete.accesses)
-@shared
-@click.pass_obj
+@shared()
 def run(options: SharedOptions, hire: str, access: str) -> int:
     """Run one access entry now, whatever the check says. A failure is retried like any other."""
     return _by_hand(options, "run", [Key(hire, access)])
@@ -155,8 +150,7 @@ def run(options: SharedOptions, hire: str, access: str) -> int:
 @click.command()
 @click.argument("hire", shell_complete=complete.hires)
 @click.argument("access", required=False, shell_complete=complete.accesses)
-@shared
-@click.pass_obj
+@shared()
 def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
     """Revoke by hand what is in the ledger and no longer in git: one orphan, or all of a person's."""
     known = _known(options, hire, access)
@@ -276,8 +270,7 @@ def _fault(plan: Plan, desired: Desired | None, kind: str, key: Key) -> Exceptio
 
 @click.command()
 @click.argument("hire")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def forget(options: SharedOptions, hire: str) -> int:
     """Erase a person who is no longer in git from the ledger and its history; counts remain.
 
@@ -285,7 +278,6 @@ def forget(options: SharedOptions, hire: str) -> int:
     """
     from reconciler.engine.apply.commands import erase, reason_to_remember
 
-    no_csv(options)
     with ledger_of(options) as ledger:
         records, locks = list(ledger.grants.records([hire])), ledger.locks.all()
         if not records and not any(True for _ in ledger.history.lines(hires=[hire])):

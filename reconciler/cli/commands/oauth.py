@@ -12,7 +12,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import as_json, echo, no_csv
+from reconciler.cli.output.text import as_json, echo
 
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
@@ -43,15 +43,13 @@ def oauth() -> None:
 @oauth.command(short_help="Authorize a service, in a browser")
 @click.argument("integration", shell_complete=complete.services)
 @option("--timeout", default="10m", show_default=True, callback=_span, help="How long to wait for the callback.")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def connect(options: SharedOptions, integration: str, timeout: timedelta) -> int:
     """Authorize an integration: open the URL that is printed, and allow access.
 
     If a daemon runs, it serves the callback on `listen`, otherwise this command does. INTEGRATION may also be the name
     of a service or an import.
     """
-    no_csv(options)
     redactor = set_up(options)
     why = run_in_context(options, redactor, lambda context: _connect(context, options, integration, timeout))
     if why:

@@ -13,7 +13,7 @@ from reconciler.cli.commands.initial_data import Repository, keys_of
 from reconciler.cli.context import context_in_force, ledger_of, run_in_context, settings_of
 from reconciler.cli.options import HistoryFilter, SharedOptions, of_hires, of_integrations, option, shared, since, until
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import count, emit, emit_json, no_csv
+from reconciler.cli.output.text import count, emit, emit_json
 from reconciler.cli.suggestions import suggest_from_ledger
 from reconciler.model.errors import RepositoryError, SecretsError, TimestampError, UsageError
 from reconciler.model.value import Frozen
@@ -33,8 +33,7 @@ __all__ = ["Compared", "checkpoint", "compared", "export"]
 @option("--replace", is_flag=True, help="With --new-key: replace the key there is; earlier checkpoints need its own.")
 @option("--recipient", "recipients", multiple=True, metavar="KEY", help="With --new-key: encrypt to it; repeatable.")
 @option("--public-key", is_flag=True, help="Print what others verify checkpoints with.")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def checkpoint(
     options: SharedOptions, *, new_key: bool, replace: bool, recipients: tuple[str, ...], public_key: bool
 ) -> int:
@@ -45,7 +44,6 @@ def checkpoint(
     """
     from reconciler.review.proof import sign, signing_key
 
-    no_csv(options)
     if (replace or recipients) and not new_key:
         raise UsageError(f"{'--replace' if replace else '--recipient'} is for --new-key")
     if new_key:
@@ -73,15 +71,13 @@ def checkpoint(
 @of_integrations
 @since
 @until
-@shared
-@click.pass_obj
+@shared(csv=False)
 def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
     """Write lines of the history into DIR, with proofs that a signed checkpoint covers them, and what verifies them.
 
     `python -I DIR/verify.py DIR --key KEY` needs neither this program nor the state; lines that were not chosen are not
     shown. Lines of forgotten people are exported only without filters, by their digests.
     """
-    no_csv(options)
     wanted = HistoryFilter(**given)
     begin, end = wanted.period(settings_of(options).timezone)
     own = _own(options)

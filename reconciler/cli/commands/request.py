@@ -14,9 +14,9 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.commands.diff import compared
 from reconciler.cli.context import context_of
-from reconciler.cli.options import SharedOptions, option, shared, shared_but_branch
+from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import code, count, echo, emit, emit_json, no_csv, printable
+from reconciler.cli.output.text import code, count, echo, emit, emit_json, printable
 from reconciler.model.errors import LedgerError, SecretsError, UsageError
 from reconciler.model.grant import Key
 
@@ -59,8 +59,7 @@ def request() -> None:
 @option("--hire", "hire", metavar="ID", shell_complete=complete.hires, help="For whom.  [default: git's user.email]")
 @option("--value", "values", metavar="KEY=VALUE", multiple=True, help="A form field; repeatable.")
 @option("--open", "opens", is_flag=True, help="Push the branch, and open a pull request at the settings' forge.")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def ask(
     options: SharedOptions,
     /,
@@ -79,7 +78,6 @@ def ask(
     from reconciler.cli.output.difference import as_markdown
     from reconciler.intake.ask import Asked
 
-    no_csv(options)
     given = Asked(integration=integration, values=_values(values), **asked)
     asking = _asking(options)
     found = asking.wait_or_commit(given, opens=opens)
@@ -100,13 +98,11 @@ def ask(
 
 
 @request.command(name="list")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def list_(options: SharedOptions) -> int:
     """Show what waits on branches, holds and ended."""
     from reconciler.cli.output.table import columns
 
-    no_csv(options)
     asking = _asking(options)
     found = [each.as_json() for each in asking.known(_records(asking.context, asking.force))]
     if options.output == "json":
@@ -126,8 +122,7 @@ def list_(options: SharedOptions) -> int:
 @option(
     "--branch", metavar="B", envvar="RECONCILE_TIDY_BRANCH", help="Take them out on this branch, for a pull request."
 )
-@shared_but_branch
-@click.pass_obj
+@shared(csv=False, branch=False)
 def tidy(options: SharedOptions, branch: str | None) -> int:
     """Take out the files of requests that ended.
 
@@ -136,7 +131,6 @@ def tidy(options: SharedOptions, branch: str | None) -> int:
     from reconciler.intake.requesting import FOLDER, State
     from reconciler.repository.git.branches import commit_to_branch, refuse_branch
 
-    no_csv(options)
     asking = _asking(options)
     if branch is not None:
         refuse_branch(asking.context.checkout, branch, asking.force.branch)
@@ -204,8 +198,7 @@ def _values(given: tuple[str, ...]) -> dict[str, Any]:
     envvar="RECONCILE_DESK_STATUS",
     help="The daemon's address, to show how far a request is.",
 )
-@shared
-@click.pass_obj
+@shared()
 def desk(options: SharedOptions, listen: str, public_url: str | None, status: str | None) -> int:
     """Serve a page where people without git ask for access.
 

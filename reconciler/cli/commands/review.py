@@ -53,8 +53,7 @@ def review() -> None:
 @of_integrations
 @option("--by", type=click.Choice(["manager"]), help="Write a folder for each manager.")
 @option("--due", metavar="DATE", help="The day by which all lines have to be decided.")
-@shared
-@click.pass_obj
+@shared()
 def start(
     options: SharedOptions, period: str, integrations: tuple[str, ...], *, by: str | None, due: str | None
 ) -> int:
@@ -111,8 +110,7 @@ def _masked(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
 
 @review.command()
 @click.argument("period", shell_complete=complete.periods)
-@shared
-@click.pass_obj
+@shared()
 def check(options: SharedOptions, period: str) -> int:
     """Check whether a period's review is complete.
 

@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli.context import locations_of, state_of
 from reconciler.cli.options import SharedOptions, shared
-from reconciler.cli.output.text import count, emit, no_csv
+from reconciler.cli.output.text import count, emit
 from reconciler.model.errors import LedgerError, UsageError
 
 __all__ = ["state"]
@@ -22,14 +22,12 @@ def state() -> None:
 
 @state.command(short_help="Copy the state into a file, also while a daemon runs")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@shared
-@click.pass_obj
+@shared(csv=False)
 def backup(options: SharedOptions, file: Path) -> int:
     """Copy the state into FILE, which is not there yet, also while a daemon runs.
 
     Only you can read the copy. To restore it, see docs/how-to/back-up.md.
     """
-    no_csv(options)
     here = state_of(options)
     here.back_up(file)
     emit(options, {"from": str(here), "to": str(file)}, [f"copied to {file}"])
@@ -39,8 +37,7 @@ def backup(options: SharedOptions, file: Path) -> int:
 @state.command(short_help="Copy a state to another place, completely or not at all")
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def copy(options: SharedOptions, source: str, target: str) -> int:
     """Copy the state FROM one place TO another, completely or not at all.
 
@@ -49,7 +46,6 @@ def copy(options: SharedOptions, source: str, target: str) -> int:
     """
     from reconciler.ledger.copying import copy as copied
 
-    no_csv(options)
     here, there = locations_of(options, _checked(source), _checked(target))
     if str(here) == str(there):
         raise UsageError("FROM and TO are the same")

@@ -40,8 +40,7 @@ __all__ = ["rows_of", "status"]
 @option("--by", type=click.Choice(["person", "integration"]), default="person", help="Group rows by this.")
 @option("--at", "when", metavar="WHEN", help="Who had what then: a date (its begin), or 2026-12-01T18:00.")
 @filters
-@shared
-@click.pass_obj
+@shared()
 def status(
     options: SharedOptions,
     /,

@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, shared
-from reconciler.cli.output.text import count, emit, no_csv, printable
+from reconciler.cli.output.text import count, emit, printable
 from reconciler.model.errors import UsageError
 from reconciler.model.text import hint
 
@@ -27,8 +27,7 @@ LONGEST = 400
 
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete.integrations)
-@shared
-@click.pass_obj
+@shared(csv=False)
 def test(options: SharedOptions, names: tuple[str, ...]) -> int:
     """Run the cases in manifests/NAME.test.yaml, of all manifests without a NAME.
 
@@ -41,7 +40,6 @@ def test(options: SharedOptions, names: tuple[str, ...]) -> int:
     from reconciler.repository.git.checkout import Checkout
     from reconciler.workshop.testing import run_cases, sources_of
 
-    no_csv(options)
     tree = Checkout.open(options.repo).worktree()
     sources = sources_of(tree)
     loaded = read_cases(tree, sources)

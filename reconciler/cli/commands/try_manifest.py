@@ -12,7 +12,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import emit, no_csv, printable
+from reconciler.cli.output.text import emit, printable
 from reconciler.cli.output.tried import as_json, lines_of
 from reconciler.cli.suggestions import no_such_hire
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -41,8 +41,7 @@ __all__ = ["cases_in", "save", "try_"]
 @option("--host", "hosts", metavar="HOST", multiple=True, help="Allow this host beside HEAD's.  [repeatable]")
 @option("--list", "listing", is_flag=True, help="Read the listing's first page too, and show what it makes of it.")
 @option("--save", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Append it as a test's case.")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def try_(options: SharedOptions, /, integration: str, hire: str | None, email: str | None, **more: Any) -> int:
     """Check one person at the service of INTEGRATION, in the open.
 
@@ -51,7 +50,6 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
     or not; requests go to HEAD's hosts, and those of --host. Without --hire and --email it is the first hire who has
     the integration. --save replaces the person by a made-up one. Exits with 1 without a verdict.
     """
-    no_csv(options)
     if hire is not None and email is not None:
         raise UsageError("--hire and --email both say for whom: give one of them")
     if strange := next((each for each in more["hosts"] if "/" in each), None):

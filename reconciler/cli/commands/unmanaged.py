@@ -30,8 +30,7 @@ COLUMNS = ("integration", "account", "email", "kind", "near", "first_seen", "rea
 @click.command()
 @of_integrations
 @option("--detailed-exitcode", is_flag=True, help="Exit with 2 if there are accounts that git does not know.")
-@shared
-@click.pass_obj
+@shared()
 def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed_exitcode: bool) -> int:
     """Show the accounts that git does not know: no hire has a grant for them. Nothing is removed.
 

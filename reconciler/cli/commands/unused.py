@@ -31,8 +31,7 @@ COLUMNS = ("integration", "hire", "account", "last_used")
 @option("--for", "span", required=True, metavar="90d", help="For how long nobody used them.")
 @of_integrations
 @option("--detailed-exitcode", is_flag=True, help="Exit with 2 if there are such accounts.")
-@shared
-@click.pass_obj
+@shared()
 def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], detailed_exitcode: bool) -> int:
     """Show the accounts that nobody used for a while, by what their services say (`exists.list`, `used`).
 

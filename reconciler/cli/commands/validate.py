@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from reconciler.cli.options import SharedOptions, option, shared
-from reconciler.cli.output.text import annotation, code, count, emit, emit_json, no_csv, printable, problem_line
+from reconciler.cli.output.text import annotation, code, count, emit, emit_json, printable, problem_line
 from reconciler.model.errors import SettingsError, Severity
 from reconciler.repository.naming import Kind
 
@@ -23,8 +23,7 @@ __all__ = ["schema", "validate"]
 
 @click.command()
 @option("--rev", metavar="REV", help="Read a commit instead of the files on disk.")
-@shared
-@click.pass_obj
+@shared(csv=False)
 def validate(options: SharedOptions, rev: str | None) -> int:
     """Report every problem of every file, with line and what to do, and list the hosts of requests.
 
@@ -37,7 +36,6 @@ def validate(options: SharedOptions, rev: str | None) -> int:
     from reconciler.review.problems import hosts_of, problems_of
     from reconciler.review.validated import Validated
 
-    no_csv(options)
     checkout = Checkout.open(options.repo)
     validated = Validated(checkout)
     reader = Reader(root=checkout.root, known=validated.summaries)
@@ -89,8 +87,7 @@ def _markdown(problems: list[Problem], hosts: list[Host]) -> Iterator[str]:
 
 @click.command()
 @click.argument("kind", metavar="KIND", type=click.Choice(get_args(Kind)))
-@shared
-@click.pass_obj
+@shared()
 def schema(options: SharedOptions, kind: Kind) -> int:  # noqa: ARG001
     """Print the JSON Schema of a kind of file, regardless of --output.
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 
 from reconciler.cli.options import SharedOptions
-from reconciler.model.errors import Problem, UsageError
+from reconciler.model.errors import Problem
 from reconciler.model.text import printable
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ __all__ = [
     "fold",
     "in_colour",
     "in_words",
-    "no_csv",
     "printable",
     "problem_line",
     "table",
@@ -321,12 +320,3 @@ def _escaped(text: str, signs: str = "") -> str:
     for sign in f"%{signs}":
         text = text.replace(sign, f"%{ord(sign):02X}")
     return text
-
-
-def no_csv(options: SharedOptions) -> None:
-    """Refuse an output that the command does not have."""
-    if options.output == "csv":
-        raise UsageError(
-            "--output csv is for status, history, unmanaged, unused, review check and a pass: choose table, json or "
-            "markdown"
-        )
