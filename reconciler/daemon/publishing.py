@@ -30,8 +30,7 @@ from reconciler.notify.alerts import alert_of
 from reconciler.notify.rules import News, NewsKind
 from reconciler.repository.git.branches import NOTE, TOKEN, has_another, publish
 from reconciler.repository.git.trees import Tree
-from reconciler.review.proof import sign, signing_key
-from reconciler.review.timestamps import token_of
+from reconciler.review.proof import sign, signing_key, token_of
 
 if TYPE_CHECKING:
     pass

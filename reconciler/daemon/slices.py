@@ -34,7 +34,6 @@ __all__ = [
     "ServiceQueue",
     "Slice",
     "SliceRunner",
-    "Spawn",
     "by_service",
     "cut",
 ]

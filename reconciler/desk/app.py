@@ -24,9 +24,8 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from reconciler.engine.context import Context
-from reconciler.intake.ask import Asked, Asking
 from reconciler.intake.forge import ForgeError
-from reconciler.intake.requesting import NotRequestable
+from reconciler.intake.requesting import Asked, Asking, NotRequestable
 from reconciler.model.base import as_text, spelled
 from reconciler.model.config_files import Requestable
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -35,11 +34,10 @@ from reconciler.model.settings import Pages
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.transports.transport import tls_context
-from reconciler.web.guard import named
-from reconciler.web.headers import KnownHosts, SafeHeaders, body_of
+from reconciler.web.guard import KnownHosts, SafeHeaders, body_of, named
 from reconciler.web.render import STATIC, environment
 
-__all__ = ["NotSignedIn", "desk", "statuses"]
+__all__ = ["desk", "statuses"]
 
 FETCH_SECONDS = 10.0
 FORM_BYTES, FORM_SECONDS = 16 << 10, 10.0

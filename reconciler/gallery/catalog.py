@@ -27,7 +27,7 @@ from reconciler.model.value import Frozen
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.naming import CASES, is_cases
 
-__all__ = ["KEYS", "VERIFIED", "ReadyManifest", "everything", "head_of", "imports", "named"]
+__all__ = ["ReadyManifest", "everything", "head_of", "imports", "named"]
 
 MANIFESTS, IMPORTS = "manifests", "config/imports"
 """Where in a repository a copy goes."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import found_by
-from reconciler.intake.hire_files import hire_text, stem_of, with_entry
+from reconciler.intake.files import hire_text, stem_of, with_entry
 from reconciler.intake.yaml_edit import block_item
 from reconciler.model.base import as_text, day
 from reconciler.model.errors import Problem, ReconcilerError, Severity

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from reconciler.intake.hire_files import stem_of
+from reconciler.intake.files import stem_of
 from reconciler.intake.reading import SourceRecords
 from reconciler.model.base import EMAIL, as_text, day
 from reconciler.model.errors import MissingVariable

@@ -1,25 +1,33 @@
-"""Requests: those that wait on branches, those that hold, and a new one on a branch of its own."""
+"""Requests for access: those that wait on branches and those that hold; a new one, its branch, and its pull request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any
 
+import pygit2
 from pydantic import ValidationError
 
+from reconciler.engine.context import Context
+from reconciler.engine.run.accepted import InForce, in_force
+from reconciler.intake.forge import TOKEN, ForgeClient, ForgeError, PullRequest, git_environment, token_given
 from reconciler.intake.yaml_edit import flow
 from reconciler.model.clock import first_moment, stamp
 from reconciler.model.config_files import AccessRequest
-from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.errors import ReconcilerError, RepositoryError, UsageError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.hire import Entry
+from reconciler.model.settings import Forge
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.problems import explain, validated
 from reconciler.repository.documents.yaml import Loaded, read
+from reconciler.repository.git.branches import commit_to_branch, has_remote
+from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.trees import OverlayTree, Tree
 from reconciler.repository.parsing import REQUESTS, parse
 from reconciler.review.findings import MissingValues
@@ -27,19 +35,7 @@ from reconciler.review.findings import MissingValues
 if TYPE_CHECKING:
     from reconciler.repository.files import Files, Reader
 
-__all__ = [
-    "FOLDER",
-    "PREFIX",
-    "NotRequestable",
-    "Request",
-    "State",
-    "account_of",
-    "free_stem",
-    "known_requests",
-    "made",
-    "refused",
-    "same",
-]
+__all__ = ["FOLDER", "Asked", "Asking", "NotRequestable", "State"]
 
 FOLDER = "config/requests"
 PREFIX = "request/"
@@ -177,3 +173,179 @@ def same(one: AccessRequest, other: AccessRequest) -> bool:
 def account_of(entry: Entry) -> tuple[str, str]:
     """Return what an entry is for, as far as it says."""
     return entry.integration, str(sorted((name, str(value)) for name, value in entry.values.items()))
+
+
+class Asked(Frozen):
+    """What somebody asks for; without a `hire` whose address is git's."""
+
+    integration: str
+    reason: str
+    hire: str | None
+    values: Mapping[str, Any]
+    at: str | None = None
+    until: str | None = None
+    lasts: str | None = None
+    asker: tuple[str, str] | None = None
+    """Name and address of who asks; git's user by default."""
+
+
+class Asking:
+    """The newest commit of the branch in force, what waits for it, and the forge."""
+
+    def __init__(self, context: Context, *, fetch: bool = True) -> None:
+        """With `fetch`, fetch where there is a remote; `fault` says why that failed."""
+        self.context = context
+        self.force: InForce = in_force(context)
+        if self.force.branch is None or context.checkout.repository is None:
+            raise RepositoryError("requests are commits: this needs a git checkout, and `source: commit`")
+        self.branch = self.force.branch
+        self.remote = self.force.settings.git.remote
+        self._repository = context.checkout.repository
+        self.fault = self._fetched() if fetch and has_remote(context.checkout, self.remote) else None
+        self.tree = self._newest()
+        self.files = context.reader.load(self.tree)
+
+    def _fetched(self) -> str | None:
+        here = f"refs/remotes/{self.remote}"
+        specs = [f"+refs/heads/{self.branch}:{here}/{self.branch}", f"+refs/heads/{PREFIX}*:{here}/{PREFIX}*"]
+        url, forge = self._repository.remotes[self.remote].url or "", self.force.settings.forge
+        what = ("fetch", "--prune", "--no-recurse-submodules", "--", self.remote, *specs)
+        try:
+            git(self.context.root, *what, environment=git_environment(forge, url, token_given()))
+        except (GitFailed, OSError, TimeoutExpired) as error:
+            return f"{self.remote} cannot be fetched, so this is of what is here: {' '.join(str(error).split())}"
+        return None
+
+    def _newest(self) -> Tree:
+        checkout = self.context.checkout
+        local = checkout.tip(self.branch, self.remote)
+        there = self._repository.references.get(f"refs/remotes/{self.remote}/{self.branch}")
+        revision = None if there is None else str(there.resolve().target)
+        ahead = revision is not None and revision != local.revision and checkout.descends(revision, local.revision)
+        return checkout.at(revision) if ahead and revision is not None else local
+
+    def known(self, records: Mapping[Key, Record]) -> list[Request]:
+        """List the requests that wait, hold and ended."""
+        return known_requests(self.files, self._waiting(), records, self.context.clock.now())
+
+    def _waiting(self) -> dict[str, Tree]:
+        """Return the branches of requests: here, else at the remote."""
+        places = (f"refs/remotes/{self.remote}/", "refs/heads/")
+        found: dict[str, Tree] = {}
+        for place in places:
+            for name in self._repository.references:
+                if name.startswith(f"{place}{PREFIX}"):
+                    found[name.removeprefix(place)] = self.context.checkout.at(name)
+        return found
+
+    def wait_or_commit(self, asked: Asked, *, opens: bool) -> Request:
+        """Return the request that waits and asks for the same, or commit a new one to a branch of its own.
+
+        Raises NotRequestable, or UsageError, where it is refused, with what may be asked for; ForgeError where it is to
+        be opened and there is no forge. Then nothing was written.
+        """
+        if opens:
+            self._forge()
+        now = self.context.clock.now()
+        name, address = asked.asker or self._user()
+        hire = asked.hire or self.files.hires.index.owner(address)
+        if hire is None:
+            whose = f"no hire has the address {address or 'that git has for you'}: give one with --hire"
+            raise NotRequestable(f"{whose}; {self.files.offers.what_for(None)}")
+        loaded = self.files.hires.get(hire)
+        what_for = self.files.offers.what_for(None if loaded is None else loaded.model)
+        if (asked.lasts is None) is (asked.until is None):
+            raise UsageError(f"--for 8h or --until WHEN: one of them says when it ends; {what_for}")
+        access = {
+            "integration": asked.integration,
+            "values": dict(asked.values) or None,
+            "at": asked.at,
+            "until": asked.until,
+            "for": asked.lasts,
+        }
+        fields = {
+            "hire": hire,
+            "access": {key: value for key, value in access.items() if value is not None},
+            "reason": asked.reason,
+            "requested_by": address or None,
+            "requested_at": stamp(now),
+        }
+        try:
+            request, content = made(fields)
+        except UsageError as error:
+            raise UsageError(f"{error}; {what_for}") from None
+        others = self.known({})
+        for each in others:
+            if each.state is State.WAITS and same(each.asked, request):
+                return each
+            theirs = each.asked.hire == hire and account_of(each.asked.access) == account_of(request.access)
+            if each.state is State.HOLDS and theirs:
+                already = f"{hire} has that account already, by the request {each.stem}, which holds"
+                raise NotRequestable(f"{already}; {what_for}")
+        taken = {each.stem for each in others} | {name.removeprefix(PREFIX) for name in self._waiting()}
+        stem = free_stem(f"{now.date()}-{hire}-{asked.integration}".replace("/", "-"), taken)
+        reason = refused(self.context.reader, self.tree, stem, content, now)
+        if reason is not None:
+            raise NotRequestable(reason)
+        message = f"Ask for {asked.integration} for {hire}\n\n{asked.reason}\n"
+        files = {f"{FOLDER}/{stem}.yaml": content}
+        author = (name, address) if asked.asker is not None else None
+        commit_to_branch(self.context.checkout, self.tree.revision, f"{PREFIX}{stem}", files, message, author=author)
+        return Request(stem, request, State.WAITS, None, f"{PREFIX}{stem}")
+
+    def _user(self) -> tuple[str, str]:
+        try:
+            found = self._repository.default_signature
+        except (KeyError, ValueError, pygit2.GitError):
+            return "", ""
+        return found.name, found.email
+
+    def opened(self, request: Request, text: Callable[[str, str], str]) -> tuple[PullRequest, list[str]]:
+        """Push a request's branch and open its pull request, unless that was done; return it, and warnings.
+
+        `text` makes the description from two revisions. Raises ForgeError; the branch is kept.
+        """
+        assert request.branch is not None
+        forge, token = self._forge()
+        kept = f"the branch {request.branch} is kept: run this again"
+        self.context.redactor.learn([token])
+        client = ForgeClient(forge, token, self.files.settings.limits.timeout.total_seconds())
+        try:
+            self._push(request.branch, token)
+            pull = client.find(request.branch)
+            if pull is not None:
+                return pull, []
+            title = f"Ask for {request.asked.access.integration} for {request.asked.hire}"
+            pull = client.open(
+                request.branch, self.branch, title, text(self.tree.revision, self._waiting()[request.branch].revision)
+            )
+        except ForgeError as error:
+            raise ForgeError(f"{error}; {kept}") from None
+        return pull, [*client.ask_reviewers(pull, self._approvers(request.asked))]
+
+    def _forge(self) -> tuple[Forge, str]:
+        """Return where pull requests are opened, and the token for it. Raises ForgeError where one is not given."""
+        forge, token = self.files.settings.forge, token_given()
+        if forge is None:
+            raise ForgeError("the settings have no `forge`, where a pull request could be opened")
+        if token is None:
+            raise ForgeError(f"{TOKEN} is not set")
+        return forge, token
+
+    def _push(self, branch: str, token: str) -> None:
+        ref = f"refs/heads/{branch}"
+        if ref not in self._repository.references:
+            return  # it is at the remote
+        url = self._repository.remotes[self.remote].url if has_remote(self.context.checkout, self.remote) else None
+        if url is None:
+            raise ForgeError(f"there is no remote {self.remote} to push to")
+        environment = git_environment(self.files.settings.forge, url, token)
+        try:
+            git(self.context.root, "push", "--", self.remote, f"{ref}:{ref}", environment=environment)
+        except (GitFailed, OSError, TimeoutExpired) as error:
+            raise ForgeError(f"{branch} cannot be pushed to {self.remote}: {' '.join(str(error).split())}") from None
+
+    def _approvers(self, request: AccessRequest) -> list[str]:
+        offers = self.files.offers.of(self.files.hires[request.hire].model)
+        own = (each for each in offers if each.integration == request.access.integration)
+        return [*dict.fromkeys(login for each in own for login in each.approvers)]

@@ -27,17 +27,7 @@ from reconciler.requests.excerpt import secrets_of
 from reconciler.requests.template import render_url
 from reconciler.transports.address import parse
 
-__all__ = [
-    "CONNECTED",
-    "LIFETIME",
-    "OPEN",
-    "TAKEN",
-    "Authorization",
-    "AuthorizationStore",
-    "Authorizer",
-    "NotConnected",
-    "digest_of",
-]
+__all__ = ["CONNECTED", "OPEN", "TAKEN", "Authorization", "Authorizer", "NotConnected", "digest_of"]
 
 LIFETIME = timedelta(minutes=10)
 KEPT = timedelta(days=1)

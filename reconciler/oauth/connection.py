@@ -29,17 +29,7 @@ from reconciler.oauth.token_request import LONGEST, TokenClient, TokenRefused, l
 from reconciler.requests.excerpt import secrets_of
 from reconciler.requests.template import render_url
 
-__all__ = [
-    "OAuthConnection",
-    "Stored",
-    "TokenChange",
-    "TokenStore",
-    "Tokens",
-    "Turn",
-    "connect_again",
-    "stored_record",
-    "token_layer",
-]
+__all__ = ["OAuthConnection", "TokenChange", "TokenStore", "Turn", "stored_record", "token_layer"]
 
 ENOUGH = timedelta(minutes=1)
 """A token with less than this left is refreshed."""

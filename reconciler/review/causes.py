@@ -25,7 +25,6 @@ __all__ = [
     "ChangeKind",
     "Consequence",
     "compared_manifests",
-    "compared_parts",
     "compared_settings",
     "touched_by",
 ]

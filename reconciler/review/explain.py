@@ -26,7 +26,7 @@ from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import Frozen
 from reconciler.review.findings import used_names
 
-__all__ = ["Explanation", "Value", "explain", "sealed_layer"]
+__all__ = ["Explanation", "explain", "sealed_layer"]
 
 UNKNOWN_YET = "not looked at yet: the next pass does"
 _RUN_TIME_ONLY = frozenset({"NEXT_PAGE_TOKEN"})

@@ -18,7 +18,7 @@ from reconciler.model.grant import Key
 from reconciler.model.report import Row
 from reconciler.model.status import Action, EventType, Status
 
-__all__ = ["Past", "replayed"]
+__all__ = ["replayed"]
 
 THERE = (*MADE, EventType.UPDATED)
 """The events from which on there is an account, with the values that they say, by who gave it then."""

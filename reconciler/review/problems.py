@@ -173,7 +173,7 @@ def _unverifiable(files: Files, tree: Tree) -> Iterator[Problem]:
     wanted = files.settings.checkpoints.timestamp if files.settings.checkpoints is not None else None
     if wanted is None:
         return
-    from reconciler.review.timestamps import authorities
+    from reconciler.review.proof import authorities
 
     try:
         authorities(tree, wanted.ca)

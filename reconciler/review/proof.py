@@ -1,4 +1,4 @@
-"""Prove to outsiders what the history says: checkpoints, and exports that anybody can verify.
+"""Prove to outsiders what the history says: checkpoints, their timestamps, and exports that anybody can verify.
 
 See docs/how-to/prove.md.
 """
@@ -8,24 +8,45 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.chain import MerkleTree, as_written, said
 from reconciler.ledger.history import lines_of
-from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
+from reconciler.model.clock import stamp
+from reconciler.model.errors import Blocked, LedgerError, RepositoryError, SecretsError, TimestampError, TransportError
 from reconciler.model.secret import Secret
 from reconciler.model.value import Frozen
+from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.git.branches import address_of
-from reconciler.secrets import signed_note
+from reconciler.requests.excerpt import one_line
+from reconciler.requests.hosts import AllowedHosts
+from reconciler.secrets import signed_note, timestamp
 from reconciler.secrets.signed_note import Checkpoint, SigningKey, VerifyingKey
+from reconciler.transports.address import parse
+from reconciler.transports.request import RenderedRequest
 
 if TYPE_CHECKING:
+    from reconciler.engine.context import Context
     from reconciler.ledger.reader import LedgerReader
-    from reconciler.model.settings import Settings
+    from reconciler.model.settings import Settings, Timestamping
     from reconciler.repository.git.checkout import Checkout
+    from reconciler.repository.git.trees import Tree
 
-__all__ = ["KEY", "Stand", "contradiction", "export", "origin_of", "sign", "signing_key", "stand", "verifying_key"]
+__all__ = [
+    "KEY",
+    "Stand",
+    "authorities",
+    "contradiction",
+    "export",
+    "origin_of",
+    "sign",
+    "signing_key",
+    "stand",
+    "token_of",
+    "verifying_key",
+]
 
 KEY = "CHECKPOINT_KEY"
 """The name, in the program's own initial data, of the key that signs checkpoints."""
@@ -150,3 +171,51 @@ def _entries(
                 entry |= {"line": said(as_written(row)), "salt": bytes(row["salt"]).hex(), "before": before}
             yield entry
         before = digest
+
+
+APART = timedelta(minutes=5)
+"""How far an authority's clock and this machine's may be apart."""
+
+
+def authorities(tree: Tree, ca: str) -> bytes:
+    """Read the certificates that the settings trust: a file of the revision, or for a whole path of the machine.
+
+    Raises TimestampError, with what to do.
+    """
+    try:
+        if Path(ca).is_absolute():
+            pem = Path(ca).read_bytes()
+        elif (file := tree.find(ca)) is not None:
+            pem = tree.read(file)
+        else:
+            raise TimestampError("there is no such file: commit the certificate of the authority's root, in PEM")
+        timestamp.trusted(pem)
+    except OSError as error:
+        raise TimestampError(f"{ca}: {error.strerror}") from None
+    except (BrokenFile, TimestampError) as error:
+        raise TimestampError(f"{ca}: {error}") from None
+    return pem
+
+
+async def token_of(note: str, wanted: Timestamping, context: Context, settings: Settings, tree: Tree) -> bytes:
+    """Ask the authority about a note; return its answer once that is verified. Raises TimestampError."""
+    trusted = authorities(tree, wanted.ca)
+    question = timestamp.Question.about(note.encode())
+    address = parse(wanted.url)
+    name = address.name if address is not None else ""
+    # No manifest's service can have this name, so that it shares no limits and connections.
+    client = context.client("(timestamps)", AllowedHosts(frozenset({name}), plain=True), settings.limits)
+    headers = (("Content-Type", "application/timestamp-query"), ("Accept", "application/timestamp-reply"))
+    try:
+        answer = await client.send(RenderedRequest("POST", wanted.url, wanted.url, headers, question.content))
+    except (TransportError, LedgerError, Blocked) as error:
+        raise TimestampError(str(error)) from None
+    if answer.status != 200:
+        raise TimestampError(f"{name} answered {answer.status}{client.excerpt(answer)}")
+    try:
+        found = timestamp.verified(answer.content, note.encode(), trusted, question.nonce)
+    except TimestampError as error:
+        raise TimestampError(f"{name}: {one_line(str(error), context.redactor)}") from None
+    if abs(found.at - (now := context.clock.now())) > APART:
+        raise TimestampError(f"{name} says that it is {stamp(found.at)}, and this machine {stamp(now)}: one is wrong")
+    return found.token

@@ -33,16 +33,7 @@ from reconciler.repository.git.parts import FileVersion, parse_version
 from reconciler.repository.git.trees import WORKTREE, File, Tree
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, is_review, read_review
 
-__all__ = [
-    "Addresses",
-    "Removals",
-    "ReviewProgress",
-    "Reviews",
-    "account_digests",
-    "alert_overdue",
-    "files_of",
-    "names_of",
-]
+__all__ = ["Addresses", "Removals", "ReviewProgress", "Reviews", "account_digests", "alert_overdue", "names_of"]
 
 NOTE = "reviews_overdue"
 """The name of the note that has the files of which an alert was sent."""

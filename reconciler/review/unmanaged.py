@@ -44,8 +44,6 @@ from reconciler.review.similarity import PeopleIndex
 __all__ = [
     "AccountKind",
     "ComparedListing",
-    "Owners",
-    "OwnersOf",
     "UnknownAccount",
     "UnknownAccounts",
     "account_digest",

@@ -37,20 +37,9 @@ from reconciler.model.scope import walk
 from reconciler.model.settings import OWN
 from reconciler.secrets.initial_data import HOOK_SECRET
 from reconciler.web.daemon_view import DaemonView
-from reconciler.web.headers import body_of
+from reconciler.web.guard import body_of
 
-__all__ = [
-    "DaemonHooks",
-    "Hook",
-    "Hooks",
-    "account_in",
-    "has_token",
-    "hook_route",
-    "is_from_service",
-    "is_signed",
-    "is_signed_by_git",
-    "is_signed_by_the_standard",
-]
+__all__ = ["DaemonHooks", "account_in", "hook_route", "is_from_service", "is_signed", "is_signed_by_git"]
 
 BODY_BYTES, BODY_SECONDS = 1024 * 1024, 5.0
 """The most bytes of a hook that are read, and the most time to read them."""

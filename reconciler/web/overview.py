@@ -34,7 +34,7 @@ from reconciler.review.attention import (
 )
 from reconciler.web.daemon_view import GitView, Live, Sources
 
-__all__ = ["LastPass", "Overview", "ServiceState", "last_pass", "overview", "state_of"]
+__all__ = ["LastPass", "overview", "state_of"]
 
 ON_THE_WAY = (Status.MISSING, Status.RETRYING, Status.UNCONFIRMED, Status.SCHEDULED)
 

@@ -22,8 +22,7 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.web import views
 from reconciler.web.daemon_view import Sources
 from reconciler.web.filters import BadFilter, NoSuchPage
-from reconciler.web.guard import Guard, Refusal, Visitor
-from reconciler.web.headers import body_of
+from reconciler.web.guard import Guard, Refusal, Visitor, body_of
 from reconciler.web.render import STATIC, environment
 
 if TYPE_CHECKING:

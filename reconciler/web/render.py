@@ -22,7 +22,7 @@ from reconciler.model.text import described, printable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["STATIC", "environment", "url"]
+__all__ = ["STATIC", "environment"]
 
 STATIC = {
     name: ((files("reconciler.web") / "static" / name).read_bytes(), kind)

@@ -32,7 +32,7 @@ from reconciler.workshop.found import (
     ways_on,
 )
 
-__all__ = ["check_rules", "listing_rules", "paging_rules", "users_of"]
+__all__ = ["check_rules", "listing_rules", "users_of"]
 
 
 def check_rules(manifest: Manifest, wanted: str | None, compared: Compared, answer: Response) -> Iterator[RuleFound]:

@@ -45,7 +45,6 @@ from reconciler.workshop.canned import CannedClient
 
 __all__ = [
     "HIRE",
-    "NOT_THE_PERSONS",
     "CaseStage",
     "ManifestSource",
     "desired_alone",

@@ -32,7 +32,7 @@ from reconciler.workshop.found import RuleFound
 from reconciler.workshop.rules import check_rules, listing_rules
 from reconciler.workshop.stage import CaseStage, ManifestSource
 
-__all__ = ["CaseResult", "planned_requests", "rules_of", "run_case", "run_cases", "sources_of"]
+__all__ = ["CaseResult", "rules_of", "run_case", "run_cases", "sources_of"]
 
 
 class CaseResult(Frozen):

@@ -18,7 +18,7 @@ import pytest
 from reconciler import cli
 from reconciler.cli import reconcile
 from reconciler.cli.options import SharedOptions
-from reconciler.cli.output.show import show_report
+from reconciler.cli.output.report import show_report
 from reconciler.model.errors import Problem
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, Status

@@ -78,7 +78,7 @@ def test_pass_loads_nothing_that_only_decorates_tracebacks(repo: Repo) -> None:
 def test_daemon_over_a_state_in_a_file_needs_nothing_of_the_extra_for_fleets() -> None:
     program = (
         "import sys; sys.modules.update(psycopg=None, procrastinate=None);"
-        "from reconciler.daemon import authorize, loop; from reconciler.web import app"
+        "from reconciler.daemon import authorize, loop; from reconciler.web import serve"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from reconciler import cli
 from reconciler.cli.commands.daemon import EDITS_SECONDS, _FileProblems, _log_ignored_edits
 from reconciler.cli.options import SharedOptions
-from reconciler.cli.output.show import show_report
+from reconciler.cli.output.report import show_report
 from reconciler.daemon.runtime import ActiveRevision
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import Problem

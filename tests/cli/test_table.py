@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.options import Filter, SharedOptions
-from reconciler.cli.output.show import COLUMNS, show_report
+from reconciler.cli.output.report import COLUMNS, show_report
 from reconciler.model.hire import Hire
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status

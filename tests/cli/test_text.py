@@ -17,7 +17,7 @@ import pytest
 from reconciler.cli import writable_output
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output import logs
-from reconciler.cli.output.show import show_report
+from reconciler.cli.output.report import show_report
 from reconciler.cli.output.text import (
     annotation,
     as_csv,

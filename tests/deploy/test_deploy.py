@@ -18,7 +18,7 @@ from reconciler import __version__
 from reconciler.intake.forge import TOKEN
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.settings import Pages, Settings
-from reconciler.web.app import app
+from reconciler.web.serve import app
 from website.reference import commands, options_of
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from reconciler import cli
 from reconciler.cli.commands.needed_data import _own
-from reconciler.cli.output.show import COLUMNS
+from reconciler.cli.output.report import COLUMNS
 from reconciler.daemon import dispatcher, loop, revisions, schedule
 from reconciler.model import case, condition, config_files, hire, imports, manifest, settings
 from reconciler.model.grant import Key, Record

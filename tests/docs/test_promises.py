@@ -25,9 +25,9 @@ from reconciler.intake.forge import TOKEN
 from reconciler.ledger.reading import HEAD
 from reconciler.model.config_files import AccessRequest, Requestable, Rule
 from reconciler.model.status import Action, EventType, Status
-from reconciler.web.app import app, callback_route
 from reconciler.web.hooks import hook_route
 from reconciler.web.pages import StatusPages
+from reconciler.web.serve import app, callback_route
 from tests.docs.test_documented import ALL, DOCS, PLACES, metric_names, rows
 from website import reference
 

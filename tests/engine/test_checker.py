@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.cli.output.table import summary
+from reconciler.cli.output.report import summary
 from reconciler.engine.observe.listings import Listings
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, Status

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.intake.hire_files import hire_text, with_entry, with_field, write_all
+from reconciler.intake.files import hire_text, with_entry, with_field, write_all
 from reconciler.model.errors import NotWritable
 from reconciler.model.hire import Hire
 from reconciler.repository.documents.yaml import read

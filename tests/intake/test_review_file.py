@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.intake.review_file import review_text
+from reconciler.intake.files import review_text
 from reconciler.repository.reviews import review_in
 
 PATH = "config/reviews/2026-Q4/saas.yaml"

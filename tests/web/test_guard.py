@@ -17,10 +17,10 @@ import reconciler.web.guard as guards
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.settings import Pages, Settings
-from reconciler.web.app import UNTOLD, app
 from reconciler.web.daemon_view import Sources
 from reconciler.web.guard import COOKIE, Guard
 from reconciler.web.pages import VIEWS, StatusPages
+from reconciler.web.serve import UNTOLD, app
 
 TOKEN = Secret("correct horse battery staple")
 PROXY = Pages(trusted_header="X-Forwarded-User", trusted_proxies=["10.0.0.0/8", "fd00::1"])

@@ -11,10 +11,10 @@ from functools import partial
 
 import click
 
-from reconciler.cli.context import context_of, until_stopped
+from reconciler.cli.context import context_of, desired_in_force, until_stopped
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.logs import ProgressReporter
-from reconciler.cli.output.show import show_report
+from reconciler.cli.output.report import show_report
 from reconciler.daemon.approving import Approving
 from reconciler.daemon.fleet.single_pass import FleetPass, SharedState, member_name
 from reconciler.daemon.runtime import ProblemLog
@@ -30,7 +30,6 @@ from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
-from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
@@ -43,7 +42,7 @@ from reconciler.review.leaving import Leaving
 from reconciler.review.reviews import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, unknown_accounts
 
-__all__ = ["Declined", "act", "ask", "passes_by_hand"]
+__all__ = ["act", "ask", "passes_by_hand"]
 
 Ask = Callable[[Report], Awaitable[None]]
 """Shows a plan, and asks whether to apply it. Raises Declined if it is not to be."""
@@ -204,7 +203,7 @@ async def _fleet_pass(
         leases = SharedState(context, clock, state, tree.revision)
         passes = _runner(context, clock, force, leases)
         passes.approve, passes.applied = approve, partial(_count_unknown, context=context)
-        desired = context.desired(context.reader.load(tree), Policy.of(settings, clock.now()).today)
+        desired = desired_in_force(context, force)
         fleet_pass = FleetPass(clock=clock, passes=passes, state=state, leases=leases, desired=desired)
         report = await fleet_pass.make(request)
         await state.ledger.run(partial(_tell, context=context, tree=tree, report=report))

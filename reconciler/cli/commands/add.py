@@ -50,7 +50,7 @@ def add(
     that it comes from, or that none was found. It is a file to edit.
     """
     from reconciler.gallery.catalog import MANIFESTS, everything, imports, named
-    from reconciler.intake.hire_files import write_all
+    from reconciler.intake.files import write_all
 
     if listing:
         if name is not None or stem is not None or description is not None:
@@ -88,7 +88,7 @@ def add(
 def _begin(options: SharedOptions, stem: str, description: Path) -> int:
     """Write a first manifest from a service's description."""
     from reconciler.gallery.catalog import MANIFESTS
-    from reconciler.intake.hire_files import write_all
+    from reconciler.intake.files import write_all
 
     root = options.repo
     path = f"{MANIFESTS}/{_free(root / MANIFESTS, root, stem).name}"
@@ -132,7 +132,7 @@ def _free(folder: Path, root: Path, stem: str) -> Path:
 
 
 def _list(options: SharedOptions) -> None:
-    from reconciler.cli.output.table import columns
+    from reconciler.cli.output.report import columns
     from reconciler.gallery.catalog import everything, imports
 
     every = sorted([*everything().values(), *imports().values()], key=lambda it: it.name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.commands.unmanaged import compared, known_integration
+from reconciler.cli.commands.accounts import compared, known_integration
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
@@ -40,7 +40,7 @@ def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *
     The values come from `fields` of the manifest's list. With --write, an existing file gets the line, and no other
     byte of it changes. After you commit the files, the next pass finds the accounts and sends nothing.
     """
-    from reconciler.intake.hire_files import write_all
+    from reconciler.intake.files import write_all
 
     if bool(accounts) == everybody:
         raise UsageError("name accounts, or take --all; `reconcile unmanaged` lists those that git does not know")

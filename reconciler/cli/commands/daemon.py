@@ -216,7 +216,7 @@ class _Endpoints(Frozen):
 
     def hosts(self) -> frozenset[str]:
         """Return the host names that requests may have."""
-        from reconciler.web.headers import host_of
+        from reconciler.web.guard import host_of
 
         public = self.running.runtime.active.settings.public.partition("://")[2]
         return frozenset({host_of(self.initial.settings.listen), host_of(public)})
@@ -255,12 +255,11 @@ def pages_of(
     """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
     from starlette.concurrency import run_in_threadpool
 
-    from reconciler.web.app import app, callback_route
     from reconciler.web.daemon_view import DaemonView
     from reconciler.web.guard import Guard
     from reconciler.web.hooks import DaemonHooks, hook_route
     from reconciler.web.pages import StatusPages
-    from reconciler.web.serve import in_this_loop
+    from reconciler.web.serve import app, callback_route, in_this_loop
 
     view = DaemonView(running, initial, problems)
     endpoints = _Endpoints(running, initial, view=view, counters=metrics)

@@ -11,11 +11,10 @@ import click
 
 from reconciler.cli.commands.proof import Compared, compared, export
 from reconciler.cli.commands.proof import checkpoint as signed_checkpoint
-from reconciler.cli.context import ledger_of, settings_of
+from reconciler.cli.context import ledger_of, settings_of, suggest_from_ledger
 from reconciler.cli.options import HistoryFilter, SharedOptions, of_hires, of_integrations, option, shared, since, until
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import code, count, echo, emit_csv, emit_json, emit_json_items, in_words, printable
-from reconciler.cli.suggestions import suggest_from_ledger
 from reconciler.model.clock import stamp
 from reconciler.model.errors import RepositoryError, UsageError
 from reconciler.model.status import EventType
@@ -105,7 +104,7 @@ history.add_command(signed_checkpoint, "checkpoint")
 
 def _show(options: SharedOptions, rows: Iterator[dict[str, Any]]) -> None:
     """Write the rows; all are kept only for what is headed by their number."""
-    from reconciler.cli.output.table import page
+    from reconciler.cli.output.report import page
 
     match options.output:
         case "json":
@@ -201,7 +200,7 @@ def _headline(rows: list[dict[str, Any]]) -> str:
 
 
 def _table(rows: list[dict[str, Any]], committed_by: Callable[[str], str | None]) -> list[str]:
-    from reconciler.cli.output.table import beside, columns
+    from reconciler.cli.output.report import beside, columns
 
     def cells(row: dict[str, Any]) -> list[str]:
         who = "/".join(part for part in (row["hire"], row["access"]) if part) or row["integration"]

@@ -178,7 +178,7 @@ class _ImportRun:
         return self.tree.read(file)
 
     def write(self, plan: ImportPlan) -> None:
-        from reconciler.intake.hire_files import write_all
+        from reconciler.intake.files import write_all
 
         before = {each.file: each.before for each in plan.changes if each.before is not None}
         write_all(self.context.checkout.root, {each.file: each.content for each in plan.changes}, before)

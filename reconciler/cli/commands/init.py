@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.commands.accounts import known_integration
 from reconciler.cli.commands.add import prerequisites
 from reconciler.cli.commands.adopt import proposed
-from reconciler.cli.commands.unmanaged import known_integration
 from reconciler.cli.context import run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
@@ -65,7 +65,7 @@ def init(options: SharedOptions, folder: Path, names: tuple[str, ...], source: s
     from importlib.resources import files
 
     from reconciler.gallery.catalog import everything, named
-    from reconciler.intake.hire_files import write_all
+    from reconciler.intake.files import write_all
 
     wanted = dict.fromkeys(filter(None, map(str.strip, ",".join(names).split(","))))
     ready = [named(name, everything()) for name in wanted]

@@ -12,12 +12,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.commands.enqueue import Refused, enqueue, requester, show_handed_over, show_outcome, use_key
-from reconciler.cli.context import context_in_force, context_of, ledger_of, run_in_context, state_of
+from reconciler.cli.context import (
+    Refused,
+    context_in_force,
+    context_of,
+    desired_in_force,
+    enqueue,
+    ledger_of,
+    no_such_grant,
+    requester,
+    run_in_context,
+    show_handed_over,
+    show_outcome,
+    state_of,
+    suggest_from_ledger,
+    use_key,
+)
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import set_up
 from reconciler.cli.output.text import count
-from reconciler.cli.suggestions import no_such_grant, suggest_from_ledger
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 from reconciler.model.grant import Key, Phase
 from reconciler.model.selection import PassRequest, Selection
@@ -163,20 +176,18 @@ def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
 def _wanted(options: SharedOptions, hire: str, access: str | None) -> list[Key]:
     """Return the grants that git wants a hire to have, or the one of them."""
     context, force = context_in_force(options)
-    desired = context.desired(context.reader.load(force.tree), context.today(force.settings))
-    return [grant.key for grant in desired.grants(hire) if access in (None, grant.key.access)]
+    return [grant.key for grant in desired_in_force(context, force).grants(hire) if access in (None, grant.key.access)]
 
 
 def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key]:
     """Find a hire's grants that git no longer wants and that are not revoked yet."""
     from reconciler.engine.run.accepted import in_force
-    from reconciler.model.decision_inputs import Policy, still_wanted
+    from reconciler.model.decision_inputs import still_wanted
 
     context = context_of(options)
     context.reader.without_hires = True
     force = in_force(context)
-    today = Policy.of(force.settings, context.clock.now()).today
-    desired = context.desired(context.reader.load(force.tree), today)
+    desired = desired_in_force(context, force)
     rows, now = {record.key: record for record in known}, context.clock.now()
     wanted = {grant.key for grant in desired.grants(hire) if still_wanted(grant, rows.get(grant.key), now)}
     return [
@@ -193,7 +204,7 @@ def _by_hand(options: SharedOptions, kind: str, keys: list[Key]) -> int:
     """Run or revoke grants in their own pass, or enqueue commands for the process that locked the state."""
     import asyncio
 
-    from reconciler.cli.output.show import exit_code, show_report
+    from reconciler.cli.output.report import exit_code, show_report
 
     redactor = set_up(options)
     try:

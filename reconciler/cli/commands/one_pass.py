@@ -15,12 +15,11 @@ from datetime import date
 from functools import partial
 from itertools import product
 
-from reconciler.cli.commands.enqueue import enqueue, show_handed_over
-from reconciler.cli.context import context_of, until_stopped
+from reconciler.cli.context import context_of, enqueue, show_handed_over, until_stopped
 from reconciler.cli.options import Filter, PassOptions, SharedOptions
 from reconciler.cli.output.consequences import step
 from reconciler.cli.output.logs import ProgressReporter, begin_redacting, note, set_up
-from reconciler.cli.output.show import exit_code, show_report
+from reconciler.cli.output.report import exit_code, show_report
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import ASSUMED, InForce, in_force

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.commands.initial_data import Repository, keys_of
-from reconciler.cli.context import context_in_force, ledger_of, run_in_context, settings_of
+from reconciler.cli.context import context_in_force, ledger_of, run_in_context, settings_of, suggest_from_ledger
 from reconciler.cli.options import HistoryFilter, SharedOptions, of_hires, of_integrations, option, shared, since, until
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, emit, emit_json
-from reconciler.cli.suggestions import suggest_from_ledger
 from reconciler.model.errors import RepositoryError, SecretsError, TimestampError, UsageError
 from reconciler.model.value import Frozen
 from reconciler.review import proof
@@ -108,7 +107,7 @@ def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
 
 def _timestamp(options: SharedOptions, own: _Own, folder: Path) -> None:
     """Have an export's checkpoint timestamped, where the settings name an authority; say so where it cannot be had."""
-    from reconciler.review.timestamps import token_of
+    from reconciler.review.proof import token_of
 
     force = own.force
     if force.settings.checkpoints is None or (wanted := force.settings.checkpoints.timestamp) is None:
@@ -138,8 +137,7 @@ class Compared(Frozen):
 
 def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
     """Compare the history with the checkpoint in a file, and verify the timestamp beside it."""
-    from reconciler.review.proof import contradiction, verifying_key
-    from reconciler.review.timestamps import authorities
+    from reconciler.review.proof import authorities, contradiction, verifying_key
 
     context, force = context_in_force(options)
     note, token = _newest(options, force.settings) if file == "newest" else _read(file)

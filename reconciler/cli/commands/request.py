@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.commands.diff import compared
+from reconciler.cli.commands.files import compared
 from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from reconciler.engine.context import Context
     from reconciler.engine.run.accepted import InForce
-    from reconciler.intake.ask import Asking
+    from reconciler.intake.requesting import Asking
     from reconciler.model.grant import Record
 
 
@@ -76,7 +76,7 @@ def ask(
     token is RECONCILE_FORGE_TOKEN. Exits with 1 where the request is refused, and says what may be asked for.
     """
     from reconciler.cli.output.difference import as_markdown
-    from reconciler.intake.ask import Asked
+    from reconciler.intake.requesting import Asked
 
     given = Asked(integration=integration, values=_values(values), **asked)
     asking = _asking(options)
@@ -101,7 +101,7 @@ def ask(
 @shared(csv=False)
 def list_(options: SharedOptions) -> int:
     """Show what waits on branches, holds and ended."""
-    from reconciler.cli.output.table import columns
+    from reconciler.cli.output.report import columns
 
     asking = _asking(options)
     found = [each.as_json() for each in asking.known(_records(asking.context, asking.force))]
@@ -155,7 +155,7 @@ def tidy(options: SharedOptions, branch: str | None) -> int:
 
 
 def _asking(options: SharedOptions) -> Asking:
-    from reconciler.intake.ask import Asking
+    from reconciler.intake.requesting import Asking
 
     asking = Asking(context_of(options))
     if asking.fault is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.commands.unmanaged import compared, known_integration
+from reconciler.cli.commands.accounts import compared, known_integration
 from reconciler.cli.context import context_of, run_in_context
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import note, set_up
@@ -64,8 +64,7 @@ def start(
     command commits nothing and changes nothing at a service. Exits with 1 if a service could not be read completely,
     or if PERIOD was started already.
     """
-    from reconciler.intake.hire_files import write_all
-    from reconciler.intake.review_file import path_of, review_text
+    from reconciler.intake.files import path_of, review_text, write_all
     from reconciler.repository.reviews import REVIEWS
 
     if options.output in ("csv", "html"):
@@ -266,7 +265,7 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
 
 def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collection[str], every: bool) -> None:
     """Refuse to start a review whose file exists, committed or not, or was removed by a commit."""
-    from reconciler.intake.review_file import path_of
+    from reconciler.intake.files import path_of
     from reconciler.repository.attribution.origins import origins_of
     from reconciler.repository.reviews import REVIEWS
 

@@ -18,7 +18,7 @@ from reconciler.review.consequences import Applied, Change, Removal, Stays
 from reconciler.review.difference import Difference
 from reconciler.review.problems import Host
 
-__all__ = ["LIMIT", "as_markdown", "as_table", "headline"]
+__all__ = ["LIMIT", "as_markdown", "as_table"]
 
 LIMIT = 65_536
 """The most characters of a comment on GitHub."""

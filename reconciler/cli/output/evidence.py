@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reconciler.review.proof import Stand
     from reconciler.review.signed_off import Judged
 
-__all__ = ["COLUMNS", "as_page", "as_rows", "as_table"]
+__all__ = ["as_page", "as_rows", "as_table"]
 
 COLUMNS = (
     "period",

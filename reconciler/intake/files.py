@@ -1,8 +1,7 @@
-"""Write hires' files: a new one, or an edit of an existing one; all files or none.
+"""Write files: hires', a new one or an edit of an existing one, and those of access reviews; all files or none.
 
-All values come from outside, and are data (`yaml_text`). An existing file keeps every byte outside the edit
-(`yaml_edit`). Files are written beside their places and renamed, after verifying that each is unchanged since it was
-read.
+All values come from outside, and are data. An existing file keeps every byte outside the edit (`yaml_edit`). Files are
+written beside their places and renamed, after verifying that each is unchanged since it was read.
 """
 
 from __future__ import annotations
@@ -11,17 +10,19 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 from reconciler.intake.yaml_edit import block_item, flow, with_item, with_value
+from reconciler.model.config_files import ANSWERED
 from reconciler.model.errors import NotWritable, not_written
 from reconciler.model.hire import Hire
+from reconciler.repository.reviews import REVIEWS, review_in
 
-__all__ = ["ORDER", "hire_text", "stem_of", "with_entry", "with_field", "write_all"]
+__all__ = ["hire_text", "path_of", "review_text", "stem_of", "with_entry", "with_field", "write_all"]
 
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
@@ -137,3 +138,43 @@ def _settle(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def path_of(period: str, integration: str, manager: str | None = None) -> str:
+    """Return the path of an integration's review, of everybody or of a manager's people."""
+    folder = f"{period}/{manager}" if manager is not None else period
+    return f"{REVIEWS}/{folder}/{integration}.yaml"
+
+
+def review_text(data: Mapping[str, Any], path: str) -> bytes:
+    """Return the file's text, from data without its digest."""
+    whole = _fit(data)
+    digest = review_in("".join(_lines(whole, path, "")).encode(), path).digest
+    return "".join(_lines(whole, path, digest)).encode()
+
+
+def _lines(data: Mapping[str, Any], path: str, digest: str) -> Iterator[str]:
+    name = path.removeprefix(f"{REVIEWS}/").removesuffix(".yaml").replace("/", " of ")
+    yield f"# Access review {name}. Put `keep` or `remove` behind each `decision:`, with a reason\n"
+    yield "# where one helps, and commit: who commits a decision is its reviewer. Leave everything else as it is.\n"
+    for key, value in data.items():
+        if key != "lines":
+            yield f"{key}: {flow(value)}\n"
+    yield f"digest: {flow(digest)}\n"
+    yield "lines:\n" if data["lines"] else "lines: []\n"
+    for line in data["lines"]:
+        yield from (f"{text}\n" for text in block_item({k: v for k, v in line.items() if k not in ANSWERED}, 2))
+        yield from (f"    {key}:\n" for key in ANSWERED)
+
+
+def _fit(value: Any) -> Any:
+    """Replace lone surrogates, which no file can hold and some service sent, by question marks."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case Mapping():
+            return {_fit(key): _fit(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_fit(item) for item in value]
+        case _:
+            return value

@@ -1,45 +1,140 @@
-"""`reconcile lock` and `unlock`: lock somebody out at once, without a commit, and follow git again.
+"""Act at once, also beside a daemon: `reconcile check`, `lock` and `unlock`.
 
-The command is enqueued first, so that a crash does not lose it. If the state is free, the command makes the pass over
-the person's grants itself; else it waits for the process that has the state.
+A lock needs no commit, and holds whatever git says. Its command is enqueued first, so that a crash does not lose it. If
+the state is free, a command makes the pass over its grants itself; else it is enqueued for the process that has the
+state, and waits for its answer.
 """
 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.commands.enqueue import Refused, enqueue
 from reconciler.cli.commands.status import rows_of
-from reconciler.cli.context import context_in_force, ledger_of
-from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.context import (
+    Refused,
+    context_in_force,
+    desired_in_force,
+    enqueue,
+    ledger_of,
+    suggest,
+    suggest_from_ledger,
+)
+from reconciler.cli.options import PassOptions, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.suggestions import suggest_from_ledger
 from reconciler.model.errors import StateLockedError, UsageError
-from reconciler.model.grant import Phase
+from reconciler.model.grant import Key, Phase
 from reconciler.model.selection import PassRequest, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from reconciler.ledger.reader import LedgerReader
-    from reconciler.model.grant import Key
     from reconciler.model.report import Report, Row
     from reconciler.model.secret import Redactor
 
-__all__ = ["lock", "unlock"]
+__all__ = ["check", "lock", "unlock"]
 
-PATIENCE_SECONDS = 60.0
+CHECK_SECONDS, LOCK_SECONDS = 600.0, 60.0
 """How long to wait for the process that has the state."""
 
 LOOK_SECONDS = 0.1
 """How often to look how far it is."""
+
+
+@click.command()
+@click.argument("hire", required=False, shell_complete=complete.hires)
+@click.argument("access", required=False, shell_complete=complete.accesses)
+@option("--integration", metavar="NAME", shell_complete=complete.integrations, help="All grants of this integration.")
+@shared()
+def check(options: SharedOptions, hire: str | None, access: str | None, integration: str | None) -> int:
+    """Check grants now, and act as a pass over them would: one, a person's, a service's, or all.
+
+    Beside a daemon too; the command waits for its answer. A retry that is not due, a suspension and a loss that was
+    healed within a day stay as they are.
+    """
+    from reconciler.cli.commands.one_pass import one_pass
+
+    grants = _meant(options, hire, access, integration)
+    chosen = PassOptions(
+        hires=(hire,) if hire else (),
+        integrations=(integration,) if integration else (),
+        grants=grants if access else None,
+        yes=True,
+    )
+    try:
+        return one_pass(options, chosen)
+    except StateLockedError as error:
+        return _beside(options, grants, integration if hire is None else None, whole=hire is None, holder=error)
+
+
+def _meant(options: SharedOptions, hire: str | None, access: str | None, integration: str | None) -> frozenset[Key]:
+    """Return the grants that the arguments name, of git and of the ledger. Raises Refused if there are none."""
+    context, force = context_in_force(options)
+    desired = desired_in_force(context, force)
+    with context.state(force.settings, force.tree).reader() as ledger:
+        known = {record.key: record.integration for record in ledger.grants.records([hire] if hire else None)}
+    for each in (hire,) if hire else desired.hires:
+        known |= {grant.key: grant.integration for grant in desired.grants(each, once=True)}
+    found = {key for key, name in known.items() if access in (None, key.access) and integration in (None, name)}
+    if not found and (hire or integration):
+        names = [each for each in (hire, access, integration) if each]
+        people = {*desired.hires, *(key.hire for key in known)}
+        meant = suggest(names, {*people, *desired.files.manifests, *(key.access for key in known)})
+        raise Refused(f"there is no grant {' '.join(names)}: `reconcile status` shows what there is{meant}")
+    return frozenset(found)
+
+
+def _beside(
+    options: SharedOptions, grants: Collection[Key], integration: str | None, *, whole: bool, holder: StateLockedError
+) -> int:
+    """Let the process that locked the state check the grants, and show what it found."""
+    from reconciler.cli.output.report import exit_code, show_report
+
+    if whole:
+        enqueue(options, "check", integration=integration)
+    else:
+        for key in grants:
+            enqueue(options, "check", hire=key.hire, access=key.access)
+    note(f"{holder.who}, which was asked to check: waiting for its answer")
+
+    def checked(ledger: LedgerReader) -> bool:
+        """Whether nothing of this is left to check, and no attempt that followed is under way."""
+        asked = [command for command in ledger.commands.waiting() if command.kind == "check"]
+        waits = any(
+            Key(each.hire, each.access) in grants if each.hire and each.access else each.integration == integration
+            for each in asked
+        )
+        return not waits and not any(attempt.key in grants for attempt in ledger.attempts.open())
+
+    with _answer(options, {key.hire for key in grants}, checked, CHECK_SECONDS) as (report, rows, late):
+        if late:
+            raise Refused(f"no answer came within {CHECK_SECONDS:g} s: `reconcile status` shows what is found")
+        show_report(report, options, rows=(row for row in rows if Key(row.hire, row.access) in grants))
+    return exit_code(report, detailed=False)
+
+
+@contextmanager
+def _answer(
+    options: SharedOptions, hires: Collection[str], settled: Callable[[LedgerReader], bool], seconds: float
+) -> Iterator[tuple[Report, Iterator[Row], bool]]:
+    """Wait for the process that has the state; give what the ledger has of these hires then, and whether it is late."""
+    from reconciler.model.report import LAST, Report
+
+    with ledger_of(options) as ledger:
+        until = monotonic() + seconds
+        while (late := not settled(ledger)) and monotonic() < until:
+            sleep(LOOK_SECONDS)
+        last = ledger.notes.get(LAST)
+        report = Report(json.loads(last)["revision"] if last else None, dry_run=False)
+        yield report, rows_of(options, ledger, hires, ()), late
 
 
 @click.command()
@@ -85,12 +180,9 @@ class _Person:
     """What git and the ledger know of a person."""
 
     def __init__(self, options: SharedOptions, hire: str) -> None:
-        from reconciler.model.decision_inputs import Policy
-        from reconciler.repository.desired import Desired
-
         context, force = context_in_force(options)
         self.hire, self._settings, self._now = hire, force.settings, context.clock.now()
-        desired = Desired(context.reader.load(force.tree), Policy.of(force.settings, self._now).today)
+        desired = desired_in_force(context, force)
         self.in_git = hire in desired.hires.index
         file = desired.hires.file(hire)
         self.addresses = [] if file is None or file.email is None else [file.email]
@@ -126,7 +218,7 @@ def _act(options: SharedOptions, kind: str, person: _Person, data: dict[str, Any
     """Enqueue the command, and carry it out, or let the process that has the state do it; show what came of it."""
     import asyncio
 
-    from reconciler.cli.output.show import show_report
+    from reconciler.cli.output.report import show_report
 
     redactor = set_up(options)
     enqueue(options, kind, hire=person.hire, data=data)
@@ -136,13 +228,15 @@ def _act(options: SharedOptions, kind: str, person: _Person, data: dict[str, Any
         rows: Sequence[Row] = report.rows
     except StateLockedError as error:
         note(f"{error.who}, which was asked to {kind} {person.hire}: waiting for it")
-        report, rows, late = _beside(options, kind, person)
+        settled = partial(_settled, kind=kind, hires=person.hires, wanted=person.wanted)
+        with _answer(options, person.hires, settled, LOCK_SECONDS) as (report, found, late):
+            rows = list(found)
     show_report(report, options, rows=rows)
     open_ = [row for row in rows if row.unlocked] if kind == "lock" else []
     for row in open_:
         note(f"not locked: {row.hire}/{row.access} ({row.integration}): {row.reason}")
     if late:
-        note(f"not done within {PATIENCE_SECONDS:g} s: `reconcile status --hire {person.hire}` shows how far it is")
+        note(f"not done within {LOCK_SECONDS:g} s: `reconcile status --hire {person.hire}` shows how far it is")
     return 1 if open_ or late or report.failures else 0
 
 
@@ -158,19 +252,6 @@ async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _
         report.give(await state.ledger.given(report.hires))
         report.problems = []  # those of all files: nothing that this command is about
         return report
-
-
-def _beside(options: SharedOptions, kind: str, person: _Person) -> tuple[Report, list[Row], bool]:
-    """Wait for the process that has the state. Returns what is shown, and whether it did not get to all of it."""
-    from reconciler.model.report import LAST, Report
-
-    with ledger_of(options) as ledger:
-        until = monotonic() + PATIENCE_SECONDS
-        while (late := not _settled(ledger, kind, person.hires, person.wanted)) and monotonic() < until:
-            sleep(LOOK_SECONDS)
-        last = ledger.notes.get(LAST)
-        report = Report(json.loads(last)["revision"] if last else None, dry_run=False)
-        return report, list(rows_of(options, ledger, person.hires, ())), late
 
 
 def _settled(ledger: LedgerReader, kind: str, hires: Collection[str], wanted: Collection[Key]) -> bool:
