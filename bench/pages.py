@@ -13,7 +13,6 @@ from pathlib import Path
 
 from bench.world import folder
 from reconciler.cli import many_objects
-from reconciler.cli.commands.daemon import pages_of
 from reconciler.daemon.loop import Daemon
 from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.engine.context import Context, SystemClock
@@ -25,6 +24,7 @@ from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.status import EventType, Status
 from reconciler.web.metrics import Metrics
+from reconciler.web.pages import pages_of
 from reconciler.web.serve import serving
 
 __all__ = ["held_up", "shown"]

@@ -16,7 +16,7 @@ from reconciler.engine.state import locking
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier
 
 __all__ = ["Pass", "commit", "folder", "hire", "reconcile_twice", "took"]
 

@@ -67,7 +67,7 @@ SECTIONS = {
     },
     "People and accounts": {
         "import": ("imports", "Import people from an HR system or a CSV"),
-        "adopt": ("adopt", "Write hires' files for existing accounts"),
+        "adopt": ("accounts", "Write hires' files for existing accounts"),
         "unmanaged": ("accounts", "Show the accounts that git does not know"),
         "unused": ("accounts", "Show the accounts that nobody used for a while"),
         "request": ("request", "Ask for access for a while; list and tidy requests"),

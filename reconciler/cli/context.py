@@ -46,6 +46,7 @@ __all__ = [
     "desired_in_force",
     "enqueue",
     "files_in_force",
+    "in_force",
     "ledger_of",
     "locations_of",
     "names_in",
@@ -96,10 +97,15 @@ def run_in_context(options: SharedOptions, redactor: Redactor, work: Callable[[C
     return asyncio.run(run())
 
 
-def context_in_force(options: SharedOptions, redactor: Redactor | None = None) -> tuple[Context, InForce]:
-    """Make a context, and read what is in force: the last accepted revision, or the worktree."""
-    from reconciler.engine.run.accepted import in_force
+def in_force(context: Context, *, uncommitted: bool = False) -> InForce:
+    """Read what is in force: the last accepted revision, or the worktree."""
+    from reconciler.engine.run import accepted
 
+    return accepted.in_force(context, uncommitted=uncommitted)
+
+
+def context_in_force(options: SharedOptions, redactor: Redactor | None = None) -> tuple[Context, InForce]:
+    """Make a context, and read what is in force."""
     context = context_of(options, redactor)
     return context, in_force(context)
 

@@ -28,7 +28,7 @@ from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.notify import outages as remembered
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier
 from reconciler.notify.rules import CheckStreak, NewsKind, outages
 from reconciler.repository.git.trees import Tree
 from reconciler.requests.tasks import MAX_HIRES

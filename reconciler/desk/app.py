@@ -6,7 +6,6 @@ commits to branches of its clone, and opens pull requests. It never merges.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -35,7 +34,7 @@ from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.transports.transport import tls_context
 from reconciler.web.guard import KnownHosts, SafeHeaders, body_of, named
-from reconciler.web.render import STATIC, environment
+from reconciler.web.render import environment, static_route
 
 __all__ = ["desk", "statuses"]
 
@@ -196,8 +195,7 @@ def desk(
         if not made.from_here(request):
             return PlainTextResponse("this form was sent from another site\n", status_code=403)
         try:
-            async with asyncio.timeout(FORM_SECONDS):
-                body = await body_of(request, FORM_BYTES)
+            body = await body_of(request, FORM_BYTES, FORM_SECONDS)
         except TimeoutError:
             return PlainTextResponse("the form did not come to its end\n", status_code=408)
         if len(body) > FORM_BYTES:
@@ -210,17 +208,11 @@ def desk(
     async def health(_request: Request) -> Response:
         return JSONResponse({"ok": True})
 
-    async def static(request: Request) -> Response:
-        found = STATIC.get(request.path_params["name"])
-        if found is None:
-            return PlainTextResponse("not found\n", status_code=404)
-        return Response(found[0], media_type=found[1], headers={"Cache-Control": "public, max-age=3600"})
-
     routes = [
         Route("/", show),
         Route("/ask", ask, methods=["POST"]),
         Route("/healthz", health),
-        Route("/static/{name}", static),
+        static_route(lasts=3600),
     ]
     return Starlette(
         routes=routes,

@@ -6,11 +6,15 @@ and its check has to find the account that it is for. Otherwise nothing is propo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from reconciler.engine.context import Context
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import found_by
+from reconciler.engine.observe.wiring import integrations_of
+from reconciler.engine.run.accepted import in_force
+from reconciler.engine.state import reading
 from reconciler.intake.files import hire_text, stem_of, with_entry
 from reconciler.intake.yaml_edit import block_item
 from reconciler.model.base import as_text, day
@@ -18,14 +22,17 @@ from reconciler.model.errors import Problem, ReconcilerError, Severity
 from reconciler.model.hire import DAYS, EXTRA
 from reconciler.model.template import PLACEHOLDER
 from reconciler.model.value import Frozen, replace
+from reconciler.repository.config_files import IGNORE
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import OverlayTree, Tree
+from reconciler.repository.naming import line_in, modeline
 from reconciler.review.findings import MissingValues
-from reconciler.review.unmanaged import UnknownAccount
+from reconciler.review.population import compared, known_integration
+from reconciler.review.unmanaged import AccountKind, UnknownAccount
 
-__all__ = ["NotAdopted", "Proposal", "adopt"]
+__all__ = ["NotAdopted", "Proposal", "adopt", "proposed"]
 
 MOST = 20
 """The most objections that are shown."""
@@ -49,6 +56,60 @@ class Proposal(Frozen):
     before: bytes | None = None
     also: tuple[str, ...] = ()
     """What else a new hire is given, by sequences that its fields match."""
+
+
+async def proposed(
+    context: Context, integration: str, accounts: Collection[str] = (), *, into: Tree | None = None
+) -> tuple[list[Proposal], list[str]]:
+    """Propose files that adopt these accounts, or all that git does not know, and say who has to wait for a file.
+
+    Raises NotAdopted.
+
+    The listing is read with the manifest in force. The files are for the work tree, or for the new repository `into`.
+    """
+    tree = in_force(context).tree
+    known_integration(context.reader.load(tree), integration)
+    settings = context.reader.load(tree).settings
+    beside = into or context.checkout.worktree()
+    files = Reader().load(beside)
+    broken = [each for problems in files.broken["sequences"].values() for each in problems]
+    broken += [*files.broken["manifests"].get(integration, ()), *(p for p in files.problems if p.file == IGNORE)]
+    if errors := sorted({str(each) for each in broken if each.severity == "error"}):
+        raise NotAdopted(errors)
+    desired = Desired(files, context.today(settings))
+    (read,) = await compared(context, tree, [integration], beside=desired, remembered=into is None)
+    if not read.complete:
+        raise NotAdopted([f"{integration}: {read.fault or read.unlisted}"])
+    chosen = _chosen(read.accounts, accounts)
+    with reading(context, settings, tree) as opened:
+        trusted = Desired(context.reader.load(tree), desired.today)
+        there = await integrations_of(context, trusted, tree, settings, opened)
+        meant = next(each for each in there if each.name == integration)
+    head = modeline("hire", "hires") if into else line_in(context.checkout.root, "hire", "hires")
+    proposals, refused = adopt(meant, chosen, desired, beside, head=head)
+    known = [each for each in proposals if context.redactor.redact(each.text) != each.text]
+    if known:
+        raise NotAdopted([f"{each.hire}: its account holds a secret of the initial data" for each in known])
+    return proposals, refused
+
+
+def _chosen(found: list[UnknownAccount], accounts: Collection[str]) -> list[UnknownAccount]:
+    """Choose the accounts of these names or addresses, or every unmanaged one."""
+    if not accounts:
+        return [each for each in found if each.kind is AccountKind.UNMANAGED]
+    chosen, objections = [], []
+    for name in dict.fromkeys(accounts):
+        folded = name.lower()
+        meant = [each for each in found if folded in (each.account.name.lower(), (each.email or "").lower())]
+        if len(meant) == 1:
+            chosen += meant
+        elif meant:
+            objections.append(f"{name}: {len(meant)} accounts are called so")
+        else:
+            objections.append(f"{name}: no such account that git does not know; `reconcile unmanaged` lists them")
+    if objections:
+        raise NotAdopted(objections)
+    return chosen
 
 
 def adopt(

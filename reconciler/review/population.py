@@ -1,4 +1,6 @@
-"""The lines of an access review: every grant of an integration, and every account of it that git does not know.
+"""Who has what at the services: listings, compared with git and the ledger, and the lines of an access review.
+
+A review has a line for every grant of an integration, and for every account of it that git does not know.
 
 Grants are those that git wants, and those in the ledger that git no longer wants, because somebody may still have them.
 An orphan's account has no line besides that of its grant.
@@ -7,29 +9,90 @@ An orphan's account has no line besides that of its grant.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from reconciler.engine.context import Context
+from reconciler.engine.observe.listings import Listings
+from reconciler.engine.observe.wiring import integrations_of
+from reconciler.engine.run.accepted import in_force
+from reconciler.engine.run.planning import Planning
+from reconciler.engine.state import reading
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.attribution import Attribution
 from reconciler.model.clock import stamp
-from reconciler.model.errors import LedgerError
+from reconciler.model.errors import LedgerError, UsageError
 from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.hire import HireRef
 from reconciler.model.report import Report, Row
+from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Status
+from reconciler.model.text import hint
+from reconciler.repository.attribution.given import who_gave
 from reconciler.repository.desired import Desired
+from reconciler.repository.files import Files
+from reconciler.repository.git.trees import Tree
 from reconciler.requests.last_used import last_used
-from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount
+from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount, compare, owners_of, people_of
 
-__all__ = ["ServiceAnswer", "by_manager", "populations", "without_manifest"]
+__all__ = ["ServiceAnswer", "compared", "known_integration", "population"]
 
 NOBODY = "nobody"
 """The folder of lines about nobody who has a manager."""
 
 _THERE = (Status.PRESENT, Status.DIFFERS)
+
+
+async def compared(
+    context: Context,
+    tree: Tree,
+    names: Collection[str] = (),
+    *,
+    beside: Desired | None = None,
+    remembered: bool = True,
+) -> list[ComparedListing]:
+    """Compare the listings of these integrations, or of all, with git and the ledger; change nothing.
+
+    With `beside`, compare with its hires, which are not committed yet. Without `remembered`, the ledger's records do
+    not count.
+    """
+    files = context.reader.load(tree)
+    for name in names:
+        known_integration(files, name)
+    settings = files.settings
+    trusted = Desired(files, context.today(settings))
+    desired = beside or trusted
+    people = people_of(desired)
+    listings = Listings(context.clock.now(), whole=True)
+    found = []
+    with reading(context, settings, tree) as opened:
+        there = {each.name: each for each in await integrations_of(context, trusted, tree, settings, opened)}
+        asked = sorted(name for name in {*there, *files.broken["manifests"]} if not names or name in names)
+        built = [there[name] for name in asked if name in there]
+        ledger = opened.ledger if remembered else None
+        everybody = sorted(
+            {*desired.hires, *(() if ledger is None else await ledger.run(lambda reader: reader.grants.hires()))}
+        )
+        owners = await owners_of(built, desired, ledger, everybody, context.yielder)
+        seen_of = await opened.ledger.run(lambda reader: {name: reader.accounts.first_seen(name) for name in there})
+        for name in asked:
+            if name not in there:
+                found.append(ComparedListing(name, fault=str(files.broken["manifests"][name][0])))
+                continue
+            found.append(
+                await compare(there[name], desired, owners.pop(name), listings, seen=seen_of[name], people=people)
+            )
+    return found
+
+
+def known_integration(files: Files, name: str) -> None:
+    """Raise UsageError for an integration that does not exist."""
+    known = [*files.manifests, *files.broken["manifests"]]
+    if name not in known:
+        raise UsageError(f"{name}: there is no manifests/{name}.yaml{hint(name, known)}")
 
 
 @dataclass(slots=True)
@@ -58,7 +121,53 @@ class ServiceAnswer:
         return None if without else self.compared.listed
 
 
-def populations(
+async def population(
+    context: Context, tree: Tree, names: Sequence[str], *, every: bool, split: bool
+) -> tuple[list[ServiceAnswer], Mapping[tuple[str, str | None], dict[str, Any]]]:
+    """Ask the services of these integrations, which may be `every` one, and make the data of each one's review.
+
+    With `split`, each manager's people have their own.
+    """
+    settings, at = in_force(context).settings, context.clock.now()
+    listings = await compared(context, tree, names)
+    checks = await _checked(context, tree, {each.integration for each in listings if not each.complete})
+    answered = [ServiceAnswer.of(each, checks) for each in listings]
+    desired = Desired(context.reader.load(tree), context.today(settings))
+    with reading(context, settings, tree) as state:
+        if every:
+            answered += await state.ledger.run(partial(_without_manifest, names=names))
+        known = await state.ledger.run(lambda ledger: ledger.given.of())
+        given = known | await who_gave(context.checkout, desired, state.ledger, desired.hires)
+        found = await state.ledger.run(lambda ledger: _populations(answered, desired, ledger, given, at))
+    if split:
+        return answered, {
+            (name, manager): part
+            for name, data in found.items()
+            for manager, part in _by_manager(data, desired).items()
+        }
+    return answered, {(name, None): data for name, data in found.items()}
+
+
+async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:
+    """Check every grant of the integrations that have no listing."""
+    files, settings = context.reader.load(tree), in_force(context).settings
+    asked = {
+        name
+        for name in names
+        if (loaded := files.manifests.get(name)) is not None
+        and loaded.model.exists is not None
+        and loaded.model.exists.listing is None
+    }
+    if not asked:
+        return None
+    with reading(context, settings, tree) as state:
+        selection = Selection(integrations=frozenset(asked))
+        planning = await Planning(context, state, PassRequest(selection, removals=False), tree).begin()
+        plan = await planning.whole()
+        return plan.report(context.redactor)
+
+
+def _populations(
     asked: Iterable[ServiceAnswer],
     desired: Desired,
     ledger: LedgerReader,
@@ -100,7 +209,7 @@ def populations(
     return found
 
 
-def by_manager(population: Mapping[str, Any], desired: Desired) -> dict[str, dict[str, Any]]:
+def _by_manager(population: Mapping[str, Any], desired: Desired) -> dict[str, dict[str, Any]]:
     """Split an integration's review by whose people its lines are about, each with what is true of the whole.
 
     What is of nobody who has a manager with a file is `NOBODY`'s, and so is a review without lines.
@@ -122,7 +231,7 @@ def _manager(line: Mapping[str, Any], desired: Desired) -> str | None:
     return desired.owner(loaded.model.manager_email) if loaded.model.manager_email else None
 
 
-def without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[ServiceAnswer]:
+def _without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[ServiceAnswer]:
     """List integrations of other names that somebody may still have: without a manifest, nothing can be asked."""
     left = {record.integration for record in ledger.grants.records() if _may_be_there(record)}
     return [ServiceAnswer(ComparedListing(name)) for name in sorted(left.difference(names))]

@@ -11,6 +11,7 @@ token. The derivation is slow on purpose, so that a stolen cookie does not revea
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -67,17 +68,18 @@ HEADERS = {
 }
 
 
-async def body_of(request: Request, most: int) -> bytes:
-    """Read a request's body; of one that is longer than `most`, one byte more than that.
+async def body_of(request: Request, most: int, seconds: float) -> bytes:
+    """Read a request's body; of one that is longer than `most`, one byte more. Raises TimeoutError after `seconds`.
 
     Not even one that says so is refused unread: its sender is still at it, and would find the connection closed
     before the answer.
     """
     found = bytearray()
-    async for part in request.stream():
-        found += part
-        if len(found) > most:
-            break
+    async with asyncio.timeout(seconds):
+        async for part in request.stream():
+            found += part
+            if len(found) > most:
+                break
     return bytes(found[: most + 1])
 
 

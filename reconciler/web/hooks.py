@@ -74,8 +74,7 @@ def hook_route(hooks: Hooks, count: Callable[[str, str], None]) -> Route:
             count("", "unknown")
             return _said(404, "there is no such hook")
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await body_of(request, BODY_BYTES)
+            body = await body_of(request, BODY_BYTES, BODY_SECONDS)
         except (TimeoutError, ClientDisconnect):
             count(name, "cut_off")
             return _said(408, "the hook did not come to its end")

@@ -7,28 +7,39 @@ time, because threads that compute share the interpreter with that loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import anyio
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from reconciler.model.errors import ReconcilerError
+from reconciler.daemon.authorize import callback, is_awaited
+from reconciler.daemon.loop import Daemon
+from reconciler.engine.run.accepted import InForce
+from reconciler.model.clock import Stopped
+from reconciler.model.errors import LedgerError, Problem, ReconcilerError
+from reconciler.model.status import Status
+from reconciler.model.value import Frozen
 from reconciler.web import views
-from reconciler.web.daemon_view import Sources
+from reconciler.web.daemon_view import DaemonView, Sources
 from reconciler.web.filters import BadFilter, NoSuchPage
-from reconciler.web.guard import Guard, Refusal, Visitor, body_of
-from reconciler.web.render import STATIC, environment
+from reconciler.web.guard import Guard, Refusal, Visitor, body_of, host_of
+from reconciler.web.hooks import DaemonHooks, hook_route
+from reconciler.web.metrics import Metrics
+from reconciler.web.render import environment, static_route
+from reconciler.web.serve import app, callback_route, in_this_loop
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["StatusPages"]
+__all__ = ["StatusPages", "pages_of"]
 
 MAX_PAGES_AT_A_TIME = 2
 """The most pages made at a time: each repeatedly takes the interpreter from the daemon's loop for up to 5 ms."""
@@ -64,7 +75,7 @@ class StatusPages:
 
     def routes(self) -> Iterable[BaseRoute]:
         """Make the routes."""
-        yield Route("/static/{name}", self._static)
+        yield static_route(lasts=86_400)
         yield Route("/sign-in", self._sign_in, methods=["GET", "POST"])
         yield Route("/sign-out", self._sign_out, methods=["POST"])
         for path, (template, view) in VIEWS.items():
@@ -121,8 +132,7 @@ class StatusPages:
         if not _from_here(request):
             return PlainTextResponse("this form was sent from another site\n", status_code=403)
         try:
-            async with asyncio.timeout(FORM_SECONDS):
-                body = (await body_of(request, FORM_BYTES))[:FORM_BYTES]
+            body = (await body_of(request, FORM_BYTES, FORM_SECONDS))[:FORM_BYTES]
         except TimeoutError:
             return PlainTextResponse("the form did not come to its end\n", status_code=408)
         form = parse_qs(body.decode(errors="replace"))
@@ -144,13 +154,6 @@ class StatusPages:
         self._guard.sign_out(answer)
         return answer
 
-    async def _static(self, request: Request) -> Response:
-        found = STATIC.get(request.path_params["name"])
-        if found is None:
-            return PlainTextResponse("not found\n", status_code=404)
-        content, kind = found
-        return Response(content, media_type=kind, headers={"Cache-Control": "public, max-age=86400"})
-
 
 def _from_here(request: Request) -> bool:
     """Whether a form was sent from one of these pages: browsers send its origin, and other clients have no cookies."""
@@ -164,3 +167,78 @@ def _own(path: str) -> str:
     """Return the path if it is one of this site, else the overview's."""
     fine = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isprintable() and "\\" not in path
     return path if fine else "/"
+
+
+PATIENCE_SECONDS = 20.0
+"""How long the callback waits for a pass over its service to end."""
+
+
+class _Endpoints(Frozen):
+    """What `listen` answers beside the pages; the methods run in the daemon's loop, except `read`."""
+
+    running: Daemon
+    initial: InForce
+    view: DaemonView
+    counters: Metrics
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the daemon is ready, and if not, why."""
+        if (fault := self.running.runner.unreachable) is not None:
+            return False, fault
+        health = self.running.runtime.health
+        return health.ready, "ok" if health.ready else "the repository cannot be read yet"
+
+    def hosts(self) -> frozenset[str]:
+        """Return the host names that requests may have."""
+        public = self.running.runtime.active.settings.public.partition("://")[2]
+        return frozenset({host_of(self.initial.settings.listen), host_of(public)})
+
+    def read(self) -> tuple[Counter[tuple[str, Status]], dict[str, int]]:
+        """Read what metrics need of the ledger, in a thread."""
+        with self.view.ledger() as ledger:
+            return ledger.grants.counts(), {each.name: len(each.services) for each in ledger.members() if each.daemon}
+
+    async def metrics(self, counts: Counter[tuple[str, Status]], members: dict[str, int]) -> bytes:
+        """Write the metrics."""
+        runtime, unmanaged = self.running.runtime, self.running.survey.unknown
+        fetched_at = runtime.freshness.fetched_at
+        return self.counters.text(counts, runtime.health.overrun, fetched_at, unmanaged, members=members)
+
+    async def authorized(self, service: str, query: Mapping[str, str]) -> tuple[int, str]:
+        """Answer the OAuth callback."""
+        runtime = self.running.runtime
+        context, settings, tree = runtime.context, runtime.active.settings, runtime.active.tree or self.initial.tree
+        if not await is_awaited(runtime.state, service, query):  # a stranger's call must not lease a service
+            return await callback(context, settings, tree, runtime.state, service=service, query=query)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS), self.running.runner.leased(service) as leased:
+                return await callback(context, settings, tree, leased, service=service, query=query)
+        except (TimeoutError, Stopped, LedgerError):
+            return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
+
+
+def pages_of(
+    running: Daemon, metrics: Metrics, initial: InForce, *, problems: Callable[[], Iterable[Problem]]
+) -> Starlette:
+    """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
+    view = DaemonView(running, initial, problems)
+    endpoints = _Endpoints(running, initial, view=view, counters=metrics)
+    guard = Guard(initial.settings.listen, lambda: running.runtime.active.settings, view.token)
+    text = in_this_loop(endpoints.metrics)
+
+    async def scraped() -> bytes:
+        return await text(*await run_in_threadpool(endpoints.read))
+
+    pages = StatusPages(view, guard, running.runtime.context.redactor.redact)
+    return app(
+        healthy=running.healthy,
+        ready=endpoints.ready,
+        metrics=scraped,
+        guard=guard,
+        hosts=endpoints.hosts,
+        more=[
+            callback_route(in_this_loop(endpoints.authorized)),
+            hook_route(DaemonHooks(running, view), metrics.count_hook),
+            *pages.routes(),
+        ],
+    )

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from reconciler.model.status import EventType, Status
 from reconciler.model.text import described, printable
@@ -22,7 +25,7 @@ from reconciler.model.text import described, printable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["STATIC", "environment"]
+__all__ = ["STATIC", "environment", "static_route"]
 
 STATIC = {
     name: ((files("reconciler.web") / "static" / name).read_bytes(), kind)
@@ -100,6 +103,18 @@ def environment(redact: Callable[[str], str]) -> Environment:
     made.globals.update(url=url, count=_count, tone=_tone, version=VERSION)
     made.globals.update(every_status=list(Status), every_event=list(EventType))
     return made
+
+
+def static_route(*, lasts: int) -> Route:
+    """Make the route of the files that pages load; browsers keep one for so many seconds."""
+
+    async def answer(request: Request) -> Response:
+        found = STATIC.get(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("not found\n", status_code=404)
+        return Response(found[0], media_type=found[1], headers={"Cache-Control": f"public, max-age={lasts}"})
+
+    return Route("/static/{name}", answer)
 
 
 def url(*parts: str) -> str:

@@ -331,7 +331,7 @@ def what_nobody_expected(scene: Scene) -> None:
 
 def crash_before_the_notification(scene: Scene) -> None:
     """Another process sends what was left behind, and never saw the password being made."""
-    from reconciler.notify.notifications import Notifications
+    from reconciler.notify.delivery import Notifications
 
     async def crash(*_arguments: Any) -> None:
         raise Bug

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,13 +189,14 @@ def test_every_line_of_the_log_is_json(repo: Repo, call: Call, words: list[str],
 
 
 def test_a_list_is_written_as_it_comes_and_as_the_whole_would_be(capsys: pytest.CaptureFixture[str]) -> None:
-    items = [
+    items: list[dict[str, Any]] = [
         {
             "hire": f"h{number}",
             "values": {"TEAM": [1, {"a": None}, []], "flat": (1, 'x, "y": ')},
             "differs": {"role": ["a", {}], True: {None: 1.5}},
             "none": [],
             "text": 'é"\n\x1b\x7f',
+            "half": "" if number % 7 else "\ud800",
             "no": number > 600,
         }
         for number in range(1203)

@@ -41,7 +41,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier
 from reconciler.oauth.connection import stored_record
 from reconciler.repository.git.trees import Tree
 from reconciler.secrets.gpg import Gnupg

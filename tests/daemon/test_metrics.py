@@ -11,11 +11,11 @@ from urllib.request import urlopen
 import pytest
 
 from reconciler import __version__
-from reconciler.cli.commands.daemon import pages_of
 from reconciler.engine.run.accepted import in_force
 from reconciler.ledger.reader import Grants
 from reconciler.ledger.reading import HEAD
 from reconciler.web.metrics import Metrics
+from reconciler.web.pages import pages_of
 from reconciler.web.serve import serving
 from tests.daemon.running import running, until
 from tests.repo import Daemon, Repo

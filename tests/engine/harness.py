@@ -33,8 +33,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
-from reconciler.notify.delivery import NotSent
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier, NotSent
 from reconciler.repository.git.trees import Tree
 from reconciler.review.dry_run import DryRun, Spooled
 from reconciler.review.spool import Spool

@@ -11,7 +11,7 @@ from reconciler.engine.state import locking
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest
 from reconciler.model.status import Status
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier
 
 ADA = Key("ada", "tool")
 

@@ -16,7 +16,7 @@ from reconciler.engine.state import locking
 from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import EventType, Status
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier
 from tests.engine.harness import Outbox, dying, row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}

@@ -19,7 +19,7 @@ from reconciler.engine.state import locking
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.files import Reader

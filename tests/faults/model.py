@@ -51,7 +51,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Limits
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier
 from reconciler.requests.client import Client, Leaving, Response
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.transports.request import RenderedRequest

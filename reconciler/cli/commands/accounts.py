@@ -1,4 +1,4 @@
-"""Accounts by what services say: `reconcile unmanaged`, which git does not know, and `unused`. Nothing is removed."""
+"""`reconcile unmanaged`, `unused` and `adopt`: what accounts services have, and git does not know. None is removed."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.context import run_in_context
+from reconciler.cli import complete
+from reconciler.cli.context import in_force, run_in_context
 from reconciler.cli.options import PENDING, SharedOptions, of_integrations, option, shared
-from reconciler.cli.output.logs import begin_redacting, note
-from reconciler.cli.output.text import as_csv, code, count, emit, printable, table
+from reconciler.cli.output.logs import begin_redacting, note, set_up
+from reconciler.cli.output.text import as_csv, code, columns, count, emit, emit_json, fit, printable, table
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Severity, UsageError
-from reconciler.model.text import hint
 from reconciler.requests.last_used import last_used
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime, timedelta
 
     from reconciler.engine.context import Context
-    from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files
-    from reconciler.repository.git.checkout import Tree
     from reconciler.review.unmanaged import ComparedListing
 
-__all__ = ["COLUMNS", "compared", "known_integration", "unmanaged", "unused"]
+__all__ = ["COLUMNS", "adopt", "unmanaged", "unused"]
 
 COLUMNS = ("integration", "account", "email", "kind", "near", "first_seen", "reason")
 
@@ -40,17 +38,14 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
     Reads the listing (`exists.list`) of each integration, and compares it with the committed files, the ledger and
     config/ignore.yaml. Changes nothing. Exits with 1 if a listing cannot be read completely.
     """
-    from reconciler.engine.run.accepted import in_force
+    from reconciler.review.population import compared
 
     redactor = begin_redacting()
 
     async def compare(context: Context) -> tuple[str, list[ComparedListing], bool]:
         tree = in_force(context).tree
         files = context.reader.load(tree)
-        for name in integrations:
-            known_integration(files, name)
-        found = await compared(context, tree, integrations)
-        return tree.revision, found, ignores_nothing(files)
+        return tree.revision, await compared(context, tree, integrations), ignores_nothing(files)
 
     revision, found, broken = run_in_context(options, redactor, compare)
     for each in found:
@@ -66,60 +61,6 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
     if broken or any(each.fault is not None for each in found):
         return 1
     return PENDING if detailed_exitcode and any(each.unknown for each in found) else 0
-
-
-async def compared(
-    context: Context,
-    tree: Tree,
-    names: Collection[str] = (),
-    *,
-    beside: Desired | None = None,
-    remembered: bool = True,
-) -> list[ComparedListing]:
-    """Compare the listings of these integrations, or of all, with git and the ledger; change nothing.
-
-    With `beside`, compare with its hires, which are not committed yet. Without `remembered`, the ledger's records do
-    not count.
-    """
-    from reconciler.engine.observe.listings import Listings
-    from reconciler.engine.observe.wiring import integrations_of
-    from reconciler.engine.state import reading
-    from reconciler.model.decision_inputs import Policy
-    from reconciler.repository.desired import Desired
-    from reconciler.review.unmanaged import ComparedListing, compare, owners_of, people_of
-
-    files = context.reader.load(tree)
-    settings = files.settings
-    trusted = Desired(files, Policy.of(settings, context.clock.now()).today)
-    desired = beside or trusted
-    people = people_of(desired)
-    listings = Listings(context.clock.now(), whole=True)
-    found = []
-    with reading(context, settings, tree) as opened:
-        there = {each.name: each for each in await integrations_of(context, trusted, tree, settings, opened)}
-        asked = sorted(name for name in {*there, *files.broken["manifests"]} if not names or name in names)
-        built = [there[name] for name in asked if name in there]
-        ledger = opened.ledger if remembered else None
-        everybody = sorted(
-            {*desired.hires, *(() if ledger is None else await ledger.run(lambda reader: reader.grants.hires()))}
-        )
-        owners = await owners_of(built, desired, ledger, everybody, context.yielder)
-        seen_of = await opened.ledger.run(lambda reader: {name: reader.accounts.first_seen(name) for name in there})
-        for name in asked:
-            if name not in there:
-                found.append(ComparedListing(name, fault=str(files.broken["manifests"][name][0])))
-                continue
-            found.append(
-                await compare(there[name], desired, owners.pop(name), listings, seen=seen_of[name], people=people)
-            )
-    return found
-
-
-def known_integration(files: Files, name: str) -> None:
-    """Raise UsageError for an integration that does not exist."""
-    known = [*files.manifests, *files.broken["manifests"]]
-    if name not in known:
-        raise UsageError(f"{name}: there is no manifests/{name}.yaml{hint(name, known)}")
 
 
 def ignores_nothing(files: Files) -> bool:
@@ -152,8 +93,6 @@ def _counts(each: ComparedListing) -> str:
 
 
 def _table(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> Iterator[str]:
-    from reconciler.cli.output.report import columns
-
     yield _headline(found)
     for each in found:
         yield printable(f"{each.integration}: {_counts(each)}")
@@ -190,15 +129,12 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
     Reads the listings, and takes nothing away. What is not known is not unused: the services that do not say it, or
     whose listing cannot be read, are named.
     """
-    from reconciler.engine.run.accepted import in_force
+    from reconciler.review.population import compared
 
     idle, redactor = _span(span), begin_redacting()
 
     async def compare(context: Context) -> tuple[list[ComparedListing], datetime]:
-        tree = in_force(context).tree
-        for name in integrations:
-            known_integration(context.reader.load(tree), name)
-        return await compared(context, tree, integrations), context.clock.now()
+        return await compared(context, in_force(context).tree, integrations), context.clock.now()
 
     found, now = run_in_context(options, redactor, compare)
     for each in found:
@@ -252,8 +188,6 @@ def _unused_headline(rows: list[dict[str, Any]], unknown: list[str], span: str) 
 
 
 def _unused_table(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterator[str]:
-    from reconciler.cli.output.report import columns
-
     yield _unused_headline(rows, unknown, span)
     shown = (
         (row["integration"], row["hire"] or "no hire", row["account"], f"last used {row['last_used']}") for row in rows
@@ -269,3 +203,46 @@ def _unused_markdown(rows: list[dict[str, Any]], unknown: list[str], span: str) 
     if unknown:
         yield ""
         yield f"{UNTOLD}: {', '.join(map(code, unknown))}"
+
+
+@click.command()
+@click.argument("integration", shell_complete=complete.integrations)
+@click.argument("accounts", metavar="[ACCOUNT]...", nargs=-1)
+@option(
+    "--all", "everybody", is_flag=True, help="Every account that git does not know, except ignored and orphaned ones."
+)
+@option("--write", is_flag=True, help="Write the files to the work tree: all of them, or none.")
+@shared(csv=False)
+def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *, everybody: bool, write: bool) -> int:
+    """Print hires' files for existing accounts of INTEGRATION, or the line that an existing file lacks.
+
+    The values come from `fields` of the manifest's list. With --write, an existing file gets the line, and no other
+    byte of it changes. After you commit the files, the next pass finds the accounts and sends nothing.
+    """
+    from reconciler.intake.adopt import proposed
+    from reconciler.intake.files import write_all
+
+    if bool(accounts) == everybody:
+        raise UsageError("name accounts, or take --all; `reconcile unmanaged` lists those that git does not know")
+    redactor = set_up(options)
+    found, refused = run_in_context(options, redactor, lambda context: proposed(context, integration, accounts))
+    if write:
+        before = {each.path: each.before for each in found if each.before is not None}
+        write_all(options.repo, {each.path: each.content for each in found}, before)
+    if options.output == "json":
+        files = [{"hire": e.hire, "file": e.path, "new": e.before is None, "text": e.text} for e in found]
+        emit_json({"files": redactor.redact_all(files), "written": write})
+    else:
+        text = "\n".join(f"# {each.path}\n{each.text}" for each in found)
+        click.echo(fit(redactor.redact(text)), nl=False)
+    for each in found:
+        if each.also:
+            note(f"{each.hire} is given {', '.join(each.also)} too: a pass makes what is not there yet", "warning")
+    if write and found:
+        next_steps = "`git add hires && git diff --staged`, commit, and `reconcile --dry-run`"
+        note(f"{count(len(found), 'file')} written; next: {next_steps}")
+    elif not (found or refused):
+        note(f"{integration} has no account to adopt")
+    for why in refused:
+        note(f"not adopted: {redactor.redact(why)}", "error")
+    return 1 if refused else 0

@@ -35,7 +35,7 @@ from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest
 from reconciler.model.value import replace
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.review.leaving import Leaving

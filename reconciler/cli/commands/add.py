@@ -10,7 +10,7 @@ import click
 from reconciler.cli import complete
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note
-from reconciler.cli.output.text import cell, emit, table_head
+from reconciler.cli.output.text import cell, columns, emit, table_head
 from reconciler.gallery.description import read_description
 from reconciler.gallery.first_manifest import first_manifest
 from reconciler.model.errors import UsageError
@@ -132,7 +132,6 @@ def _free(folder: Path, root: Path, stem: str) -> Path:
 
 
 def _list(options: SharedOptions) -> None:
-    from reconciler.cli.output.report import columns
     from reconciler.gallery.catalog import everything, imports
 
     every = sorted([*everything().values(), *imports().values()], key=lambda it: it.name)

@@ -1,4 +1,4 @@
-"""`reconcile daemon`: the daemon, and what it serves on `listen`."""
+"""`reconcile daemon`: run until stopped, and serve the pages."""
 
 from __future__ import annotations
 
@@ -9,44 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.context import context_of, until_stopped
+from reconciler.cli.context import context_of, in_force, until_stopped
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import set_up
 from reconciler.model.clock import Stopped
-from reconciler.model.errors import LedgerError, RepositoryError
+from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import unwatched
-from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from datetime import timedelta
-
-    from starlette.applications import Starlette
 
     from reconciler.daemon.loop import Daemon
     from reconciler.daemon.runtime import Runtime
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.run.accepted import InForce
     from reconciler.engine.state import OpenState
-    from reconciler.model.errors import Problem
     from reconciler.model.failpoints import Reached
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
     from reconciler.model.settings import Settings
-    from reconciler.model.status import Status
     from reconciler.repository.git.trees import Tree
-    from reconciler.web.daemon_view import DaemonView
-    from reconciler.web.metrics import Metrics
 
-__all__ = ["daemon", "pages_of", "serve"]
+__all__ = ["daemon", "serve"]
 
 EDITS_SECONDS = 3.0
 """How long after its start the daemon looks for uncommitted edits."""
-
-PATIENCE_SECONDS = 20.0
-"""How long the callback waits for a pass over its service to end."""
 
 
 @click.command()
@@ -96,8 +84,8 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
     from reconciler.daemon.loop import Daemon
     from reconciler.daemon.runtime import ActiveRevision, PassProblems, Runtime
     from reconciler.engine.context import SystemClock
-    from reconciler.engine.run.accepted import in_force
     from reconciler.web.metrics import Metrics
+    from reconciler.web.pages import pages_of
     from reconciler.web.serve import serving
 
     log = structlog.get_logger()
@@ -197,88 +185,3 @@ def _opened(
         loop.call_soon_threadsafe(clock.stopping.set)
 
     return sharing(context, settings, tree, member or f"{socket.gethostname()}-{os.getpid()}", lost)
-
-
-class _Endpoints(Frozen):
-    """What `listen` answers beside the pages; the methods run in the daemon's loop, except `read`."""
-
-    running: Daemon
-    initial: InForce
-    view: DaemonView
-    counters: Metrics
-
-    def ready(self) -> tuple[bool, str]:
-        """Whether the daemon is ready, and if not, why."""
-        if (fault := self.running.runner.unreachable) is not None:
-            return False, fault
-        health = self.running.runtime.health
-        return health.ready, "ok" if health.ready else "the repository cannot be read yet"
-
-    def hosts(self) -> frozenset[str]:
-        """Return the host names that requests may have."""
-        from reconciler.web.guard import host_of
-
-        public = self.running.runtime.active.settings.public.partition("://")[2]
-        return frozenset({host_of(self.initial.settings.listen), host_of(public)})
-
-    def read(self) -> tuple[Counter[tuple[str, Status]], dict[str, int]]:
-        """Read what metrics need of the ledger, in a thread."""
-        with self.view.ledger() as ledger:
-            return ledger.grants.counts(), {each.name: len(each.services) for each in ledger.members() if each.daemon}
-
-    async def metrics(self, counts: Counter[tuple[str, Status]], members: dict[str, int]) -> bytes:
-        """Write the metrics."""
-        runtime, unmanaged = self.running.runtime, self.running.survey.unknown
-        fetched_at = runtime.freshness.fetched_at
-        return self.counters.text(counts, runtime.health.overrun, fetched_at, unmanaged, members=members)
-
-    async def authorized(self, service: str, query: Mapping[str, str]) -> tuple[int, str]:
-        """Answer the OAuth callback."""
-        import asyncio
-
-        from reconciler.daemon.authorize import callback, is_awaited
-
-        runtime = self.running.runtime
-        context, settings, tree = runtime.context, runtime.active.settings, runtime.active.tree or self.initial.tree
-        if not await is_awaited(runtime.state, service, query):  # a stranger's call must not lease a service
-            return await callback(context, settings, tree, runtime.state, service=service, query=query)
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self.running.runner.leased(service) as leased:
-                return await callback(context, settings, tree, leased, service=service, query=query)
-        except (TimeoutError, Stopped, LedgerError):
-            return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
-
-
-def pages_of(
-    running: Daemon, metrics: Metrics, initial: InForce, *, problems: Callable[[], Iterable[Problem]]
-) -> Starlette:
-    """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
-    from starlette.concurrency import run_in_threadpool
-
-    from reconciler.web.daemon_view import DaemonView
-    from reconciler.web.guard import Guard
-    from reconciler.web.hooks import DaemonHooks, hook_route
-    from reconciler.web.pages import StatusPages
-    from reconciler.web.serve import app, callback_route, in_this_loop
-
-    view = DaemonView(running, initial, problems)
-    endpoints = _Endpoints(running, initial, view=view, counters=metrics)
-    guard = Guard(initial.settings.listen, lambda: running.runtime.active.settings, view.token)
-    text = in_this_loop(endpoints.metrics)
-
-    async def scraped() -> bytes:
-        return await text(*await run_in_threadpool(endpoints.read))
-
-    pages = StatusPages(view, guard, running.runtime.context.redactor.redact)
-    return app(
-        healthy=running.healthy,
-        ready=endpoints.ready,
-        metrics=scraped,
-        guard=guard,
-        hosts=endpoints.hosts,
-        more=[
-            callback_route(in_this_loop(endpoints.authorized)),
-            hook_route(DaemonHooks(running, view), metrics.count_hook),
-            *pages.routes(),
-        ],
-    )

@@ -11,7 +11,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import context_in_force, no_such_grant
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import begin_redacting
-from reconciler.cli.output.text import as_json, clipped, code, emit, printable
+from reconciler.cli.output.text import as_json, clipped, code, columns, emit, printable
 from reconciler.model.clock import stamp
 from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
@@ -312,8 +312,6 @@ def _request(request: Mapping[str, Any], total: int) -> list[str]:
 
 
 def _table(title: str | None, rows: list[list[str]], most: int) -> Iterator[str]:
-    from reconciler.cli.output.report import columns
-
     if title is not None and rows:
         yield ""
         yield title

@@ -14,7 +14,17 @@ from reconciler.cli.commands.proof import checkpoint as signed_checkpoint
 from reconciler.cli.context import ledger_of, settings_of, suggest_from_ledger
 from reconciler.cli.options import HistoryFilter, SharedOptions, of_hires, of_integrations, option, shared, since, until
 from reconciler.cli.output.logs import note
-from reconciler.cli.output.text import code, count, echo, emit_csv, emit_json, emit_json_items, in_words, printable
+from reconciler.cli.output.text import (
+    code,
+    columns,
+    count,
+    echo,
+    emit_csv,
+    emit_json,
+    emit_json_items,
+    in_words,
+    printable,
+)
 from reconciler.model.clock import stamp
 from reconciler.model.errors import RepositoryError, UsageError
 from reconciler.model.status import EventType
@@ -200,7 +210,7 @@ def _headline(rows: list[dict[str, Any]]) -> str:
 
 
 def _table(rows: list[dict[str, Any]], committed_by: Callable[[str], str | None]) -> list[str]:
-    from reconciler.cli.output.report import beside, columns
+    from reconciler.cli.output.report import beside
 
     def cells(row: dict[str, Any]) -> list[str]:
         who = "/".join(part for part in (row["hire"], row["access"]) if part) or row["integration"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import context_of
+from reconciler.cli.context import context_of, in_force
 from reconciler.cli.options import PENDING, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import clipped, code, count, echo, emit_json, printable
@@ -89,7 +89,6 @@ class _ImportRun:
     """One call of the command: the tree to change, and the tree whose import is trusted."""
 
     def __init__(self, options: SharedOptions, redactor: Redactor, name: str, branch: str | None) -> None:
-        from reconciler.engine.run.accepted import in_force
         from reconciler.repository.git.branches import refuse_branch
         from reconciler.repository.git.checkout import WORKTREE
 

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.commands.accounts import known_integration
 from reconciler.cli.commands.add import prerequisites
-from reconciler.cli.commands.adopt import proposed
-from reconciler.cli.context import run_in_context
+from reconciler.cli.context import in_force, run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import as_json, emit
@@ -143,8 +141,9 @@ def _from_accounts(
     options: SharedOptions, folder: Path, integration: str, template: dict[str, str]
 ) -> dict[str, bytes]:
     """Copy the manifest and initial data of an integration, and write a hire's file for each account that it lists."""
-    from reconciler.engine.run.accepted import in_force
+    from reconciler.intake.adopt import proposed
     from reconciler.repository.git.trees import FolderTree, OverlayTree
+    from reconciler.review.population import known_integration
     from reconciler.secrets.initial_data import FOLDER, service_of
 
     async def copy(context: Context) -> dict[str, bytes]:

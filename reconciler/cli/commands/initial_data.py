@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import context_of
+from reconciler.cli.context import context_of, in_force
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import code, emit, printable
@@ -66,8 +66,6 @@ def _trusted(context: Context, settings: Settings) -> Settings:
 
     Where commits have to be signed, those in force count and not the files on disk.
     """
-    from reconciler.engine.run.accepted import in_force
-
     if context.checkout.head_id() is None:
         return settings
     try:
@@ -156,7 +154,6 @@ def _replace_sealing_key(
 
     Returns what to say of it.
     """
-    from reconciler.engine.run.accepted import in_force
     from reconciler.engine.trust import SEALING_KEY, sealing_read, trust_of
     from reconciler.ledger.sealing import stage
     from reconciler.model.settings import OWN

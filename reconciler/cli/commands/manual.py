@@ -18,6 +18,7 @@ from reconciler.cli.context import (
     context_of,
     desired_in_force,
     enqueue,
+    in_force,
     ledger_of,
     no_such_grant,
     requester,
@@ -181,7 +182,6 @@ def _wanted(options: SharedOptions, hire: str, access: str | None) -> list[Key]:
 
 def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key]:
     """Find a hire's grants that git no longer wants and that are not revoked yet."""
-    from reconciler.engine.run.accepted import in_force
     from reconciler.model.decision_inputs import still_wanted
 
     context = context_of(options)
@@ -244,7 +244,6 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
 
 async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> None:
     """Refuse what the process that locked the state could not do, because nobody would see its refusal."""
-    from reconciler.engine.run.accepted import in_force
     from reconciler.engine.run.planning import Planning
     from reconciler.engine.state import reading
 

@@ -16,8 +16,6 @@ from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, emit, emit_json
 from reconciler.model.errors import RepositoryError, SecretsError, TimestampError, UsageError
 from reconciler.model.value import Frozen
-from reconciler.review import proof
-from reconciler.secrets.timestamp import verified
 
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
@@ -77,6 +75,8 @@ def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
     `python -I DIR/verify.py DIR --key KEY` needs neither this program nor the state; lines that were not chosen are not
     shown. Lines of forgotten people are exported only without filters, by their digests.
     """
+    from reconciler.review import proof
+
     wanted = HistoryFilter(**given)
     begin, end = wanted.period(settings_of(options).timezone)
     own = _own(options)
@@ -138,6 +138,7 @@ class Compared(Frozen):
 def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
     """Compare the history with the checkpoint in a file, and verify the timestamp beside it."""
     from reconciler.review.proof import authorities, contradiction, verifying_key
+    from reconciler.secrets.timestamp import verified
 
     context, force = context_in_force(options)
     note, token = _newest(options, force.settings) if file == "newest" else _read(file)

@@ -16,7 +16,7 @@ from reconciler.cli.commands.files import compared
 from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import code, count, echo, emit, emit_json, printable
+from reconciler.cli.output.text import code, columns, count, echo, emit, emit_json, printable
 from reconciler.model.errors import LedgerError, SecretsError, UsageError
 from reconciler.model.grant import Key
 
@@ -101,8 +101,6 @@ def ask(
 @shared(csv=False)
 def list_(options: SharedOptions) -> int:
     """Show what waits on branches, holds and ended."""
-    from reconciler.cli.output.report import columns
-
     asking = _asking(options)
     found = [each.as_json() for each in asking.known(_records(asking.context, asking.force))]
     if options.output == "json":

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.commands.accounts import compared, known_integration
-from reconciler.cli.context import context_of, run_in_context
+from reconciler.cli.context import context_of, in_force, run_in_context
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, echo, emit, emit_json
 from reconciler.model.errors import ReconcilerError, UsageError
-from reconciler.model.selection import PassRequest, Selection
 from reconciler.repository.naming import line_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from datetime import datetime
 
     from reconciler.engine.context import Context
-    from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
     from reconciler.repository.git.trees import Tree
     from reconciler.review.population import ServiceAnswer
@@ -158,7 +154,6 @@ def _day(text: str) -> str:
 def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], Stand | None]:
     """Judge a review; for evidence, name people, and say where the history stood."""
     from reconciler.engine.context import home_of
-    from reconciler.engine.run.accepted import in_force
     from reconciler.model.settings import OWN
     from reconciler.repository.git.checkout import ignored_edits
     from reconciler.repository.git.signatures import signer
@@ -192,7 +187,6 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], St
 
 def _committed(context: Context) -> Tree:
     """Return the commit in force: the last trusted one where commits have to be signed, else HEAD, for any `source`."""
-    from reconciler.engine.run.accepted import in_force
     from reconciler.repository.git.trees import WORKTREE
 
     if not context.checkout.is_git:
@@ -207,60 +201,17 @@ async def _started(
     context: Context, period: str, integrations: Collection[str], *, split: bool
 ) -> tuple[list[ServiceAnswer], Mapping[tuple[str, str | None], dict[str, Any]]]:
     """Ask the services, and make the data of each integration's review; with `split`, of each manager's people."""
-    from reconciler.engine.run.accepted import in_force
-    from reconciler.engine.state import reading
-    from reconciler.model.decision_inputs import Policy
-    from reconciler.repository.attribution.given import who_gave
-    from reconciler.repository.desired import Desired
-    from reconciler.review.population import ServiceAnswer, by_manager, populations, without_manifest
+    from reconciler.review.population import known_integration, population
 
     tree = _committed(context)
-    files, settings = context.reader.load(tree), in_force(context).settings
+    files = context.reader.load(tree)
     for name in integrations:
         known_integration(files, name)
     names = sorted(set(integrations) or {*files.manifests, *files.broken["manifests"]})
     if not names:
         raise UsageError("there is no manifest: nobody can have access to anything")
     _refuse_restart(context, tree, period, names=names, every=not integrations)
-    at: datetime = context.clock.now()
-    listings = await compared(context, tree, names)
-    checks = await _checked(context, tree, {each.integration for each in listings if not each.complete})
-    answered = [ServiceAnswer.of(each, checks) for each in listings]
-    desired = Desired(files, Policy.of(settings, at).today)
-    with reading(context, settings, tree) as state:
-        if not integrations:
-            answered += await state.ledger.run(partial(without_manifest, names=names))
-        known = await state.ledger.run(lambda ledger: ledger.given.of())
-        given = known | await who_gave(context.checkout, desired, state.ledger, desired.hires)
-        found = await state.ledger.run(lambda ledger: populations(answered, desired, ledger, given, at))
-    if split:
-        return answered, {
-            (name, manager): part for name, data in found.items() for manager, part in by_manager(data, desired).items()
-        }
-    return answered, {(name, None): data for name, data in found.items()}
-
-
-async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:
-    """Check every grant of the integrations that have no listing."""
-    from reconciler.engine.run.accepted import in_force
-    from reconciler.engine.run.planning import Planning
-    from reconciler.engine.state import reading
-
-    files, settings = context.reader.load(tree), in_force(context).settings
-    asked = {
-        name
-        for name in names
-        if (loaded := files.manifests.get(name)) is not None
-        and loaded.model.exists is not None
-        and loaded.model.exists.listing is None
-    }
-    if not asked:
-        return None
-    with reading(context, settings, tree) as state:
-        selection = Selection(integrations=frozenset(asked))
-        planning = await Planning(context, state, PassRequest(selection, removals=False), tree).begin()
-        plan = await planning.whole()
-        return plan.report(context.redactor)
+    return await population(context, tree, names, every=not integrations, split=split)
 
 
 def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collection[str], every: bool) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import run_in_context
+from reconciler.cli.context import in_force, run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import as_json, code, count, echo, emit, printable
+from reconciler.cli.output.text import as_json, code, columns, count, echo, emit, printable
 from reconciler.model.errors import RepositoryError, TransportError, UsageError
 from reconciler.model.text import hint
 from reconciler.model.value import replace
@@ -72,7 +72,6 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
     import asyncio
 
     from reconciler.daemon.authorize import begin, outcome, shared_state
-    from reconciler.engine.run.accepted import in_force
 
     force = in_force(context)
     settings, tree = force.settings, force.tree
@@ -137,7 +136,6 @@ def options(options: SharedOptions, integration: str, field: str) -> int:
 
     The first column is the value for a hire's `values`. You can also write a choice by its name: {name: …}.
     """
-    from reconciler.cli.output.report import columns
     from reconciler.requests.template import plain, written
 
     redactor = set_up(options)
@@ -152,7 +150,6 @@ def options(options: SharedOptions, integration: str, field: str) -> int:
 
 
 async def _options(context: Context, integration: str, field: str) -> list[Option]:
-    from reconciler.engine.run.accepted import in_force
     from reconciler.requests.pages import Option
 
     tree = in_force(context).tree

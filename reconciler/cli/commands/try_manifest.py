@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import no_such_hire, run_in_context
+from reconciler.cli.context import in_force, no_such_hire, run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import emit, printable
@@ -112,8 +112,6 @@ def _no_manifest(integration: str, known: Iterable[str]) -> str:
 
 
 def _no_such_hire(context: Context, desired: Desired, hire: str) -> ReconcilerError:
-    from reconciler.engine.run.accepted import in_force
-
     force = in_force(context, uncommitted=True)
     with context.state(force.settings, force.tree).reader() as ledger:
         return no_such_hire(hire, desired, ledger)

@@ -23,6 +23,7 @@ from reconciler.cli.output.text import (
     batches,
     cell,
     code,
+    columns,
     count,
     echo,
     emit_csv,
@@ -41,7 +42,7 @@ from reconciler.model.status import FAULTS, Action, Status
 from reconciler.model.text import described
 from reconciler.model.value import replace
 
-__all__ = ["beside", "columns", "exit_code", "page", "show_report", "summary"]
+__all__ = ["beside", "exit_code", "page", "show_report", "summary"]
 
 MAX_FULL_ROWS = 12
 """The most rows to show in full, with their requests; of more, only those that need something are shown."""
@@ -228,14 +229,6 @@ def page(lines: Iterable[str], *, paged: bool = True) -> None:
         click.echo_via_pager(text)
     else:
         click.echo(text if sys.stdout.isatty() else fit(text), nl=False)
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align rows in columns, two spaces apart."""
-    if not rows:
-        return []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 COLUMNS = (

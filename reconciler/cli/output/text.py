@@ -15,11 +15,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
+import msgspec
 
 from reconciler.cli.options import SharedOptions
 from reconciler.model.errors import Problem
@@ -36,6 +37,7 @@ __all__ = [
     "cell",
     "clipped",
     "code",
+    "columns",
     "count",
     "echo",
     "emit",
@@ -110,10 +112,7 @@ def wrapped(line: str, before: str = "", below: str | None = None) -> list[str]:
 
 def as_json(value: Any, indent: int | None = None) -> str:
     """Write JSON in which all unprintable characters are escaped."""
-    return _escaped_json(json.dumps(value, indent=indent, ensure_ascii=False))
-
-
-def _escaped_json(text: str) -> str:
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
     text = text.replace("##[", "#\\u0023[")  # the same text, and no command to GitHub's runners
     return text if text.isascii() and "\x7f" not in text else _UNSHOWN_IN_JSON.sub(_escape, text)
 
@@ -171,7 +170,7 @@ def _spool(spool: SpooledTemporaryFile[str], items: Iterable[Mapping[str, Any]],
     before = "\n"
     for batch in batches(f"{'  ' * depth}{_indented(item, depth)}" for item in items):
         with spooling():
-            spool.write(before + _escaped_json(",\n".join(batch)))
+            spool.write(before + ",\n".join(batch))
         before = ",\n"
     return before != "\n"
 
@@ -182,37 +181,14 @@ def _echo_spooled(spool: SpooledTemporaryFile[str]) -> None:
         click.echo(part, nl=False)
 
 
-def _indented(value: Any, depth: int) -> str:
-    """Encode a value as `json.dumps` with `indent` would at this depth, but with the fast encoder."""
-    if not (isinstance(value, _CONTAINERS) and value):
-        return _encoder(0).encode(value)
-    before, after = "\n" + "  " * (depth + 1), "\n" + "  " * depth
-    within = value.values() if isinstance(value, dict) else value
-    nested = {
-        place: each
-        for place, each in enumerate(within)
-        if type(each) not in _SCALARS and each and isinstance(each, _CONTAINERS)
-    }
-    if not nested:
-        text = _encoder(depth + 1).encode(value)
-        return f"{text[0]}{before}{text[1:-1]}{after}{text[-1]}"
-    flat = [0 if place in nested else each for place, each in enumerate(within)]
-    text = _encoder(depth + 1).encode(dict(zip(value, flat, strict=True)) if isinstance(value, dict) else flat)
-    lines = text[1:-1].split(f",{before}")  # an item a line: no text has a line break in JSON
-    for place, each in nested.items():
-        lines[place] = lines[place][:-1] + _indented(each, depth + 1)
-    return f"{text[0]}{before}{f',{before}'.join(lines)}{after}{text[-1]}"
-
-
-_CONTAINERS = (dict, list, tuple)
-_SCALARS = frozenset({str, int, float, bool, type(None)})
-
-
-@cache
-def _encoder(depth: int) -> json.JSONEncoder:
-    """The encoder of values that have no others within them, each on a line of its own at this depth."""
-    comma = f",\n{'  ' * depth}" if depth else ", "
-    return json.JSONEncoder(ensure_ascii=False, separators=(comma, ": "))
+def _indented(item: Mapping[str, Any], depth: int) -> str:
+    """Encode an item as `as_json` with an indent would at this depth, but by the fast encoder."""
+    text = as_json(item)
+    try:
+        text = msgspec.json.format(text, indent=2)
+    except msgspec.DecodeError:  # half of a surrogate pair, which a service sent, or a number that is none
+        text = as_json(item, indent=2)
+    return text.replace("\n", "\n" + "  " * depth)  # no text has a line break in JSON
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:
@@ -262,6 +238,14 @@ def code(text: str) -> str:
 def cell(text: str) -> str:
     """Make inline code for a cell of a table, which no `|` in it can end; empty for an empty text."""
     return code(text).replace("|", "\\|") if text else ""
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align rows in columns, two spaces apart."""
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def in_words(values: Any) -> str:

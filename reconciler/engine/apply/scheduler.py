@@ -31,7 +31,7 @@ from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict, is_off
-from reconciler.notify.notifications import Notifications
+from reconciler.notify.delivery import Notifications
 from reconciler.requests.tasks import run_all
 
 __all__ = ["Recorded", "Scheduler", "acts"]

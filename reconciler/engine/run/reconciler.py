@@ -42,7 +42,7 @@ from reconciler.model.selection import PassRequest
 from reconciler.model.status import EventType, Status
 from reconciler.model.value import replace
 from reconciler.notify.alerts import alert
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier
 from reconciler.repository.attribution.given import OFTEN, Givers, changed_since
 from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.requests.tasks import CHANGED_ROW, LINES_AT_A_TIME, ROWS_AT_A_TIME, Yielder

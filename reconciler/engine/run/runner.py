@@ -30,7 +30,7 @@ from reconciler.model.clock import StoppingClock
 from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.delivery import Notifier
 from reconciler.repository.git.trees import Tree
 
 __all__ = ["Leases", "LockedState", "PassRunner", "Revision"]
