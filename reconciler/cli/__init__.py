@@ -80,7 +80,7 @@ SECTIONS = {
         "options": ("services", "Show the choices of a form field"),
     },
     "The state": {
-        "state": ("state", "Copy the state from a file to a server, or back"),
+        "state": ("history", "Copy the state from a file to a server, or back"),
     },
 }
 """The help's sections: each command's module, and what it does in at most 60 characters."""

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -31,9 +30,6 @@ from reconciler.notify.rules import News, NewsKind
 from reconciler.repository.git.branches import NOTE, TOKEN, has_another, publish
 from reconciler.repository.git.trees import Tree
 from reconciler.review.proof import sign, signing_key, token_of
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Publishing"]
 

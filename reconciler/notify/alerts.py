@@ -30,7 +30,7 @@ from reconciler.transports.request import RenderedRequest
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Alerter", "alert", "alert_freshness", "alert_of", "alerts_of", "for_chat", "forget"]
+__all__ = ["alert", "alert_freshness", "alert_of", "alerts_of", "for_chat", "forget"]
 
 log = structlog.get_logger()
 
@@ -40,52 +40,46 @@ PATIENCE_SECONDS = 60.0
 """Seconds that one receiver may take: the pass waits for it."""
 
 
-class Alerter:
-    """Sends messages to every receiver of the settings."""
+async def _send(context: DeliveryContext, settings: Settings, tree: Tree, message: Message) -> None:
+    """Send a message to every receiver. One that cannot be reached is logged, and not tried again."""
+    post = Post(context, settings, tree)
 
-    def __init__(self, context: DeliveryContext, settings: Settings, post: Post) -> None:
-        self._context = context
-        self._settings = settings
-        self._post = post
-
-    async def send(self, message: Message) -> None:
-        """Send a message. A receiver that cannot be reached is logged, and not tried again."""
-        await asyncio.gather(*(self._send(receiver, message) for receiver in self._settings.alerts))
-
-    async def _send(self, receiver: Alert, message: Message) -> None:
-        redact = self._context.redactor.redact_all
+    async def to(receiver: Alert) -> None:
+        redact = context.redactor.redact_all
         kind = "email" if receiver.email is not None else "webhook"
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 if receiver.email is not None:
-                    await self._post.email(receiver.email, redact(message.subject), redact(message.text))
+                    await post.email(receiver.email, redact(message.subject), redact(message.text))
                 else:
-                    text = for_chat(redact(message.text))
-                    await self._call(receiver.webhook or "", {"text": text, "events": redact(message.events)})
+                    content = {"text": for_chat(redact(message.text)), "events": redact(message.events)}
+                    await _call(context, settings, await post.filled(receiver.webhook or ""), content)
         except (NotSent, TransportError, LedgerError, Blocked, TimeoutError) as error:
             problem = redact(str(error)) or f"took longer than {PATIENCE_SECONDS:g} s"
         else:
             return
         log.error("alert.not_sent", receiver=kind, problem=problem, about=[str(item.kind) for item in message.news])
 
-    async def _call(self, url: str, content: Mapping[str, Any]) -> None:
-        """Post to a webhook. Its URL is often a secret itself; only its host is ever shown."""
-        url = await self._post.filled(url)
-        address = parse(url)
-        if address is None:
-            raise NotSent("the webhook is no http or https address")
-        # A client each: if its hosts change it is replaced, while connections of the old one are still open.
-        hosts = AllowedHosts(frozenset({address.name}))
-        client = self._context.client(f"(alerts to {address.name})", hosts, self._settings.limits)
-        body = json.dumps(content).encode()
-        call = RenderedRequest("POST", url, address.name, (("Content-Type", "application/json"),), body)
-        try:
-            answer = await client.send(call)
-        except TransportError as error:  # it may repeat what was answered, and a redirect's text has the path again
-            _, _, *ours = re.split(r"[/?&=#]+", url)
-            raise NotSent(Redactor(ours).redact(str(error))) from None
-        if not 200 <= answer.status < 300:
-            raise NotSent(f"{address.name} answered {answer.status}")
+    await asyncio.gather(*map(to, settings.alerts))
+
+
+async def _call(context: DeliveryContext, settings: Settings, url: str, content: Mapping[str, Any]) -> None:
+    """Post to a webhook. Its URL is often a secret itself; only its host is ever shown."""
+    address = parse(url)
+    if address is None:
+        raise NotSent("the webhook is no http or https address")
+    # A client each: if its hosts change it is replaced, while connections of the old one are still open.
+    hosts = AllowedHosts(frozenset({address.name}))
+    client = context.client(f"(alerts to {address.name})", hosts, settings.limits)
+    body = json.dumps(content).encode()
+    call = RenderedRequest("POST", url, address.name, (("Content-Type", "application/json"),), body)
+    try:
+        answer = await client.send(call)
+    except TransportError as error:  # it may repeat what was answered, and a redirect's text has the path again
+        _, _, *ours = re.split(r"[/?&=#]+", url)
+        raise NotSent(Redactor(ours).redact(str(error))) from None
+    if not 200 <= answer.status < 300:
+        raise NotSent(f"{address.name} answered {answer.status}")
 
 
 def forget(ledger: LedgerWriter, hire: str) -> None:
@@ -108,7 +102,7 @@ async def alert_freshness(
 
 async def alert_of(context: DeliveryContext, settings: Settings, tree: Tree, news: News) -> None:
     """Alert of one thing that no pass found. Never raises."""
-    await Alerter(context, settings, Post(context, settings, tree)).send(Message((news,)))
+    await _send(context, settings, tree, Message((news,)))
 
 
 async def alert(
@@ -141,7 +135,7 @@ async def alert(
         log.error("alert.not_noted", problem=problem)
         return
     for message in messages:
-        await Alerter(context, settings, Post(context, settings, tree)).send(message)
+        await _send(context, settings, tree, message)
 
 
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
