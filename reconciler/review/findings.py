@@ -19,7 +19,7 @@ from reconciler.model.hire import Entry
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Layer, Scope
 from reconciler.model.template import FILL_IN, names, roots
-from reconciler.model.text import folded, loosely_folded
+from reconciler.model.text import folded, loosely_folded, some
 from reconciler.model.value import Frozen
 from reconciler.repository.config_files import Offers
 from reconciler.repository.desired import Desired
@@ -311,7 +311,7 @@ def shared_accounts(desired: Desired) -> Iterator[Problem]:
 
 
 def _shared(desired: Desired, grant: Grant, others: list[str]) -> Problem:
-    message = f"access {grant.key.access}: its check means the same account as that of {_some(others)}"
+    message = f"access {grant.key.access}: its check means the same account as that of {some(others, MOST)}"
     if grant.origin is None:
         file, _, line = grant.source.rpartition(":")
         place: tuple[str, int | None] = file, int(line)
@@ -343,10 +343,5 @@ def _warned(desired: Desired, hires: Iterable[str]) -> Iterator[Problem]:
             if each is not loaded and folded(each.model.email) != folded(loaded.model.email)
         ]
         if others:
-            message = f"email: {_some(others)}: a tag or dots before the @ alone do not make another person of it"
+            message = f"email: {some(others, MOST)}: a tag or dots before the @ alone do not make another person of it"
             yield Problem(loaded.path, loaded.document.line(("email",)), message, Severity.WARNING)
-
-
-def _some(others: list[str]) -> str:
-    more = f" and {len(others) - MOST} more" if len(others) > MOST else ""
-    return ", ".join(others[:MOST]) + more
