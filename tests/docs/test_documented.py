@@ -19,7 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
 from reconciler import cli
-from reconciler.cli.commands.needed_data import _own
+from reconciler.cli.commands.initial_data import _own
 from reconciler.cli.output.report import COLUMNS
 from reconciler.daemon import dispatcher, loop, revisions, schedule
 from reconciler.model import case, condition, config_files, hire, imports, manifest, settings

@@ -1,6 +1,7 @@
 """`reconcile initial-data set`, `rekey` and `check`: write secrets and check them. No value is ever printed.
 
-They work on the files on disk, because a user commits them afterwards.
+They work on the files on disk, because a user commits them afterwards. What a service needs, its manifests ask for, and
+the program itself asks for its own.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import code, emit, printable
 from reconciler.model.errors import ReconcilerError, SecretsError, SettingsError, UsageError
 from reconciler.model.text import hint
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 
 if TYPE_CHECKING:
-    from reconciler.cli.commands.needed_data import NeededData
     from reconciler.engine.context import Context
     from reconciler.model.manifest import InitialDataField
     from reconciler.model.settings import Settings
@@ -86,7 +86,6 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     empty keeps its value. The file is encrypted to --recipient, or to the keys of the files in the folder. A value of
     several lines, such as a key file, must come from standard input.
     """
-    from reconciler.cli.commands.needed_data import needed_data_of
     from reconciler.secrets.initial_data import encrypt_initial_data
 
     repository = Repository.of(options)
@@ -129,7 +128,6 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     The key that seals what the state holds is replaced, too, once the next pass or the daemon finds it vouched for. The
     old keys still decrypt the old file in git's history: when somebody leaves, replace the secrets too.
     """
-    from reconciler.cli.commands.needed_data import needed_data_of
     from reconciler.secrets.initial_data import put_initial_data
 
     repository = Repository.of(options)
@@ -227,10 +225,10 @@ class _Checked(Frozen):
 
     service: str
     file: str | None
-    missing: tuple[str, ...]
-    unknown: tuple[str, ...]
-    error: str | None
     known: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    error: str | None = None
 
     @property
     def wrong(self) -> bool:
@@ -255,7 +253,6 @@ class _Checked(Frozen):
 
 
 def _found(repository: Repository, integration: str | None) -> list[_Checked]:
-    from reconciler.cli.commands.needed_data import NeededData, all_needed_data, needed_data_of
     from reconciler.secrets.initial_data import FOLDER, service_of
 
     names = {file.path: service_of(file.path.removeprefix(f"{FOLDER}/")) for file in repository.tree.files(FOLDER)}
@@ -275,16 +272,13 @@ def _found(repository: Repository, integration: str | None) -> list[_Checked]:
 def _compare(wanted: NeededData, values: dict[str, str] | SecretsError | None, path: str | None) -> _Checked:
     from reconciler.secrets.initial_data import is_id
 
+    known = tuple(wanted.ids)
     if isinstance(values, SecretsError):
-        return _Checked(
-            service=wanted.service, file=path, missing=(), unknown=(), error=str(values), known=tuple(wanted.ids)
-        )
+        return _Checked(wanted.service, path, known, error=str(values))
     there = values or {}
-    missing = tuple(name for name in wanted.ids if name in wanted.required and not there.get(name))
-    unknown = tuple(sorted({name if is_id(name) else "(no id)" for name in there.keys() - set(wanted.ids)}))
-    return _Checked(
-        service=wanted.service, file=path, missing=missing, unknown=unknown, error=None, known=tuple(wanted.ids)
-    )
+    missing = tuple(name for name in known if name in wanted.required and not there.get(name))
+    unknown = tuple(sorted({name if is_id(name) else "(no id)" for name in there.keys() - set(known)}))
+    return _Checked(wanted.service, path, known, missing, unknown)
 
 
 def keys_of(repository: Repository, given: list[str]) -> list[str]:
@@ -361,3 +355,73 @@ def _read(wanted: NeededData) -> dict[str, str]:
             raise UsageError(f"{name} has to be one text or number, not a list or a map")
         given[name] = text or ""
     return given
+
+
+class NeededData(Frozen):
+    """The initial data that a service needs; `required` are the ids without which it cannot run."""
+
+    service: str
+    fields: tuple[InitialDataField, ...]
+    required: frozenset[str]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all fields."""
+        return [field.id for field in self.fields]
+
+
+def needed_data_of(files: Files, name: str) -> NeededData:
+    """Return what a service needs; `name` is the service, one of its integrations, or `reconciler`.
+
+    Raises UsageError if there is no such name.
+    """
+    known = all_needed_data(files)
+    service = files.manifests[name].model.service if name in files.manifests else None
+    if (service or name) not in known and (name in files.broken["manifests"] or name in files.broken["imports"]):
+        raise UsageError(f"the file of {name} has an error, so that nobody knows what it asks for: mend it first")
+    if (service or name) not in known:
+        words = [*known, *files.manifests]
+        raise UsageError(f"there is no integration, service or import {name}{hint(name, words)}")
+    return known[service or name]
+
+
+def all_needed_data(files: Files) -> dict[str, NeededData]:
+    """Return what every service and import needs, by name; the program itself comes last."""
+    from reconciler.model.manifest import InitialDataField
+    from reconciler.model.settings import OWN
+
+    found: dict[str, NeededData] = {}
+    asking = [(loaded.model.service or name, loaded.model.asks_for) for name, loaded in sorted(files.manifests.items())]
+    asking += [(name, loaded.model.asks_for) for name, loaded in sorted(files.imports.items())]
+    for service, asked in asking:
+        before = found.get(service) or NeededData(service, (), frozenset())
+        new = tuple(field for field in asked if field.id not in before.ids)
+        found[service] = NeededData(service, before.fields + new, before.required | {field.id for field in asked})
+    for name, loaded in files.manifests.items():
+        service, events = loaded.model.service or name, loaded.model.events
+        if events is not None and events.secret not in found[service].ids:  # nothing is blocked for it
+            hook = InitialDataField(id=events.secret, description="signs the events of the service")
+            found[service] = replace(found[service], fields=(*found[service].fields, hook))
+    found[OWN] = _own(files.settings)
+    return found
+
+
+def _own(settings: Settings) -> NeededData:
+    from reconciler.model.manifest import InitialDataField
+    from reconciler.model.settings import OWN
+
+    fields: tuple[InitialDataField, ...] = (
+        InitialDataField(id="SMTP_PASSWORD", description="of smtp.username, at the mail server"),
+        InitialDataField(id="TWILIO_AUTH_TOKEN", description="of twilio.account_sid"),
+        InitialDataField(id="STATE_PASSWORD", description="of the user in `state`, at the PostgreSQL server"),
+        InitialDataField(id="PAGES_TOKEN", description="opens the status pages off loopback; choose a long one"),
+        InitialDataField(id="HOOK_SECRET", description="signs pushes at /hooks/git; choose a long one"),
+    )
+    fields += (InitialDataField(id="SEALING_KEY", secret=False, description="the fingerprint of the state's key"),)
+    fields += (InitialDataField(id="CHECKPOINT_KEY", description="signs checkpoints of the history"),)
+    hooks = sorted(frozenset().union(*(alert.asks_for for alert in settings.alerts)) - {field.id for field in fields})
+    fields += tuple(InitialDataField(id=name, description="in the URL of an alert's webhook") for name in hooks)
+    required = set(hooks)
+    required |= {"SMTP_PASSWORD"} if settings.smtp.username is not None else set()
+    required |= {"TWILIO_AUTH_TOKEN"} if settings.twilio is not None else set()
+    return NeededData(OWN, fields, frozenset(required))
