@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reconciler.intake.files import hire_text, with_field
-from reconciler.intake.people import LeftOut, People, Person
+from reconciler.intake.reading import LeftOut, People, Person
 from reconciler.model.base import as_text
 from reconciler.model.errors import NotWritable
 from reconciler.model.hire import EXTRA, Hire

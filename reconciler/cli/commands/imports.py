@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from reconciler.intake.importing import HireChange, ImportPlan
-    from reconciler.intake.people import LeftOut
-    from reconciler.intake.reading import SourceRecords
+    from reconciler.intake.reading import LeftOut, SourceRecords
     from reconciler.ledger.sealing import ReadState
     from reconciler.model.imports import Import
     from reconciler.model.secret import Redactor
@@ -108,7 +107,7 @@ class _ImportRun:
 
     async def plan(self) -> ImportPlan:
         from reconciler.intake.importing import Importer
-        from reconciler.intake.people import people_of, without_secrets
+        from reconciler.intake.reading import people_of, without_secrets
         from reconciler.review.problems import today_of
 
         context = self.context
