@@ -206,8 +206,8 @@ def desk(options: SharedOptions, listen: str, public_url: str | None, status: st
     import asyncio
 
     from reconciler.cli.output.difference import as_markdown
-    from reconciler.desk.app import desk as application
-    from reconciler.desk.app import statuses
+    from reconciler.web.desk import desk as application
+    from reconciler.web.desk import statuses
     from reconciler.web.serve import serving
 
     def text(context: Context, base: str, head: str) -> str:

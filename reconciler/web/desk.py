@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import httpx
-from jinja2 import PackageLoader
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -72,7 +71,6 @@ class _Desk:
         self._fetched: float | None = None
         self._urls: dict[str, str] = {}
         self._templates = environment(context.redactor.redact)
-        self._templates.loader = PackageLoader("reconciler.desk")
 
     def asking(self, *, fetch: bool = False) -> Asking:
         """Return the newest commit, fetched where the last fetch is older than a few seconds."""

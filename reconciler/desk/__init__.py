@@ -1,1 +1,0 @@
-"""The desk: a page where people without git ask for access."""
