@@ -27,7 +27,7 @@ from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
-from reconciler.notify import outages as remembered
+from reconciler.notify.alerts import note_outages, watches
 from reconciler.notify.delivery import Notifier
 from reconciler.notify.rules import CheckStreak, NewsKind, outages
 from reconciler.repository.git.trees import Tree
@@ -68,7 +68,7 @@ class Dispatcher:
 
     async def open(self) -> None:
         """Read which outages lasted when the daemon before this one ended. Raises LedgerError."""
-        self._watches = await self._ledger.run(remembered.watches)
+        self._watches = await self._ledger.run(watches)
 
     @property
     def at_risk(self) -> bool:
@@ -177,13 +177,13 @@ class Dispatcher:
             log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
         if not self.runner.exclusive:  # another member may have seen an outage begin or end
             up = {name: watch for name, watch in self._watches.items() if watch.down_since is None}
-            self._watches = {**up, **await self._ledger.run(remembered.watches)}
+            self._watches = {**up, **await self._ledger.run(watches)}
         news = outages(self._watches, report.rows, now)
         for item in news:
             reason = item.reason if item.kind is NewsKind.OUTAGE else None
             self._health.problems.update(f"checks of {item.integration}", reason)
         if news:
-            await self._ledger.run(partial(remembered.note, news=news, now=stamp(now) or ""))
+            await self._ledger.run(partial(note_outages, news=news, now=stamp(now) or ""))
         # What a pass finds present may have been retrying, or a member that died may have executed it. A sweep over all
         # comes by the dependents as well.
         if report.executed or why not in ("start", "interval"):

@@ -1,6 +1,8 @@
 """Send a pass's news to the receivers of alerts that the settings name.
 
-`reconciler.notify.rules` decides what is news. The alerts that were sent are a note in the ledger.
+`reconciler.notify.rules` decides what is news. The alerts that were sent are a note in the ledger. So is the record of
+each integration's outages, since when its checks failed, until when, and why: a restart neither loses one nor leaves it
+open for ever.
 """
 
 from __future__ import annotations
@@ -8,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec.structs import asdict
 
 from reconciler.ledger.entries import Event
 from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Blocked, LedgerError, TransportError
 from reconciler.model.report import Row
 from reconciler.model.revision_status import Stale
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Alert, Settings
+from reconciler.model.value import Frozen, replace
 from reconciler.notify.delivery import DeliveryContext, NotSent, Post
-from reconciler.notify.rules import AlertState, Message, News, NewsKind, alerts_of
+from reconciler.notify.rules import AlertState, CheckStreak, Message, News, NewsKind, alerts_of
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.transports.address import parse
@@ -30,11 +35,25 @@ from reconciler.transports.request import RenderedRequest
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["alert", "alert_freshness", "alert_of", "alerts_of", "for_chat", "forget"]
+__all__ = [
+    "NO_WIDTH",
+    "Outage",
+    "alert",
+    "alert_freshness",
+    "alert_of",
+    "for_chat",
+    "forget",
+    "note_outages",
+    "outages_of",
+    "watches",
+]
 
 log = structlog.get_logger()
 
 NOTE = "alerts"
+OUTAGES = "outages:"
+KEPT = 20
+"""The most outages of an integration that are remembered."""
 
 PATIENCE_SECONDS = 60.0
 """Seconds that one receiver may take: the pass waits for it."""
@@ -83,9 +102,12 @@ async def _call(context: DeliveryContext, settings: Settings, url: str, content:
 
 
 def forget(ledger: LedgerWriter, hire: str) -> None:
-    """Erase a person from the alerts' state."""
+    """Erase a person from the alerts' state, and of outages what services said: it may name the person."""
     if ledger.notes.get(NOTE) is not None:
         ledger.notes.put(NOTE, lambda noted: AlertState.read(noted).without(hire).written())
+    for name, value in ledger.notes.beginning(OUTAGES).items():
+        without = [asdict(replace(each, reason="")) for each in _outages_in(value)]
+        ledger.notes.put(f"{OUTAGES}{name}", json.dumps(without).encode())
 
 
 async def alert_freshness(
@@ -159,3 +181,39 @@ def for_chat(text: str) -> str:
     a character without width separates what would become a mention or a link.
     """
     return _BEGINS.sub(NO_WIDTH, text).translate(_MARKUP)
+
+
+class Outage(Frozen):
+    """One outage; `until` is None while it lasts. Moments are UTC, ISO 8601."""
+
+    since: str
+    reason: str
+    until: str | None = None
+
+
+def outages_of(ledger: LedgerReader) -> dict[str, list[Outage]]:
+    """Return the outages of each integration, newest first."""
+    return {name: _outages_in(value) for name, value in ledger.notes.beginning(OUTAGES).items()}
+
+
+def watches(ledger: LedgerReader) -> dict[str, CheckStreak]:
+    """Return the outages whose end a starting daemon has to watch for: those that lasted when the last one ended."""
+    lasting = {name: found[0] for name, found in outages_of(ledger).items() if found and found[0].until is None}
+    return {name: CheckStreak(down_since=outage.since) for name, outage in lasting.items()}
+
+
+def note_outages(ledger: LedgerWriter, news: Iterable[News], now: str) -> None:
+    """Save outages that begin and end; `now` is a time."""
+    for item in news:
+        name = f"{OUTAGES}{item.integration}"
+        known = _outages_in(ledger.notes.get(name) or b"[]")
+        lasts = bool(known) and known[0].until is None
+        if item.kind is NewsKind.OUTAGE and not lasts:
+            known.insert(0, Outage(item.since or now, item.reason))
+        elif item.kind is NewsKind.RECOVERED and lasts:
+            known[0] = replace(known[0], until=now)
+        ledger.notes.put(name, json.dumps([asdict(each) for each in known[:KEPT]]).encode())
+
+
+def _outages_in(value: bytes) -> list[Outage]:
+    return [Outage(**each) for each in json.loads(value)]

@@ -17,7 +17,7 @@ from reconciler.model.revision_status import REF, Stale, Untrusted
 from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen, Unshown
 from reconciler.model.verdict import Cause
-from reconciler.notify.outages import Outage
+from reconciler.notify.alerts import Outage
 from reconciler.review.reviews import ReviewProgress
 
 __all__ = [

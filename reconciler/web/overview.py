@@ -20,7 +20,7 @@ from reconciler.model.hire import Hire
 from reconciler.model.report import LAST
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen
-from reconciler.notify.outages import Outage, outages_of
+from reconciler.notify.alerts import Outage, outages_of
 from reconciler.review.attention import (
     EXAMPLES,
     Need,

@@ -15,7 +15,7 @@ from reconciler.model.form import FormField
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Row
 from reconciler.model.value import Frozen, replace
-from reconciler.notify.outages import outages_of
+from reconciler.notify.alerts import outages_of
 from reconciler.repository.git.checkout import Checkout
 from reconciler.review.attention import NextStep, needs_of_accounts, steps
 from reconciler.review.leaving import Leaving

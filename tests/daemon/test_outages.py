@@ -13,7 +13,7 @@ import pytest
 import structlog
 from aiosmtpd.controller import Controller
 
-from reconciler.notify.outages import Outage, forget, outages_of
+from reconciler.notify.alerts import Outage, forget, outages_of
 from tests.daemon.running import Running, Turned, peopled, running, until
 from tests.ledgers import inside
 from tests.repo import Repo, free_port
@@ -66,7 +66,7 @@ def test_outages_are_remembered_and_one_that_lasts_ends_after_a_restart(tool: Re
             accounts.clear()
             await until(lambda: remembered(now)[0].until is not None)
             assert len(remembered(now)) == 1
-            forget(inside(now.state.ledger))
+            forget(inside(now.state.ledger), "ada")
             assert remembered(now)[0].reason == ""
 
     asyncio.run(walk())

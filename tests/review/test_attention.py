@@ -14,7 +14,7 @@ from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Cause
-from reconciler.notify.outages import Outage
+from reconciler.notify.alerts import Outage
 from reconciler.review.attention import (
     Need,
     needs_of_accounts,

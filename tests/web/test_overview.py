@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.model.settings import Settings
 from reconciler.model.status import Status
-from reconciler.notify.outages import Outage
+from reconciler.notify.alerts import Outage
 from reconciler.web.daemon_view import GitView, Live
 from reconciler.web.overview import state_of
 from tests.ledger.states import NOW

@@ -319,12 +319,11 @@ def reason_to_remember(hire: str, records: Sequence[Record], files: Files, locks
 
 def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
     """Erase a person, and return the number of their grants. Only the process that locked the state may."""
-    from reconciler.notify import alerts, outages
+    from reconciler.notify import alerts
 
     for cache in (HIRES_CACHE, VALIDATE_CACHE):  # they are rebuilt from git
         PrivateFile(root / cache).remove()
     alerts.forget(ledger, hire)
-    outages.forget(ledger)
     return ledger.forget(hire, now)
 
 
