@@ -7,6 +7,11 @@ reveals nothing about the state.
 A session is a cookie that proves knowledge of the token: it has its expiry and a signature of it, under a key derived
 from the token. So no session is stored: it survives a restart, holds on every member of a fleet, and ends with the
 token. The derivation is slow on purpose, so that a stolen cookie does not reveal a short token by trial.
+
+Before anything else, a request's Host and length are looked at. Requests for unknown host names are refused, against
+DNS rebinding: a site that points its own name at this machine would be the same site as the pages to a browser, and
+could read them. With the headers of every answer, browsers load only our own files, run no inline script, and send no
+referrer elsewhere.
 """
 
 from __future__ import annotations

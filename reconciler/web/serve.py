@@ -1,4 +1,7 @@
-"""Serve an application beside a program that has its own loop and its own way to stop.
+"""What is served on `listen`, beside a program that has its own loop and its own way to stop.
+
+Off loopback only health and the OAuth callback are open to everybody (docs/operations.md, "Pages, health and metrics").
+The page of the callback loads nothing and sends no referrer, because its address contains the code.
 
 The server runs in its own thread and loop, so that it reports the health even when the program's loop is blocked. Work
 of a route on the program's objects is wrapped in `in_this_loop`.
