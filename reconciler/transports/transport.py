@@ -8,6 +8,7 @@ first byte leaves.
 from __future__ import annotations
 
 import os
+import select
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.model.errors import TransportError
@@ -18,7 +19,7 @@ from reconciler.transports.request import RenderedRequest
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["BROKE", "Transport", "Watch", "authorities", "tls_context"]
+__all__ = ["BROKE", "Transport", "Watch", "authorities", "spoiled", "tls_context"]
 
 BROKE = "the connection broke before a whole answer came"
 
@@ -51,6 +52,13 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Close what is idle."""
+
+
+def spoiled(descriptor: int) -> bool:
+    """Whether the other side said something, or closed the connection, while it was idle."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def tls_context() -> ssl.SSLContext:

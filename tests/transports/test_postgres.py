@@ -170,6 +170,15 @@ async def test_a_timeout_cancels_the_statement_at_the_server(ask, databases):
     await asyncio.to_thread(eventually, lambda: not databases.execute(running))
 
 
+async def test_an_idle_connection_that_the_server_ended_is_not_used(ask, databases):
+    assert (await ask("GET", "select 1")).status == 200
+    of_ours = "from pg_stat_activity where application_name = 'access-reconciler'"
+    databases.execute(f"select pg_terminate_backend(pid) {of_ours}")
+    await asyncio.to_thread(eventually, lambda: not databases.execute(f"select 1 {of_ours}"))
+    made = await ask("POST", "insert into people (email) values ('b')")
+    assert made.status == 200
+
+
 async def test_a_server_that_hangs_is_left_at_the_timeout(ask, wire, databases, monkeypatch):
     """It is told to cancel the statement, and nobody waits for that."""
     over = asyncio.Event()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import socket
 from contextlib import suppress
 from time import monotonic
@@ -20,7 +19,7 @@ from reconciler.transports.answer import Response
 from reconciler.transports.ldap.operation import SEARCHING, Entries, Search, attributes, ended
 from reconciler.transports.request import RenderedRequest, login_of
 from reconciler.transports.threads import in_thread
-from reconciler.transports.transport import BROKE, Watch, authorities
+from reconciler.transports.transport import BROKE, Watch, authorities, spoiled
 
 os.environ["LDAPNOINIT"] = "1"  # libldap reads it once: else an ldaprc in the working directory says whom to trust
 
@@ -175,10 +174,8 @@ class _Session:
 
     @property
     def spoiled(self) -> bool:
-        """Whether the other side said something, or closed the connection, while it was idle."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
-        return bool(poll.poll(0))
+        """See `spoiled`."""
+        return spoiled(self._descriptor)
 
     def abort(self) -> None:
         """End what a thread waits for. libldap itself lets nobody else touch the connection then."""

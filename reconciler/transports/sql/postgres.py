@@ -34,7 +34,7 @@ from reconciler.transports.sql.statement import (
     Rows,
     failed,
 )
-from reconciler.transports.transport import BROKE, Watch, authorities
+from reconciler.transports.transport import BROKE, Watch, authorities, spoiled
 
 __all__ = ["Postgres"]
 
@@ -122,11 +122,11 @@ class Postgres:
                 await connection.close()
 
     async def _take(self, where: tuple[object, ...]) -> Connection | None:
-        """Return an idle connection; close those that lay idle for too long."""
+        """Return an idle connection that still stands; close those that lay idle for too long."""
         found, kept = None, []
         idle, self._idle = self._idle, []
         for each in idle:
-            if monotonic() - each[1] > KEPT_OPEN_SECONDS or each[2].closed:
+            if monotonic() - each[1] > KEPT_OPEN_SECONDS or each[2].closed or spoiled(each[2].fileno()):
                 await each[2].close()
             elif found is None and each[0] == where:
                 found = each[2]
