@@ -106,7 +106,8 @@ def test_a_driver_that_is_not_installed_is_named(repo: Repo, monkeypatch: pytest
     """A warning: the machine that acts may have it."""
     monkeypatch.setattr("reconciler.transports.opening.find_spec", lambda name: None)
     missing_driver.cache_clear()
-    repo.manifest("hr", {"exists": {"url": "mysql://db.example.com/hr", "data": FOUND, "expected": "x"}, "execute": []})
+    exists = {"url": "mysql://db.example.com/hr", "data": FOUND, "expected": "x"}
+    repo.manifest("hr", {"headers": {"Authorization": "Basic a:b"}, "exists": exists, "execute": []})
     (found,) = problems(repo)
     assert hosts_of(files_of(repo), tree_of(repo))[0].allowed
     missing_driver.cache_clear()
@@ -134,7 +135,12 @@ def test_a_driver_that_is_not_installed_is_named(repo: Repo, monkeypatch: pytest
     ids=["right", "variable", "missing", "left-over", "nothing", "query", "two-hosts"],
 )
 def test_what_a_database_is_asked_is_one_statement(repo: Repo, url: str, data: Any, said: list[str]) -> None:
-    repo.manifest("hr", {"exists": {"url": url, "data": data, "expected": "{{email}}"}, "execute": []})
+    manifest = {"exists": {"url": url, "data": data, "expected": "{{email}}"}, "execute": []}
+    data_form = [{"id": "USER"}, {"id": "PASSWORD"}]
+    login = {"headers": {"authorization": "Basic {{USER}}:{{PASSWORD}}"}, "initial_data_form": data_form}
+    repo.manifest("hr", manifest)
+    assert any("exists.url: a database needs a login" in each for each in problems(repo))
+    repo.manifest("hr", {**manifest, **login})
     found = problems(repo)
     for words in said:
         assert any(words in each and "error" in each for each in found), found

@@ -251,6 +251,8 @@ def _protocols(manifest: Manifest) -> Iterator[tuple[Path, str]]:
         if _DATABASE.match(url):
             if (wrong := misfit(call.data)) is not None:
                 yield (*path, "data"), wrong
+            if "authorization" not in {name.lower() for name in call.headers or manifest.headers}:
+                yield (*path, "url"), "a database needs a login: Authorization: Basic {{USER}}:{{PASSWORD}} in headers"
             if not _ONE_HOST.fullmatch(url):
                 yield (*path, "url"), "a database's URL is scheme://host/database: one host, no login, no query"
         elif _DIRECTORY.match(url):
