@@ -132,7 +132,7 @@ def _until_text(text: str) -> At:
         try:
             return At(kind="time", time=datetime.fromisoformat(text))
         except ValueError as error:
-            raise ValueError("until: there is no such time") from error
+            raise ValueError("not a time: there is no such time") from error
     if text[:1].isdigit() and "T" not in text and " " not in text:
         return At(kind="date", day=day(text))
     match = UNTIL.fullmatch(text)
