@@ -232,6 +232,21 @@ def test_a_request_that_is_refused_keeps_nothing_of_one_that_is_over(company: Re
     assert "2-ada@example.com" not in accounts.people
 
 
+def test_what_is_over_ends_although_the_same_is_asked_for_on_a_later_day(company: Repo) -> None:
+    offer(company, {"integration": "tool", "longest": "8h"})
+    request(company, **{"for": "8h"})
+    request(company, "later", at="2026-12-03", **{"for": "8h"})
+    company.commit()
+    machine = Machine(company)
+    shown = [("present", "scheduled"), ("revoked", "scheduled"), ("revoked", "present")]
+    for expected, hours in zip(shown, (8, 40, 0), strict=True):
+        report = machine.reconcile()
+        left = [each for each in report.rows if each.access == "queue"]
+        status = left[0].status if left else "revoked"
+        assert (status, row(report, "ada", "later").status) == expected
+        machine.clock.turn(hours=hours)
+
+
 def test_list_counts_the_time_of_a_request_from_its_day_and_from_when_it_began(company: Repo, call: Call) -> None:
     request(company, at="2099-01-01", **{"for": "8h"})
     request(company, "now", team="3", **{"for": "8h"})

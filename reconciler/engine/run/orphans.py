@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
 from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.orphans import NOT_IN_GIT, decide_orphan, needing, taken_by_hand, why_over
@@ -171,10 +172,12 @@ class OrphanPlanner:
     async def same_as(self, integration: Integration, orphan: Grant) -> Key | None:
         """Return a grant that keeps the orphan's account, or None.
 
-        As long as an account stands under the address that its hire had before, it is its grant's all the same.
+        As long as an account stands under the address that its hire had before, it is its grant's all the same. What is
+        over ends also where another grant is to begin on a later day.
         """
         wanted = {grant.key: grant.email for grant in self._inputs.desired.grants(orphan.key.hire)}
-        now = self._inputs.policy.now
+        now, known = self._inputs.policy.now, self._inputs.records.get(orphan.key)
+        over = self._inputs.policy.expires and known is not None and is_over(known, now)
         theirs = (
             record
             for record in self._inputs.records.values()
@@ -188,7 +191,7 @@ class OrphanPlanner:
         return await self._inputs.same_accounts.of(
             integration,
             orphan,
-            counts=self._counts,
+            counts=partial(self._counts, over=over),
             stored=self._inputs.own_stored,
             as_recorded=as_recorded,
             unreadable=self._inputs.unreadable,
@@ -207,15 +210,19 @@ class OrphanPlanner:
             record, lambda grant: still_wanted(grant, known.get(grant.key) or rows.get(grant.key), now)
         )
 
-    async def _counts(self, grant: Grant) -> bool:
-        """Whether a grant that git has is not over, and no request that is refused: that gives nothing."""
-        record, now = self._inputs.records.get(grant.key), self._inputs.policy.now
+    async def _counts(self, grant: Grant, *, over: bool) -> bool:
+        """Whether a grant that git has keeps its account: it is not over, and no request that is refused.
+
+        Beside what is `over` one counts from its day on, unless it was provided before.
+        """
+        record, policy, now = self._inputs.records.get(grant.key), self._inputs.policy, self._inputs.policy.now
         if record is None:
             record = next((row for row in await self._inputs.rows_of(grant.key.hire) if row.key == grant.key), None)
         asked = grant.requested
         if asked is not None and asked.as_of(now).refusal is not None and (record is None or not record.acted_on):
             return False
-        return still_wanted(grant, record, now)
+        begun = grant.begins is None or grant.begins <= policy.today or (record is not None and record.provided)
+        return (begun or not over) and still_wanted(grant, record, now)
 
     def unreadable(self, record: Record) -> str | None:
         """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
