@@ -223,37 +223,39 @@ class Desired:
         known = self._joined.get(hire)
         if known is not None and known.problems is not None:
             return known.problems
-        found = tuple(self._problems_of_file(hire))
+        found = tuple(_problems_of_file(self, hire))
         if known is not None:
             known.problems = found
         return found
 
-    def _problems_of_file(self, hire: str) -> Iterator[Problem]:
-        missing = [*self.entries.missing(hire)]
-        yield from missing
-        loaded = self.hires.get(hire)
-        if loaded is None:
-            return
-        if not missing and not self.files.broken["sequences"]:
-            for place in self.entries.unused_without(loaded.model):
-                message = f"without: no sequence of this hire gives {loaded.model.without[place]}"
-                yield Problem(loaded.path, loaded.document.line(("without", place)), message, Severity.WARNING)
-        for where, text in self._doubts(loaded):
-            yield Problem(loaded.path, loaded.document.line(where), text, Severity.WARNING)
 
-    def _doubts(self, loaded: Loaded[Hire]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Tell of a manager or buddy without a file, an end before the start, and entries whose `until` is over."""
-        model, hires = loaded.model, self.hires
-        for role, person in (("manager", model.manager), ("buddy", model.buddy)):
-            if isinstance(person, HireRef) and person.hire not in hires and person.hire not in self.broken_hires:
-                near = hint(person.hire, hires, BEFORE_SUGGESTION)
-                yield (role,), f"{role}: there is no hires/{person.hire}.yaml{near}"
-        if model.start is not None and model.end is not None and model.end < model.start:
-            yield ("end",), f"end {model.end} is before start {model.start}"
-        if model.end is None or model.end >= self.today:
-            for place, entry in enumerate(model.access):
-                if entry.until is not None and self.over(loaded.stem, entry.access) is not None:
-                    yield ("access", place, "until"), over_by_itself(entry)
+def _problems_of_file(desired: Desired, hire: str) -> Iterator[Problem]:
+    missing = [*desired.entries.missing(hire)]
+    yield from missing
+    loaded = desired.hires.get(hire)
+    if loaded is None:
+        return
+    if not missing and not desired.files.broken["sequences"]:
+        for place in desired.entries.unused_without(loaded.model):
+            message = f"without: no sequence of this hire gives {loaded.model.without[place]}"
+            yield Problem(loaded.path, loaded.document.line(("without", place)), message, Severity.WARNING)
+    for where, text in _doubts(desired, loaded):
+        yield Problem(loaded.path, loaded.document.line(where), text, Severity.WARNING)
+
+
+def _doubts(desired: Desired, loaded: Loaded[Hire]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Tell of a manager or buddy without a file, an end before the start, and entries whose `until` is over."""
+    model, hires = loaded.model, desired.hires
+    for role, person in (("manager", model.manager), ("buddy", model.buddy)):
+        if isinstance(person, HireRef) and person.hire not in hires and person.hire not in desired.broken_hires:
+            near = hint(person.hire, hires, BEFORE_SUGGESTION)
+            yield (role,), f"{role}: there is no hires/{person.hire}.yaml{near}"
+    if model.start is not None and model.end is not None and model.end < model.start:
+        yield ("end",), f"end {model.end} is before start {model.start}"
+    if model.end is None or model.end >= desired.today:
+        for place, entry in enumerate(model.access):
+            if entry.until is not None and desired.over(loaded.stem, entry.access) is not None:
+                yield ("access", place, "until"), over_by_itself(entry)
 
 
 def over_by_itself(entry: Entry) -> str:

@@ -134,17 +134,8 @@ class Executor:
     async def _begin(self, run: RunningAttempt) -> None:
         """Record the attempt's start, if no request left that recorded it."""
         if not run.begun:
-            begun = await self.ledger.together(self._start(run))
+            begun = await self.ledger.together(_start(run, self.now(), self.author))
             run.began(begun)
-
-    def _start(self, run: RunningAttempt) -> Callable[[LedgerWriter], Attempt]:
-        """Return how the attempt's start is written."""
-        now, commands = self.now(), run.job.commands
-        sends = replace(run.record, snapshot=run.record.run.values or run.record.snapshot)
-        started = Event.of(sends, EventType.ATTEMPT_STARTED, run.described, now, author=self.author)
-        opened = replace(run.attempt, started_at=now, alive_at=now)
-        lines = [*request_events(commands, now, [run.record]), started]
-        return lambda ledger: ledger.attempts.begin(run.record, opened, lines, kept=run.kept, answered=commands)
 
     async def _send_all(self, run: RunningAttempt, resume: int) -> None:
         requests, texts = run.job.requests, run.integration.texts[run.job.kind]
@@ -257,7 +248,7 @@ class Executor:
             if not run.begun:
                 await self.pause()  # shutdown may have been requested while it waited for its place
                 await _refuse_overtaken(self.context, self.ledger, run.job)
-            start = None if run.begun else self._start(run)
+            start = None if run.begun else _start(run, self.now(), self.author)
             run.leaves(step)
             kept, now = self._stored(run), self.now()
 
@@ -387,6 +378,16 @@ class Executor:
     def authored(self, lines: Iterable[Event]) -> list[Event]:
         """Return events of the pass, with who committed its revision."""
         return [replace(line, author=self.author) for line in lines]
+
+
+def _start(run: RunningAttempt, now: datetime, author: str | None) -> Callable[[LedgerWriter], Attempt]:
+    """Return how an attempt's start is written."""
+    commands = run.job.commands
+    sends = replace(run.record, snapshot=run.record.run.values or run.record.snapshot)
+    started = Event.of(sends, EventType.ATTEMPT_STARTED, run.described, now, author=author)
+    opened = replace(run.attempt, started_at=now, alive_at=now)
+    lines = [*request_events(commands, now, [run.record]), started]
+    return lambda ledger: ledger.attempts.begin(run.record, opened, lines, kept=run.kept, answered=commands)
 
 
 async def _refuse_overtaken(context: Context, ledger: OpenLedger, job: AttemptRequest) -> None:
