@@ -15,7 +15,7 @@ from reconciler.model.attribution import Requested
 from reconciler.model.lock import LockState
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, ReasonCode, Status
-from reconciler.model.value import Frozen, Unshown
+from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.model.verdict import Cause
 
 if TYPE_CHECKING:
@@ -114,6 +114,15 @@ class Grant(Frozen):
         """Whether two entries of a hire ask for the same account, as far as the files say."""
         mine, theirs = ([layer.values for layer in each.layers] for each in (self, other))
         return self.integration == other.integration and mine == theirs and self.choices == other.choices
+
+    def as_of(self, now: datetime) -> Grant:
+        """Return it as it is at a time of the day: what is too long to be asked for may fit later."""
+        return self if self.requested is None else replace(self, requested=self.requested.as_of(now))
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is a request that the files do not allow."""
+        return self.requested is not None and self.requested.refusal is not None
 
     @property
     def _asked(self) -> tuple[Any, ...]:

@@ -153,8 +153,8 @@ def _several(grants: Iterable[Grant]) -> list[Grant]:
     """List the grants of services that the hire has several of; only their checks can be the same."""
     of_service: dict[str, list[Grant]] = defaultdict(list)
     for grant in grants:
-        refused = grant.requested is not None and grant.requested.refusal is not None
-        if grant.hold is None and not refused and grant.manifest is not None and grant.manifest.exists is not None:
+        checked = grant.manifest is not None and grant.manifest.exists is not None
+        if checked and grant.hold is None and not grant.refused:
             of_service[grant.service].append(grant)
     return [grant for several in of_service.values() if len(several) > 1 for grant in several]
 
@@ -299,7 +299,8 @@ def shared_accounts(desired: Desired) -> Iterator[Problem]:
         if integrations.isdisjoint(desired.integrations(hire)):
             continue
         for grant in desired.grants(hire, once=True):
-            if grant.hold is None and grant.manifest is not None and grant.integration in integrations:
+            fits = grant.hold is None and not grant.refused
+            if fits and grant.manifest is not None and grant.integration in integrations:
                 found = account(grant.manifest, grant.service, grant.layers)
                 if found is not None:
                     meant[found].append(grant)

@@ -239,7 +239,7 @@ def _choices(offer: Requestable, field: Any) -> list[tuple[str, str]]:
 
 def _has(asking: Asking, stem: str, now: datetime) -> Iterator[dict[str, Any]]:
     for grant in Desired(asking.files, now.date(), now).grants(stem):
-        if grant.hold is None and (grant.requested is None or grant.requested.refusal is None):
+        if grant.hold is None and not grant.refused:
             own = grant.layers[0].values if grant.layers and grant.layers[0].origin == grant.source else {}
             values = [(name, str(as_text(value))) for name, value in own.items()]
             yield {"integration": grant.integration, "values": values, "until": grant.over_at}

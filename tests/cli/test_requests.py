@@ -362,3 +362,93 @@ def test_what_failed_is_not_retried_with_what_is_not_allowed(
     running.clock.turn(hours=1)
     assert row(running.reconcile(), "cleo", "second").status is Status.INVALID
     assert len(accounts.calls("POST")) == 2, "ada's and the one that failed"
+
+
+@pytest.fixture
+def login(company: Repo, accounts: AccountService) -> Machine:
+    """The machine on a service whose accounts are told by a login in the form."""
+    assert company.gnupg is not None
+    company.settings(gnupg_home=company.gnupg.path, prune="revoke")
+    url, tool = f"{accounts.url}/users/{{{{TEAM}}}}", accounts.manifest(revoke=True)
+    tool["form"] = [{"id": "TEAM", "name": "Team", "type": "input"}]
+    tool["exists"] |= {"url": url, "expected": "{{TEAM}}"}
+    tool["execute"][0]["data"]["email"] = "{{TEAM}}"
+    tool["revoke"][0]["url"] = url
+    company.manifest("tool", tool)
+    company.hire("ada", entry("9"))
+    company.commit()
+    return Machine(company)
+
+
+@pytest.mark.parametrize("whose", ["ada", "bob"])
+def test_refused_request_keeps_no_account_that_has_to_go(
+    login: Machine, company: Repo, accounts: AccountService, whose: str
+) -> None:
+    assert row(login.reconcile(), "ada", "tool").status is Status.PRESENT
+    company.hire("ada")
+    request(company, hire=whose, team="9")
+    company.commit()
+    report = login.reconcile()
+    assert (row(report, whose, "queue").status, row(report, "ada", "tool").status) == (Status.INVALID, Status.REVOKED)
+    assert len(accounts.calls("DELETE")) == 1
+
+
+def test_refused_request_keeps_no_account_whose_time_is_over(
+    login: Machine, company: Repo, accounts: AccountService
+) -> None:
+    company.hire("ada", entry("9", **EIGHT_HOURS))
+    request(company, team="9")
+    company.commit()
+    assert row(login.reconcile(), "ada", "tool").status is Status.PRESENT
+    login.clock.turn(hours=8)
+    assert row(login.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
+def test_refused_request_keeps_nobody_from_an_account(login: Machine, company: Repo, call: Call) -> None:
+    request(company, hire="bob", team="9")
+    company.commit()
+    assert "same account" not in call(company, "validate").out
+    report = login.reconcile()
+    assert (row(report, "ada", "tool").status, row(report, "bob", "queue").status) == (Status.PRESENT, Status.INVALID)
+
+
+def test_refused_request_is_not_what_a_hire_must_have(login: Machine, company: Repo, accounts: AccountService) -> None:
+    company.write("config/policy.yaml", [{"name": "kept", "hire": "ada", "must_have": ["tool"]}])
+    login.reconcile()
+    company.hire("ada")
+    request(company, team="8")
+    company.commit()
+    left = row(login.reconcile(), "ada", "tool")
+    assert (left.status, accounts.calls("DELETE")) == (Status.ORPHANED, [])
+    assert "policy kept: must have tool" in left.reason
+
+
+def test_broken_request_holds_no_removal(login: Machine, company: Repo) -> None:
+    company.hire("ada", entry("9"), department="R&D")
+    path = request(company, team="2")
+    company.commit()
+    report = login.reconcile()
+    assert {each.status for each in report.rows} == {Status.PRESENT}
+    company.write(path, "hire: [")
+    company.hire("ada", department="R&D")
+    company.commit()
+    report = login.reconcile()
+    assert (row(report, "ada", "queue").status, row(report, "ada", "tool").status) == (Status.INVALID, Status.REVOKED)
+
+
+def test_request_that_runs_keeps_its_account_until_its_end(
+    running: Machine, company: Repo, accounts: AccountService
+) -> None:
+    """Though it was changed since to what is not allowed: it was given, and so was an entry for the same account."""
+    company.hire("ada", entry("2"), department="R&D")
+    company.commit()
+    running.reconcile()
+    company.settings(gnupg_home=company.gnupg.path, prune="revoke")
+    company.hire("ada", department="R&D")
+    request(company, team="9", **EIGHT_HOURS)
+    company.commit()
+    left = row(running.reconcile(), "ada", "tool")
+    assert (left.status, accounts.calls("DELETE")) == (Status.ORPHANED, [])
+    running.clock.turn(hours=8)
+    running.reconcile()
+    assert len(accounts.calls("DELETE")) == 1

@@ -51,9 +51,8 @@ def decide_unasked(
     """
     if grant.hold is not None and grant.hold.status is Status.INVALID:
         return Decision(Status.INVALID, Action.NONE, grant.hold.reason)
-    refusal = None if grant.requested is None else grant.requested.refusal
-    if refusal is not None and not runs_on(grant, record):
-        return Decision(Status.INVALID, Action.NONE, refusal)
+    if grant.requested is not None and grant.requested.refusal is not None and not runs_on(grant, record):
+        return Decision(Status.INVALID, Action.NONE, grant.requested.refusal)
     if reason := policy.suspended(grant.key.hire, grant.integration):
         return Decision(Status.SUSPENDED, Action.NONE, reason)
     if record is None or not record.provided or record.phase is Phase.REVOKED:

@@ -290,7 +290,10 @@ class Rivals:
             for each, record in ((grant, own), *((other, rows.get(other.key)) for other in others))
             if record is not None and _has(record, each, meant)
         ]
-        if not known:
+        if not known:  # what is not allowed takes nothing from anybody
+            others = [other for other in others if not other.refused]
+            if not others:
+                return None
             named = ", ".join(str(other.key) for other in others)
             return f"its check means the same account as that of {named}: an account belongs to one hire"
         _, owner = min(known, key=lambda pair: (_since(pair[0]), pair[0].key))

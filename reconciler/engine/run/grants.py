@@ -55,11 +55,7 @@ class PlanningInputs(Frozen, kw_only=True):
         grants, now, known = self.desired.grants(hire), self.policy.now, self.records
         if all(grant.requested is None and still_wanted(grant, known.get(grant.key), now) for grant in grants):
             return grants
-        return tuple(
-            grant if (asked := grant.requested) is None else replace(grant, requested=asked.as_of(now))
-            for grant in grants
-            if still_wanted(grant, known.get(grant.key), now)
-        )
+        return tuple(grant.as_of(now) for grant in grants if still_wanted(grant, known.get(grant.key), now))
 
     async def rival(self, grant: Grant, record: Record | None) -> str | None:
         """Return why a grant's account is another hire's, or may be; or None."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from functools import partial
 
 from reconciler.engine.decide.existing import Facts
@@ -175,7 +176,7 @@ class OrphanPlanner:
         As long as an account stands under the address that its hire had before, it is its grant's all the same. What is
         over ends also where another grant is to begin on a later day.
         """
-        wanted = {grant.key: grant.email for grant in self._inputs.desired.grants(orphan.key.hire)}
+        wanted = {grant.key: grant for grant in self._inputs.desired.grants(orphan.key.hire)}
         now, known = self._inputs.policy.now, self._inputs.records.get(orphan.key)
         over = self._inputs.policy.expires and known is not None and is_over(known, now)
         theirs = (
@@ -184,9 +185,7 @@ class OrphanPlanner:
             if record.key.hire == orphan.key.hire and not is_over(record, now)
         )
         as_recorded = [
-            record
-            for record in theirs
-            if wanted.get(record.key, record.email).lower() != record.email.lower() or self.unreadable(record)
+            record for record in theirs if _as_recorded(wanted.get(record.key), record) or self.unreadable(record)
         ]
         return await self._inputs.same_accounts.of(
             integration,
@@ -207,7 +206,7 @@ class OrphanPlanner:
         if any(grant.key not in known for grant in self._inputs.desired.grants(hire)):
             rows = {row.key: row for row in await self._inputs.rows_of(hire)}
         return self._inputs.rules.requires(
-            record, lambda grant: still_wanted(grant, known.get(grant.key) or rows.get(grant.key), now)
+            record, lambda grant: _counts(grant, known.get(grant.key) or rows.get(grant.key), now)
         )
 
     async def _counts(self, grant: Grant, *, over: bool) -> bool:
@@ -215,14 +214,11 @@ class OrphanPlanner:
 
         Beside what is `over` one counts from its day on, unless it was provided before.
         """
-        record, policy, now = self._inputs.records.get(grant.key), self._inputs.policy, self._inputs.policy.now
+        record, policy = self._inputs.records.get(grant.key), self._inputs.policy
         if record is None:
             record = next((row for row in await self._inputs.rows_of(grant.key.hire) if row.key == grant.key), None)
-        asked = grant.requested
-        if asked is not None and asked.as_of(now).refusal is not None and (record is None or not record.acted_on):
-            return False
         begun = grant.begins is None or grant.begins <= policy.today or (record is not None and record.provided)
-        return (begun or not over) and still_wanted(grant, record, now)
+        return (begun or not over) and _counts(grant, record, policy.now)
 
     def unreadable(self, record: Record) -> str | None:
         """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
@@ -240,15 +236,15 @@ class OrphanPlanner:
         if known is not None:
             return known
         grants = self._inputs.desired.grants(hire)
-        wanted = {grant.key for grant in grants}
-        for record in await self._inputs.rows_of(
-            hire
-        ):  # what a sequence had given that is assigned, and cannot be read
-            if record.phase is not Phase.REVOKED and record.key not in wanted and (why := self.unreadable(record)):
+        elsewhere = {grant.key.access for grant in grants} | self._inputs.desired.files.broken["requests"].keys()
+        for record in await self._inputs.rows_of(hire):
+            if record.phase is Phase.REVOKED or record.key.access in elsewhere:
+                continue  # a request's file holds nothing but itself
+            if why := self.unreadable(record):  # what a sequence had given that is assigned, and cannot be read
                 return why
         for grant in grants:
             integration = self._inputs.integrations.get(grant.integration)
-            if not grant.choices or integration is None:
+            if not grant.choices or integration is None or grant.requested is not None:
                 continue
             try:
                 integration.ready(grant)
@@ -264,6 +260,19 @@ def _no_action(record: Record, status: Status, reason: str) -> PlannedGrant:
     """Plan no action, for this reason."""
     decision = Decision(status, Action.NONE, reason)
     return PlannedGrant(record.as_grant(), record, decision, wanted=False)
+
+
+def _counts(grant: Grant, record: Record | None, now: datetime) -> bool:
+    """Whether git gives what it has: it is not over, and no request that is refused and never gave anything."""
+    allowed = not grant.as_of(now).refused or (record is not None and record.acted_on)
+    return allowed and still_wanted(grant, record, now)
+
+
+def _as_recorded(grant: Grant | None, record: Record) -> bool:
+    """Whether the account is the ledger's and not, or not only, what git has of the entry now."""
+    if grant is None:
+        return False
+    return grant.email.lower() != record.email.lower() or (grant.refused and record.acted_on)
 
 
 def _to_be_revoked(record: Record) -> bool:
