@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 from reconciler.model.clock import FIRST, first_moment
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.grant import Grant, Key
+from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import Entry, Hire, HireRef
 from reconciler.model.lock import Lock, Locks
 from reconciler.model.manifest import Manifest
@@ -28,6 +28,7 @@ from reconciler.repository.files import Files
 from reconciler.repository.hires import Hires
 from reconciler.repository.joining import Join
 from reconciler.repository.naming import is_cases
+from reconciler.repository.parsing import REQUESTS
 
 __all__ = ["NO_SERVICE", "Desired", "Service", "changed_hires", "over_by_itself", "touched"]
 
@@ -127,16 +128,18 @@ class Desired:
         """Return the sequences that a hire names or a sequence includes."""
         return self.entries.included | {*self.hires.index.sequences}
 
-    def unreadable(self, key: Key, email: str, sequence: str | None, since: str | None = None) -> str | None:
+    def unreadable(
+        self, key: Key, email: str, sequence: str | None, since: str | None = None, *, source: str = REQUESTS.folder
+    ) -> str | None:
         """Return why git cannot say whether a hire keeps a grant, from a sequence or of its own; or None.
 
         The hire's file cannot be read, or stands broken under another name: it has the address, or git sees it as the
         file that the hire had at the revision `since`, when the grant was last planned. Or the sequence is broken, or
         somebody names it and it is not there. Where the hire names one that is not there, that may be any sequence that
-        it had. Or a request of the entry's name cannot be read.
+        it had. Or the request that gave it, at `source`, cannot be read.
         """
         hire, access = key
-        if problems := self.files.broken["requests"].get(access):
+        if source.startswith(REQUESTS.folder) and (problems := self.files.broken["requests"].get(access)):
             return problems[0].clause
         for named in (hire, self.hires.index.owner(email), self._renamed_to(hire, since)):
             if named is not None and (problems := self.broken_hires.get(named)):
@@ -154,6 +157,10 @@ class Desired:
             ways = "bring it back, or, to take away what it gave, with an empty `access`"
             return f"there is no config/sequences/{sequence}.yaml, which was assigned: {ways}"
         return None
+
+    def holds(self, record: Record) -> str | None:
+        """Return why git cannot say whether a hire keeps what the ledger has; or None."""
+        return self.unreadable(record.key, record.email, record.origin, record.revision, source=record.source)
 
     def vanished(self, hire: str) -> bool:
         """Whether a hire has no file, not even one that cannot be read."""

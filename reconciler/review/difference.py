@@ -142,7 +142,7 @@ def changes(before: Desired, after: Desired) -> list[Change]:
         for access in sorted(old.keys() | new.keys()):
             was, now = old.get(access), new.get(access)
             if now is None and was is not None:
-                if after.unreadable(was.key, was.email, was.origin, before.revision) is None:
+                if after.unreadable(was.key, was.email, was.origin, before.revision, source=was.source) is None:
                     found.append(changed.removed(was, olds))
             elif was is None and now is not None:
                 found.append(changed.added(now, news))

@@ -364,7 +364,7 @@ def _records(ledger: LedgerReader, hires: Sequence[str]) -> list[Record]:
 def _remembered(owners: Owners, integration: Integration, record: Record, desired: Desired, *, wanted: bool) -> None:
     """Add the owner of a record's account that no grant has at its address; with `wanted`, git has it at another."""
     scope = integration.scope(integration.orphan(record).layers)
-    unreadable = desired.unreadable(record.key, record.email, record.origin, record.revision) is not None
+    unreadable = desired.holds(record) is not None
     if wanted or unreadable:  # at the address that it was confirmed with, or from a broken file
         _grant(owners, integration, scope, record.key)
         return

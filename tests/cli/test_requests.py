@@ -436,10 +436,21 @@ def test_broken_request_holds_no_removal(login: Machine, company: Repo) -> None:
     assert (row(report, "ada", "queue").status, row(report, "ada", "tool").status) == (Status.INVALID, Status.REVOKED)
 
 
+def test_broken_request_holds_nothing_that_only_has_its_name(login: Machine, company: Repo, call: Call) -> None:
+    login.reconcile()
+    company.write("config/requests/tool.yaml", "hire: [")
+    company.hire("ada")
+    company.commit()
+    changed = call(company, "diff", "HEAD~1", "--output", "json").json["grants"]
+    assert [(each["access"], each["change"]) for each in changed] == [("tool", "removed")]
+    assert row(login.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
 def test_request_that_runs_keeps_its_account_until_its_end(
     running: Machine, company: Repo, accounts: AccountService
 ) -> None:
     """Though it was changed since to what is not allowed: it was given, and so was an entry for the same account."""
+    assert company.gnupg is not None
     company.hire("ada", entry("2"), department="R&D")
     company.commit()
     running.reconcile()

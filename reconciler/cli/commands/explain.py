@@ -154,8 +154,7 @@ def _explanation(context: Context, settings: Settings, found: _Found, policy: Po
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
     initial = _initial(context, found.desired, found.tree, grant) if grant is not None else None
     explanation = explained(grant, found.record, policy, settings, initial, revocable=revocable)
-    since = None if found.record is None else found.record.revision
-    error = found.desired.unreadable(found.key, subject.email, subject.origin, since) if grant is None else None
+    error = found.desired.holds(found.record) if grant is None and found.record is not None else None
     if error is None:
         return explanation
     following = ("goes on once the file is mended and committed",)

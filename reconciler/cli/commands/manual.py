@@ -196,7 +196,7 @@ def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key
         if record.key not in wanted
         and record.phase is not Phase.REVOKED
         and record.leaves_something
-        and desired.unreadable(record.key, record.email, record.origin, record.revision) is None
+        and desired.holds(record) is None
     ]
 
 

@@ -225,7 +225,9 @@ class OrphanPlanner:
         given_by = (
             None if record.phase is Phase.REVOKED else record.origin
         )  # of what is revoked nothing is left to keep
-        return self._inputs.desired.unreadable(record.key, record.email, given_by, record.revision)
+        return self._inputs.desired.unreadable(
+            record.key, record.email, given_by, record.revision, source=record.source
+        )
 
     async def _first_error(self, hire: str) -> str | None:
         """Return an error in the hire's files that keeps its grants from being revoked automatically, or None.

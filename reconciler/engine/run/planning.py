@@ -270,8 +270,7 @@ class Planning:
             found |= {
                 key: record
                 for key, record in known.items()
-                if self.desired.unreadable(key, record.email, record.origin, record.revision) is not None
-                and not is_over(record, self.policy.now)
+                if self.desired.holds(record) is not None and not is_over(record, self.policy.now)
             }
         return list(found.values())
 
