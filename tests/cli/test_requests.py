@@ -436,6 +436,17 @@ def test_broken_request_holds_no_removal(login: Machine, company: Repo) -> None:
     assert (row(report, "ada", "queue").status, row(report, "ada", "tool").status) == (Status.INVALID, Status.REVOKED)
 
 
+def test_refused_request_has_nothing_locked(login: Machine, company: Repo, accounts: AccountService) -> None:
+    """It may name anybody's account."""
+    company.hire("ada")
+    request(company, team="grace")
+    company.commit()
+    accounts.add("grace")
+    login.lock("ada")
+    locked = row(login.reconcile(), "ada", "queue")
+    assert (locked.status, accounts.calls("DELETE")) == (Status.SUSPENDED, [])
+
+
 def test_broken_request_holds_nothing_that_only_has_its_name(login: Machine, company: Repo, call: Call) -> None:
     login.reconcile()
     company.write("config/requests/tool.yaml", "hire: [")

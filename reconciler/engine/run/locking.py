@@ -35,6 +35,8 @@ class LockPlanner:
         shown = grant or (record.as_grant() if record is not None else None)
         assert shown is not None
         planned = PlannedGrant(shown, record, locked(lock, "there is no account"), wanted=grant is not None, lock=lock)
+        if grant is not None and grant.refused:  # what it names need not be theirs; what it gave is in the ledger
+            grant = None
         if grant is not None and grant.hold is None and (rival := await self._inputs.rival(grant, record)) is not None:
             return replace(planned, decision=lock_by_hand(lock, rival))
         places = (
