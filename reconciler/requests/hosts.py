@@ -94,7 +94,9 @@ class AllowedHosts(Frozen, dict=True):
             raise HostNotAllowed(
                 f"{file}: host {address.name} is not allowed: add it to allowed_hosts in config/reconciler.yaml"
             )
-        if address.scheme in _PLAIN and not (self.plain or address.host in self._loopback):
+        if address.scheme in _PLAIN and not (
+            self.plain or address.host in self._loopback or loopback(address.host)  # which may be allowed unnamed
+        ):
             scheme = address.scheme
             raise HostNotAllowed(f"{file}: host {address.name} is to be asked over {scheme}: only {scheme}s is allowed")
         if address.scheme not in HTTP and (missing := self.lacking(address)) is not None:
