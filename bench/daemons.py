@@ -24,6 +24,7 @@ from bench.world import commit, folder, git, hire, took
 __all__ = [
     "acted",
     "acted_meanwhile",
+    "ask_anew",
     "grown",
     "idle",
     "paced",
@@ -278,11 +279,11 @@ def paced(services: int = 1) -> Iterator[tuple[float, float]]:
         folder(root, urls[0], SIX * EACH // services, settings=settings, integrations=services)
         for manifest, url in zip(sorted((root / "manifests").iterdir()), urls, strict=True):
             manifest.write_text(manifest.read_text().replace(urls[0], url))
-        _ask_anew(root)
+        ask_anew(root)
         running = stack.enter_context(at_work(root, urls[0], SIX * EACH // services))
         while True:
             before = _heard(urls)[0]
-            _ask_anew(root)
+            ask_anew(root)
             while _heard(urls)[0] == before:
                 time.sleep(0.005)
             first = time.time()
@@ -299,7 +300,7 @@ def _heard(urls: list[str]) -> tuple[int, float]:
     return sum(count for count, _ in each), max(last for _, last in each)
 
 
-def _ask_anew(root: Path) -> None:
+def ask_anew(root: Path) -> None:
     """Commit what has everybody asked again."""
     for manifest in (root / "manifests").iterdir():
         text = manifest.read_text().partition("description:")[0]
@@ -310,7 +311,7 @@ def _ask_anew(root: Path) -> None:
 def _asked_anew(running: Daemon, root: Path, url: str) -> float:
     """Microseconds a check after a commit that has everybody asked again."""
     before, cpu = heard(url)[0], running.cpu()
-    _ask_anew(root)
+    ask_anew(root)
     running.settle(before + SIX * EACH)
     return 1e6 * (running.cpu() - cpu) / (SIX * EACH)
 
