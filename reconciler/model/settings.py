@@ -418,7 +418,7 @@ class Settings(Model):
 
 def loopback(host: str) -> bool:
     """Whether a host name or address is this machine's own."""
-    if host == "localhost" or host.endswith(".localhost"):
+    if host in ("localhost", "127.0.0.1") or host.endswith(".localhost"):  # the usual ones, before what takes longer
         return True
     try:
         return ip_address(host.strip("[]")).is_loopback

@@ -94,9 +94,7 @@ class AllowedHosts(Frozen, dict=True):
             raise HostNotAllowed(
                 f"{file}: host {address.name} is not allowed: add it to allowed_hosts in config/reconciler.yaml"
             )
-        if address.scheme in _PLAIN and not (
-            self.plain or address.host in self._loopback or loopback(address.host)  # which may be allowed unnamed
-        ):
+        if address.scheme in _PLAIN and not (self.plain or loopback(address.host)):
             scheme = address.scheme
             raise HostNotAllowed(f"{file}: host {address.name} is to be asked over {scheme}: only {scheme}s is allowed")
         if address.scheme not in HTTP and (missing := self.lacking(address)) is not None:
@@ -116,9 +114,3 @@ class AllowedHosts(Frozen, dict=True):
     @cached_property
     def _spelled(self) -> frozenset[str]:
         return frozenset(ascii_host(host) for host in self.hosts)
-
-    @cached_property
-    def _loopback(self) -> frozenset[str]:
-        """Those of the hosts, without a port, that are this machine's own."""
-        addresses = (parse(f"https://{host}/") for host in self._spelled)
-        return frozenset(it.host for it in addresses if it is not None and loopback(it.host))
