@@ -141,7 +141,10 @@ class Desired:
         hire, access = key
         if source.startswith(REQUESTS.folder) and (problems := self.files.broken["requests"].get(access)):
             return problems[0].clause
-        for named in (hire, self.hires.index.owner(email), self._renamed_to(hire, since)):
+        renamed_to = None
+        if since is not None and self.broken_hires and self.vanished(hire):
+            renamed_to = self.hires.renamed_since(since).get(hire)
+        for named in (hire, self.hires.index.owner(email), renamed_to):
             if named is not None and (problems := self.broken_hires.get(named)):
                 return problems[0].clause
         if sequence is None:
@@ -165,11 +168,6 @@ class Desired:
     def vanished(self, hire: str) -> bool:
         """Whether a hire has no file, not even one that cannot be read."""
         return hire not in self.hires and hire not in self.broken_hires
-
-    def _renamed_to(self, hire: str, since: str | None) -> str | None:
-        if since is None or not self.broken_hires or not self.vanished(hire):
-            return None
-        return self.hires.renamed_since(since).get(hire)
 
     def over(self, hire: str, access: str, now: datetime | None = None, acted_at: datetime | None = None) -> str | None:
         """Return why an entry that git has counts as removed: its `until`, its `for`, or the hire's `end`; or None.
