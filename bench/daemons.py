@@ -53,6 +53,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 QUIET = 3.0
 """Seconds without a request and with hardly any work, after which a pass is taken to be over."""
 
+AT_REST = 0.25
+"""So much of a core a daemon may take that has nothing left to do: it asks its state twice a second."""
+
 LONGEST = 3600.0
 
 PARSED = """
@@ -109,7 +112,7 @@ class Daemon:
             self.check()
             count, cpu = heard(self._url)[0], self.cpu()
             time.sleep(QUIET)
-            if count >= requests and heard(self._url)[0] == count and self.cpu() - cpu < QUIET / 10:
+            if count >= requests and heard(self._url)[0] == count and self.cpu() - cpu < QUIET * AT_REST:
                 return
         raise TimeoutError(f"not at rest after {LONGEST:g} s")
 
