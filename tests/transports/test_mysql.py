@@ -111,16 +111,23 @@ async def test_a_connection_that_never_opened_has_no_effect():
     assert not error.left
 
 
-async def test_a_timeout_cancels_the_statement_at_the_server(server):
-    progress = Progress()
-    url, content = f"mysql://127.0.0.1:{server.port}/app", b'{"sql": "insert into people select sleep(600), 1, null"}'
-    login = {"Authorization": "Basic cm9vdDo="}
-    task = asyncio.create_task(exchange(MySql(30), "POST", url, login, content, progress=progress))
-    running = "select 1 from information_schema.processlist where info like '%sleep(600)%' and id <> connection_id()"
+async def given_up(server, asking, part):
+    """Give a request up while its statement, which has this in it, runs; return what tells whether it does."""
+    running = f"select 1 from information_schema.processlist where info like '%{part}%' and id <> connection_id()"
+    task = asyncio.create_task(asking)
     await asyncio.to_thread(eventually, lambda: server.execute(running))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    return running
+
+
+async def test_a_timeout_cancels_the_statement_at_the_server(server):
+    progress = Progress()
+    url, content = f"mysql://127.0.0.1:{server.port}/app", b'{"sql": "insert into people select sleep(600), 1, null"}'
+    login = {"Authorization": "Basic cm9vdDo="}
+    asking = exchange(MySql(30), "POST", url, login, content, progress=progress)
+    running = await given_up(server, asking, "sleep(600)")
     assert progress.left
     await asyncio.to_thread(eventually, lambda: not server.execute(running))
 
@@ -140,12 +147,7 @@ async def test_an_answer_that_is_given_up_leaves_no_noise(server, monkeypatch):
     progress = Progress(most=1 << 40)
     url, login = f"mysql://127.0.0.1:{server.port}/app", {"Authorization": "Basic cm9vdDo="}
     content = b'{"sql": "select seq from seq_1_to_1000000000000000"}'
-    task = asyncio.create_task(exchange(MySql(30), "GET", url, login, content, progress=progress))
-    running = "select 1 from information_schema.processlist where info like '%seq_1_to_%' and id <> connection_id()"
-    await asyncio.to_thread(eventually, lambda: server.execute(running))
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await given_up(server, exchange(MySql(30), "GET", url, login, content, progress=progress), "seq_1_to_")
     await asyncio.to_thread(eventually, lambda: "transport" not in {each.name for each in threading.enumerate()})
     gc.collect()
     assert noise == []
