@@ -6,10 +6,11 @@ Every fault is an OSError with a message: asyncio itself errs where TLS that run
 from __future__ import annotations
 
 import asyncio
-import select
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from reconciler.transports.transport import spoiled
 
 __all__ = ["CLOSED", "Pipe"]
 
@@ -33,7 +34,6 @@ class Pipe(asyncio.Protocol):
         self.unread = bytearray()
         self.over = False
         self._broke: str | None = None
-        self._poll: select.poll | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._reader: asyncio.Future[None] | None = None
@@ -125,10 +125,7 @@ class Pipe(asyncio.Protocol):
         """Whether something came that nobody asked for, the end included; the system may know of it already."""
         if self.unread or self._gone:
             return True
-        if self._poll is None:
-            self._poll = select.poll()
-            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(self._poll.poll(0))
+        return spoiled(self.transport.get_extra_info("socket").fileno())
 
     def close(self) -> None:
         """Close at once, whatever the other side does."""
