@@ -26,7 +26,7 @@ _TAKEN = (
     "SELECT DISTINCT integration, hire, access FROM attempts WHERE (kind IN ('heal', 'mend') AND id > :began)"
     " OR (kind IN ('revoke', 'withdraw') AND id > :ended AND NOT EXISTS (SELECT 1 FROM grants"
     " WHERE grants.hire = attempts.hire AND grants.access = attempts.access"
-    " AND grants.over IS NOT NULL AND grants.ends_moved IS FALSE))"
+    " AND grants.over IN ('reached', 'left') AND grants.ends_moved IS FALSE))"
 )
 _MADE = (
     "SELECT DISTINCT integration, hire, access FROM attempts"

@@ -154,7 +154,7 @@ Fields = dict[str, Any]
 
 def is_over(record: Record, now: datetime) -> bool:
     """Whether a time of the ledger's is over that lay ahead when the grant was first acted on."""
-    return record.over is not None or (
+    return record.ended or (
         record.ends_at is not None and record.ends_at <= now and record.phase is not Phase.REVOKED
     )
 
@@ -168,7 +168,7 @@ def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:
     if record is not None and record.phase is not Phase.REVOKED:
         acted_at = record.acted_at
     if record is not None and is_over(record, now):
-        if record.over is not Over.LEFT and not record.ends_with_hire:
+        if record.over not in (Over.OUT, Over.LEFT) and not record.ends_with_hire:
             return False
         acted_at = None
     end = grant.ends_at(acted_at)
@@ -177,7 +177,7 @@ def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:
 
 def acted_on(record: Record, grant: Grant, now: datetime, *, found: bool) -> Fields:
     """Return what the ledger keeps of a wanted grant's end; it begins anew after it was revoked or over."""
-    anew = record.over is not None or record.phase is Phase.REVOKED
+    anew = record.phase is Phase.REVOKED or (record.over is not None and is_over(record, now))
     before = None if anew else record.acted_at
     there = found or (record.provided and record.phase is not Phase.REVOKED)
     acted_at = now if before is None and there else before
@@ -199,15 +199,21 @@ def left(record: Record, now: datetime, *, gone: bool, in_git: bool, unanswered:
     and that it could not be looked for.
     """
     if not is_over(record, now):
-        return NO_END if gone and record.phase is not Phase.REVOKED else {}
-    over = Over.REACHED if in_git and record.over is not Over.LEFT else Over.LEFT
+        if gone and record.phase is not Phase.REVOKED:
+            return NO_END
+        return {} if record.ends_at is None else {"over": None if in_git else Over.OUT}
+    over = Over.REACHED if in_git and record.over in (None, Over.REACHED) else Over.LEFT
     return {"over": over, "expire_at": now + ASK_AGAIN if unanswered and not gone else None}
 
 
 def gone(record: Record) -> Fields:
     """Return what the ledger keeps of the end of a grant that was revoked."""
-    return NO_END if record.over is None else {"expire_at": None}
+    return {"expire_at": None} if record.ended else NO_END
 
 
-NO_END: Fields = {"acted_at": None, "ends_at": None, "expire_at": None, "ends_with_hire": False, "ends_moved": False}
+NO_END: Fields = {
+    **dict.fromkeys(("acted_at", "ends_at", "expire_at", "over")),
+    "ends_with_hire": False,
+    "ends_moved": False,
+}
 """What a grant has that was revoked before its time was over."""

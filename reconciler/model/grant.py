@@ -252,11 +252,14 @@ NO_RUN = OpenRun()
 
 
 class Over(StrEnum):
-    """What became of a grant whose time is over."""
+    """What became of a grant that has an end."""
 
+    OUT = "out"
+    """Its entry left git before its time is over: one that comes again after that begins anew."""
     REACHED = "reached"
+    """Its time is over."""
     LEFT = "left"
-    """Its entry left git since: one that comes again begins anew."""
+    """Its time is over, and its entry left git since: one that comes again begins anew."""
 
 
 class Record(Frozen):
@@ -321,7 +324,7 @@ class Record(Frozen):
     ends_moved: bool = False
     """When it ends, as long as that lay ahead: with the hire's last day? Changed since it was first acted on?"""
     over: Over | None = None
-    """What became of it once that was over."""
+    """What became of it, if that is over or its entry left git."""
     expire_at: datetime | None = None
     """When a pass is due for it to end."""
     seen_at: datetime | None = None
@@ -351,6 +354,11 @@ class Record(Frozen):
     def retry_at(self) -> datetime | None:
         """Return when it runs again, if it does."""
         return None if self.open is None else self.open.retry_at
+
+    @property
+    def ended(self) -> bool:
+        """Whether a pass has seen that its time is over."""
+        return self.over is not None and self.over is not Over.OUT
 
     @property
     def revoking(self) -> bool:

@@ -104,6 +104,25 @@ def test_what_comes_again_ends_though_no_check_was_answered_meanwhile(eight_hour
     assert (status(machine), len(accounts.calls("DELETE"))) == (Status.REVOKED, 1)
 
 
+@pytest.mark.parametrize(("hours", "until"), [(9, "2026-12-02T02:00:00Z"), (4, "2026-12-01T17:00:00Z")])
+def test_what_was_taken_out_and_comes_again_begins_anew_once_its_former_end_is_over(
+    eight_hours, accounts, repo, hours, until
+):
+    machine = eight_hours
+    repo.hire("ada")
+    repo.commit()
+    machine.clock.turn(hours=2)
+    assert status(machine) is Status.ORPHANED
+    give(repo, for_="8h")
+    machine.clock.turn(hours=hours - 2)  # the program does not run meanwhile
+    again = row(machine.reconcile(), "ada", "tool")
+    assert (again.status, stamp(again.until)) == (Status.PRESENT, until)
+    give(repo, for_="20m")
+    assert (status(machine), accounts.calls("DELETE")) == (Status.PRESENT if hours == 9 else Status.ORPHANED, [])
+    machine.clock.turn(hours=8)
+    assert (status(machine), len(accounts.calls("DELETE"))) == (Status.REVOKED, 1)
+
+
 def test_a_time_made_longer_while_it_runs_counts_from_the_same_moment(eight_hours, repo):
     machine = eight_hours
     machine.clock.turn(hours=7)

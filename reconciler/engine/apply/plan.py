@@ -98,7 +98,7 @@ def written(item: PlannedGrant, now: datetime, revision: str) -> PlannedRecord:
         new, events = transitions.left_untouched(record, item.decision, now)
     else:
         new, events = transitions.checked(record, item, now, revision)
-    if record.over is None and not item.wanted and is_over(record, now):
+    if not (item.wanted or record.ended) and is_over(record, now):
         events.insert(0, Event.of(new, EventType.EXPIRED, item.decision.reason, now))
     ends = _ends(item, record, now)
     return item, replace(new, **ends) if ends else new, events
