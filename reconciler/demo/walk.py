@@ -64,6 +64,7 @@ Ctrl-C ends the demo and removes everything that it made.
 def walk(*, once: bool) -> int:
     """Run the demo; returns 0 if everything went as expected. With `once` it ends by itself."""
     with staged() as stage:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was made is removed
         _say("A copy of the sample repository, with a gpg key made for it, and two services on loopback:")
         click.echo(f"  {stage.root}\n  Asana's API at {stage.asana}, and a SCIM 2.0 server")
         text = "The audit: who should have what, who has it, what would be done. Nothing is changed."
@@ -99,8 +100,7 @@ def walk(*, once: bool) -> int:
             if once:
                 _say("That is the whole of it.")
                 return 0
-            click.echo("\n" + NEXT.format(go=stage.go, asana=stage.asana, listen=stage.listen))
-            return _play(log)
+            return _play(stage, log)
 
 
 def _ask_for_a_while(stage: Stage, log: _Log) -> bool:
@@ -201,14 +201,21 @@ def _stuck(log: _Log) -> int:
     return 1
 
 
-def _play(log: _Log) -> int:
+def _play(stage: Stage, log: _Log) -> int:
+    stopped = False
+
+    def stop(*_: object) -> None:  # no lock: a second signal may come while this runs
+        nonlocal stopped
+        stopped = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    click.echo("\n" + NEXT.format(go=stage.go, asana=stage.asana, listen=stage.listen))
     log.live = True
     log.show()
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    while not stopped.wait(0.5):
+    while not stopped:
         if log.process.poll() is not None:
             return 1
+        time.sleep(0.2)
     click.echo("\nending the daemon and removing the demo's files")
     return 0

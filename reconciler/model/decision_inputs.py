@@ -154,9 +154,7 @@ Fields = dict[str, Any]
 
 def is_over(record: Record, now: datetime) -> bool:
     """Whether a time of the ledger's is over that lay ahead when the grant was first acted on."""
-    return record.ended or (
-        record.ends_at is not None and record.ends_at <= now and record.phase is not Phase.REVOKED
-    )
+    return record.ended or (record.ends_at is not None and record.ends_at <= now and record.phase is not Phase.REVOKED)
 
 
 def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:

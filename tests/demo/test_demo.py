@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 from contextlib import ExitStack, suppress
@@ -19,18 +20,29 @@ def test_the_demo_goes_through_and_leaves_nothing(tmp_path: Path) -> None:
         for port in (asana.PORT, scim.PORT, 8080):
             with suppress(OSError):  # somebody has it already, which is as good
                 stack.enter_context(socket.create_server(("127.0.0.1", port)))
-        done = subprocess.run(
-            [PROGRAM, "demo", "--once"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        demo = subprocess.Popen(
+            [PROGRAM, "demo"], env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    told = re.findall(r"^(?:dry run|\d+ grants) at .*?: (.*)$", done.stdout, re.MULTILINE)
+        with demo:
+            assert demo.stdout is not None
+            assert demo.stderr is not None
+            shown = ""
+            for line in demo.stdout:
+                shown += line
+                if line.startswith("Ctrl-C ends the demo"):
+                    for _ in range(20):  # an impatient user, and a supervisor
+                        demo.send_signal(signal.SIGINT)
+                        demo.send_signal(signal.SIGTERM)
+            code, errors = demo.wait(60), demo.stderr.read()
+    assert (code, errors) == (0, ""), shown
+    told = re.findall(r"^(?:dry run|\d+ grants) at .*?: (.*)$", shown, re.MULTILINE)
     assert told == [
         "6 missing, 1 scheduled; 6 to do",
         "1 present, 1 retrying",
         "8 present, 1 scheduled, 1 revoked; nothing to do",
     ]
-    assert re.search(r"mairead-scim +mairead +scim +ended .*INC-12, the directory is stuck", done.stdout), done.stdout
-    assert "[error" not in done.stdout
-    folder = re.search(r"^  (/\S+)/access$", done.stdout, re.MULTILINE)
+    assert re.search(r"mairead-scim +mairead +scim +ended .*INC-12, the directory is stuck", shown), shown
+    assert "[error" not in shown
+    folder = re.search(r"^  (/\S+)/access$", shown, re.MULTILINE)
     assert folder is not None
     assert not Path(folder[1]).exists()
