@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from reconciler.intake.files import hire_text, with_field
 from reconciler.intake.reading import LeftOut, People, Person
-from reconciler.model.base import as_text
+from reconciler.model.base import EMAIL, as_text
 from reconciler.model.errors import NotWritable
 from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import Import
@@ -250,14 +250,13 @@ class Importer:
     def _end(self, people: People, plan: ImportPlan) -> None:
         """End the files of this import whose people are gone from the source."""
         left_out = {each.hire for each in plan.left_out if each.hire is not None}
-        names = {_name_of(each.fields) for each in people.left_out} - {("", "")}
         for stem, loaded in self._hires.items():
             hire = loaded.model
             if hire.source != self._name or hire.email.lower() in people.addresses:
                 continue
             if hire.end is not None and hire.end <= self._today:
                 continue
-            if stem in left_out or (hire.first_name.lower(), hire.last_name.lower()) in names:
+            if stem in left_out or any(_may_be(hire, each) for each in people.left_out):
                 plan.notes.append(f"{loaded.path} is not ended: its person may be one of those who are left out")
                 continue
             last = self._today
@@ -278,8 +277,13 @@ class Importer:
         return f"{share} of the hires: {what}; look why, then let it through once with --yes-really"
 
 
-def _name_of(fields: Mapping[str, Any]) -> tuple[str, str]:
-    return str(fields.get("first_name", "")).lower(), str(fields.get("last_name", "")).lower()
+def _may_be(hire: Hire, left_out: LeftOut) -> bool:
+    """Whether a hire may be a person who was left out: one without an address whom no name tells apart."""
+    of_hire = hire.first_name.lower(), hire.last_name.lower()
+    of_other = tuple(str(left_out.fields.get(key, "")).lower() for key in ("first_name", "last_name"))
+    if EMAIL.fullmatch(str(left_out.fields.get("email", ""))) is not None:
+        return of_hire == of_other != ("", "")
+    return all(one == other or not (one and other) for one, other in zip(of_hire, of_other, strict=True))
 
 
 def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -325,6 +325,18 @@ def test_person_left_out_is_not_ended(repo: Repo, hr: Service) -> None:
 
 
 @pytest.mark.parametrize(
+    ("left_out", "ended"), [({}, []), ({"firstName": "ada"}, []), ({"firstName": "Ada", "lastName": "Other"}, ["ada"])]
+)
+def test_who_has_no_address_may_be_whomever_no_name_excludes(
+    repo: Repo, hr: Service, left_out: dict[str, str], ended: list[str]
+) -> None:
+    for name in ("ada", "bob", "cyd", "dan"):
+        repo.hire(name, source="hr")
+    asks(repo, hr, [left_out, *[person(name) for name in ("bob", "cyd", "dan")]])
+    assert [each["hire"] for each in brought(repo).json["ended"]] == ended
+
+
+@pytest.mark.parametrize(
     ("local", "stem"),
     [
         ("a/b", "a-b"),
