@@ -24,6 +24,8 @@ class Stand(Service):
         """By pull request, each login with its word, as GitHub calls it."""
         self.writers: dict[int, list[tuple[str, str, int]]] = {}
         """By pull request, of each commit the author's login and address, and how many parents it has."""
+        self.most = 50
+        """The most items of a page, whatever was asked for."""
         super().__init__()
         self.project = {
             "github": "/api/v3/repos/acme/access",
@@ -69,6 +71,15 @@ class Stand(Service):
         return user | ({} if self.kind == "github" else {"name": login.title(), "email": f"{login}@example.com"})
 
     def handle(self, received: Received) -> Reply:
+        reply = self._whole(received)
+        if isinstance(reply.body, list) and "page" in received.query:
+            first, every = self.most * (int(received.query["page"][0]) - 1), reply.body
+            linked = {"Link": '<https://forge.example.com/next>; rel="next"'} if len(every) > first + self.most else {}
+            told = {"X-Total-Count": str(len(every))} if self.kind == "gitea" else linked
+            return Reply(200, every[first : first + self.most], told)
+        return reply
+
+    def _whole(self, received: Received) -> Reply:
         if TOKEN not in received.headers.get("Authorization", ""):
             return Reply(401, {"message": "bad credentials"})
         path = received.path.partition("?")[0]

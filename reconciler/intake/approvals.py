@@ -13,14 +13,13 @@ from typing import Any, Self
 
 import httpx
 
-from reconciler.intake.forge import ForgeError, ForgeProject, answered
+from reconciler.intake.forge import MAX_PAGES, PAGE, ForgeError, ForgeProject, answered, is_last
 from reconciler.model.attribution import Merged
 from reconciler.model.settings import Forge
 from reconciler.repository.people import identity, is_named
 
 __all__ = ["ApprovalReader", "Limited"]
 
-PAGE, MAX_PAGES = 50, 20
 LONGEST_PAUSE = 3600.0
 LONGEST_LOGIN = 255
 APPROVED = "APPROVED"
@@ -134,11 +133,11 @@ class ApprovalReader:
         found: list[Any] = []
         size = "limit" if self._kind == "gitea" else "per_page"
         for page in range(1, MAX_PAGES + 1):
-            some = await self._get(path, {size: str(PAGE), "page": str(page)})
+            answer, some = await self._read(path, {size: str(PAGE), "page": str(page)})
             if not isinstance(some, list):
                 raise TypeError(f"{path} is no list")
             found += some
-            if len(some) < PAGE:
+            if is_last(answer, some, len(found)):
                 break
         return found
 
@@ -150,10 +149,13 @@ class ApprovalReader:
             return None
 
     async def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        return (await self._read(path, params))[1]
+
+    async def _read(self, path: str, params: Mapping[str, str] | None) -> tuple[httpx.Response, Any]:
         url = f"{self._at.base}{path}"
         answer, body = await answered(self._client, "GET", url, self._timeout, params=params)
         if answer.is_success:
-            return json.loads(body)
+            return answer, json.loads(body)
         failed = self._at.failed(f"GET {url}", answer.status_code, body.decode(errors="replace"))
         if answer.status_code in (404, 422):  # GitHub says 422 of a commit that it does not have
             raise _Unknown(str(failed))

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -22,6 +22,8 @@ from reconciler.model.value import Frozen
 from reconciler.transports.transport import tls_context
 
 __all__ = [
+    "MAX_PAGES",
+    "PAGE",
     "TOKEN",
     "ForgeClient",
     "ForgeError",
@@ -29,6 +31,7 @@ __all__ = [
     "PullRequest",
     "answered",
     "git_environment",
+    "is_last",
     "token_given",
 ]
 
@@ -129,17 +132,20 @@ class ForgeClient:
         found: list[Any] = []
         size = "limit" if self._forge.kind == "gitea" else "per_page"
         for page in range(1, MAX_PAGES + 1):
-            items = self._ask("GET", self._pulls, params={**params, size: str(PAGE), "page": str(page)})
+            answer, items = self._sent("GET", self._pulls, params={**params, size: str(PAGE), "page": str(page)})
             if not isinstance(items, list):
                 raise ForgeError(
                     f"{self._at.base}{self._pulls} answered with no list: look at forge.kind and forge.url"
                 )
             found += items
-            if len(items) < PAGE:
+            if is_last(answer, items, len(found)):
                 break
         return found
 
     def _ask(self, method: str, path: str, **given: Any) -> Any:
+        return self._sent(method, path, **given)[1]
+
+    def _sent(self, method: str, path: str, **given: Any) -> tuple[httpx.Response, Any]:
         url = f"{self._at.base}{path}"
 
         async def sent() -> tuple[httpx.Response, bytes]:
@@ -150,7 +156,7 @@ class ForgeClient:
         if not answer.is_success:
             raise self._at.failed(f"{method} {url}", answer.status_code, body.decode(errors="replace"))
         try:
-            return json.loads(body)
+            return answer, json.loads(body)
         except ValueError as error:
             raise ForgeError(f"{method} {url}: the answer cannot be read ({error}): look at forge.url") from None
 
@@ -171,6 +177,16 @@ async def answered(
     except httpx.HTTPError as error:
         raise ForgeError(f"{method} {url}: {str(error) or type(error).__name__}; try again") from None
     return answer, bytes(body)
+
+
+def is_last(answer: httpx.Response, items: Sized, read: int) -> bool:
+    """Whether no page follows one of these items, the last of so many that were read.
+
+    A forge may have a limit of its own below the page that was asked for, and says then that there is more.
+    """
+    total = answer.headers.get("X-Total-Count", "")
+    more = "next" in answer.links or (total.isdecimal() and read < int(total))
+    return not items or (len(items) < PAGE and not more)
 
 
 def git_environment(forge: Forge | None, remote_url: str, token: str | None) -> dict[str, str]:
