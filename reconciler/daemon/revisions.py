@@ -137,7 +137,7 @@ class Revisions:
             former.follow(found)
             self._runtime.state.sealing = found
             self._health.problems.update("sealed", self._runtime.state.sealing.fault)
-        return touched(paths, self._runtime.desired(active))
+        return touched(paths, self._runtime.desired(active), before)
 
     async def _newest(self, before: ActiveRevision) -> ActiveRevision:
         """Read what to act on from now on; raise RepositoryError or SettingsError if it cannot be read."""

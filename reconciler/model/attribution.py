@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -90,20 +90,31 @@ SHOWN = 200
 
 
 class Requested(Frozen):
-    """That somebody asked for a grant, why and when; `refusal` is why it may not be asked for, if it may not.
+    """That somebody asked for a grant, why and when; `not_offered` is why it may not be asked for, if it may not.
 
-    What is too long until its end is short enough from `fits_from` on.
+    What is too long until its end is short enough from `fits_from` on. `taken_by` names the hire's other entries for
+    the same account.
     """
 
     reason: str
     requested_by: str | None = None
     requested_at: datetime | None = None
-    refusal: str | None = None
+    not_offered: str | None = None
     fits_from: datetime | None = None
+    taken_by: tuple[str, ...] = ()
 
-    def as_of(self, now: datetime) -> Requested:
-        """Return it as it is at a time of the day."""
-        return replace(self, refusal=None) if self.fits_from is not None and self.fits_from <= now else self
+    @property
+    def refusal(self) -> str | None:
+        """Return why it is refused, if it is."""
+        if self.not_offered is not None or not self.taken_by:
+            return self.not_offered
+        return f"the hire has that account already, by access {self.taken_by[0]}"
+
+    def as_of(self, now: datetime, entries: Collection[str]) -> Requested:
+        """Return it as it is at a time of the day, at which these entries of the hire count."""
+        fits = self.fits_from is not None and self.fits_from <= now
+        taken_by = tuple(name for name in self.taken_by if name in entries)
+        return replace(self, not_offered=None if fits else self.not_offered, taken_by=taken_by)
 
     def as_json(self) -> dict[str, str | None]:
         """The object of docs/commands.md, "JSON"."""

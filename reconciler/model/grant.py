@@ -6,7 +6,7 @@ change in one place only: `reconciler.engine.apply.transitions`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -115,9 +115,12 @@ class Grant(Frozen):
         mine, theirs = ([layer.values for layer in each.layers] for each in (self, other))
         return self.integration == other.integration and mine == theirs and self.choices == other.choices
 
-    def as_of(self, now: datetime) -> Grant:
-        """Return it as it is at a time of the day: what is too long to be asked for may fit later."""
-        return self if self.requested is None else replace(self, requested=self.requested.as_of(now))
+    def as_of(self, now: datetime, entries: Collection[str]) -> Grant:
+        """Return it as it is at a time of the day, at which these entries of its hire count.
+
+        What is too long to be asked for may fit later, and what the hire has already may be over.
+        """
+        return self if self.requested is None else replace(self, requested=self.requested.as_of(now, entries))
 
     @property
     def refused(self) -> bool:

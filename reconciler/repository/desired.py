@@ -25,10 +25,11 @@ from reconciler.model.value import Frozen
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.entries import BEFORE_SUGGESTION, Entries
 from reconciler.repository.files import Files
+from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.repository.hires import Hires
 from reconciler.repository.joining import Join
 from reconciler.repository.naming import is_cases
-from reconciler.repository.parsing import REQUESTS
+from reconciler.repository.parsing import REQUESTS, parse
 
 __all__ = ["NO_SERVICE", "Desired", "Service", "changed_hires", "over_by_itself", "touched"]
 
@@ -271,8 +272,8 @@ def over_by_itself(entry: Entry) -> str:
 # --- what files affect ------------------------------------------------------------------------------------------------
 
 
-def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
-    """The hires and the integrations that changed files affect; everything if a file affects all.
+def touched(paths: frozenset[str], desired: Desired, before: Tree) -> list[Selection]:
+    """The hires and the integrations that files affect which differ from a revision before; everything if one does all.
 
     A hire's file also affects the hires that name it as manager or buddy. What hires have of these integrations is left
     to the pass over all of them: alone, it could be within the guard's limits.
@@ -290,7 +291,7 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
                 service = path.name.partition(".")[0]
                 known = desired.services.get(service)
                 integrations |= set(known.manifests) if known is not None else set()
-            case ("config", "requests", _) if asked := desired.requesting(path.stem):
+            case ("config", "requests", _) if asked := _requesters(text, desired, before):
                 hires.update(asked)
             case ("config", "reviews", *_):
                 pass  # reviewers may commit all day: no grant follows from their decisions
@@ -305,6 +306,17 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
     if integrations:
         found.append(Selection(integrations=frozenset(integrations)))
     return found
+
+
+def _requesters(path: str, desired: Desired, before: Tree) -> set[str]:
+    """Return the hires that a request's file is for, and was for; none where that cannot be told."""
+    asked = {*desired.requesting(PurePosixPath(path).stem)}
+    if before.revision == WORKTREE:
+        return set()
+    if (file := before.find(path)) is None:
+        return asked
+    was = parse(before, file, REQUESTS).loaded
+    return set() if was is None else {*asked, was.model.hire}
 
 
 def changed_hires(desired: Desired, before: Desired) -> set[str] | None:

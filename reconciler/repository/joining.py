@@ -5,7 +5,7 @@ An entry that does not fit holds its own grant, with the reason; a broken manife
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
@@ -179,9 +179,10 @@ class Join:
         if item.request is None:
             return None
         asked, entry, offers = item.request.model, item.entry, self._files.offers
-        taken, refusal = self._taken(item, others), offers.refusal(hire, entry, self._lasts(hire, entry))
-        fits_from = self._fits_from(hire, entry) if taken is None and refusal is not None else None
-        return Requested(asked.reason, asked.requested_by, asked.requested_at, refusal or taken, fits_from)
+        refusal, taken = offers.refusal(hire, entry, self._lasts(hire, entry)), tuple(self._taken(item, others))
+        fits_from = None if refusal is None else self._fits_from(hire, entry)
+        by, at = asked.requested_by, asked.requested_at
+        return Requested(asked.reason, by, at, not_offered=refusal, fits_from=fits_from, taken_by=taken)
 
     def refusal(self, loaded: Loaded[Hire], access: str, offers: Offers) -> str | None:
         """Return why a request would be refused by what another revision offers, or None."""
@@ -190,14 +191,13 @@ class Join:
             return None
         return offers.refusal(hire, item.entry, self._lasts(hire, item.entry))
 
-    def _taken(self, item: SourcedEntry, others: Iterable[SourcedEntry]) -> str | None:
-        """Return that another entry of the hire is for the same account as a request; None if none is."""
+    def _taken(self, item: SourcedEntry, others: Iterable[SourcedEntry]) -> Iterator[str]:
+        """Yield the other entries of the hire that are for the same account as a request."""
         for other in others:
             # Whether a request's `for` is over is in the ledger alone.
             before = other.request is None or (other.entry.for_ is None and other.entry.access < item.entry.access)
             if before and other is not item and self._same_account(other.entry, item.entry):
-                return f"the hire has that account already, by access {other.entry.access}"
-        return None
+                yield other.entry.access
 
     def _same_account(self, one: Entry, other: Entry) -> bool:
         """Whether two entries of a hire are for the same account: its check asks the same for both."""

@@ -100,7 +100,7 @@ def overview(sources: Sources) -> Overview:
         last, end, members = last_pass(ledger), ledger.history.end(), ledger.members()
         reviews, hooks = sources.reviews(ledger), hooks_of(ledger)
         locks = [lock for lock in ledger.locks.all() if not lock.over(live.now)]
-        people = {hire for lock in locks for hire in (lock.hire, *lock.hires)}
+        people = {hire for lock in locks for hire in lock.hires}
         locked = [*ledger.grants.records(people, [each for lock in locks for each in lock.addresses])] if locks else []
     problems = tuple(sorted({*(git.problems or last.problems), *live.problems}, key=lambda problem: problem.order))
     names = sorted({*git.integrations, *(name for name, _ in counts)})

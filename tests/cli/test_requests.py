@@ -247,6 +247,36 @@ def test_what_is_over_ends_although_the_same_is_asked_for_on_a_later_day(company
         machine.clock.turn(hours=hours)
 
 
+@pytest.mark.parametrize("ends", [{"until": "2026-12-01T10:00Z"}, {"for": "1h"}])
+@pytest.mark.parametrize("asked", [False, True])
+def test_account_may_be_asked_for_once_what_gave_it_is_over(
+    company: Repo, accounts: AccountService, ends: dict[str, str], asked: bool
+) -> None:
+    """On that day too; and what is there stays for it."""
+    if asked:
+        request(company, "earlier", **ends)
+    else:
+        company.hire("ada", entry("2", name="earlier", **ends), department="R&D")
+    company.commit()
+    machine = Machine(company)
+    assert row(machine.reconcile(), "ada", "earlier").status is Status.PRESENT
+    request(company, **EIGHT_HOURS)
+    company.commit()
+    held = row(machine.reconcile(), "ada", "queue")
+    if not asked or "until" in ends:  # of two requests, the ledger alone knows how long `for` lasts
+        assert (held.status, held.reason) == (
+            Status.INVALID,
+            "the hire has that account already, by access earlier",
+        )
+    machine.clock.turn(hours=1)
+    report = machine.reconcile()
+    assert [row(report, "ada", name).status for name in ("queue", "earlier")] == [Status.PRESENT, Status.ORPHANED]
+    assert not accounts.calls("DELETE")
+    machine.clock.turn(hours=8)
+    assert row(machine.reconcile(), "ada", "queue").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 1
+
+
 def test_list_counts_the_time_of_a_request_from_its_day_and_from_when_it_began(company: Repo, call: Call) -> None:
     request(company, at="2099-01-01", **{"for": "8h"})
     request(company, "now", team="3", **{"for": "8h"})

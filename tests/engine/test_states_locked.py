@@ -163,6 +163,30 @@ def test_lock_holds_whatever_becomes_of_the_file(lockable, accounts, repo, how):
     assert not accounts.people.keys() - {"ada@example.com"}
 
 
+def test_lock_of_who_was_renamed_is_no_lock_of_who_has_the_former_id(lockable, accounts, repo):
+    lockable.lock("ada")
+    lockable.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.hire("countess", "tool", email="ada@example.com")
+    repo.commit()
+    lockable.reconcile()
+    repo.hire("ada", "tool", email="ada.king@example.com")
+    repo.commit()
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.PRESENT
+    lockable.lock("ada", until="2026-12-01T10:00:00+00:00")
+    assert {each.status for each in lockable.reconcile().rows} == {Status.SUSPENDED}
+    lockable.enqueue("unlock", "ada")
+    report = lockable.reconcile()
+    assert [row(report, who, "tool").status for who in ("ada", "countess")] == [Status.PRESENT, Status.SUSPENDED]
+    lockable.clock.turn(hours=1)
+    lockable.reconcile()
+    assert (active(accounts), active(accounts, "ada.king@example.com")) == (False, True)
+    with lockable.ledger() as ledger:
+        assert ledger.history.verify_agreement()[1] is None
+    lockable.enqueue("unlock", "countess")
+    assert {each.status for each in lockable.reconcile().rows} == {Status.PRESENT}
+
+
 def test_nothing_is_made_for_who_is_locked(lockable, accounts, repo):
     repo.hire("bob", "tool")
     repo.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -62,5 +63,33 @@ def desired(repo: Repo) -> Desired:
         pytest.param(["README.md", ".github/workflows/ci.yml"], [], id="nothing of ours"),
     ],
 )
-def test_touched(desired: Desired, paths: list[str], found: list[Selection]) -> None:
-    assert touched(frozenset(paths), desired) == found
+def test_touched(repo: Repo, desired: Desired, paths: list[str], found: list[Selection]) -> None:
+    assert touched(frozenset(paths), desired, Checkout.open(repo.root).head()) == found
+
+
+def request(hire: str) -> dict[str, Any]:
+    return {"hire": hire, "access": {"integration": "tool", "for": "8h"}, "reason": "INC-12"}
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "found"),
+    [
+        pytest.param(None, request("ada"), hires("ada"), id="new"),
+        pytest.param(request("ada"), None, hires("ada"), id="gone"),
+        pytest.param(request("ada"), "nonsense", hires("ada"), id="broken"),
+        pytest.param(request("ada"), request("grace"), hires("ada", "grace"), id="for somebody else"),
+        pytest.param("nonsense", request("grace"), EVERYTHING, id="mended: whom it was for before, nobody can tell"),
+    ],
+)
+def test_touched_by_a_request(repo: Repo, desired: Desired, was: Any, now: Any, found: Selection) -> None:
+    path = "config/requests/r1.yaml"
+    checkout, trees = Checkout.open(repo.root), []
+    for content in (was, now):
+        if content is not None:
+            repo.write(path, content)
+        elif (repo.root / path).exists():
+            repo.remove(path)
+        repo.commit()
+        trees.append(checkout.head())
+    before, after = trees
+    assert touched(checkout.changed(before, after), Desired(Reader().load(after), desired.today), before) == [found]

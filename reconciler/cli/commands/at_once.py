@@ -189,7 +189,10 @@ class _Person:
         self.wanted = frozenset(grant.key for grant in desired.grants(hire)) if hire in desired.hires else frozenset()
         with context.state(force.settings, force.tree).reader() as ledger:
             self.rows = frozenset(record.key for record in ledger.grants.records([hire], self.addresses))
-            mine = [each for each in ledger.locks.all() if hire in (each.hire, *each.hires)]
+            locks = ledger.locks.all()
+            mine = [each for each in locks if hire in each.hires]
+            if not (mine or self.in_git):  # by the id that the file had
+                mine = [each for each in locks if hire == each.hire]
             known = self.in_git or self.rows or mine
             self.suggestion = "" if known else suggest_from_ledger(ledger, hire)
         self.locked = bool(mine)

@@ -209,15 +209,20 @@ def lock_or_unlock(
 ) -> None:
     """Write a lock, or end it; the pass that follows locks the accounts, or follows git again."""
     hire, said = command.hire or "", command.data or {}
-    before = [lock for lock in ledger.locks.all() if hire in (lock.hire, *lock.hires)]
+    locks = ledger.locks.all()
+    before = [lock for lock in locks if hire in lock.hires]
     if command.kind == "unlock":
-        _end(ledger, before, f"by {command.by}", now, effects, answered=[command])
+        found = before or [lock for lock in locks if lock.hire == hire]  # by the id that the file had
+        _end(ledger, found, f"by {command.by}", now, effects, answered=[command])
         return
+    name = before[0].hire if before else hire
+    while not before and name in {lock.hire for lock in locks}:  # of somebody else, who had that id then
+        name += APART
     until = datetime.fromisoformat(said["until"]) if said.get("until") else None
     addresses = {record.email.lower() for record in records if not record.key.access.endswith(APART + record.email)}
     addresses |= {each.lower() for each in said.get("addresses", ())}
     lock = Lock(
-        hire=before[0].hire if before else hire,
+        hire=name,
         at=command.at,
         by=command.by,
         reason=str(said.get("reason", "")),

@@ -72,10 +72,11 @@ def _touched_since(
     if before is None or WORKTREE in (before.revision, tree.revision) or not context.checkout.has(before.revision):
         return [Selection()], True
     try:
-        paths = context.checkout.changed(context.checkout.at(before.revision), tree)
+        was = context.checkout.at(before.revision)
+        paths = context.checkout.changed(was, tree)
     except RepositoryError:
         return [Selection()], True
-    return touched(paths, desired), any(path.startswith("manifests/") for path in paths)
+    return touched(paths, desired, was), any(path.startswith("manifests/") for path in paths)
 
 
 async def _few(selections: Sequence[Selection], desired: Desired, ledger: Ledger[LedgerReader], limits: Limits) -> bool:

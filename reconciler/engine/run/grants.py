@@ -53,9 +53,11 @@ class PlanningInputs(Frozen, kw_only=True):
     def wanted(self, hire: str) -> tuple[Grant, ...]:
         """Return a hire's grants as of now, without those that are over."""
         grants, now, known = self.desired.grants(hire), self.policy.now, self.records
-        if all(grant.requested is None and still_wanted(grant, known.get(grant.key), now) for grant in grants):
+        count = [grant for grant in grants if still_wanted(grant, known.get(grant.key), now)]
+        if len(count) == len(grants) and all(grant.requested is None for grant in grants):
             return grants
-        return tuple(grant.as_of(now) for grant in grants if still_wanted(grant, known.get(grant.key), now))
+        names = {grant.key.access for grant in count}
+        return tuple(grant.as_of(now, names) for grant in count)
 
     async def rival(self, grant: Grant, record: Record | None) -> str | None:
         """Return why a grant's account is another hire's, or may be; or None."""

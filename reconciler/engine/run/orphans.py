@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 from functools import partial
 
 from reconciler.engine.decide.existing import Facts
@@ -201,24 +200,38 @@ class OrphanPlanner:
 
         A grant that git has and that is over does not count: else two that are would keep each other's account.
         """
-        hire, known, now = record.key.hire, self._inputs.records, self._inputs.policy.now
-        rows = dict[Key, Record]()
-        if any(grant.key not in known for grant in self._inputs.desired.grants(hire)):
-            rows = {row.key: row for row in await self._inputs.rows_of(hire)}
-        return self._inputs.rules.requires(
-            record, lambda grant: _counts(grant, known.get(grant.key) or rows.get(grant.key), now)
-        )
+        counts = await self._counting(record.key.hire)
+        return self._inputs.rules.requires(record, lambda grant: grant.key in counts)
 
     async def _counts(self, grant: Grant, *, over: bool) -> bool:
         """Whether a grant that git has keeps its account: it is not over, and no request that is refused.
 
         Beside what is `over` one counts from its day on, unless it was provided before.
         """
-        record, policy = self._inputs.records.get(grant.key), self._inputs.policy
-        if record is None:
-            record = next((row for row in await self._inputs.rows_of(grant.key.hire) if row.key == grant.key), None)
-        begun = grant.begins is None or grant.begins <= policy.today or (record is not None and record.provided)
-        return (begun or not over) and _counts(grant, record, policy.now)
+        counts, today = await self._counting(grant.key.hire), self._inputs.policy.today
+        if grant.key not in counts:
+            return False
+        record = counts[grant.key]
+        begun = grant.begins is None or grant.begins <= today or (record is not None and record.provided)
+        return begun or not over
+
+    async def _counting(self, hire: str) -> dict[Key, Record | None]:
+        """Return the grants by which a hire has an account, with their rows.
+
+        None is over, or a request that is refused and never gave anything.
+        """
+        grants, known, now = self._inputs.desired.grants(hire), self._inputs.records, self._inputs.policy.now
+        rows = dict[Key, Record]()
+        if any(grant.key not in known for grant in grants):
+            rows = {row.key: row for row in await self._inputs.rows_of(hire)}
+        found = {grant.key: known.get(grant.key) or rows.get(grant.key) for grant in grants}
+        wanted = [grant for grant in grants if still_wanted(grant, found[grant.key], now)]
+        names = {grant.key.access for grant in wanted}
+        return {
+            grant.key: record
+            for grant in wanted
+            if ((record := found[grant.key]) is not None and record.acted_on) or not grant.as_of(now, names).refused
+        }
 
     def unreadable(self, record: Record) -> str | None:
         """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
@@ -262,12 +275,6 @@ def _no_action(record: Record, status: Status, reason: str) -> PlannedGrant:
     """Plan no action, for this reason."""
     decision = Decision(status, Action.NONE, reason)
     return PlannedGrant(record.as_grant(), record, decision, wanted=False)
-
-
-def _counts(grant: Grant, record: Record | None, now: datetime) -> bool:
-    """Whether git gives what it has: it is not over, and no request that is refused and never gave anything."""
-    allowed = not grant.as_of(now).refused or (record is not None and record.acted_on)
-    return allowed and still_wanted(grant, record, now)
 
 
 def _as_recorded(grant: Grant | None, record: Record) -> bool:
