@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from reconciler.model.base import Email, ListFile, Model
+from reconciler.model.base import Email, ListFile, Model, jsonable
 from reconciler.model.hire import Hire
 from reconciler.model.request import Headers, Method, NonEmpty, StatusCode, Text
 from reconciler.model.status import Status
 
 __all__ = ["Before", "CannedAnswer", "Case", "CaseFile", "Person", "SentRequest"]
+
+
+Json = Annotated[Any, BeforeValidator(jsonable)]
+"""What travels as JSON: a day that stands without quotes is its text."""
 
 
 class Person(Hire):
@@ -30,10 +34,10 @@ class CannedAnswer(Model):
 
     url: NonEmpty
     method: Method = "GET"
-    data: Any = None
+    data: Json = None
     status: StatusCode = 200
     headers: Headers = {}
-    body: Any = None
+    body: Json = None
 
 
 class SentRequest(Model):
@@ -41,7 +45,7 @@ class SentRequest(Model):
 
     url: NonEmpty | None = None
     method: Method | None = None
-    data: Any = None
+    data: Json = None
 
 
 class Before(Model):

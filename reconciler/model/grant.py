@@ -124,8 +124,9 @@ class Grant(Frozen):
 
     @property
     def refused(self) -> bool:
-        """Whether it is a request that the files do not allow."""
-        return self.requested is not None and self.requested.refusal is not None
+        """Whether it is a request that the files do not allow, or that does not fit: it holds nothing but itself."""
+        unfit = self.hold is not None and self.hold.status is Status.INVALID
+        return self.requested is not None and (unfit or self.requested.refusal is not None)
 
     @property
     def _asked(self) -> tuple[Any, ...]:

@@ -108,7 +108,7 @@ def _response(answer: CannedAnswer) -> Response:
     elif isinstance(body, str):
         content = body.encode()
     else:
-        content = json.dumps(body, ensure_ascii=False, default=str).encode()
+        content = json.dumps(body, ensure_ascii=False).encode()
         headers.setdefault("content-type", "application/json")
     return Response(answer.status, headers, content[:LIMIT], truncated=len(content) > LIMIT)
 

@@ -116,7 +116,7 @@ def _not_sent(wanted: SentRequest, sent: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def rules_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -140,17 +141,17 @@ def test_path_that_no_item_has_is_said_of_a_case_that_passes(github: Repo, call:
 
 
 def test_requests_of_one_url_are_told_apart_by_what_they_send(github: Repo, call: Call) -> None:
-    url = "https://api.example.com/graphql"
-    exists = {"url": url, "method": "POST", "data": {"who": "{{email}}"}, "expected": "{{email}}"}
+    url, day = "https://api.example.com/graphql", date(2026, 12, 1)  # a day without quotes is the text that is sent
+    data = {"who": "{{email}}", "from": "{{start}}"}
+    exists = {"url": url, "method": "POST", "data": data, "expected": "{{email}}"}
     listing = {"url": url, "method": "POST", "data": {"all": True}, "match": "email", "data_from": "users"}
-    github.manifest(
-        "chat", {"exists": {**exists, "list": listing}, "execute": [{"url": url, "data": {"new": "{{ID}}"}}]}
-    )
+    execute = [{"url": url, "data": {"new": "{{ID}}", "from": "{{start}}"}}]
+    github.manifest("chat", {"exists": {**exists, "list": listing}, "execute": execute})
     answers = [
         {"url": url, "method": "POST", "data": {"all": True}, "body": {"users": []}},
-        {"url": url, "method": "POST", "data": {"who": "ada@example.com"}, "body": {}},
+        {"url": url, "method": "POST", "data": {"who": "ada@example.com", "from": day}, "body": {}},
     ]
-    extra = {"hire": {"extra": {"ID": "7"}}}
+    extra = {"hire": {"start": day, "extra": {"ID": "7"}}}
     cases = [
         {
             "name": "new",
@@ -158,10 +159,10 @@ def test_requests_of_one_url_are_told_apart_by_what_they_send(github: Repo, call
             "answers": answers,
             "list": True,
             "expect": "missing",
-            "sends": [{"data": {"new": "7"}}],
+            "sends": [{"data": {"new": "7", "from": day}}],
         }
     ]
-    github.write("manifests/chat.test.yaml", json.dumps(cases))
+    github.write("manifests/chat.test.yaml", cases)
     assert call(github, "test", "chat").out == "1 case of 1 manifest passed\n"
 
 

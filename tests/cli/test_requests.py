@@ -218,33 +218,23 @@ def test_another_reason_for_what_was_asked_is_a_change(company: Repo, call: Call
     assert (change["change"], change["fields"]) == ("changed", {"reason": ["INC-12", "INC-13"]})
 
 
-def test_a_request_that_is_refused_keeps_nothing_of_one_that_is_over(company: Repo, accounts: AccountService) -> None:
-    offer(company, {"integration": "tool", "longest": "8h"})
-    request(company, **{"for": "8h"})
+@pytest.mark.parametrize("asked", [{"for": "9h"}, {"for": "1h", "values": {"TEEM": "2"}}])
+def test_a_request_that_is_refused_or_does_not_fit_keeps_nothing_of_one_that_is_over(
+    company: Repo, accounts: AccountService, asked: dict[str, Any]
+) -> None:
+    company.manifest("mail", accounts.manifest(revoke=True))
+    offer(company, {"integration": "mail", "longest": "8h"})
+    said = {"hire": "ada", "reason": "INC-12"}
+    company.write("config/requests/queue.yaml", {**said, "access": {"integration": "mail", "for": "8h"}})
     company.commit()
     machine = Machine(company)
     assert row(machine.reconcile(), "ada", "queue").status == "present"
-    request(company, "again", **{"for": "9h"})
+    company.write("config/requests/again.yaml", {**said, "access": {"integration": "mail", **asked}})
     company.commit()
     machine.clock.turn(hours=8)
     report = machine.reconcile()
     assert [row(report, "ada", access).status for access in ("again", "queue")] == ["invalid", "revoked"]
-    assert "2-ada@example.com" not in accounts.people
-
-
-def test_what_is_over_ends_although_the_same_is_asked_for_on_a_later_day(company: Repo) -> None:
-    offer(company, {"integration": "tool", "longest": "8h"})
-    request(company, **{"for": "8h"})
-    request(company, "later", at="2026-12-03", **{"for": "8h"})
-    company.commit()
-    machine = Machine(company)
-    shown = [("present", "scheduled"), ("revoked", "scheduled"), ("revoked", "present")]
-    for expected, hours in zip(shown, (8, 40, 0), strict=True):
-        report = machine.reconcile()
-        left = [each for each in report.rows if each.access == "queue"]
-        status = left[0].status if left else "revoked"
-        assert (status, row(report, "ada", "later").status) == expected
-        machine.clock.turn(hours=hours)
+    assert "ada@example.com" not in accounts.people
 
 
 @pytest.mark.parametrize("ends", [{"until": "2026-12-01T10:00Z"}, {"for": "1h"}])
