@@ -65,6 +65,8 @@ def misplaced(path: str, folder: str, endings: tuple[str, ...]) -> Iterator[Prob
         return
     meant = f"{shown(file.name).partition('.')[0]}{endings[0]}"
     text = f"not read: a name in {folder}/ ends in {', '.join(endings)}; rename it; did you mean {meant}?"
+    if not file.suffix:
+        text += " Of a link to a folder and of a submodule, commit the files themselves"
     yield Problem(shown(path), None, text, Severity.WARNING)
 
 

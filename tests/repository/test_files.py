@@ -366,6 +366,23 @@ def test_similar_file_that_is_not_read_is_reported(load) -> None:
     ]
 
 
+def test_submodule_is_reported(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "repo")
+    repo.write("manifests/.gitkeep", "")
+    repo.git("add", ".")
+    for name in ("hires/team", "hires/bob.yaml"):
+        repo.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},{name}")
+    repo.git("commit", "-qm", "Submodules")
+    files = Reader().load(Checkout.open(repo.root).head())
+    assert [str(problem) for problem in files.problems if "hires" in str(problem)] == [
+        "hires/bob.yaml: error: is a link or a submodule, which is not followed; commit the file itself in its place",
+        (
+            "hires/team: warning: not read: a name in hires/ ends in .yaml, .yml; rename it; did you mean team.yaml?"
+            " Of a link to a folder and of a submodule, commit the files themselves"
+        ),
+    ]
+
+
 def test_name_that_is_not_utf_8_is_reported_escaped(tmp_path: Path) -> None:
     repo, reader = Repo(tmp_path / "repo"), Reader()
     repo.write("hires/Zo\udceb.yaml", ADA)

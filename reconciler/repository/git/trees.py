@@ -46,10 +46,10 @@ SETTLED_NS = 2_000_000_000
 pygit2.settings.cache_object_limit(ObjectType.TREE, 4 << 20)
 pygit2.settings.cache_max_size(16 << 20)
 
-_FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE, FileMode.LINK)
+_FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE, FileMode.LINK, FileMode.COMMIT)
 
 _LINK = "link "
-"""Begins the `blob` of a symbolic link, so that none is taken for a file whose content is the link's target."""
+"""Begins the `blob` of a link and of a submodule, so that none is taken for a file whose content is what it names."""
 
 
 class File(NamedTuple):
@@ -75,7 +75,8 @@ def blob_of(content: bytes, size: int | None = None) -> str:
 
 def _refuse_link(file: File) -> None:
     if file.blob.startswith(_LINK):
-        raise broken(file.path, None, "is a symbolic link, which is not followed; commit the file itself in its place")
+        why = "is a link or a submodule, which is not followed; commit the file itself in its place"
+        raise broken(file.path, None, why)
 
 
 class Tree(Protocol):
@@ -225,7 +226,7 @@ def object_at(tree: pygit2.Tree, path: str) -> pygit2.Object | None:
 
 def _file(path: str, entry: pygit2.Object, mode: FileMode) -> File:
     """Return an entry as a file; it is asked for its mode once, which takes as long as all else of it."""
-    return File(path, f"{_LINK}{entry.id}" if mode is FileMode.LINK else str(entry.id))
+    return File(path, f"{_LINK}{entry.id}" if mode in (FileMode.LINK, FileMode.COMMIT) else str(entry.id))
 
 
 def _differing(old: pygit2.Tree, new: pygit2.Tree) -> Iterator[str]:

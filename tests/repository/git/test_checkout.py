@@ -64,7 +64,7 @@ def test_a_symbolic_link_is_listed_and_not_followed(repo: Repo) -> None:
         assert link is not None
         assert link in tree.files("hires")
         assert link.blob != blob_of(b"ada.yaml")
-        with pytest.raises(BrokenFile, match=r"^hires/link\.yaml: error: is a symbolic link, which is not followed"):
+        with pytest.raises(BrokenFile, match=r"^hires/link\.yaml: error: is a link or a submodule"):
             tree.read(link)
 
 
@@ -264,18 +264,6 @@ def test_a_file_that_became_a_folder_and_a_link(repo: Repo) -> None:
     (repo.root / "hires/z.yaml").symlink_to("z: 1\n")
     repo.commit()
     assert checkout.changed(old, checkout.head()) == {"hires/ada.yaml", "hires/ada.yaml/inner.yaml", "hires/z.yaml"}
-
-
-def test_submodules_are_skipped(repo: Repo, tmp_path: Path) -> None:
-    inner = Repo(tmp_path / "inner")
-    inner.write("x.yaml", "x: 1\n")
-    inner.commit()
-    repo.git("-c", "protocol.file.allow=always", "submodule", "add", "--quiet", str(inner.root), "hires/sub")
-    repo.commit()
-    checkout = Checkout.open(repo.root)
-    assert "hires/sub" not in paths(checkout.head())
-    assert checkout.head().find("hires/sub") is None
-    assert not checkout.head().has("hires/sub")
 
 
 def test_who_committed(repo: Repo) -> None:
