@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from reconciler.model.base import Email, ListFile, Model, jsonable
 from reconciler.model.hire import Hire
@@ -17,7 +17,7 @@ from reconciler.model.status import Status
 __all__ = ["Before", "CannedAnswer", "Case", "CaseFile", "Person", "SentRequest"]
 
 
-Json = Annotated[Any, BeforeValidator(jsonable)]
+Json = Annotated[Any, AfterValidator(jsonable)]
 """What travels as JSON: a day that stands without quotes is its text."""
 
 
