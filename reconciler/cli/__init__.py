@@ -32,9 +32,10 @@ from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.text import hint
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
     from click.shell_completion import CompletionItem
 
-__all__ = ["main", "many_objects", "run", "writable_output"]
+__all__ = ["main", "many_objects", "run", "usable_streams"]
 
 SECTIONS = {
     "Start": {
@@ -231,18 +232,39 @@ def many_objects() -> None:
     gc.set_threshold(5_000, 2, 1_000)
 
 
-def writable_output() -> None:
-    """Let results be written whatever standard output is: escaped where its encoding lacks a character, or closed."""
+class _Lossy(io.FileIO):
+    """Standard error, which loses what it cannot take: no work may depend on whether its log can be written."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write data, and return how much of it was dealt with."""
+        try:
+            written = super().write(data)
+        except OSError:
+            written = None
+        return len(memoryview(data)) if written is None else written
+
+
+def usable_streams() -> None:
+    """Let a command do its work whatever its standard streams are: closed, full, left by their reader, or not UTF-8.
+
+    Results are escaped where standard output's encoding lacks a character. A closed stream is opened on nothing, as the
+    next file that is opened would take its number, and what is written to the stream.
+    """
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        raw = _Lossy(sys.stderr.fileno(), "w", closefd=False)
+        encoding = sys.stderr.encoding
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=True)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  pathlib is slow to import; it stays open
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    else:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  pathlib is slow to import, and it stays open
 
 
 def main() -> None:
     """Run as the console script."""
     many_objects()
-    writable_output()
+    usable_streams()
     # To look for plugins, pydantic reads the metadata of every package of the installation; one would see every value.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     code = run(sys.argv[1:])

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
 from tests.cli.conftest import Call
-from tests.repo import PROGRAM, Repo, Result, run_cli
+from tests.repo import PROGRAM, Repo, Result, run_cli, start_cli
+from tests.servers import AccountService
 
 BASE = {
     "execute": [{"url": "https://api.example.com/u", "headers": {"Authorization": "Bearer {{TOKEN}}"}}],
@@ -211,3 +215,19 @@ def test_files_that_have_no_room_are_all_left_out(team: Repo, call: Call, argume
     assert "cannot be written: File too large" in done.err
     assert [path for path in sorted(team.root.rglob("*")) if path not in before] in ([], [team.root / "new"])
     assert call(team, *arguments).code == 0, "nothing is in the way afterwards"
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(repo: Repo, accounts: AccountService) -> None:
+    repo.settings()
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.hire("bob", "tool")
+    repo.commit()
+    accounts.fail_next(1, 500, method="POST")
+    reader, left = os.pipe()
+    os.close(reader)
+    with TemporaryFile() as out, closing(os.fdopen(left, "wb")) as nobody:
+        assert start_cli(repo, "--output", "json", streams=(None, out, nobody)).wait() == 1
+        out.seek(0)
+        assert json.load(out)["summary"] == {"present": 1, "retrying": 1}
+    assert accounts.created.total() == 1

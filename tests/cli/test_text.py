@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli import writable_output
+from reconciler.cli import usable_streams
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output import logs
+from reconciler.cli.output.logs import note
 from reconciler.cli.output.report import show_report
 from reconciler.cli.output.text import (
     annotation,
@@ -44,16 +45,21 @@ def test_a_character_that_the_encoding_lacks_is_escaped(
 ) -> None:
     content = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding))
-    writable_output()
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    usable_streams()
     echo("ë →")
     sys.stdout.flush()
     assert content.getvalue() == written + b"\n"
 
 
-def test_results_are_dropped_where_standard_output_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", None)
-    writable_output()
-    echo("ë →")
+def test_closed_streams_are_none_that_a_command_fails_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    usable_streams()
+    with sys.stdin, sys.stdout, sys.stderr:
+        assert not sys.stdin.isatty()
+        echo("ë →")
+        note("ë →")
 
 
 WILD = {
