@@ -73,19 +73,28 @@ HEADERS = {
 }
 
 
+MAX_LOST = 32 << 20
+"""The most bytes of a body that are read and lost: more than any git server sends."""
+
+
 async def body_of(request: Request, most: int, seconds: float) -> bytes:
     """Read a request's body; of one that is longer than `most`, one byte more. Raises TimeoutError after `seconds`.
 
-    Not even one that says so is refused unread: its sender is still at it, and would find the connection closed
-    before the answer.
+    The rest of one that is too long is read, too, and lost: its sender is still at it, and would find the connection
+    closed before the answer.
     """
-    found = bytearray()
-    async with asyncio.timeout(seconds):
-        async for part in request.stream():
-            found += part
-            if len(found) > most:
-                break
-    return bytes(found[: most + 1])
+    found, read = bytearray(), 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                found += part[: most + 1 - len(found)]
+                read += len(part)
+                if read > most + MAX_LOST:
+                    break
+    except TimeoutError:
+        if read <= most:
+            raise
+    return bytes(found)
 
 
 class SafeHeaders:

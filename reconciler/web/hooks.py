@@ -66,6 +66,10 @@ def hook_route(hooks: Hooks, count: Callable[[str, str], None]) -> Route:
     async def answer(request: Request) -> Response:
         name = request.path_params["name"]
         try:
+            body = await body_of(request, BODY_BYTES, BODY_SECONDS)
+        except (TimeoutError, ClientDisconnect):
+            body = None
+        try:
             hook = await run_in_threadpool(hooks, name)
         except SecretsError:
             count(name, "secret_unreadable")
@@ -73,9 +77,7 @@ def hook_route(hooks: Hooks, count: Callable[[str, str], None]) -> Route:
         if hook is None:
             count("", "unknown")
             return _said(404, "there is no such hook")
-        try:
-            body = await body_of(request, BODY_BYTES, BODY_SECONDS)
-        except (TimeoutError, ClientDisconnect):
+        if body is None:
             count(name, "cut_off")
             return _said(408, "the hook did not come to its end")
         if len(body) > BODY_BYTES:

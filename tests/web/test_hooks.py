@@ -144,14 +144,16 @@ def test_who_is_refused_causes_nothing(daemon: Daemon) -> None:
     before = fetches(daemon)
     assert hook(daemon, "wrong") == 401
     assert post(daemon, "git", BODY, {}) == 401
-    assert hook(daemon, body=b" " * (1024 * 1024 + 1)) == 413
+    huge = b" " * (24 << 20)  # not sent to its end when the first MiB has come
+    assert hook(daemon, body=b" " * (1024 * 1024 + 1)) == post(daemon, "git", huge, {}) == 413
+    assert post(daemon, "nothing", huge, {}) == 404
     assert hook(daemon, name="tool") == hook(daemon, name="nothing") == 404
     assert ask(daemon.url, "GET", "/hooks/git")[0] == 404
     assert fetches(daemon) == before
     assert hook(daemon, "the one before", b" " * 1024 * 1024) == 204
     eventually(lambda: fetches(daemon) != before)
     text = daemon.get("/metrics")[1]
-    counts = (("git", "unsigned", 2), ("git", "too_large", 1), ("git", "accepted", 1), ("", "unknown", 2))
+    counts = (("git", "unsigned", 2), ("git", "too_large", 2), ("git", "accepted", 1), ("", "unknown", 3))
     for name, outcome, count in counts:
         assert f'reconciler_hooks_total{{hook="{name}",outcome="{outcome}"}} {count}.0' in text
 
