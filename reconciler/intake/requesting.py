@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import PurePosixPath
 from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any
 
 import pygit2
 from pydantic import ValidationError
+from pygit2.enums import SortMode
 
 from reconciler.engine.context import Context
 from reconciler.engine.run.accepted import InForce, in_force
@@ -28,7 +30,7 @@ from reconciler.repository.documents.problems import explain, validated
 from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.git.branches import commit_to_branch, has_remote
 from reconciler.repository.git.program import GitFailed, git
-from reconciler.repository.git.trees import OverlayTree, Tree
+from reconciler.repository.git.trees import OverlayTree, Tree, object_at
 from reconciler.repository.parsing import REQUESTS, parse
 from reconciler.review.findings import MissingValues
 
@@ -42,6 +44,9 @@ PREFIX = "request/"
 """What the names of requests' branches begin with."""
 
 MAX_SUFFIX = 1000
+
+LATELY = timedelta(days=2)
+"""How far back names are looked for that are taken: they begin with the day."""
 
 
 class NotRequestable(ReconcilerError):
@@ -282,7 +287,7 @@ class Asking:
             if each.state is State.HOLDS and theirs:
                 already = f"{hire} has that account already, by the request {each.stem}, which holds"
                 raise NotRequestable(f"{already}; {what_for}")
-        taken = {each.stem for each in others} | {name.removeprefix(PREFIX) for name in self._waiting()}
+        taken = {name.removeprefix(PREFIX) for name in self._waiting()} | self._names_since(now - LATELY)
         stem = free_stem(f"{now.date()}-{hire}-{asked.integration}".replace("/", "-"), taken)
         reason = refused(self.context.reader, self.tree, stem, content, now)
         if reason is not None:
@@ -292,6 +297,21 @@ class Asking:
         author = (name, address) if asked.asker is not None else None
         commit_to_branch(self.context.checkout, self.tree.revision, f"{PREFIX}{stem}", files, message, author=author)
         return Request(stem, request, State.WAITS, None, f"{PREFIX}{stem}")
+
+    def _names_since(self, since: datetime) -> set[str]:
+        """Return the stems of the files that the newest commit has, read or not, and that were there since a time.
+
+        A request that ended and was tidied is known by its name: another one of that name would count as over, too.
+        """
+        found = {PurePosixPath(file.path).stem for file in self.tree.files(FOLDER)}
+        for commit in self._repository.walk(pygit2.Oid(hex=self.tree.revision), SortMode.TIME):
+            if commit.commit_time < since.timestamp():
+                break
+            inside = object_at(commit.tree, FOLDER)
+            found |= (
+                {PurePosixPath(each.name or "").stem for each in inside} if isinstance(inside, pygit2.Tree) else set()
+            )
+        return found
 
     def _user(self) -> tuple[str, str]:
         try:

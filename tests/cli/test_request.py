@@ -69,6 +69,17 @@ def test_request_is_one_file_on_a_branch_and_the_same_again_is_that_one(company:
     assert [(each["request"], each["state"]) for each in listed] == [(stem, "waits"), (f"{stem}-2", "waits")]
 
 
+def test_no_request_is_called_like_one_that_is_over_or_broken(company: Repo, call: Call) -> None:
+    """By its name the state has it as over, and a file that cannot be read may have given something."""
+    stem = call(company, *ASK, "--output", "json").json["request"]
+    company.git("merge", "-q", f"request/{stem}")
+    company.git("branch", "-q", "-D", f"request/{stem}")
+    company.remove(f"config/requests/{stem}.yaml")
+    company.write(f"config/requests/{stem}-2.yml", "hire: [")
+    company.commit("Take out what ended")
+    assert call(company, *ASK, "--output", "json").json["request"] == f"{stem}-3"
+
+
 def repo_head(repo: Repo) -> str:
     return repo.git("rev-parse", "HEAD").strip()
 
