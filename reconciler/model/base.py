@@ -30,6 +30,7 @@ __all__ = [
     "day",
     "duration",
     "jsonable",
+    "number",
     "spelled",
 ]
 
@@ -70,6 +71,14 @@ def as_text(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(as_text)]
+
+
+def number(value: Any) -> Any:
+    """Read digits as a number, and refuse `true` and `false`, which pydantic takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
 
 EMAIL = re.compile(
     r'(?!(?:[^@]*/)?\.{1,2}/)[^@\s"\\\x00-\x1f\x7f<>(),:;\[\]]+@[^@\s"\\\x00-\x1f\x7f<>(),:;\[\]/?#%]*'

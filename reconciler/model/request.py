@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from reconciler.model.base import Identifier, Model, as_text
+from reconciler.model.base import Identifier, Model, as_text, number
 from reconciler.model.template import names
 
 __all__ = [
@@ -60,10 +60,6 @@ Text = Annotated[str, BeforeValidator(as_text)]
 Headers = Annotated[dict[Text, Text], BeforeValidator(_headers)]
 
 
-def _number(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
-
-
 def _empty_is_none(value: Any) -> Any:
     return None if value in ({}, [], "") else value
 
@@ -72,8 +68,8 @@ empty_is_none = BeforeValidator(_empty_is_none)
 """For a property that ChiefOnboarding's builder may leave empty."""
 
 
-StatusCode = Annotated[int, BeforeValidator(_number), Field(ge=100, le=599)]
-WholeNumber = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+StatusCode = Annotated[int, BeforeValidator(number), Field(ge=100, le=599)]
+WholeNumber = Annotated[int, BeforeValidator(number), Field(ge=0)]
 NonEmpty = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1)]
 
 
@@ -87,8 +83,8 @@ class Condition(Model):
 class Polling(Model):
     """`polling`: send the request up to `amount` times, `interval` seconds apart, until `continue_if` holds."""
 
-    interval: Annotated[int, BeforeValidator(_number), Field(ge=1, le=3600)]
-    amount: Annotated[int, BeforeValidator(_number), Field(ge=1, le=100)]
+    interval: Annotated[int, BeforeValidator(number), Field(ge=1, le=3600)]
+    amount: Annotated[int, BeforeValidator(number), Field(ge=1, le=100)]
 
 
 class RequestOptions(Model):
@@ -157,7 +153,7 @@ class CountUp(Model):
 
     parameter: NonEmpty
     first: WholeNumber = 1
-    step: Annotated[int, BeforeValidator(_number), Field(ge=1)] = 1
+    step: Annotated[int, BeforeValidator(number), Field(ge=1)] = 1
     total_from: NonEmpty | None = None
 
 

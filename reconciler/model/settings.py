@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from reconciler.model.base import Day, Duration, Email, Model, Restricting, Text, duration
+from reconciler.model.base import Day, Duration, Email, Model, Restricting, Text, duration, number
 from reconciler.model.template import misuse, names
 from reconciler.model.text import hint
 
@@ -151,9 +151,9 @@ class Limits(Model):
     A rate that lets nothing leave for hours would look like a service that hangs.
     """
 
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 100
-    per_host: Annotated[int, Field(ge=1, le=1_000)] = 20
-    rate: Annotated[float, Field(ge=0.01, le=10_000)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=10_000), BeforeValidator(number)] = 100
+    per_host: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(number)] = 20
+    rate: Annotated[float, Field(ge=0.01, le=10_000), BeforeValidator(number)] | None = None
     timeout: Annotated[Duration, Field(gt=timedelta())] = timedelta(seconds=30)
 
 
@@ -180,7 +180,7 @@ class Smtp(Model):
     """The mail server; its password is `SMTP_PASSWORD` in the reconciler's initial data."""
 
     host: Line = "localhost"
-    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(number)] = 25
     sender: Email = "reconciler@localhost"
     starttls: Annotated[Literal["auto", "always", "never"], BeforeValidator(_starttls)] = "auto"
     username: Line | None = None
@@ -352,6 +352,19 @@ def _home(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    if value.startswith(("https://", "http://")) and not _has_host(value):
+        raise ValueError("not an address: write it as https://access.example.com")
+    return value
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
+
+
 def _host(value: str) -> str:
     try:
         value.encode("idna" if not value.isascii() else "ascii")
@@ -377,12 +390,12 @@ class Settings(Model):
     drift: Annotated[Drift, BeforeValidator(_by_kind)] = Drift.model_construct()
     prune: Prune | dict[Text, Prune] = "report"
     expire: Literal["revoke", "prune"] = "revoke"
-    max_change_percent: Annotated[float, Field(ge=0, le=100)] = 25
+    max_change_percent: Annotated[float, Field(ge=0, le=100), BeforeValidator(number)] = 25
     fail_stale: Annotated[Duration, Field(gt=timedelta())] = timedelta(minutes=15)
-    max_new: Annotated[int, Field(ge=0)] | None = 100
+    max_new: Annotated[int, Field(ge=0), BeforeValidator(number)] | None = 100
     suspend: list[Suspension] = []
     listen: Annotated[Line, AfterValidator(_listen)] = "127.0.0.1:8080"
-    public_url: Line | None = None
+    public_url: Annotated[Line, AfterValidator(_address)] | None = None
     pages: Pages | None = None
     smtp: Smtp = Smtp.model_construct()
     twilio: Twilio | None = None

@@ -80,7 +80,7 @@ def _unasked(settings: Settings) -> Iterator[tuple[Path, str]]:
     if settings.twilio is not None:
         urls.append((("twilio", "url"), settings.twilio.url))
     for path, url in urls:
-        if url is not None and not url.startswith(("https://", "{{")) and not _on_this_machine(url):
+        if url is not None and not url.startswith("{{") and not _is_asked(url):
             yield path, "it is never asked: only https:// is, and http:// to this machine"
     if settings.public_url is not None and not settings.public_url.startswith(("https://", "http://")):
         yield ("public_url",), "no browser comes back to it: begin it with https://"
@@ -89,9 +89,10 @@ def _unasked(settings: Settings) -> Iterator[tuple[Path, str]]:
             yield ("allowed_hosts", index), "allows nothing: write a host's name alone, with or without a port"
 
 
-def _on_this_machine(url: str) -> bool:
+def _is_asked(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme == "http" and loopback(parts.hostname or "")
     except ValueError:
         return False
+    host = parts.hostname or ""
+    return (parts.scheme == "https" and host != "") or (parts.scheme == "http" and loopback(host))

@@ -204,7 +204,7 @@ def _not_null(inner: JsonSchemaValue) -> JsonSchemaValue:
 _UNSAID = (
     *("_moment", "_dated", "_no_fields", "_provisions_accounts", "_committed", "_requested"),
     *("_has_a_reason", "_key", "_not_empty", "_host", "_a_second", "_pages_lead_on"),
-    *("_keeps_checkpoints_apart", "_fills_a_hire", "_ends_after_its_start", "_can_be_asked", "jsonable"),
+    *("_keeps_checkpoints_apart", "_fills_a_hire", "_ends_after_its_start", "_can_be_asked", "jsonable", "_address"),
 )
 """The validators that check what a schema cannot say."""
 
@@ -236,7 +236,7 @@ _BEFORE: dict[str, _Rule] = {
             },
         }
     ),
-    "_number": _either({"type": "string", "pattern": r"^\d+$"}),
+    "number": _either({"type": "string", "pattern": r"^\d+$"}),
     "_one_or_many": _or_one,
     "_by_kind": _either({"enum": ["heal", "report"]}),
     "_starttls": _either({"type": "boolean"}),
