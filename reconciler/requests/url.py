@@ -169,7 +169,8 @@ def _ascii(url: str) -> str:
 
 
 _ATTRIBUTES = re.compile(r"[A-Za-z0-9;.*+-]+(?:,[A-Za-z0-9;.*+-]+)*")
-_ASSERTION = re.compile(r"\(?([A-Za-z0-9;.-]*)(?:[~<>]|:[^=()]*)?=([^()]*)")
+_ASSERTION = re.compile(r"\(?([A-Za-z0-9;.-]*)(?:~|%3[CcEe]|:[^=()]*)?=([^()]*)")
+"""An attribute, how it is compared, `<` and `>` in the form that a URL has them, and what stands before the value."""
 _SCOPES = frozenset({"base", "one", "sub"})
 
 

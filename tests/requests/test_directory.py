@@ -55,6 +55,7 @@ def test_a_value_in_a_name_is_one_value(text):
         ("/dc=x??sub?(uid={{v}})", "*)(uid=*", r"dc=x??sub?(uid=\2a\29\28uid=\2a)"),
         ("/dc=x??sub?(&(a=b)(uid={{v}}))", "\\\0ü?", r"dc=x??sub?(&(a=b)(uid=\5c\00ü?))"),
         ("/dc=x??sub?(member=uid={{v}},dc=x)", "a,b*", r"dc=x??sub?(member=uid=a\5c,b\2a,dc=x)"),
+        ("/dc=x??sub?(&(a~={{v}})(b<={{v}})(c>={{v}}))", "2*", r"dc=x??sub?(&(a~=2\2a)(b<=2\2a)(c>=2\2a))"),
         ("/{{v}}", "uid=ada,dc=x", "uid=ada,dc=x"),
         ("/uid=ada,{{v}}?cn", "ou=p,dc=x", "uid=ada,ou=p,dc=x?cn"),
         ("/dc=x?{{v}}?one", "mail,cn", "dc=x?mail,cn?one"),
