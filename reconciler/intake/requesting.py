@@ -15,6 +15,7 @@ from pygit2.enums import SortMode
 
 from reconciler.engine.context import Context
 from reconciler.engine.run.accepted import InForce, in_force
+from reconciler.intake.files import stem_of
 from reconciler.intake.forge import TOKEN, ForgeClient, ForgeError, PullRequest, git_environment, token_given
 from reconciler.intake.yaml_edit import flow
 from reconciler.model.clock import first_moment, stamp
@@ -279,16 +280,17 @@ class Asking:
             request, content = made(fields)
         except UsageError as error:
             raise UsageError(f"{error}; {what_for}") from None
-        others = self.known({})
+        others, granted = self.known({}), Desired(self.files, now.date(), now).grants(hire)
+        allowed = {grant.key.access for grant in granted if not grant.refused}
         for each in others:
             if each.state is State.WAITS and same(each.asked, request):
                 return each
             theirs = each.asked.hire == hire and account_of(each.asked.access) == account_of(request.access)
-            if each.state is State.HOLDS and theirs:
+            if each.state is State.HOLDS and theirs and each.stem in allowed:
                 already = f"{hire} has that account already, by the request {each.stem}, which holds"
                 raise NotRequestable(f"{already}; {what_for}")
         taken = {name.removeprefix(PREFIX) for name in self._waiting()} | self._names_since(now - LATELY)
-        stem = free_stem(f"{now.date()}-{hire}-{asked.integration}".replace("/", "-"), taken)
+        stem = free_stem(stem_of(f"{now.date()}-{hire}-{asked.integration}"), taken)  # a branch's name has no blanks
         reason = refused(self.context.reader, self.tree, stem, content, now)
         if reason is not None:
             raise NotRequestable(reason)

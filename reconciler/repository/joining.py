@@ -70,12 +70,15 @@ class Join:
         person = _Person(loaded, hire_layers(self._files, loaded), _absent(self._files, hire))
         circular = circular_among({name: item.entry.needs for name, item in entries.items()})
         spans = ((item, _span(hire, item.entry, self._zone)) for item in entries.values())
-        wanted = [(item, span) for item, span in spans if self._over(hire, item.entry, span, self._now) is None]
-        others = [item for item, _ in wanted]
-        grants = []
-        for item, span in wanted:
-            held = _hold(hire, item, span, entries, circular)
-            grants.append(self._grant(person, item, span, held, self._requested(hire, item, others)))
+        wanted = [
+            (item, span, _hold(hire, item, span, entries, circular))
+            for item, span in spans
+            if self._over(hire, item.entry, span, self._now) is None
+        ]
+        count = [item for item, _, held in wanted if item.request is None or self._allows(hire, item.entry, held)]
+        grants = [
+            self._grant(person, item, span, held, self._requested(hire, item, count)) for item, span, held in wanted
+        ]
         return _ordered(grants)
 
     def fitted(self, entry: Entry) -> tuple[Hold | None, dict[str, Any], tuple[tuple[str, Any], ...]]:
@@ -190,6 +193,16 @@ class Join:
         if item is None or item.request is None:
             return None
         return offers.refusal(hire, item.entry, self._lasts(hire, item.entry))
+
+    def _allows(self, hire: Hire, entry: Entry, held: Hold | None) -> bool:
+        """Whether a request is allowed and fits: else it holds nothing but itself."""
+        if held is not None or self._files.offers.refusal(hire, entry, self._lasts(hire, entry)) is not None:
+            return False
+        try:
+            self.fitted(entry)
+        except ValueError:
+            return False
+        return True
 
     def _taken(self, item: SourcedEntry, others: Iterable[SourcedEntry]) -> Iterator[str]:
         """Yield the other entries of the hire that are for the same account as a request."""

@@ -80,6 +80,13 @@ def test_no_request_is_called_like_one_that_is_over_or_broken(company: Repo, cal
     assert call(company, *ASK, "--output", "json").json["request"] == f"{stem}-3"
 
 
+def test_whose_file_has_a_blank_in_its_name_can_ask(company: Repo, call: Call) -> None:
+    company.hire("eve m", email="eve@example.com", department="R&D")
+    company.commit()
+    done = call(company, *ASK, "--hire", "eve m", "--output", "json")
+    assert (done.code, done.json["hire"], branches(company)) == (0, "eve m", [done.json["branch"]])
+
+
 def repo_head(repo: Repo) -> str:
     return repo.git("rev-parse", "HEAD").strip()
 

@@ -267,6 +267,23 @@ def test_account_may_be_asked_for_once_what_gave_it_is_over(
     assert len(accounts.calls("DELETE")) == 1
 
 
+@pytest.mark.parametrize("bad", [{"until": "2099-01-01"}, {"until": "2026-12-01T12:00", "values": {"TEEM": "2"}}])
+def test_a_request_that_is_refused_or_does_not_fit_is_in_no_others_way(
+    company: Repo, accounts: AccountService, call: Call, bad: dict[str, Any]
+) -> None:
+    company.manifest("mail", accounts.manifest())
+    offer(company, {"integration": "mail", "longest": "8h"})
+    said = {"hire": "ada", "reason": "INC-12"}
+    company.write("config/requests/bad.yaml", {**said, "access": {"integration": "mail", **bad}})
+    company.commit()
+    asked = call(company, "request", "mail", "--hire", "ada", "--for", "8h", "--reason", "INC-12")
+    assert (asked.code, asked.err.splitlines()[0][:5]) == (0, "next:")
+    company.write("config/requests/good.yaml", {**said, "access": {"integration": "mail", "for": "8h"}})
+    company.commit()
+    report = Machine(company).reconcile()
+    assert [row(report, "ada", access).status for access in ("bad", "good")] == ["invalid", "present"]
+
+
 def test_list_counts_the_time_of_a_request_from_its_day_and_from_when_it_began(company: Repo, call: Call) -> None:
     request(company, at="2099-01-01", **{"for": "8h"})
     request(company, "now", team="3", **{"for": "8h"})
