@@ -24,7 +24,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.value import Frozen
 from reconciler.secrets.gpg import Gnupg
-from reconciler.secrets.sealed import Sealer, in_the_clear
+from reconciler.secrets.sealed import Sealer, in_the_clear, wrapped_to
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
@@ -53,7 +53,7 @@ class Trust(Frozen):
 
     def sealer(self, ledger: LedgerReader, gnupg: Gnupg) -> tuple[Sealer | None, Sealer | None]:
         """Open the key, and the successor that is to take its place, if any. Raises SecretsError if it is no good."""
-        wrapped, staged = ledger.notes.get(KEY), ledger.notes.get(NEXT)
+        wrapped = ledger.notes.get(KEY)
         if wrapped is None:
             if self.fingerprint is not None:
                 raise SecretsError(f"the state has no sealing key, and {VOUCHED} names one: {_MEND}")
@@ -63,12 +63,10 @@ class Trust(Frozen):
                 "the state's sealing key is in the clear, though initial data has keys to encrypt it to: somebody put "
                 f"it there, and nothing is opened or sealed with it. {_MEND}"
             )
-        sealer, successor = Sealer.unwrap(wrapped, gnupg), None
-        if staged is not None:
-            with suppress(SecretsError):  # it is for a machine that has another key
-                found = Sealer.unwrap(staged, gnupg)
-                fits = found.previous == sealer.fingerprint and self.fingerprint in (None, found.fingerprint)
-                successor = found if fits else None
+        sealer = Sealer.unwrap(wrapped, gnupg)
+        successor = _waiting(ledger, sealer, gnupg)
+        if successor is not None and self.fingerprint not in (None, successor.fingerprint):
+            successor = None
         if self.fingerprint not in (None, sealer.fingerprint) and successor is None:
             raise SecretsError(
                 f"the state's sealing key, {sealer.fingerprint}, is not the one that {VOUCHED} names: somebody put it "
@@ -159,11 +157,30 @@ def _opened(ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> Sealer:
     return sealer
 
 
-def stage(ledger: LedgerWriter, sealer: Sealer, recipients: Iterable[str]) -> Sealer:
-    """Make a successor of the key, which takes its place when it is vouched for. Raises SecretsError."""
-    made, wrapped = sealer.successor(recipients)
+def stage(
+    ledger: LedgerWriter, sealer: Sealer, recipients: Iterable[str], *, known: Iterable[str], gnupg: Gnupg
+) -> Sealer:
+    """Make a successor of the key, which takes its place when it is vouched for. Raises SecretsError.
+
+    One that waits stays: a file may name it already. Unless a key can open it that is not `known`, none of those that
+    initial data is encrypted to.
+    """
+    made, staged = _waiting(ledger, sealer, gnupg), ledger.notes.get(NEXT)
+    if made is None or staged is None or not {*wrapped_to(staged, gnupg)} <= {*known}:
+        made, wrapped = sealer.successor(recipients)
+    else:
+        wrapped = made.rewrap({*made.recipients, *recipients})
     ledger.notes.put(NEXT, wrapped, Failpoint.SEALING_KEY)
     return made
+
+
+def _waiting(ledger: LedgerReader, sealer: Sealer, gnupg: Gnupg) -> Sealer | None:
+    """Return the successor of a key that waits for its place; None for one that is for a machine with another key."""
+    if (staged := ledger.notes.get(NEXT)) is not None:
+        with suppress(SecretsError):
+            found = Sealer.unwrap(staged, gnupg)
+            return found if found.previous == sealer.fingerprint else None
+    return None
 
 
 def _replaced(ledger: LedgerWriter, sealer: Sealer, successor: Sealer | None, trust: Trust, gnupg: Gnupg) -> Sealer:

@@ -25,7 +25,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 
-__all__ = ["Sealer", "in_the_clear"]
+__all__ = ["Sealer", "in_the_clear", "wrapped_to"]
 
 _SIZE = 32
 _NONCE = 12
@@ -155,6 +155,18 @@ def in_the_clear(wrapped: bytes) -> bool:
     with suppress(ValueError, TypeError, KeyError):
         return bool(json.loads(head)["form"] == "none")
     return False
+
+
+def wrapped_to(wrapped: bytes, gnupg: Gnupg) -> list[str]:
+    """Return the keys that open a key as it is stored, by the names that initial data's files have of theirs.
+
+    Raises SecretsError if it is damaged.
+    """
+    head, _, body = wrapped.partition(b"\n")
+    with suppress(ValueError, TypeError, KeyError):
+        fields = json.loads(head)
+        return gnupg.recipients(body) if fields["form"] == "gpg" else [str(name) for name in fields["recipients"]]
+    raise SecretsError("the sealed store's key is damaged: restore the state from a backup")
 
 
 def _derived(key: bytes, use: bytes) -> bytes:

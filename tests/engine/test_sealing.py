@@ -308,8 +308,9 @@ def test_another_key_than_the_one_vouched_for_is_refused(
     assert any("the state has no sealing key" in problem.message for problem in machine.reconcile().problems)
 
 
+@pytest.mark.parametrize("order", [("tool", "reconciler"), ("reconciler", "tool")])
 def test_rekey_replaces_the_key_that_is_vouched_for(
-    machine: Machine, accounts: AccountService, home: GnupgHome
+    machine: Machine, accounts: AccountService, home: GnupgHome, order: tuple[str, str]
 ) -> None:
     accounts.fail_next(None, 500, prefix="/welcome")
     machine.reconcile()
@@ -319,7 +320,7 @@ def test_rekey_replaces_the_key_that_is_vouched_for(
     machine.lock("bob", until="2026-12-24T00:00:00Z")
     machine.reconcile()
     new = second_key(home)
-    for service in ("tool", "reconciler"):
+    for service in order:
         done = call_cli(machine.repo, "initial-data", "rekey", service, "--recipient", new)
         assert (done.code, "the state's sealing key is replaced" in done.err) == (0, True), done.err
     machine.reconcile()

@@ -158,6 +158,7 @@ def _replace_sealing_key(
     from reconciler.secrets.initial_data import encrypt_initial_data
 
     context = context_of(options)
+    tree = context.checkout.worktree()  # as it is now that the file is written
     try:
         force = in_force(context)
         state = context.state(force.settings, force.tree)
@@ -169,14 +170,16 @@ def _replace_sealing_key(
                 if sealing.fault is not None:
                     yield f"the state's sealing key stays as it is: {sealing.fault}"
                 return
-            fingerprint = stage(ledger, sealing.sealer, keys).fingerprint
+            known, gnupg = repository.data.recipients(tree), repository.gnupg
+            fingerprint = stage(ledger, sealing.sealer, keys, known=known, gnupg=gnupg).fingerprint
         if trust_of(context, force.settings, force.tree).fingerprint is None:
             yield "the state's sealing key is replaced by the next pass, or by the daemon when this is committed"
             return
+        values = repository.data.read(tree, OWN) or {}
         if service == OWN:
-            values = repository.data.read(context.checkout.worktree(), OWN) or {}
             named = {**values, SEALING_KEY: fingerprint}
             encrypt_initial_data(repository.checkout.root, OWN, named, keys, repository.gnupg)
+        if service == OWN or values.get(SEALING_KEY) == fingerprint:
             yield f"the state's sealing key is replaced when this is committed, by {fingerprint}"
             return
     except ReconcilerError as error:
