@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +23,32 @@ from tests.transports.watching import Progress, exchange, refused
 pytestmark = pytest.mark.anyio
 
 Write = Callable[..., Programs]
+
+SENDING = """
+import asyncio, pathlib
+from reconciler.transports.program.transport import Programs
+from tests.transports.watching import Progress, exchange
+class Told(Progress):
+    def has_left(self):
+        print("left", flush=True)
+tool = Programs({{"tool": pathlib.Path({tool!r})}}, pathlib.Path("/nowhere"), str)
+asyncio.run(exchange(tool, "POST", "exec:tool/x", content=bytes({size}), progress=Told()))
+"""
+
+
+def killed_once(condition: Callable[[], Any], tool: Path, script: str, size: int) -> Any:
+    """Another process has a program run with so much input, and is killed once that runs and the condition holds."""
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    code = SENDING.format(tool=str(tool), size=size)
+    root = Path(__file__).parents[2]
+    with subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE) as daemon:
+        try:
+            assert daemon.stdout is not None
+            assert daemon.stdout.readline() == b"left\n"
+            return eventually(condition)
+        finally:
+            daemon.kill()
 
 
 @pytest.fixture
@@ -164,23 +189,16 @@ async def test_the_whole_group_is_killed_at_the_timeout(program, tmp_path):
 
 
 def test_programs_end_with_this_process_even_if_it_is_killed(tmp_path):
-    tool = tmp_path / "tool"
-    tool.write_text(f"#!/bin/sh\nread line; sleep 1000 & echo $! $$ > {tmp_path}/pids; wait\n")
-    tool.chmod(0o755)
-    code = f"""
-import asyncio, pathlib
-from reconciler.transports.program.transport import Programs
-from tests.transports.watching import exchange
-tool = Programs({{"tool": pathlib.Path({str(tool)!r})}}, pathlib.Path("/nowhere"), str)
-asyncio.run(exchange(tool, "POST", "exec:tool/x", content=b"{{}}"))
-"""
-    daemon = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
-    try:
-        pids = eventually(lambda: written(tmp_path / "pids"))
-    finally:
-        daemon.send_signal(signal.SIGKILL)
-        daemon.wait()
+    script = f"sleep 1000 & echo $! $$ > {tmp_path}/pids; wait"
+    pids = killed_once(lambda: written(tmp_path / "pids"), tmp_path / "tool", script, size=2)
     eventually(lambda: not any(map(alive, pids)))
+
+
+def test_what_outlives_this_process_has_its_whole_input(tmp_path):
+    """From half of it, or nothing, a program would make half an account."""
+    late = f"echo >{tmp_path}/runs; while kill -0 $0; do sleep 0.01; done 2>&-; wc -c >{tmp_path}/read"
+    killed_once((tmp_path / "runs").exists, tmp_path / "tool", f"exec setsid sh -c '{late}' $PPID", size=200_000)
+    assert eventually(lambda: written(tmp_path / "read")) == [200_000]
 
 
 async def test_standard_error_goes_to_the_log_without_secrets_and_bounded(program):

@@ -16,8 +16,8 @@ import subprocess
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process, SubprocessStreamProtocol
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, cast
@@ -68,13 +68,13 @@ class Programs:
         if passes_through(program, self._root):
             raise TransportError(f"{program} is within the checkout, where a commit could change it", left=False)
         environment = _environment(request, address)
-        with tempfile.TemporaryDirectory(prefix="reconcile-") as folder:
+        with tempfile.TemporaryDirectory(prefix="reconcile-") as folder, _input(request.content) as given:
             loop = asyncio.get_running_loop()
             start = partial(
                 loop.subprocess_exec,
                 partial(_Group, limit=PIECE_BYTES, loop=loop),
                 program,
-                stdin=DEVNULL if request.content is None else PIPE,
+                stdin=given,
                 stdout=PIPE,
                 stderr=PIPE,
                 cwd=folder,
@@ -90,7 +90,8 @@ class Programs:
                 raise TransportError(f"{program} cannot be run: {why}", left=False) from None
             try:
                 self._reaper.notify(process.pid)
-                answer, said = await _exchange(process, request.content, watch)
+                watch.has_left()
+                answer, said = await _printed(process, watch.most)
                 code = await process.wait()
             finally:
                 await self._end(process)
@@ -164,25 +165,31 @@ def _environment(request: RenderedRequest, address: Address) -> dict[bytes, byte
     return encoded
 
 
-async def _exchange(process: Process, content: bytes | None, watch: Watch) -> tuple[bytes, str]:
-    """Write a program's input, and read what it prints, until it ends: its answer, and its standard error."""
+@contextmanager
+def _input(content: bytes | None) -> Iterator[int]:
+    """Return what a program reads from.
+
+    All of it is there before the program begins: from a pipe it would take a part, or nothing, for the whole where this
+    process is killed. It is in memory where that can be, for it may have secrets.
+    """
+    if content is None:
+        yield DEVNULL
+        return
+    in_memory = hasattr(os, "memfd_create")  # Linux
+    with open(os.memfd_create("input"), "w+b") if in_memory else tempfile.TemporaryFile() as file:  # noqa: PTH123
+        file.write(content)
+        file.seek(0)
+        yield file.fileno()
+
+
+async def _printed(process: Process, most: int) -> tuple[bytes, str]:
+    """Read what a program prints, until it ends: its answer, and its standard error."""
     assert process.stdout is not None
     assert process.stderr is not None
-    _, answer, said = await asyncio.gather(
-        _write(process, content or b"", watch),
-        _read(process.stdout, HEAD_BYTES + watch.most + 1),
-        _read(process.stderr, ERROR_BYTES),
+    answer, said = await asyncio.gather(
+        _read(process.stdout, HEAD_BYTES + most + 1), _read(process.stderr, ERROR_BYTES)
     )
     return answer, said.decode(errors="replace").strip()
-
-
-async def _write(process: Process, content: bytes, watch: Watch) -> None:
-    if process.stdin is not None:
-        with suppress(OSError):  # it need not read all of it
-            process.stdin.write(content)
-            await process.stdin.drain()
-        process.stdin.close()
-    watch.has_left()
 
 
 async def _read(stream: asyncio.StreamReader, most: int) -> bytes:
