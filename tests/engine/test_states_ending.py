@@ -349,6 +349,15 @@ def test_two_entries_for_one_account_do_not_keep_it_once_both_are_over(machine, 
     assert len(accounts.calls("DELETE")) == 1
 
 
+def test_an_entry_that_does_not_fit_keeps_no_account_whose_time_is_over(machine, accounts, repo):
+    repo.hire("ada", TOOL | {"for": "1h"}, TOOL | {"name": "again", "at": "2026-12-01", "until": "2026-11-01"})
+    repo.commit()
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 1
+
+
 def test_an_attempt_that_failed_is_not_made_again_once_it_is_over(machine, accounts, repo):
     give(repo, for_="30m")
     accounts.fail_next(None, 400, method="POST")

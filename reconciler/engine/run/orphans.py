@@ -206,14 +206,16 @@ class OrphanPlanner:
     async def _counts(self, grant: Grant, *, over: bool) -> bool:
         """Whether a grant that git has keeps its account: it is not over, and no request that is refused.
 
-        Beside what is `over` one counts from its day on, unless it was provided before.
+        Beside what is `over` one counts from its day on and if it fits, unless it was provided before.
         """
         counts, today = await self._counting(grant.key.hire), self._inputs.policy.today
         if grant.key not in counts:
             return False
         record = counts[grant.key]
-        begun = grant.begins is None or grant.begins <= today or (record is not None and record.provided)
-        return begun or not over
+        if not over or (record is not None and record.provided):
+            return True
+        fits = grant.hold is None or grant.hold.status is not Status.INVALID
+        return fits and (grant.begins is None or grant.begins <= today)
 
     async def _counting(self, hire: str) -> dict[Key, Record | None]:
         """Return the grants by which a hire has an account, with their rows.
