@@ -190,22 +190,29 @@ def acted_on(record: Record, grant: Grant, now: datetime, *, found: bool) -> Fie
     }
 
 
-def left(record: Record, now: datetime, *, gone: bool, in_git: bool, unanswered: bool) -> Fields:
+def left(
+    record: Record, now: datetime, *, there: bool, in_git: bool, unanswered: bool, ran_out: datetime | None
+) -> Fields:
     """Return what the ledger keeps of the end of a grant that git no longer wants, or that is over.
 
-    `gone` says that there is no account any more, `in_git` that git still has the entry, `unanswered` that it is over
-    and that it could not be looked for.
+    `there` says that there may be an account, `in_git` that git still has the entry, `unanswered` that it is over and
+    that it could not be looked for, `ran_out` when it was over by a `for` that was made shorter.
     """
     if not is_over(record, now):
-        if gone and record.phase is not Phase.REVOKED:
-            return NO_END
+        if not there and record.phase is not Phase.REVOKED:
+            return gone(record, ran_out)
         return {} if record.ends_at is None else {"over": None if in_git else Over.OUT}
     over = Over.REACHED if in_git and record.over in (None, Over.REACHED) else Over.LEFT
-    return {"over": over, "expire_at": now + ASK_AGAIN if unanswered and not gone else None}
+    return {"over": over, "expire_at": now + ASK_AGAIN if unanswered and there else None}
 
 
-def gone(record: Record) -> Fields:
-    """Return what the ledger keeps of the end of a grant that was revoked."""
+def gone(record: Record, ran_out: datetime | None) -> Fields:
+    """Return what the ledger keeps of the end of a grant that was revoked.
+
+    What `ran_out` does not begin anew while its entry stays: only the ledger knows from when its `for` counted.
+    """
+    if ran_out is not None and not record.ended:
+        return {"over": Over.REACHED, "ends_at": ran_out, "expire_at": None}
     return {"expire_at": None} if record.ended else NO_END
 
 

@@ -795,6 +795,19 @@ def test_invitation_at_an_address_that_is_back_is_the_grants_own_again(invited, 
     assert (done.status, list(roles.invitations)) == (Status.UNCONFIRMED, ["ada@example.com"])
 
 
+def test_two_open_invitations_of_who_leaves_are_both_withdrawn(invited, roles, repo):
+    invited.reconcile()
+    repo.hire("ada", "tool", email="lovelace@example.com")
+    repo.commit()
+    invited.reconcile()
+    assert sorted(roles.invitations) == ["ada@example.com", "lovelace@example.com"]
+    settings(repo, prune="revoke")
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    assert {each.status for each in invited.reconcile().rows} == {Status.REVOKED}
+    assert not roles.invitations
+
+
 def test_invitation_that_is_gone_at_the_old_address_leaves_nothing(invited, accounts, roles, repo):
     invited.reconcile()
     roles.invitations.clear()

@@ -144,6 +144,29 @@ def test_a_time_made_shorter_is_a_removal_like_another_and_over_at_its_former_en
     assert status(machine) is Status.REVOKED
 
 
+@pytest.mark.parametrize("how", ["revoked", "found gone"])
+@pytest.mark.parametrize("before", [{}, {"for_": "8h"}])
+def test_what_was_made_so_short_that_it_is_over_does_not_come_again_while_its_entry_stays(
+    machine, accounts, repo, before, how
+):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    give(repo, **before)
+    assert status(machine) is Status.PRESENT
+    machine.clock.turn(hours=2)
+    give(repo, for_="1h")
+    if how == "found gone":
+        accounts.people.clear()
+    for _ in range(2):
+        found = row(machine.reconcile(), "ada", "tool")
+        assert (found.status, stamp(found.until)) == (Status.REVOKED, "2026-12-01T10:00:00Z")
+    assert accounts.created["ada@example.com"] == 1
+    repo.hire("ada")
+    repo.commit()
+    machine.reconcile()
+    give(repo, for_="1h")
+    assert status(machine) is Status.PRESENT
+
+
 def test_a_time_that_was_over_when_it_was_first_acted_on_takes_nothing_away(machine, accounts, repo):
     assert status(machine) is Status.PRESENT
     give(repo, until="2026-11-30T18:00")

@@ -115,6 +115,22 @@ def test_failed_lock_is_retried_like_a_revocation(lockable, accounts):
     assert not active(accounts)
 
 
+def test_revocation_after_a_lock_that_failed_counts_its_attempts_anew(lockable, accounts, repo):
+    accounts.fail_next(2, 500, method="PATCH")
+    lockable.lock("ada")
+    lockable.reconcile()
+    lockable.clock.turn(hours=1)
+    assert row(lockable.reconcile(), "ada", "tool").locked is LockState.FAILED
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    lockable.enqueue("unlock", "ada")
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.RETRYING
+    lockable.clock.turn(hours=1)
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
 def test_lock_without_effect_has_failed(lockable, accounts):
     accounts.route("PATCH", "/users/{email}", lambda _received, **_found: {"ok": True})
     lockable.lock("ada")

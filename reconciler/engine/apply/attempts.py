@@ -131,13 +131,13 @@ def _unsettled(record: Record, retry_at: datetime) -> dict[str, Any]:
 
 
 def taken_away(
-    record: Record, left: Verdict, *, lock: Lock | None, deletes: bool, now: datetime, retry_at: datetime
+    record: Record, item: PlannedGrant, left: Verdict, *, deletes: bool, now: datetime, retry_at: datetime
 ) -> Changed | str:
     """Return the record after requests to take access away succeeded, by what is `left`; or why they have failed.
 
     `deletes` says whether what was sent takes the account itself away.
     """
-    withdraws = record.run.kind.withdraws
+    withdraws, lock = record.run.kind.withdraws, item.lock
     match left:
         case Present(account=Account.INVITED) if withdraws:
             return STILL_OPEN
@@ -150,7 +150,7 @@ def taken_away(
         case _ if lock is not None:
             return _locked_out(record, lock, left, now, deletes=withdraws or deletes)
         case _:
-            return revoked(record, now)
+            return revoked(record, now, ran_out=item.ran_out)
 
 
 def sent(record: Record, why: str, retry_at: datetime, lock: Lock | None = None) -> Record:
@@ -166,14 +166,14 @@ def sent(record: Record, why: str, retry_at: datetime, lock: Lock | None = None)
     return replace(new, **stated(Status.SUSPENDED, Action.NONE, reason), locked=LockState.PENDING)
 
 
-def revoked(record: Record, now: datetime) -> Changed:
-    """Return the record after a revocation."""
+def revoked(record: Record, now: datetime, *, ran_out: datetime | None = None) -> Changed:
+    """Return the record after a revocation; `ran_out` is when it was over by a `for` that was made shorter."""
     new = replace(
         record,
         phase=Phase.REVOKED,
         **stated(Status.REVOKED, Action.NONE, "revoked"),
         last_error=None,
-        **gone(record),
+        **gone(record, ran_out),
         **NOT_AS_WANTED,
         **SETTLED,
     )

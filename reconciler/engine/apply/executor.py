@@ -347,9 +347,9 @@ class Executor:
             left = await self.services.checker.check_taken_away(run.integration, run.job.prepared)
         except Stopped:
             left = Unknown("stopped before it was checked")
-        lock, deletes, now = run.job.planned.lock, not run.integration.can.locks, self.now()
+        item, deletes, now = run.job.planned, not run.integration.can.locks, self.now()
         then = now + self.retry_delay
-        found = attempts.taken_away(run.record, left, lock=lock, deletes=deletes, now=now, retry_at=then)
+        found = attempts.taken_away(run.record, item, left, deletes=deletes, now=now, retry_at=then)
         if isinstance(found, str):
             return await self._fail(run, f"{run.said}; {found}")
         new, lines = found

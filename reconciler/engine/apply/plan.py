@@ -111,5 +111,6 @@ def _ends(item: PlannedGrant, record: Record, now: datetime) -> Mapping[str, Any
     if item.wanted:
         there = isinstance(item.verdict, Present) or item.decision.status is Status.UNCONFIRMED
         return acted_on(record, item.grant, now, found=there)
-    gone = item.decision.status is Status.REVOKED
-    return left(record, now, gone=gone, in_git=item.in_git, unanswered=item.unanswered)
+    there = item.decision.status is not Status.REVOKED
+    in_git, ran_out = item.in_git, item.ran_out
+    return left(record, now, there=there, in_git=in_git, unanswered=item.unanswered, ran_out=ran_out)

@@ -81,9 +81,9 @@ class AttemptRequest(Frozen, kw_only=True):
     @property
     def continues(self) -> bool:
         """Whether it continues an unsettled chain of attempts of the same sort."""
-        kind = self.record.run.kind
-        same = kind.takes_away == self.kind.takes_away and kind.updates == self.kind.updates
-        return self.record.phase.unsettled and same
+        one, other = self.record.run.kind, self.kind
+        sort = (one.takes_away, one.locks, one.updates)
+        return self.record.phase.unsettled and sort == (other.takes_away, other.locks, other.updates)
 
     @property
     def unanswered(self) -> str:

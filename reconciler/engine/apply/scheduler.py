@@ -122,7 +122,8 @@ class Scheduler:
         if item.maker is not None:
             return await self._made(item.maker, item, record)
         revokes = not item.wanted and item.lock is None
-        first = revokes and item.decision.action is Action.REVOKE
+        # An invitation is open although its check finds no account.
+        first = revokes and item.decision.action is Action.REVOKE and not item.decision.withdraws
         if first and self._revoked_another(item) and (gone := await self._gone(item, record)) is not None:
             return gone
         commands = self.plan.commands.get(item.grant.key, ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import count
 from typing import Any, assert_never
 
@@ -161,6 +162,8 @@ class PlannedGrant(Frozen):
     """Whether git still has the entry, wanted or not."""
     over: bool = False
     """Whether its time is over."""
+    ran_out: datetime | None = None
+    """When it was over by a `for` that a commit made shorter, if that is why git no longer wants it."""
     expired: bool = False
     """Whether its time is over, so that it is revoked whatever `prune` says."""
     unanswered: bool = False

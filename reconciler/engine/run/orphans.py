@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from functools import partial
 
 from reconciler.engine.decide.existing import Facts
@@ -35,8 +36,18 @@ class OrphanPlanner:
         in_git = self.unreadable(record) is not None or self._inputs.desired.has(*record.key)
         over = is_over(record, policy.now)
         expired = policy.expires and over
-        unanswered = planned.unanswered or isinstance(planned.verdict, Unknown) or not policy.removals
-        return replace(planned, in_git=in_git, over=over, expired=expired, unanswered=expired and unanswered)
+        unanswered = expired and (planned.unanswered or isinstance(planned.verdict, Unknown) or not policy.removals)
+        ran_out = None if over else self._ran_out(record)
+        return replace(planned, in_git=in_git, over=over, ran_out=ran_out, expired=expired, unanswered=unanswered)
+
+    def _ran_out(self, record: Record) -> datetime | None:
+        """Return when an entry was over by its `for`, if that is why it counts no longer."""
+        grants, now = self._inputs.desired.grants(record.key.hire), self._inputs.policy.now
+        mine = next((grant for grant in grants if grant.key == record.key), None)
+        if mine is None or not still_wanted(mine, None, now):
+            return None
+        end = mine.ends_at(record.acted_at)
+        return end if end is not None and end <= now else None
 
     def may_be_dropped(self, record: Record) -> bool:
         """Whether a grant that nothing was ever done for is forgotten.
