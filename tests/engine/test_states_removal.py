@@ -656,6 +656,19 @@ def test_an_answer_without_what_is_expected_fails_it(pruning, accounts, repo):
     assert accounts.people == {}
 
 
+def test_what_is_expected_is_looked_for_once_polling_has_come_to_its_end(two_steps, accounts, repo):
+    states = iter(["queued", "running", "removed"])
+    accounts.route("GET", "/job", lambda _received: {"state": next(states)})
+    condition, often = {"response_notation": "state", "value": "removed"}, {"interval": 7, "amount": 3}
+    job = {"url": f"{accounts.url}/job", "method": "GET", "expected": "removed"}
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"].append({**job, "continue_if": condition, "polling": often})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert len(accounts.calls("GET", "/job")) == 3
+
+
 def test_an_empty_expected_of_a_revocation_counts_as_left_out(two_steps, accounts, repo):
     manifest = accounts.manifest(team=True, revoke=True)
     archive = {"url": f"{accounts.url}/archive", "data": {"who": "{{email}}"}, "expected": ""}

@@ -169,8 +169,10 @@ class Executor:
             raise _Failed(f"store_data: the response has nothing at {missing}: {run.answered(answer)}")
 
     async def _until_it_holds(self, run: RunningAttempt, step: Step, request: Request) -> Response:
-        """Send a request until `continue_if` holds, as often as `polling` allows."""
-        tries = 1
+        """Send a request until `continue_if` holds, as often as `polling` allows; then it has to be as `expected`."""
+        tries, wanted = 1, None
+        if isinstance(request, Revoke) and request.expected is not None:
+            wanted = expected(request.expected, await self._scope(run))
         answer = await self._exchange(run, step, request)
         while request.continue_if is not None and not await self._holds(run, step, request.continue_if, answer):
             if request.polling is None or tries >= request.polling.amount:
@@ -182,6 +184,7 @@ class Executor:
                 raise _Failed("stopped while polling") from error
             tries += 1
             answer = await self._exchange(run, step, request, answered_before=True)
+        await self._refuse(run, step, answer, failure(request, answer, wanted), Outcome.UNMET)
         return answer
 
     async def _holds(self, run: RunningAttempt, step: Step, condition: Condition, answer: Response) -> bool:
@@ -212,9 +215,6 @@ class Executor:
         becomes of this sending.
         """
         refused = Outcome.UNMET if answered_before else Outcome.REFUSED
-        wanted = None
-        if isinstance(request, Revoke) and request.expected is not None:
-            wanted = expected(request.expected, await self._scope(run))
         connection = run.integration.connection
         if connection is not None:
             await connection.fresh()
@@ -224,7 +224,13 @@ class Executor:
             await self._answered(run, step, refused, "the service refused the token", status=answer.status)
             await connection.renewed()
             answer = await self._deliver(run, step, request, refused)
-        reason = failure(request, answer, wanted)
+        await self._refuse(run, step, answer, failure(request, answer), refused)
+        return answer
+
+    async def _refuse(
+        self, run: RunningAttempt, step: Step, answer: Response, reason: str | None, refused: Outcome
+    ) -> None:
+        """Record an answer that is no success for this reason, and raise _Failed."""
         takes_back = run.job.kind.withdraws or step.index < run.job.withdraws
         withdrawn = takes_back and answer.status in GONE  # the invitation does not exist any more
         if reason is not None and not withdrawn:
@@ -233,7 +239,6 @@ class Executor:
             outcome = Outcome.UNMET if 200 <= answer.status < 300 else refused
             await self._answered(run, step, outcome, reason, status=answer.status)
             raise _Failed(reason)
-        return answer
 
     async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
         integration, scope = run.integration, await self._scope(run)
