@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -201,6 +201,7 @@ def shared(*, branch: bool = True, csv: bool = True) -> Callable[[Any], Any]:
         def command(options: SharedOptions, /, *args: Any, **given: Any) -> Any:
             if options.output == "csv" and not csv:
                 raise UsageError(CSV_HELP)
+            _refuse_empty(given)
             return function(options, *args, **given)
 
         for add in (_BRANCH, *_SHARED) if branch else _SHARED:
@@ -208,6 +209,15 @@ def shared(*, branch: bool = True, csv: bool = True) -> Callable[[Any], Any]:
         return command
 
     return decorated
+
+
+def _refuse_empty(given: Mapping[str, Any]) -> None:
+    """Raise UsageError for an empty word, as a script gives for a variable that is not set: it must not mean all."""
+    for each in click.get_current_context().command.params:
+        value = given.get(each.name or "")
+        if value == "" or (isinstance(value, tuple) and "" in value):
+            name = each.opts[-1] if isinstance(each, click.Option) else each.human_readable_name
+            raise UsageError(f"{name} is empty: give it a value, or leave it out")
 
 
 def filters(function: Any) -> Any:

@@ -38,6 +38,34 @@ def test_all_of_a_persons_orphans_are_revoked_by_hand(two: Repo, accounts: Accou
     assert (again.code, "nothing of ada is left to revoke" in again.err) == (1, True)
 
 
+EMPTY = (
+    ("revoke", ""),
+    ("revoke", "bob", ""),
+    ("retry", ""),
+    ("accept", "", "tool"),
+    ("check", ""),
+    ("status", "--hire", ""),
+)
+EMPTY_OPTIONS = (
+    ("--dry-run", "--rev", ""),
+    ("--integration", ""),
+    ("validate", "--rev", ""),
+    ("retry", "--integration", ""),
+)
+
+
+@pytest.mark.parametrize("words", [*EMPTY, *EMPTY_OPTIONS], ids=" ".join)
+def test_an_empty_word_means_nobody(two: Repo, accounts: AccountService, words: tuple[str, ...]) -> None:
+    """As a script has it whose variable is not set: it is not everybody, and not HEAD."""
+    two.remove("hires/ada.yaml")
+    two.commit()
+    before = len(accounts.calls())
+    done = call_cli(two, *words)
+    assert (done.code, done.out) == (64, "")
+    assert "is empty: give it a value, or leave it out" in done.err
+    assert len(accounts.calls()) == before
+
+
 def test_last_hires_file_is_gone(two: Repo, accounts: AccountService) -> None:
     """Git keeps no empty folder: the pass is refused, with the right advice, and `revoke` by hand works."""
     for name in ("ada.yaml", "bob.yaml", ".gitkeep"):

@@ -73,7 +73,7 @@ def test_listing_that_cannot_be_read_is_not_known(seats: Repo, accounts: Account
     assert (done.code, done.json) == (0, {"unused": [], "unknown": ["tool"]})
 
 
-@pytest.mark.parametrize("span", ["90", "0d", "soon"])
+@pytest.mark.parametrize("span", ["90", "0d", "soon", "999999d"])
 def test_span_that_is_none_is_wrong_usage(seats: Repo, call: Call, span: str) -> None:
     done = call(seats, "unused", "--for", span)
     assert (done.code, done.out) == (64, "")

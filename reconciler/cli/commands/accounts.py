@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +18,6 @@ from reconciler.requests.last_used import last_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime, timedelta
 
     from reconciler.engine.context import Context
     from reconciler.repository.files import Files
@@ -131,16 +131,17 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
     """
     from reconciler.review.population import compared
 
-    idle, redactor = _span(span), begin_redacting()
+    now = datetime.now(UTC)
+    since, redactor = _before(now, span), begin_redacting()
 
-    async def compare(context: Context) -> tuple[list[ComparedListing], datetime]:
-        return await compared(context, in_force(context).tree, integrations), context.clock.now()
+    async def compare(context: Context) -> list[ComparedListing]:
+        return await compared(context, in_force(context).tree, integrations)
 
-    found, now = run_in_context(options, redactor, compare)
+    found = run_in_context(options, redactor, compare)
     for each in found:
         if each.fault is not None:
             note(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
-    rows = [redactor.redact_all(row) for row in _rows(found, now - idle, now)]
+    rows = [redactor.redact_all(row) for row in _rows(found, since, now)]
     unknown = [each.integration for each in found if not (each.complete and each.tells_use)]
     if options.output == "csv":
         click.echo(as_csv(UNUSED_COLUMNS, ([row[name] or "" for name in UNUSED_COLUMNS] for row in rows)), nl=False)
@@ -150,14 +151,14 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
     return PENDING if detailed_exitcode and rows else 0
 
 
-def _span(text: str) -> timedelta:
+def _before(now: datetime, text: str) -> datetime:
     from reconciler.model.base import duration
 
     try:
-        found = duration(text)
+        found = now - duration(text)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"--for {text}: {error}") from None
-    if not found:
+    if found == now:
         raise UsageError(f"--for {text}: write how long nobody used them, such as 90d")
     return found
 

@@ -189,7 +189,12 @@ def _values(given: tuple[str, ...]) -> dict[str, Any]:
     help="Where to serve it.",
     show_default=True,
 )
-@option("--public-url", metavar="URL", help="Its own address, which a form's Origin has to be.  [default: the Host]")
+@option(
+    "--public-url",
+    metavar="URL",
+    callback=lambda _ctx, _parameter, value: value or None,  # as of a Compose file's variable that is not set
+    help="Its own address, which a form's Origin has to be.  [default: the Host]",
+)
 @option(
     "--status",
     metavar="URL",
@@ -220,9 +225,7 @@ def desk(options: SharedOptions, listen: str, public_url: str | None, status: st
         stopped = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(each, stopped.set)
-        async with serving(
-            application(context_of(options, redactor), public_url or None, text, status_of), listen
-        ) as address:
+        async with serving(application(context_of(options, redactor), public_url, text, status_of), listen) as address:
             echo(f"http://{address}/")
             await stopped.wait()
 
