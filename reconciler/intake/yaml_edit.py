@@ -51,12 +51,15 @@ def with_item(raw: bytes, file: str, key: str, item: Any) -> bytes:
     Raises NotWritable where that cannot be done by an insertion, BrokenFile for what is no YAML.
     """
     data = read(raw, file).data
-    if not isinstance(data, dict) or not isinstance(data.get(key, []), list):
+    there = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(there, list | None):
         raise NotWritable(f"{file}: {key} is no list: mend the file first")
     text, root, eol = _parsed(raw)
-    wanted = {**data, key: [*data.get(key, []), item]}
+    wanted = {**data, key: [*(there or []), item]}
     if key not in root.keys:
         edited = _with_key(text, root, key, [item], eol=eol)
+    elif there is None:
+        edited = _put(text, root.keys[key], [item], eol)
     elif root.keys[key].flow:
         node = root.keys[key]
         at, comma = (node.items[-1].end, ", ") if node.items else (node.start + text[node.start :].find("[") + 1, "")
@@ -81,23 +84,33 @@ def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, orde
     wanted = deepcopy(data)
     inner = wanted
     for key in path[:-1]:
-        inner = inner.setdefault(key, {})
+        inner[key] = {} if inner.get(key) is None else inner[key]
+        inner = inner[key]
         if not isinstance(inner, dict):
             raise NotWritable(f"{file}: {key} is no map: mend the file first")
     inner[path[-1]] = value
     text, node, eol = _parsed(raw)
+    here: Any = data
     for depth, key in enumerate(path):
-        if key not in node.keys:
+        missing = key not in node.keys
+        if missing or here[key] is None:
             for outer in reversed(path[depth + 1 :]):
                 value = {outer: value}
+        if missing:
             edited = _with_key(text, node, key, value, eol=eol, order=order if depth == 0 else ())
             break
-        node = node.keys[key]
-    else:
-        after = eol if node.end > node.start and _column(text, node.end) == 0 else ""
-        blank = "" if text[node.start - 1 : node.start].isspace() else " "
-        edited = f"{text[: node.start]}{blank}{flow(value)}{after}{text[node.end :]}"
+        node, here = node.keys[key], here[key]
+        if here is None or depth == len(path) - 1:
+            edited = _put(text, node, value, eol)
+            break
     return _checked(raw, file, edited, wanted)
+
+
+def _put(text: str, node: _Node, value: Any, eol: str) -> str:
+    """Return the text with a value in the place of another one, or of nothing."""
+    after = eol if node.end > node.start and _column(text, node.end) == 0 else ""
+    blank = "" if text[node.start - 1 : node.start].isspace() else " "
+    return f"{text[: node.start]}{blank}{flow(value)}{after}{text[node.end :]}"
 
 
 def _with_key(text: str, node: _Node, key: str, value: Any, *, eol: str, order: tuple[str, ...] = ()) -> str:
