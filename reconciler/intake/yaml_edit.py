@@ -90,7 +90,7 @@ def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, orde
             raise NotWritable(f"{file}: {key} is no map: mend the file first")
     inner[path[-1]] = value
     text, node, eol = _parsed(raw)
-    here: Any = data
+    edited, here = text, data
     for depth, key in enumerate(path):
         missing = key not in node.keys
         if missing or here[key] is None:

@@ -40,6 +40,7 @@ from reconciler.repository.reviews import REVIEWS, review_problems
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
 from reconciler.requests.render import rehearse
+from reconciler.requests.template import render_url
 from reconciler.review.findings import Inspector, MissingValues, Total, alike_addresses, shared_accounts
 from reconciler.review.validated import Validated, found_in
 from reconciler.secrets.gpg import Gnupg
@@ -249,7 +250,7 @@ def _refused(
         if origin is None or names(origin[0]):
             continue
         try:
-            hosts.check(origin[0], path)
+            hosts.check(render_url(origin[0], Scope()).text, path)  # a host as the DNS spells it
         except Blocked as error:
             yield written_host(url) or origin["host"].lower().removesuffix(":"), place, error
 

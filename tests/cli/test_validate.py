@@ -251,3 +251,13 @@ def test_host_of_a_checks_further_pages_is_listed_and_has_to_be_allowed(repo: Re
     done = call(repo, "validate")
     assert "error: exists.pages.next_page: host pages.example is not allowed" in done.out
     assert "host pages.example  (manifests/evil.yaml)  NOT ALLOWED" in done.out
+
+
+def test_a_host_with_letters_of_its_own_is_named_as_the_dns_spells_it(repo: Repo, call: Call) -> None:
+    repo.remove("manifests/evil.yaml")
+    repo.remove("hires/bob.yaml")
+    repo.write("config/reconciler.yaml", {"allowed_hosts": ["slack.com", "bücher.example"]})
+    repo.manifest("books", {"execute": [{"url": "https://BÜCHER.example/users"}]})
+    done = call(repo, "validate", "--output", "json")
+    books = {"host": "xn--bcher-kva.example", "files": ["manifests/books.yaml"], "allowed": True}
+    assert (done.json["problems"], done.json["hosts"][1]) == ([], books)
