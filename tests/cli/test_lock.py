@@ -66,6 +66,16 @@ def test_who_was_renamed_is_locked_and_unlocked_as_the_same_person(there: Repo, 
     assert eventually(lambda: active(accounts))
 
 
+def test_who_has_the_former_id_of_another_is_locked_alone(there: Repo, accounts: AccountService) -> None:
+    """Also before a pass has seen the commit."""
+    there.hire("countess", "tool", email="ada@example.com")
+    there.hire("ada", "tool", email="ada.king@example.com")
+    there.commit()
+    assert call_cli(there, "lock", "ada", "--reason", "left in anger").code == 0
+    assert call_cli(there, "--output", "json").grant("countess", "tool")["status"] == "present"
+    assert active(accounts)
+
+
 def test_lock_and_unlock_beside_a_daemon(there: Repo, accounts: AccountService) -> None:
     with Daemon(there):
         journey(there, accounts)

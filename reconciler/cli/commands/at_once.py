@@ -30,7 +30,7 @@ from reconciler.cli.context import (
 from reconciler.cli.options import PassOptions, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.model.errors import StateLockedError, UsageError
-from reconciler.model.grant import Key, Phase
+from reconciler.model.grant import APART, Key, Phase
 from reconciler.model.selection import PassRequest, Selection
 
 if TYPE_CHECKING:
@@ -188,13 +188,17 @@ class _Person:
         self.addresses = [] if file is None or file.email is None else [file.email]
         self.wanted = frozenset(grant.key for grant in desired.grants(hire)) if hire in desired.hires else frozenset()
         with context.state(force.settings, force.tree).reader() as ledger:
-            self.rows = frozenset(record.key for record in ledger.grants.records([hire], self.addresses))
+            records = list(ledger.grants.records([hire], self.addresses))
+            self.rows = frozenset(record.key for record in records)
             locks = ledger.locks.all()
             mine = [each for each in locks if hire in each.hires]
             if not (mine or self.in_git):  # by the id that the file had
                 mine = [each for each in locks if hire == each.hire]
             known = self.in_git or self.rows or mine
             self.suggestion = "" if known else suggest_from_ledger(ledger, hire)
+        own = (each for each in records if each.key.hire == hire)
+        had = {each.email for each in own if not each.key.access.endswith(APART + each.email)}
+        self.addresses += [each for each in had if desired.hires.index.owner(each) in (None, hire)]
         self.locked = bool(mine)
         theirs = frozenset(key.hire for key in self.rows).union(*(each.hires for each in mine))
         self.hires = theirs | {hire}

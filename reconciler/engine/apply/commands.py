@@ -219,8 +219,8 @@ def lock_or_unlock(
     while not before and name in {lock.hire for lock in locks}:  # of somebody else, who had that id then
         name += APART
     until = datetime.fromisoformat(said["until"]) if said.get("until") else None
-    addresses = {record.email.lower() for record in records if not record.key.access.endswith(APART + record.email)}
-    addresses |= {each.lower() for each in said.get("addresses", ())}
+    theirs = [record.email for record in records if not record.key.access.endswith(APART + record.email)]
+    addresses = {each.lower() for each in said.get("addresses", theirs)}
     lock = Lock(
         hire=name,
         at=command.at,

@@ -161,7 +161,7 @@ class OrphanPlanner:
         It was renamed there since, and is not gone. A grant that is still wanted may be found by it. What is kept apart
         for its address is about no other.
         """
-        if record.key.access.endswith(f"{APART}{record.email}"):
+        if record.key.access.endswith(APART + record.email):
             return None
         file = self._inputs.desired.hires.file(record.key.hire)
         address = None if file is None else file.email
