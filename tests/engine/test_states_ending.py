@@ -144,7 +144,7 @@ def test_a_time_made_shorter_is_a_removal_like_another_and_over_at_its_former_en
     assert status(machine) is Status.REVOKED
 
 
-@pytest.mark.parametrize("how", ["revoked", "found gone"])
+@pytest.mark.parametrize("how", ["revoked", "found gone", "and the address changes"])
 @pytest.mark.parametrize("before", [{}, {"for_": "8h"}])
 def test_what_was_made_so_short_that_it_is_over_does_not_come_again_while_its_entry_stays(
     machine, accounts, repo, before, how
@@ -156,6 +156,9 @@ def test_what_was_made_so_short_that_it_is_over_does_not_come_again_while_its_en
     give(repo, for_="1h")
     if how == "found gone":
         accounts.people.clear()
+    if how == "and the address changes":
+        repo.hire("ada", TOOL | {"for": "1h"}, email="lovelace@example.com")
+        repo.commit()
     for _ in range(2):
         found = row(machine.reconcile(), "ada", "tool")
         assert (found.status, stamp(found.until)) == (Status.REVOKED, "2026-12-01T10:00:00Z")

@@ -186,7 +186,8 @@ class OrphanPlanner:
         As long as an account stands under the address that its hire had before, it is its grant's all the same. What is
         over ends also where another grant is to begin on a later day.
         """
-        wanted = {grant.key: grant for grant in self._inputs.desired.grants(orphan.key.hire)}
+        counts = await self._counting(orphan.key.hire)
+        wanted = {grant.key: grant for grant in self._inputs.desired.grants(orphan.key.hire) if grant.key in counts}
         now, known = self._inputs.policy.now, self._inputs.records.get(orphan.key)
         over = self._inputs.policy.expires and known is not None and is_over(known, now)
         theirs = (
