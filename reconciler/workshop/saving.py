@@ -11,7 +11,7 @@ from reconciler.model.case import CannedAnswer, Case, Person, SentRequest
 from reconciler.model.exists import Exists, Listing, Pending
 from reconciler.model.manifest import Manifest
 from reconciler.model.request import More, Paging
-from reconciler.model.scope import Layer, steps, walk
+from reconciler.model.scope import steps, walk
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen, Unshown
 from reconciler.requests.match import contains
@@ -148,8 +148,8 @@ def _replacements(subject: Subject, tried: Tried) -> dict[str, str]:
     found.update(
         {written(value): f"made-up-{key}" for key, value in stored.items() if not isinstance(value, dict | list)}
     )
-    initial = tried.integration.initial or Layer("", {})
-    found.update({written(value): f"made-up-{key}" for key, value in initial.values.items() if value is not None})
+    for layer in filter(None, (tried.integration.initial, tried.integration.unasked)):
+        found.update({written(value): f"made-up-{key}" for key, value in layer.values.items() if value is not None})
     return {key: value for key, value in found.items() if key}
 
 

@@ -12,6 +12,7 @@ import pytest
 from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.model.status import Action, Status
 from tests.engine.harness import dying, row
+from tests.repo import call_cli
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
@@ -549,6 +550,29 @@ def test_a_value_is_data_and_never_template(machine, accounts, repo):
     assert accounts.calls("POST", "/users")[0].json() == {
         "email": "ada@example.com",
         "name": 'Ada {{TEAM}}", "admin": "yes',
+    }
+
+
+def test_initial_data_that_nothing_asks_for_replaces_nothing_that_git_gives(machine, accounts, repo):
+    """Whoever reads a commit cannot see what stands in an encrypted file."""
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["initial_data_form"] = [{"id": "TOKEN", "name": "Token"}]
+    manifest["execute"][0]["data"] |= {"token": "{{TOKEN}}", "plan": "{{PLAN}}", "login": "{{LOGIN}}"}
+    repo.manifest("tool", manifest)
+    other = {"email": "eve@example.com", "first_name": "Eve", "TEAM": "9", "LOGIN": "eve"}
+    repo.initial_data("tool", {"TOKEN": "the-tools-own", "PLAN": "enterprise", **other})
+    repo.hire("ada", TOOL, extra={"LOGIN": "ada"})
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    made = {"name": "Ada Example", "token": "the-tools-own", "plan": "enterprise", "login": "ada"}
+    assert accounts.people == {"ada@example.com": {"email": "ada@example.com", "id": "1", **made}}
+    assert accounts.teams == {"7": ["ada@example.com"]}
+    shown = call_cli(repo, "explain", "ada", "tool", "--output", "json").json["values"]
+    assert {each["name"]: each["origin"] for each in shown} == {
+        **dict.fromkeys(("PLAN", "TOKEN"), "config/initial_data/tool"),
+        **dict.fromkeys(("email", "first_name", "last_name"), "hires/ada.yaml"),
+        "LOGIN": "hires/ada.yaml (extra)",
+        "TEAM": "hires/ada.yaml:7",
     }
 
 

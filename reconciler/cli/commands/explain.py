@@ -198,7 +198,7 @@ def _of_given(given: Attribution | None, signed_by: str | None) -> dict[str, Any
 
 def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> Layer | None:
     """Decrypt the service's initial data if possible; None if it has none."""
-    from reconciler.engine.observe.wiring import initial_layer
+    from reconciler.engine.observe.wiring import divided, initial_layer
     from reconciler.review.explain import sealed_layer
 
     service = desired.services.get(grant.service)
@@ -212,7 +212,12 @@ def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> La
     except SecretsError:
         return sealed_layer(grant.service, ids)
     given = {name: value for name, value in (values or {}).items() if value}
-    return initial_layer(service, given, context.redactor) if given else None
+    if not given or grant.manifest is None:
+        return None
+    first, rest = divided(initial_layer(service, given, context.redactor), grant.manifest, service)
+    named = {name for layer in grant.layers for name, value in layer.values.items() if value is not None}
+    kept = {} if rest is None else {name: value for name, value in rest.values.items() if name not in named}
+    return replace(first, values={**first.values, **kept})
 
 
 def _attempt(attempt: Attempt, sent: tuple[Sent, ...]) -> dict[str, Any]:

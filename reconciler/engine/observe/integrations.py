@@ -120,6 +120,8 @@ class Integration(Frozen, dict=True):
     """The variables that the program's settings give."""
     sealer: Unshown[Sealer | None] = None
     connection: Unshown[OAuthConnection | None] = None
+    unasked: Layer | None = None
+    """Initial data that no manifest of the service asks for: it replaces nothing that git gives."""
 
     @cached_property
     def can(self) -> Capabilities:
@@ -148,12 +150,17 @@ class Integration(Frozen, dict=True):
             own = (*own, token)
         if self.initial is not None:
             own = (*own, self.initial)
-        return Scope((*own, *layers), self._unknown | upcoming if upcoming else self._unknown, saved=stored.layers())
+        unknown = self._unknown | upcoming if upcoming else self._unknown
+        return Scope((*own, *layers, *self._last), unknown, saved=stored.layers())
+
+    @cached_property
+    def _last(self) -> tuple[Layer, ...]:
+        return () if self.unasked is None else (self.unasked,)
 
     @property
     def rendered_with(self) -> tuple[object, ...]:
         """All that a grant's requests are rendered with beside its own values, but for what differs from run to run."""
-        return self.manifest, self.initial, self.settings, self._unknown
+        return self.manifest, self.initial, self.unasked, self.settings, self._unknown
 
     @cached_property
     def _unknown(self) -> frozenset[str]:
@@ -308,7 +315,7 @@ class Integration(Frozen, dict=True):
         if self.sealer is None:
             return None
         layers = grant.layers if self.initial is None else (self.initial, *grant.layers)
-        scope = Scope(layers, self.names.deferred | frozenset(stored))
+        scope = Scope((*layers, *self._last), self.names.deferred | frozenset(stored))
         content = [canonical(call, scope, self.manifest) for call in calls]
         content += [[render_text(text, scope).text for text in item.texts] for item in notifications]
         return self.sealer.digest(json.dumps(content, sort_keys=True, default=str).encode())

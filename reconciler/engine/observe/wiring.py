@@ -21,7 +21,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Cause
 from reconciler.oauth.connection import OAuthConnection
 from reconciler.oauth.token_request import TokenClient
@@ -31,7 +31,7 @@ from reconciler.repository.git.checkout import Tree
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 from reconciler.requests.render import SIGNED_WITH
 
-__all__ = ["Services", "as_branch_may", "initial_layer", "integrations_of"]
+__all__ = ["Services", "as_branch_may", "divided", "initial_layer", "integrations_of"]
 
 _HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
 
@@ -103,6 +103,18 @@ def initial_layer(service: Service, values: Mapping[str, str], redactor: Redacto
     return Layer(f"config/initial_data/{service.name}", held, secret)
 
 
+def divided(layer: Layer, manifest: Manifest, service: Service) -> tuple[Layer, Layer | None]:
+    """Divide initial data into what the service's manifests ask for, and the rest, None for nothing.
+
+    What a manifest has in its form, and does not ask for itself, the form gives.
+    """
+    own, form = {field.id for field in manifest.asks_for}, {field.id for field in manifest.form}
+    asked = own | ({field.id for _, each in service.manifests.values() for field in each.asks_for} - form)
+    rest = {name: value for name, value in layer.values.items() if name not in asked}
+    first = {name: value for name, value in layer.values.items() if name in asked}
+    return replace(layer, values=first), replace(layer, values=rest) if rest else None
+
+
 def _in_headers(manifest: Manifest) -> frozenset[str]:
     """Return the names that requests put into a header, where services expect credentials."""
     parts: list[Any] = [manifest.headers]
@@ -159,6 +171,7 @@ async def integrations_of(
         speaks = next((each for each in theirs if each.oauth is not None), None)
         for name, (file, manifest) in service.manifests.items():
             spoken = manifest if manifest.oauth is not None else speaks
+            initial, unasked = (None, None) if layer is None else divided(layer, manifest, service)
             integration = Integration(
                 name=name,
                 service=service.name,
@@ -166,7 +179,8 @@ async def integrations_of(
                 manifest=manifest,
                 client=shared.of(name),
                 hosts=hosts,
-                initial=layer,
+                initial=initial,
+                unasked=unasked,
                 fault=_fault(service, manifest, found),
                 settings=of_settings,
                 sealer=sealing.sealer,
