@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from functools import partial
+from time import monotonic
 
 import structlog
 
-from reconciler.daemon.runtime import Runtime
+from reconciler.daemon.runtime import GRACE_SECONDS, Runtime
 from reconciler.daemon.slices import Lane, Make, Outdated, Queues, Slice, SliceRunner, by_service
 from reconciler.engine.decide.orphans import all_needed
 from reconciler.engine.observe.listings import Listings
@@ -64,6 +65,7 @@ class Dispatcher:
             notifier=Notifier(runtime.context),
             claims=self._claims,
             counts=False,
+            spawn=runtime.tell,
         )
 
     async def open(self) -> None:
@@ -118,7 +120,9 @@ class Dispatcher:
 
     async def finish(self) -> None:
         """Await the passes and tasks under way for a limited time, then cancel them."""
+        began = monotonic()
         await asyncio.gather(self._runtime.finish(), self.runner.finish())
+        await self._runtime.have_told(max(1.0, GRACE_SECONDS - (monotonic() - began)))
 
     async def make(self, item: Slice) -> bool:
         """Make one pass; False if the ledger or this clone failed. Any error is logged, and the daemon continues."""

@@ -276,4 +276,4 @@ class Daemon:
         changed = await self.fetching.judge(now, self.runtime.active.settings.fail_stale)
         if changed is not None:
             before, stale = changed
-            self.runtime.spawn(alert_freshness(self.runtime.context, self.runtime.active.settings, tree, before, stale))
+            self.runtime.tell(alert_freshness(self.runtime.context, self.runtime.active.settings, tree, before, stale))

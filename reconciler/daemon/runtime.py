@@ -123,6 +123,7 @@ class Runtime:
         self.freshness = Freshness(clock.now())
         """How new the revision in force is."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
 
     def desired(self, active: ActiveRevision | None = None) -> Desired:
         """Return the desired state of today, at the revision in force or the one given."""
@@ -132,9 +133,11 @@ class Runtime:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task, which `finish` awaits."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        _start(work, self._tasks)
+
+    def tell(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task that sends alerts, which no work waits for, and `have_told` does."""
+        _start(work, self._telling)
 
     @property
     def only_this_task(self) -> bool:
@@ -145,10 +148,25 @@ class Runtime:
         """Await the tasks under way for up to `GRACE_SECONDS`, then cancel them."""
         if self._tasks:
             log.info("daemon.stopping", passes=len(self._tasks))
-            _, late = await asyncio.wait(self._tasks, timeout=GRACE_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await _end(self._tasks, GRACE_SECONDS)
+
+    async def have_told(self, seconds: float) -> None:
+        """Await the alerts that are being sent for so long, then give them up."""
+        if self._telling:
+            await _end(self._telling, seconds)
+
+
+def _start(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def _end(tasks: set[asyncio.Task[None]], seconds: float) -> None:
+    _, late = await asyncio.wait(tasks, timeout=seconds)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
 
 
 class PassProblems:

@@ -38,13 +38,14 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_WIDTH",
     "Outage",
-    "alert",
     "alert_freshness",
     "alert_of",
+    "alerts_due",
     "for_chat",
     "forget",
     "note_outages",
     "outages_of",
+    "send_alerts",
     "watches",
 ]
 
@@ -56,7 +57,7 @@ KEPT = 20
 """The most outages of an integration that are remembered."""
 
 PATIENCE_SECONDS = 60.0
-"""Seconds that one receiver may take: the pass waits for it."""
+"""Seconds that one receiver may take."""
 
 
 async def _send(context: DeliveryContext, settings: Settings, tree: Tree, message: Message) -> None:
@@ -127,18 +128,10 @@ async def alert_of(context: DeliveryContext, settings: Settings, tree: Tree, new
     await _send(context, settings, tree, Message((news,)))
 
 
-async def alert(
-    context: DeliveryContext,
-    settings: Settings,
-    tree: Tree,
-    *,
-    ledger: OpenLedger,
-    rows: list[Row],
-    events: list[Event],
-) -> None:
-    """Alert the receivers of what is new in a pass. Never raises: failures are logged."""
-    if not settings.alerts:
-        return
+async def alerts_due(
+    context: DeliveryContext, ledger: OpenLedger, rows: list[Row], events: list[Event]
+) -> list[Message]:
+    """Return what is to be told of a pass, and note that it was. Never raises: a failure is logged."""
     messages: list[Message] = []
     problem: str | None = None
     now = context.clock.now()
@@ -155,7 +148,12 @@ async def alert(
         problem = str(error)
     if problem is not None:
         log.error("alert.not_noted", problem=problem)
-        return
+        return []
+    return messages
+
+
+async def send_alerts(context: DeliveryContext, settings: Settings, tree: Tree, messages: Iterable[Message]) -> None:
+    """Send messages to the receivers, one after the other. Never raises: failures are logged."""
     for message in messages:
         await _send(context, settings, tree, message)
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 
 import pytest
 
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.reconciler import Reconciler
+from reconciler.engine.run.runner import LockedState
 from reconciler.engine.state import locking
 from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.model.selection import PassRequest, Selection
@@ -293,3 +295,29 @@ def test_generated_value_is_erased_once_settled(generating, accounts, repo, how)
             accounts.add("ada@example.com")
     generating.reconcile()
     assert "run/ada/tool" not in generating.sealed()
+
+
+def test_alerts_are_sent_with_no_service_leased_any_more(telling, accounts, service, repo, monkeypatch):
+    """A chat that hangs would keep all others from the service."""
+    leased = []
+
+    class Noted(LockedState):
+        @asynccontextmanager
+        async def leased(self, *services):
+            async with super().leased(*services) as state:
+                leased.append(services)
+                yield state
+                leased.pop()
+
+    told = []
+    service.route("POST", "/hook", lambda _: told.append([*leased]))
+    monkeypatch.setattr("tests.engine.harness.LockedState", Noted)
+    accounts.fail_next(None, 500, method="POST")
+    telling.reconcile()
+    with telling.ledger() as ledger:
+        assert ledger.notes.get("alerts") is None, "nobody is told"
+    repo.settings(alerts=[{"webhook": f"{service.url}/hook"}])
+    repo.commit()
+    telling.clock.turn(hours=1)
+    telling.reconcile()
+    assert told == [[]]

@@ -23,7 +23,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.settings import Alert
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import replace
-from reconciler.notify.alerts import alert
+from reconciler.notify.alerts import alerts_due, send_alerts
 from reconciler.notify.rules import AlertState, Message, NewsKind, alerts_of
 from tests.engine.harness import Hands
 from tests.repo import Repo, free_port
@@ -304,7 +304,9 @@ class Site:
             settings = context.settings(tree)
             ledger = StateLocation(settings.state, context.root).writer()
             try:
-                await alert(context, settings, tree, ledger=OpenLedger(ledger), rows=found, events=list(events))
+                await send_alerts(
+                    context, settings, tree, await alerts_due(context, OpenLedger(ledger), found, list(events))
+                )
             finally:
                 ledger.close()
                 await context.aclose()
@@ -418,11 +420,6 @@ class TestSending:
         told = capsys.readouterr().out
         assert "answered 301, a redirect to other.example.com" in told
         assert "s3cret-path" not in told
-
-    def test_no_receiver_no_note(self, site: Site) -> None:
-        site.tells([row("ada", Status.FAILED, "no")])
-        with StateLocation(f"sqlite:///{site.repo.state}", site.repo.root).reader() as ledger:
-            assert ledger.notes.get("alerts") is None
 
     def test_sent_alerts_survive_a_restart(self, site: Site, service: Service) -> None:
         service.route("POST", "/hook", {})

@@ -41,8 +41,9 @@ from reconciler.model.report import LAST, Report
 from reconciler.model.selection import PassRequest
 from reconciler.model.status import EventType, Status
 from reconciler.model.value import replace
-from reconciler.notify.alerts import alert
+from reconciler.notify.alerts import alerts_due
 from reconciler.notify.delivery import Notifier
+from reconciler.notify.rules import Message
 from reconciler.repository.attribution.given import OFTEN, Givers, changed_since
 from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.requests.tasks import CHANGED_ROW, LINES_AT_A_TIME, ROWS_AT_A_TIME, Yielder
@@ -74,6 +75,8 @@ class Reconciler:
     on_planned: OnPlanned = no_progress
     services: Services = field(init=False)
     """What was asked for the plan, and with what it is applied."""
+    alerts: list[Message] = field(init=False, default_factory=list)
+    """What is to be told of the pass once it is over; it was noted that it was."""
 
     async def plan(self, request: PassRequest, commands: CommandsByGrant) -> Plan:
         """Observe and plan, and change nothing: see `Planning`, over the open state.
@@ -296,7 +299,7 @@ class Reconciler:
         return all(grant.key != key for grant in self.services.desired.grants(key.hire))
 
     async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
-        """Save the pass's summary for `status`, and send alerts."""
+        """Save the pass's summary for `status`, and note what alerts are due."""
         ledger, settings = self.state.ledger, plan.settings
         if plan.judgement.released:
             await ledger.run(
@@ -310,7 +313,7 @@ class Reconciler:
         if settings.alerts:
             news = await ledger.run(partial(_news, since=plan.policy.now, about=recorded.keys()))
             events = [*tripped, *news]
-            await alert(self.context, settings, self.tree, ledger=ledger, rows=report.rows, events=events)
+            self.alerts = await alerts_due(self.context, ledger, report.rows, events)
 
 
 def _news(ledger: LedgerWriter, since: datetime, about: Container[Key]) -> list[Event]:

@@ -6,10 +6,11 @@ with a state that others can no longer change there, and applies the plan.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from reconciler.engine.apply.commands import CommandEffects, Erasing, apply_in_pieces, by_grant
 from reconciler.engine.apply.plan import Plan
@@ -30,12 +31,15 @@ from reconciler.model.clock import StoppingClock
 from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Settings
+from reconciler.notify.alerts import send_alerts
 from reconciler.notify.delivery import Notifier
 from reconciler.repository.git.trees import Tree
 
 __all__ = ["Leases", "LockedState", "PassRunner", "Revision"]
 
 T = TypeVar("T")
+
+Telling = Callable[[], Coroutine[Any, Any, None]]
 
 Revision = Callable[[], tuple[Settings, Tree]]
 """Returns what passes act on, with its settings; a daemon's changes from pass to pass."""
@@ -88,6 +92,8 @@ class PassRunner:
     counts: bool = True
     """Whether each pass counts its revision first; else whoever takes a revision over does."""
     on_planned: OnPlanned = no_progress
+    spawn: Callable[[Coroutine[Any, Any, None]], None] | None = None
+    """Starts the sending of alerts where others wait for the end of a pass; without it, the pass ends with it."""
 
     async def run(
         self, request: PassRequest, services: Collection[str] = (), *, listings: Listings | None = None
@@ -97,7 +103,7 @@ class PassRunner:
         Raises Stopped if shutdown is requested before the plan is made.
         """
 
-        async def work(state: OpenState, leased: Collection[str]) -> Report:
+        async def work(state: OpenState, leased: Collection[str]) -> tuple[Report, Telling | None]:
             await self.leases.refuse_outdated()  # others may have acted while their services were waited for
             claims = self.claims.begin(leased, overrides=request.released)
             with closing(claims):
@@ -122,9 +128,13 @@ class PassRunner:
                 report = await reconciler.apply(plan)
                 if self.applied is not None:
                     await self.applied(state, reconciler.services, plan, report)
-                return report
+                alerts = reconciler.alerts
+                return report, partial(send_alerts, self.context, settings, tree, alerts) if alerts else None
 
-        return await self._leasing(services, work)
+        report, tell = await self._leasing(services, work)
+        if tell is not None:  # with nothing leased any more: a receiver may take its time
+            await tell() if self.spawn is None else self.spawn(tell())
+        return report
 
     async def apply_commands(self, commands: Iterable[Command], services: Collection[str] = ()) -> CommandEffects:
         """Act on commands, as far as the ledger alone can, with the services leased whose grants they change."""
