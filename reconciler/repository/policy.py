@@ -21,7 +21,7 @@ from reconciler.repository.config_files import POLICY, Rules
 from reconciler.repository.desired import Desired
 from reconciler.repository.people import skeleton
 
-__all__ = ["KeptGrants", "PolicyRules", "Share"]
+__all__ = ["KeptGrants", "PolicyRules", "Share", "gives_nothing"]
 
 
 class Share(Frozen):
@@ -37,7 +37,7 @@ class Share(Frozen):
 
 
 class KeptGrants(Frozen):
-    """What is kept for files that cannot be read: the grants of each hire, and how many each rule counts."""
+    """What the ledger has and no file gives now: the grants of each hire, and how many each rule counts."""
 
     of_hire: Mapping[str, Sequence[Record]] = {}
     counts: Sequence[int] = ()
@@ -77,11 +77,11 @@ class PolicyRules:
             for rule, _ in self._rules
         )
 
-    def kept(self, unreadable: Iterable[Record]) -> KeptGrants:
-        """Sum up the records of files that cannot be read."""
+    def kept(self, records_kept: Iterable[Record]) -> KeptGrants:
+        """Sum up the records of files that cannot be read, and of requests that are not allowed any more."""
         found: dict[str, list[Record]] = {}
-        for record in unreadable:
-            wanted = (grant.key for grant in self._desired.grants(record.key.hire))
+        for record in records_kept:
+            wanted = (each.key for each in self._desired.grants(record.key.hire) if not gives_nothing(each))
             if record.leaves_something and record.phase is not Phase.REVOKED and record.key not in wanted:
                 found.setdefault(record.key.hire, []).append(record)
         records = list(chain.from_iterable(found.values()))
@@ -97,13 +97,15 @@ class PolicyRules:
 
     def lacks_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
         """Report what a hire must have and does not; `grants` are its own."""
-        grants = tuple(grants)
+        grants = tuple(grant for grant in grants if not gives_nothing(grant))
         for rule, _ in self._rules:
             for name in self._lacking(rule, hire, grants):
                 loaded = self._desired.hires[hire]
                 yield Problem(loaded.path, loaded.document.line(("access",)), f"{hire}: {rule}: must have {name}")
 
-    def requires(self, record: Record | Grant, counts: Callable[[Grant], bool] = lambda _grant: True) -> str | None:
+    def requires(
+        self, record: Record | Grant, counts: Callable[[Grant], bool] = lambda grant: not gives_nothing(grant)
+    ) -> str | None:
         """Return why what git no longer wants must not be lost: its hire must have it, and has no other; or None.
 
         Of what git has only what `counts` is another: an entry's time may be over.
@@ -212,7 +214,8 @@ class PolicyRules:
         if not ours:
             return
         hire = grant.key.hire
-        others: list[Grant | Record] = [*self._desired.grants(hire), *kept.of_hire.get(hire, ())]
+        given = (other for other in self._desired.grants(hire) if not gives_nothing(other))
+        others: list[Grant | Record] = [*given, *kept.of_hire.get(hire, ())]
         for other in others:
             theirs = [name for name in names if name in (other.key.access, other.integration) and name not in ours]
             if theirs and other.key != grant.key:
@@ -247,8 +250,17 @@ class PolicyRules:
                     yield from (grant for grant in self._desired.grants(hire) if _holds(rule, grant))
 
 
+def gives_nothing(grant: Grant) -> bool:
+    """Whether it is a request that does not fit, or is not allowed on the whole day: it holds nothing but itself.
+
+    What one gave that was allowed before is in the ledger.
+    """
+    later = grant.requested is not None and grant.requested.fits_from is not None
+    return grant.refused and not later
+
+
 def _holds(rule: Rule, grant: Grant) -> bool:
-    return grant.integration == rule.integration and _meets(rule, _given(grant))
+    return grant.integration == rule.integration and not gives_nothing(grant) and _meets(rule, _given(grant))
 
 
 def _held(rule: Rule, record: Record) -> bool:

@@ -284,6 +284,39 @@ def test_a_request_that_is_refused_or_does_not_fit_is_in_no_others_way(
     assert [row(report, "ada", access).status for access in ("bad", "good")] == ["invalid", "present"]
 
 
+def test_a_request_that_is_refused_counts_for_no_rule(company: Repo, accounts: AccountService, call: Call) -> None:
+    company.manifest("mail", accounts.manifest())
+    mail = {"integration": "mail", **EIGHT_HOURS}
+    company.write("config/requests/queue.yaml", {"hire": "ada", "reason": "x", "access": mail})
+    company.hire("bob", "mail")
+    apart = {"name": "apart", "never_both": ["tool", "mail"]}
+    most, must = {"integration": "mail", "at_most": 1, "at_least": 1}, {"hire": "ada", "must_have": ["mail"]}
+    company.write("config/policy.yaml", [apart, {"name": "one", **most}, {"name": "must", **must}])
+    company.commit()
+    told = [each["message"] for each in call(company, "validate", "--output", "json").json["problems"]]
+    assert [each for each in told if "policy" in each and "queue" not in each] == ["ada: policy must: must have mail"]
+    report = Machine(company).reconcile()
+    statuses = {(each.hire, each.access): each.status for each in report.rows}
+    assert statuses == {("ada", "tool"): "present", ("ada", "queue"): "invalid", ("bob", "mail"): "present"}
+
+
+def test_what_a_refused_request_gave_before_counts_for_the_rules(company: Repo, accounts: AccountService) -> None:
+    company.manifest("mail", accounts.manifest())
+    mail = {"integration": "mail", **EIGHT_HOURS}
+    company.write("config/requests/queue.yaml", {"hire": "ada", "reason": "x", "access": mail})
+    company.hire("ada")
+    offer(company, {"integration": "mail"})
+    company.commit()
+    machine = Machine(company)
+    assert row(machine.reconcile(), "ada", "queue").status == "present"
+    offer(company)
+    company.hire("ada", entry("1"))
+    company.write("config/policy.yaml", [{"name": "apart", "never_both": ["tool", "mail"]}])
+    company.commit()
+    report = machine.reconcile()
+    assert [row(report, "ada", access).status for access in ("queue", "tool")] == ["present", "blocked"]
+
+
 def test_list_counts_the_time_of_a_request_from_its_day_and_from_when_it_began(company: Repo, call: Call) -> None:
     request(company, at="2099-01-01", **{"for": "8h"})
     request(company, "now", team="3", **{"for": "8h"})

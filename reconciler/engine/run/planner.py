@@ -28,7 +28,7 @@ from reconciler.model.template import roots
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, Present, is_off
 from reconciler.repository.joined_problems import problems_of
-from reconciler.repository.policy import KeptGrants
+from reconciler.repository.policy import KeptGrants, gives_nothing
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import run_all
 
@@ -194,13 +194,23 @@ class Planner:
         return item
 
     async def _breach(self, grant: Grant, gained: Collection[str] | None) -> str | None:
-        """Return which rule of the policy a grant would break, or None; what is kept for a broken file counts."""
+        """Return which rule of the policy a grant would break, or None; what is there without a file counts."""
         rules = self._inputs.rules
         if not rules.compares(grant):
             return rules.of(grant, gained)
         if self._kept is None:
-            self._kept = rules.kept(await self._inputs.unreadable())
+            self._kept = rules.kept([*await self._inputs.unreadable(), *await self._refused_since()])
         return rules.of(grant, gained, self._kept)
+
+    async def _refused_since(self) -> list[Record]:
+        """Return the records of requests that were acted on, and are not allowed any more: that runs to its end."""
+        desired = self._inputs.desired
+        hires = {each.model.hire for each in desired.files.requests.values()}
+        refused = {grant.key for hire in hires for grant in desired.grants(hire) if gives_nothing(grant)}
+        if not refused:
+            return []
+        rows = await self._inputs.rows_of_others(frozenset(key.hire for key in refused))
+        return [record for record in rows if record.key in refused and record.acted_on]
 
     def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
         """Return the grants of the selection, and those that they need."""
