@@ -36,6 +36,7 @@ from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.joining import hire_layers
+from reconciler.repository.policy import gives_nothing
 from reconciler.requests.accounts import told_by_address
 from reconciler.requests.last_used import last_used
 from reconciler.requests.tasks import Yielder
@@ -295,9 +296,10 @@ class OwnersOf:
             await self._yielder.pause()
             addresses: dict[tuple[str, str], str] = {}
             unlisted = listed.keys().isdisjoint(self._desired.integrations(hire))
+            known = {record.key for record in theirs.get(hire, ())}
             for grant in () if unlisted else self._desired.grants(hire, once=True):
                 integration = listed.get(grant.integration)
-                if integration is not None:
+                if integration is not None and (grant.key in known or not gives_nothing(grant)):
                     addresses[grant.key.access, grant.integration] = grant.email
                     owners = self._owners[integration.name]
                     _grant(owners, integration, integration.scope(grant.layers), grant.key)

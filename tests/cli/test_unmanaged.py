@@ -156,6 +156,18 @@ def test_the_account_of_a_broken_file_is_matched(repo: Repo, saas: AccountServic
     assert (found.json["accounts"], found.json["integrations"][0]["matched"]) == ([], 1)
 
 
+def test_a_request_that_is_not_allowed_makes_no_account_managed(repo: Repo, saas: AccountService, call: Call) -> None:
+    saas.add("ada@example.com", "bob@example.com")
+    repo.hire("ada")
+    repo.hire("bob")
+    repo.write("config/requestable.yaml", [{"integration": "saas", "longest": "8h"}])
+    for hire, lasts in (("ada", "9h"), ("bob", "8h")):
+        asked = {"hire": hire, "reason": "INC-12", "access": {"integration": "saas", "for": lasts}}
+        repo.write(f"config/requests/{hire}-saas.yaml", asked)
+    repo.commit()
+    assert kinds(call(repo, "unmanaged", "--output", "json")) == {"ada@example.com": "unmanaged"}
+
+
 def test_who_has_no_file_that_can_be_read_has_the_account_of_their_login(
     repo: Repo, saas: AccountService, call: Call
 ) -> None:
