@@ -375,7 +375,7 @@ def test_submodule_is_reported(tmp_path: Path) -> None:
     repo.git("commit", "-qm", "Submodules")
     files = Reader().load(Checkout.open(repo.root).head())
     assert [str(problem) for problem in files.problems if "hires" in str(problem)] == [
-        "hires/bob.yaml: error: is a link or a submodule, which is not followed; commit the file itself in its place",
+        "hires/bob.yaml: error: is a symbolic link or a submodule, which is not followed; commit the file itself in its place",
         (
             "hires/team: warning: not read: a name in hires/ ends in .yaml, .yml; rename it; did you mean team.yaml?"
             " Of a link to a folder and of a submodule, commit the files themselves"

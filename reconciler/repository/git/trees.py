@@ -75,7 +75,7 @@ def blob_of(content: bytes, size: int | None = None) -> str:
 
 def _refuse_link(file: File) -> None:
     if file.blob.startswith(_LINK):
-        why = "is a link or a submodule, which is not followed; commit the file itself in its place"
+        why = "is a symbolic link or a submodule, which is not followed; commit the file itself in its place"
         raise broken(file.path, None, why)
 
 

@@ -64,7 +64,7 @@ def test_a_symbolic_link_is_listed_and_not_followed(repo: Repo) -> None:
         assert link is not None
         assert link in tree.files("hires")
         assert link.blob != blob_of(b"ada.yaml")
-        with pytest.raises(BrokenFile, match=r"^hires/link\.yaml: error: is a link or a submodule"):
+        with pytest.raises(BrokenFile, match=r"^hires/link\.yaml: error: is a symbolic link or a submodule"):
             tree.read(link)
 
 
