@@ -98,15 +98,19 @@ def outline(call: AnyCall, scope: Scope) -> dict[str, str]:
     return {"method": call.method, "url": _url(call, scope).shown}
 
 
-def rehearse(call: AnyCall, scope: Scope, manifest: Manifest) -> None:
-    """Raise Blocked, like `render`, for what could not be sent, as far as values are known before anything runs."""
+def rehearse(call: AnyCall, scope: Scope, manifest: Manifest) -> str:
+    """Return the URL, as far as values are known before anything runs.
+
+    Raises Blocked, like `render`, for what could not be sent.
+    """
     steady = _steady(scope, manifest)
     known = {name: text for name, text in headers_of(call, manifest).items() if "{{" not in name}
-    scheme = scheme_of(_url(call, steady).text)
+    url = _url(call, steady).text
     saved = call.files.values() if isinstance(call, Request) else ()
-    _message(call, known, steady, dict.fromkeys(saved, b""), scheme=scheme)
+    _message(call, known, steady, dict.fromkeys(saved, b""), scheme=scheme_of(url))
     if _signed(call):
         credentials(steady)
+    return url
 
 
 def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
@@ -216,6 +220,8 @@ def _steady(scope: Scope, manifest: Manifest) -> Scope:
     hidden = UNCOUNTED | set(manifest.generated) | manifest.stored
     layers = tuple(
         replace(layer, values={name: it for name, it in layer.values.items() if name.partition(".")[0] not in hidden})
+        if any(name.partition(".")[0] in hidden for name in layer.values)
+        else layer
         for layer in scope.layers
     )
     return Scope(layers, scope.deferred | hidden | {name for layer in scope.saved for name in layer.values})

@@ -108,7 +108,7 @@ class Executor:
             job.record.attempts + 1 if again and not job.planned.decision.afresh and job.kind is not Kind.RUN else 1
         )
         before, by_hand = job.record.run, job.planned.by_hand or (again and job.record.run.by_hand)
-        run = OpenRun(kind=job.kind, digest=job.prepared.digest, by_hand=by_hand)
+        run = OpenRun(kind=job.kind, digest=integration.digest(job.prepared), by_hand=by_hand)
         if resume:
             run = replace(run, id=before.id, steps=before.steps)
         snapshot, wants = job.values(integration.names.asked_with), job.prepared.wants

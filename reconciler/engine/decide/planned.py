@@ -99,13 +99,12 @@ class Prepared(Frozen):
     """A grant with everything that is needed to check it, and, where it has a `kind`, for an attempt of that kind.
 
     `snapshot` holds the hire's and the form's values that the manifest uses, `found_by` those of them that the check
-    uses. Only with a kind it has `digest`, keyed, of what would be sent.
+    uses.
     """
 
     grant: Grant
     scope: Unshown[Scope]
     snapshot: Unshown[Mapping[str, Any]]
-    digest: str | None = None
     stored: Unshown[Stored] = NOTHING_STORED
     found_by: Unshown[Mapping[str, Any]] = {}
     check: Check | None = None

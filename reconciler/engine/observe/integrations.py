@@ -9,18 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide.existing import Capabilities, changed_in_git
-from reconciler.engine.decide.planned import NO_OUTPUTS, NOTHING_STORED, Check, DependencyOutputs, Prepared, requests_of
+from reconciler.engine.decide.planned import (
+    NO_OUTPUTS,
+    NOTHING_STORED,
+    Check,
+    DependencyOutputs,
+    Prepared,
+    requests_of,
+)
 from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Differences, Grant, Kind, Record
 from reconciler.model.hire import NamedChoice
-from reconciler.model.manifest import Call, Listing, Manifest, Notification, Pending, Request
+from reconciler.model.manifest import Call, Listing, Manifest, Pending, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names, roots
 from reconciler.model.value import Frozen, Unshown, replace
@@ -183,7 +190,8 @@ class Integration(Frozen, dict=True):
             for name in self.names.needed:
                 scope.look_up(name)
             check = self.check(scope)
-            digest = None if kind is None else self._whole(grant, scope, outputs.names | stored.names, kind)
+            if kind is not None:
+                self._whole(scope, kind)
         except MissingVariable as error:
             if why := grant.absent.get(error.name):
                 raise Blocked(f"{error}: {why}") from error
@@ -193,7 +201,6 @@ class Integration(Frozen, dict=True):
             grant=grant,
             scope=scope,
             snapshot=snapshot,
-            digest=digest,
             stored=stored,
             found_by={name: snapshot[name] for name in self.names.asked_with if name in snapshot},
             check=check,
@@ -247,11 +254,8 @@ class Integration(Frozen, dict=True):
         known = {name for name, value in own.items() if value is not None}
         return Rehearsal(self.manifest.exists, self.manifest, known, AT_RUN_TIME)
 
-    def _whole(self, grant: Grant, scope: Scope, stored: Iterable[str], kind: Kind) -> str | None:
-        """Verify that all that an attempt would send can be rendered, and return its digest.
-
-        What takes an invitation back does not count: whether there is one may be another answer at the retry.
-        """
+    def _whole(self, scope: Scope, kind: Kind) -> None:
+        """Verify that all that an attempt would send can be rendered."""
         requests = requests_of(self.manifest, kind)
         for call in requests:
             self._renders(call, scope)
@@ -259,11 +263,10 @@ class Integration(Frozen, dict=True):
             sent = roots([self.manifest.headers, *(call.model_dump() for call in requests)])
             if made := sent.intersection(self.manifest.generated):
                 raise MissingVariable(min(made), "is generated, and has no value in an update")
-            return self.digest(grant, requests, stored)
+            return
         for notification in self.manifest.post_execute_notification:
             for text in notification.texts:
                 render_text(text, scope)
-        return self.digest(grant, self.manifest.execute, stored, self.manifest.post_execute_notification)
 
     def ready(self, grant: Grant) -> None:
         """Verify that the values that every request needs are there, before anything is sent.
@@ -290,11 +293,11 @@ class Integration(Frozen, dict=True):
 
     def _renders(self, call: Call, scope: Scope) -> None:
         """Verify that a request can be rendered, and that its host is allowed, if it is known already."""
-        rehearse(call, scope, self.manifest)
+        url = rehearse(call, scope, self.manifest)
         match = AUTHORITY.match(call.url)
         of_host = names(match[0] if match else call.url)
         if all(scope.look_up(name).value is not DEFERRED for name in of_host):
-            self.hosts.check(render_url(call.url, scope).text, self.file)
+            self.hosts.check(render_url(call.url, scope).text if of_host else url, self.file)
 
     def snapshot(self, grant: Grant) -> dict[str, Any]:
         """Return the hire's and the form's values that the manifest uses, as JSON values."""
@@ -305,19 +308,21 @@ class Integration(Frozen, dict=True):
                 values[name] = _jsonable(value)
         return values
 
-    def digest(
-        self, grant: Grant, calls: Sequence[Call], stored: Iterable[str], notifications: Sequence[Notification] = ()
-    ) -> str | None:
-        """Return the keyed digest of what these requests and notifications would send; None without a key.
+    def digest(self, prepared: Prepared) -> str | None:
+        """Return the keyed digest of what the attempt that a grant is prepared for would send; None without a key.
 
-        `stored` are the names that `store_data` saves here or in a dependency.
+        What takes an invitation back before an account is made does not count: whether there is one may be another
+        answer at the retry.
         """
-        if self.sealer is None:
+        if self.sealer is None or prepared.kind is None:
             return None
-        layers = grant.layers if self.initial is None else (self.initial, *grant.layers)
-        scope = Scope((*layers, *self._last), self.names.deferred | frozenset(stored))
+        layers = prepared.grant.layers if self.initial is None else (self.initial, *prepared.grant.layers)
+        scope = Scope(layers, self.names.deferred | prepared.scope.deferred | prepared.stored.names)
+        makes = prepared.kind.makes
+        calls = self.manifest.execute if makes else requests_of(self.manifest, prepared.kind)
+        notices = self.manifest.post_execute_notification if makes else ()
         content = [canonical(call, scope, self.manifest) for call in calls]
-        content += [[render_text(text, scope).text for text in item.texts] for item in notifications]
+        content += [[render_text(text, scope).text for text in notice.texts] for notice in notices]
         return self.sealer.digest(json.dumps(content, sort_keys=True, default=str).encode())
 
     def orphan(self, record: Record, email: str | None = None) -> Grant:
@@ -336,14 +341,12 @@ class Integration(Frozen, dict=True):
         if self.manifest.exists is not None:
             scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))
         check = self.check(scope, orphan=True)
-        requests = requests_of(self.manifest, kind)
-        for call in requests:
+        for call in requests_of(self.manifest, kind):
             self._renders(call, scope)
         return Prepared(
             grant=grant,
             scope=scope,
             snapshot=record.values,
-            digest=self.digest(grant, requests, stored.names),
             stored=stored,
             check=check,
             kind=kind,

@@ -178,7 +178,8 @@ class GrantPlanner:
         if record is not None:
             changes = integration.changes(prepared, record, verdict)
         texts = _texts(integration, record)
-        facts = Facts(verdict, integration.can, invitation, changes, prepared.digest, texts=texts)
+        digest = None if record is None or record.run.digest is None else integration.digest(prepared)
+        facts = Facts(verdict, integration.can, invitation, changes, digest, texts=texts)
         decision = decide(record, facts, self._inputs.policy)
         if (
             decision.action.provides

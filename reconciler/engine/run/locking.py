@@ -93,7 +93,9 @@ class LockPlanner:
             return replace(planned, decision=not_locked(lock, str(error)))
         texts = integration.texts[kind]
         required = await self._orphans.required(place)
-        facts = Facts(verdict, integration.can, invitation, digest=prepared.digest, texts=texts, required=required)
+        facts = Facts(
+            verdict, integration.can, invitation, digest=integration.digest(prepared), texts=texts, required=required
+        )
         decision = decide_lock(lock, planned.record or place, facts, self._inputs.policy)
         if (why := await self._not_this_one(planned, integration, place, prepared, decision)) is not None:
             decision = lock_by_hand(lock, why)

@@ -118,7 +118,7 @@ class OrphanPlanner:
                 verdict,
                 integration.can,
                 invitation,
-                digest=prepared.digest,
+                digest=integration.digest(prepared),
                 texts=integration.texts[kind],
                 required=await self.required(record),
                 over=over,
