@@ -261,3 +261,16 @@ def test_a_host_with_letters_of_its_own_is_named_as_the_dns_spells_it(repo: Repo
     done = call(repo, "validate", "--output", "json")
     books = {"host": "xn--bcher-kva.example", "files": ["manifests/books.yaml"], "allowed": True}
     assert (done.json["problems"], done.json["hosts"][1]) == ([], books)
+
+
+def test_missing_value_without_which_access_could_not_be_taken_away_is_an_error(needy: Repo, call: Call) -> None:
+    saved = {"url": "https://slack.com/{{SAVED}}?{{responses.0.id}}", "method": "DELETE"}
+    execute = [{"url": "https://slack.com/{{email}}", "store_data": {"SAVED": "id"}}]
+    leave = [saved, {"url": "https://slack.com/{{TEAM}}/{{buddy}}", "method": "DELETE"}]
+    needy.manifest("slack", {"form": NEEDY["form"], "execute": execute, "revoke": leave})
+    needy.hire("ada", "slack")
+    whose = "hires/ada.yaml:5: error: access slack of ada: "
+    assert errors(needy, call) == [
+        f"{whose}the hire gives no buddy, which manifests/slack.yaml uses",
+        f"{whose}{TEAM_IS_MISSING}",
+    ]
