@@ -242,7 +242,7 @@ class OAuthConnection:
                 if used is not None:
                     await store.change(lambda there: there)  # raises where nothing can be stored now
                 asked_at = self._asks.clock.now()  # a lifetime counts from before the answer was on its way
-                reply = await self._asks.ask(call, scope, renews=True)
+                reply = await self._asks.ask(call, scope)
                 self._asks.redactor.renew(self.service, secrets_of(reply))
                 await self._keep(store, used, stored_record(reply, used, asked_at))
         except (TokenRefused, Blocked, TransportError) as error:

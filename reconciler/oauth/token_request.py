@@ -56,8 +56,8 @@ class TokenClient(Frozen, kw_only=True):
     clock: Unshown[Clock]
     redactor: Unshown[Redactor]
 
-    async def ask(self, call: Request, scope: Scope, *, renews: bool = False) -> dict[str, Any]:
-        """Send a token request and return its reply; one that `renews` a token has to bring one.
+    async def ask(self, call: Request, scope: Scope) -> dict[str, Any]:
+        """Send a token request and return its reply, which has a token.
 
         Raises TokenRefused where the service says no, TransportError where it says nothing that can be used, and
         Blocked where a value or the permission to ask its host is missing.
@@ -85,7 +85,7 @@ class TokenClient(Frozen, kw_only=True):
         if call.continue_if is not None and not condition_holds(call.continue_if, answer, scope):
             where = call.continue_if.response_notation
             raise TokenRefused(f"{what}: continue_if does not hold: {where} is another", left=True)
-        if renews and (lacks := lacking(self.manifest, reply)) is not None:
+        if (lacks := lacking(self.manifest, reply)) is not None:
             raise TransportError(
                 f"{what}: answered {answer.status} without {lacks}{self.client.excerpt(answer)}", left=True
             )
