@@ -471,6 +471,10 @@ def test_access_that_is_an_alias_has_a_line_for_each_entry(load) -> None:
         ("- a\n", ["must be a map; allowed keys: interval, "]),
         ("drift: {inactiv: heal}\n", ["drift.inactiv: unknown key", "did you mean inactive?"]),
         ("prune: maybe\n", ["prune: must be the word report or revoke or a map"]),
+        (
+            "prune:\n  slack: revok\n",
+            ["prune.slack: 'revok' is not known; allowed: report, revoke; did you mean revoke?"],
+        ),
         ("state: mysql://x\n", ["state: must be sqlite:///path or postgresql://"]),
         (
             "source: worktree\nstate: postgresql://a@b/c\n",

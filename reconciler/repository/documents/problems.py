@@ -164,11 +164,9 @@ def _union(errors: _Errors, kind: Any, path: Path, data: Any) -> Iterator[tuple[
     """Choose the branch of a union that was meant: pydantic reports errors for each branch."""
     branches = [_bare(branch) for branch in get_args(kind) if branch is not NoneType]
     for branch in branches:
-        meant = (_is_model(branch) and isinstance(data, dict)) or (
-            get_origin(branch) is list and isinstance(data, list)
-        )
-        if meant:
-            name = branch.__name__ if _is_model(branch) else "list["
+        kind = dict if _is_model(branch) else get_origin(branch)
+        if kind in (dict, list) and isinstance(data, kind):
+            name = branch.__name__ if _is_model(branch) else f"{kind.__name__}["
             under = [(place[1:], details) for place, details in errors if place and str(place[0]).startswith(name)]
             yield from _walk(under, branch, path, data)
             return
