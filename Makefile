@@ -20,7 +20,7 @@ run: $(RUN) ## a demo on this machine: sample repository, sample services, daemo
 	$(VENV)/bin/reconcile demo
 
 test: $(READY) ## every test; with COVERAGE=1 a minimum branch coverage too, which takes a third longer
-	$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term:skip-covered)
+	$(VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term:skip-covered)
 
 check: $(READY) ## the quick checks: lint, format, types, layers, dead code
 	$(VENV)/bin/ruff check .

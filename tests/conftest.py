@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,12 @@ def _write_in_memory() -> None:
 _write_in_memory()
 
 
-LONG = ("faults", "web", "release", "journeys", "daemon", "demo", "canary", "gallery", "docs", "secrets", "cli")
-"""The folders whose tests wait and start processes. They begin first, so that no worker finishes the suite alone."""
+WAITING = ("faults", "web", "release", "journeys", "daemon", "demo", "canary", "gallery", "docs")
+"""The folders whose tests wait and start processes: each of their files is followed by one that only works, for as long
+as there are any, so that not all workers wait at once, and none finishes the suite alone."""
+
+WORKING = ("cli", "engine", "secrets")
+"""Those whose tests take longest among the others."""
 
 WHOLE = frozenset({"canary", "demo", "deploy", "docs", "faults", "gallery", "journeys", "release"})
 """The folders whose tests go through the whole program, mostly in processes of its own. What they run is not counted as
@@ -71,9 +76,15 @@ covered: a line is covered by a test that says what it does."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what takes long begin first, and leave what tests the whole program out of the coverage."""
-    folders = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: folders.get(item.path.parent.name, len(LONG)))
+    """Let files that wait take turns with those that work; leave what tests the whole program out of the coverage."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    waiting, working = ([each for each in files if (each.parent.name in WAITING) is waits] for waits in (True, False))
+    waiting.sort(key=lambda file: WAITING.index(file.parent.name))
+    working.sort(key=lambda file: file.parent.name not in WORKING)
+    in_turns = (file for pair in zip_longest(waiting, working) for file in pair if file is not None)
+    items[:] = (item for file in in_turns for item in files[file])
     for item in items:
         if item.path.parent.name in WHOLE:
             item.add_marker(pytest.mark.no_cover)
