@@ -123,7 +123,7 @@ async def _served(root: Path) -> AsyncIterator[str]:
         context.desired(context.reader.load(force.tree), clock.now().date())  # as its first pass would have
         active = ActiveRevision(settings=force.settings, tree=force.tree)
         daemon = Daemon(Runtime(context, clock, held, active), lambda *_: None)
-        pages = pages_of(daemon, Metrics(), force, problems=tuple)
+        pages = pages_of(daemon, Metrics(), force)
         async with serving(pages, force.settings.listen) as address:
             yield address
     await context.aclose()

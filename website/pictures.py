@@ -25,6 +25,7 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key, Record
 from reconciler.model.hire import Hire
+from reconciler.model.last_pass import LastPass
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
@@ -32,7 +33,7 @@ from reconciler.repository.git.checkout import Checkout
 from reconciler.review.reviews import ReviewProgress
 from reconciler.web.daemon_view import GitView, Live
 from reconciler.web.guard import Visitor
-from reconciler.web.overview import LastPass, overview
+from reconciler.web.overview import overview
 from reconciler.web.render import STATIC, environment
 
 __all__ = ["FOLDER", "pictures"]
@@ -223,7 +224,7 @@ def pictures() -> dict[str, str]:
     html = f"<body><article><header><b>access</b> commented</header>{commented}</article></body>"
     with TemporaryDirectory() as folder:
         shown = overview(Company(StateLocation("sqlite:///state.db", Path(folder))))
-    shown = replace(shown, last=LastPass(NOW - timedelta(minutes=4), REVISION), history=Link(1204, ""))
+    shown = replace(shown, last=LastPass(REVISION, NOW - timedelta(minutes=4)), history=Link(1204, ""))
     page = environment(str).get_template("overview.html").render(path="/", visitor=Visitor(), it=shown)
     style = STATIC["style.css"][0].decode()
     return {

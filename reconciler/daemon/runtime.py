@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 
@@ -14,15 +14,13 @@ import structlog
 from reconciler.daemon.freshness import Freshness
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
-from reconciler.model.errors import Problem
-from reconciler.model.report import Report
 from reconciler.model.revision_status import Untrusted
 from reconciler.model.settings import Settings
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 
-__all__ = ["GRACE_SECONDS", "ActiveRevision", "Health", "PassProblems", "ProblemLog", "Runtime"]
+__all__ = ["GRACE_SECONDS", "ActiveRevision", "Health", "ProblemLog", "Runtime"]
 
 log = structlog.get_logger()
 
@@ -167,28 +165,3 @@ async def _end(tasks: set[asyncio.Task[None]], seconds: float) -> None:
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)
-
-
-class PassProblems:
-    """The problems that show only when files are joined: entries that do not match, broken rules of the policy.
-
-    A daemon's pass covers some hires, so no single report has all of them. One that was found is kept until a pass over
-    the same file no longer finds it, or for two intervals: by then a resync has covered everybody.
-    """
-
-    def __init__(self) -> None:
-        self._found: dict[Problem, datetime] = {}
-
-    def record(self, report: Report, of_files: Iterable[Problem], now: datetime, interval: timedelta) -> None:
-        """Record a pass; `of_files` are the problems of its revision's files, which every report has."""
-        sources = (row.source.rpartition(":")[0] for row in report.rows)
-        covered = {file for file in sources if file.startswith("hires/")}  # a sequence's file serves many hires
-        self._found = {
-            problem: at
-            for problem, at in self._found.items()
-            if problem.file not in covered and now - at <= 2 * interval
-        } | dict.fromkeys(set(report.problems).difference(of_files), now)
-
-    def __call__(self) -> tuple[Problem, ...]:
-        """Return the problems that are known now."""
-        return tuple(self._found)

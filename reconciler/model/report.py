@@ -22,10 +22,10 @@ from reconciler.model.status import FAULTS, Action, ReasonCode, Status
 from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.model.verdict import Cause
 
-__all__ = ["LAST", "Report", "Row"]
+__all__ = ["STATE", "Report", "Row"]
 
-LAST = "last_pass"
-"""The ledger's note of the last pass: its revision, when it was, and the problems of files."""
+STATE = "state"
+"""What stands in a problem for its file if it is one of the state."""
 
 
 class Row(Frozen):
@@ -335,7 +335,7 @@ class Report(Struct):
     def seal(self, fault: str | None) -> None:
         """Set why what is sealed in the state cannot be used; None if it can."""
         if fault is not None and all(problem.message != fault for problem in self.problems):
-            self.problems = [Problem("state", None, fault), *self.problems]
+            self.problems = [Problem(STATE, None, fault), *self.problems]
 
     @property
     def summary(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import date, datetime
 from threading import Lock
@@ -22,7 +22,7 @@ from reconciler.model.errors import Problem, SecretsError
 from reconciler.model.form import FormField
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
-from reconciler.model.report import LAST
+from reconciler.model.last_pass import LAST
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.secret import Secret
 from reconciler.model.settings import OWN, Settings
@@ -63,7 +63,6 @@ class Live(Frozen, kw_only=True):
     stale: Stale | None = None
     healthy: bool = True
     health: str = "ok"
-    problems: tuple[Problem, ...] = ()
     unmanaged: Mapping[str, ComparedListing] = {}
     unread: Mapping[str, str] = {}
 
@@ -109,12 +108,11 @@ class Sources(Protocol):
 class DaemonView:
     """The daemon, its ledger and its repository, as pages read them. Construct it in the daemon's loop."""
 
-    def __init__(self, daemon: Daemon, initial: InForce, problems: Callable[[], Iterable[Problem]]) -> None:
+    def __init__(self, daemon: Daemon, initial: InForce) -> None:
         self._context = context = daemon.runtime.context
         self._daemon = daemon
         self._runtime = daemon.runtime
         self._initial = initial
-        self._problems = problems
         self._loop = asyncio.get_running_loop()
         self._location = context.state(initial.settings, initial.tree)
         self._lock, self._reviewing = Lock(), Lock()
@@ -160,7 +158,6 @@ class DaemonView:
             stale=freshness.stale,
             healthy=healthy,
             health=health,
-            problems=tuple(self._problems()),
             unmanaged=dict(daemon.survey.found),
             unread=dict(daemon.survey.unread),
         )

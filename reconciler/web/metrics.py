@@ -14,8 +14,17 @@ from reconciler import __version__
 from reconciler.ledger.reading import HEAD
 from reconciler.model.report import Report
 from reconciler.model.status import Status
+from reconciler.model.value import Frozen
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "Noted"]
+
+
+class Noted(Frozen):
+    """What the ledger has of it: grants by integration and status, the members' services, the problems of files."""
+
+    grants: Count[tuple[str, Status]]
+    members: Mapping[str, int]
+    problems: int
 
 
 class Metrics:
@@ -94,7 +103,6 @@ class Metrics:
         self._passes.labels(why).observe(took.total_seconds())
         for late in report.expired:
             self._expired.observe(max(0.0, late.total_seconds()))
-        self._problems.set(len(report.problems))
         self._last.set(now)
 
     def count_request(self, integration: str, status: int | None, seconds: float) -> None:
@@ -112,24 +120,19 @@ class Metrics:
         self._hooks.labels(hook, outcome).inc()
 
     def text(
-        self,
-        grants: Count[tuple[str, Status]],
-        overrun: timedelta,
-        fetched_at: datetime | None,
-        unmanaged: Mapping[str, int],
-        *,
-        members: Mapping[str, int],
+        self, noted: Noted, overrun: timedelta, fetched_at: datetime | None, unmanaged: Mapping[str, int]
     ) -> bytes:
         """Write all metrics in Prometheus' text format; the arguments are those that are counted when it is called."""
         self._members.clear()
-        for member, services in members.items():
+        for member, services in noted.members.items():
             self._members.labels(member).set(services)
         self._unmanaged.clear()
         for integration, count in unmanaged.items():
             self._unmanaged.labels(integration).set(count)
         self._resync.set(overrun.total_seconds())
         self._fetched.set(math.nan if fetched_at is None else fetched_at.timestamp())
+        self._problems.set(noted.problems)
         self._grants.clear()
-        for (integration, status), count in grants.items():
+        for (integration, status), count in noted.grants.items():
             self._grants.labels(integration, status).set(count)
         return generate_latest(self.registry)

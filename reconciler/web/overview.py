@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from datetime import datetime, timedelta
-from typing import Any
 
 from reconciler.daemon.hooked import Hooked, hooks_of
 from reconciler.ledger.chain import Link
 from reconciler.ledger.entries import Member
-from reconciler.ledger.reader import LedgerReader
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Record
 from reconciler.model.hire import Hire
-from reconciler.model.report import LAST
+from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.status import Status
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 from reconciler.notify.alerts import Outage, outages_of
 from reconciler.review.attention import (
     EXAMPLES,
@@ -34,20 +31,12 @@ from reconciler.review.attention import (
 )
 from reconciler.web.daemon_view import GitView, Live, Sources
 
-__all__ = ["LastPass", "overview", "state_of"]
+__all__ = ["overview", "state_of"]
 
 ON_THE_WAY = (Status.MISSING, Status.RETRYING, Status.UNCONFIRMED, Status.SCHEDULED)
 
 WEEK, MAX_ENDING = timedelta(days=7), 20
 """How far ahead the end of access is shown, and the most that is shown of it."""
-
-
-class LastPass(Frozen):
-    """The pass that finished last: when, over which revision, and the problems in its files."""
-
-    at: datetime | None = None
-    revision: str | None = None
-    problems: tuple[Problem, ...] = ()
 
 
 class ServiceState(Frozen):
@@ -97,12 +86,12 @@ def overview(sources: Sources) -> Overview:
         counts, checked = ledger.grants.counts(), ledger.pages.last_checked()
         waiting, outages = ledger.pages.waiting(EXAMPLES), outages_of(ledger)
         ending = ledger.pages.ending(live.now, live.now + WEEK, MAX_ENDING)
-        last, end, members = last_pass(ledger), ledger.history.end(), ledger.members()
+        last, end, members = LastPass.read(ledger.notes.get(LAST)), ledger.history.end(), ledger.members()
         reviews, hooks = sources.reviews(ledger), hooks_of(ledger)
         locks = [lock for lock in ledger.locks.all() if not lock.over(live.now)]
         people = {hire for lock in locks for hire in lock.hires}
         locked = [*ledger.grants.records(people, [each for lock in locks for each in lock.addresses])] if locks else []
-    problems = tuple(sorted({*(git.problems or last.problems), *live.problems}, key=lambda problem: problem.order))
+    now = replace(last, of_files=git.problems or last.of_files)
     names = sorted({*git.integrations, *(name for name, _ in counts)})
     services = [
         state_of(name, live, git, counts=counts, checked=checked, outages=outages.get(name, [])) for name in names
@@ -111,7 +100,7 @@ def overview(sources: Sources) -> Overview:
         *needs_of_locks(locks, locked),
         *_of_daemon(live),
         *needs_of_git(live.stale, live.refused, live.fault, live.settings.git.remote, live.branch),
-        *needs_of_files(problems),
+        *needs_of_files(now.problems),
         *needs_of_grants(waiting, {name: outages[name] for name in outages if _down(name, git, counts, outages[name])}),
         *needs_of_accounts({name: each.unknown for name, each in live.unmanaged.items()}),
         *needs_of_reviews(reviews),
@@ -125,7 +114,7 @@ def overview(sources: Sources) -> Overview:
         ending=ending,
         services=services,
         last=last,
-        problems=problems,
+        problems=now.problems,
         history=end,
         members=members,
         hooks=hooks,
@@ -183,16 +172,6 @@ def _down(name: str, git: GitView, counts: Mapping[tuple[str, Status], int], out
         for (integration, status), count in counts.items()
     )
     return bool(outages) and outages[0].until is None and checked and (name in git.integrations or not git.integrations)
-
-
-def last_pass(ledger: LedgerReader) -> LastPass:
-    """Read the pass that finished last from the ledger."""
-    noted: dict[str, Any] = json.loads(ledger.notes.get(LAST) or b"{}")
-    if not noted:
-        return LastPass()
-    problems = tuple(Problem.from_json(each) for each in noted.get("problems") or ())
-    at = noted.get("at")
-    return LastPass(None if at is None else datetime.fromisoformat(at), noted.get("revision"), problems)
 
 
 def _of_daemon(live: Live) -> Iterator[Need]:

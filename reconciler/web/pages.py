@@ -7,7 +7,6 @@ time, because threads that compute share the interpreter with that loop.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -24,15 +23,15 @@ from reconciler.daemon.authorize import callback, is_awaited
 from reconciler.daemon.loop import Daemon
 from reconciler.engine.run.accepted import InForce
 from reconciler.model.clock import Stopped
-from reconciler.model.errors import LedgerError, Problem, ReconcilerError
-from reconciler.model.status import Status
+from reconciler.model.errors import LedgerError, ReconcilerError
+from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.value import Frozen
 from reconciler.web import views
 from reconciler.web.daemon_view import DaemonView, Sources
 from reconciler.web.filters import BadFilter, NoSuchPage
 from reconciler.web.guard import Guard, Refusal, Visitor, body_of, host_of
 from reconciler.web.hooks import DaemonHooks, hook_route
-from reconciler.web.metrics import Metrics
+from reconciler.web.metrics import Metrics, Noted
 from reconciler.web.render import environment, static_route
 from reconciler.web.serve import app, callback_route, in_this_loop
 
@@ -193,16 +192,17 @@ class _Endpoints(Frozen):
         public = self.running.runtime.active.settings.public.partition("://")[2]
         return frozenset({host_of(self.initial.settings.listen), host_of(public)})
 
-    def read(self) -> tuple[Counter[tuple[str, Status]], dict[str, int]]:
+    def read(self) -> Noted:
         """Read what metrics need of the ledger, in a thread."""
         with self.view.ledger() as ledger:
-            return ledger.grants.counts(), {each.name: len(each.services) for each in ledger.members() if each.daemon}
+            members = {each.name: len(each.services) for each in ledger.members() if each.daemon}
+            return Noted(ledger.grants.counts(), members, len(LastPass.read(ledger.notes.get(LAST)).problems))
 
-    async def metrics(self, counts: Counter[tuple[str, Status]], members: dict[str, int]) -> bytes:
+    async def metrics(self, noted: Noted) -> bytes:
         """Write the metrics."""
         runtime, unmanaged = self.running.runtime, self.running.survey.unknown
         fetched_at = runtime.freshness.fetched_at
-        return self.counters.text(counts, runtime.health.overrun, fetched_at, unmanaged, members=members)
+        return self.counters.text(noted, runtime.health.overrun, fetched_at, unmanaged)
 
     async def authorized(self, service: str, query: Mapping[str, str]) -> tuple[int, str]:
         """Answer the OAuth callback."""
@@ -217,17 +217,15 @@ class _Endpoints(Frozen):
             return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
 
 
-def pages_of(
-    running: Daemon, metrics: Metrics, initial: InForce, *, problems: Callable[[], Iterable[Problem]]
-) -> Starlette:
+def pages_of(running: Daemon, metrics: Metrics, initial: InForce) -> Starlette:
     """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
-    view = DaemonView(running, initial, problems)
+    view = DaemonView(running, initial)
     endpoints = _Endpoints(running, initial, view=view, counters=metrics)
     guard = Guard(initial.settings.listen, lambda: running.runtime.active.settings, view.token)
     text = in_this_loop(endpoints.metrics)
 
     async def scraped() -> bytes:
-        return await text(*await run_in_threadpool(endpoints.read))
+        return await text(await run_in_threadpool(endpoints.read))
 
     pages = StatusPages(view, guard, running.runtime.context.redactor.redact)
     return app(

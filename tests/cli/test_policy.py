@@ -46,6 +46,23 @@ def test_validate_names_file_line_and_rule(company: Repo, call: Call) -> None:
     ]
 
 
+def test_status_has_what_the_pass_found_where_files_are_joined(company: Repo, call: Call) -> None:
+    company.commit()
+    assert call(company).code == 0
+    policy(company, {"name": "few", "integration": "tool", "at_most": 1})
+    company.hire("cyd", sequences=["gone"])
+    company.commit()
+    passed, status = call(company, "--output", "json"), call(company, "status", "--output", "json")
+    assert (status.code, status.json["problems"]) == (1, passed.json["problems"])
+    assert [each["file"] for each in status.json["problems"]] == ["config/policy.yaml", "hires/cyd.yaml"]
+    company.remove("config/policy.yaml")
+    company.remove("hires/cyd.yaml")
+    company.commit()
+    call(company)
+    status = call(company, "status", "--output", "json")
+    assert (status.code, status.json["problems"]) == (0, [])
+
+
 @pytest.mark.parametrize(
     ("rule", "bob", "breach"),
     [

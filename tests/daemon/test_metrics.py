@@ -78,7 +78,7 @@ def test_grants_are_counted_beside_the_loop(
             await until(lambda: accounts.created["ada@example.com"] and now.passes)
             monkeypatch.setattr(Grants, "counts", counted)
             force = in_force(now.context)
-            pages = pages_of(now.daemon, Metrics(), force, problems=tuple)
+            pages = pages_of(now.daemon, Metrics(), force)
             async with serving(pages, "127.0.0.1:0") as address:
                 return await asyncio.to_thread(scraped, address)
 

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.model.report import Report
 from reconciler.model.status import Status
-from reconciler.web.metrics import Metrics
+from reconciler.web.metrics import Metrics, Noted
 
 MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
 RULES: list[dict[str, Any]] = [
@@ -36,7 +36,7 @@ def exported() -> dict[str, set[str]]:
     metrics.count_request("tool", 200, 0.1)
     metrics.count_request("tool", None, 0.1)
     grants = Counter({("tool", Status.PRESENT): 1})
-    text = metrics.text(grants, timedelta(), None, {"tool": 1}, members={"one": 1}).decode()
+    text = metrics.text(Noted(grants, {"one": 1}, 0), timedelta(), None, {"tool": 1}).decode()
     families = list(text_string_to_metric_families(text))
     samples = [sample for family in families for sample in family.samples if not sample.name.endswith("_created")]
     found: dict[str, set[str]] = {}

@@ -43,7 +43,7 @@ def made(initial: Initial) -> DaemonView:
     active = SimpleNamespace(settings=Settings(), tree=tree)
     daemon = SimpleNamespace(runtime=SimpleNamespace(context=context, active=active))
     force = InForce(cast(Any, tree), Settings())
-    return DaemonView(cast(Any, daemon), force, tuple)
+    return DaemonView(cast(Any, daemon), force)
 
 
 def inside(work: Callable[[], Any]) -> Any:

@@ -7,7 +7,6 @@ state, and waits for its answer.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -126,14 +125,14 @@ def _answer(
     options: SharedOptions, hires: Collection[str], settled: Callable[[LedgerReader], bool], seconds: float
 ) -> Iterator[tuple[Report, Iterator[Row], bool]]:
     """Wait for the process that has the state; give what the ledger has of these hires then, and whether it is late."""
-    from reconciler.model.report import LAST, Report
+    from reconciler.model.last_pass import LAST, LastPass
+    from reconciler.model.report import Report
 
     with ledger_of(options) as ledger:
         until = monotonic() + seconds
         while (late := not settled(ledger)) and monotonic() < until:
             sleep(LOOK_SECONDS)
-        last = ledger.notes.get(LAST)
-        report = Report(json.loads(last)["revision"] if last else None, dry_run=False)
+        report = Report(LastPass.read(ledger.notes.get(LAST)).revision, dry_run=False)
         yield report, rows_of(options, ledger, hires, ()), late
 
 

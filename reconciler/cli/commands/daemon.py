@@ -82,7 +82,7 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
     import structlog
 
     from reconciler.daemon.loop import Daemon
-    from reconciler.daemon.runtime import ActiveRevision, PassProblems, Runtime
+    from reconciler.daemon.runtime import ActiveRevision, Runtime
     from reconciler.engine.context import SystemClock
     from reconciler.web.metrics import Metrics
     from reconciler.web.pages import pages_of
@@ -90,7 +90,7 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
 
     log = structlog.get_logger()
     clock = SystemClock()
-    metrics, logged, found = Metrics(), _FileProblems(), PassProblems()
+    metrics, logged = Metrics(), _FileProblems()
     async with aclosing(context_of(options, redactor, clock, reached)) as context:
         context.answered = metrics.count_request
         force = in_force(context)
@@ -101,12 +101,10 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
                 now = clock.now().timestamp()
                 metrics.count_pass(report, took, why, now)
                 logged.log_new(log, report)
-                if (desired := context.last_desired) is not None:
-                    found.record(report, desired.files.problems, clock.now(), runtime.active.settings.interval)
 
             runtime = Runtime(context, clock, state, ActiveRevision(settings=settings, branch=force.branch))
             running = Daemon(runtime, on_pass, on_checkpoint=metrics.count_checkpoints)
-            pages = pages_of(running, metrics, force, problems=found)
+            pages = pages_of(running, metrics, force)
             async with serving(pages, settings.listen) as address:
                 log.info(
                     "daemon.started",

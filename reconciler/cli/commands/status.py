@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
@@ -59,7 +58,8 @@ def status(
     from reconciler.daemon.freshness import stale
     from reconciler.daemon.hooked import hooks_of
     from reconciler.engine.run.accepted import refused
-    from reconciler.model.report import LAST, Report
+    from reconciler.model.last_pass import LAST, LastPass
+    from reconciler.model.report import Report
     from reconciler.repository.git.checkout import ignored
 
     if when is not None:
@@ -67,9 +67,8 @@ def status(
     context, force = context_in_force(options)
     with context.state(force.settings, force.tree).reader() as ledger:
         noted = ledger.notes.get(LAST)
-        last: dict[str, Any] = json.loads(noted) if noted else {"revision": None}
-        report = Report(last["revision"], dry_run=False)
-        report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
+        last = LastPass.read(noted)
+        report = Report(last.revision, dry_run=False, problems=[*last.problems])
         report.branch = force.branch
         report.ignored = [] if force.branch is None else ignored(context.checkout, force.branch)
         for sentence in report.ignored:

@@ -33,7 +33,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite.lock import FILES
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.report import LAST
+from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.revision_status import REF, VOUCH, Untrusted
 from reconciler.model.settings import Git, Settings
 from reconciler.model.value import Frozen
@@ -333,7 +333,7 @@ def from_checkout(context: Context) -> Remembered:
 
 def from_ledger(ledger: LedgerReader) -> Remembered:
     """Read the ledger's notes."""
-    note, last = _note(ledger), json.loads(ledger.notes.get(LAST) or b"{}").get("revision")
+    note, last = _note(ledger), LastPass.read(ledger.notes.get(LAST)).revision
     acted_on = None if last == WORKTREE else last
     # Earlier releases noted only what was signed.
     return Remembered(note.get("revision"), note.get("branch"), note.get("signed", "revision" in note), acted_on)

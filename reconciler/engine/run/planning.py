@@ -34,6 +34,7 @@ from reconciler.ledger.sealing import ReadState
 from reconciler.model.decision_inputs import Policy, is_over
 from reconciler.model.errors import Blocked, Problem
 from reconciler.model.grant import Decision, Key, Record
+from reconciler.model.report import STATE
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
@@ -312,8 +313,8 @@ class Planning:
         """Sort the problems of the files; `found` are those of all parts."""
         counted = self.rules.counted() if self.selection.everything else ()
         fault = self.state.sealing.fault
-        untold = {Problem("state", None, f"{key}: {UNTOLD}") for key in self._untold}
-        sealed = untold if fault is None else {*untold, Problem("state", None, fault)}
+        untold = {Problem(STATE, None, f"{key}: {UNTOLD}") for key in self._untold}
+        sealed = untold if fault is None else {*untold, Problem(STATE, None, fault)}
         return tuple(
             sorted({*self.desired.files.problems, *found, *counted, *sealed}, key=lambda problem: problem.order)
         )

@@ -33,11 +33,12 @@ from reconciler.ledger.entries import Command, CommandsByGrant, Event, ValueChan
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, run_name
 from reconciler.model.attribution import Attribution, Unattributed
-from reconciler.model.clock import stamp
+from reconciler.model.errors import Problem
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
+from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.manifest import Manifest
-from reconciler.model.report import LAST, Report
+from reconciler.model.report import STATE, Report
 from reconciler.model.selection import PassRequest
 from reconciler.model.status import EventType, Status
 from reconciler.model.value import replace
@@ -54,9 +55,6 @@ if TYPE_CHECKING:
 __all__ = ["Reconciler"]
 
 log = structlog.get_logger()
-
-NOTED_PROBLEMS = 100
-"""The most problems of files that are noted; `reconcile validate` shows all."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -305,15 +303,24 @@ class Reconciler:
             await ledger.run(
                 lambda writer: writer.guard.restart_counts()
             )  # once: what was let through no longer counts
-        problems = [problem.as_json() for problem in self.services.desired.files.problems[:NOTED_PROBLEMS]]
-        noted = {"revision": plan.revision, "at": stamp(self.context.clock.now()), "problems": problems}
-        note = json.dumps(noted).encode()
-        await ledger.run(lambda writer: writer.notes.put(LAST, note))
+        followed = partial(
+            _followed, plan=plan, of_files=self.services.desired.files.problems, now=self.context.clock.now()
+        )
+        await ledger.run(lambda writer: writer.notes.put(LAST, followed))
         await ledger.run(lambda writer: writer.history.keep_tree())
         if settings.alerts:
             news = await ledger.run(partial(_news, since=plan.policy.now, about=recorded.keys()))
             events = [*tripped, *news]
             self.alerts = await alerts_due(self.context, ledger, report.rows, events)
+
+
+def _followed(noted: bytes | None, plan: Plan, of_files: Collection[Problem], now: datetime) -> bytes:
+    """Return the note of the last pass after this one."""
+    found = [problem for problem in plan.problems if problem.file != STATE]
+    last, interval = LastPass.read(noted), plan.settings.interval
+    return last.followed(
+        plan.revision, now, plan.selection, of_files=of_files, found=found, interval=interval
+    ).written()
 
 
 def _news(ledger: LedgerWriter, since: datetime, about: Container[Key]) -> list[Event]:
