@@ -317,6 +317,31 @@ def test_what_a_refused_request_gave_before_counts_for_the_rules(company: Repo, 
     assert [row(report, "ada", access).status for access in ("queue", "tool")] == ["present", "blocked"]
 
 
+@pytest.mark.parametrize("back", ["ada", "countess"])
+@pytest.mark.parametrize("hours", [1, 9])
+def test_a_request_that_is_over_does_not_begin_anew_with_a_hire_who_comes_back(
+    company: Repo, accounts: AccountService, hours: int, back: str
+) -> None:
+    """Its file was there all the time, though its hire has another id by now: nobody asked again."""
+    request(company, **EIGHT_HOURS)
+    company.commit()
+    machine = Machine(company)
+    machine.reconcile()
+    machine.clock.turn(hours=hours)
+    company.remove("hires/ada.yaml")
+    if back != "ada":
+        company.hire(back, entry("1"), email="ada@example.com", department="R&D")
+    company.commit()
+    machine.reconcile()
+    machine.clock.turn(hours=9 - hours)
+    assert row(machine.reconcile(), back, "queue").status is Status.REVOKED
+    company.hire(back, entry("1"), email="ada@example.com", department="R&D")
+    request(company, hire=back, **EIGHT_HOURS)
+    company.commit()
+    assert row(machine.reconcile(), back, "queue").status is Status.REVOKED
+    assert accounts.created["2-ada@example.com"] == 1
+
+
 def test_list_counts_the_time_of_a_request_from_its_day_and_from_when_it_began(company: Repo, call: Call) -> None:
     request(company, at="2099-01-01", **{"for": "8h"})
     request(company, "now", team="3", **{"for": "8h"})

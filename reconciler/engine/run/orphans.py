@@ -19,6 +19,7 @@ from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Unknown, is_off
 from reconciler.repository.joined_problems import first_error
+from reconciler.repository.parsing import REQUESTS
 
 __all__ = ["OrphanPlanner", "unfit_entry"]
 
@@ -33,7 +34,7 @@ class OrphanPlanner:
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
         planned, policy = await self._plan(record), self._inputs.policy
-        in_git = self.unreadable(record) is not None or self._inputs.desired.has(*record.key)
+        in_git = self.unreadable(record) is not None or self._in_git(record)
         over = is_over(record, policy.now)
         expired = policy.expires and over
         unanswered = expired and (planned.unanswered or isinstance(planned.verdict, Unknown) or not policy.removals)
@@ -54,8 +55,13 @@ class OrphanPlanner:
 
         One whose file cannot be read is not, nor one that is over while git has its entry: it would begin anew.
         """
-        kept = is_over(record, self._inputs.policy.now) and self._inputs.desired.has(*record.key)
+        kept = is_over(record, self._inputs.policy.now) and self._in_git(record)
         return not kept and self.unreadable(record) is None
+
+    def _in_git(self, record: Record) -> bool:
+        """Whether git has an entry: a request's file stays one while its hire's is gone, or has another name."""
+        desired, requested = self._inputs.desired, record.source.startswith(REQUESTS.folder)
+        return desired.has(*record.key) or (requested and record.key.access in desired.files.requests)
 
     async def after_dependents(self, found: list[PlannedGrant], wanted: Collection[Key]) -> list[PlannedGrant]:
         """Let orphans of a hire wait for those that need them and that another pass is to revoke: these come first.
