@@ -3,6 +3,7 @@
 Some problems are those of a file. Others show only where files are joined, such as an entry that does not match its
 manifest or a broken rule of the policy: a pass finds those of whom it covers. One of these is kept until a pass that
 covers the same hire, or everything, no longer finds it, or for two intervals: by then a resync has covered everybody.
+One of another file may be found by passes over everything alone, and lasts as long as the revision.
 """
 
 from __future__ import annotations
@@ -73,11 +74,11 @@ class LastPass(Frozen):
     ) -> LastPass:
         """Return what is known after another pass. `found` are all of its problems, those `of_files` too."""
         joined = dict.fromkeys((each for each in found if each not in of_files), now)
-        kept = {
-            problem: at
-            for problem, at in self.joined
-            if not (_covers(selection, problem) or abs(now - at) > 2 * interval)
-        }
+        kept = {}
+        for problem, at in self.joined:
+            lasts = _hire_of(problem) is None and revision == self.revision
+            if not _covers(selection, problem) and (lasts or abs(now - at) <= 2 * interval):
+                kept[problem] = now if lasts else at
         return LastPass(revision, now, tuple(of_files), tuple((kept | joined).items()))
 
 
@@ -85,5 +86,10 @@ def _covers(selection: Selection, problem: Problem) -> bool:
     """Whether a pass finds a problem if it is still there."""
     if selection.integrations is not None or selection.grants is not None or selection.without:
         return False
+    return selection.hires is None or _hire_of(problem) in selection.hires
+
+
+def _hire_of(problem: Problem) -> str | None:
+    """Return whose file has a problem; None for another file."""
     path = PurePosixPath(problem.file)
-    return selection.hires is None or (path.parts[0] == "hires" and path.stem in selection.hires)
+    return path.stem if path.parts[0] == "hires" else None

@@ -21,10 +21,12 @@ def only(*hires: str) -> Selection:
     return Selection(hires=frozenset(hires))
 
 
-def after(last: LastPass, selection: Selection, *found: Problem, passed: timedelta = timedelta()) -> LastPass:
+def after(
+    last: LastPass, selection: Selection, *found: Problem, passed: timedelta = timedelta(), revision: str = "abc"
+) -> LastPass:
     """What the ledger has after another pass, so long after the first."""
     of_files = [each for each in found if each == FILE]
-    followed = last.followed("abc", NOW + passed, selection, of_files=of_files, found=found, interval=INTERVAL)
+    followed = last.followed(revision, NOW + passed, selection, of_files=of_files, found=found, interval=INTERVAL)
     assert LastPass.read(followed.written()) == followed
     return followed
 
@@ -39,10 +41,11 @@ def test_pass_over_others_takes_nothing_back_and_one_over_the_same_hire_does() -
     assert after(last, EVERYBODY).problems == ()
 
 
-def test_problem_of_everybody_is_known_until_a_pass_over_everybody_or_for_two_intervals() -> None:
-    last = after(LastPass(), EVERYBODY, RULE)
-    assert after(last, only("ada"), passed=2 * INTERVAL).problems == (RULE,)
-    assert after(last, only("ada"), passed=2 * INTERVAL + timedelta(seconds=1)).problems == ()
+def test_problem_of_everybody_is_known_as_long_as_the_revision() -> None:
+    last = after(after(LastPass(), EVERYBODY, RULE, ADA), only("bob"), passed=9 * INTERVAL)
+    assert last.problems == (RULE,)
+    assert after(last, only("bob"), passed=11 * INTERVAL, revision="def").problems == (RULE,)
+    assert after(last, only("bob"), passed=11 * INTERVAL + timedelta(seconds=1), revision="def").problems == ()
     assert after(last, EVERYBODY).problems == ()
 
 
