@@ -123,6 +123,28 @@ def test_what_was_taken_out_and_comes_again_begins_anew_once_its_former_end_is_o
     assert (status(machine), len(accounts.calls("DELETE"))) == (Status.REVOKED, 1)
 
 
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("content", ["access: {}", None], ids=["broken", "gone"])
+def test_what_was_over_does_not_come_again_once_its_sequence_is_mended(machine, accounts, repo, named, content):
+    sequence = {"access": [TOOL | {"for": "1h"}], **({} if named else {"assign": {"department": "R&D"}})}
+    repo.write("config/sequences/base.yaml", sequence)
+    repo.hire("ada", department="R&D", **({"sequences": ["base"]} if named else {}))
+    repo.commit()
+    machine.reconcile()
+    machine.clock.turn(hours=2)
+    assert status(machine) is Status.REVOKED
+    if content is None:
+        repo.remove("config/sequences/base.yaml")
+    else:
+        repo.write("config/sequences/base.yaml", content)
+    repo.commit()
+    machine.reconcile()
+    repo.write("config/sequences/base.yaml", sequence)
+    repo.commit()
+    assert status(machine) is Status.REVOKED
+    assert accounts.created["ada@example.com"] == 1
+
+
 def test_a_time_made_longer_while_it_runs_counts_from_the_same_moment(eight_hours, repo):
     machine = eight_hours
     machine.clock.turn(hours=7)

@@ -34,7 +34,7 @@ class OrphanPlanner:
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
         planned, policy = await self._plan(record), self._inputs.policy
-        in_git = self.unreadable(record) is not None or self._in_git(record)
+        in_git = self._in_git(record)
         over = is_over(record, policy.now)
         expired = policy.expires and over
         unanswered = expired and (planned.unanswered or isinstance(planned.verdict, Unknown) or not policy.removals)
@@ -59,9 +59,13 @@ class OrphanPlanner:
         return not kept and self.unreadable(record) is None
 
     def _in_git(self, record: Record) -> bool:
-        """Whether git has an entry: a request's file stays one while its hire's is gone, or has another name."""
+        """Whether git has an entry, or may have it: files that cannot be read say nothing, also of what was revoked.
+
+        A request's file stays one while its hire's is gone, or has another name.
+        """
         desired, requested = self._inputs.desired, record.source.startswith(REQUESTS.folder)
-        return desired.has(*record.key) or (requested and record.key.access in desired.files.requests)
+        in_git = desired.has(*record.key) or (requested and record.key.access in desired.files.requests)
+        return in_git or desired.holds(record) is not None
 
     async def after_dependents(self, found: list[PlannedGrant], wanted: Collection[Key]) -> list[PlannedGrant]:
         """Let orphans of a hire wait for those that need them and that another pass is to revoke: these come first.
