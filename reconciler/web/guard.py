@@ -228,7 +228,8 @@ class Guard:
         bearer = _BEARER.fullmatch(request.headers.get("authorization", ""))
         if isinstance(found, Visitor) or not found.asks or bearer is None:
             return found
-        return self.check_token(request, bearer[1]) or Visitor(signed_in=True)
+        said = bearer[1].encode("latin-1").decode(errors="replace")  # headers are read as Latin-1
+        return self.check_token(request, said) or Visitor(signed_in=True)
 
     def check_token(self, request: Request, token: str) -> Refusal | None:
         """Compare a token from a request with the one in force: None if they are the same, else why it is refused."""

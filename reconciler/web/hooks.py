@@ -160,7 +160,8 @@ def _keys(secret: str) -> Iterable[bytes]:
 
 
 def _same(said: str, expected: str) -> bool:
-    return bool(expected) and hmac.compare_digest(said.encode(), expected.encode())
+    """Compare what a header said, which is read as Latin-1, with what was expected, byte by byte."""
+    return bool(expected) and hmac.compare_digest(said.encode("latin-1", "replace"), expected.encode())
 
 
 MOST_FIELDS = 1000

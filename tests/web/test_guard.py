@@ -205,6 +205,8 @@ def test_metrics_take_the_token_as_a_bearer_and_no_page_does() -> None:
     assert client.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert client.get("/metrics", headers=bearer).text == "reconciler_grants 1\n"
     assert client.get("/people", headers=bearer).status_code == 401
+    other = served(token=lambda: Secret("schl\u00fcssel"))
+    assert other.get("/metrics", headers={"Authorization": "Bearer schl\u00fcssel".encode()}).status_code == 200
 
 
 def test_guessing_is_bounded_in_rate_for_an_address() -> None:

@@ -49,6 +49,7 @@ WHSEC = f"whsec_{base64.b64encode(KEY).decode()}"
         ({"x-hub-signature-256": "sha256=\u00e9"}, SECRET, False),
         ({"x-gitea-signature": digest()}, SECRET, True),
         ({"x-gitlab-token": SECRET}, SECRET, True),
+        ({"x-gitlab-token": "schl\u00fcssel".encode().decode("latin-1")}, "schl\u00fcssel", True),
         ({"x-gitlab-token": "wrong"}, SECRET, False),
         ({"x-gitlab-token": ""}, "", False),
         (standard(BODY, KEY, NOW - 200), WHSEC, True),
