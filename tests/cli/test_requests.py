@@ -267,6 +267,28 @@ def test_account_may_be_asked_for_once_what_gave_it_is_over(
     assert len(accounts.calls("DELETE")) == 1
 
 
+def test_a_request_for_what_is_not_offered_keeps_nothing_of_one_that_is_over(
+    company: Repo, accounts: AccountService
+) -> None:
+    accounts.teams["7"] = []
+    teams = {"url": f"{accounts.url}/teams", "method": "GET", "data_from": "data"}
+    form = [{"id": "TEAM", "type": "choice", **teams}]
+    company.manifest("mail", {**accounts.manifest(team=True, revoke=True), "form": form})
+    offer(company, {"integration": "mail"})
+    for stem, name, lasts in (("queue", "Team 7", "8h"), ("runs", "Team 7", "9h"), ("again", "Team 8", "1h")):
+        access = {"integration": "mail", "for": lasts, "values": {"TEAM": {"name": name}}}
+        company.write(f"config/requests/{stem}.yaml", {"hire": "ada", "reason": "INC-12", "access": access})
+    company.commit()
+    machine = Machine(company)
+    assert row(machine.reconcile(), "ada", "again").status == "invalid"
+    accounts.teams["9"] = accounts.teams.pop("7")  # what was allowed runs to its end, also by a name that is gone
+    machine.clock.turn(hours=8)
+    assert "same account as ada/runs" in row(machine.reconcile(), "ada", "queue").reason
+    machine.clock.turn(hours=1)
+    machine.reconcile()
+    assert "ada@example.com" not in accounts.people
+
+
 @pytest.mark.parametrize("bad", [{"until": "2099-01-01"}, {"until": "2026-12-01T12:00", "values": {"TEEM": "2"}}])
 def test_a_request_that_is_refused_or_does_not_fit_is_in_no_others_way(
     company: Repo, accounts: AccountService, call: Call, bad: dict[str, Any]

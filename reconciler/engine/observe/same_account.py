@@ -221,7 +221,10 @@ class SameAccounts:
             try:
                 integration.ready(grant)
                 resolved = await self._checker.resolved(integration, grant)
-            except (Blocked, NotOffered):
+            except NotOffered:
+                if grant.requested is None:  # a request that does not fit holds nothing but itself
+                    yield None, grant
+            except Blocked:
                 yield None, grant
             else:
                 yield (None, grant) if isinstance(resolved, Unknown) else (integration, resolved)

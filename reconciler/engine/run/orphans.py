@@ -305,7 +305,8 @@ def _as_recorded(grant: Grant | None, record: Record) -> bool:
     """Whether the account is the ledger's and not, or not only, what git has of the entry now."""
     if grant is None:
         return False
-    return grant.email.lower() != record.email.lower() or (grant.refused and record.acted_on)
+    refused = grant.refused or (grant.requested is not None and bool(grant.choices))  # it may name what is not offered
+    return grant.email.lower() != record.email.lower() or (refused and record.acted_on)
 
 
 def _to_be_revoked(record: Record) -> bool:
