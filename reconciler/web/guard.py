@@ -228,8 +228,7 @@ class Guard:
         bearer = _BEARER.fullmatch(request.headers.get("authorization", ""))
         if isinstance(found, Visitor) or not found.asks or bearer is None:
             return found
-        said = bearer[1].encode("latin-1").decode(errors="replace")  # headers are read as Latin-1
-        return self.check_token(request, said) or Visitor(signed_in=True)
+        return self.check_token(request, _as_utf8(bearer[1])) or Visitor(signed_in=True)
 
     def check_token(self, request: Request, token: str) -> Refusal | None:
         """Compare a token from a request with the one in force: None if they are the same, else why it is refused."""
@@ -269,8 +268,13 @@ def named(request: Request, pages: Pages) -> str | None:
     """Return the user that the proxy names; None if the request is not from the proxy, or has no or several names."""
     if not pages.trusts(_peer(request)):
         return None
-    names = [name.strip() for name in request.headers.getlist(pages.trusted_header)]
+    names = [_as_utf8(name).strip() for name in request.headers.getlist(pages.trusted_header)]
     return names[0][:LONGEST_NAME] if len(names) == 1 and names[0] else None
+
+
+def _as_utf8(header: str) -> str:
+    """Read the value of a header, which was read as Latin-1."""
+    return header.encode("latin-1").decode(errors="replace")
 
 
 def _client(request: Request, pages: Pages | None) -> str:
