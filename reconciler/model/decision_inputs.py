@@ -154,7 +154,12 @@ Fields = dict[str, Any]
 
 def is_over(record: Record, now: datetime) -> bool:
     """Whether a time of the ledger's is over that lay ahead when the grant was first acted on."""
-    return record.ended or (record.ends_at is not None and record.ends_at <= now and record.phase is not Phase.REVOKED)
+    return record.ended or (record.ends_at is not None and record.ends_at <= now and not _anew(record))
+
+
+def _anew(record: Record) -> bool:
+    """Whether it was revoked, so that an entry begins anew; the time of what only a lock took away runs on."""
+    return record.phase is Phase.REVOKED and (record.locked is None or record.ends_at is None)
 
 
 def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:
@@ -163,7 +168,7 @@ def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:
     What comes again after it was over begins anew; so does whose last day is over, and who is given another one.
     """
     acted_at = None
-    if record is not None and record.phase is not Phase.REVOKED:
+    if record is not None and not _anew(record):
         acted_at = record.acted_at
     if record is not None and is_over(record, now):
         if record.over not in (Over.OUT, Over.LEFT) and not record.ends_with_hire:
@@ -175,7 +180,7 @@ def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:
 
 def acted_on(record: Record, grant: Grant, now: datetime, *, found: bool) -> Fields:
     """Return what the ledger keeps of a wanted grant's end; it begins anew after it was revoked or over."""
-    anew = record.phase is Phase.REVOKED or (record.over is not None and is_over(record, now))
+    anew = _anew(record) or (record.over is not None and is_over(record, now))
     before = None if anew else record.acted_at
     there = found or (record.provided and record.phase is not Phase.REVOKED)
     acted_at = now if before is None and there else before

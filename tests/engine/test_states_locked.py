@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from reconciler.model.clock import stamp
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
@@ -300,6 +301,30 @@ def test_time_that_is_over_under_a_lock_takes_nothing_back_on(machine, accounts,
     assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
     assert [call.json() for call in accounts.calls("PATCH")] == [{"active": False}]
     assert machine.events("ada").count(EventType.EXPIRED) == 1
+
+
+@pytest.mark.parametrize(("hours", "status"), [(1, Status.PRESENT), (3, Status.REVOKED)])
+def test_time_of_what_a_lock_took_away_runs_on(machine, accounts, repo, hours, status):
+    """Nobody asked for it anew."""
+    manifest = accounts.lockable()
+    del manifest["lock"], manifest["revoke_deletes"]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "for": "2h"})
+    repo.commit()
+    machine.reconcile()
+    machine.lock("ada")
+    for _ in range(2):
+        machine.reconcile()
+        assert not accounts.people
+        machine.clock.turn(hours=hours / 2)
+    machine.enqueue("unlock", "ada")
+    for _ in range(2):
+        found = row(machine.reconcile(), "ada", "tool")
+        assert (found.status, stamp(found.until)) == (status, "2026-12-01T11:00:00Z")
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    with machine.ledger() as ledger:
+        assert ledger.history.verify_agreement()[1] is None
 
 
 @pytest.mark.parametrize("held", [{}, {"keep": True}])
