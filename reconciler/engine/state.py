@@ -99,16 +99,14 @@ class OpenState(Struct):
 
 
 @contextmanager
-def locking(
-    context: Context, settings: Settings, tree: Tree, command: str, *, migrate: bool = False
-) -> Iterator[OpenState]:
+def locking(context: Context, settings: Settings, tree: Tree, command: str) -> Iterator[OpenState]:
     """Lock the state while the block runs, and settle every attempt that a crash interrupted.
 
     Raises StateLockedError if another process has it, LedgerError if it cannot be opened or was lost.
     """
     now, location = context.clock.now(), context.state(settings, tree)
     refuse_fresh_start(context.checkout, location)
-    with location.locked(command, now, context.reached, migrate=migrate) as held:
+    with location.locked(command, now, context.reached) as held:
         held.ledger.session.redact = context.redactor.redact_all
         _settle(held.ledger, settings, now)
         with _open(context, settings, tree, held, location.file) as state:
@@ -126,8 +124,6 @@ def sharing(
     tree: Tree,
     name: str,
     lost: Callable[[], None] | None = None,
-    *,
-    migrate: bool = False,
 ) -> Iterator[OpenState]:
     """Share a server's state as a member of this name; a pass has to lease the services that it writes for.
 
@@ -139,7 +135,7 @@ def sharing(
             f"{context.root} is no git checkout, and state {context.state(settings, tree)} is shared by several "
             "clones, which agree by their commits on what is newest: `git init`, or mend `state`"
         )
-    with joining(context, settings, tree, name, lost, migrate=migrate) as state:
+    with joining(context, settings, tree, name, lost) as state:
         yield state
 
 
@@ -150,14 +146,12 @@ def joining(
     tree: Tree,
     name: str,
     lost: Callable[[], None] | None = None,
-    *,
-    migrate: bool = False,
 ) -> Iterator[OpenState]:
     """Share a server's state like `sharing`, for work that acts on no revision."""
     location = context.state(settings, tree)
     refuse_fresh_start(context.checkout, location)
     with (
-        location.shared(name, lost, context.reached, migrate=migrate) as held,
+        location.shared(name, lost, context.reached) as held,
         _open(context, settings, tree, held, location.file) as state,
     ):
         yield state

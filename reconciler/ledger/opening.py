@@ -148,9 +148,7 @@ class StateLocation(Frozen):
             yield ledger
 
     @contextmanager
-    def locked(
-        self, command: str, now: datetime, reached: Reached = unwatched, *, migrate: bool = False
-    ) -> Iterator[HeldLedger]:
+    def locked(self, command: str, now: datetime, reached: Reached = unwatched) -> Iterator[HeldLedger]:
         """Open the state for writing, and have all of it locked while the block runs.
 
         Raises StateLockedError, naming the process that has locked it: at once, or after waiting for one that may be
@@ -162,15 +160,13 @@ class StateLocation(Frozen):
             return
         from reconciler.ledger.postgres.membership import everything
 
-        with closing(self.writer(reached, migrate=migrate)) as ledger:
+        with closing(self.writer(reached)) as ledger:
             who = f"`{command}` (process {os.getpid()} on {socket.gethostname()})"
             with everything(ledger.backend, who, str(self)) as (member, lease):
                 yield HeldLedger(ledger.under(lease), member)
 
     @contextmanager
-    def shared(
-        self, name: str, lost: Callable[[], None] | None, reached: Reached = unwatched, *, migrate: bool = False
-    ) -> Iterator[HeldLedger]:
+    def shared(self, name: str, lost: Callable[[], None] | None, reached: Reached = unwatched) -> Iterator[HeldLedger]:
         """Open a server's state for writing as a member of this name while the block runs.
 
         A daemon's `lost` is called from another thread when the member is over. Raises StateLockedError if another
@@ -178,7 +174,7 @@ class StateLocation(Frozen):
         """
         from reconciler.ledger.postgres.membership import Membership
 
-        with closing(self.writer(reached, migrate=migrate)) as ledger:
+        with closing(self.writer(reached)) as ledger:
             member = Membership(ledger.backend, name, lost)
             lease = member.join()
             try:

@@ -41,6 +41,7 @@ __all__ = [
     "NotInstalled",
     "NotWritable",
     "NothingImported",
+    "OutdatedError",
     "Problem",
     "ReconcilerError",
     "RepositoryError",
@@ -116,6 +117,10 @@ class StateLockedError(ReconcilerError):
 
 class LedgerError(ReconcilerError):
     """The ledger cannot be opened, read or written; nothing was sent."""
+
+
+class OutdatedError(LedgerError):
+    """A server's state has an older schema, and is migrated only once somebody says that it was backed up."""
 
 
 class LeaseLostError(LedgerError):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ledger.states import OLDER, as_older
 from tests.postgres import Databases
 from tests.repo import Repo, call_cli, run_cli
 from tests.servers import AccountService
@@ -137,3 +138,30 @@ def test_state_that_was_lost_or_is_anothers_stops_everything(
     assert "is not there, and this checkout was acted on with one before" in done.err
     assert SECRET not in done.err
     assert len(accounts.calls()) == sent
+
+
+def test_an_older_state_is_brought_up_to_date_and_the_guard_holds_on(
+    office: Repo, accounts: AccountService, databases: Databases, url: str, tmp_path: Path
+) -> None:
+    """Both are asked for by the same option, and who backed a state up has not looked at what is held."""
+    many = [f"h{number}" for number in range(6)]
+    for hire in many:
+        office.hire(hire, TOOL)
+    office.settings(state=url, prune="revoke")
+    office.commit()
+    assert call_cli(office, "--yes").code == 0
+    for hire in many:
+        office.remove(f"hires/{hire}.yaml")
+    office.commit()
+    assert call_cli(office, "--yes").code == 1
+    office.git("update-ref", "-d", "refs/reconciler/accepted")  # which earlier releases wrote of signed commits alone
+    statements = "; ".join(["set search_path = reconciler", *as_older(tmp_path)])
+    databases.execute(statements, url.partition("@/")[2].partition("?")[0])
+    refused = call_cli(office, "--yes")
+    assert (refused.code, f"the state's schema is {OLDER}" in refused.err) == (1, True)
+    done = call_cli(office, "--yes", "--yes-really")
+    assert (done.code, "the state was brought up to date" in done.err) == (1, True), done
+    assert set(statuses(office).values()) == {"present", "suspended"}
+    assert len(accounts.people) == 8
+    assert call_cli(office, "--yes", "--yes-really").code == 0
+    assert len(accounts.people) == 2

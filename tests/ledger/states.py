@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from reconciler.ledger import schema
 from reconciler.ledger.entries import Attempt
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sqlite.lock import StateLock
@@ -56,6 +57,25 @@ def earlier(recipe: Path, root: Path) -> Path:
         database.executescript(recipe.read_text())
         database.execute("pragma journal_mode = wal")
     return file
+
+
+OLDER = EARLIER[-1].stem
+
+
+def as_older(root: Path) -> Iterator[str]:
+    """The statements that take out of the newest tables what the schema before did not have, by its recipe."""
+    with closing(sqlite3.connect(earlier(EARLIER[-1], root))) as older:
+        for name, table in schema.metadata.tables.items():
+            had = {column for _, column, *_ in older.execute(f"pragma table_info({name})")}
+            indexes = {index for _, index, *_ in older.execute(f"pragma index_list({name})")}
+            if had:
+                yield from (f"drop index {index.name}" for index in table.indexes if index.name not in indexes)
+            gone = [f'drop column "{column.name}"' for column in table.columns if column.name not in had]
+            if not had:
+                yield f"drop table {name}"
+            elif gone:
+                yield f"alter table {name} {', '.join(gone)}"
+    yield f"update alembic_version set version_num = '{OLDER}'"
 
 
 def attempt(record: Record = ADA, *, run: int = 0, number: int = 1) -> Attempt:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,36 +13,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from reconciler.ledger import schema
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.postgres import reading as postgres
 from reconciler.ledger.postgres import writing as postgres_writing
 from reconciler.ledger.postgres.reading import Server
 from reconciler.ledger.reading import HEAD
 from reconciler.model.errors import LedgerError
-from tests.ledger.states import ADA, EARLIER, change, earlier
+from tests.ledger.states import ADA, OLDER, as_older, change
 from tests.postgres import Databases, Wire
 
 TABLES = "select schemaname || '.' || tablename from pg_tables where tablename in ('grants', 'meta')"
 VERSION = "select version_num from reconciler.alembic_version"
 HOUR = timedelta(hours=1)
-OLDER = EARLIER[-1].stem
-
-
-def as_older(root: Path) -> Iterator[str]:
-    """The statements that take out of the newest tables what the schema before did not have, by its recipe."""
-    with closing(sqlite3.connect(earlier(EARLIER[-1], root))) as older:
-        for name, table in schema.metadata.tables.items():
-            had = {column for _, column, *_ in older.execute(f"pragma table_info({name})")}
-            indexes = {index for _, index, *_ in older.execute(f"pragma index_list({name})")}
-            if had:
-                yield from (f"drop index {index.name}" for index in table.indexes if index.name not in indexes)
-            gone = [f'drop column "{column.name}"' for column in table.columns if column.name not in had]
-            if not had:
-                yield f"drop table {name}"
-            elif gone:
-                yield f"alter table {name} {', '.join(gone)}"
-    yield f"update alembic_version set version_num = '{OLDER}'"
 
 
 @pytest.fixture

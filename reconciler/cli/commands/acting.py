@@ -109,7 +109,7 @@ async def _locked_pass(
 ) -> Report:
     """Make a pass over a state that this process has to itself."""
     settings, tree = force.settings, force.tree
-    with locking(context, settings, tree, "reconcile", migrate=request.released) as state:
+    with locking(context, settings, tree, "reconcile") as state:
         await keep(context, state.ledger, force)
         passes = _runner(context, clock, force, LockedState(state))
         passes.approve = ask and _Agreement(ask, context.redactor).approves
@@ -197,7 +197,7 @@ async def _fleet_pass(
             raise Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
         return True
 
-    with sharing(context, settings, tree, member_name("reconcile"), migrate=request.released) as state:
+    with sharing(context, settings, tree, member_name("reconcile")) as state:
         if request.released and state.member is not None:
             state.member.refuse_led(str(context.state(settings, tree)))  # a command asks the leader to let it through
         leases = SharedState(context, clock, state, tree.revision)

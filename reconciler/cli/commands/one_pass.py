@@ -22,7 +22,7 @@ from reconciler.cli.output.logs import ProgressReporter, begin_redacting, note, 
 from reconciler.cli.output.report import exit_code, show_report
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.run.accepted import ASSUMED, InForce, in_force
+from reconciler.engine.run.accepted import ASSUMED, InForce, brought_up_to_date, in_force
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
 from reconciler.model.attribution import Attribution
@@ -32,6 +32,7 @@ from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.text import hint
+from reconciler.model.value import replace
 from reconciler.repository.attribution.given import Gaps, Givers
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
@@ -89,6 +90,9 @@ async def _run(
     request = PassRequest(chosen.selection, released=chosen.yes_really, removals=not chosen.no_removals)
     async with aclosing(context_of(options, redactor, clock)) as context:
         with until_stopped(clock):
+            if chosen.yes_really and brought_up_to_date(context):
+                request = replace(request, released=False)
+                note("the state was brought up to date; what the guard holds is let through by running this again")
             force = in_force(context, uncommitted=chosen.worktree)
             if chosen.dry_run:
                 async with _planning(context, force, request, chosen) as (planning, ignored):

@@ -31,7 +31,7 @@ from reconciler.engine.context import Context, home_of
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite.lock import FILES
-from reconciler.model.errors import RepositoryError
+from reconciler.model.errors import OutdatedError, RepositoryError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.revision_status import REF, VOUCH, Untrusted
@@ -43,7 +43,7 @@ from reconciler.repository.git.signatures import first_untrusted
 from reconciler.repository.git.trees import CommitTree
 from reconciler.repository.private_file import HIRES_CACHE
 
-__all__ = ["ASSUMED", "InForce", "Remembered", "from_ledger", "in_force", "keep", "refused"]
+__all__ = ["ASSUMED", "InForce", "Remembered", "brought_up_to_date", "from_ledger", "in_force", "keep", "refused"]
 
 ASSUMED = (
     "no branch is named: {branch} counts, which was checked out when the state was made; write "
@@ -113,7 +113,7 @@ def in_force(context: Context, noted: Remembered | None = None, *, uncommitted: 
     if known.revision is not None:
         return _next(context, known.revision, known.branch)
     # HEAD's settings, or those of the branch that the machine names, say where the ledger is, which may know more.
-    head = checkout.head() if context.branch is None else checkout.tip(context.branch, Git().remote)
+    head = _first_read(context)
     settings = context.settings(head)
     if settings.source == "worktree":
         return _accept_first(context, head, settings)
@@ -123,6 +123,34 @@ def in_force(context: Context, noted: Remembered | None = None, *, uncommitted: 
     if noted.revision is not None and (noted.signed or checkout.has(noted.revision)):
         return _next(context, noted.revision, branch)
     return _first(context, settings, branch, noted.acted_on)
+
+
+def brought_up_to_date(context: Context) -> bool:
+    """Migrate the state where a server has it with an older schema; return whether that was done.
+
+    Only for somebody who says that it was backed up. Raises LedgerError, and what `in_force` does.
+    """
+    try:
+        force = in_force(context)
+        settings, tree = force.settings, force.tree
+    except OutdatedError:
+        tree = _first_read(context)
+        settings = context.settings(tree)
+    location = context.state(settings, tree)
+    if location.file is not None or not location.exists():
+        return False
+    try:
+        with location.reader():
+            return False
+    except OutdatedError:
+        location.writer(context.reached, migrate=True).close()
+        return True
+
+
+def _first_read(context: Context) -> Tree:
+    """Return the commit whose settings say where the ledger is, as long as nothing says what was accepted."""
+    checkout = context.checkout
+    return checkout.head() if context.branch is None else checkout.tip(context.branch, Git().remote)
 
 
 async def keep(context: Context, ledger: OpenLedger | None, found: InForce) -> None:

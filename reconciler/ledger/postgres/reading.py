@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 
 from reconciler.ledger.reading import HEAD, SERVER_TIME, EmptyBackend, Reading, version_of
-from reconciler.model.errors import LedgerError
+from reconciler.model.errors import LedgerError, OutdatedError
 from reconciler.model.value import Frozen, Unshown
 
 __all__ = ["CONNECT", "IDLE", "SCHEMA", "Connection", "PostgresBackend", "Server", "outdated"]
@@ -233,9 +233,9 @@ def _described(error: psycopg.Error) -> str:
     return f"{said}: {step}"
 
 
-def outdated(version: str) -> LedgerError:
+def outdated(version: str) -> OutdatedError:
     """Make the error for a state with an older schema."""
-    return LedgerError(
+    return OutdatedError(
         f"the state's schema is {version}, and this program's is {HEAD}. Stop every member, back the state up "
         f"(pg_dump --schema={SCHEMA}), then bring it up to date with `reconcile --yes-really`"
     )
