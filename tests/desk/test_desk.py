@@ -36,6 +36,7 @@ def company(repo: Repo, accounts: AccountService, forge: Stand) -> Repo:
     repo.manifest("tool", accounts.manifest(team=True))
     repo.hire("ada", department="R&D")
     repo.hire("bob", department="Sales")
+    repo.hire("zoe", email="zo\u00eb@example.com")
     repo.hire("cleo", {"integration": "tool", "values": {"TEAM": "7"}, "until": "2099-01-01"})
     offer = {"integration": "tool", "who": {"department": "R&D"}, "values": {"TEAM": ["2", "3"]}, "longest": "24h"}
     repo.write("config/requestable.yaml", [offer])
@@ -97,6 +98,8 @@ def test_somebody_asks_and_a_pull_request_waits(company: Repo, desk: str, forge:
 
 
 def test_somebody_sees_what_they_have(desk: str) -> None:
+    zoe = "zo\u00eb@example.com".encode().decode("latin-1")  # as urllib sends the bytes of it
+    assert fetched(f"{desk}/", X_Forwarded_Email=zoe)[0] == 200
     code, page = fetched(f"{desk}/", X_Forwarded_Email="cleo@example.com")
     assert (code, '<li>tool, TEAM 7, until <time datetime="2099-01-01T00:00:00Z">' in page) == (200, True), page
 
