@@ -186,7 +186,7 @@ def test_hire_is_read_once_for_the_names_of_all_its_rows(
 
     monkeypatch.setattr("reconciler.repository.hires.MAX_PARSED", 0)
     monkeypatch.setattr("reconciler.repository.hires.MAX_PACKED", 0)
-    monkeypatch.setattr("reconciler.repository.hires.LEAST", 1)
+    monkeypatch.setattr("reconciler.repository.hires.LAST", 1)
     monkeypatch.setattr("reconciler.repository.hires.parse_hire", counted)
     rows = list(csv.DictReader(io.StringIO(call(repo, "status", "--output", "csv").out)))
     assert [line["name"] for line in rows] == ["Ada Example"] * len(names)

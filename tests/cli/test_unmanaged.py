@@ -352,7 +352,7 @@ def test_hire_is_read_once_for_all_listings(
     monkeypatch.setattr("reconciler.repository.desired.MAX_KEPT", 0)
     monkeypatch.setattr("reconciler.repository.hires.MAX_PARSED", 0)
     monkeypatch.setattr("reconciler.repository.hires.MAX_PACKED", 0)
-    monkeypatch.setattr("reconciler.repository.hires.LEAST", 1)
+    monkeypatch.setattr("reconciler.repository.hires.LAST", 1)
     parsed: list[str] = []
 
     def counted(tree: Tree, summary: HireSummary) -> Loaded[Hire]:

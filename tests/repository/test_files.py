@@ -539,7 +539,7 @@ def with_more_and_more(number: int) -> dict[str, str]:
     }
 
 
-def test_last_hires_are_kept_parsed_and_others_as_plain_data_up_to_the_limits(
+def test_some_hires_are_kept_parsed_and_others_as_plain_data_up_to_the_limits(
     load, parsed: list[str], monkeypatch
 ) -> None:
     monkeypatch.setattr(people, "MAX_PARSED", 5 + 6)
@@ -560,7 +560,7 @@ def test_last_hires_are_kept_parsed_and_others_as_plain_data_up_to_the_limits(
 def test_a_hire_kept_as_plain_data_is_the_same(load, parsed: list[str], monkeypatch) -> None:
     usual = load(files := with_more_and_more(3))
     monkeypatch.setattr(people, "MAX_PARSED", 0)
-    monkeypatch.setattr(people, "LEAST", 0)
+    monkeypatch.setattr(people, "LAST", 0)
     packed = load(files)
     parsed.clear()
     for hire in usual.hires:
