@@ -316,7 +316,8 @@ class Integration(Frozen, dict=True):
         """
         if self.sealer is None or prepared.kind is None:
             return None
-        layers = prepared.grant.layers if self.initial is None else (self.initial, *prepared.grant.layers)
+        first = () if self.initial is None else (self.initial,)
+        layers = (*first, *prepared.grant.layers, *self._last)
         scope = Scope(layers, self.names.deferred | prepared.scope.deferred | prepared.stored.names)
         makes = prepared.kind.makes
         calls = self.manifest.execute if makes else requests_of(self.manifest, prepared.kind)
