@@ -247,7 +247,10 @@ class Row:
     moved: bool = False
     """Whether a revision set or moved its end since it was first acted on."""
     over: str | None = None
-    """Whether a pass met it over: `stays` as long as git has had the entry since, `left` once it had not."""
+    """Whether a pass met it over: `stays` as long as git has had the entry since, `left` once it had not.
+
+    Before that, `out` says that the entry is out of git.
+    """
     ask_at: datetime | None = None
     """When it has its turn because of its end."""
     keep: bool = False
@@ -273,7 +276,7 @@ class Row:
     def is_over(self, now: datetime) -> bool:
         """Whether its time is over, which lay ahead when it was first acted on; nothing makes it longer then."""
         ended = self.ends_at is not None and self.ends_at <= now and self.phase is not Phase.REVOKED
-        return ended or self.over is not None
+        return ended or self.over in ENDED
 
     @property
     def settled(self) -> bool:
@@ -301,7 +304,13 @@ class Row:
 NOT_AS_WANTED: Mapping[str, Any] = {"as_wanted": False, "unseen": False, "accepted": None, "wants": None, "other": None}
 """What is remembered of a seat that was not yet found as git wants it."""
 
-NO_END: Mapping[str, Any] = {"acted_at": None, "ends_at": None, "of_hire": False, "moved": False, "ask_at": None}
+NO_END: Mapping[str, Any] = {
+    **dict.fromkeys(("acted_at", "ends_at", "ask_at", "over")),
+    "of_hire": False,
+    "moved": False,
+}
+
+ENDED = ("stays", "left")
 """What is remembered of the end of what is gone before it."""
 
 
@@ -565,7 +574,7 @@ class Judgement:
         if not _has(git, grant):
             return False
         row = self.rows.get(grant, Row())
-        if row.over != "left" and row.is_over(now) and not row.of_hire:
+        if row.over not in ("out", "left") and row.is_over(now) and not row.of_hire:
             return False
         anew = row.is_over(now) or row.phase is Phase.REVOKED
         end, _ = _end(git, grant, None if anew else row.acted_at)
@@ -732,12 +741,12 @@ class Judgement:
         act = "mend" if row.mending else "update"
         return Duty("retrying", act, resume, afresh=afresh, differs=differs, heals=row.mending)
 
-    def _unreadable(self, git: Git, grant: Grant) -> bool:
-        """Whether git cannot say that a grant is no longer wanted."""
+    def _unreadable(self, git: Git, grant: Grant, *, revoked_too: bool = False) -> bool:
+        """Whether git cannot say that a grant is no longer wanted; of what was revoked, nothing is kept for that."""
         if git.people[grant[0]].file == "broken":
             return True
         row = self.rows[grant]
-        if not row.of_sequence or row.phase is Phase.REVOKED or git.sequence == "there":
+        if not row.of_sequence or git.sequence == "there" or (row.phase is Phase.REVOKED and not revoked_too):
             return False
         named = any(person.base and person.file == "there" for person in git.people.values())
         return git.sequence == "broken" or named
@@ -902,11 +911,14 @@ class Judgement:
             return {"ask_at": None} if row.is_over(now) else {}
         if duty.wanted:
             return _acted_on(git, row, grant, now, found=duty.seen in FOUND or duty.status == "unconfirmed")
+        in_git = _has(git, grant) or self._unreadable(git, grant, revoked_too=True)
         if row.is_over(now):
-            stays = row.over != "left" and (_has(git, grant) or self._unreadable(git, grant))
+            stays = row.over in (None, "stays") and in_git
             unanswered = git.expire and duty.seen is Seen.NOTHING_KNOWN
             return {"over": "stays" if stays else "left", "ask_at": now + AGAIN if unanswered else None}
-        return NO_END if duty.status == "revoked" and row.phase is not Phase.REVOKED else {}
+        if duty.status == "revoked" and row.phase is not Phase.REVOKED:
+            return _gone(git, row, grant, now)
+        return {} if row.ends_at is None else {"over": None if in_git else "out"}
 
     def _planned(self, git: Git, row: Row, grant: Grant, duty: Duty, now: datetime) -> Row:
         if duty.untouched:
@@ -1014,7 +1026,7 @@ class Judgement:
             retry_at = now + DELAY if again else None
             return replace(row, phase=phase, status=status, retry_at=retry_at, unchecked=unchecked)
         if row.revoking:
-            no_end = NO_END if row.over is None else {"ask_at": None}
+            no_end = _gone(git, row, grant, now)
             return replace(_settled(row), phase=Phase.REVOKED, status="revoked", **NOT_AS_WANTED, **no_end)
         made_with, updated = row.tried, row.updating
         row = replace(_settled(row), made=made_with, asked=None, lost=False, as_wanted=False, accepted=None)
@@ -1152,7 +1164,8 @@ def _moment(day: date) -> datetime:
 
 def _acted_on(git: Git, row: Row, grant: Grant, now: datetime, *, found: bool) -> Mapping[str, Any]:
     """What is remembered of the end of a grant that git wants."""
-    before = None if row.over is not None or row.phase is Phase.REVOKED else row.acted_at
+    anew = row.phase is Phase.REVOKED or (row.over is not None and row.is_over(now))
+    before = None if anew else row.acted_at
     acted_at = now if before is None and (found or (row.settled and row.phase is not Phase.REVOKED)) else before
     ends_at, of_hire = (None, False) if acted_at is None else _end(git, grant, acted_at)
     return {
@@ -1163,6 +1176,17 @@ def _acted_on(git: Git, row: Row, grant: Grant, now: datetime, *, found: bool) -
         "over": None,
         "ask_at": ends_at,
     }
+
+
+def _gone(git: Git, row: Row, grant: Grant, now: datetime) -> Mapping[str, Any]:
+    """What is remembered of the end of a grant that was revoked: a `for` that was made shorter does not begin anew."""
+    if row.over in ENDED:
+        return {"ask_at": None}
+    if _has(git, grant) and row.acted_at is not None:
+        by_itself, end = (_end(git, grant, since)[0] for since in (None, row.acted_at))
+        if (by_itself is None or by_itself > now) and end is not None and end <= now:
+            return {"over": "stays", "ends_at": end, "ask_at": None}
+    return NO_END
 
 
 def _since(taken: tuple[Mapping[str, set[Grant]], ...], integration: str, *, anew: bool) -> set[Grant]:

@@ -1208,7 +1208,7 @@ def _of(record: Record) -> dict[str, Any]:
         "ends_at": record.ends_at,
         "of_hire": record.ends_with_hire,
         "moved": record.ends_moved,
-        "over": {None: None, "reached": "stays", "left": "left"}[record.over],
+        "over": {None: None, "out": "out", "reached": "stays", "left": "left"}[record.over],
         "ask_at": record.expire_at,
     }
 
