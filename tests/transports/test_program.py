@@ -197,7 +197,7 @@ def test_programs_end_with_this_process_even_if_it_is_killed(tmp_path):
 def test_what_outlives_this_process_has_its_whole_input(tmp_path):
     """From half of it, or nothing, a program would make half an account."""
     late = f"echo >{tmp_path}/runs; while kill -0 $0; do sleep 0.01; done 2>&-; wc -c >{tmp_path}/read"
-    killed_once((tmp_path / "runs").exists, tmp_path / "tool", f"exec setsid sh -c '{late}' $PPID", size=200_000)
+    killed_once((tmp_path / "runs").exists, tmp_path / "tool", f"setsid sh -c '{late}' $PPID; exit", size=200_000)
     assert eventually(lambda: written(tmp_path / "read")) == [200_000]
 
 
