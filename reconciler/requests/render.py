@@ -27,6 +27,7 @@ from reconciler.requests.template import Shown, render_data, render_text, render
 from reconciler.transports.request import Pritunl, RenderedRequest
 
 __all__ = [
+    "AT_RUN_TIME",
     "GENERATED",
     "SIGNED_WITH",
     "canonical",
@@ -38,11 +39,12 @@ __all__ = [
     "rehearse",
     "render",
     "shown_body",
+    "steady",
 ]
 
 
-UNCOUNTED = frozenset({"oauth", "responses", "redirect_url", "access_overview"})
-"""What may differ between two renderings of the same request (docs/design/states.md)."""
+AT_RUN_TIME = frozenset({"oauth", "responses", "redirect_url", "access_overview"})
+"""What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
 
 OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
 """Headers that say where a message goes, where it ends and how it is packed: the client's, never a manifest's."""
@@ -103,13 +105,13 @@ def rehearse(call: AnyCall, scope: Scope, manifest: Manifest) -> str:
 
     Raises Blocked, like `render`, for what could not be sent.
     """
-    steady = _steady(scope, manifest)
+    lasting = steady(scope, manifest)
     known = {name: text for name, text in headers_of(call, manifest).items() if "{{" not in name}
-    url = _url(call, steady).text
+    url = _url(call, lasting).text
     saved = call.files.values() if isinstance(call, Request) else ()
-    _message(call, known, steady, dict.fromkeys(saved, b""), scheme=scheme_of(url))
+    _message(call, known, lasting, dict.fromkeys(saved, b""), scheme=scheme_of(url))
     if _signed(call):
-        credentials(steady)
+        credentials(lasting)
     return url
 
 
@@ -119,13 +121,13 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
     What differs from run to run (docs/design/states.md: tokens, generated values, responses and what is stored of them)
     stays `{{name}}`. Raises Blocked, like `render`.
     """
-    steady = _steady(scope, manifest)
-    signed = credentials(steady) if _signed(call) else []
+    lasting = steady(scope, manifest)
+    signed = credentials(lasting) if _signed(call) else []
     return {
         "method": call.method,
-        "url": _url(call, steady).text,
-        "headers": render_data(headers_of(call, manifest), steady),
-        "data": render_data(_data(call, steady), steady),
+        "url": _url(call, lasting).text,
+        "headers": render_data(headers_of(call, manifest), lasting),
+        "data": render_data(_data(call, lasting), lasting),
         "files": dict(call.files) if isinstance(call, Request) else {},
         "signed": signed,
     }
@@ -215,9 +217,9 @@ def _attached(call: AnyCall, files: Mapping[str, bytes]) -> dict[str, tuple[str,
     return {key: (name, files[name]) for key, name in wanted.items()}
 
 
-def _steady(scope: Scope, manifest: Manifest) -> Scope:
+def steady(scope: Scope, manifest: Manifest) -> Scope:
     """Return the scope in which what differs from run to run is not known yet."""
-    hidden = UNCOUNTED | set(manifest.generated) | manifest.stored
+    hidden = AT_RUN_TIME | set(manifest.generated) | manifest.stored
     layers = tuple(
         replace(layer, values={name: it for name, it in layer.values.items() if name.partition(".")[0] not in hidden})
         if any(name.partition(".")[0] in hidden for name in layer.values)

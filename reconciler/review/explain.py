@@ -12,7 +12,6 @@ from typing import Any
 
 from reconciler.engine.decide.existing import reason_not_to_accept
 from reconciler.engine.decide.wanted import decide_unasked
-from reconciler.engine.observe.integrations import AT_RUN_TIME
 from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy
@@ -24,6 +23,7 @@ from reconciler.model.secret import MASK
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import Frozen
+from reconciler.requests.render import AT_RUN_TIME
 from reconciler.review.findings import used_names
 
 __all__ = ["Explanation", "explain", "sealed_layer"]

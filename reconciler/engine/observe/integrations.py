@@ -36,7 +36,7 @@ from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.pages import first_page
 from reconciler.requests.record import Compared
 from reconciler.requests.rehearsal import Rehearsal
-from reconciler.requests.render import canonical, expected, rehearse
+from reconciler.requests.render import AT_RUN_TIME, canonical, expected, rehearse, steady
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.sealed import Sealer
 from reconciler.transports.request import RenderedRequest
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from reconciler.requests.client import Client
 
 __all__ = ["AUTHORITY", "Integration", "UsedNames"]
-
-AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
-"""What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
 
 AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
 
@@ -316,13 +313,11 @@ class Integration(Frozen, dict=True):
         """
         if self.sealer is None or prepared.kind is None:
             return None
-        first = () if self.initial is None else (self.initial,)
-        layers = (*first, *prepared.grant.layers, *self._last)
-        scope = Scope(layers, self.names.deferred | prepared.scope.deferred | prepared.stored.names)
+        scope = steady(prepared.scope, self.manifest)
         makes = prepared.kind.makes
         calls = self.manifest.execute if makes else requests_of(self.manifest, prepared.kind)
         notices = self.manifest.post_execute_notification if makes else ()
-        content = [canonical(call, scope, self.manifest) for call in calls]
+        content = [canonical(call, prepared.scope, self.manifest) for call in calls]
         content += [[render_text(text, scope).text for text in notice.texts] for notice in notices]
         return self.sealer.digest(json.dumps(content, sort_keys=True, default=str).encode())
 

@@ -143,7 +143,9 @@ def copied(connection: sqlite3.Connection, path: Path) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         why = error.strerror if isinstance(error, OSError) else error
-        raise LedgerError(f"{path}: {why}: see that the folder is there and writable, and make room on the disk") from error
+        raise LedgerError(
+            f"{path}: {why}: see that the folder is there and writable, and make room on the disk"
+        ) from error
 
 
 def _connect(database: str) -> sqlite3.Connection:
