@@ -48,6 +48,27 @@ def hire(repo: Repo, stem: str, login: str | None, access: str = "tool") -> None
     repo.hire(stem, access, extra={} if login is None else {"LOGIN": login})
 
 
+@pytest.mark.parametrize("deletes", [False, True])
+def test_who_asks_for_anothers_account_does_not_keep_it_from_being_locked(
+    logins: Machine, accounts: AccountService, repo: Repo, *, deletes: bool
+) -> None:
+    manifest = by_login(accounts)
+    if not deletes:
+        manifest["exists"]["inactive"] = off = {"active": False}
+        manifest["lock"] = [{"url": manifest["exists"]["url"], "method": "PATCH", "data": off}]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    logins.reconcile()
+    hire(repo, "bob", "ceo")
+    repo.commit()
+    logins.reconcile()
+    logins.lock("ada")
+    assert row(logins.reconcile(), "ada", "tool").reason.endswith("; gone" if deletes else "; switched off")
+    assert row(logins.reconcile(), "bob", "tool").status is Status.INVALID
+    assert accounts.created == {"ceo": 1}
+    assert len(accounts.calls("DELETE" if deletes else "PATCH")) == 1
+
+
 @pytest.mark.parametrize("login", SPELLINGS.values(), ids=SPELLINGS)
 def test_whose_account_it_is_by_the_ledger_has_it(
     logins: Machine, accounts: AccountService, repo: Repo, login: str
