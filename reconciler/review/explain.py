@@ -60,15 +60,16 @@ def explain(
     record: Record | None,
     policy: Policy,
     settings: Settings,
-    extra: Layer | None,
+    initial: tuple[Layer | None, Layer | None],
     *,
     revocable: bool,
 ) -> Explanation:
     """Explain what git wants (`grant`), what the ledger has (`record`), or both; at least one is given.
 
-    `extra` is the service's initial data, if it could be read; `revocable` says whether the manifest can revoke.
+    `initial` is the service's initial data, as far as it could be read: what comes before all that git gives, and what
+    comes after it. `revocable` says whether the manifest can revoke.
     """
-    values = tuple(_values(grant, settings, extra)) if grant is not None else _remembered(record)
+    values = tuple(_values(grant, settings, *initial)) if grant is not None else _remembered(record)
     absent = next((value for value in values if value.value is None), None)
     blocked = None if absent is None else f"variable {{{{{absent.name}}}}} {absent.origin}"
     decision = decide_unasked(grant, record, policy, blocked=blocked) if grant is not None else None
@@ -99,16 +100,17 @@ def sealed_layer(service: str, names: tuple[str, ...]) -> Layer:
 _SEALED = object()
 
 
-def _values(grant: Grant, settings: Settings, extra: Layer | None) -> Iterator[Value]:
+def _values(grant: Grant, settings: Settings, first: Layer | None, last: Layer | None) -> Iterator[Value]:
     """List every variable that the grant's requests use: those without a value first, then layer by layer."""
     manifest = grant.manifest
     if manifest is None:
         return
     used = used_names(manifest) | {info.id for info in manifest.extra_user_info}
     own = Layer("settings", {"redirect_url": f"{settings.public}/oauth/callback/{grant.service}"})
-    layers = (own, *((extra,) if extra is not None else ()), *grant.layers)
+    before, after = ((each,) if each is not None else () for each in (first, last))
+    layers = (own, *before, *grant.layers, *after)
     scope = Scope(layers, (AT_RUN_TIME | manifest.stored | frozenset(manifest.generated)) - {"redirect_url"})
-    origins = [layer.origin for layer in reversed(layers)]
+    origins = [layer.origin for layer in reversed((own, *before, *grant.layers))]
     found = [_value(name, scope, grant, manifest) for name in used - _RUN_TIME_ONLY]
 
     def place(value: Value) -> tuple[int, str]:

@@ -152,7 +152,7 @@ def _explanation(context: Context, settings: Settings, found: _Found, policy: Po
     grant, subject = found.grant, found.subject
     manifest = found.desired.files.manifests.get(subject.integration)
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
-    initial = _initial(context, found.desired, found.tree, grant) if grant is not None else None
+    initial = (None, None) if grant is None else _initial(context, found.desired, found.tree, grant)
     explanation = explained(grant, found.record, policy, settings, initial, revocable=revocable)
     error = found.desired.holds(found.record) if grant is None and found.record is not None else None
     if error is None:
@@ -196,28 +196,25 @@ def _of_given(given: Attribution | None, signed_by: str | None) -> dict[str, Any
     }
 
 
-def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> Layer | None:
-    """Decrypt the service's initial data if possible; None if it has none."""
+def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> tuple[Layer | None, Layer | None]:
+    """Decrypt the service's initial data if possible, as `divided` gives it."""
     from reconciler.engine.observe.wiring import divided, initial_layer
     from reconciler.review.explain import sealed_layer
 
     service = desired.services.get(grant.service)
     if service is None:
-        return None
+        return None, None
     ids = tuple(field.id for _, manifest in service.manifests.values() for field in manifest.asks_for)
     if not ids:
-        return None
+        return None, None
     try:
         values = context.initial_data(desired.files.settings).read(tree, grant.service)
     except SecretsError:
-        return sealed_layer(grant.service, ids)
+        return sealed_layer(grant.service, ids), None
     given = {name: value for name, value in (values or {}).items() if value}
     if not given or grant.manifest is None:
-        return None
-    first, rest = divided(initial_layer(service, given, context.redactor), grant.manifest, service)
-    named = {name for layer in grant.layers for name, value in layer.values.items() if value is not None}
-    kept = {} if rest is None else {name: value for name, value in rest.values.items() if name not in named}
-    return replace(first, values={**first.values, **kept})
+        return None, None
+    return divided(initial_layer(service, given, context.redactor), grant.manifest, service)
 
 
 def _attempt(attempt: Attempt, sent: tuple[Sent, ...]) -> dict[str, Any]:

@@ -15,14 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide.existing import Capabilities, changed_in_git
-from reconciler.engine.decide.planned import (
-    NO_OUTPUTS,
-    NOTHING_STORED,
-    Check,
-    DependencyOutputs,
-    Prepared,
-    requests_of,
-)
+from reconciler.engine.decide.planned import NO_OUTPUTS, NOTHING_STORED, Check, DependencyOutputs, Prepared, requests_of
 from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Differences, Grant, Kind, Record

@@ -116,8 +116,9 @@ class LockPlanner:
         if decision.action.acts:
             other = await self._orphans.same_as(integration, prepared.grant)
             if other is not None and self._inputs.locks.of(other.hire, "") is None:
-                theirs = next((row for row in await self._inputs.rows_of(other.hire) if row.key == other), None)
-                if not (planned.wanted and place.provided) or (theirs is not None and theirs.acted_on):
+                rows = await self._inputs.rows_of(other.hire)
+                shared = any(row.key == other and row.acted_on for row in rows)
+                if shared or not (planned.wanted and place.provided):  # else only this one had it ever
                     return f"it is the same account as {other}"
         if not planned.wanted and planned.verdict is None and decision.locked is LockState.DONE:
             return await self._orphans.elsewhere(integration, place, prepared)
