@@ -60,6 +60,10 @@ FIELDS = frozenset(
         "assertion",
         "client_assertion",
         "password",
+        "token",
+        "secret",
+        "jwt",
+        "api_key",
     }
 )
 

@@ -65,6 +65,12 @@ def test_token_in_successful_answer_is_not_quoted() -> None:
     assert repeated(body, 200) == ': {"access_token": "***", "state": "pending", "x": "***"}'
 
 
+@pytest.mark.parametrize("name", ["token", "secret", "jwt", "api_key"])
+def test_what_is_called_a_secret_is_none_to_quote_however_plain_it_is(name: str) -> None:
+    body = json.dumps({"ok": True, "authed_user": {name: "correct horse"}})
+    assert repeated(body, 200) == ': {"ok": true, "authed_user": {"' + name + '": "***"}}'
+
+
 @pytest.mark.parametrize(
     "text",
     [
