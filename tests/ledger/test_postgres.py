@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.postgres import reading as postgres
@@ -21,8 +22,12 @@ from reconciler.ledger.reading import HEAD
 from reconciler.model.errors import LedgerError
 from tests.ledger.states import ADA, OLDER, as_older, change
 from tests.postgres import Databases, Wire
+from tests.servers import eventually
 
 TABLES = "select schemaname || '.' || tablename from pg_tables where tablename in ('grants', 'meta')"
+CONNECTED = (
+    "select count(*) from pg_stat_activity where datname = current_database() and application_name like 'reconciler %'"
+)
 VERSION = "select version_num from reconciler.alembic_version"
 HOUR = timedelta(hours=1)
 
@@ -108,6 +113,36 @@ def test_reading_creates_nothing(databases: Databases, empty: StateLocation, tmp
     assert not empty.exists()
     assert databases.execute(TABLES, name(empty)) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_connection_in_use_while_the_state_is_closed_is_closed_when_it_is_returned(
+    databases: Databases, made: StateLocation
+) -> None:
+    ledger = made.writer()
+    with ledger.backend.writing() as connection:
+        ledger.close()
+        assert connection.execute(sa.text("SELECT 1")).scalar() == 1, "what is under way is not cut off"
+        assert databases.execute(CONNECTED, name(made)) == [(1,)]
+    eventually(lambda: databases.execute(CONNECTED, name(made)) == [(0,)])
+    with pytest.raises(LedgerError, match="it was closed meanwhile"):
+        ledger.save([ADA])
+    assert databases.execute(CONNECTED, name(made)) == [(0,)]
+
+
+def test_connection_that_is_cut_is_one_error_and_no_traceback(
+    made: StateLocation, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(made.writer()) as ledger:
+
+        def ask() -> None:
+            with ledger.backend.reading() as reading:
+                change(made, "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
+                reading.value("SELECT 1")
+
+        with pytest.raises(LedgerError, match="it is tried again"):
+            ask()
+        assert caplog.text == ""
+        assert list(ledger.grants.records()) == [ADA]
 
 
 def test_newer_schema_is_refused_with_both_numbers(made: StateLocation) -> None:

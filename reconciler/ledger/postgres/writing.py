@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ _END_SILENT = sa.text(
 _MIGRATING = 0x7265636F_6E000001
 """The key of an advisory lock, which is per database."""
 
+
+for _name in ("sqlalchemy.pool", "psycopg"):  # a connection that was cut is reported once, by the callers here
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 _JSON = ("approved_by", "data")
 _COLUMNS = {
@@ -98,6 +102,7 @@ class WritablePostgresBackend:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._unreachable: tuple[float, LedgerError] | None = None
+        self._closed = False
         self._engine = sa.create_engine(
             "postgresql+psycopg://",
             creator=self._connect,
@@ -161,7 +166,7 @@ class WritablePostgresBackend:
     @contextmanager
     def snapshot(self) -> Iterator[Reading]:
         """Open a transaction that sees nothing of what is written meanwhile."""
-        with self._faults(), self._engine.connect() as opened:
+        with self._connected() as opened:
             connection = opened.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield within(connection)
@@ -169,7 +174,7 @@ class WritablePostgresBackend:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Open a transaction."""
-        with self._faults(), self._engine.begin() as connection:
+        with self._connected() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -187,7 +192,7 @@ class WritablePostgresBackend:
     @contextmanager
     def _autocommit(self) -> Iterator[sa.Connection]:
         """Open a connection on which each statement is its own transaction."""
-        with self._faults(), self._engine.connect() as connection:
+        with self._connected() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def upserting(self, table: sa.Table, key: tuple[str, ...], names: tuple[str, ...]) -> sa.Insert:
@@ -220,8 +225,9 @@ class WritablePostgresBackend:
             connection.exec_driver_sql("RESET statement_timeout")
 
     def close(self) -> None:
-        """Close every connection."""
-        self._engine.dispose()
+        """Close every connection: at once, or when the thread that uses it returns it."""
+        self._closed = True
+        self._engine.pool.dispose()
 
     def _upgrade(self, reached: Reached, *, migrate: bool, fill: Callable[[sa.Connection], None] | None = None) -> None:
         """Create or migrate the tables in one process, while others that start wait for it."""
@@ -247,15 +253,21 @@ class WritablePostgresBackend:
         reached(Failpoint.MIGRATION, done=True)
 
     @contextmanager
-    def _faults(self) -> Iterator[None]:
-        """Turn the server's errors into one clear LedgerError."""
+    def _connected(self) -> Iterator[sa.Connection]:
+        """Open a connection; turn the server's errors into one clear LedgerError."""
+        if self._closed:
+            raise LedgerError(f"state {self._server.url}: it was closed meanwhile")
         with self._server.faults():
             try:
-                yield
+                with self._engine.connect() as connection:
+                    yield connection
             except PoolTimeoutError as error:
                 raise LedgerError(f"state {self._server.url}: every connection is in use: try again") from error
             except DBAPIError as error:
                 raise error.orig or error from None
+            finally:
+                if self._closed:  # read after the connection was returned: either this call closes it, or `close` does
+                    self._engine.pool.dispose()
 
 
 def end_silent(connection: sa.Connection) -> None:

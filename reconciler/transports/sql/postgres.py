@@ -147,8 +147,10 @@ class Postgres:
 async def _end(asking: asyncio.Task[Response], connection: Connection) -> None:
     """Have the server cancel a statement. Nobody waits for it: a server that hangs takes ten seconds."""
     asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
-    await connection.close()
+    try:
+        await asyncio.gather(asking, return_exceptions=True)
+    finally:  # also when the loop ends before the server answered
+        await connection.close()
 
 
 async def _ask(connection: Connection, question: Question, watch: Watch) -> Response:
