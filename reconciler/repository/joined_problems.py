@@ -31,11 +31,16 @@ __all__ = [
 
 
 def first_error(desired: Desired, hire: str) -> str | None:
-    """Return an error in a hire's files, or None; meanwhile nothing of the hire is revoked automatically."""
+    """Return an error in a hire's files, or None; meanwhile nothing of the hire is revoked automatically.
+
+    A policy that cannot be read is one, too: it may say what the hire must have.
+    """
     if hire in desired.hires:
+        if (broken := desired.files.policy.broken) is not None:
+            return str(broken)
         for name in desired.entries.mentioned(desired.hires[hire].model):
-            if broken := desired.files.broken["sequences"].get(name):
-                return str(broken[0])
+            if problems := desired.files.broken["sequences"].get(name):
+                return str(problems[0])
     own = [grant for grant in desired.grants(hire) if grant.requested is None]
     errors = (each for each in _problems_of_hire(desired, hire, own) if each.severity is Severity.ERROR)
     return next(map(str, errors), None)

@@ -198,7 +198,7 @@ def test_somebody_loses_only_what_is_revoked(
     ("policy", "entry", "stays", "told"),
     [
         ([ROSTER], "wiki", "policy", "by the policy the person must have it"),
-        (None, "nothing", "errors", "nothing of a person whose files have errors is revoked"),
+        (None, "nothing", "errors", "nothing of a person whose files, or the policy, have errors is revoked"),
     ],
 )
 def test_what_is_kept_for_a_rule_or_an_error_is_not_lost(

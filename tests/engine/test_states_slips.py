@@ -223,6 +223,25 @@ def test_orphan_with_slip_can_be_revoked_by_hand(pruning, accounts, others, repo
     assert others.calls("DELETE") == []
 
 
+def test_a_slip_in_the_policy_takes_nothing_away_from_who_stays(pruning, accounts, others, repo):
+    repo.hire("bob", TOOL)
+    repo.write("config/policy.yaml", [{"name": "break-glass", "hire": "ada", "must_have": ["tool"]}])
+    repo.commit()
+    pruning.reconcile()
+    repo.write("config/policy.yaml", [{"name": "break-glass", "hire": "ada", "must_hav": ["tool"]}])
+    repo.hire("ada", sequences=["engineering"])
+    repo.remove("hires/bob.yaml")
+    repo.commit()
+    report = pruning.reconcile()
+    left = row(report, "ada", "tool")
+    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert "nothing of ada is revoked until this is mended: config/policy.yaml:3" in left.reason
+    assert row(report, "bob", "tool").status is Status.REVOKED
+    repo.write("config/policy.yaml", [])
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
 def test_slip_of_one_hire_does_not_affect_others(pruning, accounts, others, repo):
     repo.hire("bob", TOOL)
     repo.commit()

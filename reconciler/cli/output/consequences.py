@@ -47,7 +47,7 @@ _STAYS = {
     Stays.CHECK: "the manifest has no `exists`, without which nothing is revoked",
     Stays.KEEP: "the entry has `keep`",
     Stays.POLICY: "by the policy the person must have it",
-    Stays.ERRORS: "nothing of a person whose files have errors is revoked",
+    Stays.ERRORS: "nothing of a person whose files, or the policy, have errors is revoked",
 }
 
 _APPLIED = {
