@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.engine.decide.revision_count import NOTE
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 
@@ -575,6 +576,20 @@ def test_renamed_files_and_entries_take_nothing_away(twenty, accounts, repo):
     for some in ([f"x{number:02}" for number in range(10)], [f"h{number:02}" for number in range(10, 20)]):
         assert held(twenty.reconcile(hires=some)) == set()
     assert len(accounts.people) == 20
+
+
+def test_a_first_count_misses_nobody_where_any_number_may_arrive(twenty, accounts, repo):
+    """A state of before the count: who was renamed and loses the entry has no row under the new name."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_new=None)
+    for number in range(6):
+        repo.remove(f"hires/h{number:02}.yaml")
+        repo.hire(f"x{number:02}", email=f"h{number:02}@example.com")
+    repo.hire("new", "tool")
+    repo.commit()
+    with twenty.ledger() as ledger:
+        ledger.notes.put(NOTE, lambda _: None)
+    assert held(twenty.reconcile(hires=["x00"])) == {"x00"}
+    assert accounts.calls("DELETE") == []
 
 
 @pytest.mark.parametrize("then", [99, 100])

@@ -200,9 +200,10 @@ class Changes:
         """Return whose accounts the revision takes away beside those that this pass covers, and that still has them."""
         leaving = self._counted.leaving
         keys = {name: leaving[name] - self._seen for name in self._met & leaving.keys()}
-        hires = {key.hire for theirs in keys.values() for key in theirs}
+        moved = dict(self._counted.moved)
+        hires = {key.hire for theirs in keys.values() for key in theirs} | {key.hire for key in moved}
         there = {
-            record.key
+            moved.get(record.key, record.key)
             for record in (ledger.grants.records(hires) if hires else ())
             if not (record.guarded or record.phase is Phase.REVOKED or record.revoking)
         }

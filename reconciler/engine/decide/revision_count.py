@@ -47,7 +47,8 @@ class RevisionCount(Frozen):
     """The count of a revision: whose accounts it takes away, by git and the ledger, and what is new in it.
 
     `own` are its own limits, `limits` those that it is judged by. `arriving` are the entries of integrations of which
-    more are new, or may be updated, than `max_new`: checked since `counted_at`, they are known.
+    more are new, or may be updated, than `max_new`: checked since `counted_at`, they are known. `moved` are the former
+    and the new names of what leaves, as long as the ledger may have it under the former.
     """
 
     revision: str
@@ -56,6 +57,7 @@ class RevisionCount(Frozen):
     limits: Limits
     leaving: Keys = {}
     arriving: Keys = {}
+    moved: tuple[tuple[Key, Key], ...] = ()
 
     @classmethod
     def read(cls, ledger: LedgerReader) -> RevisionCount | None:

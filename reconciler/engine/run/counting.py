@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from reconciler.engine.context import Context
 from reconciler.engine.decide.guard import makes, takes
@@ -45,7 +45,8 @@ async def count_revision(
     if before is not None and not (before.leaving or before.arriving) and await _few(selections, desired, ledger, own):
         return before
     counting = _Counting(context, state, tree, before)
-    await counting.over(selections, alike=not manifests_differ)
+    every = before is not None or own.most_new is not None
+    await counting.over(selections, _with_rows if not every else _all if manifests_differ else _that_differ)
     limits = own if before is None else before.limits_of(own, adds=counting.adds)
     arriving = {
         name: keys
@@ -58,6 +59,7 @@ async def count_revision(
         own=own,
         limits=limits,
         leaving={name: frozenset(keys) for name, keys in counting.leaving.items()},
+        moved=counting.moved(),
         arriving={name: frozenset(keys) for name, keys in arriving.items()},
     )
 
@@ -96,6 +98,10 @@ class _Unasked(Planning):
     checker_class = BlindChecker
 
 
+Worth = Callable[[Planning, frozenset[str], Iterable[Record]], frozenset[str]]
+"""Returns of which hires something may be counted, given their rows: the others are not worth a plan."""
+
+
 class _Counting:
     """Who leaves and what arrives, by integration: as counted before, but for the hires that are counted anew."""
 
@@ -104,12 +110,12 @@ class _Counting:
         self._state = state
         self._tree = tree
         self._before: tuple[Keys, Keys] = ({}, {}) if before is None else (before.leaving, before.arriving)
-        self._renamed: dict[Key, Key] = {}
+        self._renamed: dict[Key, Key] = {} if before is None else dict(before.moved)
         """The names now of what was counted before."""
         self.leaving, self.arriving = ({name: {*keys} for name, keys in each.items()} for each in self._before)
 
-    async def over(self, selections: Iterable[Selection], *, alike: bool) -> None:
-        """Count what selections cover; with `alike`, the manifests are those of the revision before."""
+    async def over(self, selections: Iterable[Selection], worth: Worth) -> None:
+        """Count what selections cover, of the hires that are worth a plan."""
         for selection in selections:
             planning = _Unasked(self._context, self._state, PassRequest(selection), self._tree)
             await planning.begin()
@@ -117,11 +123,9 @@ class _Counting:
             for part in await planning.parts(MAX_HIRES):
                 await planning.yielder.pause()
                 rows = await planning.rows(part)
-                if alike:
-                    part = replace(part, hires=_that_differ(planning, part.hires or (), rows.values()))  # noqa: PLW2901
-                if not part.hires:
+                if not (hires := worth(planning, part.hires or frozenset(), rows.values())):
                     continue
-                plan = await planning.part(part, rows, Claims().begin())
+                plan = await planning.part(replace(part, hires=hires), rows, Claims().begin())
                 self._renamed |= plan.renamed
                 for item in plan.grants:
                     self._add(item, planning.integrations.get(item.grant.integration))
@@ -140,6 +144,11 @@ class _Counting:
         elif makes(item) or (integration is not None and _may_be_updated(item, integration)):
             self.arriving.setdefault(name, set()).add(key)
 
+    def moved(self) -> tuple[tuple[Key, Key], ...]:
+        """Return the former and the new names of what leaves."""
+        leaving = {key for keys in self.leaving.values() for key in keys}
+        return tuple(sorted((old, new) for old, new in self._renamed.items() if new in leaving))
+
     @property
     def adds(self) -> bool:
         """Whether more leaves or arrives than was counted before, whatever it is called now."""
@@ -150,8 +159,17 @@ class _Counting:
         )
 
 
-def _that_differ(planning: Planning, hires: Iterable[str], rows: Iterable[Record]) -> frozenset[str]:
-    """Return the hires of whom something may leave, arrive or be updated: the others are not worth a plan."""
+def _all(_planning: Planning, hires: frozenset[str], _rows: Iterable[Record]) -> frozenset[str]:
+    return hires
+
+
+def _with_rows(planning: Planning, hires: frozenset[str], rows: Iterable[Record]) -> frozenset[str]:
+    """Return the hires of whom something may leave, where any number may arrive."""
+    return hires & {hire for row in rows for hire in (row.key.hire, planning.desired.owner(row.email))}
+
+
+def _that_differ(planning: Planning, hires: frozenset[str], rows: Iterable[Record]) -> frozenset[str]:
+    """Return the hires of whom something may leave, arrive or be updated, if the manifests are as they were."""
     known: dict[str, dict[Key, Record]] = {}
     for row in rows:
         known.setdefault(row.key.hire, {})[row.key] = row
