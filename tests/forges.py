@@ -66,8 +66,8 @@ class Stand(Service):
             pull |= {"state": "closed", "merged": True, "merged_at": "2026-12-01T09:00:00Z", "by": self._user(by)}
             pull |= {"merge_commit_sha": commit} if known else {"head": {**pull["head"], "sha": commit}}
 
-    def _user(self, login: str) -> dict[str, str]:
-        user = {"username" if self.kind == "gitlab" else "login": login}
+    def _user(self, login: str) -> dict[str, Any]:
+        user: dict[str, Any] = {"id": 7, "username" if self.kind == "gitlab" else "login": login}
         return user | ({} if self.kind == "github" else {"name": login.title(), "email": f"{login}@example.com"})
 
     def handle(self, received: Received) -> Reply:
@@ -102,6 +102,8 @@ class Stand(Service):
     def _said(self, pull: dict[str, Any], *, whole: bool = False) -> dict[str, Any]:
         """What lists say: GitHub leaves out who merged it."""
         said = {name: value for name, value in pull.items() if name not in ("given", "by")}
+        asked = [self._user(login) for login in self.asked if pull is self.pulls[-1]]
+        said |= {"reviewers" if self.kind == "gitlab" else "requested_reviewers": asked}
         return said | ({"merged_by": pull["by"]} if "by" in pull and (whole or self.kind == "gitea") else {})
 
     def _of_commit(self, commit: str) -> Reply:

@@ -18,7 +18,7 @@ import httpx
 
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.settings import Forge
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 from reconciler.transports.transport import tls_context
 
 __all__ = [
@@ -46,10 +46,11 @@ class ForgeError(ReconcilerError):
 
 
 class PullRequest(Frozen):
-    """A pull request: its number and its address."""
+    """A pull request: its number, its address, and who is asked for a review, each login with the forge's id."""
 
     number: int
     url: str
+    reviewers: Mapping[str, int] = {}
 
 
 class ForgeProject:
@@ -96,8 +97,9 @@ class ForgeClient:
                 params = {"source_branch": branch, "state": "opened"}
             case _:
                 params = {"state": "open"}
-        own = (each for each in self._listed(params) if _head(each) in (None, branch))
-        return next(map(_pull, own), None)
+        own = (each for each in self._listed(self._pulls, params) if _head(each) in (None, branch))
+        pull = next(map(_pull, own), None)
+        return None if pull is None else replace(pull, reviewers={**pull.reviewers, **self._reviewed(pull)})
 
     def open(self, branch: str, base: str, title: str, text: str) -> PullRequest:
         """Open a pull request of a branch into `base`."""
@@ -108,7 +110,8 @@ class ForgeClient:
         return _pull(self._ask("POST", self._pulls, json=given))
 
     def ask_reviewers(self, pull: PullRequest, logins: Iterable[str]) -> Iterator[str]:
-        """Ask for reviews; yield why, for each login whom the forge refuses."""
+        """Ask for reviews who is not asked and has given none; yield why, for each login whom the forge refuses."""
+        logins = [login for login in logins if login.lower() not in pull.reviewers]
         if self._forge.kind == "gitlab":
             yield from self._ask_reviewers_by_id(pull, logins)
             return
@@ -119,7 +122,7 @@ class ForgeClient:
                 yield f"{login} is not asked for a review: {error}"
 
     def _ask_reviewers_by_id(self, pull: PullRequest, logins: Iterable[str]) -> Iterator[str]:
-        ids: list[int] = []
+        ids = [*pull.reviewers.values()]
         for login in logins:
             try:
                 known = self._ask("GET", "/users", params={"username": login})
@@ -128,15 +131,22 @@ class ForgeClient:
             except (ForgeError, KeyError, TypeError, ValueError) as error:
                 yield f"{login} is not asked for a review: {error}"
 
-    def _listed(self, params: Mapping[str, str]) -> list[Any]:
+    def _reviewed(self, pull: PullRequest) -> Mapping[str, int]:
+        """Return who has given a review: GitHub and Gitea name those no more among the ones who are asked."""
+        if self._forge.kind == "gitlab":
+            return {}
+        try:
+            return _users(each.get("user") for each in self._listed(f"{self._pulls}/{pull.number}/reviews", {}))
+        except (ForgeError, AttributeError, TypeError, ValueError):
+            return {}  # at worst somebody is asked twice
+
+    def _listed(self, path: str, params: Mapping[str, str]) -> list[Any]:
         found: list[Any] = []
         size = "limit" if self._forge.kind == "gitea" else "per_page"
         for page in range(1, MAX_PAGES + 1):
-            answer, items = self._sent("GET", self._pulls, params={**params, size: str(PAGE), "page": str(page)})
+            answer, items = self._sent("GET", path, params={**params, size: str(PAGE), "page": str(page)})
             if not isinstance(items, list):
-                raise ForgeError(
-                    f"{self._at.base}{self._pulls} answered with no list: look at forge.kind and forge.url"
-                )
+                raise ForgeError(f"{self._at.base}{path} answered with no list: look at forge.kind and forge.url")
             found += items
             if is_last(answer, items, len(found)):
                 break
@@ -211,9 +221,15 @@ def token_given() -> str | None:
 def _pull(data: Any) -> PullRequest:
     try:
         number = data["iid"] if "iid" in data else data["number"]
-        return PullRequest(int(number), str(data["web_url"] if "web_url" in data else data["html_url"]))
-    except (KeyError, TypeError, ValueError):
+        url = str(data["web_url"] if "web_url" in data else data["html_url"])
+        asked = data.get("reviewers") or data.get("requested_reviewers") or ()
+        return PullRequest(int(number), url, _users(asked))
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise ForgeError("the forge's answer is no pull request: look at forge.kind and forge.url") from None
+
+
+def _users(given: Iterable[Any]) -> Mapping[str, int]:
+    return {str(each.get("username") or each.get("login")).lower(): int(each.get("id", 0)) for each in given if each}
 
 
 def _head(data: Any) -> str | None:

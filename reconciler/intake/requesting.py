@@ -323,7 +323,7 @@ class Asking:
         return found.name, found.email
 
     def opened(self, request: Request, text: Callable[[str, str], str]) -> tuple[PullRequest, list[str]]:
-        """Push a request's branch and open its pull request, unless that was done; return it, and warnings.
+        """Push a request's branch, open its pull request and ask for reviews, but for what was done; warnings, too.
 
         `text` makes the description from two revisions. Raises ForgeError; the branch is kept.
         """
@@ -335,12 +335,10 @@ class Asking:
         try:
             self._push(request.branch, token)
             pull = client.find(request.branch)
-            if pull is not None:
-                return pull, []
-            title = f"Ask for {request.asked.access.integration} for {request.asked.hire}"
-            pull = client.open(
-                request.branch, self.branch, title, text(self.tree.revision, self._waiting()[request.branch].revision)
-            )
+            if pull is None:
+                title = f"Ask for {request.asked.access.integration} for {request.asked.hire}"
+                head = self._waiting()[request.branch].revision
+                pull = client.open(request.branch, self.branch, title, text(self.tree.revision, head))
         except ForgeError as error:
             raise ForgeError(f"{error}; {kept}") from None
         return pull, [*client.ask_reviewers(pull, self._approvers(request.asked))]

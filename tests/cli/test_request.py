@@ -172,6 +172,15 @@ def test_pull_request_is_opened_once_with_its_reviewers(company: Repo, call: Cal
     assert company.git("ls-remote", "origin", "refs/heads/request/*") != ""
     again = call(company, *ASK, "--open", env=ENV)
     assert (again.code, again.out, len(forge.pulls)) == (0, done.out, 2)
+    assert forge.asked == ["grace"], "who is asked already is not asked again"
+    forge.asked.clear()  # as where the process died after it had opened the pull request
+    call(company, *ASK, "--open", env=ENV)
+    assert forge.asked == ["grace"]
+    if forge.kind != "gitlab":  # there, who has given a review stays among those who are asked
+        forge.asked.clear()
+        forge.review(2, "grace COMMENTED")
+        call(company, *ASK, "--open", env=ENV)
+        assert forge.asked == []
 
 
 def test_nothing_is_written_where_no_pull_request_can_be_opened(company: Repo, call: Call, forge: Stand) -> None:
