@@ -142,13 +142,18 @@ def test_a_limit_that_is_raised_by_the_commit_that_empties_a_folder_does_not_cou
 def test_none_of_many_new_ones_is_made_before_all_were_checked(
     repo: Repo, busy: Busy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most are there already; what is missing is judged as a whole."""
-    found(repo, busy, monkeypatch, max_new=3)
+    """Most are there already; what is missing is judged as a whole. Nothing waits for those who are not asked for."""
+    found(repo, busy, monkeypatch, max_new=3, suspend=[{"hire": "off", "until": "2099-01-01", "reason": "leave"}])
     monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
     new = [f"n{number}" for number in range(8)]
     busy.add(*(f"{stem}@example.com" for stem in new[3:]))
     for stem in new:
         repo.hire(stem, "tool")
+    repo.hire("off", "tool")
+    repo.hire("later", "tool", start_date="2099-01-01")
+    repo.hire("needs", {"integration": "tool", "needs": ["other"]}, {"integration": "other"})
+    repo.hire("over", {"integration": "tool", "until": "2020-01-01"})
+    repo.manifest("other", {**busy.manifest(), "headers": {"X-Key": "{{NOWHERE}}"}})
     repo.commit()
     busy.answers = frozenset({*STEMS, *new[:5]})
 

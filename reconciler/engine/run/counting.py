@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from reconciler.engine.context import Context
 from reconciler.engine.decide.guard import makes, takes
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
+from reconciler.engine.decide.wanted import decide_unasked
 from reconciler.engine.observe.checker import BlindChecker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.claims import Claims
+from reconciler.engine.run.grants import wanted_by
 from reconciler.engine.run.planning import Planning
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
@@ -45,8 +47,7 @@ async def count_revision(
     if before is not None and not (before.leaving or before.arriving) and await _few(selections, desired, ledger, own):
         return before
     counting = _Counting(context, state, tree, before)
-    every = before is not None or own.most_new is not None
-    await counting.over(selections, _with_rows if not every else _all if manifests_differ else _that_differ)
+    await counting.over(selections, alike=not manifests_differ, new=before is not None or own.most_new is not None)
     limits = own if before is None else before.limits_of(own, adds=counting.adds)
     arriving = {
         name: keys
@@ -98,10 +99,6 @@ class _Unasked(Planning):
     checker_class = BlindChecker
 
 
-Worth = Callable[[Planning, frozenset[str], Iterable[Record]], frozenset[str]]
-"""Returns of which hires something may be counted, given their rows: the others are not worth a plan."""
-
-
 class _Counting:
     """Who leaves and what arrives, by integration: as counted before, but for the hires that are counted anew."""
 
@@ -114,16 +111,26 @@ class _Counting:
         """The names now of what was counted before."""
         self.leaving, self.arriving = ({name: {*keys} for name, keys in each.items()} for each in self._before)
 
-    async def over(self, selections: Iterable[Selection], worth: Worth) -> None:
-        """Count what selections cover, of the hires that are worth a plan."""
+    async def over(self, selections: Iterable[Selection], *, alike: bool, new: bool) -> None:
+        """Count what selections cover. With `alike`, the manifests are those of the revision before.
+
+        Hires of whom the ledger has nothing lose nothing: what arrives of them is told without a plan, if `new` counts.
+        """
         for selection in selections:
             planning = _Unasked(self._context, self._state, PassRequest(selection), self._tree)
             await planning.begin()
             self._forget(selection)
             for part in await planning.parts(MAX_HIRES):
                 await planning.yielder.pause()
-                rows = await planning.rows(part)
-                if not (hires := worth(planning, part.hires or frozenset(), rows.values())):
+                rows, hires = await planning.rows(part), part.hires or frozenset()
+                known = {hire for row in rows.values() for hire in (row.key.hire, planning.desired.owner(row.email))}
+                for grant in _to_be_given(planning, hires - known) if new else ():
+                    if part.covers(grant.key, grant.integration):
+                        self.arriving.setdefault(grant.integration, set()).add(grant.key)
+                hires &= known
+                if alike:
+                    hires = _that_differ(planning, hires, rows.values())
+                if not hires:
                     continue
                 plan = await planning.part(replace(part, hires=hires), rows, Claims().begin())
                 self._renamed |= plan.renamed
@@ -159,16 +166,19 @@ class _Counting:
         )
 
 
-def _all(_planning: Planning, hires: frozenset[str], _rows: Iterable[Record]) -> frozenset[str]:
-    return hires
+def _to_be_given(planning: Planning, hires: Iterable[str]) -> Iterator[Grant]:
+    """Yield what hires of whom the ledger has nothing are to be given, if their checks do not find it.
+
+    What a plan would block is among it: the ledger has that as soon as it is planned, and nothing waits for it.
+    """
+    policy, desired = planning.policy, planning.desired
+    for hire in hires:
+        for grant in wanted_by(desired.grants(hire, once=True), {}, policy.now):
+            if planning.locks.of(hire, grant.email) is None and decide_unasked(grant, None, policy) is None:
+                yield grant
 
 
-def _with_rows(planning: Planning, hires: frozenset[str], rows: Iterable[Record]) -> frozenset[str]:
-    """Return the hires of whom something may leave, where any number may arrive."""
-    return hires & {hire for row in rows for hire in (row.key.hire, planning.desired.owner(row.email))}
-
-
-def _that_differ(planning: Planning, hires: frozenset[str], rows: Iterable[Record]) -> frozenset[str]:
+def _that_differ(planning: Planning, hires: Iterable[str], rows: Iterable[Record]) -> frozenset[str]:
     """Return the hires of whom something may leave, arrive or be updated, if the manifests are as they were."""
     known: dict[str, dict[Key, Record]] = {}
     for row in rows:

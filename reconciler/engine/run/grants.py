@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from reconciler.engine.decide.existing import Facts
@@ -23,7 +24,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.policy import PolicyRules
 from reconciler.requests.tasks import Yielder
 
-__all__ = ["GrantPlanner", "PlanningInputs"]
+__all__ = ["GrantPlanner", "PlanningInputs", "wanted_by"]
 
 
 class PlanningInputs(Frozen, kw_only=True):
@@ -52,12 +53,7 @@ class PlanningInputs(Frozen, kw_only=True):
 
     def wanted(self, hire: str) -> tuple[Grant, ...]:
         """Return a hire's grants as of now, without those that are over."""
-        grants, now, known = self.desired.grants(hire), self.policy.now, self.records
-        count = [grant for grant in grants if still_wanted(grant, known.get(grant.key), now)]
-        if len(count) == len(grants) and all(grant.requested is None for grant in grants):
-            return grants
-        names = {grant.key.access for grant in count}
-        return tuple(grant.as_of(now, names) for grant in count)
+        return wanted_by(self.desired.grants(hire), self.records, self.policy.now)
 
     async def rival(self, grant: Grant, record: Record | None) -> str | None:
         """Return why a grant's account is another hire's, or may be; or None."""
@@ -116,6 +112,15 @@ class PlanningInputs(Frozen, kw_only=True):
     def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
         """Return what `store_data` saved for an entry."""
         return self.stored_of(key, service, NO_OUTPUTS).own
+
+
+def wanted_by(grants: tuple[Grant, ...], known: Mapping[Key, Record], now: datetime) -> tuple[Grant, ...]:
+    """Return a hire's grants as of now, without those that are over by their rows."""
+    count = [grant for grant in grants if still_wanted(grant, known.get(grant.key), now)]
+    if len(count) == len(grants) and all(grant.requested is None for grant in grants):
+        return grants
+    names = {grant.key.access for grant in count}
+    return tuple(grant.as_of(now, names) for grant in count)
 
 
 NOTHING_TO_EXECUTE = "the manifest has nothing to execute"
