@@ -113,10 +113,12 @@ class Dispatcher:
     async def start_postponed(self) -> None:
         """Make passes over the grants that were postponed because another pass had claimed them."""
         postponed = self._claims.postponed()
-        if due := {key for key, overrides in postponed.items() if not overrides}:
+        if due := {key for key, overrides in postponed.items() if overrides is None}:
             await self.start_grants(due, "due", Lane.DUE)
-        if hires := frozenset(key.hire for key in postponed.keys() - due):  # for single grants, no guard is overridden
-            await self.start(PassRequest(Selection(hires), "released", released=True))
+        for by in sorted({by for by in postponed.values() if by is not None}):
+            hires = frozenset(key.hire for key, overrides in postponed.items() if overrides == by)
+            # not of the grants alone: for single ones, no guard is overridden
+            await self.start(PassRequest(Selection(hires), "released", released=by))
 
     async def finish(self) -> None:
         """Await the passes and tasks under way for a limited time, then cancel them."""

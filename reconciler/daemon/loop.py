@@ -255,7 +255,7 @@ class Daemon:
                 await self._ledger.run(lambda ledger: ledger.commands.split(command, changes.values()))
                 return
             if command.kind == "release":
-                await self._schedule.sweep(PassRequest(scope_of(command), "released", released=True))
+                await self._schedule.sweep(PassRequest(scope_of(command), "released", released=command.by))
                 await self._schedule.released_passes_are_safe()  # if this process dies before, the next one takes it up
             asked = await self._dispatcher.passes.apply_commands([command], {*changes})
             self._seen -= asked.waiting

@@ -239,7 +239,7 @@ class Queues(LockedState):
         self._clock = runtime.clock
         self._make = make
         self._spawn = runtime.spawn
-        self._queues: dict[tuple[Lane, str, bool], ServiceQueue[Slice]] = {}
+        self._queues: dict[tuple[Lane, str, str | None], ServiceQueue[Slice]] = {}
         self._released = 0
         """The number of slices that override the guard and are not made yet."""
         self._waiting: Counter[Key] = Counter()
@@ -266,7 +266,7 @@ class Queues(LockedState):
                 if item.lane is not Lane.NOW:  # these slices wait only for each other
                     queue = self._queues.setdefault((item.lane, item.service, item.request.released), queue)
             if at_most is None or len(queue) < at_most:
-                self._released += item.request.released
+                self._released += item.request.released is not None
                 self._waiting.update(item.request.selection.grants or ())
                 queue.put(item)
 
@@ -307,4 +307,4 @@ class Queues(LockedState):
 
     def _settle(self, item: Slice) -> None:
         """Note that a slice does not have to be made any more."""
-        self._released -= item.request.released
+        self._released -= item.request.released is not None

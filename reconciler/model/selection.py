@@ -66,13 +66,13 @@ class Selection(Frozen):
 class PassRequest(Frozen):
     """A pass to be made: over what, and why.
 
-    `released` overrides the guard. A `partial` one does not see all that the guard counts. Without `removals` it
-    revokes nothing. `by_hand` has `run` or `revoke` for single grants.
+    `released` says who overrides the guard, if somebody does. A `partial` one does not see all that the guard counts.
+    Without `removals` it revokes nothing. `by_hand` has `run` or `revoke` for single grants.
     """
 
     selection: Selection = Selection()
     why: str = "asked"
-    released: bool = False
+    released: str | None = None
     partial: bool = False
     removals: bool = True
     by_hand: Mapping[Key, str] = {}

@@ -149,7 +149,7 @@ def test_slices_over_other_integrations_of_a_service_wait_beside_each_other(data
 
     def over(**chosen: Any) -> Slice:
         selection = replace(ADA.selection, **{name: frozenset(values) for name, values in chosen.items()})
-        return replace(DUE, lane=Lane.INTERVAL, request=PassRequest(selection, "released", released=True))
+        return replace(DUE, lane=Lane.INTERVAL, request=PassRequest(selection, "released", released="ida@here"))
 
     async def run(url: str) -> None:
         async with idle(url) as jobs:
@@ -163,7 +163,7 @@ def test_slices_over_other_integrations_of_a_service_wait_beside_each_other(data
 
 def test_part_of_a_sweep_waits_beside_one_of_another_revision_or_released(databases: Databases) -> None:
     part = replace(DUE, lane=Lane.INTERVAL)
-    freed = replace(part, request=replace(part.request, released=True))
+    freed = replace(part, request=replace(part.request, released="ida@here"))
     alike = [  # by a checksum
         replace(part, request=replace(part.request, selection=Selection(hires=frozenset({name}))))
         for name in ("aspjwwk", "rnrsgud")

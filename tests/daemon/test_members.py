@@ -385,7 +385,7 @@ def test_release_stays_on_the_list_until_its_slices_are_queued(
     repo.commit()
     asyncio.run(run())
     query = "select args ->> 'why', args -> 'released' from reconciler.procrastinate_jobs"
-    assert databases.execute(query, name_of(repo)) == [("released", True)]
+    assert databases.execute(query, name_of(repo)) == [("released", "tester@here")]
 
 
 def test_job_that_no_member_made_is_dropped(repo: Repo, accounts: AccountService) -> None:
@@ -396,7 +396,7 @@ def test_job_that_no_member_made_is_dropped(repo: Repo, accounts: AccountService
             daemon = Daemon(runtime_of(a), lambda *_: None)
             fleet = daemon.runner
             assert isinstance(fleet, Fleet)
-            request = PassRequest(Selection(), "released", released=True)
+            request = PassRequest(Selection(), "released", released="ida@here")
             job = arguments(Slice("tool", request, Lane.NOW, a.clock.now()), a.tree.revision, None)
             ours = signed(job, a.state.sealing)
             assert is_signed(ours, a.state.sealing)

@@ -149,7 +149,7 @@ def test_a_released_pass_that_the_ledger_ended_is_made_again_as_such() -> None:
 
     async def walk() -> None:
         spawned = Spawned()
-        made: list[bool] = []
+        made: list[str | None] = []
 
         async def make(item: Slice) -> bool:
             made.append(item.request.released)
@@ -157,13 +157,13 @@ def test_a_released_pass_that_the_ledger_ended_is_made_again_as_such() -> None:
 
         clock = SystemClock()
         queues = Queues(cast("Any", SimpleNamespace(clock=clock, state=None, spawn=spawned.spawn)), make)
-        for released in (True, False):
+        for released in ("ida@here", None):
             request = PassRequest(Selection(), "released" if released else "interval", released=released)
             queues.put([Slice("tool", request, Lane.NOW, clock.now())])
             await spawned.settle()
         queues.tick(clock.now() + LONGEST_RETRY)
         await spawned.settle()
-        assert sorted(made[2:]) == [False, True]
+        assert {*made[2:]} == {None, "ida@here"}
 
     asyncio.run(walk())
 
@@ -178,7 +178,7 @@ def test_passes_that_override_the_guard_are_over_though_the_ledger_failed_for_tw
 
         clock = SystemClock()
         queues = Queues(cast("Any", SimpleNamespace(clock=clock, state=None, spawn=spawned.spawn)), make)
-        request = PassRequest(Selection(), "released", released=True)
+        request = PassRequest(Selection(), "released", released="ida@here")
         for _ in range(2):
             queues.put([Slice("tool", request, Lane.NOW, clock.now())])
             await spawned.settle()
@@ -201,7 +201,7 @@ def test_sweep_drops_what_waits_but_for_what_overrides_the_guard() -> None:
 
         clock = SystemClock()
         queues = Queues(cast("Any", SimpleNamespace(clock=clock, state=None, spawn=spawned.spawn)), make)
-        for released, why in ((False, "interval"), (True, "released")):
+        for released, why in ((None, "interval"), ("ida@here", "released")):
             request = PassRequest(Selection(), why, released=released)
             queues.put([Slice("tool", request, Lane.INTERVAL, clock.now())] * (MAX_RUNNING + 1))
         queues.clear({"tool"})

@@ -195,7 +195,8 @@ class Machine:
                 await passes.apply_commands(commands)
                 end_locks(inside(opened.ledger), self.clock.now())
                 released = released or any(command.kind == "release" for command in commands)
-                request = PassRequest(selection, released=released, removals=removals, by_hand=by_hand)
+                by = "ida@here" if released else None
+                request = PassRequest(selection, released=by, removals=removals, by_hand=by_hand)
                 return await passes.run(request, listings=listings)
         finally:
             await context.aclose()

@@ -43,30 +43,30 @@ def test_postponed_grant_is_returned_once():
     assert first.take(ADA)
     assert not second.take(ADA)
     first.close()
-    assert claims.postponed() == {ADA: False}
+    assert claims.postponed() == {ADA: None}
     assert claims.postponed() == {}
 
 
 def test_grant_is_postponed_to_a_pass_that_overrides_the_guard_as_the_one_that_left_it_out_does():
     claims = Claims()
-    first, released, other = claims.begin(), claims.begin(overrides=True), claims.begin()
+    first, released, other = claims.begin(), claims.begin(overrides="ida@here"), claims.begin()
     assert first.take(ADA)
     assert not released.take(ADA)
     assert not other.take(ADA)
     assert claims.overriding
     first.close()
-    assert claims.postponed() == {ADA: True}
+    assert claims.postponed() == {ADA: "ida@here"}
     assert not claims.overriding
 
 
 def test_grant_that_a_pass_leaves_is_postponed_until_it_is_released_and_overrides_no_guard():
     claims = Claims()
-    released = claims.begin(overrides=True)
+    released = claims.begin(overrides="ida@here")
     assert released.take(ADA)
     released.leave(ADA)
     assert claims.postponed() == {}
     released.close()
-    assert claims.postponed() == {ADA: False}
+    assert claims.postponed() == {ADA: None}
 
 
 def test_a_pass_that_ends_lets_older_ones_know_still():

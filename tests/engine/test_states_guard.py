@@ -392,7 +392,11 @@ def test_history_says_that_it_is_released_once_nothing_is_held_any_more(twenty, 
     twenty.reconcile(hires=["h11"])
     assert (twenty.events().count(EventType.HELD), twenty.events().count(EventType.RELEASED)) == (1, 0)
     twenty.reconcile(hires=[f"h{number:02}" for number in range(2, 10)], released=True)
-    assert (twenty.events().count(EventType.HELD), twenty.events().count(EventType.RELEASED)) == (1, 1)
+    ends = {line.event: line for line in twenty.history() if line.event in (EventType.HELD, EventType.RELEASED)}
+    assert twenty.events().count(EventType.HELD) == 1
+    assert ends[EventType.HELD].author is not None
+    by_whom = ends[EventType.RELEASED]
+    assert (by_whom.detail, by_whom.author) == ("by ida@here", None), "of whoever asked for it, and of no commit"
     assert len(accounts.calls("POST")) == 10
 
 

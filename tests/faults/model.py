@@ -402,7 +402,7 @@ class Program:
             approve=begin,
         )
         await passes.apply_commands(inside(opened.ledger).commands.waiting())
-        await passes.run(PassRequest(selection, released=released))
+        await passes.run(PassRequest(selection, released="ida@here" if released else None))
 
 
 # The files

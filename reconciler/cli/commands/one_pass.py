@@ -15,7 +15,7 @@ from datetime import date
 from functools import partial
 from itertools import product
 
-from reconciler.cli.context import context_of, enqueue, show_handed_over, until_stopped
+from reconciler.cli.context import context_of, enqueue, requester, show_handed_over, until_stopped
 from reconciler.cli.options import Filter, PassOptions, SharedOptions
 from reconciler.cli.output.consequences import step
 from reconciler.cli.output.logs import ProgressReporter, begin_redacting, note, set_up
@@ -87,11 +87,12 @@ async def _run(
     options: SharedOptions, chosen: PassOptions, clock: SystemClock, redactor: Redactor, spools: ExitStack
 ) -> tuple[Report, Iterable[Row] | None]:
     """Make the pass. The rows of a dry run are read from the spools, the others are in the report."""
-    request = PassRequest(chosen.selection, released=chosen.yes_really, removals=not chosen.no_removals)
+    released = requester() if chosen.yes_really else None
+    request = PassRequest(chosen.selection, released=released, removals=not chosen.no_removals)
     async with aclosing(context_of(options, redactor, clock)) as context:
         with until_stopped(clock):
             if chosen.yes_really and brought_up_to_date(context):
-                request = replace(request, released=False)
+                request = replace(request, released=None)
                 note("the state was brought up to date; what the guard holds is let through by running this again")
             force = in_force(context, uncommitted=chosen.worktree)
             if chosen.dry_run:

@@ -230,7 +230,8 @@ def slice_of(given: Arguments) -> Slice:
         without=frozenset(given["without"]),
     )
     partial = given.get("partial", True)  # a job of a member of an older version does not have it
-    request = PassRequest(selection, given["why"], given["released"], partial)
+    released = str(given["released"]) if given["released"] else None  # such a one does not say who
+    request = PassRequest(selection, given["why"], released, partial)
     return Slice(given["service"], request, Lane(given["lane"]), datetime.fromisoformat(given["queued_at"]))
 
 

@@ -171,7 +171,7 @@ class FleetPass:
         if self.state.member is not None and await asyncio.to_thread(self.state.member.leader) is None:
             commands = await ledger.run(lambda writer: writer.commands.waiting())
             releases = releases_of(commands, selection)
-            request = replace(request, released=request.released or bool(releases))
+            request = replace(request, released=request.released or next((each.by for each in releases), None))
             for command in commands:
                 if command.kind != "release":
                     await self._apply(command)

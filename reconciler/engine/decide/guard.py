@@ -54,11 +54,11 @@ NEXT = "look why, then let it through once with `reconcile --yes-really`"
 class Judgement(Frozen, kw_only=True):
     """What the guard says of a pass: which integrations it trips for, with the reason and its numbers.
 
-    Of a pass that a person `released` it says nothing.
+    Of a pass by which a person `released` everything it says nothing.
     """
 
     tripped: Mapping[str, str] = {}
-    released: bool = False
+    released: str | None = None
 
     def events(
         self,
@@ -92,7 +92,8 @@ class Judgement(Frozen, kw_only=True):
         events = [
             Event(now, no_grant, name, EventType.HELD, self.tripped[name], revision=revision) for name in sorted(begun)
         ]
-        events += [Event(now, no_grant, name, EventType.RELEASED, "", revision=revision) for name in sorted(ended)]
+        by = "" if self.released is None else f"by {self.released}"
+        events += [Event(now, no_grant, name, EventType.RELEASED, by, revision=revision) for name in sorted(ended)]
         return events, {HELD: note}
 
 

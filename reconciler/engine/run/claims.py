@@ -42,13 +42,13 @@ class Claims:
         self.judging = asyncio.Lock()
         """Held while a plan is judged, until what it is about to change is noted."""
         self.time = 0
-        self._wanted: dict[Key, bool] = {}
-        """The grants that a pass left out, and whether one of these overrides the guard."""
+        self._wanted: dict[Key, str | None] = {}
+        """The grants that a pass left out, and who overrides the guard, if one of these does."""
 
-    def begin(self, services: Collection[str] = (), *, overrides: bool = False) -> ClaimSet:
+    def begin(self, services: Collection[str] = (), *, overrides: str | None = None) -> ClaimSet:
         """Begin the claims of a pass over some services; call it before the pass reads the ledger.
 
-        It may be one that overrides the guard.
+        It may be one by which somebody `overrides` the guard.
         """
         self.time += 1
         self.running[self.time] = None
@@ -59,16 +59,16 @@ class Claims:
         """Whether a grant is postponed by a pass that overrides the guard."""
         return any(self._wanted.values())
 
-    def want(self, key: Key, *, overrides: bool) -> None:
+    def want(self, key: Key, *, overrides: str | None) -> None:
         """Postpone a grant, to a pass that overrides the guard or not."""
-        self._wanted[key] = overrides or self._wanted.get(key, False)
+        self._wanted[key] = overrides or self._wanted.get(key)
 
     def postpone(self, key: Key, together: set[Key]) -> None:
         """Postpone these grants together with one that was wanted."""
         self.together.setdefault(key, set()).update(together)
 
-    def postponed(self) -> dict[Key, bool]:
-        """Return the grants that a pass left out and that are free again, and whether it overrides the guard.
+    def postponed(self) -> dict[Key, str | None]:
+        """Return the grants that a pass left out and that are free again, and who overrides the guard by it.
 
         Each is returned once.
         """
@@ -84,7 +84,7 @@ class Claims:
 class ClaimSet:
     """The claims of one pass."""
 
-    def __init__(self, claims: Claims, services: frozenset[str], *, overrides: bool) -> None:
+    def __init__(self, claims: Claims, services: frozenset[str], *, overrides: str | None) -> None:
         self._claims = claims
         self._since = claims.time
         self.services = services
@@ -163,7 +163,7 @@ class ClaimSet:
 
     def leave(self, key: Key) -> None:
         """Leave a grant that it has to another pass, begun once it is released: the guard judges it anew."""
-        self._claims.want(key, overrides=False)
+        self._claims.want(key, overrides=None)
 
     def release(self, key: Key) -> None:
         """Release a grant whose record is saved."""

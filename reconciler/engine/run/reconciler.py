@@ -222,6 +222,8 @@ class Reconciler:
         tripped, noted = await ledger.run(
             lambda reader: plan.judgement.events(reader, plan.grants, plan.dropped, now=now, revision=revision)
         )
+        if plan.judgement.released is None:  # what a person did is no commit's
+            tripped = [replace(line, author=author) for line in tripped]
         unwanted = [key for key in plan.commands if self._is_unwanted(key, plan)]
         unknown = await ledger.run(lambda reader: [key for key in unwanted if reader.grants.record(key) is None])
         answered = [command for key in unknown for command in plan.commands[key]]
@@ -262,7 +264,7 @@ class Reconciler:
         """
         over = [item.grant.key for item, _, _ in found if not acts(item)]
         answered = [*answered, *(command for key in over for command in plan.commands.get(key, ()))]
-        events = [*lines, *(line for _, _, lines_of in found for line in lines_of)]
+        events = [line for _, _, lines_of in found for line in lines_of]
         # What a row's former service answered is nothing that its new one may be asked with.
         moved = [item.grant.key for item, _, _ in found if item.moved]
         settled: ValueChanges = {
@@ -272,7 +274,7 @@ class Reconciler:
         }
         records = [record for _, record, _ in found]
         asked = request_events(answered, plan.policy.now, records)
-        authored = [*asked, *(replace(line, author=author) for line in events)]
+        authored = [*asked, *lines, *(replace(line, author=author) for line in events)]
 
         def save(ledger: LedgerWriter) -> None:
             ledger.save(
