@@ -18,7 +18,7 @@ from reconciler.engine.run.accepted import InForce, in_force
 from reconciler.intake.files import stem_of
 from reconciler.intake.forge import TOKEN, ForgeClient, ForgeError, PullRequest, git_environment, token_given
 from reconciler.intake.yaml_edit import flow
-from reconciler.model.clock import first_moment, stamp
+from reconciler.model.clock import after, first_moment, stamp
 from reconciler.model.config_files import AccessRequest
 from reconciler.model.errors import ReconcilerError, RepositoryError, UsageError
 from reconciler.model.grant import Key, Phase, Record
@@ -150,7 +150,7 @@ def _state(
     acted = None if record is None else record.acted_at or record.executed_at or record.confirmed_at
     first = None if grant is None else first_moment(grant.begins, desired.files.settings.timezone)
     begun = acted or max((each for each in (loaded.model.requested_at, first) if each is not None), default=None)
-    ends = [None if grant is None else grant.over_at, None if lasts is None or begun is None else begun + lasts]
+    ends = [None if grant is None else grant.over_at, None if lasts is None or begun is None else after(begun, lasts)]
     until = min((end for end in ends if end is not None), default=None)
     if record is not None:
         return (State.ENDED if record.phase is Phase.REVOKED else State.HOLDS), until

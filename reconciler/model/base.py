@@ -22,6 +22,7 @@ __all__ = [
     "Duration",
     "Email",
     "Identifier",
+    "Lasting",
     "ListFile",
     "Model",
     "Restricting",
@@ -30,6 +31,7 @@ __all__ = [
     "day",
     "duration",
     "jsonable",
+    "lasting",
     "number",
     "spelled",
 ]
@@ -109,6 +111,9 @@ LONGEST_NAME = 255
 Identifier = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1, max_length=LONGEST_NAME)]
 
 DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+LONGEST = timedelta(days=36500)
+"""The calendar ends in the year 9999: what is added to a time of ours stays within it."""
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -124,10 +129,29 @@ def duration(value: Any) -> timedelta:
     match = DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("not a duration: write a number and s, m, h or d, such as 10m")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    found = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if found > LONGEST:
+        raise ValueError(f"must be at most {spelled(LONGEST)}")
+    return found
 
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
+
+
+def lasting(value: Any) -> timedelta:
+    """Read how long access lasts, above zero: always with a unit, or `8` would be over after as many seconds.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"a number without a unit: write {value:g}h, or with s, m or d what is meant")
+    found = duration(value)
+    if not found:
+        raise ValueError("must be more than 0")
+    return found
+
+
+Lasting = Annotated[timedelta, BeforeValidator(lasting)]
 
 
 def spelled(span: timedelta) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["FIRST", "LAST", "Clock", "Stopped", "StoppingClock", "first_moment", "in_zone", "moment", "stamp"]
+__all__ = ["FIRST", "LAST", "Clock", "Stopped", "StoppingClock", "after", "first_moment", "in_zone", "moment", "stamp"]
 
 T = TypeVar("T")
 
@@ -43,6 +43,14 @@ def stamp(moment: datetime | None) -> str | None:
 def first_moment(day: date | None, timezone: str) -> datetime | None:
     """Return when a day begins in a time zone."""
     return None if day is None else in_zone(datetime.combine(day, time()), timezone)
+
+
+def after(begins: datetime, span: timedelta) -> datetime:
+    """Return when a span is over; what is beyond the calendar is its last moment."""
+    try:
+        return begins + span
+    except OverflowError:
+        return LAST.replace(tzinfo=begins.tzinfo)
 
 
 def in_zone(when: datetime, timezone: str) -> datetime:

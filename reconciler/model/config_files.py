@@ -17,7 +17,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from reconciler.model.base import Day, Duration, Identifier, ListFile, Model, Restricting, Text, as_text, spelled
+from reconciler.model.base import (
+    Day,
+    Duration,
+    Identifier,
+    Lasting,
+    ListFile,
+    Model,
+    Restricting,
+    Text,
+    as_text,
+    spelled,
+)
 from reconciler.model.condition import ConditionMap
 from reconciler.model.hire import Entry, Hire, NamedChoice
 
@@ -184,7 +195,7 @@ class Requestable(Model):
     values: Annotated[
         dict[Text, Annotated[list[Text], BeforeValidator(_one_or_more), Field(min_length=1), Restricting]], Restricting
     ] = Field(default_factory=dict)
-    longest: Annotated[Duration | None, Restricting] = None
+    longest: Annotated[Lasting | None, Restricting] = None
     approvers: list[Text] = Field(default_factory=list)
 
     def objection(self, hire: Hire, entry: Entry, lasts: timedelta | None) -> str | None:

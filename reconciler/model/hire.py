@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from reconciler.model.base import Day, Duration, Email, Identifier, Model, Restricting, Text, day
+from reconciler.model.base import Day, Email, Identifier, Lasting, Model, Restricting, Text, day
 from reconciler.model.clock import first_moment, in_zone
 
 __all__ = [
@@ -168,7 +168,7 @@ class Entry(Model):
     values: dict[Text, FormValue] = Field(default_factory=dict)
     at: Annotated[At, BeforeValidator(_at)] = At.model_construct(kind="commit")
     until: Annotated[At | None, BeforeValidator(_until), Restricting] = None
-    for_: Annotated[Annotated[Duration, Field(gt=timedelta())] | None, Field(alias="for"), Restricting] = None
+    for_: Annotated[Lasting | None, Field(alias="for"), Restricting] = None
     keep: bool = False
     needs: list[Identifier] = Field(default_factory=no_entries)
 

@@ -39,7 +39,7 @@ OWN = "reconciler"
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
-SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+SECOND, MINUTE, HOUR, A_DAY = (timedelta(seconds=seconds) for seconds in (1, 60, 3600, 86400))
 
 
 def _one_line(value: str) -> str:
@@ -59,6 +59,12 @@ def _never(value: Any) -> Any:
 def _a_second(value: timedelta) -> timedelta:
     if value < SECOND:
         raise ValueError("an interval of less than 1s would be over before its first check")
+    return value
+
+
+def _a_day_at_most(value: timedelta) -> timedelta:
+    if value > A_DAY:  # a database takes no more than three weeks
+        raise ValueError("must be at most 1d")
     return value
 
 
@@ -154,7 +160,7 @@ class Limits(Model):
     concurrency: Annotated[int, Field(ge=1, le=10_000), BeforeValidator(number)] = 100
     per_host: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(number)] = 20
     rate: Annotated[float, Field(ge=0.01, le=10_000), BeforeValidator(number)] | None = None
-    timeout: Annotated[Duration, Field(gt=timedelta())] = timedelta(seconds=30)
+    timeout: Annotated[Duration, Field(gt=timedelta()), AfterValidator(_a_day_at_most)] = timedelta(seconds=30)
 
 
 class Suspension(Model):

@@ -11,6 +11,7 @@ from itertools import chain
 from zoneinfo import ZoneInfo
 
 from reconciler.model.base import as_text
+from reconciler.model.clock import after
 from reconciler.model.config_files import Rule
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant, Phase, Record
@@ -227,7 +228,7 @@ class PolicyRules:
         zone = ZoneInfo(self._desired.files.settings.timezone)  # in its days: one of them has 25 hours
         until = None if grant.until is None else grant.until.astimezone(zone).replace(tzinfo=None)
         last = None if hire.end is None else datetime.combine(hire.end, time())
-        lasts = None if grant.lasts is None else begins + grant.lasts
+        lasts = None if grant.lasts is None else after(begins, grant.lasts)
         end = min((moment for moment in (until, last, lasts) if moment is not None), default=None)
         if end is None:
             return "it has no until"

@@ -52,8 +52,10 @@ def test_a_time_after_a_blank_is_told_how_it_is_written() -> None:
 
 
 def test_for_is_a_duration_above_zero() -> None:
-    """Nothing under it is an error: it restricts."""
+    """Nothing under it is an error: it restricts. A number without a unit would be over after as many seconds."""
     assert Entry.model_validate({"integration": "slack", "for": "8h"}).for_ == timedelta(hours=8)
-    for wrong in ("0s", "8 hours", "-8h", None, 0):
+    for wrong in ("0s", "8 hours", "-8h", None, 0, 8, "999999d"):
         with pytest.raises(ValidationError):
             Entry.model_validate({"integration": "slack", "for": wrong})
+    with pytest.raises(ValidationError, match="a number without a unit: write 8h, or with s, m or d what is meant"):
+        Entry.model_validate({"integration": "slack", "for": 8})

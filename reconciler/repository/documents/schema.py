@@ -125,7 +125,8 @@ _Rule = Callable[[dict[str, Any]], dict[str, Any]]
 _ID = "^[A-Za-z0-9_]+$"
 _TEXT: dict[str, Any] = {"type": ["string", "number", "boolean"]}
 _DAY = {"type": "string", "pattern": f"^{DAY.pattern}$"}
-_DURATION = {"anyOf": [{"type": "string", "pattern": f"^{DURATION.pattern}$"}, {"type": "number", "minimum": 0}]}
+_LASTING = {"type": "string", "pattern": f"^{DURATION.pattern}$"}
+_DURATION = {"anyOf": [_LASTING, {"type": "number", "minimum": 0}]}
 
 
 def _either(*ways: dict[str, Any]) -> _Rule:
@@ -203,7 +204,7 @@ def _not_null(inner: JsonSchemaValue) -> JsonSchemaValue:
 
 _UNSAID = (
     *("_moment", "_dated", "_no_fields", "_provisions_accounts", "_committed", "_requested"),
-    *("_has_a_reason", "_key", "_not_empty", "_host", "_a_second", "_pages_lead_on"),
+    *("_has_a_reason", "_key", "_not_empty", "_host", "_a_second", "_a_day_at_most", "_pages_lead_on"),
     *("_keeps_checkpoints_apart", "_fills_a_hire", "_ends_after_its_start", "_can_be_asked", "jsonable", "_address"),
 )
 """The validators that check what a schema cannot say."""
@@ -214,6 +215,7 @@ _BEFORE: dict[str, _Rule] = {
     "as_text": _with(**_TEXT),
     "_email": _instead({"type": "string", "pattern": f"^{EMAIL.pattern}$"}),
     "duration": _instead(_DURATION),
+    "lasting": _instead(_LASTING),
     "day": _instead(_DAY),
     "_never": _instead({"anyOf": [_DURATION, {"enum": [None, False, "never"]}]}),
     "_at": _instead({"anyOf": [{"enum": ["commit", "start"]}, {"type": "string", "pattern": f"^{AT.pattern}$"}, _DAY]}),
