@@ -100,8 +100,7 @@ class Approving:
 
     async def _asked(self, reader: ApprovalReader, commit: Unanswered, branch: str) -> bool:
         """Ask about a commit and write the answer down; return whether others may be asked about."""
-        from reconciler.intake.approvals import Limited
-        from reconciler.intake.forge import ForgeError
+        from reconciler.intake.forge import ForgeError, Limited
 
         try:
             merged = await reader.merged((commit.revision, *commit.merges), branch)

@@ -6,33 +6,22 @@ a bound on its time as a whole and on what is read of its answer, and can be can
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
-
-from reconciler.intake.forge import MAX_PAGES, PAGE, ForgeError, ForgeProject, answered, is_last
+from reconciler.intake.forge import PAGE, ForgeError, ForgeProject, NotKnown
 from reconciler.model.attribution import Merged
 from reconciler.model.settings import Forge
 from reconciler.repository.people import identity, is_named
 
-__all__ = ["ApprovalReader", "Limited"]
+__all__ = ["ApprovalReader"]
 
-LONGEST_PAUSE = 3600.0
 LONGEST_LOGIN = 255
 APPROVED = "APPROVED"
 WORDS = frozenset({APPROVED, "CHANGES_REQUESTED", "REQUEST_CHANGES", "DISMISSED"})
 """The reviews that say something of approval, as GitHub and Gitea call them; a comment takes nothing back."""
-
-
-class Limited(ForgeError):
-    """The forge wants to be asked later: after so many seconds."""
-
-    def __init__(self, message: str, seconds: float) -> None:
-        super().__init__(message)
-        self.seconds = seconds
 
 
 class ApprovalReader:
@@ -40,9 +29,8 @@ class ApprovalReader:
 
     def __init__(self, forge: Forge, token: str, timeout: float) -> None:
         self._kind = forge.kind
-        self._at = ForgeProject(forge, token)
-        self._timeout = timeout
-        self._client = self._at.client(timeout)
+        self._at = ForgeProject(forge, token, timeout)
+        self._client = self._at.client()
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,7 +65,7 @@ class ApprovalReader:
                 if self._is_merged(pull, branch):
                     return dict(pull)
         # Not every forge knows of every commit which pull request brought it: a rebased one, a fast-forward.
-        known = await self._get(self._at.pulls, self._closed(branch))
+        known = await self._at.read(self._client, "GET", self._at.pulls, params=self._closed(branch))
         own = (pull for pull in known if self._is_merged(pull, branch) and self._brought(pull, commits))
         return next((dict(pull) for pull in own), None)
 
@@ -113,59 +101,22 @@ class ApprovalReader:
         by = pull.get("merge_user") or pull.get("merged_by")
         wrote = pull.get("author") if self._kind == "gitlab" else pull.get("user")
         writers = _Writers([wrote] if wrote else [])
-        for commit in await self._known_list(f"{path}/commits"):
-            writers.add(commit)
+        with suppress(NotKnown):  # a forge of another release may not have the list
+            for commit in await self._at.listed(self._client, f"{path}/commits"):
+                writers.add(commit)
         if self._kind == "gitlab":
-            approvals = (await self._get(f"{path}/approvals"))["approved_by"]
+            approvals = (await self._at.read(self._client, "GET", f"{path}/approvals"))["approved_by"]
             approvers = [each["user"] for each in approvals]
         else:
-            approvers = [*_approvers(await self._list(f"{path}/reviews"))]
+            approvers = [*_approvers(await self._at.listed(self._client, f"{path}/reviews"))]
         return Merged(number, tuple(_login(each) for each in approvers if each not in writers), by and _login(by))
-
-    async def _known_list(self, path: str) -> list[Any]:
-        """Return a list that a forge of another release may not have."""
-        try:
-            return await self._list(path)
-        except _Unknown:
-            return []
-
-    async def _list(self, path: str) -> list[Any]:
-        found: list[Any] = []
-        size = "limit" if self._kind == "gitea" else "per_page"
-        for page in range(1, MAX_PAGES + 1):
-            answer, some = await self._read(path, {size: str(PAGE), "page": str(page)})
-            if not isinstance(some, list):
-                raise TypeError(f"{path} is no list")
-            found += some
-            if is_last(answer, some, len(found)):
-                break
-        return found
 
     async def _known(self, path: str) -> Any:
         """Return an answer; None where the forge does not know what is asked about."""
         try:
-            return await self._get(path)
-        except _Unknown:
+            return await self._at.read(self._client, "GET", path)
+        except NotKnown:
             return None
-
-    async def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
-        return (await self._read(path, params))[1]
-
-    async def _read(self, path: str, params: Mapping[str, str] | None) -> tuple[httpx.Response, Any]:
-        url = f"{self._at.base}{path}"
-        answer, body = await answered(self._client, "GET", url, self._timeout, params=params)
-        if answer.is_success:
-            return answer, json.loads(body)
-        failed = self._at.failed(f"GET {url}", answer.status_code, body.decode(errors="replace"))
-        if answer.status_code in (404, 422):  # GitHub says 422 of a commit that it does not have
-            raise _Unknown(str(failed))
-        if (seconds := _pause(answer)) is not None:
-            raise Limited(str(failed), seconds)
-        raise failed
-
-
-class _Unknown(ForgeError):
-    """There is no such thing at the forge, or the token may not see it."""
 
 
 class _Writers:
@@ -207,12 +158,3 @@ def _approvers(reviews: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, An
 def _login(user: Mapping[str, Any]) -> str:
     login = str(user["username"] if "username" in user else user["login"])
     return "".join(each for each in login if each.isprintable())[:LONGEST_LOGIN]
-
-
-def _pause(answer: httpx.Response) -> float | None:
-    """Return how long a forge that limits wants to be left alone; None if it does not limit."""
-    after = answer.headers.get("Retry-After", "")
-    spent = answer.headers.get("X-RateLimit-Remaining") == "0"
-    if answer.status_code != 429 and not (answer.status_code in (403, 503) and (after or spent)):
-        return None
-    return min(float(after), LONGEST_PAUSE) if after.isdecimal() else LONGEST_PAUSE / 60

@@ -22,16 +22,15 @@ from reconciler.model.value import Frozen, replace
 from reconciler.transports.transport import tls_context
 
 __all__ = [
-    "MAX_PAGES",
     "PAGE",
     "TOKEN",
     "ForgeClient",
     "ForgeError",
     "ForgeProject",
+    "Limited",
+    "NotKnown",
     "PullRequest",
-    "answered",
     "git_environment",
-    "is_last",
     "token_given",
 ]
 
@@ -39,6 +38,7 @@ TOKEN = "RECONCILE_FORGE_TOKEN"  # noqa: S105  the variable's name
 MAX_ANSWER = 10 << 20
 MAX_SHOWN = 300
 PAGE, MAX_PAGES = 50, 20
+LONGEST_PAUSE = 3600.0
 
 
 class ForgeError(ReconcilerError):
@@ -53,11 +53,23 @@ class PullRequest(Frozen):
     reviewers: Mapping[str, int] = {}
 
 
+class NotKnown(ForgeError):
+    """There is no such thing at the forge, or the token may not see it."""
+
+
+class Limited(ForgeError):
+    """The forge wants to be asked later: after so many seconds."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class ForgeProject:
     """Where the API of one project of a forge is, and how it is asked."""
 
-    def __init__(self, forge: Forge, token: str) -> None:
-        self._token = token
+    def __init__(self, forge: Forge, token: str, timeout: float) -> None:
+        self._token, self._timeout = token, timeout
         host = urlsplit(forge.url).hostname
         paths = {"github": "/api/v3", "gitlab": "/api/v4", "gitea": "/api/v1"}
         self.base = "https://api.github.com" if host == "github.com" else f"{forge.url.rstrip('/')}{paths[forge.kind]}"
@@ -66,16 +78,66 @@ class ForgeProject:
         self.pulls = f"{self.path}/{'merge_requests' if gitlab else 'pulls'}"
         scheme = "token" if forge.kind == "gitea" else "Bearer"
         accepted = "application/vnd.github+json" if forge.kind == "github" else "application/json"
-        self.headers = {"Authorization": f"{scheme} {token}", "Accept": accepted}
+        self._headers = {"Authorization": f"{scheme} {token}", "Accept": accepted}
+        self._size = "limit" if forge.kind == "gitea" else "per_page"
 
-    def client(self, timeout: float) -> httpx.AsyncClient:
+    def client(self) -> httpx.AsyncClient:
         """Return a client that has the token, and follows no redirect with it."""
-        return httpx.AsyncClient(timeout=timeout, verify=tls_context(), follow_redirects=False, headers=self.headers)
+        return httpx.AsyncClient(
+            timeout=self._timeout, verify=tls_context(), follow_redirects=False, headers=self._headers
+        )
 
-    def failed(self, asked: str, code: int, text: str) -> ForgeError:
+    async def read(self, client: httpx.AsyncClient, method: str, path: str, **given: Any) -> Any:
+        """Send a request; return what its answer says."""
+        return (await self._read(client, method, path, **given))[1]
+
+    async def listed(self, client: httpx.AsyncClient, path: str, params: Mapping[str, str] = {}) -> list[Any]:
+        """Return the items of a list, page by page."""
+        found: list[Any] = []
+        for page in range(1, MAX_PAGES + 1):
+            wanted = {**params, self._size: str(PAGE), "page": str(page)}
+            answer, items = await self._read(client, "GET", path, params=wanted)
+            if not isinstance(items, list):
+                raise ForgeError(f"{self.base}{path} answered with no list: look at forge.kind and forge.url")
+            found += items
+            if _is_last(answer, items, len(found)):
+                break
+        return found
+
+    async def _read(
+        self, client: httpx.AsyncClient, method: str, path: str, **given: Any
+    ) -> tuple[httpx.Response, Any]:
+        """Return an answer, which is whole within the timeout and no longer than `MAX_ANSWER`, and its JSON."""
+        asked, body = f"{method} {self.base}{path}", bytearray()
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                client.stream(method, f"{self.base}{path}", **given) as answer,
+            ):
+                async for part in answer.aiter_bytes():
+                    body += part
+                    if len(body) > MAX_ANSWER:
+                        raise ForgeError(f"{asked}: the answer is too long: look at forge.url")
+        except TimeoutError:
+            raise ForgeError(f"{asked}: no answer within {self._timeout:g} seconds; try again") from None
+        except httpx.HTTPError as error:
+            raise ForgeError(f"{asked}: {str(error) or type(error).__name__}; try again") from None
+        if not answer.is_success:
+            raise self._failed(asked, answer, body.decode(errors="replace"))
+        try:
+            return answer, json.loads(body)
+        except ValueError as error:
+            raise ForgeError(f"{asked}: the answer cannot be read ({error}): look at forge.url") from None
+
+    def _failed(self, asked: str, answer: httpx.Response, text: str) -> ForgeError:
         """Return the error of an answer that is none."""
+        code = answer.status_code
         said = " ".join(text.replace(self._token, "***")[:MAX_SHOWN].split())  # a cut token would not be found
-        return ForgeError(f"{asked}: {code} {said}; {_advice(code)}")
+        message = f"{asked}: {code} {said}; {_advice(code)}"
+        if code in (404, 422):  # GitHub says 422 of a commit that it does not have
+            return NotKnown(message)
+        seconds = _pause(answer)
+        return ForgeError(message) if seconds is None else Limited(message, seconds)
 
 
 class ForgeClient:
@@ -83,8 +145,7 @@ class ForgeClient:
 
     def __init__(self, forge: Forge, token: str, timeout: float) -> None:
         self._forge = forge
-        self._at = ForgeProject(forge, token)
-        self._timeout = timeout
+        self._at = ForgeProject(forge, token, timeout)
         self._pulls = self._at.pulls
 
     def find(self, branch: str) -> PullRequest | None:
@@ -141,55 +202,21 @@ class ForgeClient:
             return {}  # at worst somebody is asked twice
 
     def _listed(self, path: str, params: Mapping[str, str]) -> list[Any]:
-        found: list[Any] = []
-        size = "limit" if self._forge.kind == "gitea" else "per_page"
-        for page in range(1, MAX_PAGES + 1):
-            answer, items = self._sent("GET", path, params={**params, size: str(PAGE), "page": str(page)})
-            if not isinstance(items, list):
-                raise ForgeError(f"{self._at.base}{path} answered with no list: look at forge.kind and forge.url")
-            found += items
-            if is_last(answer, items, len(found)):
-                break
-        return found
+        async def listed() -> list[Any]:
+            async with self._at.client() as client:
+                return await self._at.listed(client, path, params)
+
+        return asyncio.run(listed())
 
     def _ask(self, method: str, path: str, **given: Any) -> Any:
-        return self._sent(method, path, **given)[1]
+        async def asked() -> Any:
+            async with self._at.client() as client:
+                return await self._at.read(client, method, path, **given)
 
-    def _sent(self, method: str, path: str, **given: Any) -> tuple[httpx.Response, Any]:
-        url = f"{self._at.base}{path}"
-
-        async def sent() -> tuple[httpx.Response, bytes]:
-            async with self._at.client(self._timeout) as client:
-                return await answered(client, method, url, self._timeout, **given)
-
-        answer, body = asyncio.run(sent())
-        if not answer.is_success:
-            raise self._at.failed(f"{method} {url}", answer.status_code, body.decode(errors="replace"))
-        try:
-            return answer, json.loads(body)
-        except ValueError as error:
-            raise ForgeError(f"{method} {url}: the answer cannot be read ({error}): look at forge.url") from None
+        return asyncio.run(asked())
 
 
-async def answered(
-    client: httpx.AsyncClient, method: str, url: str, seconds: float, **given: Any
-) -> tuple[httpx.Response, bytes]:
-    """Send a request; return its answer, which is whole within `seconds` and no longer than `MAX_ANSWER`."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(seconds), client.stream(method, url, **given) as answer:
-            async for part in answer.aiter_bytes():
-                body += part
-                if len(body) > MAX_ANSWER:
-                    raise ForgeError(f"{method} {url}: the answer is too long: look at forge.url")
-    except TimeoutError:
-        raise ForgeError(f"{method} {url}: no answer within {seconds:g} seconds; try again") from None
-    except httpx.HTTPError as error:
-        raise ForgeError(f"{method} {url}: {str(error) or type(error).__name__}; try again") from None
-    return answer, bytes(body)
-
-
-def is_last(answer: httpx.Response, items: Sized, read: int) -> bool:
+def _is_last(answer: httpx.Response, items: Sized, read: int) -> bool:
     """Whether no page follows one of these items, the last of so many that were read.
 
     A forge may have a limit of its own below the page that was asked for, and says then that there is more.
@@ -197,6 +224,15 @@ def is_last(answer: httpx.Response, items: Sized, read: int) -> bool:
     total = answer.headers.get("X-Total-Count", "")
     more = "next" in answer.links or (total.isdecimal() and read < int(total))
     return not items or (len(items) < PAGE and not more)
+
+
+def _pause(answer: httpx.Response) -> float | None:
+    """Return how long a forge that limits wants to be left alone; None if it does not limit."""
+    after = answer.headers.get("Retry-After", "")
+    spent = answer.headers.get("X-RateLimit-Remaining") == "0"
+    if answer.status_code != 429 and not (answer.status_code in (403, 503) and (after or spent)):
+        return None
+    return min(float(after), LONGEST_PAUSE) if after.isdecimal() else LONGEST_PAUSE / 60
 
 
 def git_environment(forge: Forge | None, remote_url: str, token: str | None) -> dict[str, str]:

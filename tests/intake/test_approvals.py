@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.intake.approvals import ApprovalReader, Limited
-from reconciler.intake.forge import MAX_SHOWN, ForgeError
+from reconciler.intake.approvals import ApprovalReader
+from reconciler.intake.forge import MAX_SHOWN, ForgeError, Limited
 from reconciler.model.attribution import Merged
 from reconciler.model.settings import Forge
 from tests.forges import KINDS, TOKEN, Stand
