@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from reconciler.cli.commands.add import prerequisites
+from reconciler.cli.commands.init import prerequisites
 from reconciler.gallery.catalog import ReadyManifest, everything
 
 __all__ = ["PAGE", "text"]

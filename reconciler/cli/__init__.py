@@ -40,13 +40,13 @@ __all__ = ["main", "many_objects", "run", "usable_streams"]
 SECTIONS = {
     "Start": {
         "init": ("init", "A new repository, ready to commit"),
-        "add": ("add", "Copy a ready manifest for a service; --list lists them"),
+        "add": ("init", "Copy a ready manifest for a service; --list lists them"),
         "demo": ("init", "The whole program on this machine, with sample services"),
     },
     "Files": {
         "validate": ("files", "Report every problem of every file, offline"),
         "try": ("try_manifest", "Check one person in the open, and see each answer"),
-        "test": ("test_cases", "Run the cases of manifests, offline"),
+        "test": ("files", "Run the cases of manifests, offline"),
         "diff": ("files", "Show what a pull request changes, offline"),
         "schema": ("files", "Print the JSON Schema of a kind of file, for editors"),
     },

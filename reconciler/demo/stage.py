@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.demo import asana
-from reconciler.demo.loopback import Loopback
+from reconciler.demo.phonebook import Loopback
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.value import Frozen
 from reconciler.secrets.gpg import Gnupg

@@ -18,7 +18,7 @@ from reconciler.model.value import Frozen, replace
 from reconciler.notify.alerts import outages_of
 from reconciler.repository.git.checkout import Checkout
 from reconciler.review.attention import NextStep, needs_of_accounts, steps
-from reconciler.review.leaving import Leaving
+from reconciler.review.past import Leaving
 from reconciler.review.reviews import ReviewProgress
 from reconciler.review.unmanaged import ComparedListing, UnknownAccount, account_digest
 from reconciler.web.daemon_view import GitView, Sources

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.demo.asana import ORGANIZATION, Asana
-from reconciler.demo.loopback import Loopback
+from reconciler.demo.phonebook import Loopback
 from tests.servers import ask
 
 TOKEN = {"Authorization": "Bearer sample-token"}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.demo.loopback import Loopback
-from reconciler.demo.phonebook import Phonebook
+from reconciler.demo.phonebook import Loopback, Phonebook
 from tests.servers import ask
 
 GRACE = {"email": "grace@example.com", "name": "Grace"}

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from reconciler.demo.loopback import Loopback
+from reconciler.demo.phonebook import Loopback
 from reconciler.demo.scim import scim
 from tests.servers import ask
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from reconciler.demo.asana import ORGANIZATION, Asana
-from reconciler.demo.loopback import Loopback
+from reconciler.demo.phonebook import Loopback
 from reconciler.demo.scim import scim
 from reconciler.model.manifest import Call, Manifest
 from reconciler.model.scope import Layer, Scope

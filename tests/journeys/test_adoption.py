@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler.demo.loopback import Loopback
+from reconciler.demo.phonebook import Loopback
 from reconciler.demo.scim import scim
 from tests.repo import Repo, Result, call_cli
 from tests.servers import ask

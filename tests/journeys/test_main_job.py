@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from reconciler.demo.asana import Asana
-from reconciler.demo.loopback import Loopback
+from reconciler.demo.phonebook import Loopback
 from reconciler.demo.scim import scim
 from tests.repo import Daemon, Repo, call_cli, run_cli
 from tests.servers import AccountService, Reply, Service, ask, eventually

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from reconciler.demo.loopback import Loopback
+from reconciler.demo.phonebook import Loopback
 from reconciler.demo.scim import scim
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row

@@ -38,7 +38,7 @@ from reconciler.model.value import replace
 from reconciler.notify.delivery import Notifier
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
-from reconciler.review.leaving import Leaving
+from reconciler.review.past import Leaving
 from reconciler.review.reviews import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, unknown_accounts
 

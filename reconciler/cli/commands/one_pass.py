@@ -39,7 +39,7 @@ from reconciler.repository.git.checkout import Tree
 from reconciler.requests.tasks import MAX_HIRES
 from reconciler.review.causes import compared_settings
 from reconciler.review.dry_run import DryRun, Spooled
-from reconciler.review.leaving import Dates, Leaving
+from reconciler.review.past import Dates, Leaving
 from reconciler.review.spool import Spool
 from reconciler.review.unmanaged import UnknownAccounts
 

@@ -122,7 +122,7 @@ def rows_of(
 ) -> Iterator[Row]:
     """Read the rows, some at a time."""
     from reconciler.model.report import Row
-    from reconciler.review.leaving import Leaving
+    from reconciler.review.past import Leaving
 
     files = files_in_force(options) if options.output != "table" else None
     wanted = None
