@@ -18,7 +18,6 @@ from reconciler.model.selection import Selection
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen
 from reconciler.repository.discovery import repository
-from reconciler.transports.program.named import named_programs
 
 if TYPE_CHECKING:
     from reconciler.model.grant import Key
@@ -70,7 +69,11 @@ class SharedOptions(Struct):
     @property
     def programs(self) -> dict[str, Path]:
         """The programs that requests may run, by name. Raises UsageError."""
-        return named_programs(self.program, self.repo) if self.program else {}
+        if not self.program:
+            return {}
+        from reconciler.transports.opening import named_programs
+
+        return named_programs(self.program, self.repo)
 
 
 class Filter(Frozen):

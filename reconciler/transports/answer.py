@@ -5,14 +5,14 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconciler.model.dn import as_attributes
 from reconciler.model.scope import walk
 from reconciler.model.value import Frozen, Unshown
 
-__all__ = ["LARGE", "LIMIT", "Response"]
+__all__ = ["LARGE", "LIMIT", "Items", "Response"]
 
 LIMIT = 1024 * 1024
 """Bytes that are read of an answer, counted after unpacking (docs/design/rules.md, "Limits of input")."""
@@ -89,6 +89,27 @@ class Response(Frozen):
             return self.content.decode("utf-8" if name in _PYTHONS_OWN else name, errors)
         except LookupError:  # an unknown charset, or a codec that makes no text
             return self.content.decode("utf-8", errors)
+
+
+class Items:
+    """Items of an answer that is no JSON as they come, written as JSON; at most `most` bytes are kept."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: list[str] = []
+        self._size = 2
+        self.full = False
+
+    def keep(self, item: Any, default: Callable[[Any], Any] | None = None) -> None:
+        """Add an item. Sets `full` once the limit is passed."""
+        text = json.dumps(item, default=default, ensure_ascii=False)
+        self._size += len(text.encode(errors="replace")) + 1
+        self.full = self._size > self._most
+        if not self.full:
+            self._kept.append(text)
+
+    def __str__(self) -> str:
+        return f"[{','.join(self._kept)}]"
 
 
 def _whole(content: Any) -> Any:

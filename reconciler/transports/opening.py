@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from reconciler.model.clock import Clock
+from reconciler.model.errors import UsageError
 from reconciler.model.value import Frozen
+from reconciler.repository.git.program import leads_through
 from reconciler.transports.address import HTTP, PROGRAM
 from reconciler.transports.transport import Transport
 
-__all__ = ["Machine", "Transports", "missing_driver"]
+__all__ = ["Machine", "Transports", "missing_driver", "named_programs"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 class Machine(Frozen):
@@ -20,6 +26,24 @@ class Machine(Frozen):
 
     programs: Mapping[str, Path] = {}
     root: Path = Path()
+
+
+def named_programs(given: Iterable[str], root: Path) -> dict[str, Path]:
+    """Read `NAME=PATH` of each program: this machine says what a name means, never a commit. Raises UsageError.
+
+    So nothing within the checkout, whose root is `root`, can be one, by a link either.
+    """
+    found: dict[str, Path] = {}
+    for each in given:
+        name, _, path = each.partition("=")
+        if not _NAME.fullmatch(name) or not path:
+            raise UsageError(f"--program {each}: write NAME=PATH, with letters, digits, `.`, `_` and `-` in the name")
+        place = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  `resolve` would follow the links
+        if found.setdefault(name, place) != place:
+            raise UsageError(f"--program {name}: it is named twice, as {found[name]} and as {place}")
+        if leads_through(place, root):
+            raise UsageError(f"--program {name}: {place} is within the checkout, where a commit could change it")
+    return found
 
 
 class Transports:

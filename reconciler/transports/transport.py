@@ -7,9 +7,13 @@ first byte leaves.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
@@ -19,7 +23,9 @@ from reconciler.transports.request import RenderedRequest
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["BROKE", "Transport", "Watch", "authorities", "spoiled", "tls_context"]
+__all__ = ["BROKE", "Transport", "Watch", "authorities", "in_thread", "spoiled", "tls_context"]
+
+T = TypeVar("T")
 
 BROKE = "the connection broke before a whole answer came"
 
@@ -52,6 +58,29 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Close what is idle."""
+
+
+async def in_thread(work: Callable[[], T], abort: Callable[[], None]) -> T:
+    """Return what a driver's call returns, or raise what it raises. Where this is cancelled, `abort` has to end it.
+
+    Each call has a thread of its own, so that none that hangs can take another's place; how many there are at a time is
+    the throttle's to bound. They are daemon threads: one that hangs keeps nobody from ending.
+    """
+    future = Future[T]()
+
+    def run() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(work())
+        except Exception as error:  # noqa: BLE001  it is raised where the work is awaited
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True, name="transport").start()
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        abort()
+        raise
 
 
 def spoiled(descriptor: int) -> bool:

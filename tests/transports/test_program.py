@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from reconciler.model.errors import UsageError
-from reconciler.transports.program.named import named_programs
+from reconciler.transports.opening import named_programs
 from reconciler.transports.program.transport import Programs
 from tests.servers import PATIENCE, eventually
 from tests.transports.watching import Progress, exchange, refused

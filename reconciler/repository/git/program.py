@@ -30,6 +30,7 @@ __all__ = [
     "git",
     "helper_of_a_commit",
     "home_of",
+    "leads_through",
     "objection_to_home",
     "settings",
 ]
@@ -147,6 +148,12 @@ def committable(root: Path, path: str | Path) -> bool:
     """Whether a commit could put something at this path: by its name, or through a link on the way to it."""
     given = root / Path(path).expanduser()
     return _inside(root, Path(os.path.normpath(given))) or any(_inside(root, place) for place in _steps(given))
+
+
+def leads_through(path: Path, folder: Path) -> bool:
+    """Whether a path is within a folder, its `.git` too, or one of its links leads through it."""
+    inside = folder.resolve()
+    return any(place.is_relative_to(inside) for place in _steps(path))
 
 
 def _inside(root: Path, place: Path) -> bool:

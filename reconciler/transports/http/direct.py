@@ -10,17 +10,17 @@ work that is done on it before other tasks run.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from reconciler.transports.answer import Response
 from reconciler.transports.http.pipe import CLOSED, Pipe
-from reconciler.transports.http.unpack import Padding, Unpacker, Unreadable, joined
 from reconciler.transports.transport import Watch
 
-__all__ = ["Direct", "NotAllowed", "StaleConnection"]
+__all__ = ["Direct", "NotAllowed", "StaleConnection", "Unreadable"]
 
 HEAD_BYTES = 100 * 1024
 """Bytes that come before an answer's content, interim answers and all."""
@@ -31,6 +31,12 @@ INTERIM = 16
 PIECE_BYTES = 16 * 1024
 """Bytes that are parsed before other tasks run."""
 
+LINE = 8 * 1024
+"""Bytes of an answer's header, name and value."""
+
+PADDING = 128 * 1024
+"""Bytes that may come beside an answer's content, and then twice as many as the content has."""
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
@@ -39,6 +45,10 @@ _VALUE = re.compile(rb"(?:[^\x00\s]++(?:[ \t]++[^\x00\s]++)*+)?+")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _STATUS = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _HEADERS = re.compile(rb"(?:%b:[ \t]*+%b[ \t]*+\r\n)*+\r\n" % (_TOKEN.pattern, _VALUE.pattern))
+
+
+class Unreadable(Exception):
+    """An answer came whose bytes cannot be unpacked; the text says why."""
 
 
 class StaleConnection(Exception):
@@ -59,9 +69,6 @@ class Direct:
         self._added = [*added]
         self._keep = True
         self._used = False
-        self._headers: Headers = ()
-        self._lines = b""
-        """The headers sent last, as lines: most requests of a service have the same."""
 
     @property
     def usable(self) -> bool:
@@ -107,10 +114,8 @@ class Direct:
         """Return a request's bytes. Raises NotAllowed where it could be read as another one, or as two."""
         if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
             raise NotAllowed
-        if headers != self._headers:
-            self._lines, self._headers = _lines(headers), headers
         length = b"" if content is None else b"Content-Length: %d\r\n" % len(content)
-        return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (method, target, self._lines, length, content or b"")
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (method, target, _lines(headers), length, content or b"")
 
     async def _headed(self, answer: _Reading) -> int:
         """Read up to where the content begins of the answer that counts; return how many bytes these were."""
@@ -141,7 +146,7 @@ class Direct:
 
     async def _content(self, answer: _Reading, came: int) -> None:
         """Read until the answer is whole, or its limit is passed."""
-        padding = Padding(came)
+        padding = _Padding(came)
         while not answer.whole and not answer.full:
             data = await self._pipe.read(
                 PIECE_BYTES if answer.remaining is None else min(PIECE_BYTES, answer.remaining)
@@ -161,7 +166,7 @@ class _Reading:
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
         self._last = b""
-        self._unpacker: Unpacker | None = None
+        self._unpacker: _Unpacker | None = None
         self.status = 0
         self.whole = self.keep = False
         self.remaining: int | None = None
@@ -187,9 +192,9 @@ class _Reading:
             raise Unreadable("headed by a line that is no header")
         if self.status < 200:
             return
-        headers = self.headers = joined(self._headers)
+        headers = self.headers = _joined(self._headers)
         self._frame(headers)
-        self._unpacker = Unpacker(headers.get("content-encoding", ""), self._most)
+        self._unpacker = _Unpacker(headers.get("content-encoding", ""), self._most)
 
     def _frame(self, headers: dict[str, str]) -> None:
         """Find out where the content ends."""
@@ -270,3 +275,83 @@ def _lines(headers: Headers) -> bytes:
     if not all(_TOKEN.fullmatch(name) and _VALUE.fullmatch(value) for name, value in headers):
         raise NotAllowed
     return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+# --- unpacking --------------------------------------------------------------------------------------------------------
+
+
+class _Padding:
+    """Bounds what comes over the wire beside an answer's content: chunks of a byte each, their extensions, trailers."""
+
+    def __init__(self, came: int = 0) -> None:
+        """`came` counts the bytes that came before the content."""
+        self._room = PADDING - came
+
+    def check(self, came: int, content: int) -> None:
+        """Count bytes as they come, and those of them that are content. Raises Unreadable where it is too much."""
+        self._room += 3 * content - came
+        if self._room < 0:
+            raise Unreadable("padded: most of it is no content")
+
+
+def _joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """An answer's headers by their lower-case names; one that comes several times is comma-joined.
+
+    Raises Unreadable for a line that is too long.
+    """
+    found: dict[str, list[str]] = {}
+    for key, value in raw:
+        if len(key) + len(value) > LINE:
+            raise Unreadable(f"headed by a line of more than {LINE >> 10} KiB")
+        found.setdefault(key.decode("latin-1").lower(), []).append(_text(value))
+    return {name: ", ".join(texts) for name, texts in found.items()}
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+class _Unpacker:
+    """Takes the bytes of an answer as they come and keeps at most `most` of what they unpack to."""
+
+    def __init__(self, encoding: str, most: int) -> None:
+        """`encoding` is the Content-Encoding header. Raises Unreadable for one that was not asked for."""
+        kind = encoding.strip().lower() or "identity"
+        if kind not in ("identity", "gzip", "x-gzip", "deflate"):
+            raise Unreadable("packed in a way that was not asked for")
+        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32) if kind != "identity" else None
+        self._most = most
+        self._kept = bytearray()
+        self._fed = 0
+        self.full = False
+
+    def feed(self, data: bytes) -> None:
+        """More bytes. Sets `full` once the limit is passed. Raises Unreadable where they cannot be unpacked."""
+        room = self._most + 1 - len(self._kept)
+        self._kept += data[:room] if self._zlib is None else self._unpacked(data, room)
+        self.full = len(self._kept) > self._most
+
+    def _unpacked(self, data: bytes, room: int) -> bytes:
+        assert self._zlib is not None
+        self._fed += len(data)
+        if self._fed > self._most + PADDING:
+            raise Unreadable("packed into more than it can have in it")
+        try:
+            return self._zlib.decompress(data, room)
+        except zlib.error:
+            if self._kept:
+                raise Unreadable("packed, and damaged") from None
+        self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers leave deflate's own header out
+        try:
+            return self._zlib.decompress(data, room)
+        except zlib.error:
+            raise Unreadable("packed, and damaged") from None
+
+    def finish(self) -> bytes:
+        """What was kept. Raises Unreadable where the packing stops in the middle."""
+        if self._zlib is not None and self._kept and not self.full and not self._zlib.eof:
+            raise Unreadable("packed, and cut off")
+        return bytes(self._kept[: self._most])

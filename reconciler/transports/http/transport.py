@@ -20,9 +20,8 @@ from reconciler.model.settings import loopback
 from reconciler.model.verdict import Cause
 from reconciler.transports.address import Address, Origin
 from reconciler.transports.answer import Response
-from reconciler.transports.http.direct import Direct, NotAllowed, StaleConnection
+from reconciler.transports.http.direct import Direct, NotAllowed, StaleConnection, Unreadable
 from reconciler.transports.http.pipe import Pipe
-from reconciler.transports.http.unpack import Unreadable
 from reconciler.transports.request import RenderedRequest
 from reconciler.transports.transport import BROKE, Watch, tls_context
 

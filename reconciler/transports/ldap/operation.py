@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from reconciler.model.errors import TransportError
 from reconciler.model.value import Frozen
 from reconciler.transports.address import Address
-from reconciler.transports.answer import Response
+from reconciler.transports.answer import Items, Response
 from reconciler.transports.request import RenderedRequest
 
 __all__ = ["Entries", "Search", "attributes", "ended"]
@@ -50,31 +50,18 @@ def _in_parentheses(wanted: str) -> str:
     return wanted if wanted.startswith("(") else f"({wanted})"
 
 
-class Entries:
-    """Entries as they come, as JSON; at most `most` bytes are kept."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: list[str] = []
-        self._size = 2
-        self.full = False
+class Entries(Items):
+    """Entries of a directory."""
 
     def add(self, found: Iterable[tuple[str | None, Any]]) -> None:
         """Add entries; a referral is none. Sets `full` once the limit is passed."""
         for dn, values in found:
-            if dn is None or self.full:
-                continue
-            shown = {name: _shown(each) for name, each in values.items()}
-            text = json.dumps({"dn": dn, **shown}, ensure_ascii=False)
-            self._size += len(text.encode(errors="replace")) + 1
-            self.full = self._size > self._most
-            if not self.full:
-                self._kept.append(text)
+            if dn is not None and not self.full:
+                self.keep({"dn": dn, **{name: _shown(each) for name, each in values.items()}})
 
     def answer(self) -> Response:
         """Return the answer of a search that succeeded."""
-        content = f"[{','.join(self._kept)}]".encode(errors="replace")
-        return Response(200, JSON, content, self.full, decided=True, directory=True)
+        return Response(200, JSON, str(self).encode(errors="replace"), self.full, decided=True, directory=True)
 
 
 def _shown(values: Sequence[bytes]) -> Any:

@@ -18,8 +18,7 @@ from reconciler.transports.address import Address
 from reconciler.transports.answer import Response
 from reconciler.transports.ldap.operation import SEARCHING, Entries, Search, attributes, ended
 from reconciler.transports.request import RenderedRequest, login_of
-from reconciler.transports.threads import in_thread
-from reconciler.transports.transport import BROKE, Watch, authorities, spoiled
+from reconciler.transports.transport import BROKE, Watch, authorities, in_thread, spoiled
 
 os.environ["LDAPNOINIT"] = "1"  # libldap reads it once: else an ldaprc in the working directory says whom to trust
 

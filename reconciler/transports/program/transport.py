@@ -27,9 +27,9 @@ import structlog
 
 from reconciler import __version__
 from reconciler.model.errors import TransportError
+from reconciler.repository.git.program import leads_through
 from reconciler.transports.address import Address
 from reconciler.transports.answer import Response
-from reconciler.transports.program.named import passes_through
 from reconciler.transports.request import RenderedRequest
 from reconciler.transports.transport import Watch
 
@@ -65,7 +65,7 @@ class Programs:
         """Run a program; see `Transport`."""
         name = address.program
         program = self._programs[name]
-        if passes_through(program, self._root):
+        if leads_through(program, self._root):
             raise TransportError(f"{program} is within the checkout, where a commit could change it", left=False)
         environment = _environment(request, address)
         with tempfile.TemporaryDirectory(prefix="reconcile-") as folder, _input(request.content) as given:

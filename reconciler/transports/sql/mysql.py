@@ -34,8 +34,7 @@ from reconciler.transports.sql.statement import (
     Rows,
     failed,
 )
-from reconciler.transports.threads import in_thread
-from reconciler.transports.transport import BROKE, Watch, tls_context
+from reconciler.transports.transport import BROKE, Watch, in_thread, tls_context
 
 __all__ = ["MySql"]
 

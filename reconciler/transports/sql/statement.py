@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from reconciler.model.errors import TransportError
 from reconciler.model.value import Frozen
 from reconciler.transports.address import Address
-from reconciler.transports.answer import Response
+from reconciler.transports.answer import Items, Response
 from reconciler.transports.request import RenderedRequest, login_of
 
 __all__ = ["CONFLICT", "FORBIDDEN", "INVALID", "LOGIN", "UNAVAILABLE", "Question", "Rows", "failed"]
@@ -62,27 +62,16 @@ class Question(Frozen):
         return self.host, self.port, self.database, self.user, self.password
 
 
-class Rows:
-    """Rows as they come, as JSON; at most `most` bytes are kept."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: list[str] = []
-        self._size = 2
-        self.full = False
+class Rows(Items):
+    """Rows of a database."""
 
     def add(self, columns: Sequence[str], row: Iterable[Any]) -> None:
         """Add a row. Sets `full` once the limit is passed."""
-        text = json.dumps(dict(zip(columns, row, strict=True)), default=_plain, ensure_ascii=False)
-        self._size += len(text.encode(errors="replace")) + 1
-        self.full = self._size > self._most
-        if not self.full:
-            self._kept.append(text)
+        self.keep(dict(zip(columns, row, strict=True)), _plain)
 
     def answer(self, question: Question, count: int) -> Response:
         """Return the answer of a statement that concerned `count` rows."""
-        rows = f"[{','.join(self._kept)}]"
-        text = rows if question.reads else f'{{"rowcount": {count}, "rows": {rows}}}'
+        text = str(self) if question.reads else f'{{"rowcount": {count}, "rows": {self}}}'
         return Response(200, {"content-type": "application/json"}, text.encode(errors="replace"), self.full)
 
 
