@@ -63,8 +63,7 @@ MOVED = frozenset({301, 302, 303, 307, 308})
 class _Progress:
     """How far a request got."""
 
-    reached: Reached
-    may_send: MaySend
+    sending: Sending
     departed: Callable[[], None]
     most: int
     left: bool = False
@@ -72,15 +71,15 @@ class _Progress:
 
     def leaves(self) -> None:
         if not self.left:
-            self.reached(Failpoint.REQUEST, done=False)
-            self.may_send()  # nothing is waited for from here until its bytes are written
+            self.sending.reached(Failpoint.REQUEST, done=False)
+            self.sending.may_send()  # nothing is waited for from here until its bytes are written
             self.left = True
 
     def has_left(self) -> None:
         if self.left and not self.whole:
             self.whole = True
             self.departed()
-            self.reached(Failpoint.REQUEST, done=True)
+            self.sending.reached(Failpoint.REQUEST, done=True)
 
 
 class Sending(Frozen, kw_only=True):
@@ -102,13 +101,9 @@ class Client:
         """Raises UsageError if the environment's proxy cannot be used."""
         self.service = service
         self._hosts = hosts
-        self._clock = sending.clock
+        self._sending = sending
         self._throttle = sending.throttle
-        self._reached = sending.reached
-        self._may_send = sending.may_send
-        self._answered = sending.answered
         self._name = service
-        self._redactor = sending.redactor
         self._seconds = limits.timeout.total_seconds()
         self._transports = Transports(sending.clock, self._seconds, sending.machine, sending.redactor.redact)
 
@@ -137,7 +132,7 @@ class Client:
         while True:
             address = self._hosts.check(wire.url, f"the manifests of {self.service}")
             answer = await self._exchange(wire, address, leaving, behind=behind)
-            if (said := _allowance(answer.headers, self._clock.now())) is not None:
+            if (said := _allowance(answer.headers, self._sending.clock.now())) is not None:
                 self._throttle.allow(address.name, *said)
             pause = self._pause(answer)
             if pause is not None:
@@ -156,11 +151,11 @@ class Client:
 
     def excerpt(self, answer: Response) -> str:
         """Quote the service, to be appended to the reason why an answer is no success."""
-        return excerpt(answer, self._redactor)
+        return excerpt(answer, self._sending.redactor)
 
     def redact(self, value: Any) -> Any:
         """Return a value without the known secrets."""
-        return self._redactor.redact_all(value)
+        return self._sending.redactor.redact_all(value)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -170,26 +165,26 @@ class Client:
         self, wire: RenderedRequest, address: Address, leaving: Leaving | None, *, behind: bool
     ) -> Response:
         """Send once and read the answer, within the limits."""
-        transport = self._transports.of(address.scheme)
+        transport, sending = self._transports.of(address.scheme), self._sending
         async with self._throttle.turn(address.name, behind=behind) as departed:
-            self._may_send()
+            sending.may_send()
             if leaving is not None:
                 await leaving()
-            progress = _Progress(self._reached, self._may_send, departed, wire.most)
+            progress = _Progress(sending, departed, wire.most)
             began = time.monotonic()
             try:
                 async with asyncio.timeout(self._seconds):
                     answer = await transport.send(wire, address, progress)
-                self._answered(self._name, answer.status, time.monotonic() - began)
+                sending.answered(self._name, answer.status, time.monotonic() - began)
             except TimeoutError:
-                self._answered(self._name, None, time.monotonic() - began)
+                sending.answered(self._name, None, time.monotonic() - began)
                 why = "no whole answer" if progress.left else "no connection"
                 what = f"{_what(wire, address)}: {why} within {self._seconds:g} s"
                 raise TransportError(what, left=progress.left, cause=Cause.BUSY) from None
             except TransportError as error:
-                self._answered(self._name, None, time.monotonic() - began)
+                sending.answered(self._name, None, time.monotonic() - began)
                 raise TransportError(f"{_what(wire, address)}: {error}", left=error.left, cause=error.cause) from None
-        self._reached(Failpoint.RESPONSE, done=True)
+        sending.reached(Failpoint.RESPONSE, done=True)
         return answer
 
     def _pause(self, answer: Response) -> timedelta | None:
@@ -200,7 +195,7 @@ class Client:
         if asked.isascii() and asked.isdigit():
             pause: timedelta | None = timedelta(seconds=int(asked[:6]))
         else:
-            pause = _until(asked, self._clock.now()) if asked else None
+            pause = _until(asked, self._sending.clock.now()) if asked else None
         return pause if pause is not None and pause <= LONGEST else None
 
     def _redirected(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reconciler.model.dn import folded, is_of_directory, name_valued
@@ -20,7 +21,18 @@ from reconciler.model.verdict import Difference
 from reconciler.requests.protocols import asks_directory, names_in
 from reconciler.requests.template import render_data, written
 
-__all__ = ["NOTHING", "Compared", "Comparison", "all_there", "as_wanted", "differences", "find", "is_whole", "same"]
+__all__ = [
+    "NOTHING",
+    "Compared",
+    "Comparison",
+    "all_there",
+    "as_wanted",
+    "differences",
+    "find",
+    "is_whole",
+    "last_used",
+    "same",
+]
 
 
 class Compared(Frozen):
@@ -171,3 +183,33 @@ def find(at: Any, match: str | None, expected: str | None, contains: Callable[[s
     if isinstance(at, list):
         return next((item for item in at if contains(json.dumps(item, ensure_ascii=False), expected)), None)
     return at
+
+
+# --- when an account was last used ------------------------------------------------------------------------------------
+
+FIRST = datetime(1990, 1, 1, tzinfo=UTC)
+"""What is before it is no time: services write 0, or the first day that they can, for never."""
+
+MILLISECONDS = 13
+"""So many digits count milliseconds since 1970, and not seconds."""
+
+
+def last_used(value: Any, now: datetime) -> datetime | None:
+    """Read a time, or seconds or milliseconds since 1970; None where it is not known, which is never unused."""
+    found = _moment(value)
+    return found if found is not None and FIRST <= found <= now + timedelta(days=1) else None
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = str(value).strip()
+    try:
+        if not isinstance(value, str) or text.replace(".", "", 1).isdecimal():
+            whole = text.partition(".")[0]
+            seconds = float(text) / (1000 if len(whole) == MILLISECONDS else 1)
+            return datetime.fromtimestamp(seconds, UTC)
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -35,7 +35,7 @@ from reconciler.repository.attribution.given import who_gave
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files
 from reconciler.repository.git.trees import Tree
-from reconciler.requests.last_used import last_used
+from reconciler.requests.record import last_used
 from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount, compare, owners_of, people_of
 
 __all__ = ["ServiceAnswer", "compared", "known_integration", "population"]

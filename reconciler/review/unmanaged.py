@@ -38,7 +38,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.joining import hire_layers
 from reconciler.repository.policy import gives_nothing
 from reconciler.requests.accounts import told_by_address
-from reconciler.requests.last_used import last_used
+from reconciler.requests.record import last_used
 from reconciler.requests.tasks import Yielder
 from reconciler.review.similarity import PeopleIndex
 

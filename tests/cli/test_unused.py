@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler.requests.last_used import last_used
+from reconciler.requests.record import last_used
 from tests.cli.conftest import Call
 from tests.repo import Repo
 from tests.servers import AccountService

@@ -14,7 +14,7 @@ from reconciler.model.exists import Listing
 from reconciler.model.scope import walk
 from reconciler.model.status import Status
 from reconciler.repository.cases import LoadedCases, parse_cases
-from reconciler.requests.last_used import last_used
+from reconciler.requests.record import last_used
 from reconciler.workshop.stage import NOW, ManifestSource
 from reconciler.workshop.testing import run_cases
 

@@ -14,7 +14,7 @@ from reconciler.cli.output.logs import begin_redacting, note, set_up
 from reconciler.cli.output.text import as_csv, code, columns, count, emit, emit_json, fit, printable, table
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Severity, UsageError
-from reconciler.requests.last_used import last_used
+from reconciler.requests.record import last_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
