@@ -124,6 +124,7 @@ _Rule = Callable[[dict[str, Any]], dict[str, Any]]
 
 _ID = "^[A-Za-z0-9_]+$"
 _TEXT: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+_SOME = {"type": "array", "minItems": 1}
 _DAY = {"type": "string", "pattern": f"^{DAY.pattern}$"}
 _LASTING = {"type": "string", "pattern": f"^{DURATION.pattern}$"}
 _DURATION = {"anyOf": [_LASTING, {"type": "number", "minimum": 0}]}
@@ -160,8 +161,29 @@ def _no_entry_twice(inner: dict[str, Any]) -> dict[str, Any]:
     return inner
 
 
+def _says(**values: dict[str, Any]) -> dict[str, Any]:
+    """Return what holds where these keys are there, with such values."""
+    return {"required": list(values), "properties": values}
+
+
+def _any_of(*keys: str) -> dict[str, Any]:
+    return {"anyOf": [{"required": [key]} for key in keys]}
+
+
+def _one_of(*keys: str) -> dict[str, Any]:
+    return {"oneOf": [{"required": [key]} for key in keys]}
+
+
+def _not_both(*keys: str) -> dict[str, Any]:
+    return {"not": {"required": list(keys)}}
+
+
+def _where(key: str, then: dict[str, Any]) -> dict[str, Any]:
+    return {"if": {"required": [key]}, "then": then}
+
+
 def _needs(key: str, *others: str) -> dict[str, Any]:
-    return {"if": {"required": [key]}, "then": {"required": list(others)}}
+    return _where(key, {"required": list(others)})
 
 
 def _items_of_any_keys(inner: dict[str, Any]) -> dict[str, Any]:
@@ -262,11 +284,8 @@ def _condition_schema(_inner: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_COUNTS: dict[str, Any] = {"anyOf": [{"required": ["at_least"]}, {"required": ["at_most"]}]}
-_OF_WHOM: dict[str, dict[str, Any]] = {
-    "when": {"anyOf": [{"required": [key]} for key in ("require", "must_not_have", "must_have")]},
-    "must_have": {"oneOf": [{"required": ["hire"]}, {"required": ["when"]}]},
-}
+_COUNTS = _any_of("at_least", "at_most")
+_OF_WHOM = {"when": _any_of("require", "must_not_have", "must_have"), "must_have": _one_of("hire", "when")}
 _AFTER: dict[str, _Rule] = {
     **dict.fromkeys(_UNSAID, _with()),
     "_authority_url": _with(pattern=r"^https?://"),
@@ -283,82 +302,43 @@ _AFTER: dict[str, _Rule] = {
     "_full_id": _with(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$"),
     "_state": _with(pattern=r"^(sqlite:///|postgresql://)"),
     "_placeholder": _with(pattern=r"^\s*\{\{\s*[A-Za-z_][A-Za-z0-9_.]*\s*\}\}\s*$"),
-    "_names_a_header": _all_of({"oneOf": [{"required": ["header"]}, {"required": ["scheme"]}]}),
-    "_proves_whose_they_are": _all_of({"oneOf": [{"required": ["signature"]}, {"required": ["token"]}]}),
+    "_names_a_header": _all_of(_one_of("header", "scheme")),
+    "_proves_whose_they_are": _all_of(_one_of("signature", "token")),
     "_polling_has_an_end": _all_of(_needs("polling", "continue_if")),
-    "_token_has_a_place": _all_of(
-        {
-            "if": {"required": ["next_page_token_from"]},
-            "then": {"anyOf": [{"required": ["next_page"]}, {"required": ["data"]}]},
-        }
-    ),
-    "_goes_to_one_place": _all_of(
-        {"not": {"required": ["directory", "branch"]}}, {"not": {"required": ["directory", "remote"]}}
-    ),
+    "_token_has_a_place": _all_of(_where("next_page_token_from", _any_of("next_page", "data"))),
+    "_goes_to_one_place": _all_of(_not_both("directory", "branch"), _not_both("directory", "remote")),
     "_one_way_on": _all_of(
         _needs("next_page", "next_page_token_from"),
-        {"not": {"required": ["next_page_from", "next_page_token_from"]}},
-        {"not": {"required": ["count_up", "next_page_from"]}},
-        {"not": {"required": ["count_up", "next_page_token_from"]}},
+        _not_both("next_page_from", "next_page_token_from"),
+        _not_both("count_up", "next_page_from"),
+        _not_both("count_up", "next_page_token_from"),
     ),
     "_expects_something": _all_of(
-        {
-            "anyOf": [
-                {"required": ["expected"], "properties": {"expected": {**_TEXT, "minLength": 1}}},
-                {"required": ["status_code"], "properties": {"status_code": {"type": "array", "minItems": 1}}},
-            ]
-        },
+        {"anyOf": [_says(expected={**_TEXT, "minLength": 1}), _says(status_code=_SOME)]},
         *(_needs(key, "expected") for key in ("list", "match", "pending", "absent", "pages")),
     ),
     "_has_options": _all_of(
         {
-            "if": {"required": ["type"], "properties": {"type": {"enum": ["choice", "multiple_choice"]}}},
-            "then": {
-                "anyOf": [
-                    {"required": ["items"], "properties": {"items": {"type": "array", "minItems": 1}}},
-                    {"required": ["url"]},
-                ]
-            },
+            "if": _says(type={"enum": ["choice", "multiple_choice"]}),
+            "then": {"anyOf": [_says(items=_SOME), {"required": ["url"]}]},
         }
     ),
     "_comparable": _with(propertyNames={"minLength": 1}),
-    "_expects_an_answer": _all_of({"anyOf": [{"required": ["expected"]}, {"required": ["status_code"]}]}),
-    "_has_a_receiver": _all_of(
-        {"if": {"required": ["type"], "properties": {"type": {"const": "email"}}}, "then": {"required": ["to"]}}
-    ),
-    "_authorized_by_somebody": _all_of({"anyOf": [{"required": ["grant"]}, {"required": ["authenticate_url"]}]}),
-    "_comes_from_one_place": _all_of({"oneOf": [{"required": ["file"]}, {"required": ["execute"]}]}),
-    "_holds_something": _all_of({"anyOf": [{"required": ["integration"]}, {"required": ["hire"]}]}),
+    "_expects_an_answer": _all_of(_any_of("expected", "status_code")),
+    "_has_a_receiver": _all_of({"if": _says(type={"const": "email"}), "then": {"required": ["to"]}}),
+    "_authorized_by_somebody": _all_of(_any_of("grant", "authenticate_url")),
+    "_comes_from_one_place": _all_of(_one_of("file", "execute")),
+    "_holds_something": _all_of(_any_of("integration", "hire")),
     "_verifies_commits": _all_of(
-        {
-            "not": {
-                "required": ["source", "git"],
-                "properties": {
-                    "source": {"const": "worktree"},
-                    "git": {"required": ["verify_signatures"], "properties": {"verify_signatures": {"const": True}}},
-                },
-            }
-        }
+        {"not": _says(source={"const": "worktree"}, git=_says(verify_signatures={"const": True}))}
     ),
-    "_shares_commits": _all_of(
-        {
-            "not": {
-                "required": ["source", "state"],
-                "properties": {"source": {"const": "worktree"}, "state": {"pattern": "^postgresql:"}},
-            }
-        }
-    ),
+    "_shares_commits": _all_of({"not": _says(source={"const": "worktree"}, state={"pattern": "^postgresql:"})}),
     "_says_one_thing": _all_of(
-        {
-            "oneOf": [
-                *({"required": [key]} for key in ("never_both", "must_not_have", "must_have", "require")),
-                _COUNTS,
-            ]
-        },
+        {"oneOf": [*_one_of("never_both", "must_not_have", "must_have", "require")["oneOf"], _COUNTS]},
         *(_needs(*pair) for pair in (("within", "require"), ("hire", "must_have"), ("must_not_have", "when"))),
-        *({"if": {"required": [key]}, "then": then} for key, then in _OF_WHOM.items()),
+        *(_where(key, then) for key, then in _OF_WHOM.items()),
         *(_needs(key, "integration") for key in ("at_least", "at_most")),
-        *({"if": {"required": [key]}, "then": _COUNTS} for key in ("integration", "values")),
+        *(_where(key, _COUNTS) for key in ("integration", "values")),
     ),
-    "_one_receiver": _all_of({"oneOf": [{"required": ["email"]}, {"required": ["webhook"]}]}),
+    "_one_receiver": _all_of(_one_of("email", "webhook")),
 }
