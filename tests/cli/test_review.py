@@ -833,7 +833,8 @@ def test_overdue_review_is_shown_and_alerted_once(managed: Company, service: Ser
     service.route("POST", "/hook", {})
     managed.repo.settings(prune="revoke", alerts=[{"webhook": f"{service.url}/hook"}])
     managed.commit(IDA)
-    assert managed.call("review", "start", "2026-Q4", "--due", "2020-01-31").code == 0
+    started = managed.call("review", "start", "2026-Q4", "--due", "2020-01-31")
+    assert (started.code, "--due 2020-01-31: that day is over" in started.err) == (0, True)
     managed.commit(IDA, "Start the review")
     assert "4 undecided, due 2020-01-31, which is over" in managed.call("review", "check", "2026-Q4").out
     for _ in range(2):

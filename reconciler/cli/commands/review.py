@@ -82,6 +82,8 @@ def start(
     headline = f"review {period}: {lines} to decide over, in {count(len(started), 'file')}{by_when}"
     parts = [f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}" for each in started]
     emit(options, {"period": period, "reviews": started}, [headline, *parts])
+    if day is not None and any(day < data["read_at"][:10] for data in found.values()):
+        note(f"--due {day}: that day is over, and the review overdue from the start", "warning")
     faults = {each.compared.integration: each.fault for each in answered if each.fault is not None}
     for name, fault in faults.items():
         path = ", ".join(each["file"] for each in started if each["integration"] == name)
