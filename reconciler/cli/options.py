@@ -109,7 +109,10 @@ class _Shared(_Option):
 
 
 def option(*names: str, cls: type[click.Option] = _Option, **settings: Any) -> Callable[[Any], Any]:
-    """Make an option with its environment variable: RECONCILE_ and the option's long name."""
+    """Make an option with its environment variable: RECONCILE_ and the option's long name.
+
+    An option that means something else than another of its name has the command in its variable's name, too.
+    """
     long = next(name for name in names if name.startswith("--"))
     settings.setdefault("envvar", "RECONCILE_" + long.strip("-").replace("-", "_").upper())
     return click.option(*names, cls=cls, **settings)

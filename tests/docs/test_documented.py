@@ -178,6 +178,18 @@ def test_options_page_matches_the_program() -> None:
     assert reference.PAGE.read_text() == reference.text(), "run `make docs`, and commit docs/options.md"
 
 
+ALIKE = {"HIRE", "INTEGRATION", "REASON", "RECIPIENT", "REV", "VALUE", "WRITE", "DETAILED_EXITCODE"}
+"""What several commands say of an option in words of their own, and mean alike."""
+
+
+def test_environment_variable_stands_for_one_meaning() -> None:
+    said: dict[str, set[str]] = {}
+    for _, command in reference.commands():
+        for option in reference.options_of(command):
+            said.setdefault(str(option.envvar).removeprefix("RECONCILE_"), set()).add(f"{option.type} {option.help}")
+    assert {name for name, words in said.items() if len(words) > 1} == ALIKE
+
+
 def test_the_page_of_ready_manifests_is_what_they_say() -> None:
     assert gallery.PAGE.read_text() == gallery.text(), "run `make docs`, and commit docs/gallery.md"
 

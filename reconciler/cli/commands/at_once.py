@@ -141,6 +141,7 @@ def _answer(
 @option("--reason", metavar="TEXT", required=True, help="Why; the history and the pages show it.")
 @option(
     "--until",
+    envvar="RECONCILE_LOCK_UNTIL",
     metavar="WHEN",
     help="When it ends by itself: a date, a time (2026-12-01T18:00), or a span (8h).",
 )

@@ -48,7 +48,9 @@ MAX_NAMED = 10
     envvar="RECONCILE_IMPORT_BRANCH",
     help="Commit the changes to this branch, on top of the revision in force.",
 )
-@option("--yes-really", is_flag=True, help="Allow a change of too many hires, once.")
+@option(
+    "--yes-really", envvar="RECONCILE_IMPORT_YES_REALLY", is_flag=True, help="Allow a change of too many hires, once."
+)
 @shared(csv=False, branch=False)
 def import_(options: SharedOptions, name: str, branch: str | None, *, write: bool, yes_really: bool) -> int:
     """Show what the import NAME would change in the hires' files, or change it.

@@ -52,11 +52,25 @@ def request() -> None:
 
 @request.command()
 @click.argument("integration", shell_complete=complete.integrations)
-@option("--for", "lasts", metavar="TIME", help="How long, such as 8h.")
-@option("--until", metavar="WHEN", help="Until when: a date, or a time such as 2026-12-01T18:00.")
-@option("--at", metavar="WHEN", help="From when on: start, or a date.  [default: at once]")
+@option("--for", "lasts", envvar="RECONCILE_REQUEST_FOR", metavar="TIME", help="How long, such as 8h.")
+@option(
+    "--until",
+    envvar="RECONCILE_REQUEST_UNTIL",
+    metavar="WHEN",
+    help="Until when: a date, or a time such as 2026-12-01T18:00.",
+)
+@option(
+    "--at", envvar="RECONCILE_REQUEST_AT", metavar="WHEN", help="From when on: start, or a date.  [default: at once]"
+)
 @option("--reason", metavar="TEXT", required=True, help="Why.")
-@option("--hire", "hire", metavar="ID", shell_complete=complete.hires, help="For whom.  [default: git's user.email]")
+@option(
+    "--hire",
+    "hire",
+    envvar="RECONCILE_REQUEST_HIRE",
+    metavar="ID",
+    shell_complete=complete.hires,
+    help="For whom.  [default: git's user.email]",
+)
 @option("--value", "values", metavar="KEY=VALUE", multiple=True, help="A form field; repeatable.")
 @option("--open", "opens", is_flag=True, help="Push the branch, and open a pull request at the settings' forge.")
 @shared(csv=False)

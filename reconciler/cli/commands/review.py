@@ -47,7 +47,7 @@ def review() -> None:
 @review.command()
 @click.argument("period", shell_complete=complete.periods)
 @of_integrations
-@option("--by", type=click.Choice(["manager"]), help="Write a folder for each manager.")
+@option("--by", envvar="RECONCILE_REVIEW_BY", type=click.Choice(["manager"]), help="Write a folder for each manager.")
 @option("--due", metavar="DATE", help="The day by which all lines have to be decided.")
 @shared()
 def start(

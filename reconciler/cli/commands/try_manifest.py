@@ -43,7 +43,13 @@ __all__ = ["as_json", "lines_of", "try_"]
 @option("--email", metavar="ADDRESS", help="Check this address, of a hire or of nobody.")
 @option("--value", "given", metavar="KEY=VALUE", multiple=True, help="A value of the form or of extra.  [repeatable]")
 @option("--host", "hosts", metavar="HOST", multiple=True, help="Allow this host beside HEAD's.  [repeatable]")
-@option("--list", "listing", is_flag=True, help="Read the listing's first page too, and show what it makes of it.")
+@option(
+    "--list",
+    "listing",
+    envvar="RECONCILE_TRY_LIST",
+    is_flag=True,
+    help="Read the listing's first page too, and show what it makes of it.",
+)
 @option("--save", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Append it as a test's case.")
 @shared(csv=False)
 def try_(options: SharedOptions, /, integration: str, hire: str | None, email: str | None, **more: Any) -> int:
