@@ -154,6 +154,74 @@ async def test_an_answer_that_never_came_is_in_doubt(slapd, directory):
     server.close()
 
 
+def said(message: int, tag: int, code: int, *, more: bytes = b"") -> bytes:
+    """An answer of one result code, as it travels (RFC 4511, 4.1.9)."""
+    result = bytes([0x0A, 1, code, 4, 0, 4, 0]) + more
+    whole = bytes([2, 1, message, tag, len(result)]) + result
+    return bytes([0x30, len(whole)]) + whole
+
+
+DISCONNECTED = said(0, 0x78, 52, more=b"\x8a\x161.3.6.1.4.1.1466.20036")
+"""A notice of disconnection, as a server sends it that is shut down."""
+
+UNREADABLE = bytes([0x30, 8, 2, 1, 2, 0x69, 3, 0x0A, 1, 0])
+"""An answer to the second message, as which it ends too early."""
+
+LOGGED_IN = said(1, 0x61, 0)
+
+
+@pytest.fixture
+async def scripted(directory):
+    """Ask a directory that says one thing to a login, and another to the request."""
+    servers: list[asyncio.Server] = []
+    serving: list[asyncio.Task[Any] | None] = []
+    over = asyncio.Event()
+
+    async def ask(method: str, *answers: bytes) -> Response | TransportError:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            serving.append(asyncio.current_task())
+            for answer in answers:
+                if await reader.read(1000):
+                    writer.write(answer)
+            await over.wait()
+            writer.close()
+            await writer.wait_closed()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        servers.append(server)
+        url = f"ldap://127.0.0.1:{server.sockets[0].getsockname()[1]}/{quote(PERSON)}"
+        headers = {"Authorization": f"Basic {base64.b64encode(ADMIN.encode()).decode()}"}
+        content = json.dumps(ADA).encode() if method == "POST" else None
+        try:
+            return await exchange(directory, method, url, headers, content)
+        except TransportError as error:
+            return error
+
+    yield ask
+    over.set()
+    await asyncio.gather(*filter(None, serving))
+    for server in servers:
+        server.close()
+
+
+async def test_a_login_that_is_not_known_is_no_absent_person(scripted):
+    """Some directories answer "no such object" to a login that they have no entry of."""
+    found = await scripted("GET", said(1, 0x61, 32))
+    assert (found.status, found.decided) == (401, False)
+    assert (await scripted("DELETE", said(1, 0x61, 32))).status == 401
+    found = await scripted("GET", LOGGED_IN, said(2, 0x65, 32))
+    assert (found.status, found.decided) == (404, True)
+
+
+@pytest.mark.parametrize("answer", [DISCONNECTED, UNREADABLE], ids=["disconnected", "cannot be read"])
+async def test_what_is_no_answer_to_a_change_leaves_it_in_doubt(scripted, answer):
+    error = await scripted("POST", LOGGED_IN, answer)
+    assert isinstance(error, TransportError)
+    assert error.left
+    busy = await scripted("POST", LOGGED_IN, said(2, 0x69, 51))
+    assert busy.status == 503
+
+
 async def test_a_certificate_is_verified_whatever_an_ldaprc_says(slapd, directory, monkeypatch, tmp_path):
     url = f"ldaps://127.0.0.1:{slapd.tls_port}/{BASE}"
     (tmp_path / "ldaprc").write_text("TLS_REQCERT never\n")

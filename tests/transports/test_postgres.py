@@ -108,6 +108,24 @@ async def test_values_are_values(ask, value):
     assert len((await ask("GET", "select email from people")).json()) == 2
 
 
+async def test_what_json_or_python_has_no_form_for_is_text(ask):
+    """`rolvaliduntil` of a login that lasts is infinity."""
+    found = await ask(
+        "GET",
+        "select 'infinity'::timestamptz as until, '0044-03-15 BC'::date as born, '24:00'::time as at,"
+        " 'Infinity'::numeric as most, 1e400::numeric as many, array[date '-infinity', date '2026-12-01'] as days",
+    )
+    (row,) = found.json()
+    assert len(row.pop("many")) == 401
+    assert row == {
+        "until": "infinity",
+        "born": "0044-03-15 BC",
+        "at": "24:00:00",
+        "most": "Infinity",
+        "days": ["-infinity", "2026-12-01"],
+    }
+
+
 async def test_a_text_is_never_two_statements(ask):
     for method in ("GET", "POST"):
         answer = await ask(method, "select 1; delete from people")

@@ -18,7 +18,9 @@ __all__ = ["Entries", "Search", "attributes", "ended"]
 
 SEARCHING = frozenset({"GET", "HEAD", "OPTIONS"})
 
-STATUSES = {0: 200, 32: 404, 68: 409, 20: 409, 49: 401, 48: 401, 50: 403, 51: 503, 52: 503, 3: 429, 11: 429}
+NO_SUCH_OBJECT = 32
+
+STATUSES = {0: 200, NO_SUCH_OBJECT: 404, 68: 409, 20: 409, 49: 401, 48: 401, 50: 403, 51: 503, 52: 503, 3: 429, 11: 429}
 """By result code (RFC 4511, appendix A); every other one is 400."""
 
 EVERYTHING = "objectClass=*"
@@ -76,11 +78,16 @@ def _text(value: bytes) -> str:
         return base64.b64encode(value).decode()
 
 
-def ended(request: RenderedRequest, code: int, message: str) -> Response:
-    """Return the answer of what is no search, or of one that failed: only "no such object" answers a check."""
+def ended(request: RenderedRequest, code: int, message: str, *, login: bool = False) -> Response:
+    """Return the answer of what is no search, or of one that failed: only "no such object" answers a check.
+
+    Of a `login` that is refused it does not: some directories say so of a login that they do not know.
+    """
     content = json.dumps({"result": code, "message": message}, ensure_ascii=False).encode(errors="replace")
-    decided = code == 32 if request.method in SEARCHING else None
-    return Response(STATUSES.get(code, 400), JSON, content, decided=decided, directory=True)
+    absent = code == NO_SUCH_OBJECT
+    decided = absent and not login if request.method in SEARCHING else None
+    status = 401 if absent and login else STATUSES.get(code, 400)
+    return Response(status, JSON, content, decided=decided, directory=True)
 
 
 def attributes(given: Mapping[str, Any] | None) -> list[tuple[str, list[bytes] | None]]:

@@ -57,6 +57,8 @@ class Ldap:
                 await in_thread(session.open, session.abort)
             except LOST as error:
                 raise TransportError(f"no connection: {_said(error)}", left=False) from None
+            except ldap.LDAPError as error:
+                return ended(request, _code(error), _said(error), login=True)
             watch.leaves()
             answer = await in_thread(lambda: session.ask(request, search, watch.most), session.abort)
             watch.has_left()
@@ -128,7 +130,7 @@ class _Session:
         self._ldap = made
         number = made.simple_bind(*(login or ("", "")))
         self._descriptor = made.fileno()
-        made.result(number, timeout=self._seconds)
+        self._answer(number)
         self.opened = True
 
     def ask(self, request: RenderedRequest, search: Search, most: int) -> Response:
@@ -149,8 +151,22 @@ class _Session:
                 number = self._ldap.rename(search.dn, data["rdn"], data.get("superior"), delold=1)
             case _:
                 number = self._ldap.delete_ext(search.dn)
-        self._ldap.result3(number, timeout=self._seconds)
+        self._answer(number)
         return ended(request, 0, "")
+
+    def _answer(self, number: int) -> Any:
+        """Wait for the answer to a request. Raises ldap.LDAPError: one of `LOST` also where what comes is none.
+
+        So is a notice of disconnection (RFC 4511, 4.4.1): it has a result code, but is about no request.
+        """
+        try:
+            return self._ldap.result3(number, timeout=self._seconds)
+        except LOST:
+            raise
+        except ldap.LDAPError as error:
+            if "msgid" not in _known(error) or _code(error) < 0:
+                raise ldap.SERVER_DOWN(*error.args) from None
+            raise
 
     def _found(self, search: Search, most: int) -> Response:
         """Search, page by page."""
@@ -164,7 +180,7 @@ class _Session:
                 list(search.attributes) or None,
                 serverctrls=[control] if search.scope != "base" else None,
             )
-            _, found, _, controls = self._ldap.result3(number, timeout=self._seconds)
+            _, found, _, controls = self._answer(number)
             entries.add(found)
             pages = [each for each in controls if each.controlType == SimplePagedResultsControl.controlType]
             cookie = pages[0].cookie if pages else b""
@@ -191,11 +207,15 @@ class _Session:
                 made.unbind_ext()
 
 
+def _known(error: ldap.LDAPError) -> dict[str, Any]:
+    return error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+
+
 def _code(error: ldap.LDAPError) -> int:
-    return int(error.args[0].get("result", 80)) if error.args and isinstance(error.args[0], dict) else 80
+    return int(_known(error).get("result", 80))
 
 
 def _said(error: ldap.LDAPError) -> str:
-    known = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    known = _known(error)
     parts = [str(known[key]) for key in ("desc", "info") if known.get(key)]
     return ": ".join(parts) or " ".join(str(error).split()) or type(error).__name__

@@ -16,7 +16,9 @@ from time import monotonic
 from typing import Any, cast
 
 import psycopg
+from psycopg.adapt import AdaptersMap, Buffer, Loader
 from psycopg.rows import tuple_row
+from psycopg.types.datetime import DateLoader, TimeLoader, TimestampLoader, TimestamptzLoader, TimetzLoader
 
 from reconciler.model.errors import TransportError
 from reconciler.model.settings import loopback
@@ -78,6 +80,32 @@ _HARMLESS = {
 """Each parameter that libpq would take from the environment where it is not given."""
 
 
+def _lenient(usual: type[Any]) -> type[Loader]:
+    class Lenient(usual):  # type: ignore[misc]
+        """Reads what Python has no date or time for as text: `infinity`, and years before 1 or after 9999."""
+
+        def load(self, data: Buffer) -> Any:
+            try:
+                return super().load(data)
+            except psycopg.DataError:
+                return bytes(data).decode()
+
+    return Lenient
+
+
+_TYPES: dict[str, type[Any]] = {
+    "date": DateLoader,
+    "time": TimeLoader,
+    "timetz": TimetzLoader,
+    "timestamp": TimestampLoader,
+    "timestamptz": TimestamptzLoader,
+}
+
+_ADAPTERS = AdaptersMap(psycopg.adapters)
+for _name, _loader in _TYPES.items():
+    _ADAPTERS.register_loader(_name, _lenient(_loader))
+
+
 class Postgres:
     """Sends statements. `seconds` is the time that one may take."""
 
@@ -92,7 +120,8 @@ class Postgres:
         connection = await self._take(question.where)
         if connection is None:
             try:
-                connection = await psycopg.AsyncConnection.connect(**await _parameters(question, self._seconds))
+                parameters = await _parameters(question, self._seconds)
+                connection = await psycopg.AsyncConnection.connect(**parameters, context=_ADAPTERS)
             except OSError as error:
                 raise TransportError(f"no connection: {error.strerror}", left=False) from None
             except psycopg.Error as error:

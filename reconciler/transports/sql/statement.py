@@ -20,6 +20,9 @@ __all__ = ["CONFLICT", "FORBIDDEN", "INVALID", "LOGIN", "UNAVAILABLE", "Question
 
 LOGIN, FORBIDDEN, CONFLICT, INVALID, UNAVAILABLE = 401, 403, 409, 400, 503
 
+DIGITS = 300
+"""Of a whole number that is longer, JSON's readers make an error, or infinity."""
+
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -86,7 +89,8 @@ def _plain(value: Any) -> Any:
         case date() | time():
             return value.isoformat()
         case Decimal():
-            return int(value) if value == value.to_integral_value() else str(value)
+            whole = value.is_finite() and value.adjusted() < DIGITS and value == value.to_integral_value()
+            return int(value) if whole else str(value)
         case bytes() | bytearray() | memoryview():
             raw = bytes(value)
             try:
