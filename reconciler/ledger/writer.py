@@ -160,7 +160,7 @@ class LedgerWriter(LedgerReader):
             transaction.upsert(schema.meta, ("name",), anew)
             transaction.save((), lines, kept)
 
-    def forget(self, hire: str, now: datetime) -> int:
+    def forget(self, hire: str, now: datetime, *, by: str) -> int:
         """Erase a person, except for the history's digests and the event that somebody was forgotten.
 
         Returns how many grants that were.
@@ -185,9 +185,8 @@ class LedgerWriter(LedgerReader):
             for note, attempt in ((RESYNC, since.began), (RESYNC_BEFORE, since.ended)):
                 if newest < attempt:  # higher numbers are used again
                     transaction.put(schema.meta, note, str(newest).encode())
-            gone = Event(
-                now, Key("", ""), "", EventType.FORGOTTEN, f"a person with {count} grants; {erased_lines(lines)}"
-            )
+            told = f"a person with {count} grants; {erased_lines(lines)}; by {by}"
+            gone = Event(now, Key("", ""), "", EventType.FORGOTTEN, told)
             transaction.append_events([event_row(gone)])
         self.session.reached(Failpoint.WIPED, done=False)
         self.backend.scrub()

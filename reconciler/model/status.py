@@ -98,6 +98,7 @@ class EventType(StrEnum):
     UNBLOCKED = "unblocked"
     RETRY_REQUESTED = "retry_requested"
     RUN_REQUESTED = "run_requested"
+    REVOKE_REQUESTED = "revoke_requested"
     ACCEPTED = "accepted"
     APPROVED = "approved"
     NOTIFIED = "notified"

@@ -142,7 +142,7 @@ def test_line_that_a_checkpoint_covers_is_missed(
     note = repo.root / ".git" / "first.note"
     note.write_text(call(repo, "history", "checkpoint").out)
     with closing(location.writer()) as ledger:
-        ledger.forget("cyd", NOW)
+        ledger.forget("cyd", NOW, by="ida@here")
     held = call(repo, "history", "--verify", "--checkpoint", str(note))
     assert held.code == 0, held.out
     assert call(repo, "history", "--verify", "--checkpoint", str(note), "--key", key).code == 0
@@ -172,7 +172,7 @@ def test_export_of_one_person_verifies_and_shows_nobody_else(
 ) -> None:
     with closing(location.writer()) as ledger:
         rename(ledger, {Key("ada", "tool"): Key("lovelace", "tool")})
-        ledger.forget("cyd", NOW)
+        ledger.forget("cyd", NOW, by="ida@here")
     folder = tmp_path / "proof"
     done = call(repo, "history", "export", str(folder), "--hire", "lovelace")
     assert (done.code, done.out) == (0, f"{folder}: 4 of 11 lines\n")
@@ -193,7 +193,7 @@ def test_whole_export_is_complete_with_erased_lines(
     repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify
 ) -> None:
     with closing(location.writer()) as ledger:
-        ledger.forget("cyd", NOW)
+        ledger.forget("cyd", NOW, by="ida@here")
     folder = tmp_path / "proof"
     assert call(repo, "history", "export", str(folder)).code == 0
     code, said = verified(folder, key, "--complete")
@@ -212,7 +212,7 @@ def test_history_written_anew_is_found_with_the_key_and_an_earlier_note(
     earlier = tmp_path / "earlier.note"
     earlier.write_text(call(repo, "history", "checkpoint").out)
     with closing(location.writer()) as ledger:
-        ledger.forget("cyd", NOW)
+        ledger.forget("cyd", NOW, by="ida@here")
     assert call(repo, "history", "export", str(tmp_path / "grown")).code == 0
     code, said = verified(tmp_path / "grown", key, "--complete", "--earlier", str(earlier))
     assert (code, "covers are as they were" in said) == (0, True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.cli.context import requester
 from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, eventually
 
@@ -36,6 +37,14 @@ def test_all_of_a_persons_orphans_are_revoked_by_hand(two: Repo, accounts: Accou
     assert set(accounts.people) == {"tool-bob@example.com", "more-bob@example.com"}
     again = call_cli(two, "revoke", "ada")
     assert (again.code, "nothing of ada is left to revoke" in again.err) == (1, True)
+    lines = call_cli(two, "history", "--event", "revoke_requested", "--output", "json").json
+    assert {(line["access"], line["detail"]) for line in lines} == {
+        (access, f"by {requester()}") for access in ("tool", "more")
+    }
+    assert call_cli(two, "forget", "ada").code == 0
+    (line,) = call_cli(two, "history", "--event", "forgotten", "--output", "json").json
+    assert line["detail"].endswith(f"by {requester()}")
+    assert call_cli(two, "history", "--verify").code == 0
 
 
 EMPTY = (
@@ -116,6 +125,9 @@ def test_accept_refuses_what_git_does_not_want(two: Repo, held: dict[str, Any]) 
     call_cli(two)
     refused = call_cli(two, "accept", "ada", "tool")
     assert (refused.code, "git does not want it" in refused.err) == (1, True)
+    call_cli(two, "lock", "bob", "--reason", "a lost laptop")
+    refused = call_cli(two, "accept", "bob", "tool")
+    assert (refused.code, "`reconcile unlock bob` ends the lock" in refused.err) == (1, True)
 
 
 def test_refusal_names_the_next_command(repo: Repo, accounts: AccountService) -> None:

@@ -315,7 +315,7 @@ def test_guard_counts_survive_forget(provisioned, accounts):
     provisioned.reconcile()
     with provisioned.ledger() as ledger:
         for number in range(10, 20):
-            ledger.forget(f"h{number:02}", provisioned.clock.now())
+            ledger.forget(f"h{number:02}", provisioned.clock.now(), by="ida@here")
     lose(accounts, *range(10))
     for number in range(5):
         assert row(provisioned.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool").status is Status.PRESENT

@@ -141,7 +141,7 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
                     ledger = StateLocation(settings.state, root).writer(reached)
                     try:
                         if action is Action.FORGET:
-                            ledger.forget("ada", clock.now())
+                            ledger.forget("ada", clock.now(), by="ida@here")
                             return
                         # Who has the state's key, so that the command counts.
                         Sealing.writing(ledger, Gnupg(settings.gnupg_home), Trust())

@@ -854,7 +854,7 @@ class Model(RuleBasedStateMachine):
         for name, person in self.git.people.items():
             rows = {grant: row for grant, row in judgement.rows.items() if grant[0] == name}
             if person.file == "gone" and all(row.phase == "revoked" for row in rows.values()):
-                self.program.ledger.forget(person.stem, self.clock.now())
+                self.program.ledger.forget(person.stem, self.clock.now(), by="ida@here")
                 judgement.forget(rows)
 
     @rule()

@@ -119,7 +119,7 @@ def test_history_of_an_earlier_release_is_whole() -> None:
 
 def test_forgotten_person_leaves_the_chain_whole(state: StateLocation) -> None:
     with closing(state.writer()) as ledger:
-        ledger.forget("ada", NOW)
+        ledger.forget("ada", NOW, by="ida@here")
         ledger.save((), [line("bob", 9)])
         told = [(each.key.hire, each.event) for each in ledger.history.lines()]
     assert told == [("bob", "adopted"), ("bob", "adopted"), ("", "forgotten"), ("bob", "adopted")]
@@ -130,7 +130,7 @@ def test_forgotten_person_leaves_the_chain_whole(state: StateLocation) -> None:
 
 def test_nothing_of_a_forgotten_persons_lines_is_left_but_digests(state: StateLocation) -> None:
     with closing(state.writer()) as ledger:
-        ledger.forget("ada", NOW)
+        ledger.forget("ada", NOW, by="ida@here")
         with ledger.backend.reading() as reading:
             (row,) = reading.rows("SELECT * FROM events WHERE id = 3")
     left = {name for name in row if row[name] and row[name] != EPOCH}
@@ -182,7 +182,7 @@ def test_renamed_person_leaves_the_chain_whole(state: StateLocation) -> None:
         told = [(each.key.hire, each.detail) for each in ledger.history.lines() if each.event is EventType.RENAMED]
         assert told == [("bob", "was ada/tool"), ("lovelace", "was bob/tool"), ("lovelace", "was ada/tool")]
         assert ledger.history.verify().broken is None
-        ledger.forget("lovelace", NOW)
+        ledger.forget("lovelace", NOW, by="ida@here")
     assert verified(state) == (9, 4, None)
 
 

@@ -236,7 +236,7 @@ def test_reading_what_another_begins_to_write(tmp_path: Path) -> None:
         records = ledger.grants.records()
         assert next(records).key.hire == "hire0000"
         with location.locked("here", NOW) as locked:
-            locked.ledger.forget("hire0001", NOW)
+            locked.ledger.forget("hire0001", NOW, by="ida@here")
         with pytest.raises(LedgerError, match="another process wrote to it while it was read: try again"):
             list(records)
     with location.reader() as ledger:

@@ -170,7 +170,7 @@ def test_hires_whose_givers_are_yet_to_be_found_out(ledger: LedgerWriter) -> Non
     ledger.given.save(
         [], {"ada": Unattributed(None, "first"), "bob": bobs}
     )  # of ada, another member saw a newer commit
-    ledger.forget("dan", NOW)
+    ledger.forget("dan", NOW, by="ida@here")
     assert ledger.given.untraced() == {"ada": adas, "cyd": cyds}
 
 
@@ -202,7 +202,7 @@ def test_forgotten_person_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
             for kind in ("stored", "notice"):
                 ledger.sealed.put(f"{kind}/{stem}" + ("/tool" if kind == "notice" else ""), stem.encode())
             ledger.commands.enqueue("retry", now=NOW, by="ida@here", hire=stem)
-        assert ledger.forget(mark, NOW) == 1
+        assert ledger.forget(mark, NOW, by="ida@here") == 1
     for file in (tmp_path / ".reconciler").iterdir():
         assert mark.encode() not in file.read_bytes().lower(), file.name
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:

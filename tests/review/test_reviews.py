@@ -145,7 +145,7 @@ def test_removal_of_whom_the_ledger_forgot_is_done(office: Office) -> None:
     office.remember(record("ada", Phase.REVOKED), events=[granted])
     with closing(office.ledger()) as ledger:
         digest = ledger.history.verify().digest
-        ledger.forget("ada", AT + timedelta(days=1))
+        ledger.forget("ada", AT + timedelta(days=1), by="ida@here")
     office.review(line("ada", decision="remove", since="2026-11-01T00:00:00Z"), history=digest)
     assert office.progress().open == 0
     office.review(line("ada", decision="remove", since="2026-11-01T00:00:00Z"), history="another ledger's")

@@ -222,17 +222,17 @@ def _by_hand(options: SharedOptions, kind: str, keys: list[Key]) -> int:
 
 async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, keys: list[Key]) -> Report:
     from reconciler.cli.commands.acting import passes_by_hand
-    from reconciler.engine.apply.commands import run_requested
+    from reconciler.engine.apply.commands import REQUESTED
+    from reconciler.ledger.entries import Event
 
     async with passes_by_hand(options, redactor, kind, without_hires=kind == "revoke") as (force, state, passes):
 
         async def approve(plan: Plan) -> bool:
-            _refuse(plan, passes.context.last_desired, kind, keys)
-            if kind == "run":
-                asked = [item.grant for item in plan.grants if item.grant.key in keys]
-                now, by = passes.clock.now(), requester()
-                lines = [run_requested(each.key, each.integration, plan.revision, now, by) for each in asked]
-                await state.ledger.run(lambda ledger: ledger.save((), lines))
+            able = _refuse(plan, passes.context.last_desired, kind, keys)
+            asked = [item.grant for item in plan.grants if item.grant.key in able]
+            now, event, by = passes.clock.now(), REQUESTED[kind], f"by {requester()}"
+            lines = [Event(now, each.key, each.integration, event, by, revision=plan.revision) for each in asked]
+            await state.ledger.run(lambda ledger: ledger.save((), lines))
             return True
 
         passes.approve = approve
@@ -254,11 +254,13 @@ async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> No
         _refuse(plan, context.last_desired, kind, keys)
 
 
-def _refuse(plan: Plan, desired: Desired | None, kind: str, keys: list[Key]) -> None:
-    """Raise the reason why it cannot be done, if it cannot be done for any of the grants."""
-    faults = [fault for key in keys if (fault := _fault(plan, desired, kind, key)) is not None]
-    if len(faults) == len(keys):
-        raise faults[0]
+def _refuse(plan: Plan, desired: Desired | None, kind: str, keys: list[Key]) -> list[Key]:
+    """Return for which of the grants it can be done. Raises the reason where it is none."""
+    faults = {key: _fault(plan, desired, kind, key) for key in keys}
+    able = [key for key, fault in faults.items() if fault is None]
+    if not able:
+        raise next(fault for fault in faults.values() if fault is not None)
+    return able
 
 
 def _fault(plan: Plan, desired: Desired | None, kind: str, key: Key) -> Exception | None:
@@ -300,7 +302,7 @@ def forget(options: SharedOptions, hire: str) -> int:
     now, state, grants = datetime.now(UTC), state_of(options), [record.key for record in records]
     try:
         with state.locked("reconcile forget", now) as locked:
-            erased = erase(locked.ledger, hire, now, options.repo)
+            erased = erase(locked.ledger, hire, now, options.repo, by=requester())
     except StateLockedError as error:
         enqueue(options, "forget", hire=hire)
         show_handed_over(options, "forget", grants, f"forget {hire}", error)

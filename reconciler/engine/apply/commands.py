@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
 __all__ = [
+    "REQUESTED",
     "CommandEffects",
     "Erasing",
     "apply_commands",
@@ -49,7 +50,6 @@ __all__ = [
     "reason_to_remember",
     "releases_of",
     "request_events",
-    "run_requested",
     "scope_of",
 ]
 
@@ -57,6 +57,9 @@ log = structlog.get_logger()
 
 CHANGES = frozenset({"retry", "accept", "forget"})
 """The commands that change records when they are taken up."""
+
+REQUESTED = {"run": EventType.RUN_REQUESTED, "revoke": EventType.REVOKE_REQUESTED}
+"""The events of the commands that a pass acts on: the requests that it sends are of whoever asked for them."""
 
 HIRES = 50
 """The most hires whose records are changed in one piece, where a command is about everybody."""
@@ -190,7 +193,7 @@ def _apply(ledger: LedgerWriter, piece: _Piece, now: datetime, effects: CommandE
             if erasing is None or not all(record.key in piece.free for record in records):
                 effects.waiting.add(command)
                 return
-            if _erased(ledger, command.hire, records, now, erasing):
+            if _erased(ledger, command, records, now, erasing):
                 return
             records = []
         case "lock" | "unlock" if command.hire:
@@ -322,22 +325,23 @@ def reason_to_remember(hire: str, records: Sequence[Record], files: Files, locks
     return f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke {hire}`); {where}"
 
 
-def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
+def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path, *, by: str) -> int:
     """Erase a person, and return the number of their grants. Only the process that locked the state may."""
     from reconciler.notify import alerts
 
     for cache in (HIRES_CACHE, VALIDATE_CACHE):  # they are rebuilt from git
         PrivateFile(root / cache).remove()
     alerts.forget(ledger, hire)
-    return ledger.forget(hire, now)
+    return ledger.forget(hire, now, by=by)
 
 
-def _erased(ledger: LedgerWriter, hire: str, records: list[Record], now: datetime, erasing: Erasing) -> bool:
+def _erased(ledger: LedgerWriter, command: Command, records: list[Record], now: datetime, erasing: Erasing) -> bool:
     """Erase a person and their commands; False if that is refused, as it would be without a daemon."""
+    hire = command.hire or ""
     if (why := reason_to_remember(hire, records, erasing.files, ledger.locks.all())) is not None:
         log.warning("command.refused", command="forget", reason=why)
         return False
-    log.info("person.forgotten", grants=erase(ledger, hire, now, erasing.root))
+    log.info("person.forgotten", grants=erase(ledger, hire, now, erasing.root, by=command.by))
     return True
 
 
@@ -351,20 +355,16 @@ def by_grant(commands: Iterable[Command]) -> dict[Key, list[Command]]:
 
 
 def request_events(commands: Iterable[Command], now: datetime, records: Iterable[Record]) -> list[Event]:
-    """Make the events of manual runs whose commands are removed from the list; `records` are those of their grants."""
+    """Make the events of manual runs and revocations that are removed from the list; `records` are of their grants."""
     known = {record.key: record for record in records}
     lines: list[Event] = []
     for command in commands:
-        if command.kind == "run":
+        if command.kind in REQUESTED:
             key = Key(command.hire or "", command.access or "")
             integration, revision = (known[key].integration, known[key].revision) if key in known else ("", None)
-            lines.append(run_requested(key, integration, revision, now, command.by))
+            event = REQUESTED[command.kind]
+            lines.append(Event(now, key, integration, event, f"by {command.by}", revision=revision))
     return lines
-
-
-def run_requested(key: Key, integration: str, revision: str | None, now: datetime, by: str) -> Event:
-    """Make the event of a manual run."""
-    return Event(now, key, integration, EventType.RUN_REQUESTED, f"by {by}", revision=revision)
 
 
 def may_retry(record: Record) -> bool:

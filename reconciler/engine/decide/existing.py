@@ -309,6 +309,8 @@ def reason_not_to_accept(record: Record) -> str | None:
 
     What git does not want is never complete: of a revocation that failed half-way only its requests say what is left.
     """
+    if record.locked is not None and (record.off or record.phase is Phase.REVOKED):
+        return f"{record.key} is {record.status}: {record.reason}; `reconcile unlock {record.key.hire}` ends the lock"
     if record.orphaned_at is not None or record.phase is Phase.REVOKED:
         return f"{record.key} is {record.status}: git does not want it; `reconcile revoke` takes it away"
     if record.off:
