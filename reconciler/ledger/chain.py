@@ -222,8 +222,11 @@ def _next(digest: str, content: str) -> str:
 
 
 def leaf(digest: str) -> bytes:
-    """Return the hash of a line's leaf."""
-    return hashlib.sha256(b"\x00" + bytes.fromhex(digest)).digest()
+    """Return the hash of a line's leaf. Raises LedgerError."""
+    try:
+        return hashlib.sha256(b"\x00" + bytes.fromhex(digest)).digest()
+    except ValueError:
+        raise LedgerError("a line of the history has no digest: `reconcile history --verify` says which") from None
 
 
 def root_of(nodes: Iterable[bytes]) -> bytes:

@@ -155,6 +155,9 @@ def test_line_that_a_checkpoint_covers_is_missed(
         found = contradiction(ledger, Checkout.open(repo.root), note.read_text(), VerifyingKey.of(key))
     assert says in (found or "")
     assert call(repo, "history", "--verify", "--checkpoint", str(note)).code == 1
+    change(location, "UPDATE events SET digest = 'no digest' WHERE id = 2")
+    refused = call(repo, "history", "--verify", "--checkpoint", str(note))
+    assert (refused.code, "`reconcile history --verify` says which" in refused.err) == (1, True)
 
 
 def test_note_of_another_key_is_refused(repo: Repo, location: StateLocation, key: str, call: Call) -> None:
