@@ -18,7 +18,6 @@ from reconciler.ledger.chain import BLOCK, END, Chain, Link, Names, leaf, root_o
 from reconciler.ledger.entries import Event
 from reconciler.ledger.reading import (
     LONG_PAGE,
-    PAGE,
     LedgerPart,
     Reading,
     among,
@@ -86,13 +85,9 @@ class History(LedgerPart):
     def lines(self, **filters: Unpack[LineFilters]) -> Iterator[Event]:
         """Read the history, oldest first."""
         where, values = _conditions(**filters)
-        query, newest = f"SELECT * FROM events{where} AND id > :newest ORDER BY id LIMIT {PAGE}", 0
-        while True:
-            rows = self._rows(query, newest=newest, **values)
+        query = f"SELECT * FROM events{where} AND id > :newest ORDER BY id LIMIT :size"
+        for rows in in_pages(partial(self._rows, query, **values), newest=0):
             yield from (entry_of(Event, row) for row in rows)
-            if len(rows) < PAGE:
-                return
-            newest = rows[-1]["id"]
 
     def page(self, page: Page, **filters: Unpack[LineFilters]) -> list[Event]:
         """Read a page of the history, newest first; the filters are those of `lines`."""
@@ -200,14 +195,9 @@ def verified(reading: Reading) -> Chain:
 
 def lines_of(reading: Reading) -> Iterator[dict[str, Any]]:
     """Read the lines of the history, oldest first."""
-    newest = 0
-    while True:
-        query = "SELECT * FROM events WHERE id > :newest ORDER BY id LIMIT :size"
-        rows = list(reading.rows(query, newest=newest, size=PAGE))
+    query = "SELECT * FROM events WHERE id > :newest ORDER BY id LIMIT :size"
+    for rows in in_pages(lambda **given: list(reading.rows(query, **given)), newest=0):
         yield from map(line_of, rows)
-        if len(rows) < PAGE:
-            return
-        newest = rows[-1]["id"]
 
 
 def tree_of(reading: Reading, at_most: int | None = None) -> tuple[int, bytes]:

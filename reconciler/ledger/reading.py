@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, product
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from reconciler.model.errors import LedgerError
 
@@ -69,6 +69,8 @@ MICROSECOND = timedelta(microseconds=1)
 Row = Mapping[str, Any]
 """A row, by column."""
 
+AnyRow = TypeVar("AnyRow", bound="Row | tuple[Any, ...]")
+
 SERVER_TIME = "cast(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 """The server's time, which is the same for all members."""
 
@@ -116,9 +118,7 @@ def in_batches(names: Iterable[str]) -> Iterator[list[str]]:
     return (ordered[start : start + MANY] for start in range(0, len(ordered), MANY))
 
 
-def in_pages(
-    read: Callable[..., list[tuple[Any, ...]]], size: int = PAGE, **key: object
-) -> Iterator[list[tuple[Any, ...]]]:
+def in_pages(read: Callable[..., list[AnyRow]], size: int = PAGE, **key: object) -> Iterator[list[AnyRow]]:
     """Read rows in the order of a key, a page at a time, so that no statement stays open while they are used.
 
     The statement takes the rows after this key, `:size` at most, and selects the key's columns first.
@@ -128,7 +128,8 @@ def in_pages(
         yield rows
         if len(rows) < size:
             return
-        key = dict(zip(key, rows[-1], strict=False))
+        last = rows[-1]
+        key = dict(zip(key, last.values() if isinstance(last, Mapping) else last, strict=False))
 
 
 def after(prefix: str) -> str:

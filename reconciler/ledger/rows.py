@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import cache
 from operator import attrgetter
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -241,20 +241,8 @@ def given_of(cells: Sequence[Any]) -> tuple[Key, Attribution]:
     if at_forge is not None:
         signed = (each for each in approvals if each.source is Source.SIGNATURE)
         approvals = (*(Approval(login, Source.FORGE) for login in from_json(at_forge)), *signed)
-    return Key(hire, access), _given(granted_in, author, committer, committed_at, approvals, merged_by=merged_by)
-
-
-@lru_cache(maxsize=1024)  # one commit gives many grants
-def _given(
-    granted_in: str,
-    author: str,
-    committer: str,
-    committed_at: int,
-    approvals: tuple[Approval, ...],
-    *,
-    merged_by: str | None,
-) -> Attribution:
-    return Attribution(granted_in, author, committer, moment(committed_at), approvals, merged_by=merged_by)
+    given = Attribution(granted_in, author, committer, moment(committed_at), approvals, merged_by=merged_by)
+    return Key(hire, access), given
 
 
 def given_row(key: Key, given: Attribution) -> dict[str, Any]:

@@ -143,8 +143,6 @@ KEEP, REMOVE = "keep", "remove"
 ANSWERED = ("decision", "reason")
 """The keys of a line that its reviewer fills in; all else is the population."""
 
-_Count = Annotated[int, Field(ge=0, strict=True)]
-
 
 class ReviewLine(Model):
     """A grant, or an unmanaged account, and the decision on it. `who` is a hire or the account."""
@@ -167,9 +165,9 @@ class Review(Model):
 
     revision: Text
     read_at: Text
-    listed: _Count | None
-    matched: _Count
-    ignored: _Count
+    listed: Count | None
+    matched: Count
+    ignored: Count
     complete: Annotated[bool, Field(strict=True)]
     history: Text | None
     due: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None

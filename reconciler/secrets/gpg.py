@@ -164,18 +164,15 @@ class Gnupg:
         """Return the full fingerprint of a key in the keyring, by id or address. Raises SecretsError."""
         if (why := self.unusable(recipient)) is not None:
             raise SecretsError(why)
-        rows = self._ask(["--list-keys", "--", recipient], b"").data.decode("utf-8", "replace").splitlines()
-        return next(row.split(":")[9] for row in rows if row.startswith("fpr:"))
+        return next(row[9] for row in self._listed(recipient) if row[0] == "fpr")
 
     def owner(self, recipient: str) -> str | None:
         """Return whose a key in the keyring is: its first name and address; None if there is none."""
-        rows = self._ask(["--list-keys", "--", recipient], b"").data.decode("utf-8", "replace").splitlines()
-        return next((row.split(":")[9].replace("\\x3a", ":") for row in rows if row.startswith("uid:")), None)
+        return next((row[9].replace("\\x3a", ":") for row in self._listed(recipient) if row[0] == "uid"), None)
 
     def unusable(self, recipient: str) -> str | None:
         """Return why nothing can be encrypted to a key, with the next step; None if it can."""
-        answer = self._ask(["--list-keys", "--", recipient], b"")
-        rows = [line.split(":") for line in answer.data.decode("utf-8", "replace").splitlines()]
+        rows = self._listed(recipient)
         keys = [row for row in rows if row[0] == "pub"]
         if not keys:
             return f"gpg has no public key {recipient}: import it with `gpg --import`"
@@ -187,6 +184,11 @@ class Gnupg:
         if all("E" not in row[11] for row in keys):
             return f"the key {recipient} cannot encrypt: add a subkey that can (`gpg --quick-add-key`)"
         return None
+
+    def _listed(self, recipient: str) -> list[list[str]]:
+        """Return the rows that gpg lists of a key, each with its fields."""
+        listed = self._ask(["--list-keys", "--", recipient], b"").data.decode("utf-8", "replace")
+        return [line.split(":") for line in listed.splitlines()]
 
     def _ask(self, args: list[str], raw: bytes) -> _Answer:
         if self._program is None:

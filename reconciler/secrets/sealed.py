@@ -27,6 +27,7 @@ from reconciler.secrets.gpg import Gnupg
 
 __all__ = ["Sealer", "in_the_clear", "wrapped_to"]
 
+_DAMAGED = "the sealed store's key is damaged: restore the state from a backup"
 _SIZE = 32
 _NONCE = 12
 
@@ -73,15 +74,10 @@ class Sealer:
 
         Raises SecretsError where its recipient's secret key is not here any more, and where it is damaged.
         """
-        head, _, body = wrapped.partition(b"\n")
-        try:
-            fields = json.loads(head)
-            form, recipients = fields["form"], [str(name) for name in fields["recipients"]]
-        except (ValueError, TypeError, KeyError):
-            raise SecretsError("the sealed store's key is damaged: restore the state from a backup") from None
+        form, recipients, body = _parted(wrapped)
         key = _unwrapped(form, body, recipients, gnupg)
         if len(key) not in (_SIZE, 3 * _SIZE):
-            raise SecretsError("the sealed store's key is damaged: restore the state from a backup")
+            raise SecretsError(_DAMAGED)
         return cls(key, recipients, gnupg)
 
     def rewrap(self, recipients: Iterable[str]) -> bytes:
@@ -151,9 +147,8 @@ class Sealer:
 
 def in_the_clear(wrapped: bytes) -> bool:
     """Whether a key as it is stored is not wrapped; False if it is damaged."""
-    head, _, _ = wrapped.partition(b"\n")
-    with suppress(ValueError, TypeError, KeyError):
-        return bool(json.loads(head)["form"] == "none")
+    with suppress(SecretsError):
+        return _parted(wrapped)[0] == "none"
     return False
 
 
@@ -162,11 +157,18 @@ def wrapped_to(wrapped: bytes, gnupg: Gnupg) -> list[str]:
 
     Raises SecretsError if it is damaged.
     """
+    form, recipients, body = _parted(wrapped)
+    return gnupg.recipients(body) if form == "gpg" else recipients
+
+
+def _parted(wrapped: bytes) -> tuple[str, list[str], bytes]:
+    """Return the form of a key as it is stored, its recipients, and its bytes. Raises SecretsError."""
     head, _, body = wrapped.partition(b"\n")
-    with suppress(ValueError, TypeError, KeyError):
+    try:
         fields = json.loads(head)
-        return gnupg.recipients(body) if fields["form"] == "gpg" else [str(name) for name in fields["recipients"]]
-    raise SecretsError("the sealed store's key is damaged: restore the state from a backup")
+        return str(fields["form"]), [str(name) for name in fields["recipients"]], body
+    except (ValueError, TypeError, KeyError):
+        raise SecretsError(_DAMAGED) from None
 
 
 def _derived(key: bytes, use: bytes) -> bytes:
