@@ -14,7 +14,7 @@ from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
-from reconciler.secrets.signed_note import Checkpoint, SigningKey
+from reconciler.secrets.checkpoint import Checkpoint, SigningKey
 
 __all__ = ["checkpointed"]
 

@@ -38,7 +38,7 @@ from reconciler.requests.pages import MorePages, items
 from reconciler.requests.record import same
 from reconciler.requests.render import render
 from reconciler.requests.template import render_text
-from reconciler.transports.answer import LARGE, LIMIT
+from reconciler.transports.messages import LARGE, LIMIT
 
 __all__ = [
     "LeftOut",

@@ -30,7 +30,7 @@ from reconciler.notify.rules import AlertState, CheckStreak, Message, News, News
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.transports.address import parse
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter

@@ -41,7 +41,7 @@ from reconciler.requests.excerpt import one_line
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.secrets.initial_data import InitialData
 from reconciler.transports.address import parse
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter

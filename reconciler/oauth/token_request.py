@@ -24,7 +24,7 @@ from reconciler.requests.encode import FORM
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import render
 from reconciler.transports.address import parse
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 
 if TYPE_CHECKING:
     from reconciler.requests.client import Client

@@ -34,9 +34,8 @@ from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.throttle import LONGEST, Throttle
 from reconciler.requests.url import escape
 from reconciler.transports.address import Address, parse
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.opening import Machine, Transports
-from reconciler.transports.request import RenderedRequest
 
 __all__ = ["Answered", "Client", "Leaving", "MaySend", "Response", "Sending"]
 

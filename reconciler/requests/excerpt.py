@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from reconciler.model.secret import Redactor
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 
 __all__ = ["CHARACTERS", "excerpt", "one_line", "secrets_in", "secrets_of"]
 

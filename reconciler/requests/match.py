@@ -22,7 +22,7 @@ from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.verdict import Account, Cause, Missing, Present, Unknown, Verdict
 from reconciler.requests.record import NOTHING, Compared, all_there, differences, find
 from reconciler.requests.template import render_text, written
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 
 __all__ = ["GONE", "condition_holds", "contains", "failure", "not_an_answer", "refusal", "unready", "verdict"]
 

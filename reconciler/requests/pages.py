@@ -26,8 +26,7 @@ from reconciler.requests.render import render
 from reconciler.requests.template import written
 from reconciler.requests.url import escape
 from reconciler.transports.address import HTTP, locate
-from reconciler.transports.answer import LARGE, LIMIT, Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import LARGE, LIMIT, RenderedRequest, Response
 
 if TYPE_CHECKING:
     from reconciler.requests.client import Client

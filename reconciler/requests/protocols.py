@@ -19,8 +19,7 @@ from reconciler.model.template import PLACEHOLDER, misfit, split
 from reconciler.model.value import replace
 from reconciler.requests.template import plain, render_data, written
 from reconciler.requests.url import in_name
-from reconciler.transports.answer import Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest, Response
 
 __all__ = ["DIRECTORY", "SQL", "as_answered", "asks_directory", "entry", "names_in", "scheme_of", "statement"]
 

@@ -22,10 +22,9 @@ from reconciler.repository.documents.events import BrokenFile
 from reconciler.repository.git.branches import address_of
 from reconciler.requests.excerpt import one_line
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.secrets import signed_note, timestamp
-from reconciler.secrets.signed_note import Checkpoint, SigningKey, VerifyingKey
+from reconciler.secrets.checkpoint import Checkpoint, Question, SigningKey, VerifyingKey, trusted, verified
 from reconciler.transports.address import parse
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest
 
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
@@ -121,7 +120,7 @@ def stand(
 
 def contradiction(ledger: LedgerReader, checkout: Checkout, note: str, key: VerifyingKey) -> str | None:
     """Return how the history contradicts a checkpoint; None if it holds. Raises SecretsError for a bad one."""
-    checkpoint = signed_note.Checkpoint.of(note, key)
+    checkpoint = Checkpoint.of(note, key)
     if checkpoint.origin != (ours := origin_of(checkout)):
         return f"the checkpoint is of {checkpoint.origin}, and this history is {ours}"
     lines, root = ledger.history.tree(checkpoint.lines)
@@ -189,7 +188,7 @@ def authorities(tree: Tree, ca: str) -> bytes:
             pem = tree.read(file)
         else:
             raise TimestampError("there is no such file: commit the certificate of the authority's root, in PEM")
-        timestamp.trusted(pem)
+        trusted(pem)
     except OSError as error:
         raise TimestampError(f"{ca}: {error.strerror}") from None
     except (BrokenFile, TimestampError) as error:
@@ -199,8 +198,8 @@ def authorities(tree: Tree, ca: str) -> bytes:
 
 async def token_of(note: str, wanted: Timestamping, context: Context, settings: Settings, tree: Tree) -> bytes:
     """Ask the authority about a note; return its answer once that is verified. Raises TimestampError."""
-    trusted = authorities(tree, wanted.ca)
-    question = timestamp.Question.about(note.encode())
+    pem = authorities(tree, wanted.ca)
+    question = Question.about(note.encode())
     address = parse(wanted.url)
     name = address.name if address is not None else ""
     # No manifest's service can have this name, so that it shares no limits and connections.
@@ -213,7 +212,7 @@ async def token_of(note: str, wanted: Timestamping, context: Context, settings: 
     if answer.status != 200:
         raise TimestampError(f"{name} answered {answer.status}{client.excerpt(answer)}")
     try:
-        found = timestamp.verified(answer.content, note.encode(), trusted, question.nonce)
+        found = verified(answer.content, note.encode(), pem, question.nonce)
     except TimestampError as error:
         raise TimestampError(f"{name}: {one_line(str(error), context.redactor)}") from None
     if abs(found.at - (now := context.clock.now())) > APART:

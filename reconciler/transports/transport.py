@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
-from reconciler.transports.answer import Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest, Response
 
 if TYPE_CHECKING:
     import ssl

@@ -19,8 +19,7 @@ from reconciler.requests.client import Client, Leaving
 from reconciler.requests.pages import first_page
 from reconciler.requests.protocols import as_answered
 from reconciler.requests.render import render
-from reconciler.transports.answer import LIMIT, Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import LIMIT, RenderedRequest, Response
 
 __all__ = ["CannedClient", "CheckPart", "Exchange", "parts_asked", "same_url"]
 

@@ -15,7 +15,7 @@ from reconciler.model.scope import walk
 from reconciler.model.template import roots
 from reconciler.requests.match import GONE, contains, not_an_answer, refusal
 from reconciler.requests.record import Compared, all_there, find, is_whole, same
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 from reconciler.workshop.found import (
     MOST_KEYS,
     RuleFound,

@@ -17,8 +17,7 @@ from reconciler.model.value import Frozen, Unshown
 from reconciler.requests.match import contains
 from reconciler.requests.record import find
 from reconciler.requests.template import written
-from reconciler.transports.answer import Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.workshop.canned import CheckPart, Exchange
 from reconciler.workshop.found import has
 from reconciler.workshop.stage import ManifestSource

@@ -26,7 +26,7 @@ from reconciler.repository.git.trees import Tree
 from reconciler.repository.naming import is_cases, unread
 from reconciler.repository.parsing import MANIFESTS, parse
 from reconciler.requests.template import render_data
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 from reconciler.workshop.canned import CheckPart, Exchange, parts_asked, same_url
 from reconciler.workshop.found import RuleFound
 from reconciler.workshop.rules import check_rules, listing_rules

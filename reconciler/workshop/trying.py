@@ -32,8 +32,7 @@ from reconciler.requests.hosts import named_hosts
 from reconciler.requests.pages import MorePages, items
 from reconciler.requests.record import all_there
 from reconciler.requests.template import render_data
-from reconciler.transports.answer import Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.workshop.canned import CheckPart, Exchange, parts_asked
 from reconciler.workshop.found import RuleFound
 from reconciler.workshop.rules import users_of

@@ -24,7 +24,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
 from reconciler.review.verify import root_from
-from reconciler.secrets.signed_note import Checkpoint, SigningKey, VerifyingKey
+from reconciler.secrets.checkpoint import Checkpoint, SigningKey, VerifyingKey
 from tests.cli.conftest import Call
 from tests.ledger.states import NOW, change
 from tests.ledger.test_chain import rename

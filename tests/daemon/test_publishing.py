@@ -19,7 +19,7 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key
 from reconciler.model.secret import Redactor
 from reconciler.model.status import EventType
-from reconciler.secrets.signed_note import Checkpoint, SigningKey, VerifyingKey
+from reconciler.secrets.checkpoint import Checkpoint, SigningKey, VerifyingKey
 from tests.engine.harness import Hands
 from tests.ledger.states import NOW
 from tests.repo import Daemon, Repo, call_cli

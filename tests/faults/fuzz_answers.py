@@ -33,7 +33,7 @@ from reconciler.requests.render import canonical, expected, outline, render
 from reconciler.requests.template import render_data, render_text, render_url, written
 from reconciler.requests.throttle import Throttle
 from reconciler.transports.address import parse
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 from tests.faults.fuzz_target import Target, can_be_written
 from tests.faults.hostile import ODD, altered, bombs, odd, repeated, spelled, spoiled, structures
 from tests.faults.hostile import written as as_file

@@ -54,7 +54,7 @@ from reconciler.model.settings import Limits
 from reconciler.notify.delivery import Notifier
 from reconciler.requests.client import Client, Leaving, Response
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest
 from tests.engine.harness import Crash, Hands, Outbox
 from tests.faults.judgement import (
     AWAY,

@@ -12,7 +12,7 @@ from reconciler.model.verdict import Account, Missing, Present, Unknown
 from reconciler.requests.match import condition_holds, verdict
 from reconciler.requests.record import Compared
 from reconciler.requests.render import expected
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 from tests.gallery import samples
 
 ADA = {"email": "ada@example.com"}

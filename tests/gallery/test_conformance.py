@@ -12,8 +12,7 @@ from reconciler.gallery.catalog import everything
 from reconciler.model.manifest import AnyPaged, Exists, Manifest, Paged
 from reconciler.requests.pages import PageTurner, first_page
 from reconciler.requests.render import render
-from reconciler.transports.answer import Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest, Response
 from tests.gallery import samples
 from tests.gallery.services import SERVICES
 from tests.gallery.slices import needs_slices, slice_of

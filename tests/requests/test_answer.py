@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.transports.answer import DEEPEST, LIMIT, Response
+from reconciler.transports.messages import DEEPEST, LIMIT, Response
 from tests.timing import at_most
 
 

@@ -20,9 +20,8 @@ from reconciler.model.settings import Limits
 from reconciler.requests.client import Client, Sending
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.throttle import Throttle
-from reconciler.transports.answer import LIMIT
 from reconciler.transports.http.transport import _tls
-from reconciler.transports.request import Pritunl, RenderedRequest
+from reconciler.transports.messages import LIMIT, Pritunl, RenderedRequest
 from tests.certificates import self_signed
 from tests.requests.conftest import FakeClock, Loopback, Raw, reply
 

@@ -17,7 +17,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.requests.match import verdict
 from reconciler.requests.record import Compared, is_whole, same
 from reconciler.requests.render import render
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 
 HOST = "ldaps://ldap.example.com"
 

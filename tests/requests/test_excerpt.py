@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.model.secret import Redactor
 from reconciler.requests.excerpt import CHARACTERS, excerpt
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 
 SECRET = "s3cr3t-token-of-ours"
 

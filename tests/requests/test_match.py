@@ -9,7 +9,7 @@ from reconciler.model.manifest import Condition, Exists, Request, Revoke
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.verdict import Missing, Present, Unknown
 from reconciler.requests.match import condition_holds, contains, failure, verdict
-from reconciler.transports.answer import LIMIT, Response
+from reconciler.transports.messages import LIMIT, Response
 from tests.timing import at_most
 
 ANN = "ann@x.com"

@@ -13,7 +13,7 @@ from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.verdict import Account, Missing, Present, Unknown, Verdict
 from reconciler.requests.match import unready, verdict
 from reconciler.requests.record import Compared, all_there, differences, is_whole, same
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 
 ANN, BOB = "ann@x.com", "bob@x.com"
 

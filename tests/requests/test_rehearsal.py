@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from reconciler.model.errors import Blocked
 from reconciler.model.manifest import Exists, Manifest
 from reconciler.model.scope import Layer, Scope
-from reconciler.requests.rehearsal import Rehearsal
-from reconciler.requests.render import render
+from reconciler.requests.render import Rehearsal, render
 
 MANIFEST = Manifest.model_validate(
     {

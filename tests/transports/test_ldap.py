@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("ldap", reason="no python-ldap: pip install -r requirements-ldap.lock, see .ci/run")
 
 from reconciler.model.errors import TransportError
-from reconciler.transports.answer import Response
 from reconciler.transports.ldap.transport import Ldap
+from reconciler.transports.messages import Response
 from tests.repo import free_port
 from tests.slapd import ADMIN, BASE, MISSING, Slapd
 from tests.transports.watching import Progress, exchange, refused

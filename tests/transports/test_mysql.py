@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("pymysql", reason="no PyMySQL: pip install 'access-reconciler[sql]'")
 
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 from reconciler.transports.sql.mysql import MySql
 from tests.mariadb import MISSING, MariaDb
 from tests.repo import free_port

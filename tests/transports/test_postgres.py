@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.transports.answer import Response
+from reconciler.transports.messages import Response
 from reconciler.transports.sql.postgres import _HARMLESS, Postgres
 from tests.postgres import Databases, Wire
 from tests.repo import free_port

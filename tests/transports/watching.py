@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import locate
-from reconciler.transports.answer import LIMIT, Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import LIMIT, RenderedRequest, Response
 from reconciler.transports.transport import Transport
 
 __all__ = ["Progress", "exchange", "refused"]

@@ -138,7 +138,7 @@ class Compared(Frozen):
 def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
     """Compare the history with the checkpoint in a file, and verify the timestamp beside it."""
     from reconciler.review.proof import authorities, contradiction, verifying_key
-    from reconciler.secrets.timestamp import verified
+    from reconciler.secrets.checkpoint import verified
 
     context, force = context_in_force(options)
     note, token = _newest(options, force.settings) if file == "newest" else _read(file)
@@ -209,8 +209,8 @@ def _new_key(options: SharedOptions, recipients: tuple[str, ...], *, replace: bo
     """Make a key, write it into the program's initial data on disk, and return its public half and the file."""
     from reconciler.model.settings import OWN
     from reconciler.review.proof import KEY, origin_of
+    from reconciler.secrets.checkpoint import SigningKey
     from reconciler.secrets.initial_data import encrypt_initial_data
-    from reconciler.secrets.signed_note import SigningKey
 
     repository = Repository.of(options)
     values = repository.data.read(repository.tree, OWN) or {}

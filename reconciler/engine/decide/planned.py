@@ -18,7 +18,7 @@ from reconciler.model.verdict import Invited, Missing, Present, Verdict
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
 from reconciler.requests.render import outline, shown_body
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest
 
 __all__ = [
     "NOTHING_STORED",

@@ -39,7 +39,7 @@ from reconciler.requests.match import refusal, verdict
 from reconciler.requests.pages import Option, PageTurner, first_page, options
 from reconciler.requests.record import Compared, all_there
 from reconciler.requests.tasks import NO_YIELD, Yielder
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest
 
 __all__ = ["SHOWN", "BlindChecker", "Checker", "NotOffered"]
 

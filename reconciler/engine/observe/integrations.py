@@ -28,11 +28,10 @@ from reconciler.model.verdict import Cause, Verdict
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.pages import first_page
 from reconciler.requests.record import Compared
-from reconciler.requests.rehearsal import Rehearsal
-from reconciler.requests.render import AT_RUN_TIME, canonical, expected, rehearse, steady
+from reconciler.requests.render import AT_RUN_TIME, Rehearsal, canonical, expected, rehearse, steady
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.sealed import Sealer
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest
 
 if TYPE_CHECKING:
     from reconciler.oauth.connection import OAuthConnection

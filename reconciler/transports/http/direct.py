@@ -16,8 +16,8 @@ from contextlib import suppress
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from reconciler.transports.answer import Response
 from reconciler.transports.http.pipe import CLOSED, Pipe
+from reconciler.transports.messages import Response
 from reconciler.transports.transport import Watch
 
 __all__ = ["Direct", "NotAllowed", "StaleConnection", "Unreadable"]

@@ -19,10 +19,9 @@ from reconciler.model.errors import TransportError, UsageError
 from reconciler.model.settings import loopback
 from reconciler.model.verdict import Cause
 from reconciler.transports.address import Address, Origin
-from reconciler.transports.answer import Response
 from reconciler.transports.http.direct import Direct, NotAllowed, StaleConnection, Unreadable
 from reconciler.transports.http.pipe import Pipe
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.transport import BROKE, Watch, tls_context
 
 __all__ = ["Http"]

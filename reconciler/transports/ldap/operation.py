@@ -11,8 +11,7 @@ from urllib.parse import unquote
 from reconciler.model.errors import TransportError
 from reconciler.model.value import Frozen
 from reconciler.transports.address import Address
-from reconciler.transports.answer import Items, Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import Items, RenderedRequest, Response
 
 __all__ = ["Entries", "Search", "attributes", "ended"]
 

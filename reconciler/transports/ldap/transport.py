@@ -15,9 +15,8 @@ from typing import Any
 
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
-from reconciler.transports.answer import Response
 from reconciler.transports.ldap.operation import SEARCHING, Entries, Search, attributes, ended
-from reconciler.transports.request import RenderedRequest, login_of
+from reconciler.transports.messages import RenderedRequest, Response, login_of
 from reconciler.transports.transport import BROKE, Watch, authorities, in_thread, spoiled
 
 os.environ["LDAPNOINIT"] = "1"  # libldap reads it once: else an ldaprc in the working directory says whom to trust

@@ -29,8 +29,7 @@ from reconciler import __version__
 from reconciler.model.errors import TransportError
 from reconciler.repository.git.program import leads_through
 from reconciler.transports.address import Address
-from reconciler.transports.answer import Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.transport import Watch
 
 __all__ = ["Programs", "Reaper"]

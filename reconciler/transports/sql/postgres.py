@@ -24,8 +24,7 @@ from reconciler.model.errors import TransportError
 from reconciler.model.settings import loopback
 from reconciler.model.template import numbered
 from reconciler.transports.address import Address
-from reconciler.transports.answer import Response
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.sql.statement import (
     CONFLICT,
     FORBIDDEN,

@@ -13,8 +13,7 @@ from urllib.parse import unquote
 from reconciler.model.errors import TransportError
 from reconciler.model.value import Frozen
 from reconciler.transports.address import Address
-from reconciler.transports.answer import Items, Response
-from reconciler.transports.request import RenderedRequest, login_of
+from reconciler.transports.messages import Items, RenderedRequest, Response, login_of
 
 __all__ = ["CONFLICT", "FORBIDDEN", "INVALID", "LOGIN", "UNAVAILABLE", "Question", "Rows", "failed"]
 

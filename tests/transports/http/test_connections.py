@@ -20,11 +20,10 @@ from httptools import HttpResponseParser
 from reconciler.engine.context import SystemClock
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
-from reconciler.transports.answer import LIMIT, Response
 from reconciler.transports.http.direct import _Reading
 from reconciler.transports.http.pipe import Pipe
 from reconciler.transports.http.transport import Http, _tls
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import LIMIT, RenderedRequest, Response
 from tests.certificates import self_signed
 from tests.servers import PATIENCE
 

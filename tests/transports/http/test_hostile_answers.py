@@ -12,9 +12,8 @@ import pytest
 
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
-from reconciler.transports.answer import LIMIT, Response
 from reconciler.transports.http.transport import Http
-from reconciler.transports.request import RenderedRequest
+from reconciler.transports.messages import LIMIT, RenderedRequest, Response
 from tests.transports.http.test_connections import HOST, Seen, connected, listening, send
 
 pytestmark = pytest.mark.anyio

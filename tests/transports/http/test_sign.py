@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests.render import credentials
-from reconciler.transports.request import Pritunl
+from reconciler.transports.messages import Pritunl
 
 
 @pytest.mark.parametrize("prefix", ["", "PRITUNL_"])
