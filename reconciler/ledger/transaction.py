@@ -50,9 +50,9 @@ USED = "used/"
 _ANSWERED = sa.delete(schema.commands).where(  # by now another command may have its number
     schema.commands.c.id == sa.bindparam("which"), schema.commands.c.at == sa.bindparam("moment")
 )
-_ERASED = {
-    table: sa.delete(table).where(table.c.name == sa.bindparam("which")) for table in (schema.sealed, schema.meta)
-}
+_VALUES = (schema.sealed, schema.meta)
+_READ = {table: sa.select(table.c.value).where(table.c.name == sa.bindparam("which")) for table in _VALUES}
+_ERASED = {table: sa.delete(table).where(table.c.name == sa.bindparam("which")) for table in _VALUES}
 
 
 class Transaction:
@@ -98,7 +98,7 @@ class Transaction:
         """Return a sealed value or a note as it will be at the end, so far."""
         if (table, name) in self._put:
             return self._put[table, name]
-        there = self.connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
+        there = self.connection.execute(_READ[table], {"which": name}).scalar()
         return None if there is None else bytes(there)
 
     def append_events(self, rows: Iterable[Mapping[str, Any]]) -> None:

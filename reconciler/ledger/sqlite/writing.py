@@ -30,6 +30,9 @@ COPY = ".schema-"
 """What comes between the name of a state and the schema of a copy that was kept before it was migrated."""
 
 
+_END = sa.select(schema.meta.c.value).where(schema.meta.c.name == END)
+
+
 class WritableSqliteBackend:
     """A SQLite file that is open for writing."""
 
@@ -116,7 +119,7 @@ class WritableSqliteBackend:
         for statement, each in rows.items():
             connection.execute(statement, each)
         if lines:
-            note = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.name == END)).scalar()
+            note = connection.execute(_END).scalar()
             chained, end = linked(lines, Link.of(note))
             connection.execute(sa.insert(schema.events), chained)
             noting = self.upserting(schema.meta, ("name",), ("name", "value"))
