@@ -21,7 +21,7 @@ from reconciler.intake.yaml_edit import flow
 from reconciler.model.clock import after, first_moment, stamp
 from reconciler.model.config_files import AccessRequest
 from reconciler.model.errors import ReconcilerError, RepositoryError, UsageError
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.hire import Entry
 from reconciler.model.settings import Forge
 from reconciler.model.text import hint
@@ -63,13 +63,14 @@ class State(StrEnum):
 
 
 class Request(Frozen):
-    """One request, and how far it is; `branch` where it waits."""
+    """One request, and how far it is: `branch` where it waits, `refused` why it gives nothing."""
 
     stem: str
     asked: AccessRequest
     state: State
     until: datetime | None = None
     branch: str | None = None
+    refused: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
@@ -82,6 +83,7 @@ class Request(Frozen):
             "reason": self.asked.reason,
             "requested_by": self.asked.requested_by,
             "branch": self.branch,
+            "refused": self.refused,
         }
 
 
@@ -109,7 +111,7 @@ def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime
     grant = next((each for each in desired.grants(hire) if each.key.access == stem), None)
     if grant is None:
         return f"its end is over; {what_for}"
-    reason = grant.hold.reason if grant.hold is not None else grant.requested and grant.requested.refusal
+    reason = _refusal(grant)
     if reason:
         told = grant.hold is None and files.offers.lacks(grant.integration)
         return reason if told else f"{reason}; {what_for}"
@@ -126,10 +128,7 @@ def known_requests(
     `records` is what the ledger has, where there is one: else what a request says of itself counts.
     """
     desired = Desired(files, now.date(), now)
-    found = [
-        Request(stem, loaded.model, *_state(desired, loaded, records.get(_key(loaded)), now))
-        for stem, loaded in sorted(files.requests.items())
-    ]
+    found = [_known(desired, loaded, records, now) for stem, loaded in sorted(files.requests.items())]
     for branch, tree in sorted(waiting.items()):
         for file in tree.files(FOLDER):
             parsed = parse(tree, file, REQUESTS).loaded
@@ -138,10 +137,9 @@ def known_requests(
     return found
 
 
-def _state(
-    desired: Desired, loaded: Loaded[AccessRequest], record: Record | None, now: datetime
-) -> tuple[State, datetime | None]:
-    key, lasts = _key(loaded), loaded.model.access.for_
+def _known(desired: Desired, loaded: Loaded[AccessRequest], records: Mapping[Key, Record], now: datetime) -> Request:
+    key, lasts = Key(loaded.model.hire, loaded.stem), loaded.model.access.for_
+    record = records.get(key)
     grant = (
         next((each for each in desired.grants(key.hire) if each.key == key), None)
         if key.hire in desired.hires
@@ -152,14 +150,19 @@ def _state(
     begun = acted or max((each for each in (loaded.model.requested_at, first) if each is not None), default=None)
     ends = [None if grant is None else grant.over_at, None if lasts is None or begun is None else after(begun, lasts)]
     until = min((end for end in ends if end is not None), default=None)
-    if record is not None:
-        return (State.ENDED if record.phase is Phase.REVOKED else State.HOLDS), until
-    over = grant is None or (until is not None and until <= now)
-    return (State.ENDED if over else State.HOLDS), until
+    refused = None if grant is None or (record is not None and record.acted_on) else _refusal(grant)
+    if record is not None and (record.acted_on or record.phase is Phase.REVOKED):
+        over = record.phase is Phase.REVOKED
+    else:  # without the ledger, what was allowed before may run
+        over = grant is None or (until is not None and until <= now) or (refused is not None and bool(records))
+    return Request(loaded.stem, loaded.model, State.ENDED if over else State.HOLDS, until, refused=refused)
 
 
-def _key(loaded: Loaded[AccessRequest]) -> Key:
-    return Key(loaded.model.hire, loaded.stem)
+def _refusal(grant: Grant) -> str | None:
+    """Return why a request's grant is refused, by the files."""
+    if grant.hold is not None:
+        return grant.hold.reason
+    return None if grant.requested is None else grant.requested.refusal
 
 
 def free_stem(stem: str, taken: set[str]) -> str:

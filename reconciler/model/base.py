@@ -111,8 +111,8 @@ LONGEST_NAME = 255
 Identifier = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1, max_length=LONGEST_NAME)]
 
 DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
-LONGEST = timedelta(days=36500)
-"""The calendar ends in the year 9999: what is added to a time of ours stays within it."""
+LONGEST = timedelta(days=99_999)
+"""The calendar begins in the year 1 and ends in 9999: a few of these before or after now are within it."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 

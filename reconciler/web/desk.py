@@ -160,7 +160,7 @@ class _Desk:
                 "requests": [
                     {
                         "asked": each.asked,
-                        "state": each.state,
+                        "state": each.state if each.refused is None else f"refused: {each.refused}",
                         "until": each.until,
                         "url": self._urls.get(each.stem),
                         "status": said.get(each.stem),

@@ -107,6 +107,10 @@ def test_refused_request_is_invalid_and_holds_nothing_else(
     done = call(company, "--yes", "--output", "json")
     found = {(each["hire"], each["access"]): each["status"] for each in done.json["grants"]}
     assert (done.code, found) == (1, {("ada", "tool"): "present", (hire, "queue"): "invalid"})
+    [listed] = call(company, "request", "list", "--output", "json").json
+    assert (listed["state"], listed["refused"]) == ("ended", f"config/requestable.yaml does not allow it: {why}")
+    assert f"refused: config/requestable.yaml does not allow it: {why}" in call(company, "request", "list").out
+    assert "no request" in call(company, "request", "tidy").out, "it may be allowed yet"
     company.hire("ada", department="R&D")
     company.settings(prune="revoke")
     company.commit()

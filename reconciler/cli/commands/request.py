@@ -121,7 +121,8 @@ def list_(options: SharedOptions) -> int:
         emit_json(found)
         return 0
     head = ["request", "hire", "integration", "state", "until", "reason"]
-    rows = [[printable(str(each[name] or "")) for name in head] for each in found]
+    told = [each | ({"state": f"refused: {each['refused']}"} if each["refused"] else {}) for each in found]
+    rows = [[printable(str(each[name] or "")) for name in head] for each in told]
     if options.output == "markdown":
         lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
         echo("\n".join([*lines, *(f"| {' | '.join(map(code, row))} |" for row in rows)]))
@@ -153,6 +154,7 @@ def tidy(options: SharedOptions, branch: str | None) -> int:
         asking.files.requests[each.stem].path
         for each in asking.known(records)
         if each.state == State.ENDED
+        and each.refused is None
         and (Key(each.asked.hire, each.stem) in records or each.asked.hire in asking.files.hires)
     ]
     if branch is not None and paths:
