@@ -29,9 +29,8 @@ from reconciler.model.last_pass import LastPass
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
-from reconciler.repository.git.checkout import Checkout
 from reconciler.review.reviews import ReviewProgress
-from reconciler.web.daemon_view import GitView, Live
+from reconciler.web.daemon_view import DaemonView, GitView, Live
 from reconciler.web.guard import Visitor
 from reconciler.web.overview import overview
 from reconciler.web.render import STATIC, environment
@@ -80,7 +79,7 @@ code { background: light-dark(#eff1f3, #2a313c); border-radius: 6px; padding: 2p
 VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
 
 
-class Company:
+class Company(DaemonView):
     """A company of made-up people, as the pages read a daemon's."""
 
     def __init__(self, state: StateLocation) -> None:
@@ -106,10 +105,6 @@ class Company:
     def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:  # noqa: ARG002
         """No review is open."""
         return []
-
-    def checkout(self) -> Checkout:
-        """There is none; the overview asks for none."""
-        raise NotImplementedError
 
     def ledger(self) -> AbstractContextManager[LedgerReader]:
         """Open the state."""

@@ -351,7 +351,7 @@ class Survey:
             (service.name, name)
             for service in desired.services.values()
             for name, (_, manifest) in service.manifests.items()
-            if manifest.exists is not None and manifest.exists.listing
+            if manifest.listing
         ]
         there = {name for _, name in listed}
         self.found = {name: each for name, each in self.found.items() if name in there}

@@ -85,14 +85,14 @@ class ReadyManifest(Frozen, dict=True):
         """Return its features beside checking and making an account."""
         if self.imports:
             return ["import"]
-        manifest, exists = self.manifest, self.manifest.exists
+        manifest, exists, listing = self.manifest, self.manifest.exists, self.manifest.listing
         invites = exists is not None and (exists.pending is not None or exists.invited)
         found = {
-            "list": exists is not None and exists.listing is not None,
+            "list": listing is not None,
             "update": bool(manifest.updates),
             "revoke": bool(manifest.revoke),
             "invite": bool(invites),
-            "last used": exists is not None and exists.listing is not None and exists.listing.used is not None,
+            "last used": listing is not None and listing.used is not None,
         }
         return [word for word, there in found.items() if there]
 

@@ -401,12 +401,14 @@ class Record(Frozen):
 
     @property
     def leaves_something(self) -> bool:
-        """Whether it may have an account: then it is never silently dropped.
-
-        An attempt to invite anew began with an invitation that was open, whatever became of its own requests.
-        """
-        reinvites = self.open is not None and self.open.kind is Kind.REINVITE
+        """Whether it may have an account: then it is never silently dropped."""
+        reinvites = self.open is not None and self.open.kind is Kind.REINVITE  # which began with an open invitation
         return self.provided or reinvites or any(step.may_have_effect for step in self.run.steps)
+
+    @property
+    def may_remain(self) -> bool:
+        """Whether it may have an account that was not revoked."""
+        return self.phase is not Phase.REVOKED and self.leaves_something
 
     @property
     def values(self) -> Mapping[str, Any]:

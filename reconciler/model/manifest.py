@@ -263,6 +263,11 @@ class Manifest(Model):
         return (*fields, *(item.id for item in self.form if item.type == "generate"))
 
     @property
+    def listing(self) -> Listing | None:
+        """The listing of `exists`, if there is one."""
+        return None if self.exists is None else self.exists.listing
+
+    @property
     def asks_for(self) -> tuple[InitialDataField, ...]:
         """Return the initial data that a user has to provide."""
         return tuple(item for item in self.initial_data_form if not item.generated)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, dataclass_transform
 
 from msgspec import Struct, field
+
+from reconciler.model.clock import stamp
 
 if TYPE_CHECKING:
     from dataclasses import replace  # of it, the type checker knows which fields there are
 else:
     from msgspec.structs import replace
 
-__all__ = ["Frozen", "Unshown", "replace"]
+__all__ = ["Frozen", "Unshown", "fields", "replace"]
 
 T = TypeVar("T")
 
@@ -41,3 +44,18 @@ def _unshown(kind: type[Frozen]) -> frozenset[str]:
         for name, annotation in vars(each).get("__annotations__", {}).items()
         if "Unshown[" in annotation
     )
+
+
+def fields(value: object, *names: str) -> dict[str, Any]:
+    """Return some fields of a value as JSON has them; nulls where there is no value."""
+    return {name: _as_json(None if value is None else getattr(value, name)) for name in names}
+
+
+def _as_json(value: Any) -> Any:
+    match value:
+        case datetime():
+            return stamp(value)
+        case tuple():
+            return list(value)
+        case _:
+            return value

@@ -8,6 +8,7 @@ from functools import cached_property
 from reconciler.model.condition import Sequence
 from reconciler.model.config_files import AccessRequest
 from reconciler.model.errors import Problem
+from reconciler.model.grant import Grant
 from reconciler.model.hire import Entry, Hire
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen, replace
@@ -35,6 +36,8 @@ class Entries:
     """The entries that a revision's files give."""
 
     def __init__(self, files: Files) -> None:
+        self._named: dict[str | None, tuple[Hire | Sequence, Mapping[str, Entry]]] = {}
+        """The entries by name of each sequence, and of the hire that was asked for last: one may have thousands."""
         self._files = files
 
     def of(self, loaded: Loaded[Hire]) -> dict[str, SourcedEntry]:
@@ -49,6 +52,17 @@ class Entries:
             entry, source = each.model.access.model_copy(update={"name": each.stem}), f"{each.path}:{each.lines[0]}"
             found.setdefault(entry.access, SourcedEntry(entry=entry, source=source, request=each))
         return found
+
+    def giving(self, grant: Grant) -> Entry:
+        """Return the entry that a grant comes from: of the hire's file, of a sequence, or of a request."""
+        if grant.requested is not None:
+            return self._files.requests[grant.key.access].model.access
+        giver = self._files.hires[grant.key.hire] if grant.origin is None else self._files.sequences[grant.origin]
+        known = self._named.get(grant.origin)
+        if known is None or known[0] is not giver.model:
+            known = giver.model, {entry.access: entry for entry in reversed(giver.model.access)}
+            self._named[grant.origin] = known
+        return known[1][grant.key.access]
 
     def requests(self, hire: str) -> tuple[Loaded[AccessRequest], ...]:
         """Return the requests for a hire."""

@@ -14,7 +14,7 @@ from reconciler.model.base import as_text
 from reconciler.model.clock import after
 from reconciler.model.config_files import Rule
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.grant import Grant, Phase, Record
+from reconciler.model.grant import Grant, Record
 from reconciler.model.hire import Hire, NamedChoice
 from reconciler.model.text import hint, some
 from reconciler.model.value import Frozen
@@ -83,7 +83,7 @@ class PolicyRules:
         found: dict[str, list[Record]] = {}
         for record in records_kept:
             wanted = (each.key for each in self._desired.grants(record.key.hire) if not gives_nothing(each))
-            if record.leaves_something and record.phase is not Phase.REVOKED and record.key not in wanted:
+            if record.may_remain and record.key not in wanted:
                 found.setdefault(record.key.hire, []).append(record)
         records = list(chain.from_iterable(found.values()))
         return KeptGrants(found, [sum(_held(rule, record) for record in records) for rule, _ in self._rules])

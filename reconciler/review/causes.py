@@ -26,6 +26,7 @@ __all__ = [
     "Consequence",
     "compared_manifests",
     "compared_settings",
+    "different",
     "touched_by",
 ]
 
@@ -120,8 +121,6 @@ class Causes:
     def __init__(self, before: Desired, after: Desired) -> None:
         self._before = before
         self._after = after
-        self._entries: dict[bool, tuple[object, Mapping[str, object]]] = {}
-        """The entries, by name, of the file that was looked into last in either revision: one may have thousands."""
 
     def of(self, was: Grant | None, now: Grant | None) -> Cause:
         """Return the nearest cause of a grant that is removed (without `now`), added (without `was`) or changed."""
@@ -161,7 +160,7 @@ class Causes:
     def _of_change(self, was: Grant, now: Grant) -> Cause:
         hire = now.key.hire
         path = self._after.hires[hire].path
-        entries = [self._entry(desired, grant) for desired, grant in ((self._before, was), (self._after, now))]
+        entries = [_entry(desired, grant) for desired, grant in ((self._before, was), (self._after, now))]
         if now.origin is None or was.origin is None or was.key != now.key:
             if now.origin is None and was.origin is None and was.key == now.key and entries[0] == entries[1]:
                 return Cause(CauseKind.FIELDS, hire, path)
@@ -171,17 +170,6 @@ class Causes:
         if was.origin != now.origin:
             return self._of_giving(hire, now.origin, self._after, self._before) or Cause(CauseKind.HIRE, hire, path)
         return Cause(CauseKind.FIELDS, hire, path)
-
-    def _entry(self, desired: Desired, grant: Grant) -> object:
-        """Return what gives a grant: an entry of a sequence's or a hire's file, or a request."""
-        if grant.requested is not None:
-            return desired.files.requests[grant.key.access].model
-        giver = desired.hires[grant.key.hire] if grant.origin is None else desired.files.sequences[grant.origin]
-        known = self._entries.get(desired is self._after)
-        if known is None or known[0] is not giver.model:
-            known = giver.model, {entry.access: entry for entry in reversed(giver.model.access)}
-            self._entries[desired is self._after] = known
-        return known[1].get(grant.key.access)
 
     def _of_entry(self, grant: Grant, there: Desired) -> Cause | None:
         """Return the sequence where its own entry is new, or gone."""
@@ -235,6 +223,12 @@ def _by_name(hires: Iterable[str], desired: Desired) -> dict[str, str]:
         names[name] += 1
         found[name] = hire
     return {name: hire for name, hire in found.items() if name and names[name] == 1}
+
+
+def _entry(desired: Desired, grant: Grant) -> object:
+    """Return what gives a grant: an entry of a sequence's or a hire's file, or a request as a whole."""
+    asked = grant.requested is not None
+    return desired.files.requests[grant.key.access].model if asked else desired.entries.giving(grant)
 
 
 def _of_request(grant: Grant, here: Desired) -> Cause:
@@ -301,7 +295,7 @@ def compared_manifests(base: Files, head: Files) -> dict[ChangeKind, list[str]]:
 
 def compared_settings(base: Settings, head: Settings) -> dict[str, tuple[Any, Any]]:
     """Return the settings that differ, by dotted name, with their values before and after."""
-    return _different(*(dict(_flat(settings.model_dump())) for settings in (base, head)))
+    return different(*(dict(_flat(settings.model_dump())) for settings in (base, head)))
 
 
 def compared_parts(base: Manifest, head: Manifest) -> dict[str, tuple[Any, Any]]:
@@ -310,7 +304,7 @@ def compared_parts(base: Manifest, head: Manifest) -> dict[str, tuple[Any, Any]]
     A request that one of them does not have is one part.
     """
     old, new = (manifest.model_dump(exclude_defaults=True) for manifest in (base, head))
-    return _different(*(dict(_parts(each, other)) for each, other in ((old, new), (new, old))))
+    return different(*(dict(_parts(each, other)) for each, other in ((old, new), (new, old))))
 
 
 def _parts(value: Any, other: Any, above: str = "") -> Iterator[tuple[str, Any]]:
@@ -328,7 +322,8 @@ def _parts(value: Any, other: Any, above: str = "") -> Iterator[tuple[str, Any]]
             yield from _parts(each, there.get(key), f"{above}{key}.")
 
 
-def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def different(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the values before and after of the names that differ."""
     names = [*old, *(name for name in new if name not in old)]
     return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 

@@ -15,7 +15,6 @@ from typing import Any
 from reconciler.model.base import jsonable, spelled
 from reconciler.model.errors import MissingVariable, Problem
 from reconciler.model.grant import Grant
-from reconciler.model.hire import Entry, Hire
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.model.value import Frozen, replace
@@ -29,6 +28,7 @@ from reconciler.review.causes import (
     Consequence,
     compared_manifests,
     compared_settings,
+    different,
     touched_by,
 )
 from reconciler.review.consequences import (
@@ -130,7 +130,7 @@ def compare(base: Side, head: Side, today: date) -> Difference:
 def changes(before: Desired, after: Desired) -> list[Change]:
     """List the grants that are added, changed and removed, sorted by hire and access."""
     base, head = before.files, after.files
-    olds, news, changed = _Entries(base), _Entries(head), _Changed(before, after)
+    changed = _Changed(before, after)
     touched = _touched(base, head)
     moved = _moved(before, after, touched)
     came_from = {new: old for old, new in moved.items()}
@@ -143,11 +143,11 @@ def changes(before: Desired, after: Desired) -> list[Change]:
             was, now = old.get(access), new.get(access)
             if now is None and was is not None:
                 if after.unreadable(was.key, was.email, was.origin, before.revision, source=was.source) is None:
-                    found.append(changed.removed(was, olds))
+                    found.append(changed.removed(was))
             elif was is None and now is not None:
-                found.append(changed.added(now, news))
-            elif was is not None and now is not None and not _same(was, now, olds.of(was), news.of(now)):
-                change = changed.values(was, now, olds, news)
+                found.append(changed.added(now))
+            elif was is not None and now is not None and not _same(was, now, before, after):
+                change = changed.values(was, now)
                 if change.fields:
                     found.append(change)
     return found
@@ -157,41 +157,45 @@ class _Changed:
     """Makes the changes between two revisions, with what follows from each."""
 
     def __init__(self, before: Desired, after: Desired) -> None:
-        self._after = after
+        self._before, self._after = before, after
         self._policy = PolicyRules(after, after.files.policy)
         self._causes = Causes(before, after)
         self._used = _Used()
 
-    def removed(self, was: Grant, olds: _Entries) -> Change:
-        hire = olds.hire(was.key.hire)
-        change = _change(ChangeKind.REMOVED, was, _fields(olds, was), {})
+    def removed(self, was: Grant) -> Change:
+        hire = self._before.hires[was.key.hire].model
+        change = _change(ChangeKind.REMOVED, was, _fields(self._before, was), {})
         leaving = leaving_of(was, hire, self._after, self._policy)
         return replace(change, name=hire.full_name, cause=self._causes.of(was, None), leaving=leaving)
 
-    def added(self, now: Grant, news: _Entries) -> Change:
-        change = self._dated(_change(ChangeKind.ADDED, now, {}, _fields(news, now)), now, news)
+    def added(self, now: Grant) -> Change:
+        change = self._dated(_change(ChangeKind.ADDED, now, {}, _fields(self._after, now)), now)
         return replace(change, cause=self._causes.of(None, now), privileged=privileges(now))
 
-    def values(self, was: Grant, now: Grant, olds: _Entries, news: _Entries) -> Change:
+    def values(self, was: Grant, now: Grant) -> Change:
         """Make the change of a grant that both revisions have; without fields where none of them concerns it."""
         names = self._used(was) | self._used(now)
-        then = {**_fields(olds, was), **_person(olds, was, names), "hire": was.key.hire}
-        here = {**_fields(news, now), **_person(news, now, names), "hire": now.key.hire}
+        then, here = (
+            {**_fields(side, grant), **_person(side, grant, names), "hire": grant.key.hire}
+            for side, grant in ((self._before, was), (self._after, now))
+        )
         change = _change(ChangeKind.CHANGED, now, then, here)
         if not change.fields:
             return change
         had, applied = privileges(was), applied_to(now, change.fields)
         another = applied is not None and (applied.leaves_one or applied is Applied.ANOTHER_ADDRESS)
         return replace(
-            self._dated(change, now, news),
+            self._dated(change, now),
             applied=applied,
             cause=self._causes.of(was, now),
-            former=leaving_of(was, olds.hire(was.key.hire), self._after, self._policy) if another else None,
+            former=leaving_of(was, self._before.hires[was.key.hire].model, self._after, self._policy)
+            if another
+            else None,
             privileged={name: value for name, value in privileges(now).items() if had.get(name) != value},
         )
 
-    def _dated(self, change: Change, now: Grant, news: _Entries) -> Change:
-        hire = news.hire(now.key.hire)
+    def _dated(self, change: Change, now: Grant) -> Change:
+        hire = self._after.hires[now.key.hire].model
         starts, ends = dates_of(now, hire, self._after.today)
         return replace(
             change,
@@ -237,16 +241,15 @@ def _moved(before: Desired, after: Desired, hires: Iterable[str]) -> dict[str, s
 
 
 def _change(kind: ChangeKind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
-    names = [*then, *(name for name in now if name not in then)]
-    fields = {name: (then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)}
+    fields = different(then, now)
     if kind is not ChangeKind.CHANGED:
         fields.pop("integration", None)
     return Change(grant.key, grant.integration, kind, fields, grant.email)
 
 
-def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:
+def _fields(side: Desired, grant: Grant) -> dict[str, Any]:
     """Write an access entry as JSON values, without the keys that it leaves out."""
-    entry = entries.of(grant)
+    entry = side.entries.giving(grant)
     fields: dict[str, Any] = {"integration": entry.integration}
     fields |= {f"values.{name}": jsonable(value) for name, value in entry.values.items() if value is not None}
     if entry.at.kind != "commit":
@@ -255,7 +258,7 @@ def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:
         fields["until"] = str(entry.until)
     if entry.for_ is not None:
         fields["for"] = spelled(entry.for_)
-    if (end := entries.hire(grant.key.hire).end) is not None:
+    if (end := side.hires[grant.key.hire].model.end) is not None:
         fields["end"] = end.isoformat()
     if entry.keep:
         fields["keep"] = True
@@ -267,45 +270,9 @@ def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:
     return fields
 
 
-class _Entries:
-    """The access entries of one side, by name. Those of the last hire are kept, because it may have thousands."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-        self._of_sequences: dict[str, dict[str, Entry]] = {}
-        self._stem, self._of_hire = "", dict[str, Entry]()
-        self._hire: Hire | None = None
-
-    def hire(self, stem: str) -> Hire:
-        """Read a hire."""
-        if self._hire is None or self._stem != stem:
-            self._hire, self._stem = self._files.hires[stem].model, stem
-            self._of_hire = _by_name(self._hire.access)
-        return self._hire
-
-    def of(self, grant: Grant) -> Entry:
-        """Find the entry that a grant comes from."""
-        name = grant.origin
-        if grant.requested is not None:
-            return self._files.requests[grant.key.access].model.access
-        if name is None:
-            self.hire(grant.key.hire)
-            return self._of_hire[grant.key.access]
-        if name not in self._of_sequences:
-            self._of_sequences[name] = _by_name(self._files.sequences[name].model.access)
-        return self._of_sequences[name][grant.key.access]
-
-
-def _by_name(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """Map each name to its first entry."""
-    found: dict[str, Entry] = {}
-    for entry in entries:
-        found.setdefault(entry.access, entry)
-    return found
-
-
-def _same(was: Grant, now: Grant, then: Entry, here: Entry) -> bool:
+def _same(was: Grant, now: Grant, before: Desired, after: Desired) -> bool:
     """Whether nothing differs at all: a quick check that is true for almost every grant."""
+    then, here = before.entries.giving(was), after.entries.giving(now)
     layers = ([layer.values for layer in grant.layers] for grant in (was, now))
     return (
         was.key == now.key
@@ -331,12 +298,12 @@ class _Used:
         return known[1]
 
 
-def _person(entries: _Entries, grant: Grant, used: frozenset[str]) -> dict[str, Any]:
+def _person(side: Desired, grant: Grant, used: frozenset[str]) -> dict[str, Any]:
     """Collect the hire's values that matter to a grant; those of `extra` are named `extra.NAME`.
 
     Those are the ones that its manifest uses, the address, and the first day if the entry's `at` counts from it.
     """
-    names = used | ({"email", "start"} if entries.of(grant).at.kind == "start" else {"email"})
+    names = used | ({"email", "start"} if side.entries.giving(grant).at.kind == "start" else {"email"})
     found = {}
     for layer in grant.layers:
         if layer.origin == grant.source:

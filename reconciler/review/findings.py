@@ -15,7 +15,6 @@ from reconciler.model.base import jsonable
 from reconciler.model.condition import HireValues
 from reconciler.model.errors import Blocked, MissingVariable, Problem, Severity
 from reconciler.model.grant import Grant
-from reconciler.model.hire import Entry
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Layer, Scope
 from reconciler.model.template import FILL_IN, names, roots
@@ -251,7 +250,7 @@ class MissingValues:
         whose = f"access {grant.key.access} of {hire}"
         uses = self._desired.files.manifests[grant.integration].path
         if name in {field.id for field in manifest.form}:
-            if self._entry(grant).values.get(name) == FILL_IN:
+            if self._desired.entries.giving(grant).values.get(name) == FILL_IN:
                 return Problem(file, line, f"{whose}: values.{name} is still FILL-IN, and {uses} uses it")
             return Problem(file, line, f"{whose}: values.{name} is missing: {uses} has it in its form and uses it")
         loaded = self._desired.hires[hire]
@@ -265,14 +264,6 @@ class MissingValues:
             line = loaded.document.line(("extra", name))
             return Problem(loaded.path, line, f"extra.{name} is still FILL-IN, and {uses} uses it")
         return Problem(file, line, f"{whose}: the hire gives no extra.{name}, which {uses} uses")
-
-    def _entry(self, grant: Grant) -> Entry:
-        """Return the entry that a grant is of."""
-        files = self._desired.files
-        if grant.requested is not None:
-            return files.requests[grant.key.access].model.access
-        model = files.hires[grant.key.hire].model if grant.origin is None else files.sequences[grant.origin].model
-        return next(entry for entry in model.access if entry.access == grant.key.access)
 
 
 def _may_bend(value: object) -> bool:

@@ -25,7 +25,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.attribution import Attribution
 from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError, UsageError
-from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import HireRef
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import PassRequest, Selection
@@ -156,7 +156,7 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
         for name in names
         if (loaded := files.manifests.get(name)) is not None
         and loaded.model.exists is not None
-        and loaded.model.exists.listing is None
+        and loaded.model.listing is None
     }
     if not asked:
         return None
@@ -233,12 +233,8 @@ def _manager(line: Mapping[str, Any], desired: Desired) -> str | None:
 
 def _without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[ServiceAnswer]:
     """List integrations of other names that somebody may still have: without a manifest, nothing can be asked."""
-    left = {record.integration for record in ledger.grants.records() if _may_be_there(record)}
+    left = {record.integration for record in ledger.grants.records() if record.may_remain}
     return [ServiceAnswer(ComparedListing(name)) for name in sorted(left.difference(names))]
-
-
-def _may_be_there(record: Record) -> bool:
-    return record.phase is not Phase.REVOKED and record.leaves_something
 
 
 def _history(ledger: LedgerReader) -> str | None:
@@ -255,7 +251,7 @@ def _by_integration(grants: Mapping[Key, Grant], records: Mapping[Key, Record]) 
     for key, grant in grants.items():
         found[grant.integration].append(key)
     for key, record in records.items():
-        if key not in grants and _may_be_there(record):
+        if key not in grants and record.may_remain:
             found[record.integration].append(key)
     return found
 

@@ -28,12 +28,12 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report
 from reconciler.model.scope import Scope
 from reconciler.model.status import Status
 from reconciler.model.template import roots
-from reconciler.model.value import Frozen, replace
+from reconciler.model.value import Frozen, fields, replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.joining import hire_layers
 from reconciler.repository.policy import gives_nothing
@@ -138,9 +138,7 @@ class ComparedListing(Struct):
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
         return {
-            "integration": self.integration,
-            "listed": self.listed,
-            "matched": self.matched,
+            **fields(self, "integration", "listed", "matched"),
             "ignored": self.of(AccountKind.IGNORED),
             "complete": self.complete,
         }
@@ -177,7 +175,7 @@ async def compare(
     `people` are hires whom an account may resemble, `seen` has when accounts were first seen.
     """
     result = ComparedListing(integration.name, unlisted="the manifest has no list under exists")
-    if not _has_list(integration):
+    if integration.manifest.listing is None:
         return result
     result.unlisted = "no access entry has the values that the list is read with"
     keys = set()
@@ -258,14 +256,9 @@ def account_digest(account: ListedAccount) -> str:
     return hashlib.sha256((account.name if account.who is None else account.who).encode(errors="replace")).hexdigest()
 
 
-def _has_list(integration: Integration) -> bool:
-    exists = integration.manifest.exists
-    return exists is not None and exists.listing is not None
-
-
 def _tells_use(integration: Integration) -> bool:
-    exists = integration.manifest.exists
-    return exists is not None and exists.listing is not None and exists.listing.used is not None
+    listing = integration.manifest.listing
+    return listing is not None and listing.used is not None
 
 
 class OwnersOf:
@@ -281,7 +274,7 @@ class OwnersOf:
         self._desired = desired
         self._yielder = yielder
         self._owners = {each.name: Owners() for each in integrations}
-        self._listed = {each.name: each for each in integrations if _has_list(each)}
+        self._listed = {each.name: each for each in integrations if each.manifest.listing is not None}
         self._by_name = [each for each in self._listed.values() if not told_by_address(each.manifest)]
 
     async def add(self, hires: Iterable[str], records: Iterable[Record]) -> None:
@@ -289,7 +282,7 @@ class OwnersOf:
         listed = self._listed
         theirs: dict[str, list[Record]] = defaultdict(list)
         for record in records:
-            if record.integration in listed and record.phase is not Phase.REVOKED and record.leaves_something:
+            if record.integration in listed and record.may_remain:
                 theirs[record.key.hire].append(record)
         left: list[tuple[Record, str | None]] = []
         for hire in hires:
@@ -391,10 +384,9 @@ def _grant(owners: Owners, integration: Integration, scope: Scope, key: Key) -> 
 
 def _asks_form(integration: Integration) -> bool:
     """Whether the listing depends on a form value: without an entry, it is unknown which to read."""
-    exists = integration.manifest.exists
-    assert exists is not None
-    assert exists.listing is not None
-    used = roots([exists.listing.url, exists.listing.data])
+    listing = integration.manifest.listing
+    assert listing is not None
+    used = roots([listing.url, listing.data])
     return any(each.id in used for each in integration.manifest.form)
 
 

@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import date, datetime
 from threading import Lock
-from typing import Protocol
 
 from reconciler.daemon.loop import Daemon
 from reconciler.engine.run.accepted import InForce
@@ -33,7 +32,7 @@ from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.review.reviews import ReviewProgress, Reviews
 from reconciler.review.unmanaged import ComparedListing
 
-__all__ = ["DaemonView", "GitView", "Live", "Sources"]
+__all__ = ["DaemonView", "GitView", "Live"]
 
 TOKEN = "PAGES_TOKEN"  # noqa: S105  its name
 
@@ -84,25 +83,6 @@ class GitView(Frozen):
     files: Mapping[str, str] = {}
     """The path of each hire's file."""
     problems: tuple[Problem, ...] = ()
-
-
-class Sources(Protocol):
-    """The daemon, its ledger and its repository, for threads that make pages; `DaemonView` implements it."""
-
-    def now(self) -> Live:
-        """Read what the daemon knows now."""
-
-    def git(self, hires: Collection[str] = ()) -> GitView:
-        """Read the integrations and these hires of the revision in force."""
-
-    def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:
-        """Compute how far each access review is."""
-
-    def checkout(self) -> Checkout:
-        """Open the repository for the caller alone."""
-
-    def ledger(self) -> AbstractContextManager[LedgerReader]:
-        """Open a reader for the caller alone."""
 
 
 class DaemonView:
@@ -176,7 +156,6 @@ class DaemonView:
         if desired is None:
             return GitView()
         manifests = desired.files.manifests
-        exists = {name: loaded.model.exists for name, loaded in manifests.items()}
         hires_of, grants_of, files, over = {}, {}, {}, dict[Key, datetime]()
         any_day = Desired(desired.files, date.min)
         for number, hire in enumerate(each for each in hires if each in desired.hires):
@@ -188,7 +167,7 @@ class DaemonView:
         return GitView(
             integrations={name: loaded.model.service or name for name, loaded in manifests.items()}
             | {name: name for name in desired.files.broken["manifests"]},
-            listed=frozenset(name for name, check in exists.items() if check is not None and check.listing is not None),
+            listed=frozenset(name for name, loaded in manifests.items() if loaded.model.listing is not None),
             telling=frozenset(name for name, loaded in manifests.items() if loaded.model.events is not None),
             roles={
                 name: tuple(each for each in loaded.model.form if each.is_role) for name, loaded in manifests.items()

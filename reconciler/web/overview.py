@@ -29,7 +29,7 @@ from reconciler.review.attention import (
     needs_of_locks,
     needs_of_reviews,
 )
-from reconciler.web.daemon_view import GitView, Live, Sources
+from reconciler.web.daemon_view import DaemonView, GitView, Live
 
 __all__ = ["overview", "state_of"]
 
@@ -79,7 +79,7 @@ class Overview(Frozen):
     hooks: list[Hooked]
 
 
-def overview(sources: Sources) -> Overview:
+def overview(sources: DaemonView) -> Overview:
     """Read everything that the overview shows."""
     live, git = sources.now(), sources.git()
     with sources.ledger() as ledger:

@@ -27,7 +27,7 @@ from reconciler.model.errors import LedgerError, ReconcilerError
 from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.value import Frozen
 from reconciler.web import views
-from reconciler.web.daemon_view import DaemonView, Sources
+from reconciler.web.daemon_view import DaemonView
 from reconciler.web.filters import BadFilter, NoSuchPage
 from reconciler.web.guard import Guard, Refusal, Visitor, body_of, host_of
 from reconciler.web.hooks import DaemonHooks, hook_route
@@ -66,7 +66,7 @@ VIEWS: dict[str, tuple[str, View]] = {
 class StatusPages:
     """The routes of the pages. `sources` has what they show, `guard` decides who may see them."""
 
-    def __init__(self, sources: Sources, guard: Guard, redact: Callable[[str], str]) -> None:
+    def __init__(self, sources: DaemonView, guard: Guard, redact: Callable[[str], str]) -> None:
         self._sources = sources
         self._guard = guard
         self._redact = redact

@@ -21,7 +21,7 @@ from reconciler.review.attention import NextStep, needs_of_accounts, steps
 from reconciler.review.past import Leaving
 from reconciler.review.reviews import ReviewProgress
 from reconciler.review.unmanaged import ComparedListing, UnknownAccount, account_digest
-from reconciler.web.daemon_view import GitView, Sources
+from reconciler.web.daemon_view import DaemonView, GitView
 from reconciler.web.filters import Filters, NoSuchPage, page_filters
 from reconciler.web.overview import overview as overview_of
 from reconciler.web.overview import state_of
@@ -90,18 +90,18 @@ class Holder(Frozen):
     given: Attribution | None = None
 
 
-def nothing(_sources: Sources, _query: Query, path: str) -> dict[str, object]:  # noqa: ARG001
+def nothing(_sources: DaemonView, _query: Query, path: str) -> dict[str, object]:  # noqa: ARG001
     """Raise NoSuchPage, for a path that no other view has."""
     raise NoSuchPage("There is no page of this address.")
 
 
-def overview(sources: Sources, query: Query) -> dict[str, object]:
+def overview(sources: DaemonView, query: Query) -> dict[str, object]:
     """Show the overview."""
     page_filters(query, (), sources.now(), ())
     return {"it": overview_of(sources)}
 
 
-def people(sources: Sources, query: Query) -> dict[str, object]:
+def people(sources: DaemonView, query: Query) -> dict[str, object]:
     """Show everybody in the ledger, page by page. The filter `hire` is a part of an id or an address here."""
     live, git = sources.now(), sources.git()
     with sources.ledger() as ledger:
@@ -115,7 +115,7 @@ def people(sources: Sources, query: Query) -> dict[str, object]:
     return {"live": live, "listing": listing, "people": found, "hires": hires, "integrations": sorted(names)}
 
 
-def person(sources: Sources, query: Query, hire: str) -> dict[str, object]:
+def person(sources: DaemonView, query: Query, hire: str) -> dict[str, object]:
     """Show one person with all grants. Raises NoSuchPage if neither git nor the ledger has the person."""
     live, git = sources.now(), sources.git([hire])
     with sources.ledger() as ledger:
@@ -136,7 +136,7 @@ def person(sources: Sources, query: Query, hire: str) -> dict[str, object]:
     }
 
 
-def statuses(sources: Sources, hire: str) -> dict[str, object]:
+def statuses(sources: DaemonView, hire: str) -> dict[str, object]:
     """Return the status of each of one person's grants, for the desk."""
     with sources.ledger() as ledger:
         records = list(ledger.grants.records([hire]))
@@ -163,7 +163,7 @@ def _authors(checkout: Checkout, grants: Iterable[GrantDetails]) -> dict[str, st
     return {commit: each.author for commit, each in found.items() if each is not None}
 
 
-def service(sources: Sources, query: Query, integration: str) -> dict[str, object]:
+def service(sources: DaemonView, query: Query, integration: str) -> dict[str, object]:
     """Show one integration. Raises NoSuchPage for one that neither git nor the ledger knows."""
     live, git = sources.now(), sources.git()
     with sources.ledger() as ledger:
@@ -205,7 +205,7 @@ def service(sources: Sources, query: Query, integration: str) -> dict[str, objec
     }
 
 
-def privileged(sources: Sources, query: Query) -> dict[str, object]:
+def privileged(sources: DaemonView, query: Query) -> dict[str, object]:
     """Show who has privileged roles, over all integrations whose manifest says which these are."""
     live, git = sources.now(), sources.git()
     filters = page_filters(query, ("hire", "integration"), live, git.integrations)
@@ -258,7 +258,7 @@ def _accounts(
     return [(each, seen.get(account_digest(each.account))) for each in found[:MAX_ACCOUNTS]]
 
 
-def reviews(sources: Sources, query: Query) -> dict[str, object]:
+def reviews(sources: DaemonView, query: Query) -> dict[str, object]:
     """Show the access reviews, the newest period first."""
     live = sources.now()
     page_filters(query, (), live, ())
@@ -271,7 +271,7 @@ def reviews(sources: Sources, query: Query) -> dict[str, object]:
     return {"periods": periods, "check": check, "now": live.now}
 
 
-def history(sources: Sources, query: Query) -> dict[str, object]:
+def history(sources: DaemonView, query: Query) -> dict[str, object]:
     """Show the history, newest first."""
     live, git = sources.now(), sources.git()
     with sources.ledger() as ledger:

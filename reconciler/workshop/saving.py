@@ -20,7 +20,7 @@ from reconciler.requests.template import written
 from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.workshop.canned import CheckPart, Exchange
 from reconciler.workshop.found import has
-from reconciler.workshop.stage import ManifestSource
+from reconciler.workshop.stage import NOT_THE_PERSONS, ManifestSource
 from reconciler.workshop.testing import CaseResult, run_case
 from reconciler.workshop.trying import HAS_ACCOUNT, Subject, Tried
 
@@ -118,7 +118,7 @@ def uncovered(manifest: Manifest, cases: Iterable[Case]) -> Iterator[str]:
         yield "update: save a try with a value that the account does not have (--value KEY=VALUE)"
     if manifest.revoke and not any(case.orphan for case in cases):
         yield "revoke: save a try of somebody who has an account"
-    if exists is not None and exists.listing is not None and not any(case.listed for case in cases):
+    if manifest.listing is not None and not any(case.listed for case in cases):
         yield "list: save a try with --list of somebody who is on the listing's first page"
     if exists is not None and Status.UNKNOWN not in expected:
         yield "a refused token: save a try with one that is wrong; it has to be `unknown`"
@@ -129,9 +129,7 @@ def uncovered(manifest: Manifest, cases: Iterable[Case]) -> Iterator[str]:
 
 
 def _given(subject: Subject) -> dict[str, Any]:
-    return subject.person.model_dump(
-        mode="json", exclude_none=True, exclude={"access", "sequences", "source", "without"}
-    )
+    return subject.person.model_dump(mode="json", exclude_none=True, exclude=NOT_THE_PERSONS)
 
 
 def _replacements(subject: Subject, tried: Tried) -> dict[str, str]:

@@ -45,6 +45,7 @@ from reconciler.workshop.canned import CannedClient
 
 __all__ = [
     "HIRE",
+    "NOT_THE_PERSONS",
     "CaseStage",
     "ManifestSource",
     "desired_alone",
@@ -59,7 +60,7 @@ NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 HIRE = "ada"
 SETTINGS = b"prune: revoke\n"
 
-NOT_THE_PERSONS = ("access", "sequences", "source", "without")
+NOT_THE_PERSONS = {"access", "sequences", "source", "without"}
 """The keys of a hire that are about access and the file itself."""
 
 ManifestSource = Mapping[str, bytes]
@@ -143,7 +144,7 @@ class CaseStage:
 
 def entry_of(person: Hire, name: str, values: Mapping[str, Any]) -> bytes:
     """Write a hire's file in which the person has this one entry."""
-    said = person.model_dump(mode="json", exclude_none=True, exclude=set(NOT_THE_PERSONS))
+    said = person.model_dump(mode="json", exclude_none=True, exclude=NOT_THE_PERSONS)
     entry = {"integration": name, "values": dict(values)} if values else {"integration": name}
     return json.dumps({**said, "access": [entry]}, default=str).encode()
 

@@ -156,7 +156,7 @@ async def try_manifest(
         integration = replace(found, client=client, connection=connection)
         policy = Policy.of(settings, now)
         checker = Checker(context.redactor, listings_for(name, policy, listed=False))
-        lists = listing and integration.manifest.exists is not None and integration.manifest.exists.listing is not None
+        lists = listing and integration.manifest.listing is not None
         checks = not lists or (subject.named and not subject.lacks(integration.manifest))
         planned = await plan_alone(desired, integration, policy, checker, {}) if checks else None
         scope = _scope(integration, planned, desired)
@@ -243,10 +243,8 @@ def _lacking(manifest: Manifest, planned: PlannedGrant | None) -> dict[str, tupl
 
 async def _first_page(integration: Integration, scope: Scope) -> ListedPage:
     """Read the listing's first page, and say what it makes of its items."""
-    exists = integration.manifest.exists
-    assert exists is not None
-    assert exists.listing is not None
-    listing, scope = exists.listing, scope.now()
+    listing, scope = integration.manifest.listing, scope.now()
+    assert listing is not None
     found: list[Any] = []
     only: dict[str, Any] = {}
     more = False

@@ -36,7 +36,7 @@ MODULES = {
 MAX_POSITIONAL = 5
 MAX_LINES = 450
 
-POSITIONAL = {"_git", "git", "run", "Table", "create_table", "_columns", "_add_columns", "create_commit"}
+POSITIONAL = {"_git", "git", "run", "fields", "Table", "create_table", "_columns", "_add_columns", "create_commit"}
 """Functions that take any number of alike arguments, or no keywords: pygit2's."""
 
 

@@ -17,7 +17,7 @@ import reconciler.web.guard as guards
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.settings import Pages, Settings
-from reconciler.web.daemon_view import Sources
+from reconciler.web.daemon_view import DaemonView
 from reconciler.web.guard import COOKIE, Guard
 from reconciler.web.pages import VIEWS, StatusPages
 from reconciler.web.serve import UNTOLD, app
@@ -77,7 +77,7 @@ def served(
         return health
 
     with patch.dict(VIEWS, {"/people": ("error.html", people)}):
-        routes = list(StatusPages(cast(Sources, None), guard, lambda text: text).routes())
+        routes = list(StatusPages(cast(DaemonView, None), guard, lambda text: text).routes())
     made: Starlette = app(
         healthy=well,
         ready=well,

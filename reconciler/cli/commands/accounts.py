@@ -11,7 +11,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import in_force, run_in_context
 from reconciler.cli.options import PENDING, SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import begin_redacting, note, set_up
-from reconciler.cli.output.text import as_csv, code, columns, count, emit, emit_json, fit, printable, table
+from reconciler.cli.output.text import code, columns, count, emit, emit_csv, emit_json, fit, printable, table
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Severity, UsageError
 from reconciler.requests.record import last_used
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from reconciler.engine.context import Context
+    from reconciler.model.secret import Redactor
     from reconciler.repository.files import Files
     from reconciler.review.unmanaged import ComparedListing
 
@@ -48,19 +49,23 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
         return tree.revision, await compared(context, tree, integrations), ignores_nothing(files)
 
     revision, found, broken = run_in_context(options, redactor, compare)
-    for each in found:
-        if each.fault is not None:
-            note(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
+    _note_faults(found, redactor)
     rows = [redactor.redact_all(account.as_json()) for each in found for account in each.accounts]
     listings = [each.as_json() for each in found]
     if options.output == "csv":
-        click.echo(as_csv(COLUMNS, ([str(row[name] or "") for name in COLUMNS] for row in rows)), nl=False)
+        emit_csv(COLUMNS, rows)
     else:
         whole = {"revision": revision, "integrations": listings, "accounts": rows}
         emit(options, whole, _table(found, rows), markdown=_markdown(found, rows))
     if broken or any(each.fault is not None for each in found):
         return 1
     return PENDING if detailed_exitcode and any(each.unknown for each in found) else 0
+
+
+def _note_faults(found: Iterable[ComparedListing], redactor: Redactor) -> None:
+    for each in found:
+        if each.fault is not None:
+            note(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
 
 
 def ignores_nothing(files: Files) -> bool:
@@ -138,13 +143,11 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
         return await compared(context, in_force(context).tree, integrations)
 
     found = run_in_context(options, redactor, compare)
-    for each in found:
-        if each.fault is not None:
-            note(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
+    _note_faults(found, redactor)
     rows = [redactor.redact_all(row) for row in _rows(found, since, now)]
     unknown = [each.integration for each in found if not (each.complete and each.tells_use)]
     if options.output == "csv":
-        click.echo(as_csv(UNUSED_COLUMNS, ([row[name] or "" for name in UNUSED_COLUMNS] for row in rows)), nl=False)
+        emit_csv(UNUSED_COLUMNS, rows)
     else:
         whole = {"unused": rows, "unknown": unknown}
         emit(options, whole, _unused_table(rows, unknown, span), markdown=_unused_markdown(rows, unknown, span))

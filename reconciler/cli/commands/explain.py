@@ -17,7 +17,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
 from reconciler.model.status import Status
 from reconciler.model.text import described
-from reconciler.model.value import Frozen, replace
+from reconciler.model.value import Frozen, fields, replace
 from reconciler.repository.people import is_named
 
 if TYPE_CHECKING:
@@ -165,11 +165,9 @@ def _of_record(record: Record | None) -> dict[str, Any]:
     """Show what the ledger has of the grant."""
     return {
         "attempts": record.attempts if record else 0,
-        "retry_at": stamp(record.retry_at) if record else None,
-        "checked_at": stamp(record.checked_at) if record else None,
+        **fields(record, "retry_at", "checked_at"),
         "since": stamp(record.confirmed_at or record.executed_at) if record else None,
-        "last_error": record.last_error if record else None,
-        "revision": record.revision if record else None,
+        **fields(record, "last_error", "revision"),
     }
 
 
@@ -186,13 +184,11 @@ def _asked(requested: Requested | None, given: Attribution | None, signed_by: st
 def _of_given(given: Attribution | None, signed_by: str | None) -> dict[str, Any]:
     """Show the commit that gave the grant."""
     return {
-        "granted_in": given.granted_in if given else None,
-        "author": given.author if given else None,
-        "committer": given.committer if given else None,
+        **fields(given, "granted_in", "author", "committer"),
         "signer": signed_by,
         "approved_by": list(given.approved_by) if given else [],
         "approvals": [approval.as_json() for approval in given.approvals] if given else [],
-        "merged_by": given.merged_by if given else None,
+        **fields(given, "merged_by"),
     }
 
 
@@ -219,25 +215,18 @@ def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> tu
 
 def _attempt(attempt: Attempt, sent: tuple[Sent, ...]) -> dict[str, Any]:
     return {
-        "kind": attempt.kind,
-        "number": attempt.number,
+        **fields(attempt, "kind", "number"),
         "started_at": stamp(attempt.started_at),
         "ended_at": stamp(attempt.ended_at),
-        "error": attempt.error,
-        "revision": attempt.revision,
+        **fields(attempt, "error", "revision"),
         "requests_in_all": attempt.total,
         "requests": [
             {
-                "place": item.place,
-                "method": item.method,
-                "url": item.url,
-                "sent_at": stamp(item.sent_at),
-                "answered_at": stamp(item.answered_at),
-                "status_code": item.status_code,
-                "outcome": str(item.outcome),
-                "error": item.error,
+                **fields(each, "place", "method", "url"),
+                "sent_at": stamp(each.sent_at),
+                **fields(each, "answered_at", "status_code", "outcome", "error"),
             }
-            for item in sent
+            for each in sent
         ],
     }
 

@@ -16,7 +16,7 @@ from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import annotation, code, count, echo, emit, emit_json, printable, problem_line
 from reconciler.model.errors import Problem, SettingsError, Severity, UsageError
 from reconciler.model.text import hint
-from reconciler.model.value import replace
+from reconciler.model.value import fields, replace
 from reconciler.repository.naming import Kind
 
 if TYPE_CHECKING:
@@ -255,11 +255,7 @@ def _case_as_json(name: str, line: int | None, result: CaseResult) -> dict[str, 
         "case": result.case.name,
         "line": line,
         "passed": not result.failures,
-        "status": result.status,
-        "reason": result.reason,
-        "failures": list(result.failures),
-        "doubts": list(result.doubts),
-        "sends": list(result.sends),
+        **fields(result, "status", "reason", "failures", "doubts", "sends"),
     }
 
 

@@ -124,7 +124,7 @@ def _show(options: SharedOptions, rows: Iterator[dict[str, Any]]) -> None:
             emit_json_items(_with_signers(options, rows))
         case "csv":
             signed = ({**row, "approved_by": ", ".join(row["approved_by"])} for row in _with_signers(options, rows))
-            emit_csv(COLUMNS, ([row[name] or "" for name in COLUMNS] for row in signed))
+            emit_csv(COLUMNS, signed)
         case "markdown":
             all_rows, by = list(rows), _committers(options)
             echo(f"**{_headline(all_rows)}**\n")

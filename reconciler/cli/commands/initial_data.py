@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,7 +20,7 @@ from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import code, emit, printable
 from reconciler.model.errors import ReconcilerError, SecretsError, SettingsError, UsageError
 from reconciler.model.text import hint
-from reconciler.model.value import Frozen, replace
+from reconciler.model.value import Frozen, fields, replace
 
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
@@ -209,7 +209,7 @@ def check(options: SharedOptions, integration: str | None) -> int:
     lines = [(each.service, line) for each in found for line in each.lines()]
     emit(
         options,
-        [each.as_json() for each in found],
+        [fields(each, "service", "file", "missing", "unknown", "error") for each in found],
         [headline, *(printable(f"{service}: {line}") for service, line in lines)],
         markdown=[f"**{headline}**", "", *(f"- {code(service)}: {code(line)}" for service, line in lines)],
     )
@@ -236,15 +236,6 @@ class _Checked(Frozen):
     @property
     def wrong(self) -> bool:
         return bool(self.missing) or self.error is not None
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "service": self.service,
-            "file": self.file,
-            "missing": list(self.missing),
-            "unknown": list(self.unknown),
-            "error": self.error,
-        }
 
     def lines(self) -> list[str]:
         if self.error is not None:
@@ -413,18 +404,21 @@ def _own(settings: Settings) -> NeededData:
     from reconciler.model.manifest import InitialDataField
     from reconciler.model.settings import OWN
 
-    fields: tuple[InitialDataField, ...] = (
-        InitialDataField(id="SMTP_PASSWORD", description="of smtp.username, at the mail server"),
-        InitialDataField(id="TWILIO_AUTH_TOKEN", description="of twilio.account_sid"),
-        InitialDataField(id="STATE_PASSWORD", description="of the user in `state`, at the PostgreSQL server"),
-        InitialDataField(id="PAGES_TOKEN", description="opens the status pages off loopback; choose a long one"),
-        InitialDataField(id="HOOK_SECRET", description="signs pushes at /hooks/git; choose a long one"),
+    known = {
+        "SMTP_PASSWORD": "of smtp.username, at the mail server",
+        "TWILIO_AUTH_TOKEN": "of twilio.account_sid",
+        "STATE_PASSWORD": "of the user in `state`, at the PostgreSQL server",
+        "PAGES_TOKEN": "opens the status pages off loopback; choose a long one",
+        "HOOK_SECRET": "signs pushes at /hooks/git; choose a long one",
+        "SEALING_KEY": "the fingerprint of the state's key",
+        "CHECKPOINT_KEY": "signs checkpoints of the history",
+    }
+    hooks = sorted(frozenset().union(*(alert.asks_for for alert in settings.alerts)) - known.keys())
+    known |= dict.fromkeys(hooks, "in the URL of an alert's webhook")
+    asked = tuple(
+        InitialDataField(id=name, secret=name != "SEALING_KEY", description=what) for name, what in known.items()
     )
-    fields += (InitialDataField(id="SEALING_KEY", secret=False, description="the fingerprint of the state's key"),)
-    fields += (InitialDataField(id="CHECKPOINT_KEY", description="signs checkpoints of the history"),)
-    hooks = sorted(frozenset().union(*(alert.asks_for for alert in settings.alerts)) - {field.id for field in fields})
-    fields += tuple(InitialDataField(id=name, description="in the URL of an alert's webhook") for name in hooks)
     required = set(hooks)
     required |= {"SMTP_PASSWORD"} if settings.smtp.username is not None else set()
     required |= {"TWILIO_AUTH_TOKEN"} if settings.twilio is not None else set()
-    return NeededData(OWN, fields, frozenset(required))
+    return NeededData(OWN, asked, frozenset(required))

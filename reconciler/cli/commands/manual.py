@@ -33,7 +33,7 @@ from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import set_up
 from reconciler.cli.output.text import count
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
-from reconciler.model.grant import Key, Phase
+from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Status
 
@@ -193,10 +193,7 @@ def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key
     return [
         record.key
         for record in known
-        if record.key not in wanted
-        and record.phase is not Phase.REVOKED
-        and record.leaves_something
-        and desired.holds(record) is None
+        if record.key not in wanted and record.may_remain and desired.holds(record) is None
     ]
 
 

@@ -12,7 +12,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import context_of, in_force, run_in_context
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import count, echo, emit, emit_json
+from reconciler.cli.output.text import count, echo, emit, emit_csv, emit_json
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.repository.naming import line_in
 
@@ -116,7 +116,7 @@ def check(options: SharedOptions, period: str) -> int:
     access or on a grant of theirs, or access to be removed still exists. --output csv and html are the evidence: they
     name who decided each line.
     """
-    from reconciler.cli.output.evidence import as_page, as_rows, as_table
+    from reconciler.cli.output.evidence import COLUMNS, as_page, as_rows, as_table
 
     _check_period(period)
     tree, found, stood = _judged(options, period)
@@ -124,7 +124,7 @@ def check(options: SharedOptions, period: str) -> int:
         case "json":
             emit_json({"period": period, "revision": tree.revision, "reviews": [each.as_json() for each in found]})
         case "csv":
-            click.echo(as_rows(found, stood), nl=False)
+            emit_csv(COLUMNS, as_rows(found, stood))
         case "html":
             click.echo(as_page(found, period, tree.revision, stood), nl=False)
         case _:

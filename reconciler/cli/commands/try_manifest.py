@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from reconciler.cli.output.text import emit, printable
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.template import PLACEHOLDER
 from reconciler.model.text import described, hint
+from reconciler.model.value import fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -183,6 +184,9 @@ def cases_in(file: Path) -> list[Case]:
 LONGEST = 600
 """Characters of an answer that are shown."""
 
+RULE = ("rule", "wanted", "found", "holds", "follows")
+"""What is shown of a rule."""
+
 HIDDEN = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 """Headers that are credentials, whatever they are made of."""
 
@@ -293,21 +297,17 @@ def as_json(integration: str, subject: Subject, tried: Tried, redactor: Redactor
             "integration": integration,
             "hire": subject.hire or None,
             "email": subject.person.email,
-            "status": None if decision is None else decision.status,
-            "action": None if decision is None else decision.action,
-            "reason": None if decision is None else decision.reason,
+            **fields(decision, "status", "action", "reason"),
             "exchanges": [
                 {
                     **_exchange_as_json(each, tried, redactor),
-                    "rules": [_rule(rule) for rule in tried.rules.get(place, ())],
+                    "rules": [fields(rule, *RULE) for rule in tried.rules.get(place, ())],
                 }
                 for place, each in enumerate(tried.exchanges)
             ],
             "would_send": {word: list(requests) for word, requests in tried.would_send.items()},
             "unnoticed": list(tried.unnoticed),
-            "listing": None
-            if listed is None
-            else {"items": listed.items, "counted": listed.counted, "first": list(listed.first), "fault": listed.fault},
+            "listing": None if listed is None else fields(listed, "items", "counted", "first", "fault"),
         }
     )
 
@@ -323,7 +323,3 @@ def _exchange_as_json(exchange: Exchange, tried: Tried, redactor: Redactor) -> d
         "text": _cut(answer.text, redactor),
     }
     return {"request": asked, "answer": given, "why": ""}
-
-
-def _rule(rule: Any) -> Mapping[str, Any]:
-    return {"rule": rule.rule, "wanted": rule.wanted, "found": rule.found, "holds": rule.holds, "follows": rule.follows}

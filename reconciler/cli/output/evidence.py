@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.output.text import as_csv, code, count, in_words, printable, problem_line
+from reconciler.cli.output.text import code, count, in_words, printable, problem_line
 from reconciler.model.clock import stamp
 from reconciler.repository.reviews import canonical
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reconciler.review.proof import Stand
     from reconciler.review.signed_off import Judged
 
-__all__ = ["as_page", "as_rows", "as_table"]
+__all__ = ["COLUMNS", "as_page", "as_rows", "as_table"]
 
 COLUMNS = (
     "period",
@@ -58,11 +58,10 @@ MAX_SHOWN = 20
 """The most undecided and the most open lines of a file that are shown on the screen."""
 
 
-def as_rows(found: list[Judged], stood: Stand | None) -> str:
-    """Write the evidence as CSV; `stood` is where the history stood."""
+def as_rows(found: list[Judged], stood: Stand | None) -> Iterator[dict[str, str]]:
+    """Make the evidence's rows of a CSV; `stood` is where the history stood."""
     checkpoint = {"checkpoint": "" if stood is None else stood.name}
-    rows = (row | checkpoint for judged in found for row in (*_rows(judged), *_file_problems(judged)))
-    return as_csv(COLUMNS, ([row.get(name) or "" for name in COLUMNS] for row in rows))
+    return (row | checkpoint for judged in found for row in (*_rows(judged), *_file_problems(judged)))
 
 
 def as_page(found: list[Judged], period: str, revision: str, stood: Stand | None) -> str:

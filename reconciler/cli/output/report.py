@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 import click
 
@@ -297,14 +298,15 @@ def show_report(
             page(table_of(report, shown, by=by, verbose=options.verbose, folds=folds), paged=paged)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row) -> dict[str, Any]:
+    """Make the cells of a row."""
     values = {
         **row.as_json(),
         "name": row.name,
         "approved_by": ", ".join(row.given.approved_by if row.given is not None else ()),
     }
     values["values"] = as_json(values["values"]) if values["values"] else ""
-    return ["" if values[name] is None else str(values[name]) for name in COLUMNS]
+    return values
 
 
 def _show_markdown(report: Report, rows: Iterable[Row], by: str) -> None:
@@ -342,6 +344,5 @@ def _sections(rows: Iterable[Row], by: str) -> Iterator[tuple[str, list[str], li
 
 
 def _line(row: Row, by: str) -> str:
-    values = dict(zip(COLUMNS, _cells(row), strict=True))
-    ours = [cell(in_words(row.values)), values["status"], values["action"], values["since"], cell(values["reason"])]
+    ours = [cell(in_words(row.values)), row.status, row.action, stamp(row.since) or "", cell(row.reason)]
     return "| " + " | ".join([cell(name_in(row, by)), *ours]) + " |"

@@ -197,10 +197,10 @@ def batches(items: Iterable[T]) -> Iterator[list[T]]:
     return iter(lambda: list(islice(iterator, BATCH_ITEMS)), [])
 
 
-def emit_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write CSV like `as_csv`, in batches."""
+def emit_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write CSV like `as_csv`, in batches; a value that is missing or null is an empty cell."""
     click.echo(as_csv(columns, ()), nl=False)
-    for batch in batches(rows):
+    for batch in batches([str(row.get(name) or "") for name in columns] for row in rows):
         click.echo(as_csv(batch[0], batch[1:]), nl=False)
 
 

@@ -24,7 +24,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
 from reconciler.model.clock import stamp
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.grant import APART, Key, Phase, Record
+from reconciler.model.grant import APART, Key, Record
 from reconciler.model.lock import Lock
 from reconciler.model.selection import Selection
 from reconciler.model.status import EventType, Status
@@ -318,7 +318,7 @@ def reason_to_remember(hire: str, records: Sequence[Record], files: Files, locks
         return f"{hire} is locked, which the state remembers by name: `reconcile unlock {hire}` first"
     if hire in files.hires or hire in files.broken["hires"]:
         return f"{hire} is still in git: remove the hire's file first"
-    left = [str(record.key) for record in records if record.leaves_something and record.phase is not Phase.REVOKED]
+    left = [str(record.key) for record in records if record.may_remain]
     if not left:
         return None
     where = "where the manifest has no revoke, remove the account at the service"
