@@ -53,6 +53,7 @@ from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.settings import Limits
 from reconciler.notify.delivery import Notifier
 from reconciler.requests.client import Client, Leaving, Response
+from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.transports.messages import RenderedRequest
 from tests.engine.harness import Crash, Hands, Outbox
@@ -127,7 +128,6 @@ class Services(Client):
     """
 
     def __init__(self) -> None:
-        self._redactor = Redactor()
         self.there: dict[str, set[str]] = {integration: set() for integration in REQUESTS}
         self.invited: dict[str, set[str]] = {integration: set() for integration in REQUESTS}
         """Who was made and is not seen yet. The club always invites, and says whom."""
@@ -201,6 +201,12 @@ class Services(Client):
         self.there[integration].add(name)
         if integration == "seat":
             self.seats[name] = Seat(level)
+
+    def excerpt(self, answer: Response) -> str:
+        return excerpt(answer, Redactor())
+
+    def redact(self, value: Any) -> Any:
+        return value
 
     async def send(
         self, wire: RenderedRequest, *, follow: bool = False, leaving: Leaving | None = None, behind: bool = False
