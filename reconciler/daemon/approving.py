@@ -22,7 +22,7 @@ from reconciler.model.errors import LedgerError
 from reconciler.model.settings import Settings
 
 if TYPE_CHECKING:
-    from reconciler.intake.approvals import ApprovalReader
+    from reconciler.intake.forge import ApprovalReader
 
 __all__ = ["Approving"]
 
@@ -73,7 +73,7 @@ class Approving:
         forge = settings.forge
         if forge is None or branch is None:
             return
-        from reconciler.intake.forge import token_given  # what has no forge does not load its client
+        from reconciler.intake.forge import ApprovalReader, token_given  # what has no forge does not load its client
 
         if (token := token_given()) is None:
             return
@@ -85,8 +85,6 @@ class Approving:
             due = [each for each in some if self._again.get(each.revision, (now, 0))[0] <= now][: int(self._left)]
             if not due:
                 return
-
-            from reconciler.intake.approvals import ApprovalReader
 
             self._context.redactor.learn([token])
             timeout = settings.limits.timeout.total_seconds()

@@ -27,7 +27,7 @@ from reconciler.model.value import Frozen
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.naming import CASES, is_cases
 
-__all__ = ["ReadyManifest", "everything", "head_of", "imports", "named"]
+__all__ = ["IMPORTS", "MANIFESTS", "ReadyManifest", "everything", "head_of", "named"]
 
 MANIFESTS, IMPORTS = "manifests", "config/imports"
 """Where in a repository a copy goes."""
@@ -102,17 +102,8 @@ class ReadyManifest(Frozen, dict=True):
         return {"name": self.name, "service": self.service, **metadata}
 
 
-def everything() -> dict[str, ReadyManifest]:
-    """Return every ready manifest by its name."""
-    return _all_of(MANIFESTS)
-
-
-def imports() -> dict[str, ReadyManifest]:
-    """Return every ready import by its name."""
-    return _all_of(IMPORTS)
-
-
-def _all_of(folder: str) -> dict[str, ReadyManifest]:
+def everything(folder: str = MANIFESTS) -> dict[str, ReadyManifest]:
+    """Return every ready manifest by its name, or every ready import."""
     entries = {entry.name for entry in _FOLDERS[folder].iterdir() if entry.name.endswith(".yaml")}
     names = sorted(entry.removesuffix(".yaml") for entry in entries if not is_cases(entry))
     return {name: _ready(name, folder) for name in names}

@@ -174,11 +174,6 @@ def free_stem(stem: str, taken: set[str]) -> str:
     raise NotRequestable(f"there are {MAX_SUFFIX} requests of that name today")
 
 
-def same(one: AccessRequest, other: AccessRequest) -> bool:
-    """Whether two requests ask for the same."""
-    return one.hire == other.hire and one.access == other.access
-
-
 def account_of(entry: Entry) -> tuple[str, str]:
     """Return what an entry is for, as far as it says."""
     return entry.integration, str(sorted((name, str(value)) for name, value in entry.values.items()))
@@ -286,7 +281,7 @@ class Asking:
         others, granted = self.known({}), Desired(self.files, now.date(), now).grants(hire)
         allowed = {grant.key.access for grant in granted if not grant.refused}
         for each in others:
-            if each.state is State.WAITS and same(each.asked, request):
+            if each.state is State.WAITS and (each.asked.hire, each.asked.access) == (hire, request.access):
                 return each
             theirs = each.asked.hire == hire and account_of(each.asked.access) == account_of(request.access)
             if each.state is State.HOLDS and theirs and each.stem in allowed:

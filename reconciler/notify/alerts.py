@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
-from msgspec.structs import asdict
 
 from reconciler.ledger.entries import Event
 from reconciler.ledger.ledger import OpenLedger
@@ -107,8 +107,8 @@ def forget(ledger: LedgerWriter, hire: str) -> None:
     if ledger.notes.get(NOTE) is not None:
         ledger.notes.put(NOTE, lambda noted: AlertState.read(noted).without(hire).written())
     for name, value in ledger.notes.beginning(OUTAGES).items():
-        without = [asdict(replace(each, reason="")) for each in _outages_in(value)]
-        ledger.notes.put(f"{OUTAGES}{name}", json.dumps(without).encode())
+        without = [replace(each, reason="") for each in _outages_in(value)]
+        ledger.notes.put(f"{OUTAGES}{name}", msgspec.json.encode(without))
 
 
 async def alert_freshness(
@@ -210,8 +210,8 @@ def note_outages(ledger: LedgerWriter, news: Iterable[News], now: str) -> None:
             known.insert(0, Outage(item.since or now, item.reason))
         elif item.kind is NewsKind.RECOVERED and lasts:
             known[0] = replace(known[0], until=now)
-        ledger.notes.put(name, json.dumps([asdict(each) for each in known[:KEPT]]).encode())
+        ledger.notes.put(name, msgspec.json.encode(known[:KEPT]))
 
 
 def _outages_in(value: bytes) -> list[Outage]:
-    return [Outage(**each) for each in json.loads(value)]
+    return msgspec.json.decode(value, type=list[Outage])

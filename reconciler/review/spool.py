@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from os import SEEK_END
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
@@ -17,7 +16,7 @@ from typing import Generic, TypeVar
 
 from reconciler.model.errors import ReconcilerError
 
-__all__ = ["Spool", "spooling"]
+__all__ = ["Spool"]
 
 T = TypeVar("T")
 
@@ -43,9 +42,11 @@ class Spool(Generic[T]):
     def add(self, batch: T) -> None:
         """Add a batch after the others. Raises ReconcilerError if no file can be made."""
         packed = zlib.compress(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL), 1)
-        with spooling():
+        try:
             self._file.seek(0, SEEK_END)
             self._file.write(len(packed).to_bytes(LENGTH, "big") + packed)
+        except FileNotFoundError as error:  # it is made only once it has to be
+            raise ReconcilerError("no temporary file can be made: set TMPDIR to a folder to write to") from error
 
     def __iter__(self) -> Iterator[T]:
         place = 0
@@ -58,12 +59,3 @@ class Spool(Generic[T]):
             place += LENGTH + length
             batch: T = pickle.loads(zlib.decompress(packed))  # noqa: S301  nobody else can write to it
             yield batch
-
-
-@contextmanager
-def spooling() -> Iterator[None]:
-    """While the block writes to a temporary file, raise ReconcilerError if no file can be made."""
-    try:
-        yield
-    except FileNotFoundError as error:  # it is made only once it has to be
-        raise ReconcilerError("no temporary file can be made: set TMPDIR to a folder to write to") from error

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
 
+import msgspec
+
 from reconciler.ledger.sqlite.lock import refuse_unsafe
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.repository.git.checkout import Checkout
@@ -19,7 +21,6 @@ from reconciler.repository.git.trees import CommitTree, FolderTree, Stamped, Tre
 from reconciler.repository.hire_index import HireSummary, as_columns, of_columns
 from reconciler.repository.hires import Hires
 from reconciler.repository.parallel import spread
-from reconciler.repository.policy import Share
 from reconciler.repository.private_file import VALIDATE_CACHE, PrivateFile
 from reconciler.review.findings import Findings, Inspector
 
@@ -28,7 +29,7 @@ __all__ = ["Validated", "found_in"]
 WORTH_KEEPING = 2_000
 """Hires, from which on a second to validate them all can be saved."""
 
-FORM = 2
+FORM = 3
 """What is written has this form; another is not read."""
 
 Context = tuple[str, ...]
@@ -51,25 +52,14 @@ class Validated:
         self._known: dict[str, tuple[Context, Findings]] = {}
         self._found: dict[str, tuple[Context, Findings]] = {}
         content = None if self._file is None else self._file.read()
-        saved = {} if content is None else json.loads(content)
+        saved = {} if content is None else msgspec.json.decode(content)
         if saved.get("form") == FORM:
             self._load(saved)
 
     def _load(self, saved: dict[str, Any]) -> None:
         self._surroundings, self._day = saved["surroundings"], saved["day"]
         self.summaries = of_columns(saved["hires"])
-        kinds = [
-            Findings(
-                problems=(),
-                share=Share(*map(tuple, share)),
-                assigned=tuple(assigned),
-                dated=dated,
-                ended=ended,
-                values=_pairs(values),
-                lacking=_pairs(lacking),
-            )
-            for share, assigned, dated, ended, values, lacking in saved["kinds"]
-        ]
+        kinds = msgspec.convert(saved["kinds"], list[Findings])
         self.stamped = {
             path: ((size, changed, moved, inode), self.summaries[path].blob)
             for path, (size, changed, moved, inode) in saved["stamps"].items()
@@ -126,19 +116,9 @@ class Validated:
             "hires": as_columns(file for file in files if file is not None and file.path in found),
             "stamps": {path: stamp for path, (stamp, _) in stamped.items()},
             "found": found,
-            "kinds": [
-                (
-                    (each.share.counted, each.share.meant, each.share.access),
-                    each.assigned,
-                    each.dated,
-                    each.ended,
-                    each.values,
-                    each.lacking,
-                )
-                for each in kinds
-            ],
+            "kinds": list(kinds),
         }
-        self._file.write(json.dumps(saved, separators=(",", ":")).encode())
+        self._file.write(msgspec.json.encode(saved))
 
 
 def found_in(inspector: Inspector, validated: Validated | None) -> Iterator[tuple[str, Findings]]:
@@ -161,10 +141,6 @@ def found_in(inspector: Inspector, validated: Validated | None) -> Iterator[tupl
         assert file is not None
         validated.note(file, desired.hires, findings)
         yield hire, findings
-
-
-def _pairs(saved: list[list[Any]]) -> tuple[Any, ...]:
-    return tuple(map(tuple, saved))
 
 
 def _context(file: HireSummary, hires: Hires) -> Context | None:

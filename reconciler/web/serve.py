@@ -19,6 +19,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from html import escape
 from threading import Thread
 from typing import Any, ParamSpec, TypeVar
@@ -228,11 +229,8 @@ def app(
     # Threads of its own: all others may wait for a state that cannot be reached.
     threads = CapacityLimiter(HEALTH_THREADS)
 
-    async def health(request: Request) -> Response:
-        return await to_thread.run_sync(answer, healthy(), request, limiter=threads)
-
-    async def readiness(request: Request) -> Response:
-        return await to_thread.run_sync(answer, ready(), request, limiter=threads)
+    async def told(state: Callable[[], tuple[bool, str]], request: Request) -> Response:
+        return await to_thread.run_sync(answer, state(), request, limiter=threads)
 
     async def scrape(request: Request) -> Response:
         judged = await run_in_threadpool(guard.judge_scrape, request)
@@ -245,7 +243,12 @@ def app(
         return Response(counted, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return Starlette(
-        routes=[Route("/healthz", health), Route("/readyz", readiness), Route("/metrics", scrape), *more],
+        routes=[
+            Route("/healthz", partial(told, healthy)),
+            Route("/readyz", partial(told, ready)),
+            Route("/metrics", scrape),
+            *more,
+        ],
         middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=hosts)],
     )
 

@@ -18,10 +18,9 @@ from reconciler.requests.match import contains
 from reconciler.requests.record import find
 from reconciler.requests.template import written
 from reconciler.transports.messages import RenderedRequest, Response
-from reconciler.workshop.canned import CheckPart, Exchange
 from reconciler.workshop.found import has
-from reconciler.workshop.stage import NOT_THE_PERSONS, ManifestSource
-from reconciler.workshop.testing import CaseResult, run_case
+from reconciler.workshop.stage import NOT_THE_PERSONS, Exchange, ManifestSource
+from reconciler.workshop.testing import CaseResult, CheckPart, run_case
 from reconciler.workshop.trying import HAS_ACCOUNT, Subject, Tried
 
 __all__ = ["saved_cases", "uncovered"]

@@ -1,4 +1,7 @@
-"""One person, one manifest and no machine: what a plan is made from without a repository, a state or a network."""
+"""One person, one manifest and no machine: what a plan is made from without a repository, a state or a network.
+
+In place of the service its client answers from the case, and notes what was asked.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from reconciler.engine.decide.planned import NOTHING_STORED, PlannedGrant
 from reconciler.engine.observe.checker import Checker
@@ -21,9 +25,9 @@ from reconciler.engine.observe.same_account import (
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.planner import Planner
-from reconciler.model.case import Case
+from reconciler.model.case import CannedAnswer, Case
 from reconciler.model.decision_inputs import Policy
-from reconciler.model.errors import RepositoryError
+from reconciler.model.errors import RepositoryError, TransportError
 from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.hire import Hire
 from reconciler.model.manifest import Manifest
@@ -32,21 +36,26 @@ from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
 from reconciler.model.status import Status
 from reconciler.model.template import names
+from reconciler.model.value import Frozen
 from reconciler.oauth.connection import OAuthConnection
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import WORKTREE, OverlayTree
 from reconciler.repository.policy import PolicyRules
+from reconciler.requests.client import Client, Leaving
+from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.protocols import as_answered
 from reconciler.requests.tasks import NO_YIELD
 from reconciler.transports.address import Address
-from reconciler.workshop.canned import CannedClient
+from reconciler.transports.messages import LIMIT, RenderedRequest, Response
 
 __all__ = [
     "HIRE",
     "NOT_THE_PERSONS",
     "CaseStage",
+    "Exchange",
     "ManifestSource",
     "desired_alone",
     "entry_of",
@@ -54,6 +63,7 @@ __all__ = [
     "made_up_token",
     "manifest_in",
     "plan_alone",
+    "same_url",
 ]
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
@@ -65,6 +75,102 @@ NOT_THE_PERSONS = {"access", "sequences", "source", "without"}
 
 ManifestSource = Mapping[str, bytes]
 """The files of a service's manifests, by path."""
+
+
+class Exchange(Frozen):
+    """A request and its answer; None where none came, and then `why`."""
+
+    request: RenderedRequest
+    answer: Response | None
+    why: str = ""
+
+
+class CannedClient(Client):
+    """Gives each request the first answer that fits and was not given yet, then the last that fits again."""
+
+    def __init__(self, answers: Iterable[CannedAnswer]) -> None:
+        self._redactor = Redactor()
+        self._answers = list(answers)
+        self._given: set[int] = set()
+        self.exchanges: list[Exchange] = []
+
+    async def send(
+        self,
+        wire: RenderedRequest,
+        *,
+        follow: bool = False,  # noqa: ARG002  a case gives the answer that the redirect leads to
+        leaving: Leaving | None = None,  # noqa: ARG002  nothing leaves
+        behind: bool = False,  # noqa: ARG002
+    ) -> Response:
+        """Return the answer. Raises TransportError where no answer fits, and for a redirect."""
+        answer = self._answer(wire)
+        why = "no answer of the case fits it" if answer is None else ""
+        if answer is not None and 300 <= answer.status < 400 and answer.status not in wire.statuses:
+            why = f"answered {answer.status}"
+        self.exchanges.append(Exchange(wire, answer, why))
+        if answer is None or why:
+            raise TransportError(f"{wire.method} {wire.url}: {why}", left=answer is not None)
+        return answer
+
+    def excerpt(self, answer: Response) -> str:
+        """Quote the service."""
+        return excerpt(answer, self._redactor)
+
+    def redact(self, value: Any) -> Any:
+        """Return a value: a case has no secrets."""
+        return self._redactor.redact_all(value)
+
+    @property
+    def unanswered(self) -> list[RenderedRequest]:
+        """Return the requests that no answer of the case fits."""
+        return [each.request for each in self.exchanges if each.answer is None]
+
+    def _answer(self, wire: RenderedRequest) -> Response | None:
+        fitting = [index for index, answer in enumerate(self._answers) if _fits(answer, wire)]
+        if not fitting:
+            return None
+        at = next((index for index in fitting if index not in self._given), fitting[-1])
+        self._given.add(at)
+        return as_answered(wire, _response(self._answers[at]))
+
+
+def _fits(answer: CannedAnswer, wire: RenderedRequest) -> bool:
+    if answer.method != wire.method or not same_url(answer.url, wire.url):
+        return False
+    return answer.data is None or _sent(wire) == answer.data
+
+
+def _sent(wire: RenderedRequest) -> Any:
+    """Return what a request sends, decoded: JSON, or a form as a map of texts."""
+    text = (wire.content or b"").decode(errors="replace")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return dict(parse_qsl(text, keep_blank_values=True))
+
+
+def same_url(one: str, other: str) -> bool:
+    """Whether two URLs are the same but for their escapes and the order of their parameters."""
+    return one == other or _parts(one) == _parts(other)
+
+
+def _parts(url: str) -> tuple[str, str, str, list[tuple[str, str]]]:
+    parts = urlsplit(url)
+    query = sorted(parse_qsl(parts.query, keep_blank_values=True))
+    return parts.scheme.lower(), parts.netloc.lower(), unquote(parts.path), query
+
+
+def _response(answer: CannedAnswer) -> Response:
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    body = answer.body
+    if body is None:
+        content = b""
+    elif isinstance(body, str):
+        content = body.encode()
+    else:
+        content = json.dumps(body, ensure_ascii=False).encode()
+        headers.setdefault("content-type", "application/json")
+    return Response(answer.status, headers, content[:LIMIT], truncated=len(content) > LIMIT)
 
 
 class CaseStage:

@@ -6,8 +6,9 @@ It is the program's own planner that is run, on the manifest's own file: what pa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,14 +26,76 @@ from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.naming import is_cases, unread
 from reconciler.repository.parsing import MANIFESTS, parse
+from reconciler.requests.pages import first_page
+from reconciler.requests.render import render
 from reconciler.requests.template import render_data
-from reconciler.transports.messages import Response
-from reconciler.workshop.canned import CheckPart, Exchange, parts_asked, same_url
+from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.workshop.found import RuleFound
 from reconciler.workshop.rules import check_rules, listing_rules
-from reconciler.workshop.stage import CaseStage, ManifestSource
+from reconciler.workshop.stage import CaseStage, Exchange, ManifestSource, same_url
 
-__all__ = ["CaseResult", "rules_of", "run_case", "run_cases", "sources_of"]
+__all__ = ["CaseResult", "CheckPart", "parts_asked", "rules_of", "run_case", "run_cases", "sources_of"]
+
+
+class CheckPart(StrEnum):
+    """A part of a check that sends requests of its own, as the manifest's key."""
+
+    CHECK = "exists"
+    READY = "exists.ready"
+    PENDING = "exists.pending"
+    LISTING = "exists.list"
+    OTHER = "another request"
+
+
+def parts_asked(integration: Integration, scope: Scope, exchanges: Iterable[Exchange]) -> tuple[CheckPart, ...]:
+    """Return which part each exchange is of, in their order; `scope` is the grant's.
+
+    A page further on has another URL, of the same path or not: it is of the part before it.
+    """
+    firsts = dict(_first_requests(integration, scope.now()))
+    exists = integration.manifest.exists
+    paged = {CheckPart.PENDING, CheckPart.LISTING} | (
+        {CheckPart.CHECK} if exists is not None and exists.pages is not None else set()
+    )
+    found: list[CheckPart] = []
+    for exchange in exchanges:
+        wire, before = exchange.request, found[-1] if found else CheckPart.OTHER
+        exact = [part for part, first in firsts.items() if _same(first, wire)]
+        alike = [part for part, first in firsts.items() if first.method == wire.method and _path(first) == _path(wire)]
+        if exact:
+            found.append(exact[0])
+        elif before in paged and (before in alike or not alike):
+            found.append(before)
+        else:
+            found.append(alike[0] if alike else CheckPart.OTHER)
+    return tuple(found)
+
+
+def _first_requests(integration: Integration, scope: Scope) -> Iterator[tuple[CheckPart, RenderedRequest]]:
+    manifest = integration.manifest
+    exists = manifest.exists
+    if exists is None:
+        return
+    renders: dict[CheckPart, Callable[[], RenderedRequest]] = {
+        CheckPart.CHECK: lambda: first_page(exists, scope, manifest),
+    }
+    if (ready := exists.ready) is not None:
+        renders[CheckPart.READY] = lambda: render(ready, scope, manifest)
+    if (pending := exists.pending) is not None:
+        renders[CheckPart.PENDING] = lambda: first_page(pending, scope, manifest)
+    if (listing := exists.listing) is not None:
+        renders[CheckPart.LISTING] = lambda: first_page(listing, scope, manifest)
+    for part, rendered in renders.items():
+        with suppress(Blocked):
+            yield part, rendered()
+
+
+def _same(one: RenderedRequest, other: RenderedRequest) -> bool:
+    return one.method == other.method and same_url(one.url, other.url) and one.content == other.content
+
+
+def _path(wire: RenderedRequest) -> str:
+    return wire.url.partition("?")[0]
 
 
 class CaseResult(Frozen):

@@ -33,11 +33,11 @@ from reconciler.requests.pages import MorePages, items
 from reconciler.requests.record import all_there
 from reconciler.requests.template import render_data
 from reconciler.transports.messages import RenderedRequest, Response
-from reconciler.workshop.canned import CheckPart, Exchange, parts_asked
 from reconciler.workshop.found import RuleFound
 from reconciler.workshop.rules import users_of
 from reconciler.workshop.stage import (
     HIRE,
+    Exchange,
     ManifestSource,
     desired_alone,
     entry_of,
@@ -45,7 +45,7 @@ from reconciler.workshop.stage import (
     manifest_in,
     plan_alone,
 )
-from reconciler.workshop.testing import rules_of
+from reconciler.workshop.testing import CheckPart, parts_asked, rules_of
 
 __all__ = ["HAS_ACCOUNT", "ListedPage", "Subject", "Tried", "subject_of", "try_manifest"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.gallery.catalog import everything, imports
+from reconciler.gallery.catalog import IMPORTS, everything
 from tests.cli.conftest import Call
 from tests.repo import GnupgHome, Repo
 
@@ -79,26 +79,25 @@ def test_list_names_each_with_what_it_can_do(tmp_path: Path, call: Call) -> None
     github = next(line for line in lines if line.startswith("github "))
     assert "GitHub organization: members" in github
     assert "list, update, revoke, invite" in github
-    assert len(lines) == len({**everything(), **imports()}) + 1
-    assert (
-        call(nowhere, "add", "--list", "--output", "markdown").out.count("\n") == len({**everything(), **imports()}) + 2
-    )
+    assert len(lines) == len({**everything(), **everything(IMPORTS)}) + 1
+    markdown = call(nowhere, "add", "--list", "--output", "markdown").out
+    assert markdown.count("\n") == len({**everything(), **everything(IMPORTS)}) + 2
 
 
 def test_list_as_json(tmp_path: Path, call: Call) -> None:
     told = call(Repo(tmp_path), "add", "--list", "--output", "json").json
-    assert [each["name"] for each in told] == sorted({**everything(), **imports()})
+    assert [each["name"] for each in told] == sorted({**everything(), **everything(IMPORTS)})
     github = next(each for each in told if each["name"] == "github")
     assert github.keys() == {"name", "service", "verified", "revoke", "plan", "scopes"}
     assert github["verified"] == "description"
 
 
-@pytest.mark.parametrize("name", imports())
+@pytest.mark.parametrize("name", everything(IMPORTS))
 def test_import_goes_where_imports_are(repo: Repo, call: Call, name: str) -> None:
     done = call(repo, "add", name)
     assert (done.code, done.out) == (0, f"config/imports/{name}.yaml\n")
-    fields = ", ".join(field.id for field in imports()[name].manifest.asks_for)
-    host = imports()[name].head.get("replace")
+    fields = ", ".join(field.id for field in everything(IMPORTS)[name].manifest.asks_for)
+    host = everything(IMPORTS)[name].head.get("replace")
     assert done.err == (
         f"in the import: replace {host} with your own host\n" * (host is not None)
         + f"in initial data of {name}: {fields}\nnext: reconcile initial-data set {name} --recipient KEY\n"

@@ -254,7 +254,7 @@ def test_rows_that_are_shown_as_they_come_are_not_kept(
     repo: Repo, capfd: object, monkeypatch: pytest.MonkeyPatch, output: str, by: str
 ) -> None:
     """What is told of all of them beside the rows is counted as they go by."""
-    monkeypatch.setattr("reconciler.cli.output.text.MAX_SPOOL_BYTES", 1 << 16)
+    monkeypatch.setattr("reconciler.review.spool.MAX_BYTES", 1 << 16)
     monkeypatch.setattr("reconciler.cli.output.text.BATCH_ITEMS", 100)
 
     def peak(count: int) -> int:

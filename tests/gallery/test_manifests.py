@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from reconciler.gallery.catalog import everything, head_of, imports
+from reconciler.gallery.catalog import IMPORTS, everything, head_of
 from reconciler.requests.render import render
 from tests.gallery import samples
 from tests.repo import Repo, call_cli
@@ -93,4 +93,4 @@ def test_they_are_in_the_wheel() -> None:
 def test_the_command_names_them_without_a_checkout_of_the_project(tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("reconcile")
     done = subprocess.run([program, "add", "--list"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.count("\n") == len(READY) + len(imports()) + 1
+    assert done.stdout.count("\n") == len(READY) + len(everything(IMPORTS)) + 1

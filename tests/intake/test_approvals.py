@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.intake.approvals import ApprovalReader
-from reconciler.intake.forge import MAX_SHOWN, ForgeError, Limited
+from reconciler.intake.forge import MAX_SHOWN, ApprovalReader, ForgeError, Limited
 from reconciler.model.attribution import Merged
 from reconciler.model.settings import Forge
 from tests.forges import KINDS, TOKEN, Stand

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler.gallery.catalog import imports
+from reconciler.gallery.catalog import IMPORTS, everything
 from tests.repo import GnupgHome, Repo, Result, call_cli
 from tests.servers import Received, Reply, Service
 
@@ -57,7 +57,7 @@ def repo(tmp_path: Any, gnupg_home: GnupgHome, hr: Service) -> Repo:
     made.settings()
     made.write("hires/.gitkeep", "")
     made.write("manifests/.gitkeep", "")
-    for name, ready in imports().items():
+    for name, ready in everything(IMPORTS).items():
         (host,) = {call.url.split("/")[2] for _, call in ready.manifest.calls() if call.url}
         made.write(f"config/imports/{name}.yaml", ready.text.replace(f"https://{host}", hr.url))
         made.initial_data(name, KEYS[name])

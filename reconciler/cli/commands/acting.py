@@ -101,11 +101,7 @@ async def passes_by_hand(
 
 
 async def _locked_pass(
-    context: Context,
-    clock: SystemClock,
-    force: InForce,
-    request: PassRequest,
-    ask: Ask | None,
+    context: Context, clock: SystemClock, force: InForce, request: PassRequest, ask: Ask | None
 ) -> Report:
     """Make a pass over a state that this process has to itself."""
     settings, tree = force.settings, force.tree
@@ -129,12 +125,9 @@ async def _locked_pass(
 
 
 def _runner(context: Context, clock: SystemClock, force: InForce, leases: Leases) -> PassRunner:
+    revision = (force.settings, force.tree)
     return PassRunner(
-        context=context,
-        clock=clock,
-        leases=leases,
-        revision=lambda: (force.settings, force.tree),
-        notifier=Notifier(context),
+        context=context, clock=clock, leases=leases, revision=lambda: revision, notifier=Notifier(context)
     )
 
 
@@ -177,11 +170,7 @@ class _Agreement:
 
 
 async def _fleet_pass(
-    context: Context,
-    clock: SystemClock,
-    force: InForce,
-    request: PassRequest,
-    ask: Ask | None,
+    context: Context, clock: SystemClock, force: InForce, request: PassRequest, ask: Ask | None
 ) -> Report:
     """Make a pass beside the members of a fleet; with `ask`, apply only what was agreed to."""
     settings, tree = force.settings, force.tree

@@ -16,7 +16,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import in_force, run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import as_json, cell, columns, emit, table_head
+from reconciler.cli.output.text import as_json, columns, emit, table_head, table_row
 from reconciler.model.errors import RepositoryError, UsageError, not_written
 from reconciler.model.template import FILL_IN
 from reconciler.model.text import some
@@ -274,7 +274,7 @@ def add(
     --from-openapi writes a first manifest, called NAME or as the FILE, with a proposal for each part and the operation
     that it comes from, or that none was found. It is a file to edit.
     """
-    from reconciler.gallery.catalog import MANIFESTS, everything, imports, named
+    from reconciler.gallery.catalog import IMPORTS, MANIFESTS, everything, named
     from reconciler.intake.files import write_all
 
     if listing:
@@ -286,7 +286,7 @@ def add(
         return _begin(options, stem or name or description.name.partition(".")[0], description)
     if name is None:
         raise UsageError("say which ready manifest, as `reconcile add github`; `reconcile add --list` names them all")
-    ready = named(name, {**everything(), **imports()})
+    ready = named(name, {**everything(), **everything(IMPORTS)})
     root = options.repo
     path = _free(root / ready.folder, root, stem or name)
     kind: Kind = "manifest" if ready.folder == MANIFESTS else "import"
@@ -335,12 +335,8 @@ def prerequisites(ready: ReadyManifest, service: str) -> list[str]:
         ("each hire's extra", [field.id for field in manifest.extra_user_info]),
         ("each access entry's values", [field.id for field in form if field.type != "generate"]),
     )
-    host = ready.head.get("replace")
-    lines = (
-        []
-        if host is None
-        else [f"in the {'import' if ready.imports else 'manifest'}: replace {host} with your own host"]
-    )
+    host, kind = ready.head.get("replace"), "import" if ready.imports else "manifest"
+    lines = [] if host is None else [f"in the {kind}: replace {host} with your own host"]
     return lines + [f"in {place}: {', '.join(ids)}" for place, ids in places if ids]
 
 
@@ -359,17 +355,13 @@ def _free(folder: Path, root: Path, stem: str) -> Path:
 
 
 def _list(options: SharedOptions) -> None:
-    from reconciler.gallery.catalog import everything, imports
+    from reconciler.gallery.catalog import IMPORTS, everything
 
-    every = sorted([*everything().values(), *imports().values()], key=lambda it: it.name)
+    every = sorted([*everything().values(), *everything(IMPORTS).values()], key=lambda it: it.name)
     head = ("name", "service", "what", "can", "verified")
     rows = [(it.name, it.service, it.title, ", ".join(it.can) or "check", it.head["verified"]) for it in every]
-    emit(
-        options,
-        [ready.as_json() for ready in every],
-        columns([head, *rows]),
-        markdown=[*table_head(head), *(f"| {' | '.join(map(cell, row))} |" for row in rows)],
-    )
+    markdown = [*table_head(head), *map(table_row, rows)]
+    emit(options, [ready.as_json() for ready in every], columns([head, *rows]), markdown=markdown)
 
 
 @click.command()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reconciler.model.secret import Redactor
     from reconciler.repository.desired import Desired
     from reconciler.transports.messages import Response
-    from reconciler.workshop.canned import Exchange
+    from reconciler.workshop.stage import Exchange
     from reconciler.workshop.testing import CaseResult
     from reconciler.workshop.trying import ListedPage, Subject, Tried
 

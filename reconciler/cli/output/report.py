@@ -344,5 +344,5 @@ def _sections(rows: Iterable[Row], by: str) -> Iterator[tuple[str, list[str], li
 
 
 def _line(row: Row, by: str) -> str:
-    ours = [cell(in_words(row.values)), row.status, row.action, stamp(row.since) or "", cell(row.reason)]
-    return "| " + " | ".join([cell(name_in(row, by)), *ours]) + " |"
+    said = [row.status, row.action, stamp(row.since) or ""]
+    return "| " + " | ".join([cell(name_in(row, by)), cell(in_words(row.values)), *said, cell(row.reason)]) + " |"

@@ -15,9 +15,8 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 import msgspec
@@ -25,9 +24,6 @@ import msgspec
 from reconciler.cli.options import SharedOptions
 from reconciler.model.errors import Problem
 from reconciler.model.text import printable
-
-if TYPE_CHECKING:
-    from tempfile import SpooledTemporaryFile
 
 __all__ = [
     "annotation",
@@ -53,13 +49,11 @@ __all__ = [
     "problem_line",
     "table",
     "table_head",
+    "table_row",
     "wrapped",
 ]
 
 T = TypeVar("T")
-
-MAX_SPOOL_BYTES = 1 << 20
-"""Up to this size, what waits to be written is not put into a file."""
 
 BATCH_ITEMS = 500
 
@@ -140,45 +134,32 @@ def emit_json_list(document: Callable[[], Mapping[str, Any]], name: str, items: 
     There may be millions: they are encoded one by one, and wait in a temporary file for what stands before them in the
     document, which is asked for once they have gone by. Raises ReconcilerError if no such file can be made.
     """
-    with _new_spool() as spool:
-        after = "\n  " if _spool(spool, items, 2) else ""
+
+    def around() -> tuple[str, str]:
         head, here, tail = as_json(document(), indent=2).partition(f'\n  "{name}": [')
-        click.echo(head + here, nl=False)
-        _echo_spooled(spool)
-    click.echo(after + tail)
+        return head + here, tail
+
+    _emit_spooled(items, 2, around)
 
 
 def emit_json_items(items: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON list, of which there may be millions of items, once all are encoded."""
-    with _new_spool() as spool:
-        after = "\n]" if _spool(spool, items, 1) else "]"
-        click.echo("[", nl=False)
-        _echo_spooled(spool)
-    click.echo(after)
+    _emit_spooled(items, 1, lambda: ("[", "]"))
 
 
-def _new_spool() -> SpooledTemporaryFile[str]:
-    from tempfile import SpooledTemporaryFile  # which `--help` and completion do without
+def _emit_spooled(items: Iterable[Mapping[str, Any]], depth: int, around: Callable[[], tuple[str, str]]) -> None:
+    """Write the items of a list at this depth, between what stands around them."""
+    from reconciler.review.spool import Spool  # which `--help` and completion do without
 
-    return SpooledTemporaryFile(MAX_SPOOL_BYTES, "w+", encoding="utf-8", newline="")
-
-
-def _spool(spool: SpooledTemporaryFile[str], items: Iterable[Mapping[str, Any]], depth: int) -> bool:
-    """Encode the items of a list at this depth, one by one; returns whether there are any."""
-    from reconciler.review.spool import spooling
-
-    before = "\n"
-    for batch in batches(f"{'  ' * depth}{_indented(item, depth)}" for item in items):
-        with spooling():
-            spool.write(before + ",\n".join(batch))
-        before = ",\n"
-    return before != "\n"
-
-
-def _echo_spooled(spool: SpooledTemporaryFile[str]) -> None:
-    spool.seek(0)
-    for part in iter(partial(spool.read, MAX_SPOOL_BYTES), ""):
-        click.echo(part, nl=False)
+    with Spool[str]() as spool:
+        for batch in batches(f"{'  ' * depth}{_indented(item, depth)}" for item in items):
+            spool.add(",\n".join(batch))
+        before, after = around()
+        sign = "\n"
+        for text in spool:
+            click.echo(before + sign + text, nl=False)
+            before, sign = "", ",\n"
+    click.echo(before + (f"\n{'  ' * (depth - 1)}" if sign != "\n" else "") + after)
 
 
 def _indented(item: Mapping[str, Any], depth: int) -> str:
@@ -267,12 +248,17 @@ def in_words(values: Any) -> str:
 def table_head(names: Iterable[str]) -> list[str]:
     """Make the head of a table in Markdown."""
     names = [*names]
-    return ["| " + " | ".join(names) + " |", "| " + " | ".join("---" for _ in names) + " |"]
+    return [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+
+
+def table_row(cells: Iterable[str]) -> str:
+    """Make a row of a table in Markdown."""
+    return f"| {' | '.join(map(cell, cells))} |"
 
 
 def table(names: Collection[str], rows: Iterable[Mapping[str, str | None]]) -> list[str]:
     """Make a table in Markdown, after a blank line; nothing where there are no rows."""
-    lines = ["| " + " | ".join(cell(row[name] or "") for name in names) + " |" for row in rows]
+    lines = [table_row(row[name] or "" for name in names) for row in rows]
     return ["", *table_head(names), *lines] if lines else []
 
 
