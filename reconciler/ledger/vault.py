@@ -124,9 +124,10 @@ class Vault:
         Raises SecretsError if it cannot be opened: it was tampered with, or sealed with a lost key.
         """
         blob = ledger.sealed.get(name)
-        return None if blob is None else self._decoded(name, blob)
+        return None if blob is None else self.decoded(name, blob)
 
-    def _decoded(self, name: str, blob: bytes) -> Any:
+    def decoded(self, name: str, blob: bytes) -> Any:
+        """Decode the sealed value of a name. Raises SecretsError."""
         return json.loads(self._opened().open(blob, value_place(name)))
 
     def stored(self, ledger: LedgerReader, hires: Iterable[str]) -> dict[str, Mapping[str, Any]]:
@@ -138,7 +139,7 @@ class Vault:
         of_hire = {stored_name(hire): hire for hire in hires}
         for name, blob in ledger.sealed.several(of_hire):
             with suppress(SecretsError):
-                found[of_hire[name]] = self._decoded(name, blob)
+                found[of_hire[name]] = self.decoded(name, blob)
         return found
 
     def sealed(self, name: str, value: Any) -> bytes:
@@ -164,7 +165,7 @@ class Vault:
         """Make a change of a sealed value from one of decoded values; an empty result erases it."""
 
         def apply(before: bytes | None) -> bytes | None:
-            value = change(None if before is None else self._decoded(name, before))
+            value = change(None if before is None else self.decoded(name, before))
             return self.sealed(name, value) if value else None
 
         return apply

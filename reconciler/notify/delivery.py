@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode
 
 import aiosmtplib
 
-from reconciler.ledger.entries import Event, ValueChanges
+from reconciler.ledger.entries import Event
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import Vault, notice_name
 from reconciler.model.clock import Clock
@@ -214,54 +214,69 @@ class Notifier:
     ) -> None:
         self._context = context
         self._messenger_of = messenger_of
+        self._under_way: set[str] = set()
 
     def over(self, settings: Settings, tree: Tree) -> Notifications:
         """Return the notifications of a pass over this revision."""
         post = self._messenger_of(self._context, settings, tree)
-        return Notifications(post, self._context.clock, self._context.redactor)
+        return Notifications(post, self._context.clock, self._context.redactor, self._under_way)
 
 
 class Notifications:
-    """Sends notifications that attempts left to be sent."""
+    """Sends notifications that attempts left to be sent.
 
-    def __init__(self, messenger: Messenger, clock: Clock, redactor: Redactor) -> None:
+    No grant is held while its are sent. `under_way` are the names of those that this process is sending: no other pass
+    sends them, or takes them for what a crash left.
+    """
+
+    def __init__(self, messenger: Messenger, clock: Clock, redactor: Redactor, under_way: set[str]) -> None:
         self._messenger = messenger
         self._clock = clock
         self._redactor = redactor
+        self._under_way = under_way
 
     async def deliver_all(self, ledger: OpenLedger, vault: Vault, mine: Collection[Key], author: str | None) -> None:
         """Send what an earlier pass left unsent, for the grants that this pass has claimed.
 
         Those of others may be under way at this moment, in a pass beside this one.
         """
-        for record in await ledger.run(partial(_with_notices, mine=mine)):
+        for record in await ledger.run(partial(_with_notices, mine=mine, under_way=self._under_way)):
             await self.deliver(ledger, vault, record, author)
 
     async def deliver(self, ledger: OpenLedger, vault: Vault, record: Record, author: str | None) -> None:
-        """Send a grant's notifications, and erase each once it is settled."""
+        """Send a grant's notifications, and erase each once it is settled; those too that come while they are sent."""
         name = notice_name(record.key)
-        notices: list[dict[str, Any]] = await ledger.run(partial(vault.read, name=name)) or []
-        for notice in notices:
-            self._redactor.learn(notice.get("secrets", ()))
-        while notices:
-            notice, *rest = notices
-            detail, event, code = f"{notice['type']} to {notice['to']}", EventType.NOTIFIED, None
-            if "error" in notice:
-                event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {notice['error']}"
-            elif notice["sending"]:
-                event, code = EventType.NOTIFICATION_FAILED, ReasonCode.IN_DOUBT
-                detail += ": in doubt: the program ended while it was being sent; it is not sent again"
-            else:
-                begun = vault.sealed(name, [{**notice, "sending": True}, *rest])
-                await ledger.run(partial(_put, name=name, value=begun))
-                try:
-                    await self._send(notice)
-                except NotSent as error:
-                    event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {error}"
-            line = Event.of(record, event, self._redactor.redact(detail), self._clock.now(), author=author, code=code)
-            kept = {name: vault.sealed(name, rest) if rest else None}
-            await ledger.run(partial(_settle, line=line, kept=kept))
-            notices = rest
+        if name in self._under_way:
+            return
+        self._under_way.add(name)
+        try:
+            while (blob := await ledger.run(lambda reader: reader.sealed.get(name))) is not None:
+                await self._deliver_first(ledger, vault, record, author, blob)
+        finally:
+            self._under_way.discard(name)
+
+    async def _deliver_first(
+        self, ledger: OpenLedger, vault: Vault, record: Record, author: str | None, blob: bytes
+    ) -> None:
+        name = notice_name(record.key)
+        notice, *rest = vault.decoded(name, blob)
+        self._redactor.learn(secret for each in (notice, *rest) for secret in each.get("secrets", ()))
+        detail, event, code = f"{notice['type']} to {notice['to']}", EventType.NOTIFIED, None
+        if "error" in notice:
+            event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {notice['error']}"
+        elif notice["sending"]:
+            event, code = EventType.NOTIFICATION_FAILED, ReasonCode.IN_DOUBT
+            detail += ": in doubt: the program ended while it was being sent; it is not sent again"
+        else:
+            blob = vault.sealed(name, [{**notice, "sending": True}, *rest])
+            await ledger.run(partial(_put, name=name, value=blob))
+            try:
+                await self._send(notice)
+            except NotSent as error:
+                event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {error}"
+        line = Event.of(record, event, self._redactor.redact(detail), self._clock.now(), author=author, code=code)
+        left = vault.sealed(name, rest) if rest else None
+        await ledger.run(partial(_settle, line=line, name=name, sent=blob, left=left))
 
     async def _send(self, notice: dict[str, Any]) -> None:
         match notice["type"]:
@@ -271,9 +286,10 @@ class Notifications:
                 await self._messenger.text(notice["to"], notice["message"])
 
 
-def _with_notices(ledger: LedgerWriter, mine: Collection[Key]) -> list[Record]:
+def _with_notices(ledger: LedgerWriter, mine: Collection[Key], under_way: Collection[str]) -> list[Record]:
     """Read whose notifications are unsent; those of a run that has not ended are rendered again when it does."""
-    keys = (Key(*name.removeprefix(NOTICE).split("/", 1)) for name in ledger.sealed.names(NOTICE))
+    names = (name for name in ledger.sealed.names(NOTICE) if name not in under_way)
+    keys = (Key(*name.removeprefix(NOTICE).split("/", 1)) for name in names)
     records = [ledger.grants.record(key) for key in keys if key in mine]
     return [record for record in records if record is not None and not record.phase.unsettled]
 
@@ -282,5 +298,8 @@ def _put(ledger: LedgerWriter, name: str, value: bytes) -> None:
     ledger.sealed.put(name, value, Failpoint.NOTICE)
 
 
-def _settle(ledger: LedgerWriter, line: Event, kept: ValueChanges) -> None:
-    ledger.save((), [line], Failpoint.NOTIFIED, kept=kept)
+def _settle(ledger: LedgerWriter, line: Event, name: str, sent: bytes, left: bytes | None) -> None:
+    """Write what became of a notification; of a grant that was forgotten, or renamed, meanwhile nothing is written."""
+    found = ledger.sealed.get(name)
+    if found is not None:
+        ledger.save((), [line], Failpoint.NOTIFIED, kept={name: left} if found == sent else {})

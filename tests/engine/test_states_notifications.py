@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import pytest
 
@@ -134,44 +134,72 @@ def test_notification_in_doubt_is_recorded_not_resent(telling, after):
     assert not [name for name in telling.sealed() if name.startswith("notice/")]
 
 
-def test_notification_of_a_concurrent_pass_is_not_in_doubt(telling, accounts, repo):
-    """Passes of one daemon run side by side over the same ledger."""
-    sending, go_on = asyncio.Event(), asyncio.Event()
+class Slow(Outbox):
+    """Takes its time over an e-mail."""
 
-    class Slow(Outbox):
-        async def email(self, to, subject, text):
-            sending.set()
-            await go_on.wait()
-            await super().email(to, subject, text)
+    def __init__(self):
+        super().__init__()
+        self.sending, self.go_on = asyncio.Event(), asyncio.Event()
 
-    outbox, claims = Slow(), Claims()
+    async def email(self, to, subject, text):
+        self.sending.set()
+        await self.go_on.wait()
+        await super().email(to, subject, text)
 
-    async def one_pass(context, held, selection):
-        tree, claim_set = context.checkout.head(), claims.begin()
-        notifier = Notifier(context, lambda *_: outbox)
-        reconciler = Reconciler(context=context, state=held, notifier=notifier, tree=tree, claims=claim_set)
-        try:
-            return await reconciler.apply(await reconciler.plan(PassRequest(selection), {}))
-        finally:
-            claim_set.close()
+
+def two_passes(machine, second, between=lambda: None):
+    """One process makes a pass over ada and, while her e-mail is sent, a second one over this hire: its report."""
 
     async def both():
-        context = telling._context()
+        context, claims, outbox = machine._context(), Claims(), Slow()
+        notifier = Notifier(context, lambda *_: outbox)
+
+        async def one_pass(held, hire):
+            tree, claim_set = context.checkout.head(), claims.begin()
+            reconciler = Reconciler(context=context, state=held, notifier=notifier, tree=tree, claims=claim_set)
+            with closing(claim_set):
+                return await reconciler.apply(await reconciler.plan(PassRequest(Selection(frozenset({hire}))), {}))
+
         tree = context.checkout.head()
         with locking(context, context.settings(tree), tree, "test") as held:
-            first = asyncio.create_task(one_pass(context, held, Selection(hires=frozenset({"ada"}))))
-            await sending.wait()
-            await one_pass(context, held, Selection(hires=frozenset({"bob"})))
-            go_on.set()
+            first = asyncio.create_task(one_pass(held, "ada"))
+            await outbox.sending.wait()
+            between()
+            report = await one_pass(held, second)
+            outbox.go_on.set()
             await first
         await context.aclose()
+        return report, outbox.sent
 
+    return asyncio.run(both())
+
+
+def test_notification_of_a_concurrent_pass_is_not_in_doubt(telling, accounts, repo):
+    """Passes of one daemon run side by side over the same ledger."""
     repo.hire("bob", TOOL, extra={"PHONE": "1"})
     repo.commit()
     accounts.add("bob@example.com")  # so that his pass has nothing of its own to tell
-    asyncio.run(both())
+    _, sent = two_passes(telling, "bob")
     assert EventType.NOTIFICATION_FAILED not in telling.events()
-    assert [to for to, _, _ in outbox.sent if "@" in to].count("ada@example.com") == 1
+    assert [to for to, _, _ in sent if "@" in to].count("ada@example.com") == 1
+
+
+def test_access_goes_while_a_mail_server_hangs(telling, accounts, repo):
+    manifest = accounts.manifest(team=True, revoke=True)
+    repo.manifest("tool", manifest | {"post_execute_notification": [WELCOME, TEXT]})
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+
+    def removed():
+        repo.hire("ada", extra={"PHONE": "201234567"})
+        repo.commit()
+
+    report, sent = two_passes(telling, "ada", removed)
+    assert row(report, "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}
+    assert sent == BOTH
+    assert telling.events().count(EventType.NOTIFIED) == 2
+    assert not [name for name in telling.sealed() if name.startswith("notice/")]
 
 
 # Generated values

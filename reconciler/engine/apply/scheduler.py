@@ -71,6 +71,8 @@ class Scheduler:
     _finished: dict[Key, asyncio.Event] = field(default_factory=dict)
     _queues: dict[str, list[Key]] = field(default_factory=dict)
     """Each hire's revocations, in their order."""
+    _tells: dict[Key, Record] = field(default_factory=dict)
+    """What was executed, and has notifications."""
 
     async def run(self) -> dict[Key, Record]:
         """Make every attempt that is planned, and return the new records by grant."""
@@ -102,6 +104,9 @@ class Scheduler:
         finally:
             self._finished[key].set()
             self.claims.release(key)
+        # Nobody waits for a mail server: the access may have to go meanwhile.
+        if (made := self._tells.get(key)) is not None:
+            await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, made, self.executor.author)
 
     def _before(self, item: PlannedGrant) -> list[Key]:
         """Return the grants whose attempts have to end first."""
@@ -139,7 +144,7 @@ class Scheduler:
         elif provides:
             self.report.executed += 1
             if self._integration(item).manifest.post_execute_notification:
-                await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, new, self.executor.author)
+                self._tells[item.grant.key] = new
             return await self._confirmed(item, new)
         return new
 
