@@ -163,8 +163,7 @@ def _parse(raw: bytes, file: File, kind: FileKind[M]) -> ParsedFile:
         return ParsedFile(file.blob, None, (problem,))
     email = data.get("email") if isinstance(data, dict) and isinstance(data.get("email"), str) else None
     try:
-        # In a manifest `null` is a value like others.
-        model = validated(kind.model, data) if kind in (HIRES, SEQUENCES, REQUESTS) else kind.model.model_validate(data)
+        model = validated(kind.model, data)
     except ValidationError as error:
         return _broken(file, document, explain(error, kind.model, document), email)
     problems = tuple(few(kind.check(model, document)))

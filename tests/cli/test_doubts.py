@@ -112,6 +112,14 @@ def test_a_key_with_nothing_under_it_within_an_entry(repo: Repo, call: Call) -> 
     assert [message for *_, message in warnings(repo, call) if "base" not in message] == []
 
 
+def test_a_key_with_nothing_under_it_in_a_manifest(repo: Repo, call: Call) -> None:
+    request = "{url: https://example.com/, method: , headers: , store_data: , files: , cast_data_to_json: , polling: }"
+    parts = "form:\nexists:\nrevoke:\nheaders:\noauth:\ninitial_data_form:\npost_execute_notification:\n"
+    repo.write("manifests/slack.yaml", f"{parts}execute: [{request}]\n")
+    repo.hire("ada", "slack")
+    assert warnings(repo, call) == []
+
+
 @pytest.mark.parametrize(
     ("file", "text", "line"),
     [
