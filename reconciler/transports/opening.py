@@ -68,7 +68,7 @@ class Transports:
     def _made(self, scheme: str) -> Transport:
         match scheme:
             case _ if scheme == PROGRAM:
-                from reconciler.transports.program.transport import Programs
+                from reconciler.transports.program import Programs
 
                 return Programs(self._machine.programs, self._machine.root, self._redact)
             case "postgresql":

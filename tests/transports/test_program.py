@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from reconciler.model.errors import UsageError
 from reconciler.transports.opening import named_programs
-from reconciler.transports.program.transport import Programs
+from reconciler.transports.program import Programs
 from tests.servers import PATIENCE, eventually
 from tests.transports.watching import Progress, exchange, refused
 
@@ -26,7 +26,7 @@ Write = Callable[..., Programs]
 
 SENDING = """
 import asyncio, pathlib
-from reconciler.transports.program.transport import Programs
+from reconciler.transports.program import Programs
 from tests.transports.watching import Progress, exchange
 class Told(Progress):
     def has_left(self):
