@@ -155,25 +155,21 @@ class EventChecks:
 
 
 class _Telling(Frozen):
-    """An integration that tells of accounts, and what its check expects of one."""
+    """An integration that tells of accounts."""
 
     name: str
-    expected: str
-
-    @property
-    def rendered_with(self) -> str:
-        """What the accounts are called depends on this, and on the hires."""
-        return self.expected
+    rendered_with: str
+    """The check's `expected`: what the accounts are called depends on this, and on the hires."""
 
     @property
     def by_address(self) -> bool:
         """Whether accounts are called by the hires' addresses: for these it is known whose they are."""
-        return self.expected.replace(" ", "") == "{{email}}"
+        return self.rendered_with.replace(" ", "") == "{{email}}"
 
     def account_of(self, grant: Grant) -> str | None:
         """Return what a grant's account is called, without case; None if only initial data or an answer says."""
         try:
-            return folded(render_text(self.expected, Scope(grant.layers).now()).text)
+            return folded(render_text(self.rendered_with, Scope(grant.layers).now()).text)
         except MissingVariable:
             return None
 

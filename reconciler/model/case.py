@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from reconciler.model.base import Email, ListFile, Model, jsonable
+from reconciler.model.base import Email, ListFile, Model, Text, jsonable
 from reconciler.model.hire import Hire
-from reconciler.model.request import Headers, Method, NonEmpty, StatusCode, Text
+from reconciler.model.request import Headers, Method, NonEmpty, StatusCode
 from reconciler.model.status import Status
 
 __all__ = ["Before", "CannedAnswer", "Case", "CaseFile", "Person", "SentRequest"]

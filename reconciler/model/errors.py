@@ -1,22 +1,5 @@
 """Every error that the program raises on purpose.
 
-ReconcilerError
-├── UsageError             the command was called wrongly (exit 64)
-├── SettingsError          the settings cannot be read; the pass is refused
-├── RepositoryError        the checkout cannot be read, or a revision is not there
-├── NothingImported        what an import read is refused as a whole; nothing was changed
-├── NotWritable            files of the work tree cannot be written, or not as asked; none was
-├── StateLockedError       another process has locked the state
-├── LedgerError            the ledger cannot be opened, read or written
-│   └── LeaseLostError     another process has taken over what this one worked on
-├── SecretsError           initial data or the sealed store cannot be read
-├── TimestampError         a timestamp cannot be had, or does not count
-├── Blocked                a grant cannot run: the message says what is missing
-│   ├── MissingVariable    a placeholder has no value
-│   ├── HostNotAllowed     a request would go to a host that is not allowed
-│   └── NotInstalled       this machine lacks a program or a driver that a request needs
-└── TransportError          a request was sent, or was to be, and brought no answer
-
 Each carries one sentence for the person who reads it; `Problem` is the same for what is wrong in a file.
 """
 
@@ -92,7 +75,7 @@ class ReconcilerError(Exception):
 
 
 class UsageError(ReconcilerError):
-    """The command line is wrong."""
+    """The command was called wrongly (exit 64)."""
 
 
 class RepositoryError(ReconcilerError):

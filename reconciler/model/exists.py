@@ -10,17 +10,15 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from reconciler.model.base import Identifier
+from reconciler.model.base import Identifier, Text
 from reconciler.model.condition import FIELDS
-from reconciler.model.request import Call, Method, NonEmpty, Paged, Paging, Text, empty_is_none
+from reconciler.model.hire import EXTRA
+from reconciler.model.request import Call, Method, NonEmpty, Paged, Paging, empty_is_none
 
 __all__ = ["FILLED", "OPERATORS", "Compared", "Exists", "Listing", "Pending", "Ready", "operator"]
 
 FILLED: tuple[str, ...] = tuple(name for name in FIELDS if name != "source")
 """The keys of a hire that a listing may fill, beside `extra.NAME`."""
-
-_EXTRA = "extra."
-
 
 OPERATORS = ("not", "contains")
 """The keys of a map that says something about a value, instead of being one."""
@@ -57,7 +55,7 @@ Compared = Annotated[dict[Text, Any], AfterValidator(_comparable)]
 
 def _fills_a_hire(value: dict[str, str]) -> dict[str, str]:
     for key in value:
-        if key not in FILLED and not (key.startswith(_EXTRA) and len(key) > len(_EXTRA)):
+        if key not in FILLED and not (key.startswith(EXTRA) and key != EXTRA):
             raise ValueError(f"{key} is no key of a hire; allowed: {', '.join(FILLED)}, extra.NAME")
     return value
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from reconciler.model.base import Identifier, Model, as_text
+from reconciler.model.base import Identifier, Model, Text, as_text
 from reconciler.model.hire import NamedChoice, no_entries
-from reconciler.model.request import Method, NonEmpty, Paged, Text, empty_is_none
+from reconciler.model.request import Method, NonEmpty, Paged, empty_is_none
 
 __all__ = ["FormField", "Item"]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from reconciler.model.base import Model
+from reconciler.model.base import Model, Text
 from reconciler.model.exists import FILLED, Compared
 from reconciler.model.form import FormField
 from reconciler.model.hire import EXTRA
@@ -23,7 +23,6 @@ from reconciler.model.request import (
     NonEmpty,
     Request,
     RequestOptions,
-    Text,
     WholeNumber,
     empty_is_none,
 )

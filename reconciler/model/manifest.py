@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, model_validator
 
-from reconciler.model.base import EMAIL, Duration, Identifier, Model
+from reconciler.model.base import EMAIL, Duration, Identifier, Model, Text
 from reconciler.model.exists import Exists, Listing, Pending, Ready
 from reconciler.model.form import FormField, Item
 from reconciler.model.request import (
@@ -27,7 +27,6 @@ from reconciler.model.request import (
     Polling,
     Request,
     Revoke,
-    Text,
     WholeNumber,
     empty_is_none,
 )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from reconciler.model.base import Identifier, Model, as_text, number
+from reconciler.model.base import Identifier, Model, Text, as_text, number
 from reconciler.model.template import names
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "Request",
     "RequestOptions",
     "Revoke",
-    "Text",
     "WholeNumber",
     "empty_is_none",
 ]
@@ -56,7 +55,6 @@ def _headers(value: Any) -> Any:
     return value
 
 
-Text = Annotated[str, BeforeValidator(as_text)]
 Headers = Annotated[dict[Text, Text], BeforeValidator(_headers)]
 
 

@@ -31,6 +31,7 @@ from reconciler.model.value import Frozen
 from reconciler.repository.cases import read_cases
 from reconciler.repository.config_files import NO_RULES
 from reconciler.repository.desired import Desired
+from reconciler.repository.documents.problems import Path, path_of
 from reconciler.repository.documents.yaml import Loaded, read
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Tree
@@ -49,7 +50,6 @@ from reconciler.transports.address import parse
 
 __all__ = ["Host", "hosts_of", "problems_of", "today_of"]
 
-Path = tuple[str | int, ...]
 
 _ORIGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?(?P<host>[^/?#]*)")
 """The part of a URL that names its host; one without a scheme is refused."""
@@ -237,7 +237,7 @@ def _unsendable(manifest: Manifest) -> Iterator[tuple[Path, Blocked]]:
         except MissingVariable:  # what signs a request is known at run time
             continue
         except Blocked as error:
-            yield _path(place), error
+            yield path_of(place), error
 
 
 def _refused(
@@ -257,11 +257,7 @@ def _refused(
 
 def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     for place, call in manifest.calls():
-        path = _path(place)
+        path = path_of(place)
         yield (*path, "url"), call.url or ""
         if (paging := paging_of(call)) is not None and paging[1].next_page is not None:
-            yield (*path, *_path(f"{paging[0]}next_page")), paging[1].next_page
-
-
-def _path(place: str) -> Path:
-    return tuple(int(step) if step.isdigit() else step for step in place.split("."))
+            yield (*path, *path_of(f"{paging[0]}next_page")), paging[1].next_page

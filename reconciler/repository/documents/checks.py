@@ -13,14 +13,14 @@ from typing import Any
 
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.exists import FILLED
-from reconciler.model.hire import Hire
+from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import ByAddress, Import, target
-from reconciler.model.manifest import Exists, Manifest, is_address
+from reconciler.model.manifest import Manifest, is_address
 from reconciler.model.request import PAGE_TOKEN
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
 from reconciler.model.template import PLACEHOLDER, half_closed, misfit, misuse, names, roots, texts
 from reconciler.model.text import hint
-from reconciler.repository.documents.problems import Path, placed
+from reconciler.repository.documents.problems import Path, path_of, placed
 from reconciler.repository.documents.yaml import Document
 from reconciler.repository.people import suspicious
 
@@ -117,7 +117,7 @@ def _stores(manifest: Manifest) -> Iterator[Path]:
     """Return the places that name what an answer is stored under: no answer may replace what git gives."""
     for place, call in manifest.calls():
         for name in getattr(call, "store_data", ()):
-            yield (*(int(step) if step.isdigit() else step for step in place.split(".")), "store_data", name)
+            yield (*path_of(place), "store_data", name)
 
 
 def _taken(name: str) -> str:
@@ -214,14 +214,11 @@ def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 
 def _combinations(manifest: Manifest) -> Iterator[Found]:
     """Report each with its place, a sentence that says what to do, and its severity."""
-    for path, message in (*_updates(manifest), *_invitations(manifest), *_identities(manifest), *_protocols(manifest)):
-        yield path, message, Severity.ERROR
-    for path, message in _generated(manifest):
-        yield path, message, Severity.WARNING
-    if manifest.exists is not None:
-        for path, message in _unread(manifest.exists):
+    for check in (_updates, _invitations, _identities, _protocols, _unread):
+        for path, message in check(manifest):
             yield path, message, Severity.ERROR
-        for path, message in _several(manifest.exists):
+    for check in (_generated, _several):
+        for path, message in check(manifest):
             yield path, message, Severity.WARNING
 
 
@@ -247,7 +244,7 @@ def _protocols(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     """Whether a database is asked one statement with its parameters, and each URL is one of its protocol."""
     for place, call in manifest.calls():
         url = PLACEHOLDER.sub("x", (call.url or "").strip())
-        path: Path = tuple(int(step) if step.isdigit() else step for step in place.split("."))
+        path = path_of(place)
         if _DATABASE.match(url):
             if (wrong := misfit(call.data)) is not None:
                 yield (*path, "data"), wrong
@@ -293,31 +290,27 @@ def _identities(manifest: Manifest) -> Iterator[tuple[Path, str]]:
             yield ("form", index, "identity"), f"{message}; use it there, or take identity out"
 
 
-def _unread(exists: Exists) -> Iterator[tuple[Path, str]]:
+def _unread(manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    exists = manifest.exists
     for key in ("record", "match", "invited", "where", "inactive", "absent"):
-        if exists.method == "HEAD" and getattr(exists, key):
+        if exists is not None and exists.method == "HEAD" and getattr(exists, key):
             yield ("exists", key), "the answer to a HEAD has nothing in it that could be compared; ask with GET"
 
 
-def _several(exists: Exists) -> Iterator[tuple[Path, str]]:
+def _several(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     """Whether `expected` is more than one value where a single one is compared with it."""
-    compared = [key for key, there in _compared(exists) if there]
+    exists = manifest.exists
+    if exists is None:
+        return
+    there = {"match": exists.match, "list": exists.listing, "pending": exists.pending}
+    compared = [key for key, value in there.items() if value is not None]
     if compared and exists.expected and _SEVERAL.search(PLACEHOLDER.sub("x", exists.expected).strip()):
         what = f"is more than one value, and {' and '.join(compared)} can equal only one"
         yield ("exists", "expected"), f"{what}: write the value alone, such as {{{{email}}}}"
 
 
-def _compared(exists: Exists) -> tuple[tuple[str, bool], ...]:
-    return (
-        ("match", exists.match is not None),
-        ("list", exists.listing is not None),
-        ("pending", exists.pending is not None),
-    )
-
-
 # --- imports ----------------------------------------------------------------------------------------------------------
 
-_EXTRA = "extra."
 _NAME_RULE = "a name has letters A-Z and a-z, digits and underscores only"
 _RUN_TIME = frozenset({"oauth", "redirect_url", "responses"})
 
@@ -335,11 +328,11 @@ def _keys(imported: Import) -> Iterator[Found]:
     for key, source in imported.data_structure.items():
         path: Path = ("data_structure", key)
         fills = target(key)
-        name = fills.removeprefix(_EXTRA)
+        name = fills.removeprefix(EXTRA)
         if fills in seen:
             yield path, f"{seen[fills]} fills {fills} already; take one of them out", Severity.ERROR
         seen[fills] = key
-        if fills.startswith(_EXTRA):
+        if fills.startswith(EXTRA):
             if name in Hire.model_fields:
                 what = "an import says who people are, not what they may use; a sequence's `assign` does"
                 yield path, f"cannot be filled: {what}", Severity.ERROR
@@ -369,7 +362,7 @@ def _initial_data_ids(imported: Import) -> Iterator[Found]:
 def _file_names(imported: Import) -> Iterator[Found]:
     """Check the variables of `id`: `data_structure` has to give them."""
     given = {target(key): key for key in imported.data_structure}
-    known = {*given, *(name.removeprefix(_EXTRA) for name in given)}
+    known = {*given, *(name.removeprefix(EXTRA) for name in given)}
     for message in misuse(imported.id):
         yield ("id",), message, Severity.ERROR
     for name in sorted(names(imported.id) - known):

@@ -22,7 +22,7 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.text import hint
 from reconciler.repository.documents.yaml import Document
 
-__all__ = ["MOST", "dotted", "explain", "few", "placed", "unknown", "validated"]
+__all__ = ["MOST", "dotted", "explain", "few", "path_of", "placed", "unknown", "validated"]
 
 MOST = 100
 """The most problems of one file and severity that are shown."""
@@ -113,6 +113,11 @@ def few(problems: Iterable[Problem]) -> Iterator[Problem]:
             yield Problem(problem.file, None, f"there are more than {MOST}: mend these first", problem.severity)
             if problem.severity is Severity.ERROR:
                 return
+
+
+def path_of(place: str) -> Path:
+    """Return the path that `dotted` writes as this place."""
+    return tuple(int(step) if step.isdigit() else step for step in place.split("."))
 
 
 def dotted(path: Path, message: str) -> str:

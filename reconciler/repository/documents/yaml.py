@@ -39,26 +39,24 @@ M = TypeVar("M", bound="Model")
 
 
 class Document:
-    """A file's content, with lines. `raw` may also be what reads the content again once a line is asked for."""
+    """A file's content, with lines: its `data` has maps, lists, text, numbers, booleans, dates and None.
 
-    __slots__ = ("_data", "_lists", "_marks", "_raw", "file")
+    `raw` may also be what reads the content again once a line is asked for.
+    """
+
+    __slots__ = ("_lists", "_marks", "_raw", "data", "file")
 
     def __init__(
         self, raw: bytes | Callable[[], bytes], file: str, data: Any, lists: dict[str, list[int]] | None
     ) -> None:
         self._raw = raw
-        self._data = data
+        self.data = data
         self._lists = lists
         self._marks: events.Mark | None = None
         self.file = file
 
     def __repr__(self) -> str:
         return f"Document({self.file!r})"
-
-    @property
-    def data(self) -> Any:
-        """Return maps, lists, text, numbers, booleans, dates and None."""
-        return self._data
 
     def called(self, file: str) -> Document:
         """Return the same content under another name, with the lines that are known already."""
