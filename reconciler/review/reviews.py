@@ -164,19 +164,23 @@ class Removals:
                 yield line.index, why
 
     def _grant(self, line: Line, access: str) -> str | None:
-        """Say why a grant counts as present; None once it was revoked, or dropped because it never existed."""
+        """Say why a grant counts as present; None once it was revoked, or dropped because it never existed.
+
+        What was given again since is another grant. What only a lock took away comes back with its end.
+        """
         emails = names_of(line, self._review, self._addresses)
         if self._at is None:
             return "the file does not say when it was read"
         rows = self._rows(line, access, emails)
         hires = {line.who, *(row.key.hire for row in rows)}
-        names = {row.key.access for row in rows} or {access}
-        if any(
-            each.key.access in names for each in self._ledger.history.lines(hires=hires, events=_GONE, since=self._at)
-        ):
-            return None
+        said = list(self._ledger.history.lines(hires=hires, events=(*_GONE, EventType.LOCKED), since=self._at))
+        locked = {(each.key, each.at) for each in said if each.event is EventType.LOCKED}
+        gone = {each.key.access for each in said if each.event in _GONE and (each.key, each.at) not in locked}
+        there = (row for row in rows if row.phase is not Phase.REVOKED and row.key.access not in gone)
         if rows:
-            return next((f"the ledger has it as {row.status}" for row in rows if row.phase is not Phase.REVOKED), None)
+            return next((f"the ledger has it as {row.status}" for row in there), None)
+        if access in gone:
+            return None
         if _text(line.data, "since") is not None and self._same_ledger and self._forgot:
             return None  # it was forgotten, which needs that no account is left
         return "the ledger has not heard of it"
@@ -184,17 +188,20 @@ class Removals:
     def _rows(self, line: Line, access: str, emails: Collection[str]) -> list[Record]:
         """Read the rows of a grant.
 
-        After a rename, the row has the hire's new id and the same address. If the entry is about another thing since,
-        the row that is about this one has another name, and the same values.
+        After a rename, the row has the hire's new id and the same address. If the entry is about another thing or
+        account since, the row that is about this one has another name, and the same values. Rows that the review has
+        lines of their own for are not this one's.
         """
         rows = list(self._ledger.grants.records([line.who], emails))
         named = [row for row in rows if row.key.access == access]
-        values = line.data.get("values")
-        if not isinstance(values, dict) or not values or any(_has(row, values) for row in named):
+        said = line.data.get("values")
+        values = said if isinstance(said, dict) else {}
+        entry, apart, _ = access.partition(APART)
+        if apart and any(_has(row, values) for row in named):
             return named
-        entry = access.partition(APART)[0]
-        same = [row for row in rows if row.key.access.partition(APART)[0] == entry and _has(row, values)]
-        return same or named
+        others = {each.access for each in self._review.lines if each.who == line.who} - {access}
+        mine = (row for row in rows if row.key.access.partition(APART)[0] == entry and row.key.access not in others)
+        return [row for row in mine if _has(row, values)] or named
 
     def _account(self, line: Line) -> str | None:
         """Say why an account counts as present; None once a complete listing, read later, does not show it."""

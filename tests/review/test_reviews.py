@@ -132,6 +132,28 @@ def test_removal_is_about_the_same_thing_under_its_new_name(
     assert office.progress().open == still
 
 
+FORMER = "saas~ada@old.example"
+
+
+@pytest.mark.parametrize(("decided", "still"), [([], 1), ([line("ada", FORMER, decision="keep")], 0)])
+def test_removal_is_open_while_the_former_account_is_there(
+    office: Office, decided: list[dict[str, Any]], still: int
+) -> None:
+    """The address changed since the review; of a former account that was there at the review it has a line."""
+    office.review(line("ada", decision="remove"), *decided)
+    office.remember(record("ada", Phase.REVOKED), record("ada", email="ada@old.example", access=FORMER))
+    assert office.progress().open == still
+
+
+def test_lock_that_is_over_is_no_removal(office: Office) -> None:
+    office.review(line("ada", decision="remove"))
+    key, at = Key("ada", "saas"), AT + timedelta(days=1)
+    office.remember(
+        record("ada"), events=[Event(at, key, "saas", said) for said in (EventType.REVOKED, EventType.LOCKED)]
+    )
+    assert office.progress().open == 1
+
+
 def test_removal_of_whom_the_ledger_knows_under_another_name_is_open(office: Office) -> None:
     office.remember(events=[Event(AT - timedelta(days=1), Key("lovelace", "saas"), "saas", EventType.CONFIRMED)])
     with closing(office.ledger()) as ledger:
