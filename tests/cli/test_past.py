@@ -174,6 +174,13 @@ def test_a_secret_among_the_values_is_masked(repo: Repo, accounts: AccountServic
     assert call(repo, "--yes").code == 0
     now = str(stamp(datetime.now(UTC)))
     assert call(repo, "status", "--at", now, "--output", "json").grant("ada", "tool")["values"] == {"ROLE": "***"}
+    for role in (f"{accounts.token}-2", "owner"):
+        repo.hire("ada", {"integration": "tool", "values": {"ROLE": role}})
+        repo.commit()
+        call(repo, "--yes")
+        assert call(repo, "accept", "ada", "tool").code == 0
+    accepted = call(repo, "history", "--event", "accepted", "--output", "json").json
+    assert [line["values"] for line in accepted] == [{"ROLE": "***-2"}, {"ROLE": "owner"}]
 
 
 def test_the_chain_covers_values(past: Repo, call: Call) -> None:

@@ -32,16 +32,17 @@ from reconciler.cli.context import (
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import set_up
 from reconciler.cli.output.text import count
-from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
+from reconciler.model.errors import ReconcilerError, SecretsError, StateLockedError, UsageError
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from reconciler.engine.apply.plan import Plan
     from reconciler.engine.context import Context
+    from reconciler.ledger.writer import LedgerWriter
     from reconciler.model.grant import Record
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
@@ -88,6 +89,7 @@ def _act(
     try:
         with state.locked(f"reconcile {kind}", now) as locked:
             use_key(options, locked.ledger)
+            _learn(options, locked.ledger, {key.hire for key in grants})
             mine = [command for command in locked.ledger.commands.waiting() if command.kind in ("retry", "accept")]
             apply_commands(locked.ledger, mine, now)
     except StateLockedError as error:
@@ -95,6 +97,21 @@ def _act(
     else:
         show_outcome(options, kind, grants, said)
     return 0
+
+
+def _learn(options: SharedOptions, ledger: LedgerWriter, hires: Collection[str]) -> None:
+    """Let lines of the history have the values of hires' grants: learn what is masked in them, if that can be read."""
+    from reconciler.engine.observe.wiring import initial_layer
+
+    context, force = context_in_force(options)
+    services = desired_in_force(context, force).services
+    names = {record.service for record in ledger.grants.records(hires)} & services.keys()
+    for name, values in context.initial_data(force.settings).read_all(force.tree, names).items():
+        if isinstance(values, SecretsError):
+            return
+        if values is not None:
+            initial_layer(services[name], values, context.redactor)
+    ledger.session.redact = context.redactor.redact_all
 
 
 def _named(kind: str, grants: Iterable[Key]) -> str:
