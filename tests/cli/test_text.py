@@ -40,7 +40,14 @@ from tests.cli.conftest import Call
 from tests.repo import Repo
 
 
-@pytest.mark.parametrize(("encoding", "written"), [("latin-1", b"\xeb \\u2192"), ("utf-8", "ë →".encode())])
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("latin-1", b"\xeb \\u2192"),
+        ("ascii", "ë →".encode()),  # which click takes for an environment that was not set up
+        ("utf-8", "ë →".encode()),
+    ],
+)
 def test_a_character_that_the_encoding_lacks_is_escaped(
     monkeypatch: pytest.MonkeyPatch, encoding: str, written: bytes
 ) -> None:
@@ -51,6 +58,13 @@ def test_a_character_that_the_encoding_lacks_is_escaped(
     echo("ë →")
     sys.stdout.flush()
     assert content.getvalue() == written + b"\n"
+    content.truncate(0)
+    emit_json({"ë": "→ 😀"})
+    emit_json_items([{"ë": "→ 😀"}])
+    sys.stdout.flush()
+    first, second = content.getvalue().lstrip(b"\0").split(b"\n[")
+    assert json.loads(first.decode("utf-8")) == {"ë": "→ 😀"}, "JSON is UTF-8"
+    assert json.loads(b"[" + second) == [{"ë": "→ 😀"}]
 
 
 def test_closed_streams_are_none_that_a_command_fails_over(monkeypatch: pytest.MonkeyPatch) -> None:

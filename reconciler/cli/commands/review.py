@@ -12,7 +12,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import context_of, in_force, run_in_context
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import count, echo, emit, emit_csv, emit_json
+from reconciler.cli.output.text import count, echo, emit, emit_csv, emit_json, takes_utf8
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.repository.naming import line_in
 
@@ -126,7 +126,8 @@ def check(options: SharedOptions, period: str) -> int:
         case "csv":
             emit_csv(COLUMNS, as_rows(found, stood))
         case "html":
-            click.echo(as_page(found, period, tree.revision, stood), nl=False)
+            page = as_page(found, period, tree.revision, stood)
+            click.echo(page if takes_utf8() else page.encode("ascii", "xmlcharrefreplace"), nl=False)
         case _:
             echo("\n".join(as_table(found, period, markdown=options.output == "markdown")))
     if options.output in ("csv", "html"):

@@ -7,6 +7,7 @@ through `echo`, `emit_json`, `as_csv` or `logs.note`; Markdown is made of `code`
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -50,6 +51,7 @@ __all__ = [
     "table",
     "table_head",
     "table_row",
+    "takes_utf8",
     "wrapped",
 ]
 
@@ -105,10 +107,15 @@ def wrapped(line: str, before: str = "", below: str | None = None) -> list[str]:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """Write JSON in which all unprintable characters are escaped."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    """Write JSON in which all unprintable characters are escaped; all but ASCII where the output is not UTF-8."""
+    text = json.dumps(value, indent=indent, ensure_ascii=not takes_utf8())
     text = text.replace("##[", "#\\u0023[")  # the same text, and no command to GitHub's runners
     return text if text.isascii() and "\x7f" not in text else _UNSHOWN_IN_JSON.sub(_escape, text)
+
+
+def takes_utf8() -> bool:
+    """Whether standard output is written as UTF-8."""
+    return codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
 
 
 def _escape(match: re.Match[str]) -> str:
