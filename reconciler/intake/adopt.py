@@ -15,8 +15,8 @@ from reconciler.engine.observe.listings import found_by
 from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.run.accepted import in_force
 from reconciler.engine.state import reading
-from reconciler.intake.files import hire_text, stem_of, with_entry
-from reconciler.intake.yaml_edit import block_item
+from reconciler.intake.files import hire_text, stem_of
+from reconciler.intake.yaml_edit import block_item, with_item
 from reconciler.model.base import as_text, day
 from reconciler.model.errors import Problem, ReconcilerError, Severity
 from reconciler.model.hire import DAYS, EXTRA
@@ -218,7 +218,7 @@ def _proposed(
         assert file is not None
         before = tree.read(file)
         text = "".join(f"{line}\n" for line in ("access:", *block_item(entry, 2)))
-        return Proposal(owner, loaded.path, text, with_entry(before, loaded.path, entry), before)
+        return Proposal(owner, loaded.path, text, with_item(before, loaded.path, "access", entry), before)
     stem = _stem_of(found)
     if not stem:
         raise _Unfit(f"no file can be called after {found.email}: write one by hand")

@@ -16,13 +16,13 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from reconciler.intake.yaml_edit import block_item, flow, with_item, with_value
+from reconciler.intake.yaml_edit import block_item, flow, with_value
 from reconciler.model.config_files import ANSWERED
 from reconciler.model.errors import NotWritable, not_written
 from reconciler.model.hire import Hire
 from reconciler.repository.reviews import REVIEWS, review_in
 
-__all__ = ["hire_text", "path_of", "review_text", "stem_of", "with_entry", "with_field", "write_all"]
+__all__ = ["hire_text", "path_of", "review_text", "stem_of", "with_field", "write_all"]
 
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
@@ -50,11 +50,6 @@ def hire_text(hire: Mapping[str, Any], head: str = "") -> str:
         else:
             lines.append(f"{key}: {flow(hire[key])}")
     return head + "".join(f"{line}\n" for line in lines)
-
-
-def with_entry(raw: bytes, file: str, entry: str | Mapping[str, Any]) -> bytes:
-    """Add an access entry to a hire's file, after the others. Raises like `yaml_edit.with_item`."""
-    return with_item(raw, file, "access", entry)
 
 
 def with_field(raw: bytes, file: str, key: str, value: Any) -> bytes:

@@ -190,7 +190,7 @@ def _populations(
         rows = [_row(key, grants, records, form).given_by(given.get(key)) for key in keys[compared.integration]]
         lines = [
             _line(row.hire, row.access, row.values or {}, row.since, row.given)
-            | _asked(row)
+            | ({} if row.requested is None else {"request": str(row.requested)})
             | _used(compared, compared.used.get(Key(row.hire, row.access), (None, None))[1])
             for row in rows
         ]
@@ -285,11 +285,6 @@ def _identity(found: UnknownAccount) -> dict[str, Any]:
             said.add(text.lower())
             fields[key] = text
     return fields
-
-
-def _asked(row: Row) -> dict[str, Any]:
-    """Say who asked for it and why; nothing where nobody did, as in the files of earlier releases."""
-    return {} if row.requested is None else {"request": str(row.requested)}
 
 
 def _line(

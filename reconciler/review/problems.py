@@ -10,10 +10,10 @@ import pathlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import (
     Blocked,
     LedgerError,
@@ -48,7 +48,7 @@ from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 from reconciler.transports.address import parse
 
-__all__ = ["Host", "hosts_of", "problems_of", "today_of"]
+__all__ = ["Host", "hosts_of", "problems_of"]
 
 
 _ORIGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?(?P<host>[^/?#]*)")
@@ -119,7 +119,7 @@ def problems_of(
     another revision, `base`, and what that one offers. What an earlier run found in order is not checked again where
     it was `validated`.
     """
-    desired = Desired(files, today_of(files, now), now)
+    desired = Desired(files, Policy.of(files.settings, now).today, now)
     rules, offers = (NO_RULES, None) if base is None else (base.policy, base.offers)
     if validated is not None:
         validated.on(desired.today)
@@ -188,11 +188,6 @@ def _line(tree: Tree | None, place: Path) -> int | None:
     """Return the line of a setting."""
     file = tree.find(SETTINGS) if tree is not None else None
     return read(tree.read(file), SETTINGS).line(place) if tree is not None and file is not None else None
-
-
-def today_of(files: Files, now: datetime) -> date:
-    """Return the date in the settings' time zone."""
-    return now.astimezone(ZoneInfo(files.settings.timezone)).date()
 
 
 def _asking(files: Files) -> Iterator[tuple[str, Manifest]]:

@@ -40,39 +40,21 @@ STATIC = {
 VERSION = hashlib.sha256(b"".join(content for content, _ in STATIC.values())).hexdigest()[:12]
 
 TONES = {
-    Status.PRESENT: "good",
-    Status.DONE: "good",
-    Status.FAILED: "bad",
-    Status.UNKNOWN: "bad",
-    Status.BLOCKED: "bad",
-    Status.INVALID: "bad",
-    Status.DIFFERS: "look",
-    Status.ORPHANED: "look",
-    Status.MISSING: "wait",
-    Status.RETRYING: "wait",
-    Status.UNCONFIRMED: "wait",
-    Status.SCHEDULED: "wait",
-    Status.SUSPENDED: "wait",
+    **dict.fromkeys((Status.PRESENT, Status.DONE), "good"),
+    **dict.fromkeys((Status.FAILED, Status.UNKNOWN, Status.BLOCKED, Status.INVALID), "bad"),
+    **dict.fromkeys((Status.DIFFERS, Status.ORPHANED), "look"),
+    **dict.fromkeys((Status.MISSING, Status.RETRYING, Status.UNCONFIRMED), "wait"),
+    **dict.fromkeys((Status.SCHEDULED, Status.SUSPENDED), "wait"),
     Status.REVOKED: "over",
 }
 """How a status is shown: each tone has its own colour and shape."""
 
 EVENT_TONES = {
-    EventType.ADOPTED: "good",
-    EventType.EXECUTED: "good",
-    EventType.CONFIRMED: "good",
-    EventType.HEALED: "good",
-    EventType.UPDATED: "good",
-    EventType.ATTEMPT_FAILED: "bad",
-    EventType.ATTEMPT_INTERRUPTED: "bad",
-    EventType.BLOCKED: "bad",
-    EventType.NOTIFICATION_FAILED: "bad",
-    EventType.REVOKE_FAILED: "bad",
-    EventType.HELD: "bad",
-    EventType.LOST: "look",
-    EventType.DIFFERED: "look",
-    EventType.ORPHANED: "look",
-    EventType.EXPIRED: "look",
+    **dict.fromkeys((EventType.ADOPTED, EventType.EXECUTED, EventType.CONFIRMED), "good"),
+    **dict.fromkeys((EventType.HEALED, EventType.UPDATED), "good"),
+    **dict.fromkeys((EventType.ATTEMPT_FAILED, EventType.ATTEMPT_INTERRUPTED, EventType.REVOKE_FAILED), "bad"),
+    **dict.fromkeys((EventType.BLOCKED, EventType.NOTIFICATION_FAILED, EventType.HELD), "bad"),
+    **dict.fromkeys((EventType.LOST, EventType.DIFFERED, EventType.ORPHANED, EventType.EXPIRED), "look"),
 }
 
 SHAPES = {"good": "●", "bad": "▲", "look": "◆", "wait": "◐", "over": "○"}

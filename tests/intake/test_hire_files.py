@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.intake.files import hire_text, with_entry, with_field, write_all
+from reconciler.intake.files import hire_text, with_field, write_all
+from reconciler.intake.yaml_edit import with_item
 from reconciler.model.errors import NotWritable
 from reconciler.model.hire import Hire
 from reconciler.repository.documents.yaml import read
@@ -140,13 +141,13 @@ ENTRY = {"integration": "asana", "values": {"TEAM_ID": "1"}}
     ],
 )
 def test_one_more_entry_leaves_every_other_byte(before: str, after: str) -> None:
-    assert with_entry(before.encode(), "hires/ada.yaml", "asana").decode() == after
+    assert with_item(before.encode(), "hires/ada.yaml", "access", "asana").decode() == after
 
 
 def test_an_entry_with_values_takes_the_indentation_of_the_list() -> None:
     before = ADA + "access:\n   - slack\n"
 
-    after = with_entry(before.encode(), "hires/ada.yaml", ENTRY).decode()
+    after = with_item(before.encode(), "hires/ada.yaml", "access", ENTRY).decode()
 
     assert after == before + '   - integration: asana\n     values: {TEAM_ID: "1"}\n'
 
@@ -162,7 +163,7 @@ def test_an_entry_with_values_takes_the_indentation_of_the_list() -> None:
 )
 def test_impossible_insertion_is_left_to_a_person(before: str) -> None:
     with pytest.raises(NotWritable, match=r"hires/ada\.yaml"):
-        with_entry(before.encode(), "hires/ada.yaml", "asana")
+        with_item(before.encode(), "hires/ada.yaml", "access", "asana")
 
 
 @pytest.mark.parametrize(

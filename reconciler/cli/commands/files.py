@@ -144,10 +144,10 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
 
 def compared(checkout: Checkout, base: str, head: str) -> tuple[Difference, list[Problem]]:
     """Compare two revisions; return the head's problems too."""
+    from reconciler.model.decision_inputs import Policy
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import WORKTREE
     from reconciler.review.difference import compare
-    from reconciler.review.problems import today_of
     from reconciler.review.validated import Validated
 
     now = datetime.now(UTC)
@@ -156,7 +156,7 @@ def compared(checkout: Checkout, base: str, head: str) -> tuple[Difference, list
     tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
     after = _side(reader, tree, now, validated, base=before.files)
     after = replace(after, problems=[*_unwalkable(checkout, before.revision, tree), *after.problems])
-    day = today_of(after.files, now) if after.files is not None else now.date()
+    day = Policy.of(after.files.settings, now).today if after.files is not None else now.date()
     return compare(before, after, day), after.problems
 
 

@@ -110,7 +110,6 @@ class _ImportRun:
     async def plan(self) -> ImportPlan:
         from reconciler.intake.importing import Importer
         from reconciler.intake.reading import people_of, without_secrets
-        from reconciler.review.problems import today_of
 
         context = self.context
         try:
@@ -131,7 +130,7 @@ class _ImportRun:
         if not people.taken:
             raise NothingImported(_empty(reading, self.name, people.left_out))
         hires = (trusted if self.trusted is self.tree else context.reader.load(self.tree)).hires
-        percent, today = trusted.settings.max_change_percent, today_of(trusted, context.clock.now())
+        percent, today = trusted.settings.max_change_percent, context.today(trusted.settings)
         head = line_in(context.checkout.root, "hire", "hires")
         importer = Importer(self.name, loaded, hires, self._raw, today=today, head=head)
         plan = importer.plan(people, whole=reading.whole, percent=percent)

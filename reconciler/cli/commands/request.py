@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,7 +90,6 @@ def ask(
     request while one waits is that one. With --open its pull request is opened, and its address printed; the
     token is RECONCILE_FORGE_TOKEN. Exits with 1 where the request is refused, and says what may be asked for.
     """
-    from reconciler.cli.output.difference import as_markdown
     from reconciler.intake.requesting import Asked
 
     given = Asked(integration=integration, values=_values(values), **asked)
@@ -97,11 +97,7 @@ def ask(
     found = asking.wait_or_commit(given, opens=opens)
     url = None
     if opens:
-
-        def text(base: str, head: str) -> str:
-            return as_markdown(compared(asking.context.checkout, base, head)[0])
-
-        pull, warnings = asking.opened(found, text)
+        pull, warnings = asking.opened(found, partial(_description, asking.context))
         url = pull.url
         for each in warnings:
             note(each)
@@ -168,6 +164,13 @@ def tidy(options: SharedOptions, branch: str | None) -> int:
     return 0
 
 
+def _description(context: Context, base: str, head: str) -> str:
+    """Describe what a branch changes, for its pull request."""
+    from reconciler.cli.output.difference import as_markdown
+
+    return as_markdown(compared(context.checkout, base, head)[0])
+
+
 def _asking(options: SharedOptions) -> Asking:
     from reconciler.intake.requesting import Asking
 
@@ -226,13 +229,9 @@ def desk(options: SharedOptions, listen: str, public_url: str | None, status: st
     """
     import asyncio
 
-    from reconciler.cli.output.difference import as_markdown
     from reconciler.web.desk import desk as application
     from reconciler.web.desk import statuses
     from reconciler.web.serve import serving
-
-    def text(context: Context, base: str, head: str) -> str:
-        return as_markdown(compared(context.checkout, base, head)[0])
 
     def status_of(hire: str) -> Mapping[str, str]:
         return statuses(status, os.environ.get("RECONCILE_PAGES_TOKEN") or None, hire) if status else {}
@@ -241,7 +240,9 @@ def desk(options: SharedOptions, listen: str, public_url: str | None, status: st
         stopped = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(each, stopped.set)
-        async with serving(application(context_of(options, redactor), public_url, text, status_of), listen) as address:
+        async with serving(
+            application(context_of(options, redactor), public_url, _description, status_of), listen
+        ) as address:
             echo(f"http://{address}/")
             await stopped.wait()
 
