@@ -48,7 +48,6 @@ __all__ = [
     "files_in_force",
     "in_force",
     "ledger_of",
-    "locations_of",
     "names_in",
     "no_such_grant",
     "no_such_hire",
@@ -124,12 +123,6 @@ def state_of(options: SharedOptions) -> StateLocation:
     """Find the state that the settings in force name."""
     context, force = context_in_force(options)
     return context.state(force.settings, force.tree)
-
-
-def locations_of(options: SharedOptions, *urls: str) -> list[StateLocation]:
-    """Find states at other URLs, with the password of the settings in force."""
-    context, force = context_in_force(options)
-    return [context.state(force.settings.model_copy(update={"state": url}), force.tree) for url in urls]
 
 
 @contextmanager

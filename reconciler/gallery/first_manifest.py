@@ -142,9 +142,7 @@ class _Writer:
             yield "# execute: not found: no POST whose path ends with users, members, invitations or the like"
             return
         operation, *others = [*found, *invites]
-        yield f"# {operation}"
-        yield from (f"# or: {each}" for each in others[:MOST_OTHERS])
-        yield "execute:"
+        yield from _headed("execute", operation, others)
         yield f"  - url: {_text(self._url(operation))}"
         yield f"    status_code: [{operation.status}]"
         yield "    data:"

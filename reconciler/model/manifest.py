@@ -256,6 +256,17 @@ class Manifest(Model):
         return tuple(item.id for item in self.form if item.identity)
 
     @property
+    def request_lists(self) -> dict[str, Sequence[Request]]:
+        """Return the requests that change something, by the key that they stand under."""
+        return {
+            "execute": self.execute,
+            "update": self.updates,
+            "revoke": self.revoke,
+            "withdraw": self.withdraw,
+            "lock": self.lock,
+        }
+
+    @property
     def generated(self) -> tuple[str, ...]:
         """Return the ids whose values are generated for each run."""
         fields = [item.id for item in self.initial_data_form if item.generated]
@@ -274,13 +285,7 @@ class Manifest(Model):
     @property
     def stored(self) -> frozenset[str]:
         """Return the names that `store_data` saves while requests run."""
-        saving: list[Request | Exists | Pending] = [
-            *self.execute,
-            *self.updates,
-            *self.revoke,
-            *self.withdraw,
-            *self.lock,
-        ]
+        saving: list[Request | Exists | Pending] = [call for calls in self.request_lists.values() for call in calls]
         if self.exists is not None:
             saving.append(self.exists)
             if self.exists.pending is not None:
@@ -328,16 +333,8 @@ class Manifest(Model):
             ):
                 if part is not None:
                     yield f"exists.{name}", part
-        lists: dict[str, Sequence[Request]] = {
-            "execute": self.execute,
-            "revoke": self.revoke,
-            "withdraw": self.withdraw,
-            "lock": self.lock,
-        }
-        if self.update != "execute":
-            lists["update"] = self.updates
-        for name, requests in lists.items():
-            for index, request in enumerate(requests):
+        for name in ("execute", "revoke", "withdraw", "lock", *(() if self.update == "execute" else ("update",))):
+            for index, request in enumerate(self.request_lists[name]):
                 yield f"{name}.{index}", request
         if self.oauth is not None:
             yield "oauth.access_token", self.oauth.access_token

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from reconciler.model.errors import Blocked, LedgerError, TransportError
-from reconciler.model.scope import Layer
+from reconciler.model.scope import Layer, Scope
 from reconciler.model.verdict import Cause
 from reconciler.oauth.token_request import LONGEST, TokenClient, TokenRefused, lacking, with_grant
 from reconciler.requests.excerpt import secrets_of
@@ -193,10 +193,11 @@ class OAuthConnection:
         oauth, left, record = self._asks.manifest.oauth, self._left(), self._record
         if oauth is None or oauth.renewal is None or not (self.fetches or (left is not None and left < ENOUGH)):
             return None
-        scope = (
-            self._asks.scope if record is None else self._asks.scope.over(token_layer(self.service, record["reply"]))
-        )
-        return render_url(oauth.renewal.url, scope).text
+        return render_url(oauth.renewal.url, self._scope(record)).text
+
+    def _scope(self, record: Stored | None) -> Scope:
+        scope = self._asks.scope
+        return scope if record is None else scope.over(token_layer(self.service, record["reply"]))
 
     async def _renew(self, used: Stored | None) -> TransportError | None:
         """Get a token newer than the one that was used. Returns why there is none.
@@ -232,7 +233,6 @@ class OAuthConnection:
         if (store := self._store) is None:
             why = "a dry run fetches none" if used is None else "a dry run refreshes none"
             return TransportError(f"no token is stored, and {why}" if used is None else why, left=False)
-        scope = self._asks.scope if used is None else self._asks.scope.over(token_layer(self.service, used["reply"]))
         call = with_grant(oauth.renewal, oauth.grant) if oauth.grant is not None else oauth.renewal
         try:
             async with store.renewing():
@@ -242,7 +242,7 @@ class OAuthConnection:
                 if used is not None:
                     await store.change(lambda there: there)  # raises where nothing can be stored now
                 asked_at = self._asks.clock.now()  # a lifetime counts from before the answer was on its way
-                reply = await self._asks.ask(call, scope)
+                reply = await self._asks.ask(call, self._scope(used))
                 self._asks.redactor.renew(self.service, secrets_of(reply))
                 await self._keep(store, used, stored_record(reply, used, asked_at))
         except (TokenRefused, Blocked, TransportError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.model.exists import Exists, Listing, Pending
-from reconciler.model.manifest import Manifest, Request
+from reconciler.model.manifest import Manifest
 from reconciler.model.request import More, Paging
 from reconciler.model.scope import walk
 from reconciler.model.template import roots
@@ -136,14 +136,7 @@ def _is_header(path: str) -> bool:
 
 def users_of(manifest: Manifest, name: str) -> list[str]:
     """Return the lists of requests that use a variable."""
-    lists: dict[str, Sequence[Request]] = {
-        "execute": manifest.execute,
-        "update": manifest.updates,
-        "revoke": manifest.revoke,
-        "withdraw": manifest.withdraw,
-        "lock": manifest.lock,
-    }
-    return [word for word, calls in lists.items() if name in roots([call.model_dump() for call in calls])]
+    return [word for word, calls in manifest.request_lists.items() if name in roots([it.model_dump() for it in calls])]
 
 
 def _consequence(manifest: Manifest, name: str) -> str:

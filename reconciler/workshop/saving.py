@@ -121,8 +121,8 @@ def uncovered(manifest: Manifest, cases: Iterable[Case]) -> Iterator[str]:
         yield "list: save a try with --list of somebody who is on the listing's first page"
     if exists is not None and Status.UNKNOWN not in expected:
         yield "a refused token: save a try with one that is wrong; it has to be `unknown`"
-    for word, requests in (("lock", manifest.lock), ("withdraw", manifest.withdraw)):
-        if requests:
+    for word in ("lock", "withdraw"):
+        if manifest.request_lists[word]:
             yield f"{word}: no case runs it"
     yield "how the service answers what `sends` lists: a try sends nothing that changes anything"
 

@@ -20,7 +20,7 @@ from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, TransportError, UsageError
 from reconciler.model.grant import Kind
 from reconciler.model.hire import Hire, HireRef
-from reconciler.model.manifest import FormField, Manifest, Request
+from reconciler.model.manifest import FormField, Manifest
 from reconciler.model.scope import Scope, walk
 from reconciler.model.status import Status
 from reconciler.model.text import some
@@ -222,11 +222,7 @@ def _unnoticed(manifest: Manifest, parts: Sequence[CheckPart], exchanges: Sequen
     absent = {} if manifest.exists is None else manifest.exists.absent
     if not any(it is not None and it.status < 300 and all_there(it.json(), absent) for it in answers):
         return ()
-    lists: dict[str, Sequence[Request]] = {
-        "execute": manifest.execute,
-        "update": manifest.updates,
-        "revoke": manifest.revoke,
-    }
+    lists = {word: manifest.request_lists[word] for word in ("execute", "update", "revoke")}
     return tuple(word for word, calls in lists.items() if any(call.continue_if is None for call in calls))
 
 

@@ -13,7 +13,7 @@ import click
 
 from reconciler.cli.commands.proof import Compared, compared, export
 from reconciler.cli.commands.proof import checkpoint as signed_checkpoint
-from reconciler.cli.context import ledger_of, locations_of, settings_of, state_of, suggest_from_ledger
+from reconciler.cli.context import context_in_force, ledger_of, settings_of, state_of, suggest_from_ledger
 from reconciler.cli.options import HistoryFilter, SharedOptions, of_hires, of_integrations, option, shared, since, until
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import (
@@ -290,7 +290,9 @@ def copy(options: SharedOptions, source: str, target: str) -> int:
     """
     from reconciler.ledger.copying import copy as copied
 
-    here, there = locations_of(options, _checked(source), _checked(target))
+    context, force = context_in_force(options)  # its settings have the password, of another state too
+    urls = ({"state": _checked(url)} for url in (source, target))
+    here, there = (context.state(force.settings.model_copy(update=url), force.tree) for url in urls)
     if str(here) == str(there):
         raise UsageError("FROM and TO are the same")
     if not here.exists():

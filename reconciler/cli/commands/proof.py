@@ -20,6 +20,7 @@ from reconciler.model.value import Frozen
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.engine.run.accepted import InForce
+    from reconciler.model.secret import Redactor
     from reconciler.model.settings import Settings
 
 __all__ = ["Compared", "checkpoint", "compared", "export"]
@@ -48,13 +49,13 @@ def checkpoint(
         emit(options, {"key": public, "file": file}, [public])
         note(f"next: commit {file}; give the line above to whoever verifies, where nobody could replace it")
         return 0
-    own = _own(options)
-    key = signing_key(own.values)
+    context, _, values = _own(options)
+    key = signing_key(values)
     if public_key:
         emit(options, {"key": key.public}, [key.public])
         return 0
     with ledger_of(options) as ledger:
-        lines, signed = sign(ledger.history.tree(), own.context.checkout, key)
+        lines, signed = sign(ledger.history.tree(), context.checkout, key)
     if options.output == "json":
         emit_json({"lines": lines, "note": signed})
     else:
@@ -79,8 +80,8 @@ def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
 
     wanted = HistoryFilter(**given)
     begin, end = wanted.period(settings_of(options).timezone)
-    own = _own(options)
-    key = proof.signing_key(own.values)
+    context, force, values = _own(options)
+    key = proof.signing_key(values)
 
     def chosen(row: Mapping[str, Any]) -> bool:
         if not (wanted.names or begin or end):
@@ -94,29 +95,28 @@ def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
         )
 
     with ledger_of(options) as ledger:
-        written, lines = proof.export(ledger, own.context.checkout, key, folder, chosen)
+        written, lines = proof.export(ledger, context.checkout, key, folder, chosen)
         if not written and wanted.names:
             meant = suggest_from_ledger(ledger, *wanted.names)
             note(f"the history tells nothing of {', '.join(wanted.names)}{meant}", "warning")
-    _timestamp(options, own, folder)
+    _timestamp(options, context.redactor, force, folder)
     found = {"folder": str(folder), "lines": written, "of": lines, "key": key.public}
     emit(options, found, [f"{folder}: {written} of {count(lines, 'line')}"])
     note(f"to verify it: python -I {folder}/verify.py {folder} --key {key.public}")
     return 0
 
 
-def _timestamp(options: SharedOptions, own: _Own, folder: Path) -> None:
+def _timestamp(options: SharedOptions, redactor: Redactor, force: InForce, folder: Path) -> None:
     """Have an export's checkpoint timestamped, where the settings name an authority; say so where it cannot be had."""
     from reconciler.review.proof import token_of
 
-    force = own.force
     if force.settings.checkpoints is None or (wanted := force.settings.checkpoints.timestamp) is None:
         return
     signed = (folder / "checkpoint.note").read_text(encoding="utf-8")
     try:
         token = run_in_context(
             options,
-            own.context.redactor,
+            redactor,
             lambda context: token_of(signed, wanted, context, force.settings, force.tree),
         )
         (folder / "checkpoint.tsr").write_bytes(token)
@@ -142,7 +142,7 @@ def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
 
     context, force = context_in_force(options)
     note, token = _newest(options, force.settings) if file == "newest" else _read(file)
-    verifier = verifying_key(key, lambda: _own(options).values)
+    verifier = verifying_key(key, lambda: _own(options)[2])
     try:
         with ledger_of(options) as ledger:
             contradicts = contradiction(ledger, context.checkout, note.decode(errors="replace"), verifier)
@@ -190,19 +190,12 @@ def _newest(options: SharedOptions, settings: Settings) -> tuple[bytes, bytes | 
     raise RepositoryError("no checkpoint was published yet")
 
 
-class _Own(Frozen):
-    """The program's own initial data in force, and what it is of."""
-
-    context: Context
-    force: InForce
-    values: Mapping[str, str]
-
-
-def _own(options: SharedOptions) -> _Own:
+def _own(options: SharedOptions) -> tuple[Context, InForce, Mapping[str, str]]:
+    """Return the program's own initial data in force, and what it is of."""
     from reconciler.model.settings import OWN
 
     context, force = context_in_force(options, set_up(options))
-    return _Own(context, force, context.initial_data(force.settings).read(force.tree, OWN) or {})
+    return context, force, context.initial_data(force.settings).read(force.tree, OWN) or {}
 
 
 def _new_key(options: SharedOptions, recipients: tuple[str, ...], *, replace: bool) -> tuple[str, str]:
