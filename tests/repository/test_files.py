@@ -202,7 +202,7 @@ MANIFESTS = [
     pytest.param("exists: &e {url: x, expected: y}\nupdate: [{url: x}]", ":2: error: update: nothing tells that an account differs", id="update"),
     pytest.param("exists: {url: x, expected: y, where: {a: b}}\nupdate: execute", "error: update: there is nothing to execute", id="execute"),
     pytest.param("update: excute", "error: update: must be a list of these or the word execute", id="update-word"),
-    pytest.param("invitation: {expires: 7d}", "error: invitation: nothing tells that an invitation is open", id="invitation"),
+    pytest.param("invitation: {expires: 7d}\nexecute: [{url: x}]", "error: invitation: nothing tells that an invitation is open", id="invitation"),
     pytest.param("withdraw: [{url: x}]", "error: withdraw: nothing tells that an invitation is open", id="withdraw"),
     pytest.param("form:\n- {id: T, type: input, identity: true}\nexists: {url: x, expected: y}", ":2: error: form.0.identity: exists does not use {{T}}", id="identity"),
     pytest.param("exists: {url: x, status_code: [200], absent: {e: f}}", "error: exists: absent needs expected", id="absent"),
@@ -214,6 +214,7 @@ MANIFESTS = [
     pytest.param("exists: {url: x, expected: y, list: {url: x, match: m, fields: {emial: e}}}", "error: exists.list.fields: emial is no key of a hire", id="fields"),
     pytest.param("initial_data_form: [{id: PW, name: generate}]\nrevoke: [{url: 'x/{{PW}}'}]", ":2: warning: revoke: {{PW}} is generated and has no value here", id="generated"),
     pytest.param("form: [{id: PW, type: generate}]\nexecute: [{url: x, data: {p: '{{PW}}', m: '{{email}}'}}]\nupdate: execute", ":3: warning: update: {{PW}} is generated and has no value here", id="generated-again"),
+    pytest.param("{}", ":1: warning: it does nothing, and its entries would count as done: write execute, exists or both", id="nothing"),
     pytest.param("exists: {url: x, expected: 'user: {{email}}', match: m}", "warning: exists.expected: is more than one value, and match can equal only one", id="several"),
     pytest.param("exists: {url: x, expected: '{{first_name}} {{email}}', match: m}", "warning: exists.expected: is more than one value, and match can equal only one", id="two-variables"),
     pytest.param("exists: {url: x, expected: y, list: {url: x, match: m, count_up: {parameter: p}, next_page_from: n}}", "error: exists.list: count_up is a way to page of its own", id="count"),
@@ -335,7 +336,7 @@ def test_one_stem_for_two_files_is_an_error_on_both(load) -> None:
 
 
 def test_a_manifest_in_two_formats_is_one_stem_twice(load) -> None:
-    files = load({"manifests/a.yaml": MINIMAL, "manifests/sub/a.json": '{"execute": []}'})
+    files = load({"manifests/a.yaml": MINIMAL, "manifests/sub/a.json": '{"execute": [{"url": "x"}]}'})
     assert set(files.broken["manifests"]) == {"a"}
     assert len(files.problems) == 2
 
@@ -645,8 +646,8 @@ public_url: http://localhost:8080
 @pytest.mark.parametrize(
     "files",
     [
-        {"manifests/reconciler.yaml": "{}"},
-        {"manifests/mail.yaml": "description: x\nservice: reconciler"},
+        {"manifests/reconciler.yaml": "execute: [{url: 'https://x'}]"},
+        {"manifests/mail.yaml": "execute: [{url: 'https://x'}]\nservice: reconciler"},
         {"config/imports/reconciler.yaml": "execute: [{url: 'https://x'}]\ndata_structure: {email: e}"},
     ],
     ids=["stem", "service", "import"],

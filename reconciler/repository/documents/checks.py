@@ -217,9 +217,15 @@ def _combinations(manifest: Manifest) -> Iterator[Found]:
     for check in (_updates, _invitations, _identities, _protocols, _unread):
         for path, message in check(manifest):
             yield path, message, Severity.ERROR
-    for check in (_generated, _several):
+    for check in (_nothing, _generated, _several):
         for path, message in check(manifest):
             yield path, message, Severity.WARNING
+
+
+def _nothing(manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    gives = (manifest.form, manifest.initial_data_form, manifest.extra_user_info, manifest.headers)  # to its service
+    if not any(manifest.calls()) and not manifest.post_execute_notification and not any(gives):
+        yield (), "it does nothing, and its entries would count as done: write execute, exists or both"
 
 
 def _updates(manifest: Manifest) -> Iterator[tuple[Path, str]]:
