@@ -14,6 +14,7 @@ import asyncio
 import base64
 import ssl
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, make_msgid
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 __all__ = ["DeliveryContext", "Messenger", "NotSent", "Notifications", "Notifier", "Post"]
 
 TLS_FROM_THE_START = 465
+
+GOODBYE_SECONDS = 1.0
+"""Seconds that a mail server may take to part once it has a message."""
 
 
 class DeliveryContext(Protocol):
@@ -88,20 +92,23 @@ class Post:
         where = f"{smtp.host}:{smtp.port}"
         seconds = self._settings.limits.timeout.total_seconds()
         self._context.reached(Failpoint.MESSAGE, done=False)
+        server = aiosmtplib.SMTP(
+            hostname=smtp.host,
+            port=smtp.port,
+            username=smtp.username,
+            password=password,
+            use_tls=implicit,
+            start_tls=False if implicit else wanted,
+            # Encryption that nobody asked for is worth having whatever the certificate says.
+            validate_certs=implicit or wanted is True,
+            timeout=seconds,
+        )
         try:
             async with asyncio.timeout(seconds):
-                refused, _ = await aiosmtplib.send(
-                    message,
-                    hostname=smtp.host,
-                    port=smtp.port,
-                    username=smtp.username,
-                    password=password,
-                    use_tls=implicit,
-                    start_tls=False if implicit else wanted,
-                    # Encryption that nobody asked for is worth having whatever the certificate says.
-                    validate_certs=implicit or wanted is True,
-                    timeout=seconds,
-                )
+                await server.connect()
+                refused, _ = await server.send_message(message)
+            with suppress(aiosmtplib.SMTPException, OSError):  # it has the message, whatever it says to that
+                await server.quit(timeout=GOODBYE_SECONDS)
         except (TimeoutError, aiosmtplib.SMTPTimeoutError):
             raise NotSent(f"{where} took longer than {seconds:g} s") from None
         except aiosmtplib.SMTPRecipientsRefused as error:
@@ -110,6 +117,8 @@ class Post:
             raise NotSent(f"{where}: {self._said(_answered(error))}") from None
         except (aiosmtplib.SMTPException, ssl.SSLError, OSError, ValueError) as error:
             raise NotSent(f"{where}: {self._said(error)}") from None
+        finally:
+            server.close()
         self._context.reached(Failpoint.MESSAGE, done=True)
         if refused:
             raise NotSent(f"{where} refused {self._said(', '.join(refused))}")

@@ -41,6 +41,12 @@ class Mailbox:
         self.encrypted: list[bool] = []
         self.recipient_answer = "250 OK"
         self.data_answer = "250 OK"
+        self.parts = True
+
+    async def handle_QUIT(self, *_: Any) -> str:  # noqa: N802
+        if not self.parts:
+            await asyncio.sleep(PATIENCE)
+        return "221 Bye"
 
     async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:  # noqa: N802
         if self.recipient_answer.startswith("250"):
@@ -227,6 +233,14 @@ class TestEmail:
         mailbox.data_answer = "554 looks like spam"
         port = start()
         assert office.mail_refused(port) == f"127.0.0.1:{port}: answered 554 looks like spam"
+
+    def test_a_server_that_has_the_message_and_does_not_part(
+        self, office: Office, start: Start, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("reconciler.notify.delivery.GOODBYE_SECONDS", 0.1)
+        mailbox.parts = False
+        office.mail(start(), limits={"timeout": "2s"})
+        assert len(mailbox.messages) == 1
 
     def test_silent_mail_server(self, office: Office) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are made, and nobody takes them
