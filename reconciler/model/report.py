@@ -109,11 +109,12 @@ class Row(Frozen):
     ) -> Row:
         """Make the row of a record; name and values are the `grant`'s, if there is one.
 
-        Without a grant that git wants, its values are those the ledger has for the fields of the `form`.
+        Without a grant that git wants, and of one that does not fit, its values are those the ledger has for the fields
+        of the `form`.
         """
         named = grant or record
         values = _given(grant) if grant is not None else None
-        if values is None:
+        if values is None or (record.status is Status.INVALID and not values):
             values = {name: record.values[name] for name in form if record.values.get(name) is not None}
         return cls(
             hire=record.key.hire,

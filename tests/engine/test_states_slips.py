@@ -165,6 +165,17 @@ def test_an_entry_under_its_own_name_with_a_mistyped_integration_is_held(pruning
     assert nothing_was_revoked(accounts, others)
 
 
+def test_an_entry_that_does_not_fit_is_shown_with_the_values_that_the_account_has(pruning, accounts, repo):
+    """Who reviews access has to see which role it is."""
+    field = {"id": "TEAM", "name": "Team", "type": "choice", "items": [{"id": "7", "name": "Red"}]}
+    repo.manifest("tool", accounts.manifest(team=True, revoke=True) | {"form": [field]})
+    repo.hire("ada", {**TOOL, "values": {"TEAM": "9"}}, sequences=["engineering"])
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile()):
+        left = row(report, "ada", "tool")
+        assert (left.status, left.values) == (Status.INVALID, {"TEAM": "7"})
+
+
 def test_two_sequences_in_conflict_take_nothing_away(pruning, accounts, others, repo):
     for name, team in (("one", "7"), ("two", "8")):
         given = {"integration": "tool", "name": "t", "values": {"TEAM": team}}
