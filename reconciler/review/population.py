@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from reconciler.engine.context import Context
+from reconciler.engine.decide.existing import as_shown
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import integrations_of
 from reconciler.engine.run.accepted import in_force
@@ -31,6 +32,7 @@ from reconciler.model.report import Report, Row
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Status
 from reconciler.model.text import hint
+from reconciler.model.value import replace
 from reconciler.repository.attribution.given import who_gave
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files
@@ -257,11 +259,16 @@ def _by_integration(grants: Mapping[Key, Grant], records: Mapping[Key, Record]) 
 
 
 def _row(key: Key, grants: Mapping[Key, Grant], records: Mapping[Key, Record], form: Iterable[str]) -> Row:
+    """Make the row of a grant, with the values that its account has where git wants others by now."""
     grant, record = grants.get(key), records.get(key)
     if record is None:
         new = grants[key]
         record = Record(key, new.email, new.integration, new.service, new.source)
-    return Row.of(record, grant=grant, form=form)
+    row = Row.of(record, grant=grant, form=form)
+    wanted = row.values or {}
+    has = {name: record.values[name] for name in form if record.values.get(name) is not None}
+    other = {name: value for name, value in has.items() if as_shown(value) != as_shown(wanted.get(name))}
+    return replace(row, values={**wanted, **other}) if record.may_remain else row
 
 
 def _of_accounts(compared: ComparedListing, now: datetime) -> Iterator[dict[str, Any]]:

@@ -251,6 +251,20 @@ def test_integration_without_a_manifest_is_reviewed(company: Company) -> None:
     assert (found.code, ["there is no listing" in each for each in told["chat"]]) == (2, [True])
 
 
+def test_role_that_somebody_still_has_is_what_is_decided_over(company: Company) -> None:
+    field, body = {"id": "ROLE", "name": "Role", "type": "input"}, {"email": "{{email}}", "role": "{{ROLE}}"}
+    manifest = company.saas.manifest(listing=True)
+    execute = [{"url": f"{company.saas.url}/users", "data": body}]
+    company.repo.manifest("saas", manifest | {"form": [field], "execute": execute})
+    for role in ("admin", "member"):
+        company.repo.hire("ada", {"integration": "saas", "values": {"ROLE": role}})
+        company.commit(IDA)
+        company.call("--yes")
+    assert company.call("status", "--output", "json").grant("ada", "saas")["status"] == "differs"
+    assert company.call("review", "start", "2026-Q4").code == 0
+    assert [line["values"] for line in company.data["lines"]] == [{"ROLE": "admin"}]
+
+
 def test_second_start_is_refused(company: Company) -> None:
     for name in ("wiki", "chat"):
         company.repo.manifest(name, {"exists": {"url": f"{company.saas.url}/x", "expected": "x"}})
