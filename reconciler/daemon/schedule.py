@@ -8,6 +8,7 @@ and a fault in it stops nothing.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
@@ -32,10 +33,12 @@ from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
-from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError
+from reconciler.model.errors import LedgerError, Problem, ReconcilerError, RepositoryError
 from reconciler.model.grant import Key
+from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.value import replace
+from reconciler.repository.config_files import POLICY
 from reconciler.repository.desired import NO_SERVICE, Desired
 from reconciler.repository.hires import Hires
 from reconciler.requests.tasks import LINES_AT_A_TIME, MAX_HIRES, NAMES_AT_A_TIME
@@ -81,6 +84,7 @@ class Schedule:
 
     async def sweep(self, request: PassRequest) -> None:
         """Make passes over everything, over some integrations of all hires, or over some hires."""
+        self._runtime.spawn(self._count_rules())
         everything = request.selection.everything
         self._cutting += everything  # what makes its slices begins no cycle meanwhile
         try:
@@ -145,6 +149,21 @@ class Schedule:
         except (LedgerError, RepositoryError) as error:
             self._health.stuck("ledger", str(error))
 
+    async def _count_rules(self) -> None:
+        """Find the rules of the policy whose count is too low or too high, which no slice sees."""
+        desired, counts, context = self._runtime.desired(), Counter[int](), self._runtime.context
+        rules = context.policy_rules(desired)
+        if any(rule.integration is not None for rule, _ in desired.files.policy.rules):
+            for hire in [*desired.hires]:
+                await context.yielder.pause()
+                counts.update(rules.share(hire, desired.grants(hire)).counted)
+        if self._runtime.desired() is desired:  # else those of the next one are counted
+            found = partial(_recounted, found=[*rules.counted(counts)], now=self._clock.now())
+            try:
+                await self._ledger.run(found)
+            except LedgerError as error:
+                self._health.stuck("ledger", str(error))
+
     async def queue_due(self, now: datetime) -> None:
         """Queue the slices that are due, but not between the parts of a sweep: these are counted before them."""
         if self._queueing:
@@ -172,6 +191,7 @@ class Schedule:
         self._read_listings_anew()
         await self._ledger.run(lambda ledger: ledger.guard.begin_resync())
         self._cutting += 1
+        self._runtime.spawn(self._count_rules())
         self._runtime.spawn(self._end_resync())
         self._runtime.spawn(self._cut_all(self._files))
 
@@ -282,6 +302,11 @@ class Schedule:
             self._health.stuck("ledger" if isinstance(error, LedgerError) else "files", str(error))
             return False
         return True
+
+
+def _recounted(ledger: LedgerWriter, found: Sequence[Problem], now: datetime) -> None:
+    if found or any(problem.file == POLICY for problem, _ in LastPass.read(ledger.notes.get(LAST)).joined):
+        ledger.notes.put(LAST, lambda noted: LastPass.read(noted).recounted(POLICY, found, now).written())
 
 
 def _is_counted(ledger: LedgerReader, integration: str, since: datetime) -> bool:

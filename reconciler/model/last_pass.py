@@ -17,7 +17,7 @@ from typing import Any
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem
 from reconciler.model.selection import Selection
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 
 __all__ = ["LAST", "LastPass"]
 
@@ -61,6 +61,11 @@ class LastPass(Frozen):
         return json.dumps(
             {"revision": self.revision, "at": stamp(self.at), "problems": problems, "joined": joined}
         ).encode()
+
+    def recounted(self, file: str, found: Iterable[Problem], now: datetime) -> LastPass:
+        """Return what is known once all of a file's problems were found that show only over everybody."""
+        others = (each for each in self.joined if each[0].file != file)
+        return replace(self, joined=(*others, *((problem, now) for problem in found)))
 
     def followed(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from reconciler.model.grant import Key
+from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.status import Status
 from tests.daemon.running import running, until
 from tests.ledgers import inside
@@ -22,6 +23,7 @@ def test_rules_over_services_and_slices_hold_side_by_side(repo: Repo) -> None:
             [
                 {"name": "two-keys", "never_both": ["deploy", "approve"]},
                 {"name": "few", "integration": "approve", "at_most": 2},
+                {"name": "many", "integration": "approve", "at_least": 4},
             ],
         )
         repo.hire("ada", "deploy", "approve")
@@ -30,7 +32,13 @@ def test_rules_over_services_and_slices_hold_side_by_side(repo: Repo) -> None:
 
         async def go() -> None:
             async with running(repo) as daemon:
-                record = inside(daemon.state.ledger).grants.record
+                record, notes = inside(daemon.state.ledger).grants.record, inside(daemon.state.ledger).notes
+
+                def counted() -> list[str]:
+                    problems = LastPass.read(notes.get(LAST)).problems
+                    return [each.message for each in problems if each.file == "config/policy.yaml"]
+
+                await until(lambda: counted() == ["policy many: approve is given to 1, at least 4"])
                 await until(lambda: repo.has("bob", "deploy", Status.PRESENT) and record(Key("ada", "approve")))
                 for access, other in (("deploy", "approve"), ("approve", "deploy")):
                     ada = record(Key("ada", access))
@@ -49,6 +57,8 @@ def test_rules_over_services_and_slices_hold_side_by_side(repo: Repo) -> None:
                     few = record(Key(f"h{number}", "approve"))
                     assert few is not None
                     assert few.reason == "policy few: approve is given to 3, at most 2"
+                most, least = "policy few: approve is given to 3, at most 2: h0, h1, h2", "approve is given to 3"
+                await until(lambda: counted() == [most, f"policy many: {least}, at least 4"])
 
         asyncio.run(go())
         assert approvals.calls("POST") == []
