@@ -111,6 +111,27 @@ async def test_a_connection_that_never_opened_has_no_effect():
     assert not error.left
 
 
+GREETING = b"\x0a8.0\0" + b"\7\0\0\0abcdefgh\0\xff\xf7\x21\2\0\xff\x81\x15" + bytes(10) + b"abcdefghijkl\0"
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", GREETING[:9], GREETING[:22]], ids=["HTTP", "early", "late"]
+)
+async def test_what_is_no_database_is_no_connection(greeting):
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(len(greeting).to_bytes(3, "little") + b"\0" + greeting)
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"mysql://127.0.0.1:{server.sockets[0].getsockname()[1]}/app"
+    content = b'{"sql": "select 1"}'
+    error = await refused(MySql(30), "POST", url, headers={"Authorization": "Basic cm9vdDo="}, content=content)
+    assert str(error).startswith("no connection: ")
+    assert not error.left
+    server.close()
+
+
 async def given_up(server, asking, part):
     """Give a request up while its statement, which has this in it, runs; return what tells whether it does."""
     running = f"select 1 from information_schema.processlist where info like '%{part}%' and id <> connection_id()"

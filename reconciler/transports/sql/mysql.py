@@ -7,12 +7,12 @@ the statement get there as hexadecimal digits, in which nothing has to be escape
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import pymysql
 from pymysql.constants import CR, ER
@@ -36,6 +36,8 @@ from reconciler.transports.sql.statement import (
 from reconciler.transports.transport import BROKE, Watch, in_thread, tls_context
 
 __all__ = ["MySql"]
+
+T = TypeVar("T")
 
 LOST = frozenset({CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR, 0, ER.SERVER_SHUTDOWN, 1927})
 
@@ -69,9 +71,9 @@ class MySql:
         question = Question.of(request, address)
         session = _Session(question, self._seconds)
         try:
-            await in_thread(session.prepare, session.abort)
+            await in_thread(partial(_understood, session.prepare), session.abort)
             watch.leaves()
-            rows = await in_thread(lambda: session.execute(watch.most), session.abort)
+            rows = await in_thread(partial(_understood, partial(session.execute, watch.most)), session.abort)
             watch.has_left()
         except pymysql.Error as error:
             code, message = error.args if len(error.args) == 2 else (0, str(error))
@@ -87,6 +89,16 @@ class MySql:
 
     async def aclose(self) -> None:
         """Close nothing: no connection is kept."""
+
+
+def _understood(work: Callable[[], T]) -> T:
+    """Return what the work returns. Raises pymysql.Error for whatever PyMySQL stumbles over in what no server says."""
+    try:
+        return work()
+    except (pymysql.Error, OSError, TransportError):
+        raise
+    except Exception as error:
+        raise pymysql.InternalError(f"what came is no answer of a database ({type(error).__name__})") from error
 
 
 class _Session:
