@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler.engine.context import Context
 from reconciler.engine.decide.guard import makes, takes
@@ -122,17 +122,21 @@ class _Counting:
             self._forget(selection)
             for part in await planning.parts(MAX_HIRES):
                 await planning.yielder.pause()
-                rows, hires = await planning.rows(part), part.hires or frozenset()
-                known = {hire for row in rows.values() for hire in (row.key.hire, planning.desired.owner(row.email))}
-                for grant in _to_be_given(planning, hires - known) if new else ():
-                    if part.covers(grant.key, grant.integration):
-                        self.arriving.setdefault(grant.integration, set()).add(grant.key)
-                hires &= known
-                if alike:
-                    hires = _that_differ(planning, hires, rows.values())
-                if not hires:
+                rows, planned = await planning.rows(part), set[str]()
+                rows_of: dict[str, dict[Key, Record]] = {}
+                for row in rows.values():
+                    rows_of.setdefault(row.key.hire, {})[row.key] = row
+                known = rows_of.keys() | {planning.desired.owner(row.email) for row in rows.values()}
+                for hire in part.hires or ():
+                    await planning.yielder.pause()
+                    if hire not in known:
+                        if new:
+                            self._add_new(planning, part, hire)
+                    elif not alike or hire not in rows_of or _differs(planning, hire, rows_of[hire]):
+                        planned.add(hire)
+                if not planned:
                     continue
-                plan = await planning.part(replace(part, hires=hires), rows, Claims().begin())
+                plan = await planning.part(replace(part, hires=frozenset(planned)), rows, Claims().begin())
                 self._renamed |= plan.renamed
                 for item in plan.grants:
                     self._add(item, planning.integrations.get(item.grant.integration))
@@ -141,6 +145,17 @@ class _Counting:
         for counted in (self.leaving, self.arriving):
             for name, keys in counted.items():
                 keys.difference_update([key for key in keys if selection.covers(key, name)])
+
+    def _add_new(self, planning: Planning, part: Selection, hire: str) -> None:
+        """Add what a hire of whom the ledger has nothing is to be given, if its check does not find it.
+
+        What a plan would block is among it: the ledger has that as soon as it is planned, and nothing waits for it.
+        """
+        policy, grants = planning.policy, planning.desired.grants(hire, once=True)
+        for grant in wanted_by(grants, {}, policy.now):
+            asked = decide_unasked(grant, None, policy) is None and planning.locks.of(hire, grant.email) is None
+            if asked and part.covers(grant.key, grant.integration):
+                self.arriving.setdefault(grant.integration, set()).add(grant.key)
 
     def _add(self, item: PlannedGrant, integration: Integration | None) -> None:
         if item.exempt:
@@ -166,31 +181,12 @@ class _Counting:
         )
 
 
-def _to_be_given(planning: Planning, hires: Iterable[str]) -> Iterator[Grant]:
-    """Yield what hires of whom the ledger has nothing are to be given, if their checks do not find it.
-
-    What a plan would block is among it: the ledger has that as soon as it is planned, and nothing waits for it.
-    """
-    policy, desired = planning.policy, planning.desired
-    for hire in hires:
-        for grant in wanted_by(desired.grants(hire, once=True), {}, policy.now):
-            if planning.locks.of(hire, grant.email) is None and decide_unasked(grant, None, policy) is None:
-                yield grant
-
-
-def _that_differ(planning: Planning, hires: Iterable[str], rows: Iterable[Record]) -> frozenset[str]:
-    """Return the hires of whom something may leave, arrive or be updated, if the manifests are as they were."""
-    known: dict[str, dict[Key, Record]] = {}
-    for row in rows:
-        known.setdefault(row.key.hire, {})[row.key] = row
-    found = set[str]()
-    for hire in hires:
-        mine, wanted = known.get(hire, {}), planning.desired.grants(hire, once=True)
-        if mine.keys() != {grant.key for grant in wanted} or not all(
-            _alike(planning, mine[each.key], each) for each in wanted
-        ):
-            found.add(hire)
-    return frozenset(found)
+def _differs(planning: Planning, hire: str, rows: Mapping[Key, Record]) -> bool:
+    """Whether something of a hire may leave, arrive or be updated, if the manifests are those of before."""
+    wanted = planning.desired.grants(hire, once=True)
+    return rows.keys() != {grant.key for grant in wanted} or not all(
+        _alike(planning, rows[each.key], each) for each in wanted
+    )
 
 
 def _alike(planning: Planning, row: Record, grant: Grant) -> bool:
