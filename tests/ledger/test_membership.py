@@ -45,7 +45,7 @@ def member(ledger: LedgerWriter, name: str) -> Iterator[Membership]:
 def pass_time(ledger: LedgerWriter, who: Membership) -> None:
     """Let a member's term pass, as if it had been stopped."""
     with ledger.backend.writing() as connection:
-        connection.execute(sa.update(schema.shards).where(schema.shards.c.owner == who._owner).values(until=NOW))
+        connection.execute(sa.update(schema.shards).where(schema.shards.c.owner == who.owner).values(until=NOW))
 
 
 def test_service_is_one_members_at_a_time(ledger: LedgerWriter) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import ParamSpec, TypeVar
 
 from reconciler.ledger.backend import WritableBackend
 from reconciler.ledger.postgres.reading import Connection
@@ -52,9 +51,6 @@ ON CONFLICT (host) DO UPDATE SET next_at = greatest(hosts.next_at, {SERVER_TIME}
 RETURNING greatest(next_at - %(span)s - {SERVER_TIME}, 0)
 """
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 class SharedLimits:
     """One member's share of the limits."""
@@ -74,30 +70,27 @@ class SharedLimits:
 
     async def exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
         """Report what this member needs and learn what it may use, in a thread."""
-        return await asyncio.to_thread(self._exclusively, self._exchange, asks, pauses)
+        return await asyncio.to_thread(self._exchange, asks, pauses)
 
     async def departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
         """Reserve the next `count` departures, `spacing` apart; return how long to wait for the first."""
-        return await asyncio.to_thread(self._exclusively, self._departures, host, spacing, count)
-
-    def _exclusively(self, work: Callable[P, T], *args: P.args, **given: P.kwargs) -> T:
-        with self._mutex:
-            return work(*args, **given)
+        return await asyncio.to_thread(self._departures, host, spacing, count)
 
     def _exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
         """Exchange in two round trips, which is how long others wait: one to lock and read, one to write and commit."""
-        if self._closed:
-            return Granted({}, {})
         places: dict[str, int] = {}
-        with self._backend.pipelined() as connection:
-            if asks or pauses or self._has_rows:
-                connection.execute(_EXCLUSIVE)
-                places = self._settle(connection, asks)
-                if pauses:
-                    spans = [pause // MICROSECOND for pause in pauses.values()]
-                    connection.execute(_PAUSE, {"hosts": list(pauses), "pauses": spans})
-            held = connection.execute(_PAUSES)
-        self._has_rows = bool(asks)
+        with self._mutex:
+            if self._closed:
+                return Granted({}, {})
+            with self._backend.pipelined() as connection:
+                if asks or pauses or self._has_rows:
+                    connection.execute(_EXCLUSIVE)
+                    places = self._settle(connection, asks)
+                    if pauses:
+                        spans = [pause // MICROSECOND for pause in pauses.values()]
+                        connection.execute(_PAUSE, {"hosts": list(pauses), "pauses": spans})
+                held = connection.execute(_PAUSES)
+            self._has_rows = bool(asks)
         return Granted(places, {host: remaining * MICROSECOND for host, remaining in held})
 
     def _settle(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, int]:
@@ -125,9 +118,10 @@ class SharedLimits:
         return places
 
     def _departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
-        if self._closed:
-            raise LedgerError("the state is closed")
-        with self._backend.pipelined() as connection:
-            found = connection.execute(_DEPART, {"host": host, "span": spacing * count // MICROSECOND})
+        with self._mutex:
+            if self._closed:
+                raise LedgerError("the state is closed")
+            with self._backend.pipelined() as connection:
+                found = connection.execute(_DEPART, {"host": host, "span": spacing * count // MICROSECOND})
         (wait,) = found.fetchone() or (0,)
         return wait * MICROSECOND

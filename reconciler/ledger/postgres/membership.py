@@ -57,31 +57,23 @@ class Membership:
     def __init__(self, backend: WritableBackend, name: str, lost: Callable[[], None] | None = None) -> None:
         self.name = name
         self._backend = backend
-        self._owner = uuid.uuid4().hex
+        self.owner = uuid.uuid4().hex
+        """By which rows belong to this member."""
         self._lost = lost
         self._mutex = threading.Lock()
         self._held: dict[str, int] = {}
         self._deadline = 0.0
-        self._over: LeaseLostError | None = None
+        self.over: LeaseLostError | None = None
+        """Why the member is over; None while it is not."""
         self._connected_at = 0.0
         self._fault: str | None = "not joined yet"
         self._ending = threading.Event()
         self._beating = threading.Thread(target=self._beat, name=f"member {name}", daemon=True)
 
     @property
-    def owner(self) -> str:
-        """The unique id by which rows belong to this member."""
-        return self._owner
-
-    @property
     def place(self) -> str:
         """The shard of the member itself, for writes that are for no service."""
         return f"{OURS}member/{self.name}"
-
-    @property
-    def over(self) -> LeaseLostError | None:
-        """Why the member is over; None while it is not."""
-        return self._over
 
     @property
     def fault(self) -> str | None:
@@ -95,8 +87,8 @@ class Membership:
 
     def refuse_to_send(self) -> None:
         """Raise LedgerError if no request may be sent now."""
-        if self._over is not None:
-            raise self._over
+        if self.over is not None:
+            raise self.over
         if self._late():
             raise LedgerError("the state was out of reach for too long: another may have taken over")
 
@@ -120,7 +112,7 @@ class Membership:
                 self._reap()
         with self._backend.writing() as connection:
             connection.execute(sa.delete(_members).where(_members.c.name == self.name))
-            row = {"name": self.name, "owner": self._owner, "since": NOW, "seen": NOW, "daemon": self._lost is not None}
+            row = {"name": self.name, "owner": self.owner, "since": NOW, "seen": NOW, "daemon": self._lost is not None}
             connection.execute(sa.insert(_members).values(row))
         self.renew()
         self._fault, self._connected_at = None, _boot()
@@ -150,8 +142,8 @@ class Membership:
             self._beating.join()
         try:
             with self._mutex, self._backend.writing() as connection:
-                connection.execute(sa.delete(_members).where(_members.c.owner == self._owner))
-                connection.execute(_given_back().where(_shards.c.owner == self._owner))
+                connection.execute(sa.delete(_members).where(_members.c.owner == self.owner))
+                connection.execute(_given_back().where(_shards.c.owner == self.owner))
         except LedgerError:
             pass
 
@@ -162,8 +154,8 @@ class Membership:
         is free, and excludes them all.
         """
         with self._mutex:
-            if self._over is not None:
-                raise self._over
+            if self.over is not None:
+                raise self.over
             with self._backend.writing() as connection:
                 ours = all(name.startswith(OURS) for name in services)
                 names = {*services} if ours else {EVERYTHING, *services}
@@ -183,7 +175,7 @@ class Membership:
                 took = (
                     sa.update(_shards)
                     .where(_shards.c.service.in_(sorted(services)))
-                    .values(epoch=_shards.c.epoch + 1, owner=self._owner, until=in_(TERM))
+                    .values(epoch=_shards.c.epoch + 1, owner=self.owner, until=in_(TERM))
                 )
                 taken = connection.execute(took.returning(_shards.c.service, _shards.c.epoch)).all()
             epochs = {row.service: row.epoch for row in taken}
@@ -197,7 +189,7 @@ class Membership:
                 self._held.pop(name, None)
             try:
                 with self._backend.writing() as connection:
-                    mine = _shards.c.service.in_(sorted(lease.epochs)), _shards.c.owner == self._owner
+                    mine = _shards.c.service.in_(sorted(lease.epochs)), _shards.c.owner == self.owner
                     connection.execute(_given_back().where(*mine))
             except LedgerError as error:
                 self._fault = str(error)
@@ -206,8 +198,8 @@ class Membership:
         """Renew all leases. Raises LedgerError if the server is away, LeaseLostError if the member is over."""
         began = _boot()
         with self._mutex, self._backend.writing() as connection:
-            connection.execute(sa.update(_members).where(_members.c.owner == self._owner).values(seen=NOW))
-            renewed = sa.update(_shards).where(_shards.c.owner == self._owner).values(until=in_(TERM))
+            connection.execute(sa.update(_members).where(_members.c.owner == self.owner).values(seen=NOW))
+            renewed = sa.update(_shards).where(_shards.c.owner == self.owner).values(until=in_(TERM))
             rows = connection.execute(renewed.returning(_shards.c.service, _shards.c.epoch)).all()
             there = {row.service: row.epoch for row in rows}
             left = sorted(there.keys() - self._held.keys())
@@ -219,7 +211,7 @@ class Membership:
         self._deadline = began + TERM.total_seconds()
 
     def _end(self, error: LeaseLostError) -> None:
-        self._over = error
+        self.over = error
         if self._lost is not None:
             self._lost()
         raise error
@@ -228,7 +220,7 @@ class Membership:
         return _boot() >= self._deadline
 
     def _beat(self) -> None:
-        while not self._ending.wait(BEAT_SECONDS) and self._over is None:
+        while not self._ending.wait(BEAT_SECONDS) and self.over is None:
             try:
                 self.renew()
             except LeaseLostError:
@@ -248,7 +240,7 @@ class Membership:
         try:
             with self._backend.writing() as connection:
                 end_silent(connection)
-                connection.execute(_given_back().where(_shards.c.until < NOW, _shards.c.owner != self._owner))
+                connection.execute(_given_back().where(_shards.c.until < NOW, _shards.c.owner != self.owner))
                 gone = sa.select(_shards.c.owner).where(_shards.c.owner.is_not(None))
                 connection.execute(sa.delete(_members).where(_members.c.owner.not_in(gone)))
         except LedgerError as error:
