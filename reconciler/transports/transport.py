@@ -13,7 +13,8 @@ import select
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Thread
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
@@ -22,11 +23,15 @@ from reconciler.transports.messages import RenderedRequest, Response
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["BROKE", "Transport", "Watch", "authorities", "in_thread", "spoiled", "tls_context"]
+__all__ = ["BROKE", "Idle", "Transport", "Watch", "authorities", "in_thread", "spoiled", "tls_context"]
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 BROKE = "the connection broke before a whole answer came"
+
+KEPT_OPEN_SECONDS = 4.0
+"""Seconds that an idle connection is kept. Many servers close one after five: what is sent just then would be lost."""
 
 
 class Watch(Protocol):
@@ -57,6 +62,33 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Close what is idle."""
+
+
+class Idle(Generic[C]):
+    """Connections that lie idle, by where they lead. The one that was used last is taken first."""
+
+    def __init__(self, close: Callable[[C], None]) -> None:
+        self._close = close
+        self._kept: list[tuple[object, float, C]] = []
+
+    def take(self, where: object) -> C | None:
+        """Return a connection; close those that lay idle for too long."""
+        now = monotonic()
+        while self._kept and now - self._kept[0][1] > KEPT_OPEN_SECONDS:
+            self._close(self._kept.pop(0)[2])
+        for place in reversed(range(len(self._kept))):
+            if self._kept[place][0] == where:
+                return self._kept.pop(place)[2]
+        return None
+
+    def keep(self, where: object, connection: C) -> None:
+        """Keep a connection for a while."""
+        self._kept.append((where, monotonic(), connection))
+
+    def close(self) -> None:
+        """Close all of them."""
+        while self._kept:
+            self._close(self._kept.pop()[2])
 
 
 async def in_thread(work: Callable[[], T], abort: Callable[[], None]) -> T:

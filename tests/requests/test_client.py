@@ -121,7 +121,7 @@ async def test_while_idle_connections_are_closed_others_may_take_them(loopback, 
     """The answer is there: that a connection was idle for too long must not lose it."""
     client = connect("127.0.0.1")
     await asyncio.gather(*(client.send(get(f"{loopback.url}/{number}")) for number in range(20)))
-    monkeypatch.setattr("reconciler.transports.http.transport.KEPT_OPEN_SECONDS", -1)  # every idle one is too old
+    monkeypatch.setattr("reconciler.transports.transport.KEPT_OPEN_SECONDS", -1)  # every idle one is too old
     for _ in range(5):
         answers = await asyncio.gather(*(client.send(get(f"{loopback.url}/x")) for _ in range(30)))
         assert {answer.status for answer in answers} == {200}

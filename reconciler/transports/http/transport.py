@@ -7,9 +7,7 @@ import base64
 import re
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, lru_cache
-from time import monotonic
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -18,19 +16,16 @@ from reconciler.model.clock import Clock
 from reconciler.model.errors import TransportError, UsageError
 from reconciler.model.settings import loopback
 from reconciler.model.verdict import Cause
-from reconciler.transports.address import Address, Origin
+from reconciler.transports.address import Address
 from reconciler.transports.http.direct import Direct, NotAllowed, StaleConnection, Unreadable
 from reconciler.transports.http.pipe import Pipe
 from reconciler.transports.messages import RenderedRequest, Response
-from reconciler.transports.transport import BROKE, Watch, tls_context
+from reconciler.transports.transport import BROKE, Idle, Watch, tls_context
 
 __all__ = ["Http"]
 
 CONNECTING = 0.8
 """The share of a request's time after which a connection has to stand."""
-
-KEPT_OPEN_SECONDS = 4.0
-"""Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
 
 DEFAULTS = {
     "user-agent": ("User-Agent", "access-reconciler"),
@@ -43,27 +38,17 @@ BODIES = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose request says that it has no body, where it has none."""
 
 
-@dataclass(slots=True)
-class _Line:
-    """A kept connection, and since when it is idle, in seconds of `time.monotonic`."""
-
-    origin: Origin
-    way: Direct
-    since: float = 0.0
-
-
 class Http:
     """Sends requests over HTTP. `seconds` is the time that one may take.
 
-    There are as many connections as were ever needed at once, which the throttle bounds. The one used last is taken
-    first, and those that then lie idle are closed.
+    There are as many connections as were ever needed at once, which the throttle bounds.
     """
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         """Raises UsageError if the environment's proxy cannot be used."""
         self._clock = clock
         self._connecting = CONNECTING * seconds
-        self._idle: list[_Line] = []
+        self._idle = Idle(Direct.close)
         for scheme in ("http", "https"):
             _proxy(scheme, "")
 
@@ -73,17 +58,20 @@ class Http:
         content = request.content or (b"" if request.method in BODIES else None)
         target = address.target.encode()
 
-        async def over(line: _Line) -> Response:
+        async def over(way: Direct) -> Response:
             try:
-                return await line.way.exchange(request.method, target, headers, content, watch)
+                return await way.exchange(request.method, target, headers, content, watch)
             finally:
-                self._give_back(line)
+                if way.usable:
+                    self._idle.keep(address.origin, way)
+                else:
+                    way.close()
 
         try:
-            while (line := self._take(address.origin)) is not None:
+            while (way := self._idle.take(address.origin)) is not None:
                 with suppress(StaleConnection):  # nothing left
-                    return await over(line)
-            return await over(_Line(address.origin, await _connected(address, self._connecting)))
+                    return await over(way)
+            return await over(await _connected(address, self._connecting))
         except StaleConnection as error:
             # Its text comes from the operating system and from TLS; those of the errors below can hold headers.
             raise TransportError(f"no connection: {error}", left=False) from None
@@ -97,8 +85,7 @@ class Http:
 
     async def aclose(self) -> None:
         """Close all idle connections."""
-        while self._idle:
-            self._idle.pop().way.close()
+        self._idle.close()
 
     def _headers(self, request: RenderedRequest, address: Address) -> list[tuple[bytes, bytes]]:
         headers = dict(DEFAULTS)
@@ -108,24 +95,6 @@ class Http:
         for name, _ in given:
             headers.pop(name.lower(), None)
         return [(name.encode(), value.encode(errors="replace")) for name, value in [*headers.values(), *given]]
-
-    def _take(self, origin: Origin) -> _Line | None:
-        for place in reversed(range(len(self._idle))):
-            if self._idle[place].origin == origin:
-                line = self._idle.pop(place)
-                if monotonic() - line.since <= KEPT_OPEN_SECONDS:
-                    return line
-                line.way.close()
-        return None
-
-    def _give_back(self, line: _Line) -> None:
-        line.since = monotonic()
-        if line.way.usable:
-            self._idle.append(line)
-        else:
-            line.way.close()
-        while self._idle and line.since - self._idle[0].since > KEPT_OPEN_SECONDS:
-            self._idle.pop(0).way.close()
 
 
 # Connections

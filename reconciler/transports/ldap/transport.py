@@ -10,14 +10,13 @@ import json
 import os
 import socket
 from contextlib import suppress
-from time import monotonic
 from typing import Any
 
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
 from reconciler.transports.ldap.operation import SEARCHING, Entries, Search, attributes, ended
 from reconciler.transports.messages import RenderedRequest, Response, login_of
-from reconciler.transports.transport import BROKE, Watch, authorities, in_thread, spoiled
+from reconciler.transports.transport import BROKE, Idle, Watch, authorities, in_thread, spoiled
 
 os.environ["LDAPNOINIT"] = "1"  # libldap reads it once: else an ldaprc in the working directory says whom to trust
 
@@ -25,9 +24,6 @@ import ldap
 from ldap.controls import SimplePagedResultsControl
 
 __all__ = ["Ldap"]
-
-KEPT_OPEN_SECONDS = 4.0
-"""Seconds that an idle connection is kept."""
 
 PAGE = 500
 """Entries that are asked for at a time (RFC 2696)."""
@@ -43,14 +39,17 @@ class Ldap:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._idle: list[_Session] = []
+        self._idle = Idle(_Session.close)
 
     async def send(self, request: RenderedRequest, address: Address, watch: Watch) -> Response:
         """Ask a directory; see `Transport`."""
         search, login = Search.of(address), login_of(request)
         if login is not None and not login[1]:
             raise TransportError("the password is empty: a directory would take the login for nobody's", left=False)
-        session = self._take((address.origin, login)) or _Session((address.origin, login), self._seconds)
+        where = address.origin, login
+        while (kept := self._idle.take(where)) is not None and kept.spoiled:
+            kept.close()
+        session = kept or _Session(where, self._seconds)
         try:
             try:
                 await in_thread(session.open, session.abort)
@@ -72,50 +71,31 @@ class Ldap:
         else:
             return answer
         finally:
-            self._give_back(session)
-
-    def _take(self, where: tuple[object, ...]) -> _Session | None:
-        """Return an idle connection that still stands; close those that lay idle for too long."""
-        idle, self._idle = self._idle, []
-        found = None
-        for each in idle:
-            if monotonic() - each.since > KEPT_OPEN_SECONDS or each.spoiled:
-                each.close()
-            elif found is None and each.where == where:
-                found = each
+            if session.broken or not session.opened:
+                session.close()
             else:
-                self._idle.append(each)
-        return found
-
-    def _give_back(self, session: _Session) -> None:
-        session.since = monotonic()
-        if session.broken or not session.opened:
-            session.close()
-        else:
-            self._idle.append(session)
+                self._idle.keep(where, session)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        while self._idle:
-            self._idle.pop().close()
+        self._idle.close()
 
 
 class _Session:
     """A connection, logged in. `open` and `ask` run in a thread, one at a time."""
 
     def __init__(self, where: tuple[Any, ...], seconds: float) -> None:
-        self.where = where
+        self._where = where
         self._seconds = seconds
         self._ldap: Any = None
         self._descriptor = -1
         self.opened = self.broken = False
-        self.since = 0.0
 
     def open(self) -> None:
         """Connect and log in, unless that is done. Raises ldap.LDAPError."""
         if self.opened:
             return
-        (scheme, host, port), login = self.where
+        (scheme, host, port), login = self._where
         made = ldap.initialize(f"{scheme}://{host}:{port}")
         made.set_option(ldap.OPT_PROTOCOL_VERSION, 3)
         made.set_option(ldap.OPT_REFERRALS, 0)

@@ -11,8 +11,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, suppress
-from time import monotonic
+from contextlib import aclosing
 from typing import Any, cast
 
 import psycopg
@@ -35,14 +34,11 @@ from reconciler.transports.sql.statement import (
     Rows,
     failed,
 )
-from reconciler.transports.transport import BROKE, Watch, authorities, spoiled
+from reconciler.transports.transport import BROKE, Idle, Watch, authorities, spoiled
 
 __all__ = ["Postgres"]
 
 Connection = psycopg.AsyncConnection[Any]
-
-KEPT_OPEN_SECONDS = 4.0
-"""Seconds that an idle connection is kept."""
 
 NOWHERE = f"{os.devnull}/none"
 """The path of a file that cannot be there."""
@@ -110,13 +106,14 @@ class Postgres:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._idle: list[tuple[tuple[object, ...], float, Connection]] = []
+        self._idle = Idle[Connection](lambda connection: connection.pgconn.finish())
         self._ending: set[asyncio.Task[None]] = set()
 
     async def send(self, request: RenderedRequest, address: Address, watch: Watch) -> Response:
         """Send a statement; see `Transport`."""
         question = Question.of(request, address)
-        connection = await self._take(question.where)
+        while (connection := self._idle.take(question.where)) is not None and _is_gone(connection):
+            await connection.close()
         if connection is None:
             try:
                 parameters = await _parameters(question, self._seconds)
@@ -142,34 +139,22 @@ class Postgres:
                 raise TransportError(f"{BROKE}: {_line(error)}", left=watch.left) from None
             return failed(question, _status(code), code, error.diag.message_primary or _line(error))
         else:
-            self._idle.append((question.where, monotonic(), connection))
+            self._idle.keep(question.where, connection)
             connection = None
             return answer
         finally:
             if connection is not None:
                 await connection.close()
 
-    async def _take(self, where: tuple[object, ...]) -> Connection | None:
-        """Return an idle connection that still stands; close those that lay idle for too long."""
-        found, kept = None, []
-        idle, self._idle = self._idle, []
-        for each in idle:
-            if monotonic() - each[1] > KEPT_OPEN_SECONDS or each[2].closed or spoiled(each[2].fileno()):
-                await each[2].close()
-            elif found is None and each[0] == where:
-                found = each[2]
-            else:
-                kept.append(each)
-        self._idle += kept
-        return found
-
     async def aclose(self) -> None:
         """Close all connections; a statement that was given up has a second more to end at the server."""
         if self._ending:
             await asyncio.wait(self._ending, timeout=1.0)
-        while self._idle:
-            with suppress(psycopg.Error):
-                await self._idle.pop()[2].close()
+        self._idle.close()
+
+
+def _is_gone(connection: Connection) -> bool:
+    return connection.closed or spoiled(connection.fileno())
 
 
 async def _end(asking: asyncio.Task[Response], connection: Connection) -> None:

@@ -20,10 +20,11 @@ from httptools import HttpResponseParser
 from reconciler.engine.context import SystemClock
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
-from reconciler.transports.http.direct import _Reading
+from reconciler.transports.http.direct import Direct, _Reading
 from reconciler.transports.http.pipe import Pipe
 from reconciler.transports.http.transport import Http, _tls
 from reconciler.transports.messages import LIMIT, RenderedRequest, Response
+from reconciler.transports.transport import Idle
 from tests.certificates import self_signed
 from tests.servers import PATIENCE
 
@@ -340,17 +341,17 @@ async def test_bytes_before_a_request_are_not_its_answer(
     server: Server, monkeypatch: pytest.MonkeyPatch, *, ends: bool
 ) -> None:
     """Something comes between two requests, before the second is sent: that one goes over another connection."""
-    take = Http._take
+    take = Idle.take
 
-    def taken(self: Http, origin: tuple[str, str, int]) -> object:
-        line = take(self, origin)
-        if line is not None:
+    def taken(self: Idle[Direct], origin: tuple[str, str, int]) -> object:
+        way = take(self, origin)
+        if way is not None:
             server.writers[0].write(b"HTTP/1.1 201 Created\r\nContent-Length: 7\r\n\r\nforeign")
             if ends:
                 server.writers[0].close()
-        return line
+        return way
 
-    monkeypatch.setattr(Http, "_take", taken)
+    monkeypatch.setattr(Idle, "take", taken)
     async with connected() as connections:
         assert (await ask(connections, server)).text == "0"
         await asyncio.sleep(0.02)
