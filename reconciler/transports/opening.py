@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.model.clock import Clock
 from reconciler.model.errors import UsageError
 from reconciler.model.value import Frozen
 from reconciler.repository.git.program import leads_through
 from reconciler.transports.address import HTTP, PROGRAM
-from reconciler.transports.transport import Transport
+
+if TYPE_CHECKING:  # what only validates files needs no event loop
+    from reconciler.transports.transport import Transport
 
 __all__ = ["Machine", "Transports", "missing_driver", "named_programs"]
 
