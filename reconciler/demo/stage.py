@@ -111,7 +111,8 @@ def staged() -> Iterator[Stage]:
         home.mkdir(mode=0o700)
         root.mkdir()
         environment = _environment(home)
-        stack.callback(_kill_agent, environment)
+        kill = ["gpgconf", "--kill", "all"]
+        stack.callback(subprocess.run, kill, env=environment, capture_output=True, check=False, timeout=20)
         key = _make_key(environment)
         listen = _copy(root, {asana.PORT: tools.port, scim.PORT: people.port})
         gnupg = Gnupg(str(home))
@@ -165,11 +166,6 @@ def _make_key(environment: dict[str, str]) -> str:
     _run([*make, "future-default", "default", "never"], environment)
     listed = _run(["gpg", "--batch", "--with-colons", "--list-keys"], environment)
     return next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
-
-
-def _kill_agent(environment: dict[str, str]) -> None:
-    kill = ["gpgconf", "--kill", "all"]
-    subprocess.run(kill, env=environment, capture_output=True, check=False, timeout=20)
 
 
 def _copy(root: Path, ports: dict[int, int]) -> str:

@@ -148,7 +148,8 @@ class Importer:
                 plan.left_out.append(LeftOut(person.item, why, person.fields))
             elif stem.casefold() in taken:
                 other = taken[stem.casefold()]
-                path = self._path(other)
+                file = self._hires.file(other)
+                path = None if file is None else file.path
                 why = (
                     f"{path or other} is another person's: give the import an `id` that tells them apart, or, if that "
                     "is the same person with another address, change `email` in the file"
@@ -157,10 +158,6 @@ class Importer:
             else:
                 taken[stem.casefold()] = stem
                 yield stem, person
-
-    def _path(self, stem: str) -> str | None:
-        file = self._hires.file(stem)
-        return None if file is None else file.path
 
     def _create(self, stem: str, person: Person, addresses: Mapping[str, str], plan: ImportPlan) -> None:
         file = f"hires/{stem}.yaml"

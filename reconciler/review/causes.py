@@ -334,9 +334,5 @@ def _flat(keys: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{key}.")
         else:
-            yield f"{above}{key}", _as_written(value)
-
-
-def _as_written(value: Any) -> Any:
-    """Write a whole number without a fraction."""
-    return int(value) if isinstance(value, float) and value.is_integer() else jsonable(value)
+            whole = isinstance(value, float) and value.is_integer()  # written without a fraction
+            yield f"{above}{key}", int(value) if whole else jsonable(value)

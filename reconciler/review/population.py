@@ -9,7 +9,7 @@ An orphan's account has no line besides that of its grant.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -196,7 +196,12 @@ def _populations(
             | _used(compared, compared.used.get(Key(row.hire, row.access), (None, None))[1])
             for row in rows
         ]
-        lines += _of_accounts(compared, at)
+        lines += [
+            _line(account.account.name, None, _identity(account), account.first_seen, None)
+            | _used(compared, last_used(account.account.used, at))
+            for account in compared.accounts
+            if account.kind is AccountKind.UNMANAGED
+        ]
         lines.sort(key=lambda line: (line["who"].casefold(), line["who"], line["access"] or ""))
         found[compared.integration] = {
             "revision": desired.revision,
@@ -269,13 +274,6 @@ def _row(key: Key, grants: Mapping[Key, Grant], records: Mapping[Key, Record], f
     has = {name: record.values[name] for name in form if record.values.get(name) is not None}
     other = {name: value for name, value in has.items() if as_shown(value) != as_shown(wanted.get(name))}
     return replace(row, values={**wanted, **other}) if record.may_remain else row
-
-
-def _of_accounts(compared: ComparedListing, now: datetime) -> Iterator[dict[str, Any]]:
-    for found in compared.accounts:
-        if found.kind is AccountKind.UNMANAGED:
-            line = _line(found.account.name, None, _identity(found), found.first_seen, None)
-            yield line | _used(compared, last_used(found.account.used, now))
 
 
 def _used(compared: ComparedListing, at: datetime | None) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _stored(manifest: Manifest, answer: Response, account: Any) -> Iterator[Rule
             yield RuleFound(rule, wanted, "nothing, as the account was not found")
         else:
             one, looked = ("the record", account) if of_record else ("the answer", answer.json())
-            said = None if _is_header(path) or looked is None else lacks([looked], within, one)
+            said = None if path.lower().startswith("header:") or looked is None else lacks([looked], within, one)
             if exists.compares and not of_record and has(account, path):
                 said = f"the record has it: write {_RECORD}{path}"
             follows = "; ".join(filter(None, (said, _consequence(manifest, name))))
@@ -128,10 +128,6 @@ def _stored(manifest: Manifest, answer: Response, account: Any) -> Iterator[Rule
 
 
 _RECORD = "record."
-
-
-def _is_header(path: str) -> bool:
-    return path.lower().startswith("header:")
 
 
 def users_of(manifest: Manifest, name: str) -> list[str]:

@@ -74,13 +74,7 @@ def _known(
     return records
 
 
-def _act(
-    options: SharedOptions,
-    kind: str,
-    grants: list[Key],
-    said: str,
-    **about: Any,
-) -> int:
+def _act(options: SharedOptions, kind: str, grants: list[Key], said: str, **about: Any) -> int:
     """Change the ledger, or enqueue a command for the process that locked it; `grants` are those that it means."""
     from reconciler.engine.apply.commands import apply_commands
 
