@@ -1,7 +1,7 @@
 """Asana on loopback: as much of its documented API as the sample manifest uses, in memory.
 
-Bearer token, `data` envelope, Asana's own error bodies. `slow_down` makes the next requests meet its rate limit, and
-`POST /fail-once`, which is no part of Asana's API and which the demo uses, the next `addUser` an internal error.
+Bearer token, `data` envelope, Asana's own error bodies. After `POST /fail-once`, which is no part of Asana's API and
+which the demo uses, the next `addUser` meets an internal error.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _HELP = "For more information on API status codes and how to handle them, read t
 class _Refused(Exception):
     """An error answer: a status and Asana's message."""
 
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.status, self.message, self.headers = status, message, headers or {}
+        self.status, self.message = status, message
 
 
 @dataclass
@@ -42,27 +42,19 @@ class Asana:
     token: str = field(repr=False)
     people: dict[str, dict[str, Any]] = field(default_factory=dict)
     members: dict[str, set[str]] = field(default_factory=lambda: {team: set() for team in TEAMS})
-    _busy: int = 0
     _broken: bool = False
-    _retry_after: int = 1
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def slow_down(self, times: int, retry_after: int) -> None:
-        """Answer the next `times` requests with 429, with `retry_after` seconds to wait."""
-        with self._lock:
-            self._busy, self._retry_after = times, retry_after
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         """Handle one request, as WSGI calls it."""
-        headers: dict[str, str] = {}
         try:
             with self._lock:
                 status, answer = 200, {"data": self._answer(environ)}
         except _Refused as refused:
-            status, headers = refused.status, refused.headers
+            status = refused.status
             answer = {"errors": [{"message": refused.message, "help": _HELP}]}
         body = json.dumps(answer).encode()
-        sent = {"Content-Type": "application/json; charset=UTF-8", "Content-Length": str(len(body)), **headers}
+        sent = {"Content-Type": "application/json; charset=UTF-8", "Content-Length": str(len(body))}
         start(f"{status} {HTTPStatus(status).phrase}", list(sent.items()))
         return [body]
 
@@ -72,13 +64,6 @@ class Asana:
             return "the next addUser is answered 500"
         if environ.get("HTTP_AUTHORIZATION") != f"Bearer {self.token}":
             raise _Refused(401, "Not Authorized")
-        if self._busy:
-            self._busy -= 1
-            raise _Refused(
-                429,
-                "You have made too many requests recently. Please, be chill.",
-                {"Retry-After": str(self._retry_after)},
-            )
         if self._broken and environ["PATH_INFO"].endswith("/addUser"):
             self._broken = False
             raise _Refused(500, "Server Error")

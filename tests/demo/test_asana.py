@@ -79,12 +79,5 @@ def test_the_token(url: str, headers: dict[str, str]) -> None:
     assert (status, json.loads(raw)["errors"][0]["message"]) == (401, "Not Authorized")
 
 
-def test_the_rate_limit(url: str, asana: Asana) -> None:
-    asana.slow_down(1, retry_after=3)
-    status, headers, _ = ask(url, "GET", "/api/1.0/organizations/1200/teams", None, TOKEN)
-    assert (status, headers["Retry-After"]) == (429, "3")
-    assert call(url, "GET", "/organizations/1200/teams")[0] == 200
-
-
 def test_the_token_is_not_shown(asana: Asana) -> None:
     assert "sample-token" not in repr(asana)

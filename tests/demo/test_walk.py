@@ -72,21 +72,36 @@ def manifest(name: str, service: Loopback) -> Manifest:
     return Manifest.model_validate(yaml.safe_load(moved.replace("127.0.0.1:8902", f"127.0.0.1:{service.port}")))
 
 
+class Busy:
+    """A service that answers so many requests with its rate limit, and then another that is whole."""
+
+    def __init__(self, application: Any) -> None:
+        self.application, self.times = application, 0
+
+    def __call__(self, environ: Any, start: Any) -> Any:
+        if not self.times:
+            return self.application(environ, start)
+        self.times -= 1
+        start("429 Too Many Requests", [("Retry-After", "2"), ("Content-Length", "0")])
+        return [b""]
+
+
 def test_asana() -> None:
     asana = Asana("sample-token")
+    busy = Busy(asana)
 
     async def walk(talk: Talk) -> None:
         assert isinstance(await talk.check(), Missing)
         [field] = talk.manifest.form
         choices = {option.name: option.value for option in await options(talk.client, field, talk.scope, talk.manifest)}
         assert choices["Operations"] == "1203"
-        asana.slow_down(1, retry_after=2)
+        busy.times = 1
         for request in talk.manifest.execute:
             assert (await talk.send(request)).status == 200
         assert isinstance(await talk.check(), Present)
         await talk.client.aclose()
 
-    with Loopback(asana) as service:
+    with Loopback(busy) as service:
         values = {"TOKEN": "sample-token", "ORG": ORGANIZATION, "TEAM_ID": "1203"}
         talk = Talk(manifest("asana.json", service), service, values)
         asyncio.run(walk(talk))
