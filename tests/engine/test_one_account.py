@@ -64,7 +64,9 @@ def test_who_asks_for_anothers_account_does_not_keep_it_from_being_locked(
     logins.reconcile()
     logins.lock("ada")
     assert row(logins.reconcile(), "ada", "tool").reason.endswith("; gone" if deletes else "; switched off")
-    assert row(logins.reconcile(), "bob", "tool").status is Status.INVALID
+    report = logins.reconcile()
+    assert row(report, "bob", "tool").status is Status.INVALID
+    assert row(report, "ada", "tool").reason.endswith("; there is no account" if deletes else "; switched off")
     assert accounts.created == {"ceo": 1}
     assert len(accounts.calls("DELETE" if deletes else "PATCH")) == 1
 

@@ -34,11 +34,10 @@ class LockPlanner:
         """Look for a grant's account and decide how to lock it; without a `grant`, git does not want it."""
         shown = grant or (record.as_grant() if record is not None else None)
         assert shown is not None
-        planned = PlannedGrant(shown, record, locked(lock, "there is no account"), wanted=grant is not None, lock=lock)
+        unlooked = PlannedGrant(shown, record, locked(lock, "there is no account"), wanted=grant is not None, lock=lock)
         if grant is not None and grant.refused:  # what it names need not be theirs; what it gave is in the ledger
             grant = None
-        if grant is not None and grant.hold is None and (rival := await self._inputs.rival(grant, record)) is not None:
-            return replace(planned, decision=lock_by_hand(lock, rival))
+        rival = None if grant is None or grant.hold is not None else await self._inputs.rival(grant, record)
         places = (
             [record] if record is not None and record.phase is not Phase.REVOKED and record.leaves_something else []
         )
@@ -47,11 +46,12 @@ class LockPlanner:
                 places += await self._as_git_has_it(grant, record, known=bool(places))
             except (Blocked, NotOffered) as error:
                 if not places:
-                    return replace(planned, decision=lock_by_hand(lock, f"{error}; there may be an account"))
+                    return replace(unlooked, decision=lock_by_hand(lock, rival or f"{error}; there may be an account"))
+        planned = unlooked
         for place in places:
             planned = await self._at(planned, lock, place)
             if planned.decision.locked is not LockState.DONE or not isinstance(planned.verdict, Missing):
-                break
+                return planned if rival is None else replace(unlooked, decision=lock_by_hand(lock, rival))
         return planned
 
     async def _as_git_has_it(self, grant: Grant, record: Record | None, *, known: bool) -> list[Record]:
