@@ -21,7 +21,7 @@ from reconciler.repository.naming import Kind
 
 if TYPE_CHECKING:
     from reconciler.repository.files import Files, Reader
-    from reconciler.repository.git.checkout import Checkout, File, Tree
+    from reconciler.repository.git.checkout import Checkout, Tree
     from reconciler.review.difference import Difference, Side
     from reconciler.review.problems import Host
     from reconciler.review.validated import Validated
@@ -183,11 +183,13 @@ def _side(
 
     The rules of `base` judge it too.
     """
+    from reconciler.repository.git.trees import OverlayTree
     from reconciler.review.difference import Side
     from reconciler.review.problems import hosts_of, problems_of
 
     if may_be_empty and not (tree.has("hires") and tree.has("manifests")):
-        tree = _EmptyTree(tree)
+        revision, tree = tree.revision, OverlayTree({"hires/.gitkeep": b"", "manifests/.gitkeep": b""}, tree)
+        tree.revision = revision
     validated.begin(tree)
     try:
         files = reader.load(tree)
@@ -195,26 +197,6 @@ def _side(
         return Side(tree.revision, None, error.problems, [])
     problems = problems_of(files, now, tree, base=base, validated=validated)
     return Side(tree.revision, files, problems, hosts_of(files, tree))
-
-
-class _EmptyTree:
-    """A revision without `hires/` or `manifests/`, as if they were empty folders."""
-
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-        self.revision = tree.revision
-
-    def files(self, folder: str) -> Iterator[File]:
-        return self._tree.files(folder)
-
-    def find(self, path: str) -> File | None:
-        return self._tree.find(path)
-
-    def has(self, folder: str) -> bool:  # noqa: ARG002  every folder counts as present
-        return True
-
-    def read(self, file: File, limit: int | None = None) -> bytes:
-        return self._tree.read(file, limit)
 
 
 @click.command()
