@@ -99,10 +99,6 @@ class HeldOffline(Frozen):
     of: int
     limit: float
 
-    def as_json(self) -> dict[str, Any]:
-        """The object of docs/commands.md, "JSON"."""
-        return {name: getattr(self, name) for name in ("integration", "kind", "count", "of", "limit")}
-
 
 class Change(Frozen):
     """One grant that differs. `fields` has the values before and after, None for a missing one.

@@ -17,7 +17,7 @@ from reconciler.model.errors import MissingVariable, Problem
 from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
-from reconciler.model.value import Frozen, replace
+from reconciler.model.value import Frozen, fields, replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
@@ -83,7 +83,7 @@ class Difference(Frozen, kw_only=True):
             "base": self.base,
             "head": self.head,
             "causes": [each.as_json() for each in self.causes],
-            "held": [each.as_json() for each in self.held],
+            "held": [fields(each, "integration", "kind", "count", "of", "limit") for each in self.held],
             "grants": [change.as_json() for change in self.grants],
             "hosts": {
                 "added": [host.host for host in self.hosts_added],

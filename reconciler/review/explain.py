@@ -41,10 +41,6 @@ class Value(Frozen):
     origin: str
     secret: bool = False
 
-    def as_json(self) -> dict[str, Any]:
-        """Write the value and its origin."""
-        return {"name": self.name, "value": self.value, "origin": self.origin, "secret": self.secret}
-
 
 class Explanation(Frozen):
     """Everything about a grant. `status` is None if no pass has covered it yet."""

@@ -117,7 +117,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         "head": found.tree.revision,
         "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
         **_of_given(given, signed_by),
-        "values": [value.as_json() for value in explanation.values],
+        "values": [fields(value, "name", "value", "origin", "secret") for value in explanation.values],
         "last_attempts": [_attempt(attempt, sent) for attempt, sent in found.tried],
         "next": list(explanation.following),
     }
