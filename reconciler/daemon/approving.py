@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ class Approving:
 
             self._context.redactor.learn([token])
             timeout = settings.limits.timeout.total_seconds()
-            async with ApprovalReader(forge, token, timeout) as reader:
+            async with aclosing(ApprovalReader(forge, token, timeout)) as reader:
                 for each in due:
                     self._left -= 1
                     if not await self._asked(reader, each, branch):

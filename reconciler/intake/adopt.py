@@ -190,10 +190,6 @@ def _stems(tree: Tree) -> Iterator[tuple[str, str]]:
         yield name.rpartition(".")[0] or name, file.path
 
 
-class _Unfit(ReconcilerError):
-    """An account that no file can be made for."""
-
-
 def _proposed(
     integration: Integration,
     found: UnknownAccount,
@@ -204,7 +200,7 @@ def _proposed(
     head: str,
 ) -> Proposal:
     if found.email is None and found.hire is None:
-        raise _Unfit("it has no address: let `fields` of the manifest's list say where that stands")
+        raise ReconcilerError("it has no address: let `fields` of the manifest's list say where that stands")
     values = _values(integration, found)
     entry: str | dict[str, Any] = integration.name
     if values:
@@ -213,7 +209,9 @@ def _proposed(
     if owner is not None:
         loaded = desired.hires[owner]
         if integration.name in {each.access for each in loaded.model.access}:
-            raise _Unfit(f"{loaded.path} has an entry named {integration.name} already: add one by hand, with a name")
+            raise ReconcilerError(
+                f"{loaded.path} has an entry named {integration.name} already: add one by hand, with a name"
+            )
         file = tree.find(loaded.path)
         assert file is not None
         before = tree.read(file)
@@ -221,9 +219,9 @@ def _proposed(
         return Proposal(owner, loaded.path, text, with_item(before, loaded.path, "access", entry), before)
     stem = _stem_of(found)
     if not stem:
-        raise _Unfit(f"no file can be called after {found.email}: write one by hand")
+        raise ReconcilerError(f"no file can be called after {found.email}: write one by hand")
     if (taken := stems.get(stem.casefold())) is not None:
-        raise _Unfit(f"its file would be hires/{stem}.yaml, and {taken} is there: write one by hand")
+        raise ReconcilerError(f"its file would be hires/{stem}.yaml, and {taken} is there: write one by hand")
     text = hire_text({**_person(found), "access": [entry]}, head)
     return Proposal(stem, f"hires/{stem}.yaml", text, text.encode())
 

@@ -13,8 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -307,12 +306,8 @@ class ApprovalReader:
         self._at = ForgeProject(forge, token, timeout)
         self._client = self._at.client()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
+        """Close its connections."""
         await self._client.aclose()
 
     async def merged(self, commits: Sequence[str], branch: str) -> Merged | None:

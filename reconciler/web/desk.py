@@ -42,10 +42,6 @@ FORM_BYTES, FORM_SECONDS = 16 << 10, 10.0
 MAX_REMEMBERED = 1000
 
 
-class NotSignedIn(ReconcilerError):
-    """The settings name no proxy that signs people in."""
-
-
 class _Person(Frozen):
     """Who is signed in: a hire."""
 
@@ -82,10 +78,10 @@ class _Desk:
         return found
 
     def pages(self) -> Pages:
-        """Return who signs people in. Raises NotSignedIn."""
+        """Return who signs people in. Raises ReconcilerError."""
         pages = self.asking().files.settings.pages
         if pages is None:
-            raise NotSignedIn(
+            raise ReconcilerError(
                 "the desk needs `pages.trusted_header` in config/reconciler.yaml: a proxy signs people in"
             )
         return pages
@@ -179,7 +175,7 @@ def desk(
     text: Callable[[Context, str, str], str],
     status_of: Callable[[str], Mapping[str, str]],
 ) -> Starlette:
-    """Make the application. Raises NotSignedIn without a proxy.
+    """Make the application. Raises ReconcilerError without a proxy.
 
     `text` describes what a branch changes; `status_of` returns what the daemon says of a hire's entries.
     """

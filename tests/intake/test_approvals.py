@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import aclosing
 
 import pytest
 
@@ -24,7 +25,7 @@ def forge(request: pytest.FixtureRequest) -> Iterator[Stand]:
 
 def read(forge: Stand, timeout: float = 30, branch: str = "main", commits: tuple[str, ...] = (COMMIT, MERGE)) -> object:
     async def asked() -> object:
-        async with ApprovalReader(Forge.model_validate(forge.settings), TOKEN, timeout) as reader:
+        async with aclosing(ApprovalReader(Forge.model_validate(forge.settings), TOKEN, timeout)) as reader:
             return await reader.merged(commits, branch)
 
     return asyncio.run(asked())

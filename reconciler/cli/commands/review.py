@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import context_of, in_force, run_in_context
+from reconciler.cli.context import Refused, context_of, in_force, run_in_context
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, echo, emit, emit_csv, emit_json, takes_utf8
-from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.errors import UsageError
 from reconciler.repository.naming import line_in
 
 if TYPE_CHECKING:
@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["review"]
 
 UNDECIDED = 2
-
-
-class AlreadyStarted(ReconcilerError):
-    """The period's review was started before; no request was sent and nothing written."""
-
-
-class NotCommitted(ReconcilerError):
-    """The repository is no git checkout, and a review needs commits."""
 
 
 @click.group()
@@ -193,7 +185,7 @@ def _committed(context: Context) -> Tree:
     from reconciler.repository.git.trees import WORKTREE
 
     if not context.checkout.is_git:
-        raise NotCommitted(f"{context.root} is no git checkout: a review is signed off by commits")
+        raise Refused(f"{context.root} is no git checkout: a review is signed off by commits")
     found = in_force(context)
     if found.refused is not None:
         note(f"what is not accepted is not counted: {found.refused}", "warning")
@@ -233,10 +225,10 @@ def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collect
     }
     if found := sorted(there if every else there & ours):
         more = "; for an integration that was added since, give --integration NAME" if every else ""
-        raise AlreadyStarted(f"the review {period} was started already: {', '.join(found)}{more}")
+        raise Refused(f"the review {period} was started already: {', '.join(found)}{more}")
     if taken := sorted(set(was) if every else was.keys() & ours):
         commit = was[taken[0]][0][:12]
-        raise AlreadyStarted(
+        raise Refused(
             f"the review {period} was started already, in {commit}, and {', '.join(taken)} was taken away since: "
             f"`git checkout {commit} -- {taken[0]}` brings it back"
         )
