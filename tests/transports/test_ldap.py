@@ -154,11 +154,14 @@ async def test_an_answer_that_never_came_is_in_doubt(slapd, directory):
     server.close()
 
 
-def said(message: int, tag: int, code: int, *, more: bytes = b"") -> bytes:
+def part(tag: int, content: bytes) -> bytes:
+    return bytes([tag, len(content)]) + content
+
+
+def said(message: int, tag: int, code: int, *, more: bytes = b"", controls: bytes = b"") -> bytes:
     """An answer of one result code, as it travels (RFC 4511, 4.1.9)."""
     result = bytes([0x0A, 1, code, 4, 0, 4, 0]) + more
-    whole = bytes([2, 1, message, tag, len(result)]) + result
-    return bytes([0x30, len(whole)]) + whole
+    return part(0x30, bytes([2, 1, message]) + part(tag, result) + controls)
 
 
 DISCONNECTED = said(0, 0x78, 52, more=b"\x8a\x161.3.6.1.4.1.1466.20036")
@@ -220,6 +223,22 @@ async def test_what_is_no_answer_to_a_change_leaves_it_in_doubt(scripted, answer
     assert error.left
     busy = await scripted("POST", LOGGED_IN, said(2, 0x69, 51))
     assert busy.status == 503
+
+
+NO_NAME = part(0x30, bytes([2, 1, 2]) + part(0x64, part(4, b"\xff") + part(0x30, b""))) + said(2, 0x65, 0)
+"""An entry whose DN is not UTF-8."""
+
+HALF = part(0x30, bytes([2, 1, 2]) + part(0x64, part(4, b"cn=a") + bytes([0x30, 9, 0x30]))) + said(2, 0x65, 0)
+"""An entry whose first attribute ends too early."""
+
+NO_PAGE = said(2, 0x65, 0, controls=part(0xA0, part(0x30, part(4, b"1.2.840.113556.1.4.319") + part(4, b""))))
+"""The last answer of a search, which speaks of pages and does not say where the next one begins."""
+
+
+@pytest.mark.parametrize("answer", [NO_NAME, HALF, NO_PAGE], ids=["a name", "an entry", "a page"])
+async def test_an_answer_to_a_search_that_cannot_be_read(scripted, answer):
+    error = await scripted("GET", LOGGED_IN, answer)
+    assert isinstance(error, TransportError)
 
 
 async def test_a_certificate_is_verified_whatever_an_ldaprc_says(slapd, directory, monkeypatch, tmp_path):

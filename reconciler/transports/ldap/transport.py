@@ -34,6 +34,19 @@ LOST = (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.TIMEOUT)
 """What is no answer of a server."""
 
 
+class _Page(SimplePagedResultsControl):  # type: ignore[misc]
+    """What a page of a search says of the next one. Where it says nothing, python-ldap would end the process."""
+
+    def decodeControlValue(self, encoded: bytes | None) -> None:  # noqa: N802  the library's name
+        if not encoded:
+            raise ldap.DECODING_ERROR
+        super().decodeControlValue(encoded)
+
+
+CONTROLS = {_Page.controlType: _Page}
+"""What is read of answers beside the answer itself."""
+
+
 class Ldap:
     """Asks directories. `seconds` is the time that a request may take."""
 
@@ -139,13 +152,15 @@ class _Session:
         So is a notice of disconnection (RFC 4511, 4.4.1): it has a result code, but is about no request.
         """
         try:
-            return self._ldap.result3(number, timeout=self._seconds)
+            return self._ldap.result3(number, timeout=self._seconds, resp_ctrl_classes=CONTROLS)
         except LOST:
             raise
         except ldap.LDAPError as error:
             if "msgid" not in _known(error) or _code(error) < 0:
-                raise ldap.SERVER_DOWN(*error.args) from None
+                raise ldap.SERVER_DOWN(_known(error) or {"desc": "cannot be read"}) from None
             raise
+        except (MemoryError, SystemError, TypeError, ValueError) as error:  # a name that is not UTF-8, half an entry
+            raise ldap.SERVER_DOWN({"desc": f"cannot be read: {str(error) or type(error).__name__}"}) from None
 
     def _found(self, search: Search, most: int) -> Response:
         """Search, page by page."""
