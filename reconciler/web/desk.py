@@ -29,8 +29,8 @@ from reconciler.model.config_files import Requestable
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.hire import Hire
 from reconciler.model.settings import Pages
-from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
+from reconciler.repository.documents.yaml import Loaded
 from reconciler.transports.transport import tls_context
 from reconciler.web.guard import KnownHosts, SafeHeaders, body_of, named
 from reconciler.web.render import environment, static_route
@@ -40,13 +40,6 @@ __all__ = ["desk", "statuses"]
 FETCH_SECONDS = 10.0
 FORM_BYTES, FORM_SECONDS = 16 << 10, 10.0
 MAX_REMEMBERED = 1000
-
-
-class _Person(Frozen):
-    """Who is signed in: a hire."""
-
-    stem: str
-    hire: Hire
 
 
 class _Desk:
@@ -107,7 +100,7 @@ class _Desk:
                 hire=person.stem,
                 values=values,
                 lasts=form.get("for", ""),
-                asker=(person.hire.full_name or person.stem, person.hire.email),
+                asker=(person.model.full_name or person.stem, person.model.email),
             )
             try:
                 found = asking.wait_or_commit(asked, opens=True)
@@ -134,25 +127,25 @@ class _Desk:
         """Return the host names that it answers to, beside loopback's."""
         return frozenset() if self._public is None else frozenset({self._public.hostname or ""})
 
-    def _person(self, request: Request, asking: Asking) -> _Person | None:
+    def _person(self, request: Request, asking: Asking) -> Loaded[Hire] | None:
+        """Return the hire who is signed in."""
         pages = asking.files.settings.pages
         address = None if pages is None else named(request, pages)
         stem = None if address is None else asking.files.hires.index.owner(address)
-        loaded = None if stem is None else asking.files.hires.get(stem)
-        return None if stem is None or loaded is None else _Person(stem, loaded.model)
+        return None if stem is None else asking.files.hires.get(stem)
 
     def _shown(self, request: Request, asking: Asking, status: int = 200, message: str = "") -> Response:
         person = self._person(request, asking)
         shown: dict[str, Any] = {"title": "Ask for access", "message": message, "person": None, "offers": []}
         shown |= {"requests": [], "has": []}
-        said = {} if person is None else self._status_of(person.stem)
         if person is None:
             status = 403 if status == 200 else status
             shown["message"] = message or "Nobody is signed in whose address is that of a hire."
         else:
+            said = self._status_of(person.stem)
             shown |= {
-                "person": person.hire.full_name or person.stem,
-                "offers": [*_offers(asking, person.hire)],
+                "person": person.model.full_name or person.stem,
+                "offers": [*_offers(asking, person.model)],
                 "requests": [
                     {
                         "asked": each.asked,
