@@ -78,7 +78,7 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
     with shared_state(context, settings, tree) as state:
         authorization = await begin(context, settings, tree, state, integration)
         async with AsyncExitStack() as stack:
-            if await _in_use(settings.listen):
+            if _in_use(settings.listen):
                 note(
                     f"waiting for the daemon that listens on {settings.listen} to be called back; if another "
                     "program has that port, free it, or set another `listen`"
@@ -110,21 +110,14 @@ def _serving_callback(context: Context, settings: Settings, tree: Tree, state: O
     return serving(Starlette(routes=[callback_route(in_this_loop(come_back))]), settings.listen)
 
 
-async def _in_use(listen: str) -> bool:
+def _in_use(listen: str) -> bool:
     """Whether another process listens there already."""
-    import asyncio
+    import socket
 
     host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    try:
-        async with asyncio.timeout(2):
-            _, writer = await asyncio.open_connection(host, int(port))
-    except OSError:  # a TimeoutError is one
-        return False
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-    return True
+    with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+        return True
+    return False
 
 
 @click.command()
