@@ -200,21 +200,16 @@ def _resolved(data: Mapping[str, Any], part: Any) -> Mapping[str, Any]:
     return {}
 
 
-def _schema(data: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
-    """Return a schema with what `allOf` adds, its properties and its items resolved two levels deep."""
+def _schema(data: Mapping[str, Any], schema: Any, levels: int = 2) -> Mapping[str, Any]:
+    """Return a schema with what `allOf` adds, its properties and its items resolved so many levels deep."""
     found = _resolved(data, schema)
-    properties = {name: _resolved(data, each) for name, each in _properties(data, found).items()}
-    made: dict[str, Any] = {**found, "properties": {name: _one_deeper(data, each) for name, each in properties.items()}}
+    properties = _properties(data, found)
+    if levels > 1:
+        properties = {name: _schema(data, each, levels - 1) for name, each in properties.items()}
+    made: dict[str, Any] = {**found, "properties": properties}
     if "items" in found:
         made["items"] = {"properties": _properties(data, _resolved(data, found["items"]))}
     return made
-
-
-def _one_deeper(data: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    deeper: dict[str, Any] = {**schema, "properties": _properties(data, schema)}
-    if "items" in schema:
-        deeper["items"] = {"properties": _properties(data, _resolved(data, schema["items"]))}
-    return deeper
 
 
 def _properties(data: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
