@@ -26,7 +26,6 @@ from reconciler.repository.desired import NO_SERVICE, Desired, Service
 from reconciler.requests.tasks import FEW, Yielder
 
 __all__ = [
-    "NO_SERVICE",
     "Lane",
     "Make",
     "Outdated",

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints, model_v
 
 from reconciler.model.base import EMAIL, Duration, Identifier, Model, Text
 from reconciler.model.exists import Exists, Listing, Pending, Ready
-from reconciler.model.form import FormField, Item
+from reconciler.model.form import FormField
 from reconciler.model.request import (
     PAGE_TOKEN,
     SAFE_METHODS,
@@ -24,7 +24,6 @@ from reconciler.model.request import (
     NonEmpty,
     Paged,
     Paging,
-    Polling,
     Request,
     Revoke,
     WholeNumber,
@@ -45,14 +44,11 @@ __all__ = [
     "FormField",
     "InitialDataField",
     "Invitation",
-    "Item",
     "Listing",
     "Manifest",
     "Notification",
     "OAuth",
-    "Paged",
     "Pending",
-    "Polling",
     "Ready",
     "Request",
     "Revoke",

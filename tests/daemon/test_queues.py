@@ -12,7 +12,6 @@ import pytest
 from reconciler.daemon.slices import (
     LONGEST_RETRY,
     MAX_RUNNING,
-    NO_SERVICE,
     Lane,
     Queues,
     ServiceQueue,
@@ -23,7 +22,7 @@ from reconciler.engine.context import SystemClock
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.value import replace
-from reconciler.repository.desired import Service
+from reconciler.repository.desired import NO_SERVICE, Service
 
 SERVICES = {
     "suite": Service("suite", {"mail": ("manifests/mail.yaml", None), "chat": ("manifests/chat.yaml", None)}),  # type: ignore[dict-item]
