@@ -14,7 +14,7 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine.decide.existing import Capabilities, changed_in_git
+from reconciler.engine.decide.existing import Capabilities, as_shown, changed_in_git
 from reconciler.engine.decide.planned import NO_OUTPUTS, NOTHING_STORED, Check, DependencyOutputs, Prepared, requests_of
 from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked, MissingVariable
@@ -196,6 +196,26 @@ class Integration(Frozen, dict=True):
             kind=kind,
             dependencies=outputs.entries,
         )
+
+    def as_sent(self, grant: Grant, record: Record | None) -> Grant:
+        """Return a grant whose `identity` fields have their choices in the order that they were sent in.
+
+        In another order they are the same thing, and the check has to ask for it by the same name.
+        """
+        if record is None or not record.may_remain or not self.manifest.identity:
+            return grant
+        sent = {name: record.values.get(name) for name in self.manifest.identity}
+
+        def ordered(name: str, value: Any) -> Any:
+            then = sent.get(name)
+            if not (isinstance(value, list) and isinstance(then, list)):
+                return value
+            places = {as_shown(item): place for place, item in enumerate(then)}
+            same = places.keys() == {as_shown(item) for item in value}
+            return sorted(value, key=lambda item: places[as_shown(item)]) if same else value
+
+        layers = (replace(each, values={n: ordered(n, v) for n, v in each.values.items()}) for each in grant.layers)
+        return replace(grant, layers=tuple(layers))
 
     def under(self, prepared: Prepared, email: str) -> Prepared:
         """Return the same account's check under another address. Raises Blocked like `prepare`."""

@@ -155,7 +155,7 @@ class GrantPlanner:
                 )
             if isinstance(resolved, Unknown):
                 return PlannedGrant(grant, record, self._unanswered(integration, record, resolved), resolved)
-            kind = _prepared_for(record)
+            resolved, kind = integration.as_sent(resolved, record), _prepared_for(record)
             prepared = integration.prepare(resolved, stored, kind=kind, outputs=outputs)
         except NotOffered as error:
             invalid = Decision(Status.INVALID, Action.NONE, str(error))
