@@ -28,22 +28,24 @@ from reconciler.model.base import as_text, spelled
 from reconciler.model.config_files import Requestable
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.hire import Hire
-from reconciler.model.settings import Pages
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.transports.transport import tls_context
 from reconciler.web.guard import KnownHosts, SafeHeaders, body_of, named
 from reconciler.web.render import environment, static_route
 
-__all__ = ["desk", "statuses"]
+__all__ = ["Desk", "statuses"]
 
 FETCH_SECONDS = 10.0
 FORM_BYTES, FORM_SECONDS = 16 << 10, 10.0
 MAX_REMEMBERED = 1000
 
 
-class _Desk:
-    """One clone, of which one request at a time is answered."""
+class Desk:
+    """One clone, of which one request at a time is answered.
+
+    `text` describes what a branch changes; `status_of` returns what the daemon says of a hire's entries.
+    """
 
     def __init__(
         self,
@@ -70,20 +72,47 @@ class _Desk:
             self._fetched = now
         return found
 
-    def pages(self) -> Pages:
-        """Return who signs people in. Raises ReconcilerError."""
-        pages = self.asking().files.settings.pages
-        if pages is None:
+    def application(self) -> Starlette:
+        """Make the application. Raises ReconcilerError without a proxy."""
+        if self.asking().files.settings.pages is None:
             raise ReconcilerError(
                 "the desk needs `pages.trusted_header` in config/reconciler.yaml: a proxy signs people in"
             )
-        return pages
+        routes = [
+            Route("/", self._show),
+            Route("/ask", self._asked, methods=["POST"]),
+            Route("/healthz", self._health),
+            static_route(lasts=3600),
+        ]
+        return Starlette(
+            routes=routes,
+            middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=self._names)],
+            exception_handlers={ReconcilerError: self._refused},
+        )
 
-    def show(self, request: Request) -> Response:
+    async def _health(self, _request: Request) -> Response:
+        return JSONResponse({"ok": True})
+
+    def _show(self, request: Request) -> Response:
         with self._lock:
             return self._shown(request, self.asking())
 
-    def ask(self, request: Request, form: Mapping[str, str]) -> Response:
+    async def _asked(self, request: Request) -> Response:
+        if not self._from_here(request):
+            return PlainTextResponse("this form was sent from another site\n", status_code=403)
+        try:
+            body = await body_of(request, FORM_BYTES, FORM_SECONDS)
+        except TimeoutError:
+            return PlainTextResponse("the form did not come to its end\n", status_code=408)
+        if len(body) > FORM_BYTES:
+            return PlainTextResponse("the form is too long\n", status_code=413)
+        return await run_in_threadpool(self._ask, request, dict(parse_qsl(body.decode(errors="replace"))))
+
+    async def _refused(self, _request: Request, error: Exception) -> Response:
+        said = self._context.redactor.redact(f"nothing can be asked for now: {error}\n")
+        return PlainTextResponse(said, status_code=503)
+
+    def _ask(self, request: Request, form: Mapping[str, str]) -> Response:
         with self._lock:
             asking = self.asking(fetch=True)
             person = self._person(request, asking)
@@ -113,7 +142,7 @@ class _Desk:
                 self._urls[found.stem] = pull.url
         return RedirectResponse("/", status_code=303)
 
-    def from_here(self, request: Request) -> bool:
+    def _from_here(self, request: Request) -> bool:
         """Whether a form comes from the desk's own address."""
         origin = request.headers.get("origin")
         if origin is None:
@@ -123,7 +152,7 @@ class _Desk:
         host = request.headers.get("host", "").lower()
         return origin.lower() in (f"http://{host}", f"https://{host}")
 
-    def names(self) -> frozenset[str]:
+    def _names(self) -> frozenset[str]:
         """Return the host names that it answers to, beside loopback's."""
         return frozenset() if self._public is None else frozenset({self._public.hostname or ""})
 
@@ -160,52 +189,6 @@ class _Desk:
                 "has": [*_has(asking, person.stem, self._context.clock.now())],
             }
         return HTMLResponse(self._templates.get_template("desk.html").render(**shown), status_code=status)
-
-
-def desk(
-    context: Context,
-    public_url: str | None,
-    text: Callable[[Context, str, str], str],
-    status_of: Callable[[str], Mapping[str, str]],
-) -> Starlette:
-    """Make the application. Raises ReconcilerError without a proxy.
-
-    `text` describes what a branch changes; `status_of` returns what the daemon says of a hire's entries.
-    """
-    made = _Desk(context, public_url, text, status_of)
-    made.pages()
-
-    async def show(request: Request) -> Response:
-        return await run_in_threadpool(made.show, request)
-
-    async def ask(request: Request) -> Response:
-        if not made.from_here(request):
-            return PlainTextResponse("this form was sent from another site\n", status_code=403)
-        try:
-            body = await body_of(request, FORM_BYTES, FORM_SECONDS)
-        except TimeoutError:
-            return PlainTextResponse("the form did not come to its end\n", status_code=408)
-        if len(body) > FORM_BYTES:
-            return PlainTextResponse("the form is too long\n", status_code=413)
-        return await run_in_threadpool(made.ask, request, dict(parse_qsl(body.decode(errors="replace"))))
-
-    async def refused(_request: Request, error: Exception) -> Response:
-        return PlainTextResponse(context.redactor.redact(f"nothing can be asked for now: {error}\n"), status_code=503)
-
-    async def health(_request: Request) -> Response:
-        return JSONResponse({"ok": True})
-
-    routes = [
-        Route("/", show),
-        Route("/ask", ask, methods=["POST"]),
-        Route("/healthz", health),
-        static_route(lasts=3600),
-    ]
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=made.names)],
-        exception_handlers={ReconcilerError: refused},
-    )
 
 
 def _offers(asking: Asking, hire: Hire) -> Iterator[dict[str, Any]]:

@@ -229,8 +229,7 @@ def desk(options: SharedOptions, listen: str, public_url: str | None, status: st
     """
     import asyncio
 
-    from reconciler.web.desk import desk as application
-    from reconciler.web.desk import statuses
+    from reconciler.web.desk import Desk, statuses
     from reconciler.web.serve import serving
 
     def status_of(hire: str) -> Mapping[str, str]:
@@ -240,9 +239,8 @@ def desk(options: SharedOptions, listen: str, public_url: str | None, status: st
         stopped = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(each, stopped.set)
-        async with serving(
-            application(context_of(options, redactor), public_url, _description, status_of), listen
-        ) as address:
+        served = Desk(context_of(options, redactor), public_url, _description, status_of).application()
+        async with serving(served, listen) as address:
             echo(f"http://{address}/")
             await stopped.wait()
 
