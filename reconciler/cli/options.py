@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import wraps
@@ -28,6 +29,7 @@ __all__ = [
     "PAGE",
     "PENDING",
     "WRONG_USAGE",
+    "FilePath",
     "Filter",
     "HistoryFilter",
     "PassOptions",
@@ -41,6 +43,8 @@ __all__ = [
     "since",
     "until",
 ]
+
+EMPTY = "is empty: give it a value, or leave it out"
 
 PENDING = 2
 """The exit code (docs/commands.md, "Exit codes") where nothing is wrong, and something is to be done."""
@@ -142,6 +146,8 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
     options = ctx.ensure_object(SharedOptions)
     source = ctx.get_parameter_source(parameter.name or "")
     given = source is not click.core.ParameterSource.DEFAULT
+    if value == "":
+        raise click.BadParameter(EMPTY, ctx, parameter)
     if value == PAGE and ctx.parent is not None and not ctx.command_path.endswith("review check"):
         raise click.UsageError(HTML_HELP, ctx)
     # An option after the command replaces the same one before it; a default replaces neither.
@@ -156,6 +162,21 @@ CSV_HELP = (
 )
 HTML_HELP = "--output html is for `review check`: choose table, json, markdown or csv"
 OUTPUTS = ("table", "json", "markdown", "csv", PAGE)
+
+
+class FilePath(click.Path):
+    """A path; an empty word, which `Path` takes for the current folder, is none."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(path_type=Path, **given)
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Make the path."""
+        if value == "":
+            self.fail(EMPTY, param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _shared(*names: str, **settings: Any) -> Callable[[Any], Any]:
@@ -186,7 +207,7 @@ _SHARED = (
     _shared(
         "--repo",
         "path",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=FilePath(file_okay=False),
         help="The repository's root.  [default: the repository of the current folder]",
     ),
 )
@@ -223,7 +244,7 @@ def _refuse_empty(given: Mapping[str, Any]) -> None:
         value = given.get(each.name or "")
         if value == "" or (isinstance(value, tuple) and "" in value):
             name = each.opts[-1] if isinstance(each, click.Option) else each.human_readable_name
-            raise UsageError(f"{name} is empty: give it a value, or leave it out")
+            raise UsageError(f"{name} {EMPTY}")
 
 
 def filters(function: Any) -> Any:

@@ -97,19 +97,19 @@ def _chosen(found: list[UnknownAccount], accounts: Collection[str]) -> list[Unkn
     """Choose the accounts of these names or addresses, or every unmanaged one."""
     if not accounts:
         return [each for each in found if each.kind is AccountKind.UNMANAGED]
-    chosen, objections = [], []
+    chosen, objections = dict[str, UnknownAccount](), list[str]()
     for name in dict.fromkeys(accounts):
         folded = name.lower()
         meant = [each for each in found if folded in (each.account.name.lower(), (each.email or "").lower())]
         if len(meant) == 1:
-            chosen += meant
+            chosen[meant[0].account.name] = meant[0]
         elif meant:
             objections.append(f"{name}: {len(meant)} accounts are called so")
         else:
             objections.append(f"{name}: no such account that git does not know; `reconcile unmanaged` lists them")
     if objections:
         raise NotAdopted(objections)
-    return chosen
+    return list(chosen.values())
 
 
 def adopt(

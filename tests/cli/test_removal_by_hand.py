@@ -60,6 +60,10 @@ EMPTY_OPTIONS = (
     ("--integration", ""),
     ("validate", "--rev", ""),
     ("retry", "--integration", ""),
+    ("try", "tool", "--save", ""),
+    ("history", "export", ""),
+    ("--repo", "", "status"),
+    ("status", "--branch", ""),
 )
 
 
@@ -72,6 +76,7 @@ def test_an_empty_word_means_nobody(two: Repo, accounts: AccountService, words: 
     done = call_cli(two, *words)
     assert (done.code, done.out) == (64, "")
     assert "is empty: give it a value, or leave it out" in done.err
+    assert two.git("status", "--porcelain") == ""
     assert len(accounts.calls()) == before
 
 

@@ -14,7 +14,17 @@ import click
 from reconciler.cli.commands.proof import Compared, compared, export
 from reconciler.cli.commands.proof import checkpoint as signed_checkpoint
 from reconciler.cli.context import context_in_force, ledger_of, settings_of, state_of, suggest_from_ledger
-from reconciler.cli.options import HistoryFilter, SharedOptions, of_hires, of_integrations, option, shared, since, until
+from reconciler.cli.options import (
+    FilePath,
+    HistoryFilter,
+    SharedOptions,
+    of_hires,
+    of_integrations,
+    option,
+    shared,
+    since,
+    until,
+)
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import (
     code,
@@ -265,7 +275,7 @@ def state() -> None:
 
 
 @state.command(short_help="Copy the state into a file, also while a daemon runs")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=FilePath(dir_okay=False))
 @shared(csv=False)
 def backup(options: SharedOptions, file: Path) -> int:
     """Copy the state into FILE, which is not there yet, also while a daemon runs.

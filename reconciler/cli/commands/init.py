@@ -14,7 +14,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.context import in_force, run_in_context
-from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.options import FilePath, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import as_json, columns, emit, table_head, table_row
 from reconciler.model.errors import RepositoryError, UsageError, not_written
@@ -41,7 +41,7 @@ SAMPLE, PERSON, SEQUENCE = "manifests/example.yaml", "hires/ada.yaml", "config/s
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=FilePath())
 @option(
     "--with",
     "names",
@@ -254,7 +254,7 @@ def _git(folder: Path) -> bool:
 @option(
     "--from-openapi",
     "description",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FilePath(exists=True, dir_okay=False),
     metavar="FILE",
     help="Begin a manifest from a service's description, OpenAPI 3 or Swagger 2.",
 )

@@ -130,7 +130,7 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
     everybody = hire is None and integration is None
     known = _known(options, hire, access, integration, none=None)
     if not (known or everybody):
-        if hire is not None and (untried := _wanted(options, hire, access)):
+        if hire is not None and (untried := _wanted(options, hire, access, integration)):
             again = "; ".join(f"`reconcile run {key.hire} {key.access}`" for key in untried)
             named = ", ".join(map(str, untried))
             raise Refused(
@@ -185,10 +185,12 @@ def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
     return _by_hand(options, "revoke", keys)
 
 
-def _wanted(options: SharedOptions, hire: str, access: str | None) -> list[Key]:
-    """Return the grants that git wants a hire to have, or the one of them."""
+def _wanted(options: SharedOptions, hire: str, access: str | None, integration: str | None) -> list[Key]:
+    """Return the grants that git wants a hire to have, or the one of them, or those of an integration."""
     context, force = context_in_force(options)
-    return [grant.key for grant in desired_in_force(context, force).grants(hire) if access in (None, grant.key.access)]
+    grants = desired_in_force(context, force).grants(hire)
+    named = (grant for grant in grants if access in (None, grant.key.access))
+    return [grant.key for grant in named if integration in (None, grant.integration)]
 
 
 def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key]:

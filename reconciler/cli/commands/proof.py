@@ -11,7 +11,17 @@ import click
 
 from reconciler.cli.commands.initial_data import Repository, keys_of
 from reconciler.cli.context import context_in_force, ledger_of, run_in_context, settings_of, suggest_from_ledger
-from reconciler.cli.options import HistoryFilter, SharedOptions, of_hires, of_integrations, option, shared, since, until
+from reconciler.cli.options import (
+    FilePath,
+    HistoryFilter,
+    SharedOptions,
+    of_hires,
+    of_integrations,
+    option,
+    shared,
+    since,
+    until,
+)
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, emit, emit_json
 from reconciler.model.errors import RepositoryError, SecretsError, TimestampError, UsageError
@@ -64,7 +74,7 @@ def checkpoint(
 
 
 @click.command(short_help="Write lines of the history with their proofs")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("folder", type=FilePath(file_okay=False), metavar="DIR")
 @of_hires
 @of_integrations
 @since

@@ -12,7 +12,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.context import in_force, no_such_hire, run_in_context
-from reconciler.cli.options import SharedOptions, option, shared
+from reconciler.cli.options import FilePath, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import emit, printable
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -51,7 +51,7 @@ __all__ = ["as_json", "lines_of", "try_"]
     is_flag=True,
     help="Read the listing's first page too, and show what it makes of it.",
 )
-@option("--save", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Append it as a test's case.")
+@option("--save", type=FilePath(dir_okay=False), metavar="FILE", help="Append it as a test's case.")
 @shared(csv=False)
 def try_(options: SharedOptions, /, integration: str, hire: str | None, email: str | None, **more: Any) -> int:
     """Check one person at the service of INTEGRATION, in the open.
