@@ -39,15 +39,17 @@ class Stand(Service):
         """What the settings say of it."""
         return {"kind": self.kind, "url": self.url, "project": "acme/access"}
 
-    def opened(self, branch: str, base: str = "main", by: str = "ada", given: Any = None) -> int:
-        """Open a pull request, and return its number."""
+    def opened(self, branch: str, base: str = "main", by: str = "ada", given: Any = None, *, fork: bool = False) -> int:
+        """Open a pull request, and return its number; with `fork` of a branch of another repository."""
         number = len(self.pulls) + 1
         url = f"{self.url}/acme/access/pulls/{number}"
         if self.kind == "gitlab":
-            made = {"iid": number, "web_url": url, "source_branch": branch, "target_branch": base}
+            made: dict[str, Any] = {"iid": number, "web_url": url, "source_branch": branch, "target_branch": base}
             made |= {"state": "opened", "author": self._user(by)}
+            made |= {"source_project_id": 2 if fork else 1, "target_project_id": 1}
         else:
             made = {"number": number, "html_url": url, "head": {"ref": branch, "sha": ""}, "base": {"ref": base}}
+            made["head"]["repo"], made["base"]["repo"] = {"id": 2 if fork else 1}, {"id": 1}
             made |= {"state": "open", "merged_at": None, "user": self._user(by)}
         self.pulls.append({**made, "given": given})
         return number

@@ -164,7 +164,9 @@ class ForgeClient:
                 params = {"source_branch": branch, "state": "opened"}
             case _:
                 params = {"state": "open"}
-        own = (each for each in self._listed(self._pulls, params) if _head(each) in (None, branch))
+        own = (
+            each for each in self._listed(self._pulls, params) if _head(each) in (None, branch) and not _of_fork(each)
+        )
         pull = next(map(_pull, own), None)
         return None if pull is None else replace(pull, reviewers={**pull.reviewers, **self._reviewed(pull)})
 
@@ -275,10 +277,20 @@ def _users(given: Iterable[Any]) -> Mapping[str, int]:
 
 
 def _head(data: Any) -> str | None:
-    if not isinstance(data, dict):
+    """Return the branch that a pull request is of: none of the project's own if it is of a fork's."""
+    if not isinstance(data, dict) or _of_fork(data):
         return ""
     head = data.get("head")
     return data.get("source_branch") or (head.get("ref") if isinstance(head, dict) else None)
+
+
+def _of_fork(data: Mapping[str, Any]) -> bool:
+    """Whether a pull request is of another repository's branch, to which anybody may give the same name."""
+    ids = [data.get("source_project_id"), data.get("target_project_id")]
+    if ids == [None, None]:
+        repos = [(data.get(side) or {}).get("repo") for side in ("head", "base")]
+        ids = [repo.get("id") if isinstance(repo, dict) else None for repo in repos]
+    return None not in ids and ids[0] != ids[1]
 
 
 def _nobody() -> list[int]:

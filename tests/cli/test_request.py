@@ -184,6 +184,18 @@ def test_pull_request_is_opened_once_with_its_reviewers(company: Repo, call: Cal
         assert forge.asked == []
 
 
+def test_a_forks_pull_request_is_not_taken_for_ones_own(company: Repo, call: Call, forge: Stand) -> None:
+    """Anybody may name a branch of a fork like the request that somebody else is about to make."""
+    opening(company, forge)
+    call(company, *ASK)
+    [branch] = branches(company)
+    forge.opened(branch, by="mallory", fork=True)
+    done = call(company, *ASK, "--open", env=ENV)
+    assert (done.code, done.out.strip()) == (0, f"{forge.url}/acme/access/pulls/2")
+    assert call(company, *ASK, "--open", env=ENV).out == done.out
+    assert len(forge.pulls) == 2
+
+
 def test_nothing_is_written_where_no_pull_request_can_be_opened(company: Repo, call: Call, forge: Stand) -> None:
     without = call(company, *ASK, "--open", env=ENV)
     assert (without.code, "the settings have no `forge`" in without.err, branches(company)) == (1, True, [])
