@@ -248,5 +248,7 @@ async def test_a_certificate_is_verified_whatever_an_ldaprc_says(slapd, director
     monkeypatch.setenv("LDAPTLS_REQCERT", "never")
     error = await refused(directory, "GET", url)
     assert not error.left
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    assert "none.pem cannot be read" in str(await refused(directory, "GET", url))
     monkeypatch.setenv("SSL_CERT_FILE", str(slapd.authority))
     assert (await exchange(directory, "GET", url)).status == 200

@@ -118,7 +118,11 @@ class _Session:
             file, folder = authorities()
             made.set_option(ldap.OPT_X_TLS_CACERTFILE if file else ldap.OPT_X_TLS_CACERTDIR, file or folder)
             made.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
-            made.set_option(ldap.OPT_X_TLS_NEWCTX, 0)
+            try:
+                made.set_option(ldap.OPT_X_TLS_NEWCTX, 0)
+            except ValueError:
+                given = f"SSL_CERT_FILE={file}" if file else f"SSL_CERT_DIR={folder}"
+                raise TransportError(f"no connection: {given} cannot be read: name one in PEM", left=False) from None
         self._ldap = made
         number = made.simple_bind(*(login or ("", "")))
         self._descriptor = made.fileno()
