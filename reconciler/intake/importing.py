@@ -85,53 +85,45 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-class Importer:
-    """Compares one reading of a source with the existing hires."""
+class Importer(Frozen, kw_only=True):
+    """Compares one reading of a source with the existing hires.
 
-    def __init__(
-        self,
-        name: str,
-        imported: Import,
-        hires: Hires,
-        raw: Callable[[str], bytes],
-        *,
-        today: date,
-        head: str,
-    ) -> None:
-        """`raw` returns a file's bytes by its path. New files begin with the lines of `head`."""
-        self._name = name
-        self._imported = imported
-        self._hires = hires
-        self._raw = raw
-        self._today = today
-        self._head = head
+    `raw` returns a file's bytes by its path. New files begin with the lines of `head`.
+    """
+
+    name: str
+    imported: Import
+    hires: Unshown[Hires]
+    raw: Callable[[str], bytes]
+    today: date
+    head: str
 
     def plan(self, people: People, *, whole: bool, percent: float) -> ImportPlan:
         """Return what would change; `percent` of the hires may change or end at once."""
-        plan = ImportPlan(self._name, left_out=list(people.left_out))
+        plan = ImportPlan(self.name, left_out=list(people.left_out))
         new: list[Person] = []
         known: list[tuple[Person, str]] = []
         for person in people.taken:
-            stem = self._hires.index.owner(person.email)
+            stem = self.hires.index.owner(person.email)
             if stem is None:
                 new.append(person)
-            elif stem in self._hires:
+            elif stem in self.hires:
                 known.append((person, stem))
             else:
                 why = f"the file of {stem} has an error: mend it first"
                 plan.left_out.append(LeftOut(person.item, why, person.fields, stem))
-        stems = dict(self._named(new, plan)) if self._imported.action == "create" else {}
+        stems = dict(self._named(new, plan)) if self.imported.action == "create" else {}
         addresses = {person.email.lower(): stem for person, stem in known}
         addresses |= {person.email.lower(): stem for stem, person in stems.items()}
         for stem, person in stems.items():
             self._create(stem, person, addresses, plan)
         for person, stem in known:
-            self._change(self._hires[stem], person, addresses, plan)
+            self._change(self.hires[stem], person, addresses, plan)
         if whole:
             self._end(people, plan)
         else:
             plan.notes.append(
-                f"the reading stopped after {self._imported.amount_pages_to_fetch} pages and more follow, so nobody is "
+                f"the reading stopped after {self.imported.amount_pages_to_fetch} pages and more follow, so nobody is "
                 "ended: raise amount_pages_to_fetch, or 0 for all"
             )
         plan.left_out.sort(key=lambda each: each.item)
@@ -140,7 +132,7 @@ class Importer:
 
     def _named(self, new: list[Person], plan: ImportPlan) -> Iterator[tuple[str, Person]]:
         """Yield each new person with a stem, if a free one is found."""
-        taken = {stem.casefold(): stem for stem in self._hires.index}
+        taken = {stem.casefold(): stem for stem in self.hires.index}
         for person in new:
             stem = person.stem
             if not stem:
@@ -148,7 +140,7 @@ class Importer:
                 plan.left_out.append(LeftOut(person.item, why, person.fields))
             elif stem.casefold() in taken:
                 other = taken[stem.casefold()]
-                file = self._hires.file(other)
+                file = self.hires.file(other)
                 path = None if file is None else file.path
                 why = (
                     f"{path or other} is another person's: give the import an `id` that tells them apart, or, if that "
@@ -162,9 +154,9 @@ class Importer:
     def _create(self, stem: str, person: Person, addresses: Mapping[str, str], plan: ImportPlan) -> None:
         file = f"hires/{stem}.yaml"
         fields = self._filled(person, addresses)
-        fields = {"first_name": "", "last_name": "", **fields, "source": self._name}
+        fields = {"first_name": "", "last_name": "", **fields, "source": self.name}
         try:
-            content = hire_text(_nested(fields), self._head).encode()
+            content = hire_text(_nested(fields), self.head).encode()
         except NotWritable as error:
             plan.left_out.append(LeftOut(person.item, str(error), person.fields))
             return
@@ -185,9 +177,9 @@ class Importer:
             if beside in fields and isinstance(there.get(key), dict) and key not in fields:
                 del fields[beside]  # the reference gives the address already
         end = loaded.model.end
-        if loaded.model.source == self._name and end is not None and end < self._today and "end" not in wanted:
+        if loaded.model.source == self.name and end is not None and end < self.today and "end" not in wanted:
             plan.notes.append(
-                f"{loaded.path}: end {end} is past, and {self._name} has the person: if they are back, take `end` out"
+                f"{loaded.path}: end {end} is past, and {self.name} has the person: if they are back, take `end` out"
             )
         if fields:
             self._edit(loaded, fields, plan.changed, plan, person)
@@ -201,7 +193,7 @@ class Importer:
         person: Person | None = None,
     ) -> None:
         """Edit the file's fields, leaving every other byte; a person whose file cannot be edited is left out."""
-        before = content = self._raw(loaded.path)
+        before = content = self.raw(loaded.path)
         why = None
         try:
             for key, (_, value) in fields.items():
@@ -219,7 +211,7 @@ class Importer:
     def _same(self, key: str, there: Any, wanted: Any) -> bool:
         """Whether a file's value is the source's already; a reference equals the other hire's name or address."""
         if isinstance(there, dict) and key in _REFERENCES and isinstance(wanted, str):
-            other = self._hires.get(str(there.get("hire")))
+            other = self.hires.get(str(there.get("hire")))
             return other is not None and wanted in (other.model.full_name, other.model.email)
         return bool(as_text(there) == as_text(wanted))
 
@@ -241,32 +233,32 @@ class Importer:
         return fields
 
     def _known(self, address: str) -> str | None:
-        stem = self._hires.index.owner(address) if "@" in address else None
-        return stem if stem is not None and stem in self._hires else None
+        stem = self.hires.index.owner(address) if "@" in address else None
+        return stem if stem is not None and stem in self.hires else None
 
     def _end(self, people: People, plan: ImportPlan) -> None:
         """End the files of this import whose people are gone from the source."""
         left_out = {each.hire for each in plan.left_out if each.hire is not None}
-        for stem, loaded in self._hires.items():
+        for stem, loaded in self.hires.items():
             hire = loaded.model
-            if hire.source != self._name or hire.email.lower() in people.addresses:
+            if hire.source != self.name or hire.email.lower() in people.addresses:
                 continue
-            if hire.end is not None and hire.end <= self._today:
+            if hire.end is not None and hire.end <= self.today:
                 continue
             if stem in left_out or any(_may_be(hire, each) for each in people.left_out):
                 plan.notes.append(f"{loaded.path} is not ended: its person may be one of those who are left out")
                 continue
-            last = self._today
+            last = self.today
             fields: dict[str, tuple[Any, Any]] = {}
-            if hire.start is not None and hire.start > self._today:  # they never began: no day may be left
-                last = self._today - timedelta(days=1)
+            if hire.start is not None and hire.start > self.today:  # they never began: no day may be left
+                last = self.today - timedelta(days=1)
                 fields["start"] = (hire.start, last)
             fields["end"] = (hire.end, last)
             self._edit(loaded, fields, plan.ended, plan)
 
     def _guard(self, plan: ImportPlan, percent: float) -> str | None:
         """Return why so much must not change at once; new hires do not count."""
-        touched, total = len(plan.changed) + len(plan.ended), len(self._hires.index)
+        touched, total = len(plan.changed) + len(plan.ended), len(self.hires.index)
         if touched * 100 <= percent * total:
             return None
         share = f"{touched * 100 / total:.2f} % is over {percent:g} % ({touched}/{total})"

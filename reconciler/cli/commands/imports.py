@@ -132,7 +132,7 @@ class _ImportRun:
         hires = (trusted if self.trusted is self.tree else context.reader.load(self.tree)).hires
         percent, today = trusted.settings.max_change_percent, context.today(trusted.settings)
         head = line_in(context.checkout.root, "hire", "hires")
-        importer = Importer(self.name, loaded, hires, self._raw, today=today, head=head)
+        importer = Importer(name=self.name, imported=loaded, hires=hires, raw=self._raw, today=today, head=head)
         plan = importer.plan(people, whole=reading.whole, percent=percent)
         plan.notes += _unused_paths(reading, loaded)
         return plan
