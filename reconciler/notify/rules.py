@@ -171,23 +171,12 @@ class AlertState(Struct):
             return cls()
 
     def without(self, hire: str) -> Self:
-        """Return the state without a person who is forgotten."""
-        theirs = f"{hire}/"
-
-        def others(grants: Iterable[str]) -> list[str]:
-            return [grant for grant in grants if not grant.startswith(theirs)]
-
-        watches = {name: replace(watch, silent=set(others(watch.silent))) for name, watch in self.watches.items()}
-        waiting = {name: replace(news, grants=tuple(others(news.grants))) for name, news in self.waiting.items()}
-        return replace(
-            self,
-            watches=watches,
-            waiting=waiting,
-            failed=set(others(self.failed)),
-            overdue=set(others(self.overdue)),
-            blocked=set(others(self.blocked)),
-            differing=set(others(self.differing)),
-        )
+        """Return the state without a person who is forgotten: but for news that waits, it has digests alone."""
+        waiting = {
+            name: replace(news, grants=tuple(each for each in news.grants if not each.startswith(f"{hire}/")))
+            for name, news in self.waiting.items()
+        }
+        return replace(self, waiting=waiting)
 
     def written(self) -> bytes:
         """Return the state as a note."""
