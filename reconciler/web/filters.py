@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from reconciler.ledger.browsing import Chosen
 from reconciler.model.clock import moment
 from reconciler.model.status import EventType, Status
 from reconciler.model.text import hint
@@ -44,10 +43,6 @@ class Filters(Frozen):
     since: datetime | None = None
     until: datetime | None = None
     given: Mapping[str, tuple[str, ...]] = {}
-
-    def chosen(self) -> Chosen:
-        """The grants that they choose."""
-        return Chosen(hires=self.hires, integrations=self.integrations, statuses=self.statuses)
 
     def first(self, name: str) -> str:
         """Return the first value of a filter as it was written, or an empty text."""
