@@ -241,6 +241,25 @@ def test_a_request_that_is_refused_or_does_not_fit_keeps_nothing_of_one_that_is_
     assert "ada@example.com" not in accounts.people
 
 
+def test_a_request_that_lacks_a_value_keeps_nothing_of_one_that_is_over(
+    company: Repo, accounts: AccountService
+) -> None:
+    mail = {**accounts.manifest(revoke=True), "form": [{"id": "PLAN", "type": "input"}]}
+    mail["execute"][0]["data"]["plan"] = "{{PLAN}}"
+    company.manifest("mail", mail)
+    offer(company, {"integration": "mail", "longest": "9h"})
+    for stem, asked in (("queue", {"for": "8h", "values": {"PLAN": "b"}}), ("again", {"for": "9h"})):
+        access = {"integration": "mail", **asked}
+        company.write(f"config/requests/{stem}.yaml", {"hire": "ada", "reason": "INC-12", "access": access})
+    company.commit()
+    machine = Machine(company)
+    assert row(machine.reconcile(), "ada", "queue").status == "present"
+    machine.clock.turn(hours=8)
+    report = machine.reconcile()
+    assert [row(report, "ada", access).status for access in ("again", "queue")] == ["blocked", "revoked"]
+    assert "ada@example.com" not in accounts.people
+
+
 @pytest.mark.parametrize("ends", [{"until": "2026-12-01T10:00Z"}, {"for": "1h"}])
 @pytest.mark.parametrize("asked", [False, True])
 def test_account_may_be_asked_for_once_what_gave_it_is_over(

@@ -8,12 +8,12 @@ from functools import partial
 
 from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.orphans import NOT_IN_GIT, decide_orphan, needing, taken_by_hand, why_over
-from reconciler.engine.decide.planned import PlannedGrant, Prepared
+from reconciler.engine.decide.planned import NO_OUTPUTS, PlannedGrant, Prepared
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.grants import PlanningInputs
 from reconciler.model.decision_inputs import is_over, still_wanted
-from reconciler.model.errors import Blocked
+from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
@@ -242,7 +242,7 @@ class OrphanPlanner:
     async def _counting(self, hire: str) -> dict[Key, Record | None]:
         """Return the grants by which a hire has an account, with their rows.
 
-        None is over, or a request that is refused and never gave anything.
+        None is over, or a request that is refused, or lacks a value, and never gave anything.
         """
         grants, known, now = self._inputs.desired.grants(hire), self._inputs.records, self._inputs.policy.now
         rows = dict[Key, Record]()
@@ -254,8 +254,22 @@ class OrphanPlanner:
         return {
             grant.key: record
             for grant in wanted
-            if ((record := found[grant.key]) is not None and record.acted_on) or not grant.as_of(now, names).refused
+            if ((record := found[grant.key]) is not None and record.acted_on)
+            or not (grant.as_of(now, names).refused or self._lacks_value(grant))
         }
+
+    def _lacks_value(self, grant: Grant) -> bool:
+        """Whether a request cannot be given because it lacks a value of the form."""
+        integration = self._inputs.integrations.get(grant.integration)
+        if grant.requested is None or integration is None or grant.choices:
+            return False
+        try:
+            integration.prepare(grant, self._inputs.stored_of(grant.key, grant.service, NO_OUTPUTS), kind=Kind.EXECUTE)
+        except MissingVariable as error:
+            return error.name in {field.id for field in integration.manifest.form}
+        except Blocked:
+            pass
+        return False
 
     def unreadable(self, record: Record) -> str | None:
         """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
