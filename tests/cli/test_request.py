@@ -41,6 +41,7 @@ def branches(repo: Repo) -> list[str]:
 
 def test_request_is_one_file_on_a_branch_and_the_same_again_is_that_one(company: Repo, call: Call) -> None:
     head = repo_head(company)
+    assert call(company, "request", "list").out == "there is no request, here or on a branch\n"
     done = call(company, *ASK, "--output", "json")
     [branch] = branches(company)
     stem = branch.removeprefix("request/")

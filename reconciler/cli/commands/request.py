@@ -122,8 +122,8 @@ def list_(options: SharedOptions) -> int:
     if options.output == "markdown":
         lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
         echo("\n".join([*lines, *(f"| {' | '.join(map(code, row))} |" for row in rows)]))
-    elif rows:
-        echo("\n".join(columns([head, *rows])))
+    else:
+        echo("\n".join(columns([head, *rows])) if rows else "there is no request, here or on a branch")
     return 0
 
 
