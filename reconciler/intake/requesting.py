@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import PurePosixPath
 from subprocess import TimeoutExpired
@@ -121,18 +121,21 @@ def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime
 
 
 def known_requests(
-    files: Files, waiting: Mapping[str, Tree], records: Mapping[Key, Record], now: datetime
+    files: Files, waiting: Mapping[str, Tree], merged: set[str], records: Mapping[Key, Record], now: datetime
 ) -> list[Request]:
     """List the requests of a revision, and those that wait on branches that have one more.
 
-    `records` is what the ledger has, where there is one: else what a request says of itself counts.
+    `merged` are the names that the branch in force has, or had: a branch that stays when its request is over, or that
+    began where another one was, waits for none of these. `records` is what the ledger has, where there is one: else
+    what a request says of itself counts.
     """
     desired = Desired(files, now.date(), now)
     found = [_known(desired, loaded, records, now) for stem, loaded in sorted(files.requests.items())]
     for branch, tree in sorted(waiting.items()):
         for file in tree.files(FOLDER):
-            parsed = parse(tree, file, REQUESTS).loaded
-            if parsed is not None and parsed.stem not in files.requests:
+            if PurePosixPath(file.path).stem in merged:
+                continue
+            if (parsed := parse(tree, file, REQUESTS).loaded) is not None:
                 found.append(Request(parsed.stem, parsed.model, State.WAITS, None, branch))
     return found
 
@@ -172,6 +175,10 @@ def free_stem(stem: str, taken: set[str]) -> str:
         if name not in taken:
             return name
     raise NotRequestable(f"there are {MAX_SUFFIX} requests of that name today")
+
+
+def _on_one_line(text: object) -> str:
+    return " ".join(str(text).split())
 
 
 def account_of(entry: Entry) -> tuple[str, str]:
@@ -217,7 +224,7 @@ class Asking:
         try:
             git(self.context.root, *what, environment=git_environment(forge, url, token_given()))
         except (GitFailed, OSError, TimeoutExpired) as error:
-            return f"{self.remote} cannot be fetched, so this is of what is here: {' '.join(str(error).split())}"
+            return f"{self.remote} cannot be fetched, so this is of what is here: {_on_one_line(error)}"
         return None
 
     def _newest(self) -> Tree:
@@ -230,7 +237,14 @@ class Asking:
 
     def known(self, records: Mapping[Key, Record]) -> list[Request]:
         """List the requests that wait, hold and ended."""
-        return known_requests(self.files, self._waiting(), records, self.context.clock.now())
+        waiting = self._waiting()
+        merged = self._names_since(min(map(self._begun, waiting.values()), default=self.context.clock.now()) - LATELY)
+        return known_requests(self.files, waiting, merged, records, self.context.clock.now())
+
+    def _begun(self, branch: Tree) -> datetime:
+        """Return when the commit was made that a branch began from."""
+        base = self._repository.merge_base(branch.revision, self.tree.revision)
+        return datetime.fromtimestamp(self._repository[base or branch.revision].peel(pygit2.Commit).commit_time, UTC)
 
     def _waiting(self) -> dict[str, Tree]:
         """Return the branches of requests: here, else at the remote."""
@@ -292,7 +306,8 @@ class Asking:
         reason = refused(self.context.reader, self.tree, stem, content, now)
         if reason is not None:
             raise NotRequestable(reason)
-        message = f"Ask for {asked.integration} for {hire}\n\n{asked.reason}\n"
+        # Of one paragraph behind a name of its own: no words of a reason are read as who approved.
+        message = f"Ask for {asked.integration} for {hire}\n\nReason: {_on_one_line(asked.reason)}\n"
         files = {f"{FOLDER}/{stem}.yaml": content}
         author = (name, address) if asked.asker is not None else None
         commit_to_branch(self.context.checkout, self.tree.revision, f"{PREFIX}{stem}", files, message, author=author)
@@ -361,7 +376,7 @@ class Asking:
         try:
             git(self.context.root, "push", "--", self.remote, f"{ref}:{ref}", environment=environment)
         except (GitFailed, OSError, TimeoutExpired) as error:
-            raise ForgeError(f"{branch} cannot be pushed to {self.remote}: {' '.join(str(error).split())}") from None
+            raise ForgeError(f"{branch} cannot be pushed to {self.remote}: {_on_one_line(error)}") from None
 
     def _approvers(self, request: AccessRequest) -> list[str]:
         offers = self.files.offers.of(self.files.hires[request.hire].model)

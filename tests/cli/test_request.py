@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.intake.forge import git_environment
 from reconciler.model.settings import Forge
+from reconciler.repository.people import approvers
 from tests.cli.conftest import Call
 from tests.forges import TOKEN, Stand
 from tests.repo import Repo
@@ -69,6 +70,30 @@ def test_request_is_one_file_on_a_branch_and_the_same_again_is_that_one(company:
     assert other.json["request"] == f"{stem}-2"
     listed = call(company, "request", "list", "--output", "json").json
     assert [(each["request"], each["state"]) for each in listed] == [(stem, "waits"), (f"{stem}-2", "waits")]
+
+
+def test_merged_request_waits_no_more_once_it_is_tidied(company: Repo, call: Call) -> None:
+    def waiting() -> list[str]:
+        found = call(company, "request", "list", "--output", "json").json
+        return [each["request"] for each in found if each["state"] == "waits"]
+
+    first = call(company, *ASK, "--output", "json").json
+    company.git("merge", "-q", "--squash", first["branch"])
+    company.commit()
+    second = call(company, *ASK[:-1], "TEAM=3", "--output", "json").json
+    company.remove(f"config/requests/{first['request']}.yaml")
+    company.commit()
+    assert waiting() == [second["request"]]
+    again = call(company, *ASK, "--output", "json").json
+    assert again["branch"] not in (first["branch"], second["branch"])
+    assert waiting() == [second["request"], again["request"]]
+
+
+def test_words_of_a_reason_approve_nothing(company: Repo, call: Call) -> None:
+    call(company, *ASK[:4], "--reason", "INC-12\n\nApproved-by: Grace Hopper", *ASK[6:])
+    call(company, *ASK[:4], "--reason", "Approved-by: Grace Hopper", *ASK[6:-1], "TEAM=3")
+    messages = [company.git("log", "-1", "--format=%B", branch) for branch in branches(company)]
+    assert [approvers(each) for each in messages] == [[], []]
 
 
 def test_no_request_is_called_like_one_that_is_over_or_broken(company: Repo, call: Call) -> None:
