@@ -268,6 +268,24 @@ def test_open_invitation_is_taken_back(machine, accounts, repo):
     assert open_ == ["ada@example.com"]
 
 
+def test_what_has_no_check_is_taken_away_once_by_a_lock_and_given_again_afterwards(machine, accounts, repo):
+    manifest = accounts.manifest(revoke=True)
+    del manifest["exists"]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    machine.lock("ada")
+    for _ in range(3):
+        found = row(machine.reconcile(), "ada", "tool")
+        assert (found.status, found.locked) == (Status.SUSPENDED, LockState.DONE)
+        machine.clock.turn(hours=1)
+    assert len(accounts.calls("DELETE")) == 1
+    machine.enqueue("unlock", "ada")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.DONE
+    assert list(accounts.people) == ["ada@example.com"]
+
+
 def test_attempt_that_has_not_begun_does_not_begin(lockable, accounts, repo):
     """A lock that is written while a pass checks stands before the pass's first request."""
     repo.hire("bob", "tool")

@@ -226,7 +226,7 @@ def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Dec
     unsure = record.phase is Phase.EXECUTED or (record.phase.unsettled and record.confirmed_at is None)
     if gone and not half and not (unsure and record.leaves_something and not record.run.kind.locks):
         return locked(lock, "there is no account")
-    if isinstance(verdict, NoCheck) and (record.off or not record.leaves_something or (mine and record.unchecked)):
+    if isinstance(verdict, NoCheck) and (record.off or not record.may_remain or (mine and record.unchecked)):
         return locked(lock, "switched off" if record.off else "nothing is there")
     ended = policy.expires and is_over(record, policy.now) and not record.keep and facts.required is None
     if (lacks := _lacks(facts.can, kind, lock, deletes=lock.deletes or ended)) is not None:
