@@ -239,6 +239,26 @@ def test_a_file_with_another_address_is_somebody_else_where_another_file_has_the
     assert accounts.calls("DELETE") == []
 
 
+def test_the_row_of_the_address_follows_before_one_of_a_former_address(
+    pruning: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    """Both are of the same person: the account of before was not renamed at the service, and another was made."""
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.hire("zoe", "tool", email=NEW, first_name="Ada")
+    repo.commit()
+    pruning.reconcile(hires=["zoe"])
+    repo.remove("hires/zoe.yaml")
+    repo.hire("king", "tool", email=NEW, first_name="Ada")
+    repo.commit()
+    report = pruning.reconcile()
+    assert row(report, "king", "tool").status is Status.PRESENT
+    assert row(report, "ada", "tool").status is Status.REVOKED
+    assert accounts.people.keys() == {NEW}
+
+
 def test_a_leaver_who_comes_back_has_their_row_again(pruning: Machine, accounts: AccountService, repo: Repo) -> None:
     settings(repo)
     repo.remove("hires/ada.yaml")

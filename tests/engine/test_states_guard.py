@@ -582,6 +582,21 @@ def test_renamed_files_and_entries_take_nothing_away(twenty, accounts, repo):
     assert len(accounts.people) == 20
 
 
+def test_renamed_files_take_nothing_away_whose_accounts_are_under_a_former_address(twenty, accounts, repo):
+    allow(twenty, repo, 25)
+    for number in range(6):
+        repo.hire(f"h{number:02}", "tool", email=f"x{number:02}@example.com")
+    repo.commit()
+    twenty.reconcile()
+    for number in range(6):
+        repo.remove(f"hires/h{number:02}.yaml")
+        repo.hire(f"x{number:02}", "tool", email=f"x{number:02}@example.com")
+    leave(repo, 10)
+    assert row(twenty.reconcile(hires=["h10"]), "h10", "tool").status is Status.REVOKED
+    assert accounts.calls("POST") == []
+    assert len(accounts.calls("DELETE")) == 1
+
+
 @pytest.mark.parametrize("counted", [True, False])
 def test_who_is_renamed_and_loses_the_entry_at_once_counts(twenty, accounts, repo, counted):
     """The ledger has nothing under the new name; nor a count, where its state is an earlier release's."""

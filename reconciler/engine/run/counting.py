@@ -126,7 +126,8 @@ class _Counting:
                 rows_of: dict[str, dict[Key, Record]] = {}
                 for row in rows.values():
                     rows_of.setdefault(row.key.hire, {})[row.key] = row
-                known = rows_of.keys() | {planning.desired.owner(row.email) for row in rows.values()}
+                owners = {key: planning.owner(row) for key, row in rows.items()}
+                known = {*rows_of, *owners.values()}
                 for hire in part.hires or ():
                     await planning.yielder.pause()
                     if hire not in known:
@@ -136,6 +137,7 @@ class _Counting:
                         planned.add(hire)
                 if not planned:
                     continue
+                planned |= {owner for key, owner in owners.items() if owner is not None and key.hire in planned}
                 plan = await planning.part(replace(part, hires=frozenset(planned)), rows, Claims().begin())
                 self._renamed |= plan.renamed
                 for item in plan.grants:

@@ -25,7 +25,7 @@ from reconciler.engine.observe.wiring import Services, as_branch_may, integratio
 from reconciler.engine.run.claims import Claims, ClaimSet
 from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.planner import OnPlanned, Planner, no_progress
-from reconciler.engine.run.renames import FormerFiles, Renamer, stored_under
+from reconciler.engine.run.renames import FormerFiles, Renamer, renamed_to, stored_under
 from reconciler.engine.state import as_settled
 from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.ledger import Ledger
@@ -231,6 +231,10 @@ class Planning:
             asks=asks,
         )
         return await renamer.moved(known)
+
+    def owner(self, row: Record) -> str | None:
+        """Return whose a row is now, or moves to, if anybody has its address or the one that its hire had."""
+        return self.desired.owner(row.email) or renamed_to(row, self.desired, self._former)
 
     async def parts(self, hires: int) -> Sequence[Selection]:
         """Split the selection into parts of so many hires, in their order, including those that only the ledger has."""

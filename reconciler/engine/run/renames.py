@@ -39,7 +39,7 @@ from reconciler.requests.accounts import as_compared
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["FormerFiles", "Renamer", "move", "stored_under"]
+__all__ = ["FormerFiles", "Renamer", "move", "renamed_to", "stored_under"]
 
 
 class FormerFiles:
@@ -86,6 +86,12 @@ class FormerFiles:
         return "" if version is None else version.email
 
 
+def renamed_to(record: Record, desired: Desired, former: FormerFiles) -> str | None:
+    """Return who has the address that a row's hire had, who is gone; its account is still under one of before."""
+    gone = record.orphaned_at is None and desired.vanished(record.key.hire)
+    return desired.owner(former.address(record)) if gone else None
+
+
 class Renamer(Frozen, kw_only=True):
     """Finds the rows that move, in a pass over a selection.
 
@@ -115,16 +121,16 @@ class Renamer(Frozen, kw_only=True):
         """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
         desired, moves = self.desired, dict[Key, Key]()
         owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
-        for key, record in found.items():
+        # Whose address a row has takes the place before who is known only to have had it.
+        for key, record in sorted(found.items(), key=lambda item: owners[item[1].email] is None):
             owner = owners[record.email]
-            if owner is None and record.orphaned_at is None and desired.vanished(key.hire):
-                # Its account is still under the address that the hire had before.
-                renamed_to = desired.owner(self.former.address(record))
-                owner = renamed_to if self.selection.hires is None or renamed_to in self.selection.hires else None
+            if owner is None:
+                to = renamed_to(record, desired, self.former)
+                owner = to if self.selection.hires is None or to in self.selection.hires else None
             if owner not in (None, key.hire) and key.hire not in desired.broken_hires:
-                to = Key(str(owner), key.access)
-                if to not in moves.values():
-                    moves[key] = to
+                place = Key(str(owner), key.access)
+                if place not in moves.values():
+                    moves[key] = place
         moves |= self._left_behind(found, moves, owners)
         while stuck := [key for key, to in moves.items() if to in found and to not in moves and to not in leaving]:
             for key in stuck:
