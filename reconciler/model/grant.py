@@ -402,8 +402,8 @@ class Record(Frozen):
     @property
     def leaves_something(self) -> bool:
         """Whether it may have an account: then it is never silently dropped."""
-        reinvites = self.open is not None and self.open.kind is Kind.REINVITE  # which began with an open invitation
-        return self.provided or reinvites or any(step.may_have_effect for step in self.run.steps)
+        began_there = self.open is not None and (self.open.kind is Kind.REINVITE or self.open.kind.takes_away)
+        return self.provided or began_there or any(step.may_have_effect for step in self.run.steps)
 
     @property
     def may_remain(self) -> bool:

@@ -917,6 +917,20 @@ def test_an_orphan_that_is_only_invited_is_withdrawn(invited, accounts, roles, r
     assert EventType.WITHDRAWN in invited.events("ada")
 
 
+def test_invitation_whose_answer_was_lost_is_not_forgotten_where_its_withdrawal_fails(invited, accounts, roles, repo):
+    settings(repo, prune="revoke")
+    accounts.drop_after_commit(1, method="POST")
+    assert row(invited.reconcile(), "ada", "tool").status is Status.RETRYING
+    repo.hire("ada")
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    for _ in range(2):
+        assert row(invited.reconcile(), "ada", "tool").status is Status.RETRYING
+    invited.clock.turn(hours=1)
+    assert row(invited.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert roles.invitations == {}
+
+
 def test_an_invitation_that_could_not_be_taken_back_to_be_sent_again_is_not_forgotten(invited, accounts, roles, repo):
     accounts.drop_after_commit(method="POST")
     invited.reconcile()
