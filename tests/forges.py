@@ -62,7 +62,7 @@ class Stand(Service):
         """Note that a pull request was merged as this commit; without `known` only its head is told."""
         pull = self.pulls[number - 1]
         if self.kind == "gitlab":
-            pull |= {"state": "merged", "merge_user": self._user(by)}
+            pull |= {"state": "merged", "merged_at": "2026-12-01T09:00:00.000Z", "merge_user": self._user(by)}
             pull |= {"merge_commit_sha": commit} if known else {"sha": commit}
         else:
             pull |= {"state": "closed", "merged": True, "merged_at": "2026-12-01T09:00:00Z", "by": self._user(by)}
@@ -71,6 +71,10 @@ class Stand(Service):
     def _user(self, login: str) -> dict[str, Any]:
         user: dict[str, Any] = {"id": 7, "username" if self.kind == "gitlab" else "login": login}
         return user | ({} if self.kind == "github" else {"name": login.title(), "email": f"{login}@example.com"})
+
+    def _reviewer(self, login: str) -> dict[str, Any] | None:
+        """Who reviewed; nobody where the account was deleted, which is called `ghost` here."""
+        return None if login == "ghost" else self._user(login)
 
     def handle(self, received: Received) -> Reply:
         reply = self._whole(received)
@@ -123,10 +127,10 @@ class Stand(Service):
                     return Reply(200, [self._commit(*each) for each in self.writers.get(number, [])])
                 case "reviews":
                     words = self.reviews.get(number, [])
-                    return Reply(200, [{"user": self._user(login), "state": word} for login, word in words])
+                    return Reply(200, [{"user": self._reviewer(login), "state": word} for login, word in words])
                 case "approvals":
                     logins = dict(self.reviews.get(number, []))
-                    by = [{"user": self._user(login)} for login, word in logins.items() if word == "APPROVED"]
+                    by = [{"user": self._reviewer(login)} for login, word in logins.items() if word == "APPROVED"]
                     return Reply(200, {"approved_by": by})
         if what is None and received.method == "PUT":
             self.asked = ["grace"] if received.json() == {"reviewer_ids": [7]} else ["nobody"]

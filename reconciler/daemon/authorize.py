@@ -52,6 +52,18 @@ class PendingAuthorizations:
         sealed = self._vault.sealed(name, value)
         await self._ledger.run(lambda ledger: ledger.sealed.put(name, sealed))
 
+    async def take(self, digest: str) -> bool:
+        """Mark one that is open as taken; whether this call did, of several at once."""
+        found: list[bool] = []
+
+        def change(there: dict[str, Any] | None) -> dict[str, Any] | None:
+            found[:] = [there is not None and there["outcome"] == OPEN]
+            return {**(there or {}), "verifier": None, "outcome": TAKEN} if found[0] else there
+
+        name = PREFIX + digest
+        await self._ledger.run(lambda ledger: ledger.sealed.put(name, self._vault.changed(name, change)))
+        return found[0]
+
     async def erase(self, digest: str) -> None:
         """Delete one."""
         await self._ledger.run(lambda ledger: ledger.sealed.erase(PREFIX + digest))

@@ -343,13 +343,13 @@ class ApprovalReader:
                 case _:
                     path = f"{self._at.path}/commits/{commit}/pull"
             found = await self._known(path) or []
-            for pull in [found] if isinstance(found, dict) else found:
-                if self._is_merged(pull, branch):
-                    return dict(pull)
+            own = [each for each in ([found] if isinstance(found, dict) else found) if self._is_merged(each, branch)]
+            if own:  # of several that have the commit the first one brought it
+                return dict(min(own, key=lambda pull: str(pull.get("merged_at") or "")))
         # Not every forge knows of every commit which pull request brought it: a rebased one, a fast-forward.
         known = await self._at.read(self._client, "GET", self._at.pulls, params=self._closed(branch))
-        own = (pull for pull in known if self._is_merged(pull, branch) and self._brought(pull, commits))
-        return next((dict(pull) for pull in own), None)
+        closed = (pull for pull in known if self._is_merged(pull, branch) and self._brought(pull, commits))
+        return next((dict(pull) for pull in closed), None)
 
     def _closed(self, branch: str) -> dict[str, str]:
         match self._kind:
@@ -388,7 +388,7 @@ class ApprovalReader:
                 writers.add(commit)
         if self._kind == "gitlab":
             approvals = (await self._at.read(self._client, "GET", f"{path}/approvals"))["approved_by"]
-            approvers = [each["user"] for each in approvals]
+            approvers = [each["user"] for each in approvals if each["user"]]  # an account that was deleted has none
         else:
             approvers = [*_approvers(await self._at.listed(self._client, f"{path}/reviews"))]
         return Merged(number, tuple(_login(each) for each in approvers if each not in writers), by and _login(by))

@@ -36,6 +36,7 @@ OPEN, TAKEN, CONNECTED = "open", "taken", "connected"
 """The outcomes of an authorization; anything else is why it was refused."""
 
 ANEW = "begin anew with `reconcile oauth connect`"
+ANSWERED = f"this authorization was answered already: {ANEW}"
 
 _OURS = re.compile(r"(?<=[?&])(?:state|code_challenge|code_challenge_method)=[^&#]*&?")
 _ERROR = re.compile(r"[\w .-]{1,60}", re.ASCII)
@@ -53,6 +54,9 @@ class AuthorizationStore(Protocol):
 
     async def write(self, digest: str, value: dict[str, Any]) -> None:
         """Save one."""
+
+    async def take(self, digest: str) -> bool:
+        """Mark one that is open as taken; whether this call did, of several at once."""
 
     async def erase(self, digest: str) -> None:
         """Delete one."""
@@ -123,8 +127,9 @@ class Authorizer:
         Raises NotConnected: another's state, one that ran out or was used, a refusal, no code, no token.
         """
         digest, connect = await self._opened(query)
+        if not await self._connects.take(digest):
+            raise NotConnected(ANSWERED)
         try:
-            await self._connects.write(digest, {**connect, "verifier": None, "outcome": TAKEN})
             await self._trade(query, str(connect["verifier"]))
         except (NotConnected, Blocked, LedgerError, TransportError) as error:
             reason = self._asks.redactor.redact(str(error))
@@ -162,7 +167,7 @@ class Authorizer:
         if connect is None or connect["service"] != self._asks.service:
             raise NotConnected(f"the state is not one that was given out here: {ANEW}")
         if connect["outcome"] != OPEN:
-            raise NotConnected(f"this authorization was answered already: {ANEW}")
+            raise NotConnected(ANSWERED)
         if not self._in_time(connect):
             begun = stamp(datetime.fromisoformat(connect["begun_at"]))
             raise NotConnected(f"this authorization, begun at {begun}, has run out: {ANEW}")

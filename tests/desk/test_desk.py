@@ -34,7 +34,7 @@ def company(repo: Repo, accounts: AccountService, forge: Stand) -> Repo:
         forge={"kind": "gitea", "url": forge.url, "project": "acme/access"},
     )
     repo.manifest("tool", accounts.manifest(team=True))
-    repo.hire("ada", department="R&D")
+    repo.hire("ada", department="R&D", last_name="of <R&D>")
     repo.hire("bob", department="Sales")
     repo.hire("zoe", email="zo\u00eb@example.com")
     repo.hire("cleo", {"integration": "tool", "values": {"TEAM": "7"}, "until": "2099-01-01"})
@@ -92,8 +92,8 @@ def test_somebody_asks_and_a_pull_request_waits(company: Repo, desk: str, forge:
     assert f"{forge.url}/acme/access/pulls/1" in page
     assert "waits, present" in page
     [branch] = company.git("for-each-ref", "--format=%(refname:short)", "refs/heads/request").split()
-    who = company.git("log", "-1", "--format=%ae %ce", branch).strip()
-    assert who == "ada@example.com access-reconciler@localhost"
+    who = company.git("log", "-1", "--format=%an, %ae, %ce", branch).strip()
+    assert who == "Ada of R&D, ada@example.com, access-reconciler@localhost"
     assert len(forge.pulls) == 1
 
 

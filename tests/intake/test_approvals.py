@@ -55,6 +55,25 @@ def test_pull_request_is_found(forge: Stand, known: bool) -> None:
     assert read(forge, commits=("e" * 40,)) is None
 
 
+def test_of_several_pull_requests_the_first_that_was_merged_brought_it(forge: Stand) -> None:
+    """A branch that began on another one has its commits, too."""
+    later, number = forge.opened("on top of it"), forge.opened("request/x")
+    forge.review(number, "grace APPROVED")
+    forge.review(later, "eve APPROVED")
+    forge.merged(number, COMMIT)
+    if forge.kind != "gitea":  # which names one
+        forge.merged(later, COMMIT)
+        forge.pulls[later - 1]["merged_at"] = "2026-12-02T09:00:00Z"
+    assert read(forge) == Merged(number, ("grace",), "ivy")
+
+
+def test_account_that_was_deleted_holds_up_no_answer(forge: Stand) -> None:
+    number = forge.opened("request/x")
+    forge.review(number, "ghost APPROVED", "grace APPROVED")
+    forge.merged(number, COMMIT)
+    assert read(forge) == Merged(number, ("grace",), "ivy")
+
+
 def test_one_that_is_not_merged_brought_nothing(forge: Stand) -> None:
     number = forge.opened("request/x")
     forge.pulls[number - 1]["merge_commit_sha"] = COMMIT  # what a forge tries out before

@@ -16,7 +16,7 @@ from reconciler.model.errors import Blocked
 from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
-from reconciler.oauth.authorization import Authorization, Authorizer, NotConnected
+from reconciler.oauth.authorization import ANSWERED, OPEN, TAKEN, Authorization, Authorizer, NotConnected
 from reconciler.oauth.connection import TokenChange
 from reconciler.oauth.token_request import TokenClient, with_code, with_query
 from reconciler.requests.client import Client
@@ -36,7 +36,14 @@ class PendingAuthorizations:
         self.kept: dict[str, dict[str, Any]] = {}
 
     async def read(self, digest: str) -> dict[str, Any] | None:
+        await asyncio.sleep(0)  # others have their turn, as where the state is on a server
         return self.kept.get(digest)
+
+    async def take(self, digest: str) -> bool:
+        await asyncio.sleep(0)
+        there = self.kept[digest]
+        self.kept[digest] = {**there, "verifier": None, "outcome": TAKEN}
+        return bool(there["outcome"] == OPEN)
 
     async def write(self, digest: str, value: dict[str, Any]) -> None:
         self.kept[digest] = dict(value)
@@ -221,6 +228,12 @@ class TestRefused:
         assert "was answered already" in await desk.refused(state=authorization.state, code="c")
         assert len(desk.service.requests) == 1
         assert desk.outcome(authorization) == "connected"
+
+    async def test_of_two_callbacks_at_once_one_trades_the_code(self, desk: Desk) -> None:
+        state = (await desk.begin()).state
+        both = await asyncio.gather(*(desk.complete(state=state, code="c") for _ in range(2)), return_exceptions=True)
+        assert [str(each) for each in both if each is not None] == [ANSWERED]
+        assert len(desk.service.calls("POST", "/token")) == 1
 
     async def test_after_ten_minutes(self, desk: Desk, clock: FakeClock) -> None:
         authorization = await desk.begin()

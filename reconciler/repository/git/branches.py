@@ -44,6 +44,9 @@ HERE = "refs/reconciler/checkpoints"
 NOTE, TOKEN = ".note", ".tsr"
 """The endings of the files of a checkpoint, and of its timestamp."""
 
+_NOT_OF_A_NAME = re.compile(r"[<>\x00-\x1f]")
+"""What no author's name or address can have in a commit; git leaves it out, too."""
+
 _LOCK = re.compile(r"nable to create '([^']+\.lock)': File exists")
 
 
@@ -183,7 +186,8 @@ def commit_to_branch(
         if old is not None and old.tree.id == tree and [each.id for each in old.parents] == [parent.id]:
             return str(old.id)
         us = pygit2.Signature(NAME, ADDRESS)
-        by = _author(repository) if author is None else pygit2.Signature(*author)
+        name, address = (_NOT_OF_A_NAME.sub("", each) for each in author or ("", ""))
+        by = _author(repository) if author is None else pygit2.Signature(name, address)
         commit = repository.create_commit(None, by, us, message, tree, [parent.id])
         if there is None:
             repository.references.create(ref, commit)
