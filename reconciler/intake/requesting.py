@@ -83,7 +83,7 @@ class Request(Frozen):
             "reason": self.asked.reason,
             "requested_by": self.asked.requested_by,
             "branch": self.branch,
-            "refused": self.refused,
+            **({} if self.refused is None else {"refused": self.refused}),
         }
 
 

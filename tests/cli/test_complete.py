@@ -105,7 +105,7 @@ try:
     main()
 except SystemExit:
     pass
-print(sorted({"sqlalchemy", "httpx", "pydantic", "pygit2", "rich"} & sys.modules.keys()))
+print(sorted({"sqlalchemy", "httpx", "pydantic", "pygit2"} & sys.modules.keys()))
 """
     words = {"COMP_WORDS": "reconcile explain ada ", "COMP_CWORD": "3", "_RECONCILE_COMPLETE": "bash_complete"}
     command = [sys.executable, "-c", f"import sys; sys.argv[0] = 'reconcile'\n{program}"]

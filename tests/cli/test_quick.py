@@ -24,7 +24,7 @@ for command, unneeded in json.loads(sys.argv[1]).items():
 print(json.dumps(found))
 """
 
-WRITING = "sqlalchemy alembic structlog rich httpx cryptography multiprocessing"
+WRITING = "sqlalchemy alembic structlog httpx cryptography multiprocessing"
 WAITING = "asyncio"
 SENDING = "reconciler.requests.client http.client"
 FILES = "reconciler.repository.files reconciler.model.hire reconciler.model.manifest"
@@ -65,14 +65,6 @@ def test_command_that_reads_loads_nothing_that_it_does_not_need(repo: Repo, stat
         with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
             ledger.save([ADA])
     nothing_unneeded(repo, READING)
-
-
-def test_pass_loads_nothing_that_only_decorates_tracebacks(repo: Repo) -> None:
-    repo.settings()
-    for folder in ("hires", "manifests"):
-        repo.write(f"{folder}/.keep", "")
-    repo.commit()
-    nothing_unneeded(repo, {"": "rich"})
 
 
 def test_daemon_over_a_state_in_a_file_needs_nothing_of_the_extra_for_fleets() -> None:

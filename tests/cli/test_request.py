@@ -56,7 +56,6 @@ def test_request_is_one_file_on_a_branch_and_the_same_again_is_that_one(company:
         "reason": "INC-12",
         "requested_by": "ida@example.com",
         "branch": branch,
-        "refused": None,
         "url": None,
     }
     assert stem.endswith("-ada-tool")

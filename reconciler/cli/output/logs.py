@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from reconciler.cli.output.text import as_json, count, fit, in_colour, printable
 from reconciler.model.secret import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping, Sequence
+    from collections.abc import MutableMapping, Sequence
     from types import TracebackType
 
 
@@ -73,8 +72,7 @@ def begin_redacting() -> Redactor:
 
 def set_up(options: SharedOptions) -> Redactor:
     """Configure logging for this process, also of libraries and unexpected errors, and return the redactor."""
-    with _left_out("rich"):
-        import structlog  # costs as much as all other imports of a command that only reads
+    import structlog  # costs as much as all other imports of a command that only reads
 
     redactor = begin_redacting()
 
@@ -110,19 +108,6 @@ def set_up(options: SharedOptions) -> Redactor:
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=steps, processors=[_plain, renderer]))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     return redactor
-
-
-@contextmanager
-def _left_out(module: str) -> Iterator[None]:
-    """Let an optional import fail: structlog would import rich for tracebacks that show locals, which ours do not."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[module]
 
 
 def _plain(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
