@@ -69,6 +69,7 @@ def test_request_is_one_file_on_a_branch_and_the_same_again_is_that_one(company:
     assert other.json["request"] == f"{stem}-2"
     listed = call(company, "request", "list", "--output", "json").json
     assert [(each["request"], each["state"]) for each in listed] == [(stem, "waits"), (f"{stem}-2", "waits")]
+    assert call(company, "request", "list").out.count(" waits ") == 2
 
 
 def test_merged_request_waits_no_more_once_it_is_tidied(company: Repo, call: Call) -> None:

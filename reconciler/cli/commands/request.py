@@ -117,7 +117,7 @@ def list_(options: SharedOptions) -> int:
         emit_json(found)
         return 0
     head = ["request", "hire", "integration", "state", "until", "reason"]
-    told = [each | ({"state": f"refused: {each['refused']}"} if each["refused"] else {}) for each in found]
+    told = [each | ({"state": f"refused: {each['refused']}"} if "refused" in each else {}) for each in found]
     rows = [[printable(str(each[name] or "")) for name in head] for each in told]
     if options.output == "markdown":
         lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
