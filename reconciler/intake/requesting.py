@@ -103,9 +103,6 @@ def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime
     files = reader.load(whole)
     loaded = files.requests[stem]
     hire = loaded.model.hire
-    if hire not in files.hires:
-        there = f"there is no hires/{hire}.yaml that can be read{hint(hire, files.hires.index)}"
-        return f"{there}; {files.offers.what_for(None)}"
     what_for = files.offers.what_for(files.hires[hire].model)
     desired = Desired(files, now.date(), now)
     grant = next((each for each in desired.grants(hire) if each.key.access == stem), None)
@@ -271,7 +268,10 @@ class Asking:
             whose = f"no hire has the address {address or 'that git has for you'}: give one with --hire"
             raise NotRequestable(f"{whose}; {self.files.offers.what_for(None)}")
         loaded = self.files.hires.get(hire)
-        what_for = self.files.offers.what_for(None if loaded is None else loaded.model)
+        if loaded is None:
+            there = f"there is no hires/{hire}.yaml that can be read{hint(hire, self.files.hires.index)}"
+            raise NotRequestable(f"{there}; {self.files.offers.what_for(None)}")
+        what_for = self.files.offers.what_for(loaded.model)
         if (asked.lasts is None) is (asked.until is None):
             raise UsageError(f"--for 8h or --until WHEN: one of them says when it ends; {what_for}")
         access = {

@@ -305,7 +305,8 @@ def _zone(value: str) -> str:
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*):([0-9]{1,5})")
 
 
-def _listen(value: str) -> str:
+def listening(value: str) -> str:
+    """Return where to listen: a host and a port. Raises ValueError."""
     match = _LISTEN.fullmatch(value)
     if match is None or int(match[2]) > 65535:
         raise ValueError("listen is host:port, such as 127.0.0.1:8080")
@@ -400,7 +401,7 @@ class Settings(Model):
     fail_stale: Annotated[Duration, Field(gt=timedelta())] = timedelta(minutes=15)
     max_new: Annotated[int, Field(ge=0), BeforeValidator(number)] | None = 100
     suspend: list[Suspension] = []
-    listen: Annotated[Line, AfterValidator(_listen)] = "127.0.0.1:8080"
+    listen: Annotated[Line, AfterValidator(listening)] = "127.0.0.1:8080"
     public_url: Annotated[Line, AfterValidator(_address)] | None = None
     pages: Pages | None = None
     smtp: Smtp = Smtp.model_construct()

@@ -222,6 +222,24 @@ def test_a_forks_pull_request_is_not_taken_for_ones_own(company: Repo, call: Cal
     assert len(forge.pulls) == 2
 
 
+def test_request_that_waits_is_refused_once_its_hire_is_gone(company: Repo, call: Call, forge: Stand) -> None:
+    opening(company, forge)
+    call(company, *ASK)
+    company.remove("hires/ada.yaml")
+    company.commit()
+    done = call(company, *ASK, "--open", env=ENV)
+    assert (done.code, "there is no hires/ada.yaml that can be read" in done.err, forge.pulls) == (1, True, [])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--listen", "8090"), ("--public-url", "desk.example.com"), ("--status", "ftp://access.example.com")],
+)
+def test_addresses_of_the_desk_that_are_none(company: Repo, call: Call, option: str, value: str) -> None:
+    done = call(company, "desk", option, value)
+    assert (done.code, f"Invalid value for '{option}'" in done.err) == (64, True), done.err
+
+
 def test_nothing_is_written_where_no_pull_request_can_be_opened(company: Repo, call: Call, forge: Stand) -> None:
     without = call(company, *ASK, "--open", env=ENV)
     assert (without.code, "the settings have no `forge`" in without.err, branches(company)) == (1, True, [])

@@ -199,9 +199,29 @@ def _values(given: tuple[str, ...]) -> dict[str, Any]:
     return {name: several[0] if len(several) == 1 else several for name, several in values.items()}
 
 
+def _listening(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+    from reconciler.model.settings import listening
+
+    try:
+        return listening(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _address(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Read an address; an empty one, as of a Compose file's variable that is not set, is none."""
+    from reconciler.transports.address import HTTP, parse
+
+    found = parse(value) if value else None
+    if value and (found is None or found.scheme not in HTTP):
+        raise click.BadParameter("not an address: write it as https://access.example.com")
+    return value or None
+
+
 @click.command()
 @option(
     "--listen",
+    callback=_listening,
     metavar="HOST:PORT",
     envvar="RECONCILE_DESK_LISTEN",
     default="127.0.0.1:8090",
@@ -211,11 +231,12 @@ def _values(given: tuple[str, ...]) -> dict[str, Any]:
 @option(
     "--public-url",
     metavar="URL",
-    callback=lambda _ctx, _parameter, value: value or None,  # as of a Compose file's variable that is not set
+    callback=_address,
     help="Its own address, which a form's Origin has to be.  [default: the Host]",
 )
 @option(
     "--status",
+    callback=_address,
     metavar="URL",
     envvar="RECONCILE_DESK_STATUS",
     help="The daemon's address, to show how far a request is.",
