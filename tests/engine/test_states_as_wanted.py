@@ -917,6 +917,19 @@ def test_an_orphan_that_is_only_invited_is_withdrawn(invited, accounts, roles, r
     assert EventType.WITHDRAWN in invited.events("ada")
 
 
+def test_invitation_whose_answer_was_lost_is_not_sent_again_where_nothing_takes_it_back(invited, accounts, roles, repo):
+    manifest = inviting(accounts)
+    del manifest["withdraw"], manifest["invitation"]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    accounts.drop_after_commit(1, method="POST")
+    assert row(invited.reconcile(), "ada", "tool").status is Status.RETRYING
+    invited.clock.turn(hours=1)
+    assert row(invited.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert row(invited.reconcile(), "ada", "tool").reason == "invited on 2026-12-01"
+    assert len(accounts.calls("POST")) == 1
+
+
 def test_invitation_whose_answer_was_lost_is_not_forgotten_where_its_withdrawal_fails(invited, accounts, roles, repo):
     settings(repo, prune="revoke")
     accounts.drop_after_commit(1, method="POST")

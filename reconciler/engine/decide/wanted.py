@@ -221,6 +221,8 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     far = progress(making, texts[before:])
     if before and not far.effect and is_invited(verdict):
         verdict = Missing()  # what was to be taken back is still open
+    elif facts.invitation is not None and not withdraws and isinstance(verdict, Missing):
+        verdict = Present(account=Account.INVITED)  # nothing takes it back, and another would be a second one
     error = record.last_error or "the attempt failed"
     failed = Failed.of(record, facts, policy, error)
     due, left = failed.due, failed.left
