@@ -303,7 +303,7 @@ def _advice(code: int) -> str:
     if code == 404:
         return "look at forge.project, and at what the token may see"
     if 300 <= code < 400:
-        return "no redirect is followed: mend forge.url"
+        return "no redirect is followed: mend forge.project, which may have another name by now, or forge.url"
     return "try again"
 
 

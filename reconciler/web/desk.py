@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from threading import Lock
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 import httpx
 from starlette.applications import Starlette
@@ -30,6 +30,7 @@ from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.hire import Hire
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import Loaded
+from reconciler.transports.address import HTTP, parse
 from reconciler.transports.transport import tls_context
 from reconciler.web.guard import KnownHosts, SafeHeaders, body_of, named
 from reconciler.web.render import environment, static_route
@@ -56,7 +57,7 @@ class Desk:
     ) -> None:
         self._status_of = status_of
         self._context = context
-        self._public = None if public_url is None else urlsplit(public_url)
+        self._public = None if public_url is None else parse(public_url)
         self._text = text
         self._lock = Lock()
         self._fetched: float | None = None
@@ -144,17 +145,17 @@ class Desk:
 
     def _from_here(self, request: Request) -> bool:
         """Whether a form comes from the desk's own address."""
-        origin = request.headers.get("origin")
-        if origin is None:
+        if (origin := parse(request.headers.get("origin", ""))) is None:
             return False
         if self._public is not None:
-            return origin.lower() == f"{self._public.scheme}://{self._public.netloc}".lower()
-        host = request.headers.get("host", "").lower()
-        return origin.lower() in (f"http://{host}", f"https://{host}")
+            return origin.origin == self._public.origin
+        host = request.headers.get("host", "")
+        here = (parse(f"{scheme}://{host}") for scheme in HTTP)
+        return any(each is not None and origin.origin == each.origin for each in here)
 
     def _names(self) -> frozenset[str]:
         """Return the host names that it answers to, beside loopback's."""
-        return frozenset() if self._public is None else frozenset({self._public.hostname or ""})
+        return frozenset() if self._public is None else frozenset({self._public.host.strip("[]")})
 
     def _person(self, request: Request, asking: Asking) -> Loaded[Hire] | None:
         """Return the hire who is signed in."""

@@ -122,6 +122,22 @@ def test_who_may_not(company: Repo, desk: str, forge: Stand) -> None:
     assert forge.pulls == []
 
 
+def test_form_comes_from_the_public_url_alone(company: Repo) -> None:
+    """A browser leaves out the port that is the scheme's."""
+    here = {"Host": "desk.example.com", "X_Forwarded_Email": "bob@example.com"}
+    arguments = ("--listen", "127.0.0.1:0", "--public-url", "https://desk.example.com:443/")
+    with running_cli(company, "desk", *arguments, env={"RECONCILE_FORGE_TOKEN": TOKEN}) as running:
+        url = f"{running.first_line().strip()}ask"
+        assert fetched(url, ASK, Origin="https://desk.example.com", **here)[0] == 422, "bob may not"
+        for other in (
+            "http://desk.example.com",
+            "https://desk.example.com:8443",
+            "null",
+            "https://desk.example.com@evil",
+        ):
+            assert fetched(url, ASK, Origin=other, **here)[0] == 403, other
+
+
 def test_settings_that_cannot_be_read_are_named(company: Repo, desk: str) -> None:
     company.write("config/reconciler.yaml", "interval: [\n")
     company.commit()

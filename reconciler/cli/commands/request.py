@@ -210,10 +210,9 @@ def _listening(_ctx: click.Context, _parameter: click.Parameter, value: str) -> 
 
 def _address(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     """Read an address; an empty one, as of a Compose file's variable that is not set, is none."""
-    from reconciler.transports.address import HTTP, parse
+    from reconciler.transports.address import parse
 
-    found = parse(value) if value else None
-    if value and (found is None or found.scheme not in HTTP):
+    if value and parse(value) is None:
         raise click.BadParameter("not an address: write it as https://access.example.com")
     return value or None
 
