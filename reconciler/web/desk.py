@@ -6,6 +6,7 @@ commits to branches of its clone, and opens pull requests. It never merges.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -225,9 +226,15 @@ SECONDS = 3.0
 def statuses(url: str, token: str | None, hire: str) -> Mapping[str, str]:
     """Return a hire's statuses by access entry; none where the daemon does not say."""
     headers = {"Accept": "application/json"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+
+    async def asked() -> Any:
+        async with (
+            asyncio.timeout(SECONDS),  # as a whole: each byte of an answer has httpx's own
+            httpx.AsyncClient(verify=tls_context(), follow_redirects=False, headers=headers) as client,
+        ):
+            return (await client.get(f"{url.rstrip('/')}/people/{quote(hire, safe='')}")).raise_for_status().json()
+
     try:
-        with httpx.Client(timeout=SECONDS, verify=tls_context(), follow_redirects=False) as client:
-            answer = client.get(f"{url.rstrip('/')}/people/{quote(hire, safe='')}", headers=headers)
-        return {str(each["access"]): str(each["status"]) for each in answer.raise_for_status().json()["grants"]}
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return {str(each["access"]): str(each["status"]) for each in asyncio.run(asked())["grants"]}
+    except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError):
         return {}

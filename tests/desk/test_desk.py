@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from reconciler.web.desk import statuses
 from tests.forges import TOKEN, Stand
 from tests.repo import Repo, call_cli, running_cli
 from tests.servers import AccountService, Received, Reply, Service
@@ -95,6 +96,12 @@ def test_somebody_asks_and_a_pull_request_waits(company: Repo, desk: str, forge:
     who = company.git("log", "-1", "--format=%an, %ae, %ce", branch).strip()
     assert who == "Ada of R&D, ada@example.com, access-reconciler@localhost"
     assert len(forge.pulls) == 1
+
+
+def test_daemon_that_never_ends_its_answer_is_not_waited_for(daemon: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.web.desk.SECONDS", 0.2)
+    daemon.drip(times=None)
+    assert statuses(daemon.url, "of-the-pages", "ada") == {}
 
 
 def test_somebody_sees_what_they_have(desk: str) -> None:
