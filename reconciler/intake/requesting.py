@@ -244,6 +244,10 @@ class Asking:
         return datetime.fromtimestamp(self._repository[base or branch.revision].peel(pygit2.Commit).commit_time, UTC)
 
     def _waiting(self) -> dict[str, Tree]:
+        """Return the branches of requests, but those that somebody has deleted at the remote since."""
+        return {name: tree for name, tree in self._branches().items() if not self._is_deleted(name)}
+
+    def _branches(self) -> dict[str, Tree]:
         """Return the branches of requests: here, else at the remote."""
         places = (f"refs/remotes/{self.remote}/", "refs/heads/")
         found: dict[str, Tree] = {}
@@ -252,6 +256,11 @@ class Asking:
                 if name.startswith(f"{place}{PREFIX}"):
                     found[name.removeprefix(place)] = self.context.checkout.at(name)
         return found
+
+    def _is_deleted(self, branch: str) -> bool:
+        """Whether a branch was pushed, and is at the remote no more: the request was refused there."""
+        pushed = f"branch.{branch}.remote" in self._repository.config
+        return pushed and f"refs/remotes/{self.remote}/{branch}" not in self._repository.references
 
     def wait_or_commit(self, asked: Asked, *, opens: bool) -> Request:
         """Return the request that waits and asks for the same, or commit a new one to a branch of its own.
@@ -301,7 +310,7 @@ class Asking:
             if each.state is State.HOLDS and theirs and each.stem in allowed:
                 already = f"{hire} has that account already, by the request {each.stem}, which holds"
                 raise NotRequestable(f"{already}; {what_for}")
-        taken = {name.removeprefix(PREFIX) for name in self._waiting()} | self._names_since(now - LATELY)
+        taken = {name.removeprefix(PREFIX) for name in self._branches()} | self._names_since(now - LATELY)
         stem = free_stem(stem_of(f"{now.date()}-{hire}-{asked.integration}"), taken)  # a branch's name has no blanks
         reason = refused(self.context.reader, self.tree, stem, content, now)
         if reason is not None:
@@ -374,9 +383,11 @@ class Asking:
             raise ForgeError(f"there is no remote {self.remote} to push to")
         environment = git_environment(self.files.settings.forge, url, token)
         try:
-            git(self.context.root, "push", "--", self.remote, f"{ref}:{ref}", environment=environment)
+            git(self.context.root, "push", "--set-upstream", "--", self.remote, f"{ref}:{ref}", environment=environment)
         except (GitFailed, OSError, TimeoutExpired) as error:
             raise ForgeError(f"{branch} cannot be pushed to {self.remote}: {_on_one_line(error)}") from None
+        there = self._repository.references[ref].target  # git notes it only where all branches are fetched
+        self._repository.references.create(f"refs/remotes/{self.remote}/{branch}", there, force=True)
 
     def _approvers(self, request: AccessRequest) -> list[str]:
         offers = self.files.offers.of(self.files.hires[request.hire].model)

@@ -210,6 +210,19 @@ def test_pull_request_is_opened_once_with_its_reviewers(company: Repo, call: Cal
         assert forge.asked == []
 
 
+def test_request_whose_branch_was_deleted_at_the_remote_waits_no_more(company: Repo, call: Call, forge: Stand) -> None:
+    opening(company, forge)
+    company.git("config", "remote.origin.fetch", "+refs/heads/main:refs/remotes/origin/main")  # as of a small clone
+    call(company, *ASK, "--open", env=ENV)
+    [branch] = branches(company)
+    assert call(company, "request", "list", "--output", "json").json[0]["state"] == "waits"
+    company.git("push", "-q", "origin", "--delete", branch)
+    assert call(company, "request", "list", "--output", "json").json == []
+    assert call(company, *ASK, "--open", env=ENV).out.strip() == f"{forge.url}/acme/access/pulls/2"
+    [again] = call(company, "request", "list", "--output", "json").json
+    assert (again["branch"], again["state"]) == (f"{branch}-2", "waits")
+
+
 def test_a_forks_pull_request_is_not_taken_for_ones_own(company: Repo, call: Call, forge: Stand) -> None:
     """Anybody may name a branch of a fork like the request that somebody else is about to make."""
     opening(company, forge)
