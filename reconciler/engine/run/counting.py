@@ -121,27 +121,30 @@ class _Counting:
             await planning.begin()
             self._forget(selection)
             for part in await planning.parts(MAX_HIRES):
-                await planning.yielder.pause()
-                rows, planned = await planning.rows(part), set[str]()
-                rows_of: dict[str, dict[Key, Record]] = {}
-                for row in rows.values():
-                    rows_of.setdefault(row.key.hire, {})[row.key] = row
-                owners = {key: planning.owner(row) for key, row in rows.items()}
-                known = {*rows_of, *owners.values()}
-                for hire in part.hires or ():
-                    await planning.yielder.pause()
-                    if hire not in known:
-                        if new:
-                            self._add_new(planning, part, hire)
-                    elif not alike or hire not in rows_of or _differs(planning, hire, rows_of[hire]):
-                        planned.add(hire)
-                if not planned:
-                    continue
-                planned |= {owner for key, owner in owners.items() if owner is not None and key.hire in planned}
-                plan = await planning.part(replace(part, hires=frozenset(planned)), rows, Claims().begin())
-                self._renamed |= plan.renamed
-                for item in plan.grants:
-                    self._add(item, planning.integrations.get(item.grant.integration))
+                await self._part(planning, part, alike=alike, new=new)
+
+    async def _part(self, planning: Planning, part: Selection, *, alike: bool, new: bool) -> None:
+        await planning.yielder.pause()
+        rows, planned = await planning.rows(part), set[str]()
+        rows_of: dict[str, dict[Key, Record]] = {}
+        for row in rows.values():
+            rows_of.setdefault(row.key.hire, {})[row.key] = row
+        owners = {key: planning.owner(row) for key, row in rows.items()}
+        known = {*rows_of, *owners.values()}
+        for hire in part.hires or ():
+            await planning.yielder.pause()
+            if hire not in known:
+                if new:
+                    self._add_new(planning, part, hire)
+            elif not alike or hire not in rows_of or _differs(planning, hire, rows_of[hire]):
+                planned.add(hire)
+        if not planned:
+            return
+        planned |= {owner for key, owner in owners.items() if owner is not None and key.hire in planned}
+        plan = await planning.part(replace(part, hires=frozenset(planned)), rows, Claims().begin())
+        self._renamed |= plan.renamed
+        for item in plan.grants:
+            self._add(item, planning.integrations.get(item.grant.integration))
 
     def _forget(self, selection: Selection) -> None:
         for counted in (self.leaving, self.arriving):
