@@ -21,8 +21,9 @@ from reconciler.daemon.hooked import GIT, LATE, HookLog
 from reconciler.daemon.publishing import Publishing
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.runtime import Runtime
-from reconciler.daemon.schedule import Schedule, Survey
+from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import Lane, Make, Queues, SliceRunner
+from reconciler.daemon.survey import Survey
 from reconciler.engine.apply.commands import changes_of, end_locks, scope_of
 from reconciler.ledger.entries import Command
 from reconciler.model.clock import Stopped

@@ -1,53 +1,40 @@
-"""The full resync, as slices of hires spread over the interval; sweeps over many hires at once; and the survey.
+"""The full resync, as slices of hires spread over the interval; and sweeps over many hires at once.
 
-Together the slices cover every hire once an interval. They share the listings of services. The survey compares each
-listing with git once an interval: how many accounts git does not know, and since when each exists. It changes nothing,
-and a fault in it stops nothing.
+Together the slices cover every hire once an interval. They share the listings of services.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge
 from itertools import chain, islice
-from typing import Any
 from zlib import crc32
 
-import structlog
-
 from reconciler.daemon.dispatcher import Dispatcher
-from reconciler.daemon.runtime import ActiveRevision, Runtime
+from reconciler.daemon.runtime import Runtime
 from reconciler.daemon.slices import Lane
+from reconciler.daemon.survey import Survey
 from reconciler.engine.decide.guard import unanswered
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount
-from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings, listed_grants
-from reconciler.engine.observe.wiring import integrations_of
-from reconciler.engine.state import OpenState
-from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
-from reconciler.model.errors import LedgerError, Problem, ReconcilerError, RepositoryError
+from reconciler.model.errors import LedgerError, Problem, RepositoryError
 from reconciler.model.grant import Key
 from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.value import replace
 from reconciler.repository.config_files import POLICY
-from reconciler.repository.desired import NO_SERVICE, Desired
+from reconciler.repository.desired import NO_SERVICE
 from reconciler.repository.hires import Hires
-from reconciler.requests.tasks import LINES_AT_A_TIME, MAX_HIRES, NAMES_AT_A_TIME
-from reconciler.review.reviews import alert_overdue
-from reconciler.review.unmanaged import ComparedListing, compare, owners_of
+from reconciler.requests.tasks import MAX_HIRES, NAMES_AT_A_TIME
 
-__all__ = ["Schedule", "Survey"]
-
-log = structlog.get_logger()
+__all__ = ["Schedule"]
 
 MIN_SLICES = 60
 SHORTEST_SLICE = timedelta(seconds=1)
@@ -323,111 +310,3 @@ def _left_uncounted(ledger: LedgerWriter) -> dict[str, set[Key]]:
     if counted is not None and counted.arriving:
         ledger.notes.put(NOTE, replace(counted, arriving={}).written())
     return ledger.guard.uncounted()
-
-
-# --- the survey -------------------------------------------------------------------------------------------------------
-
-Leased = Callable[..., AbstractAsyncContextManager[OpenState]]
-"""Leases services while the block runs; none, for a state to be read."""
-
-
-class Survey:
-    """The last comparison of each listing that was read to its end."""
-
-    def __init__(self, runtime: Runtime, leased: Leased) -> None:
-        self._runtime = runtime
-        self._context = runtime.context
-        self._clock = runtime.clock
-        self._problems = runtime.problems
-        self._leased = leased
-        self.found: dict[str, ComparedListing] = {}
-        self.unread: dict[str, str] = {}
-        """Why a listing was not read to its end, by integration."""
-        self._turn = asyncio.Lock()
-        """Held by the survey that is taken: the next cycle may begin before it is over."""
-
-    @property
-    def unknown(self) -> dict[str, int]:
-        """How many accounts git does not know, by integration."""
-        return {name: each.unknown for name, each in self.found.items()}
-
-    async def take(self, listings: Listings, everybody: Sequence[str], *, only: str | None = None) -> None:
-        """Read the listings, one after the other, or `only` that of an integration, and compare each.
-
-        `everybody` is who git or the ledger has.
-        """
-        try:
-            async with self._turn:
-                await self._clock.unless_stopped(self._take(listings, everybody, only))
-        except Stopped:
-            pass
-        except (ReconcilerError, OSError) as error:
-            self._problems.update("survey", str(error))
-        except Exception as error:
-            # The outermost boundary for surveys.
-            log.exception("survey.broken")
-            self._problems.update("survey", f"a fault of this program: {type(error).__name__}")
-        else:
-            self._problems.update("survey", None)
-
-    async def _take(self, listings: Listings, everybody: Sequence[str], only: str | None) -> None:
-        active, desired = self._runtime.active, self._runtime.desired()
-        listed = [
-            (service.name, name)
-            for service in desired.services.values()
-            for name, (_, manifest) in service.manifests.items()
-            if manifest.listing
-        ]
-        there = {name for _, name in listed}
-        self.found = {name: each for name, each in self.found.items() if name in there}
-        self.unread = {name: why for name, why in self.unread.items() if name in there}
-        listed = [(service, name) for service, name in listed if only in (None, name)]
-        async with self._leased() as state:
-            integrations = await self._integrations(active, desired, state)
-            asked = [integrations[name] for _, name in listed]
-            owners = await owners_of(asked, desired, state.ledger, everybody, self._context.yielder) if asked else {}
-            if only is None:
-                assert active.tree is not None
-                await alert_overdue(self._context, active.settings, active.tree, state.ledger)
-        for service, name in listed:
-            async with self._leased(service) as state:
-                integration = (await self._integrations(active, desired, state))[name]
-                compared = await compare(integration, desired, owners.pop(name), listings)
-                await self._note(name, compared, state.ledger)
-
-    async def _integrations(self, active: ActiveRevision, desired: Desired, state: OpenState) -> dict[str, Integration]:
-        assert active.tree is not None
-        built = await integrations_of(self._context, desired, active.tree, active.settings, state.read_only)
-        return {each.name: each for each in built}
-
-    async def _note(self, name: str, compared: ComparedListing, ledger: OpenLedger) -> None:
-        fault = compared.fault and self._context.redactor.redact(compared.fault)
-        self._problems.update(f"listing of {name}", fault)
-        self.unread.pop(name, None)
-        if not compared.complete:
-            self.found.pop(name, None)
-            if fault is not None:
-                self.unread[name] = fault
-            return
-        new, last, now = set(compared.seen), "", self._clock.now()
-
-        async def change(**what: Any) -> None:
-            await ledger.run(lambda writer: writer.accounts.change(name, now, **what))
-
-        while some := await ledger.run(_after(name, last)):
-            last = some[-1]
-            new.difference_update(some)
-            if gone := [account for account in some if account not in compared.seen]:
-                await change(gone=gone)
-            await asyncio.sleep(0)
-        left = iter(sorted(new))
-        while some := list(islice(left, LINES_AT_A_TIME)):
-            await change(added=some)
-            await asyncio.sleep(0)
-        await change(ended=True)
-        self.found[name] = replace(compared, seen=frozenset())  # the ledger has them
-
-
-def _after(integration: str, account: str) -> Callable[[LedgerReader], list[str]]:
-    """Read the next accounts of a listing that were seen before."""
-    return lambda ledger: ledger.accounts.seen_after(integration, account, LINES_AT_A_TIME)

@@ -54,7 +54,7 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
     repo.commit()
     people = [{"email": f"p{number}@example.com", "active": True} for number in range(120)]
     accounts.route("GET", "/users", Reply(200, {"users": people}))
-    for name in ("engine.observe.listings.ITEMS", "review.unmanaged.ACCOUNTS", "daemon.schedule.LINES"):
+    for name in ("engine.observe.listings.ITEMS", "review.unmanaged.ACCOUNTS", "daemon.survey.LINES"):
         monkeypatch.setattr(f"reconciler.{name}_AT_A_TIME", 50)
     work, turn = Counter[tuple[str, int]](), 0
 
