@@ -6,7 +6,6 @@ Together the slices cover every hire once an interval. They share the listings o
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,6 +20,7 @@ from reconciler.daemon.survey import Survey
 from reconciler.engine.decide.guard import unanswered
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount
 from reconciler.engine.observe.listings import Listings, listed_grants
+from reconciler.engine.run.grants import broken_counts
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
@@ -138,18 +138,13 @@ class Schedule:
 
     async def _count_rules(self) -> None:
         """Find the rules of the policy whose count is too low or too high, which no slice sees."""
-        desired, counts, context = self._runtime.desired(), Counter[int](), self._runtime.context
-        rules = context.policy_rules(desired)
-        if any(rule.integration is not None for rule, _ in desired.files.policy.rules):
-            for hire in [*desired.hires]:
-                await context.yielder.pause()
-                counts.update(rules.share(hire, desired.grants(hire)).counted)
-        if self._runtime.desired() is desired:  # else those of the next one are counted
-            found = partial(_recounted, found=[*rules.counted(counts)], now=self._clock.now())
-            try:
-                await self._ledger.run(found)
-            except LedgerError as error:
-                self._health.stuck("ledger", str(error))
+        desired, context, now = self._runtime.desired(), self._runtime.context, self._clock.now()
+        try:
+            found = await broken_counts(context.policy_rules(desired), desired, self._ledger, now, context.yielder)
+            if self._runtime.desired() is desired:  # else those of the next one are counted
+                await self._ledger.run(partial(_recounted, found=found, now=now))
+        except LedgerError as error:
+            self._health.stuck("ledger", str(error))
 
     async def queue_due(self, now: datetime) -> None:
         """Queue the slices that are due, but not between the parts of a sweep: these are counted before them."""

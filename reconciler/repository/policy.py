@@ -14,7 +14,7 @@ from reconciler.model.base import as_text
 from reconciler.model.clock import after
 from reconciler.model.config_files import Rule
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.grant import Grant, Record
+from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import Hire, NamedChoice
 from reconciler.model.text import hint, some
 from reconciler.model.value import Frozen
@@ -57,17 +57,30 @@ class PolicyRules:
             if all(rule != known for known, _ in self._rules):
                 self._rules.append((rule, line))
         self._broken = next((rules.broken for rules in several if rules.broken is not None), None)
-        self._counts: list[int] | None = None
+        self._keys: list[frozenset[Key]] | None = None
 
-    def of(self, grant: Grant, gained: Collection[str] | None = None, kept: KeptGrants = NOTHING_KEPT) -> str | None:
+    def of(
+        self,
+        grant: Grant,
+        gained: Collection[str] | None = None,
+        kept: KeptGrants = NOTHING_KEPT,
+        *,
+        over: Collection[Key] = (),
+    ) -> str | None:
         """Return why a grant must not be given, or None: the first rule that it breaks.
 
         `gained` names the form's values that an update gives an account that is there; None if all of it is new. Then
-        only the rules that count these values apply. What is `kept` counts as what git wants does.
+        only the rules that count these values apply. What is `kept` counts as what git wants does, what is `over`, by
+        the ledger, does not.
         """
         if gained is None and self._broken is not None:
             return f"the policy cannot be read: {self._broken}"
-        return next(self._breaches(grant, gained, kept), None)
+        return next(self._breaches(grant, gained, kept, over), None)
+
+    def limited(self) -> set[str]:
+        """Return the hires whose grants are counted by a rule that limits how many there may be."""
+        found = zip(self._rules, self._counted(), strict=True)
+        return {key.hire for (rule, _), keys in found if rule.at_most is not None for key in keys}
 
     def compares(self, grant: Grant) -> bool:
         """Whether a rule compares a grant with others."""
@@ -88,12 +101,12 @@ class PolicyRules:
         records = list(chain.from_iterable(found.values()))
         return KeptGrants(found, [sum(_held(rule, record) for record in records) for rule, _ in self._rules])
 
-    def problems_of(self, grant: Grant) -> Iterator[Problem]:
-        """Return the rules that a grant breaks."""
+    def problems_of(self, grant: Grant, over: Collection[Key] = ()) -> Iterator[Problem]:
+        """Return the rules that a grant breaks, beside those that count; what is `over` breaks none."""
         if not self._rules:
             return
         file, _, line = grant.source.rpartition(":")
-        for breach in self._breaches(grant, counted=False):
+        for breach in self._breaches(grant, over=over, counted=False):
             yield Problem(file, int(line), f"access {grant.key.access} of {grant.key.hire}: {breach}")
 
     def lacks_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
@@ -137,32 +150,41 @@ class PolicyRules:
         person = self._desired.hires[hire].model  # who only looks like somebody whom it is about is one
         return rule.when.holds(person) or rule.when.holds(person, fold=skeleton)
 
+    def counting(self, grant: Grant) -> tuple[int, ...]:
+        """Return the rules that count a grant."""
+        return tuple(index for index, (rule, _) in enumerate(self._rules) if _holds(rule, grant))
+
     def share(self, hire: str, grants: Iterable[Grant]) -> Share:
         """Return what a hire adds to what `counted` and `idle` judge; `grants` are its own."""
         if not self._rules:
             return Share()
         grants = tuple(grants)
-        counted = (index for grant in grants for index, (rule, _) in enumerate(self._rules) if _holds(rule, grant))
+        counted = (index for grant in grants for index in self.counting(grant))
         meant = (
             index for index, (rule, _) in enumerate(self._rules) if rule.when is not None and self._meant(rule, hire)
         )
         names = any(_names(rule) for rule, _ in self._rules)
         return Share(tuple(counted), tuple(meant), tuple(grant.key.access for grant in grants) if names else ())
 
+    @property
+    def counts(self) -> bool:
+        """Return whether a rule counts who has something."""
+        return any(rule.integration is not None for rule, _ in self._rules)
+
     def bounded_by_today(self) -> bool:
         """Whether a rule may apply to a hire differently on another day."""
         return any(rule.within is not None for rule, _ in self._rules)
 
-    def counted(self, counts: Mapping[int, int] | None = None) -> Iterator[Problem]:
-        """Report rules whose count is too low or too high; `counts` if all shares are known already."""
+    def counted(self, counts: Mapping[int, int], over: Collection[Key] = ()) -> Iterator[Problem]:
+        """Report rules whose count is too low or too high; `counts` are of all shares, less what is `over`."""
         for index, (rule, line) in enumerate(self._rules):
             if rule.integration is None:
                 continue
-            count = self._counted()[index] if counts is None else counts.get(index, 0)
+            count = counts.get(index, 0)
             if rule.at_least is not None and count < rule.at_least:
                 yield Problem(POLICY, line, f"{rule}: {_what(rule)} is given to {count}, at least {rule.at_least}")
             if rule.at_most is not None and count > rule.at_most:
-                whom = some(sorted({grant.key.hire for grant in self._holding(rule)}))
+                whom = some(sorted({key.hire for key in self._counted()[index] if key not in over}))
                 told = f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}: {whom}"
                 yield Problem(POLICY, line, told)
 
@@ -187,6 +209,7 @@ class PolicyRules:
         grant: Grant,
         gained: Collection[str] | None = None,
         kept: KeptGrants = NOTHING_KEPT,
+        over: Collection[Key] = (),
         *,
         counted: bool = True,
     ) -> Iterator[str]:
@@ -194,7 +217,7 @@ class PolicyRules:
             if gained is not None and rule.values.keys().isdisjoint(gained):
                 continue
             if rule.never_both is not None:
-                yield from self._both(rule, rule.never_both, grant, kept)
+                yield from self._both(rule, rule.never_both, grant, kept, over)
             elif rule.must_not_have is not None:
                 theirs = _named(rule.must_not_have, grant)
                 if theirs is not None and self._meant(rule, grant.key.hire):
@@ -206,16 +229,19 @@ class PolicyRules:
             elif rule.at_most is not None and (field := _by_name(rule, grant)) is not None:
                 yield f"{rule}: it counts {field} by value, and this is a name: write the value"
             elif counted and rule.at_most is not None and _holds(rule, grant):
-                count = self._counted()[index] + (kept.counts[index] if kept.counts else 0)
+                keys = self._counted()[index]
+                count = len(keys) - len(keys.intersection(over)) + (kept.counts[index] if kept.counts else 0)
                 if count > rule.at_most:
                     yield f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}"
 
-    def _both(self, rule: Rule, names: Iterable[str], grant: Grant, kept: KeptGrants) -> Iterator[str]:
+    def _both(
+        self, rule: Rule, names: Iterable[str], grant: Grant, kept: KeptGrants, over: Collection[Key]
+    ) -> Iterator[str]:
         ours = [name for name in names if name in (grant.key.access, grant.integration)]
         if not ours:
             return
         hire = grant.key.hire
-        given = (other for other in self._desired.grants(hire) if not gives_nothing(other))
+        given = (other for other in self._desired.grants(hire) if other.key not in over and not gives_nothing(other))
         others: list[Grant | Record] = [*given, *kept.of_hire.get(hire, ())]
         for other in others:
             theirs = [name for name in names if name in (other.key.access, other.integration) and name not in ours]
@@ -237,18 +263,18 @@ class PolicyRules:
             return f"until {shown} is more than {rule.within.days} days after {begins.date()}"
         return None
 
-    def _counted(self) -> list[int]:
-        """Count how many hold what each rule counts; 0 for a rule that counts nothing."""
-        if self._counts is None:
-            self._counts = [sum(1 for _ in self._holding(rule)) for rule, _ in self._rules]
-        return self._counts
+    def _counted(self) -> list[frozenset[Key]]:
+        """List what each rule counts."""
+        if self._keys is None:
+            self._keys = [frozenset(self._holding(rule)) for rule, _ in self._rules]
+        return self._keys
 
-    def _holding(self, rule: Rule) -> Iterator[Grant]:
+    def _holding(self, rule: Rule) -> Iterator[Key]:
         """Yield the grants that a rule counts."""
         if rule.integration is not None:
             for hire in self._desired.hires:
                 if rule.integration in self._desired.integrations(hire):
-                    yield from (grant for grant in self._desired.grants(hire) if _holds(rule, grant))
+                    yield from (grant.key for grant in self._desired.grants(hire) if _holds(rule, grant))
 
 
 def gives_nothing(grant: Grant) -> bool:

@@ -78,10 +78,10 @@ class DryRun:
             yield plan
         self._tripped = await ledger.run(changes.tripped)
 
-    def report(self) -> Report:
+    async def report(self) -> Report:
         """The report without its rows, once all parts are planned."""
         planning = self._planning
-        problems = planning.problems(self._problems)
+        problems = await planning.problems(self._problems)
         return Report(planning.desired.revision, dry_run=True, problems=list(problems))
 
     def rows(self) -> Iterator[list[Row]]:

@@ -457,3 +457,25 @@ def test_the_guard_counts_times_that_a_revision_moved_and_no_others(machine, acc
     machine.clock.turn(hours=2)
     report = machine.reconcile()
     assert {row(report, name, "tool").status for name in people} == {Status.SUSPENDED}
+
+
+@pytest.mark.parametrize("ends", [{"for": "2h"}, {"until": "2026-12-01T11:00"}])
+def test_what_is_over_counts_for_no_rule_of_the_policy(machine, accounts, others, repo, ends):
+    repo.manifest("crm", others.manifest(revoke=True))
+    few = {"name": "few", "integration": "tool", "at_least": 1, "at_most": 1}
+    repo.write("config/policy.yaml", [{"name": "either", "never_both": ["tool", "crm"]}, few])
+    repo.hire("ada", TOOL | ends)
+    repo.commit()
+    assert status(machine) is Status.PRESENT
+    repo.hire("ada", TOOL | ends, "crm")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "crm").status is Status.BLOCKED
+    machine.clock.turn(hours=3)
+    report = machine.reconcile()
+    assert [item.status for item in report.rows] == [Status.PRESENT, Status.REVOKED]
+    assert [problem.message for problem in report.problems] == ["policy few: tool is given to 0, at least 1"]
+    repo.hire("bob", TOOL)
+    repo.commit()
+    report = machine.reconcile()
+    assert (row(report, "bob", "tool").status, report.problems) == (Status.PRESENT, [])
+    assert {*accounts.people} == {"bob@example.com"}

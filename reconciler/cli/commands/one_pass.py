@@ -153,7 +153,7 @@ async def _planned(
             await unknown.add(plan)
         if given is not None:
             await given.add(plan)
-    report = dry_run.report()
+    report = await dry_run.report()
     if unknown is not None:
         report.unmanaged = {each.integration: each.unknown async for each in unknown.compared() if each.complete}
     return report, _rows(dry_run, None if given is None else await given.ended())

@@ -17,6 +17,7 @@ from functools import partial
 from reconciler.daemon.slices import by_service
 from reconciler.engine.apply.commands import changes_of, releases_of
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.run.grants import broken_counts
 from reconciler.engine.run.runner import PassRunner
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
@@ -191,7 +192,9 @@ class FleetPass:
         for command in releases if not self.clock.stopping.is_set() else ():
             await self._apply(command)  # until here, it stays for the next pass: this one may be declined, or die
         if request.selection.everything:
-            self._problems |= set(self.passes.context.policy_rules(self.desired).counted())
+            context, now = self.passes.context, self.clock.now()
+            rules = context.policy_rules(self.desired)
+            self._problems |= {*await broken_counts(rules, self.desired, ledger, now, context.yielder)}
         await self.leases.refuse_left()
         return self._merged()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from reconciler.engine.decide.existing import Facts
@@ -12,9 +14,11 @@ from reconciler.engine.decide.wanted import decide, decide_unasked
 from reconciler.engine.observe.checker import SHOWN, Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Stored, stored_for
 from reconciler.model.decision_inputs import Policy, still_wanted
-from reconciler.model.errors import Blocked, MissingVariable
+from reconciler.model.errors import Blocked, MissingVariable, Problem
 from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
 from reconciler.model.lock import Locks
 from reconciler.model.status import Action, Status
@@ -22,9 +26,13 @@ from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Invited, Missing, Present, Unknown, Verdict, is_invited, is_off
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import PolicyRules
-from reconciler.requests.tasks import Yielder
+from reconciler.requests.tasks import NAMES_AT_A_TIME, Yielder
 
-__all__ = ["GrantPlanner", "PlanningInputs", "wanted_by"]
+__all__ = ["GrantPlanner", "PlanningInputs", "broken_counts", "over_of", "wanted_by"]
+
+
+RowsOf = Callable[[frozenset[str]], Awaitable[Iterable[Record]]]
+"""Reads the rows of some hires."""
 
 
 class PlanningInputs(Frozen, kw_only=True):
@@ -39,7 +47,7 @@ class PlanningInputs(Frozen, kw_only=True):
     integrations: Mapping[str, Integration]
     records: Mapping[Key, Record]
     rows_of: Callable[[str], Awaitable[Iterable[Record]]]
-    rows_of_others: Callable[[frozenset[str]], Awaitable[Iterable[Record]]]
+    rows_of_others: RowsOf
     checker: Checker
     policy: Policy
     stored: Mapping[str, Mapping[str, Any]]
@@ -121,6 +129,32 @@ def wanted_by(grants: tuple[Grant, ...], known: Mapping[Key, Record], now: datet
         return grants
     names = {grant.key.access for grant in count}
     return tuple(grant.as_of(now, names) for grant in count)
+
+
+async def over_of(desired: Desired, hires: Collection[str], rows_of: RowsOf, now: datetime) -> set[Key]:
+    """Return which of the grants that git has of some hires are over, by their rows."""
+    names, over = iter(hires), set[Key]()
+    while some := frozenset(islice(names, NAMES_AT_A_TIME)):
+        known = {row.key: row for row in await rows_of(some)}
+        grants = (grant for hire in some for grant in desired.grants(hire))
+        over |= {grant.key for grant in grants if not still_wanted(grant, known.get(grant.key), now)}
+    return over
+
+
+async def broken_counts(
+    rules: PolicyRules, desired: Desired, ledger: Ledger[LedgerReader], now: datetime, yielder: Yielder
+) -> list[Problem]:
+    """Return the rules of the policy whose count is too low or too high; what is over does not count."""
+    counted: dict[Key, tuple[int, ...]] = {}
+    for hire in [*desired.hires] if rules.counts else ():
+        await yielder.pause()
+        counted |= {grant.key: by for grant in desired.grants(hire) if (by := rules.counting(grant))}
+
+    def rows_of(hires: frozenset[str]) -> Awaitable[Iterable[Record]]:
+        return ledger.run(lambda reader: list(reader.grants.records(hires)))
+
+    over = await over_of(desired, {key.hire for key in counted}, rows_of, now)
+    return [*rules.counted(Counter(index for key, by in counted.items() if key not in over for index in by), over)]
 
 
 NOTHING_TO_EXECUTE = "the manifest has nothing to execute"

@@ -17,7 +17,7 @@ from reconciler.engine.decide.planned import PlannedGrant, Prepared
 from reconciler.engine.decide.wanted import runs_on
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.claims import ClaimSet
-from reconciler.engine.run.grants import GrantPlanner, PlanningInputs
+from reconciler.engine.run.grants import GrantPlanner, PlanningInputs, over_of
 from reconciler.engine.run.locking import LockPlanner
 from reconciler.engine.run.orphans import OrphanPlanner, unfit_entry
 from reconciler.model.errors import Problem
@@ -66,6 +66,8 @@ class Planner:
         self._orphans = OrphanPlanner(inputs)
         self._locked = LockPlanner(inputs, self._orphans)
         self._kept: KeptGrants | None = None
+        self._looked: set[str] = set()
+        self._over: set[Key] = set()
         self.problems: list[Problem] = []
         """What is wrong with the entries that the walk came across; filled by `plan`."""
         self.dropped: list[Record] = []
@@ -190,8 +192,13 @@ class Planner:
             blocked = Decision(Status.BLOCKED, Action.NONE, breach, code=ReasonCode.POLICY)
             return PlannedGrant(item.grant, item.record, blocked, item.verdict, found)
         if decision.status in _THERE and gained is not None:
-            self.problems += self._inputs.rules.problems_of(item.grant)
+            self.problems += await self._problems_of(item.grant)
         return item
+
+    async def _problems_of(self, grant: Grant) -> list[Problem]:
+        """Return the rules of the policy that a grant breaks that is there."""
+        found = [*self._inputs.rules.problems_of(grant)]
+        return found and [*self._inputs.rules.problems_of(grant, await self._over_beside(grant))]
 
     async def _breach(self, grant: Grant, gained: Collection[str] | None) -> str | None:
         """Return which rule of the policy a grant would break, or None; what is there without a file counts."""
@@ -200,7 +207,19 @@ class Planner:
             return rules.of(grant, gained)
         if self._kept is None:
             self._kept = rules.kept([*await self._inputs.unreadable(), *await self._refused_since()])
-        return rules.of(grant, gained, self._kept)
+        if rules.of(grant, gained, self._kept) is None:
+            return None
+        return rules.of(grant, gained, self._kept, over=await self._over_beside(grant))
+
+    async def _over_beside(self, grant: Grant) -> Collection[Key]:
+        """Return what of the grants with which rules compare a grant is over."""
+        inputs, hires = self._inputs, {grant.key.hire}
+        if not self._looked:
+            hires |= inputs.rules.limited()
+        if not hires <= self._looked:
+            self._over |= await over_of(inputs.desired, hires, inputs.rows_of_others, inputs.policy.now)
+            self._looked |= hires
+        return self._over
 
     async def _refused_since(self) -> list[Record]:
         """Return the records of requests that were acted on, and are not allowed any more: that runs to its end."""

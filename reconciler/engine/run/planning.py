@@ -23,7 +23,7 @@ from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.engine.observe.wiring import Services, as_branch_may, integrations_of
 from reconciler.engine.run.claims import Claims, ClaimSet
-from reconciler.engine.run.grants import PlanningInputs
+from reconciler.engine.run.grants import PlanningInputs, broken_counts
 from reconciler.engine.run.planner import OnPlanned, Planner, no_progress
 from reconciler.engine.run.renames import FormerFiles, Renamer, renamed_to, stored_under
 from reconciler.engine.state import as_settled
@@ -151,7 +151,7 @@ class Planning:
             plan,
             grants=tuple(map(self.locked, planned)),
             judgement=judgement,
-            problems=self.problems(plan.problems),
+            problems=await self.problems(plan.problems),
             followed=tuple(self.locks.followed()),
         )
 
@@ -313,9 +313,12 @@ class Planning:
             return replace(item, decision=not_locked(item.lock, fault))
         return replace(item, decision=Decision(Status.BLOCKED, Action.NONE, fault))
 
-    def problems(self, found: Iterable[Problem]) -> tuple[Problem, ...]:
+    async def problems(self, found: Iterable[Problem]) -> tuple[Problem, ...]:
         """Sort the problems of the files; `found` are those of all parts."""
-        counted = self.rules.counted() if self.selection.everything else ()
+        counted = list[Problem]()
+        if self.selection.everything:
+            ledger, now = self.state.ledger, self.policy.now
+            counted = await broken_counts(self.rules, self.desired, ledger, now, self.yielder)
         fault = self.state.sealing.fault
         untold = {Problem(STATE, None, f"{key}: {UNTOLD}") for key in self._untold}
         sealed = untold if fault is None else {*untold, Problem(STATE, None, fault)}
