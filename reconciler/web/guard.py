@@ -30,7 +30,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -78,10 +78,10 @@ MAX_LOST = 32 << 20
 
 
 async def body_of(request: Request, most: int, seconds: float) -> bytes:
-    """Read a request's body; of one that is longer than `most`, one byte more. Raises TimeoutError after `seconds`.
+    """Read a request's body; of one that is longer than `most`, one byte more.
 
-    The rest of one that is too long is read, too, and lost: its sender is still at it, and would find the connection
-    closed before the answer.
+    Raises TimeoutError after `seconds`, and where its sender is gone. The rest of one that is too long is read, too,
+    and lost: its sender is still at it, and would find the connection closed before the answer.
     """
     found, read = bytearray(), 0
     try:
@@ -91,9 +91,9 @@ async def body_of(request: Request, most: int, seconds: float) -> bytes:
                 read += len(part)
                 if read > most + MAX_LOST:
                     break
-    except TimeoutError:
+    except (TimeoutError, ClientDisconnect):
         if read <= most:
-            raise
+            raise TimeoutError from None
     return bytes(found)
 
 

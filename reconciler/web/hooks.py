@@ -24,7 +24,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -67,7 +67,7 @@ def hook_route(hooks: Hooks, count: Callable[[str, str], None]) -> Route:
         name = request.path_params["name"]
         try:
             body = await body_of(request, BODY_BYTES, BODY_SECONDS)
-        except (TimeoutError, ClientDisconnect):
+        except TimeoutError:
             body = None
         try:
             hook = await run_in_threadpool(hooks, name)

@@ -32,6 +32,7 @@ class Client:
     """Asks the application from an address, and keeps its cookies as a browser does."""
 
     def __init__(self, application: Starlette, peer: str) -> None:
+        self.application = application
         self._transport = httpx.ASGITransport(application, client=(peer, 5000))
         self._cookies = httpx.Cookies()
 
@@ -299,6 +300,21 @@ def test_signing_in_leads_back_to_a_page_of_ours_only(back: str) -> None:
 def test_a_form_without_end_is_not_read_to_its_end() -> None:
     answer = served().post("/sign-in", content=b"token=wrong&x=" + b"x" * 1_000_000)
     assert answer.status_code == 401
+
+
+def test_a_form_whose_sender_is_gone_is_no_fault() -> None:
+    said: list[Any] = []
+
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    headers = [(b"host", b"access.example.com"), (b"content-length", b"9")]
+    scope = {"type": "http", "method": "POST", "path": "/sign-in", "query_string": b"", "headers": headers}
+    asyncio.run(served().application(scope, gone, send))
+    assert said[0]["status"] == 408
 
 
 def test_header_of_a_trusted_proxy_signs_in() -> None:
