@@ -46,6 +46,7 @@ __all__ = [
     "as_settled",
     "joining",
     "locking",
+    "loss_of_state",
     "reading",
     "recover",
     "refuse_fresh_start",
@@ -274,11 +275,18 @@ def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, 
     return attempts.succeeded(record, webhook=False, heals=heals, now=attempt.alive_at)
 
 
+def loss_of_state(checkout: Checkout, location: StateLocation) -> str | None:
+    """Return what to do where the state is missing although this checkout was acted on with one; None if it is not."""
+    if not left(checkout, TRACE) or location.exists():
+        return None
+    return (
+        f"the state {location} is not there, and this checkout was acted on with one before: nothing is done, for "
+        "webhooks would all run again. Restore it from a backup, or mend `state` in the settings. To begin anew on "
+        f"purpose: `git update-ref -d {TRACE}`"
+    )
+
+
 def refuse_fresh_start(checkout: Checkout, location: StateLocation) -> None:
-    """Raise LedgerError if the state is missing although this checkout was acted on with one."""
-    if left(checkout, TRACE) and not location.exists():
-        raise LedgerError(
-            f"the state {location} is not there, and this checkout was acted on with one before: nothing is done, for "
-            "webhooks would all run again. Restore it from a backup, or mend `state` in the settings. To begin anew on "
-            f"purpose: `git update-ref -d {TRACE}`"
-        )
+    """Raise LedgerError if the state was lost."""
+    if (loss := loss_of_state(checkout, location)) is not None:
+        raise LedgerError(loss)

@@ -334,7 +334,7 @@ class Report(Struct):
             self.problems = [Problem("git", None, str(stale)), *self.problems]
 
     def seal(self, fault: str | None) -> None:
-        """Set why what is sealed in the state cannot be used; None if it can."""
+        """Set why the state, or what is sealed in it, cannot be used; None if it can."""
         if fault is not None and all(problem.message != fault for problem in self.problems):
             self.problems = [Problem(STATE, None, fault), *self.problems]
 

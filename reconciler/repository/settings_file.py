@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path as FilePath
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from reconciler.model.errors import Problem, SettingsError, Severity
 from reconciler.model.settings import DEFAULT, Settings, loopback
+from reconciler.model.template import split
 from reconciler.model.text import hint
 from reconciler.repository.documents.problems import Path, explain, placed, validated
 from reconciler.repository.documents.yaml import BrokenFile, read
@@ -22,6 +24,12 @@ SETTINGS = "config/reconciler.yaml"
 
 _NO_HOST = frozenset("/*@ ")
 """What stands in a URL or a pattern, and in no host's name."""
+
+_BEFORE_A_PATH = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.IGNORECASE)
+"""A URL that goes on with a path."""
+
+_A_HOST = re.compile(r"[^\s/@:]+|[0-9A-Fa-f:.]+")
+"""A name or an address, without a port."""
 
 
 def read_settings(tree: Tree, root: FilePath | None) -> Settings:
@@ -80,10 +88,18 @@ def _unasked(settings: Settings) -> Iterator[tuple[Path, str]]:
     if settings.twilio is not None:
         urls.append((("twilio", "url"), settings.twilio.url))
     for path, url in urls:
-        if url is not None and not url.startswith("{{") and not _is_asked(url):
-            yield path, "it is never asked: only https:// is, and http:// to this machine"
-    if settings.public_url is not None and not settings.public_url.startswith(("https://", "http://")):
-        yield ("public_url",), "no browser comes back to it: begin it with https://"
+        if url is not None and not url.startswith("{{") and not _is_asked("x".join([*split(url)][::2])):
+            yield (
+                path,
+                (
+                    "it is never asked: only https:// is, and http:// to this machine, without a user name, and with "
+                    "what is not ASCII percent-encoded"
+                ),
+            )
+    if (public := settings.public_url) is not None and _BEFORE_A_PATH.fullmatch(public) is None:
+        yield ("public_url",), "no browser comes back to it: write it as https://access.example.com"
+    if _A_HOST.fullmatch(settings.smtp.host) is None:
+        yield ("smtp", "host"), "no server has this name: write the host alone; its port is `port`"
     for index, host in enumerate(settings.allowed_hosts):
         if not _NO_HOST.isdisjoint(host):
             yield ("allowed_hosts", index), "allows nothing: write a host's name alone, with or without a port"
@@ -95,4 +111,6 @@ def _is_asked(url: str) -> bool:
     except ValueError:
         return False
     host = parts.hostname or ""
+    if parts.username is not None or not url.isascii() or " " in url:
+        return False
     return (parts.scheme == "https" and host != "") or (parts.scheme == "http" and loopback(host))

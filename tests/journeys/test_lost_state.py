@@ -46,6 +46,9 @@ def test_a_pass_stops_and_asks(hooked: Repo, accounts: AccountService, lose: Any
         assert "is not there, and this checkout was acted on with one before" in done.err
         assert "Restore it from a backup" in done.err
         assert "`git update-ref -d refs/reconciler/state`" in done.err
+    told = call_cli(hooked, "status")
+    assert (told.code, "is not there, and this checkout was acted on" in told.out + told.err) == (1, True)
+    assert "no pass was made yet" not in told.err
     call_cli(hooked, "retry")
     assert call_cli(hooked).code == 1, "what people ask for makes no state either"
     assert len(accounts.calls("POST")) == 1

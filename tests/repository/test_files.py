@@ -618,6 +618,10 @@ DOUBTFUL = [
     pytest.param("twilio: {account_sid: a, from_number: b, url: 'http://texts.example.com'}", 1, "twilio.url: it is never asked", id="twilio"),
     pytest.param("allowed_hosts: [a.example.com, 'https://b.example.com']", 1, "allowed_hosts.1: allows nothing", id="url"),
     pytest.param("allowed_hosts: ['*.example.com']", 1, "allowed_hosts.0: allows nothing", id="pattern"),
+    pytest.param("alerts: [{webhook: 'https://hooks.example.com/a b'}]", 1, "alerts.0.webhook: it is never asked", id="blank"),
+    pytest.param("alerts: [{webhook: 'https://u:p@hooks.example.com/a'}]", 1, "alerts.0.webhook: it is never asked", id="user"),
+    pytest.param("public_url: https://access.example.com/?a=b", 1, "public_url: no browser comes back to it", id="query"),
+    pytest.param("smtp: {host: 'mail.example.com:587'}", 1, "smtp.host: no server has this name", id="mail"),
     pytest.param("public_url: access.example.com", 1, "public_url: no browser comes back to it", id="public"),
 ]  # fmt: skip
 
@@ -634,7 +638,7 @@ def test_a_setting_that_can_have_no_effect_is_a_warning(load, settings: str, lin
 def test_settings_that_have_an_effect_are_no_warning(load) -> None:
     settings = """\
 suspend: [{integration: slack, hire: ada}, {integration: broken}]
-alerts: [{webhook: "https://chat.example.com/{{KEY}}"}, {webhook: "{{HOOK}}"}, {webhook: "http://127.0.0.1:9/x"}]
+alerts: [{webhook: "https://chat.example.com/{{ KEY }}"}, {webhook: "{{HOOK}}"}, {webhook: "http://127.0.0.1:9/x"}]
 public_url: http://localhost:8080
 """
     ada = "email: ada@example.com\nfirst_name: Ada\nlast_name: L\n"

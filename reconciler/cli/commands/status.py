@@ -22,6 +22,7 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.engine.run.accepted import InForce
+    from reconciler.ledger.opening import StateLocation
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.grant import Grant
     from reconciler.model.report import Row
@@ -65,7 +66,8 @@ def status(
     if when is not None:
         return _show_past(options, when, hires, integrations, by=by, only=Filter(**only))
     context, force = context_in_force(options)
-    with context.state(force.settings, force.tree).reader() as ledger:
+    location = context.state(force.settings, force.tree)
+    with location.reader() as ledger:
         noted = ledger.notes.get(LAST)
         last = LastPass.read(noted)
         report = Report(last.revision, dry_run=False, problems=[*last.problems])
@@ -76,6 +78,7 @@ def status(
         report.refuse(force.refused or refused(ledger) or _without_folder(force.tree))
         report.outdate(stale(ledger))
         report.seal(_sealing_fault(context, force, ledger))
+        report.seal(loss := _loss(context, location) if noted is None else None)
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
         for each in (hooked := hooks_of(ledger)):
             missed = f"; {each.found} was found without one at {stamp(each.missed_at)}" if each.missed_at else ""
@@ -86,11 +89,18 @@ def status(
         if first is None and (hires or integrations):
             names, meant = ", ".join((*hires, *integrations)), suggest_from_ledger(ledger, *hires, *integrations)
             note(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
-        elif noted is None:
+        elif noted is None and loss is None:
             note("no pass was made yet: `reconcile` makes one, `reconcile --dry-run` shows what it would do")
         there = chain([] if first is None else [first], rows)
         show_report(report, options, rows=there, by=by, only=Filter(**only), paged=True)
     return exit_code(report, detailed=False)
+
+
+def _loss(context: Context, location: StateLocation) -> str | None:
+    """Return what to do where no pass is made because the state was lost."""
+    from reconciler.engine.state import loss_of_state
+
+    return loss_of_state(context.checkout, location)
 
 
 def _sealing_fault(context: Context, force: InForce, ledger: LedgerReader) -> str | None:
