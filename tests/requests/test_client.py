@@ -342,9 +342,19 @@ def raw_deflate(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
+def in_two_members(data: bytes) -> bytes:
+    return gzip.compress(data[:9]) + gzip.compress(data[9:]) + bytes(2)
+
+
 @pytest.mark.parametrize(
     ("encoding", "pack"),
-    [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", raw_deflate)],
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", raw_deflate),
+        ("gzip", in_two_members),
+    ],
 )
 async def test_packed_answers_are_unpacked(loopback, connect, encoding, pack):
     loopback.replies = [reply(body=pack(b'{"a": "' + b"b" * 1000 + b'"}'), Content_Encoding=encoding)]
@@ -365,6 +375,8 @@ async def test_a_small_answer_cannot_unpack_to_a_huge_one(loopback, connect):
         ("br", b"x"),
         ("gzip", b"not gzip at all"),
         ("gzip", gzip.compress(b"x" * 99, mtime=0)[:-9]),
+        ("gzip", gzip.compress(b"x" * 99, mtime=0)[:10]),
+        ("gzip", gzip.compress(b"x", mtime=0) + gzip.compress(b"x" * 99, mtime=0)[:-9]),
         ("gzip, gzip", b"x"),
     ],
 )

@@ -344,10 +344,22 @@ class _Unpacker:
         self._fed += len(data)
         if self._fed > self._most + PADDING:
             raise Unreadable("packed into more than it can have in it")
+        unpacked = b""
+        while data and len(unpacked) < room:
+            if self._zlib.eof:  # a gzip file may have several members
+                if data[:1] != b"\x1f":
+                    break
+                self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            unpacked += self._decompress(data, room - len(unpacked), first=not self._kept and not unpacked)
+            data = self._zlib.unused_data
+        return unpacked
+
+    def _decompress(self, data: bytes, room: int, *, first: bool) -> bytes:
+        assert self._zlib is not None
         try:
             return self._zlib.decompress(data, room)
         except zlib.error:
-            if self._kept:
+            if not first:
                 raise Unreadable("packed, and damaged") from None
         self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers leave deflate's own header out
         try:
@@ -357,6 +369,6 @@ class _Unpacker:
 
     def finish(self) -> bytes:
         """What was kept. Raises Unreadable where the packing stops in the middle."""
-        if self._zlib is not None and self._kept and not self.full and not self._zlib.eof:
+        if self._zlib is not None and self._fed and not self.full and not self._zlib.eof:
             raise Unreadable("packed, and cut off")
         return bytes(self._kept[: self._most])
