@@ -166,6 +166,10 @@ class Gnupg:
             raise SecretsError(why)
         return next(row[9] for row in self._listed(recipient) if row[0] == "fpr")
 
+    def ids(self, recipient: str) -> list[str]:
+        """Return the ids of a key in the keyring and of its parts, by one of which a message names it."""
+        return [row[4] for row in self._listed(recipient) if row[0] in {"pub", "sub"}]
+
     def owner(self, recipient: str) -> str | None:
         """Return whose a key in the keyring is: its first name and address; None if there is none."""
         return next((row[9].replace("\\x3a", ":") for row in self._listed(recipient) if row[0] == "uid"), None)

@@ -8,6 +8,7 @@ to the redactor.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -189,6 +190,20 @@ class InitialData:
         except SecretsError as error:
             raise SecretsError(f"{file.path}: {error}") from None
 
+    def with_value(self, tree: Tree, service: str, name: str, value: str) -> tuple[str, bytes]:
+        """Set one value of a service's file; returns it by its path. Its format and its keys are kept.
+
+        Raises SecretsError where it cannot be decrypted, or encrypted again.
+        """
+        values = {**(self.read(tree, service) or {}), name: value}
+        (file,) = _by_service(tree)[service]
+        as_json = ".json" in file.path
+        if _form(file.path) is _Form.SOPS:
+            return file.path, sops.with_value(_raw(tree, file), name, value, json=as_json, gnupg=self._gnupg)
+        text = json.dumps(values) if as_json else _text(values)
+        keys = self._encrypted_to(tree, file)
+        return file.path, self._gnupg.encrypt(text.encode(), keys, armor=file.path.endswith(".asc"))
+
     def _open(self, tree: Tree, service: str, files: list[File]) -> dict[str, str] | None:
         if not files:
             return None
@@ -353,10 +368,12 @@ def encrypt_initial_data(
         raise SecretsError(f"{FOLDER}/{others[0]} holds the initial data of {service}: edit that, or delete it first")
     if any("\ud800" <= char <= "\udfff" for pair in values.items() for text in pair for char in text):
         raise SecretsError("a value is not text in UTF-8: paste it again, or give it on standard input")
-    text = yaml.safe_dump(dict(values), default_style='"', allow_unicode=True, sort_keys=False, width=float("inf"))
-    message = gnupg.encrypt(text.encode(), keys, armor=False)
-    put_initial_data(path, message)
+    put_initial_data(path, gnupg.encrypt(_text(values).encode(), keys, armor=False))
     return path
+
+
+def _text(values: Mapping[str, str]) -> str:
+    return yaml.safe_dump(dict(values), default_style='"', allow_unicode=True, sort_keys=False, width=float("inf"))
 
 
 def put_initial_data(path: Path, message: bytes) -> None:

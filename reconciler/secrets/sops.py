@@ -40,7 +40,7 @@ from reconciler.secrets.sops_keys import recipients as recipients_of
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["Leaf", "counted", "decrypt", "hosts", "leaves", "metadata", "rekeyed", "typed"]
+__all__ = ["Leaf", "counted", "decrypt", "hosts", "leaves", "metadata", "rekeyed", "typed", "with_value"]
 
 TIMEOUT_SECONDS = 60.0
 """Seconds for the `sops` program, which may have to ask a key service on the network."""
@@ -248,14 +248,24 @@ def rekeyed(raw: bytes, recipients: list[str], *, json: bool, gnupg: Gnupg) -> b
     if hosts(raw, json=json) or info.get("key_groups"):
         raise SecretsError("it has keys of a key service, or groups of keys: change them with `sops updatekeys`")
     before = set(recipients_of(info))
+    wanted = {key if age.is_recipient(key) else gnupg.fingerprint(key) for key in recipients}
+    changes = [("add", key) for key in sorted(wanted - before)] + [("rm", key) for key in sorted(before - wanted)]
+    kinds = {key: "age" if age.is_recipient(key) else "pgp" for _, key in changes}
+    options = [word for how, key in changes for word in (f"--{how}-{kinds[key]}", key)]
+    return _edited(raw, ["rotate", "--in-place", *options], [], json=json, gnupg=gnupg)
+
+
+def with_value(raw: bytes, name: str, value: str, *, json: bool, gnupg: Gnupg) -> bytes:
+    """Return the file with a value of its own set, which is no secret, by the `sops` program. Raises SecretsError."""
+    return _edited(raw, ["set"], [jsonlib.dumps([name]), jsonlib.dumps(value)], json=json, gnupg=gnupg)
+
+
+def _edited(raw: bytes, before: list[str], after: list[str], *, json: bool, gnupg: Gnupg) -> bytes:
+    """Have the `sops` program change a file, whose name stands between these arguments."""
     with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:  # it holds what is encrypted, and no .sops.yaml
         file = Path(folder, f"file.{'json' if json else 'yaml'}")
         file.write_bytes(raw)
-        wanted = {key if age.is_recipient(key) else gnupg.fingerprint(key) for key in recipients}
-        changes = [("add", key) for key in sorted(wanted - before)] + [("rm", key) for key in sorted(before - wanted)]
-        kinds = {key: "age" if age.is_recipient(key) else "pgp" for _, key in changes}
-        options = [word for how, key in changes for word in (f"--{how}-{kinds[key]}", key)]
-        _run(["rotate", "--in-place", *options, str(file)], b"", gnupg, folder, "")
+        _run([*before, str(file), *after], b"", gnupg, folder, "")
         return file.read_bytes()
 
 

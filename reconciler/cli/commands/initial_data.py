@@ -128,26 +128,25 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     The key that seals what the state holds is replaced, too, once the next pass or the daemon finds it vouched for. The
     old keys still decrypt the old file in git's history: when somebody leaves, replace the secrets too.
     """
-    from reconciler.secrets.initial_data import put_initial_data
+    from reconciler.secrets.initial_data import FOLDER, put_initial_data
 
     repository = Repository.of(options)
     service = needed_data_of(repository.files, integration).service
     keys = keys_of(repository, list(dict.fromkeys(recipients)))
     file, message = repository.data.rekeyed(repository.tree, service, keys)
     put_initial_data(repository.checkout.root / file, message)
-    replaced = list(_replace_sealing_key(options, repository, service, keys))
+    replaced = list(_replace_sealing_key(options, repository, keys))
     emit(options, {"service": service, "file": file, "recipients": keys}, [file])
     note(f"encrypted to {', '.join(keys)}")
     for line in replaced:
         note(line)
     if repository.checkout.is_git:
-        note(f'next: git add {file} && git commit -m "Initial data of {service} for other keys"')
+        what = FOLDER if replaced else file
+        note(f'next: git add {what} && git commit -m "Initial data of {service} for other keys"')
     return 0
 
 
-def _replace_sealing_key(
-    options: SharedOptions, repository: Repository, service: str, keys: list[str]
-) -> Iterator[str]:
+def _replace_sealing_key(options: SharedOptions, repository: Repository, keys: list[str]) -> Iterator[str]:
     """Make another key that seals what the state holds: who opened the old one could read all that comes.
 
     Returns what to say of it.
@@ -155,7 +154,7 @@ def _replace_sealing_key(
     from reconciler.engine.trust import SEALING_KEY, sealing_read, trust_of
     from reconciler.ledger.sealing import stage
     from reconciler.model.settings import OWN
-    from reconciler.secrets.initial_data import encrypt_initial_data
+    from reconciler.secrets.initial_data import FOLDER, put_initial_data
 
     context = context_of(options)
     tree = context.checkout.worktree()  # as it is now that the file is written
@@ -170,25 +169,20 @@ def _replace_sealing_key(
                 if sealing.fault is not None:
                     yield f"the state's sealing key stays as it is: {sealing.fault}"
                 return
-            known, gnupg = repository.data.recipients(tree), repository.gnupg
+            gnupg = repository.gnupg
+            known = {name for key in repository.data.recipients(tree) for name in (key, *gnupg.ids(key))}
             fingerprint = stage(ledger, sealing.sealer, keys, known=known, gnupg=gnupg).fingerprint
         if trust_of(context, force.settings, force.tree).fingerprint is None:
             yield "the state's sealing key is replaced by the next pass, or by the daemon when this is committed"
             return
         values = repository.data.read(tree, OWN) or {}
-        if service == OWN:
-            named = {**values, SEALING_KEY: fingerprint}
-            encrypt_initial_data(repository.checkout.root, OWN, named, keys, repository.gnupg)
-        if service == OWN or values.get(SEALING_KEY) == fingerprint:
-            yield f"the state's sealing key is replaced when this is committed, by {fingerprint}"
-            return
+        if values.get(SEALING_KEY) != fingerprint:
+            file, message = repository.data.with_value(tree, OWN, SEALING_KEY, fingerprint)
+            put_initial_data(repository.checkout.root / file, message)
     except ReconcilerError as error:
         yield f"the state's sealing key stays as it is: {error}"
         return
-    yield (
-        f"the state's sealing key is replaced once you have committed this: echo '{SEALING_KEY}: {fingerprint}' | "
-        f"reconcile initial-data set {OWN}"
-    )
+    yield f"the state's sealing key is replaced when {FOLDER}/{OWN}.* is committed, which names {fingerprint} now"
 
 
 @initial_data.command(short_help="Check that the secrets are complete")
