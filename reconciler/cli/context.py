@@ -120,9 +120,17 @@ def settings_of(options: SharedOptions) -> Settings:
 
 
 def state_of(options: SharedOptions) -> StateLocation:
-    """Find the state that the settings in force name."""
-    context, force = context_in_force(options)
-    return context.state(force.settings, force.tree)
+    """Find the state that the settings in force name. Raises LedgerError if it was lost."""
+    return kept_state(*context_in_force(options))
+
+
+def kept_state(context: Context, force: InForce) -> StateLocation:
+    """Find the state that the settings in force name. Raises LedgerError if it was lost."""
+    from reconciler.engine.trust import refuse_fresh_start
+
+    location = context.state(force.settings, force.tree)
+    refuse_fresh_start(context.checkout, location)
+    return location
 
 
 @contextmanager
@@ -223,12 +231,7 @@ def enqueue(
     data: Mapping[str, Any] | None = None,
 ) -> None:
     """Enqueue a command for the process that locked the state."""
-    from reconciler.engine.state import refuse_fresh_start
-    from reconciler.repository.git.checkout import Checkout
-
-    state = state_of(options)
-    refuse_fresh_start(Checkout.open(options.repo), state)
-    ledger = state.writer()
+    ledger = state_of(options).writer()
     try:
         use_key(options, ledger)
         about = {"hire": hire, "access": access, "integration": integration}

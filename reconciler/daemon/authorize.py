@@ -15,8 +15,8 @@ from reconciler.daemon.fleet.single_pass import leased, member_name
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.wiring import integrations_of
-from reconciler.engine.state import OpenState, joining, refuse_fresh_start
-from reconciler.engine.trust import trust_of
+from reconciler.engine.state import OpenState, joining
+from reconciler.engine.trust import refuse_fresh_start, trust_of
 from reconciler.intake.reading import as_integrations
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.sealing import Sealing, StoredTokens, WritableTokens

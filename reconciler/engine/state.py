@@ -2,9 +2,6 @@
 
 An interrupted attempt succeeded if every request was answered with success; else it failed, at the last time at which
 the ledger shows it alive (docs/design/rules.md, "The ledger and the retry").
-
-A ref of the checkout, which no commit, fetch or clone carries, shows that there was a state: a lost state must not look
-like a first start, or every webhook would run again. A fresh clone, as in CI, does not have the ref.
 """
 
 from __future__ import annotations
@@ -22,20 +19,20 @@ from msgspec import Struct, field
 
 from reconciler.engine.apply import attempts
 from reconciler.engine.context import Context
-from reconciler.engine.trust import leave, left, sealing_of, sealing_read
+from reconciler.engine.trust import TRACE, leave, refuse_fresh_start, sealing_of, sealing_read
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.ledger import Ledger, OpenLedger
-from reconciler.ledger.opening import HeldLedger, StateLocation
+from reconciler.ledger.opening import HeldLedger
 from reconciler.ledger.sealing import ReadState, Sealing, StoredTokens, WritableTokens
 from reconciler.ledger.vault import Attachments, FileAttachments, RowAttachments, run_name
 from reconciler.model.decision_inputs import Policy, complete
-from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
+from reconciler.model.errors import RepositoryError, SecretsError
 from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.value import replace
 from reconciler.repository.desired import Desired
-from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
+from reconciler.repository.git.checkout import WORKTREE, Tree
 
 if TYPE_CHECKING:
     from reconciler.ledger.postgres.membership import Membership
@@ -46,15 +43,11 @@ __all__ = [
     "as_settled",
     "joining",
     "locking",
-    "loss_of_state",
     "reading",
     "recover",
-    "refuse_fresh_start",
     "refuse_strayed",
     "sharing",
 ]
-
-TRACE = "refs/reconciler/state"
 
 HOMES = "homes"
 """The name of the note that has the service of each integration that a fleet's member acted on."""
@@ -273,20 +266,3 @@ def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, 
     # The ledger does not know whether it is a webhook: the next pass, which has the manifest, makes it `done`.
     heals = record.lost and not record.run.by_hand
     return attempts.succeeded(record, webhook=False, heals=heals, now=attempt.alive_at)
-
-
-def loss_of_state(checkout: Checkout, location: StateLocation) -> str | None:
-    """Return what to do where the state is missing although this checkout was acted on with one; None if it is not."""
-    if not left(checkout, TRACE) or location.exists():
-        return None
-    return (
-        f"the state {location} is not there, and this checkout was acted on with one before: nothing is done, for "
-        "webhooks would all run again. Restore it from a backup, or mend `state` in the settings. To begin anew on "
-        f"purpose: `git update-ref -d {TRACE}`"
-    )
-
-
-def refuse_fresh_start(checkout: Checkout, location: StateLocation) -> None:
-    """Raise LedgerError if the state was lost."""
-    if (loss := loss_of_state(checkout, location)) is not None:
-        raise LedgerError(loss)

@@ -1,8 +1,12 @@
-"""What vouches for the key that seals a state's values: the checkout and the initial data, not the state itself.
+"""What vouches for a state, and for the key that seals its values: the checkout and the initial data, not itself.
 
 Who can write to the state, such as a role of the database, could put a key of their own there, and read all that is
 sealed from then on. So the key in use is compared with `SEALING_KEY` in the program's initial data, where that is set;
 and one in the clear is refused where this checkout has seen it wrapped (docs/design/rules.md, "Secrets").
+
+A ref of the checkout, which no commit, fetch or clone carries, shows that there was a state: a lost state must not look
+like a first start, or every webhook would run again, nor like one in which nothing happened. A fresh clone, as in CI,
+does not have the ref.
 """
 
 from __future__ import annotations
@@ -14,9 +18,10 @@ import pygit2
 
 from reconciler.engine.context import Context
 from reconciler.ledger.ledger import OpenLedger
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, Trust
-from reconciler.model.errors import SecretsError
+from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.settings import OWN, Settings
 from reconciler.model.value import Frozen
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
@@ -25,7 +30,20 @@ if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
     from reconciler.secrets.gpg import Gnupg
 
-__all__ = ["SEALING_KEY", "leave", "left", "reopened", "sealing_of", "sealing_read", "trust_of"]
+__all__ = [
+    "SEALING_KEY",
+    "TRACE",
+    "leave",
+    "lost",
+    "refuse_fresh_start",
+    "reopened",
+    "sealing_of",
+    "sealing_read",
+    "trust_of",
+]
+
+TRACE = "refs/reconciler/state"
+"""The ref that shows that this checkout was acted on with a state."""
 
 WRAPPED = "refs/reconciler/sealed"
 """The ref that shows that the state's key was wrapped: from then on one in the clear was put there by somebody else."""
@@ -148,3 +166,20 @@ def left(checkout: Checkout, ref: str) -> bool:
         return repository is not None and ref in repository.references
     except (pygit2.GitError, ValueError, OSError):
         return True  # it exists, but is damaged or cannot be read now
+
+
+def lost(checkout: Checkout, location: StateLocation) -> str | None:
+    """Say that the state is missing although this checkout was acted on with one; None if it is not."""
+    if not left(checkout, TRACE) or location.exists():
+        return None
+    return (
+        f"the state {location} is not there, and this checkout was acted on with one before: nothing is done, for "
+        "webhooks would all run again. Restore it from a backup, or mend `state` in the settings. To begin anew on "
+        f"purpose: `git update-ref -d {TRACE}`"
+    )
+
+
+def refuse_fresh_start(checkout: Checkout, location: StateLocation) -> None:
+    """Raise LedgerError if the state was lost."""
+    if (why := lost(checkout, location)) is not None:
+        raise LedgerError(why)

@@ -88,7 +88,10 @@ def lines(file: Path, size: int, root: bytes) -> tuple[dict[int, str], int]:
     befores: dict[int, str] = {}
     with file.open(encoding="utf-8") as opened:
         for text in opened:
-            entry = json.loads(text)
+            entry = json.loads(text, object_pairs_hook=unambiguous)
+            shown = {"line", "salt", "before"} if "line" in entry else set()
+            if entry.keys() != {"place", "digest", "proof"} | shown:
+                raise Wrong("a line has more than a line has, or less")
             place, digest = entry["place"], entry["digest"]
             if place in digests or not 0 <= place < size:
                 raise Wrong(f"line {place} is there twice, or is none of the {size} lines")
@@ -103,6 +106,14 @@ def lines(file: Path, size: int, root: bytes) -> tuple[dict[int, str], int]:
         if before != digests.get(place - 1, before if place else ""):
             raise Wrong(f"line {place} does not follow the one before")
     return digests, len(digests) - len(befores)
+
+
+def unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of JSON, in which nothing stands twice: a digest is of one, and somebody may read the other."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise Wrong("a line says something twice")
+    return made
 
 
 def unchanged(digests: dict[int, str], origin: str, its_origin: str, size: int, root: bytes) -> None:

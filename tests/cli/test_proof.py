@@ -192,6 +192,23 @@ def test_export_of_one_person_verifies_and_shows_nobody_else(
         assert verified(folder, key) == (1, "not verified: line 3 does not have the digest that it claims\n")
 
 
+def test_line_says_nothing_beside_what_its_digest_covers(
+    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify
+) -> None:
+    folder = tmp_path / "proof"
+    assert call(repo, "history", "export", str(folder), "--hire", "ada").code == 0
+    text = (folder / "lines.jsonl").read_text()
+    for old, new in (
+        ('"place"', '"approved_by": ["eve"], "place"'),
+        ('"hire"', '"hire": "eve", "hire"'),
+        ('"line"', '"line": {"hire": "eve"}, "line"'),
+        ('"line"', '"lines"'),
+    ):
+        (folder / "lines.jsonl").write_text(text.replace(old, new, 1))
+        code, said = verified(folder, key)
+        assert (code, said.startswith("not verified: a line ")) == (1, True), (new, said)
+
+
 def test_whole_export_is_complete_with_erased_lines(
     repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import Any
 
@@ -46,12 +47,23 @@ def test_a_pass_stops_and_asks(hooked: Repo, accounts: AccountService, lose: Any
         assert "is not there, and this checkout was acted on with one before" in done.err
         assert "Restore it from a backup" in done.err
         assert "`git update-ref -d refs/reconciler/state`" in done.err
-    told = call_cli(hooked, "status")
-    assert (told.code, "is not there, and this checkout was acted on" in told.out + told.err) == (1, True)
-    assert "no pass was made yet" not in told.err
     call_cli(hooked, "retry")
     assert call_cli(hooked).code == 1, "what people ask for makes no state either"
     assert len(accounts.calls("POST")) == 1
+
+
+def test_what_reads_says_that_it_is_lost(hooked: Repo) -> None:
+    removed(hooked)
+    for command in ("history", "history --verify", "explain ada hook", "retry", "review start 1"):
+        done = call_cli(hooked, *command.split())
+        assert (done.code, done.out) == (1, ""), command
+        assert "is not there, and this checkout was acted on with one before" in done.err, command
+    assert not (hooked.root / "config/reviews").exists()
+    shown = call_cli(hooked, "status", "--output", "json")
+    assert shown.code == 1
+    assert json.loads(shown.out)["grants"] == []
+    assert "is not there, and this checkout was acted on" in json.loads(shown.out)["problems"][0]["message"]
+    assert "no pass was made yet" not in shown.err
 
 
 def test_a_daemon_does_not_start(hooked: Repo, accounts: AccountService) -> None:

@@ -22,6 +22,7 @@ from reconciler.cli.context import (
     context_in_force,
     desired_in_force,
     enqueue,
+    kept_state,
     ledger_of,
     suggest,
     suggest_from_ledger,
@@ -78,7 +79,7 @@ def _meant(options: SharedOptions, hire: str | None, access: str | None, integra
     """Return the grants that the arguments name, of git and of the ledger. Raises Refused if there are none."""
     context, force = context_in_force(options)
     desired = desired_in_force(context, force)
-    with context.state(force.settings, force.tree).reader() as ledger:
+    with kept_state(context, force).reader() as ledger:
         known = {record.key: record.integration for record in ledger.grants.records([hire] if hire else None)}
     for each in (hire,) if hire else desired.hires:
         known |= {grant.key: grant.integration for grant in desired.grants(each, once=True)}
@@ -187,7 +188,7 @@ class _Person:
         file = desired.hires.file(hire)
         self.addresses = [] if file is None or file.email is None else [file.email]
         self.wanted = frozenset(grant.key for grant in desired.grants(hire)) if hire in desired.hires else frozenset()
-        with context.state(force.settings, force.tree).reader() as ledger:
+        with kept_state(context, force).reader() as ledger:
             records = list(ledger.grants.records([hire], self.addresses))
             self.rows = frozenset(record.key for record in records)
             locks = ledger.locks.all()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import context_in_force, no_such_grant
+from reconciler.cli.context import context_in_force, kept_state, no_such_grant
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import begin_redacting
 from reconciler.cli.output.text import as_json, clipped, code, columns, emit, printable
@@ -133,7 +133,7 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
     from reconciler.repository.desired import Desired
 
     desired = Desired(context.reader.load(force.tree), policy.today, policy.now)
-    with context.state(force.settings, force.tree).reader() as ledger:
+    with kept_state(context, force).reader() as ledger:
         records = {record.key: record for record in ledger.grants.records([key.hire])}
         tried = ledger.attempts.of(key)
         by = ledger.given.of([key.hire]) | asyncio.run(who_gave(context.checkout, desired, Ledger(ledger), [key.hire]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import Refused, context_of, in_force, run_in_context
+from reconciler.cli.context import Refused, context_of, in_force, kept_state, run_in_context
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, echo, emit, emit_csv, emit_json, takes_utf8
@@ -187,6 +187,7 @@ def _committed(context: Context) -> Tree:
     if not context.checkout.is_git:
         raise Refused(f"{context.root} is no git checkout: a review is signed off by commits")
     found = in_force(context)
+    kept_state(context, found)
     if found.refused is not None:
         note(f"what is not accepted is not counted: {found.refused}", "warning")
     return context.checkout.head() if found.tree.revision == WORKTREE else found.tree

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.context import context_in_force, context_of, files_in_force, names_in, suggest_from_ledger
+from reconciler.cli.context import (
+    context_in_force,
+    context_of,
+    files_in_force,
+    kept_state,
+    names_in,
+    suggest_from_ledger,
+)
 from reconciler.cli.options import Filter, SharedOptions, filters, of_hires, of_integrations, option, shared
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import batches, count, in_words
@@ -22,7 +29,6 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.engine.run.accepted import InForce
-    from reconciler.ledger.opening import StateLocation
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.grant import Grant
     from reconciler.model.report import Row
@@ -59,6 +65,7 @@ def status(
     from reconciler.daemon.freshness import stale
     from reconciler.daemon.hooked import hooks_of
     from reconciler.engine.run.accepted import refused
+    from reconciler.engine.trust import lost
     from reconciler.model.last_pass import LAST, LastPass
     from reconciler.model.report import Report
     from reconciler.repository.git.checkout import ignored
@@ -78,7 +85,7 @@ def status(
         report.refuse(force.refused or refused(ledger) or _without_folder(force.tree))
         report.outdate(stale(ledger))
         report.seal(_sealing_fault(context, force, ledger))
-        report.seal(loss := _loss(context, location) if noted is None else None)
+        report.seal(loss := lost(context.checkout, location) if noted is None else None)
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
         for each in (hooked := hooks_of(ledger)):
             missed = f"; {each.found} was found without one at {stamp(each.missed_at)}" if each.missed_at else ""
@@ -94,13 +101,6 @@ def status(
         there = chain([] if first is None else [first], rows)
         show_report(report, options, rows=there, by=by, only=Filter(**only), paged=True)
     return exit_code(report, detailed=False)
-
-
-def _loss(context: Context, location: StateLocation) -> str | None:
-    """Return what to do where no pass is made because the state was lost."""
-    from reconciler.engine.state import loss_of_state
-
-    return loss_of_state(context.checkout, location)
 
 
 def _sealing_fault(context: Context, force: InForce, ledger: LedgerReader) -> str | None:
@@ -200,7 +200,7 @@ def _show_past(
         raise UsageError("--only-changes is about what is to be done, --at about what is over: leave one out")
     context, force = context_in_force(options)
     at = _moment(when, force.settings.timezone)
-    with context.state(force.settings, force.tree).reader() as ledger:
+    with kept_state(context, force).reader() as ledger:
         began, erased = ledger.history.begin()
         report = Report(None, dry_run=False, at=at, branch=force.branch)
         if began is None or at + A_SECOND <= began:
