@@ -17,7 +17,7 @@ from reconciler.model.value import Frozen, Unshown
 
 __all__ = ["PEOPLE", "Description", "Operation", "read_description"]
 
-PEOPLE = ("users", "members", "people", "persons", "accounts", "teammates", "memberships", "seats")
+PEOPLE = ("users", "members", "people", "persons", "accounts", "teammates", "memberships", "seats", "user")
 """The last words of paths that are about people, the likeliest first."""
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -212,11 +212,11 @@ def _schema(data: Mapping[str, Any], schema: Any, levels: int = 2) -> Mapping[st
     return made
 
 
-def _properties(data: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for part in [schema, *(_resolved(data, each) for each in schema.get("allOf") or ())]:
-        found.update(_map(part.get("properties")))
-    return {str(name): _resolved(data, each) for name, each in found.items()}
+def _properties(data: Mapping[str, Any], schema: Mapping[str, Any], levels: int = DEEPEST) -> dict[str, Any]:
+    found = {str(name): _resolved(data, each) for name, each in _map(schema.get("properties")).items()}
+    for each in (schema.get("allOf") or ()) if levels else ():
+        found |= _properties(data, _resolved(data, each), levels - 1)
+    return found
 
 
 def _security(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -26,11 +26,11 @@ ASKED_WITH = (
     "query",
     "q",
 )
-ADDRESSES = ("email", "mail", "emailaddress", "email_address", "useremail", "username", "login")
+ADDRESSES = ("email", "mail", "primaryemail", "emailaddress", "email_address", "useremail", "username", "login")
 MOST_OTHERS = 4
 
 _VALUES = (
-    (re.compile(r"e?mail(_?address)?|user_?email|invite_?email"), "{{email}}"),
+    (re.compile(r"(primary_?)?e?mail(_?address)?|user_?email|invite_?email"), "{{email}}"),
     (re.compile(r"(user_?name|login|handle)"), "{{email}}"),
     (re.compile(r"(first|given)_?name"), "{{first_name}}"),
     (re.compile(r"(last|family|sur)_?name|surname"), "{{last_name}}"),
@@ -75,6 +75,7 @@ class _Writer:
         ones = self._description.people("GET", one=True)
         asked = [(each, name) for each in lists if (name := _asked_with(each)) is not None]
         named = [each for each in ones if _by_name(each)]
+        listing = next((each for each in lists if _items(each)[0] is not None), lists[0] if lists else None)
         if asked:
             operation, name = asked[0]
             address = _address(_items(operation)[1]) or "email"
@@ -89,30 +90,34 @@ class _Writer:
             yield f"  url: {_text(url)}        # if it can be asked with an address"
             yield '  expected: "{{email}}"'
             yield "  fail_when_4xx_response_code: false"
-        elif lists:
-            yield from _headed("exists", lists[0], lists[1:])
+        elif listing is not None:
+            yield from _headed("exists", listing, [each for each in lists if each is not listing])
             yield "  # no operation was found that asks for one person: the pages of all are read until they are found"
-            url = self._url(lists[0])
+            url = self._url(listing)
             yield f"  url: {_text(url)}"
-            yield from self._record(lists[0])
-            paging = list(_paging(lists[0], url))
+            yield from self._record(listing)
+            paging = list(_paging(listing, url))
             yield "  pages:" if paging else "  # pages: how to get to the next page was not found"
             yield from (f"    {line}" for line in paging)
         else:
             yield f"# exists: not found: no GET whose path ends with {', '.join(PEOPLE[:4])} or the like"
             return
-        if lists:
-            yield from self._listing(lists[0])
+        if listing is not None:
+            yield from self._listing(listing)
         else:
             yield "  # list: not found"
 
     def _record(self, operation: Operation) -> Iterator[str]:
         where, item = _items(operation)
-        yield '  expected: "{{email}}"'
+        address = _address(item)
+        nowhere = (
+            "        # the description names no address in the answer" if where is not None and not address else ""
+        )
+        yield f'  expected: "{{{{email}}}}"{nowhere}'
         if where is None:
             return
         yield f"  record: {where or _EMPTY}"
-        if (address := _address(item)) is not None:
+        if address is not None:
             yield f"  match: {address}"
         if (role := next((name for name in item if name.lower() == "role"), None)) is not None:
             self._roles = True
@@ -129,7 +134,7 @@ class _Writer:
         yield "  list:"
         yield f"    url: {_text(url)}"
         yield f"    data_from: {where or _EMPTY}" if where is not None else '    data_from: ""        # not found'
-        yield f"    match: {_address(item) or 'email'}"
+        yield f"    match: {_address(item) or 'email        # not found'}"
         paging = list(_paging(operation, url))
         yield from (f"    {line}" for line in paging)
         if not paging:
@@ -229,7 +234,7 @@ def _invites(operation: Operation) -> bool:
 
 def _by_name(operation: Operation) -> bool:
     """Whether one person is asked for by what may be an address, not by a number."""
-    return any(word in operation.parameters[-1].lower() for word in ("mail", "name", "login"))
+    return any(word in operation.parameters[-1].lower() for word in ("mail", "name", "login", "handle"))
 
 
 def _folded(names: Mapping[str, Any]) -> dict[str, str]:
@@ -278,10 +283,12 @@ def _asked_with(operation: Operation) -> str | None:
 def _paging(operation: Operation, url: str) -> Iterator[str]:
     """Return the lines that say how to get to the page after `url`, if names say so."""
     query, answer = _folded(operation.query), operation.answer.get("properties", {})
-    paths = {name.lower(): name for name in answer}
+    paths: dict[str, str] = {}
     for name, each in answer.items():
-        inner = each.get("properties") if isinstance(each, dict) else None
-        paths |= {f"{key}".lower(): f"{name}.{key}" for key in inner or {} if str(key).lower() not in paths}
+        parts = {name: each, **{f"{name}.{key}": inner for key, inner in (each.get("properties") or {}).items()}}
+        for path, part in parts.items():
+            address = next((key for key in ("uri", "url", "href") if key in (part.get("properties") or {})), None)
+            paths.setdefault(path.rpartition(".")[2].lower(), f"{path}.{address}" if address else path)
     after = next((query[word] for word in ("after", "starting_after", "after_id") if word in query), None)
     following = next((paths[word] for word in _NEXT if word in paths), None)
     token = next((paths[word] for word in _TOKENS if word in paths), None)
@@ -291,13 +298,13 @@ def _paging(operation: Operation, url: str) -> Iterator[str]:
     elif "has_more" in paths and after is not None:
         where, _ = _items(operation)
         yield f"next_page_from: {{more: {paths['has_more']}, parameter: {after}, from: {where or 'data'}.-1.id}}"
+    elif "startindex" in query:
+        yield f"count_up: {{parameter: {query['startindex']}, first: 1, step: 100, total_from: totalResults}}"
     elif token is not None and goes_to is not None:
         yield f"next_page_token_from: {_text(token)}"
         yield f"next_page: {_text(f'{url}?{goes_to}={{{{NEXT_PAGE_TOKEN}}}}')}"
     elif following is not None:
         yield f"next_page_from: {_text(following)}"
-    elif "startindex" in query:
-        yield f"count_up: {{parameter: {query['startindex']}, first: 1, step: 100, total_from: totalResults}}"
     elif "offset" in query:
         yield f"count_up: {{parameter: {query['offset']}, first: 0, step: 100}}        # step: the items of a page"
     elif "page" in query:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reconciler.model.scope import walk
 from tests.cli.conftest import Call
 from tests.gallery.slices import FOLDER, needs_slices
 from tests.repo import Repo, call_cli
@@ -142,9 +143,38 @@ def test_circle_of_references_ends(empty: Repo, call: Call) -> None:
     begun(empty, call, json.dumps(described), "tool")
 
 
+def test_what_a_description_says_in_several_places_is_put_together(empty: Repo, call: Call) -> None:
+    """A person's record in parts of parts, a page's address in an object, a look-up beside the listing."""
+    base = {"allOf": [{"properties": {"id": {}}}, {"allOf": [{"properties": {"primaryEmail": {"type": "string"}}}]}]}
+    page = {"properties": {"people": {"items": base}, "next_page": {"properties": {"offset": {}, "uri": {}}}}}
+
+    def answer(schema: Any) -> Any:
+        return {"responses": {"200": {"content": {JSON: {"schema": schema}}}}}
+
+    asks = {"parameters": [{"in": "query", "name": "email", "schema": {"type": "string"}}]}
+    paths = {"/user.byEmail": {"get": {**asks, **answer({})}}, "/user.list": {"get": answer(page)}}
+    described = {"openapi": "3.0.3", "servers": [{"url": "https://api.example.com"}], "paths": paths}
+    _, manifest = begun(empty, call, json.dumps(described), "tool")
+    assert manifest["exists"]["url"] == "https://api.example.com/user.byEmail?email={{email}}"
+    assert manifest["exists"]["list"] == {
+        "url": "https://api.example.com/user.list",
+        "data_from": "people",
+        "match": "primaryEmail",
+        "next_page_from": "next_page.uri",
+    }
+
+
+NO_ADDRESS = {"github", "slack"}
+"""Whose listing's people have no address that the description names."""
+
+
 @needs_slices
 @pytest.mark.parametrize("name", sorted(file.stem for file in FOLDER.glob("*.json")) if FOLDER.is_dir() else [])
 def test_manifest_begun_from_a_vendors_description_is_valid(empty: Repo, call: Call, name: str) -> None:
-    begun(empty, call, (FOLDER / f"{name}.json").read_text(), "tool")
+    _, manifest = begun(empty, call, (FOLDER / f"{name}.json").read_text(), "tool")
+    listing = manifest["exists"]["list"]
+    pages = [json.loads(file.read_text()) for file in sorted((FOLDER / "examples" / name).glob("page-?.json"))]
+    found = [walk(item, listing["match"]) for page in pages for item in walk(page["body"], listing["data_from"])]
+    assert all(found) is (name not in NO_ADDRESS)
     done = call(empty, "validate", "--output", "json")
     assert [each for each in done.json["problems"] if each["severity"] == "error"] == []
