@@ -16,8 +16,8 @@ from reconciler.daemon.runtime import ProblemLog
 from reconciler.engine.context import Context
 from reconciler.engine.observe.same_account import WantedFingerprints
 from reconciler.model.errors import LedgerError, MissingVariable, RepositoryError
-from reconciler.model.grant import Grant, Key
-from reconciler.model.scope import Scope
+from reconciler.model.grant import Grant, Key, Record
+from reconciler.model.scope import LEDGER, Layer, Scope
 from reconciler.model.text import folded
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
@@ -33,6 +33,9 @@ LISTED_SECONDS = 60.0
 
 MOST_WAITING = 1000
 """Events that wait to be looked up: of more, only the listing is read."""
+
+Orphans = Callable[[str], Awaitable[list[Record]]]
+"""Returns the grants of an integration that git no longer wants."""
 
 Check = Callable[[Iterable[Key]], Awaitable[None]]
 """Makes passes over these grants."""
@@ -50,11 +53,13 @@ class EventChecks:
         problems: ProblemLog,
         *,
         desired: Callable[[], Desired],
+        orphans: Orphans,
         check: Check,
         listed: Listed,
     ) -> None:
         self._problems = problems
         self._desired = desired
+        self._orphans = orphans
         self._check = check
         self._listed = listed
         self._waiting: dict[tuple[str, str], None] = {}
@@ -142,16 +147,21 @@ class EventChecks:
                 await self._whose.of(desired, named)
 
     async def _keys(self, desired: Desired, integration: str, account: str) -> list[Key]:
-        """Return the grants whose check expects this account."""
+        """Return the grants whose check expects this account; those of who left where nobody has it."""
         telling = _telling(desired)
         if (told := telling.get(integration)) is None:
             return []
         if told.by_address:
             hire = desired.owner(account)
-            return [] if hire is None else [key.key for key in desired.grants(hire) if key.integration == integration]
-        whose = await self._whose.of(desired, _named(telling))
-        grants = chain.from_iterable(map(desired.grants, sorted(whose.with_print(told.print_of(account)))))
-        return [each.key for each in grants if each.integration == integration and told.account_of(each) == account]
+            hires = [] if hire is None else [hire]
+        else:
+            whose = await self._whose.of(desired, _named(telling))
+            hires = sorted(whose.with_print(told.print_of(account)))
+        grants = [each for each in chain.from_iterable(map(desired.grants, hires)) if each.integration == integration]
+        if keys := [each.key for each in grants if told.by_address or told.account_of(each.layers) == account]:
+            return keys
+        left = await self._orphans(integration)
+        return [each.key for each in left if told.account_of((Layer(LEDGER, each.values),)) == account]
 
 
 class _Telling(Frozen):
@@ -166,10 +176,10 @@ class _Telling(Frozen):
         """Whether accounts are called by the hires' addresses: for these it is known whose they are."""
         return self.rendered_with.replace(" ", "") == "{{email}}"
 
-    def account_of(self, grant: Grant) -> str | None:
+    def account_of(self, layers: tuple[Layer, ...]) -> str | None:
         """Return what a grant's account is called, without case; None if only initial data or an answer says."""
         try:
-            return folded(render_text(self.rendered_with, Scope(grant.layers).now()).text)
+            return folded(render_text(self.rendered_with, Scope(layers).now()).text)
         except MissingVariable:
             return None
 
@@ -192,5 +202,5 @@ def _named(telling: Mapping[str, _Telling]) -> dict[str, _Telling]:
 
 
 def _prints(told: _Telling, grant: Grant) -> Iterable[str]:
-    account = told.account_of(grant)
+    account = told.account_of(grant.layers)
     return [] if account is None else [told.print_of(account)]

@@ -74,6 +74,7 @@ class Daemon:
             runtime.context,
             runtime.problems,
             desired=runtime.desired,
+            orphans=lambda name: self._ledger.run(lambda ledger: ledger.grants.orphans(name)),
             check=lambda keys: self._dispatcher.start_grants(keys, "event"),
             listed=lambda name: runtime.spawn(self._schedule.read_listing(name)),
         )

@@ -28,7 +28,7 @@ from reconciler.ledger.reading import (
 )
 from reconciler.ledger.rows import RECORD_COLUMNS, SELECT_GIVEN, entry_of, from_json, given_of, record_by_place
 from reconciler.model.attribution import Attribution, Unattributed
-from reconciler.model.grant import Key, Outcome, Record, Step
+from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen
@@ -334,6 +334,14 @@ class Grants(LedgerPart):
     def record(self, key: Key) -> Record | None:
         """Read one grant's record."""
         return next((record for record in self.records([key.hire]) if record.key == key), None)
+
+    def orphans(self, integration: str) -> list[Record]:
+        """Read the grants of an integration that git no longer wants, without the steps of their runs."""
+        query = (
+            f"SELECT {', '.join(RECORD_COLUMNS)} FROM grants"
+            " WHERE integration = :integration AND phase <> :revoked AND orphaned_at IS NOT NULL"
+        )
+        return [record_by_place(row, ()) for row in self._cells(query, integration=integration, revoked=Phase.REVOKED)]
 
     def origins_after(self, key: Key) -> tuple[list[tuple[str, str, str | None]], Key | None]:
         """Read whose the next grants are, with the address and the sequence that gave each, and the last one's key.

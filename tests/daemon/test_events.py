@@ -51,10 +51,14 @@ def test_a_known_account_is_checked_at_once_and_once_more(monkeypatch: pytest.Mo
             if failing:
                 raise failing.pop()
 
+        async def nobody(_integration: str) -> list[Any]:
+            return []
+
         checks = EventChecks(
             cast("Context", SimpleNamespace(yielder=None)),
             ProblemLog(),
             desired=cast("Any", Desired),
+            orphans=nobody,
             check=check,
             listed=listed.append,
         )

@@ -72,6 +72,18 @@ def test_an_account_that_is_gone_at_the_service_is_healed_at_once(daemon: Daemon
     assert len(checks(accounts, "bob")) == 1
 
 
+def test_an_account_of_somebody_who_left_is_checked_at_once(
+    repo: Repo, daemon: Daemon, accounts: AccountService
+) -> None:
+    repo.settings(interval="1d", prune="report")
+    repo.remove("hires/bob.yaml")
+    repo.commit()
+    eventually(lambda: repo.has("bob", "tool", "orphaned"))
+    del accounts.people["bob@example.com"]
+    assert tell(daemon, "bob@example.com") == 204
+    eventually(lambda: repo.has("bob", "tool", "revoked"))
+
+
 def test_the_pages_say_when_the_last_event_came(daemon: Daemon) -> None:
     assert "<dt>Last event</dt><dd>none has come</dd>" in daemon.get("/services/tool")[1]
     assert "Last event" not in daemon.get("/")[1]
@@ -136,6 +148,12 @@ def test_a_login_is_found_by_what_the_check_expects(repo: Repo, service: Service
         assert post(running, "club", body, headers) == 204
         eventually(lambda: seen("lovelace") == 2)
         assert seen("babbage") == 1
+        repo.remove("hires/bob.yaml")
+        repo.commit()
+        eventually(lambda: repo.has("bob", "club", "orphaned"))
+        before = seen("babbage")
+        assert post(running, "club", b"member=babbage", headers) == 204
+        eventually(lambda: seen("babbage") == before + 1)
 
 
 TOLD: dict[str, tuple[str, bytes, str]] = {
