@@ -21,7 +21,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.config_files import REMOVE
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem, RepositoryError
-from reconciler.model.grant import APART, Phase, Record
+from reconciler.model.grant import APART, Key, Phase, Record
 from reconciler.model.secret import MASK
 from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
@@ -114,9 +114,10 @@ class Addresses:
         self._trees: dict[str, tuple[Tree, dict[str, File]] | None] = {tree.revision: (tree, _stems(tree))}
         self._now = tree.revision
 
-    def of(self, hire: str, *revisions: str | None) -> set[str]:
-        """List a hire's addresses at these commits and now, in lower case, as far as git has them."""
-        found = [self._at(revision, hire) for revision in (self._now, *revisions) if revision]
+    def of(self, hire: str, *revisions: str | None, now: bool = True) -> set[str]:
+        """List a hire's addresses at these commits, and `now`, in lower case, as far as git has them."""
+        asked = (self._now, *revisions) if now else revisions
+        found = [self._at(revision, hire) for revision in asked if revision]
         return {said.email for said in found if said is not None and said.email}
 
     def name_of(self, hire: str, *revisions: str | None) -> str:
@@ -175,11 +176,11 @@ class Removals:
         hires = {line.who, *(row.key.hire for row in rows)}
         said = list(self._ledger.history.lines(hires=hires, events=(*_GONE, EventType.LOCKED), since=self._at))
         locked = {(each.key, each.at) for each in said if each.event is EventType.LOCKED}
-        gone = {each.key.access for each in said if each.event in _GONE and (each.key, each.at) not in locked}
-        there = (row for row in rows if row.phase is not Phase.REVOKED and row.key.access not in gone)
+        gone = {each.key for each in said if each.event in _GONE and (each.key, each.at) not in locked}
+        there = (row for row in rows if row.phase is not Phase.REVOKED and row.key not in gone)
         if rows:
             return next((f"the ledger has it as {row.status}" for row in there), None)
-        if access in gone:
+        if Key(line.who, access) in gone:
             return None
         if _text(line.data, "since") is not None and self._same_ledger and self._forgot:
             return None  # it was forgotten, which needs that no account is left
@@ -188,11 +189,15 @@ class Removals:
     def _rows(self, line: Line, access: str, emails: Collection[str]) -> list[Record]:
         """Read the rows of a grant.
 
-        After a rename, the row has the hire's new id and the same address. If the entry is about another thing or
+        After a rename, the row has the hire's new id and the same address; the former id may be somebody else's by now.
+        If the entry is about another thing or
         account since, the row that is about this one has another name, and the same values. Rows that the review has
         lines of their own for are not this one's.
         """
         rows = list(self._ledger.grants.records([line.who], emails))
+        then = self._addresses.of(line.who, *revisions_of(line, self._review), now=False)
+        if any(row.key.hire != line.who and row.email.lower() in then for row in rows):
+            rows = [row for row in rows if row.email.lower() in then]
         named = [row for row in rows if row.key.access == access]
         said = line.data.get("values")
         values = said if isinstance(said, dict) else {}
@@ -243,7 +248,12 @@ def names_of(line: Line, review: ReviewFile, addresses: Addresses) -> set[str]:
     """List the lower-case names of a line's subject: a hire's addresses, or an account's names."""
     if line.access is None:
         return {text.lower() for text in _called(line)}
-    return addresses.of(line.who, review.text("revision"), _text(line.data, "granted_in"))
+    return addresses.of(line.who, *revisions_of(line, review))
+
+
+def revisions_of(line: Line, review: ReviewFile) -> tuple[str | None, str | None]:
+    """Return the revision at which a line's grant was reviewed, and the one that gave it."""
+    return review.text("revision"), _text(line.data, "granted_in")
 
 
 def account_digests(line: Line) -> set[str]:

@@ -218,7 +218,7 @@ class Machine:
                 found = DryRun(planning, spool)
                 async for _ in found.parts(at_a_time):
                     pass
-            report = await found.report()
+                report = await found.report()
             report.rows = [row for part in found.rows() for row in part]
             return report
 

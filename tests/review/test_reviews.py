@@ -92,6 +92,9 @@ def test_lines_are_counted_by_their_decision(office: Office) -> None:
     ]
 
 
+ANOTHER_ADA = record("ada", Phase.REVOKED, email="adam@example.com")
+
+
 @pytest.mark.parametrize(
     ("records", "event", "still"),
     [
@@ -101,8 +104,20 @@ def test_lines_are_counted_by_their_decision(office: Office) -> None:
         ([], EventType.DROPPED, 0),
         ([], None, 1),
         ([record("ada-l", email="ADA@example.com")], None, 1),
+        ([record("ada-l", email="ada@example.com"), ANOTHER_ADA], EventType.REVOKED, 1),
+        (
+            [record("ada-l", Phase.REVOKED, email="ada@example.com"), replace(ANOTHER_ADA, phase=Phase.CONFIRMED)],
+            None,
+            0,
+        ),
     ],
-    ids=["there", "revoked", "given again", "dropped", "never heard of", "renamed"],
+    ids=[
+        *("there", "revoked", "given again", "dropped", "never heard of", "renamed"),
+        *(
+            "renamed, and another with the former id lost it",
+            "renamed and revoked, and another with the former id has it",
+        ),
+    ],
 )
 def test_removal_is_open_until_revoked_in_the_ledger(
     office: Office, records: list[Record], event: EventType | None, still: int
