@@ -82,7 +82,7 @@ def shared_state(context: Context, settings: Settings, tree: Tree) -> Iterator[O
     ledger = location.writer(context.reached)
     try:
         sealing = Sealing.writing(ledger, context.gnupg(settings), trust_of(context, settings, tree))
-        yield OpenState(OpenLedger(ledger), sealing, location.file)
+        yield OpenState(OpenLedger(ledger), sealing)
     finally:
         ledger.close()
 

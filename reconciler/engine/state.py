@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
@@ -25,7 +24,7 @@ from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.opening import HeldLedger
 from reconciler.ledger.sealing import ReadState, Sealing, StoredTokens, WritableTokens
-from reconciler.ledger.vault import Attachments, FileAttachments, RowAttachments, run_name
+from reconciler.ledger.vault import run_name
 from reconciler.model.decision_inputs import Policy, complete
 from reconciler.model.errors import RepositoryError, SecretsError
 from reconciler.model.grant import Key, Record
@@ -58,8 +57,6 @@ class OpenState(Struct):
 
     ledger: OpenLedger
     sealing: Sealing
-    file: Path | None
-    """The state's file; None if a server has the state."""
     member: Membership | None = None
     """This process as a member of a fleet; None if it has the state to itself."""
     connect: Mapping[str, Any] = {}
@@ -85,12 +82,6 @@ class OpenState(Struct):
         may = self.sealing.fault is None and (lease is None or lease.covers(service))
         return WritableTokens(StoredTokens(self.sealing.vault, service), self.ledger) if may else None
 
-    @property
-    def attachments(self) -> Attachments:
-        """Where answers are saved as files."""
-        vault = self.sealing.vault
-        return FileAttachments(self.file.parent, vault) if self.file else RowAttachments(vault)
-
 
 @contextmanager
 def locking(context: Context, settings: Settings, tree: Tree, command: str) -> Iterator[OpenState]:
@@ -103,11 +94,11 @@ def locking(context: Context, settings: Settings, tree: Tree, command: str) -> I
     with location.locked(command, now, context.reached) as held:
         held.ledger.session.redact = context.redactor.redact_all
         _settle(held.ledger, settings, now)
-        with _open(context, settings, tree, held, location.file) as state:
+        with _open(context, settings, tree, held) as state:
             if state.sealing.fault is None:
                 # If a memory cannot be opened, its files are unknown, so none is swept; only its own grant is blocked.
                 with suppress(SecretsError):
-                    state.attachments.sweep(held.ledger)
+                    state.sealing.vault.sweep(held.ledger)
             yield state
 
 
@@ -146,13 +137,13 @@ def joining(
     refuse_fresh_start(context.checkout, location)
     with (
         location.shared(name, lost, context.reached) as held,
-        _open(context, settings, tree, held, location.file) as state,
+        _open(context, settings, tree, held) as state,
     ):
         yield state
 
 
 @contextmanager
-def _open(context: Context, settings: Settings, tree: Tree, held: HeldLedger, file: Path | None) -> Iterator[OpenState]:
+def _open(context: Context, settings: Settings, tree: Tree, held: HeldLedger) -> Iterator[OpenState]:
     leave(context.checkout, TRACE, tree)
     held.ledger.session.redact = context.redactor.redact_all
     if held.member is not None:
@@ -162,7 +153,7 @@ def _open(context: Context, settings: Settings, tree: Tree, held: HeldLedger, fi
         context.shared = SharedLimits(held.ledger.backend, held.member.owner)
     try:
         sealing = sealing_of(context, settings, tree, held.ledger)
-        yield OpenState(OpenLedger(held.ledger), sealing, file, held.member, held.connect)
+        yield OpenState(OpenLedger(held.ledger), sealing, held.member, held.connect)
     finally:
         if context.shared is not None:
             context.shared.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,7 +18,6 @@ from reconciler.ledger.chain import Chain
 from reconciler.ledger.history import verified
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reading import PAGE
-from reconciler.ledger.vault import FOLDER
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 
@@ -28,7 +26,6 @@ __all__ = ["copy"]
 _TABLES = tuple(
     table for table in schema.metadata.sorted_tables if table is schema.shards or table not in schema.MOMENTARY
 )
-_FILES = f"{FOLDER}/"
 
 
 def copy(source: StateLocation, ledger: LedgerWriter, target: StateLocation) -> Chain:
@@ -49,12 +46,9 @@ def copy(source: StateLocation, ledger: LedgerWriter, target: StateLocation) -> 
         with ledger.backend.writing() as here:
             for table in _TABLES:
                 _insert(there, table, _rows(here, table))
-        _insert(there, schema.sealed, _files_of(source))
         chain = verified(within(there))
         if chain.broken is not None:
             raise LedgerError(f"nothing was copied, for the history of {source} is not whole: {chain.broken}")
-        if target.file is not None:
-            _write_files(there, target.file.parent / FOLDER)
         found.append(chain)
 
     target.make(fill)
@@ -73,22 +67,3 @@ def _insert(there: sa.Connection, table: sa.Table, rows: Iterator[dict[str, Any]
     if there.dialect.name == "postgresql" and "id" in table.c:
         newest = sa.select(sa.func.max(table.c.id)).scalar_subquery()
         there.execute(sa.select(sa.func.setval(sa.func.pg_get_serial_sequence(table.name, "id"), newest)))
-
-
-def _files_of(source: StateLocation) -> Iterator[dict[str, Any]]:
-    """Read answers saved as files beside a SQLite file, as rows for a server."""
-    folder = None if source.file is None else source.file.parent / FOLDER
-    if folder is not None and folder.is_dir():
-        for file in sorted(folder.iterdir()):
-            yield {"name": _FILES + file.name, "value": file.read_bytes()}
-
-
-def _write_files(there: sa.Connection, folder: Path) -> None:
-    """Write rows of saved answers as files beside a SQLite file, and delete the rows."""
-    kept = schema.sealed.c.name.startswith(_FILES, autoescape=True)
-    for name, value in there.execute(sa.select(schema.sealed).where(kept)).all():
-        folder.mkdir(mode=0o700, exist_ok=True)
-        file = folder / name.removeprefix(_FILES)
-        file.touch(0o600)
-        file.write_bytes(value)
-    there.execute(sa.delete(schema.sealed).where(kept))

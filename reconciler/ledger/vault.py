@@ -3,27 +3,24 @@
 The memory is saved with each request, so that an interrupted run continues with the values that the account was made
 with, and is erased when the grant settles (docs/design/rules.md, "The ledger and the retry").
 
-Answers that `save_as_file` saves until then are sealed files beside the ledger; on a server they are rows instead, so
-that any member can continue the run. The memory names them. A file without a name in any memory is left from a crash,
-or from a run that a person ended; it is erased when the state is locked the next time.
+Answers that `save_as_file` saves until then are sealed rows of their own, which the memory names. One without a name in
+any memory is left from a crash, or from a run that a person ended; it is erased when the state is locked the next time.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.entries import Change, ValueChanges
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.errors import LedgerError, SecretsError
+from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
@@ -33,11 +30,13 @@ from reconciler.secrets.sealed import Sealer
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Attachments", "FileAttachments", "Memory", "RowAttachments", "Stored", "Vault", "generated"]
+__all__ = ["YOUNG", "Memory", "Stored", "Vault", "generated"]
 
 RUNS = "run/"
 FILES = "files/"
-"""How the name of a sealed row begins that is a file: its name is its place, in a folder as on a server."""
+"""How the name of a sealed row begins that is a file, which is bound to this name."""
+YOUNG = 3600
+"""Seconds for which a file may belong to another member's attempt that has not named it yet."""
 GENERATED_BYTES = 18
 """24 characters of URL-safe base64; at least 16 are promised (docs/design/rules.md, "Generated values")."""
 
@@ -184,18 +183,37 @@ class Vault:
         """Seal a run's memory, by its name."""
         return {run_name(key): self.sealed(run_name(key), memory.as_json())}
 
-    def attached(self, ledger: LedgerReader) -> set[str]:
-        """List the files that memories of runs name; runs of other members may settle meanwhile."""
-        found = (self.read(ledger, name) for name in ledger.sealed.names(RUNS))
-        return {file for kept in found if kept is not None for file in Memory.of_json(kept).files.values()}
+    def keep(self, ledger: LedgerWriter, content: bytes) -> str:
+        """Save a file, and return its name, which begins with the second in which it was made. Raises SecretsError."""
+        name = f"{int(time.time()):010d}{secrets.token_hex(11)}"
+        ledger.sealed.put(FILES + name, self._opened().seal(content, FILES + name))
+        return name
 
-    def seal(self, content: bytes, place: str) -> bytes:
-        """Seal bytes for a place outside the ledger. Raises SecretsError."""
-        return self._opened().seal(content, place)
+    def files(self, ledger: LedgerReader, named: Mapping[str, str]) -> dict[str, bytes]:
+        """Read files, by their names in the manifest. Raises SecretsError if one is gone or altered."""
+        found = {}
+        for called, name in named.items():
+            sealed = ledger.sealed.get(FILES + name)
+            if sealed is None:
+                raise SecretsError("a file of the earlier attempt is gone: `reconcile accept` or `reconcile run`")
+            found[called] = self._opened().open(sealed, FILES + name)
+        return found
 
-    def open(self, sealed: bytes, place: str) -> bytes:
-        """Open bytes that `seal` returned. Raises SecretsError."""
-        return self._opened().open(sealed, place)
+    def erase(self, ledger: LedgerWriter, names: Iterable[str]) -> None:
+        """Erase files."""
+        for name in names:
+            ledger.sealed.erase(FILES + name)
+
+    def sweep(self, ledger: LedgerWriter, young: float = 0) -> None:
+        """Erase the files that no memory names and that are not `young`, in seconds. Raises SecretsError.
+
+        Runs of other members may settle meanwhile.
+        """
+        runs = (self.read(ledger, name) for name in ledger.sealed.names(RUNS))
+        named = {file for run in runs if run is not None for file in Memory.of_json(run).files.values()}
+        begins = f"{int(time.time() - young):010d}"
+        names = (place.removeprefix(FILES) for place in ledger.sealed.names(FILES))
+        self.erase(ledger, [name for name in names if name not in named and name[:10] <= begins])
 
     def _opened(self) -> Sealer:
         if isinstance(self.sealer, SecretsError):
@@ -233,106 +251,3 @@ def stored_for(of_hire: Mapping[str, Mapping[str, Any]], own: str, lenders: Iter
     for entry in lenders:
         lent = {**of_hire.get(entry, {}), **lent}
     return Stored(of_hire.get(own, {}), lent)
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-FOLDER = "files"
-
-YOUNG = 3600
-"""Seconds for which a row may belong to another member's attempt that has not named it yet."""
-
-_GONE = "a file of the earlier attempt is gone: `reconcile accept` or `reconcile run`"
-
-
-class FileAttachments:
-    """The files in a state's folder."""
-
-    def __init__(self, state_folder: Path, vault: Vault) -> None:
-        self._folder = state_folder / FOLDER
-        self._vault = vault
-
-    def keep(self, ledger: LedgerWriter, content: bytes) -> str:
-        """Write a file, sync it and return its name. Raises LedgerError and SecretsError."""
-        name = secrets.token_hex(16)
-        sealed = self._vault.seal(content, _place(name))
-        try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            with os.fdopen(os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(sealed)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            self.erase(ledger, [name])
-            raise LedgerError(
-                f"{self._folder}: {error.strerror}; an answer that is to be a file was not kept"
-            ) from error
-        return name
-
-    def read(self, ledger: LedgerReader, files: Mapping[str, str]) -> dict[str, bytes]:  # noqa: ARG002
-        """Read files, by their names in the manifest. Raises SecretsError if one is gone or altered."""
-        try:
-            return {
-                called: self._vault.open((self._folder / name).read_bytes(), _place(name))
-                for called, name in files.items()
-            }
-        except OSError:
-            raise SecretsError(_GONE) from None
-
-    def erase(self, ledger: LedgerWriter, names: Iterable[str]) -> None:  # noqa: ARG002
-        """Unlink the files that exist."""
-        for name in names:
-            with suppress(OSError):
-                (self._folder / name).unlink()
-
-    def sweep(self, ledger: LedgerWriter) -> None:
-        """Unlink every file that no memory names. The caller has the state locked: no attempt is under way."""
-        named = self._vault.attached(ledger)
-        if self._folder.is_dir():
-            self.erase(ledger, (path.name for path in self._folder.iterdir() if path.name not in named))
-
-
-class RowAttachments:
-    """The files as sealed rows; a name begins with the second of its creation."""
-
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
-
-    def keep(self, ledger: LedgerWriter, content: bytes) -> str:
-        """Insert a row."""
-        name = f"{int(time.time()):010d}{secrets.token_hex(11)}"
-        ledger.sealed.put(_place(name), self._vault.seal(content, _place(name)))
-        return name
-
-    def read(self, ledger: LedgerReader, files: Mapping[str, str]) -> dict[str, bytes]:
-        """Open rows."""
-        found = {}
-        for called, name in files.items():
-            sealed = ledger.sealed.get(_place(name))
-            if sealed is None:
-                raise SecretsError(_GONE)
-            found[called] = self._vault.open(sealed, _place(name))
-        return found
-
-    def erase(self, ledger: LedgerWriter, names: Iterable[str]) -> None:
-        """Delete rows."""
-        for name in names:
-            ledger.sealed.erase(_place(name))
-
-    def sweep(self, ledger: LedgerWriter) -> None:
-        """Delete unnamed rows that are older than `YOUNG`."""
-        named = self._vault.attached(ledger)
-        names = (place.removeprefix(FILES) for place in ledger.sealed.names(FILES))
-        self.erase(ledger, [name for name in names if name not in named and not _young(name)])
-
-
-Attachments = FileAttachments | RowAttachments
-"""Saves answers as files, in a state or beside it."""
-
-
-def _young(name: str) -> bool:
-    return name[:10].isdecimal() and int(name[:10]) >= time.time() - YOUNG
-
-
-def _place(name: str) -> str:
-    return f"{FILES}{name}"

@@ -17,7 +17,7 @@ import pytest
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import Sealing, Trust
-from reconciler.ledger.vault import FileAttachments, Memory, RowAttachments
+from reconciler.ledger.vault import Memory
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.secrets.gpg import Gnupg
@@ -56,8 +56,7 @@ def state(repo: Repo) -> StateLocation:
         ledger.save([ADA], lines)
         ledger.commands.enqueue("retry", now=NOW, by="ida@here", hire="ada")
         vault = Sealing.writing(ledger, Gnupg(None), Trust()).vault
-        assert location.file is not None
-        name = FileAttachments(location.file.parent, vault).keep(ledger, b"an answer")
+        name = vault.keep(ledger, b"an answer")
         ledger.notes.put("file", name.encode())
         ledger.save((), kept=vault.remember(ADA.key, Memory(files={"it": name})))
     return location
@@ -115,9 +114,8 @@ def test_copy_to_a_server_and_back_is_the_same(
     with closing(server.writer()) as ledger:
         vault = Sealing.writing(ledger, Gnupg(None), Trust()).vault
         name = (ledger.notes.get("file") or b"").decode()
-        assert RowAttachments(vault).read(ledger, {"it": name}) == {"it": b"an answer"}
-        RowAttachments(vault).sweep(ledger)
-        assert RowAttachments(vault).read(ledger, {"it": name}) == {"it": b"an answer"}
+        vault.sweep(ledger)
+        assert vault.files(ledger, {"it": name}) == {"it": b"an answer"}
         assert ledger.attempts.begin(ADA, attempt(), []).id == 2, "numbers go on where they were"
 
     back = "sqlite:///.reconciler/back.db"

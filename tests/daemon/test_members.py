@@ -785,7 +785,7 @@ async def fetched_at_once(repo: Repo) -> int:
         pytest.MonkeyPatch.context() as patched,
     ):
         patched.setattr(fetching, "fetch", fetch)
-        state = OpenState(OpenLedger(ledger), cast("Any", None), None)
+        state = OpenState(OpenLedger(ledger), cast("Any", None))
         active = ActiveRevision(settings=Settings.model_validate({}), branch="main")
         fetches_of = fetching.Fetching(Runtime(context, clock, state, active), nothing)
         fetches_of.begin(clock.now())

@@ -415,11 +415,10 @@ def test_value_stored_by_check_is_known_to_update_after_listing(machine, account
 # Files
 
 
-def folder(repo):
-    """Where a state that is a file keeps them; a server's state has rows (tests/daemon/test_members.py)."""
-    if repo.state_url.startswith("postgresql"):
-        pytest.skip("a server's state has rows instead")
-    return repo.root / ".reconciler" / "files"
+def kept(machine):
+    """What the state holds of them."""
+    with machine.ledger() as ledger:
+        return [ledger.sealed.get(name) for name in ledger.sealed.names("files/")]
 
 
 def test_an_answer_is_saved_as_a_file_and_sent_on(machine, accounts, repo):
@@ -440,7 +439,6 @@ def test_an_answer_is_saved_as_a_file_and_sent_on(machine, accounts, repo):
     }
 
 
-@pytest.mark.parametrize("state_kind", ["sqlite"])  # it looks into the state's own files
 def test_a_file_is_kept_for_the_continuation(machine, accounts, repo):
     accounts.route("GET", "/photo", lambda _received: b"\x89PNG\x00\xff")
     accounts.route("POST", "/upload", {"ok": True})
@@ -454,13 +452,12 @@ def test_a_file_is_kept_for_the_continuation(machine, accounts, repo):
     repo.commit()
     accounts.fail_next(1, 500, prefix="/upload")
     machine.reconcile()
-    (kept,) = folder(repo).iterdir()
-    assert kept.stat().st_mode & 0o777 == 0o600
-    assert b"PNG" not in kept.read_bytes()
+    (photo,) = kept(machine)
+    assert b"PNG" not in photo
     machine.clock.turn(hours=1)
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
     assert len(accounts.calls("GET", "/photo")) == 1
-    assert list(folder(repo).iterdir()) == []
+    assert kept(machine) == []
     assert parts(accounts.calls("POST", "/upload")[1]) == {"picture": ("photo.png", b"\x89PNG\x00\xff")}
 
 
@@ -482,7 +479,6 @@ def test_a_file_may_be_larger_than_any_other_answer(machine, accounts, repo, meb
     assert len(accounts.calls("POST", "/upload")) == (status is Status.PRESENT)
 
 
-@pytest.mark.parametrize("state_kind", ["sqlite"])  # it looks into the state's own files
 def test_a_file_that_a_person_left_behind_is_erased_when_the_state_is_held_again(machine, accounts, repo):
     accounts.route("GET", "/photo", lambda _received: b"\x89PNG")
     manifest = accounts.manifest()
@@ -497,7 +493,7 @@ def test_a_file_that_a_person_left_behind_is_erased_when_the_state_is_held_again
     machine.enqueue("accept", "ada", "tool")
     machine.reconcile()
     machine.reconcile()
-    assert list(folder(repo).iterdir()) == []
+    assert kept(machine) == []
 
 
 def test_file_that_was_never_saved_fails_before_its_request_leaves(machine, accounts, repo):

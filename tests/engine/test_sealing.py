@@ -485,5 +485,7 @@ def test_run_that_settles_while_files_are_listed_names_none(
 ) -> None:
     with machine.ledger() as ledger:
         vault = Sealing.writing(ledger, Gnupg(home.path), Trust((home.fingerprint,))).vault
-        monkeypatch.setattr(ledger.sealed, "names", lambda _prefix: ["run/ada/tool"])
-        assert vault.attached(ledger) == set()
+        name = vault.keep(ledger, b"an answer")
+        monkeypatch.setattr(ledger.sealed, "names", {"run/": ["run/ada/tool"], "files/": [f"files/{name}"]}.get)
+        vault.sweep(ledger)
+        assert ledger.sealed.get(f"files/{name}") is None

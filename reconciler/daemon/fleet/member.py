@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Member
 from reconciler.ledger.postgres.membership import LEADER, Membership
+from reconciler.ledger.vault import YOUNG
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.grant import Key
@@ -307,7 +309,8 @@ class Fleet:
             self.leads = True
             log.info("fleet.leads", member=self._member.name)
             with suppress(SecretsError):  # as in `locking`: the grant whose memory does not open is blocked for it
-                await self._runtime.ledger.run(self._state.attachments.sweep)  # what no attempt names any more
+                # what no attempt names any more
+                await self._runtime.ledger.run(partial(self._state.sealing.vault.sweep, young=YOUNG))
         for worker in [worker for worker in self._workers if worker.done()]:
             self._workers.remove(worker)
             if not worker.cancelled():  # it ended on its own

@@ -24,7 +24,6 @@ from reconciler.engine.observe.wiring import Services
 from reconciler.ledger.entries import Attempt, Event, ValueChanges
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import (
-    Attachments,
     Memory,
     Vault,
     generated,
@@ -77,7 +76,6 @@ class Executor:
     context: Context
     ledger: OpenLedger
     vault: Vault
-    attachments: Attachments
     services: Services
     retry_delay: timedelta
     author: str | None
@@ -156,7 +154,7 @@ class Executor:
         answer = await self._until_it_holds(run, step, request)
         memory = run.memory
         if request.save_as_file:
-            keep = partial(self.attachments.keep, content=answer.content)
+            keep = partial(self.vault.keep, content=answer.content)
             memory.files[request.save_as_file] = await self.ledger.run(keep)
         memory.answered(step.index, answer.json())
         run.said = run.answered(answer)
@@ -242,7 +240,7 @@ class Executor:
 
     async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
         integration, scope = run.integration, await self._scope(run)
-        read = partial(self.attachments.read, files=run.memory.files)
+        read = partial(self.vault.files, named=run.memory.files)
         files = await self.ledger.run(read) if request.files else {}
         wire = render(request, scope, integration.manifest, files=files)
         if request.save_as_file:
@@ -368,7 +366,7 @@ class Executor:
             lambda to: to.attempts.settle(run.attempt, new, authored, now=now, error=None, kept=kept)
         )
         if names := list(run.memory.files.values()):
-            await self.ledger.run(partial(self.attachments.erase, names=names))
+            await self.ledger.run(partial(self.vault.erase, names=names))
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
         return new
 

@@ -201,7 +201,6 @@ class Reconciler:
             context=self.context,
             ledger=self.state.ledger,
             vault=self._vault,
-            attachments=self.state.attachments,
             services=self.services,
             retry_delay=plan.settings.retry_delay,
             author=author,
