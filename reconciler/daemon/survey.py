@@ -91,7 +91,10 @@ class Survey:
         async with self._leased() as state:
             integrations = await self._integrations(active, desired, state)
             asked = [integrations[name] for _, name in listed]
-            owners = await owners_of(asked, desired, state.ledger, everybody, self._context.yielder) if asked else {}
+            owners = {}
+            if asked:
+                now, yielder = self._clock.now(), self._context.yielder
+                owners = await owners_of(asked, desired, state.ledger, everybody, yielder, now=now)
             if only is None:
                 assert active.tree is not None
                 await alert_overdue(self._context, active.settings, active.tree, state.ledger)

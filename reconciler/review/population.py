@@ -78,7 +78,7 @@ async def compared(
         everybody = sorted(
             {*desired.hires, *(() if ledger is None else await ledger.run(lambda reader: reader.grants.hires()))}
         )
-        owners = await owners_of(built, desired, ledger, everybody, context.yielder)
+        owners = await owners_of(built, desired, ledger, everybody, context.yielder, now=listings.began_at)
         seen_of = await opened.ledger.run(lambda reader: {name: reader.accounts.first_seen(name) for name in there})
         for name in asked:
             if name not in there:

@@ -24,6 +24,7 @@ from reconciler.engine.apply.plan import Plan
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import ListedAccount, Listings, Place, found_by
 from reconciler.engine.observe.wiring import Services
+from reconciler.engine.run.grants import wanted_by
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
@@ -222,7 +223,7 @@ class UnknownAccounts:
         self._integrations = {name: each for name, each in integrations.items() if listings.serve(name)}
         self._desired = desired
         self._listings = listings
-        self._owners = OwnersOf(self._integrations.values(), desired, yielder, revoked)
+        self._owners = OwnersOf(self._integrations.values(), desired, yielder, revoked, now=listings.began_at)
 
     async def add(self, plan: Plan) -> None:
         """Add whom a part of the pass is about."""
@@ -268,9 +269,16 @@ class OwnersOf:
     """
 
     def __init__(
-        self, integrations: Collection[Integration], desired: Desired, yielder: Yielder, revoked: Collection[Key] = ()
+        self,
+        integrations: Collection[Integration],
+        desired: Desired,
+        yielder: Yielder,
+        revoked: Collection[Key] = (),
+        *,
+        now: datetime,
     ) -> None:
         self._revoked = revoked
+        self._now = now
         self._desired = desired
         self._yielder = yielder
         self._owners = {each.name: Owners() for each in integrations}
@@ -281,7 +289,8 @@ class OwnersOf:
         """Add the owners among some hires, whose records these are, and those that only the ledger has."""
         listed = self._listed
         theirs: dict[str, list[Record]] = defaultdict(list)
-        for record in records:
+        rows = {record.key: record for record in records}
+        for record in rows.values():
             if record.integration in listed and record.may_remain:
                 theirs[record.key.hire].append(record)
         left: list[tuple[Record, str | None]] = []
@@ -290,7 +299,7 @@ class OwnersOf:
             addresses: dict[tuple[str, str], str] = {}
             unlisted = listed.keys().isdisjoint(self._desired.integrations(hire))
             known = {record.key for record in theirs.get(hire, ())}
-            for grant in () if unlisted else self._desired.grants(hire, once=True):
+            for grant in () if unlisted else wanted_by(self._desired.grants(hire, once=True), rows, self._now):
                 integration = listed.get(grant.integration)
                 if integration is not None and (grant.key in known or not gives_nothing(grant)):
                     addresses[grant.key.access, grant.integration] = grant.email
@@ -309,7 +318,8 @@ class OwnersOf:
                 who = found_by(integration, integration.scope(integration.orphan(record).layers))[1]
                 owners.gone.update(() if who is None else (who.lower(),))
                 continue
-            _remembered(owners, integration, record, self._desired, wanted=address is not None)
+            over = self._desired.over(*record.key, self._now, record.acted_at)
+            _remembered(owners, integration, record, self._desired, over=over, wanted=address is not None)
 
     def _without(self, hire: str, has: Collection[str]) -> None:
         """Add whose accounts would be a hire's at the integrations of which it has no entry."""
@@ -340,12 +350,14 @@ async def owners_of(
     ledger: Ledger[LedgerReader] | None,
     hires: Sequence[str],
     yielder: Yielder,
+    *,
+    now: datetime,
 ) -> dict[str, Owners]:
     """Find the owners among these hires of the accounts of these integrations; without a ledger, whom git has.
 
     Of the records only some are kept at a time.
     """
-    owners = OwnersOf(integrations, desired, yielder)
+    owners = OwnersOf(integrations, desired, yielder, now=now)
     for at in range(0, len(hires), READ_AT_A_TIME):
         some = hires[at : at + READ_AT_A_TIME]
         await owners.add(some, () if ledger is None else await ledger.run(partial(_records, hires=some)))
@@ -356,8 +368,13 @@ def _records(ledger: LedgerReader, hires: Sequence[str]) -> list[Record]:
     return list(ledger.grants.records(hires))
 
 
-def _remembered(owners: Owners, integration: Integration, record: Record, desired: Desired, *, wanted: bool) -> None:
-    """Add the owner of a record's account that no grant has at its address; with `wanted`, git has it at another."""
+def _remembered(
+    owners: Owners, integration: Integration, record: Record, desired: Desired, *, over: str | None, wanted: bool
+) -> None:
+    """Add the owner of a record's account that no grant has at its address; with `wanted`, git has it at another.
+
+    `over` says why it counts as removed although git has it.
+    """
     scope = integration.scope(integration.orphan(record).layers)
     unreadable = desired.holds(record) is not None
     if wanted or unreadable:  # at the address that it was confirmed with, or from a broken file
@@ -368,7 +385,6 @@ def _remembered(owners: Owners, integration: Integration, record: Record, desire
     if who is not None:
         if _tells_use(integration):
             owners.keys.setdefault((place, who.lower()), []).append(record.key)
-        over = desired.over(record.key.hire, record.key.access)
         reason = f"{record.key} is no longer in git" if over is None else f"{record.key}: {over}"
         owners.orphaned.setdefault(place, {})[who.lower()] = reason
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from reconciler.repository.git.trees import Tree
 from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.parsing import parse_hire
 from tests.cli.conftest import Call
+from tests.engine.harness import Hands, Machine
 from tests.repo import Repo
 from tests.servers import AccountService, Reply
 
@@ -141,6 +143,22 @@ def test_account_of_an_entry_that_is_over_is_orphaned_for_that_reason(
     repo.commit()
     (found,) = call(repo, "unmanaged", "--output", "json").json["accounts"]
     assert (found["kind"], found["reason"]) == ("orphaned", "ada/saas: until 2020-01-01 is reached")
+
+
+def test_account_that_was_made_again_after_its_entry_was_over_is_unmanaged(
+    repo: Repo, saas: AccountService, call: Call
+) -> None:
+    repo.manifest("saas", saas.manifest(listing=True, revoke=True))
+    repo.hire("ada", {"integration": "saas", "for": "1s"})
+    repo.commit()
+    yesterday = Hands(datetime.now(UTC) - timedelta(days=1))
+    assert Machine(repo, yesterday).reconcile().executed == 1
+    assert (call(repo).code, saas.people) == (0, {})
+    saas.add("ada@example.com")
+    found = call(repo, "unmanaged", "--output", "json")
+    assert (kinds(found), found.json["integrations"][0]["matched"]) == ({"ada@example.com": "unmanaged"}, 0)
+    (proposed,) = call(repo, "--dry-run", "--output", "json").json["grants"]
+    assert proposed["status"] == "revoked"
 
 
 def test_the_account_of_a_broken_file_is_matched(repo: Repo, saas: AccountService, call: Call) -> None:
