@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.model.grant import OpenRun, Record
+from reconciler.model.grant import Record
+from reconciler.model.run import OpenRun
 from reconciler.model.value import replace
 
 __all__ = ["but"]

@@ -35,7 +35,8 @@ import yaml
 from reconciler.cli import main, run
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.grant import Key, OpenRun, Phase, Record
+from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.run import OpenRun
 from reconciler.model.status import Action, Status
 from tests.forked import Process, nursery
 from tests.servers import PATIENCE, eventually

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from reconciler.model.clock import stamp
-from reconciler.model.grant import Key, Outcome, Record
+from reconciler.model.grant import Key, Record
+from reconciler.model.run import Outcome
 from reconciler.model.status import EventType, ReasonCode
 from reconciler.model.value import Frozen
 

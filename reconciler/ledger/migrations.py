@@ -244,6 +244,11 @@ def _renames(op: Operations, connection: sa.Connection) -> None:
     connection.execute(sa.update(_meta).where(_meta.c.name == "history_end").values(value=f"{end} {digest}".encode()))
 
 
+def _superseding(op: Operations, _connection: sa.Connection) -> None:
+    """An attempt that begins anew does not forget that one before it may have made an account."""
+    _add_columns(op, "grants", sa.Boolean, "supersedes", nullable=False, server_default=sa.false())
+
+
 def _make_locks(op: Operations) -> None:
     op.create_table(
         "locks",
@@ -296,5 +301,6 @@ MIGRATIONS: Mapping[str, Callable[[Operations, sa.Connection], None]] = {
     "0007": _given,
     "0008": _shards,
     "0009": _renames,
+    "0010": _superseding,
 }
 """By the version that each brings a state to."""

@@ -19,7 +19,8 @@ from reconciler.ledger.rows import attempt_row, event_row, event_rows, given_row
 from reconciler.ledger.transaction import Transaction, WritablePart
 from reconciler.model.attribution import Attribution, Merged, Unattributed
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.grant import Key, Outcome, Record, Step
+from reconciler.model.grant import Key, Record
+from reconciler.model.run import Outcome, Step
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
 

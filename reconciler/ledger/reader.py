@@ -28,8 +28,9 @@ from reconciler.ledger.reading import (
 )
 from reconciler.ledger.rows import RECORD_COLUMNS, SELECT_GIVEN, entry_of, from_json, given_of, record_by_place
 from reconciler.model.attribution import Attribution, Unattributed
-from reconciler.model.grant import Key, Outcome, Phase, Record, Step
+from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.lock import Lock, LockState
+from reconciler.model.run import Outcome, Step
 from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen
 

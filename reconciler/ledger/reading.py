@@ -42,7 +42,7 @@ __all__ = [
     "without_nul",
 ]
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest version of a state's tables. A ledger that has it needs no migration, and loads none."""
 
 VERSION = "alembic_version"

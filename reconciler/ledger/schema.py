@@ -136,6 +136,7 @@ grants = Table(
     Column("over", Text),
     *_columns(Moment, "expire_at", "seen_at"),
     Column("form", JSON(none_as_null=True)),
+    Column("supersedes", Boolean, nullable=False, server_default=false()),
     Index("grants_due", "retry_at"),
     Index("grants_expire", "expire_at"),
     Index("grants_address", text("lower(email)")),

@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from reconciler.model.grant import Grant, Outcome, Over, Phase, Record, Step
+from reconciler.model.grant import Grant, Over, Phase, Record
+from reconciler.model.run import Outcome, Step
 from reconciler.model.settings import DEFAULT, Drift, Settings, Suspension
 from reconciler.model.value import Frozen
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.model.attribution import Requested
 from reconciler.model.lock import LockState
+from reconciler.model.run import NO_RUN, Kind, OpenRun
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import Frozen, Unshown, replace
@@ -28,13 +29,9 @@ __all__ = [
     "Grant",
     "Hold",
     "Key",
-    "Kind",
-    "OpenRun",
-    "Outcome",
     "Over",
     "Phase",
     "Record",
-    "Step",
 ]
 
 APART = "~"
@@ -152,107 +149,6 @@ class Phase(StrEnum):
 
 
 _UNSETTLED = (Phase.RETRYING, Phase.FAILED)  # Python 3.11 finds a member by a call, each time
-
-
-class Kind(StrEnum):
-    """The kind of an attempt."""
-
-    EXECUTE = "execute"
-    HEAL = "heal"
-    RUN = "run"
-    """Somebody asked for it by hand."""
-    UPDATE = "update"
-    MEND = "mend"
-    """An update of what somebody changed at the service."""
-    REINVITE = "reinvite"
-    """The open invitation is withdrawn, and another one sent."""
-    REVOKE = "revoke"
-    WITHDRAW = "withdraw"
-    """An orphan's open invitation is taken back."""
-    LOCK = "lock"
-    """The account of somebody who is locked is switched off, or revoked."""
-    LOCK_INVITED = "lock_invited"
-    """The open invitation of somebody who is locked is taken back."""
-
-    @property
-    def updates(self) -> bool:
-        """Whether it makes an existing account as git wants it."""
-        return self in _UPDATES
-
-    @property
-    def takes_away(self) -> bool:
-        """Whether it takes access away."""
-        return self in _TAKES_AWAY
-
-    @property
-    def locks(self) -> bool:
-        """Whether it locks somebody out."""
-        return self in _LOCKS
-
-    @property
-    def withdraws(self) -> bool:
-        """Whether all that it does is to take an open invitation back."""
-        return self in _WITHDRAWS
-
-    @property
-    def makes(self) -> bool:
-        """Whether it makes an account."""
-        return not (self.updates or self.takes_away)
-
-
-_UPDATES = (Kind.UPDATE, Kind.MEND)
-_LOCKS = (Kind.LOCK, Kind.LOCK_INVITED)
-_WITHDRAWS = (Kind.WITHDRAW, Kind.LOCK_INVITED)
-_TAKES_AWAY = (Kind.REVOKE, Kind.WITHDRAW, *_LOCKS)
-
-
-class Outcome(StrEnum):
-    """The outcome of one request of an attempt."""
-
-    SENT = "sent"
-    """About to leave, or left: no answer is known."""
-    DONE = "done"
-    """Answered with success."""
-    REFUSED = "refused"
-    """Answered with a failure, or never left: it has taken no effect."""
-    LOST = "lost"
-    """It left, and no answer that can be read came back: it may have taken effect."""
-    UNMET = "unmet"
-    """Answered with success, but not with what was wanted: another status, a `continue_if` that does not hold."""
-
-
-class Step(Frozen):
-    """One request of an unsettled run: its place, a digest of its text in the manifest, its outcome."""
-
-    index: int
-    text: str
-    mutates: bool
-    outcome: Outcome
-
-    @property
-    def may_have_effect(self) -> bool:
-        """Whether it can have changed something (docs/design/rules.md, "The ledger and the retry")."""
-        return self.mutates and self.outcome is not Outcome.REFUSED
-
-
-class OpenRun(Frozen, kw_only=True):
-    """A chain of attempts that is not settled: one is running, or the last one failed.
-
-    `id` names it in the ledger from when its first attempt is written down. `digest` is the keyed digest of what it
-    would send, `values` are the variables that it is made with, `steps` its requests. `by_hand` says that a person
-    requested it. `retry_at` is when it runs again.
-    """
-
-    kind: Kind = Kind.EXECUTE
-    id: int | None = None
-    digest: str | None = None
-    values: Unshown[Mapping[str, Any]] = {}
-    by_hand: bool = False
-    retry_at: datetime | None = None
-    steps: tuple[Step, ...] = ()
-
-
-NO_RUN = OpenRun()
 
 
 class Over(StrEnum):
@@ -403,7 +299,7 @@ class Record(Frozen):
     def leaves_something(self) -> bool:
         """Whether it may have an account: then it is never silently dropped."""
         began_there = self.open is not None and (self.open.kind is Kind.REINVITE or self.open.kind.takes_away)
-        return self.provided or began_there or any(step.may_have_effect for step in self.run.steps)
+        return self.provided or began_there or self.run.may_have_effect
 
     @property
     def may_remain(self) -> bool:

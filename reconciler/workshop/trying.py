@@ -18,9 +18,9 @@ from reconciler.engine.state import reading
 from reconciler.model.base import EMAIL
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, TransportError, UsageError
-from reconciler.model.grant import Kind
 from reconciler.model.hire import Hire, HireRef
 from reconciler.model.manifest import FormField, Manifest
+from reconciler.model.run import Kind
 from reconciler.model.scope import Scope, walk
 from reconciler.model.status import Status
 from reconciler.model.text import some

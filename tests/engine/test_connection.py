@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
-from reconciler.model.grant import Outcome
+from reconciler.model.run import Outcome
 from reconciler.model.status import Status
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg

@@ -10,7 +10,8 @@ from reconciler.engine.apply.transitions import remembered
 from reconciler.engine.decide.existing import Facts, changed_values
 from reconciler.engine.decide.wanted import decide, decide_unasked
 from reconciler.model.decision_inputs import Policy, progress
-from reconciler.model.grant import Grant, Hold, Key, Outcome, Phase, Record, Step
+from reconciler.model.grant import Grant, Hold, Key, Phase, Record
+from reconciler.model.run import Outcome, Step
 from reconciler.model.settings import Drift, Suspension
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace

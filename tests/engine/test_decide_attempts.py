@@ -9,8 +9,9 @@ import pytest
 
 from reconciler.engine.decide.existing import Capabilities, Facts
 from reconciler.engine.decide.wanted import decide
-from reconciler.model.grant import Kind, Outcome, Phase, Step
+from reconciler.model.grant import Phase
 from reconciler.model.manifest import Invitation
+from reconciler.model.run import Kind, Outcome, Step
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown

@@ -8,7 +8,8 @@ import pytest
 
 from reconciler.engine.decide.existing import Capabilities, Facts
 from reconciler.engine.decide.orphans import decide_orphan, gone, taken_by_hand
-from reconciler.model.grant import Kind, Outcome, Phase
+from reconciler.model.grant import Phase
+from reconciler.model.run import Kind, Outcome
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown

@@ -11,7 +11,8 @@ from reconciler.engine.decide.existing import Capabilities, Facts
 from reconciler.engine.decide.orphans import decide_orphan
 from reconciler.engine.decide.wanted import decide
 from reconciler.model.decision_inputs import Policy
-from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
+from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.run import Kind, OpenRun, Outcome, Step
 from reconciler.model.settings import Drift
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace

@@ -339,6 +339,34 @@ WITH_TOKEN = {
 }
 
 
+@pytest.mark.parametrize("anew", ["by hand", "another beginning"])
+def test_an_attempt_that_begins_anew_and_is_refused_does_not_forget_what_was_made(machine, accounts, repo, anew):
+    """The check knows the members of a team, which the account that is there already never came into."""
+    manifest = accounts.manifest(team=True)
+    manifest["exists"]["url"] = f"{accounts.url}/members/{{{{email}}}}"
+    accounts.route("GET", "/members/{email}", lambda _received, email: 404)
+    repo.manifest("tool", manifest)
+    repo.commit()
+    accounts.fail_next(1, 403, method="POST", prefix="/teams")
+    machine.reconcile()
+    if anew == "by hand":
+        machine.reconcile(by_hand={("ada", "tool"): "run"})
+    else:
+        manifest["execute"][0]["data"]["team"] = "7"
+        repo.manifest("tool", manifest)
+        repo.commit()
+        machine.reconcile()
+    assert posts(accounts) == ["/users", "/teams/7/members", "/users"]
+    assert "answered 409" in machine.record("ada", "tool").last_error
+    repo.hire("ada")
+    repo.commit()
+    left = row(machine.reconcile(), "ada", "tool")
+    assert (left.status, left.reason) == (
+        Status.ORPHANED,
+        "no longer in git; never confirmed: an invitation may be open",
+    )
+
+
 def test_rotated_initial_data_starts_what_failed_afresh_and_leaves_the_rest(machine, accounts, repo):
     repo.manifest("tool", accounts.manifest(team=True) | WITH_TOKEN)
     repo.initial_data("tool", {"KEY": "first-key-0", "OTHER": "other-0000"})

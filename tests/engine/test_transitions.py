@@ -13,7 +13,8 @@ from reconciler.engine.decide.orphans import gone
 from reconciler.engine.decide.planned import Check, PlannedGrant, Prepared
 from reconciler.ledger.entries import Event
 from reconciler.model.decision_inputs import complete
-from reconciler.model.grant import Decision, Grant, Key, Kind, OpenRun, Outcome, Phase, Record, Step
+from reconciler.model.grant import Decision, Grant, Key, Phase, Record
+from reconciler.model.run import Kind, OpenRun, Outcome, Step
 from reconciler.model.scope import Scope
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.value import replace

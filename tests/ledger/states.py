@@ -15,7 +15,8 @@ from reconciler.ledger import schema
 from reconciler.ledger.entries import Attempt
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sqlite.lock import StateLock
-from reconciler.model.grant import Key, Outcome, Record, Step
+from reconciler.model.grant import Key, Record
+from reconciler.model.run import Outcome, Step
 from tests.forked import Process, nursery
 
 NOW = datetime(2026, 12, 1, 9, 0, 0, 123456, tzinfo=UTC)
@@ -47,6 +48,11 @@ def state_file(root: Path) -> Path:
 
 EARLIER = sorted(Path(__file__).with_name("schemas").glob("*.sql"))
 """States as the programs of these schemas made them, each with one grant and one line of history."""
+
+
+def of_schema(version: str) -> Path:
+    """The recipe of a state of this schema."""
+    return next(recipe for recipe in EARLIER if recipe.stem == version)
 
 
 def earlier(recipe: Path, root: Path) -> Path:

@@ -18,7 +18,7 @@ from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
-from tests.ledger.states import EARLIER, NOW, STATE, change, earlier
+from tests.ledger.states import NOW, STATE, change, earlier, of_schema
 
 
 def line(hire: str, second: int = 0, event: EventType = EventType.ADOPTED) -> Event:
@@ -211,7 +211,7 @@ def test_line_that_did_not_move_with_its_person_is_named(state: StateLocation) -
 
 def test_renames_of_an_older_state_become_lines(tmp_path: Path) -> None:
     """Of entries that swapped their names to and fro, with lines in between."""
-    file = earlier(EARLIER[-1], tmp_path)
+    file = earlier(of_schema("0008"), tmp_path)
     with closing(sqlite3.connect(file)) as database:
         database.executescript(Path(__file__).with_name("renamed.sql").read_text())
     state = StateLocation(STATE, tmp_path)
@@ -223,7 +223,7 @@ def test_renames_of_an_older_state_become_lines(tmp_path: Path) -> None:
 
 
 def test_lines_of_an_older_state_are_chained(tmp_path: Path) -> None:
-    earlier(next(recipe for recipe in EARLIER if recipe.stem == "0004"), tmp_path)
+    earlier(of_schema("0004"), tmp_path)
     state = StateLocation(STATE, tmp_path)
     more = "INSERT INTO events SELECT id + {}, at, 'bob', access, integration, event, NULL, author, 'x' FROM events"
     change(state, *(more.format(count) for count in (1, 2)), "DELETE FROM events WHERE id = 3")

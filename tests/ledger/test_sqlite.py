@@ -20,7 +20,18 @@ from reconciler.ledger.sqlite.lock import make_folder
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.value import replace
-from tests.ledger.states import ADA, EARLIER, NOW, STATE, bytes_in, earlier, other_process, read_all, state_file
+from tests.ledger.states import (
+    ADA,
+    EARLIER,
+    NOW,
+    STATE,
+    bytes_in,
+    earlier,
+    of_schema,
+    other_process,
+    read_all,
+    state_file,
+)
 
 
 def test_the_state_is_its_owners_alone(tmp_path: Path) -> None:
@@ -106,7 +117,7 @@ def test_a_state_of_every_earlier_schema_opens_and_is_kept_as_it_was(tmp_path: P
 def test_reasons_of_before_get_their_codes(
     tmp_path: Path, status: str, reason: str, code: str | None, cause: str | None
 ) -> None:
-    with closing(sqlite3.connect(earlier(EARLIER[-1], tmp_path))) as database, database:
+    with closing(sqlite3.connect(earlier(of_schema("0008"), tmp_path))) as database, database:
         database.execute("update grants set status = ?, reason = ?", (status, reason))
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         (found,) = ledger.grants.records()

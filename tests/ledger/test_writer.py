@@ -16,7 +16,8 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.attribution import Unattributed
 from reconciler.model.errors import LedgerError
-from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
+from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.run import Kind, OpenRun, Outcome, Step
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.value import replace
 from tests.ledger.states import ADA, NOW, STATE, attempt, step

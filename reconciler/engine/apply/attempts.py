@@ -16,8 +16,9 @@ from reconciler.engine.decide.existing import not_seen
 from reconciler.engine.decide.orphans import NOT_IN_GIT, STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
 from reconciler.model.decision_inputs import gone
-from reconciler.model.grant import Kind, OpenRun, Phase, Record
+from reconciler.model.grant import Phase, Record
 from reconciler.model.lock import Lock, LockState
+from reconciler.model.run import Kind, OpenRun
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict

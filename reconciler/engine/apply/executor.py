@@ -37,8 +37,9 @@ from reconciler.model.clock import Stopped, stamp
 from reconciler.model.decision_inputs import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.grant import Kind, OpenRun, Outcome, Phase, Record, Step
+from reconciler.model.grant import Phase, Record
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
+from reconciler.model.run import Kind, OpenRun, Outcome, Step
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
@@ -106,9 +107,10 @@ class Executor:
             job.record.attempts + 1 if again and not job.planned.decision.afresh and job.kind is not Kind.RUN else 1
         )
         before, by_hand = job.record.run, job.planned.by_hand or (again and job.record.run.by_hand)
-        run = OpenRun(kind=job.kind, digest=integration.digest(job.prepared), by_hand=by_hand)
+        digest, supersedes = integration.digest(job.prepared), before.may_have_effect
+        run = OpenRun(kind=job.kind, digest=digest, by_hand=by_hand, supersedes=supersedes)
         if resume:
-            run = replace(run, id=before.id, steps=before.steps)
+            run = replace(run, id=before.id, steps=before.steps, supersedes=before.supersedes)
         snapshot, wants = job.values(integration.names.asked_with), job.prepared.wants
         record = attempts.begun(job.acted_on(now), run, number, snapshot=snapshot, wants=wants)
         opened = Attempt.of(record, number, total, now)

@@ -13,8 +13,9 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.ledger.entries import Attempt, Command
 from reconciler.ledger.vault import Memory
 from reconciler.model.decision_inputs import acted_on
-from reconciler.model.grant import Grant, Kind, Outcome, Record, Step
+from reconciler.model.grant import Grant, Record
 from reconciler.model.manifest import Request
+from reconciler.model.run import Kind, Outcome, Step
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
 from reconciler.requests.client import Response

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from reconciler.engine.decide.existing import last_seen
 from reconciler.engine.decide.orphans import STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
-from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
+from reconciler.model.grant import Decision, Grant, Phase, Record
+from reconciler.model.run import Kind
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Account, Cause, Missing, NoCheck, Present, Unknown, Verdict, is_off

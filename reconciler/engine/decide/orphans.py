@@ -14,8 +14,9 @@ from reconciler.engine.decide.existing import Capabilities, Facts
 from reconciler.engine.decide.wanted import Failed
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, is_over, progress
-from reconciler.model.grant import Decision, Key, Kind, Over, Phase, Record
+from reconciler.model.grant import Decision, Key, Over, Phase, Record
 from reconciler.model.lock import Lock, LockState
+from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, is_invited, is_off

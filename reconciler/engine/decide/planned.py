@@ -9,9 +9,10 @@ from typing import Any, assert_never
 
 from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked
-from reconciler.model.grant import Decision, Grant, Kind, Record
+from reconciler.model.grant import Decision, Grant, Record
 from reconciler.model.lock import Lock
 from reconciler.model.manifest import Manifest, Request
+from reconciler.model.run import Kind
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.model.verdict import Invited, Missing, Present, Verdict

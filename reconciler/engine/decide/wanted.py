@@ -12,7 +12,8 @@ from typing import assert_never
 from reconciler.engine.decide.existing import Facts, changed_values, found, invited, paused, shown, unchecked, webhook
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import NEITHER, Policy, account_changed, progress
-from reconciler.model.grant import Decision, Differences, Grant, Kind, Phase, Record
+from reconciler.model.grant import Decision, Differences, Grant, Phase, Record
+from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, is_invited

@@ -15,9 +15,10 @@ from reconciler.engine.decide.planned import NOTHING_STORED, Check, Prepared
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import UNAUTHORIZED, Listings, connected
 from reconciler.model.errors import Blocked, TransportError
-from reconciler.model.grant import Grant, Key, Kind, Record
+from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Exists
+from reconciler.model.run import Kind
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
 from reconciler.model.text import folded

@@ -18,9 +18,10 @@ from reconciler.engine.decide.existing import Capabilities, as_shown, changed_in
 from reconciler.engine.decide.planned import NO_OUTPUTS, NOTHING_STORED, Check, DependencyOutputs, Prepared, requests_of
 from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked, MissingVariable
-from reconciler.model.grant import Differences, Grant, Kind, Record
+from reconciler.model.grant import Differences, Grant, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Call, Listing, Manifest, Pending, Request
+from reconciler.model.run import Kind
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names, roots
 from reconciler.model.value import Frozen, Unshown, replace

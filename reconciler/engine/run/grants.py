@@ -19,8 +19,9 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Stored, stored_for
 from reconciler.model.decision_inputs import Policy, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, Problem
-from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
+from reconciler.model.grant import Decision, Differences, Grant, Key, Phase, Record
 from reconciler.model.lock import Locks
+from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Invited, Missing, Present, Unknown, Verdict, is_invited, is_off

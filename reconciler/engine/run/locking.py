@@ -15,8 +15,9 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.grants import PlanningInputs
 from reconciler.engine.run.orphans import OrphanPlanner
 from reconciler.model.errors import Blocked
-from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
+from reconciler.model.grant import Decision, Grant, Phase, Record
 from reconciler.model.lock import Lock, LockState
+from reconciler.model.run import Kind
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Unknown, Verdict
 

@@ -14,7 +14,8 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.grants import PlanningInputs
 from reconciler.model.decision_inputs import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable
-from reconciler.model.grant import APART, Decision, Grant, Key, Kind, Phase, Record
+from reconciler.model.grant import APART, Decision, Grant, Key, Phase, Record
+from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Missing, NoCheck, Unknown, is_off
