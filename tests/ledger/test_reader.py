@@ -158,6 +158,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "grants.hires_after": ("", 2),
     "grants.integrations": (["ada"],),
     "grants.origins_after": (Key("", ""),),
+    "grants.orphans": ("tool",),
     "grants.record": (ADA.key,),
     "guard.answered_since": ([ADA.key], NOW),
     "guard.changes_since": (Since(0, 0),),
