@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 
-from reconciler.daemon.freshness import NOTE
+from reconciler.daemon.freshness import NOTE, noted_stale
 from reconciler.daemon.runtime import Runtime
 from reconciler.daemon.slices import SliceRunner
 from reconciler.ledger.writer import LedgerWriter
@@ -50,12 +50,16 @@ class Fetching:
         """The revision in force when it began: the watch may take over what it brings before it ends."""
         self._task: asyncio.Task[None] | None = None
         self._freshness = runtime.freshness
-        self._noted = self._freshness.written()
+        self._noted: bytes | None = None
 
     async def open(self) -> None:
         """Read what the daemon before this one noted. Raises LedgerError."""
-        self._freshness.follow(await self._ledger.run(lambda ledger: ledger.notes.get(NOTE)))
-        self._noted = self._freshness.written()
+        await self.lead()
+        self._freshness.follow(self._noted)
+
+    async def lead(self) -> None:
+        """Read what the leader before this one noted, which it told of. Raises LedgerError."""
+        self._noted = await self._ledger.run(lambda ledger: ledger.notes.get(NOTE))
 
     @property
     def under_way(self) -> bool:
@@ -123,14 +127,14 @@ class Fetching:
         if self._task is not None:
             self._task.cancel()
 
-    async def judge(self, now: datetime, limit: timedelta) -> tuple[Stale | None, Stale | None] | None:
-        """Judge and note whether the revision in force is stale; return (before, now) if that changed, else None."""
-        before = self._freshness.stale
-        changed = self._freshness.judge(now, limit)
-        if (written := self._freshness.written()) != self._noted:
-            await self._ledger.run(lambda ledger: ledger.notes.put(NOTE, written))
-            self._noted = written
-        return (before, self._freshness.stale) if changed else None
+    async def note(self) -> tuple[Stale | None, Stale | None] | None:
+        """Note whether the revision in force is stale; return (before, now) if that changed, else None."""
+        written, now = self._freshness.written(), self._freshness.stale
+        if not self._freshness.known or written == self._noted:
+            return None
+        await self._ledger.run(lambda ledger: ledger.notes.put(NOTE, written))
+        before, self._noted = noted_stale(self._noted), written
+        return (before, now) if (before is None) != (now is None) else None
 
     async def _fetch(self, remote: str, branch: str) -> None:
         checkout, stopped = self._runtime.context.checkout, self._clock.stopping.is_set

@@ -15,7 +15,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.clock import stamp
 from reconciler.model.revision_status import Stale
 
-__all__ = ["NOTE", "Freshness", "stale"]
+__all__ = ["NOTE", "Freshness", "noted_stale", "stale"]
 
 NOTE = "freshness"
 
@@ -40,7 +40,7 @@ class Freshness:
             datetime.fromisoformat(kept[name]) if kept.get(name) else None for name in ("fetched_at", "refused_since")
         )
         self.counted_from = self.fetched_at or self.counted_from
-        self.stale = Stale(**kept["stale"]) if kept.get("stale") else None
+        self.stale = noted_stale(noted)
 
     def written(self) -> bytes:
         """Write it as a note."""
@@ -64,23 +64,25 @@ class Freshness:
         self.refused = refused
         self.refused_since = None if refused is None else min(self.refused_since or now, now)
 
-    def judge(self, now: datetime, limit: timedelta) -> bool:
-        """Judge whether the revision is stale, and return whether that changed."""
+    def judge(self, now: datetime, limit: timedelta) -> None:
+        """Judge whether the revision is stale."""
         if not self.known:
-            return False
+            return
         found = [
             (since, reason)
             for since, reason in ((self.counted_from, self.problem), (self.refused_since, self.refused))
             if since is not None and reason is not None and now - since >= limit
         ]
-        before = self.stale
         since, reason = min(found, default=(None, ""))
         self.stale = None if since is None else Stale(stamp(since) or "", reason)
-        return (before is None) != (self.stale is None)
 
 
 def stale(ledger: LedgerReader) -> Stale | None:
     """Read from the ledger since when, and why, commits are not taken over; None if they are."""
-    noted = ledger.notes.get(NOTE)
+    return noted_stale(ledger.notes.get(NOTE))
+
+
+def noted_stale(noted: bytes | None) -> Stale | None:
+    """Read from the note since when, and why, commits are not taken over; None if they are."""
     told = json.loads(noted)["stale"] if noted else None
     return Stale(**told) if told else None

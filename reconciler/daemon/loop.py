@@ -192,6 +192,7 @@ class Daemon:
         self._health.ticked_at = monotonic()
         now = self._clock.now()
         self.fetching.begin(now)
+        self.runtime.freshness.judge(now, self.runtime.active.settings.fail_stale)
         if self._revisions.is_due(now):
             await self._commit()
         if self.runtime.active.tree is None:
@@ -218,6 +219,7 @@ class Daemon:
         if not self._led:  # the leader before this one may have died in the middle of a count or a sweep
             await self._dispatcher.passes.count(self.runtime.state, self.runtime.active.settings, tree)
             await self._schedule.sweep(PassRequest(Selection(), "start"))
+            await self.fetching.lead()
             self._led = True
         await self._relay.look()
         await self._begin_commands()
@@ -225,7 +227,7 @@ class Daemon:
         await self._follow_locks(now)
         await self._schedule.judge_counted()
         await self._schedule.queue_due(now)
-        await self._judge_freshness(now, tree)
+        await self._tell_of_freshness(tree)
         active = self.runtime.active
         self.publishing.begin(now, active.settings, tree, active.branch)
         self.approving.begin(active.settings, active.branch)
@@ -272,9 +274,9 @@ class Daemon:
         else:
             self._health.problems.update("commands", None)
 
-    async def _judge_freshness(self, now: datetime, tree: Tree) -> None:
+    async def _tell_of_freshness(self, tree: Tree) -> None:
         """Alert when the revision in force becomes stale, and when it no longer is."""
-        changed = await self.fetching.judge(now, self.runtime.active.settings.fail_stale)
+        changed = await self.fetching.note()
         if changed is not None:
             before, stale = changed
             self.runtime.tell(alert_freshness(self.runtime.context, self.runtime.active.settings, tree, before, stale))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.daemon.freshness import Freshness
+from reconciler.daemon.freshness import NOTE, Freshness
 from tests.daemon.running import Turned, running, until
+from tests.ledgers import inside
 from tests.repo import Repo, run_cli
 from tests.repository.signing import PgpSigner, signed, unsigned
 from tests.servers import Service
@@ -76,6 +77,31 @@ def test_daemon_cut_off_from_git_alerts_once_and_on_recovery(repo: Repo, remote:
         assert kinds(service) == ["stale", "caught_up"]
         told = run_cli(repo, "status", "--output", "json")
         assert (told.code, told.json["stale"]) == (0, None)
+
+    asyncio.run(walk())
+
+
+def test_each_member_of_a_fleet_is_judged_and_the_next_leader_tells_what_the_one_before_could_not(
+    repo: Repo, remote: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def walk() -> None:
+        clock = Turned(PACE)
+        async with running(repo, clock) as now:
+            daemon, freshness = now.daemon, now.daemon.runtime.freshness
+            await until(lambda: freshness.fetched_at)
+            monkeypatch.setattr(daemon.runner, "leads", False)
+            gone = move(remote, "gone.git")
+            await until(lambda: freshness.problem)
+            clock.turn(minutes=16)
+            await until(lambda: not daemon.healthy()[0])
+            told = freshness.written()
+            inside(now.state.ledger).notes.put(NOTE, told)
+            move(gone, remote.name)
+            await until(lambda: daemon.healthy()[0])
+            assert kinds(service) == []
+            monkeypatch.setattr(daemon, "_led", False)
+            monkeypatch.setattr(daemon.runner, "leads", True)
+            await until(lambda: kinds(service) == ["caught_up"])
 
     asyncio.run(walk())
 
