@@ -13,6 +13,7 @@ from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.model.status import Action, Status
 from tests.engine.harness import dying, row
 from tests.repo import call_cli
+from tests.servers import Reply
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
@@ -93,6 +94,27 @@ def test_stored_value_is_used_by_later_requests_and_revocation(machine, accounts
     assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
     assert [call.path for call in accounts.calls("DELETE")] == ["/members/1"]
     assert machine.sealed() == []
+
+
+def test_what_a_login_answers_is_a_secret_once_it_is_sent_on(machine, accounts, repo):
+    manifest = accounts.manifest(team=True)
+    login = {"token": "not-random", "session": {"id": "plain-id"}, "number": "number-7"}
+    accounts.route("POST", "/login", lambda _received: login)
+    echo = lambda received: Reply(403, {**dict(received.headers), "sent": received.body.decode()})  # noqa: E731
+    accounts.route("POST", "/echo", echo)
+    sent = {"Authorization": "Bearer {{SESSION}}", "X-Also": "{{responses.0.session.id}}"}
+    manifest["execute"] = [
+        {"url": f"{accounts.url}/login", "store_data": {"SESSION": "session.id", "TOKEN": "token", "NUMBER": "number"}},
+        {"url": f"{accounts.url}/echo", "headers": sent, "data": {"t": "{{TOKEN}}", "n": "{{NUMBER}}"}},
+    ]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    shown = row(machine.reconcile(), "ada", "tool")
+    assert "answered 403" in str(shown.last_error)
+    assert "number-7" in str(shown.last_error)
+    for secret in ("not-random", "plain-id"):
+        assert secret not in str(shown)
+        assert secret not in str(machine.history("ada"))
 
 
 @pytest.mark.parametrize("value", ["{{responses.0.id}}", "{{MEMBER}}"])

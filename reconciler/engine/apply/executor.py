@@ -242,6 +242,7 @@ class Executor:
 
     async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
         integration, scope = run.integration, await self._scope(run)
+        self.context.redactor.learn(integration.confided(scope))
         read = partial(self.vault.files, named=run.memory.files)
         files = await self.ledger.run(read) if request.files else {}
         wire = render(request, scope, integration.manifest, files=files)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,15 +23,16 @@ from reconciler.model.grant import Differences, Grant, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Call, Listing, Manifest, Pending, Request
 from reconciler.model.run import Kind
-from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
+from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope, steps
 from reconciler.model.template import names, roots
 from reconciler.model.value import Frozen, Unshown, replace
 from reconciler.model.verdict import Cause, Verdict
+from reconciler.requests.excerpt import FIELDS
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.pages import first_page
 from reconciler.requests.record import Compared
 from reconciler.requests.render import AT_RUN_TIME, Rehearsal, canonical, expected, rehearse, steady
-from reconciler.requests.template import render_text, render_url
+from reconciler.requests.template import render_text, render_url, written
 from reconciler.secrets.sealed import Sealer
 from reconciler.transports.messages import RenderedRequest
 
@@ -97,6 +99,18 @@ class UsedNames:
         listings = () if exists is None else (exists.listing, exists.pending)
         return {type(each): self._in_form(each) for each in listings if each is not None}
 
+    @cached_property
+    def confided(self) -> frozenset[str]:
+        """Return the names of what answers give that is a secret: by its own name there, or as it goes into a header.
+
+        So a login's answer is, which the requests after it are sent with.
+        """
+        manifest = self._manifest
+        sent = names([list((call.headers or manifest.headers).values()) for _, call in manifest.calls()])
+        stored = [item for some in manifest.request_lists.values() for each in some for item in each.store_data.items()]
+        called = frozenset(name for name, path in stored if steps(path)[-1].lower() in FIELDS)
+        return called | {name for name in sent if name.partition(".")[0] in {*manifest.stored, "responses"}}
+
     def _in_form(self, listing: Listing | Pending) -> tuple[str, ...]:
         used = roots([listing.url, listing.data, listing.next_page])
         return tuple(field.id for field in self._manifest.form if field.id in used)
@@ -129,6 +143,12 @@ class Integration(Frozen, dict=True):
     def names(self) -> UsedNames:
         """Return the names that the manifest's requests use."""
         return UsedNames(self.manifest)
+
+    def confided(self, scope: Scope) -> Iterator[str]:
+        """Yield the secrets that answers have given, as far as the scope has them."""
+        for name in self.names.confided:
+            with suppress(MissingVariable):
+                yield written(scope.look_up(name).value)
 
     @cached_property
     def texts(self) -> Mapping[Kind, tuple[str, ...]]:
