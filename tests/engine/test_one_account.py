@@ -107,6 +107,26 @@ def test_nobody_has_an_account_that_two_new_hires_mean(
     assert {each.status for each in logins.reconcile().rows} == {Status.PRESENT}
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_account_is_somebody_elses_once_its_holders_time_is_over(
+    logins: Machine, accounts: AccountService, repo: Repo, *, late: bool
+) -> None:
+    """Whose time is over counts as removed, whether it is revoked by then or not, and although its entry stands."""
+    repo.hire("ada", {"integration": "tool", "for": "8h"}, extra={"LOGIN": "root"})
+    repo.commit()
+    assert row(logins.reconcile(), "ada", "tool").status is Status.PRESENT
+    logins.clock.turn(hours=8)
+    if late:
+        assert row(logins.reconcile(), "ada", "tool").status is Status.REVOKED
+    hire(repo, "bob", "root")
+    repo.commit()
+    found = logins.reconcile().rows
+    assert [item.status for item in found] == [Status.REVOKED if late else Status.ORPHANED, Status.PRESENT]
+    logins.clock.turn(hours=1)
+    assert logins.reconcile().rows[1].status is Status.PRESENT
+    assert accounts.created == {"root": 1 + late}
+
+
 def test_manifests_of_one_service_are_compared(logins: Machine, accounts: AccountService, repo: Repo) -> None:
     repo.manifest("tool", by_login(accounts, service="house"))
     repo.manifest("admin", by_login(accounts, service="house", headers={"X-Admin": "1"}))

@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
+from reconciler.model.decision_inputs import still_wanted
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.scope import LEDGER, Layer
@@ -265,6 +266,7 @@ class Rivals:
         *,
         rows_of: Callable[[frozenset[str]], Awaitable[Iterable[Record]]],
         unreadable: Callable[[], Awaitable[Iterable[Record]]],
+        now: datetime,
     ) -> str | None:
         """Return why a grant cannot have its account: it is another hire's, or may be. None if nobody else means it.
 
@@ -288,6 +290,7 @@ class Rivals:
         if not others:
             return None
         rows = {record.key: record for record in await rows_of(frozenset(other.key.hire for other in others))}
+        others = [other for other in others if still_wanted(other, rows.get(other.key), now)]
         known = [
             (record, each)
             for each, record in ((grant, own), *((other, rows.get(other.key)) for other in others))

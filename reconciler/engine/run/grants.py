@@ -66,8 +66,8 @@ class PlanningInputs(Frozen, kw_only=True):
 
     async def rival(self, grant: Grant, record: Record | None) -> str | None:
         """Return why a grant's account is another hire's, or may be; or None."""
-        rows_of, unreadable = self.rows_of_others, self.unreadable
-        return await self.rivals.of(grant, record, rows_of=rows_of, unreadable=unreadable)
+        rows_of, unreadable, now = self.rows_of_others, self.unreadable, self.policy.now
+        return await self.rivals.of(grant, record, rows_of=rows_of, unreadable=unreadable, now=now)
 
     async def asked(
         self, integration: Integration, prepared: Prepared, verdict: Verdict
