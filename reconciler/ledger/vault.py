@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.ledger.entries import Change, ValueChanges
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import SecretsError
-from reconciler.model.grant import Key
+from reconciler.model.grant import Key, Record
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
 from reconciler.model.value import Frozen, Unshown
@@ -160,6 +160,18 @@ class Vault:
                     kept[stored_name(hire)] = self.changed(stored_name(hire), partial(_without, theirs))
         return kept
 
+    def handed_on(self, ledger: LedgerReader, keys: Collection[Key]) -> ValueChanges:
+        """Make the changes that erase the stored values of entries whose account is gone.
+
+        Entries that need them, and may have an account, keep them: theirs is asked for and taken away with the same.
+        """
+        changes = dict(self.without_stored(ledger, keys))
+        for hire in {key.hire for key in keys if stored_name(key.hire) in changes}:
+            gone = {key.access for key in keys if key.hire == hire}
+            if heirs := _heirs(list(ledger.grants.records([hire])), gone):
+                changes[stored_name(hire)] = self.changed(stored_name(hire), partial(_handed_on, gone, heirs))
+        return changes
+
     def changed(self, name: str, change: Callable[[Any], Any]) -> Change:
         """Make a change of a sealed value from one of decoded values; an empty result erases it."""
 
@@ -223,6 +235,34 @@ class Vault:
 
 def _without(accesses: Collection[str], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
     return {access: values for access, values in (of_hire or {}).items() if access not in accesses}
+
+
+def _heirs(records: Collection[Record], gone: Collection[str]) -> dict[str, list[str]]:
+    """Return the entries that may have an account, each with those `gone` of its service that it needs, nearest first.
+
+    `records` are all of a hire.
+    """
+    known, found = {record.key.access: record for record in records}, dict[str, list[str]]()
+    for record in records:
+        queue = list(record.needs)
+        for entry in queue:
+            queue += [need for need in known[entry].needs if need not in queue] if entry in known else []
+        needed = [entry for entry in queue if entry in gone and entry in known]
+        lenders = [entry for entry in needed if known[entry].service == record.service]
+        if lenders and record.may_remain and record.key.access not in gone:
+            found[record.key.access] = lenders
+    return found
+
+
+def _handed_on(
+    gone: Collection[str], heirs: Mapping[str, Iterable[str]], of_hire: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    kept = _without(gone, of_hire)
+    for access, lenders in heirs.items():
+        stored = stored_for(of_hire or {}, access, lenders)
+        if stored.names:
+            kept[access] = {**stored.lent, **stored.own}
+    return kept
 
 
 def value_place(name: str) -> str:

@@ -359,7 +359,7 @@ class Executor:
         if isinstance(found, str):
             return await self._fail(run, f"{run.said}; {found}")
         new, lines = found
-        read = partial(self.vault.without_stored, keys={new.key})
+        read = partial(self.vault.handed_on, keys={new.key})
         gone = await self.ledger.run(read) if new.phase is Phase.REVOKED else {}
         return await self._settled(run, new, lines, {} if new.unchecked else {run_name(new.key): None, **gone})
 

@@ -109,12 +109,13 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
     new = _wanted_again(record, verdict, now) if item.wanted else record
     if new.phase is Phase.NEW or not new.snapshot:  # a person may vouch for a grant before anything is known of it
         new = replace(new, email=grant.email, snapshot=_asked_with(item) or new.snapshot)
+    unsaid = grant.manifest is None and grant.integration == record.integration  # a broken manifest says no service
     fields: dict[str, Any] = {
         "integration": grant.integration,
-        "service": grant.service,
+        "service": record.service if unsaid else grant.service,
         "source": grant.source,
         "origin": grant.origin,
-        "needs": grant.needs,
+        "needs": record.needs if item.prepared is None and record.may_remain else grant.needs,
         "keep": grant.keep,
         "form": record.form if grant.manifest is None else _form(grant),
         "revision": revision or record.revision,

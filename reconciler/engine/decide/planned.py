@@ -180,7 +180,8 @@ class PlannedGrant(Frozen):
     @property
     def moved(self) -> bool:
         """Whether the row belonged to another service before."""
-        return not self.untouched and self.record is not None and self.record.service != self.grant.service
+        row, grant = self.record, self.grant
+        return not self.untouched and row is not None and row.service != grant.service and grant.manifest is not None
 
     @property
     def seen(self) -> Mapping[str, Any]:
