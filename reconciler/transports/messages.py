@@ -145,7 +145,7 @@ class Response(Frozen):
     def at(self, path: str) -> Any:
         """What stands at a dotted path of the content, or in a header (`header:Location`); None where nothing does."""
         kind, colon, name = path.partition(":")
-        if colon and kind == "header":
+        if colon and kind.strip().lower() == "header":
             return self.headers.get(name.strip().lower())
         return walk(self.json(), path)
 

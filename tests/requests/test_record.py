@@ -169,11 +169,15 @@ def test_store_data_starts_at_the_record_where_there_is_one() -> None:
 
 def test_store_data_from_a_header() -> None:
     exists = Exists.model_validate(
-        {"url": "x", "expected": "ok", "store_data": {"ID": "header:Location", "N": "header:X"}}
+        {
+            "url": "x",
+            "expected": "ok",
+            "store_data": {"ID": "header:Location", "NAME": "Header: location", "N": "header:X"},
+        }
     )
     found = verdict(exists, "ok", Response(200, {"location": "/users/7"}, b"ok"))
     assert isinstance(found, Present)
-    assert found.stored == {"ID": "/users/7"}
+    assert found.stored == {"ID": "/users/7", "NAME": "/users/7"}
 
 
 @pytest.mark.parametrize(
