@@ -101,7 +101,8 @@ def lacking(manifest: Manifest, reply: Mapping[str, Any]) -> str | None:
     wanted = sorted(name.removeprefix("oauth.") for name in used if name.startswith("oauth."))
     if not wanted or ACCESS in wanted:
         wanted = [ACCESS]
-    return None if any(walk(reply, path) for path in wanted) else " or ".join(wanted)
+    found = (walk(reply, path) for path in wanted)
+    return None if any(each and isinstance(each, str | int) for each in found) else " or ".join(wanted)
 
 
 def with_code(call: Request) -> Request:

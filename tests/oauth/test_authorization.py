@@ -273,10 +273,11 @@ class TestRefused:
         assert await desk.refused(state=authorization.state, code="c") == told
         assert desk.outcome(authorization) == told
 
-    async def test_an_answer_without_a_token_connects_nothing(self, desk: Desk) -> None:
-        desk.service.route("POST", "/token", {"access_token": None, "refresh_token": "refresh-1", "scope": "none"})
+    @pytest.mark.parametrize("token", [None, {"state": "queued"}], ids=["null", "a map"])
+    async def test_an_answer_without_a_token_connects_nothing(self, desk: Desk, token: Any) -> None:
+        desk.service.route("POST", "/token", {"access_token": token, "refresh_token": "refresh-1", "scope": "none"})
         told = await desk.refused(state=(await desk.begin()).state, code="c")
-        assert 'answered 200 without access_token: {"access_token": null' in told
+        assert 'answered 200 without access_token: {"access_token": ' in told
         assert "refresh-1" not in told
 
     async def test_a_token_endpoint_on_a_host_that_is_not_allowed(
