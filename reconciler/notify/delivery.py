@@ -15,8 +15,9 @@ import base64
 import ssl
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from email.errors import NonASCIILocalPartDefect
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime, make_msgid
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -158,10 +159,11 @@ class Post:
     def _message(self, to: str, subject: str, text: str) -> EmailMessage:
         """Make the message. Raises NotSent for what it cannot hold: a line break in an address, a lone surrogate."""
         sender = self._settings.smtp.sender
-        message = EmailMessage(policy=SMTP)
+        before, at, domain = to.strip().rpartition("@")
+        message = EmailMessage(policy=SMTP if before.rpartition("<")[2].isascii() else SMTPUTF8)
         try:
             message["From"] = sender
-            message["To"] = to.strip()
+            message["To"] = f"{before}{at}{domain.encode('idna').decode()}"  # as every server takes it
             message["Subject"] = " ".join(subject.split())
             message["Date"] = format_datetime(self._context.clock.now())
             message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2])
@@ -170,7 +172,8 @@ class Post:
         except (ValueError, IndexError):
             raise NotSent("the address, the subject or the text cannot be sent as they are") from None
         addresses = message["To"].addresses
-        if not addresses or message["To"].defects or not all(item.username and item.domain for item in addresses):
+        defects = [each for each in message["To"].defects if not isinstance(each, NonASCIILocalPartDefect)]
+        if not addresses or defects or not all(item.username and item.domain for item in addresses):
             raise NotSent("`to` is not an address")
         return message
 

@@ -190,6 +190,17 @@ class TestEmail:
         office.mail(start(), to=" Ada Lovelace <ada@example.com> ")
         assert mailbox.envelopes[0].rcpt_tos == ["ada@example.com"]
 
+    def test_an_address_of_any_letters(self, office: Office, start: Start, mailbox: Mailbox) -> None:
+        office.mail(start(), to="Zo\u00eb <ada@b\u00fccher.example>")
+        office.mail(start(enable_SMTPUTF8=True), to="zo\u00eb@example.com")
+        assert [envelope.rcpt_tos for envelope in mailbox.envelopes] == [
+            ["ada@xn--bcher-kva.example"],
+            ["zo\u00eb@example.com"],
+        ]
+        assert "SMTPUTF8 is not supported by this server" in office.mail_refused(
+            start(enable_SMTPUTF8=False), to="zo\u00eb@example.com"
+        )
+
     @pytest.mark.parametrize(
         "subject",
         ["Hello\nBcc: eve@example.com", "Hello\r\n\r\nbody", "Hello\u2028Bcc: eve@example.com", "Hello\x0b\x0cthere\n"],
