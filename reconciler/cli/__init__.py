@@ -261,8 +261,21 @@ def usable_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _in_utf8() -> None:
+    """Begin anew where Python has another encoding for the names of files than UTF-8, which git has everywhere.
+
+    Else somebody's file would be another one, or none. Standard streams keep the encoding of the terminal.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  this program itself
+
+
 def main() -> None:
     """Run as the console script."""
+    _in_utf8()
     many_objects()
     usable_streams()
     # To look for plugins, pydantic reads the metadata of every package of the installation; one would see every value.

@@ -20,7 +20,7 @@ from typing import TypeVar, cast
 from reconciler.model.base import Model
 from reconciler.model.condition import Sequence
 from reconciler.model.config_files import AccessRequest, IgnoredAccount
-from reconciler.model.errors import Problem, RepositoryError
+from reconciler.model.errors import Problem, RepositoryError, Severity
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.hire import Hire
 from reconciler.model.imports import Import
@@ -41,9 +41,9 @@ from reconciler.repository.documents.checks import manifest_ids, unfilled
 from reconciler.repository.documents.problems import MOST, few
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of, lacks_folder
-from reconciler.repository.hire_index import NOTHING, HireCache, HireIndex, HireSummary, SavedHires
+from reconciler.repository.hire_index import NOTHING, HireCache, HireIndex, HireSummary, SavedHires, stem_of
 from reconciler.repository.hires import Hires, ParsedHires
-from reconciler.repository.naming import is_cases, misplaced_in_config, others, same_stem, unread
+from reconciler.repository.naming import is_cases, misplaced_in_config, others, same_stem, shown, unread
 from reconciler.repository.needs import circular_among
 from reconciler.repository.parallel import MANY, spread
 from reconciler.repository.parsing import (
@@ -166,6 +166,9 @@ class Reader:
             self._index = self._updated_index(tree, found)
         self._parsed, self._indexed, self._saved, self._misnamed = found.parsed, tree, NOTHING, found.misnamed
         _check_index(self._index, found, partial(parse_hire, tree))
+        for path, skipped in found.misnamed.items():
+            if errors := [problem for problem in skipped if problem.severity is Severity.ERROR]:
+                found.broken["hires"].setdefault(stem_of(shown(path)), []).extend(errors)
         hires = Hires(self._index, found.broken["hires"], tree, found.hires)
         found.problems += chain.from_iterable(found.misnamed.values())
         _check_variables(manifests, found)

@@ -18,6 +18,7 @@ from reconciler.repository.documents.problems import validated
 from reconciler.repository.documents.yaml import Document, Loaded
 from reconciler.repository.git.trees import CommitTree, Tree
 from reconciler.repository.hire_index import HireIndex, HireSummary, stem_of
+from reconciler.repository.naming import shown
 from reconciler.repository.parsing import parse_hire, read_hire
 
 __all__ = ["Hires", "ParsedHires"]
@@ -140,5 +141,5 @@ class Hires(Mapping[str, Loaded[Hire]]):
                 with suppress(RepositoryError):
                     other = self._tree.other(revision)
                     found = {} if other is None else self._tree.renamed(other, "hires")
-            self._renamed[revision] = {stem_of(old): stem_of(new) for old, new in found.items()}
+            self._renamed[revision] = {stem_of(old): stem_of(shown(new)) for old, new in found.items()}
         return self._renamed[revision]

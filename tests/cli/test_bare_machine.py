@@ -217,6 +217,22 @@ def test_files_that_have_no_room_are_all_left_out(team: Repo, call: Call, argume
     assert call(team, *arguments).code == 0, "nothing is in the way afterwards"
 
 
+def test_names_of_files_are_utf8_in_every_locale(repo: Repo, accounts: AccountService) -> None:
+    repo.settings(prune="revoke")
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.hire("zoë", "tool", email="zoe@example.com")
+    repo.commit()
+    other = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as in one that is not UTF-8
+    for env in (other, {}, other):
+        done = subprocess.run(
+            [PROGRAM, "--output", "json"], cwd=repo.root, env=repo.environment(env), capture_output=True, check=False
+        )
+        assert (done.returncode, json.loads(done.stdout)["grants"][0]["hire"]) == (0, "zoë"), done.stderr
+        for cached in repo.state.parent.glob("hires.cache*"):
+            cached.unlink()
+    assert (accounts.created.total(), accounts.calls("DELETE")) == (1, [])
+
+
 def test_a_log_that_cannot_be_written_stops_nothing(repo: Repo, accounts: AccountService) -> None:
     repo.settings()
     repo.manifest("tool", accounts.manifest())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from reconciler.model.status import Action, Status
@@ -334,3 +336,14 @@ def test_a_file_renamed_with_a_slip_in_its_address_takes_nothing_away(pruning, a
     report = pruning.reconcile()
     assert {(item.hire, item.status) for item in report.rows} == {("lovelace", Status.PRESENT)}
     assert nothing_was_revoked(accounts, others)
+
+
+def test_a_file_renamed_to_what_is_not_utf8_takes_nothing_away(pruning, accounts, others, repo):
+    folder = os.fsencode(repo.root / "hires")
+    os.rename(folder + b"/ada.yaml", folder + b"/l\xf6velace.yaml")  # noqa: PTH104  a path of bytes
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile(), pruning.reconcile(), pruning.reconcile(hires=["ada"])):
+        assert {(item.hire, item.status, item.action) for item in report.rows} == {("ada", Status.INVALID, Action.NONE)}
+        assert all("hires/l\\xf6velace.yaml: not read" in item.reason for item in report.rows)
+    assert nothing_was_revoked(accounts, others)
+    assert '"grants": []' in call_cli(repo, "diff", "HEAD~1", "--output", "json").out
