@@ -245,8 +245,14 @@ def _renames(op: Operations, connection: sa.Connection) -> None:
 
 
 def _superseding(op: Operations, _connection: sa.Connection) -> None:
-    """An attempt that begins anew does not forget that one before it may have made an account."""
+    """An attempt that begins anew does not forget that one before it may have made an account.
+
+    A hire is found again whose file was renamed while an account is under an address of before.
+    """
     _add_columns(op, "grants", sa.Boolean, "supersedes", nullable=False, server_default=sa.false())
+    _add_columns(op, "grants", sa.Text, "hire_email", nullable=False, server_default="")
+    op.execute("UPDATE grants SET hire_email = email")
+    op.create_index("grants_hire_address", "grants", [sa.text("lower(hire_email)")])
 
 
 def _make_locks(op: Operations) -> None:

@@ -301,10 +301,13 @@ class Grants(LedgerPart):
     def records(
         self, hires: Collection[str] | None = None, emails: Collection[str] = (), only: GrantFilter | None = None
     ) -> Iterator[Record]:
-        """Read every record, or those of some hires and addresses; unsettled ones with the steps of their run."""
+        """Read every record, or those of some hires, and of accounts or hires with some addresses.
+
+        Unsettled ones have the steps of their run.
+        """
         where, values = list[str](), dict[str, object]()
         if hires is not None:
-            where.append("(hire IN :hires OR lower(email) IN :emails)")
+            where.append("(hire IN :hires OR lower(email) IN :emails OR lower(hire_email) IN :emails)")
             spellings = {spelling for email in emails for spelling in lowered(email)}
             values |= {"hires": sorted(hires), "emails": sorted(spellings)}
         if only is not None:

@@ -137,9 +137,11 @@ grants = Table(
     *_columns(Moment, "expire_at", "seen_at"),
     Column("form", JSON(none_as_null=True)),
     Column("supersedes", Boolean, nullable=False, server_default=false()),
+    Column("hire_email", Text, nullable=False, server_default=""),
     Index("grants_due", "retry_at"),
     Index("grants_expire", "expire_at"),
     Index("grants_address", text("lower(email)")),
+    Index("grants_hire_address", text("lower(hire_email)")),
     Index("grants_integration", "integration", "phase"),
     Index("grants_guarded", "integration", sqlite_where=text("guarded IS 1"), postgresql_where=text("guarded IS TRUE")),
 )

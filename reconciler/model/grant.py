@@ -230,6 +230,8 @@ class Record(Frozen):
     seen_at: datetime | None = None
     """When the last check that was answered found its account as wanted, if others failed since."""
     form: tuple[str, ...] | None = None
+    hire_email: str = ""
+    """The address of its hire when git was last seen to want it; the account may be under one of before."""
     open: OpenRun | None = None
 
     def as_grant(self) -> Grant:

@@ -239,24 +239,48 @@ def test_a_file_with_another_address_is_somebody_else_where_another_file_has_the
     assert accounts.calls("DELETE") == []
 
 
-def test_the_row_of_the_address_follows_before_one_of_a_former_address(
-    pruning: Machine, accounts: AccountService, repo: Repo
+@pytest.mark.parametrize("passes", [["ada"], ["zoe"], ["ada", "zoe"]], ids=" then ".join)
+def test_a_renamed_hire_keeps_the_account_of_a_former_address(
+    pruning: Machine, accounts: AccountService, repo: Repo, passes: list[str]
 ) -> None:
-    """Both are of the same person: the account of before was not renamed at the service, and another was made."""
+    """In passes over the former name and the new one alone, in any order, as the parts of a sweep are."""
     repo.hire("ada", "tool", email=NEW)
     repo.commit()
     pruning.reconcile()
     repo.remove("hires/ada.yaml")
     repo.hire("zoe", "tool", email=NEW, first_name="Ada")
     repo.commit()
-    pruning.reconcile(hires=["zoe"])
-    repo.remove("hires/zoe.yaml")
-    repo.hire("king", "tool", email=NEW, first_name="Ada")
+    for hire in passes:
+        assert {item.status for item in pruning.reconcile(hires=[hire]).rows} <= {Status.BLOCKED}
+    left = row(pruning.reconcile(), "zoe", "tool")
+    assert (left.status, left.reason) == (
+        Status.BLOCKED,
+        f"the account is under {OLD}: rename it there, or `reconcile run`",
+    )
+    assert pruning.record("ada", "tool") is None
+    assert accounts.people.keys() == {OLD}
+    assert accounts.created == {OLD: 1}
+
+
+def test_the_row_that_git_wanted_follows_before_one_that_a_leaver_left(
+    pruning: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    """A leaver had the address that is the hire's now."""
+    repo.hire("bob", "tool", email=NEW)
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/bob.yaml")
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.hire("zoe", "tool", email=NEW, first_name="Ada")
     repo.commit()
     report = pruning.reconcile()
-    assert row(report, "king", "tool").status is Status.PRESENT
-    assert row(report, "ada", "tool").status is Status.REVOKED
-    assert accounts.people.keys() == {NEW}
+    assert row(report, "zoe", "tool").status is Status.BLOCKED
+    assert accounts.people.keys() == {OLD}
 
 
 def test_a_leaver_who_comes_back_has_their_row_again(pruning: Machine, accounts: AccountService, repo: Repo) -> None:

@@ -39,6 +39,7 @@ RECORD = Record(
     keep=True,
     revision="new",
     snapshot={"email": "ada@example.com", "TEAM": "7"},
+    hire_email=GRANT.email,
 )
 STEPS = (Step(0, "a", True, Outcome.DONE), Step(1, "b", True, Outcome.REFUSED))
 

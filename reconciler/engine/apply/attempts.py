@@ -197,6 +197,7 @@ def checked_locked(record: Record, item: PlannedGrant, now: datetime, revision: 
     )
     if item.wanted:
         new = replace(new, source=grant.source, origin=grant.origin, needs=grant.needs, orphaned_at=None)
+        new = replace(new, hire_email=grant.email)
     if decision.locked is LockState.DONE:
         deletes = grant.manifest is None or not grant.manifest.lock
         settled, lines = _done(new, item.verdict, now, deletes=deletes)

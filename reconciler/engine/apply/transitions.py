@@ -80,6 +80,7 @@ def first(grant: Grant, revision: str | None) -> Record:
         keep=grant.keep,
         revision=revision,
         form=_form(grant),
+        hire_email=grant.email,
     )
 
 
@@ -124,6 +125,7 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
         "differs": _as_noted(decision),
         "guarded": decision.guarded,
         "orphaned_at": None if item.wanted else record.orphaned_at or now,
+        "hire_email": grant.email if item.wanted else record.hire_email,
     }
     if isinstance(verdict, Present | Missing):
         fields["off"] = is_off(verdict)

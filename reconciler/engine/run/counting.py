@@ -15,6 +15,7 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.claims import Claims
 from reconciler.engine.run.grants import wanted_by
 from reconciler.engine.run.planning import Planning
+from reconciler.engine.run.renames import owner_of
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import ReadState
@@ -129,7 +130,7 @@ class _Counting:
         rows_of: dict[str, dict[Key, Record]] = {}
         for row in rows.values():
             rows_of.setdefault(row.key.hire, {})[row.key] = row
-        owners = {key: planning.owner(row) for key, row in rows.items()}
+        owners = {key: owner_of(row, planning.desired) for key, row in rows.items()}
         known = {*rows_of, *owners.values()}
         for hire in part.hires or ():
             await planning.yielder.pause()

@@ -25,7 +25,7 @@ from reconciler.engine.observe.wiring import Services, as_branch_may, integratio
 from reconciler.engine.run.claims import Claims, ClaimSet
 from reconciler.engine.run.grants import PlanningInputs, broken_counts
 from reconciler.engine.run.planner import OnPlanned, Planner, no_progress
-from reconciler.engine.run.renames import FormerFiles, Renamer, renamed_to, stored_under
+from reconciler.engine.run.renames import FormerFiles, Renamer, owner_of, stored_under
 from reconciler.engine.state import as_settled
 from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.ledger import Ledger
@@ -232,10 +232,6 @@ class Planning:
         )
         return await renamer.moved(known)
 
-    def owner(self, row: Record) -> str | None:
-        """Return whose a row is now, or moves to, if anybody has its address or the one that its hire had."""
-        return self.desired.owner(row.email) or renamed_to(row, self.desired, self._former)
-
     async def parts(self, hires: int) -> Sequence[Selection]:
         """Split the selection into parts of so many hires, in their order, including those that only the ledger has."""
         chosen: Collection[str] | None = self.selection.hires
@@ -351,11 +347,11 @@ async def _rows_for(ledger: Ledger[LedgerReader], selection: Selection, desired:
         if absent := _needed(found) - found.keys():
             names = frozenset(key.access for key in absent)
             found |= await read(known, (), GrantFilter(frozenset(), names))
-        if all(desired.owner(record.email) in (None, key.hire) for key, record in found.items()):
+        if all(owner_of(record, desired) in (None, key.hire) for key, record in found.items()):
             return found
     while True:
         found = await read(known, _addresses(known, desired))
-        owners = {desired.owner(email) for email in {record.email for record in found.values()}}
+        owners = {owner_of(record, desired) for record in found.values()}
         more = ({key.hire for key in found} | {owner for owner in owners if owner is not None}) - known
         if not more:
             return found

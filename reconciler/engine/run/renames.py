@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping
 from functools import partial
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide.existing import as_shown
@@ -32,22 +31,20 @@ from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Missing, Present, Unknown, is_off
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Checkout
-from reconciler.repository.git.parts import parse_version
 from reconciler.repository.hire_index import stem_of
 from reconciler.requests.accounts import as_compared
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["FormerFiles", "Renamer", "move", "renamed_to", "stored_under"]
+__all__ = ["FormerFiles", "Renamer", "move", "owner_of", "stored_under"]
 
 
 class FormerFiles:
-    """What git had of rows' hires at the rows' last passes: whether there was a file, and its address."""
+    """Whether git had a file of rows' hires at the rows' last passes."""
 
     def __init__(self, checkout: Checkout) -> None:
         self._checkout = checkout
-        self._addresses: dict[tuple[str, str], str] = {}
         self._stems_at: dict[str, frozenset[str]] = {}
 
     def was_gone(self, record: Record) -> bool:
@@ -64,32 +61,12 @@ class FormerFiles:
             self._stems_at[revision] = stems
         return record.key.hire not in stems
 
-    def address(self, record: Record) -> str:
-        """Return the address of a row's hire at the revision of its last pass; empty if that is not known."""
-        path, _, _ = record.source.rpartition(":")
-        if PurePosixPath(path).stem != record.key.hire:
-            path = f"hires/{record.key.hire}.yaml"  # the source is a sequence
-        place = record.revision or WORKTREE, path
-        if place not in self._addresses:
-            self._addresses[place] = self._address_at(*place)
-        return self._addresses[place]
 
-    def _address_at(self, revision: str, path: str) -> str:
-        if revision == WORKTREE:
-            return ""
-        try:
-            tree = self._checkout.at(revision)
-            file = tree.find(path)
-            version = parse_version(tree.read(file), path) if file is not None else None
-        except RepositoryError:
-            return ""
-        return "" if version is None else version.email
-
-
-def renamed_to(record: Record, desired: Desired, former: FormerFiles) -> str | None:
-    """Return who has the address that a row's hire had, who is gone; its account is still under one of before."""
+def owner_of(record: Record, desired: Desired) -> str | None:
+    """Return whose a row is now: who has its address, or the one that its hire had, who is gone; or None."""
+    owner = desired.owner(record.email)
     gone = record.orphaned_at is None and desired.vanished(record.key.hire)
-    return desired.owner(former.address(record)) if gone else None
+    return desired.owner(record.hire_email) if owner is None and gone else owner
 
 
 class Renamer(Frozen, kw_only=True):
@@ -121,12 +98,9 @@ class Renamer(Frozen, kw_only=True):
         """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
         desired, moves = self.desired, dict[Key, Key]()
         owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
-        # Whose address a row has takes the place before who is known only to have had it.
-        for key, record in sorted(found.items(), key=lambda item: owners[item[1].email] is None):
-            owner = owners[record.email]
-            if owner is None:
-                to = renamed_to(record, desired, self.former)
-                owner = to if self.selection.hires is None or to in self.selection.hires else None
+        # What git wanted until now takes the place, not what a leaver of the same address left.
+        for key, record in sorted(found.items(), key=lambda item: item[1].orphaned_at is not None):
+            owner = owner_of(record, desired)
             if owner not in (None, key.hire) and key.hire not in desired.broken_hires:
                 place = Key(str(owner), key.access)
                 if place not in moves.values():
@@ -175,7 +149,7 @@ class Renamer(Frozen, kw_only=True):
             if file is None or file.email is None or not _elsewhere(record, file.email) or not record.leaves_something:
                 continue
             apart = f"{APART}{address}"
-            if key.access.endswith(apart):
+            if key.access.endswith(apart) or folded(record.hire_email) == folded(file.email):
                 continue
             if self.desired.owner(address) is not None or self.former.was_gone(record):
                 taken = {each.access for each in (*found, *followed.values())}
