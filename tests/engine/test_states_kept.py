@@ -40,6 +40,26 @@ def test_a_kept_entry_is_reported_and_never_revoked_on_its_own(pruning, accounts
     assert row(by_hand, "ada", "tool").status is Status.REVOKED
 
 
+@pytest.mark.parametrize("ends", [{}, {"for": "8h"}])
+def test_another_entry_for_the_same_account_takes_none_away_that_is_kept(pruning, accounts, repo, ends):
+    repo.hire("ada", TOOL | {"keep": True}, TOOL | ends | {"name": "too"})
+    repo.commit()
+    pruning.reconcile()
+    pruning.clock.turn(hours=9)
+    repo.hire("ada")
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile(), pruning.reconcile()):
+        left = row(report, "ada", "too")
+        assert (left.status, left.action, left.reason.partition("; ")[2]) == (
+            Status.ORPHANED,
+            Action.NONE,
+            "it is the same account as ada/tool, which is kept",
+        )
+    assert accounts.calls("DELETE") == []
+    by_hand = pruning.reconcile(grants=[("ada", "too")], by_hand={("ada", "too"): "revoke"})
+    assert row(by_hand, "ada", "too").status is Status.REVOKED
+
+
 def test_a_kept_entry_that_was_run_by_hand_is_not_revoked_though_the_run_failed(pruning, accounts, repo):
     repo.hire("ada", TOOL | {"keep": True})
     repo.commit()

@@ -117,6 +117,9 @@ class OrphanPlanner:
         # Whether another grant is the same account matters only where something could be revoked.
         at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
         same_as = await self.same_as(integration, prepared.grant) if at_stake else None
+        required = await self.required(record)
+        if at_stake and required is None and (kept := await self._kept_as(integration, prepared.grant)) is not None:
+            required = f"it is the same account as {kept}, which is kept"
         taken = record.revoking and any(step.may_have_effect for step in record.run.steps)
         if isinstance(verdict, Missing) and invitation is None and not taken:
             elsewhere = await self.elsewhere(integration, record, prepared)
@@ -131,7 +134,7 @@ class OrphanPlanner:
                 invitation,
                 digest=integration.digest(prepared),
                 texts=integration.texts[kind],
-                required=await self.required(record),
+                required=required,
                 over=over,
                 same_as=None if same_as is None else str(same_as),
                 error=await self._first_error(record.key.hire) if at_stake else None,
@@ -215,6 +218,21 @@ class OrphanPlanner:
             counts=partial(self._counts, over=over),
             stored=self._inputs.own_stored,
             as_recorded=as_recorded,
+            unreadable=self._inputs.unreadable,
+        )
+
+    async def _kept_as(self, integration: Integration, orphan: Grant) -> Key | None:
+        """Return another grant of the hire that may only be reported, and has the orphan's account; or None."""
+        records = [each for key, each in self._inputs.records.items() if key.hire == orphan.key.hire]
+        kept = [each for each in records if each.keep and each.may_remain and each.key != orphan.key]
+        if not kept:
+            return None
+        return await self._inputs.same_accounts.of(
+            integration,
+            orphan,
+            counts=_never,
+            stored=self._inputs.own_stored,
+            as_recorded=kept,
             unreadable=self._inputs.unreadable,
         )
 
@@ -314,6 +332,11 @@ def _no_action(record: Record, status: Status, reason: str) -> PlannedGrant:
     """Plan no action, for this reason."""
     decision = Decision(status, Action.NONE, reason)
     return PlannedGrant(record.as_grant(), record, decision, wanted=False)
+
+
+async def _never(_grant: Grant) -> bool:
+    """Count nothing that git has."""
+    return False
 
 
 def _as_recorded(grant: Grant | None, record: Record) -> bool:
