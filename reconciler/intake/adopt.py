@@ -94,7 +94,8 @@ async def proposed(
 
 
 def _chosen(found: list[UnknownAccount], accounts: Collection[str]) -> list[UnknownAccount]:
-    """Choose the accounts of these names or addresses, or every unmanaged one."""
+    """Choose the accounts of these names or addresses, or every unmanaged one; one that is listed twice is one."""
+    found = list({(each.account.name, each.account.who): each for each in found}.values())
     if not accounts:
         return [each for each in found if each.kind is AccountKind.UNMANAGED]
     chosen, objections = dict[str, UnknownAccount](), list[str]()

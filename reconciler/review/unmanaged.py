@@ -198,7 +198,9 @@ async def compare(
             keys.add(known)
             used = last_used(account.used, listings.began_at)
             if used is not None and who is not None:
-                result.used |= dict.fromkeys(owners.keys.get((place, who), ()), (account.name, used))
+                for key in owners.keys.get((place, who), ()):
+                    if key not in result.used or result.used[key][1] < used:  # it may be listed twice
+                        result.used[key] = account.name, used
             if who in granted:
                 result.matched += 1
                 continue
@@ -371,10 +373,7 @@ def _records(ledger: LedgerReader, hires: Sequence[str]) -> list[Record]:
 def _remembered(
     owners: Owners, integration: Integration, record: Record, desired: Desired, *, over: str | None, wanted: bool
 ) -> None:
-    """Add the owner of a record's account that no grant has at its address; with `wanted`, git has it at another.
-
-    `over` says why it counts as removed although git has it.
-    """
+    """Add a record's account that no grant has at its address: git has it at another if `wanted`, or it is `over`."""
     scope = integration.scope(integration.orphan(record).layers)
     unreadable = desired.holds(record) is not None
     if wanted or unreadable:  # at the address that it was confirmed with, or from a broken file

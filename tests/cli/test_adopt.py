@@ -76,6 +76,16 @@ def test_accounts_become_files_and_the_next_pass_sends_nothing(repo: Repo, saas:
     assert (again.code, again.out) == (0, "")
 
 
+@pytest.mark.parametrize("asked", ["--all", "bob@example.com"])
+def test_account_that_is_listed_twice_is_adopted_once(repo: Repo, saas: AccountService, call: Call, asked: str) -> None:
+    repo.commit()
+    saas.add("bob@example.com")
+    saas.route("GET", "/users", {"users": 2 * [*saas.people.values()]})
+    assert call(repo, "adopt", "saas", asked, "--write").code == 0
+    repo.commit()
+    assert call(repo, "--output", "json").json["summary"] == {"present": 1}
+
+
 def test_all_leaves_out_ignored_and_orphaned_accounts(repo: Repo, saas: AccountService, call: Call) -> None:
     saas.add("ada@example.com", "ci-bot@example.com", "eve@example.com")
     repo.hire("ada", "saas")

@@ -67,6 +67,16 @@ def test_unused_accounts_are_listed_and_what_is_not_known_is_named(seats: Repo, 
     assert not seats.state.exists()
 
 
+def test_account_that_is_listed_twice_was_used_when_it_was_last(
+    seats: Repo, accounts: AccountService, call: Call
+) -> None:
+    """A page may begin with what the one before ended with, or an address may have two accounts."""
+    ada = {"email": "Ada@example.com", "profile": {"last_login": written(LONG_AGO)}}
+    accounts.route("GET", "/users", {"users": [*accounts.people.values(), ada]})
+    done = call(seats, "unused", "--for", "90d", "--integration", "tool", "--output", "json")
+    assert [each["hire"] for each in done.json["unused"]] == ["bob", None]
+
+
 def test_listing_that_cannot_be_read_is_not_known(seats: Repo, accounts: AccountService, call: Call) -> None:
     accounts.fail_next(9, 500)
     done = call(seats, "unused", "--for", "90d", "--integration", "tool", "--output", "json")
