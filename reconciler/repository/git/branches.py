@@ -107,6 +107,8 @@ def _fetch(root: Path, remote: str, name: str, timeout: float, stopped: Callable
             Extents(repository).refuse(repository[fetched].peel(pygit2.Commit).tree_id)  # git would write it all out
             # What git ignores may be the state itself: a commit must not put another in its place.
             git(root, "merge", "--quiet", "--ff-only", "--no-overwrite-ignore", "FETCH_HEAD", timeout=timeout)
+            if str(repository.head.target) != fetched:  # it was taken back there, which git calls up to date
+                return f"{where} cannot be taken over: {_apart(remote, name)}"
     except Endless as error:
         return f"{where} cannot be taken over: {error}"
     except FileNotFoundError:
@@ -120,6 +122,13 @@ def _fetch(root: Path, remote: str, name: str, timeout: float, stopped: Callable
     return None
 
 
+def _apart(remote: str, branch: str) -> str:
+    return (
+        f"the local branch {branch} has commits that {remote} does not have: push them, or "
+        f"`git reset` the branch to {remote}/{branch}"
+    )
+
+
 def _why(failed: GitFailed, remote: str, branch: str) -> str:
     """Return git's own message, or a clearer one if there is one."""
     said = str(failed)
@@ -127,10 +136,7 @@ def _why(failed: GitFailed, remote: str, branch: str) -> str:
         files = ", ".join(line.strip() for line in said.splitlines() if line.startswith("\t"))
         return f"uncommitted edits are in the way ({files}): commit or discard them"
     if "non-fast-forward" in said or "fast-forward" in said:
-        return (
-            f"the local branch {branch} has commits that {remote} does not have: push them, or "
-            f"`git reset` the branch to {remote}/{branch}"
-        )
+        return _apart(remote, branch)
     if (lock := _LOCK.search(said)) is not None:
         return f"git's lock {lock[1]} is in the way: where no git is running there, a power cut left it: delete it"
     if "couldn't find remote ref" in said:

@@ -88,6 +88,18 @@ def test_branches_that_went_apart(upstream: Repo, clone: Repo) -> None:
     assert clone.git("rev-parse", "main") == mine
 
 
+def test_a_commit_that_the_remote_took_back_is_named(upstream: Repo, clone: Repo) -> None:
+    upstream.write("hires/bob.yaml", "x: 1\n")
+    taken_back = upstream.commit()
+    assert fetch(clone) is None
+    upstream.git("reset", "--quiet", "--hard", "HEAD~1")
+    for _ in range(2):
+        assert "has commits that origin does not have" in str(fetch(clone))
+    assert clone.git("rev-parse", "HEAD") == taken_back
+    clone.git("reset", "--quiet", "--hard", "origin/main")
+    assert fetch(clone) is None
+
+
 @pytest.mark.parametrize("how", [["-b", "other"], ["--detach"]])
 def test_a_branch_that_is_not_checked_out_moves_alone(upstream: Repo, clone: Repo, how: list[str]) -> None:
     before = clone.git("rev-parse", "HEAD")
