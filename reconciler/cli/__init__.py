@@ -268,9 +268,9 @@ def _in_utf8() -> None:
     """
     if sys.getfilesystemencoding() == "utf-8":
         return
-    if sys.stdout is not None:
-        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  this program itself
+    streams = {} if sys.stdout is None else {"PYTHONIOENCODING": sys.stdout.encoding}
+    program = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+    os.execve(sys.executable, program, {**streams, **os.environ})  # noqa: S606  this program itself
 
 
 def main() -> None:
