@@ -131,7 +131,7 @@ class Dispatcher:
         runtime = self._runtime
         if runtime.active.tree is None or runtime.clock.stopping.is_set():
             return True
-        began, request = runtime.clock.now(), item.request
+        began, request, active = runtime.clock.now(), item.request, runtime.active
         self._health.due()
         self._making += 1
         structlog.contextvars.bind_contextvars(pass_id=f"{int(began.timestamp() * 1000):x}")
@@ -139,6 +139,8 @@ class Dispatcher:
             report = await self._pass(item)
             report.refuse(runtime.active.refused)
             await self._completed(report, request.why, began)
+            if runtime.active is not active:
+                await self._start_removed(report)
             if request.why == "interval":
                 late = runtime.clock.now() - item.queued_at - runtime.active.settings.interval
                 self._health.overrun = max(self._health.overrun, late)
@@ -226,6 +228,13 @@ class Dispatcher:
             due |= {key} if needing & seen else set()
         if due:
             await self.start_grants(due, "needs")
+
+    async def _start_removed(self, report: Report) -> None:
+        """Make passes over what a commit removed during a pass that found it: the commit's own saw no row of it."""
+        desired = self._runtime.desired()
+        wanted = {grant.key for hire in {row.hire for row in report.rows} for grant in desired.grants(hire)}
+        if removed := {Key(row.hire, row.access) for row in report.rows if not row.leaves} - wanted:
+            await self.start_grants(removed, "commit")
 
     async def _records(self, hires: Collection[str]) -> list[Record]:
         return await self._ledger.run(lambda reader: list(reader.grants.records(hires))) if hires else []

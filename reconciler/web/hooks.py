@@ -34,6 +34,7 @@ from reconciler.model.base import as_text
 from reconciler.model.errors import SecretsError
 from reconciler.model.manifest import Events
 from reconciler.model.scope import walk
+from reconciler.model.secret import Secret
 from reconciler.model.settings import OWN
 from reconciler.secrets.initial_data import HOOK_SECRET
 from reconciler.web.daemon_view import DaemonView
@@ -153,10 +154,9 @@ def _keys(secret: str) -> Iterable[bytes]:
     bare = secret.removeprefix("whsec_")
     if bare == secret:
         yield secret.encode()
-    try:
-        yield base64.b64decode(bare, validate=True)
-    except (binascii.Error, ValueError):
-        return
+    with suppress(binascii.Error, ValueError):
+        if key := base64.b64decode(bare, validate=True):  # an empty one everybody knows
+            yield key
 
 
 def _same(said: str, expected: str) -> bool:
@@ -179,10 +179,9 @@ class DaemonHooks:
         """Return the hook of a name. Raises SecretsError if its secret cannot be read."""
         daemon, loop = self._daemon, self._loop
         if name == GIT:  # a push: its body decides nothing
-            pushed = None if self._view.settings.git.fetch is None else self._view.secret(OWN, HOOK_SECRET)
-            if pushed is None:
+            known = [] if self._view.settings.git.fetch is None else _lines(self._view.secret(OWN, HOOK_SECRET))
+            if not known:
                 return None
-            known = pushed.reveal().split("\n")
             return Hook(
                 lambda headers, body: is_signed_by_git(headers, body, known, time.time()),
                 lambda _body: loop.call_soon_threadsafe(daemon.pushed),
@@ -192,14 +191,18 @@ class DaemonHooks:
         if loaded is None or loaded.model.events is None:
             return None
         events = loaded.model.events
-        secret = self._view.secret(loaded.model.service or name, events.secret)
-        if secret is None:
+        secrets = _lines(self._view.secret(loaded.model.service or name, events.secret))
+        if not secrets:
             raise SecretsError(f"the initial data of {name} has no {events.secret}")
-        secrets = secret.reveal().split("\n")
         return Hook(  # something that happened at a service: of its body, only the account counts
             lambda headers, body: any(is_from_service(events, headers, body, each, time.time()) for each in secrets),
             lambda body: loop.call_soon_threadsafe(daemon.told, name, account_in(body, events.account)),
         )
+
+
+def _lines(secret: Secret | None) -> list[str]:
+    """Return the secrets, which are a line each: an empty one, such as after the last line's end, everybody knows."""
+    return [] if secret is None else [each for each in secret.reveal().split("\n") if each.strip()]
 
 
 def is_from_service(events: Events, headers: Mapping[str, str], body: bytes, secret: str, now: float) -> bool:

@@ -243,6 +243,30 @@ def test_a_commit_stops_attempts_whose_check_is_under_way(tool: Repo, accounts: 
     asyncio.run(walk())
 
 
+def test_a_commit_takes_away_what_a_check_finds_that_is_under_way(repo: Repo, accounts: AccountService) -> None:
+    repo.settings(interval="1d", prune="revoke")
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.hire("ada", "tool")
+    repo.commit()
+    accounts.add("ada@example.com", "bob@example.com")
+
+    async def walk() -> None:
+        async with running(repo) as now:
+            await until(lambda: now.passes)
+            release = accounts.hang(1, method="GET", prefix="/users/bob")
+            repo.hire("bob", "tool")
+            repo.commit()
+            await until(lambda: accounts.calls("GET", "/users/bob"))
+            repo.remove("hires/bob.yaml")
+            head = repo.commit()
+            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
+            release.set()
+            await until(lambda: accounts.calls("DELETE", "/users/bob"))
+        assert accounts.people.keys() == {"ada@example.com"}
+
+    asyncio.run(walk())
+
+
 def test_a_commit_changes_attempts_that_have_not_begun(repo: Repo, accounts: AccountService) -> None:
     def change(name: str) -> None:
         for hire in ("ada", "bob", "cleo"):

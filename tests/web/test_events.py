@@ -37,7 +37,7 @@ def tell(daemon: Daemon, email: str, *, secret: str = SECRET, name: str = "tool"
 @pytest.fixture
 def repo(repo: Repo, accounts: AccountService) -> Repo:
     repo.settings(interval="1d", prune="revoke")
-    repo.initial_data("tool", {"HOOK_SECRET": [SECRET, "the one before"]})
+    repo.initial_data("tool", {"HOOK_SECRET": [SECRET, "the one before", ""]})
     asked = [{"id": "HOOK_SECRET"}]
     repo.manifest("tool", {**accounts.manifest(listing=True), "events": EVENTS, "initial_data_form": asked})
     for stem in ("ada", "bob"):
@@ -105,7 +105,7 @@ def test_a_flood_costs_one_check_and_one_reading(daemon: Daemon, accounts: Accou
 
 
 def test_who_is_refused_causes_nothing(daemon: Daemon, accounts: AccountService) -> None:
-    assert tell(daemon, "ada@example.com", secret="wrong") == 401
+    assert tell(daemon, "ada@example.com", secret="wrong") == tell(daemon, "ada@example.com", secret="") == 401
     assert post(daemon, "tool", b"{}", {}) == 401
     large = b" " * (1024 * 1024 + 1)
     assert post(daemon, "tool", large, signed(large)) == 413

@@ -58,6 +58,7 @@ WHSEC = f"whsec_{base64.b64encode(KEY).decode()}"
         (standard(b"other", KEY, NOW), WHSEC, False),
         (standard(BODY, SECRET.encode(), NOW), SECRET, True),
         (standard(BODY, WHSEC.encode(), NOW), WHSEC, False),
+        (standard(BODY, b"", NOW), "whsec_", False),
         ({**standard(BODY, KEY, NOW), "webhook-timestamp": "1" * 400}, WHSEC, False),
         ({}, SECRET, False),
     ],
@@ -77,7 +78,7 @@ def test_a_signature_in_base64() -> None:
 def remote(repo: Repo, accounts: AccountService, tmp_path: Path) -> Path:
     """Where the repository is fetched from, by polling once an hour."""
     repo.settings(interval="1d", git={"fetch": "1h"})
-    repo.initial_data("reconciler", {"HOOK_SECRET": [SECRET, "the one before"]})
+    repo.initial_data("reconciler", {"HOOK_SECRET": f"{SECRET}\nthe one before\n"})
     repo.manifest("tool", accounts.manifest())
     repo.hire("ada", "tool")
     repo.commit()
@@ -143,7 +144,7 @@ def test_a_push_is_acted_on_within_a_second(
 
 def test_who_is_refused_causes_nothing(daemon: Daemon) -> None:
     before = fetches(daemon)
-    assert hook(daemon, "wrong") == 401
+    assert hook(daemon, "wrong") == hook(daemon, "") == 401, "nor does an empty last line let anybody in"
     assert post(daemon, "git", BODY, {}) == 401
     huge = b" " * (24 << 20)  # not sent to its end when the first MiB has come
     assert hook(daemon, body=b" " * (1024 * 1024 + 1)) == post(daemon, "git", huge, {}) == 413
@@ -154,7 +155,7 @@ def test_who_is_refused_causes_nothing(daemon: Daemon) -> None:
     assert hook(daemon, "the one before", b" " * 1024 * 1024) == 204
     eventually(lambda: fetches(daemon) != before)
     text = daemon.get("/metrics")[1]
-    counts = (("git", "unsigned", 2), ("git", "too_large", 2), ("git", "accepted", 1), ("", "unknown", 3))
+    counts = (("git", "unsigned", 3), ("git", "too_large", 2), ("git", "accepted", 1), ("", "unknown", 3))
     for name, outcome, count in counts:
         assert f'reconciler_hooks_total{{hook="{name}",outcome="{outcome}"}} {count}.0' in text
 
