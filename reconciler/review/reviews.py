@@ -167,7 +167,8 @@ class Removals:
     def _grant(self, line: Line, access: str) -> str | None:
         """Say why a grant counts as present; None once it was revoked, or dropped because it never existed.
 
-        What was given again since is another grant. What only a lock took away comes back with its end.
+        What was given again since is another grant, and so is what somebody else was given under the id, at another
+        address. What only a lock took away comes back with its end.
         """
         emails = names_of(line, self._review, self._addresses)
         if self._at is None:
@@ -176,8 +177,11 @@ class Removals:
         hires = {line.who, *(row.key.hire for row in rows)}
         said = list(self._ledger.history.lines(hires=hires, events=(*_GONE, EventType.LOCKED), since=self._at))
         locked = {(each.key, each.at) for each in said if each.event is EventType.LOCKED}
-        gone = {each.key for each in said if each.event in _GONE and (each.key, each.at) not in locked}
-        there = (row for row in rows if row.phase is not Phase.REVOKED and row.key not in gone)
+        gone = {each.key: each.at for each in said if each.event in _GONE and (each.key, each.at) not in locked}
+        then = self._addresses.of(line.who, *revisions_of(line, self._review), now=False)
+        ended = max((gone[row.key] for row in rows if row.key in gone and row.email.lower() in then), default=None)
+        left = (row for row in rows if row.phase is not Phase.REVOKED and row.key not in gone)
+        there = (row for row in left if ended is None or row.email.lower() in then or _since(row) <= ended)
         if rows:
             return next((f"the ledger has it as {row.status}" for row in there), None)
         if Key(line.who, access) in gone:
@@ -238,6 +242,11 @@ class Removals:
     def _same_ledger(self) -> bool:
         digest = self._review.text("history")
         return digest is not None and self._ledger.history.has_line(digest)
+
+
+def _since(row: Record) -> datetime:
+    known = [at for at in (row.executed_at, row.confirmed_at) if at is not None]
+    return min(known, default=datetime.min.replace(tzinfo=UTC))
 
 
 def _has(row: Record, values: Mapping[str, object]) -> bool:

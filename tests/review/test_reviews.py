@@ -93,11 +93,18 @@ def test_lines_are_counted_by_their_decision(office: Office) -> None:
 
 
 ANOTHER_ADA = record("ada", Phase.REVOKED, email="adam@example.com")
+GONE = record("ada", Phase.REVOKED, access="saas~ada@example.com")
 
 
 @pytest.mark.parametrize(
     ("records", "event", "still"),
     [
+        (
+            [GONE, replace(ANOTHER_ADA, phase=Phase.CONFIRMED, confirmed_at=AT + timedelta(days=2))],
+            EventType.REVOKED,
+            0,
+        ),
+        ([GONE, replace(ANOTHER_ADA, phase=Phase.CONFIRMED)], EventType.REVOKED, 1),
         ([record("ada")], None, 1),
         ([record("ada", Phase.REVOKED)], None, 0),
         ([record("ada", Phase.NEW)], EventType.REVOKED, 0),
@@ -112,6 +119,7 @@ ANOTHER_ADA = record("ada", Phase.REVOKED, email="adam@example.com")
         ),
     ],
     ids=[
+        *("gone, and another has the id since", "gone, and under another address there"),
         *("there", "revoked", "given again", "dropped", "never heard of", "renamed"),
         *(
             "renamed, and another with the former id lost it",
@@ -123,7 +131,8 @@ def test_removal_is_open_until_revoked_in_the_ledger(
     office: Office, records: list[Record], event: EventType | None, still: int
 ) -> None:
     office.review(line("ada", decision="remove"))
-    told = [Event(AT + timedelta(days=1), Key("ada", "saas"), "saas", event)] if event is not None else []
+    of = GONE if GONE in records else record("ada")
+    told = [Event(AT + timedelta(days=1), of.key, "saas", event)] if event is not None else []
     office.remember(*records, events=told)
     assert office.progress().open == still
 
