@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge
@@ -22,9 +23,10 @@ from reconciler.engine.decide.revision_count import NOTE, RevisionCount
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.run.grants import broken_counts
 from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.vault import YOUNG
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
-from reconciler.model.errors import LedgerError, Problem, RepositoryError
+from reconciler.model.errors import LedgerError, Problem, RepositoryError, SecretsError
 from reconciler.model.grant import Key
 from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.selection import PassRequest, Selection
@@ -172,6 +174,8 @@ class Schedule:
         """Begin the next full resync, which is spread over the interval."""
         self._read_listings_anew()
         await self._ledger.run(lambda ledger: ledger.guard.begin_resync())
+        with suppress(SecretsError):  # as in `locking`: the grant whose memory does not open is blocked for it
+            await self._ledger.run(partial(self._runtime.state.sealing.vault.sweep, young=YOUNG))
         self._cutting += 1
         self._runtime.spawn(self._count_rules())
         self._runtime.spawn(self._end_resync())

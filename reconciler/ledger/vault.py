@@ -221,11 +221,13 @@ class Vault:
 
         Runs of other members may settle meanwhile.
         """
+        begins = f"{int(time.time() - young):010d}"
+        kept = [place.removeprefix(FILES) for place in ledger.sealed.names(FILES)]
+        if not (old := [name for name in kept if name[:10] <= begins]):
+            return
         runs = (self.read(ledger, name) for name in ledger.sealed.names(RUNS))
         named = {file for run in runs if run is not None for file in Memory.of_json(run).files.values()}
-        begins = f"{int(time.time() - young):010d}"
-        names = (place.removeprefix(FILES) for place in ledger.sealed.names(FILES))
-        self.erase(ledger, [name for name in names if name not in named and name[:10] <= begins])
+        self.erase(ledger, [name for name in old if name not in named])
 
     def _opened(self) -> Sealer:
         if isinstance(self.sealer, SecretsError):

@@ -82,6 +82,27 @@ def test_everybody_is_looked_at_once_an_interval_a_slice_at_a_time(
     assert sorted(accounts.lines()) == sorted(f"GET {path}" for path in users(stems) * 2)
 
 
+def test_file_that_no_attempt_names_is_erased_while_the_daemon_runs(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt that began anew, or one that saved another file under the same name, left it behind."""
+    monkeypatch.setattr("reconciler.daemon.schedule.MIN_SLICES", 1)
+    monkeypatch.setattr("reconciler.daemon.loop.TICK_SECONDS", 0.02)
+    peopled(repo, accounts, 1)
+
+    async def erased() -> None:
+        clock = Turned()
+        async with running(repo, clock) as now:
+            await until(lambda: now.passes)
+            sealed = inside(now.state.ledger).sealed
+            young = now.state.sealing.vault.keep(inside(now.state.ledger), b"an answer")
+            sealed.put("files/0000000001", b"older")
+            clock.turn(hours=1)
+            await until(lambda: sealed.names("files/") == [f"files/{young}"])
+
+    asyncio.run(erased())
+
+
 def noted(now: Running) -> list[str]:
     """What the history says of the guard, the oldest first."""
     lines = sorted(inside(now.state.ledger).history.lines(), key=lambda line: line.at)

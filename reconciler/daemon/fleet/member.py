@@ -11,7 +11,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import structlog
@@ -24,9 +23,8 @@ from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Member
 from reconciler.ledger.postgres.membership import LEADER, Membership
-from reconciler.ledger.vault import YOUNG
 from reconciler.model.clock import Stopped
-from reconciler.model.errors import LedgerError, SecretsError
+from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.value import replace
 from reconciler.requests.hosts import named_hosts
@@ -308,9 +306,6 @@ class Fleet:
         if not self.leads and await asyncio.to_thread(self._member.take, [LEADER]) is not None:
             self.leads = True
             log.info("fleet.leads", member=self._member.name)
-            with suppress(SecretsError):  # as in `locking`: the grant whose memory does not open is blocked for it
-                # what no attempt names any more
-                await self._runtime.ledger.run(partial(self._state.sealing.vault.sweep, young=YOUNG))
         for worker in [worker for worker in self._workers if worker.done()]:
             self._workers.remove(worker)
             if not worker.cancelled():  # it ended on its own
