@@ -124,15 +124,15 @@ def parameters(sql: str) -> list[str]:
     return list(dict.fromkeys(match["name"] for match in _TOKEN.finditer(sql) if match["name"]))
 
 
-def numbered(sql: str, mark: Callable[[int], str]) -> tuple[str, list[str]]:
-    """Return the statement with a mark for each parameter, and the parameter's name for each mark, from 1 on."""
+def numbered(sql: str, mark: Callable[[str], str]) -> tuple[str, list[str]]:
+    """Return the statement with a mark for each parameter's name, and the name for each mark, in their order."""
     found: list[str] = []
 
     def put(match: re.Match[str]) -> str:
         if not match["name"]:
             return match[0]
         found.append(match["name"])
-        return mark(len(found))
+        return mark(match["name"])
 
     return _TOKEN.sub(put, sql), found
 

@@ -108,6 +108,19 @@ async def test_values_are_values(ask, value):
     assert len((await ask("GET", "select email from people")).json()) == 2
 
 
+async def test_a_parameter_may_stand_several_times(ask):
+    sql = "select email from people where (name = :name or :name is null) and email = :email"
+    for name, found in ((None, 1), ("Ada", 1), ("Bob", 0)):
+        assert len((await ask("GET", sql, name=name, email="ada@example.com")).json()) == found
+
+
+async def test_two_columns_of_one_name_answer_no_check(ask):
+    sql = "select p.email, q.email from people p left join people q on q.name is null"
+    answer = await ask("GET", sql)
+    assert (answer.status, answer.decided) == (400, False)
+    assert "two columns are called email" in answer.text
+
+
 async def test_what_json_or_python_has_no_form_for_is_text(ask):
     """`rolvaliduntil` of a login that lasts is infinity."""
     found = await ask(

@@ -118,7 +118,7 @@ class _Session:
         if self._ended:
             self.close()
             return
-        sql, names = numbered(question.sql, lambda _number: "?")
+        sql, names = numbered(question.sql, lambda _name: "?")
         self._variables = [f"@p{place}" for place in range(len(names))]
         values = ", ".join(
             f"{variable} = {_written(question.values[name])}"

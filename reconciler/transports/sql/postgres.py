@@ -21,7 +21,7 @@ from psycopg.types.datetime import DateLoader, TimeLoader, TimestampLoader, Time
 
 from reconciler.model.errors import TransportError
 from reconciler.model.settings import loopback
-from reconciler.model.template import numbered
+from reconciler.model.template import numbered, parameters
 from reconciler.transports.address import Address
 from reconciler.transports.messages import RenderedRequest, Response
 from reconciler.transports.sql.statement import (
@@ -168,7 +168,8 @@ async def _end(asking: asyncio.Task[Response], connection: Connection) -> None:
 
 async def _ask(connection: Connection, question: Question, watch: Watch) -> Response:
     """Run a statement in a transaction of its own. Raises psycopg.Error."""
-    sql, names = numbered(question.sql, lambda number: f"${number}")
+    names = parameters(question.sql)  # one that stands twice is one: each of two would need a type of its own
+    sql, _ = numbered(question.sql, lambda name: f"${names.index(name) + 1}")
     values = [question.values[name] for name in names]
     rows = Rows(watch.most)
     await connection.set_read_only(question.reads)

@@ -67,12 +67,18 @@ class Question(Frozen):
 class Rows(Items):
     """Rows of a database."""
 
+    _columns: Sequence[str] = ()
+
     def add(self, columns: Sequence[str], row: Iterable[Any]) -> None:
         """Add a row. Sets `full` once the limit is passed."""
+        self._columns = columns
         self.keep(dict(zip(columns, row, strict=True)), _plain)
 
     def answer(self, question: Question, count: int) -> Response:
-        """Return the answer of a statement that concerned `count` rows."""
+        """Return the answer of a statement that concerned `count` rows; a check cannot tell columns of one name."""
+        again = next((name for name in self._columns if self._columns.count(name) > 1), None)
+        if question.reads and again is not None:
+            return failed(question, INVALID, None, f"two columns are called {again}: give one another name with `as`")
         text = str(self) if question.reads else f'{{"rowcount": {count}, "rows": {self}}}'
         return Response(200, {"content-type": "application/json"}, text.encode(errors="replace"), self.full)
 
