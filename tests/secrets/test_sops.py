@@ -152,16 +152,20 @@ def test_pgp_keys(gnupg: Gnupg, office: Office, sops_program: Sops):
     same(raw, gnupg, sops_program)
 
 
-def test_key_groups_are_left_to_the_program(
-    office: Office, age_key: AgeKey, sops_program: Sops, gnupg: Gnupg, monkeypatch, rules
+@pytest.mark.usefixtures("no_program")
+@pytest.mark.parametrize("mine", [["pgp"], ["age"], ["pgp", "age"]], ids="+".join)
+def test_key_groups_need_their_threshold(
+    mine: list[str], office: Office, stranger: Home, age_key: AgeKey, sops_program: Sops, monkeypatch, rules
 ):
-    monkeypatch.setenv("SOPS_AGE_KEY", age_key.identity)
-    monkeypatch.setenv("PATH", f"{SOPS.parent}:/usr/bin:/bin")
     groups = [{"pgp": [office.mine]}, {"age": [age_key.recipient]}, {"age": [AgeKey().recipient]}]
     raw = sops_program.encrypt(YAML.encode(), rules=rules(shamir_threshold=2, key_groups=groups))
-    same(raw, gnupg, sops_program)
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    with pytest.raises(SecretsError, match="it has groups of keys; that needs the `sops` program"):
+    if "age" in mine:
+        monkeypatch.setenv("SOPS_AGE_KEY", age_key.identity)
+    gnupg = Gnupg(office.home.path if "pgp" in mine else stranger.path)
+    if len(mine) == 2:
+        same(raw, gnupg, sops_program)
+        return
+    with pytest.raises(SecretsError, match="1 of 3 key groups open, and 2 are needed"):
         sops.decrypt(raw, json=False, gnupg=gnupg)
 
 
@@ -377,6 +381,9 @@ def test_clear_values_that_yaml_readers_read_differently_are_left_to_sops(
         pytest.param(b"a: 1\nsops: {mac: x, key_groups: [1]}\n", False, "not a list of groups", id="bad-groups"),
         pytest.param(b"a: 1\nsops: {mac: x, age: [1]}\n", False, "under its age lacks", id="bad-key"),
         pytest.param(b"a: 1\nsops: {mac: x, pgp: text}\n", False, "under its pgp lacks", id="bad-keys"),
+        pytest.param(
+            b"a: 1\nsops: {mac: x, shamir_threshold: x, key_groups: [{}, {}]}\n", False, "threshold", id="bad-threshold"
+        ),
     ],
 )
 def test_other_files_are_not_sops_files(raw: bytes, json_: bool, says: str, gnupg: Gnupg):

@@ -1,14 +1,16 @@
 """Make JSON Schema of users' files for editors, from the models and their validators.
 
-A validator is code, which pydantic leaves out of a schema. One that takes other forms of a value, or refuses some by a
-pattern, is named here with what that means for the schema. What several keys have to be together (a rule's parts, a
-name that stands twice) is left to `reconcile validate`. The keywords are those of draft 7, which every editor knows.
+A validator is code, which pydantic leaves out of a schema. Each one that a file's model has is named here with what it
+means for the schema; one that is not named stops the generation, so that none can be forgotten. The keywords are those
+of draft 7, which every editor knows. What a schema cannot say (an unknown zone, a name that stands twice) is left to
+`reconcile validate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -68,10 +70,13 @@ class _Generator(GenerateJsonSchema):
     """Pydantic's generator, extended by what the validators mean."""
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
-        return _MEANS.get(_name(schema), _as_it_is)(self.generate_inner(schema["schema"]))
+        return _BEFORE[_name(schema)](self.generate_inner(schema["schema"]))
 
     def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> JsonSchemaValue:
-        return _MEANS.get(_name(schema), _as_it_is)(self.generate_inner(schema["schema"]))
+        inner = self.generate_inner(schema["schema"])
+        if isinstance(schema["function"]["function"], partial):
+            return inner  # a bound or a length of pydantic's own, which it puts into the schema itself
+        return _AFTER[_name(schema)](inner)
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         made = super().default_schema(schema)
@@ -103,7 +108,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def _name(schema: Any) -> str:
-    return getattr(schema["function"]["function"], "__name__", "")  # a bound of pydantic's own has none
+    return str(schema["function"]["function"].__name__)
 
 
 def _described(schema: dict[str, Any], text: str) -> dict[str, Any]:
@@ -119,6 +124,7 @@ _Rule = Callable[[dict[str, Any]], dict[str, Any]]
 
 _ID = "^[A-Za-z0-9_]+$"
 _TEXT: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+_SOME = {"type": "array", "minItems": 1}
 _DAY = {"type": "string", "pattern": f"^{DAY.pattern}$"}
 _LASTING = {"type": "string", "pattern": f"^{DURATION.pattern}$"}
 _DURATION = {"anyOf": [_LASTING, {"type": "number", "minimum": 0}]}
@@ -136,8 +142,8 @@ def _with(**more: Any) -> _Rule:
     return lambda inner: {**inner, **more}
 
 
-def _as_it_is(inner: dict[str, Any]) -> dict[str, Any]:
-    return inner
+def _all_of(*rules: dict[str, Any]) -> _Rule:
+    return lambda inner: {**inner, "allOf": [*inner.get("allOf", []), *rules]}
 
 
 def _any_case(inner: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +159,31 @@ def _no_entry_twice(inner: dict[str, Any]) -> dict[str, Any]:
     entries = inner["properties"]["access"] if "properties" in inner else inner
     entries["uniqueItems"] = True
     return inner
+
+
+def _says(**values: dict[str, Any]) -> dict[str, Any]:
+    """Return what holds where these keys are there, with such values."""
+    return {"required": list(values), "properties": values}
+
+
+def _any_of(*keys: str) -> dict[str, Any]:
+    return {"anyOf": [{"required": [key]} for key in keys]}
+
+
+def _one_of(*keys: str) -> dict[str, Any]:
+    return {"oneOf": [{"required": [key]} for key in keys]}
+
+
+def _not_both(*keys: str) -> dict[str, Any]:
+    return {"not": {"required": list(keys)}}
+
+
+def _where(key: str, then: dict[str, Any]) -> dict[str, Any]:
+    return {"if": {"required": [key]}, "then": then}
+
+
+def _needs(key: str, *others: str) -> dict[str, Any]:
+    return _where(key, {"required": list(others)})
 
 
 def _items_of_any_keys(inner: dict[str, Any]) -> dict[str, Any]:
@@ -193,21 +224,15 @@ def _not_null(inner: JsonSchemaValue) -> JsonSchemaValue:
     return {**inner, "anyOf": [branch for branch in inner["anyOf"] if branch != {"type": "null"}]}
 
 
-def _condition_schema(_inner: dict[str, Any]) -> dict[str, Any]:
-    values = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
-    negated = {"type": "object", "properties": {"not": values}, "required": ["not"], "additionalProperties": False}
-    test = {"anyOf": [*values["anyOf"], negated]}
-    tests: dict[str, Any] = dict.fromkeys(FIELDS, test)
-    inner = {"type": "object", "minProperties": 1}
-    return {
-        **inner,
-        "properties": {**tests, "any": {"type": "array", "items": inner, "minItems": 1}, "not": inner},
-        "patternProperties": {r"^extra\..": test},
-        "additionalProperties": False,
-    }
+_UNSAID = (
+    *("_moment", "_dated", "_no_fields", "_provisions_accounts", "_committed", "_requested"),
+    *("_has_a_reason", "_key", "_not_empty", "_host", "_a_second", "_a_day_at_most", "_pages_lead_on"),
+    *("_keeps_checkpoints_apart", "_fills_a_hire", "_ends_after_its_start", "_can_be_asked", "jsonable", "_address"),
+)
+"""The validators that check what a schema cannot say."""
 
-
-_MEANS: dict[str, _Rule] = {
+_BEFORE: dict[str, _Rule] = {
+    **dict.fromkeys(_UNSAID, _with()),
     "_given": _not_null,
     "as_text": _with(**_TEXT),
     "_email": _instead({"type": "string", "pattern": f"^{EMAIL.pattern}$"}),
@@ -242,6 +267,27 @@ _MEANS: dict[str, _Rule] = {
     "_empty_is_none": _either({"enum": [{}, [], "", None]}),
     "_items_by_their_keys": _items_of_any_keys,
     "_as_the_builder_writes": _left_empty_too,
+}
+
+
+def _condition_schema(_inner: dict[str, Any]) -> dict[str, Any]:
+    values = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+    negated = {"type": "object", "properties": {"not": values}, "required": ["not"], "additionalProperties": False}
+    test = {"anyOf": [*values["anyOf"], negated]}
+    tests: dict[str, Any] = dict.fromkeys(FIELDS, test)
+    inner = {"type": "object", "minProperties": 1}
+    return {
+        **inner,
+        "properties": {**tests, "any": {"type": "array", "items": inner, "minItems": 1}, "not": inner},
+        "patternProperties": {r"^extra\..": test},
+        "additionalProperties": False,
+    }
+
+
+_COUNTS = _any_of("at_least", "at_most")
+_OF_WHOM = {"when": _any_of("require", "must_not_have", "must_have"), "must_have": _one_of("hire", "when")}
+_AFTER: dict[str, _Rule] = {
+    **dict.fromkeys(_UNSAID, _with()),
     "_authority_url": _with(pattern=r"^https?://"),
     "_forge_url": _with(pattern=r"^https?://"),
     "_project": _with(pattern=r"^[^/]+(/[^/]+)+$"),
@@ -256,6 +302,43 @@ _MEANS: dict[str, _Rule] = {
     "_full_id": _with(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$"),
     "_state": _with(pattern=r"^(sqlite:///|postgresql://)"),
     "_placeholder": _with(pattern=r"^\s*\{\{\s*[A-Za-z_][A-Za-z0-9_.]*\s*\}\}\s*$"),
+    "_names_a_header": _all_of(_one_of("header", "scheme")),
+    "_proves_whose_they_are": _all_of(_one_of("signature", "token")),
+    "_polling_has_an_end": _all_of(_needs("polling", "continue_if")),
+    "_token_has_a_place": _all_of(_where("next_page_token_from", _any_of("next_page", "data"))),
+    "_goes_to_one_place": _all_of(_not_both("directory", "branch"), _not_both("directory", "remote")),
+    "_one_way_on": _all_of(
+        _needs("next_page", "next_page_token_from"),
+        _not_both("next_page_from", "next_page_token_from"),
+        _not_both("count_up", "next_page_from"),
+        _not_both("count_up", "next_page_token_from"),
+    ),
+    "_expects_something": _all_of(
+        {"anyOf": [_says(expected={**_TEXT, "minLength": 1}), _says(status_code=_SOME)]},
+        *(_needs(key, "expected") for key in ("list", "match", "pending", "absent", "pages")),
+    ),
+    "_has_options": _all_of(
+        {
+            "if": _says(type={"enum": ["choice", "multiple_choice"]}),
+            "then": {"anyOf": [_says(items=_SOME), {"required": ["url"]}]},
+        }
+    ),
     "_comparable": _with(propertyNames={"minLength": 1}),
+    "_expects_an_answer": _all_of(_any_of("expected", "status_code")),
+    "_has_a_receiver": _all_of({"if": _says(type={"const": "email"}), "then": {"required": ["to"]}}),
+    "_authorized_by_somebody": _all_of(_any_of("grant", "authenticate_url")),
+    "_comes_from_one_place": _all_of(_one_of("file", "execute")),
+    "_holds_something": _all_of(_any_of("integration", "hire")),
+    "_verifies_commits": _all_of(
+        {"not": _says(source={"const": "worktree"}, git=_says(verify_signatures={"const": True}))}
+    ),
+    "_shares_commits": _all_of({"not": _says(source={"const": "worktree"}, state={"pattern": "^postgresql:"})}),
+    "_says_one_thing": _all_of(
+        {"oneOf": [*_one_of("never_both", "must_not_have", "must_have", "require")["oneOf"], _COUNTS]},
+        *(_needs(*pair) for pair in (("within", "require"), ("hire", "must_have"), ("must_not_have", "when"))),
+        *(_where(key, then) for key, then in _OF_WHOM.items()),
+        *(_needs(key, "integration") for key in ("at_least", "at_most")),
+        *(_where(key, _COUNTS) for key in ("integration", "values")),
+    ),
+    "_one_receiver": _all_of(_one_of("email", "webhook")),
 }
-"""By the validator's name, what it means for the schema of what it looks at."""
