@@ -312,8 +312,9 @@ def _spared(state: AlertState, news: Iterable[News], now: datetime) -> list[News
         ):
             continue  # the outage was not reported yet
         state.waiting[name] = state.waiting[name].joined(item) if name in state.waiting else item
-    since = (now - QUIET).isoformat()
-    state.told = {name: recent for name, told in state.told.items() if (recent := [at for at in told if at > since])}
+    since, until = (now - QUIET).isoformat(), now.isoformat()  # what was told after now, a clock was wrong about
+    told = {name: [at for at in each if since < at <= until] for name, each in state.told.items()}
+    state.told = {name: recent for name, recent in told.items() if recent}
     out = [name for name in state.waiting if len(state.told.get(name, ())) < OFTEN]
     for name in out:
         state.told.setdefault(name, []).append(now.isoformat())

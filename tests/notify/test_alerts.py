@@ -202,6 +202,13 @@ class TestGrants:
         office.now += timedelta(hours=1)
         assert office.finds([]) == []
 
+    def test_a_clock_that_is_set_back_holds_nothing_back(self, office: Office) -> None:
+        office.now += timedelta(days=1)
+        for number in range(3):
+            office.finds([row(f"early{number}", Status.FAILED, "answered 500")], after=timedelta(seconds=1))
+        office.now -= timedelta(days=1)
+        assert office.finds([row("ada", Status.FAILED, "answered 500")]) == [NewsKind.FAILED]
+
     def test_sent_alerts_are_remembered_without_names(self, office: Office) -> None:
         office.finds([row("ada", Status.FAILED, "ada@example.com"), *rows(3, Status.UNKNOWN, DOWN)], lost("ada"))
         assert b"ada" not in office.state.written()
