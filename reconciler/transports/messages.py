@@ -134,7 +134,10 @@ class Response(Frozen):
         Half a character, as services leave it where they cut a text, becomes the replacement character.
         """
         try:
-            content = json.loads(self.content)
+            try:
+                content = json.loads(self.content)
+            except UnicodeDecodeError:  # in the charset that it names
+                content = json.loads(self._decode("strict"))
         except (ValueError, RecursionError):
             return None
         if _deeper(content, DEEPEST):

@@ -17,7 +17,10 @@ def test_unknown_charset_is_read_as_utf_8(charset: str) -> None:
 
 
 def test_a_charset_is_kept() -> None:
-    answer = Response(200, {"content-type": 'text/plain; charset="ISO-8859-1"'}, b"Zo\xeb")
+    latin = {"content-type": 'application/json; charset="ISO-8859-1"'}
+    answer = Response(200, latin, b"Zo\xeb")
+    assert Response(200, latin, b'{"name": "Zo\xeb"}').json() == {"name": "Zoë"}
+    assert Response(200, {}, b'{"name": "Zo\xeb"}').json() is None
     assert answer.text == "Zoë"
 
 
