@@ -98,11 +98,11 @@ def test_stored_value_is_used_by_later_requests_and_revocation(machine, accounts
 
 def test_what_a_login_answers_is_a_secret_once_it_is_sent_on(machine, accounts, repo):
     manifest = accounts.manifest(team=True)
-    login = {"token": "not-random", "session": {"id": "plain-id"}, "number": "number-7"}
+    login = {"token": "not-random", "session": {"id": "plain-id"}, "number": "number-7", "who": "ada@example.com"}
     accounts.route("POST", "/login", lambda _received: login)
     echo = lambda received: Reply(403, {**dict(received.headers), "sent": received.body.decode()})  # noqa: E731
     accounts.route("POST", "/echo", echo)
-    sent = {"Authorization": "Bearer {{SESSION}}", "X-Also": "{{responses.0.session.id}}"}
+    sent = {"Authorization": "Bearer {{SESSION}}", "X-Also": "{{responses.0.session.id}} {{responses.0.who}}"}
     manifest["execute"] = [
         {"url": f"{accounts.url}/login", "store_data": {"SESSION": "session.id", "TOKEN": "token", "NUMBER": "number"}},
         {"url": f"{accounts.url}/echo", "headers": sent, "data": {"t": "{{TOKEN}}", "n": "{{NUMBER}}"}},
@@ -112,6 +112,7 @@ def test_what_a_login_answers_is_a_secret_once_it_is_sent_on(machine, accounts, 
     shown = row(machine.reconcile(), "ada", "tool")
     assert "answered 403" in str(shown.last_error)
     assert "number-7" in str(shown.last_error)
+    assert "ada@example.com" in str(shown.last_error)
     for secret in ("not-random", "plain-id"):
         assert secret not in str(shown)
         assert secret not in str(machine.history("ada"))

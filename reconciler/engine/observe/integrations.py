@@ -21,7 +21,7 @@ from reconciler.ledger.vault import Stored
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Differences, Grant, Record
 from reconciler.model.hire import NamedChoice
-from reconciler.model.manifest import Call, Listing, Manifest, Pending, Request
+from reconciler.model.manifest import Call, Listing, Manifest, Pending, Request, is_address
 from reconciler.model.run import Kind
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope, steps
 from reconciler.model.template import names, roots
@@ -145,10 +145,11 @@ class Integration(Frozen, dict=True):
         return UsedNames(self.manifest)
 
     def confided(self, scope: Scope) -> Iterator[str]:
-        """Yield the secrets that answers have given, as far as the scope has them."""
+        """Yield the secrets that answers have given, as far as the scope has them; a person's address is none."""
         for name in self.names.confided:
             with suppress(MissingVariable):
-                yield written(scope.look_up(name).value)
+                if not is_address(value := written(scope.look_up(name).value)):
+                    yield value
 
     @cached_property
     def texts(self) -> Mapping[Kind, tuple[str, ...]]:
