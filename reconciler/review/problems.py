@@ -141,12 +141,27 @@ def problems_of(
             found |= _unreachable(imported, manifest, files.settings, programs, place)
     if tree is not None:
         listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
-        found.update(InitialData(Gnupg(None), listed.check).problems(tree))
+        data = InitialData(Gnupg(None), listed.check)
+        found.update([*data.problems(tree), *_bare(data, files, tree)])
         found.update(_unverifiable(files, tree))
         found.update(problem for file in tree.files(REVIEWS) for problem in review_problems(tree, file))
         manifests = {*files.manifests, *files.broken["manifests"]}
         found.update(problem for each in read_cases(tree, manifests).values() for problem in each.problems)
     return sorted(found, key=lambda problem: problem.order)
+
+
+def _bare(data: InitialData, files: Files, tree: Tree) -> Iterator[Problem]:
+    """Warn of secrets that a rule of SOPS leaves in the clear."""
+    secret: dict[str, set[str]] = defaultdict(set)
+    for name, manifest in files.manifests.items():
+        secret[manifest.model.service or name] |= {field.id for field in manifest.model.asks_for if field.secret}
+    for name, imported in files.imports.items():
+        secret[name] |= {field.id for field in imported.model.asks_for if field.secret}
+    for service, path, ids in data.bare(tree):
+        for name in sorted(secret[service].intersection(ids)):
+            why = "and so known to everyone who can read the repository: rotate it, and encrypt it with `sops edit`"
+            text = f"{name} is not encrypted, {why}; or, if it is no secret, say `secret: false` of it in the manifest"
+            yield Problem(path, None, text, Severity.WARNING)
 
 
 def _ended(count: int) -> Iterator[Problem]:

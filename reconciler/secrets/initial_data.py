@@ -113,6 +113,14 @@ class InitialData:
         """Return the key services that SOPS files name, by file; unknown ones are left out."""
         return {file.path: urls for file, urls, _ in self._named(tree) if urls}
 
+    def bare(self, tree: Tree) -> Iterator[tuple[str, str, list[str]]]:
+        """Yield each service with a SOPS file in which values stand unencrypted: its file, and their ids."""
+        for file, _, _ in self._named(tree):
+            service = service_of(file.path.removeprefix(f"{FOLDER}/"))
+            ids = sops.bare(_raw(tree, file), json=file.path.endswith(".json"))
+            if service is not None and ids:
+                yield service, file.path, ids
+
     def _unasked(self, tree: Tree) -> Iterator[Problem]:
         """Report the files whose key service may not be asked; a warning if another of their keys may do."""
         for file, urls, why in self._named(tree):

@@ -40,7 +40,7 @@ from reconciler.secrets.sops_keys import recipients as recipients_of
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["Leaf", "counted", "decrypt", "hosts", "leaves", "metadata", "rekeyed", "typed", "with_value"]
+__all__ = ["Leaf", "bare", "counted", "decrypt", "hosts", "leaves", "metadata", "rekeyed", "typed", "with_value"]
 
 TIMEOUT_SECONDS = 60.0
 """Seconds for the `sops` program, which may have to ask a key service on the network."""
@@ -87,6 +87,13 @@ def hosts(raw: bytes, *, json: bool) -> list[str]:
     data = _read(raw, json=json)
     _info(data)
     return key_services(data)
+
+
+def bare(raw: bytes, *, json: bool) -> list[str]:
+    """Return the keys of a file whose values stand in it as they are, by its rule. Raises SecretsError."""
+    data = _read(raw, json=json)
+    values = ((name, value) for name, value in data.items() if name != "sops" and value not in (None, ""))
+    return [name for name, value in values if not (isinstance(value, str) and _VALUE.fullmatch(value))]
 
 
 def decrypt(raw: bytes, *, json: bool, gnupg: Gnupg, allow: Callable[[str], None] = _nowhere) -> dict[str, Any]:

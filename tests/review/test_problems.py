@@ -272,6 +272,18 @@ def test_initial_data_in_the_clear(repo: Repo) -> None:
     assert "invented-token" not in found
 
 
+def test_secret_that_sops_left_in_the_clear(repo: Repo) -> None:
+    fields = [{"id": "TOKEN"}, {"id": "KEY"}, {"id": "EMPTY"}, {"id": "ORG", "secret": False}]
+    repo.manifest("asana", service(initial_data_form=fields))
+    sealed = "ENC[AES256_GCM,data:YQ==,iv:YQ==,tag:YQ==,type:str]"
+    values = {"TOKEN": "invented-token", "KEY": sealed, "EMPTY": "", "ORG": "acme", "UNASKED": "x"}
+    sops = {"pgp": [{"fp": "ABCD", "enc": "x"}], "encrypted_regex": "^KEY$", "mac": sealed, "lastmodified": "x"}
+    repo.write("config/initial_data/asana.sops.yaml", {**values, "sops": sops})
+    (found,) = problems(repo)
+    assert found.startswith("config/initial_data/asana.sops.yaml: warning: TOKEN is not encrypted")
+    assert "invented-token" not in found
+
+
 def test_problems_of_files_and_between_files_come_together(repo: Repo) -> None:
     repo.write("hires/bob.yaml", "email: bob\nfirst_name: B\nlast_name: B\n")
     repo.hire("ada", "asna")
