@@ -60,7 +60,8 @@ __all__ = [
 
 
 def _placeholder(value: str) -> str:
-    if PLACEHOLDER.fullmatch(value.strip()) is None:
+    placed = PLACEHOLDER.fullmatch(value.strip())
+    if placed is None or "." in placed[1]:
         raise ValueError("a secret is never written out: write {{HOOK_SECRET}}, and store it in the initial data")
     return value.strip()
 
@@ -97,7 +98,7 @@ class Events(Model):
 
     signature: Signature | None = None
     token: Token | None = None
-    account: Text
+    account: NonEmpty
 
     @model_validator(mode="after")
     def _proves_whose_they_are(self) -> Self:

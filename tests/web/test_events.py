@@ -242,6 +242,7 @@ def test_whose_account_a_body_names(body: bytes, account: str | None) -> None:
         ("saas", {"account": "a", "token": {"header": "X", "value": "s3cret"}}, "a secret is never written out"),
         ("saas", {"account": "a", "signature": {"secret": "{{HOOK_SECRET}}"}}, "a signature has a header, or scheme"),
         ("saas", {**EVENTS, "path": "x"}, "unknown key"),
+        ("saas", {**EVENTS, "account": ""}, "events.account: must not be empty"),
         ("git", EVENTS, "/hooks/git is for pushes"),
     ],
 )

@@ -322,10 +322,12 @@ def _unread(manifest: Manifest) -> Iterator[tuple[Path, str]]:
 
 def _several(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     """Whether `expected` is more than one value where a single one is compared with it."""
-    exists = manifest.exists
+    exists, events = manifest.exists, manifest.events
+    if events is not None and (exists is None or not exists.expected):
+        yield ("events",), "nothing is checked: an event is about the account that exists.expected names"
     if exists is None:
         return
-    there = {"match": exists.match, "list": exists.listing, "pending": exists.pending}
+    there = {"match": exists.match, "list": exists.listing, "pending": exists.pending, "events": events}
     compared = [key for key, value in there.items() if value is not None]
     if compared and exists.expected and _SEVERAL.search(PLACEHOLDER.sub("x", exists.expected).strip()):
         what = f"is more than one value, and {' and '.join(compared)} can equal only one"
