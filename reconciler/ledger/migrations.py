@@ -244,12 +244,12 @@ def _renames(op: Operations, connection: sa.Connection) -> None:
     connection.execute(sa.update(_meta).where(_meta.c.name == "history_end").values(value=f"{end} {digest}".encode()))
 
 
-def _superseding(op: Operations, _connection: sa.Connection) -> None:
-    """An attempt that begins anew does not forget that one before it may have made an account.
+def _left_over(op: Operations, _connection: sa.Connection) -> None:
+    """What is begun anew does not forget that an attempt before it may have left an account.
 
     A hire is found again whose file was renamed while an account is under an address of before.
     """
-    _add_columns(op, "grants", sa.Boolean, "supersedes", nullable=False, server_default=sa.false())
+    _add_columns(op, "grants", sa.Boolean, "left_over", nullable=False, server_default=sa.false())
     _add_columns(op, "grants", sa.Text, "hire_email", nullable=False, server_default="")
     op.execute("UPDATE grants SET hire_email = email")
     op.create_index("grants_hire_address", "grants", [sa.text("lower(hire_email)")])
@@ -307,6 +307,6 @@ MIGRATIONS: Mapping[str, Callable[[Operations, sa.Connection], None]] = {
     "0007": _given,
     "0008": _shards,
     "0009": _renames,
-    "0010": _superseding,
+    "0010": _left_over,
 }
 """By the version that each brings a state to."""

@@ -48,8 +48,7 @@ Read = Callable[[Any], Any]
 _RECORD_FIELDS = tuple(name for name in Record.__struct_fields__ if name not in ("key", "open"))
 _PHASE = _RECORD_FIELDS.index("phase")
 _BUT_WHEN_CHECKED = attrgetter("key", "open", *(name for name in _RECORD_FIELDS if name != "checked_at"))
-_RUN_COLUMNS = ("kind", "run", "digest", "attempted", "by_hand", "retry_at", "supersedes")
-RECORD_COLUMNS = ("hire", "access", *_RECORD_FIELDS, *_RUN_COLUMNS)
+RECORD_COLUMNS = ("hire", "access", *_RECORD_FIELDS, "kind", "run", "digest", "attempted", "by_hand", "retry_at")
 """The columns of a record, in the order in which `record_by_place` reads them."""
 
 
@@ -137,7 +136,7 @@ def record_by_place(cells: Sequence[Any], steps: tuple[Step, ...]) -> Record:
 
 
 def _open_run(cells: Sequence[Any], steps: tuple[Step, ...]) -> OpenRun:
-    kind, run, digest, attempted, by_hand, retry_at, supersedes = cells
+    kind, run, digest, attempted, by_hand, retry_at = cells
     return OpenRun(
         kind=Kind(kind),
         id=run,
@@ -146,7 +145,6 @@ def _open_run(cells: Sequence[Any], steps: tuple[Step, ...]) -> OpenRun:
         by_hand=bool(by_hand),
         retry_at=moment(retry_at),
         steps=steps,
-        supersedes=bool(supersedes),
     )
 
 
@@ -161,7 +159,6 @@ def grant_row(record: Record) -> dict[str, Any]:
         "attempted": run.values,
         "by_hand": run.by_hand,
         "retry_at": run.retry_at,
-        "supersedes": run.supersedes,
     }
     return {**row, **open_run, "hire": record.key.hire, "access": record.key.access, "needs": list(record.needs)}
 

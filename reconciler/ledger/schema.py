@@ -136,7 +136,7 @@ grants = Table(
     Column("over", Text),
     *_columns(Moment, "expire_at", "seen_at"),
     Column("form", JSON(none_as_null=True)),
-    Column("supersedes", Boolean, nullable=False, server_default=false()),
+    Column("left_over", Boolean, nullable=False, server_default=false()),
     Column("hire_email", Text, nullable=False, server_default=""),
     Index("grants_due", "retry_at"),
     Index("grants_expire", "expire_at"),

@@ -230,6 +230,8 @@ class Record(Frozen):
     seen_at: datetime | None = None
     """When the last check that was answered found its account as wanted, if others failed since."""
     form: tuple[str, ...] | None = None
+    left_over: bool = False
+    """Whether an attempt may have left an account that one begun anew, or an entry wanted again, knows nothing of."""
     hire_email: str = ""
     """The address of its hire when git was last seen to want it; the account may be under one of before."""
     open: OpenRun | None = None
@@ -301,7 +303,7 @@ class Record(Frozen):
     def leaves_something(self) -> bool:
         """Whether it may have an account: then it is never silently dropped."""
         began_there = self.open is not None and (self.open.kind is Kind.REINVITE or self.open.kind.takes_away)
-        return self.provided or began_there or self.run.may_have_effect
+        return self.provided or began_there or self.left_over or self.run.may_have_effect
 
     @property
     def may_remain(self) -> bool:

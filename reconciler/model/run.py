@@ -98,8 +98,7 @@ class OpenRun(Frozen, kw_only=True):
 
     `id` names it in the ledger from when its first attempt is written down. `digest` is the keyed digest of what it
     would send, `values` are the variables that it is made with, `steps` its requests. `by_hand` says that a person
-    requested it. `retry_at` is when it runs again. `supersedes` says that it took the place of one that may have taken
-    effect: what that left at the service may still be there.
+    requested it. `retry_at` is when it runs again.
     """
 
     kind: Kind = Kind.EXECUTE
@@ -109,12 +108,11 @@ class OpenRun(Frozen, kw_only=True):
     by_hand: bool = False
     retry_at: datetime | None = None
     steps: tuple[Step, ...] = ()
-    supersedes: bool = False
 
     @property
     def may_have_effect(self) -> bool:
-        """Whether it, or one whose place it took, can have changed something."""
-        return self.supersedes or any(step.may_have_effect for step in self.steps)
+        """Whether any of its requests can have changed something."""
+        return any(step.may_have_effect for step in self.steps)
 
 
 NO_RUN = OpenRun()

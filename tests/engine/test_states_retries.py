@@ -339,24 +339,52 @@ WITH_TOKEN = {
 }
 
 
-@pytest.mark.parametrize("anew", ["by hand", "another beginning"])
-def test_an_attempt_that_begins_anew_and_is_refused_does_not_forget_what_was_made(machine, accounts, repo, anew):
-    """The check knows the members of a team, which the account that is there already never came into."""
-    manifest = accounts.manifest(team=True)
-    manifest["exists"]["url"] = f"{accounts.url}/members/{{{{email}}}}"
-    accounts.route("GET", "/members/{email}", lambda _received, email: 404)
+@pytest.fixture
+def members(machine, accounts, repo):
+    """Of an account that was made the check sees nothing until it is a member, and once it is none."""
+    found = set()
+    manifest = accounts.manifest()
+    one = f"{accounts.url}/members/{{{{email}}}}"
+    manifest["exists"]["url"] = one
+    manifest["execute"].append({"url": f"{accounts.url}/members", "data": {"email": "{{email}}"}})
+    manifest["revoke"] = [{"url": url, "method": "DELETE"} for url in (one, f"{accounts.url}/users/{{{{email}}}}")]
+
+    def join(received):
+        found.add(received.json()["email"])
+        return 201
+
+    def leave(_received, email):
+        found.discard(email)
+        return 204
+
+    accounts.route("GET", "/members/{email}", lambda _received, email: {"email": email} if email in found else 404)
+    accounts.route("POST", "/members", join)
+    accounts.route("DELETE", "/members/{email}", leave)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
     repo.commit()
-    accounts.fail_next(1, 403, method="POST", prefix="/teams")
-    machine.reconcile()
-    if anew == "by hand":
-        machine.reconcile(by_hand={("ada", "tool"): "run"})
-    else:
-        manifest["execute"][0]["data"]["team"] = "7"
-        repo.manifest("tool", manifest)
+    return manifest
+
+
+@pytest.mark.parametrize("anew", ["by hand", "another beginning", "half revoked"])
+def test_what_begins_anew_and_is_refused_does_not_forget_what_was_made(machine, accounts, repo, members, anew):
+    if anew == "half revoked":
+        machine.reconcile()
+        accounts.fail_next(1, 403, method="DELETE", prefix="/users")
+        repo.hire("ada")
         repo.commit()
         machine.reconcile()
-    assert posts(accounts) == ["/users", "/teams/7/members", "/users"]
+        repo.hire("ada", "tool")
+        repo.commit()
+    else:
+        accounts.fail_next(1, 403, method="POST", prefix="/members")
+        machine.reconcile()
+    if anew == "another beginning":
+        members["execute"][0]["data"]["team"] = "7"
+        repo.manifest("tool", members)
+        repo.commit()
+    machine.reconcile(by_hand={("ada", "tool"): "run"} if anew == "by hand" else {})
     assert "answered 409" in machine.record("ada", "tool").last_error
     repo.hire("ada")
     repo.commit()
@@ -365,6 +393,7 @@ def test_an_attempt_that_begins_anew_and_is_refused_does_not_forget_what_was_mad
         Status.ORPHANED,
         "no longer in git; never confirmed: an invitation may be open",
     )
+    assert accounts.people
 
 
 def test_rotated_initial_data_starts_what_failed_afresh_and_leaves_the_rest(machine, accounts, repo):

@@ -396,7 +396,15 @@ WANTED: dict[str, tuple[Record, Decision, Verdict | None, dict[str, Any], list[t
         but(FAILED, kind=Kind.REVOKE, confirmed_at=BEFORE, executed_at=BEFORE),
         CREATES,
         Missing(),
-        {"phase": Phase.NEW, "confirmed_at": None, "executed_at": None, **ALL_NEW, **STARTED_OVER, **SEEN},
+        {
+            "phase": Phase.NEW,
+            "left_over": True,
+            "confirmed_at": None,
+            "executed_at": None,
+            **ALL_NEW,
+            **STARTED_OVER,
+            **SEEN,
+        },
         [],
     ),
     "a half revoked webhook that ran, wanted again": (
@@ -410,7 +418,7 @@ WANTED: dict[str, tuple[Record, Decision, Verdict | None, dict[str, Any], list[t
         but(FAILED, kind=Kind.REVOKE),
         CREATES,
         NoCheck(),
-        {"phase": Phase.NEW, **ALL_NEW, **STARTED_OVER},
+        {"phase": Phase.NEW, "left_over": True, **ALL_NEW, **STARTED_OVER},
         [],
     ),
 }
@@ -533,7 +541,8 @@ def test_attempt_begins(kind, resumed):
     after = attempting.begun(FAILED, begins, 3, snapshot=VALUES, wants={"role": "admin"})
     run = begins if kind.takes_away else replace(begins, values=VALUES)
     columns = {"snapshot": VALUES} if kind.takes_away else {"wants": {"role": "admin"}}
-    assert changes(FAILED, after) == {"attempts": 3, "fresh": False, "open": run, **columns}
+    left_over = {} if resumed else {"left_over": True}
+    assert changes(FAILED, after) == {"attempts": 3, "fresh": False, "open": run, **columns, **left_over}
     assert attempting.written(after, 9).run == replace(run, id=9)
 
 

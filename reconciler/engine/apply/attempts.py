@@ -36,7 +36,8 @@ def begun(
 
     `snapshot` is what the attempt is made with: once it succeeds, the account has these values.
     """
-    new = replace(record, attempts=number, fresh=False, open=run)
+    left_over = record.left_over or (run.id is None and record.run.may_have_effect)
+    new = replace(record, attempts=number, fresh=False, open=run, left_over=left_over)
     if run.kind.takes_away:
         return replace(new, snapshot=snapshot)
     return replace(new, wants=dict(wants), open=replace(run, values=snapshot))

@@ -107,10 +107,9 @@ class Executor:
             job.record.attempts + 1 if again and not job.planned.decision.afresh and job.kind is not Kind.RUN else 1
         )
         before, by_hand = job.record.run, job.planned.by_hand or (again and job.record.run.by_hand)
-        digest, supersedes = integration.digest(job.prepared), before.may_have_effect
-        run = OpenRun(kind=job.kind, digest=digest, by_hand=by_hand, supersedes=supersedes)
+        run = OpenRun(kind=job.kind, digest=integration.digest(job.prepared), by_hand=by_hand)
         if resume:
-            run = replace(run, id=before.id, steps=before.steps, supersedes=before.supersedes)
+            run = replace(run, id=before.id, steps=before.steps)
         snapshot, wants = job.values(integration.names.asked_with), job.prepared.wants
         record = attempts.begun(job.acted_on(now), run, number, snapshot=snapshot, wants=wants)
         opened = Attempt.of(record, number, total, now)

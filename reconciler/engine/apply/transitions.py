@@ -50,6 +50,7 @@ NOT_AS_WANTED: Mapping[str, Any] = {
     "wants": {},
     "accepted": {},
     "differs": {},
+    "left_over": False,
 }
 """What a record has of an account that was not yet found as git wants it."""
 
@@ -195,7 +196,9 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
         return replace(settled, phase=Phase.CONFIRMED, confirmed_at=record.confirmed_at or now)
     if record.revoking and isinstance(verdict, NoCheck) and record.executed_at is not None:
         return replace(settled, phase=Phase.DONE)
-    return replace(settled, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, lost=False)
+    half = record.revoking and not record.unchecked and (record.left_over or record.run.may_have_effect)
+    new = replace(settled, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, lost=False)
+    return replace(new, left_over=half)
 
 
 def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) -> dict[str, Any]:
