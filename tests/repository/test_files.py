@@ -214,8 +214,6 @@ MANIFESTS = [
     pytest.param("exists: {url: x, expected: y, list: {url: x, match: m, fields: {emial: e}}}", "error: exists.list.fields: emial is no key of a hire", id="fields"),
     pytest.param("initial_data_form: [{id: PW, name: generate}]\nrevoke: [{url: 'x/{{PW}}'}]", ":2: warning: revoke: {{PW}} is generated and has no value here", id="generated"),
     pytest.param("form: [{id: PW, type: generate}]\nexecute: [{url: x, data: {p: '{{PW}}', m: '{{email}}'}}]\nupdate: execute", ":3: warning: update: {{PW}} is generated and has no value here", id="generated-again"),
-    pytest.param("execute: [{url: x}, {url: x, files: {f: a.csv}}, {url: x, save_as_file: a.csv}]", ":1: warning: execute.1.files: no request before this one saves a file 'a.csv'", id="file"),
-    pytest.param("revoke: [{url: x}, {url: 'x/{{responses.1.id}}'}]", ":1: warning: revoke.1: {{responses.1.id}} is no answer that is there by then: it is responses.0", id="answer"),
     pytest.param("{}", ":1: warning: it does nothing, and its entries would count as done: write execute, exists or both", id="nothing"),
     pytest.param("exists: {url: x, expected: 'user: {{email}}', match: m}", "warning: exists.expected: is more than one value, and match can equal only one", id="several"),
     pytest.param("exists: {url: x, expected: 'user: {{email}}'}\nevents: {account: a, token: {header: h, value: '{{S}}'}}", "warning: exists.expected: is more than one value, and events can equal only one", id="events"),
@@ -254,8 +252,8 @@ FULL = """
     form: [{id: TEAM_ID, type: choice, url: 'https://x/{{ORG}}', next_page: 'https://x/{{NEXT_PAGE_TOKEN}}', next_page_token_from: t}]
     exists: {url: 'https://x/{{email}}', expected: '{{ email }}', store_data: {ACCOUNT: data.id}}
     execute:
-      - {url: 'https://x/{{TEAM_ID}}/{{ACCOUNT}}', data: {'{{first_name}}': '{{PASSWORD}}'}, store_data: {NEW: id}}
-      - {url: 'https://x/{{NEW}}/{{PERSONAL}}/{{access_overview}}/{{responses.0.id}}'}
+      - {url: 'https://x/{{TEAM_ID}}/{{ACCOUNT}}', data: {'{{first_name}}': '{{responses.0.id}}', p: '{{PASSWORD}}'}, store_data: {NEW: id}}
+      - {url: 'https://x/{{NEW}}/{{PERSONAL}}/{{access_overview}}'}
     headers: {Authorization: 'Bearer {{oauth.access_token}}'}
     oauth: {authenticate_url: 'https://x?redirect_uri={{redirect_url}}', access_token: {url: x, data: {code: '{{code}}'}}}
     initial_data_form: [{id: ORG, description: 'Found under {{ settings|here }}'}, {id: PASSWORD, name: generate}]

@@ -210,10 +210,9 @@ def test_a_url_that_leads_nowhere(repo: Repo, url: str) -> None:
 def test_a_request_that_no_value_makes_sendable(repo: Repo, request_: dict[str, Any], why: str) -> None:
     url = "https://api.example.com/{{responses.0.id}}"
     signed = {"url": url, "extra_headers": "pritunl", "files": {"f": "saved"}, "headers": {"{{email}}": "{{email}}"}}
-    saves = {"url": "https://api.example.com", "save_as_file": "saved"}
-    repo.manifest("odd", {"execute": [saves, signed, {"url": url, **request_}]})
+    repo.manifest("odd", {"execute": [signed, {"url": url, **request_}]})
     (found,) = problems(repo)
-    assert found.startswith("manifests/odd.yaml:10: error: execute.2: ")
+    assert found.startswith("manifests/odd.yaml:8: error: execute.1: ")
     assert why in found
 
 

@@ -217,7 +217,7 @@ def _combinations(manifest: Manifest) -> Iterator[Found]:
     for check in (_updates, _invitations, _identities, _protocols, _unread):
         for path, message in check(manifest):
             yield path, message, Severity.ERROR
-    for check in (_nothing, _generated, _several, _not_there_yet):
+    for check in (_nothing, _generated, _several):
         for path, message in check(manifest):
             yield path, message, Severity.WARNING
 
@@ -272,23 +272,6 @@ def _generated(manifest: Manifest) -> Iterator[tuple[Path, str]]:
         used = roots([call.model_dump() for call in calls])
         for name in sorted(used & set(manifest.generated)):
             yield (key,), f"{{{{{name}}}}} is generated and has no value here: these requests would never be sent"
-
-
-def _not_there_yet(manifest: Manifest) -> Iterator[tuple[Path, str]]:
-    """Whether a request sends a file, or an answer, that no request before it brings: the attempt would stop there."""
-    for key, calls in manifest.request_lists.items():
-        saved: set[str | None] = set()
-        for index, call in enumerate(calls if (key, manifest.update) != ("update", "execute") else ()):
-            for name in sorted(set(call.files.values()) - saved):
-                message = f"no request before this one saves a file {name!r}: write save_as_file there"
-                yield (key, index, "files"), message
-            for name in sorted(names(call.model_dump())):
-                root, _, path = name.partition(".")
-                number = path.partition(".")[0]
-                if root == "responses" and not (number.isdecimal() and int(number) < index):
-                    known = f"it is responses.0 to responses.{index - 1}" if index else "no request was answered before"
-                    yield (key, index), f"{{{{{name}}}}} is no answer that is there by then: {known}"
-            saved.add(call.save_as_file)
 
 
 def _invitations(manifest: Manifest) -> Iterator[tuple[Path, str]]:
