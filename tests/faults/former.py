@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections import Counter
 from datetime import timedelta
@@ -33,7 +32,7 @@ from tests.engine.harness import Crash, Hands
 from tests.faults.judgement import Came
 from tests.faults.model import MEMORY, Call, Program, Services, fuses
 
-__all__ = ["FormerAccounts", "play"]
+__all__ = ["Changes", "Desks", "FormerAccounts", "play", "run"]
 
 URL = "http://127.0.0.1:1"
 PEOPLE = ("ada", "bob", "cy")
@@ -104,6 +103,10 @@ class Desks(Services):
         self.count += 1
         self.accounts[integration].setdefault(whose, self.count)
 
+    def names(self) -> dict[str, set[str]]:
+        """Who has an account, by integration."""
+        return {integration: {*there} for integration, there in self.accounts.items()}
+
     def _account(self, name: str, number: int) -> Response:
         return Response(200, {}, json.dumps({"name": name, "id": number}).encode())
 
@@ -126,8 +129,8 @@ people = st.sampled_from(PEOPLE)
 failures = st.sampled_from(["refused", "never left", "lost", "cut", "ignored"])
 
 
-class FormerAccounts(RuleBasedStateMachine):
-    """One repository and its service."""
+class Changes(RuleBasedStateMachine):
+    """What people change in the files; `whole_pass` says what is done about it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,11 +139,13 @@ class FormerAccounts(RuleBasedStateMachine):
         root = Path(self.folder.name, "repo")
         self.program = Program(root, self.desks, self.clock)
         (root / ".reconciler").mkdir(mode=0o700)
+        self.programs = [self.program]
         self.hires: dict[str, dict[str, Any]] = {}
         self.prune = True
 
     def teardown(self) -> None:
-        self.program.end()
+        for program in self.programs:
+            program.end()
         self.folder.cleanup()
 
     def _commit(self) -> None:
@@ -154,7 +159,8 @@ class FormerAccounts(RuleBasedStateMachine):
                 for each in hire["access"]
             ]
             found[f"hires/{stem}.yaml"] = {**person, "access": entries}
-        self.program.commit(found)
+        for program in self.programs:
+            program.commit(found)
 
     @initialize()
     def start(self) -> None:
@@ -163,7 +169,8 @@ class FormerAccounts(RuleBasedStateMachine):
             for name, address, login in zip(PEOPLE, ADDRESSES, ("ann", "ben", "cat"), strict=False)
         }
         self._commit()
-        self.program.start()
+        for program in self.programs:
+            program.start()
         self.whole_pass()
 
     @rule(name=people, login=st.sampled_from(LOGINS))
@@ -210,6 +217,22 @@ class FormerAccounts(RuleBasedStateMachine):
         self.prune = prune
         self._commit()
 
+    @rule(name=people, integration=st.sampled_from(tuple(NAMES)), hours=st.sampled_from([None, 1, 2]))
+    def end_soon(self, name: str, integration: str, hours: int | None) -> None:
+        """An entry ends in some hours, or does no more."""
+        if name in self.hires:
+            ends = self.hires[name]["ends"]
+            self.hires[name]["ends"] = {**ends, integration: hours and self.clock.now() + timedelta(hours=hours)}
+            self._commit()
+
+    def whole_pass(self) -> None:
+        """Pass over everybody."""
+        raise NotImplementedError
+
+
+class FormerAccounts(Changes):
+    """One repository and its service, which may fail, and be changed by hand."""
+
     @rule(integration=st.sampled_from(tuple(NAMES)), name=st.sampled_from((*LOGINS, *ADDRESSES)))
     def appear(self, integration: str, name: str) -> None:
         """Somebody makes an account by hand."""
@@ -234,14 +257,6 @@ class FormerAccounts(RuleBasedStateMachine):
     @rule()
     def requests_recover(self) -> None:
         self.desks.answers.clear()
-
-    @rule(name=people, integration=st.sampled_from(tuple(NAMES)), hours=st.sampled_from([None, 1, 2]))
-    def end_soon(self, name: str, integration: str, hours: int | None) -> None:
-        """An entry ends in some hours, or does no more."""
-        if name in self.hires:
-            ends = self.hires[name]["ends"]
-            self.hires[name]["ends"] = {**ends, integration: hours and self.clock.now() + timedelta(hours=hours)}
-            self._commit()
 
     @rule(one=people)
     def pass_over_one(self, one: str) -> None:
@@ -290,7 +305,7 @@ class FormerAccounts(RuleBasedStateMachine):
         assert not desks.deleted & wanted, f"taken away, and wanted: {desks.deleted & wanted}"
 
 
-def play(examples: int, steps: int, number: int | None = None) -> None:
+def play(examples: int, steps: int, number: int | None = None, machine: type[Changes] = FormerAccounts) -> None:
     """Play this many examples of this many steps."""
     how = settings(
         max_examples=examples,
@@ -301,21 +316,20 @@ def play(examples: int, steps: int, number: int | None = None) -> None:
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate] if number is not None else [Phase.generate, Phase.shrink],
     )
-    run_state_machine_as_test(FormerAccounts if number is None else seed(number)(FormerAccounts), settings=how)
+    run_state_machine_as_test(machine if number is None else seed(number)(machine), settings=how)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """As many examples as are asked for."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.former", description=__doc__)
+def run(machine: type[Changes], name: str, about: str | None) -> None:
+    """Play as many examples as the command's arguments ask for."""
+    parser = argparse.ArgumentParser(prog=f"python -m tests.faults.{name}", description=about)
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_args()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    play(asked.examples, asked.steps, asked.seed)
-    print("nothing was forgotten, made twice or taken from anybody")
-    return 0
+    play(asked.examples, asked.steps, asked.seed, machine)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(FormerAccounts, "former", __doc__)
+    print("nothing was forgotten, made twice or taken from anybody")

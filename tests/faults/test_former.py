@@ -1,4 +1,4 @@
-"""A few examples of what `python -m tests.faults.former` plays many of, and two that the random ones rarely meet."""
+"""A few examples of what `python -m tests.faults.former` and `parts` play many of, and two that are rarely met."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.former import FormerAccounts, play
+from tests.faults.parts import Parts
 
 
 def test_no_account_is_forgotten_made_twice_or_taken_from_anybody() -> None:
     play(6, 25)
+
+
+def test_passes_over_parts_end_where_a_pass_over_everybody_does() -> None:
+    play(3, 25, machine=Parts)
 
 
 @pytest.fixture
