@@ -77,6 +77,15 @@ class Desired:
         """Return the full commit id, or `worktree`."""
         return self.files.revision
 
+    def rules_as(self, other: Desired, integration: str) -> bool:
+        """Whether an integration is ruled as at another revision: by the same settings, policy and manifest."""
+        if self.files is other.files:
+            return True
+        found = (each.files.manifests.get(integration) for each in (self, other))
+        here, there = (None if loaded is None else loaded.model for loaded in found)
+        ours, theirs = ((each.files.settings, each.files.policy) for each in (self, other))
+        return ours == theirs and here == there
+
     @property
     def hires(self) -> Hires:
         """Return every hire whose file can be read."""

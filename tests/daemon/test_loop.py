@@ -221,6 +221,35 @@ def test_a_commit_stops_attempts_that_have_not_begun(repo: Repo, accounts: Accou
     asyncio.run(walk())
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_settings_stop_attempts_that_have_not_begun(repo: Repo, accounts: AccountService, method: str) -> None:
+    """The brake is pulled while the service takes one request at a time."""
+    hires, settings = ["ada", "bob", "cleo"], {"interval": "1d", "prune": "revoke", "limits": {"per_host": 1}}
+    repo.settings(**settings)
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    for hire in hires:
+        repo.hire(hire, *(["tool"] if method == "DELETE" else []))
+    repo.commit()
+    accounts.add(*(f"{hire}@example.com" for hire in hires if method == "DELETE"))
+
+    async def walk() -> None:
+        async with running(repo) as now:
+            await until(lambda: len(now.passes) == 1)
+            release = accounts.hang(1, method=method)
+            for hire in hires:
+                repo.hire(hire, *(["tool"] if method == "POST" else []))
+            repo.commit()
+            await until(lambda: accounts.calls(method))
+            repo.settings(**settings, suspend=[{"integration": "tool"}])
+            head = repo.commit()
+            await until(lambda: now.active.tree is not None and now.active.tree.revision == head)
+            release.set()
+            await until(lambda: sum(repo.has(hire, "tool", "suspended") for hire in hires) >= 2)
+        assert len(accounts.calls(method)) == 1
+
+    asyncio.run(walk())
+
+
 def test_a_commit_stops_attempts_whose_check_is_under_way(tool: Repo, accounts: AccountService) -> None:
     """When its own pass comes by, the ledger knows nothing yet of what the pass before it has planned."""
 

@@ -44,6 +44,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
 from reconciler.model.verdict import Unknown, Verdict
+from reconciler.repository.desired import Desired
 from reconciler.requests.client import Response
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import expected, outline, render
@@ -252,7 +253,7 @@ class Executor:
         async def leaving() -> None:
             if not run.begun:
                 await self.pause()  # shutdown may have been requested while it waited for its place
-                await _refuse_overtaken(self.context, self.ledger, run.job)
+                await _refuse_overtaken(self.context, self.ledger, run.job, self.services.desired)
             start = None if run.begun else _start(run, self.now(), self.author)
             run.leaves(step)
             kept, now = self._stored(run), self.now()
@@ -395,8 +396,8 @@ def _start(run: RunningAttempt, now: datetime, author: str | None) -> Callable[[
     return lambda ledger: ledger.attempts.begin(run.record, opened, lines, kept=run.kept, answered=commands)
 
 
-async def _refuse_overtaken(context: Context, ledger: OpenLedger, job: AttemptRequest) -> None:
-    """Raise Overtaken if git wants by now what would be taken away, or no longer, or not so, what would be made."""
+async def _refuse_overtaken(context: Context, ledger: OpenLedger, job: AttemptRequest, planned: Desired) -> None:
+    """Raise Overtaken if by now git wants what would go, does not want so what would be made, or has other rules."""
     desired, record, now = context.last_desired, job.record, context.clock.now()
     assert desired is not None  # the plan's, or a newer one
     locks = desired.locks(await ledger.run(lambda reader: reader.locks.all()), now)
@@ -409,7 +410,8 @@ async def _refuse_overtaken(context: Context, ledger: OpenLedger, job: AttemptRe
     as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
     unreadable = desired.holds(record)
     broken = unreadable is not None and not is_over(record, now)
-    if not as_planned or broken or await context.outdated():
+    same = as_planned and desired.rules_as(planned, record.integration)
+    if not same or broken or await context.outdated():
         raise Overtaken
 
 
