@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from reconciler.ledger.reading import EPOCH, microseconds
+from reconciler.ledger.reading import EPOCH, UnreadableError, microseconds
 from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
@@ -79,11 +79,11 @@ class Link(Frozen):
     digest: str = ""
 
     @classmethod
-    def of(cls, note: bytes | None) -> Link:
+    def of(cls, note: object) -> Link:
         """Read the end from its note; without a note the chain is empty. Raises LedgerError."""
         if note is None:
             return cls()
-        number, _, digest = note.decode(errors="replace").partition(" ")
+        number, _, digest = note.decode(errors="replace").partition(" ") if isinstance(note, bytes) else ("", "", "")
         if not number.isdecimal():
             raise LedgerError("the note of where the history ends is damaged: restore the state from a copy")
         return cls(int(number), digest)
@@ -149,17 +149,21 @@ class Names:
 def verify(rows: Iterable[Mapping[str, Any]], noted: Link, names: Names) -> Chain:
     """Verify every line by its digests, oldest first, and the last by the noted end."""
     end, erased, vouched = Link(), 0, 0
-    for row in rows:
-        broken = _broken(row, end, names)
-        if broken is not None:
-            return Chain(end.number, erased, end.digest, f"line {end.number + 1} ({_named(row)}): {broken}")
-        end = Link(end.number + 1, row["digest"])
-        if end.number == noted.number and end != noted:
-            return Chain(end.number, erased, end.digest, f"line {end.number} ({_named(row)}): another line stood here")
-        erased += row["salt"] is None
-        vouched += _vouched(row)
-    broken = next(_unaccounted(end, noted, erased - vouched), None)
-    return Chain(end.number, erased, end.digest, broken)
+    try:
+        for row in rows:
+            broken = _broken(row, end, names)
+            if broken is not None:
+                return Chain(end.number, erased, end.digest, f"line {end.number + 1} ({_named(row)}): {broken}")
+            end = Link(end.number + 1, row["digest"])
+            if end.number == noted.number and end != noted:
+                broken = f"line {end.number} ({_named(row)}): another line stood here"
+                return Chain(end.number, erased, end.digest, broken)
+            erased += row["salt"] is None
+            vouched += _vouched(row)
+    except (UnreadableError, TypeError):
+        broken = f"line {end.number + 1}: it has a value that this program does not write"
+        return Chain(end.number, erased, end.digest, broken)
+    return Chain(end.number, erased, end.digest, next(_unaccounted(end, noted, erased - vouched), None))
 
 
 def _unaccounted(end: Link, noted: Link, too_many: int) -> Iterator[str]:
@@ -225,7 +229,7 @@ def leaf(digest: str) -> bytes:
     """Return the hash of a line's leaf. Raises LedgerError."""
     try:
         return hashlib.sha256(b"\x00" + bytes.fromhex(digest)).digest()
-    except ValueError:
+    except (ValueError, TypeError):
         raise LedgerError("a line of the history has no digest: `reconcile history --verify` says which") from None
 
 

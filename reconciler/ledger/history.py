@@ -28,7 +28,7 @@ from reconciler.ledger.reading import (
 )
 from reconciler.ledger.rows import entry_of, from_json, line_of
 from reconciler.model.grant import Key, Phase, Record
-from reconciler.model.status import EventType
+from reconciler.model.status import EventType, Status
 from reconciler.model.value import Frozen
 
 __all__ = [
@@ -303,14 +303,14 @@ def disagreement(reading: Reading) -> str | None:
     """Return the first row that the history contradicts, or account that has no row; None if all agree."""
     made = _made(reading)
     query = (
-        "SELECT hire, access, phase, executed_at, confirmed_at FROM grants WHERE (hire, access) > (:hire, :access)"
-        " ORDER BY hire, access LIMIT :size"
+        "SELECT hire, access, phase, status, executed_at, confirmed_at FROM grants"
+        " WHERE (hire, access) > (:hire, :access) ORDER BY hire, access LIMIT :size"
     )
     grants = in_pages(partial(reading.cells, query), LONG_PAGE, hire="", access="")
-    for hire, access, phase, executed_at, confirmed_at in chain.from_iterable(grants):
+    for hire, access, phase, status, executed_at, confirmed_at in chain.from_iterable(grants):
         key = Key(hire, access)
         said = made.pop(str(key), None)
-        if phase == Phase.REVOKED:
+        if phase == Phase.REVOKED or status == Status.REVOKED:
             if said not in ENDED:
                 return f"{key}: the ledger says that it was revoked, and the history does not"
         elif (executed_at is not None or confirmed_at is not None) and said in (None, *ENDED):
@@ -324,7 +324,7 @@ def disagreement(reading: Reading) -> str | None:
 def _made(reading: Reading) -> dict[str, str]:
     """Return of each grant the newest event that says whether there is an account, or may be."""
     query = "SELECT id, data FROM events WHERE event = :event AND salt IS NOT NULL"
-    renames = {row["id"]: from_json(row["data"]) for row in reading.rows(query, event=EventType.RENAMED)}
+    renames = {row["id"]: from_json(row["data"], dict) for row in reading.rows(query, event=EventType.RENAMED)}
     followed = Followed[str]()
     query = (
         "SELECT id, coalesce(was, hire || '/' || access), event FROM events WHERE id > :newest AND event IN :events"

@@ -28,6 +28,7 @@ from reconciler.ledger.reading import (
 )
 from reconciler.ledger.rows import RECORD_COLUMNS, SELECT_GIVEN, entry_of, from_json, given_of, record_by_place
 from reconciler.model.attribution import Attribution, Unattributed
+from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.run import Outcome, Step
@@ -226,7 +227,7 @@ class Commands(LedgerPart):
         for row in self._rows("SELECT * FROM words ORDER BY id"):
             try:
                 yield row["id"], entry_of(Command, row)
-            except (TypeError, ValueError, OverflowError):
+            except (TypeError, ValueError, LedgerError):
                 yield row["id"], None
 
 

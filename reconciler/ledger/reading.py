@@ -80,6 +80,16 @@ MOST_LETTERS = 5
 _NAME = re.compile(r"(\bIN )?:(\w+)")
 
 
+class UnreadableError(LedgerError):
+    """The state has a value that no version of this program writes."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__(
+            f"the state has a value that this program does not write, {repr(value)[:60]}: it was changed by hand;"
+            " `reconcile history --verify` says whether the history was; restore a backup of the state"
+        )
+
+
 def microseconds(moment: datetime) -> int:
     """Write a time as a column has it."""
     return (moment - EPOCH) // MICROSECOND
@@ -94,8 +104,11 @@ def moment(microseconds: None) -> None: ...
 
 
 def moment(microseconds: int | None) -> datetime | None:
-    """Read a time in UTC from a column."""
-    return None if microseconds is None else EPOCH + microseconds * MICROSECOND
+    """Read a time in UTC from a column. Raises UnreadableError."""
+    try:
+        return None if microseconds is None else EPOCH + microseconds * MICROSECOND
+    except (TypeError, OverflowError):
+        raise UnreadableError(microseconds) from None
 
 
 def lowered(text: str) -> set[str]:

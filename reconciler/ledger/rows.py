@@ -9,12 +9,12 @@ from enum import StrEnum
 from functools import cache
 from operator import attrgetter
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from msgspec.structs import asdict
 
 from reconciler.ledger.entries import Attempt, Event
-from reconciler.ledger.reading import Row, moment, without_nul
+from reconciler.ledger.reading import Row, UnreadableError, moment, without_nul
 from reconciler.model.attribution import Approval, Attribution, Source
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Phase, Record
@@ -52,18 +52,24 @@ RECORD_COLUMNS = ("hire", "access", *_RECORD_FIELDS, "kind", "run", "digest", "a
 """The columns of a record, in the order in which `record_by_place` reads them."""
 
 
-def from_json(cell: Any) -> Any:
-    """Read a column of JSON, which one database's driver decodes and the other's does not.
+def from_json(cell: Any, kind: type = object) -> Any:
+    """Read a column of JSON of this kind, or null, which one database's driver decodes and the other's does not.
 
-    Most are empty, and to parse those would take a fifth of the time of a row.
+    Most are empty, and to parse those would take a fifth of the time of a row. Raises UnreadableError.
     """
     if cell == "{}":
         return {}
-    return json.loads(cell) if isinstance(cell, str) else cell
+    try:
+        found = json.loads(cell) if isinstance(cell, str) else cell
+    except (ValueError, RecursionError):
+        raise UnreadableError(cell) from None
+    if found is not None and not isinstance(found, kind):
+        raise UnreadableError(cell)
+    return found
 
 
 def _tuple(cell: Any) -> tuple[Any, ...]:
-    return () if cell == "[]" else tuple(from_json(cell) or ())
+    return () if cell == "[]" else tuple(from_json(cell, list) or ())
 
 
 @cache
@@ -103,8 +109,8 @@ class _Words(dict[str, StrEnum]):
 _BY_KIND: dict[Any, Read] = {
     bool: bool,
     datetime: moment,
-    frozenset: lambda cell: frozenset(from_json(cell)),
-    Mapping: from_json,
+    frozenset: lambda cell: frozenset(_tuple(cell)),
+    Mapping: lambda cell: from_json(cell, dict),
     tuple: _tuple,
 }
 
@@ -118,6 +124,7 @@ def entry_of(kind: type[V], row: Row) -> V:
     return kind(**values)
 
 
+_KINDS = _Words(Kind, {each.value: each for each in Kind})
 _READERS = tuple(_readers(Record)[name] for name in _RECORD_FIELDS)
 
 
@@ -138,7 +145,7 @@ def record_by_place(cells: Sequence[Any], steps: tuple[Step, ...]) -> Record:
 def _open_run(cells: Sequence[Any], steps: tuple[Step, ...]) -> OpenRun:
     kind, run, digest, attempted, by_hand, retry_at = cells
     return OpenRun(
-        kind=Kind(kind),
+        kind=cast("Kind", _KINDS[kind]),
         id=run,
         digest=digest,
         values=from_json(attempted),
@@ -207,8 +214,8 @@ def request_row(attempt: Attempt, step: Step, method: str, url: str, now: dateti
 
 
 def line_of(row: Row) -> dict[str, Any]:
-    """Read a line of the history with all its columns, for the chain."""
-    parsed = {name: from_json(row[name]) for name in ("approved_by", "data")}
+    """Read a line of the history with all its columns, for the chain. Raises UnreadableError."""
+    parsed = {"approved_by": from_json(row["approved_by"], list), "data": from_json(row["data"], dict)}
     return {**row, "at": moment(row["at"]), **parsed}
 
 

@@ -57,10 +57,28 @@ def test_row_that_was_deleted_before_its_leaver_leaves_is_found(
     assert verified.json["broken"].startswith("ada/tool: the history has an account that was never revoked")
 
 
-def test_row_that_only_says_that_it_was_revoked_is_found(machine: Machine, repo: Repo, location: StateLocation) -> None:
-    change(location, "UPDATE grants SET phase = 'revoked' WHERE hire = 'bob'")
+@pytest.mark.parametrize("column", ["phase", "status"])
+def test_row_that_only_says_that_it_was_revoked_is_found(repo: Repo, location: StateLocation, column: str) -> None:
+    change(location, f"UPDATE grants SET {column} = 'revoked' WHERE hire = 'bob'")
     verified = call_cli(repo, "history", "--verify")
     assert (verified.code, "bob/tool: the ledger says that it was revoked" in verified.out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "command"),
+    [
+        ("UPDATE events SET at = 9223372036854775807", "history"),
+        ("UPDATE events SET data = '9'", "history --output json"),
+        ("UPDATE grants SET snapshot = '[]'", "status"),
+        ("UPDATE grants SET revision = 'x'", ""),
+    ],
+)
+def test_value_that_no_row_can_have_ends_nothing_in_a_traceback(
+    repo: Repo, location: StateLocation, wrong: str, command: str
+) -> None:
+    change(location, wrong)
+    done = call_cli(repo, *command.split())
+    assert (done.code, "does not write" in done.err) == ((1, True) if command else (0, False)), done
 
 
 @pytest.mark.parametrize("column", ["phase", "status", "action"])

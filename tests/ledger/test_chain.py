@@ -61,6 +61,8 @@ def test_lines_as_they_were_written_hold(state: StateLocation) -> None:
         ("UPDATE events SET at = at + 1 WHERE id = 4", "line 4 ("),
         ("UPDATE events SET approved_by = '[\"Eve\"]' WHERE id = 1", "line 1 ("),
         ("UPDATE events SET granted_in = NULL WHERE id = 5", "line 5 ("),
+        ("UPDATE events SET at = 9223372036854775807 WHERE id = 4", "line 4: it has a value that"),
+        ("UPDATE events SET data = '9' WHERE id = 2", "line 2: it has a value that"),
         ("DELETE FROM events WHERE id = 2", "line 2 ("),
         ("DELETE FROM events WHERE id = 5", "line 5: it is missing"),
         ("DELETE FROM events", "line 1: it is missing"),

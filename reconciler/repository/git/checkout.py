@@ -201,8 +201,11 @@ class Checkout:
         return repository is None or repository.is_shallow or pygit2.Oid(hex=commit) in repository
 
     def has(self, revision: str) -> bool:
-        """Whether a commit exists here, by its full id."""
-        return self.repository is not None and revision in self.repository
+        """Whether a commit exists here, by its full id; what is no id is none."""
+        try:
+            return self.repository is not None and revision in self.repository
+        except pygit2.GitError:
+            return False
 
     def descends(self, revision: str, earlier: str) -> bool:
         """Whether a commit has another in its history; both exist here."""
