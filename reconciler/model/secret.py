@@ -112,6 +112,12 @@ class Redactor:
             for each in [each for each in before if each not in after or each == new]:
                 self._search(each, -1)
 
+    def forget(self, source: str) -> None:
+        """Forget the secrets that a source has and had."""
+        with self._changing:
+            for each in self._renewed.pop(source, []):
+                self._search(each, -1)
+
     def _search(self, values: Iterable[str], change: int) -> None:
         """Search for secrets, or with a `change` of -1 no longer where nothing else asks for them."""
         changed: dict[str, set[str]] = {}

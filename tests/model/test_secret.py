@@ -137,6 +137,9 @@ def test_secrets_that_are_renewed_for_ever_are_forgotten_in_time() -> None:
         assert redactor.redact(text.format(90)).count(MASK) == 3
         redactor.renew("acme", [f"access-token-{number}"])
     assert redactor.redact(text.format(90)) == "access-token-090, the-refresh-token, ***"
+    redactor.renew("ada/acme", ["access-token-090", "access-token-215"])
+    redactor.forget("ada/acme")
+    assert redactor.redact(f"{text.format(90)}, access-token-215") == "access-token-090, the-refresh-token, ***, ***"
 
 
 def test_program_vocabulary_is_not_redacted() -> None:

@@ -97,7 +97,10 @@ class Executor:
             if not run.begun:
                 await self.context.clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
             return await self._fail(run, self.context.redactor.redact(str(error) or "stopped"))
-        return await (self._taken_away(run) if job.kind.takes_away else self._succeed(run))
+        else:
+            return await (self._taken_away(run) if job.kind.takes_away else self._succeed(run))
+        finally:  # each login's answer is another secret: all of them would take ever longer to look for
+            self.context.redactor.forget(str(run.record.key))
 
     def _new_run(self, job: AttemptRequest) -> RunningAttempt:
         """Number an attempt, and describe it for the ledger; nothing is written down yet."""
@@ -242,7 +245,7 @@ class Executor:
 
     async def _deliver(self, run: RunningAttempt, step: Step, request: Request, refused: Outcome) -> Response:
         integration, scope = run.integration, await self._scope(run)
-        self.context.redactor.learn(integration.confided(scope))
+        self.context.redactor.renew(str(run.record.key), integration.confided(scope))
         read = partial(self.vault.files, named=run.memory.files)
         files = await self.ledger.run(read) if request.files else {}
         wire = render(request, scope, integration.manifest, files=files)
