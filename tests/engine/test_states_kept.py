@@ -60,6 +60,19 @@ def test_another_entry_for_the_same_account_takes_none_away_that_is_kept(pruning
     assert row(by_hand, "ada", "too").status is Status.REVOKED
 
 
+@pytest.mark.parametrize("only", [{"integrations": {"also"}}, {"grants": [("ada", "also")]}], ids=["service", "entry"])
+def test_an_account_that_is_kept_stays_in_a_pass_over_another_entry_alone(pruning, accounts, repo, only):
+    for name in ("tool", "also"):
+        repo.manifest(name, accounts.manifest(revoke=True) | {"service": "house"})
+    repo.hire("ada", "also", {"integration": "tool", "keep": True})
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    assert row(pruning.reconcile(**only), "ada", "also").status is Status.ORPHANED
+    assert accounts.calls("DELETE") == []
+
+
 def test_a_kept_entry_that_was_run_by_hand_is_not_revoked_though_the_run_failed(pruning, accounts, repo):
     repo.hire("ada", TOOL | {"keep": True})
     repo.commit()

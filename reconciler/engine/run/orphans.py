@@ -223,8 +223,10 @@ class OrphanPlanner:
 
     async def _kept_as(self, integration: Integration, orphan: Grant) -> Key | None:
         """Return another grant of the hire that may only be reported, and has the orphan's account; or None."""
-        records = [each for key, each in self._inputs.records.items() if key.hire == orphan.key.hire]
-        kept = [each for each in records if each.keep and each.may_remain and each.key != orphan.key]
+        hire, known = orphan.key.hire, self._inputs.records
+        rows = {row.key: row for row in await self._inputs.rows_of(hire)}  # a pass over one service has some only
+        rows |= {key: row for key, row in known.items() if key.hire == hire}
+        kept = [row for row in rows.values() if row.keep and row.may_remain and row.key != orphan.key]
         if not kept:
             return None
         return await self._inputs.same_accounts.of(
