@@ -77,10 +77,14 @@ class PolicyRules:
             return f"the policy cannot be read: {self._broken}"
         return next(self._breaches(grant, gained, kept, over), None)
 
-    def limited(self) -> set[str]:
-        """Return the hires whose grants are counted by a rule that limits how many there may be."""
-        found = zip(self._rules, self._counted(), strict=True)
-        return {key.hire for (rule, _), keys in found if rule.at_most is not None for key in keys}
+    def crowd(self, grant: Grant, kept: KeptGrants) -> set[str]:
+        """Return the hires who have what a grant is one too many of."""
+        return {
+            key.hire
+            for index, (rule, _) in enumerate(self._rules)
+            if rule.at_most is not None and _holds(rule, grant) and self._number(index, kept) > rule.at_most
+            for key in self._counted()[index]
+        }
 
     def compares(self, grant: Grant) -> bool:
         """Whether a rule compares a grant with others."""
@@ -167,9 +171,9 @@ class PolicyRules:
         return Share(tuple(counted), tuple(meant), tuple(grant.key.access for grant in grants) if names else ())
 
     @property
-    def counts(self) -> bool:
-        """Return whether a rule counts who has something."""
-        return any(rule.integration is not None for rule, _ in self._rules)
+    def counts(self) -> frozenset[str]:
+        """Return the integrations of which a rule counts who has something."""
+        return frozenset(rule.integration for rule, _ in self._rules if rule.integration is not None)
 
     def bounded_by_today(self) -> bool:
         """Whether a rule may apply to a hire differently on another day."""
@@ -228,11 +232,13 @@ class PolicyRules:
                     yield f"{rule}: {lack}"
             elif rule.at_most is not None and (field := _by_name(rule, grant)) is not None:
                 yield f"{rule}: it counts {field} by value, and this is a name: write the value"
-            elif counted and rule.at_most is not None and _holds(rule, grant):
-                keys = self._counted()[index]
-                count = len(keys) - len(keys.intersection(over)) + (kept.counts[index] if kept.counts else 0)
-                if count > rule.at_most:
-                    yield f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}"
+            elif (
+                counted
+                and rule.at_most is not None
+                and _holds(rule, grant)
+                and (count := self._number(index, kept, over)) > rule.at_most
+            ):
+                yield f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}"
 
     def _both(
         self, rule: Rule, names: Iterable[str], grant: Grant, kept: KeptGrants, over: Collection[Key]
@@ -262,6 +268,11 @@ class PolicyRules:
             shown = end.isoformat(timespec="minutes") if end.time() != time() else end.date()
             return f"until {shown} is more than {rule.within.days} days after {begins.date()}"
         return None
+
+    def _number(self, index: int, kept: KeptGrants, over: Collection[Key] = ()) -> int:
+        """Return how many have what a rule counts."""
+        keys = self._counted()[index]
+        return len(keys) - len(keys.intersection(over)) + (kept.counts[index] if kept.counts else 0)
 
     def _counted(self) -> list[frozenset[Key]]:
         """List what each rule counts."""

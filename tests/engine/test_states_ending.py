@@ -479,3 +479,27 @@ def test_what_is_over_counts_for_no_rule_of_the_policy(machine, accounts, others
     report = machine.reconcile()
     assert (row(report, "bob", "tool").status, report.problems) == (Status.PRESENT, [])
     assert {*accounts.people} == {"bob@example.com"}
+
+
+def test_what_everybody_else_has_is_looked_up_only_where_a_grant_is_one_too_many(machine, repo, monkeypatch):
+    """Else each part of a pass over 100,000 hires reads the rows of all of them, for a rule that is about one."""
+    asked = []
+
+    async def over_of(_desired, hires, *_args):
+        asked.append(sorted(hires))
+        return set()
+
+    monkeypatch.setattr("reconciler.engine.run.planner.over_of", over_of)
+    repo.hire("bob", TOOL)
+    repo.commit()
+    machine.reconcile()
+    limit = {"name": "few", "integration": "tool", "at_most": 3}
+    repo.write("config/policy.yaml", [{"name": "limited", "when": {"last_name": "Example"}, "require": "until"}, limit])
+    repo.hire("cy", TOOL)
+    repo.commit()
+    machine.reconcile()
+    assert sorted(asked) == [["ada"], ["bob"], ["cy"]]
+    repo.write("config/policy.yaml", [limit | {"at_most": 2}])
+    repo.commit()
+    machine.reconcile()
+    assert asked[3:] == [["ada", "bob", "cy"]]

@@ -14,6 +14,7 @@ from reconciler.engine.decide.wanted import decide, decide_unasked
 from reconciler.engine.observe.checker import SHOWN, Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.same_account import Rivals, SameAccounts
+from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Stored, stored_for
@@ -146,13 +147,13 @@ async def broken_counts(
     rules: PolicyRules, desired: Desired, ledger: Ledger[LedgerReader], now: datetime, yielder: Yielder
 ) -> list[Problem]:
     """Return the rules of the policy whose count is too low or too high; what is over does not count."""
-    counted: dict[Key, tuple[int, ...]] = {}
+    counted, only = dict[Key, tuple[int, ...]](), GrantFilter(rules.counts, frozenset())
     for hire in [*desired.hires] if rules.counts else ():
         await yielder.pause()
         counted |= {grant.key: by for grant in desired.grants(hire) if (by := rules.counting(grant))}
 
     def rows_of(hires: frozenset[str]) -> Awaitable[Iterable[Record]]:
-        return ledger.run(lambda reader: list(reader.grants.records(hires)))
+        return ledger.run(lambda reader: list(reader.grants.records(hires, (), only)))
 
     over = await over_of(desired, {key.hire for key in counted}, rows_of, now)
     return [*rules.counted(Counter(index for key, by in counted.items() if key not in over for index in by), over)]

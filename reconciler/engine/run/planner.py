@@ -197,8 +197,11 @@ class Planner:
 
     async def _problems_of(self, grant: Grant) -> list[Problem]:
         """Return the rules of the policy that a grant breaks that is there."""
-        found = [*self._inputs.rules.problems_of(grant)]
-        return found and [*self._inputs.rules.problems_of(grant, await self._over_beside(grant))]
+        rules = self._inputs.rules
+        found = [*rules.problems_of(grant)]
+        if not found or not rules.compares(grant):
+            return found
+        return [*rules.problems_of(grant, await self._over_of({grant.key.hire}))]
 
     async def _breach(self, grant: Grant, gained: Collection[str] | None) -> str | None:
         """Return which rule of the policy a grant would break, or None; what is there without a file counts."""
@@ -209,16 +212,14 @@ class Planner:
             self._kept = rules.kept([*await self._inputs.unreadable(), *await self._refused_since()])
         if rules.of(grant, gained, self._kept) is None:
             return None
-        return rules.of(grant, gained, self._kept, over=await self._over_beside(grant))
+        over = await self._over_of({grant.key.hire, *rules.crowd(grant, self._kept)})
+        return rules.of(grant, gained, self._kept, over=over)
 
-    async def _over_beside(self, grant: Grant) -> Collection[Key]:
-        """Return what of the grants with which rules compare a grant is over."""
-        inputs, hires = self._inputs, {grant.key.hire}
-        if not self._looked:
-            hires |= inputs.rules.limited()
-        if not hires <= self._looked:
-            self._over |= await over_of(inputs.desired, hires, inputs.rows_of_others, inputs.policy.now)
-            self._looked |= hires
+    async def _over_of(self, hires: set[str]) -> Collection[Key]:
+        """Return what of these hires' grants is over, and of others that were asked for."""
+        inputs, some = self._inputs, hires - self._looked
+        self._over |= await over_of(inputs.desired, some, inputs.rows_of_others, inputs.policy.now)
+        self._looked |= some
         return self._over
 
     async def _refused_since(self) -> list[Record]:
