@@ -70,6 +70,9 @@ class EventChecks:
         self._at: dict[Key, float] = {}
         """When each grant was last checked for an event, or will be."""
         self._listed_at: dict[str, float] = {}
+        self._left: dict[str, tuple[float, dict[str, list[Key]]]] = {}
+        """When it was last read of each integration what the accounts of who left are called, and whose each is."""
+        self._yielder = context.yielder
         self._whose = WantedFingerprints(context.yielder, _prints)
 
     def tell(self, integration: str, account: str | None) -> None:
@@ -160,8 +163,20 @@ class EventChecks:
         grants = [each for each in chain.from_iterable(map(desired.grants, hires)) if each.integration == integration]
         if keys := [each.key for each in grants if told.by_address or told.account_of(each.layers) == account]:
             return keys
-        left = await self._orphans(integration)
-        return [each.key for each in left if told.account_of((Layer(LEDGER, each.values),)) == account]
+        return (await self._accounts_left(told)).get(account, [])
+
+    async def _accounts_left(self, told: _Telling) -> Mapping[str, list[Key]]:
+        """Return what the accounts of who left are called, as of ten seconds ago at most: a flood reads them once."""
+        now = asyncio.get_running_loop().time()
+        at, found = self._left.get(told.name, (float("-inf"), {}))
+        if now - at >= AGAIN_SECONDS:
+            found = {}
+            for row in await self._orphans(told.name):
+                await self._yielder.pause()
+                if (account := told.account_of((Layer(LEDGER, row.values),))) is not None:
+                    found.setdefault(account, []).append(row.key)
+            self._left[told.name] = now, found
+        return found
 
 
 class _Telling(Frozen):
