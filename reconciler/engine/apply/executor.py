@@ -411,10 +411,8 @@ async def _refuse_overtaken(context: Context, ledger: OpenLedger, job: AttemptRe
     found = (grant for grant in desired.grants(record.key.hire) if grant.key == record.key)
     wanted = next((grant for grant in found if still_wanted(grant, record, now)), None)
     as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
-    unreadable = desired.holds(record)
-    broken = unreadable is not None and not is_over(record, now)
-    same = as_planned and desired.rules_as(planned, record.integration)
-    if not same or broken or await context.outdated():
+    broken = desired.holds(record) is not None and not is_over(record, now)
+    if broken or not as_planned or not desired.rules_as(planned, record.integration) or await context.outdated():
         raise Overtaken
 
 
