@@ -156,7 +156,7 @@ _FOLLOWS = {
     ),
     Status.FAILED: ("nothing on its own: mend the cause, then `reconcile retry {key}`",),
     Status.UNKNOWN: ("{again}; nothing is executed until the check is answered",),
-    Status.BLOCKED: ("ends by itself, with the next pass after that is there",),
+    Status.BLOCKED: ("goes on by itself, with the next pass once that is mended",),
     Status.INVALID: ("goes on once {source} is mended and committed",),
     Status.REVOKED: ("nothing",),
 }

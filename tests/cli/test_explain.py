@@ -166,7 +166,7 @@ def test_a_field_that_is_no_secret_is_shown(saas: Repo, accounts: AccountService
             {"integration": "saas"},
             {},
             "ada/saas: blocked: variable {{TEAM}} is a form field, and the entry has no values.TEAM",
-            "ends by itself, with the next pass after that is there",
+            "goes on by itself, with the next pass once that is mended",
         ),
         (
             {"integration": "saas", "values": {"TAEM": "1"}},
