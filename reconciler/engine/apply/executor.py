@@ -23,15 +23,7 @@ from reconciler.engine.decide.planned import stored_at
 from reconciler.engine.observe.wiring import Services
 from reconciler.ledger.entries import Attempt, Event, ValueChanges
 from reconciler.ledger.ledger import OpenLedger
-from reconciler.ledger.vault import (
-    Memory,
-    Vault,
-    generated,
-    notice_name,
-    run_name,
-    stored_for,
-    stored_name,
-)
+from reconciler.ledger.vault import Memory, Vault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.decision_inputs import is_over, still_wanted
