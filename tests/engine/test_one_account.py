@@ -151,6 +151,23 @@ def test_an_account_kept_for_a_broken_file_is_its_hires(logins: Machine, account
     )
 
 
+@pytest.mark.parametrize("covers", [{"grants": [("bob", "tool~bo")]}, {"integrations": ["other"]}], ids=str)
+def test_nothing_of_who_asks_for_anothers_account_is_revoked_in_any_pass(
+    logins: Machine, accounts: AccountService, repo: Repo, covers: dict[str, Any]
+) -> None:
+    """Also not in one that does not cover the entry, of another grant or of another service."""
+    repo.manifest("other", accounts.manifest(revoke=True))
+    repo.hire("bob", "tool", "other", extra={"LOGIN": "bo"})
+    repo.commit()
+    logins.reconcile()
+    hire(repo, "bob", "ceo")
+    repo.commit()
+    report = logins.reconcile(**covers)
+    left = next(item for item in report.rows if item.status is Status.ORPHANED)
+    assert "nothing of bob is revoked until this is mended: hires/bob.yaml:" in left.reason
+    assert accounts.calls("DELETE") == []
+
+
 @pytest.mark.parametrize("login", [*SPELLINGS.values(), "x/../ceo", "ceo/"])
 def test_an_orphan_that_somebody_has_spelt_otherwise_is_not_revoked(
     logins: Machine, accounts: AccountService, repo: Repo, login: str

@@ -11,7 +11,7 @@ from reconciler.engine.decide.orphans import NOT_IN_GIT, decide_orphan, needing,
 from reconciler.engine.decide.planned import NO_OUTPUTS, PlannedGrant, Prepared
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.run.grants import PlanningInputs
+from reconciler.engine.run.grants import PlanningInputs, wanted_by
 from reconciler.model.decision_inputs import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import APART, Decision, Grant, Key, Phase, Record
@@ -22,15 +22,14 @@ from reconciler.model.verdict import Missing, NoCheck, Unknown, is_off
 from reconciler.repository.joined_problems import first_error
 from reconciler.repository.parsing import REQUESTS
 
-__all__ = ["OrphanPlanner", "unfit_entry"]
+__all__ = ["OrphanPlanner"]
 
 
 class OrphanPlanner:
-    """Plans orphans. `unfit` maps each hire with an entry that does not fit to the reason."""
+    """Plans orphans."""
 
     def __init__(self, inputs: PlanningInputs) -> None:
         self._inputs = inputs
-        self.unfit: dict[str, str] = {}
 
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
@@ -304,14 +303,15 @@ class OrphanPlanner:
     async def _first_error(self, hire: str) -> str | None:
         """Return an error in the hire's files that keeps its grants from being revoked automatically, or None.
 
-        A choice by name is compared with what the service offers, also if this pass is for another service.
+        A choice by name is compared with what the service offers, and an account with who else means it, also if this
+        pass is for another service.
         """
-        known = first_error(self._inputs.desired, hire) or self.unfit.get(hire)
-        if known is not None:
+        if (known := first_error(self._inputs.desired, hire)) is not None:
             return known
         grants = self._inputs.desired.grants(hire)
         elsewhere = {grant.key.access for grant in grants} | self._inputs.desired.files.broken["requests"].keys()
-        for record in await self._inputs.rows_of(hire):
+        rows = {row.key: row for row in await self._inputs.rows_of_others(frozenset({hire}))}
+        for record in rows.values():
             if record.phase is Phase.REVOKED or record.key.access in elsewhere:
                 continue  # a request's file holds nothing but itself
             if why := self.unreadable(record):  # what a sequence had given that is assigned, and cannot be read
@@ -324,9 +324,13 @@ class OrphanPlanner:
                 integration.ready(grant)
                 await self._inputs.checker.resolved(integration, grant)
             except NotOffered as error:
-                return unfit_entry(grant, str(error))
+                return _unfit_entry(grant, str(error))
             except Blocked:
                 continue
+        for grant in wanted_by(grants, rows, self._inputs.policy.now):
+            fits = grant.hold is None and grant.requested is None
+            if fits and (rival := await self._inputs.rival(grant, rows.get(grant.key))) is not None:
+                return _unfit_entry(grant, rival)
         return None
 
 
@@ -364,6 +368,6 @@ def _after(item: PlannedGrant, dependents: list[str]) -> PlannedGrant:
     return replace(item, decision=decision, prepared=None)
 
 
-def unfit_entry(grant: Grant, reason: str) -> str:
+def _unfit_entry(grant: Grant, reason: str) -> str:
     """Say why an entry does not fit, and where it stands."""
     return f"{grant.source}: access {grant.key.access}: {reason}"

@@ -19,7 +19,7 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.run.claims import ClaimSet
 from reconciler.engine.run.grants import GrantPlanner, PlanningInputs, over_of
 from reconciler.engine.run.locking import LockPlanner
-from reconciler.engine.run.orphans import OrphanPlanner, unfit_entry
+from reconciler.engine.run.orphans import OrphanPlanner
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Grant, Key, Phase, Record
 from reconciler.model.selection import Selection
@@ -98,9 +98,6 @@ class Planner:
                     running = {each.key for each in requested if runs_on(each, self._inputs.records.get(each.key))}
                     self.problems += problems_of(self._inputs.desired, hire, grants, running)
                 planned = await self._plan_hire(hire, grants)
-                for item in planned:
-                    if item.decision.status is Status.INVALID and item.grant.requested is None:
-                        self._orphans.unfit[hire] = unfit_entry(item.grant, item.decision.reason)
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
                 results[hire] = [*planned, *left]
                 for item in results[hire]:  # here, where there are answers to wait for
