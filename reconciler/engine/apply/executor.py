@@ -17,7 +17,7 @@ import structlog
 
 from reconciler.engine.apply import attempts
 from reconciler.engine.apply.commands import request_events
-from reconciler.engine.apply.running import AttemptRequest, RunningAttempt
+from reconciler.engine.apply.running import AttemptRequest, RunningAttempt, refuse_overtaken
 from reconciler.engine.context import Context
 from reconciler.engine.decide.planned import stored_at
 from reconciler.engine.observe.wiring import Services
@@ -26,7 +26,6 @@ from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import Memory, Vault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped, stamp
-from reconciler.model.decision_inputs import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Phase, Record
@@ -36,7 +35,6 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
 from reconciler.model.verdict import Unknown, Verdict
-from reconciler.repository.desired import Desired
 from reconciler.requests.client import Response
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import expected, outline, render
@@ -53,10 +51,6 @@ NOTHING: ValueChanges = {}
 
 MOST_OF_A_FILE = 25 * 1024 * 1024
 """Bytes of an answer that `save_as_file` keeps (docs/design/rules.md, "Limits of input")."""
-
-
-class Overtaken(Exception):
-    """A revision that was taken over since the plan no longer agrees with an attempt that has not begun."""
 
 
 class _Failed(Exception):
@@ -248,7 +242,7 @@ class Executor:
         async def leaving() -> None:
             if not run.begun:
                 await self.pause()  # shutdown may have been requested while it waited for its place
-                await _refuse_overtaken(self.context, self.ledger, run.job, self.services.desired)
+                await refuse_overtaken(self.context, self.ledger, run.job, self.services.desired)
             start = None if run.begun else _start(run, self.now(), self.author)
             run.leaves(step)
             kept, now = self._stored(run), self.now()
@@ -389,23 +383,6 @@ def _start(run: RunningAttempt, now: datetime, author: str | None) -> Callable[[
     opened = replace(run.attempt, started_at=now, alive_at=now)
     lines = [*request_events(commands, now, [run.record]), started]
     return lambda ledger: ledger.attempts.begin(run.record, opened, lines, kept=run.kept, answered=commands)
-
-
-async def _refuse_overtaken(context: Context, ledger: OpenLedger, job: AttemptRequest, planned: Desired) -> None:
-    """Raise Overtaken if by now git wants what would go, does not want so what would be made, or has other rules."""
-    desired, record, now = context.last_desired, job.record, context.clock.now()
-    assert desired is not None  # the plan's, or a newer one
-    locks = desired.locks(await ledger.run(lambda reader: reader.locks.all()), now)
-    if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.planned.lock is None):
-        raise Overtaken
-    if job.planned.lock is not None:
-        return
-    found = (grant for grant in desired.grants(record.key.hire) if grant.key == record.key)
-    wanted = next((grant for grant in found if still_wanted(grant, record, now)), None)
-    as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
-    broken = desired.holds(record) is not None and not is_over(record, now)
-    if broken or not as_planned or not desired.rules_as(planned, record.integration) or await context.outdated():
-        raise Overtaken
 
 
 def _store(memory: Memory, request: Request, answer: Response) -> str | None:

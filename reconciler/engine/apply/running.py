@@ -8,19 +8,26 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.engine.apply.attempts import written
+from reconciler.engine.context import Context
 from reconciler.engine.decide.planned import PlannedGrant, Prepared, requests_of, withdraws_of
 from reconciler.engine.observe.integrations import Integration
 from reconciler.ledger.entries import Attempt, Command
+from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import Memory
-from reconciler.model.decision_inputs import acted_on
+from reconciler.model.decision_inputs import acted_on, is_over, still_wanted
 from reconciler.model.grant import Grant, Record
 from reconciler.model.manifest import Request
 from reconciler.model.run import Kind, Outcome, Step
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
+from reconciler.repository.desired import Desired
 from reconciler.requests.client import Response
 
-__all__ = ["AttemptRequest", "RunningAttempt"]
+__all__ = ["AttemptRequest", "Overtaken", "RunningAttempt", "refuse_overtaken"]
+
+
+class Overtaken(Exception):
+    """A revision that was taken over since the plan no longer agrees with an attempt that has not begun."""
 
 
 class AttemptRequest(Frozen, kw_only=True):
@@ -157,3 +164,20 @@ class RunningAttempt:
     def answered(self, answer: Response) -> str:
         """Describe a service's answer, if its status alone does not say what was wrong."""
         return f"answered {answer.status}{self.integration.client.excerpt(answer)}"
+
+
+async def refuse_overtaken(context: Context, ledger: OpenLedger, job: AttemptRequest, planned: Desired) -> None:
+    """Raise Overtaken if by now git wants what would go, does not want so what would be made, or has other rules."""
+    desired, record, now = context.last_desired, job.record, context.clock.now()
+    assert desired is not None  # the plan's, or a newer one
+    locks = desired.locks(await ledger.run(lambda reader: reader.locks.all()), now)
+    if (locks.of(record.key.hire, job.prepared.grant.email) is None) != (job.planned.lock is None):
+        raise Overtaken
+    if job.planned.lock is not None:
+        return
+    found = (grant for grant in desired.grants(record.key.hire) if grant.key == record.key)
+    wanted = next((grant for grant in found if still_wanted(grant, record, now)), None)
+    as_planned = wanted is None if job.wanted is None else wanted is not None and wanted.asks_as(job.wanted)
+    broken = desired.holds(record) is not None and not is_over(record, now)
+    if broken or not as_planned or not desired.rules_as(planned, record.integration) or await context.outdated():
+        raise Overtaken

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reconciler.engine.apply.commands import request_events
-from reconciler.engine.apply.executor import Executor, Overtaken
+from reconciler.engine.apply.executor import Executor
 from reconciler.engine.apply.plan import Plan, written
-from reconciler.engine.apply.running import AttemptRequest
+from reconciler.engine.apply.running import AttemptRequest, Overtaken
 from reconciler.engine.apply.transitions import waiting
 from reconciler.engine.decide.existing import Facts, found, webhook
 from reconciler.engine.decide.orphans import dependents_first, gone, why_over
