@@ -194,9 +194,8 @@ class Removals:
         """Read the rows of a grant.
 
         After a rename, the row has the hire's new id and the same address; the former id may be somebody else's by now.
-        If the entry is about another thing or
-        account since, the row that is about this one has another name, and the same values. Rows that the review has
-        lines of their own for are not this one's.
+        If the entry is about another thing or account since, the row that is about this one has another name, and the
+        same values. Rows that the review has lines of their own for are not this one's.
         """
         rows = list(self._ledger.grants.records([line.who], emails))
         then = self._addresses.of(line.who, *revisions_of(line, self._review), now=False)

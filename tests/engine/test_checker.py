@@ -421,7 +421,7 @@ def test_same_account_that_another_hire_chose_by_name_is_recognized(choosing, ac
     left = row(choosing.reconcile(), "ada", "tool")
     assert (left.status, left.reason) == (
         Status.ORPHANED,
-        "no longer in git; it is the same account as bob/tool, which is",
+        "no longer in git; it is the same account as bob/tool, which is wanted",
     )
     assert accounts.calls("DELETE") == []
 

@@ -200,7 +200,7 @@ def test_error_in_the_hires_files_revokes_nothing():
 def test_same_account_as_a_grant_that_is_wanted_is_never_revoked(known, by_hand):
     decision = decide_orphan(known, facts(Present(), BOTH, same_as="ada/other"), PRUNE, by_hand=by_hand)
     assert (decision.status, decision.action) == NONE
-    assert decision.reason == "no longer in git; it is the same account as ada/other, which is"
+    assert decision.reason == "no longer in git; it is the same account as ada/other, which is wanted"
 
 
 REVOCATIONS = {

@@ -256,7 +256,9 @@ def test_stored_values_move_with_the_orphan(teams, accounts, repo):
     repo.hire("ada", in_team(8))
     repo.commit()
     first = row(teams.reconcile(), "ada", "tool~7")
-    assert first.reason.endswith("it is the same account as ada/tool, which is"), "as long as nothing is stored of it"
+    assert first.reason.endswith("it is the same account as ada/tool, which is wanted"), (
+        "as long as nothing is stored of it"
+    )
     assert row(teams.reconcile(), "ada", "tool~7").status is Status.REVOKED
     assert [call.path for call in accounts.calls("DELETE")] == ["/places/p1"]
 

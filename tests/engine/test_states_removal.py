@@ -385,7 +385,7 @@ def test_account_that_another_hire_still_wants_is_not_revoked(pruning, accounts,
     without(repo)
     left = row(pruning.reconcile(), "ada", "tool")
     assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
-    assert left.reason == "no longer in git; it is the same account as bob/tool, which is"
+    assert left.reason == "no longer in git; it is the same account as bob/tool, which is wanted"
     assert accounts.calls("DELETE") == []
     without(repo, hire="bob")
     for hire in ("ada", "bob"):

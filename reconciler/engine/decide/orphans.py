@@ -81,7 +81,7 @@ def decide_orphan(
     if record.phase is Phase.REVOKED:
         return Decision(Status.REVOKED, Action.NONE, record.reason)
     if facts.same_as is not None:
-        return _left(facts, f"it is the same account as {facts.same_as}, which is")
+        return _left(facts, f"it is the same account as {facts.same_as}, which is wanted")
     off = is_off(facts.verdict)
     if off:  # a switched-off account counts as gone, also if a revocation switched it off
         facts = replace(facts, verdict=Missing())
