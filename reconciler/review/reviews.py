@@ -167,8 +167,8 @@ class Removals:
     def _grant(self, line: Line, access: str) -> str | None:
         """Say why a grant counts as present; None once it was revoked, or dropped because it never existed.
 
-        What was given again since is another grant, and so is what somebody else was given under the id, at another
-        address. What only a lock took away comes back with its end.
+        What was given again since is another grant, and so is what somebody else, by address and name, was given under
+        the id. What only a lock took away comes back with its end.
         """
         emails = names_of(line, self._review, self._addresses)
         if self._at is None:
@@ -178,10 +178,12 @@ class Removals:
         said = list(self._ledger.history.lines(hires=hires, events=(*_GONE, EventType.LOCKED), since=self._at))
         locked = {(each.key, each.at) for each in said if each.event is EventType.LOCKED}
         gone = {each.key: each.at for each in said if each.event in _GONE and (each.key, each.at) not in locked}
-        then = self._addresses.of(line.who, *revisions_of(line, self._review), now=False)
+        known = revisions_of(line, self._review)
+        then = self._addresses.of(line.who, *known, now=False)
+        same = self._addresses.name_of(line.who) in ("", self._addresses.name_of(line.who, *known))
         ended = max((gone[row.key] for row in rows if row.key in gone and row.email.lower() in then), default=None)
         left = (row for row in rows if row.phase is not Phase.REVOKED and row.key not in gone)
-        there = (row for row in left if ended is None or row.email.lower() in then or _since(row) <= ended)
+        there = (row for row in left if same or ended is None or row.email.lower() in then or _since(row) <= ended)
         if rows:
             return next((f"the ledger has it as {row.status}" for row in there), None)
         if Key(line.who, access) in gone:
