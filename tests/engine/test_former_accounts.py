@@ -262,6 +262,28 @@ def test_a_renamed_hire_keeps_the_account_of_a_former_address(
     assert accounts.created == {OLD: 1}
 
 
+@pytest.mark.parametrize("passes", [[], ["ada"], ["bob"]], ids=lambda passes: " ".join(passes) or "whole")
+def test_who_swaps_names_keeps_the_account_of_a_former_address(
+    pruning: Machine, accounts: AccountService, repo: Repo, passes: list[str]
+) -> None:
+    repo.hire("ada", "tool", email=NEW)
+    repo.hire("bob", "tool")
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("ada", "tool", email="bob@example.com", first_name="Bob")
+    repo.hire("bob", "tool", email=NEW, first_name="Ada")
+    repo.commit()
+    for hire in passes:
+        pruning.reconcile(hires=[hire])
+    report = pruning.reconcile()
+    assert {(item.hire, item.access): item.status for item in report.rows} == {
+        ("ada", "tool"): Status.PRESENT,
+        ("bob", "tool"): Status.BLOCKED,
+    }
+    assert accounts.people.keys() == {OLD, "bob@example.com"}
+    assert set(accounts.created.values()) == {1}
+
+
 def test_the_row_that_git_wanted_follows_before_one_that_a_leaver_left(
     pruning: Machine, accounts: AccountService, repo: Repo
 ) -> None:

@@ -63,10 +63,9 @@ class FormerFiles:
 
 
 def owner_of(record: Record, desired: Desired) -> str | None:
-    """Return whose a row is now: who has its address, or the one that its hire had, who is gone; or None."""
+    """Return whose a row is now: who has its address, or the one that its hire had when git last wanted it; or None."""
     owner = desired.owner(record.email)
-    gone = record.orphaned_at is None and desired.vanished(record.key.hire)
-    return desired.owner(record.hire_email) if owner is None and gone else owner
+    return desired.owner(record.hire_email) if owner is None and record.orphaned_at is None else owner
 
 
 class Renamer(Frozen, kw_only=True):
