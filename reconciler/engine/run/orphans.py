@@ -310,7 +310,7 @@ class OrphanPlanner:
             return known
         grants = self._inputs.desired.grants(hire)
         elsewhere = {grant.key.access for grant in grants} | self._inputs.desired.files.broken["requests"].keys()
-        rows = {row.key: row for row in await self._inputs.rows_of_others(frozenset({hire}))}
+        rows = {row.key: row for row in await self._inputs.rows_of(hire)}
         for record in rows.values():
             if record.phase is Phase.REVOKED or record.key.access in elsewhere:
                 continue  # a request's file holds nothing but itself
@@ -329,7 +329,8 @@ class OrphanPlanner:
                 continue
         for grant in wanted_by(grants, rows, self._inputs.policy.now):
             fits = grant.hold is None and grant.requested is None
-            if fits and (rival := await self._inputs.rival(grant, rows.get(grant.key))) is not None:
+            own = self._inputs.records.get(grant.key) or rows.get(grant.key)
+            if fits and (rival := await self._inputs.rival(grant, own)) is not None:
                 return _unfit_entry(grant, rival)
         return None
 
