@@ -64,6 +64,8 @@ class Stays(StrEnum):
     """A rule with `must_have`."""
     ERRORS = "errors"
     """The hire's files have some: nothing of the hire is revoked until they are fixed."""
+    SAME_ACCOUNT = "same_account"
+    """Another entry is for the same account."""
 
 
 class Applied(StrEnum):

@@ -22,6 +22,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.policy import PolicyRules
+from reconciler.requests.accounts import account
 from reconciler.review.causes import (
     Causes,
     ChangeKind,
@@ -35,6 +36,9 @@ from reconciler.review.consequences import (
     Applied,
     Change,
     HeldOffline,
+    Leaving,
+    Removal,
+    Stays,
     applied_to,
     dates_of,
     ending_of,
@@ -130,8 +134,8 @@ def compare(base: Side, head: Side, today: date) -> Difference:
 def changes(before: Desired, after: Desired) -> list[Change]:
     """List the grants that are added, changed and removed, sorted by hire and access."""
     base, head = before.files, after.files
-    changed = _Changed(before, after)
     touched = _touched(base, head)
+    changed = _Changed(before, after, touched)
     moved = _moved(before, after, touched)
     came_from = {new: old for old, new in moved.items()}
     found = []
@@ -156,17 +160,18 @@ def changes(before: Desired, after: Desired) -> list[Change]:
 class _Changed:
     """Makes the changes between two revisions, with what follows from each."""
 
-    def __init__(self, before: Desired, after: Desired) -> None:
-        self._before, self._after = before, after
+    def __init__(self, before: Desired, after: Desired, touched: Iterable[str]) -> None:
+        self._before, self._after, self._touched = before, after, touched
+        self._accounts: dict[str, set[str]] = {}
+        """Those that the touched hires are to have after, by service."""
         self._policy = PolicyRules(after, after.files.policy)
         self._causes = Causes(before, after)
         self._used = _Used()
 
     def removed(self, was: Grant) -> Change:
-        hire = self._before.hires[was.key.hire].model
+        name = self._before.hires[was.key.hire].model.full_name
         change = _change(ChangeKind.REMOVED, was, _fields(self._before, was), {})
-        leaving = leaving_of(was, hire, self._after, self._policy)
-        return replace(change, name=hire.full_name, cause=self._causes.of(was, None), leaving=leaving)
+        return replace(change, name=name, cause=self._causes.of(was, None), leaving=self._leaving(was))
 
     def added(self, now: Grant) -> Change:
         change = self._dated(_change(ChangeKind.ADDED, now, {}, _fields(self._after, now)), now)
@@ -188,11 +193,24 @@ class _Changed:
             self._dated(change, now),
             applied=applied,
             cause=self._causes.of(was, now),
-            former=leaving_of(was, self._before.hires[was.key.hire].model, self._after, self._policy)
-            if another
-            else None,
+            former=self._leaving(was) if another else None,
             privileged={name: value for name, value in privileges(now).items() if had.get(name) != value},
         )
+
+    def _leaving(self, was: Grant) -> Leaving:
+        leaving = leaving_of(was, self._before.hires[was.key.hire].model, self._after, self._policy)
+        if leaving.removal is Removal.REVOKED and _account(self._after, was) in self._wanted(was.service):
+            return Leaving(Removal.REPORTED, Stays.SAME_ACCOUNT)
+        return leaving
+
+    def _wanted(self, service: str) -> set[str]:
+        """List the accounts of a service that the touched hires are to have: nobody else's can be among what leaves."""
+        known = self._accounts.get(service)
+        if known is None:
+            grants = (grant for hire in self._touched for grant in self._after.grants(hire, once=True))
+            found = (_account(self._after, grant) for grant in grants if grant.service == service)
+            known = self._accounts[service] = {account for account in found if account is not None}
+        return known
 
     def _dated(self, change: Change, now: Grant) -> Change:
         hire = self._after.hires[now.key.hire].model
@@ -205,6 +223,12 @@ class _Changed:
             ends=ends,
             leaving=None if ends is None else ending_of(now, self._after),
         )
+
+
+def _account(after: Desired, grant: Grant) -> str | None:
+    """Return which account a check means by the manifest after; None where git alone does not tell."""
+    loaded = after.files.manifests.get(grant.integration)
+    return None if loaded is None else account(loaded.model, grant.service, grant.layers)
 
 
 def _touched(base: Files, head: Files) -> list[str]:

@@ -214,6 +214,24 @@ def test_what_is_kept_for_a_rule_or_an_error_is_not_lost(
     assert f"- {LEFT}{told}\n" in comment
 
 
+def test_an_account_that_another_entry_is_for_is_not_lost(repo: Repo, call: Call) -> None:
+    """An entry gets another name, and one is given by the hire's file instead of a sequence."""
+    repo.manifest("git", LOGIN)
+    login = {"integration": "git", "values": {"LOGIN": "ada"}}
+    repo.hire("ada", login, department="Sales")
+    base = repo.commit("before")
+    repo.hire("ada", {**login, "name": "code"}, {**MEMBER, "name": "sales"})
+    found, comment = shown(repo, call, base)
+    assert {each["access"]: (each["change"], each["removal"], each["stays"]) for each in found["grants"]} == {
+        "code": ("added", None, None),
+        "sales": ("added", None, None),
+        "crm": ("removed", "reported", "same_account"),
+        "git": ("removed", "reported", "same_account"),
+    }
+    assert "it stays, and is only reported: another entry is for the same account\n" in comment
+    assert "somebody has to take it away" not in comment
+
+
 def test_without_a_check_prune_revokes_nothing(repo: Repo, call: Call) -> None:
     repo.manifest("crm", {**CRM, "exists": None})
     base = repo.commit("before")

@@ -48,6 +48,7 @@ _STAYS = {
     Stays.KEEP: "the entry has `keep`",
     Stays.POLICY: "by the policy the person must have it",
     Stays.ERRORS: "nothing of a person whose files, or the policy, have errors is revoked",
+    Stays.SAME_ACCOUNT: "another entry is for the same account",
 }
 
 _APPLIED = {

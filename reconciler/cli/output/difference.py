@@ -149,7 +149,7 @@ def _glossary(found: Difference) -> list[str]:
     if any(change.privileged for change in found.grants):
         words.append("*Privileged* is what can give others access, or more than most have, as the manifest says.")
     leaving = [each for change in found.grants for each in (change.leaving, change.former) if each is not None]
-    if any(each.removal is Removal.REPORTED for each in leaving):
+    if any(each.removal is Removal.REPORTED and each.stays is not Stays.SAME_ACCOUNT for each in leaving):
         words.append("*Only reported* means that somebody has to take it away at the service.")
     if any(each.removal is Removal.REVOKED for each in leaving):
         words.append("*Revoked* means that it is taken away there, and checked afterwards; nothing is left to be done.")
