@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -335,6 +336,21 @@ def test_a_file_renamed_with_a_slip_in_its_address_takes_nothing_away(pruning, a
     repo.commit()
     report = pruning.reconcile()
     assert {(item.hire, item.status) for item in report.rows} == {("lovelace", Status.PRESENT)}
+    assert nothing_was_revoked(accounts, others)
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_file_that_is_rewritten_and_then_renamed_is_still_the_hires(pruning, accounts, others, repo, broken):
+    """While it has an error: git sees it as the file of the commit before, not as that of the last good one."""
+    rewritten = {"email": "countess@example.com", "first_name": "Augusta", "last_name": "King", "access": [TOOL]}
+    repo.write("hires/ada.yaml", json.dumps({**rewritten, "department": 7 if broken else "Poetry"}))
+    repo.hire("zoe", email="countess@example.com")
+    repo.commit()
+    pruning.reconcile()
+    (repo.root / "hires/ada.yaml").rename(repo.root / "hires/lovelace.yaml")
+    repo.commit()
+    for _ in range(2):
+        assert {item.status for item in pruning.reconcile().rows} == {Status.INVALID}
     assert nothing_was_revoked(accounts, others)
 
 

@@ -84,6 +84,8 @@ class OrphanPlanner:
         ended = is_over(record, self._inputs.policy.now)
         if not ended and (error := self.unreadable(record)):
             decision = Decision(Status.INVALID, Action.NONE, error)
+            if not self._inputs.desired.vanished(record.key.hire):  # what its file is renamed to is like it is now
+                record = replace(record, revision=self._inputs.desired.revision)
             return PlannedGrant(record.as_grant(), record, decision, untouched=True)
         if record.phase is Phase.REVOKED:
             return _no_action(record, Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
