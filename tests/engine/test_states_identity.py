@@ -314,6 +314,19 @@ def test_entry_that_failed_before_the_other_came_is_the_one_that_runs_again(team
     assert repo.record("ada", "again").executed_at is None
 
 
+def test_pass_over_one_of_two_entries_makes_no_account_that_the_other_may_have_made(teams, accounts, repo):
+    accounts.drop(1, method="POST")
+    teams.reconcile()
+    repo.hire("ada", AGAIN, in_team(7))
+    repo.commit()
+    waiting = row(teams.reconcile(grants=[("ada", "again")]), "ada", "again")
+    assert (waiting.status, waiting.action) == (Status.SCHEDULED, Action.WAIT)
+    teams.clock.turn(hours=1)
+    assert row(teams.reconcile(grants=[("ada", "again")]), "ada", "again").status is Status.SCHEDULED
+    assert len(accounts.calls("POST")) == 1
+    assert statuses(teams.reconcile()) == {"again": Status.PRESENT, "tool": Status.PRESENT}
+
+
 def test_entry_that_is_run_by_hand_makes_what_two_ask_for(teams, accounts, repo):
     repo.hire("ada", in_team(7), AGAIN)
     repo.commit()

@@ -118,11 +118,7 @@ class Planner:
         if self._selection.hires is not None and hire not in self._selection.hires:
             return []
         chosen = self._chosen(grants)
-        taken = {
-            grant.key.access: grant
-            for grant in chosen
-            if not self._selection.covers(grant.key, grant.integration) or self._take(grant, grants)
-        }
+        taken = {grant.key.access: grant for grant in chosen if not self._covers(grant) or self._take(grant, grants)}
         entries = _Entries(taken, frozenset(grant.key.access for grant in chosen))
         if len(taken) == 1:  # a task costs more than what it does for a grant that a listing shows
             found = [await self._plan_entry(name, entries) for name in taken]
@@ -130,9 +126,7 @@ class Planner:
             for name in taken:
                 entries.tasks[name] = asyncio.create_task(self._plan_entry(name, entries))
             found = await asyncio.gather(*entries.tasks.values())
-        return [
-            item for item in self._once_each(found) if self._selection.covers(item.grant.key, item.grant.integration)
-        ]
+        return [item for item in self._once_each(found) if self._covers(item.grant)]
 
     def _once_each(self, found: list[PlannedGrant]) -> list[PlannedGrant]:
         """Let one entry of a hire make an account, where others ask for it too.
@@ -144,13 +138,29 @@ class Planner:
             return found
         first: dict[str, PlannedGrant] = {}
         others: dict[Key, PlannedGrant] = {}
-        for item in sorted(found, key=_precedence):
+        for item in sorted(found, key=self._precedence):
             if item.prepared is None or item.prepared.check is None:
                 continue
             maker = first.setdefault(_made_by(self._inputs.integrations[item.grant.integration], item.prepared), item)
             if maker is not item and _makes(item):
                 others[item.grant.key] = maker
-        return [_after(others[item.grant.key], item) if item.grant.key in others else item for item in found]
+        return [self._after(others[item.grant.key], item) if item.grant.key in others else item for item in found]
+
+    def _precedence(self, item: PlannedGrant) -> tuple[bool, bool, bool]:
+        """Return a sort key: what a person asks for first, then what may be there already, then what it covers."""
+        there = item.record is not None and item.record.leaves_something
+        return not item.by_hand, not there, not self._covers(item.grant)
+
+    def _after(self, maker: PlannedGrant, item: PlannedGrant) -> PlannedGrant:
+        """Let an entry come after the one that makes its account, or wait for it where that is not about to."""
+        name, decision = maker.grant.key.access, maker.decision
+        if decision.action.provides and self._covers(maker.grant):
+            return replace(item, maker=name)
+        reason = f"{name} makes the same account, and is {decision.status}: {decision.reason}"
+        return PlannedGrant(item.grant, item.record, Decision(Status.SCHEDULED, Action.WAIT, reason), item.verdict)
+
+    def _covers(self, grant: Grant) -> bool:
+        return self._selection.covers(grant.key, grant.integration)
 
     def _take(self, grant: Grant, of_hire: Iterable[Grant]) -> bool:
         """Claim a grant; False if it has to be left to another pass."""
@@ -230,17 +240,18 @@ class Planner:
         return [record for record in rows if record.key in refused and record.acted_on]
 
     def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
-        """Return the grants of the selection, and those that they need."""
+        """Return the grants of the selection, those that they need, and those that mean the account of one of these."""
         if self._of_all:
             return list(grants)
         by_name = {grant.key.access: grant for grant in grants}
         names: set[str] = set()
-        queue = [grant.key.access for grant in grants if self._selection.covers(grant.key, grant.integration)]
+        queue = [grant.key.access for grant in grants if self._covers(grant)]
         while queue:
             name = queue.pop()
             if name in by_name and name not in names:
                 names.add(name)
                 queue.extend(by_name[name].needs)
+                queue.extend(each.key.access for each in grants if each.means_as(by_name[name]))
         return [grant for grant in grants if grant.key.access in names]
 
     def _waits(self, need: str, found: PlannedGrant) -> str | None:
@@ -250,7 +261,7 @@ class Planner:
         if decision.status.granted or (decision.status is Status.DIFFERS and not off):
             return None  # what differs is there
         provides = decision.action.provides or (self._inputs.checker.blind and decision.pending)
-        if provides and self._selection.covers(found.grant.key, found.grant.integration):
+        if provides and self._covers(found.grant):
             return None
         return f"needs {need}, which is {decision.status}: {decision.reason}"
 
@@ -290,23 +301,9 @@ def _makes(item: PlannedGrant) -> bool:
     return item.decision.action.provides and isinstance(item.verdict, Missing) and not item.by_hand
 
 
-def _precedence(item: PlannedGrant) -> tuple[bool, bool]:
-    """Return a sort key: what a person asks for first, then what may be there already."""
-    return not item.by_hand, item.record is None or not item.record.leaves_something
-
-
 def _made_by(integration: Integration, prepared: Prepared) -> str:
     """Write what a grant's check asks, and what its requests would send."""
     manifest, scope = integration.manifest, prepared.scope
     assert manifest.exists is not None
     calls = [canonical(call, scope, manifest) for call in manifest.execute]
     return json.dumps([integration.service, question(manifest.exists, scope, manifest), calls], default=str)
-
-
-def _after(maker: PlannedGrant, item: PlannedGrant) -> PlannedGrant:
-    """Let an entry come after the one that makes its account, or wait for it where that is not about to."""
-    name, decision = maker.grant.key.access, maker.decision
-    if decision.action.provides:
-        return replace(item, maker=name)
-    reason = f"{name} makes the same account, and is {decision.status}: {decision.reason}"
-    return PlannedGrant(item.grant, item.record, Decision(Status.SCHEDULED, Action.WAIT, reason), item.verdict)
