@@ -6,7 +6,7 @@ In place of the service its client answers from the case, and notes what was ask
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -288,7 +288,7 @@ async def plan_alone(
     """Plan the one grant of a desired state as a pass does; None where there is none."""
     integrations = {integration.name: integration}
 
-    async def rows_of(_hire: str) -> Iterable[Record]:
+    async def rows_of(_hire: str) -> Collection[Record]:
         return records.values()
 
     inputs = PlanningInputs(

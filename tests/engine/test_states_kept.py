@@ -73,6 +73,22 @@ def test_an_account_that_is_kept_stays_in_a_pass_over_another_entry_alone(prunin
     assert accounts.calls("DELETE") == []
 
 
+@pytest.mark.parametrize("service", ["house", "another"])
+def test_an_account_at_an_address_of_before_stays_in_a_pass_over_another_service(pruning, accounts, repo, service):
+    """The entry that is wanted has it by the ledger only: nobody renamed it at the service yet."""
+    for name, of in (("tool", "house"), ("also", service)):
+        repo.manifest(name, accounts.manifest(revoke=True) | {"service": of})
+    for entries in (("tool",), ("tool", "also")):
+        repo.hire("ada", *entries)
+        repo.commit()
+        pruning.reconcile()
+    repo.hire("ada", "tool", email="ada.king@example.com")
+    repo.commit()
+    left = row(pruning.reconcile(hires={"ada"}, integrations={"also"}), "ada", "also")
+    assert (left.status, accounts.calls("DELETE")) == (Status.ORPHANED, [])
+    assert "it is the same account as ada/tool" in left.reason
+
+
 def test_a_kept_entry_that_was_run_by_hand_is_not_revoked_though_the_run_failed(pruning, accounts, repo):
     repo.hire("ada", TOOL | {"keep": True})
     repo.commit()

@@ -40,7 +40,7 @@ RowsOf = Callable[[frozenset[str]], Awaitable[Iterable[Record]]]
 class PlanningInputs(Frozen, kw_only=True):
     """What is wanted, what is remembered, how to ask, and what the settings say about deciding.
 
-    `records` are those of the pass; `rows_of` reads all of a hire's, `rows_of_others` other hires', `unreadable`
+    `records` are those of the pass; `rows_of` reads all of a hire's, `rows_of_others` some hires', `unreadable`
     those of everybody whose file cannot be read; `stored` is what `store_data` saved, by hire and entry; `by_hand` what
     somebody asks for.
     """
@@ -48,7 +48,7 @@ class PlanningInputs(Frozen, kw_only=True):
     desired: Desired
     integrations: Mapping[str, Integration]
     records: Mapping[Key, Record]
-    rows_of: Callable[[str], Awaitable[Iterable[Record]]]
+    rows_of: Callable[[str], Awaitable[Collection[Record]]]
     rows_of_others: RowsOf
     checker: Checker
     policy: Policy

@@ -205,13 +205,10 @@ class OrphanPlanner:
         wanted = {grant.key: grant for grant in self._inputs.desired.grants(orphan.key.hire) if grant.key in counts}
         now, known = self._inputs.policy.now, self._inputs.records.get(orphan.key)
         over = self._inputs.policy.expires and known is not None and is_over(known, now)
-        theirs = (
-            record
-            for record in self._inputs.records.values()
-            if record.key.hire == orphan.key.hire and not is_over(record, now)
-        )
         as_recorded = [
-            record for record in theirs if _as_recorded(wanted.get(record.key), record) or self.unreadable(record)
+            record
+            for record in await self._inputs.rows_of(orphan.key.hire)
+            if not is_over(record, now) and (_as_recorded(wanted.get(record.key), record) or self.unreadable(record))
         ]
         return await self._inputs.same_accounts.of(
             integration,
@@ -224,10 +221,8 @@ class OrphanPlanner:
 
     async def _kept_as(self, integration: Integration, orphan: Grant) -> Key | None:
         """Return another grant of the hire that may only be reported, and has the orphan's account; or None."""
-        hire, known = orphan.key.hire, self._inputs.records
-        rows = {row.key: row for row in await self._inputs.rows_of(hire)}  # a pass over one service has some only
-        rows |= {key: row for key, row in known.items() if key.hire == hire}
-        kept = [row for row in rows.values() if row.keep and row.may_remain and row.key != orphan.key]
+        rows = await self._inputs.rows_of(orphan.key.hire)
+        kept = [row for row in rows if row.keep and row.may_remain and row.key != orphan.key]
         if not kept:
             return None
         return await self._inputs.same_accounts.of(
