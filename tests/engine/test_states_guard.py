@@ -648,3 +648,17 @@ def test_settings_that_take_away_are_counted_as_a_whole(twenty, accounts, repo):
     repo.commit()
     assert held(twenty.reconcile(hires=["h00"])) == {"h00"}
     assert accounts.calls("DELETE") == []
+
+
+def test_a_for_that_is_made_shorter_counts_over_all_parts(twenty, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    twenty.reconcile()
+    twenty.clock.turn(hours=10)
+    for number in range(6):
+        repo.hire(f"h{number:02}", {"integration": "tool", "for": "8h"})
+    repo.commit()
+    for number in range(6):
+        stopped = row(twenty.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool")
+        assert (stopped.status, stopped.guarded) == (Status.SUSPENDED, True)
+    assert accounts.calls("DELETE") == []

@@ -203,6 +203,7 @@ def _alike(planning: Planning, row: Record, grant: Grant) -> bool:
         and row.integration == grant.integration
         and row.phase in (Phase.CONFIRMED, Phase.EXECUTED, Phase.DONE)
         and grant.over_at is None
+        and grant.lasts is None
         and row.ends_at is None
         and not grant.choices
         and row.snapshot == integration.snapshot(grant)
