@@ -87,3 +87,23 @@ def test_rows_follow_a_renamed_hire(hook: Machine, repo: Repo, accounts: Account
     assert hook.record("ada-l", "hook") is not None
     assert hook.record("ada-l", "tool") is not None
     assert hook.record("ada", "tool") is None
+
+
+def test_who_left_by_another_services_pass_gives_nothing_to_who_has_the_id_next(
+    hook: Machine, repo: Repo, accounts: AccountService
+) -> None:
+    """The file was missing at a revision that only the pass over `tool` acted on."""
+    hook.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.write("hires/.gitkeep", "")
+    repo.commit()
+    hook.reconcile(hires=["ada"], integrations=["tool"])
+    repo.hire("ada", "hook", TOOL, email="ada.new@example.com")
+    repo.commit()
+    accounts.requests.clear()
+    hook.reconcile(hires=["ada"], integrations=["hook"])
+    assert [call.json() for call in accounts.calls("POST")] == [{"who": "ada.new@example.com"}]
+    assert {access for access in ("hook", "tool") if hook.record("ada", f"{access}~ada@example.com")} == {
+        "hook",
+        "tool",
+    }

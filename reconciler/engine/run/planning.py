@@ -25,7 +25,7 @@ from reconciler.engine.observe.wiring import Services, as_branch_may, integratio
 from reconciler.engine.run.claims import Claims, ClaimSet
 from reconciler.engine.run.grants import PlanningInputs, broken_counts
 from reconciler.engine.run.planner import OnPlanned, Planner, no_progress
-from reconciler.engine.run.renames import FormerFiles, Renamer, owner_of, stored_under
+from reconciler.engine.run.renames import FormerFiles, Renamer, owner_of, readdressed, stored_under
 from reconciler.engine.state import as_settled
 from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.ledger import Ledger
@@ -349,7 +349,7 @@ async def _rows_for(ledger: Ledger[LedgerReader], selection: Selection, desired:
         if absent := _needed(found) - found.keys():
             names = frozenset(key.access for key in absent)
             found |= await read(known, (), GrantFilter(frozenset(), names))
-        if all(owner_of(record, desired) in (None, key.hire) for key, record in found.items()):
+        if not any(_takes_others(record, desired) for record in found.values()):
             return found
     while True:
         found = await read(known, _addresses(known, desired))
@@ -358,6 +358,11 @@ async def _rows_for(ledger: Ledger[LedgerReader], selection: Selection, desired:
         if not more:
             return found
         known |= more
+
+
+def _takes_others(record: Record, desired: Desired) -> bool:
+    """Whether a row may move, and so the other rows of its hire."""
+    return owner_of(record, desired) not in (None, record.key.hire) or readdressed(record, desired)
 
 
 def _needed(found: Mapping[Key, Record]) -> set[Key]:

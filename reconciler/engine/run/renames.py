@@ -37,7 +37,7 @@ from reconciler.requests.accounts import as_compared
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["FormerFiles", "Renamer", "move", "owner_of", "stored_under"]
+__all__ = ["FormerFiles", "Renamer", "move", "owner_of", "readdressed", "stored_under"]
 
 
 class FormerFiles:
@@ -66,6 +66,14 @@ def owner_of(record: Record, desired: Desired) -> str | None:
     """Return whose a row is now: who has its address, or the one that its hire had when git last wanted it; or None."""
     owner = desired.owner(record.email)
     return desired.owner(record.hire_email) if owner is None and record.orphaned_at is None else owner
+
+
+def readdressed(record: Record, desired: Desired) -> bool:
+    """Whether its hire's file has another address than a row and its hire had, and it was not set apart for its own."""
+    file, apart = desired.hires.file(record.key.hire), f"{APART}{_address(record)}"
+    if file is None or file.email is None or not _elsewhere(record, file.email) or not record.leaves_something:
+        return False
+    return not record.key.access.endswith(apart) and folded(record.hire_email) != folded(file.email)
 
 
 class Renamer(Frozen, kw_only=True):
@@ -140,19 +148,16 @@ class Renamer(Frozen, kw_only=True):
         """Decide which rows are of somebody who had a hire's id before, and move away from it.
 
         A file with another address is a renaming, unless another file has the former address, or there was no file at
-        the revision that the row was last planned for.
+        the revision that one of the hire's rows was last planned for.
         """
         moves: dict[Key, Key] = {}
-        for key, record in found.items():
-            file, address = self.desired.hires.file(key.hire), _address(record)
-            if file is None or file.email is None or not _elsewhere(record, file.email) or not record.leaves_something:
-                continue
-            apart = f"{APART}{address}"
-            if key.access.endswith(apart) or folded(record.hire_email) == folded(file.email):
-                continue
-            if self.desired.owner(address) is not None or self.former.was_gone(record):
+        former = [record for record in found.values() if readdressed(record, self.desired)]
+        gone = {each.key.hire for each in former if each.phase is not Phase.REVOKED and self.former.was_gone(each)}
+        for record in former:
+            key, address = record.key, _address(record)
+            if self.desired.owner(address) is not None or key.hire in gone or self.former.was_gone(record):
                 taken = {each.access for each in (*found, *followed.values())}
-                moves[key] = Key(key.hire, _free(f"{key.access}{apart}", taken))
+                moves[key] = Key(key.hire, _free(f"{key.access}{APART}{address}", taken))
         return moves
 
     async def _former_accounts(self, found: Mapping[Key, Record]) -> dict[Key, Key]:
