@@ -662,3 +662,16 @@ def test_a_for_that_is_made_shorter_counts_over_all_parts(twenty, accounts, repo
         stopped = row(twenty.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool")
         assert (stopped.status, stopped.guarded) == (Status.SUSPENDED, True)
     assert accounts.calls("DELETE") == []
+
+
+def test_accounts_that_a_for_took_away_count_with_those_of_later_commits(twenty, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    twenty.reconcile()
+    twenty.clock.turn(hours=10)
+    for number in range(6):
+        repo.hire(f"h{number:02}", {"integration": "tool", "for": "8h"})
+        repo.commit()
+        left = row(twenty.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool")
+        assert (left.status, left.guarded) == ((Status.REVOKED, False) if number < 5 else (Status.SUSPENDED, True))
+    assert len(accounts.calls("DELETE")) == 5

@@ -1185,7 +1185,7 @@ def _gone(git: Git, row: Row, grant: Grant, now: datetime) -> Mapping[str, Any]:
     if _has(git, grant) and row.acted_at is not None:
         by_itself, end = (_end(git, grant, since)[0] for since in (None, row.acted_at))
         if (by_itself is None or by_itself > now) and end is not None and end <= now:
-            return {"over": "stays", "ends_at": end, "ask_at": None}
+            return {"over": "stays", "ends_at": end, "ask_at": None, "moved": True}
     return NO_END
 
 
