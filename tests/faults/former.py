@@ -32,7 +32,7 @@ from tests.engine.harness import Crash, Hands
 from tests.faults.judgement import Came
 from tests.faults.model import MEMORY, Call, Program, Services, fuses
 
-__all__ = ["Changes", "Desks", "FormerAccounts", "play", "run"]
+__all__ = ["Changes", "Desks", "FormerAccounts", "people", "play", "run"]
 
 URL = "http://127.0.0.1:1"
 PEOPLE = ("ada", "bob", "cy")
@@ -142,6 +142,8 @@ class Changes(RuleBasedStateMachine):
         self.programs = [self.program]
         self.hires: dict[str, dict[str, Any]] = {}
         self.prune = True
+        self.broken: set[str] = set()
+        """Whose files cannot be read."""
 
     def teardown(self) -> None:
         for program in self.programs:
@@ -158,7 +160,7 @@ class Changes(RuleBasedStateMachine):
                 {"integration": each, **({"until": until.isoformat()} if (until := hire["ends"].get(each)) else {})}
                 for each in hire["access"]
             ]
-            found[f"hires/{stem}.yaml"] = {**person, "access": entries}
+            found[f"hires/{stem}.yaml"] = "email: [" if stem in self.broken else {**person, "access": entries}
         for program in self.programs:
             program.commit(found)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from reconciler.model.selection import Selection
-from tests.faults.former import ADDRESSES, LOGINS, NAMES, Changes, Desks, run, same
+from tests.faults.former import ADDRESSES, LOGINS, NAMES, Changes, Desks, people, run, same
 from tests.faults.model import Program
 
 __all__ = ["Parts"]
@@ -42,6 +42,12 @@ class Parts(Changes):
         """Somebody deletes an account by hand."""
         for desks in (self.desks, self.others):
             desks.accounts[integration].pop(same(name), None)
+
+    @rule(name=people)
+    def break_or_mend(self, name: str) -> None:
+        """A hire's file cannot be read any more, or can be again."""
+        self.broken ^= {name}
+        self._commit()
 
     @rule(minutes=st.sampled_from([0, 60]), order=st.randoms(use_true_random=False))
     def whole_pass(self, minutes: int = 0, order: Random | None = None) -> None:
