@@ -566,7 +566,8 @@ def test_no_create_is_refused_at_a_limit_that_is_told_or_set(machine, accounts, 
 
     accounts.route("POST", "/users", create)
     repo.manifest("tool", accounts.manifest())
-    limits = {"per_host": 5} if told else {"rate": 0.5}
+    # By the rate one at a time: a wait turns the hands for all, also while another request is on its way.
+    limits = {"per_host": 5} if told else {"rate": 0.5, "per_host": 1}
     repo.settings(gnupg_home=repo.gnupg.path, limits=limits, max_new=None)
     repo.remove("hires/ada.yaml")
     for number in range(70):
