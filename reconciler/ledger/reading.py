@@ -81,12 +81,12 @@ _NAME = re.compile(r"(\bIN )?:(\w+)")
 
 
 class UnreadableError(LedgerError):
-    """The state has a value that no version of this program writes."""
+    """The state has a value that no version of this program writes; it may be a secret, and is not shown."""
 
     def __init__(self, value: object) -> None:
         super().__init__(
-            f"the state has a value that this program does not write, {repr(value)[:60]}: it was changed by hand;"
-            " `reconcile history --verify` says whether the history was; restore a backup of the state"
+            f"the state has a value that this program does not write (of the type {type(value).__name__}): it was"
+            " changed by hand; `reconcile history --verify` says whether the history was; restore a backup of the state"
         )
 
 
