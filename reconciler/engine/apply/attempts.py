@@ -197,8 +197,14 @@ def checked_locked(record: Record, item: PlannedGrant, now: datetime, revision: 
         guarded=False,
     )
     if item.wanted:
-        new = replace(new, source=grant.source, origin=grant.origin, needs=grant.needs, orphaned_at=None)
-        new = replace(new, hire_email=grant.email)
+        new = replace(
+            new,
+            source=grant.source,
+            origin=grant.origin,
+            needs=grant.needs,
+            hire_email=grant.email,
+            orphaned_at=None,
+        )
     if decision.locked is LockState.DONE:
         deletes = grant.manifest is None or not grant.manifest.lock
         settled, lines = _done(new, item.verdict, now, deletes=deletes)

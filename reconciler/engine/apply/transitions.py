@@ -197,8 +197,9 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
     if record.revoking and isinstance(verdict, NoCheck) and record.executed_at is not None:
         return replace(settled, phase=Phase.DONE)
     half = record.revoking and not record.unchecked and (record.left_over or record.run.may_have_effect)
-    new = replace(settled, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, lost=False)
-    return replace(new, left_over=half)
+    return replace(
+        settled, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, lost=False, left_over=half
+    )
 
 
 def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) -> dict[str, Any]:

@@ -326,8 +326,7 @@ class OrphanPlanner:
                 continue
         for grant in wanted_by(grants, rows, self._inputs.policy.now):
             fits = grant.hold is None and grant.requested is None
-            own = self._inputs.records.get(grant.key) or rows.get(grant.key)
-            if fits and (rival := await self._inputs.rival(grant, own)) is not None:
+            if fits and (rival := await self._inputs.rival(grant, rows.get(grant.key))) is not None:
                 return _unfit_entry(grant, rival)
         return None
 

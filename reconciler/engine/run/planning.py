@@ -174,7 +174,7 @@ class Planning:
             desired=self.desired,
             integrations=self.integrations,
             records=known,
-            rows_of=partial(self._rows_of, known, renamed),
+            rows_of=partial(self._rows_of, known, renamed, {}),
             rows_of_others=self._rows_of_others,
             checker=self.checker,
             policy=policy,
@@ -239,11 +239,19 @@ class Planning:
             chosen = {*self.desired.hires, *await self.state.ledger.run(lambda reader: reader.grants.hires())}
         return [*replace(self.selection, hires=frozenset(chosen)).parts(hires)]
 
-    async def _rows_of(self, known: Mapping[Key, Record], moves: Mapping[Key, Key], hire: str) -> Collection[Record]:
-        """Read all rows of a hire under their names now: those of a part as it knows them, and the others."""
-        rows = {row.key: row for row in await self._rows_of_others(frozenset({hire})) if row.key not in moves}
-        places = rows.keys() | {key for key in moves.values() if key in known}
-        return [known.get(key) or rows[key] for key in places if key.hire == hire]
+    async def _rows_of(
+        self,
+        known: Mapping[Key, Record],
+        moves: Mapping[Key, Key],
+        read: dict[str, Collection[Record]],
+        hire: str,
+    ) -> Collection[Record]:
+        """Read all rows of a hire under their names now, once: those of a part as it knows them, and the others."""
+        if hire not in read:
+            rows = {row.key: row for row in await self._rows_of_others(frozenset({hire})) if row.key not in moves}
+            places = rows.keys() | {key for key in moves.values() if key in known}
+            read[hire] = [known.get(key) or rows[key] for key in places if key.hire == hire]
+        return read[hire]
 
     async def _rows_of_others(self, hires: frozenset[str]) -> Iterable[Record]:
         """Read the records of some hires, whether the pass is about them or not."""

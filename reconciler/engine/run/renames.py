@@ -104,7 +104,6 @@ class Renamer(Frozen, kw_only=True):
     def _follow(self, found: Mapping[Key, Record], leaving: Collection[Key] = ()) -> dict[Key, Key]:
         """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
         desired, moves = self.desired, dict[Key, Key]()
-        owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
         # What git wanted until now takes the place, not what a leaver of the same address left.
         for key, record in sorted(found.items(), key=lambda item: item[1].orphaned_at is not None):
             owner = owner_of(record, desired)
@@ -112,15 +111,13 @@ class Renamer(Frozen, kw_only=True):
                 place = Key(str(owner), key.access)
                 if place not in moves.values():
                     moves[key] = place
-        moves |= self._left_behind(found, moves, owners)
+        moves |= self._left_behind(found, moves)
         while stuck := [key for key, to in moves.items() if to in found and to not in moves and to not in leaving]:
             for key in stuck:
                 del moves[key]
         return moves
 
-    def _left_behind(
-        self, found: Mapping[Key, Record], moves: Mapping[Key, Key], owners: Mapping[str, str | None]
-    ) -> dict[Key, Key]:
+    def _left_behind(self, found: Mapping[Key, Record], moves: Mapping[Key, Key]) -> dict[Key, Key]:
         """Decide which orphans move with the other rows of a renamed hire, though no hire has their address any more.
 
         Only the hire's file says under which address the account is now, if it was renamed at the service.
@@ -134,7 +131,7 @@ class Renamer(Frozen, kw_only=True):
             if (
                 len(followed) != 1
                 or not self.desired.vanished(key.hire)
-                or owners[record.email] is not None
+                or self.desired.owner(record.email) is not None
                 or record.orphaned_at is None
             ):
                 continue
