@@ -300,7 +300,7 @@ ALL: dict[str, Figure] = {
     "provision 10,000 people x 8 services": Figure(provisioned, "s", "<= 240 s", rounds=1),
     "accounts made in it": Figure(made, "1/s", ">= 333/s", rounds=1),
     "creates at 180 a minute, told": Figure(partial(limited, told_by_service=True), "1/min", ">= 0.95", rounds=1),
-    "creates at 180 a minute, by rate": Figure(partial(limited, told_by_service=False), "1/min", "no 429", rounds=1),
+    "creates at 180 a minute, by rate": Figure(partial(limited, told_by_service=False), "1/min", ">= 0.95", rounds=1),
     "audit of 1,000, against an aiohttp script": Figure(audited, "ms", "< 1"),
     "audit of 1,000, against it, 1,000 requests/s": Figure(partial(audited, 0.001), "ms", "< 1"),
     "commit to first request, 100,000 hires": Figure(acted, "ms", "<= 25 ms"),

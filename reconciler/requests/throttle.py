@@ -30,7 +30,10 @@ LONGEST = timedelta(seconds=60)
 """The longest pause that a host may ask for (docs/design/rules.md, "Execute")."""
 
 MARGIN = 1.05
-"""The network shifts requests against each other: a twentieth of a second in every second is left free for that."""
+"""The network shifts requests against each other: a twentieth of a second in every second is left free for that.
+
+A request that leaves late, as its intent is written first, is followed that much sooner, by no more than the margin.
+"""
 
 TENTH = timedelta(seconds=0.1)
 """So much of a rate is taken at once in a fleet."""
@@ -60,7 +63,7 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Lane:
-    """One host's: its places, its gate, when the last request left, and until when it asked for a pause.
+    """One host's: its places, its gate, when the last request was to leave, and until when it asked for a pause.
 
     Until `allowed_until` it said that it takes `allowed` requests more.
 
@@ -73,6 +76,7 @@ class _Lane:
         self.gate = asyncio.Lock()
         margin = MARGIN if wake is None else SHARED_MARGIN
         self.spacing = timedelta(seconds=margin / limits.rate) if limits.rate else _NONE
+        self.slack = timedelta(seconds=(MARGIN - 1) / limits.rate) if limits.rate else _NONE
         self.last = self.paused_until = self.departure = self.allowed_until = _LONG_AGO
         self.departures = 0
         self.allowed = 0
@@ -88,6 +92,10 @@ class _Lane:
     def late(self, now: datetime) -> bool:
         """Whether the time at which a request was to leave is past."""
         return self.departure + LATE < now
+
+    def left(self, now: datetime) -> None:
+        """Note that a request left."""
+        self.last = max(self.last + self.spacing, now - self.slack)
 
 
 class _Turn:
@@ -124,7 +132,7 @@ class _Turn:
         if self._shut:
             self._shut = False
             if self._lane.spacing:
-                self._lane.last = self._throttle.now()
+                self._lane.left(self._throttle.now())
             self._lane.gate.release()
 
     def _leave(self) -> None:

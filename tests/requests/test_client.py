@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from datetime import UTC, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 
 import pytest
 
@@ -718,6 +719,18 @@ async def test_clock_set_back_delays_no_request_for_long(clock: FakeClock):
     async with throttle.turn("a.example"):
         pass
     assert sum(clock.slept) <= 61
+
+
+async def test_request_that_leaves_late_is_followed_sooner(clock: FakeClock):
+    """It takes the rate's margin back, and no more: by 0.05 of 1.05 seconds."""
+    throttle, left = Throttle(Limits(rate=1), clock), []
+    for late in (0.0, 0.03, 0.0, 0.5, 0.0):
+        async with throttle.turn("a.example") as departed:
+            clock.moment += timedelta(seconds=late)
+            departed()
+            left.append(clock.moment)
+    gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(left)]
+    assert gaps == pytest.approx([1.03, 1.02, 1.55, 1.0], abs=1e-3)
 
 
 async def test_through_the_proxys_tunnel_the_request_arrives_as_it_was_rendered(
