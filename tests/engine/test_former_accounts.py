@@ -322,3 +322,21 @@ def test_a_leaver_who_comes_back_has_their_row_again(pruning: Machine, accounts:
         ("countess", "tool"): Status.PRESENT,
     }
     assert accounts.created == {OLD: 1, NEW: 1}
+
+
+@pytest.mark.parametrize("passes", [[], ["ada"], ["bob"]], ids=lambda passes: " ".join(passes) or "whole")
+def test_the_account_set_apart_makes_room_for_the_one_of_whose_address_it_is_now(
+    pruning: Machine, accounts: AccountService, repo: Repo, passes: list[str]
+) -> None:
+    repo.hire("bob", "tool")
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/bob.yaml")
+    repo.hire("ada", "tool", email="bob@example.com")
+    repo.commit()
+    for hire in passes:
+        pruning.reconcile(hires=[hire])
+    report = pruning.reconcile()
+    assert {(item.hire, item.access) for item in report.rows} == {("ada", "tool"), ("ada", f"tool~{OLD}")}
+    assert pruning.record("bob", "tool") is None
+    assert accounts.people.keys() == {"bob@example.com"}

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FormerFiles", "Renamer", "move", "owner_of", "readdressed", "stored_under"]
 
+ROUNDS = 3
+"""A row that is set apart makes room for another hire's that follows, as if an earlier pass had set it apart."""
+
 
 class FormerFiles:
     """Whether git had a file of rows' hires at the rows' last passes."""
@@ -93,13 +96,21 @@ class Renamer(Frozen, kw_only=True):
 
     async def moved(self, found: Mapping[Key, Record]) -> tuple[dict[Key, Record], dict[Key, Key]]:
         """Return the rows under their current names, and where each row moves from."""
+        moves: dict[Key, Key] = {}
+        for _ in range(ROUNDS):
+            more = await self._moves(_under(moves, found))
+            if not more:
+                break
+            moves = _then(moves, more)
+        return _under(moves, found), moves
+
+    async def _moves(self, found: Mapping[Key, Record]) -> dict[Key, Key]:
         moves = self._follow(found)
         apart = self._strangers({key: record for key, record in found.items() if key not in moves}, moves)
         if apart:  # they make room
             moves = {**self._follow(found, apart), **apart}
         moves = _then(moves, await self._former_accounts(_under(moves, found)))
-        moves = _then(moves, await self._former_addresses(_under(moves, found)))
-        return _under(moves, found), moves
+        return _then(moves, await self._former_addresses(_under(moves, found)))
 
     def _follow(self, found: Mapping[Key, Record], leaving: Collection[Key] = ()) -> dict[Key, Key]:
         """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
