@@ -70,7 +70,8 @@ def signer(checkout: Checkout, revision: str, home: str | None) -> str | None:
         if objection_to_home(checkout.root, home) or helper_of_a_commit(checkout.root):
             return None
         environment = {} if home is None else {"GNUPGHOME": home}
-        output = git(checkout.root, "show", "--no-patch", "--format=%G? %GS", revision, environment=environment)
+        shown = ("show", "--no-patch", "--no-show-signature", "--format=%G? %GS", revision)
+        output = git(checkout.root, *shown, environment=environment)
     except (GitFailed, OSError, ValueError, subprocess.TimeoutExpired):
         return None
     quality, _, name = output.partition(" ")

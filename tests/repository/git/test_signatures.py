@@ -96,6 +96,11 @@ def test_signer_names_the_key_owner(repo: Pinned, ida: PgpSigner, eve: PgpSigner
     assert signer(checkout, "0" * 40, ida.home.path) is None, "no such commit"
 
 
+def test_signer_is_known_where_git_is_set_to_show_signatures(repo: Pinned, ida: PgpSigner) -> None:
+    repo.git("config", "log.showSignature", "true")
+    assert signer(Checkout.open(repo.root), signed(repo, ida), ida.home.path) == ida.home.uid
+
+
 def test_unsigned_commit_is_named_with_author(repo: Pinned, ida: PgpSigner) -> None:
     signed(repo, ida)
     bad = unsigned(repo)
