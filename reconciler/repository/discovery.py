@@ -6,9 +6,11 @@ a repository's folders. Commands do not guess: outside a repository there are no
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from reconciler.model.errors import RepositoryError
+from reconciler.model.revision_status import REF
 from reconciler.repository.naming import FOLDERS
 
 __all__ = ["repository"]
@@ -43,13 +45,14 @@ def _holds(root: Path) -> bool:
 
 
 def _committed(root: Path) -> bool:
-    """Whether the commit of a checkout has the folders, although they are not on disk."""
+    """Whether the commit of a checkout, or the last accepted one, has the folders, although they are not on disk."""
     if not (root / ".git").exists():
         return False
     from reconciler.repository.git.checkout import Checkout
 
     checkout = Checkout.open(root)
-    if checkout.head_id() is None:
-        return False
-    head = checkout.head()
-    return any(head.has(folder) for folder in FOLDERS)
+    for revision in ("HEAD", REF):
+        with suppress(RepositoryError):
+            if any(checkout.at(revision).has(folder) for folder in FOLDERS):
+                return True
+    return False

@@ -64,6 +64,22 @@ def test_pass_acts_on_the_branch_in_force(
     assert accounts.created.keys() == {"ada@example.com"}
 
 
+def test_branch_without_a_repositorys_folders_is_checked_out(company: Repo, call: Call) -> None:
+    named(company, "main")
+    company.commit()
+    assert call(company).code == 0
+    company.git("checkout", "-q", "--orphan", "checkpoints")
+    company.git("rm", "-rqf", ".")
+    company.write("9.note", "x\n")
+    company.commit()
+    assert not (company.root / "hires").exists()
+    for arguments in ((), ("--dry-run",), ("status",)):
+        done = call(company, *arguments, "--output", "json")
+        assert done.code == 0, done.err
+        assert done.json["revision"] == company.git("rev-parse", "main")
+        assert "checkpoints is checked out and not acted on: the branch in force is main" in done.err
+
+
 @pytest.mark.parametrize("where", ["before", "after", "environment"])
 def test_the_machine_has_the_first_word(company: Repo, accounts: AccountService, call: Call, where: str) -> None:
     named(company, "main")

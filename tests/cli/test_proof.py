@@ -160,6 +160,26 @@ def test_line_that_a_checkpoint_covers_is_missed(
     assert (refused.code, "`reconcile history --verify` says which" in refused.err) == (1, True)
 
 
+def test_checkpoint_names_the_first_commit_whatever_is_merged_or_checked_out(
+    repo: Repo, location: StateLocation, key: str, call: Call
+) -> None:
+    repo.write("hires/.gitkeep", "")
+    repo.write("manifests/.gitkeep", "")
+    repo.commit()
+    assert call(repo).code == 0
+    note = repo.root / ".git" / "first.note"
+    note.write_text(call(repo, "history", "checkpoint").out)
+    repo.git("checkout", "-q", "--orphan", "older")
+    assert call(repo, "history", "--verify", "--checkpoint", str(note)).code == 0, "a branch without a commit"
+    repo.commit("older", later=-100000)
+    assert call(repo, "history", "--verify", "--checkpoint", str(note)).code == 0, "one with another beginning"
+    repo.git("checkout", "-q", "main")
+    repo.git("merge", "-q", "--allow-unrelated-histories", "-m", "older", "older")
+    assert call(repo).code == 0
+    done = call(repo, "history", "--verify", "--checkpoint", str(note))
+    assert done.code == 0, done.out
+
+
 def test_note_of_another_key_is_refused(repo: Repo, location: StateLocation, key: str, call: Call) -> None:
     other = SigningKey(SigningKey.new("somebody"))
     note = repo.root / ".git" / "first.note"

@@ -19,6 +19,7 @@ from pygit2.enums import FileStatus, RepositoryOpenFlag
 
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Reached, unwatched
+from reconciler.model.revision_status import REF
 from reconciler.model.value import Frozen
 from reconciler.repository.git.extent import UNREADABLE, Extents
 from reconciler.repository.git.program import GitFailed, git
@@ -187,11 +188,17 @@ class Checkout:
             return None
 
     def first_commit(self) -> str | None:
-        """Return the id of HEAD's first commit; None if there is none, or a shallow clone lacks it."""
-        if self.repository is None or self.repository.is_shallow or self.head_id() is None:
+        """Return the id of the first commit, also where a merge brought another beginning; None if it is not here.
+
+        It is that of the last accepted revision; HEAD's, where none was accepted, may be another branch's.
+        """
+        if self.repository is None or self.repository.is_shallow:
+            return None
+        start = REF if REF in self.repository.references else self.head_id()
+        if start is None:
             return None
         try:
-            return git(self.root, "rev-list", "--max-parents=0", "HEAD").split()[-1]
+            return git(self.root, "rev-list", "--first-parent", "--max-parents=0", start).split()[-1]
         except (GitFailed, IndexError) as error:
             raise RepositoryError(f"{self.root}: the first commit cannot be told: {error}") from None
 
