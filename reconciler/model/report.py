@@ -150,10 +150,11 @@ class Row(Frozen):
         )
 
     def wanted_by(self, grant: Grant | None, *, guarded: bool) -> Row:
-        """Return the row with the request that the entry in git comes from, and its end if the ledger has none."""
+        """Return the row with the request that gives its entry in git; its end and values if the ledger has none."""
         if grant is None:
             return replace(self, guarded=guarded)
-        return replace(self, guarded=guarded, requested=grant.requested, until=self.until or grant.over_at)
+        until, values = self.until or grant.over_at, self.values or _given(grant) or {}
+        return replace(self, guarded=guarded, requested=grant.requested, until=until, values=values)
 
     def given_by(self, given: Attribution | None) -> Row:
         """Return the row with who gave the grant: it is due with the commit, unless a later day is set."""

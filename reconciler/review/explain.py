@@ -75,7 +75,8 @@ def explain(
         return Explanation(None, UNKNOWN_YET, values, ("the next pass checks it, and executes it where it is missing",))
     else:
         status, reason, code = record.status, record.reason, record.code
-        if grant is None and status not in (Status.ORPHANED, Status.REVOKED, Status.RETRYING, Status.FAILED):
+        noted = record.orphaned_at is not None or status in (Status.REVOKED, Status.RETRYING, Status.FAILED)
+        if grant is None and not noted:
             status, reason = Status.ORPHANED, "git no longer wants it; the next pass takes note of it"
     if status is Status.ORPHANED and not revocable:
         return Explanation(status, reason, values, _BY_HAND_ONLY)

@@ -79,7 +79,7 @@ class Past:
         self.integration = line.integration or self.integration
         self.revision = line.revision or self.revision
         self.last = f"{line.event}: {line.detail}" if line.detail else str(line.event)
-        data, kind = line.data or {}, line.event
+        data, kind, waits = line.data or {}, line.event, self.status is Status.UNCONFIRMED
         said = data.get("status")
         self.status = Status(said) if said is not None else MEANT.get(kind, self.status)
         if kind in GONE:
@@ -87,7 +87,8 @@ class Past:
             self.since = self.values = self.given = None
             return
         if kind in THERE:
-            self.since = line.at if self.since is None or not self.there else self.since
+            if self.since is None or not self.there or waits:  # as in the ledger, since it was found
+                self.since = line.at
             self.there, self.halfway = True, False
         elif kind in HALFWAY and not self.there:
             self.since, self.halfway = self.since or line.at, True
@@ -192,15 +193,17 @@ class Leaving:
         whose = {row.hire for row in leaving}
         removed, grants = ledger.history.removals(whose), self.grants(whose) if known is None else known
         over = {**self._over, **{key: grant.over_at for key, grant in grants.items()}}
-        left = {}
+        left = dict[Key, dict[str, object]]()
         for row in leaving:
             key = Key(row.hire, row.access)
             left[key] = self._left(row, removed.get(key), over.get(key))
-        if known is not None:
-            return Dates({key.hire: each.ends for key, each in known.items() if each.ends is not None}, left)
-        loaded = ((hire, self._desired.files.hires.get(hire)) for hire in hires) if self._desired is not None else ()
-        ends = {hire: each.model.end for hire, each in loaded if each is not None and each.model.end is not None}
-        return Dates(ends, left)
+            if (grant := grants.get(key)) is not None:
+                left[key] |= {"until": row.until or grant.over_at, "requested": grant.requested}
+        ends = {} if known is None else {key.hire: each.ends for key, each in known.items()}
+        if self._desired is not None:
+            loaded = ((hire, self._desired.files.hires.get(hire)) for hire in set(hires).difference(ends))
+            ends |= {hire: each.model.end for hire, each in loaded if each is not None}
+        return Dates({hire: end for hire, end in ends.items() if end is not None}, left)
 
     def dated(
         self, ledger: LedgerReader, rows: Iterable[Row], known: Mapping[Key, Grant] | None = None
@@ -217,7 +220,9 @@ class Leaving:
         since, due = row.due_at, row.due_at if row.over else None
         if removed is not None and not row.over and removed.orphaned_at != since:
             removed = None
-        gone = removed.gone_at if removed is not None and row.status is Status.REVOKED else row.done_at
+        gone = row.done_at
+        if removed is not None and row.status is Status.REVOKED:
+            gone = removed.gone_at or gone  # a lock took it away before git no longer wanted it
         if due is None and over is not None and (since is None or over <= since):
             due = over
         revision = row.revision if removed is None else removed.revision

@@ -21,6 +21,7 @@ from tests.servers import AccountService
 
 NOVEMBER = datetime(2025, 11, 1, 9, tzinfo=UTC)
 GRACE = "Grace Chief <grace@example.com>"
+OWN = {"email": "{{email}}"}
 ROLE = {"id": "ROLE", "name": "Role", "type": "input"}
 
 
@@ -77,6 +78,19 @@ def test_each_day_has_its_values_and_who_gave_them(past: Repo, call: Call) -> No
     gone = call(past, "status", "--at", at(2), "--output", "json")
     assert [grant["hire"] for grant in gone.json["grants"]] == ["bob"]
     assert gone.json["revision"] == past.git("rev-parse", "HEAD")
+
+
+def test_since_is_when_the_check_first_found_it(repo: Repo, accounts: AccountService, call: Call) -> None:
+    machine = Machine(repo, Hands(NOVEMBER))
+    repo.manifest("tool", accounts.manifest() | {"execute": [{"url": f"{accounts.url}/teams/1/members", "data": OWN}]})
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    machine.clock.turn(days=1)
+    accounts.add("ada@example.com")
+    machine.reconcile()
+    for asked, since in ((("--at", at(0.5)), at(0)), (("--at", at(1)), at(1)), ((), at(1))):
+        assert call(repo, "status", *asked, "--output", "json").grant("ada", "tool")["since"] == since
 
 
 def test_the_second_that_history_shows_counts(past: Repo, call: Call) -> None:

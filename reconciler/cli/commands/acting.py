@@ -42,7 +42,7 @@ from reconciler.review.past import Leaving
 from reconciler.review.reviews import alert_overdue
 from reconciler.review.unmanaged import ComparedListing, unknown_accounts
 
-__all__ = ["act", "ask", "passes_by_hand"]
+__all__ = ["act", "ask", "passes_by_hand", "tell"]
 
 Ask = Callable[[Report], Awaitable[None]]
 """Shows a plan, and asks whether to apply it. Raises Declined if it is not to be."""
@@ -120,7 +120,7 @@ async def _locked_pass(
             await passes.apply_commands(releases)
         await _ask_forge(context, state.ledger, force)
         await alert_overdue(context, settings, tree, state.ledger)
-        await state.ledger.run(partial(_tell, context=context, tree=tree, report=report))
+        await state.ledger.run(partial(tell, context=context, tree=tree, report=report))
         return report
 
 
@@ -196,11 +196,11 @@ async def _fleet_pass(
         desired = desired_in_force(context, force)
         fleet_pass = FleetPass(clock=clock, passes=passes, state=state, leases=leases, desired=desired)
         report = await fleet_pass.make(request)
-        await state.ledger.run(partial(_tell, context=context, tree=tree, report=report))
+        await state.ledger.run(partial(tell, context=context, tree=tree, report=report))
         return report
 
 
-def _tell(ledger: LedgerReader, context: Context, tree: Tree, report: Report) -> None:
+def tell(ledger: LedgerReader, context: Context, tree: Tree, report: Report) -> None:
     """Say of each row who gave the grant, and of those that leave when they had to be gone, and were."""
     report.give(ledger.given.of(report.hires))
     report.rows = [*Leaving(context.checkout, Desired(context.reader.load(tree), date.min)).dated(ledger, report.rows)]

@@ -250,14 +250,14 @@ def _act(options: SharedOptions, kind: str, person: _Person, data: dict[str, Any
 
 async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _Person) -> Report:
     """Take the command up, and make the pass over the person's grants."""
-    from reconciler.cli.commands.acting import passes_by_hand
+    from reconciler.cli.commands.acting import passes_by_hand, tell
 
-    async with passes_by_hand(options, redactor, kind) as (_, state, passes):
+    async with passes_by_hand(options, redactor, kind) as (force, state, passes):
         commands = await state.ledger.run(lambda ledger: ledger.commands.waiting())
         mine = [command for command in commands if command.kind in ("lock", "unlock")]
         asked = await passes.apply_commands(mine)
         report = await passes.run(PassRequest(Selection(person.hires | asked.hires)))
-        report.give(await state.ledger.given(report.hires))
+        await state.ledger.run(partial(tell, context=passes.context, tree=force.tree, report=report))
         report.problems = []  # those of all files: nothing that this command is about
         return report
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -70,6 +70,8 @@ class _Found(Frozen):
     tree: Tree
     desired: Desired
     grant: Grant | None
+    in_git: Grant | None
+    """What git has, also once its time is over."""
     record: Record | None
     tried: Tried
     given: Attribution | None
@@ -78,7 +80,7 @@ class _Found(Frozen):
     def until(self) -> datetime | None:
         """Return when it ends: by the ledger, once that was acted on, else by git."""
         known = None if self.record is None else self.record.ends_at
-        return known or (None if self.grant is None else self.grant.over_at)
+        return known or (None if self.in_git is None else self.in_git.over_at)
 
     @property
     def subject(self) -> Grant | Record:
@@ -113,7 +115,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         "reason": explanation.reason,
         **_of_record(record),
         "until": stamp(found.until),
-        "request": None if found.grant is None else _asked(found.grant.requested, given, signed_by),
+        "request": None if found.in_git is None else _asked(found.in_git.requested, given, signed_by),
         "head": found.tree.revision,
         "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
         **_of_given(given, signed_by),
@@ -132,7 +134,8 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
     from reconciler.repository.attribution.given import who_gave
     from reconciler.repository.desired import Desired
 
-    desired = Desired(context.reader.load(force.tree), policy.today, policy.now)
+    files = context.reader.load(force.tree)
+    desired = Desired(files, policy.today, policy.now)
     with kept_state(context, force).reader() as ledger:
         records = {record.key: record for record in ledger.grants.records([key.hire])}
         tried = ledger.attempts.of(key)
@@ -140,22 +143,26 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
     grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
     if grant is not None and not still_wanted(grant, records.get(key), policy.now):
         grant = None
+    in_git = next((each for each in Desired(files, date.min).grants(key.hire) if each.key == key), None)
     if grant is None and key not in records:
         raise no_such_grant(key, desired, {each.access for each in records})
-    return _Found(key, force.tree, desired, grant, records.get(key), tried=tried, given=by.get(key))
+    record = records.get(key)
+    return _Found(key, force.tree, desired, grant, in_git, record=record, tried=tried, given=by.get(key))
 
 
 def _explanation(context: Context, settings: Settings, found: _Found, policy: Policy) -> Explanation:
     """Explain a grant; one whose file cannot be read is invalid."""
+    from reconciler.model.decision_inputs import is_over
     from reconciler.review.explain import explain as explained
 
-    grant, subject = found.grant, found.subject
+    grant, record, subject = found.grant, found.record, found.subject
     manifest = found.desired.files.manifests.get(subject.integration)
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
     initial = (None, None) if grant is None else _initial(context, found.desired, found.tree, grant)
-    explanation = explained(grant, found.record, policy, settings, initial, revocable=revocable)
-    error = found.desired.holds(found.record) if grant is None and found.record is not None else None
-    if error is None:
+    explanation = explained(grant, record, policy, settings, initial, revocable=revocable)
+    if grant is not None or record is None or is_over(record, policy.now):
+        return explanation
+    if (error := found.desired.holds(record)) is None:
         return explanation
     following = ("goes on once the file is mended and committed",)
     return replace(explanation, status=Status.INVALID, reason=error, following=following)

@@ -7,6 +7,7 @@ user is informed.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -231,7 +232,7 @@ def _by_hand(options: SharedOptions, kind: str, keys: list[Key]) -> int:
 
 
 async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, keys: list[Key]) -> Report:
-    from reconciler.cli.commands.acting import passes_by_hand
+    from reconciler.cli.commands.acting import passes_by_hand, tell
     from reconciler.engine.apply.commands import REQUESTED
     from reconciler.ledger.entries import Event
 
@@ -247,7 +248,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
 
         passes.approve = approve
         report = await passes.run(PassRequest(Selection.of(keys), by_hand=dict.fromkeys(keys, kind)))
-        report.give(await state.ledger.given(report.hires))
+        await state.ledger.run(partial(tell, context=passes.context, tree=force.tree, report=report))
         report.refuse(force.refused)
         return report
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import date
 from functools import partial
@@ -28,6 +28,7 @@ from reconciler.engine.state import reading
 from reconciler.model.attribution import Attribution
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import StateLockedError, UsageError
+from reconciler.model.grant import Key
 from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import PassRequest, Selection
@@ -179,14 +180,15 @@ class _GivenByPart:
         self._leaving = Leaving(context.checkout, Desired(planning.desired.files, date.min))
         self._redactor = context.redactor
         self._spool = spool
-        self._parts: list[tuple[Collection[str], Dates]] = []
+        self._parts: list[tuple[Collection[str], Mapping[Key, Key], Dates]] = []
 
     async def add(self, plan: Plan) -> None:
         """Add a part while its hires' files are still remembered."""
         hires = plan.selection.hires or ()
-        left = [plan.row(item, plan.record_of(item)[0], self._redactor) for item in plan.grants if not item.wanted]
+        planned = ((item, plan.record_of(item)[0]) for item in plan.grants)
+        left = [plan.row(item, new, self._redactor) for item, new in planned if new.orphaned_at is not None]
         dates = await self._ledger.run(lambda ledger: self._leaving.dates(ledger, hires, left))
-        self._parts.append((hires, dates))
+        self._parts.append((hires, plan.renamed, dates))
         self._givers.add(await self._gaps.of(hires))
         if self._givers.full:
             await self._write()
@@ -198,8 +200,9 @@ class _GivenByPart:
 
     async def _write(self) -> None:
         found = await self._givers.found()
-        for hires, dates in self._parts:
-            of_part = {**await self._ledger.given(hires)}
+        for hires, renamed, dates in self._parts:
+            known = await self._ledger.given({*hires, *(key.hire for key in renamed)})
+            of_part = {renamed.get(key, key): given for key, given in known.items()}
             for hire in hires if found else ():
                 of_part |= found.get(hire, {})
             pairs = {(key.hire, key.access): given for key, given in of_part.items()}
