@@ -71,6 +71,29 @@ def test_who_asks_for_anothers_account_does_not_keep_it_from_being_locked(
     assert len(accounts.calls("DELETE" if deletes else "PATCH")) == 1
 
 
+def test_a_lock_leaves_the_account_of_who_has_it_now_whoever_else_asks_for_it(
+    logins: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    manifest = by_login(accounts)
+    manifest["exists"]["inactive"] = off = {"active": False}
+    manifest["lock"] = [{"url": manifest["exists"]["url"], "method": "PATCH", "data": off}]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    logins.reconcile()
+    repo.remove("hires/ada.yaml")
+    hire(repo, "bob", "ceo")
+    repo.commit()
+    assert row(logins.reconcile(), "bob", "tool").status is Status.PRESENT
+    hire(repo, "cy", "ceo")
+    repo.commit()
+    for who in ("ada", "cy"):
+        logins.lock(who)
+    report = logins.reconcile()
+    assert "it is the same account as bob/tool" in row(report, "ada", "tool").reason
+    assert row(report, "bob", "tool").status is Status.PRESENT
+    assert accounts.calls("PATCH") == []
+
+
 @pytest.mark.parametrize("login", SPELLINGS.values(), ids=SPELLINGS)
 def test_whose_account_it_is_by_the_ledger_has_it(
     logins: Machine, accounts: AccountService, repo: Repo, login: str

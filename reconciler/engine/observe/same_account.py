@@ -159,8 +159,8 @@ class SameAccounts:
         stored: Stored,
         as_recorded: Iterable[Record],
         unreadable: Callable[[], Awaitable[Iterable[Record]]],
-    ) -> Key | None:
-        """Return a wanted grant that means the same account as the orphan, or None.
+    ) -> list[Key]:
+        """Return the wanted grants that mean the same account as the orphan, of each hire one.
 
         `counts` says of what git has whether it is not over. `stored` is what was stored of the orphan's hire;
         `as_recorded` are its records whose account is that of the ledger, for their file cannot be read or has another
@@ -176,11 +176,10 @@ class SameAccounts:
             prints = _prints(other, grant, stored(grant.key, grant.service)) if other is not None else [_unsure(grant)]
             own |= dict.fromkeys(prints, grant.key)
         asked = *_prints(integration, orphan, stored(orphan.key, orphan.service), wanted=False), _unsure(orphan)
+        found = list[Key | None]()
         for print_ in asked:
-            same = index.unreadable.get(print_) or await self._last(print_, index, counts) or own.get(print_)
-            if same is not None:
-                return same
-        return None
+            found += [index.unreadable.get(print_), *await self._last(print_, index, counts), own.get(print_)]
+        return [key for key in found if key is not None]
 
     async def _build_index(self, unreadable: Callable[[], Awaitable[Iterable[Record]]]) -> _PassIndex:
         wanted = await self._wanted.of(self._desired, self._integrations)
@@ -197,16 +196,14 @@ class SameAccounts:
                     index.chosen.add(print_, number)
         return index
 
-    async def _last(self, print_: str, index: _PassIndex, counts: Callable[[Grant], Awaitable[bool]]) -> Key | None:
-        """The last grant still wanted that has this print, or None."""
+    async def _last(self, print_: str, index: _PassIndex, counts: Callable[[Grant], Awaitable[bool]]) -> list[Key]:
+        """Return each hire's last grant still wanted that has this print."""
+        last: dict[str, Key] = {}
         for hire in index.with_print(print_):
-            found = None
             async for integration, grant in self._there(self._desired.grants(hire), ()):
                 if integration is not None and print_ in _prints(integration, grant, None) and await counts(grant):
-                    found = grant.key
-            if found is not None:
-                return found
-        return None
+                    last[hire] = grant.key
+        return [*last.values()]
 
     async def _there(
         self, wanted: Iterable[Grant], as_recorded: Iterable[Record]

@@ -115,8 +115,8 @@ class LockPlanner:
     ) -> str | None:
         """Return why the account must not be locked, or another one has to be; None otherwise."""
         if decision.action.acts:
-            other = await self._orphans.same_as(integration, prepared.grant)
-            if other is not None and self._inputs.locks.of(other.hire, "") is None:
+            others = await self._orphans.all_same_as(integration, prepared.grant)
+            for other in (each for each in others if self._inputs.locks.of(each.hire, "") is None):
                 rows = await self._inputs.rows_of(other.hire)
                 shared = any(row.key == other and row.acted_on for row in rows)
                 if shared or not (planned.wanted and place.provided):  # else only this one had it ever

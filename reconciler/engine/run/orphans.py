@@ -196,7 +196,11 @@ class OrphanPlanner:
         return f"the account is under {address} now: remove it there"
 
     async def same_as(self, integration: Integration, orphan: Grant) -> Key | None:
-        """Return a grant that keeps the orphan's account, or None.
+        """Return a grant that keeps the orphan's account, or None."""
+        return next(iter(await self.all_same_as(integration, orphan)), None)
+
+    async def all_same_as(self, integration: Integration, orphan: Grant) -> list[Key]:
+        """Return the grants that keep the orphan's account.
 
         As long as an account stands under the address that its hire had before, it is its grant's all the same. What is
         over ends also where another grant is to begin on a later day.
@@ -225,7 +229,7 @@ class OrphanPlanner:
         kept = [row for row in rows if row.keep and row.may_remain and row.key != orphan.key]
         if not kept:
             return None
-        return await self._inputs.same_accounts.of(
+        same = await self._inputs.same_accounts.of(
             integration,
             orphan,
             counts=_never,
@@ -233,6 +237,7 @@ class OrphanPlanner:
             as_recorded=kept,
             unreadable=self._inputs.unreadable,
         )
+        return next(iter(same), None)
 
     async def required(self, record: Record) -> str | None:
         """Return the rule by which its hire must have it; None if there is none, or something else that counts.
