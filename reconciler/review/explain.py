@@ -68,7 +68,8 @@ def explain(
     values = tuple(_values(grant, settings, *initial)) if grant is not None else _remembered(record)
     absent = next((value for value in values if value.value is None), None)
     blocked = None if absent is None else f"variable {{{{{absent.name}}}}} {absent.origin}"
-    decision = decide_unasked(grant, record, policy, blocked=blocked) if grant is not None else None
+    locked = record is not None and record.locked is not None  # which outranks what the files say
+    decision = decide_unasked(grant, record, policy, blocked=blocked) if grant is not None and not locked else None
     if decision is not None:
         status, reason, code = decision.status, decision.reason, decision.code
     elif record is None:

@@ -139,6 +139,41 @@ def test_what_a_lock_took_away_was_gone_then(tool: Repo, call: Call) -> None:
     assert (left["status"], left["done_at"]) == ("revoked", gone)
 
 
+def test_who_leaves_git_while_locked_has_left(tool: Repo, accounts: AccountService, call: Call) -> None:
+    tool.manifest("tool", accounts.lockable())
+    tool.hire("ada", "tool")
+    yesterday(tool)
+    assert call(tool, "lock", "ada", "--reason", "left").code == 0
+    tool.write("hires/ada.yaml", "email: [")
+    tool.commit()
+    call(tool, "--yes")
+    assert call(tool, "status", "--output", "json").grant("ada", "tool")["removed_in"] is None, "git cannot say"
+    tool.remove("hires/ada.yaml")
+    left = tool.commit()
+    assert call(tool, "--yes").code == 0
+    said = call(tool, "status", "--output", "json").grant("ada", "tool")
+    assert (said["status"], said["removed_in"], said["done_at"]) == ("suspended", left, None)
+    explained = call(tool, "explain", "ada", "tool", "--output", "json").json
+    assert (explained["status"], explained["reason"]) == ("suspended", said["reason"])
+    (line,) = call(tool, "history", "--event", "orphaned", "--output", "json").json
+    assert (line["revision"], line["detail"]) == (left, "no longer in git")
+
+
+def test_explain_says_of_who_is_locked_what_status_says(tool: Repo, accounts: AccountService, call: Call) -> None:
+    tool.manifest("tool", accounts.lockable())
+    tool.hire("ada", "tool")
+    yesterday(tool)
+    assert call(tool, "lock", "ada", "--reason", "left").code == 0
+    assert tool.gnupg is not None
+    suspended = {"integration": "tool", "until": "2099-01-01", "reason": "busy"}
+    tool.settings(gnupg_home=tool.gnupg.path, suspend=[suspended])
+    tool.commit()
+    call(tool, "--yes")
+    said = call(tool, "status", "--output", "json").grant("ada", "tool")["reason"]
+    assert said.startswith("locked by ")
+    assert call(tool, "explain", "ada", "tool", "--output", "json").json["reason"] == said
+
+
 def test_explain_knows_what_is_over_although_its_file_broke(tool: Repo, call: Call) -> None:
     until_is_over(tool)
     call(tool, "--yes")

@@ -205,6 +205,10 @@ def checked_locked(record: Record, item: PlannedGrant, now: datetime, revision: 
             hire_email=grant.email,
             orphaned_at=None,
         )
+    left = list[Event]()
+    if item.leaves is not None and record.orphaned_at is None:
+        new = replace(new, orphaned_at=now)
+        left = [Event.of(new, EventType.ORPHANED, item.leaves, now)]
     if decision.locked is LockState.DONE:
         deletes = grant.manifest is None or not grant.manifest.lock
         settled, lines = _done(new, item.verdict, now, deletes=deletes)
@@ -212,7 +216,7 @@ def checked_locked(record: Record, item: PlannedGrant, now: datetime, revision: 
         settled, lines = _found(new, item.verdict, now)
     if prepared is not None and not record.leaves_something and settled.leaves_something:
         settled = replace(settled, email=prepared.grant.email, snapshot=prepared.snapshot)
-    return settled, lines
+    return settled, [*left, *lines]
 
 
 def _found(record: Record, verdict: Verdict | None, now: datetime) -> Changed:

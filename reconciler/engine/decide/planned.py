@@ -158,6 +158,8 @@ class PlannedGrant(Frozen):
     """Whether what the ledger remembers is left alone, but for how it is shown."""
     lock: Lock | None = None
     """The lock of its person: then all that is done is to lock the account."""
+    leaves: str | None = None
+    """Why git no longer wants what is locked."""
     in_git: bool = True
     """Whether git still has the entry, wanted or not."""
     over: bool = False

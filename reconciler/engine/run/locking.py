@@ -35,7 +35,9 @@ class LockPlanner:
         """Look for a grant's account and decide how to lock it; without a `grant`, git does not want it."""
         shown = grant or (record.as_grant() if record is not None else None)
         assert shown is not None
-        unlooked = PlannedGrant(shown, record, locked(lock, "there is no account"), wanted=grant is not None, lock=lock)
+        leaves = None if grant is not None or record is None else self._orphans.why_it_leaves(record)
+        nothing = locked(lock, "there is no account")
+        unlooked = PlannedGrant(shown, record, nothing, wanted=grant is not None, lock=lock, leaves=leaves)
         if grant is not None and grant.refused:  # what it names need not be theirs; what it gave is in the ledger
             grant = None
         rival = None if grant is None or grant.hold is not None else await self._inputs.rival(grant, record)

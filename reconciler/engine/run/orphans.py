@@ -58,6 +58,13 @@ class OrphanPlanner:
         kept = is_over(record, self._inputs.policy.now) and self._in_git(record)
         return not kept and self.unreadable(record) is None
 
+    def why_it_leaves(self, record: Record) -> str | None:
+        """Return why git no longer wants a grant; None while its file cannot be read, unless its time is over."""
+        now = self._inputs.policy.now
+        if self.unreadable(record) is not None and not is_over(record, now):
+            return None
+        return why_over(record, self._inputs.desired, now) or NOT_IN_GIT
+
     def _in_git(self, record: Record) -> bool:
         """Whether git has an entry, or may have it: files that cannot be read say nothing, also of what was revoked.
 
