@@ -187,16 +187,22 @@ class Leaving:
         hires: Collection[str],
         rows: Iterable[Row],
         known: Mapping[Key, Grant] | None = None,
+        *,
+        former: Mapping[Key, Key] = {},
     ) -> Dates:
-        """Return the dates of some hires and of their rows that leave; `known` are all their entries, if read."""
+        """Return the dates of some hires and of their rows that leave; `known` are all their entries, if read.
+
+        `former` are the names that rows have in the history still.
+        """
         leaving = [row for row in rows if row.leaves]
         whose = {row.hire for row in leaving}
-        removed, grants = ledger.history.removals(whose), self.grants(whose) if known is None else known
+        removed = ledger.history.removals({*whose, *(key.hire for key in former.values())})
+        grants = self.grants(whose) if known is None else known
         over = {**self._over, **{key: grant.over_at for key, grant in grants.items()}}
         left = dict[Key, dict[str, object]]()
         for row in leaving:
             key = Key(row.hire, row.access)
-            left[key] = self._left(row, removed.get(key), over.get(key))
+            left[key] = self._left(row, removed.get(former.get(key, key)), over.get(key))
             if (grant := grants.get(key)) is not None:
                 left[key] |= {"until": row.until or grant.over_at, "requested": grant.requested}
         ends = {} if known is None else {key.hire: each.ends for key, each in known.items()}

@@ -118,14 +118,36 @@ def test_dry_run_dates_what_left_before_its_file_broke(tool: Repo, call: Call) -
     assert call(tool, "--yes", "--output", "json").grant("ada", "tool")["due_at"] == planned["due_at"]
 
 
-def test_dry_run_knows_who_gave_what_left_under_another_file_name(tool: Repo, call: Call) -> None:
+def test_dry_run_knows_of_what_left_under_another_file_name(tool: Repo, call: Call) -> None:
     tool.hire("ada", OWNER)
     yesterday(tool)
     given = tool.git("rev-parse", "HEAD")
+    tool.hire("ada")
+    left = tool.commit()
+    call(tool, "--yes")
     tool.remove("hires/ada.yaml")
     tool.hire("countess", email="ada@example.com")
     tool.commit()
-    assert call(tool, "--dry-run", "--output", "json").grant("countess", "tool")["granted_in"] == given
+    planned = call(tool, "--dry-run", "--output", "json").grant("countess", "tool")
+    assert (planned["granted_in"], planned["removed_in"]) == (given, left)
+    made = call(tool, "--yes", "--output", "json").grant("countess", "tool")
+    assert {name: made[name] for name in ("removed_in", "due_at", "end")} == {
+        name: planned[name] for name in ("removed_in", "due_at", "end")
+    }
+
+
+def test_dry_run_shows_no_requests_of_an_entry_whose_account_another_makes(
+    tool: Repo, accounts: AccountService, call: Call
+) -> None:
+    tool.hire("ada", OWNER, {**OWNER, "name": "again"})
+    tool.commit()
+    planned = call(tool, "--dry-run", "--output", "json")
+    requests = {access: len(planned.grant("ada", access)["requests"]) for access in ("tool", "again")}
+    assert sorted(requests.values()) == [0, 1]
+    second, first = sorted(requests, key=lambda access: requests[access])
+    assert planned.grant("ada", second)["reason"] == f"exists check: not found; {first} makes the same account"
+    call(tool, "--yes")
+    assert len(accounts.calls("POST")) == 1
 
 
 def test_what_a_lock_took_away_was_gone_then(tool: Repo, call: Call) -> None:

@@ -187,7 +187,8 @@ class _GivenByPart:
         hires = plan.selection.hires or ()
         planned = ((item, plan.record_of(item)[0]) for item in plan.grants)
         left = [plan.row(item, new, self._redactor) for item, new in planned if new.orphaned_at is not None]
-        dates = await self._ledger.run(lambda ledger: self._leaving.dates(ledger, hires, left))
+        former = {new: old for old, new in plan.renamed.items()}
+        dates = await self._ledger.run(lambda ledger: self._leaving.dates(ledger, hires, left, former=former))
         self._parts.append((hires, plan.renamed, dates))
         self._givers.add(await self._gaps.of(hires))
         if self._givers.full:

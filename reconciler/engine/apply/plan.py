@@ -64,7 +64,8 @@ class Plan(Frozen, kw_only=True):
     def row(self, item: PlannedGrant, record: Record, redactor: Redactor) -> Row:
         """Return how a planned grant is shown, with the requests to be sent, if any."""
         manifest = self.manifests.get(item.grant.integration)
-        prepared = item.prepared if record.action.acts else None
+        maker = item.maker if record.action.acts else None
+        prepared = item.prepared if record.action.acts and maker is None else None
         row = Row.of(
             record,
             grant=item.grant,
@@ -73,8 +74,9 @@ class Plan(Frozen, kw_only=True):
             person=item.person,
             begins=first_moment(item.grant.begins, self.settings.timezone),
         )
+        reason = row.reason if maker is None else f"{row.reason}; {maker} makes the same account"
         asks = tuple if prepared is None else partial(_asks, item, prepared, redactor)
-        return replace(row, guarded=item.decision.guarded, asks=asks)
+        return replace(row, guarded=item.decision.guarded, reason=reason, asks=asks)
 
     def report(self, redactor: Redactor) -> Report:
         """Return what a dry run shows."""
