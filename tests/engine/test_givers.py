@@ -7,6 +7,7 @@ import pytest
 from reconciler.model.grant import Key
 from tests.engine.harness import Machine
 from tests.repo import Repo
+from tests.servers import AccountService
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
@@ -98,3 +99,21 @@ def test_a_pass_over_many_hires_finds_it_out_of_the_next_ones_too(
     repo.commit()
     machine.reconcile(hires=hires[:21])
     assert len(given(machine)) == traced
+
+
+def test_an_entry_keeps_its_giver_when_a_former_account_is_set_apart(
+    machine: Machine, repo: Repo, accounts: AccountService
+) -> None:
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    gave = repo.commit()
+    machine.reconcile()
+    repo.hire("ada", "tool", email="lovelace@example.com")
+    repo.commit()
+    machine.reconcile()  # the account is to be renamed there
+    accounts.add("lovelace@example.com")
+    machine.reconcile()
+    with machine.ledger() as ledger:
+        found = {key.access: each.granted_in for key, each in ledger.given.of(["ada"]).items()}
+    assert found == {"tool": gave, "tool~ada@example.com": gave}
+    assert untraced(machine) == set()

@@ -203,7 +203,7 @@ class _GivenByPart:
         found = await self._givers.found()
         for hires, renamed, dates in self._parts:
             known = await self._ledger.given({*hires, *(key.hire for key in renamed)})
-            of_part = {renamed.get(key, key): given for key, given in known.items()}
+            of_part = {**known, **{new: known[old] for old, new in renamed.items() if old in known}}
             for hire in hires if found else ():
                 of_part |= found.get(hire, {})
             pairs = {(key.hire, key.access): given for key, given in of_part.items()}

@@ -97,6 +97,9 @@ class Reconciler:
             if plan.renamed:
                 lines = list(_renames(plan, author))
                 await self.state.ledger.run(lambda ledger: move(ledger, self._vault, plan.renamed, lines))
+                # Where git goes on to want what a row was set apart from, who gave that went with the row.
+                names = {item.grant.key for item in plan.grants if item.wanted} & plan.renamed.keys()
+                await self._retrace({key.hire for key in names}, plan.revision)
             await self._trace(plan)
         found = [(item, *plan.record_of(item)) async for some in yielder.over(plan.grants) for item in some]
         recorded, tripped = await self._write_down(plan, found, author, yielder)
@@ -140,6 +143,11 @@ class Reconciler:
             await ledger.run(partial(_retrace, hires=some, known=known, revision=revision))
             await self.context.yielder.pause()
         await ledger.run(partial(_retrace, hires=some, known=known, revision=revision, ended=True))
+
+    async def _retrace(self, hires: Collection[str], revision: str) -> None:
+        """Note that some of these hires' grants have no giver, though it is known up to this revision."""
+        if hires and revision != WORKTREE:
+            await self.state.ledger.run(partial(_retrace, hires=hires, known=revision, revision=revision))
 
     async def _trace(self, plan: Plan) -> None:
         """Determine who gave the grants of a plan's hires, as far as that is not yet known."""
