@@ -11,8 +11,10 @@ from functools import partial
 
 import pytest
 
+from reconciler.engine.apply.commands import enqueue_release
 from reconciler.ledger.opening import StateLocation
-from tests.repo import Repo, run_cli, start_cli, use_key
+from reconciler.model.selection import Selection
+from tests.repo import Repo, call_cli, run_cli, start_cli, use_key
 from tests.servers import AccountService
 
 QUESTION = "Carry out"
@@ -75,9 +77,10 @@ def test_without_a_yes_nothing_is_carried_out(ready: Repo, accounts: AccountServ
 def test_release_stays_on_the_list_until_the_plan_is_agreed_to(ready: Repo, accounts: AccountService) -> None:
     ready.settings(max_new=0)
     ready.commit()
+    assert call_cli(ready).code == 1
     with closing(StateLocation(ready.state_url, ready.root).writer()) as ledger:
         use_key(ledger, ready)
-        ledger.commands.enqueue("release", by="tester@here", now=datetime.now(UTC))
+        enqueue_release(ledger, Selection(), datetime.now(UTC), by="tester@here")
     for answer, created in (("n\n", 0), ("y\n", 1)):
         code, text = at_terminal(ready, answers=[partial(str, answer)])
         assert (code, accounts.created["ada@example.com"]) == (1 - created, created), text

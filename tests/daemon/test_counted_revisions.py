@@ -11,8 +11,8 @@ import pytest
 from reconciler.daemon.slices import Lane, Slice
 from reconciler.model.report import Report
 from tests.daemon.running import Turned, found_and_left, held, peopled, running, sent, until, users
-from tests.repo import Repo
-from tests.servers import AccountService, Received, Reply
+from tests.repo import Repo, run_cli, running_cli
+from tests.servers import AccountService, Received, Reply, eventually
 
 STEMS = [f"h{number}" for number in range(12)]
 GONE = STEMS[:8]
@@ -167,3 +167,54 @@ def test_none_of_many_new_ones_is_made_before_all_were_checked(
             await until(lambda: len(sent(busy, "POST")) == 3)
 
     asyncio.run(run())
+
+
+def test_release_lets_through_what_was_held_then_and_no_later_commit(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass that somebody asked for is late: meanwhile a commit empties the folder."""
+    found(repo, accounts, monkeypatch)
+    repo.write("hires/.gitkeep", "")
+    first, others = STEMS[:6], STEMS[6:]
+
+    async def run() -> None:
+        async with running(repo) as now:
+            await until(lambda: now.passes)
+            leave(repo, *first)
+            await until(lambda: held(now).keys() == {*first})
+            make, counted = now.daemon._dispatcher._pass, asyncio.Event()
+
+            async def late(item: Slice) -> Report:
+                if item.request.released:
+                    await counted.wait()
+                return await make(item)
+
+            monkeypatch.setattr(now.daemon._dispatcher, "_pass", late)
+            assert (await asyncio.to_thread(run_cli, repo, "--yes-really")).code == 0
+            revision = leave(repo, *others)
+            await until(lambda: now.active.tree and now.active.tree.revision == revision)
+            counted.set()
+            await until(lambda: any(why == "released" and report.revoked for why, report in now.passes))
+            assert held(now).keys() == {*others}
+
+    asyncio.run(run())
+    assert sent(accounts, "DELETE") == users(first)
+    assert run_cli(repo, "--yes-really").code == 0
+    assert sent(accounts, "DELETE") == users(STEMS)
+
+
+def test_release_that_waits_for_the_next_pass_lets_no_later_commit_through(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(repo, accounts, monkeypatch)
+    repo.write("hires/.gitkeep", "")
+    first, others = STEMS[:6], STEMS[6:]
+    leave(repo, *first)
+    assert run_cli(repo).code == 1
+    asked, _ = len(accounts.requests), accounts.hang()
+    with running_cli(repo):  # it has the state until it is killed
+        eventually(lambda: len(accounts.requests) > asked)
+        assert "handed over" in run_cli(repo, "--yes-really").out
+    leave(repo, *others)
+    assert run_cli(repo).code == 1
+    assert sent(accounts, "DELETE") == users(first)

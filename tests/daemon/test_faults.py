@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from reconciler.engine.apply.commands import enqueue_release
 from reconciler.engine.run.planner import Planner
+from reconciler.model.selection import Selection
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Tree
 from tests.daemon.running import Running, Turned, running, until
@@ -138,7 +140,7 @@ def test_release_stays_on_the_list_until_its_passes_are_made(tool: Repo, account
         async with running(tool) as now:
             await until(lambda: now.passes)
             release = accounts.hang(1, method="GET", prefix="/users")
-            inside(now.state.ledger).commands.enqueue("release", now=datetime.now(UTC), by="ida@here")
+            enqueue_release(inside(now.state.ledger), Selection(), datetime.now(UTC), by="ida@here")
             await until(lambda: len(accounts.calls("GET", "/users")) == 2)
             assert [command.kind for command in inside(now.state.ledger).commands.waiting()] == ["release"]
             now.daemon._clock.stopping.set()

@@ -22,6 +22,7 @@ from reconciler.daemon.fleet.single_pass import FleetPass, Newest, SharedState, 
 from reconciler.daemon.loop import Daemon
 from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.daemon.slices import Lane, Slice
+from reconciler.engine.apply.commands import enqueue_release
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.observe.listings import Listings
@@ -368,7 +369,7 @@ def test_release_stays_on_the_list_until_its_slices_are_queued(
             daemon = Daemon(runtime_of(a), lambda *_: None)
             fleet = daemon.runner
             assert isinstance(fleet, Fleet)
-            ledger.commands.enqueue("release", by="tester@here", now=a.clock.now())
+            enqueue_release(ledger, Selection(), a.clock.now(), by="tester@here")
             await daemon._begin_commands()
             await a.clock.sleep(0.1)
             assert [command.kind for command in ledger.commands.waiting()] == ["release"], (
@@ -427,7 +428,7 @@ def test_pass_that_dies_leaves_a_release_to_the_next(repo: Repo, accounts: Accou
     assert [row.status for row in asyncio.run(run("a")).rows] == ["suspended"]
     with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
         use_key(ledger, repo)
-        ledger.commands.enqueue("release", by="tester@here", now=datetime.now(UTC))
+        enqueue_release(ledger, Selection(), datetime.now(UTC), by="tester@here")
     with dying(WritableAttempts, "begin"):
         asyncio.run(run("b"))
     assert [row.status for row in asyncio.run(run("c")).rows] == ["retrying"]

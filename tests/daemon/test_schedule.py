@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reconciler.daemon.slices import Lane, Slice
+from reconciler.engine.apply.commands import enqueue_release
 from reconciler.model.errors import LedgerError
 from reconciler.model.report import Report
+from reconciler.model.selection import Selection
 from reconciler.model.status import EventType
 from reconciler.review.unmanaged import AccountKind, ComparedListing
 from tests.daemon.running import Running, Turned, found_and_left, held, peopled, running, sent, until, users
@@ -131,7 +133,7 @@ def test_guard_counts_all_that_a_sweep_takes_away_before_it_takes_any(
             monkeypatch.setattr(inside(now.state.ledger).grants, "hires_after", locked)
             await until(lambda: held(now).keys() == {*GONE} and all("(8/12)" in why for why in held(now).values()))
             assert sent(accounts, "DELETE") == []
-            inside(now.state.ledger).commands.enqueue("release", now=datetime.now(UTC), by="ida@here")
+            enqueue_release(inside(now.state.ledger), Selection(), datetime.now(UTC), by="ida@here")
             await until(lambda: sent(accounts, "DELETE") == users(GONE))
             await until(lambda: noted(now) == ["held", "released"])
 

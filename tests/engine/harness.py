@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from reconciler.engine.apply.commands import end_locks
+from reconciler.engine.apply.commands import end_locks, enqueue_release
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
 from reconciler.engine.observe.listings import Listings
@@ -295,6 +295,12 @@ class Machine:
             use_key(ledger, self.repo)
             about = {"hire": hire, "access": access, "integration": integration}
             ledger.commands.enqueue(kind, now=self.clock.now(), by="tester@here", data=data, **about)
+
+    def release(self) -> None:
+        """Enqueue that the next pass overrides the guard, as `reconcile --yes-really` does."""
+        with self.ledger() as ledger:
+            use_key(ledger, self.repo)
+            enqueue_release(ledger, Selection(), self.clock.now(), by="tester@here")
 
     def commands_left(self) -> int:
         """How many commands no pass has acted on yet."""

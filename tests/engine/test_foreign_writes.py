@@ -147,13 +147,13 @@ def test_override_of_the_guard_counts_only_from_who_has_the_key(
     repo.commit()
     change(location, f"{COMMAND}(1796115600000000, 'release', NULL, NULL, NULL, 'eve@there', 'cafe')")
     assert row(machine.reconcile(), "cyd", "tool").status is Status.SUSPENDED
-    machine.enqueue("release")
+    machine.release()
     with machine.ledger() as ledger:
         (given,) = ledger.commands.waiting()
     change(location, f"{COMMAND}(1796115600000001, 'release', NULL, NULL, NULL, 'eve@there', '{given.mac}')")
     change(location, f"DELETE FROM words WHERE id = {given.id}")
     assert row(machine.reconcile(), "cyd", "tool").status is Status.SUSPENDED, "the code is of all that it says"
-    machine.enqueue("release")
+    machine.release()
     assert row(machine.reconcile(), "cyd", "tool").status is not Status.SUSPENDED
 
 
@@ -162,7 +162,8 @@ def test_command_counts_once(machine: Machine, accounts: AccountService, repo: R
     repo.settings(max_new=0)
     repo.hire("cyd", "tool")
     repo.commit()
-    machine.enqueue("release")
+    assert row(machine.reconcile(), "cyd", "tool").status is Status.SUSPENDED
+    machine.release()
     change(location, "CREATE TABLE copied AS SELECT * FROM words")
     assert row(machine.reconcile(), "cyd", "tool").status is Status.PRESENT
     repo.hire("dan", "tool")

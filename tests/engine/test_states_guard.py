@@ -206,7 +206,7 @@ def test_new_account_that_git_no_longer_wants_leaves_the_others_held(few, accoun
 def test_new_accounts_are_let_through_once(few, accounts, repo):
     join(repo, *range(6))
     few.reconcile()
-    few.enqueue("release")
+    few.release()
     assert {item.status for item in few.reconcile().rows} == {Status.PRESENT}
     assert few.events().count(EventType.RELEASED) == 1
     join(repo, *range(6, 12))
@@ -373,7 +373,7 @@ def allow(machine, repo, percent):
 def test_a_release_lets_it_through_once(twenty, accounts):
     lose(accounts, *range(8))
     twenty.reconcile()
-    twenty.enqueue("release")
+    twenty.release()
     report = twenty.reconcile()
     assert {item.status for item in report.rows} == {Status.PRESENT}
     assert twenty.events().count(EventType.RELEASED) == 1

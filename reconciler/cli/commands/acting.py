@@ -114,6 +114,8 @@ async def _locked_pass(
         releases = releases_of(commands, request.selection)
         await passes.apply_commands(command for command in commands if command.kind != "release")
         await state.ledger.run(partial(end_locks, now=clock.now()))
+        if request.released:
+            await passes.let_through(state, request.selection)
         released = request.released or next((each.by for each in releases), None)
         report = await passes.run(replace(request, released=released))
         if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die

@@ -10,16 +10,16 @@ import asyncio
 import gc
 import sys
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
-from datetime import date
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing, contextmanager
+from datetime import UTC, date, datetime
 from functools import partial
-from itertools import product
 
-from reconciler.cli.context import context_of, enqueue, requester, show_handed_over, until_stopped
+from reconciler.cli.context import context_of, requester, show_handed_over, state_of, until_stopped, use_key
 from reconciler.cli.options import Filter, PassOptions, SharedOptions
 from reconciler.cli.output.consequences import step
 from reconciler.cli.output.logs import ProgressReporter, begin_redacting, note, set_up
 from reconciler.cli.output.report import exit_code, show_report
+from reconciler.engine.apply.commands import enqueue_release
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import ASSUMED, InForce, brought_up_to_date, in_force
@@ -254,8 +254,9 @@ def _note_settings(context: Context, force: InForce, tree: Tree) -> list[str]:
 
 
 def _enqueue_release(options: SharedOptions, selection: Selection, error: StateLockedError) -> int:
-    for hire, integration in product(selection.hires or (None,), selection.integrations or (None,)):
-        enqueue(options, "release", hire=hire, integration=integration)
+    with closing(state_of(options).writer()) as ledger:
+        use_key(options, ledger)
+        enqueue_release(ledger, selection, datetime.now(UTC), by=requester())
     hires, integrations = sorted(selection.hires or ()), sorted(selection.integrations or ())
     what, whose = ", ".join(integrations) or "the held integrations", f" for {', '.join(hires)}" if hires else ""
     show_handed_over(options, "release", (), f"let {what} through{whose}, once", error)

@@ -168,6 +168,8 @@ class FleetPass:
         ledger, selection = self.state.ledger, request.selection
         self._report.revision = self.desired.revision
         await self.leases.refuse_outdated()
+        if request.released:
+            await self.passes.let_through(self.state, selection)
         releases = list[Command]()
         if self.state.member is not None and await asyncio.to_thread(self.state.member.leader) is None:
             commands = await ledger.run(lambda writer: writer.commands.waiting())

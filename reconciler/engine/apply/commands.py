@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequen
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import structlog
 
 from reconciler.engine.apply.transitions import accepted
 from reconciler.engine.decide.existing import reason_not_to_accept
+from reconciler.engine.decide.revision_count import NOTE, let_through
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.reader import LedgerReader
@@ -44,6 +46,7 @@ __all__ = [
     "by_grant",
     "changes_of",
     "end_locks",
+    "enqueue_release",
     "erase",
     "matching",
     "may_retry",
@@ -297,6 +300,13 @@ def _about(ledger: LedgerReader, command: Command) -> set[str]:
     if command.hire:
         return {record.integration for record in matching(ledger.grants.records([command.hire]), command)}
     return {name for name, _ in ledger.grants.counts() if command.integration in (None, name)}
+
+
+def enqueue_release(ledger: LedgerWriter, selection: Selection, now: datetime, *, by: str) -> None:
+    """Enqueue that the guard be overridden for what it has counted: until a pass does so, commits may add to it."""
+    ledger.notes.put(NOTE, partial(let_through, selection=selection))
+    for hire, integration in product(selection.hires or (None,), selection.integrations or (None,)):
+        ledger.commands.enqueue("release", now=now, by=by, hire=hire, integration=integration)
 
 
 def scope_of(command: Command) -> Selection:

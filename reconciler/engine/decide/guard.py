@@ -32,7 +32,7 @@ from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import is_off
 
-__all__ = ["Changes", "Judgement", "makes", "suspend", "takes", "unanswered", "waiting"]
+__all__ = ["Changes", "Judgement", "judge_released", "makes", "suspend", "takes", "unanswered", "waiting"]
 
 HELD = "held"
 """The name of the note that has the tripped integrations."""
@@ -54,7 +54,7 @@ NEXT = "look why, then let it through once with `reconcile --yes-really`"
 class Judgement(Frozen, kw_only=True):
     """What the guard says of a pass: which integrations it trips for, with the reason and its numbers.
 
-    Of a pass by which a person `released` everything it says nothing.
+    Of a pass by which a person `released` what was counted then, it says what later revisions add.
     """
 
     tripped: Mapping[str, str] = {}
@@ -238,6 +238,27 @@ class Changes:
         """Return the integrations of which other entries of the revision were not checked yet."""
         names = self._met & self._counted.arriving.keys()
         return {name for name in names if unanswered(ledger, self._counted, name, self._seen)}
+
+
+def judge_released(
+    ledger: LedgerReader, planned: Iterable[PlannedGrant], by: str
+) -> tuple[list[PlannedGrant], Judgement]:
+    """Suspend only what revisions add that came after somebody overrode the guard, if it is too much by itself."""
+    counted, tripped = RevisionCount.read(ledger), dict[str, str]()
+    later = None if counted is None else counted.unreleased
+    if later is None or not (later.leaving or later.arriving):
+        return [*planned], Judgement(released=by)
+    if later.limits.most_new is not None:
+        tripped |= _too_many_new({name: len(keys) for name, keys in later.arriving.items()}, later.limits.most_new)
+    taken = {name: len(keys) for name, keys in later.leaving.items()}
+    tripped |= _too_many_changes(taken, ledger.guard.confirmed(ledger.guard.counted_since()), later.limits.percent)
+
+    def why(item: PlannedGrant) -> Why | None:
+        name, key = item.grant.integration, item.grant.key
+        added = key in later.leaving.get(name, NOBODY) or key in later.arriving.get(name, NOBODY)
+        return (ReasonCode.TRIPPED, tripped[name]) if added and name in tripped else None
+
+    return _held(planned, why), Judgement(tripped=tripped, released=by)
 
 
 def unanswered(ledger: LedgerReader, counted: RevisionCount, integration: str, seen: AbstractSet[Key] = NOBODY) -> bool:

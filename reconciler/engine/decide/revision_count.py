@@ -14,10 +14,11 @@ import msgspec
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
+from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.value import Frozen, replace
 
-__all__ = ["NOTE", "Keys", "Limits", "RevisionCount"]
+__all__ = ["NOTE", "Keys", "Limits", "RevisionCount", "let_through"]
 
 NOTE = "revision_count"
 """The name of the note that has the count of the last revision that was taken over."""
@@ -48,7 +49,8 @@ class RevisionCount(Frozen):
 
     `own` are its own limits, `limits` those that it is judged by. `arriving` are the entries of integrations of which
     more are new, or may be updated, than `max_new`: checked since `counted_at`, they are known. `moved` are the former
-    and the new names of what leaves, as long as the ledger may have it under the former.
+    and the new names of what leaves, as long as the ledger may have it under the former. `released` are those grants of
+    `leaving` and `arriving` that somebody let through, whatever has come of them since.
     """
 
     revision: str
@@ -58,17 +60,37 @@ class RevisionCount(Frozen):
     leaving: Keys = {}
     arriving: Keys = {}
     moved: tuple[tuple[Key, Key], ...] = ()
+    released: frozenset[Key] = frozenset()
 
     @classmethod
     def read(cls, ledger: LedgerReader) -> RevisionCount | None:
         """Read the count of the last revision that was taken over."""
         note = ledger.notes.get(NOTE)
-        return None if note is None else msgspec.json.decode(note, type=cls)
+        return None if note is None else _read(note)
 
     def written(self) -> bytes:
         """Write it as the note's content."""
         leaving = {name: keys for name, keys in self.leaving.items() if keys}
         return msgspec.json.encode(replace(self, leaving=leaving), order="sorted")
+
+    def after(self, noted: bytes | None) -> bytes:
+        """Write it in place of the count before, with what was let through meanwhile."""
+        released = frozenset[Key]() if noted is None else _read(noted).released
+        return replace(self, released=released & self.keys(Selection())).written()
+
+    def keys(self, selection: Selection) -> frozenset[Key]:
+        """Return what leaves and arrives of a selection."""
+        counted = (*self.leaving.items(), *self.arriving.items())
+        return frozenset(key for name, keys in counted for key in keys if selection.covers(key, name))
+
+    @property
+    def unreleased(self) -> RevisionCount:
+        """What of it nobody has let through."""
+        leaving, arriving = (
+            {name: left for name, keys in each.items() if (left := keys - self.released)}
+            for each in (self.leaving, self.arriving)
+        )
+        return replace(self, leaving=leaving, arriving=arriving)
 
     def limits_of(self, own: Limits, *, adds: bool) -> Limits:
         """Return the limits that a revision after this one is judged by, given its `own` and whether it adds changes.
@@ -80,3 +102,15 @@ class RevisionCount(Frozen):
         if adds:
             return own.stricter(self.limits if waits else self.own)
         return self.limits if waits and own == self.own else own
+
+
+def let_through(noted: bytes | None, selection: Selection) -> bytes | None:
+    """Write the count again where somebody lets through what it has of a selection."""
+    if noted is None:
+        return None
+    counted = _read(noted)
+    return replace(counted, released=counted.released | counted.keys(selection)).written()
+
+
+def _read(note: bytes) -> RevisionCount:
+    return msgspec.json.decode(note, type=RevisionCount)

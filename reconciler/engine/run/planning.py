@@ -141,7 +141,8 @@ class Planning:
         plan = await self.part(self.selection, await self._rows(), claims, on_planned)
         planned: Iterable[PlannedGrant] = plan.grants
         if self._request.released and self.selection.grants is None:  # who names one grant lets nothing else through
-            judgement = guard.Judgement(released=self._request.released)
+            through = partial(guard.judge_released, planned=plan.grants, by=self._request.released)
+            planned, judgement = await self.state.ledger.run(through)
         else:
             async with claims.judging:  # so that none is judged beside it that does not count what it lets through
                 judge = self._judging(plan, claims.changed_by_others())

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from reconciler.engine.apply.commands import CommandEffects, Erasing, apply_in_pieces, by_grant
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context
-from reconciler.engine.decide.revision_count import NOTE, RevisionCount
+from reconciler.engine.decide.revision_count import NOTE, RevisionCount, let_through
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.claims import Claims
@@ -164,7 +164,13 @@ class PassRunner:
         read = ReadState(state.ledger, state.sealing)  # under no lease: rows of all services are looked at
         counted = await self.clock.unless_stopped(count_revision(self.context, read, settings, tree, selections))
         if counted != await state.ledger.run(RevisionCount.read):
-            await state.ledger.run(lambda ledger: ledger.notes.put(NOTE, counted.written()))
+            await state.ledger.run(lambda ledger: ledger.notes.put(NOTE, counted.after))
+
+    async def let_through(self, state: OpenState, selection: Selection) -> None:
+        """Note that somebody overrides the guard for what the revision in force takes away and adds."""
+        await self.count(state, *self.revision())
+        noted = partial(let_through, selection=selection)
+        await state.ledger.run(lambda ledger: ledger.notes.put(NOTE, noted))
 
     async def _leasing(
         self, services: Collection[str], work: Callable[[OpenState, Collection[str]], Awaitable[T]]
