@@ -53,6 +53,23 @@ def test_forget_person_without_accounts(
     assert call_cli(told, "status", "--output", "json").grant("ada", "tool")
 
 
+def test_forget_one_of_many_who_left_with_one_commit(told: Repo, accounts: AccountService) -> None:
+    """The guard remembers for its count whose accounts a commit took away."""
+    told.settings(prune="revoke", max_change_percent=100)
+    others = [f"h{number}" for number in range(6)]
+    for stem in others:
+        told.hire(stem, {"integration": "tool", "values": {"TEAM": "7"}})
+    told.commit()
+    assert call_cli(told).code == 0
+    for stem in ("zebedee", *others):
+        told.remove(f"hires/{stem}.yaml")
+    told.commit()
+    assert call_cli(told).code == 0
+    assert list(accounts.people) == ["ada@example.com"]
+    assert call_cli(told, "forget", "zebedee").code == 0
+    assert erased(told)
+
+
 def test_forget_is_refused_while_account_may_exist(told: Repo, accounts: AccountService) -> None:
     """Half done, and never confirmed: there can be an account, and it is not forgotten."""
     accounts.fail_next(4, 500, method="POST", prefix="/teams")

@@ -19,7 +19,7 @@ import structlog
 
 from reconciler.engine.apply.transitions import accepted
 from reconciler.engine.decide.existing import reason_not_to_accept
-from reconciler.engine.decide.revision_count import NOTE, let_through
+from reconciler.engine.decide.revision_count import NOTE, forget, let_through
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.ledger import Ledger, OpenLedger
 from reconciler.ledger.reader import LedgerReader
@@ -342,6 +342,7 @@ def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path, *, by: str
     for cache in (HIRES_CACHE, VALIDATE_CACHE):  # they are rebuilt from git
         PrivateFile(root / cache).remove()
     alerts.forget(ledger, hire)
+    ledger.notes.put(NOTE, partial(forget, hire=hire))
     return ledger.forget(hire, now, by=by)
 
 

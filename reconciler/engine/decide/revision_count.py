@@ -18,7 +18,7 @@ from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.value import Frozen, replace
 
-__all__ = ["NOTE", "Keys", "Limits", "RevisionCount", "let_through"]
+__all__ = ["NOTE", "Keys", "Limits", "RevisionCount", "forget", "let_through"]
 
 NOTE = "revision_count"
 """The name of the note that has the count of the last revision that was taken over."""
@@ -110,6 +110,20 @@ def let_through(noted: bytes | None, selection: Selection) -> bytes | None:
         return None
     counted = _read(noted)
     return replace(counted, released=counted.released | counted.keys(selection)).written()
+
+
+def forget(noted: bytes | None, hire: str) -> bytes | None:
+    """Write the count again without a person, who has nothing any more that it could be about."""
+    if noted is None:
+        return None
+    counted = _read(noted)
+    leaving, arriving = (
+        {name: frozenset(key for key in keys if key.hire != hire) for name, keys in each.items()}
+        for each in (counted.leaving, counted.arriving)
+    )
+    moved = tuple(move for move in counted.moved if all(key.hire != hire for key in move))
+    without = replace(counted, leaving=leaving, arriving=arriving, moved=moved)
+    return without.after(noted)
 
 
 def _read(note: bytes) -> RevisionCount:
