@@ -1,19 +1,20 @@
 """What a pull request changes: two revisions, compared by what they want, not as text.
 
 A file that cannot be read removes nothing, because a pass would keep its grants (docs/design/rules.md, "Source of
-truth"): the file's problem is shown instead. A hire whose file was renamed is the same person (docs/design/states.md).
+truth"): the file's problem is shown instead, or a warning where such a file is gone. A hire whose file was
+renamed is the same person (docs/design/states.md).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
 
 from reconciler.model.base import jsonable, spelled
-from reconciler.model.errors import MissingVariable, Problem
+from reconciler.model.errors import MissingVariable, Problem, Severity
 from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
@@ -111,6 +112,7 @@ def compare(base: Side, head: Side, today: date) -> Difference:
         )
     hosts_added, hosts_removed = _hosts(base, head)
     before, after = Desired(base.files, today), Desired(head.files, today)
+    added += _unknown_before(before, after)
     grants = changes(before, after)
     manifests, settings = (
         compared_manifests(base.files, head.files),
@@ -129,6 +131,17 @@ def compare(base: Side, head: Side, today: date) -> Difference:
         causes=[*summed_up(grants), *touched_by(before, after, manifests[ChangeKind.CHANGED], settings)],
         held=held_offline(before, grants),
     )
+
+
+def _unknown_before(before: Desired, after: Desired) -> Iterator[Problem]:
+    """Warn of hires' files that had an error and are gone: passes kept what such a hire had, and this removes it."""
+    index = before.files.hires.index
+    for hire in sorted(before.broken_hires.keys() - after.broken_hires.keys()):
+        email = index.file(hire).email if hire in index else None
+        if after.hires.file(hire) is None and (email is None or after.owner(email) is None):
+            (first, *_) = before.broken_hires[hire]
+            unknown = "had an error in the base, and is gone: what it gave before goes too, and is not known here"
+            yield Problem(first.file, None, unknown, Severity.WARNING)
 
 
 def changes(before: Desired, after: Desired) -> list[Change]:

@@ -416,6 +416,25 @@ def side(repo: Repo) -> Side:
     return Side(tree.revision, files, problems_of(files, NOW, tree), hosts_of(files, tree))
 
 
+@pytest.mark.parametrize("becomes", ["gone", "mended", "renamed", "still broken"])
+def test_whose_file_had_an_error_and_is_gone_is_warned_of(main: Branch, becomes: str) -> None:
+    main.repo.hire("ada", "slack", {"integration": "slack"})
+    base = side(main.repo)
+    if becomes == "gone":
+        main.repo.remove("hires/ada.yaml")
+    elif becomes == "mended":
+        main.repo.hire("ada", "slack")
+    elif becomes == "renamed":
+        main.repo.remove("hires/ada.yaml")
+        main.repo.hire("countess", "slack", email="ada@example.com")
+    else:
+        main.repo.write("hires/ada.yaml", "email: {\n")
+    told = [str(problem) for problem in compare(base, side(main.repo), TODAY).problems_added]
+    assert any(each.startswith("hires/ada.yaml: warning: had an error in the base") for each in told) == (
+        becomes == "gone"
+    )
+
+
 def test_a_problem_that_only_moved_is_neither_added_nor_fixed(main: Branch) -> None:
     main.repo.hire("bob", "slak")
     base = side(main.repo)
