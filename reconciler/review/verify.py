@@ -43,7 +43,7 @@ def main() -> int:
             raise Wrong(f"{size - seen} of {size} lines were left out")
         if given.earlier is not None:
             unchanged(digests, origin, *checkpoint(given.earlier.read_text(encoding="utf-8"), given.key))
-    except (Wrong, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (Wrong, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         say(f"not verified: {error if isinstance(error, (Wrong, OSError)) else 'a file is not as it has to be'}")
         return 1
     say(f"verified: {seen} of {size} lines of {origin}{f', {erased} of them erased' if erased else ''}")
@@ -86,6 +86,7 @@ def lines(file: Path, size: int, root: bytes) -> tuple[dict[int, str], int]:
     """Verify each line; return the digests by place, and how many lines were erased."""
     digests: dict[int, str] = {}
     befores: dict[int, str] = {}
+    last = -1
     with file.open(encoding="utf-8") as opened:
         for text in opened:
             entry = json.loads(text, object_pairs_hook=unambiguous)
@@ -93,8 +94,8 @@ def lines(file: Path, size: int, root: bytes) -> tuple[dict[int, str], int]:
             if entry.keys() != {"place", "digest", "proof"} | shown:
                 raise Wrong("a line has more than a line has, or less")
             place, digest = entry["place"], entry["digest"]
-            if place in digests or not 0 <= place < size:
-                raise Wrong(f"line {place} is there twice, or is none of the {size} lines")
+            if not last < place < size:
+                raise Wrong(f"line {place} is there twice or out of order, or is none of the {size} lines")
             if "line" in entry:
                 befores[place] = entry["before"]
                 if digest != digest_of(entry["line"], entry["salt"], entry["before"]):
@@ -102,6 +103,7 @@ def lines(file: Path, size: int, root: bytes) -> tuple[dict[int, str], int]:
             if root != root_from(digest, place, size, [bytes.fromhex(each) for each in entry["proof"]]):
                 raise Wrong(f"line {place} is not in the tree that was signed")
             digests[place] = digest
+            last = place
     for place, before in befores.items():
         if before != digests.get(place - 1, before if place else ""):
             raise Wrong(f"line {place} does not follow the one before")

@@ -229,6 +229,19 @@ def test_line_says_nothing_beside_what_its_digest_covers(
         assert (code, said.startswith("not verified: a line ")) == (1, True), (new, said)
 
 
+def test_lines_stand_in_their_order_and_each_can_be_read(
+    repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify
+) -> None:
+    folder = tmp_path / "proof"
+    assert call(repo, "history", "export", str(folder), "--hire", "ada").code == 0
+    text = (folder / "lines.jsonl").read_text()
+    (folder / "lines.jsonl").write_text("".join(reversed(text.splitlines(keepends=True))))
+    code, said = verified(folder, key)
+    assert (code, said.startswith("not verified: line 3 is there twice or out of order")) == (1, True)
+    (folder / "lines.jsonl").write_text(text + "[" * 100_000)
+    assert verified(folder, key) == (1, "not verified: a file is not as it has to be\n")
+
+
 def test_whole_export_is_complete_with_erased_lines(
     repo: Repo, location: StateLocation, key: str, call: Call, tmp_path: Path, verified: Verify
 ) -> None:
