@@ -77,7 +77,7 @@ def explain(
     else:
         status, reason, code = record.status, record.reason, record.code
         noted = record.orphaned_at is not None or status in (Status.REVOKED, Status.RETRYING, Status.FAILED)
-        if grant is None and not noted:
+        if grant is None and not (noted or locked):
             status, reason = Status.ORPHANED, "git no longer wants it; the next pass takes note of it"
     if status is Status.ORPHANED and not revocable:
         return Explanation(status, reason, values, _BY_HAND_ONLY)

@@ -169,7 +169,9 @@ def test_who_leaves_git_while_locked_has_left(tool: Repo, accounts: AccountServi
     tool.write("hires/ada.yaml", "email: [")
     tool.commit()
     call(tool, "--yes")
-    assert call(tool, "status", "--output", "json").grant("ada", "tool")["removed_in"] is None, "git cannot say"
+    said = call(tool, "status", "--output", "json").grant("ada", "tool")
+    assert (said["status"], said["removed_in"]) == ("suspended", None), "git cannot say whether it is wanted"
+    assert call(tool, "explain", "ada", "tool", "--output", "json").json["status"] == "suspended"
     tool.remove("hires/ada.yaml")
     left = tool.commit()
     assert call(tool, "--yes").code == 0

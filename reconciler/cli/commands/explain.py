@@ -160,7 +160,7 @@ def _explanation(context: Context, settings: Settings, found: _Found, policy: Po
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
     initial = (None, None) if grant is None else _initial(context, found.desired, found.tree, grant)
     explanation = explained(grant, record, policy, settings, initial, revocable=revocable)
-    if grant is not None or record is None or is_over(record, policy.now):
+    if grant is not None or record is None or record.locked is not None or is_over(record, policy.now):
         return explanation
     if (error := found.desired.holds(record)) is None:
         return explanation
