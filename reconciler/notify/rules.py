@@ -199,6 +199,7 @@ def alerts_of(
         ),
         *_happened(events),
     ]
+    _drop_solved(state, rows)
     news = _spared(state, news, now)
     return ([Message(tuple(news))] if news else []), state
 
@@ -300,6 +301,25 @@ def _news(kind: NewsKind, integration: str, lines: list[tuple[str, str]]) -> New
     more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
     grants = tuple(grant for grant, _ in lines if grant)
     return News(kind, integration, len(lines), f"{reasons[0]}{more}", grants[:SHOWN])
+
+
+def _drop_solved(state: AlertState, rows: Iterable[Row]) -> None:
+    """Take out of the news that waits the grants of which it is no longer true."""
+    lasting = {
+        NewsKind.FAILED: state.failed,
+        NewsKind.OVERDUE: state.overdue,
+        NewsKind.BLOCKED: state.blocked,
+        NewsKind.DIFFERS: state.differing,
+    }
+    seen = {f"{row.hire}/{row.access}": _mark(row) for row in rows} if state.waiting else {}
+    for name, item in [*state.waiting.items()]:
+        if (marks := lasting.get(item.kind)) is None:
+            continue
+        kept = tuple(grant for grant in item.grants if grant not in seen or seen[grant] in marks)
+        count = item.count - len(item.grants) + len(kept)
+        state.waiting[name] = replace(item, grants=kept, count=count)
+        if not count:
+            del state.waiting[name]
 
 
 def _spared(state: AlertState, news: Iterable[News], now: datetime) -> list[News]:

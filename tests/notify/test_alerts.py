@@ -202,6 +202,20 @@ class TestGrants:
         office.now += timedelta(hours=1)
         assert office.finds([]) == []
 
+    @pytest.mark.parametrize("status", [Status.FAILED, Status.BLOCKED, Status.DIFFERS])
+    def test_what_waits_is_not_told_once_it_is_solved(self, office: Office, status: Status) -> None:
+        second = timedelta(seconds=1)
+        for number in range(5):
+            office.finds(rows(1, status, "answered 500", first=number), after=second)
+        office.finds(rows(1, Status.PRESENT, first=3), after=timedelta(minutes=10))
+        office.finds([])
+        assert office.told[-1].news[0].grants == ("hire4/asana",)
+        assert office.told[-1].news[0].count == 1
+        for number in range(5, 9):
+            office.finds(rows(1, status, "answered 500", first=number), after=second)
+        office.finds(rows(1, Status.PRESENT, first=8), after=timedelta(minutes=10))
+        assert office.finds([]) == []
+
     def test_a_clock_that_is_set_back_holds_nothing_back(self, office: Office) -> None:
         office.now += timedelta(days=1)
         for number in range(3):
