@@ -83,17 +83,18 @@ class Programs:
             self._reaper.start()
             watch.leaves()
             try:
-                process = Process(*await start(), loop)
+                transport, protocol = await start()
             except (OSError, ValueError) as error:
                 why = error.strerror if isinstance(error, OSError) else str(error)
                 raise TransportError(f"{program} cannot be run: {why}", left=False) from None
+            process = Process(transport, protocol, loop)
             try:
                 self._reaper.notify(process.pid)
                 watch.has_left()
                 answer, said = await _printed(process, watch.most)
                 code = await process.wait()
             finally:
-                await self._end(process)
+                await self._end(process, transport)
         if said:
             log.warning("program.stderr", program=name, text=self._redact(said)[:ERROR_CHARACTERS])
         if code != 0:
@@ -105,9 +106,12 @@ class Programs:
         """Let go of what watches over the programs."""
         self._reaper.close()
 
-    async def _end(self, process: Process) -> None:
-        """Kill what is left of a program's group."""
+    async def _end(self, process: Process, transport: asyncio.SubprocessTransport) -> None:
+        """Kill what is left of a program's group, and close the pipes: something of another group may hold them."""
         _kill(process.pid)
+        for output in (1, 2):
+            if (pipe := transport.get_pipe_transport(output)) is not None:
+                pipe.close()
         self._reaper.notify(process.pid)
         await asyncio.shield(process.wait())
 
@@ -212,11 +216,14 @@ def _answer(printed: bytes, most: int) -> Response:
             break
         if end < 0 or not colon or not name or name != name.strip():
             raise TransportError("the answer is no CGI: it begins with header lines and an empty line", left=True)
+        if name.lower() == "status" and "status" in headers:
+            raise TransportError("the answer is no CGI: it has two lines of Status", left=True)
         headers[name.lower()] = value.strip()
     else:
         raise TransportError(f"the answer is headed by more than {HEAD_BYTES // 1024} KiB", left=True)
-    status = headers.pop("status", "302" if "location" in headers else "200")[:3]
-    if not (status.isascii() and status.isdigit() and 200 <= int(status) <= 599):
+    said = headers.pop("status", "302" if "location" in headers else "200")
+    status = said[:3]
+    if said[3:4].isdigit() or not (status.isascii() and status.isdigit() and 200 <= int(status) <= 599):
         raise TransportError("the answer is no CGI: its Status is no number from 200 to 599", left=True)
     content = printed[place:]
     return Response(int(status), headers, content[:most], len(content) > most)

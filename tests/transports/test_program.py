@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,6 +71,11 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def written(path: Path) -> list[int]:
@@ -141,10 +147,12 @@ async def test_an_answer_has_a_status(program, prints, status):
         ("printf '\\nfound'", "no CGI"),
         ("printf 'Status: 200\\n'", "no CGI"),
         ("printf 'Status: fine\\n\\n'", "its Status is no number"),
+        ("printf 'Status: 4040\\n\\n'", "its Status is no number"),
+        ("printf 'Status: 500\\nStatus: 404\\n\\n'", "two lines of Status"),
         ("printf 'Status: 200\\n\\nfound'; exit 3", "ended with exit code 3"),
         ("printf 'Status: 200\\n\\nfound'; kill -TERM $$", "killed by signal 15"),
     ],
-    ids=["no-header", "empty-head", "no-end", "no-status", "exit-code", "signal"],
+    ids=["no-header", "empty-head", "no-end", "no-status", "four-digits", "two-statuses", "exit-code", "signal"],
 )
 async def test_what_is_no_answer_leaves_the_request_in_doubt(program, script, why):
     tool = program(script)
@@ -186,6 +194,26 @@ async def test_the_whole_group_is_killed_at_the_timeout(program, tmp_path):
         await task
     await asyncio.to_thread(eventually, lambda: not any(map(alive, pids)))
     await tool.aclose()
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_timeout_ends_a_request_whose_output_something_of_another_group_holds(program, tmp_path, *, answers):
+    """Such as `ssh` leaves behind for the next connection. It is nobody's to kill, but the pipes are closed."""
+    other, pids = f"setsid sh -c 'echo $0 $$ > {tmp_path}/pids; exec sleep 1000' $$", tmp_path / "pids"
+    tool = program(f"{other} & while [ ! -s {pids} ]; do :; done; {'echo X: y; echo' if answers else 'sleep 1000'}")
+    opened = descriptors()
+    task = asyncio.create_task(exchange(tool, "GET", "exec:tool/x"))
+    own, left = await asyncio.to_thread(eventually, lambda: written(pids))
+    try:
+        await asyncio.to_thread(eventually, lambda: alive(own) is not answers)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, PATIENCE)
+        await tool.aclose()
+        await asyncio.to_thread(eventually, lambda: descriptors() <= opened)
+        assert alive(left)
+    finally:
+        os.kill(left, signal.SIGKILL)
 
 
 def test_programs_end_with_this_process_even_if_it_is_killed(tmp_path):
