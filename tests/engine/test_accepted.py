@@ -306,6 +306,36 @@ def test_a_head_that_cannot_be_read_is_not_trusted(repo: Repo) -> None:
     assert "cannot be read" in str(found.refused)
 
 
+def pins_what_nobody_has(repo: Repo, ida: PgpSigner) -> str:
+    verify(repo, ida, trusted_from="1" * 40)
+    return "has no commit 1111"
+
+
+def loses_a_tree_on_the_way(repo: Repo, ida: PgpSigner) -> str:
+    for name in ("bob", "eve"):
+        repo.hire(name)
+        repo.commit()
+    tree = repo.git("rev-parse", "HEAD~1^{tree}")
+    (repo.root / ".git/objects" / tree[:2] / tree[2:]).unlink()
+    return "cannot be read"
+
+
+@pytest.mark.parametrize("spoil", [pins_what_nobody_has, loses_a_tree_on_the_way])
+def test_a_head_whose_way_cannot_be_read_leaves_the_last_accepted_one_in_force(
+    repo: Repo, ida: PgpSigner, spoil: Callable[[Repo, PgpSigner], str]
+) -> None:
+    verify(repo, ida, on=False)
+    signed(repo, ida)
+    accepted = take(repo).tree.revision
+    said = spoil(repo, ida)
+    repo.hire("zed")
+    head_ = repo.commit()
+    found = take(repo)
+    assert found.tree.revision == accepted
+    assert found.refused is not None
+    assert (found.refused.head, said in str(found.refused)) == (head_, True)
+
+
 def test_head_is_not_trusted_while_the_accepted_revision_cannot_be_read(repo: Repo, ida: PgpSigner) -> None:
     take(repo)
     switches_it_off(repo, ida)

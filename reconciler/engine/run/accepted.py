@@ -267,10 +267,22 @@ def _checked_out(context: Context, acted_on: str | None) -> str:
 
 
 def _untrusted(context: Context, last: Tree, rules: Settings, head: CommitTree) -> Untrusted | None:
-    """Say why a commit may not follow the last accepted one, by the rules of that one; None if it may."""
-    checkout = context.checkout
+    """Say why a commit may not follow the last accepted one, by the rules of that one; None if it may.
+
+    Raises _NotRead where the commits between the two, or what it trusts from, cannot be read.
+    """
     if head.revision == last.revision:
         return None
+    try:
+        return _first_untrusted(context, last, rules, head)
+    except RepositoryError as error:
+        author = context.checkout.commit(head.revision).author
+        why = f"commit {head.revision[:12]} by {author} is not accepted: {error}"
+        raise _NotRead(why, head.revision, author) from error
+
+
+def _first_untrusted(context: Context, last: Tree, rules: Settings, head: CommitTree) -> Untrusted | None:
+    checkout = context.checkout
     if (found := checkout.extents.first_endless(head.revision, last.revision)) is not None:
         commit, why = found
         return Untrusted(head.revision, commit, checkout.commit(commit).author, str(why))
