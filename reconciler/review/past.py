@@ -203,8 +203,9 @@ class Leaving:
         for row in leaving:
             key = Key(row.hire, row.access)
             left[key] = self._left(row, removed.get(former.get(key, key)), over.get(key))
+            left[key]["until"] = row.until or over.get(key)
             if (grant := grants.get(key)) is not None:
-                left[key] |= {"until": row.until or grant.over_at, "requested": grant.requested}
+                left[key]["requested"] = grant.requested
         ends = {} if known is None else {key.hire: each.ends for key, each in known.items()}
         if self._desired is not None:
             loaded = ((hire, self._desired.files.hires.get(hire)) for hire in set(hires).difference(ends))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from reconciler.model.clock import stamp
 from tests.cli.conftest import Call
 from tests.engine.harness import Hands, Machine
-from tests.repo import Repo, Result
+from tests.repo import Daemon, Repo, Result
 from tests.servers import AccountService
 
 ROLE = {"id": "ROLE", "name": "Role", "type": "input"}
@@ -90,6 +91,15 @@ def test_status_is_what_the_pass_said(tool: Repo, call: Call, happens: Callable[
     explained = call(tool, "explain", "ada", made[0]["access"], "--output", "json").json
     asked = explained["request"] and {name: explained["request"][name] for name in made[0]["request"]}
     assert (explained["until"], asked) == (made[0]["until"], made[0]["request"])
+
+
+def test_page_has_the_end_that_the_pass_said(tool: Repo, call: Call) -> None:
+    end_moves_to_the_past(tool)
+    tool.commit()
+    assert call(tool, "--yes", "--output", "json").grant("ada", "tool")["until"] == "2020-01-02T00:00:00Z"
+    with Daemon(tool) as daemon:
+        page = daemon.get("/people/ada")[1]
+    assert re.search(r"<dt>Ends</dt><dd>.*2020-01-02", page)
 
 
 @pytest.mark.parametrize("command", [("revoke", "ada"), ("lock", "ada", "--reason", "left", "--delete")])
