@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from tests.repo import Daemon, Repo, Result, call_cli
@@ -129,3 +131,17 @@ def test_lock_works_where_the_file_is_broken(there: Repo, accounts: AccountServi
     there.commit()
     done = call_cli(there, "lock", "ada", "--reason", "left in anger", "--until", "8h")
     assert (done.code, active(accounts)) == (0, False), done.err
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a daemon"])
+def test_lock_works_where_a_commit_emptied_the_folder_of_hires(
+    there: Repo, accounts: AccountService, *, beside: bool
+) -> None:
+    with Daemon(there) if beside else nullcontext():
+        there.git("rm", "-rq", "hires")
+        there.commit()
+        done = call_cli(there, "lock", "ada", "--reason", "left in anger", "--output", "json")
+        assert done.code == 0, done.err
+        assert (said(done), active(accounts)) == (("suspended", "switched off"), False)
+        refused = call_cli(there, "unlock", "ada")
+        assert (refused.code, "there is no hires/ folder" in refused.err) == (1, True)
