@@ -10,7 +10,6 @@ import structlog
 from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.daemon.schedule import Schedule
-from reconciler.engine.decide.revision_count import RevisionCount
 from reconciler.engine.run.accepted import ASSUMED, InForce, from_ledger, in_force, keep
 from reconciler.engine.trust import reopened
 from reconciler.model.clock import Stopped
@@ -99,7 +98,7 @@ class Revisions:
         assert active.tree is not None
         files = _worktree_files(active.tree)
         selections = await self._touched(before.tree, active, files)
-        if selections and await self._counts(active.tree):
+        if selections:
             passes, known = self._dispatcher.passes, None if files is None else selections  # git knows of commits
             await passes.count(self._runtime.state, active.settings, active.tree, known)
         self._runtime.active, self._files = active, files  # passes that are begun from here on act on it
@@ -108,13 +107,6 @@ class Revisions:
         while self._unswept:
             await self._schedule.sweep(self._unswept[0])
             del self._unswept[0]
-
-    async def _counts(self, tree: Tree) -> bool:
-        """Whether to count a revision here: a member that does not lead counts none that is older than the last one."""
-        counted, checkout = await self._runtime.ledger.run(RevisionCount.read), self._context.checkout
-        if self._dispatcher.runner.leads or counted is None:
-            return True
-        return checkout.has(counted.revision) and checkout.descends(tree.revision, counted.revision)
 
     async def _touched(
         self, before: Tree | None, active: ActiveRevision, files: frozenset[File] | None

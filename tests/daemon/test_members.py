@@ -46,7 +46,7 @@ from reconciler.notify.delivery import Notifier
 from reconciler.oauth.connection import stored_record
 from reconciler.repository.git.trees import Tree
 from reconciler.secrets.gpg import Gnupg
-from tests.daemon.running import until
+from tests.daemon.running import peopled, until
 from tests.engine.harness import dying
 from tests.ledgers import inside
 from tests.postgres import Databases, Wire
@@ -387,6 +387,36 @@ def test_release_stays_on_the_list_until_its_slices_are_queued(
     asyncio.run(run())
     query = "select args ->> 'why', args -> 'released' from reconciler.procrastinate_jobs"
     assert databases.execute(query, name_of(repo)) == [("released", "tester@here")]
+
+
+def test_leader_that_is_behind_leaves_the_count_of_a_newer_commit(repo: Repo, accounts: AccountService) -> None:
+    """It leads because the leader before it died; another member acts on the commit, on a few hires at a time."""
+    repo.settings(prune="revoke")
+    stems = peopled(repo, accounts, 12)
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.commit()
+
+    async def run() -> None:
+        async with member(repo, "behind") as behind:
+            await behind.make(Selection())
+            for stem in stems[:8]:
+                repo.remove(f"hires/{stem}.yaml")
+            repo.commit()
+            async with member(repo, "ahead") as ahead:
+                leases = SharedState(ahead.context, ahead.clock, ahead.state, ahead.tree.revision)
+                passes = ahead.runner(leases)
+                await passes.count(ahead.state, ahead.settings, ahead.tree)
+                leader = Daemon(runtime_of(behind), lambda *_: None)
+                assert isinstance(leader.runner, Fleet)
+                leader.runner.leads = True
+                await leader._lead(behind.clock.now(), behind.tree)
+                passes.counts = False  # as in a daemon, which counts when it takes a commit over
+                report = await passes.run(PassRequest(Selection(hires=frozenset(stems[:3]))), {"tool"})
+                assert [row.status for row in report.rows] == ["suspended"] * 3
+                await leader._dispatcher.finish()
+
+    asyncio.run(run())
+    assert accounts.calls("DELETE") == []
 
 
 def test_job_that_no_member_made_is_dropped(repo: Repo, accounts: AccountService) -> None:

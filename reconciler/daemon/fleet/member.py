@@ -211,6 +211,10 @@ class Fleet:
         if await self._outdated():
             raise Outdated
 
+    def as_new(self, mine: str, other: str) -> bool:
+        """Whether a revision is as new as one that another member has taken over; see `Newest`."""
+        return self._newest.as_new(mine, other, leads=self.leads)
+
     async def _outdated(self) -> bool:
         tree = self._runtime.active.tree
         return tree is None or not await self._newest.act_on(tree.revision, leads=self.leads)
@@ -271,7 +275,7 @@ class Fleet:
         for catches_up in (True, False):
             tree = self._runtime.active.tree
             with suppress(LedgerError):
-                as_new = tree is not None and self._newest.as_new(tree.revision, revision, leads=self.leads)
+                as_new = tree is not None and self.as_new(tree.revision, revision)
                 if as_new and not await self._outdated():
                     self._problems.update("revision", None)
                     return True

@@ -139,6 +139,10 @@ class SharedState:
                 "`git pull`, then try again"
             )
 
+    def as_new(self, mine: str, other: str) -> bool:
+        """Whether a revision is as new as one that a member has taken over; see `Newest`."""
+        return self._newest.as_new(mine, other, leads=False)
+
     async def refuse_left(self) -> None:
         """Raise RepositoryError where what was to be made then is left."""
         if self._left:

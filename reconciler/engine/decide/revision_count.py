@@ -73,9 +73,15 @@ class RevisionCount(Frozen):
         leaving = {name: keys for name, keys in self.leaving.items() if keys}
         return msgspec.json.encode(replace(self, leaving=leaving), order="sorted")
 
-    def after(self, noted: bytes | None) -> bytes:
-        """Write it in place of the count before, with what was let through meanwhile."""
-        released = frozenset[Key]() if noted is None else _read(noted).released
+    def after(self, before: RevisionCount | None, noted: bytes | None) -> bytes | None:
+        """Write it in place of the one before, with what was let through meanwhile.
+
+        What stands there of another revision by now stays.
+        """
+        there = None if noted is None else _read(noted)
+        if (there and there.revision) != (before and before.revision):
+            return noted
+        released = frozenset[Key]() if there is None else there.released
         return replace(self, released=released & self.keys(Selection())).written()
 
     def keys(self, selection: Selection) -> frozenset[Key]:
@@ -123,7 +129,7 @@ def forget(noted: bytes | None, hire: str) -> bytes | None:
     )
     moved = tuple(move for move in counted.moved if all(key.hire != hire for key in move))
     without = replace(counted, leaving=leaving, arriving=arriving, moved=moved)
-    return without.after(noted)
+    return without.after(counted, noted)
 
 
 def _read(note: bytes) -> RevisionCount:

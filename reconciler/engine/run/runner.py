@@ -27,6 +27,7 @@ from reconciler.engine.trust import reopened
 from reconciler.ledger.entries import Command
 from reconciler.ledger.lease import MoreNeeded
 from reconciler.ledger.sealing import ReadState
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import StoppingClock
 from reconciler.model.report import Report
 from reconciler.model.selection import PassRequest, Selection
@@ -57,6 +58,9 @@ class Leases(Protocol):
     async def refuse_outdated(self) -> None:
         """Raise an error where others acted on a newer revision than the one in force here."""
 
+    def as_new(self, mine: str, other: str) -> bool:
+        """Whether a revision is as new as one that another member may have taken over."""
+
 
 class LockedState:
     """A state that this process has to itself: it has every service."""
@@ -71,6 +75,10 @@ class LockedState:
 
     async def refuse_outdated(self) -> None:
         """Nobody else acts."""
+
+    def as_new(self, mine: str, other: str) -> bool:  # noqa: ARG002
+        """Nobody else takes over a revision: whatever is in force here counts."""
+        return True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,12 +167,17 @@ class PassRunner:
     ) -> None:
         """Count a revision before anything of it is acted on, and note it, unless that is done. Raises Stopped.
 
-        `selections` are what differs from the one that was counted before, if that is known.
+        `selections` are what differs from the one that was counted before, if that is known. The count of a newer one,
+        which another member has taken over, stays: by it that member judges what it does.
         """
         read = ReadState(state.ledger, state.sealing)  # under no lease: rows of all services are looked at
-        counted = await self.clock.unless_stopped(count_revision(self.context, read, settings, tree, selections))
-        if counted != await state.ledger.run(RevisionCount.read):
-            await state.ledger.run(lambda ledger: ledger.notes.put(NOTE, counted.after))
+        while True:
+            before = await state.ledger.run(RevisionCount.read)
+            if before is not None and not self.leases.as_new(tree.revision, before.revision):
+                return
+            counted = await self.clock.unless_stopped(count_revision(self.context, read, settings, tree, selections))
+            if counted == before or await state.ledger.run(partial(_note, counted, before)):
+                return
 
     async def let_through(self, state: OpenState, selection: Selection) -> None:
         """Note that somebody overrides the guard for what the revision in force takes away and adds."""
@@ -194,3 +207,10 @@ class PassRunner:
         if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
             state.sealing = await reopened(self.context, settings, tree, state.ledger)
         return settings, tree
+
+
+def _note(counted: RevisionCount, before: RevisionCount | None, ledger: LedgerWriter) -> bool:
+    """Note a count in place of the one before; False if another member noted one of another revision meanwhile."""
+    ledger.notes.put(NOTE, partial(counted.after, before))
+    noted = RevisionCount.read(ledger)
+    return noted is not None and noted.revision == counted.revision
