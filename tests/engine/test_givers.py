@@ -77,6 +77,16 @@ def test_a_file_that_cannot_be_read_meanwhile_is_read_once_it_can(machine: Machi
     assert (given(machine)["bob"], untraced(machine)) == (changed, set())
 
 
+def test_a_file_that_another_one_kept_from_counting_is_read_once_it_counts(machine: Machine, repo: Repo) -> None:
+    repo.hire("bob", TOOL, email="ada@example.com")
+    bobs = repo.commit()
+    machine.reconcile()
+    repo.hire("ada", TOOL, email="lovelace@example.com")
+    repo.commit()
+    machine.reconcile()
+    assert given(machine)["bob"] == bobs
+
+
 def test_a_hire_that_was_renamed_meanwhile_is_traced_from_the_first_commit(machine: Machine, repo: Repo) -> None:
     changed = changed_unseen(machine, repo)
     (repo.root / "hires" / "bob.yaml").rename(repo.root / "hires" / "bobby.yaml")

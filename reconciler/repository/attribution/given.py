@@ -213,12 +213,13 @@ def changed_since(checkout: Checkout, desired: Desired, base: str | None) -> lis
         changed = provenance.changed(base, desired.revision) if base is not None and follows else None
     except (*UNREADABLE, TooLarge):
         changed = None
+    broken = desired.broken_hires  # such a file may count later without a change of its own
     if changed is None or any(path.startswith("config/sequences/") for path in changed):
-        return list(desired.hires)
+        return [*desired.hires, *broken]
     stems = {PurePosixPath(path).stem for path in changed if path.startswith("hires/")}
     requests = (PurePosixPath(path).stem for path in changed if path.startswith("config/requests/"))
     stems.update(hire for name in requests for hire in desired.requesting(name))
-    return sorted(stem for stem in stems if stem in desired.hires)
+    return sorted(stem for stem in stems if stem in desired.hires or stem in broken)
 
 
 def _provenance(checkout: Checkout, desired: Desired) -> Provenance | None:
