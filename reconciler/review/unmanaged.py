@@ -21,6 +21,7 @@ from typing import Any
 from msgspec import Struct
 
 from reconciler.engine.apply.plan import Plan
+from reconciler.engine.decide.orphans import why_over
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import ListedAccount, Listings, Place, found_by
 from reconciler.engine.observe.wiring import Services
@@ -29,6 +30,7 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp
+from reconciler.model.decision_inputs import is_over
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report
 from reconciler.model.scope import Scope
@@ -320,8 +322,9 @@ class OwnersOf:
                 who = found_by(integration, integration.scope(integration.orphan(record).layers))[1]
                 owners.gone.update(() if who is None else (who.lower(),))
                 continue
-            over = self._desired.over(*record.key, self._now, record.acted_at)
-            _remembered(owners, integration, record, self._desired, over=over, wanted=address is not None)
+            unreadable = self._desired.holds(record) is not None and not is_over(record, self._now)
+            over = why_over(record, self._desired, self._now)
+            _remembered(owners, integration, record, over=over, granted=address is not None or unreadable)
 
     def _without(self, hire: str, has: Collection[str]) -> None:
         """Add whose accounts would be a hire's at the integrations of which it has no entry."""
@@ -370,13 +373,10 @@ def _records(ledger: LedgerReader, hires: Sequence[str]) -> list[Record]:
     return list(ledger.grants.records(hires))
 
 
-def _remembered(
-    owners: Owners, integration: Integration, record: Record, desired: Desired, *, over: str | None, wanted: bool
-) -> None:
-    """Add a record's account that no grant has at its address: git has it at another if `wanted`, or it is `over`."""
+def _remembered(owners: Owners, integration: Integration, record: Record, *, over: str | None, granted: bool) -> None:
+    """Add a record's account that no grant has at its address; `granted` if git may have it all the same."""
     scope = integration.scope(integration.orphan(record).layers)
-    unreadable = desired.holds(record) is not None
-    if wanted or unreadable:  # at the address that it was confirmed with, or from a broken file
+    if granted:
         _grant(owners, integration, scope, record.key)
         return
     place, who = found_by(integration, scope)

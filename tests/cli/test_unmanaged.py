@@ -161,6 +161,20 @@ def test_account_that_was_made_again_after_its_entry_was_over_is_unmanaged(
     assert proposed["status"] == "revoked"
 
 
+def test_account_whose_time_is_over_is_orphaned_although_its_file_broke(
+    repo: Repo, saas: AccountService, call: Call
+) -> None:
+    repo.hire("ada", {"integration": "saas", "for": "1s"})
+    repo.commit()
+    assert Machine(repo, Hands(datetime.now(UTC) - timedelta(days=1))).reconcile().executed == 1
+    repo.write("hires/ada.yaml", "email: ada@example.com\nfirst_name: [\n")
+    repo.commit()
+    call(repo)
+    assert call(repo, "status", "--output", "json").grant("ada", "saas")["status"] == "orphaned"
+    found = call(repo, "unmanaged", "--output", "json")
+    assert (kinds(found), found.json["integrations"][0]["matched"]) == ({"ada@example.com": "orphaned"}, 0)
+
+
 def test_the_account_of_a_broken_file_is_matched(repo: Repo, saas: AccountService, call: Call) -> None:
     saas.add("ada@example.com")
     repo.hire("ada", "saas")
