@@ -19,7 +19,6 @@ from reconciler.cli.options import Filter, PassOptions, SharedOptions
 from reconciler.cli.output.consequences import step
 from reconciler.cli.output.logs import ProgressReporter, begin_redacting, note, set_up
 from reconciler.cli.output.report import exit_code, show_report
-from reconciler.engine.apply.commands import enqueue_release
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import ASSUMED, InForce, brought_up_to_date, in_force
@@ -254,6 +253,8 @@ def _note_settings(context: Context, force: InForce, tree: Tree) -> list[str]:
 
 
 def _enqueue_release(options: SharedOptions, selection: Selection, error: StateLockedError) -> int:
+    from reconciler.engine.apply.commands import enqueue_release
+
     with closing(state_of(options).writer()) as ledger:
         use_key(options, ledger)
         enqueue_release(ledger, selection, datetime.now(UTC), by=requester())
