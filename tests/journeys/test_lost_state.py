@@ -66,6 +66,15 @@ def test_what_reads_says_that_it_is_lost(hooked: Repo) -> None:
     assert "no pass was made yet" not in shown.err
 
 
+def test_a_dry_run_says_that_it_plans_without_what_was_lost(hooked: Repo) -> None:
+    removed(hooked)
+    done = call_cli(hooked, "--dry-run", "--output", "json")
+    assert done.code == 1, "the webhook would not run again: a pass is refused"
+    assert "is not there, and this checkout was acted on" in json.loads(done.out)["problems"][0]["message"]
+    hooked.git("update-ref", "-d", "refs/reconciler/state")
+    assert call_cli(hooked, "--dry-run").code == 0
+
+
 def test_a_daemon_does_not_start(hooked: Repo, accounts: AccountService) -> None:
     removed(hooked)
     with Daemon(hooked, ready=False) as daemon:

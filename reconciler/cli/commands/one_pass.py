@@ -24,6 +24,7 @@ from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.run.accepted import ASSUMED, InForce, brought_up_to_date, in_force
 from reconciler.engine.run.planning import Planning
 from reconciler.engine.state import reading
+from reconciler.engine.trust import lost
 from reconciler.model.attribution import Attribution
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import StateLockedError, UsageError
@@ -99,6 +100,7 @@ async def _run(
                 async with _planning(context, force, request, chosen) as (planning, ignored):
                     givers = options.output in ("json", "csv")  # the others do not show them
                     report, rows = await clock.unless_stopped(_planned(context, planning, spools, givers=givers))
+                report.seal(lost(context.checkout, context.state(force.settings, force.tree)))
             else:
                 from reconciler.cli.commands.acting import act, ask  # a dry run needs little of what they load
 
