@@ -25,6 +25,7 @@ from reconciler.engine.state import reading
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.attribution import Attribution
 from reconciler.model.clock import stamp
+from reconciler.model.decision_inputs import still_wanted
 from reconciler.model.errors import LedgerError, UsageError
 from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import HireRef
@@ -181,8 +182,9 @@ def _populations(
     Raises LedgerError if the history is broken.
     """
     history = _history(ledger)
-    grants = {grant.key: grant for hire in desired.hires for grant in desired.grants(hire)}
     records = {record.key: record for record in ledger.grants.records()}
+    in_git = (grant for hire in desired.hires for grant in desired.grants(hire))
+    grants = {grant.key: grant for grant in in_git if not _is_over(grant, records.get(grant.key), at)}
     keys = _by_integration(grants, records)
     found = {}
     for each in asked:
@@ -250,6 +252,16 @@ def _history(ledger: LedgerReader) -> str | None:
     if chain.broken is not None:
         raise LedgerError(f"the history is no evidence, it is broken at {chain.broken}: `reconcile history --verify`")
     return chain.digest or None
+
+
+def _is_over(grant: Grant, record: Record | None, at: datetime) -> bool:
+    """Whether a grant's time is over; where it does not count from when it was acted on, by git alone.
+
+    Otherwise its line would be missed when the review is checked.
+    """
+    if grant.lasts is not None:
+        return not still_wanted(grant, record, at)
+    return grant.over_at is not None and grant.over_at <= at
 
 
 def _by_integration(grants: Mapping[Key, Grant], records: Mapping[Key, Record]) -> dict[str, list[Key]]:

@@ -324,6 +324,12 @@ class OmittedGrants:
             return []
         days = [Desired(files, each) for each in (day - A_DAY, day + A_DAY)]
         found = [
-            {(grant.integration, str(grant.key)) for hire in each.hires for grant in each.grants(hire)} for each in days
+            {
+                (grant.integration, str(grant.key))
+                for hire in each.hires
+                for grant in each.grants(hire)
+                if grant.lasts is None  # else only the ledger knows whether it was over
+            }
+            for each in days
         ]
         return sorted(found[0] & found[1])

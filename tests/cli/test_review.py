@@ -18,8 +18,10 @@ import pytest
 import yaml
 
 from reconciler.engine.context import SystemClock
+from reconciler.model.clock import stamp
 from reconciler.repository.reviews import review_in
 from tests.cli.conftest import Call
+from tests.engine.harness import Hands, Machine
 from tests.repo import Repo
 from tests.servers import AccountService, Reply, Service
 
@@ -172,6 +174,23 @@ def test_orphan_has_the_line_of_its_grant_and_no_other(company: Company) -> None
     company.commit(IDA)
     assert company.call("review", "start", "2026-Q4").code == 0
     assert [(line["who"], line["access"]) for line in company.data["lines"]] == [("ada", "saas")]
+
+
+@pytest.mark.parametrize("over", [{"for": "1h"}, {"until": "HOUR"}])
+def test_what_is_over_since_today_has_no_line(company: Company, over: dict[str, str]) -> None:
+    repo, now = company.repo, datetime.now(UTC)
+    ago = str(stamp(now - timedelta(seconds=2)))
+    repo.hire("ada", {"integration": "saas", **{key: value.replace("HOUR", ago) for key, value in over.items()}})
+    repo.hire("bob", "saas")
+    repo.commit()
+    Machine(repo, Hands(now - timedelta(hours=2))).reconcile()
+    assert company.call("--yes").code == 0
+    assert list(company.saas.people) == ["bob@example.com"]
+    assert company.call("review", "start", "2026-Q4").code == 0
+    assert [line["who"] for line in company.data["lines"]] == ["bob"]
+    company.commit(IDA)
+    checked = company.call("review", "check", "2026-Q4", "--output", "json")
+    assert (checked.code, [messages(each) for each in checked.json["reviews"]]) == (2, [[]])
 
 
 def test_account_that_is_called_otherwise_keeps_its_address(company: Company) -> None:
