@@ -189,15 +189,16 @@ async def compare(
         result.tells_use = _tells_use(integration)
         granted, orphaned = set(owners.granted.get(place, ())), owners.orphaned.get(place, {})
         where = dict(each.split("=", 1) for each in place[1])
-        for account in population:
+        known = {*granted, *orphaned, *owners.gone}
+        for account in (each.as_one_of(known) for each in population):
             who = _as_compared(account)
             if who in owners.gone:
                 continue
             if result.listed % ACCOUNTS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
             result.listed += 1
-            known = account_digest(account)
-            keys.add(known)
+            digest = account_digest(account)
+            keys.add(digest)
             used = last_used(account.used, listings.began_at)
             if used is not None and who is not None:
                 for key in owners.keys.get((place, who), ()):
@@ -207,7 +208,7 @@ async def compare(
                 result.matched += 1
                 continue
             found = _judged(integration.name, account, orphaned, owners.without, desired)
-            result.accounts.append(_with_details(found, people, seen.get(known), where))
+            result.accounts.append(_with_details(found, people, seen.get(digest), where))
     result.complete, result.seen = bool(owners.scopes), keys
     return result
 

@@ -285,3 +285,26 @@ def test_a_directory_that_hangs_delays_no_other_service(world: World) -> None:
         with Daemon(world.repo, env=world.env, ready=False) as daemon:
             eventually(lambda: [len(each) for each in world.accounts()] == [0, 30, 30])
             daemon.kill9()
+
+
+def test_account_of_a_directory_is_whose_address_is_one_of_its_values(world: World, slapd: Slapd) -> None:
+    """`mail` has several values where people have aliases: a check finds the account by any of them."""
+    for uid, mail in (("ada", ["a.l@example.com", "ADA@example.com"]), ("dan", ["dan@example.com", "d@example.com"])):
+        entry = {"objectClass": "inetOrgPerson", "cn": uid, "sn": "x", "mail": mail}
+        slapd.add(f"uid={uid},ou=people,{BASE}", entry)
+    people = f"{slapd.url}/ou=people,{BASE}?mail,cn?one?"
+    listing = {"url": f"{people}(mail=*)", "data_from": "", "match": "mail", "fields": {"email": "mail"}}
+    manifest = directory(slapd.url)
+    manifest["exists"] = {
+        "url": f"{people}(mail={{{{email}}}})",
+        "expected": "{{email}}",
+        "match": "mail",
+        "list": listing,
+    }
+    world.repo.manifest("directory", manifest)
+    world.repo.hire("ada", {"integration": "directory", "values": {"TITLE": "Engineer"}})
+    world.repo.commit()
+    assert world.call("--dry-run", "--output", "json").grant("ada", "directory")["status"] == "present"
+    found = world.call("unmanaged", "--integration", "directory", "--output", "json").json
+    assert [each["matched"] for each in found["integrations"]] == [1]
+    assert [(each["account"], each["email"]) for each in found["accounts"]] == [("dan@example.com", "dan@example.com")]

@@ -10,7 +10,7 @@ import asyncio
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from sys import intern
@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 from reconciler.engine.decide.planned import Prepared
 from reconciler.engine.observe.integrations import Integration
 from reconciler.model.base import as_text
+from reconciler.model.dn import is_of_directory
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
 from reconciler.model.manifest import Exists, Listing, Pending, Ready
 from reconciler.model.scope import Layer, Scope, follow, steps, walk
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Invited, Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.match import unready
@@ -59,6 +60,14 @@ class ListedAccount(Frozen):
     fields: Mapping[str, Any] = {}
     used: Any = None
     """When it was last used, as the service says it."""
+    also: tuple[str, ...] = ()
+    """What else checks match it by: an attribute of a directory may have several values."""
+
+    def as_one_of(self, known: Container[str]) -> ListedAccount:
+        """Return it as matched by the first of its values that is known, in lower case; by its first one if none is."""
+        who = next((each for each in self.also if each.lower() in known), None)
+        unknown = self.who is not None and self.who.lower() not in known
+        return replace(self, who=who) if who is not None and unknown else self
 
 
 class _ListedAccounts(Frozen):
@@ -277,6 +286,7 @@ async def _read_accounts(
     found: list[str] = []
     values: list[str | None] = []
     accounts: list[ListedAccount] = []
+    several = set[str]()
     match, comparison = steps(listing.match), Comparison(exists)
     try:
         scope = await connected(integration, scope)
@@ -288,19 +298,20 @@ async def _read_accounts(
                 await asyncio.sleep(0)
             if only and not all_there(item, only):
                 continue
-            value = follow(item, match)
-            who = intern(_folded(str(as_text(value)))) if isinstance(value, str | int) else None
-            if who is not None:
-                found.append(who)  # the same people are in every service's listing, and most have the same role there
-                if compares:
-                    said = comparison.read(item, str(as_text(value)))
-                    values.append(None if said is None else intern(json.dumps(said)))
-            if named or who is None:
-                accounts.append(_account(listing, item, who, whole=whole))
+            matched = _texts(follow(item, match))
+            # the same people are in every service's listing, and most have the same role there
+            whose = [intern(_folded(text)) for text in matched]
+            found += whose
+            if compares:
+                read = [comparison.read(item, text) for text in matched]
+                values += [None if said is None else intern(json.dumps(said)) for said in read]
+            if named or len(whose) != 1:
+                several.update(() if named else whose)
+                accounts.append(_account(listing, item, whose, whole=whole))
     except (Blocked, TransportError) as error:
         return str(error)
     if not named and accounts:
-        accounts += [ListedAccount(who, who) for who in found]
+        accounts += [ListedAccount(who, who) for who in found if who not in several]
     if not compares:
         return _ListedAccounts(sorted(found), [], accounts)
     # Pairs would take six times the memory, and many listings are read at the same time.
@@ -308,14 +319,26 @@ async def _read_accounts(
     return _ListedAccounts([found[at] for at in order], [values[at] for at in order], accounts)
 
 
-def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> ListedAccount:
+def _texts(value: Any) -> list[str]:
+    """Return a value as text; of a directory's attribute each of its values."""
+    values = value if isinstance(value, list) and is_of_directory(value) else [value]
+    return [str(as_text(each)) for each in values if isinstance(each, str | int)]
+
+
+def _account(listing: Listing, item: Any, whose: Sequence[str], *, whole: bool) -> ListedAccount:
     """Make an account of an item; with `whole`, with all fields that fill a hire, else with the address only."""
-    called = [walk(item, path) for path in (listing.account, listing.match) if path]
-    name = next((str(as_text(value)) for value in called if isinstance(value, str | int)), "")
+    called = [text for path in (listing.account, listing.match) if path for text in _texts(walk(item, path))]
+    name = next(iter(called), "")
     kept = {key: path for key, path in listing.fields.items() if whole or key == "email"}
-    said = {key: walk(item, path) for key, path in kept.items()}
+    said = {key: _first(walk(item, path)) for key, path in kept.items()}
     used = walk(item, listing.used) if whole and listing.used else None
-    return ListedAccount(who, name, {key: value for key, value in said.items() if value is not None}, used)
+    fields = {key: value for key, value in said.items() if value is not None}
+    return ListedAccount(next(iter(whose), None), name, fields, used, tuple(whose[1:]))
+
+
+def _first(value: Any) -> Any:
+    """Return the first of several values of a directory's attribute; anything else as it is."""
+    return value[0] if isinstance(value, list) and value and is_of_directory(value) else value
 
 
 def _folded(text: str) -> str:
