@@ -34,7 +34,7 @@ from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
 from reconciler.requests.match import failure
-from reconciler.requests.pages import MorePages, items
+from reconciler.requests.pages import MorePages, TokenRefused, items
 from reconciler.requests.record import same
 from reconciler.requests.render import render
 from reconciler.requests.template import render_text
@@ -86,7 +86,17 @@ def as_integrations(files: Files, name: str) -> Files:
 
 
 async def ask(integration: Integration, imported: Import) -> SourceRecords:
-    """Read all people. Raises Blocked and TransportError with the reason if that fails."""
+    """Read all people, anew with another token if one is refused. Raises Blocked and TransportError with the reason."""
+    try:
+        return await _read(integration, imported)
+    except TokenRefused:
+        if integration.connection is None:
+            raise
+        await integration.connection.renewed()
+        return await _read(integration, imported)
+
+
+async def _read(integration: Integration, imported: Import) -> SourceRecords:
     manifest, client = integration.manifest, integration.client
     scope = await connected(integration, integration.scope(()))
     scope = await _before(integration, manifest, scope)

@@ -20,7 +20,7 @@ from reconciler.model.manifest import AnyPaged, FormField, Manifest, paging_of
 from reconciler.model.request import PAGE_TOKEN, CountUp, More
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.value import Frozen, replace
-from reconciler.requests.match import refusal
+from reconciler.requests.match import UNAUTHORIZED, refusal
 from reconciler.requests.protocols import DIRECTORY, SQL, scheme_of
 from reconciler.requests.render import render
 from reconciler.requests.template import written
@@ -31,7 +31,7 @@ from reconciler.transports.messages import LARGE, LIMIT, RenderedRequest, Respon
 if TYPE_CHECKING:
     from reconciler.requests.client import Client
 
-__all__ = ["MOST_PAGES", "MorePages", "Option", "PageTurner", "first_page", "items", "options"]
+__all__ = ["MOST_PAGES", "MorePages", "Option", "PageTurner", "TokenRefused", "first_page", "items", "options"]
 
 MOST_PAGES = 10_000
 MOST_BYTES = 256 * 1024 * 1024
@@ -44,6 +44,10 @@ class Option(Frozen):
 
     value: Any
     name: str
+
+
+class TokenRefused(TransportError):
+    """A page was answered 401: its token may be renewed."""
 
 
 class MorePages(TransportError):
@@ -127,7 +131,8 @@ async def _page(client: Client, call: AnyPaged, wire: RenderedRequest, number: i
         raise TransportError(f"page {number}: {error}", left=False) from None
     problem = _problem(client, call, answer, wire.most)
     if problem is not None:
-        raise TransportError(f"{call.method} {wire.shown_url}: page {number} {problem}", left=True)
+        failed = TokenRefused if answer.status == UNAUTHORIZED else TransportError
+        raise failed(f"{call.method} {wire.shown_url}: page {number} {problem}", left=True)
     return answer
 
 

@@ -432,6 +432,36 @@ def test_requests_before_the_last_one_log_in(repo: Repo, hr: Service) -> None:
     assert hr.requests[-1].headers["X-Session"] == "s-123456"
 
 
+@pytest.mark.parametrize("refused", [1, 2], ids=["once", "for ever"])
+def test_refused_token_is_fetched_once_more(repo: Repo, hr: Service, refused: int) -> None:
+    def page(request: Received) -> Any:
+        following = None if "page" in request.query else f"{hr.url}/people?page=2"
+        if following is None and request.headers["Authorization"] in [
+            f"Bearer token-{number}" for number in range(refused)
+        ]:
+            return Reply(401, {"error": "expired"})
+        return {"employees": [person("bob" if following is None else "ada")], "next": following}
+
+    hr.route("POST", "/token", lambda _: {"access_token": f"token-{tokens()}", "expires_in": 3600})
+    hr.route("GET", "/people", page)
+    access = {"url": f"{hr.url}/token", "data": {"client_id": "us"}}
+    headers = {"Authorization": "Bearer {{oauth.access_token}}"}
+    asks(
+        repo, hr, headers=headers, oauth={"grant": "client_credentials", "access_token": access}, next_page_from="next"
+    )
+
+    def tokens() -> int:
+        return len([request for request in hr.requests if request.path == "/token"]) - 1
+
+    done = brought(repo)
+    assert tokens() == 1
+    if refused == 1:
+        assert done.code == 2, done.err
+        assert [each["hire"] for each in done.json["created"]] == ["ada", "bob"]
+    else:
+        assert (done.code, "page 2 answered 401" in done.err) == (1, True)
+
+
 def test_host_that_is_not_allowed_is_not_asked(repo: Repo, hr: Service) -> None:
     repo.settings(allowed_hosts=["hr.example.com"])
     asks(repo, hr, [person("ada")])
