@@ -68,6 +68,26 @@ def test_who_was_renamed_is_locked_and_unlocked_as_the_same_person(there: Repo, 
     assert eventually(lambda: active(accounts))
 
 
+@pytest.mark.parametrize("seen", [False, True], ids=["renamed", "left-and-came-back"])
+def test_who_is_renamed_by_a_commit_that_no_pass_has_seen_is_locked_by_the_former_id(
+    there: Repo, accounts: AccountService, *, seen: bool
+) -> None:
+    there.remove("hires/ada.yaml")
+    there.write("hires/.gitkeep", "")
+    if seen:
+        there.commit()
+        assert call_cli(there).code == 0
+    there.hire("countess", "tool", email="ada@example.com")
+    there.commit()
+    done = call_cli(there, "lock", "ada", "--reason", "left in anger", "--output", "json")
+    assert (done.code, active(accounts)) == (0, False), done.err
+    assert done.grant("countess", "tool")["status"] == "suspended"
+    assert call_cli(there).code == 0
+    assert not active(accounts)
+    assert call_cli(there, "unlock", "countess").code == 0
+    assert active(accounts)
+
+
 def test_who_has_the_former_id_of_another_is_locked_alone(there: Repo, accounts: AccountService) -> None:
     """Also before a pass has seen the commit."""
     there.hire("countess", "tool", email="ada@example.com")

@@ -188,7 +188,6 @@ class _Person:
         self.in_git = hire in desired.hires.index
         file = desired.hires.file(hire)
         self.addresses = [] if file is None or file.email is None else [file.email]
-        self.wanted = frozenset(grant.key for grant in desired.grants(hire)) if hire in desired.hires else frozenset()
         with kept_state(context, force).reader() as ledger:
             records = list(ledger.grants.records([hire], self.addresses))
             self.rows = frozenset(record.key for record in records)
@@ -200,10 +199,15 @@ class _Person:
             self.suggestion = "" if known else suggest_from_ledger(ledger, hire)
         own = (each for each in records if each.key.hire == hire)
         had = {each.email for each in own if not each.key.access.endswith(APART + each.email)}
-        self.addresses += [each for each in had if desired.hires.index.owner(each) in (None, hire)]
+        owner = desired.hires.index.owner
+        # Rows follow the address to a renamed file. Who still has a file may have another address by now.
+        self.addresses += [each for each in had if not self.in_git or owner(each) in (None, hire)]
         self.locked = bool(mine)
         theirs = frozenset(key.hire for key in self.rows).union(*(each.hires for each in mine))
-        self.hires = theirs | {hire}
+        self.hires = theirs | {hire} | {named for each in self.addresses if (named := owner(each)) is not None}
+        self.wanted = frozenset(
+            grant.key for named in self.hires if named in desired.hires for grant in desired.grants(named)
+        )
 
     def moment(self, text: str) -> datetime:
         """Read when the lock ends. Raises UsageError."""
