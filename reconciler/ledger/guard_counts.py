@@ -95,6 +95,14 @@ class GuardCounts(LedgerPart):
         query = "SELECT integration, hire, access FROM grants WHERE guarded IS TRUE AND code = :code"
         return self._by_integration(query, code=ReasonCode.COUNTING)
 
+    def over_by_revision(self, now: datetime) -> dict[str, set[Key]]:
+        """List the grants whose time, as a revision moved it, is over, and that no pass has come to since."""
+        query = (
+            "SELECT integration, hire, access FROM grants WHERE expire_at <= :now AND ends_moved IS TRUE"
+            " AND guarded IS FALSE AND keep IS FALSE AND phase <> :revoked"
+        )
+        return self._by_integration(query, now=now, revoked=Phase.REVOKED)
+
     def held_alike(self, since: Since) -> list[tuple[Held, int, int, int]]:
         """Count the grants that the guard holds, those alike together.
 

@@ -664,6 +664,20 @@ def test_a_for_that_is_made_shorter_counts_over_all_parts(twenty, accounts, repo
     assert accounts.calls("DELETE") == []
 
 
+def test_a_time_that_a_revision_set_counts_over_all_parts_once_it_is_over(twenty, accounts, repo):
+    for number in range(6):
+        repo.hire(f"h{number:02}", {"integration": "tool", "until": "2026-12-01T10:00Z"})
+    repo.commit()
+    assert not held(twenty.reconcile())
+    twenty.clock.turn(hours=1)
+    for number in range(6):
+        stopped = row(twenty.reconcile(grants=[(f"h{number:02}", "tool")]), f"h{number:02}", "tool")
+        assert (stopped.status, stopped.guarded) == (Status.SUSPENDED, True)
+    assert accounts.calls("DELETE") == []
+    assert not held(twenty.reconcile(released=True))
+    assert len(accounts.calls("DELETE")) == 6
+
+
 def test_accounts_that_a_for_took_away_count_with_those_of_later_commits(twenty, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.commit()

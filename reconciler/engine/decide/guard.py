@@ -109,15 +109,20 @@ class Changes:
 
     With `everything`, a full resync, it restarts its counts, but of what revisions took away since the last one. The
     ledger counts the grants that are held since an earlier pass; those that this pass plans are counted by what is
-    decided now. `revision` is the one that is planned.
+    decided now. `revision` is the one that is planned, `now` the time that is over or is not.
     """
 
-    def __init__(self, ledger: LedgerReader, settings: Settings, revision: str, *, everything: bool) -> None:
+    def __init__(
+        self, ledger: LedgerReader, settings: Settings, revision: str, *, now: datetime, everything: bool
+    ) -> None:
         self._own = own = Limits.of(settings)
         self._revision = revision
+        self._now = now
         self._counted = counted = RevisionCount.read(ledger) or RevisionCount(revision, NEVER, own, own)
         self._seen: set[Key] = set()
         """The grants that the counted revision takes away or adds, and that this pass covers."""
+        self._over: dict[str, set[Key]] = {}
+        """What this pass would take away because a time is over that a revision moved."""
         self._adds = False
         since = ledger.guard.counted_since()
         self._since = Since(ledger.guard.newest_attempt(), since.began) if everything else since
@@ -162,6 +167,8 @@ class Changes:
             if takes(item):
                 self._taken.add(ledger, integration, key, moved=key in moved)
                 self._adds |= not (leaves or item.wanted)
+                if item.over:
+                    self._over.setdefault(integration, set()).add(key)
             elif makes(item):
                 self._made.add(ledger, integration, key, moved=key in moved)
                 self._adds |= not arrives
@@ -198,7 +205,10 @@ class Changes:
         return self._counted.limits_of(self._own, adds=self._adds)
 
     def _elsewhere(self, ledger: LedgerReader) -> Keys:
-        """Return whose accounts the revision takes away beside those that this pass covers, and that still has them."""
+        """Return whose accounts revisions take away beside those that this pass covers, and that still has them.
+
+        A time that one moved is no removal before it is over: then all whose time is over count at once.
+        """
         leaving = self._counted.leaving
         keys = {name: leaving[name] - self._seen for name in self._met & leaving.keys()}
         moved = dict(self._counted.moved)
@@ -208,7 +218,12 @@ class Changes:
             for record in (ledger.grants.records(hires) if hires else ())
             if not (record.guarded or record.phase is Phase.REVOKED or record.revoking)
         }
-        return {name: theirs & there for name, theirs in keys.items()}
+        found = {name: theirs & there for name, theirs in keys.items()}
+        over = ledger.guard.over_by_revision(self._now) if self._over else {}
+        for name, mine in self._over.items():
+            others = {self._renamed.get(key, key) for key in over.get(name, ())} - mine
+            found[name] = found.get(name, NOBODY) | others
+        return found
 
     def judged(
         self, ledger: LedgerReader, planned: Iterable[PlannedGrant], *, partial: bool

@@ -296,7 +296,7 @@ class Planning:
     def changes(self, ledger: LedgerReader) -> guard.Changes:
         """Return the counts that the guard judges, as the ledger has them."""
         everything, revision = self.selection.everything, self.desired.revision
-        return guard.Changes(ledger, self.settings, revision, everything=everything)
+        return guard.Changes(ledger, self.settings, revision, now=self.policy.now, everything=everything)
 
     def _judging(
         self, plan: Plan, others: Sequence[PlannedGrant]
