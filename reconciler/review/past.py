@@ -64,6 +64,9 @@ class Past:
     there: bool = False
     halfway: bool = False
     since: datetime | None = None
+    """As in the ledger: when a check first found it, or it was made; kept where a lost account is found again."""
+    unseen: bool = False
+    """Whether it was made or invited, and no check has found it."""
     values: dict[str, Any] | None = None
     given: Attribution | None = None
     last: str = ""
@@ -79,17 +82,20 @@ class Past:
         self.integration = line.integration or self.integration
         self.revision = line.revision or self.revision
         self.last = f"{line.event}: {line.detail}" if line.detail else str(line.event)
-        data, kind, waits = line.data or {}, line.event, self.status is Status.UNCONFIRMED
+        data, kind = line.data or {}, line.event
         said = data.get("status")
         self.status = Status(said) if said is not None else MEANT.get(kind, self.status)
         if kind in GONE:
-            self.there = self.halfway = False
-            self.since = self.values = self.given = None
+            self.there = self.halfway = self.unseen = False
+            self.since = self.since if kind is EventType.LOST else None
+            self.values = self.given = None
             return
         if kind in THERE:
-            if self.since is None or not self.there or waits:  # as in the ledger, since it was found
+            another = not self.there and kind is not EventType.CONFIRMED
+            if self.since is None or another or (self.unseen and kind is not EventType.UPDATED):
                 self.since = line.at
             self.there, self.halfway = True, False
+            self.unseen = self.unseen if kind is EventType.UPDATED else self.status is Status.UNCONFIRMED
         elif kind in HALFWAY and not self.there:
             self.since, self.halfway = self.since or line.at, True
         if kind is EventType.APPROVED and self.given is not None and line.granted_in == self.given.granted_in:

@@ -89,8 +89,17 @@ def test_since_is_when_the_check_first_found_it(repo: Repo, accounts: AccountSer
     machine.clock.turn(days=1)
     accounts.add("ada@example.com")
     machine.reconcile()
-    for asked, since in ((("--at", at(0.5)), at(0)), (("--at", at(1)), at(1)), ((), at(1))):
+    account = accounts.people.pop("ada@example.com")
+    repo.settings(drift="report")
+    repo.commit()
+    machine.clock.turn(days=1)
+    machine.reconcile()
+    accounts.people["ada@example.com"] = account
+    machine.clock.turn(days=1)
+    machine.reconcile()
+    for asked, since in ((("--at", at(0.5)), at(0)), (("--at", at(1)), at(1)), (("--at", at(3)), at(1)), ((), at(1))):
         assert call(repo, "status", *asked, "--output", "json").grant("ada", "tool")["since"] == since
+    assert call(repo, "status", "--at", at(2), "--output", "json").json["grants"] == []
 
 
 def test_the_second_that_history_shows_counts(past: Repo, call: Call) -> None:
