@@ -39,7 +39,7 @@ NOTED = "checkpoints"
 """The name of the ledger's note that has when the last checkpoint was made, its lines, and what did not arrive yet."""
 
 AGAIN = timedelta(minutes=1)
-"""Between two tries to publish."""
+"""Between two tries where the one before failed."""
 
 
 @dataclass(slots=True)
@@ -104,6 +104,8 @@ class Publishing:
             if (state.waiting or (state.untimed and turn.wanted.timestamp is not None)) and self._may_try(turn.now):
                 await self._publish(state, turn)
                 await self._timestamp(state, turn)
+                if not (state.waiting or state.untimed):
+                    self._tried = None
         except LedgerError as error:
             self._problems.update(NewsKind.UNPUBLISHED, str(error))
         except Stopped:

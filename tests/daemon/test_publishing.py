@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,25 @@ def test_a_day_through_failed_pushes_loses_and_repeats_none(repo: Repo, remote: 
         in_remote(remote, "merge-base", "--is-ancestor", tip, "proof")
     done = call_cli(repo, "history", "--verify", "--checkpoint", "newest", "--key", key)
     assert (done.code, "the checkpoint is of access-reconciler/" in done.out) == (0, False), done.out
+
+
+def test_one_process_publishes_as_often_as_the_settings_say(repo: Repo, key: str, tmp_path: Path) -> None:
+    """It waits a minute only where it failed."""
+    publisher = Publisher(repo, every="2s", directory=str(tmp_path / "notes"))
+    with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
+
+        async def publish() -> None:
+            async with aclosing(Context(repo.root, publisher.clock, Redactor())) as context:
+                tree = context.checkout.head()
+                publishing = Publishing(context, OpenLedger(ledger), publisher.problems, publisher.count)
+                for _ in range(3):
+                    ledger.save((), [Event(NOW, Key("ada", "tool"), "tool", EventType.BLOCKED)])
+                    publishing.begin(publisher.clock.now(), context.settings(tree), tree, "main")
+                    await publishing.finish()
+                    publisher.clock.turn(seconds=2)
+
+        asyncio.run(publish())
+    assert publisher.arrived == 3
 
 
 def test_nothing_new_is_not_published_again(repo: Repo, key: str, tmp_path: Path) -> None:
