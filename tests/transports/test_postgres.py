@@ -191,6 +191,13 @@ async def test_an_answer_that_never_came_is_in_doubt(postgres, ask, wire):
     assert (await task).left
 
 
+@pytest.mark.parametrize("code", ["40003", "08006", "08007", "57P01"])
+async def test_an_error_that_does_not_tell_the_outcome_is_in_doubt(postgres, ask, code):
+    """Databases that speak PostgreSQL's protocol answer so where another node was lost."""
+    sql = _body(f"do $$ begin raise sqlstate '{code}'; end $$", {})
+    assert (await refused(postgres, "POST", ask.url, headers=_login("postgres:"), content=sql)).left
+
+
 async def test_a_timeout_cancels_the_statement_at_the_server(ask, databases):
     task = asyncio.create_task(ask("POST", "select pg_sleep(600)"))
     running = "select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'"

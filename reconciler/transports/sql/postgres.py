@@ -45,6 +45,10 @@ NOWHERE = f"{os.devnull}/none"
 
 STATUSES = {"23505": CONFLICT, "23P01": CONFLICT, "42501": FORBIDDEN, "40001": UNAVAILABLE, "40P01": UNAVAILABLE}
 
+IN_DOUBT = ("57P", "08", "40003")
+"""How the codes begin that do not tell whether the statement took effect: a server that ends, a connection that a proxy
+or another node lost, "statement completion unknown"."""
+
 _HARMLESS = {
     "options": " ",
     "application_name": "access-reconciler",
@@ -135,7 +139,7 @@ class Postgres:
             raise
         except psycopg.Error as error:
             code = error.sqlstate or ""
-            if connection.closed or connection.broken or code.startswith("57P"):
+            if connection.closed or connection.broken or code.startswith(IN_DOUBT):
                 raise TransportError(f"{BROKE}: {_line(error)}", left=watch.left) from None
             return failed(question, _status(code), code, error.diag.message_primary or _line(error))
         else:
