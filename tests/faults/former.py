@@ -142,8 +142,10 @@ class Changes(RuleBasedStateMachine):
         self.programs = [self.program]
         self.hires: dict[str, dict[str, Any]] = {}
         self.prune = True
+        self.told = NAMES
         self.broken: set[str] = set()
         """Whose files cannot be read."""
+        self.suspended: set[str] = set()
 
     def teardown(self) -> None:
         for program in self.programs:
@@ -152,8 +154,10 @@ class Changes(RuleBasedStateMachine):
 
     def _commit(self) -> None:
         prune = "revoke" if self.prune else "report"
-        found: dict[str, Any] = {"config/reconciler.yaml": {"prune": prune, "drift": "report"}, "hires/.gitkeep": ""}
-        found |= {f"manifests/{each}.yaml": manifest(each, name) for each, name in NAMES.items()}
+        held = [{"integration" if each in NAMES else "hire": each} for each in sorted(self.suspended)]
+        settings = {"prune": prune, "drift": "report", "suspend": held}
+        found: dict[str, Any] = {"config/reconciler.yaml": settings, "hires/.gitkeep": ""}
+        found |= {f"manifests/{each}.yaml": manifest(each, name) for each, name in self.told.items()}
         for stem, hire in self.hires.items():
             person = {"email": hire["email"], "first_name": "A", "last_name": "", "extra": {"LOGIN": hire["login"]}}
             entries = [

@@ -49,6 +49,25 @@ class Parts(Changes):
         self.broken ^= {name}
         self._commit()
 
+    @rule(integration=st.sampled_from(tuple(NAMES)), name=st.sampled_from(tuple(NAMES.values())))
+    def mean(self, integration: str, name: str) -> None:
+        """A manifest tells its accounts by something else."""
+        self.told = {**self.told, integration: name}
+        self._commit()
+
+    @rule(who=people | st.sampled_from(tuple(NAMES)))
+    def suspend(self, who: str) -> None:
+        """Somebody or an integration is suspended, or is no more."""
+        self.suspended ^= {who}
+        self._commit()
+
+    @rule(kind=st.sampled_from(["lock", "unlock"]), name=people)
+    def lock(self, kind: str, name: str) -> None:
+        """Somebody is locked out, or is no more."""
+        data = {"reason": "left", "addresses": [self.hires[name]["email"]]} if name in self.hires else {}
+        for program in self.programs:
+            program.ledger.commands.enqueue(kind, now=self.clock.now(), by="ida@here", hire=name, data=data)
+
     @rule(minutes=st.sampled_from([0, 60]), order=st.randoms(use_true_random=False))
     def whole_pass(self, minutes: int = 0, order: Random | None = None) -> None:
         self.clock.turn(minutes=minutes)
