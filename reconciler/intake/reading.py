@@ -19,7 +19,7 @@ from typing import Any
 import pygit2
 
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.listings import connected
+from reconciler.engine.observe.listings import read_connected
 from reconciler.intake.files import stem_of
 from reconciler.model.base import EMAIL, as_text, day
 from reconciler.model.errors import MissingVariable, NothingImported, TransportError
@@ -34,7 +34,7 @@ from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
 from reconciler.requests.match import failure
-from reconciler.requests.pages import MorePages, TokenRefused, items
+from reconciler.requests.pages import MorePages, items
 from reconciler.requests.record import same
 from reconciler.requests.render import render
 from reconciler.requests.template import render_text
@@ -87,29 +87,22 @@ def as_integrations(files: Files, name: str) -> Files:
 
 async def ask(integration: Integration, imported: Import) -> SourceRecords:
     """Read all people, anew with another token if one is refused. Raises Blocked and TransportError with the reason."""
-    try:
-        return await _read(integration, imported)
-    except TokenRefused:
-        if integration.connection is None:
-            raise
-        await integration.connection.renewed()
-        return await _read(integration, imported)
 
+    async def read(scope: Scope) -> SourceRecords:
+        manifest, client = integration.manifest, integration.client
+        scope = await _before(integration, manifest, scope)
+        found: list[Any] = []
+        pages = imported.amount_pages_to_fetch or None
+        try:
+            async for item in items(client, manifest.form[0], scope, manifest, pages=pages, most=LARGE):
+                found.append(item)  # noqa: PERF401  what came before the exception counts
+        except MorePages:
+            if pages is None:
+                raise
+            return SourceRecords(found, whole=False)
+        return SourceRecords(found, whole=True)
 
-async def _read(integration: Integration, imported: Import) -> SourceRecords:
-    manifest, client = integration.manifest, integration.client
-    scope = await connected(integration, integration.scope(()))
-    scope = await _before(integration, manifest, scope)
-    found: list[Any] = []
-    pages = imported.amount_pages_to_fetch or None
-    try:
-        async for item in items(client, manifest.form[0], scope, manifest, pages=pages, most=LARGE):
-            found.append(item)  # noqa: PERF401  what came before the exception counts
-    except MorePages:
-        if pages is None:
-            raise
-        return SourceRecords(found, whole=False)
-    return SourceRecords(found, whole=True)
+    return await read_connected(integration, integration.scope(()), read)
 
 
 async def _before(integration: Integration, manifest: Manifest, scope: Scope) -> Scope:

@@ -31,6 +31,11 @@ class Tool(AccountService):
             return Reply(200, {"access_token": self.token, "expires_in": 3600})
         return super().handle(received)
 
+    def guarded(self, received: Received, body: Any) -> Reply:
+        """What whoever has the newest token gets."""
+        known = received.headers.get("Authorization") == f"Bearer {self.token}"
+        return Reply(200, body) if known else Reply(401, "expired")
+
     def connected(self, *, refresh: bool) -> dict[str, Any]:
         whole = self.manifest()
         whole["headers"]["Authorization"] = "Bearer {{oauth.access_token}}"
@@ -99,6 +104,28 @@ def test_a_refused_token_is_renewed_once_for_a_check(site: Site, tool: Tool) -> 
     site.connect("a token that was taken away")
     assert site.status()[0] is Status.PRESENT
     assert tool.lines() == ["GET /users/ada@example.com", "POST /token", "GET /users/ada@example.com"]
+
+
+def test_a_refused_token_is_renewed_once_for_the_choices_that_names_stand_for(site: Site, tool: Tool) -> None:
+    """Before them no check is sent, so nothing else would renew it."""
+    tool.route("GET", "/teams", lambda request: tool.guarded(request, [{"id": 7, "name": "Design"}]))
+    site.repo.hire("ada", {"integration": "tool", "values": {"TEAM": {"name": "Design"}}})
+    field = {"id": "TEAM", "name": "Team", "type": "choice", "url": f"{tool.url}/teams", "method": "GET"}
+    execute = [{"url": f"{tool.url}/users", "data": {"email": "{{email}}", "team": "{{TEAM}}"}}]
+    site.manifest(form=[field], execute=execute)
+    site.connect("a token that was taken away")
+    assert site.status()[0] is Status.PRESENT
+    assert tool.lines()[:3] == ["GET /teams", "POST /token", "GET /teams"]
+
+
+def test_a_refused_token_is_renewed_once_for_open_invitations(site: Site, tool: Tool) -> None:
+    answers = iter([Reply(401, "expired"), Reply(200, [{"email": "ada@example.com"}])])
+    tool.route("GET", "/invitations", lambda _: next(answers))
+    exists = tool.manifest()["exists"]
+    site.manifest(exists={**exists, "pending": {"url": f"{tool.url}/invitations", "match": "email"}})
+    site.connect("t0ken-1")
+    assert site.status()[0] is Status.UNCONFIRMED
+    assert "POST /token" in tool.lines()
 
 
 def test_a_refused_token_is_renewed_once_for_an_attempt(site: Site, tool: Tool) -> None:

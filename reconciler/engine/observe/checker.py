@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.engine.decide.planned import NOTHING_STORED, Check, Prepared
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.listings import UNAUTHORIZED, Listings, connected
+from reconciler.engine.observe.listings import UNAUTHORIZED, Listings, read_connected
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import NamedChoice
@@ -257,10 +257,12 @@ class Checker:
 
     async def _look_up(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
         field = next(item for item in integration.manifest.form if item.id == field_id)
-        scope = integration.scope(())
-        try:
-            scope = await connected(integration, scope)
+
+        async def read(scope: Scope) -> list[Option]:
             return await options(integration.client, field, scope, integration.manifest)
+
+        try:
+            return await read_connected(integration, integration.scope(()), read)
         except TransportError as error:
             return Unknown(f"the options of {field_id}: {self.redactor.redact(str(error))}", cause=error.cause)
         except Blocked as error:  # a variable of one hire, for example: options are asked for once for everybody

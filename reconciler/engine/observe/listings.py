@@ -10,7 +10,7 @@ import asyncio
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from sys import intern
@@ -27,12 +27,21 @@ from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import Invited, Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.match import unready
-from reconciler.requests.pages import items
+from reconciler.requests.pages import TokenRefused, items
 from reconciler.requests.record import Comparison, all_there, as_wanted
 from reconciler.requests.render import expected, render
 from reconciler.requests.template import render_data, written
 
-__all__ = ["ENOUGH", "UNAUTHORIZED", "ListedAccount", "Listings", "Place", "connected", "found_by", "listed_grants"]
+__all__ = [
+    "ENOUGH",
+    "UNAUTHORIZED",
+    "ListedAccount",
+    "Listings",
+    "Place",
+    "found_by",
+    "listed_grants",
+    "read_connected",
+]
 
 _Invitations = dict[str, Invited] | str
 """Every open invitation by the address invited; or why they cannot be read."""
@@ -239,9 +248,9 @@ def _scope(integration: Integration, values: Mapping[str, Any]) -> Scope:
 
 async def _invitations(integration: Integration, pending: Pending, scope: Scope) -> _Invitations:
     """Read every open invitation by the address invited, in lower case; or return why they cannot be read."""
-    found: dict[str, Invited] = {}
-    try:
-        scope = await connected(integration, scope)
+
+    async def read(scope: Scope) -> dict[str, Invited]:
+        found: dict[str, Invited] = {}
         only = {path: render_data(value, scope) for path, value in pending.only.items()}
         async for item in items(integration.client, pending, scope, integration.manifest):
             if only and not all_there(item, only):
@@ -251,9 +260,12 @@ async def _invitations(integration: Integration, pending: Pending, scope: Scope)
                 stored = {name: walk(item, path) for name, path in pending.store_data.items()}
                 kept = {name: value for name, value in stored.items() if value is not None}
                 found[str(as_text(value)).lower()] = Invited(kept)
+        return found
+
+    try:
+        return await read_connected(integration, scope, read)
     except (Blocked, TransportError) as error:
         return str(error)
-    return found
 
 
 async def _unready(integration: Integration, ready: Ready) -> str | None:
@@ -276,6 +288,16 @@ async def connected(integration: Integration, scope: Scope) -> Scope:
     if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
         return scope.over(fresh)
     return scope
+
+
+async def read_connected(integration: Integration, scope: Scope, read: Callable[[Scope], Awaitable[T]]) -> T:
+    """Read pages with a fresh token; anew, with another one, if it is refused. Raises what `read` and a token do."""
+    try:
+        return await read(await connected(integration, scope))
+    except TokenRefused:
+        if integration.connection is None:
+            raise
+        return await read(scope.over(await integration.connection.renewed()))
 
 
 async def _read_accounts(
