@@ -1245,7 +1245,8 @@ def test_commit_that_updates_more_than_max_new_trips_the_guard(repo, accounts, r
     assert {item.status for item in report.rows} == {Status.SUSPENDED}
     assert "3 accounts would be made or updated, max_new is 2" in report.rows[0].reason
     assert roles.changes == []
-    assert {item.status for item in machine.reconcile(released=True).rows} == {Status.PRESENT}
+    machine.release()
+    assert {item.status for item in machine.reconcile().rows} == {Status.PRESENT}
     assert len(roles.changes) == 3
 
 
