@@ -102,6 +102,25 @@ def test_since_is_when_the_check_first_found_it(repo: Repo, accounts: AccountSer
     assert call(repo, "status", "--at", at(2), "--output", "json").json["grants"] == []
 
 
+@pytest.mark.parametrize(("access", "status"), [("tool", "present"), ("wiki", "done")])
+def test_entry_that_is_back_is_no_orphan_any_more(
+    past: Repo, accounts: AccountService, call: Call, access: str, status: str
+) -> None:
+    machine = Machine(past, Hands(NOVEMBER + timedelta(days=3)))
+    past.settings(prune="report")
+    past.manifest("wiki", {"execute": [{"url": f"{accounts.url}/users", "data": OWN}]})
+    form = {"values": {"ROLE": "member"}} if access == "tool" else {}
+    for accesses in ([access], [], [access]):
+        past.hire("zoe", *({"integration": each, **form} for each in accesses))
+        past.commit()
+        machine.reconcile()
+        machine.clock.turn(days=1)
+    told = [call(past, "status", "--at", at(day), "--output", "json").grant("zoe", access) for day in (3.5, 4.5, 5.5)]
+    assert [grant["status"] for grant in told] == [status, "orphaned", status]
+    assert told[2]["granted_in"] == past.git("rev-parse", "HEAD")
+    assert call(past, "history", "--verify").code == 0
+
+
 def test_the_second_that_history_shows_counts(past: Repo, call: Call) -> None:
     line = call(past, "history", "--hire", "ada", "--event", "revoked", "--output", "json").json[0]
     before = str(stamp(datetime.fromisoformat(line["at"]) - timedelta(seconds=1)))

@@ -54,6 +54,9 @@ NOT_AS_WANTED: Mapping[str, Any] = {
 }
 """What a record has of an account that was not yet found as git wants it."""
 
+IN_GIT_AGAIN = "in git again"
+"""What the history says of an orphan whose entry is back: else it would go on to tell of an orphan."""
+
 
 def stated(
     status: Status, action: Action, reason: str, *, code: ReasonCode | None = None, cause: Cause | None = None
@@ -150,6 +153,8 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
     elif isinstance(verdict, NoCheck):
         # There is no account that could still be under the old address.
         fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
+        if new.phase in (Phase.DONE, Phase.EXECUTED) and record.orphaned_at is not None:
+            events.append((EventType.CONFIRMED, IN_GIT_AGAIN))
     else:
         fields |= _check_result(new, item, now, events)
     return with_events(replace(new, **fields), events, now)
@@ -212,6 +217,8 @@ def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) ->
         case Phase.CONFIRMED:
             if record.lost:
                 events.append((EventType.CONFIRMED, "found again"))
+            elif record.orphaned_at is not None:
+                events.append((EventType.CONFIRMED, IN_GIT_AGAIN))
             elif record.unseen and decision.status is Status.PRESENT:
                 events.append((EventType.CONFIRMED, "found as git wants it"))
         case Phase.EXECUTED | Phase.DONE:
