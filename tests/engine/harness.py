@@ -194,6 +194,8 @@ class Machine:
                 commands = inside(opened.ledger).commands.waiting()
                 await passes.apply_commands(commands)
                 end_locks(inside(opened.ledger), self.clock.now())
+                if released:
+                    await passes.let_through(opened, selection)
                 released = released or any(command.kind == "release" for command in commands)
                 by = "ida@here" if released else None
                 request = PassRequest(selection, released=by, removals=removals, by_hand=by_hand)

@@ -408,6 +408,8 @@ class Program:
             approve=begin,
         )
         await passes.apply_commands(inside(opened.ledger).commands.waiting())
+        if released:
+            await passes.let_through(opened, selection)
         await passes.run(PassRequest(selection, released="ida@here" if released else None))
 
 

@@ -98,15 +98,17 @@ class Renamer(Frozen, kw_only=True):
         """Return the rows under their current names, and where each row moves from."""
         moves: dict[Key, Key] = {}
         for _ in range(ROUNDS):
-            more = await self._moves(_under(moves, found))
+            more = await self._moves(_under(moves, found), frozenset(moves.values()))
             if not more:
                 break
             moves = _then(moves, more)
         return _under(moves, found), moves
 
-    async def _moves(self, found: Mapping[Key, Record]) -> dict[Key, Key]:
+    async def _moves(self, found: Mapping[Key, Record], moved: Container[Key]) -> dict[Key, Key]:
+        """Decide which rows move, of those found and of those that have `moved` to their names before."""
         moves = self._follow(found)
-        apart = self._strangers({key: record for key, record in found.items() if key not in moves}, moves)
+        left = {key: record for key, record in found.items() if key not in moves and key not in moved}
+        apart = self._strangers(left, found.keys() | moves.values())
         if apart:  # they make room
             moves = {**self._follow(found, apart), **apart}
         moves = _then(moves, await self._former_accounts(_under(moves, found)))
@@ -152,7 +154,7 @@ class Renamer(Frozen, kw_only=True):
                 more[key] = to
         return more
 
-    def _strangers(self, found: Mapping[Key, Record], followed: Mapping[Key, Key]) -> dict[Key, Key]:
+    def _strangers(self, found: Mapping[Key, Record], named: Iterable[Key]) -> dict[Key, Key]:
         """Decide which rows are of somebody who had a hire's id before, and move away from it.
 
         A file with another address is a renaming, unless another file has the former address, or there was no file at
@@ -164,7 +166,7 @@ class Renamer(Frozen, kw_only=True):
         for record in former:
             key, address = record.key, _address(record)
             if self.desired.owner(address) is not None or key.hire in gone or self.former.was_gone(record):
-                taken = {each.access for each in (*found, *followed.values())}
+                taken = {each.access for each in named}
                 moves[key] = Key(key.hire, _free(f"{key.access}{APART}{address}", taken))
         return moves
 
