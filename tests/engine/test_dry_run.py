@@ -27,7 +27,9 @@ def company(repo: Repo, accounts: AccountService, others: AccountService) -> Mac
         repo.hire(f"h{number:02}", "tool", *also)
     repo.commit()
     machine = Machine(repo)
-    machine.reconcile(released=True)
+    machine.reconcile()
+    machine.release()
+    machine.reconcile()
     return machine
 
 
