@@ -64,6 +64,8 @@ class SharedOptions(Struct):
     output: str = "table"
     log_format: str = "console"
     verbose: bool = False
+    by_hand: bool = False
+    """Whether somebody's access is taken away by hand, also where git cannot be read as a pass needs it."""
 
     @property
     def repo(self) -> Path:

@@ -95,7 +95,8 @@ async def _never() -> bool:
 class Context:
     """One repository and its services. `reached` is called for every write and every request.
 
-    `branch` is the branch in force, where the machine says so.
+    `branch` is the branch in force, where the machine says so. With `by_hand` access is taken away: where settings
+    cannot be read, the last accepted revision counts, and a folder of hires that is not there is empty.
 
     `member_may_send` is called before every request: a member of a fleet sends none once others may take it for dead.
     """
@@ -109,8 +110,10 @@ class Context:
         *,
         branch: str | None = None,
         programs: Mapping[str, Path] | None = None,
+        by_hand: bool = False,
     ) -> None:
         self.root = root
+        self.by_hand = by_hand
         self.branch = branch
         self.programs = programs or {}
         """The programs of this machine that requests may run, by name."""
@@ -139,7 +142,9 @@ class Context:
         """The reader of all files of a revision, which caches what it parsed."""
         from reconciler.repository.files import Reader
 
-        return Reader(self.root / HIRES_CACHE, self.reached, root=self.checkout.root)
+        found = Reader(self.root / HIRES_CACHE, self.reached, root=self.checkout.root)
+        found.without_hires = self.by_hand
+        return found
 
     @cached_property
     def yielder(self) -> Yielder:

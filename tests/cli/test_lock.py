@@ -165,3 +165,28 @@ def test_lock_works_where_a_commit_emptied_the_folder_of_hires(
         assert (said(done), active(accounts)) == (("suspended", "switched off"), False)
         refused = call_cli(there, "unlock", "ada")
         assert (refused.code, "there is no hires/ folder" in refused.err) == (1, True)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a daemon"])
+def test_lock_works_where_the_settings_cannot_be_read(there: Repo, accounts: AccountService, *, beside: bool) -> None:
+    """By those of the last accepted revision; a pass is refused."""
+    with Daemon(there) if beside else nullcontext():
+        there.write("config/reconciler.yaml", "prune: [\n")
+        there.commit()
+        done = call_cli(there, "lock", "ada", "--reason", "left in anger", "--output", "json")
+        assert done.code == 0, done.err
+        assert (said(done), active(accounts)) == (("suspended", "switched off"), False)
+    refused = call_cli(there, "--yes")
+    assert (refused.code, "config/reconciler.yaml" in refused.err) == (1, True)
+
+
+def test_revoke_works_where_the_settings_cannot_be_read(there: Repo, accounts: AccountService) -> None:
+    there.hire("ada")
+    there.commit()
+    assert call_cli(there, "--yes").code == 0
+    there.write("config/reconciler.yaml", "prune: [\n")
+    there.commit()
+    done = call_cli(there, "revoke", "ada", "tool", "--output", "json")
+    assert "ada@example.com" not in accounts.people, done.err
+    assert done.grant("ada", "tool")["status"] == "revoked"
+    assert "config/reconciler.yaml" in done.json["refused"]["why"]

@@ -88,12 +88,11 @@ async def act(context: Context, clock: SystemClock, force: InForce, request: Pas
 
 @asynccontextmanager
 async def passes_by_hand(
-    options: SharedOptions, redactor: Redactor, kind: str, *, without_hires: bool = False
+    options: SharedOptions, redactor: Redactor, kind: str
 ) -> AsyncIterator[tuple[InForce, OpenState, PassRunner]]:
     """Lock the state for a command, and give what is in force, the state, and what makes passes, until stopped."""
     clock = SystemClock()
     async with aclosing(context_of(options, redactor, clock)) as context:
-        context.reader.without_hires = without_hires
         force = in_force(context)
         with until_stopped(clock), locking(context, force.settings, force.tree, f"reconcile {kind}") as state:
             await keep(context, state.ledger, force)

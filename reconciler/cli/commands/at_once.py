@@ -32,6 +32,7 @@ from reconciler.cli.output.logs import note, set_up
 from reconciler.model.errors import StateLockedError, UsageError
 from reconciler.model.grant import APART, Key, Phase
 from reconciler.model.selection import PassRequest, Selection
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -157,7 +158,8 @@ def lock(options: SharedOptions, hire: str, reason: str, until: str | None, *, d
     """
     if not reason.strip():
         raise UsageError("--reason is empty: say why, for those who see it later")
-    person = _Person(options, hire, without_hires=True)
+    options = replace(options, by_hand=True)
+    person = _Person(options, hire)
     if not (person.in_git or person.rows):
         raise UsageError(f"neither git nor the ledger has {hire}{person.suggestion}")
     data: dict[str, Any] = {"reason": reason.strip(), "addresses": person.addresses, "delete": delete}
@@ -178,11 +180,10 @@ def unlock(options: SharedOptions, hire: str) -> int:
 
 
 class _Person:
-    """What git and the ledger know of a person; `without_hires`, also at a revision that has no folder of hires."""
+    """What git and the ledger know of a person."""
 
-    def __init__(self, options: SharedOptions, hire: str, *, without_hires: bool = False) -> None:
+    def __init__(self, options: SharedOptions, hire: str) -> None:
         context, force = context_in_force(options)
-        context.reader.without_hires = without_hires
         self.hire, self._settings, self._now = hire, force.settings, context.clock.now()
         desired = desired_in_force(context, force)
         self.in_git = hire in desired.hires.index
@@ -257,7 +258,7 @@ async def _pass(options: SharedOptions, redactor: Redactor, kind: str, person: _
     """Take the command up, and make the pass over the person's grants."""
     from reconciler.cli.commands.acting import passes_by_hand, tell
 
-    async with passes_by_hand(options, redactor, kind, without_hires=kind == "lock") as (force, state, passes):
+    async with passes_by_hand(options, redactor, kind) as (force, state, passes):
         commands = await state.ledger.run(lambda ledger: ledger.commands.waiting())
         mine = [command for command in commands if command.kind in ("lock", "unlock")]
         asked = await passes.apply_commands(mine)

@@ -16,7 +16,6 @@ from reconciler.cli import complete
 from reconciler.cli.context import (
     Refused,
     context_in_force,
-    context_of,
     desired_in_force,
     enqueue,
     in_force,
@@ -37,6 +36,7 @@ from reconciler.model.errors import ReconcilerError, SecretsError, StateLockedEr
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Status
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -179,6 +179,7 @@ def run(options: SharedOptions, hire: str, access: str) -> int:
 @shared()
 def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
     """Revoke by hand what is in the ledger and no longer in git: one orphan, or all of a person's."""
+    options = replace(options, by_hand=True)
     known = _known(options, hire, access)
     keys = [record.key for record in known] if access is not None else _orphans(options, hire, known)
     if not keys:
@@ -198,9 +199,7 @@ def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key
     """Find a hire's grants that git no longer wants and that are not revoked yet."""
     from reconciler.model.decision_inputs import still_wanted
 
-    context = context_of(options)
-    context.reader.without_hires = True
-    force = in_force(context)
+    context, force = context_in_force(options)
     desired = desired_in_force(context, force)
     rows, now = {record.key: record for record in known}, context.clock.now()
     wanted = {grant.key for grant in desired.grants(hire) if still_wanted(grant, rows.get(grant.key), now)}
@@ -236,7 +235,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
     from reconciler.engine.apply.commands import REQUESTED
     from reconciler.ledger.entries import Event
 
-    async with passes_by_hand(options, redactor, kind, without_hires=kind == "revoke") as (force, state, passes):
+    async with passes_by_hand(options, redactor, kind) as (force, state, passes):
 
         async def approve(plan: Plan) -> bool:
             able = _refuse(plan, passes.context.last_desired, kind, keys)

@@ -31,7 +31,7 @@ from reconciler.engine.context import Context, home_of
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite.lock import FILES
-from reconciler.model.errors import OutdatedError, RepositoryError
+from reconciler.model.errors import OutdatedError, RepositoryError, SettingsError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.revision_status import REF, VOUCH, Untrusted
@@ -191,6 +191,11 @@ def _next(context: Context, revision: str, remembered: str | None) -> InForce:
             newest, last, rules = on, head, context.settings(head)
     except _NotRead as error:
         refused = Untrusted(error.head, error.head, error.author, str(error), unreadable=True)
+        return InForce(accepted, settings, branch, refused, assumed=named is None)
+    except SettingsError as error:
+        if not context.by_hand:
+            raise
+        refused = Untrusted(str(branch), str(branch), "", str(error), unreadable=True)
         return InForce(accepted, settings, branch, refused, assumed=named is None)
     return _as_head_says(context, last, rules, newest)
 
