@@ -689,3 +689,20 @@ def test_accounts_that_a_for_took_away_count_with_those_of_later_commits(twenty,
         left = row(twenty.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool")
         assert (left.status, left.guarded) == ((Status.REVOKED, False) if number < 5 else (Status.SUSPENDED, True))
     assert len(accounts.calls("DELETE")) == 5
+
+
+def test_override_for_one_hire_holds_nobody_who_left_long_ago(twenty, accounts, repo):
+    """What left bit by bit, each time within the limit, is no mistake when it is added up."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=40)
+    repo.commit()
+    twenty.reconcile()
+    for gone in (range(8), range(8, 12), range(12, 15)):
+        for number in gone:
+            repo.remove(f"hires/h{number:02}.yaml")
+        repo.commit()
+        twenty.reconcile()
+        twenty.reconcile()
+    assert len(accounts.people) == 5
+    assert EventType.HELD not in twenty.events()
+    twenty.reconcile(hires=["h19"], released=True)
+    assert EventType.HELD not in twenty.events()

@@ -27,6 +27,7 @@ from reconciler.ledger.entries import Event, ValueChanges
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key, Phase, Record
+from reconciler.model.selection import Selection
 from reconciler.model.settings import FEW, Settings
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import Frozen, replace
@@ -267,11 +268,13 @@ def judge_released(
         tripped |= _too_many_new({name: len(keys) for name, keys in later.arriving.items()}, later.limits.most_new)
     taken = {name: len(keys) for name, keys in later.leaving.items()}
     tripped |= _too_many_changes(taken, ledger.guard.confirmed(ledger.guard.counted_since()), later.limits.percent)
+    planned, added = [*planned], later.keys(Selection())
+    met = {item.grant.integration for item in planned if item.grant.key in added}
+    tripped = {name: reason for name, reason in tripped.items() if name in met}  # of others, this pass knows nothing
 
     def why(item: PlannedGrant) -> Why | None:
-        name, key = item.grant.integration, item.grant.key
-        added = key in later.leaving.get(name, NOBODY) or key in later.arriving.get(name, NOBODY)
-        return (ReasonCode.TRIPPED, tripped[name]) if added and name in tripped else None
+        name = item.grant.integration
+        return (ReasonCode.TRIPPED, tripped[name]) if item.grant.key in added and name in tripped else None
 
     return _held(planned, why), Judgement(tripped=tripped, released=by)
 
