@@ -95,6 +95,7 @@ def test_release_stays_on_the_list_until_the_plan_is_agreed_to(ready: Repo, acco
 def test_what_is_released_is_shown_and_carried_out(ready: Repo, accounts: AccountService) -> None:
     ready.settings(max_new=0)
     ready.commit()
+    assert call_cli(ready).code == 1, "held"
     code, text = at_terminal(ready, "--yes-really", answers=[partial(str, "y\n")])
     assert (code, accounts.created["ada@example.com"]) == (0, 1), text
 

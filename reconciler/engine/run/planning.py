@@ -136,13 +136,18 @@ class Planning:
         return found
 
     async def whole(self, claims: ClaimSet | None = None, on_planned: OnPlanned = no_progress) -> Plan:
-        """Observe and plan in one piece, and change nothing."""
-        claims = claims or Claims().begin()
+        """Observe and plan in one piece, and change nothing.
+
+        Without `claims` nobody acts on the plan as it is: who is shown it and agrees lets all of it through.
+        """
+        shown, claims = claims is None, claims or Claims().begin()
         plan = await self.part(self.selection, await self._rows(), claims, on_planned)
         planned: Iterable[PlannedGrant] = plan.grants
         if self._request.released and self.selection.grants is None:  # who names one grant lets nothing else through
-            through = partial(guard.judge_released, planned=plan.grants, by=self._request.released)
-            planned, judgement = await self.state.ledger.run(through)
+            judgement = guard.Judgement(released=self._request.released)
+            if not shown:
+                through = partial(guard.judge_released, planned=plan.grants, by=self._request.released)
+                planned, judgement = await self.state.ledger.run(through)
         else:
             async with claims.judging:  # so that none is judged beside it that does not count what it lets through
                 judge = self._judging(plan, claims.changed_by_others())
