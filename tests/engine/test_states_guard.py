@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.engine.decide.revision_count import NOTE
+from reconciler.engine.decide.revision_count import NOTE, RevisionCount
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 
@@ -706,3 +706,15 @@ def test_override_for_one_hire_holds_nobody_who_left_long_ago(twenty, accounts, 
     assert EventType.HELD not in twenty.events()
     twenty.reconcile(hires=["h19"], released=True)
     assert EventType.HELD not in twenty.events()
+
+
+def test_small_commit_that_rewrites_history_is_counted_by_itself(twenty, repo):
+    """A clone that is made now never has the commit that was counted before, and could not tell which is newer."""
+    repo.hire("ada", "tool")
+    repo.git("add", "-A")
+    repo.git("commit", "--amend", "-qm", "Begin anew")
+    twenty.reconcile()
+    with twenty.ledger() as ledger:
+        counted = RevisionCount.read(ledger)
+    assert counted is not None
+    assert counted.revision == repo.git("rev-parse", "HEAD")

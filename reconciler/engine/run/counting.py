@@ -45,7 +45,12 @@ async def count_revision(
     desired, manifests_differ = context.desired(context.reader.load(tree), context.today(settings)), True
     if selections is None:
         selections, manifests_differ = _touched_since(context, desired, tree, before)
-    if before is not None and not (before.leaving or before.arriving) and await _few(selections, desired, ledger, own):
+    if (
+        before is not None
+        and not (before.leaving or before.arriving)
+        and _follows(context, tree, before)
+        and await _few(selections, desired, ledger, own)
+    ):
         return before
     counting = _Counting(context, state, tree, before)
     await counting.over(selections, alike=not manifests_differ, new=before is not None or own.most_new is not None)
@@ -81,6 +86,17 @@ def _touched_since(
     except RepositoryError:
         return [Selection()], True
     return touched(paths, desired, was), any(path.startswith("manifests/") for path in paths)
+
+
+def _follows(context: Context, tree: Tree, before: RevisionCount) -> bool:
+    """Whether a revision has the one that was counted before in its history.
+
+    After a rewriting another member's clone may never have that one, and cannot tell that its own is newer.
+    """
+    if WORKTREE in (before.revision, tree.revision):
+        return True
+    checkout = context.checkout
+    return checkout.has(before.revision) and checkout.descends(tree.revision, before.revision)
 
 
 async def _few(selections: Sequence[Selection], desired: Desired, ledger: Ledger[LedgerReader], limits: Limits) -> bool:
