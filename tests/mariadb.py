@@ -17,7 +17,14 @@ __all__ = ["MISSING", "MariaDb"]
 
 SERVER = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
-MISSING = None if SERVER and shutil.which("mariadb-install-db") else "no MariaDB: apt-get install mariadb-server-core"
+INSTALLERS = ("mariadb-install-db", "my_print_defaults")
+"""The programs that make the tables of a new server; Debian has them in two packages."""
+
+MISSING = (
+    None
+    if SERVER and all(map(shutil.which, INSTALLERS))
+    else "no MariaDB: apt-get install mariadb-server-core mariadb-client-core"
+)
 
 
 class MariaDb:
