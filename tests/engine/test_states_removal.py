@@ -825,6 +825,19 @@ def test_a_pass_over_one_service_revokes_nothing_that_another_still_needs(chain,
     assert [call.path.split("/")[1] for call in accounts.calls("DELETE")] == ["last", "more", "users"]
 
 
+def test_what_is_over_waits_for_nothing_that_a_broken_file_keeps(pruning, accounts, repo):
+    accounts.route("POST", "/hook", {"ok": True})
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook"}]})
+    without(repo, TOOL | {"until": "2026-12-01T12:00"}, {"integration": "hook", "needs": ["tool"]})
+    pruning.reconcile()
+    repo.write("hires/ada.yaml", "email: [\n")
+    repo.commit()
+    pruning.reconcile()
+    pruning.clock.turn(hours=12)
+    assert row(pruning.reconcile(integrations=["tool"]), "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}
+
+
 def test_what_a_person_asks_for_and_what_was_tried_waits_for_nothing(chain, accounts):
     accounts.fail_next(1, 500, method="DELETE", prefix="/last")
     chain.reconcile(integrations=["last"])

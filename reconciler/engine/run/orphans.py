@@ -77,14 +77,16 @@ class OrphanPlanner:
     async def after_dependents(self, found: list[PlannedGrant], wanted: Collection[Key]) -> list[PlannedGrant]:
         """Let orphans of a hire wait for those that need them and that another pass is to revoke: these come first.
 
-        Whoever asks by hand for one of them does not wait. `wanted` are the hire's grants that git wants.
+        What a file that cannot be read keeps is not to be revoked. Whoever asks by hand for one of them does not wait.
+        `wanted` are the hire's grants that git wants.
         """
         if not any(item.decision.action is Action.REVOKE and not item.by_hand for item in found):
             return found
         here = {item.grant.key for item in found}
         rows = {row.key: row for row in await self._inputs.rows_of(found[0].grant.key.hire)}
         needs = {key.access: row.needs for key, row in rows.items()}
-        pending = {key.access for key, row in rows.items() if key not in here | {*wanted} and _to_be_revoked(row)}
+        others = {key.access: row for key, row in rows.items() if key not in here | {*wanted} and _to_be_revoked(row)}
+        pending = [access for access, row in others.items() if self.why_it_leaves(row) is not None]
         return [_after(item, sorted(needing(item.grant.key.access, pending, needs))) for item in found]
 
     async def _plan(self, record: Record) -> PlannedGrant:
