@@ -202,7 +202,8 @@ class Requestable(Model):
             return f"it may be asked for by hires with {self.who}"
         for name, allowed in self.values.items():
             known = {text.strip().casefold() for text in allowed}
-            for value in _texts(entry.values.get(name)):
+            given = entry.values.get(name)
+            for value in _texts(hire.extra.get(name) if given is None else given):
                 if value.strip().casefold() not in known:
                     return f"{name} is {value}, and may be {' or '.join(allowed)}"
         if self.longest is not None and (lasts is None or lasts > self.longest):

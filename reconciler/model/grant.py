@@ -119,6 +119,10 @@ class Grant(Frozen):
         """
         return self if self.requested is None else replace(self, requested=self.requested.as_of(now, entries))
 
+    def value(self, name: str) -> Any:
+        """Return what a field of the form gets: the entry's value, else what the hire's file has under that name."""
+        return next((value for layer in self.layers if (value := layer.values.get(name)) is not None), None)
+
     @property
     def refused(self) -> bool:
         """Whether it is a request that the files do not allow, or that does not fit: it holds nothing but itself."""

@@ -298,19 +298,19 @@ def gives_nothing(grant: Grant) -> bool:
 
 
 def _holds(rule: Rule, grant: Grant) -> bool:
-    return grant.integration == rule.integration and not gives_nothing(grant) and _meets(rule, _given(grant))
+    return grant.integration == rule.integration and not gives_nothing(grant) and _meets(rule, grant.value)
 
 
 def _held(rule: Rule, record: Record) -> bool:
-    return record.integration == rule.integration and _meets(rule, record.values)
+    return record.integration == rule.integration and _meets(rule, record.values.get)
 
 
-def _meets(rule: Rule, values: Mapping[str, object]) -> bool:
+def _meets(rule: Rule, value_of: Callable[[str], object]) -> bool:
     """Whether values are those that a rule names, as services that take no notice of case or blanks compare them."""
     return all(
         any(
             isinstance(text := as_text(value), str) and skeleton(text) == skeleton(wanted)
-            for value in _each(values, name)
+            for value in _each(value_of(name))
         )
         for name, wanted in rule.values.items()
     )
@@ -320,17 +320,11 @@ def _by_name(rule: Rule, grant: Grant) -> str | None:
     """Return a field that a rule counts and an entry fills by an option's name: only the service knows its value."""
     if grant.integration != rule.integration:
         return None
-    values = _given(grant)
-    return next((name for name in rule.values if any(isinstance(it, NamedChoice) for it in _each(values, name))), None)
+    by_name = (name for name in rule.values if any(isinstance(it, NamedChoice) for it in _each(grant.value(name))))
+    return next(by_name, None)
 
 
-def _given(grant: Grant) -> Mapping[str, object]:
-    """Return the values of the form that an entry gives."""
-    return next((layer.values for layer in grant.layers if layer.origin == grant.source), {})
-
-
-def _each(values: Mapping[str, object], name: str) -> Sequence[object]:
-    value = values.get(name)
+def _each(value: object) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else [value]
 
 

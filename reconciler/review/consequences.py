@@ -243,13 +243,9 @@ def applied_to(grant: Grant, fields: Iterable[str]) -> Applied | None:
 
 def privileges(grant: Grant) -> dict[str, Any]:
     """Return the form values of a grant that give more than others have."""
-    given = next((layer.values for layer in grant.layers if layer.origin == grant.source), {})
     fields = () if grant.manifest is None else grant.manifest.form
-    return {
-        field.id: jsonable(given[field.id])
-        for field in fields
-        if field.id in given and field.gives_privilege(given[field.id])
-    }
+    given = ((field, grant.value(field.id)) for field in fields)
+    return {field.id: jsonable(value) for field, value in given if value is not None and field.gives_privilege(value)}
 
 
 def _removed_and_new(grants: Iterable[Change]) -> tuple[Counter[str], Counter[str]]:

@@ -306,3 +306,18 @@ def test_a_choice_by_name_is_no_way_around_a_count(company: Repo, call: Call, ac
     row = call(company, "--output", "json").grant("bob", "tool")
     assert (row["status"], row["reason"]) == ("blocked", why)
     assert accounts.people == {}
+
+
+def test_value_from_the_hires_own_file_is_no_way_around_a_count(
+    company: Repo, call: Call, accounts: AccountService
+) -> None:
+    """A template takes what the entry does not give from `extra`."""
+    company.remove("hires/ada.yaml")
+    company.hire("bob", "tool", extra={"TEAM": "admin"})
+    policy(company, {"name": "few", "integration": "tool", "values": {"TEAM": "admin"}, "at_most": 0})
+    company.commit()
+    done = call(company, "validate", "--output", "json")
+    says = "policy few: tool with TEAM admin is given to 1, at most 0"
+    assert (done.code, [each[3] for each in problems(done)]) == (1, [f"{says}: bob"])
+    row = call(company, "--yes", "--output", "json").grant("bob", "tool")
+    assert (row["status"], row["reason"], accounts.calls("POST")) == ("blocked", says, [])

@@ -131,6 +131,16 @@ def test_value_that_a_request_lacks_is_named_by_its_file(company: Repo, call: Ca
     assert (done.code, [each["message"] for each in done.json["problems"]["added"]]) == (1, [lacks])
 
 
+def test_value_that_the_hires_file_gives_has_to_be_offered(company: Repo, call: Call, accounts: AccountService) -> None:
+    company.hire("ada", department="R&D", extra={"TEAM": "9"})
+    asked = {"hire": "ada", "access": {"integration": "tool", "for": "8h"}, "reason": "INC-12"}
+    company.write("config/requests/queue.yaml", asked)
+    company.commit()
+    row = call(company, "--yes", "--output", "json").grant("ada", "queue")
+    why = "config/requestable.yaml does not allow it: TEAM is 9, and may be 2 or 3"
+    assert (row["status"], row["reason"], accounts.calls("POST")) == ("invalid", why, [])
+
+
 def test_nothing_may_be_asked_for_without_an_offer(company: Repo, call: Call) -> None:
     offer(company)
     request(company)

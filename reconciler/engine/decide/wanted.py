@@ -78,8 +78,10 @@ def runs_on(grant: Grant, record: Record | None) -> bool:
     ends = grant.ends_at(record.acted_at)
     if record.ends_at is not None and (ends is None or ends > record.ends_at):
         return False
-    own = grant.layers[0].values if grant.layers and grant.layers[0].origin == grant.source else {}
-    return not changed_values({**record.values, **record.run.values}, own)
+    fields = () if grant.manifest is None else grant.manifest.form
+    given = {field.id: grant.value(field.id) for field in fields}
+    given = {name: value for name, value in given.items() if value is not None}
+    return not changed_values({**record.values, **record.run.values}, given)
 
 
 def decide(record: Record | None, facts: Facts, policy: Policy) -> Decision:
