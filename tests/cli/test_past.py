@@ -121,6 +121,26 @@ def test_entry_that_is_back_is_no_orphan_any_more(
     assert call(past, "history", "--verify").code == 0
 
 
+@pytest.mark.parametrize(("access", "status"), [("tool", "present"), ("wiki", "done")])
+def test_who_was_left_as_they_were_by_a_lock_is_suspended_no_longer(
+    past: Repo, accounts: AccountService, call: Call, access: str, status: str
+) -> None:
+    machine = Machine(past, Hands(NOVEMBER + timedelta(days=3)))
+    past.manifest("wiki", {"execute": [{"url": f"{accounts.url}/users", "data": OWN}]})
+    past.manifest("tool", accounts.manifest())
+    for day, accesses in enumerate([[access], [], [access], [access]]):
+        past.hire("zoe", *accesses)
+        past.commit()
+        if day == 1:
+            machine.lock("zoe")
+        if day == 3:
+            machine.enqueue("unlock", "zoe")
+        machine.reconcile()
+        machine.clock.turn(days=1)
+    told = [call(past, "status", "--at", at(day), "--output", "json").grant("zoe", access) for day in (3.5, 4.5, 6.5)]
+    assert [grant["status"] for grant in told] == [status, "suspended", status]
+
+
 def test_the_second_that_history_shows_counts(past: Repo, call: Call) -> None:
     line = call(past, "history", "--hire", "ada", "--event", "revoked", "--output", "json").json[0]
     before = str(stamp(datetime.fromisoformat(line["at"]) - timedelta(seconds=1)))

@@ -54,8 +54,8 @@ NOT_AS_WANTED: Mapping[str, Any] = {
 }
 """What a record has of an account that was not yet found as git wants it."""
 
-IN_GIT_AGAIN = "in git again"
-"""What the history says of an orphan whose entry is back: else it would go on to tell of an orphan."""
+IN_GIT_AGAIN, UNLOCKED = "in git again", "locked no longer"
+"""What the history says of an orphan whose entry is back, and of a grant that a lock left as it was."""
 
 
 def stated(
@@ -153,8 +153,8 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
     elif isinstance(verdict, NoCheck):
         # There is no account that could still be under the old address.
         fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
-        if new.phase in (Phase.DONE, Phase.EXECUTED) and record.orphaned_at is not None:
-            events.append((EventType.CONFIRMED, IN_GIT_AGAIN))
+        if new.phase in (Phase.DONE, Phase.EXECUTED) and (back := _back(record, decision)) is not None:
+            events.append((EventType.CONFIRMED, back))
     else:
         fields |= _check_result(new, item, now, events)
     return with_events(replace(new, **fields), events, now)
@@ -207,6 +207,13 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
     )
 
 
+def _back(record: Record, decision: Decision) -> str | None:
+    """Return what ended for a grant that is as it was; else the history would go on to tell of it."""
+    if record.orphaned_at is not None:
+        return IN_GIT_AGAIN
+    return UNLOCKED if record.locked is not None and decision.status.granted else None
+
+
 def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) -> dict[str, Any]:
     """Return what changes if a wanted account is found. It has the values that the check found it by."""
     decision, prepared = item.decision, item.prepared
@@ -217,8 +224,8 @@ def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) ->
         case Phase.CONFIRMED:
             if record.lost:
                 events.append((EventType.CONFIRMED, "found again"))
-            elif record.orphaned_at is not None:
-                events.append((EventType.CONFIRMED, IN_GIT_AGAIN))
+            elif (back := _back(record, decision)) is not None:
+                events.append((EventType.CONFIRMED, back))
             elif record.unseen and decision.status is Status.PRESENT:
                 events.append((EventType.CONFIRMED, "found as git wants it"))
         case Phase.EXECUTED | Phase.DONE:
