@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from reconciler.model.clock import FIRST, first_moment
 from reconciler.model.errors import Problem, Severity
@@ -38,6 +39,9 @@ NO_SERVICE = ""
 
 MAX_KEPT = 40_960
 """How many hires and grants are remembered, the last ones: every service's pass asks for the same hires."""
+
+
+_Known = TypeVar("_Known", Grant, Record)
 
 
 class Service(Frozen):
@@ -189,6 +193,16 @@ class Desired:
     def has(self, hire: str, access: str) -> bool:
         """Whether git has an entry of this name, over or not."""
         return hire in self.hires and access in self.entries.of(self.hires[hire])
+
+    def kept(self, hire: str, known: Iterable[_Known]) -> list[_Known]:
+        """Return what is only reported now that git no longer wants it: an entry that is over counts as git has it."""
+        entries = self.entries.of(self.hires[hire]) if hire in self.hires else {}
+
+        def keeps(each: _Known) -> bool:
+            here = entries.get(each.key.access)
+            return each.keep if here is None or here.entry.integration != each.integration else here.entry.keep
+
+        return [each for each in known if keeps(each)]
 
     def requesting(self, name: str) -> list[str]:
         """Return the hire that a request is for; none where there is no such request."""

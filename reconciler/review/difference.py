@@ -211,6 +211,7 @@ class _Changed:
         )
 
     def _leaving(self, was: Grant) -> Leaving:
+        was = replace(was, keep=bool(self._after.kept(was.key.hire, [was])))
         leaving = leaving_of(was, self._before.hires[was.key.hire].model, self._after, self._policy)
         if leaving.removal is Removal.REVOKED and _account(self._after, was) in self._wanted(was.service):
             return Leaving(Removal.REPORTED, Stays.SAME_ACCOUNT)

@@ -7,6 +7,7 @@ import pytest
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
 from tests.engine.harness import row
+from tests.repo import call_cli
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
@@ -126,6 +127,63 @@ def test_grant_that_is_no_longer_kept_is_revoked(pruning, accounts, repo):
     repo.hire("ada")
     repo.commit()
     assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
+@pytest.mark.parametrize("of", ["hire", "sequence"])
+@pytest.mark.parametrize("over", [{"end": "2026-11-30"}, {"until": "2026-11-30"}])
+def test_entry_that_one_commit_ends_and_keeps_is_kept(pruning, accounts, repo, of, over):
+    def give(**more):
+        entry = TOOL | more
+        hire = {"end": entry.pop("end")} if "end" in entry else {}
+        repo.write("config/sequences/team.yaml", {"access": [entry]})
+        repo.hire("ada", *([entry] if of == "hire" else []), **hire, sequences=["team"] if of == "sequence" else [])
+        return repo.commit()
+
+    base = give()
+    pruning.reconcile()
+    give(keep=True, **over)
+    (change,) = call_cli(repo, "diff", base, "--output", "json").json["grants"]
+    assert (change["change"], change["removal"]) == ("removed", "reported")
+    for report in (pruning.plan(), pruning.reconcile(), pruning.reconcile()):
+        left = row(report, "ada", "tool")
+        assert (left.status, left.action, left.reason.partition("; ")[2]) == (Status.ORPHANED, Action.NONE, "kept")
+    assert accounts.calls("DELETE") == []
+
+
+def test_another_entry_that_ends_with_it_does_not_take_away_what_is_kept(pruning, accounts, repo):
+    repo.hire("ada", TOOL | {"name": "also"}, TOOL)
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("ada", TOOL | {"name": "also"}, TOOL | {"keep": True}, end="2026-11-30")
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "also").reason.endswith("it is the same account as ada/tool, which is kept")
+    assert accounts.calls("DELETE") == []
+
+
+def test_entry_that_was_kept_when_it_was_over_goes_once_it_is_not_kept(machine, accounts, repo):
+    """Whatever `prune` says: its time lay ahead when it was first acted on."""
+
+    def status(*, keep, hours=0):
+        repo.hire("ada", TOOL | {"until": "2026-12-02", "keep": keep})
+        repo.commit()
+        machine.clock.turn(hours=hours)
+        return row(machine.reconcile(), "ada", "tool").status
+
+    assert status(keep=True) is Status.PRESENT
+    assert status(keep=True, hours=24) is Status.ORPHANED
+    assert status(keep=False) is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 1
+
+
+def test_entry_of_another_integration_says_nothing_of_what_is_kept(pruning, accounts, repo):
+    repo.manifest("other", accounts.manifest())
+    repo.hire("ada", TOOL | {"keep": True})
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("ada", {"integration": "other", "name": "tool", "until": "2026-11-30"})
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.ORPHANED
+    assert accounts.calls("DELETE") == []
 
 
 PRUNE = {

@@ -33,6 +33,7 @@ class OrphanPlanner:
 
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
+        record = replace(record, keep=bool(self._inputs.desired.kept(record.key.hire, [record])))
         planned, policy = await self._plan(record), self._inputs.policy
         in_git = self._in_git(record)
         over = is_over(record, policy.now)
@@ -235,7 +236,8 @@ class OrphanPlanner:
     async def _kept_as(self, integration: Integration, orphan: Grant) -> Key | None:
         """Return another grant of the hire that may only be reported, and has the orphan's account; or None."""
         rows = await self._inputs.rows_of(orphan.key.hire)
-        kept = [row for row in rows if row.keep and row.may_remain and row.key != orphan.key]
+        others = (row for row in rows if row.may_remain and row.key != orphan.key)
+        kept = self._inputs.desired.kept(orphan.key.hire, others)
         if not kept:
             return None
         same = await self._inputs.same_accounts.of(
