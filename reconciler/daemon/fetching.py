@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
-from reconciler.daemon.freshness import NOTE, noted_stale
+from reconciler.daemon.freshness import NOTE, noted_members, noted_stale
 from reconciler.daemon.runtime import Runtime
 from reconciler.daemon.slices import SliceRunner
 from reconciler.ledger.writer import LedgerWriter
@@ -127,14 +127,23 @@ class Fetching:
         if self._task is not None:
             self._task.cancel()
 
-    async def note(self) -> tuple[Stale | None, Stale | None] | None:
-        """Note whether the revision in force is stale; return (before, now) if that changed, else None."""
-        written, now = self._freshness.written(), self._freshness.stale
-        if not self._freshness.known or written == self._noted:
-            return None
+    async def note(self, others: Mapping[str, Stale | None]) -> list[tuple[str, Stale | None, Stale | None]]:
+        """Note what is stale: the revision in force, and clones of other members. Return what changed.
+
+        That is whose it is, "" for the revision in force, before, and now. While that one is stale, others' wait.
+        """
+        freshness, before = self._freshness, noted_members(self._noted)
+        if not freshness.known:
+            return []
+        told: Mapping[str, Stale | None] = before if freshness.stale else others
+        written = freshness.written(told)
+        if written == self._noted:
+            return []
         await self._ledger.run(lambda ledger: ledger.notes.put(NOTE, written))
-        before, self._noted = noted_stale(self._noted), written
-        return (before, now) if (before is None) != (now is None) else None
+        own = "", noted_stale(self._noted), freshness.stale
+        self._noted = written
+        found = [own, *((name, before.get(name), now) for name, now in told.items())]
+        return [(name, was, now) for name, was, now in found if (was is None) != (now is None)]
 
     async def _fetch(self, remote: str, branch: str) -> None:
         checkout, stopped = self._runtime.context.checkout, self._clock.stopping.is_set

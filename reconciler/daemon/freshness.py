@@ -7,17 +7,37 @@ ledger, so that `status` can show it and a restart neither forgets nor repeats i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+from msgspec.structs import asdict
+
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.clock import stamp
 from reconciler.model.revision_status import Stale
+from reconciler.model.value import Frozen
 
-__all__ = ["NOTE", "Freshness", "noted_stale", "stale"]
+__all__ = ["CLONES", "NOTE", "Clone", "Freshness", "clones", "noted_members", "noted_stale", "stale"]
 
 NOTE = "freshness"
+
+CLONES = "clones"
+"""The name of the note that has the clone of each member of a fleet, by name."""
+
+
+class Clone(Frozen):
+    """A member's clone as the others know it: what is in force, why it could not fetch, and since when it is stale.
+
+    It is `able` if it could fetch, and has the newest revision that any member acted on.
+    """
+
+    revision: str
+    able: bool
+    problem: str | None = None
+    stale: Stale | None = None
 
 
 @dataclass(slots=True)
@@ -42,11 +62,15 @@ class Freshness:
         self.counted_from = self.fetched_at or self.counted_from
         self.stale = noted_stale(noted)
 
-    def written(self) -> bytes:
-        """Write it as a note."""
-        told = self.stale and {"since": self.stale.since, "reason": self.stale.reason}
+    def written(self, members: Mapping[str, Stale | None]) -> bytes:
+        """Write it as a note, with the other members of a fleet whose clones are stale."""
         moments = {"fetched_at": self.fetched_at, "refused_since": self.refused_since}
-        return json.dumps({**{name: at and at.isoformat() for name, at in moments.items()}, "stale": told}).encode()
+        told = {
+            **{name: at and at.isoformat() for name, at in moments.items()},
+            "stale": self.stale and asdict(self.stale),
+            "members": {name: asdict(each) for name, each in members.items() if each is not None},
+        }
+        return json.dumps(told).encode()
 
     def fetched(self, now: datetime, problem: str | None) -> None:
         """Record that a fetch ended; `problem` is None if it succeeded."""
@@ -82,7 +106,18 @@ def stale(ledger: LedgerReader) -> Stale | None:
     return noted_stale(ledger.notes.get(NOTE))
 
 
+def clones(ledger: LedgerReader) -> dict[str, Clone]:
+    """Read from the ledger what each member of a fleet said of its clone."""
+    return msgspec.json.decode(ledger.notes.get(CLONES) or b"{}", type=dict[str, Clone])
+
+
 def noted_stale(noted: bytes | None) -> Stale | None:
     """Read from the note since when, and why, commits are not taken over; None if they are."""
     told = json.loads(noted)["stale"] if noted else None
     return Stale(**told) if told else None
+
+
+def noted_members(noted: bytes | None) -> dict[str, Stale]:
+    """Read from the note since when, and why, clones of other members of a fleet were stale."""
+    told = json.loads(noted or b"{}").get("members", {})
+    return {name: Stale(**each) for name, each in told.items()}

@@ -206,6 +206,9 @@ class Daemon:
             await self._dispatcher.start_postponed()
             if self.runner.leads:
                 await self._lead(now, self.runtime.active.tree)
+            else:  # another member takes up what waits; so does this one, if it leads again
+                self._led = False
+                self._seen.clear()
         except LedgerError as error:
             self._health.stuck("ledger", str(error))
         except RepositoryError as error:
@@ -275,8 +278,7 @@ class Daemon:
             self._health.problems.update("commands", None)
 
     async def _tell_of_freshness(self, tree: Tree) -> None:
-        """Alert when the revision in force becomes stale, and when it no longer is."""
-        changed = await self.fetching.note()
-        if changed is not None:
-            before, stale = changed
-            self.runtime.tell(alert_freshness(self.runtime.context, self.runtime.active.settings, tree, before, stale))
+        """Alert when the revision in force, or another member's clone, becomes stale, and when it no longer is."""
+        settings = self.runtime.active.settings
+        for member, before, stale in await self.fetching.note(self.runner.stale):
+            self.runtime.tell(alert_freshness(self.runtime.context, settings, tree, (before, stale), member))

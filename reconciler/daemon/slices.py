@@ -20,6 +20,7 @@ from reconciler.engine.run.runner import Leases, LockedState
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
+from reconciler.model.revision_status import Stale
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.desired import NO_SERVICE, Desired, Service
@@ -81,6 +82,10 @@ class SliceRunner(Leases, Protocol):
     @property
     def leads(self) -> bool:
         """Whether this process decides what is due."""
+
+    @property
+    def stale(self) -> Mapping[str, Stale | None]:
+        """Since when, and why, each other member takes over no new commit; None for one that does."""
 
     @property
     def at_risk(self) -> bool:
@@ -232,6 +237,7 @@ class Queues(LockedState):
 
     exclusive = leads = True
     unreachable = None
+    stale: Mapping[str, Stale | None] = {}
 
     def __init__(self, runtime: Runtime, make: Make) -> None:
         super().__init__(runtime.state)

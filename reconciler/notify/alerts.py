@@ -112,14 +112,24 @@ def forget(ledger: LedgerWriter, hire: str) -> None:
 
 
 async def alert_freshness(
-    context: DeliveryContext, settings: Settings, tree: Tree, before: Stale | None, now: Stale | None
+    context: DeliveryContext,
+    settings: Settings,
+    tree: Tree,
+    changed: tuple[Stale | None, Stale | None],
+    member: str = "",
 ) -> None:
-    """Alert that git's commits are not taken over, or that they are again. Never raises."""
+    """Alert that git's commits are not taken over, or that they are again: before and now. Never raises.
+
+    By a `member` of a fleet, if one is named: others take them over.
+    """
+    before, now = changed
+    by = f"by member {member}: " if member else ""
     if now is not None:
-        news = News(NewsKind.STALE, "", 0, f"{now.reason}; acting on {tree.revision[:12]}", since=now.since)
+        acting = "others take them over" if member else f"acting on {tree.revision[:12]}"
+        news = News(NewsKind.STALE, "", 0, f"{by}{now.reason}; {acting}", since=now.since)
     else:
         since = None if before is None else before.since
-        news = News(NewsKind.CAUGHT_UP, "", 0, f"they had not been since {since}", since=since)
+        news = News(NewsKind.CAUGHT_UP, "", 0, f"{by}they had not been since {since}", since=since)
     await alert_of(context, settings, tree, news)
 
 

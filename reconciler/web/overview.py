@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 from datetime import datetime, timedelta
 
+from reconciler.daemon.freshness import Clone, clones
 from reconciler.daemon.hooked import Hooked, hooks_of
 from reconciler.ledger.chain import Link
 from reconciler.ledger.entries import Member
@@ -76,6 +77,7 @@ class Overview(Frozen):
     problems: tuple[Problem, ...]
     history: Link
     members: list[Member]
+    clones: Mapping[str, Clone]
     hooks: list[Hooked]
 
 
@@ -87,7 +89,7 @@ def overview(sources: DaemonView) -> Overview:
         waiting, outages = ledger.pages.waiting(EXAMPLES), outages_of(ledger)
         ending = ledger.pages.ending(live.now, live.now + WEEK, MAX_ENDING)
         last, end, members = LastPass.read(ledger.notes.get(LAST)), ledger.history.end(), ledger.members()
-        reviews, hooks = sources.reviews(ledger), hooks_of(ledger)
+        reviews, hooks, told = sources.reviews(ledger), hooks_of(ledger), clones(ledger)
         locks = [lock for lock in ledger.locks.all() if not lock.over(live.now)]
         people = {hire for lock in locks for hire in lock.hires}
         locked = [*ledger.grants.records(people, [each for lock in locks for each in lock.addresses])] if locks else []
@@ -117,6 +119,7 @@ def overview(sources: DaemonView) -> Overview:
         problems=now.problems,
         history=end,
         members=members,
+        clones=told,
         hooks=hooks,
     )
 

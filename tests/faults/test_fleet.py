@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -153,6 +154,58 @@ def test_another_member_leads_where_the_leader_dies(server: Databases) -> None:
         until(lambda: not stage.missing(), [second])
         until(lambda: [each["name"] for each in stage.status().json["members"]] == ["b"], [second])
         stage.judge()
+
+
+def test_leader_that_cannot_fetch_leaves_the_lead_to_a_member_that_can(server: Databases) -> None:
+    """It says so, and does not act on its older commit; where no member can fetch, one leads."""
+    with staged(server, services=1, people=0) as stage, ExitStack() as ends:
+        [tool] = stage.services
+        tool.route("POST", "/hook", {})
+        stage.repo.manifest("s0", tool.manifest(revoke=True))
+        for stem in ("ada", "bob", "cid", "dan"):
+            stage.repo.hire(stem, "s0")
+        alerted = {"fail_stale": "5s", "alerts": [{"webhook": f"{tool.url}/hook"}]}
+        stage.settings(prune="revoke", **alerted)
+        first = Member(stage, "a")
+        ends.callback(first.close)
+        until(lambda: len(tool.people) == 4, [first])
+        second = Member(stage, "b")
+        ends.callback(second.close)
+        both = [first, second]
+        until(lambda: len(stage.status().json["members"]) == 2, both)
+
+        def cut(member: Member, url: str = "gone") -> None:
+            subprocess.run(["git", "remote", "set-url", "origin", url], cwd=stage.folder / member.name, check=True)
+
+        cut(first)
+        until(lambda: "about=fetch" in first.log, both)
+        stage.repo.hire("eve", "s0")
+        stage.repo.remove("hires/dan.yaml")
+        stage.push()
+        until(lambda: "eve@example.com" in tool.people and "dan@example.com" not in tool.people, both)
+        assert "fleet.leads_no_more" in first.log
+        told = {each["name"]: each["problem"] for each in stage.status().json["members"]}
+        assert told["b"] is None
+        assert "gone" in told["a"]
+        assert f"member a takes over no new commit: {told['a']}" in run_cli(stage.repo, "status").err
+        with urllib.request.urlopen(f"{second.url}/", timeout=PATIENCE) as page:
+            assert "no new commit: main from origin" in page.read().decode()
+        said = lambda: [call.json()["text"] for call in tool.calls("POST", "/hook")]  # noqa: E731
+        until(lambda: any("by member a" in each for each in said()), both)
+
+        cut(second)
+        until(lambda: second.log.count("about=fetch") == 1, both)
+        done = run_cli(stage.repo, "run", "ada", "s0")
+        assert "led by member b" in done.err
+        until(lambda: stage.posts()[tool.host, "ada@example.com"] == 2, both)
+        cut(first, str(stage.origin))
+        stage.repo.hire("fay", "s0")
+        stage.push()
+        until(lambda: "fay@example.com" in tool.people, both)
+        assert first.log.count("fleet.leads ") == 2
+        assert second.log.count("fleet.leads ") == 1
+        assert len(tool.calls("DELETE")) == 1
+        assert {count for who, count in stage.posts().items() if who[1] != "ada@example.com"} == {1}
 
 
 def test_any_member_takes_hooks_and_the_leader_acts_on_them(server: Databases, gnupg_home: GnupgHome) -> None:

@@ -62,7 +62,7 @@ def status(
     pass found an error in a file, or if new commits were not applied for `fail_stale`.
     """
     from reconciler.cli.output.report import exit_code, show_report
-    from reconciler.daemon.freshness import stale
+    from reconciler.daemon.freshness import clones, stale
     from reconciler.daemon.hooked import hooks_of
     from reconciler.engine.run.accepted import refused
     from reconciler.engine.trust import lost
@@ -86,7 +86,12 @@ def status(
         report.outdate(stale(ledger))
         report.seal(_sealing_fault(context, force, ledger))
         report.seal(loss := lost(context.checkout, location) if noted is None else None)
-        report.members = [member.as_json() for member in ledger.members() if member.daemon]
+        told = clones(ledger)
+        for member in (each for each in ledger.members() if each.daemon):
+            problem = told[member.name].problem if member.name in told else None
+            report.members.append({**member.as_json(), "problem": problem})
+            if problem is not None:
+                note(f"member {member.name} takes over no new commit: {problem}")
         for each in (hooked := hooks_of(ledger)):
             missed = f"; {each.found} was found without one at {stamp(each.missed_at)}" if each.missed_at else ""
             note(f"the hook {each.hook} last came at {stamp(each.at)}{missed}")

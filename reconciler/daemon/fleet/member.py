@@ -7,8 +7,7 @@ revision only if nobody acted on a newer one. See docs/design/rules.md, "A fleet
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,18 +16,19 @@ import structlog
 
 from reconciler.daemon.fleet.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, is_signed, signed, slice_of
 from reconciler.daemon.fleet.single_pass import Newest, leased
+from reconciler.daemon.fleet.told import Clones, Programs
 from reconciler.daemon.runtime import GRACE_SECONDS, Runtime
 from reconciler.daemon.slices import Lane, Make, Outdated, Slice
 from reconciler.engine.observe.listings import Listings, listed_grants
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Member
+from reconciler.ledger.lease import Lease
 from reconciler.ledger.postgres.membership import LEADER, Membership
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
+from reconciler.model.revision_status import Stale
 from reconciler.model.value import replace
-from reconciler.requests.hosts import named_hosts
-from reconciler.transports.address import PROGRAM
 
 __all__ = ["Fleet", "worker_count"]
 
@@ -38,9 +38,6 @@ TICK_SECONDS = 1.0
 """How often to determine who leads, who died, and how many members there are."""
 
 BEHIND = "this clone is not as new as what the fleet acts on, or has another history: bring it up to date"
-
-PROGRAMS = "programs"
-"""The name of the ledger's note that has which programs each member's machine has."""
 
 DUE_AGAIN = timedelta(seconds=5)
 """After how long a due grant that no slice has reached is queued again."""
@@ -79,44 +76,6 @@ class SharedListings:
         self._by_name = {**dict([*self._by_name.items()][-1:]), name: listings}
 
 
-class Programs:
-    """Which programs each member's machine has: requests may run them."""
-
-    def __init__(self, runtime: Runtime, member: str) -> None:
-        self._runtime = runtime
-        self._member = member
-        self._mine = frozenset(f"exec:{name}" for name in runtime.context.programs)
-        self._others: list[frozenset[str] | None] = []
-        """Those of each other member; None where it has not said yet."""
-
-    def leaves_to_others(self, service: str) -> bool:
-        """Whether this machine lacks a program that a service's requests would run, and another member may have all.
-
-        Where none has, a pass here blocks the grants, and says why.
-        """
-        known = self._runtime.desired().services.get(service)
-        hosts = {host for _, manifest in known.manifests.values() for host in named_hosts(manifest)} if known else set()
-        wanted = {host for host in hosts if host.startswith(f"{PROGRAM}:")}
-        lacking = ", ".join(sorted(wanted - self._mine))
-        leaves = bool(lacking) and any(each is None or wanted <= each for each in self._others)
-        why = f"slices of {service} are left to other members: {lacking} is no program of this machine"
-        self._runtime.problems.update(f"programs of {service}", why if leaves else None, "warning")
-        return leaves
-
-    async def learn(self, others: Sequence[str]) -> None:
-        """Tell the other members of this machine's programs, and read what they have."""
-        ledger, name = self._runtime.ledger, self._member
-        noted = json.loads(await ledger.run(lambda reader: reader.notes.get(PROGRAMS) or b"{}"))
-        if noted.get(name) != sorted(self._mine):
-
-            def told(before: bytes | None) -> bytes:
-                there = {each: kept for each, kept in json.loads(before or b"{}").items() if each in others}
-                return json.dumps({**there, name: sorted(self._mine)}).encode()
-
-            await ledger.run(lambda writer: writer.notes.put(PROGRAMS, told))
-        self._others = [None if (each := noted.get(other)) is None else frozenset(each) for other in others]
-
-
 class Fleet:
     """Runs slices as jobs of the fleet. `catch_up` fetches and takes over the newest commit."""
 
@@ -141,7 +100,11 @@ class Fleet:
         self._concurrency = 0
         self.leads = False
         """Whether this member leads."""
+        self._lead: Lease | None = None
+        self._catching_up = False
+        """Whether it fetches once more before it gives up the lead."""
         self._programs = Programs(runtime, self._member.name)
+        self._clones = Clones(runtime, self._member.name, self._newest)
         self._listings = SharedListings(runtime, self._member.name)
         self._unsent: list[Slice] = []
         self._putting: list[Sequence[Slice]] = []
@@ -157,6 +120,11 @@ class Fleet:
     def at_risk(self) -> bool:
         """Whether slices are still to be queued: once they are, other members make them."""
         return bool(self._unsent or self._putting)
+
+    @property
+    def stale(self) -> Mapping[str, Stale | None]:
+        """Since when, and why, each other member takes over no new commit; None for one that does."""
+        return self._clones.stale
 
     @property
     def waiting(self) -> frozenset[Key]:
@@ -279,7 +247,7 @@ class Fleet:
                 if as_new and not await self._outdated():
                     self._problems.update("revision", None)
                     return True
-            if catches_up:
+            if catches_up and not self._clones.are_ahead(leads=self.leads):  # else it would fail, and may take long
                 await self._catch_up()
         self._problems.update("revision", f"slices are left to other members: {BEHIND}")
         return False
@@ -307,9 +275,6 @@ class Fleet:
                 await self._clock.sleep(TICK_SECONDS)
 
     async def _tick(self) -> None:
-        if not self.leads and await asyncio.to_thread(self._member.take, [LEADER]) is not None:
-            self.leads = True
-            log.info("fleet.leads", member=self._member.name)
         for worker in [worker for worker in self._workers if worker.done()]:
             self._workers.remove(worker)
             if not worker.cancelled():  # it ended on its own
@@ -318,6 +283,8 @@ class Fleet:
         members = await self._runtime.ledger.run(lambda ledger: ledger.members())
         others = [each.name for each in members if each.daemon and each.name != self._member.name]
         await self._programs.learn(others)
+        await self._clones.learn(others, leads=self.leads)
+        await self._decide_who_leads()
         at_once = self._worker_count(members)
         if at_once != self._concurrency:
             self._end_workers()
@@ -326,6 +293,29 @@ class Fleet:
         if self._member.settled:
             await self._jobs.rescue()
         self._problems.update("jobs", None)
+
+    async def _decide_who_leads(self) -> None:
+        """Lead if nobody does; but who cannot fetch leaves the lead to a member that has newer commits."""
+        ahead = self._clones.are_ahead(leads=self.leads)
+        if self.leads and ahead and not self._catching_up:
+            self._catching_up = True
+            self._runtime.spawn(self._catch_up_or_give_up())
+        elif not self.leads and not ahead:
+            self._lead = await asyncio.to_thread(self._member.take, [LEADER])
+            if self._lead is not None:
+                self.leads = True
+                log.info("fleet.leads", member=self._member.name)
+
+    async def _catch_up_or_give_up(self) -> None:
+        """Fetch, and give up the lead where that still fails."""
+        try:
+            await self._catch_up()
+            if self._lead is not None and self._clones.are_ahead(leads=True):
+                self.leads = False
+                await asyncio.to_thread(self._member.release, self._lead)
+                log.warning("fleet.leads_no_more", member=self._member.name, problem=self._runtime.freshness.problem)
+        finally:
+            self._catching_up = False
 
     def _end_workers(self) -> None:
         """Have every worker take no new jobs and finish those under way; cancelled twice, it would drop them."""

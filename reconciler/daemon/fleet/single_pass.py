@@ -96,6 +96,11 @@ class Newest:
             return False
         return self._checkout.descends(mine, other) or (leads and not self._checkout.descends(other, mine))
 
+    async def follows(self, mine: str, *, leads: bool) -> bool:
+        """Whether revision `mine` is as new as the newest that was acted on."""
+        noted = await self._ledger.run(_acted_on)
+        return noted is None or self.as_new(mine, noted, leads=leads)
+
     async def act_on(self, mine: str, *, leads: bool = False) -> bool:
         """Note that revision `mine` is acted on; False, with nothing noted, if a newer one was."""
         while (noted := await self._ledger.run(_acted_on)) != mine:
