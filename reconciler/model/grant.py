@@ -96,6 +96,11 @@ class Grant(Frozen):
     choices: tuple[tuple[str, Any], ...] = ()
     """Form values that have to be looked up among the service's own options: (field id, value or NamedChoice)."""
 
+    @property
+    def known_end(self) -> datetime | None:
+        """Return when it ends, whenever it is first acted on; None where a `for` may be over before."""
+        return self.over_at if self.lasts is None else None
+
     def ends_at(self, acted_at: datetime | None) -> datetime | None:
         """Return when it ends, given when it was first acted on: from then on it counts as removed."""
         if self.lasts is None or acted_at is None:

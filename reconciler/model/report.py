@@ -126,7 +126,7 @@ class Row(Frozen):
             reason=record.reason,
             attempts=record.attempts,
             retry_at=record.retry_at,
-            until=record.ends_at or (grant.over_at if grant is not None else None),
+            until=record.ends_at or (grant.known_end if grant is not None else None),
             requested=grant.requested if grant is not None else None,
             over=record.ended,
             overdue=expired and record.status is not Status.REVOKED and not record.action.acts,
@@ -153,7 +153,7 @@ class Row(Frozen):
         """Return the row with the request that gives its entry in git; its end and values if the ledger has none."""
         if grant is None:
             return replace(self, guarded=guarded)
-        until, values = self.until or grant.over_at, self.values or _given(grant) or {}
+        until, values = self.until or grant.known_end, self.values or _given(grant) or {}
         return replace(self, guarded=guarded, requested=grant.requested, until=until, values=values)
 
     def given_by(self, given: Attribution | None) -> Row:

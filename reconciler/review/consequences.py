@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import date, time
+from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from typing import Any, Literal
 
 from reconciler.model.base import jsonable, spelled
-from reconciler.model.clock import stamp
+from reconciler.model.clock import after, stamp
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
 from reconciler.model.settings import DEFAULT, FEW, Settings
@@ -135,7 +135,7 @@ class Change(Frozen):
             "change": str(self.kind),
             "fields": {name: list(pair) for name, pair in self.fields.items()},
             "starts": self.starts,
-            "ends": self.ends,
+            "ends": self.ends if self.leaving is None else self.leaving.at or self.ends,
             "removal": None if self.leaving is None else self.leaving.removal,
             "stays": None if self.leaving is None else self.leaving.stays,
             "applied": self.applied,
@@ -172,9 +172,10 @@ def dates_of(grant: Grant, hire: Hire, today: date) -> tuple[str | None, str | N
     if starts is None and hire.start is not None and hire.start > today:
         starts = AT_ONCE
     over, lasts = grant.over_at, grant.lasts
-    if over is None:
-        return starts, None if lasts is None else f"{spelled(lasts)} after it begins"
-    return starts, over.date().isoformat() if over.time() == time() else stamp(over)
+    begun = datetime.combine(max(grant.begins or today, today), time.max, UTC)
+    if lasts is not None and (over is None or after(begun, lasts) < over):
+        return starts, f"{spelled(lasts)} after it begins"
+    return starts, None if over is None else over.date().isoformat() if over.time() == time() else stamp(over)
 
 
 def leaving_of(grant: Grant, hire: Hire, after: Desired, policy: PolicyRules) -> Leaving:

@@ -216,7 +216,7 @@ def _has(asking: Asking, stem: str, now: datetime) -> Iterator[dict[str, Any]]:
         if grant.hold is None and not grant.refused:
             own = grant.layers[0].values if grant.layers and grant.layers[0].origin == grant.source else {}
             values = [(name, str(as_text(value))) for name, value in own.items()]
-            yield {"integration": grant.integration, "form": values, "until": grant.over_at}
+            yield {"integration": grant.integration, "form": values, "until": grant.known_end}
 
 
 SECONDS = 3.0

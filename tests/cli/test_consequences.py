@@ -138,7 +138,8 @@ def test_a_joiner_says_when_and_an_owner_stands_first(repo: Repo, call: Call) ->
     crm, wiki = grants["zoe", "crm"], grants["zoe", "wiki"]
     assert (crm["starts"], crm["ends"], crm["privileged"]) == ("2999-01-01", "2999-07-01", {"ROLE": "owner"})
     assert (wiki["starts"], wiki["ends"], wiki["privileged"]) == ("at once", "2999-07-01", {})
-    assert (grants["zoe", "draw"]["ends"], grants["zoe", "chat"]["ends"]) == ("2999-02-01T12:00:00Z", "2999-07-01")
+    draw, chat = grants["zoe", "draw"], grants["zoe", "chat"]
+    assert (draw["ends"], chat["ends"]) == ("2999-02-01T12:00:00Z", "8h after it begins")
     assert found["causes"][0]["kind"] == "sequence"
     assert (found["causes"][0]["what"], found["causes"][0]["people"]) == ("sales", 15)
     lines = comment.splitlines()
@@ -153,6 +154,28 @@ def test_a_joiner_says_when_and_an_owner_stands_first(repo: Repo, call: Call) ->
         "- `Zoe Example (zoe)` gets `draw` at once, before the first day (2999-01-04) until 2999-02-01T12:00:00Z, "
         f"{no_revoke}" in lines
     )
+
+
+@pytest.mark.parametrize(
+    ("entry", "ends"),
+    [
+        ({"for": "8h"}, "8h after it begins"),
+        ({"for": "8h", "at": "2999-06-30"}, "2999-07-01"),
+        ({"for": "8h", "at": "2999-06-29"}, "8h after it begins"),
+        ({"for": "8h", "until": "2999-06-01"}, "8h after it begins"),
+        ({"for": "9d", "at": "2999-05-30", "until": "2999-06-01"}, "2999-06-01"),
+    ],
+)
+def test_what_is_first_of_a_time_and_an_end_is_shown(repo: Repo, call: Call, entry: dict[str, Any], ends: str) -> None:
+    repo.settings(prune="report")
+    base = repo.commit("before")
+    repo.hire("zoe", {**MEMBER, **entry}, end="2999-06-30")
+    head = repo.commit("joins")
+    repo.hire("zoe", end="2999-06-30")
+    repo.commit("loses it")
+    for revisions in ((base, head), (head, "main")):
+        done = call(repo, "diff", *revisions, "--output", "json")
+        assert [each["ends"] for each in done.json["grants"]] == [ends]
 
 
 ROSTER = {"name": "keys", "hire": "zoe", "must_have": ["crm"]}

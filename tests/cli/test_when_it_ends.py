@@ -33,6 +33,17 @@ def test_end_of_access_is_shown(repo: Repo, accounts: AccountService, entry, hir
         assert (f"ends {until}" in " ".join(call_cli(repo, *words).out.split())) == (until is not None)
 
 
+def test_end_that_counts_from_when_it_begins_is_not_known_before(repo: Repo, accounts: AccountService) -> None:
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", {"integration": "tool", "for": "8h"}, end="2096-06-30")
+    repo.commit()
+    begun = datetime.now(UTC).replace(microsecond=0)
+    shown = [call_cli(repo, *words, "--output", "json") for words in (("--dry-run",), (), ("status",))]
+    before, passed, after = (each.grant("ada", "tool")["until"] for each in shown)
+    assert (before, passed) == (None, after)
+    assert timedelta() <= datetime.fromisoformat(after) - begun - timedelta(hours=8) < timedelta(minutes=5)
+
+
 def test_who_asks_for_it_once_it_is_over_is_told_how(repo: Repo, accounts: AccountService) -> None:
     """What was made longer too late is not given again, and no pass says so: git seems to want it."""
     assert repo.gnupg is not None

@@ -80,7 +80,7 @@ class _Found(Frozen):
     def until(self) -> datetime | None:
         """Return when it ends: by the ledger, once that was acted on, else by git."""
         known = None if self.record is None else self.record.ends_at
-        return known or (None if self.in_git is None else self.in_git.over_at)
+        return known or (None if self.in_git is None else self.in_git.known_end)
 
     @property
     def subject(self) -> Grant | Record:
