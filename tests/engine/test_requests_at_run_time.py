@@ -256,6 +256,7 @@ def test_a_row_that_another_service_takes_up_brings_nothing_stored(machine, acco
     repo.commit()
     machine.reconcile()
     repo.remove("manifests/tool.yaml")
+    others.add("ada@example.com")
     repo.manifest("new", others.manifest() | {"revoke": badge(others)["revoke"]})
     others.route("DELETE", "/badges/{member}", lambda _received, member: {"gone": member})
     repo.hire("ada", {"integration": "new", "name": "tool"})

@@ -356,3 +356,51 @@ def test_an_entry_that_means_another_integration_under_the_same_name_loses_nothi
     report = machine.reconcile()
     assert row(report, "ada", "play").status is Status.PRESENT
     assert row(report, "ada", "work").status is Status.ORPHANED
+
+
+MEANWHILE = {
+    "its service is suspended": lambda repo: repo.settings(suspend=[{"integration": "other", "reason": "moving"}]),
+    "its hire is suspended": lambda repo: repo.settings(suspend=[{"hire": "ada", "reason": "on leave"}]),
+    "its manifest has an error": lambda repo: repo.write("manifests/other.yaml", "exist: {}"),
+    "that of the account has an error": lambda repo: repo.write("manifests/tool.yaml", "exist: {}"),
+    "that of the account is gone": lambda repo: repo.remove("manifests/tool.yaml"),
+}
+
+
+@pytest.mark.parametrize("meanwhile", MEANWHILE.values(), ids=MEANWHILE)
+def test_an_account_is_not_lost_whatever_holds_the_entry_that_has_its_name(machine, accounts, others, repo, meanwhile):
+    repo.hire("ada", {"integration": "tool", "name": "work", "values": {"TEAM": "7"}})
+    repo.manifest("other", others.manifest())
+    repo.commit()
+    machine.reconcile()
+    mended = {path: (repo.root / path).read_text() for path in ("manifests/tool.yaml", "manifests/other.yaml")}
+    settings = (repo.root / "config/reconciler.yaml").read_text()
+    meanwhile(repo)
+    repo.hire("ada", {"integration": "other", "name": "work"})
+    repo.commit()
+    for _ in range(2):
+        assert row(machine.reconcile(), "ada", "work").status in (Status.SUSPENDED, Status.BLOCKED)
+        assert machine.record("ada", "work").integration == "tool"
+    for path, text in {**mended, "config/reconciler.yaml": settings}.items():
+        repo.write(path, text)
+    repo.commit()
+    assert "give the entry for other another name" in row(machine.reconcile(), "ada", "work").reason
+    assert others.created == {}
+    repo.hire("ada", {"integration": "other", "name": "play"})
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "work").status is Status.ORPHANED
+
+
+def test_a_manifest_that_is_called_something_else_has_the_accounts_of_before(machine, accounts, repo):
+    repo.hire("ada", {"integration": "tool", "name": "work", "values": {"TEAM": "7"}})
+    repo.commit()
+    machine.reconcile()
+    repo.remove("manifests/tool.yaml")
+    repo.manifest("suite", accounts.manifest(team=True))
+    repo.hire("ada", {"integration": "suite", "name": "work", "values": {"TEAM": "7"}})
+    repo.commit()
+    accounts.fail_next(1, 500, method="GET")
+    assert row(machine.reconcile(), "ada", "work").status is Status.UNKNOWN
+    assert machine.record("ada", "work").integration == "tool", "nobody knows yet whether it is another service"
+    assert row(machine.reconcile(), "ada", "work").status is Status.PRESENT
+    assert (machine.record("ada", "work").integration, len(accounts.calls("POST", "/users"))) == ("suite", 1)

@@ -20,12 +20,12 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Stored, stored_for
 from reconciler.model.decision_inputs import Policy, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, Problem
-from reconciler.model.grant import Decision, Differences, Grant, Key, Phase, Record
+from reconciler.model.grant import Decision, Differences, Grant, Key, Record
 from reconciler.model.lock import Locks
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
 from reconciler.model.value import Frozen, replace
-from reconciler.model.verdict import Invited, Missing, Present, Unknown, Verdict, is_invited, is_off
+from reconciler.model.verdict import Invited, Missing, NoCheck, Present, Unknown, Verdict, is_invited, is_off
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import PolicyRules
 from reconciler.requests.tasks import NAMES_AT_A_TIME, Yielder
@@ -174,11 +174,20 @@ class GrantPlanner:
         if grant.hold is None and (rival := await self._inputs.rival(grant, record)) is not None:
             invalid = Decision(Status.INVALID, Action.NONE, rival)
             return PlannedGrant(grant, record, invalid, untouched=record is not None)
-        early = decide_unasked(grant, record, self._inputs.policy, waits=waits)
+        early, other = decide_unasked(grant, record, self._inputs.policy, waits=waits), self._of_another(grant, record)
+        if early is None and other is not None and not self._gone(other):
+            early = _taken(grant, other)
         if early is not None:
-            return PlannedGrant(grant, record, early, untouched=early.status is Status.INVALID and record is not None)
-        if (conflict := self._conflict(grant, record)) is not None:
-            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, conflict), untouched=True)
+            kept = other is not None or (early.status is Status.INVALID and record is not None)
+            return PlannedGrant(grant, record, early, untouched=kept)
+        planned = await self._asked(grant, record, needed)
+        if other is None or isinstance(planned.verdict, Present | NoCheck):  # its manifest may have another name now
+            return planned
+        decision = _taken(grant, other) if planned.decision.action.provides else planned.decision
+        return PlannedGrant(grant, record, decision, planned.verdict, untouched=True)
+
+    async def _asked(self, grant: Grant, record: Record | None, needed: Mapping[str, PlannedGrant]) -> PlannedGrant:
+        """Decide on a grant that may be asked for."""
         integration = self._inputs.integrations[grant.integration]
         outputs = self._inputs.outputs_of(grant.key, grant.service, grant.needs, needed)
         stored = self._inputs.stored_of(grant.key, grant.service, outputs)
@@ -249,20 +258,25 @@ class GrantPlanner:
         facts = Facts(unknown, integration.can, texts=_texts(integration, record))
         return decide(record, facts, self._inputs.policy)
 
-    def _conflict(self, grant: Grant, record: Record | None) -> str | None:
-        """Return why an entry conflicts with its record, or None: another account's record must not be lost."""
-        if (
-            record is None
-            or record.integration == grant.integration
-            or record.integration not in self._inputs.integrations
-        ):
+    def _of_another(self, grant: Grant, record: Record | None) -> Record | None:
+        """Return the record of a grant's name if it is of another integration's account, which must not be lost."""
+        if record is None or record.integration == grant.integration:
             return None
-        if record.phase is Phase.REVOKED or not record.leaves_something:
-            return None
-        return (
-            f"{grant.key.access} is what this hire's access to {record.integration} is called: give the entry for "
-            f"{grant.integration} another name, and the other is orphaned"
-        )
+        return record if record.may_remain else None
+
+    def _gone(self, record: Record) -> bool:
+        """Whether there is no manifest of a record's integration any more, not even one that cannot be read."""
+        broken = self._inputs.desired.files.broken["manifests"]
+        return record.integration not in self._inputs.integrations and record.integration not in broken
+
+
+def _taken(grant: Grant, other: Record) -> Decision:
+    """Block an entry whose name is that of another integration's account."""
+    reason = (
+        f"{grant.key.access} is what this hire's access to {other.integration} is called: give the entry for "
+        f"{grant.integration} another name, and the other is orphaned"
+    )
+    return Decision(Status.BLOCKED, Action.NONE, reason)
 
 
 def _blocked(grant: Grant, record: Record | None, why: Blocked) -> PlannedGrant:
