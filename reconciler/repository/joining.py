@@ -20,7 +20,7 @@ from reconciler.model.manifest import FormField, Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.model.template import FILL_IN, names
-from reconciler.model.text import hint
+from reconciler.model.text import folded, hint
 from reconciler.repository.config_files import Offers
 from reconciler.repository.documents.yaml import Loaded
 from reconciler.repository.entries import BEFORE_SUGGESTION, Entries, SourcedEntry
@@ -182,7 +182,7 @@ class Join:
         if item.request is None:
             return None
         asked, entry, offers = item.request.model, item.entry, self._files.offers
-        refusal, taken = offers.refusal(hire, entry, self._lasts(hire, entry)), tuple(self._taken(item, others))
+        refusal, taken = offers.refusal(hire, entry, self._lasts(hire, entry)), tuple(self._taken(hire, item, others))
         fits_from = None if refusal is None else self._fits_from(hire, entry)
         by, at = asked.requested_by, asked.requested_at
         return Requested(asked.reason, by, at, not_offered=refusal, fits_from=fits_from, taken_by=taken)
@@ -204,21 +204,30 @@ class Join:
             return False
         return True
 
-    def _taken(self, item: SourcedEntry, others: Iterable[SourcedEntry]) -> Iterator[str]:
+    def _taken(self, hire: Hire, item: SourcedEntry, others: Iterable[SourcedEntry]) -> Iterator[str]:
         """Yield the other entries of the hire that are for the same account as a request."""
         for other in others:
             # Whether a request's `for` is over is in the ledger alone.
             before = other.request is None or (other.entry.for_ is None and other.entry.access < item.entry.access)
-            if before and other is not item and self._same_account(other.entry, item.entry):
+            if before and other is not item and self._same_account(hire, other.entry, item.entry):
                 yield other.entry.access
 
-    def _same_account(self, one: Entry, other: Entry) -> bool:
+    def _same_account(self, hire: Hire, one: Entry, other: Entry) -> bool:
         """Whether two entries of a hire are for the same account: its check asks the same for both."""
-        if one.integration != other.integration:
-            return False
-        loaded = self._files.manifests.get(one.integration)
+        return one.integration == other.integration and self._told_by(hire, one) == self._told_by(hire, other)
+
+    def _told_by(self, hire: Hire, entry: Entry) -> dict[str, Any]:
+        """Return the form's values that tell an entry's account from others, as services compare them."""
+        loaded = self._files.manifests.get(entry.integration)
         asked = None if loaded is None else _asked(loaded.model)
-        return _as_texts(one, asked) == _as_texts(other, asked)
+        try:
+            _, fitting, _ = self.fitted(entry)
+        except ValueError:
+            fitting = {}
+        form = () if loaded is None else (field.id for field in loaded.model.form)
+        values = {name: hire.extra[name] for name in form if name in hire.extra}
+        values |= {name: value for name, value in {**entry.values, **fitting}.items() if value is not None}
+        return {name: _compared(value) for name, value in values.items() if asked is None or name in asked}
 
     def _fits_from(self, hire: Hire, entry: Entry) -> datetime | None:
         """Return when what is left until a request's end will be short enough; None where that is not what is wrong."""
@@ -321,10 +330,11 @@ def _asked(manifest: Manifest) -> frozenset[str] | None:
     return names([exists.model_dump(include=QUESTION), exists.headers or manifest.headers])
 
 
-def _as_texts(entry: Entry, asked: Collection[str] | None) -> dict[str, Any]:
-    """Return an entry's values of these names, or all of them."""
-    values = {name: as_text(value) for name, value in entry.values.items() if value is not None}
-    return values if asked is None else {name: value for name, value in values.items() if name in asked}
+def _compared(value: Any) -> Any:
+    """Return what all spellings of a value share, in whichever order its choices are."""
+    if isinstance(value, list):
+        return sorted(map(str, map(_compared, value)))
+    return folded(value.name if isinstance(value, NamedChoice) else str(as_text(value)))
 
 
 def _ordered(grants: list[Grant]) -> tuple[Grant, ...]:

@@ -163,6 +163,32 @@ def test_account_that_the_hire_has_and_a_hire_that_is_not_there(company: Repo, c
     ]
 
 
+@pytest.mark.parametrize(
+    ("own", "asked", "extra"),
+    [
+        ({"TEAM": "ops"}, {"TEAM": {"name": "Operations"}}, {}),
+        ({"TEAM": "Design"}, {"TEAM": " DESIGN "}, {}),
+        ({}, {"TEAM": "ops"}, {"TEAM": "ops"}),
+        ({"TEAM": "ops"}, {}, {"TEAM": "ops"}),
+        ({"TEAM": "7"}, {"TEAM": 7}, {}),
+    ],
+    ids=["by-name", "in-capitals", "its-own-by-extra", "by-extra", "a-number"],
+)
+def test_account_that_the_hire_has_is_known_in_any_spelling(
+    company: Repo, call: Call, own: dict[str, Any], asked: dict[str, Any], extra: dict[str, str]
+) -> None:
+    manifest = yaml.safe_load((company.root / "manifests/tool.yaml").read_text())
+    if own.get("TEAM") == "ops" and asked:
+        manifest["form"] = [{**manifest["form"][0], "type": "choice", "items": [{"id": "ops", "name": "Operations"}]}]
+    company.manifest("tool", manifest)
+    offer(company, {"integration": "tool"})
+    company.hire("ada", {"integration": "tool", "values": own}, extra=extra)
+    access = {"integration": "tool", "values": asked, "for": "8h"}
+    company.write("config/requests/queue.yaml", {"hire": "ada", "access": access, "reason": "INC-12"})
+    found = problems(call(company, "validate", "--output", "json"))
+    assert found == ["access queue: the hire has that account already, by access tool"]
+
+
 def test_other_values_of_the_account_that_the_hire_has_are_no_account_of_their_own(company: Repo, call: Call) -> None:
     manifest = yaml.safe_load((company.root / "manifests/tool.yaml").read_text())
     manifest["form"].append({"id": "ROLE", "name": "Role", "type": "input"})
