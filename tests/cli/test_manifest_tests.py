@@ -166,6 +166,33 @@ def test_requests_of_one_url_are_told_apart_by_what_they_send(github: Repo, call
     assert call(github, "test", "chat").out == "1 case of 1 manifest passed\n"
 
 
+@pytest.mark.parametrize(
+    ("rules", "expect"),
+    [
+        ({"inactive": {"employeeType": True}}, "differs"),
+        ({"where": {"manager": "CN=boss, dc=example,dc=com"}}, "present"),
+        ({"where": {"manager": {"not": "CN=boss, dc=example,dc=com"}}}, "differs"),
+        ({"where": {"memberOf": {"contains": "cn=staff,dc=example,dc=com"}}}, "present"),
+        ({"where": {"memberOf": {"not": {"contains": "cn=staff,dc=example,dc=com"}}}}, "differs"),
+    ],
+)
+def test_listing_of_a_directory_compares_as_its_checks_do(
+    github: Repo, call: Call, rules: dict[str, Any], expect: str
+) -> None:
+    """A listing that finds the account as wanted is all that is asked."""
+    entry = {"mail": "ada@example.com", "employeeType": "TRUE", "manager": "cn=Boss,dc=example,dc=com"}
+    entry["memberOf"] = "cn=staff,dc=example,dc=com"
+    people = "ldaps://ldap.example.com/dc=example,dc=com?*?one?(mail="
+    listing = {"url": f"{people}*)", "data_from": "", "match": "mail"}
+    exists = {"url": f"{people}{{{{email}}}})", "expected": "{{email}}", "match": "mail", **rules, "list": listing}
+    github.manifest("directory", {"exists": exists})
+    answers = [{"url": f"{people}*)", "body": [entry]}]
+    if expect == "differs":
+        answers.append({"url": f"{people}ada@example.com)", "body": [entry]})
+    github.write("manifests/directory.test.yaml", [{"name": "a", "answers": answers, "expect": expect, "list": True}])
+    assert call(github, "test", "directory").out == "1 case of 1 manifest passed\n"
+
+
 def test_stored_value_and_oauth_token_are_put_in(github: Repo, call: Call) -> None:
     user = "https://api.example.com/users/{{email}}"
     oauth = {"authenticate_url": "https://api.example.com/a", "access_token": {"url": "https://api.example.com/t"}}

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from reconciler.engine.decide.planned import Prepared
 from reconciler.engine.observe.integrations import Integration
 from reconciler.model.base import as_text
-from reconciler.model.dn import is_of_directory
+from reconciler.model.dn import as_attributes, is_of_directory
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
 from reconciler.model.manifest import Exists, Listing, Pending, Ready
 from reconciler.model.scope import Layer, Scope, follow, steps, walk
@@ -28,6 +28,7 @@ from reconciler.model.verdict import Invited, Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.match import unready
 from reconciler.requests.pages import TokenRefused, items
+from reconciler.requests.protocols import asks_directory
 from reconciler.requests.record import Comparison, all_there, as_wanted
 from reconciler.requests.render import expected, render
 from reconciler.requests.template import render_data, written
@@ -84,12 +85,13 @@ class _ListedAccounts(Frozen):
 
     `values` has a text for each name, None where the item does not say all that is compared; it is empty where nothing
     is. Sorted names and shared texts: a map of the items would take many times the memory. `accounts` are the items
-    where there is more to say of them than that.
+    where there is more to say of them than that. In a `directory` values are compared as its checks compare them.
     """
 
     names: list[str]
     values: list[str | None]
     accounts: list[ListedAccount]
+    directory: bool
 
     def population(self) -> Iterator[ListedAccount]:
         """Return every account that counts."""
@@ -104,8 +106,11 @@ class _ListedAccounts(Frozen):
             return True
         alone = at + 1 == len(self.names) or self.names[at + 1] != who
         text = self.values[at]
+        if not alone or text is None:
+            return False
+        found = as_attributes(json.loads(text)) if self.directory else json.loads(text)
         assert prepared.check is not None
-        return alone and text is not None and as_wanted(json.loads(text), prepared.check.compared)
+        return as_wanted(found, prepared.check.compared)
 
 
 class Listings:
@@ -312,6 +317,7 @@ async def _read_accounts(
     match, comparison = steps(listing.match), Comparison(exists)
     try:
         scope = await connected(integration, scope)
+        directory = asks_directory(listing.url, scope)
         only = {path: render_data(value, scope) for path, value in listing.only.items()}
         number = 0
         async for item in items(integration.client, listing, scope, integration.manifest):
@@ -335,10 +341,10 @@ async def _read_accounts(
     if not named and accounts:
         accounts += [ListedAccount(who, who) for who in found if who not in several]
     if not compares:
-        return _ListedAccounts(sorted(found), [], accounts)
+        return _ListedAccounts(sorted(found), [], accounts, directory)
     # Pairs would take six times the memory, and many listings are read at the same time.
     order = sorted(range(len(found)), key=found.__getitem__)
-    return _ListedAccounts([found[at] for at in order], [values[at] for at in order], accounts)
+    return _ListedAccounts([found[at] for at in order], [values[at] for at in order], accounts, directory)
 
 
 def _texts(value: Any) -> list[str]:
