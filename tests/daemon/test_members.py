@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
+from pathlib import Path
 from typing import Any, Self, cast
 
 import pytest
@@ -542,6 +544,28 @@ def test_older_revision_is_not_acted_on_after_a_check(repo: Repo, accounts: Acco
     repo.hire("ada", "tool")
     repo.commit()
     asyncio.run(run())
+
+
+def test_clone_that_is_behind_locks_and_runs_nothing(repo: Repo, accounts: AccountService, tmp_path: Path) -> None:
+    """No member leads at the time."""
+    repo.settings(prune="revoke")
+    repo.manifest("tool", accounts.lockable())
+    for stem in ("ada", "bob", "cid"):
+        repo.hire(stem, "tool")
+    repo.commit()
+    assert call_cli(repo, "--yes").code == 0
+    behind = Repo(shutil.copytree(repo.root, tmp_path / "behind"))
+    repo.remove("hires/bob.yaml")
+    repo.commit()
+    assert call_cli(repo, "--yes").code == 0
+    assert call_cli(repo, "lock", "cid", "--reason", "a letter").code == 0
+    before = [call.method for call in accounts.requests]
+    for command in (["run", "bob", "tool"], ["unlock", "cid"]):
+        done = call_cli(behind, *command)
+        assert (done.code, "the fleet acted on a newer revision" in done.err) == (1, True), done
+    assert [call.method for call in accounts.requests] == before
+    assert call_cli(behind, "lock", "ada", "--reason", "left in anger").code == 0
+    assert accounts.people["ada@example.com"]["active"] is False
 
 
 def test_token_is_refreshed_by_one_member_and_used_by_all(repo: Repo, acme: Acme) -> None:

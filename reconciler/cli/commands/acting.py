@@ -90,11 +90,16 @@ async def act(context: Context, clock: SystemClock, force: InForce, request: Pas
 async def passes_by_hand(
     options: SharedOptions, redactor: Redactor, kind: str
 ) -> AsyncIterator[tuple[InForce, OpenState, PassRunner]]:
-    """Lock the state for a command, and give what is in force, the state, and what makes passes, until stopped."""
+    """Lock the state for a command, and give what is in force, the state, and what makes passes, until stopped.
+
+    Raises RepositoryError where a fleet acted on a newer revision; but `lock` waits for no commit.
+    """
     clock = SystemClock()
     async with aclosing(context_of(options, redactor, clock)) as context:
         force = in_force(context)
         with until_stopped(clock), locking(context, force.settings, force.tree, f"reconcile {kind}") as state:
+            if state.member is not None and kind != "lock":
+                await SharedState(context, clock, state, force.tree.revision).refuse_outdated()
             await keep(context, state.ledger, force)
             yield force, state, _runner(context, clock, force, LockedState(state))
 
