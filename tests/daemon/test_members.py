@@ -34,7 +34,7 @@ from reconciler.engine.state import OpenState, sharing
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.part_writers import WritableAttempts
-from reconciler.ledger.postgres import reading as postgres
+from reconciler.ledger.postgres import clock as postgres
 from reconciler.ledger.sealing import Sealing, StoredTokens, Trust
 from reconciler.model.clock import Stopped
 from reconciler.model.decision_inputs import Policy
@@ -812,6 +812,30 @@ def test_unfit_member_sends_nothing(
             done = call_cli(repo, *command)
             assert (done.code, told in done.err) == (1, True), (command, done)
     assert accounts.lines() == []
+
+
+def test_member_whose_clock_goes_wrong_sends_nothing_more(
+    databases: Databases, repo: Repo, accounts: AccountService
+) -> None:
+    """Else what ends in five minutes would end now."""
+    accounts.add("ada@example.com")
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.hire("ada", {"integration": "tool", "for": "4m"})
+    repo.commit()
+
+    async def run() -> None:
+        async with member(repo, "a") as a:
+            await a.make(Selection())
+            before = accounts.lines()
+            with clock_is(5)(databases, repo):
+                ahead = SystemClock()
+                ahead.now = lambda: datetime.now(UTC) + timedelta(minutes=5)  # type: ignore[method-assign]
+                a.context.clock = a.clock = ahead
+                with pytest.raises(LedgerError, match="this machine's clock is 300 s ahead"):
+                    await a.make(Selection())
+            assert accounts.lines() == before
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(("services", "counts"), [(7, [3, 2, 2]), (6, [2, 2, 2]), (2, [1, 1, 1])])

@@ -5,7 +5,8 @@ which refuses whatever it still writes. It notices at its next renewal, and is o
 back as a new member. If the server is away for all members, none is over.
 
 Requests to services are not fenced by the database, so a clock guards them: `refuse_to_send` refuses from `TERM` after
-the last renewal began. It is the boot clock, which also counts while the machine sleeps.
+the last renewal began. It is the boot clock, which also counts while the machine sleeps. By it the server's time is
+known between renewals, too: where this machine's clock is far from that, it renews nothing and sends nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -23,6 +24,7 @@ from sqlalchemy.dialects import postgresql
 from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend
 from reconciler.ledger.lease import EVERYTHING, OURS, Lease
+from reconciler.ledger.postgres.clock import refuse_clock
 from reconciler.ledger.reading import SERVER_TIME
 from reconciler.ledger.schema import NOW, in_
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError
@@ -63,6 +65,8 @@ class Membership:
         self._mutex = threading.Lock()
         self._held: dict[str, int] = {}
         self._deadline = 0.0
+        self._booted_at = datetime.now(UTC)
+        """When the boot clock began to count, by the server's time."""
         self.over: LeaseLostError | None = None
         """Why the member is over; None while it is not."""
         self._connected_at = 0.0
@@ -91,6 +95,7 @@ class Membership:
             raise self.over
         if self._late():
             raise LedgerError("the state was out of reach for too long: another may have taken over")
+        refuse_clock(self._booted_at + timedelta(seconds=_boot()))
 
     def join(self) -> Lease:
         """Become a member, and return the lease for writes that are for no service.
@@ -195,10 +200,17 @@ class Membership:
                 self._fault = str(error)
 
     def renew(self) -> None:
-        """Renew all leases. Raises LedgerError if the server is away, LeaseLostError if the member is over."""
+        """Renew all leases. Raises LedgerError if the server is away or this machine's clock is not the server's.
+
+        Raises LeaseLostError if the member is over.
+        """
         began = _boot()
         with self._mutex, self._backend.writing() as connection:
-            connection.execute(sa.update(_members).where(_members.c.owner == self.owner).values(seen=NOW))
+            seen = sa.update(_members).where(_members.c.owner == self.owner).values(seen=NOW)
+            there = connection.execute(seen.returning(_members.c.seen)).scalar()
+            if there is not None:
+                refuse_clock(there)
+                self._booted_at = there - timedelta(seconds=_boot())
             renewed = sa.update(_shards).where(_shards.c.owner == self.owner).values(until=in_(TERM))
             rows = connection.execute(renewed.returning(_shards.c.service, _shards.c.epoch)).all()
             there = {row.service: row.epoch for row in rows}

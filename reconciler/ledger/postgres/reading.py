@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 
+from reconciler.ledger.postgres.clock import refuse_clock
 from reconciler.ledger.reading import HEAD, SERVER_TIME, EmptyBackend, Reading, version_of
 from reconciler.model.errors import LedgerError, OutdatedError
 from reconciler.model.value import Frozen, Unshown
@@ -38,9 +39,6 @@ PATIENCE = timedelta(seconds=10)
 
 LONG = timedelta(hours=6)
 """The same for a migration, for waiting for one of another process, and for rewriting tables."""
-
-CLOCK = timedelta(seconds=30)
-"""How far this machine's clock may be from the server's: members use their own for dates and `retry_at`."""
 
 _RIGHTS = f"make the schema for this user (CREATE SCHEMA {SCHEMA} AUTHORIZATION …), or give it the right"
 
@@ -155,13 +153,10 @@ class Server(Frozen):
             connection.rollback()
         except psycopg.Error as error:
             raise self._unreachable(error) from None
-        apart = datetime.now(UTC) - there
-        if abs(apart) > CLOCK:
-            ahead = "ahead of" if apart > timedelta() else "behind"
-            raise LedgerError(
-                f"state {self.url}: this machine's clock is {round(abs(apart).total_seconds())} s {ahead} the database "
-                "server's: set both by NTP"
-            )
+        try:
+            refuse_clock(there)
+        except LedgerError as error:
+            raise LedgerError(f"state {self.url}: {error}") from None
 
     def _unreachable(self, error: psycopg.Error) -> LedgerError:
         said = " ".join(str(error).split())
