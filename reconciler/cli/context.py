@@ -82,7 +82,7 @@ def context_of(
         reached,
         branch=options.branch,
         programs=options.programs,
-        by_hand=options.by_hand,
+        tolerant=options.tolerant,
     )
 
 

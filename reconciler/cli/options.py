@@ -64,8 +64,8 @@ class SharedOptions(Struct):
     output: str = "table"
     log_format: str = "console"
     verbose: bool = False
-    by_hand: bool = False
-    """Whether somebody's access is taken away by hand, also where git cannot be read as a pass needs it."""
+    tolerant: bool = False
+    """Whether the command goes on where git cannot be read as a pass needs it; see Context."""
 
     @property
     def repo(self) -> Path:

@@ -95,8 +95,9 @@ async def _never() -> bool:
 class Context:
     """One repository and its services. `reached` is called for every write and every request.
 
-    `branch` is the branch in force, where the machine says so. With `by_hand` access is taken away: where settings
-    cannot be read, the last accepted revision counts, and a folder of hires that is not there is empty.
+    `branch` is the branch in force, where the machine says so. A `tolerant` one is for
+    taking access away by hand and for showing the ledger: where settings cannot be read, the last accepted revision
+    counts, and a folder of hires that is not there is empty.
 
     `member_may_send` is called before every request: a member of a fleet sends none once others may take it for dead.
     """
@@ -110,10 +111,10 @@ class Context:
         *,
         branch: str | None = None,
         programs: Mapping[str, Path] | None = None,
-        by_hand: bool = False,
+        tolerant: bool = False,
     ) -> None:
         self.root = root
-        self.by_hand = by_hand
+        self.tolerant = tolerant
         self.branch = branch
         self.programs = programs or {}
         """The programs of this machine that requests may run, by name."""
@@ -143,7 +144,7 @@ class Context:
         from reconciler.repository.files import Reader
 
         found = Reader(self.root / HIRES_CACHE, self.reached, root=self.checkout.root)
-        found.without_hires = self.by_hand
+        found.without_hires = self.tolerant
         return found
 
     @cached_property

@@ -101,3 +101,18 @@ def test_a_full_disk_is_no_fault_of_the_program(
         return
     assert cli.run(["status"]) == code
     assert "No space left on device" in capfd.readouterr().err
+
+
+def test_status_shows_the_ledger_where_the_settings_cannot_be_read(repo: Repo, call: Call) -> None:
+    """What they refuse is said beside it; the last accepted revision says where the state is."""
+    repo.manifest("tool", {"execute": [{"url": "https://tool.example.com/users"}]})
+    repo.hire("ada", {"integration": "tool", "at": "2199-01-01"})
+    accepted = repo.commit()
+    assert call(repo).code == 0
+    repo.write("config/reconciler.yaml", "prune: [\n")
+    broken = repo.commit()
+    done = call(repo, "status", "--output", "json")
+    assert (done.code, done.grant("ada", "tool")["status"], done.json["revision"]) == (1, "scheduled", accepted)
+    assert (done.json["refused"]["head"], "config/reconciler.yaml:2" in done.json["refused"]["why"]) == (broken, True)
+    refused = call(repo, "--dry-run")
+    assert (refused.code, refused.out) == (1, "")

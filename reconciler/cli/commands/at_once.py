@@ -158,7 +158,7 @@ def lock(options: SharedOptions, hire: str, reason: str, until: str | None, *, d
     """
     if not reason.strip():
         raise UsageError("--reason is empty: say why, for those who see it later")
-    options = replace(options, by_hand=True)
+    options = replace(options, tolerant=True)
     person = _Person(options, hire)
     if not (person.in_git or person.rows):
         raise UsageError(f"neither git nor the ledger has {hire}{person.suggestion}")

@@ -179,7 +179,7 @@ def run(options: SharedOptions, hire: str, access: str) -> int:
 @shared()
 def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
     """Revoke by hand what is in the ledger and no longer in git: one orphan, or all of a person's."""
-    options = replace(options, by_hand=True)
+    options = replace(options, tolerant=True)
     known = _known(options, hire, access)
     keys = [record.key for record in known] if access is not None else _orphans(options, hire, known)
     if not keys:

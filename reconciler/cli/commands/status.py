@@ -72,7 +72,7 @@ def status(
 
     if when is not None:
         return _show_past(options, when, hires, integrations, by=by, only=Filter(**only))
-    context, force = context_in_force(options)
+    context, force = context_in_force(replace(options, tolerant=True))
     location = context.state(force.settings, force.tree)
     with location.reader() as ledger:
         noted = ledger.notes.get(LAST)

@@ -193,9 +193,10 @@ def _next(context: Context, revision: str, remembered: str | None) -> InForce:
         refused = Untrusted(error.head, error.head, error.author, str(error), unreadable=True)
         return InForce(accepted, settings, branch, refused, assumed=named is None)
     except SettingsError as error:
-        if not context.by_hand:
+        if not context.tolerant:
             raise
-        refused = Untrusted(str(branch), str(branch), "", str(error), unreadable=True)
+        commit = context.checkout.tip_id(str(branch), settings.git.remote) or str(branch)
+        refused = Untrusted(commit, commit, "", str(error), unreadable=True)
         return InForce(accepted, settings, branch, refused, assumed=named is None)
     return _as_head_says(context, last, rules, newest)
 
