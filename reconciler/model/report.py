@@ -210,11 +210,13 @@ def _done_at(record: Record) -> datetime | None:
 
 
 def _given(grant: Grant) -> dict[str, Any] | None:
-    """Return the form's values of an entry; None if only the ledger has it."""
+    """Return the form's values, an entry's own first; None if only the ledger has it."""
     if not grant.layers or grant.layers[0].origin == LEDGER:
         return None
-    first = grant.layers[0]
-    return {name: jsonable(value) for name, value in first.values.items()} if first.origin == grant.source else {}
+    first, form = grant.layers[0], () if grant.manifest is None else grant.manifest.form
+    values = {**(first.values if first.origin == grant.source else {})}
+    values |= {field.id: grant.value(field.id) for field in form if field.id not in values}
+    return {name: jsonable(value) for name, value in values.items() if value is not None}
 
 
 def _name(record: Record, grant: Grant | None) -> str:

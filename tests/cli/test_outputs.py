@@ -109,6 +109,15 @@ def test_status_before_first_pass_names_the_command(tool: Repo) -> None:
     assert done.err.startswith("no pass was made yet: `reconcile` makes one")
 
 
+def test_values_are_those_that_are_sent_wherever_they_come_from(repo: Repo, accounts: AccountService) -> None:
+    repo.manifest("tool", accounts.manifest(team=True))
+    repo.hire("ada", "tool", extra={"TEAM": "7", "LOGIN": "ada"})
+    repo.commit()
+    for words in (("--dry-run",), (), ("status",)):
+        assert call_cli(repo, *words, "--output", "json").grant("ada", "tool")["values"] == {"TEAM": "7"}, words
+    assert "POST /teams/7/members" in accounts.lines()
+
+
 def test_enqueued_command_is_reported(tool: Repo, accounts: AccountService) -> None:
     tool.hire("bob", "tool")
     tool.commit()
