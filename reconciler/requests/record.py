@@ -6,6 +6,7 @@ alone (docs/manifest.md). Everything here is pure; the manifest's templates are 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -60,12 +61,17 @@ class Compared(Frozen):
         )
 
     def shown(self, path: str, value: Any, redact: Callable[[Any], Any]) -> Any:
-        """Format a value to be shown and saved: without secrets, and no longer than a line. Nothing is no secret."""
+        """Format a value to be shown and saved: without secrets, and no longer than a line. Nothing is no secret.
+
+        A digest of all of a long one tells two apart that begin alike.
+        """
         if path in self.secret and value is not None:
             return MASK
         value = redact(value)
-        text = written(value)
-        return value if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+        text = written(sorted(value, key=written) if isinstance(value, list) else value)
+        if len(text) <= LONGEST:
+            return value
+        return f"{text[:LONGEST]}… (sha256 {hashlib.sha256(text.encode(errors='replace')).hexdigest()[:16]})"
 
 
 NOTHING = Compared()

@@ -325,6 +325,50 @@ def test_without_update_a_difference_waits_for_a_person_who_may_accept_it(repo, 
     assert accounts.calls("POST") == []
 
 
+GROUPS = [f"group-{number:03}" for number in range(40)]
+"""More than is shown of a value."""
+
+
+def in_groups(repo: Repo, accounts: AccountService, groups: list[str]) -> None:
+    manifest = with_role(accounts)
+    manifest["exists"]["where"] = {"groups": groups}
+    manifest["update"][0]["data"] = {"groups": groups}
+    repo.manifest("tool", manifest)
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+
+
+@pytest.mark.parametrize("there", [["b", "a"], [*GROUPS, "b", "a"]], ids=["short", "long"])
+def test_accepted_list_stays_accepted_in_any_order_and_until_it_has_another_value(repo, accounts, roles, there):
+    in_groups(repo, accounts, ["c"])
+    machine = Machine(repo)
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"]["groups"] = ["c"]
+    machine.reconcile()
+    settings(repo, drift="report")
+    repo.commit()
+    accounts.people["ada@example.com"]["groups"] = there
+    assert row(machine.reconcile(), "ada", "tool").status is Status.DIFFERS
+    machine.enqueue("accept", "ada", "tool")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    accounts.people["ada@example.com"]["groups"] = there[::-1]
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    accounts.people["ada@example.com"]["groups"] = [*there, "z"]
+    assert row(machine.reconcile(), "ada", "tool").status is Status.DIFFERS
+
+
+def test_commit_that_changes_the_end_of_a_long_value_is_no_drift(repo, accounts, roles):
+    settings(repo, drift="report")
+    in_groups(repo, accounts, GROUPS)
+    machine = Machine(repo)
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"]["groups"] = GROUPS
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    in_groups(repo, accounts, [*GROUPS, "z"])
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert roles.changes == [{"groups": [*GROUPS, "z"]}]
+
+
 def test_values_without_where_are_sent_by_update_and_not_looked_for(repo, accounts, roles):
     settings(repo)
     manifest = with_role(accounts)

@@ -215,13 +215,28 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
 
 def by_commit(wants: Mapping[str, Any], differs: Differences) -> bool:
     """Whether git changed what it wants of what differs; `wants` is what it wanted when last found so or accepted."""
-    return any(path not in wants or as_shown(wants[path]) != as_shown(wanted) for path, (_, wanted) in differs.items())
+    return any(path not in wants or not _still(wants[path], wanted) for path, (_, wanted) in differs.items())
 
 
 def _accepted(record: Record, differs: Differences) -> bool:
     """Whether a person accepted the account as it is, and neither side has changed since."""
-    accepted = {path: tuple(map(as_shown, pair)) for path, pair in record.accepted.items()}
-    return bool(accepted) and accepted == {path: tuple(map(as_shown, pair)) for path, pair in differs.items()}
+    then = record.accepted
+    if not then or then.keys() != differs.keys():
+        return False
+    return all(_still(*each) for path, pair in differs.items() for each in zip(then[path], pair, strict=True))
+
+
+def _still(then: Any, now: Any) -> bool:
+    """Whether a compared value is what it was. Former releases kept no more of a long one than how it begins."""
+    one, other = _meant(then), _meant(now)
+    return one == other or (one.endswith("…") and other.startswith(one))
+
+
+def _meant(value: Any) -> str:
+    """Return what a compared value says: lists have no order."""
+    if (word := operator(value)) is not None:
+        return f"{word} {_meant(value[word])}"
+    return as_shown(sorted(map(as_shown, value)) if isinstance(value, list) else value)
 
 
 def _ways(record: Record | None) -> str:
