@@ -5,17 +5,20 @@ A name that is misspelt restricts nothing, and nobody sees it: who reviews a cha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from reconciler.model.base import as_text
 from reconciler.model.condition import Condition, plain, value_of
 from reconciler.model.errors import Problem, Severity, shortened
+from reconciler.model.form import FormField
 from reconciler.model.grant import Grant, Key
 from reconciler.model.status import Status
 from reconciler.model.text import hint, some
 from reconciler.repository.config_files import POLICY, REQUESTABLE, Offers
 from reconciler.repository.desired import Desired, over_by_itself
 from reconciler.repository.files import Files
+from reconciler.repository.people import skeleton
 
 __all__ = [
     "PlacedCondition",
@@ -121,7 +124,7 @@ def _of_entry(grant: Grant, text: str, severity: Severity) -> Problem:
 def unknown_names(files: Files) -> Iterator[Problem]:
     """Warn of each. A manifest that is broken may have any field."""
     rules, offers = files.policy.rules, files.offers.entries
-    named: list[tuple[str, int | None, str, str | None, Collection[str]]] = [
+    named: list[tuple[str, int | None, str, str | None, Mapping[str, str | list[str]]]] = [
         *((POLICY, line, f"policy {rule.name}", rule.integration, rule.values) for rule, line in rules),
         *((REQUESTABLE, line, offer.integration, offer.integration, offer.values) for offer, line in offers),
     ]
@@ -131,10 +134,22 @@ def unknown_names(files: Files) -> Iterator[Problem]:
             told = f"{name}: there is no integration {integration}{hint(integration, known)}"
             yield Problem(path, line, told, Severity.WARNING)
         elif integration in files.manifests:
-            fields = [field.id for field in files.manifests[integration].model.form]
-            for field in sorted(set(values) - set(fields)):
-                told = f"{name}: the form of {integration} has no {field}{hint(field, fields)}"
-                yield Problem(path, line, told, Severity.WARNING)
+            form = {field.id: field for field in files.manifests[integration].model.form}
+            for field in sorted(values):
+                told = f"the form of {integration} has no {field}{hint(field, form)}"
+                found = _no_items(form[field], values[field], named=path == REQUESTABLE) if field in form else [told]
+                yield from (Problem(path, line, f"{name}: {each}", Severity.WARNING) for each in found)
+
+
+def _no_items(field: FormField, values: str | list[str], *, named: bool) -> Iterator[str]:
+    """Say which values a choice of fixed items does not have; by their names too where they may be `named`."""
+    if not field.items or field.fetched:
+        return
+    known = {skeleton(str(as_text(each))) for item in field.items for each in (item.id, *[item.name] * named)}
+    for value in values if isinstance(values, list) else [values]:
+        if skeleton(value) not in known:
+            there = some([f"{as_text(item.id)} ({item.name})" for item in field.items])
+            yield f"{field.id} {value} is not among the items: {there}"
 
 
 class PlacedCondition(NamedTuple):

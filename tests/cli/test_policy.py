@@ -259,6 +259,27 @@ def test_rule_that_matches_nothing_is_a_warning(company: Repo, call: Call) -> No
     ]
 
 
+def test_value_that_a_choice_does_not_have_is_a_warning(company: Repo, call: Call, accounts: AccountService) -> None:
+    """Such as an item's name in a rule, which counts ids."""
+    items = [{"id": "admin", "name": "Owner"}, {"id": 1, "name": "Member"}]
+    company.manifest("tool", {**accounts.manifest(), "form": [{"id": "TEAM", "type": "choice", "items": items}]})
+    of_tool = {"integration": "tool", "at_most": 5}
+    policy(
+        company,
+        {"name": "owners", "values": {"TEAM": "Owner"}, **of_tool},
+        {"name": "fine", "values": {"TEAM": " ADMIN"}, **of_tool},
+        {"name": "number", "values": {"TEAM": 1}, **of_tool},
+    )
+    company.write("config/requestable.yaml", [{"integration": "tool", "values": {"TEAM": ["Owner", "1", "gone"]}}])
+    done = call(company, "validate", "--output", "json")
+    told = [(each["file"], each["severity"], each["message"]) for each in done.json["problems"]]
+    there = "is not among the items: admin (Owner), 1 (Member)"
+    assert [each for each in told if "TEAM" in each[2] and each[0].startswith("config/")] == [
+        ("config/policy.yaml", "warning", f"policy owners: TEAM Owner {there}"),
+        ("config/requestable.yaml", "warning", f"tool: TEAM gone {there}"),
+    ]
+
+
 def test_rule_that_names_one_thing_twice_is_an_error(company: Repo, call: Call) -> None:
     policy(company, {"name": "a", "never_both": ["deploy", "deploy"]})
     done = call(company, "validate")
