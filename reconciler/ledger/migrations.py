@@ -247,11 +247,13 @@ def _renames(op: Operations, connection: sa.Connection) -> None:
 def _left_over(op: Operations, _connection: sa.Connection) -> None:
     """What is begun anew does not forget that an attempt before it may have left an account.
 
-    A hire is found again whose file was renamed while an account is under an address of before.
+    A hire is found again whose file was renamed while an account is under an address of before. A grant is of each
+    sequence by which its hire has it.
     """
     _add_columns(op, "grants", sa.Boolean, "left_over", nullable=False, server_default=sa.false())
     _add_columns(op, "grants", sa.Text, "hire_email", nullable=False, server_default="")
     op.execute("UPDATE grants SET hire_email = email")
+    _add_columns(op, "grants", sa.JSON, "through", nullable=False, server_default="[]")
     op.create_index("grants_hire_address", "grants", [sa.text("lower(hire_email)")])
 
 

@@ -348,18 +348,22 @@ class Grants(LedgerPart):
         )
         return [record_by_place(row, ()) for row in self._cells(query, integration=integration, revoked=Phase.REVOKED)]
 
-    def origins_after(self, key: Key) -> tuple[list[tuple[str, str, str | None]], Key | None]:
-        """Read whose the next grants are, with the address and the sequence that gave each, and the last one's key.
+    def origins_after(self, key: Key) -> tuple[list[tuple[str, str, tuple[str, ...]]], Key | None]:
+        """Read whose the next grants are, with the address and the sequences that gave each, and the last one's key.
 
         None where there are no more.
         """
         query = (
-            "SELECT hire, access, email, origin FROM grants WHERE (hire, access) > (:hire, :access)"
+            "SELECT hire, access, email, origin, through FROM grants WHERE (hire, access) > (:hire, :access)"
             " ORDER BY hire, access LIMIT :at_most"
         )
         rows = self._cells(query, hire=key.hire, access=key.access, at_most=PAGE)
         last = Key(*rows[-1][:2]) if len(rows) == PAGE else None
-        return [(hire, email, origin) for hire, _, email, origin in rows], last
+        found = (
+            (hire, email, () if origin is None else (origin, *from_json(through, list)))
+            for hire, _, email, origin, through in rows
+        )
+        return list(found), last
 
     def due(self, now: datetime) -> list[Key]:
         """List the grants whose retry is due and that were not checked since.

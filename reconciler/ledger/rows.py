@@ -167,7 +167,8 @@ def grant_row(record: Record) -> dict[str, Any]:
         "by_hand": run.by_hand,
         "retry_at": run.retry_at,
     }
-    return {**row, **open_run, "hire": record.key.hire, "access": record.key.access, "needs": list(record.needs)}
+    lists = {"needs": list(record.needs), "through": list(record.through)}
+    return {**row, **open_run, "hire": record.key.hire, "access": record.key.access, **lists}
 
 
 def changed_and_checked(

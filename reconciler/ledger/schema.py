@@ -138,6 +138,7 @@ grants = Table(
     Column("form", JSON(none_as_null=True)),
     Column("left_over", Boolean, nullable=False, server_default=false()),
     Column("hire_email", Text, nullable=False, server_default=""),
+    Column("through", JSON, nullable=False, server_default="[]"),
     Index("grants_due", "retry_at"),
     Index("grants_expire", "expire_at"),
     Index("grants_address", text("lower(email)")),

@@ -67,7 +67,8 @@ class Grant(Frozen):
 
     `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
     is the first day on which it counts, `ends` the hire's last day, `until` when the entry itself is over. `origin` is
-    the sequence that it comes from, or None for the hire's own entry. `keep` says that it is never revoked on its own.
+    the sequence that it comes from, or None for the hire's own entry, `through` the others by which the hire has it.
+    `keep` says that it is never revoked on its own.
     """
 
     key: Key
@@ -89,6 +90,7 @@ class Grant(Frozen):
     """How long it lasts from when it is first acted on."""
     needs: tuple[str, ...] = ()
     origin: str | None = None
+    through: tuple[str, ...] = ()
     keep: bool = False
     hold: Hold | None = None
     requested: Requested | None = None
@@ -107,6 +109,11 @@ class Grant(Frozen):
             return self.over_at
         end = acted_at + self.lasts
         return end if self.over_at is None else min(end, self.over_at)
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Return all sequences that give it."""
+        return () if self.origin is None else (self.origin, *self.through)
 
     def asks_as(self, other: Grant) -> bool:
         """Whether two revisions ask for the same access alike, whatever line of their files it is in."""
@@ -243,7 +250,14 @@ class Record(Frozen):
     """Whether an attempt may have left an account that one begun anew, or an entry wanted again, knows nothing of."""
     hire_email: str = ""
     """The address of its hire when git was last seen to want it; the account may be under one of before."""
+    through: tuple[str, ...] = ()
+    """The sequences by which its hire has it, beside `origin`."""
     open: OpenRun | None = None
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Return all sequences that gave it."""
+        return () if self.origin is None else (self.origin, *self.through)
 
     def as_grant(self) -> Grant:
         """Make a grant from the record alone: the hire's file may be gone."""
@@ -255,6 +269,7 @@ class Record(Frozen):
             source=self.source,
             needs=self.needs,
             origin=self.origin,
+            through=self.through,
             keep=self.keep,
         )
 

@@ -143,12 +143,18 @@ class Desired:
         return self.entries.included | {*self.hires.index.sequences}
 
     def unreadable(
-        self, key: Key, email: str, sequence: str | None, since: str | None = None, *, source: str = REQUESTS.folder
+        self,
+        key: Key,
+        email: str,
+        sequences: Iterable[str],
+        since: str | None = None,
+        *,
+        source: str = REQUESTS.folder,
     ) -> str | None:
-        """Return why git cannot say whether a hire keeps a grant, from a sequence or of its own; or None.
+        """Return why git cannot say whether a hire keeps a grant, from sequences or of its own; or None.
 
         The hire's file cannot be read, or stands broken under another name: it has the address, or git sees it as the
-        file that the hire had at the revision `since`, when the grant was last planned. Or the sequence is broken, or
+        file that the hire had at the revision `since`, when the grant was last planned. Or a sequence is broken, or
         somebody names it and it is not there. Where the hire names one that is not there, that may be any sequence that
         it had. Or the request that gave it, at `source`, cannot be read.
         """
@@ -161,8 +167,9 @@ class Desired:
         for named in (hire, self.hires.index.owner(email), renamed_to):
             if named is not None and (problems := self.broken_hires.get(named)):
                 return problems[0].clause
-        if sequence is None:
-            return None
+        return next((why for each in sequences if (why := self._unreadable_sequence(hire, each)) is not None), None)
+
+    def _unreadable_sequence(self, hire: str, sequence: str) -> str | None:
         if problems := self.files.broken["sequences"].get(sequence):
             return f"config/sequences/{sequence}.yaml cannot be read: {problems[0].clause}"
         missing = next(self.entries.missing(hire), None)
@@ -177,7 +184,7 @@ class Desired:
 
     def holds(self, record: Record) -> str | None:
         """Return why git cannot say whether a hire keeps what the ledger has; or None."""
-        return self.unreadable(record.key, record.email, record.origin, record.revision, source=record.source)
+        return self.unreadable(record.key, record.email, record.sequences, record.revision, source=record.source)
 
     def vanished(self, hire: str) -> bool:
         """Whether a hire has no file, not even one that cannot be read."""

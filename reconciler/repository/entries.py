@@ -23,11 +23,15 @@ BEFORE_SUGGESTION = ": "
 
 
 class SourcedEntry(Frozen, kw_only=True):
-    """An access entry of a hire: where it is, its sequence, and sequences that disagree about it."""
+    """An access entry of a hire: where it is, its sequence, and sequences that disagree about it.
+
+    `through` are the other sequences that give it, or include one that does.
+    """
 
     entry: Entry
     source: str
     origin: str | None = None
+    through: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
     request: Loaded[AccessRequest] | None = None
 
@@ -175,7 +179,12 @@ class Entries:
                 for entry, line in zip(loaded.model.access, loaded.lines, strict=True)
             }
             included = _together(found[each] for each in loaded.model.include if each in found)
-            found[name] = {**included, **own}
+            by_this = {
+                access: replace(item, through=(*item.through, name))
+                for access, item in included.items()
+                if access not in own
+            }
+            found[name] = {**by_this, **own}
         return found
 
     def _of_sequences(self, hire: Hire) -> dict[str, SourcedEntry]:
@@ -195,6 +204,9 @@ def _together(several: Iterable[Mapping[str, SourcedEntry]]) -> dict[str, Source
     for given in several:
         for access, item in given.items():
             known = entries.setdefault(access, item)
+            if known is not item:
+                others = {*known.through, item.origin or "", *item.through} - {known.origin}
+                known = entries[access] = replace(known, through=tuple(sorted(others)))
             if known.entry != item.entry or item.rivals:
                 rivals = (*known.rivals, known.origin or "", item.origin or "", *item.rivals)
                 entries[access] = replace(known, rivals=tuple(dict.fromkeys(rivals)))

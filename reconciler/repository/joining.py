@@ -125,6 +125,7 @@ class Join:
             lasts=entry.for_,
             needs=tuple(entry.needs),
             origin=item.origin,
+            through=item.through,
             keep=entry.keep,
             hold=hold,
             requested=requested,

@@ -112,7 +112,8 @@ def compare(base: Side, head: Side, today: date) -> Difference:
         )
     hosts_added, hosts_removed = _hosts(base, head)
     before, after = Desired(base.files, today), Desired(head.files, today)
-    added += _unknown_before(before, after)
+    after.once_assigned = before.assigned
+    added += [*_unknown_before(before, after), *_assigned_before(before, after)]
     grants = changes(before, after)
     manifests, settings = (
         compared_manifests(base.files, head.files),
@@ -144,6 +145,14 @@ def _unknown_before(before: Desired, after: Desired) -> Iterator[Problem]:
             yield Problem(first.file, None, unknown, Severity.WARNING)
 
 
+def _assigned_before(before: Desired, after: Desired) -> Iterator[Problem]:
+    """Warn of sequences that were assigned and are gone: passes keep what such a one gave."""
+    for name in sorted(before.assigned - after.files.sequences.keys() - after.files.broken["sequences"].keys()):
+        held = "was assigned, and is gone: what only it gave stays, and is `invalid`"
+        ways = "bring it back, or, to take that away, with an empty `access`"
+        yield Problem(before.files.sequences[name].path, None, f"{held}: {ways}", Severity.WARNING)
+
+
 def changes(before: Desired, after: Desired) -> list[Change]:
     """List the grants that are added, changed and removed, sorted by hire and access."""
     base, head = before.files, after.files
@@ -159,7 +168,7 @@ def changes(before: Desired, after: Desired) -> list[Change]:
         for access in sorted(old.keys() | new.keys()):
             was, now = old.get(access), new.get(access)
             if now is None and was is not None:
-                if after.unreadable(was.key, was.email, was.origin, before.revision, source=was.source) is None:
+                if after.unreadable(was.key, was.email, was.sequences, before.revision, source=was.source) is None:
                     found.append(changed.removed(was))
             elif was is None and now is not None:
                 found.append(changed.added(now))

@@ -100,6 +100,11 @@ def test_an_assigned_sequence_that_is_deleted_takes_nothing_away(pruning, accoun
     repo.remove("config/sequences/engineering.yaml")
     repo.hire("ada", {**TOOL, "name": "mine"}, department="R&D")
     repo.commit()
+    told = call_cli(repo, "diff", "HEAD~1", "--output", "json").json
+    assert [(each["access"], each["change"]) for each in told["grants"]] == [("tool", "removed")]
+    (problem,) = told["problems"]["added"]
+    assert (problem["file"], problem["severity"]) == ("config/sequences/engineering.yaml", "warning")
+    assert "was assigned, and is gone" in problem["message"]
     for report in (pruning.plan(), pruning.reconcile(), pruning.reconcile(), pruning.reconcile(integrations=["tool"])):
         for item in report.rows:
             expected = {"mine": Status.PRESENT, "tool": Status.ORPHANED, "second": Status.INVALID}
@@ -110,6 +115,51 @@ def test_an_assigned_sequence_that_is_deleted_takes_nothing_away(pruning, accoun
     repo.commit()
     assert row(pruning.reconcile(), "ada", "second").status is Status.REVOKED
     repo.remove("config/sequences/engineering.yaml")
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "second").status is Status.REVOKED
+
+
+TEAM = {"include": ["base"]}
+ROLES = {
+    "named": ({**TEAM}, {"sequences": ["role"]}),
+    "assigned": ({**TEAM, "assign": {"department": "R&D"}}, {"department": "R&D"}),
+}
+SLIPS = {
+    "that a hire has is broken": {"role": {"incldue": ["team"]}},
+    "that a hire has is gone": {"role": None},
+    "between is broken": {"team": {"incldue": ["base"]}},
+    "between is gone": {"team": None},
+    "goes in a circle": {"team": {"include": ["base", "role"]}},
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS.values(), ids=SLIPS)
+@pytest.mark.parametrize(("role", "has"), ROLES.values(), ids=ROLES)
+def test_what_a_sequence_gave_by_including_others_is_held_while_one_of_them_cannot_be_read(
+    pruning, others, repo, role, has, slip
+):
+    """Also where it has no entry of its own: what an included one gave stands in a file that can be read."""
+    sequences = {"base": {"access": [SECOND]}, "team": TEAM, "role": {**role, "include": ["team"]}}
+    for name, content in sequences.items():
+        repo.write(f"config/sequences/{name}.yaml", content)
+    repo.hire("ada", TOOL, **has)
+    repo.commit()
+    pruning.reconcile()
+    for name, content in slip.items():
+        if content is None:
+            repo.remove(f"config/sequences/{name}.yaml")
+        else:
+            repo.write(f"config/sequences/{name}.yaml", content)
+    repo.commit()
+    told = call_cli(repo, "diff", "HEAD~1", "--output", "json").json
+    assert (told["grants"], bool(told["problems"]["added"])) == ([], True)
+    for report in (pruning.plan(), pruning.reconcile(integrations=["other"]), pruning.reconcile()):
+        left = row(report, "ada", "second")
+        assert (left.status, left.action) == (Status.INVALID, Action.NONE)
+    assert others.calls("DELETE") == []
+    for name, content in sequences.items():
+        repo.write(f"config/sequences/{name}.yaml", content)
+    repo.write("config/sequences/role.yaml", {**role, "include": []})
     repo.commit()
     assert row(pruning.reconcile(), "ada", "second").status is Status.REVOKED
 

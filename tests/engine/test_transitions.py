@@ -500,12 +500,13 @@ def test_check_writes_down_what_git_says_of_the_entry():
         service="others",
         source="hires/ada.yaml:9",
         origin="ops",
+        through=("everybody",),
         needs=("mail",),
         keep=False,
     )
     old = but(CONFIRMED, orphaned_at=BEFORE, revision="old", guarded=True)
     after, _ = transitions.checked(old, PlannedGrant(grant, old, FOUND, Present(), prepared()), NOW, "newer")
-    names = ("integration", "service", "source", "origin", "needs", "keep")
+    names = ("integration", "service", "source", "origin", "through", "needs", "keep")
     assert {name: getattr(after, name) for name in names} == {name: getattr(grant, name) for name in names}
     assert (after.revision, after.orphaned_at, after.guarded) == ("newer", None, False)
     again, _ = transitions.checked(after, PlannedGrant(grant, after, replace(FOUND, guarded=True)), NOW)

@@ -48,6 +48,7 @@ RECORDS = st.builds(
         TEXTS, TEXTS | st.integers() | st.booleans() | st.none() | st.lists(TEXTS, max_size=3), max_size=4
     ),
     needs=st.lists(TEXTS, max_size=3).map(tuple),
+    through=st.lists(TEXTS, max_size=3).map(tuple),
     lost=st.booleans(),
     fresh=st.booleans(),
     open=st.none()

@@ -201,6 +201,16 @@ def test_included_sequences_give_their_entries_and_own_ones_win() -> None:
     }
     assert set(known.integrations("ada")) == {"tool", "wiki", "chat"}
     assert [known.entries.includer("ada", name) for name in ("low", "mid", "top")] == ["mid", "top", None]
+    given = {grant.key.access: grant.sequences for grant in known.grants("ada")}
+    assert given == {"tool": ("top",), "wiki": ("mid", "top"), "chat": ("low", "mid", "top")}
+
+
+def test_a_grant_is_of_each_sequence_that_gives_it() -> None:
+    sequences = {"a": "include: [low]", "b": "include: [low]\nassign: {first_name: A}", "low": "access: [tool]"}
+    (grant,) = included({**sequences, "same": "access: [tool]"}, "sequences: [a, same]").grants("ada")
+    assert (grant.origin, grant.through, grant.hold) == ("low", ("a", "b", "same"), None)
+    (own,) = included(sequences, "sequences: [a]\naccess: [tool]").grants("ada")
+    assert own.sequences == ()
 
 
 def test_a_hire_can_do_without_an_entry_of_its_sequences() -> None:
@@ -237,7 +247,7 @@ def test_what_a_broken_or_missing_included_sequence_gave_is_held_and_the_rest_go
         known = included({"top": "include: [low]\naccess: [tool]", **low})
         assert set(sources(known)) == {"tool"}
         assert known.grants("ada")[0].hold is None
-        assert known.unreadable(Key("ada", "x"), "ada@example.com", "low") is not None
+        assert known.unreadable(Key("ada", "x"), "ada@example.com", ["low"]) is not None
         assert first_error(known, "ada") is not None
 
 

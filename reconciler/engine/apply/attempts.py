@@ -201,6 +201,7 @@ def checked_locked(record: Record, item: PlannedGrant, now: datetime, revision: 
             new,
             source=grant.source,
             origin=grant.origin,
+            through=grant.through,
             needs=grant.needs,
             hire_email=grant.email,
             orphaned_at=None,
