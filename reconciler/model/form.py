@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from reconciler.model.base import Identifier, Model, Text, as_text
 from reconciler.model.hire import NamedChoice, no_entries
 from reconciler.model.request import Method, NonEmpty, Paged, empty_is_none
+from reconciler.model.text import folded
 
 __all__ = ["FormField", "Item"]
 
@@ -72,13 +73,14 @@ class FormField(Paged):
         return self
 
     def gives_privilege(self, value: object) -> bool:
-        """Whether a value of the field gives more than others have."""
+        """Whether a value of the field gives more than others have, as services may compare it."""
         items = [item for item in self.items or () if item.privileged]
-        listed, names = {*self.privileged, *(str(as_text(item.id)) for item in items)}, {item.name for item in items}
+        listed = {folded(str(as_text(each))) for each in (*self.privileged, *(item.id for item in items))}
+        names = listed | {folded(item.name) for item in items}
         values = value if isinstance(value, list | tuple) else [value]
         named = (_name(each) for each in values)
         return any(
-            str(as_text(each)) in listed if name is None else name in names
+            folded(str(as_text(each))) in listed if name is None else folded(name) in names
             for each, name in zip(values, named, strict=True)
         )
 

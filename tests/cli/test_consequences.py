@@ -156,6 +156,21 @@ def test_a_joiner_says_when_and_an_owner_stands_first(repo: Repo, call: Call) ->
     )
 
 
+@pytest.mark.parametrize("field", [{"type": "input"}, {"type": "choice", "url": "https://api.example.com/roles"}])
+@pytest.mark.parametrize("role", ["OWNER", " owner", "owner\u200b", "\uff4fwner", {"name": "Owner"}])
+def test_who_becomes_privileged_is_found_in_any_spelling(
+    repo: Repo, call: Call, field: dict[str, Any], role: Any
+) -> None:
+    if role == {"name": "Owner"} and field["type"] == "input":
+        role = "Owner"
+    repo.manifest("crm", {**CRM, "form": [{"id": "ROLE", "name": "Role", "privileged": ["owner"], **field}]})
+    base = repo.commit("before")
+    repo.hire("zoe", {"integration": "crm", "values": {"ROLE": role}})
+    found, comment = shown(repo, call, base)
+    assert found["grants"][0]["privileged"] == {"ROLE": role}
+    assert "PRIVILEGED" in comment.splitlines()[0]
+
+
 @pytest.mark.parametrize(
     ("entry", "ends"),
     [
