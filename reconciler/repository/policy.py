@@ -132,7 +132,7 @@ class PolicyRules:
         if hire not in self._desired.hires:
             return None
         for rule, _ in self._rules:
-            theirs = _named(rule.must_have or (), record)
+            theirs = next((name for name in rule.must_have or () if self._is(name, record)), None)
             if theirs is None:
                 continue
             others = [grant for grant in self._desired.grants(hire) if counts(grant)]
@@ -142,8 +142,13 @@ class PolicyRules:
 
     def _lacking(self, rule: Rule, hire: str, grants: Collection[Grant]) -> Iterator[str]:
         if rule.must_have is not None and self._meant(rule, hire):
-            had = {name for grant in grants for name in (grant.key.access, grant.integration)}
-            yield from (name for name in rule.must_have if name not in had)
+            yield from (name for name in rule.must_have if not any(self._is(name, grant) for grant in grants))
+
+    def _is(self, name: str, item: Grant | Record) -> bool:
+        """Whether it is what a rule wants by this name; an integration's own is no other's, whatever that is called."""
+        files = self._desired.files
+        meant = name in files.manifests or name in files.broken["manifests"]
+        return item.integration == name or (item.key.access == name and not meant)
 
     def _meant(self, rule: Rule, hire: str) -> bool:
         """Whether a rule is about a hire."""

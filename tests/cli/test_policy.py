@@ -177,6 +177,27 @@ def test_what_somebody_must_have_is_not_lost_while_their_file_stays(
     assert [sent.path for sent in accounts.calls("DELETE")] == ["/users/bob@example.com"]
 
 
+def test_entry_that_is_called_like_an_integration_is_not_what_somebody_must_have(
+    company: Repo, call: Call, accounts: AccountService
+) -> None:
+    company.manifest("tool", accounts.manifest(revoke=True))
+    company.manifest(
+        "wiki", {"execute": [{"url": f"{accounts.url}/teams/wiki/members", "data": {"email": "{{email}}"}}]}
+    )
+    company.settings(prune="revoke", max_change_percent=100)
+    company.remove("hires/bob.yaml")
+    company.hire("ada", {"integration": "tool", "name": "glass"})
+    policy(company, {"name": "break-glass", "hire": "ada", "must_have": ["tool", "pages"]})
+    company.commit()
+    call(company, "--yes")
+    company.hire("ada", {"integration": "wiki", "name": "tool"}, {"integration": "wiki", "name": "pages"})
+    company.commit()
+    found = [message for *_, message in problems(call(company, "validate", "--output", "json"))]
+    assert found == ["ada: policy break-glass: must have tool"]
+    call(company, "--yes")
+    assert accounts.calls("DELETE") == []
+
+
 def test_broken_rule_blocks_missing_grants_only(company: Repo, call: Call, accounts: AccountService) -> None:
     company.hire("ada", entry("deploy"))
     company.commit()
