@@ -65,7 +65,7 @@ def layers_as_compared(layers: Iterable[Layer]) -> tuple[Layer, ...]:
 
 
 def as_compared(value: Any) -> Any:
-    """Return what all spellings of a value share; a number is the text that it is sent as."""
+    """Return what all spellings of a value share: a number is the text that it is sent as, a list has no order."""
     match value:
         case None | "":
             return value
@@ -74,7 +74,7 @@ def as_compared(value: Any) -> Any:
         case NamedChoice():
             return folded(value.name)
         case list():
-            return [as_compared(item) for item in value]
+            return sorted(map(as_compared, value), key=written)
         case Mapping():
             return {key: as_compared(item) for key, item in value.items()}
         case _:

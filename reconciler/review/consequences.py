@@ -21,6 +21,7 @@ from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
 from reconciler.repository.joined_problems import first_error
 from reconciler.repository.policy import PolicyRules
+from reconciler.requests.template import written
 from reconciler.review.causes import Cause, ChangeKind, Consequence
 
 __all__ = [
@@ -222,16 +223,18 @@ def _prunes(settings: Settings, integration: str) -> bool:
 _SENT = {"execute", "update", "headers"}
 
 
-def applied_to(grant: Grant, fields: Iterable[str]) -> Applied | None:
-    """Say what happens to an account that exists; None if none of these fields matters to it."""
+def applied_to(grant: Grant, fields: Mapping[str, tuple[Any, Any]]) -> Applied | None:
+    """Say what happens to an account that exists; None if no change of these fields matters to it."""
     manifest = grant.manifest
     if manifest is None:
         return None
-    changed = {name.removeprefix("values.").removeprefix("extra.") for name in fields}
-    if changed & set(manifest.identity):
-        return Applied.ANOTHER_THING
     exists = manifest.exists
     asked = roots([exists.url, exists.expected, exists.data]) if exists is not None else frozenset()
+    pairs = {name.removeprefix("values.").removeprefix("extra."): pair for name, pair in fields.items()}
+    telling = {*manifest.identity, *asked}
+    changed = {name for name, (then, now) in pairs.items() if name not in telling or _sent_as(then) != _sent_as(now)}
+    if changed & set(manifest.identity):
+        return Applied.ANOTHER_THING
     if changed & (asked - {"email"}):
         return Applied.ANOTHER_ACCOUNT
     if changed & asked:
@@ -240,6 +243,11 @@ def applied_to(grant: Grant, fields: Iterable[str]) -> Applied | None:
     if not changed & roots(compared):
         return None
     return Applied.UPDATED if manifest.updates else Applied.NOT_UPDATED
+
+
+def _sent_as(value: Any) -> str:
+    """Return a value as the text that says which account is meant; several choices have no order."""
+    return written(sorted(value, key=written) if isinstance(value, list) else value)
 
 
 def privileges(grant: Grant) -> dict[str, Any]:

@@ -287,6 +287,18 @@ LOGIN = {
 }
 
 
+@pytest.mark.parametrize("identity", [True, False])
+def test_choices_in_another_order_are_the_same_account(repo: Repo, call: Call, identity: bool) -> None:
+    items = [{"id": 1, "name": "One"}, {"id": 2, "name": "Two"}]
+    form = [{"id": "LOGIN", "name": "Teams", "type": "multiple_choice", "items": items, "identity": identity}]
+    repo.manifest("git", {**LOGIN, "form": form})
+    repo.hire("zoe", {"integration": "git", "values": {"LOGIN": [1, 2]}})
+    base = repo.commit("before")
+    repo.hire("zoe", {"integration": "git", "values": {"LOGIN": [2, 1]}})
+    found, _ = shown(repo, call, base)
+    assert [(each["applied"], each["former"]) for each in found["grants"]] == [(None, None)]
+
+
 @pytest.mark.parametrize(
     ("prune", "former", "told"),
     [

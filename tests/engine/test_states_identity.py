@@ -189,10 +189,11 @@ def test_several_fields_are_named_in_the_forms_order(teams, accounts, repo):
     assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7,lead": Status.ORPHANED}
 
 
-def test_several_choices_in_another_order_are_the_same(teams, accounts, repo):
+@pytest.mark.parametrize("identity", [True, False])
+def test_several_choices_in_another_order_are_the_same(teams, accounts, repo, identity):
     accounts.teams |= {"8,7": [], "7,8": [], "8,9": []}
     items = [{"id": number, "name": f"Team {number}"} for number in (7, 8, 9)]
-    repo.manifest("tool", of_teams(accounts, type="multiple_choice", items=items))
+    repo.manifest("tool", of_teams(accounts, type="multiple_choice", items=items, identity=identity))
     repo.hire("ada", in_team([8, 7]))
     repo.commit()
     assert statuses(teams.reconcile()) == {"tool": Status.PRESENT}

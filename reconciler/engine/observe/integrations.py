@@ -220,17 +220,20 @@ class Integration(Frozen, dict=True):
         )
 
     def as_sent(self, grant: Grant, record: Record | None) -> Grant:
-        """Return a grant whose `identity` fields have their choices in the order that they were sent in.
+        """Return a grant whose choices that say what it is about are in the order that they were sent in.
 
         In another order they are the same thing, and the check has to ask for it by the same name.
         """
-        if record is None or not record.may_remain or not self.manifest.identity:
+        if record is None or not record.may_remain:
             return grant
-        sent = {name: record.values.get(name) for name in self.manifest.identity}
+        telling = [*self.manifest.identity, *self.names.told_by]
+        sent = {name: then for name in telling if isinstance(then := record.values.get(name), list)}
+        if not sent:
+            return grant
 
         def ordered(name: str, value: Any) -> Any:
             then = sent.get(name)
-            if not (isinstance(value, list) and isinstance(then, list)):
+            if then is None or not isinstance(value, list):
                 return value
             places = {as_shown(item): place for place, item in enumerate(then)}
             same = places.keys() == {as_shown(item) for item in value}
