@@ -211,6 +211,25 @@ def test_a_needed_entry_that_runs_again_lends_what_it_stored_last(machine, accou
     assert accounts.calls("POST", "/badges")[0].json()["member"] == "2"
 
 
+def test_the_account_of_a_former_address_is_taken_away_with_what_was_stored_of_it(machine, accounts, repo):
+    repo.manifest("tool", storing(accounts))
+    repo.manifest("badge", badge(accounts))
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", "tool", NEEDS_TOOL)
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada", "tool", NEEDS_TOOL, email="lovelace@example.com")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "badge").status is Status.BLOCKED
+    machine.reconcile(by_hand={("ada", "tool"): "run", ("ada", "badge"): "run"})
+    report = machine.reconcile()
+    assert {access: row(report, "ada", access).status for access in ("tool", "badge")} == {
+        "tool": Status.PRESENT,
+        "badge": Status.PRESENT,
+    }
+    assert [call.path for call in accounts.calls("DELETE")] == ["/badges/1", "/members/1"]
+
+
 def test_a_check_that_asks_with_what_is_about_to_be_stored_waits_for_it(machine, accounts, repo):
     manifest = badge(accounts)
     accounts.route("GET", "/badges/of/{member}", lambda _received, member: {"member": member})

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.decide.existing import as_shown
-from reconciler.engine.decide.planned import NOTHING_STORED
+from reconciler.engine.decide.planned import NOTHING_STORED, DependencyOutputs
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.ledger.entries import Event
@@ -250,11 +250,11 @@ class Renamer(Frozen, kw_only=True):
             return False
         wanted = await self._resolved(integration, grant)
         try:
-            prepared = None if wanted is None else integration.prepare(wanted, NOTHING_STORED, kind=None)
-            pair = None if prepared is None else await self.checker.both(integration, prepared, record)
+            if wanted is None:
+                return False
+            prepared = integration.prepare(wanted, NOTHING_STORED, kind=None, outputs=self._may_be_stored(grant))
+            pair = await self.checker.both(integration, prepared, record)
         except Blocked:
-            return False
-        if pair is None:
             return False
         new, old = pair
         gone = isinstance(old, Missing) or is_off(old)
@@ -266,6 +266,12 @@ class Renamer(Frozen, kw_only=True):
             return False
         asks = integration.can.lists_invitations
         return not asks or await self.checker.invited_before(integration, record, grant.email)
+
+    def _may_be_stored(self, grant: Grant) -> DependencyOutputs:
+        """Return what other entries may store for a grant's requests: a check asks for none of it."""
+        beside = (each for each in self.desired.grants(grant.key.hire) if each.service == grant.service)
+        manifests = (each.manifest for each in beside if each.manifest is not None)
+        return DependencyOutputs(names=frozenset(name for each in manifests for name in each.stored))
 
     async def _resolved(self, integration: Integration, grant: Grant) -> Grant | None:
         """Return a grant whose choices are looked up, if they say what it is about; None if that cannot be told."""
@@ -292,9 +298,26 @@ def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, R
     if not moves:
         return dict(found)
     return {
-        moves.get(key, key): replace(record, key=moves[key]) if key in moves else record
+        moves.get(key, key): replace(record, key=moves.get(key, key), needs=_needs(record, moves, found))
         for key, record in found.items()
     }
+
+
+def _needs(record: Record, moves: Mapping[Key, Key], found: Container[Key]) -> tuple[str, ...]:
+    """Return the names that the rows have now which a row needed.
+
+    Under the name of what was set apart there may be another account, of which something else is stored.
+    """
+    (hire, access), to = record.key, moves.get(record.key, record.key)
+    suffix = f"{APART}{_address(record)}" if to.access.startswith(f"{access}{APART}") else ""
+
+    def now(need: str) -> str:
+        moved = moves.get(Key(hire, need))
+        if moved is not None:
+            return moved.access if moved.hire == to.hire else need
+        return f"{need}{suffix}" if Key(hire, f"{need}{suffix}") in found else need
+
+    return tuple(map(now, record.needs))
 
 
 def _former(record: Record, integration: Integration, now: Mapping[str, Any]) -> list[Any] | None:
