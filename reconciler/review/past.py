@@ -92,7 +92,8 @@ class Past:
             return
         if kind in THERE:
             another = not self.there and kind is not EventType.CONFIRMED
-            if self.since is None or another or (self.unseen and kind is not EventType.UPDATED):
+            stays = kind is EventType.UPDATED or (kind is EventType.CONFIRMED and self.status is Status.UNCONFIRMED)
+            if self.since is None or another or (self.unseen and not stays):
                 self.since = line.at
             self.there, self.halfway = True, False
             self.unseen = self.unseen if kind is EventType.UPDATED else self.status is Status.UNCONFIRMED

@@ -102,13 +102,17 @@ def test_since_is_when_the_check_first_found_it(repo: Repo, accounts: AccountSer
     assert call(repo, "status", "--at", at(2), "--output", "json").json["grants"] == []
 
 
-@pytest.mark.parametrize(("access", "status"), [("tool", "present"), ("wiki", "done")])
+@pytest.mark.parametrize(("access", "status"), [("tool", "present"), ("wiki", "done"), ("club", "unconfirmed")])
 def test_entry_that_is_back_is_no_orphan_any_more(
     past: Repo, accounts: AccountService, call: Call, access: str, status: str
 ) -> None:
     machine = Machine(past, Hands(NOVEMBER + timedelta(days=3)))
     past.settings(prune="report")
-    past.manifest("wiki", {"execute": [{"url": f"{accounts.url}/users", "data": OWN}]})
+    wiki = {"execute": [{"url": f"{accounts.url}/users", "data": OWN}]}
+    past.manifest("wiki", wiki)
+    past.manifest(
+        "club", {**wiki, "exists": {"url": f"{accounts.url}/teams", "method": "GET", "expected": "{{email}}"}}
+    )
     form = {"values": {"ROLE": "member"}} if access == "tool" else {}
     for accesses in ([access], [], [access]):
         past.hire("zoe", *({"integration": each, **form} for each in accesses))
@@ -117,6 +121,7 @@ def test_entry_that_is_back_is_no_orphan_any_more(
         machine.clock.turn(days=1)
     told = [call(past, "status", "--at", at(day), "--output", "json").grant("zoe", access) for day in (3.5, 4.5, 5.5)]
     assert [grant["status"] for grant in told] == [status, "orphaned", status]
+    assert [grant["since"] for grant in told] == [at(3)] * 3
     assert told[2]["granted_in"] == past.git("rev-parse", "HEAD")
     assert call(past, "history", "--verify").code == 0
 

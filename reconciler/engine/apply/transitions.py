@@ -155,10 +155,10 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
     elif isinstance(verdict, NoCheck):
         # There is no account that could still be under the old address.
         fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
-        if new.phase in (Phase.DONE, Phase.EXECUTED) and (back := _back(record, decision)) is not None:
-            events.append((EventType.CONFIRMED, back))
     else:
         fields |= _check_result(new, item, now, events)
+    if item.wanted and not events and (back := _back(record, decision)) is not None:
+        events.append((EventType.CONFIRMED, back))
     return with_events(replace(new, **fields), events, now)
 
 
@@ -211,9 +211,9 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
 
 def _back(record: Record, decision: Decision) -> str | None:
     """Return what ended for a grant that is as it was; else the history would go on to tell of it."""
-    if record.orphaned_at is not None:
-        return IN_GIT_AGAIN
-    return UNLOCKED if record.locked is not None and decision.status.granted else None
+    if not (decision.status.granted or decision.status is Status.UNCONFIRMED):
+        return None
+    return IN_GIT_AGAIN if record.orphaned_at is not None else UNLOCKED if record.locked is not None else None
 
 
 def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) -> dict[str, Any]:
@@ -226,8 +226,6 @@ def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) ->
         case Phase.CONFIRMED:
             if record.lost:
                 events.append((EventType.CONFIRMED, "found again"))
-            elif (back := _back(record, decision)) is not None:
-                events.append((EventType.CONFIRMED, back))
             elif record.unseen and decision.status is Status.PRESENT:
                 events.append((EventType.CONFIRMED, "found as git wants it"))
         case Phase.EXECUTED | Phase.DONE:
