@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from reconciler.model.dn import escaped, parsed
 from reconciler.model.errors import MissingVariable
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Manifest
@@ -70,7 +71,7 @@ def as_compared(value: Any) -> Any:
         case None | "":
             return value
         case str():
-            return folded(value)
+            return folded(_as_name(value))
         case NamedChoice():
             return folded(value.name)
         case list():
@@ -79,3 +80,9 @@ def as_compared(value: Any) -> Any:
             return {key: as_compared(item) for key, item in value.items()}
         case _:
             return folded(written(value))
+
+
+def _as_name(text: str) -> str:
+    """Return a DN as all ways to write it share it; any other text as it is."""
+    name = parsed(text) if "=" in text else None
+    return ",".join("+".join(sorted(f"{of}={escaped(it)}" for of, it in part)) for part in name) if name else text

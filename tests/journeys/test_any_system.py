@@ -308,3 +308,26 @@ def test_account_of_a_directory_is_whose_address_is_one_of_its_values(world: Wor
     found = world.call("unmanaged", "--integration", "directory", "--output", "json").json
     assert [each["matched"] for each in found["integrations"]] == [1]
     assert [(each["account"], each["email"]) for each in found["accounts"]] == [("dan@example.com", "dan@example.com")]
+
+
+def test_group_whose_name_is_written_in_another_way_is_the_same(world: World, slapd: Slapd) -> None:
+    """What was revoked as the former group's was the member's place in this one."""
+    admin, member = ADMIN.split(":")[0], f"uid=ada,ou=people,{BASE}"
+    slapd.add(f"cn=R\\2C D,ou=groups,{BASE}", {"objectClass": "groupOfNames", "cn": "R, D", "member": admin})
+    url = f"{slapd.url}/{{{{GROUP}}}}"
+    change = {"url": url, "method": "PATCH"}
+    manifest = {
+        "form": [{"id": "GROUP", "type": "input", "identity": True}],
+        "initial_data_form": DATA,
+        "headers": LOGIN,
+        "exists": {"url": f"{url}?cn?base?(member={member})", "expected": "cn"},
+        "execute": [{**change, "data": {"add": {"member": member}}}],
+        "revoke": [{**change, "data": {"delete": {"member": member}}}],
+    }
+    world.repo.manifest("directory", manifest)
+    for name in (f"cn=R\\2C D,ou=groups,{BASE}", f"cn=R\\, D, ou=groups, {BASE}"):
+        world.repo.hire("ada", {"integration": "directory", "values": {"GROUP": name}})
+        world.repo.commit()
+        assert world.call("--yes", "--output", "json").grant("ada", "directory")["status"] == "present"
+        (group,) = slapd.entries(f"ou=groups,{BASE}").keys() - {f"ou=groups,{BASE}"}
+        assert member.encode() in slapd.entries(group)[group]["member"]
