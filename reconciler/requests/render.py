@@ -181,13 +181,18 @@ def _data(call: AnyCall, scope: Scope) -> Any:
     return _without_token(call.data) if pages and all(PAGE_TOKEN not in it.values for it in scope.layers) else call.data
 
 
+_PLACED = rf"\{{\{{\s*{PAGE_TOKEN}\s*\}}\}}"
+_TOKEN_IN_TEXT = re.compile(f'"{_PLACED}"|{_PLACED}')
+"""The token in a text, with the quotes that it stands in where the text is JSON."""
+
+
 def _without_token(data: Any) -> Any:
     match data:
         case str():
             whole = PLACEHOLDER.fullmatch(data)
             if whole is not None and whole[1] == PAGE_TOKEN:
                 return None
-            return PLACEHOLDER.sub(lambda found: "null" if found[1] == PAGE_TOKEN else found[0], data)
+            return _TOKEN_IN_TEXT.sub("null", data)
         case dict():
             return {key: _without_token(value) for key, value in data.items()}
         case list():

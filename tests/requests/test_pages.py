@@ -273,14 +273,17 @@ async def test_a_total_that_is_no_number_is_a_failed_page(loopback, connect):
         await read(connect("127.0.0.1"), counting(loopback, total_from="total"))
 
 
-async def test_a_token_in_the_data_is_null_on_the_first_page(loopback, connect):
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"query": "users", "variables": {"after": "{{NEXT_PAGE_TOKEN}}", "org": "{{ORG}}"}},
+        '{"query": "users", "variables": {"after": "{{ NEXT_PAGE_TOKEN }}", "org": "{{ORG}}"}}',
+        '{"query": "users", "variables": {"after": {{NEXT_PAGE_TOKEN}}, "org": {{ORG}}}}',
+    ],
+)
+async def test_a_token_in_the_data_is_null_on_the_first_page(loopback, connect, data):
     loopback.replies = [page({"data": [1], "next": "c2"}), page({"data": [2], "next": None})]
-    call = listing(
-        loopback,
-        method="POST",
-        data={"query": "users", "variables": {"after": "{{NEXT_PAGE_TOKEN}}", "org": "{{ORG}}"}},
-        next_page_token_from="next",
-    )
+    call = listing(loopback, method="POST", data=data, next_page_token_from="next")
     assert await read(connect("127.0.0.1"), call) == [1, 2]
     bodies = [json.loads(raw.body) for raw in loopback.requests]
     assert [body["variables"] for body in bodies] == [
