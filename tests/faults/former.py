@@ -255,6 +255,8 @@ class FormerAccounts(Changes):
         if kind == "run" and any((integration, whose) in self._wanted() for whose in self.desks.accounts[integration]):
             return
         self.program.ledger.commands.enqueue(kind, now=self.clock.now(), by="ida@here", hire=name, access=integration)
+        if kind == "run":  # before anything changes that they saw
+            self.pass_over_one(name)
 
     @rule(what=st.sampled_from(["POST 0", "POST 1", "DELETE 0"]), how=failures)
     def requests_fail(self, what: str, how: str) -> None:
