@@ -318,9 +318,8 @@ def touched(paths: frozenset[str], desired: Desired, before: Tree) -> list[Selec
             case ("manifests", *_) if not is_cases(path.name):
                 integrations |= _siblings(path.stem, desired)
             case ("config", "initial_data", _):
-                service = path.name.partition(".")[0]
-                known = desired.services.get(service)
-                integrations |= set(known.manifests) if known is not None else set()
+                theirs = (each.manifests for name, each in desired.services.items() if path.name.startswith(f"{name}."))
+                integrations.update(*theirs)
             case ("config", "requests", _) if asked := _requesters(text, desired, before):
                 hires.update(asked)
             case ("config", "reviews", *_):

@@ -30,6 +30,7 @@ def desired(repo: Repo) -> Desired:
     repo.manifest("tool", manifest)
     repo.manifest("mail", {"service": "suite", **manifest})
     repo.manifest("chat", {"service": "suite", **manifest})
+    repo.manifest("monday.com", manifest)
     repo.write("manifests/broken.yaml", "nonsense")
     repo.hire("ada", "tool", manager={"hire": "grace"})
     repo.hire("grace", "tool")
@@ -51,6 +52,7 @@ def desired(repo: Repo) -> Desired:
         pytest.param(
             ["config/initial_data/suite.yaml.gpg"], [integrations("mail", "chat")], id="a service's initial data"
         ),
+        pytest.param(["config/initial_data/monday.com.sops.yaml"], [integrations("monday.com")], id="with a dot"),
         pytest.param(["config/initial_data/nobody.yaml.gpg"], [], id="initial data of no service"),
         pytest.param(
             ["manifests/tool.yaml", "hires/ada.yaml"],
