@@ -418,6 +418,17 @@ def test_an_attempt_that_failed_is_not_made_again_once_it_is_over(machine, accou
     assert len(accounts.calls("POST")) == made
 
 
+def test_an_attempt_that_failed_is_not_made_again_where_it_was_made_so_short_that_it_is_over(machine, accounts, repo):
+    """It counts from that attempt, which only the ledger knows."""
+    accounts.fail_next(1, 500, method="POST")
+    assert status(machine) is Status.RETRYING
+    machine.clock.turn(hours=9)
+    give(repo, for_="8h")
+    over = [row(machine.reconcile(), "ada", "tool") for _ in range(2)]
+    assert [(each.status, each.reason) for each in over] == [(Status.REVOKED, "for 8h is over")] * 2
+    assert (len(accounts.calls("POST")), accounts.calls("DELETE")) == (1, [])
+
+
 @pytest.mark.parametrize("entry", [TOOL, TOOL | {"for": "30d"}], ids=["without an end", "with one"])
 def test_whose_last_day_was_over_and_is_given_another_comes_back(machine, accounts, repo, entry):
     repo.hire("ada", entry, end="2026-12-01")

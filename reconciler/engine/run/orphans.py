@@ -56,8 +56,8 @@ class OrphanPlanner:
 
         One whose file cannot be read is not, nor one that is over while git has its entry: it would begin anew.
         """
-        kept = is_over(record, self._inputs.policy.now) and self._in_git(record)
-        return not kept and self.unreadable(record) is None
+        over = is_over(record, self._inputs.policy.now) and self._in_git(record)
+        return not over and self._ran_out(record) is None and self.unreadable(record) is None
 
     def why_it_leaves(self, record: Record) -> str | None:
         """Return why git no longer wants a grant; None while its file cannot be read, unless its time is over."""
@@ -100,7 +100,7 @@ class OrphanPlanner:
         if record.phase is Phase.REVOKED:
             return _no_action(record, Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
         over = why_over(record, self._inputs.desired, self._inputs.policy.now)
-        if ended and not record.leaves_something:
+        if not record.leaves_something and (ended or self._ran_out(record) is not None):
             return _no_action(record, Status.REVOKED, over or NOT_IN_GIT)
         if reason := self._inputs.policy.suspended(record.key.hire, record.integration):
             return _no_action(record, Status.SUSPENDED, reason)
