@@ -168,7 +168,7 @@ def changes(before: Desired, after: Desired) -> list[Change]:
         for access in sorted(old.keys() | new.keys()):
             was, now = old.get(access), new.get(access)
             if now is None and was is not None:
-                if after.unreadable(was.key, was.email, was.sequences, before.revision, source=was.source) is None:
+                if not _is_held(was, before, after):
                     found.append(changed.removed(was))
             elif was is None and now is not None:
                 found.append(changed.added(now))
@@ -224,7 +224,16 @@ class _Changed:
         leaving = leaving_of(was, self._before.hires[was.key.hire].model, self._after, self._policy)
         if leaving.removal is Removal.REVOKED and _account(self._after, was) in self._wanted(was.service):
             return Leaving(Removal.REPORTED, Stays.SAME_ACCOUNT)
+        if leaving == REVOKED and any(_is_held(each, self._before, self._after) for each in self._gone(was)):
+            return Leaving(Removal.REPORTED, Stays.ERRORS)
         return leaving
+
+    def _gone(self, was: Grant) -> Iterator[Grant]:
+        """Return what a grant's hire had and has no longer; a request's file holds nothing but itself."""
+        hire = self._after.owner(was.email) or was.key.hire
+        here = {grant.key.access for grant in self._after.grants(hire)}
+        mine = self._before.grants(was.key.hire)
+        return (each for each in mine if each.requested is None and each.key.access not in here)
 
     def _wanted(self, service: str) -> set[str]:
         """List the accounts of a service that the touched hires are to have: nobody else's can be among what leaves."""
@@ -246,6 +255,14 @@ class _Changed:
             ends=ends,
             leaving=None if ends is None else ending_of(now, self._after),
         )
+
+
+REVOKED = Leaving(Removal.REVOKED)
+
+
+def _is_held(was: Grant, before: Desired, after: Desired) -> bool:
+    """Whether git cannot say after whether a hire keeps a grant, so that passes keep it as it is."""
+    return after.unreadable(was.key, was.email, was.sequences, before.revision, source=was.source) is not None
 
 
 def _account(after: Desired, grant: Grant) -> str | None:

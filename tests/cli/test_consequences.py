@@ -252,6 +252,29 @@ def test_what_is_kept_for_a_rule_or_an_error_is_not_lost(
     assert f"- {LEFT}{told}\n" in comment
 
 
+@pytest.mark.parametrize("how", ["deleted", "broken", "under another name"])
+def test_what_a_hire_had_beside_an_assigned_sequence_is_not_lost_while_that_cannot_be_read(
+    repo: Repo, call: Call, how: str
+) -> None:
+    repo.write("config/sequences/sales.yaml", {"assign": {"department": "Sales"}, "include": ["selling"]})
+    repo.write("config/sequences/selling.yaml", {"access": [MEMBER]})
+    url = "https://shop.example.com/users/{{email}}"
+    exists, revoke = {"url": url, "expected": "{{email}}"}, [{"url": url, "method": "DELETE"}]
+    repo.manifest("shop", {"exists": exists, "revoke": revoke})
+    repo.hire("sue", "shop", department="Sales")
+    base = repo.commit()
+    repo.hire("sue", department="Sales")
+    repo.remove("config/sequences/sales.yaml")
+    if how == "broken":
+        repo.write("config/sequences/sales.yaml", "assign: [")
+    if how == "under another name":
+        repo.write("config/sequences/sold.yaml", {"assign": {"department": "Sales"}, "include": ["selling"]})
+    found, _ = shown(repo, call, base)
+    assert [(each["hire"], each["access"]) for each in found["grants"]] == [("sue", "shop")]
+    stays = ("revoked", None) if how == "under another name" else ("reported", "errors")
+    assert (found["grants"][0]["removal"], found["grants"][0]["stays"]) == stays
+
+
 def test_an_account_that_another_entry_is_for_is_not_lost(repo: Repo, call: Call) -> None:
     """An entry gets another name, and one is given by the hire's file instead of a sequence."""
     repo.manifest("git", LOGIN)
