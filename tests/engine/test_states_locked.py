@@ -58,6 +58,37 @@ def test_account_that_somebody_switched_on_again_is_locked_again_and_both_are_to
     assert told[1:] == ["switched off", "switched off"]
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["never-had", "revoked"])
+def test_account_that_was_off_already_stays_off_until_its_day(lockable, accounts, repo, before):
+    """Git is followed again: what was as it was before the lock is no reason to give anything early."""
+    if before:
+        manifest = accounts.lockable()
+        manifest["revoke"] = manifest["lock"]
+        repo.manifest("tool", manifest)
+        repo.settings(prune="revoke", gnupg_home=repo.gnupg.path)
+    else:
+        accounts.add("bob@example.com")
+        accounts.people["bob@example.com"]["active"] = False
+    hire = "ada" if before else "bob"
+    repo.hire(hire)
+    repo.commit()
+    lockable.reconcile()
+    assert not active(accounts, f"{hire}@example.com")
+    repo.hire(hire, {"integration": "tool", "at": "2026-12-24"})
+    repo.commit()
+    sent = len(accounts.calls("PATCH"))
+    lockable.lock(hire)
+    for _ in range(2):
+        found = row(lockable.reconcile(), hire, "tool")
+        assert (found.status, found.locked) == (Status.SUSPENDED, LockState.DONE)
+    lockable.enqueue("unlock", hire)
+    assert row(lockable.reconcile(), hire, "tool").status is Status.SCHEDULED
+    assert len(accounts.calls("PATCH")) == sent
+    lockable.clock.turn(days=24)
+    assert row(lockable.reconcile(), hire, "tool").status is Status.PRESENT
+    assert active(accounts, f"{hire}@example.com")
+
+
 def test_lock_ends_by_itself(lockable, accounts):
     lockable.lock("ada", until="2026-12-01T10:00:00+00:00")
     lockable.reconcile()
