@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
+from datetime import UTC, datetime
 
 import pytest
 
+from reconciler.ledger.opening import StateLocation
 from tests.repo import Daemon, Repo, Result, call_cli
 from tests.servers import AccountService, eventually
 
@@ -52,6 +54,15 @@ def test_lock_and_unlock_alone(there: Repo, accounts: AccountService) -> None:
     asked = [line for line in history if line["event"] in ("locked", "unlocked") and not line["access"]]
     assert [line["event"] for line in asked] == ["locked", "unlocked"]
     assert ": left in anger" in asked[0]["detail"]
+
+
+def test_lock_that_nobody_took_up_yet_is_unlocked(there: Repo, accounts: AccountService) -> None:
+    with closing(StateLocation(there.state_url, there.root).writer()) as ledger:
+        data = {"reason": "left in anger", "addresses": ["ada@example.com"], "delete": False}
+        ledger.commands.enqueue("lock", hire="ada", data=data, by="tester@here", now=datetime.now(UTC))
+    done = call_cli(there, "unlock", "ada")
+    assert (done.code, active(accounts)) == (0, True), done.err
+    assert call_cli(there, "--output", "json").grant("ada", "tool")["status"] == "present"
 
 
 def test_who_was_renamed_is_locked_and_unlocked_as_the_same_person(there: Repo, accounts: AccountService) -> None:

@@ -263,6 +263,33 @@ def test_run_by_hand_that_another_pass_answered_meanwhile_is_not_repeated(repo: 
     asyncio.run(run())
 
 
+def test_command_that_another_member_took_up_meanwhile_is_not_taken_up_again(
+    repo: Repo, accounts: AccountService
+) -> None:
+    async def run() -> None:
+        async with member(repo, "a") as a, member(repo, "b") as b:
+            ledger = inside(a.state.ledger)
+            ledger.commands.enqueue("accept", hire="ada", access="tool", by="tester@here", now=a.clock.now())
+            commands = ledger.commands.waiting()
+            async with leased(a.state, a.clock, ["tool"]):
+                takers = [
+                    each.runner(SharedState(each.context, each.clock, each.state, each.tree.revision))
+                    for each in (a, b)
+                ]
+                both = [asyncio.create_task(each.apply_commands(commands, {"tool"})) for each in takers]
+                await asyncio.sleep(0.5)
+            await asyncio.gather(*both)
+            lines = [each for each in ledger.history.lines() if each.event == EventType.ACCEPTED]
+            assert len(lines) == 1
+
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    accounts.route("POST", "/users", Reply(500))
+    repo.commit()
+    assert call_cli(repo, "--yes").code == 1
+    asyncio.run(run())
+
+
 def test_entry_that_goes_to_another_service_waits_for_who_acts_on_it(
     repo: Repo, accounts: AccountService, others: AccountService
 ) -> None:

@@ -198,12 +198,13 @@ class _Person:
                 mine = [each for each in locks if hire == each.hire]
             known = self.in_git or self.rows or mine
             self.suggestion = "" if known else suggest_from_ledger(ledger, hire)
+            waits = any(each.kind == "lock" and each.hire == hire for each in ledger.commands.waiting())
         own = (each for each in records if each.key.hire == hire)
         had = {each.email for each in own if not each.key.access.endswith(APART + each.email)}
         owner = desired.hires.index.owner
         # Rows follow the address to a renamed file. Who still has a file may have another address by now.
         self.addresses += [each for each in had if not self.in_git or owner(each) in (None, hire)]
-        self.locked = bool(mine)
+        self.locked = bool(mine) or waits
         theirs = frozenset(key.hire for key in self.rows).union(*(each.hires for each in mine))
         self.hires = theirs | {hire} | {named for each in self.addresses if (named := owner(each)) is not None}
         self.wanted = frozenset(

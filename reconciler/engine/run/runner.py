@@ -145,7 +145,10 @@ class PassRunner:
         return report
 
     async def apply_commands(self, commands: Iterable[Command], services: Collection[str] = ()) -> CommandEffects:
-        """Act on commands, as far as the ledger alone can, with the services leased whose grants they change."""
+        """Act on commands, as far as the ledger alone can, with the services leased whose grants they change.
+
+        One that another member answered while its services were waited for is left out.
+        """
         commands, asked = tuple(commands), CommandEffects()
 
         async def work(state: OpenState, _leased: Collection[str]) -> CommandEffects:
@@ -154,9 +157,11 @@ class PassRunner:
             def erasing() -> Erasing:
                 return Erasing(self.context.root, self.context.reader.load(self.revision()[1]))
 
+            waiting = await state.ledger.run(lambda ledger: ledger.commands.waiting())
+            left = [command for command in commands if command in waiting]
             with closing(self.claims.begin()) as claims:
                 now, take = self.clock.now(), claims.take
-                async for _ in apply_in_pieces(state.ledger, commands, now, asked, erasing=erasing, take=take):
+                async for _ in apply_in_pieces(state.ledger, left, now, asked, erasing=erasing, take=take):
                     await self.context.yielder.pause()
             return asked
 
