@@ -391,6 +391,19 @@ def test_an_account_is_not_lost_whatever_holds_the_entry_that_has_its_name(machi
     assert row(machine.reconcile(), "ada", "work").status is Status.ORPHANED
 
 
+def test_an_account_that_another_row_has_is_no_sign_of_a_manifest_by_another_name(machine, accounts, others, repo):
+    repo.manifest("other", others.manifest())
+    repo.hire("ada", {"integration": "tool", "name": "work", "values": {"TEAM": "7"}}, "other")
+    repo.commit()
+    machine.reconcile()
+    repo.remove("manifests/tool.yaml")
+    repo.hire("ada", {"integration": "other", "name": "work"})
+    repo.commit()
+    for _ in range(2):
+        assert "access to tool is called" in row(machine.reconcile(), "ada", "work").reason
+    assert machine.record("ada", "work").integration == "tool"
+
+
 def test_a_manifest_that_is_called_something_else_has_the_accounts_of_before(machine, accounts, repo):
     repo.hire("ada", {"integration": "tool", "name": "work", "values": {"TEAM": "7"}})
     repo.commit()

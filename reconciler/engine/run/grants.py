@@ -181,9 +181,9 @@ class GrantPlanner:
             kept = other is not None or (early.status is Status.INVALID and record is not None)
             return PlannedGrant(grant, record, early, untouched=kept)
         planned = await self._asked(grant, record, needed)
-        if other is None or isinstance(planned.verdict, Present | NoCheck):  # its manifest may have another name now
+        if other is None or await self._renamed(grant, planned):
             return planned
-        decision = _taken(grant, other) if planned.decision.action.provides else planned.decision
+        decision = _taken(grant, other) if isinstance(planned.verdict, Present | Missing) else planned.decision
         return PlannedGrant(grant, record, decision, planned.verdict, untouched=True)
 
     async def _asked(self, grant: Grant, record: Record | None, needed: Mapping[str, PlannedGrant]) -> PlannedGrant:
@@ -263,6 +263,14 @@ class GrantPlanner:
         if record is None or record.integration == grant.integration:
             return None
         return record if record.may_remain else None
+
+    async def _renamed(self, grant: Grant, planned: PlannedGrant) -> bool:
+        """Whether the manifest may be that of the record by another name: it finds an account that no other row has."""
+        if not isinstance(planned.verdict, Present):
+            return isinstance(planned.verdict, NoCheck)
+        rows = await self._inputs.rows_of(grant.key.hire)
+        others = (row for row in rows if row.integration == grant.integration and row.key != grant.key)
+        return not any(row.may_remain for row in others)
 
     def _gone(self, record: Record) -> bool:
         """Whether there is no manifest of a record's integration any more, not even one that cannot be read."""
