@@ -231,8 +231,8 @@ class MissingValues:
             given.update(*(each.stored for each in of_service), *({f.id for f in each.asks_for} for each in of_service))
             declared = {field.id for field in manifest.form} | {info.id for info in manifest.extra_user_info}
             sealed = self._opened is None or grant.service in self._opened
-            leaving = names(manifest.model_dump(include={"revoke", "withdraw", "lock"}))  # else it stays for good
-            wanted = manifest.needed | leaving | {info.id for info in manifest.extra_user_info}
+            later = names(manifest.model_dump(include={"update", "revoke", "withdraw", "lock"}))  # else it stays so
+            wanted = manifest.needed | later | {info.id for info in manifest.extra_user_info}
             hires = {*declared, *HIRE_NAMES, "phone"}
             known = tuple(
                 sorted(

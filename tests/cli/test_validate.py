@@ -157,6 +157,16 @@ def test_an_entry_that_is_given_everything_is_in_order(needy: Repo, call: Call) 
     assert errors(needy, call) == []
 
 
+@pytest.mark.parametrize("requests", ["update", "revoke", "lock"])
+def test_a_value_that_only_later_requests_use_is_needed_too(needy: Repo, call: Call, requests: str) -> None:
+    """Without it nobody's role could be changed, and nobody's account be taken away."""
+    call_with_grade = {"url": "https://slack.example.com/users/{{email}}", "data": {"grade": "{{GRADE}}"}}
+    needy.manifest("slack", {**NEEDY, requests: [call_with_grade]})
+    needy.hire("ada", {"integration": "slack", "values": {"TEAM": "1"}}, **GIVEN)
+    (problem,) = errors(needy, call)
+    assert problem.endswith("access slack of ada: the hire gives no extra.GRADE, which manifests/slack.yaml uses")
+
+
 def test_missing_value_is_reported_at_the_file_that_lacks_it(needy: Repo, call: Call) -> None:
     needy.write("config/sequences/all.yaml", "access:\n  - slack\n")
     needy.hire("ada", sequences=["all"], **{**GIVEN, "start": None})
