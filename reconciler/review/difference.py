@@ -169,7 +169,7 @@ def changes(before: Desired, after: Desired) -> list[Change]:
             was, now = old.get(access), new.get(access)
             if now is None and was is not None:
                 if not _is_held(was, before, after):
-                    found.append(changed.removed(was))
+                    found.append(changed.removed(was, hire))
             elif was is None and now is not None:
                 found.append(changed.added(now))
             elif was is not None and now is not None and not _same(was, now, before, after):
@@ -190,10 +190,14 @@ class _Changed:
         self._causes = Causes(before, after)
         self._used = _Used()
 
-    def removed(self, was: Grant) -> Change:
+    def removed(self, was: Grant, hire: str) -> Change:
+        """Make the change of a grant that is gone; `hire` is the id that its hire has now."""
+        kept = bool(self._after.kept(hire, [was]))
         name = self._before.hires[was.key.hire].model.full_name
         change = _change(ChangeKind.REMOVED, was, _fields(self._before, was), {})
-        return replace(change, name=name, cause=self._causes.of(was, None), leaving=self._leaving(was))
+        return replace(
+            change, name=name, cause=self._causes.of(was, None), leaving=self._leaving(replace(was, keep=kept))
+        )
 
     def added(self, now: Grant) -> Change:
         change = self._dated(_change(ChangeKind.ADDED, now, {}, _fields(self._after, now)), now)
@@ -220,7 +224,6 @@ class _Changed:
         )
 
     def _leaving(self, was: Grant) -> Leaving:
-        was = replace(was, keep=bool(self._after.kept(was.key.hire, [was])))
         leaving = leaving_of(was, self._before.hires[was.key.hire].model, self._after, self._policy)
         if leaving.removal is Removal.REVOKED and _account(self._after, was) in self._wanted(was.service):
             return Leaving(Removal.REPORTED, Stays.SAME_ACCOUNT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
@@ -148,6 +149,29 @@ def test_entry_that_one_commit_ends_and_keeps_is_kept(pruning, accounts, repo, o
         left = row(report, "ada", "tool")
         assert (left.status, left.action, left.reason.partition("; ")[2]) == (Status.ORPHANED, Action.NONE, "kept")
     assert accounts.calls("DELETE") == []
+
+
+def test_diff_says_what_becomes_of_who_is_renamed_and_of_a_former_account(pruning, repo):
+    """An entry's `keep` is that of the account that it is about now."""
+    manifest = yaml.safe_load((repo.root / "manifests/tool.yaml").read_text())
+    manifest["form"][0]["identity"] = True
+    for asked in (manifest["exists"], *manifest["revoke"]):
+        asked["url"] += "?team={{TEAM}}"
+    repo.manifest("tool", manifest)
+    repo.hire("ada", TOOL)
+    base = repo.commit()
+    pruning.reconcile()
+    repo.hire("ada", {**TOOL, "values": {"TEAM": "8"}, "keep": True})
+    repo.commit()
+    (change,) = call_cli(repo, "diff", base, "--output", "json").json["grants"]
+    assert change["former"] == "revoked"
+    assert row(pruning.plan(), "ada", "tool~7").action is Action.REVOKE
+    repo.remove("hires/ada.yaml")
+    repo.hire("ada-l", TOOL | {"keep": True}, email="ada@example.com", end="2026-11-30")
+    repo.commit()
+    (change,) = call_cli(repo, "diff", base, "--output", "json").json["grants"]
+    assert (change["change"], change["removal"]) == ("removed", "reported")
+    assert row(pruning.plan(), "ada-l", "tool").reason.endswith("; kept")
 
 
 def test_another_entry_that_ends_with_it_does_not_take_away_what_is_kept(pruning, accounts, repo):
