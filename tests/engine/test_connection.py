@@ -128,6 +128,21 @@ def test_a_refused_token_is_renewed_once_for_open_invitations(site: Site, tool: 
     assert "POST /token" in tool.lines()
 
 
+def test_a_token_that_a_later_page_of_a_check_refuses_is_renewed_once(site: Site, tool: Tool) -> None:
+    def page(received: Received) -> Reply:
+        if "p" in received.query and tool.given == 1:
+            return Reply(401, "expired")
+        people = [{"email": "ada@example.com"}] if "p" in received.query else []
+        return tool.guarded(received, {"people": people, "next": f"{tool.url}/people?p=2"})
+
+    tool.route("GET", "/people", page)
+    check = {"url": f"{tool.url}/people", "expected": "{{email}}", "record": "people"}
+    site.manifest(exists={**check, "pages": {"next_page_from": "next"}})
+    site.connect("t0ken-1")
+    assert site.status()[0] is Status.PRESENT
+    assert tool.lines() == ["GET /people", "GET /people", "POST /token", "GET /people", "GET /people"]
+
+
 def test_a_refused_token_is_renewed_once_for_an_attempt(site: Site, tool: Tool) -> None:
     site.manifest()
     site.connect("t0ken-1")

@@ -151,9 +151,12 @@ class Checker:
         }
 
     async def _ask_until_found(
-        self, integration: Integration, prepared: Prepared, exists: Exists, check: Check
+        self, integration: Integration, prepared: Prepared, exists: Exists, check: Check, *, renewed: bool = False
     ) -> tuple[Verdict, Response]:
-        """Ask and read the answer; page by page until the account is found, where it is a listing's."""
+        """Ask and read the answer; page by page until the account is found, where it is a listing's.
+
+        A later page that refuses the token has it renewed, and the pages read anew, once.
+        """
         first, scope, answer = await self._ask(integration, prepared)
         turner = None if exists.pages is None else PageTurner(exists, first, scope, integration.manifest)
         while True:
@@ -170,6 +173,9 @@ class Checker:
             if turner.number > MOST_PAGES:
                 return Unknown(f"not found on {MOST_PAGES} pages, and there are more"), answer
             answer = await self._send(integration, following)
+            if answer.status == UNAUTHORIZED and integration.connection is not None and not renewed:
+                await integration.connection.renewed()
+                return await self._ask_until_found(integration, prepared, exists, check, renewed=True)
 
     async def _ask(self, integration: Integration, prepared: Prepared) -> tuple[RenderedRequest, Scope, Response]:
         """Send the check; once more with a fresh token if the service refuses the current one.
