@@ -117,6 +117,20 @@ def test_values_put_back_are_no_change(machine, repo):
     assert (found.changed, found.reason) == (False, "exists check: found")
 
 
+def test_map_whose_keys_are_in_another_order_is_no_change(machine, accounts, repo):
+    manifest = accounts.manifest()
+    manifest["execute"][0]["data"]["badge"] = "{{BADGE}}"
+    repo.manifest("tool", manifest)
+    for badge in ({"floor": 1, "wing": "Süd"}, {"wing": "Süd", "floor": 1}):
+        repo.hire("ada", "tool", extra={"BADGE": badge})
+        repo.commit()
+        assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    repo.hire("ada", "tool", extra={"BADGE": {"wing": "Süd"}})
+    repo.commit()
+    reason = row(machine.reconcile(), "ada", "tool").reason
+    assert reason.startswith('changed since: BADGE {"floor": 1, "wing": "Süd"} → {"wing": "Süd"}; ')
+
+
 def test_values_that_the_manifest_does_not_use_are_no_change(machine, repo):
     machine.reconcile()
     repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, phone="+31 20 123", department="R&D")

@@ -6,6 +6,7 @@ account was found, is updated; a difference that was made at the service is drif
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -155,6 +156,8 @@ def as_shown(value: Any) -> str:
         return ",".join(as_shown(item) for item in value)
     if (word := operator(value)) is not None:
         return f"{word} {as_shown(value[word])}"
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
     return "nothing" if value is None else str(as_text(value))
 
 
