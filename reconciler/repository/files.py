@@ -175,7 +175,7 @@ class Reader:
         _check_includes(sequences, found)
         known = [*manifests, *found.broken["manifests"]]
         found.problems += doubtful(tree, settings, known, self._index)
-        found.problems += misplaced_in_config(file.path for file in tree.files("config"))
+        found.problems += misplaced_in_config([file.path for file in tree.files("config")])
         ignore, wrong = read_ignore(tree, known)
         policy, refused = read_policy(tree)
         offers, unread_offers = read_requestable(tree)

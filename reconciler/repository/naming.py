@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -70,13 +70,14 @@ def misplaced(path: str, folder: str, endings: tuple[str, ...]) -> Iterator[Prob
     yield Problem(shown(path), None, text, Severity.WARNING)
 
 
-def misplaced_in_config(paths: Iterable[str]) -> Iterator[Problem]:
+def misplaced_in_config(paths: Collection[str]) -> Iterator[Problem]:
     """Warn of files in config/ that are not read; the folders that are look after their own."""
-    known = (*_CONFIG, *(f"{folder}/" for folder in _FOLDERS))
+    known, there = (*_CONFIG, *(f"{folder}/" for folder in _FOLDERS)), {*paths}
     for path in paths:
         _, *folders, name = PurePosixPath(path).parts
         first = f"{folders[0]}/" if folders else name
-        named_otherwise = f"{PurePosixPath(name).stem}.yaml" in _CONFIG  # which whoever reads that file reports
+        ours = f"{PurePosixPath(first).stem}.yaml"
+        named_otherwise = ours in _CONFIG and f"config/{ours}" not in there  # which whoever reads that file reports
         if first not in known and not named_otherwise and not name.startswith((".", "README")):
             text = f"not read: in config/ are {', '.join(known)}{hint(first, known)}"
             yield Problem(shown(path), None, text, Severity.WARNING)

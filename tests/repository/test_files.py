@@ -743,6 +743,15 @@ def test_accounts_of_an_unknown_integration_are_a_warning(load) -> None:
     assert len(files.ignore) == 2
 
 
+@pytest.mark.parametrize("name", ["reconciler", "ignore", "policy", "requestable"])
+def test_file_of_config_beside_the_one_that_is_read_is_reported(load, name: str) -> None:
+    content = "interval: 1m\n" if name == "reconciler" else "[]\n"
+    paths = [f"config/{name}.yaml", f"config/{name}.yml", f"config/{name}.json", f"config/old/{name}.yaml"]
+    reported = [problem for problem in load(dict.fromkeys(paths, content)).problems if problem.file in paths]
+    assert sorted(problem.file for problem in reported) == sorted(paths[1:])
+    assert all("not read" in problem.message for problem in reported)
+
+
 def test_misnamed_file_of_ignored_accounts_is_reported(load) -> None:
     files = load({"config/ignore.yml": IGNORED})
 
