@@ -167,7 +167,7 @@ def test_account_that_the_hire_has_and_a_hire_that_is_not_there(company: Repo, c
     ("own", "asked", "extra"),
     [
         ({"TEAM": "ops"}, {"TEAM": {"name": "Operations"}}, {}),
-        ({"TEAM": "Design"}, {"TEAM": " DESIGN "}, {}),
+        ({"TEAM": "Design"}, {"TEAM": " DESign "}, {}),
         ({}, {"TEAM": "ops"}, {"TEAM": "ops"}),
         ({"TEAM": "ops"}, {}, {"TEAM": "ops"}),
         ({"TEAM": "7"}, {"TEAM": 7}, {}),
