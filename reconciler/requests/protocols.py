@@ -106,6 +106,9 @@ def entry(method: str, data: Any, scope: Scope) -> bytes | None:
     rendered: dict[str, Any]
     if method == "PATCH":
         rendered = {str(change): _attributes(part, scope) for change, part in data.items() if part}
+        for name, template in (data.get("delete") or {}).items():
+            if isinstance(template, str) and rendered["delete"][str(name)] == []:
+                raise Blocked(f"variable {template} is empty, and all values of {name} would be deleted")
     elif method == "PUT":
         rendered = {key: _name(value, scope) for key, value in data.items() if value is not None}
         if "{{" not in rendered["rdn"] and len(parsed(rendered["rdn"]) or ()) != 1:

@@ -96,6 +96,14 @@ def test_a_value_is_a_text_or_bytes(value):
             sent(method, data)
 
 
+@pytest.mark.parametrize("attribute", ["member", "mail"])
+def test_no_values_are_not_all_values_of_an_attribute(attribute):
+    assert sent("PATCH", {"replace": {attribute: "{{v}}"}}, v=[]) == {"replace": {attribute: []}}
+    assert sent("PATCH", {"delete": {attribute: []}}) == {"delete": {attribute: []}}
+    with pytest.raises(Blocked, match=f"all values of {attribute} would be deleted"):
+        sent("PATCH", {"delete": {attribute: "{{v}}"}}, v=[])
+
+
 def test_names_within_data_are_names():
     data = {"cn": "a,b {{v}}", "member": ["uid={{v}},dc=x", "{{dn}}"], "manager": "{{dn}}"}
     assert sent("POST", data, v="x,y", dn="uid=b,dc=x") == {
