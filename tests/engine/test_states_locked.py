@@ -74,7 +74,7 @@ def test_account_that_was_off_already_stays_off_until_its_day(lockable, accounts
     repo.commit()
     lockable.reconcile()
     assert not active(accounts, f"{hire}@example.com")
-    repo.hire(hire, {"integration": "tool", "at": "2026-12-24"})
+    repo.hire(hire, {"integration": "tool", "at": "2026-12-24", "for": "8h"})
     repo.commit()
     sent = len(accounts.calls("PATCH"))
     lockable.lock(hire)

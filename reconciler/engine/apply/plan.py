@@ -23,7 +23,7 @@ from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import EventType, Status
 from reconciler.model.value import Frozen, replace
-from reconciler.model.verdict import Present
+from reconciler.model.verdict import Present, is_off
 
 __all__ = ["Plan", "PlannedRecord", "written"]
 
@@ -112,6 +112,7 @@ def _ends(item: PlannedGrant, record: Record, now: datetime) -> Mapping[str, Any
         return {"expire_at": None} if is_over(record, now) else {}
     if item.wanted:
         there = isinstance(item.verdict, Present) or item.decision.status is Status.UNCONFIRMED
+        there = there and not (item.lock is not None and is_off(item.verdict))  # nobody has it by that
         return acted_on(record, item.grant, now, found=there)
     there = item.decision.status is not Status.REVOKED
     in_git, ran_out = item.in_git, item.ran_out
