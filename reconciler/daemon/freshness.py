@@ -29,9 +29,9 @@ CLONES = "clones"
 
 
 class Clone(Frozen):
-    """A member's clone as the others know it: what is in force, why it could not fetch, and since when it is stale.
+    """A member's clone as the others know it: what is in force, and why it takes over no new commit.
 
-    It is `able` if it could fetch, and has the newest revision that any member acted on.
+    It is `able` if it takes them over, and has the newest revision that any member acted on.
     """
 
     revision: str
@@ -52,6 +52,11 @@ class Freshness:
     refused: str | None = None
     known: bool = False
     """Whether this process knows yet whether fetching succeeds."""
+
+    @property
+    def why_not(self) -> str | None:
+        """Why new commits are not taken over; None if they are."""
+        return self.problem or self.refused
 
     def follow(self, noted: bytes | None) -> None:
         """Go on from the note of the daemon before this one."""

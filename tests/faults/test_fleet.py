@@ -16,7 +16,8 @@ import pytest
 
 from tests.faults.fleet import Member, one_round, staged, until
 from tests.postgres import Databases
-from tests.repo import GnupgHome, run_cli, running_cli
+from tests.repo import GnupgHome, call_cli, run_cli, running_cli
+from tests.repository.signing import PgpSigner, signed
 from tests.servers import PATIENCE
 
 SEEN = """
@@ -206,6 +207,36 @@ def test_leader_that_cannot_fetch_leaves_the_lead_to_a_member_that_can(server: D
         assert second.log.count("fleet.leads ") == 1
         assert len(tool.calls("DELETE")) == 1
         assert {count for who, count in stage.posts().items() if who[1] != "ada@example.com"} == {1}
+
+
+def test_leader_that_lacks_a_signers_key_leaves_the_lead_to_a_member_that_has_it(server: Databases) -> None:
+    with staged(server, services=1, people=1) as stage, ExitStack() as ends:
+        ida, eve, lacking = PgpSigner("Ida"), PgpSigner("Eve"), GnupgHome()
+        for home in (ida, eve, lacking):
+            ends.callback(home.close)
+        ida.trust(eve)
+        lacking._gpg("--import", given=ida.public_key())
+        lacking._gpg("--quick-lsign-key", ida.home.fingerprint)
+        first_of_all = stage.repo.git("rev-parse", "HEAD").strip()
+        rules = {"fetch": "1s", "branch": "main", "verify_signatures": True, "trusted_from": first_of_all}
+        stage.repo.settings(state=stage.url, interval="1d", listen="127.0.0.1:0", git=rules)
+        signed(stage.repo, ida, "on")
+        stage.repo.git("push", "--quiet", "origin", "main")
+        status = lambda: call_cli(stage.repo, "status", "--output", "json", env=ida.environment).json  # noqa: E731
+        first = Member(stage, "a", env={"GNUPGHOME": lacking.path})
+        ends.callback(first.close)
+        until(lambda: not stage.missing(), [first])
+        second = Member(stage, "b", env=ida.environment)
+        ends.callback(second.close)
+        until(lambda: len(status()["members"]) == 2, [first, second])
+        stage.repo.hire("eve", {"integration": "s0", "values": {"TEAM": "crew"}})
+        stage.people.append("eve")
+        signed(stage.repo, eve, "a new hire")
+        stage.repo.git("push", "--quiet", "origin", "main")
+        until(lambda: not stage.missing(), [first, second])
+        assert "fleet.leads_no_more" in first.log
+        stage.judge()
+        assert "is not accepted" in {each["name"]: each["problem"] for each in status()["members"]}["a"]
 
 
 def test_any_member_takes_hooks_and_the_leader_acts_on_them(server: Databases, gnupg_home: GnupgHome) -> None:

@@ -295,7 +295,7 @@ class Fleet:
         self._problems.update("jobs", None)
 
     async def _decide_who_leads(self) -> None:
-        """Lead if nobody does; but who cannot fetch leaves the lead to a member that has newer commits."""
+        """Lead if nobody does; but who takes over no new commit leaves the lead to a member that is ahead."""
         ahead = self._clones.are_ahead(leads=self.leads)
         if self.leads and ahead and not self._catching_up:
             self._catching_up = True
@@ -307,13 +307,13 @@ class Fleet:
                 log.info("fleet.leads", member=self._member.name)
 
     async def _catch_up_or_give_up(self) -> None:
-        """Fetch, and give up the lead where that still fails."""
+        """Fetch and take over what came; give up the lead where another member is ahead nevertheless."""
         try:
             await self._catch_up()
             if self._lead is not None and self._clones.are_ahead(leads=True):
                 self.leads = False
                 await asyncio.to_thread(self._member.release, self._lead)
-                log.warning("fleet.leads_no_more", member=self._member.name, problem=self._runtime.freshness.problem)
+                log.warning("fleet.leads_no_more", member=self._member.name, problem=self._runtime.freshness.why_not)
         finally:
             self._catching_up = False
 

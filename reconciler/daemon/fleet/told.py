@@ -56,7 +56,7 @@ class Programs:
 
 
 class Clones:
-    """What each member's clone has in force: one that cannot fetch leaves the lead to one that has newer commits."""
+    """What each member's clone has in force: one that takes over no new commit leaves the lead to one that has it."""
 
     def __init__(self, runtime: Runtime, member: str, newest: Newest) -> None:
         self._runtime = runtime
@@ -70,9 +70,9 @@ class Clones:
         return {name: each.stale for name, each in self._others.items()}
 
     def are_ahead(self, *, leads: bool) -> bool:
-        """Whether this clone could not fetch, and another member's that could has what this one lacks."""
+        """Whether this clone takes over no new commit, and another member's that does is ahead of it."""
         tree = self._runtime.active.tree
-        if tree is None or self._runtime.freshness.problem is None:
+        if tree is None or self._runtime.freshness.why_not is None:
             return False
         others = self._others.values()
         return any(each.able and not self._newest.as_new(tree.revision, each.revision, leads=leads) for each in others)
@@ -82,8 +82,8 @@ class Clones:
         tree, freshness = self._runtime.active.tree, self._runtime.freshness
         if tree is None:
             return
-        able = freshness.problem is None and await self._newest.follows(tree.revision, leads=leads)
-        own = Clone(tree.revision, able, freshness.problem, freshness.stale)
+        able = freshness.why_not is None and await self._newest.follows(tree.revision, leads=leads)
+        own = Clone(tree.revision, able, freshness.why_not, freshness.stale)
         told = await _exchange(self._runtime.ledger, CLONES, self._member, to_builtins(own), others)
         self._others = {name: convert(each, Clone) for name, each in told.items()}
 
