@@ -198,6 +198,21 @@ def test_needed_entrys_stored_value_is_known_in_the_same_pass(machine, accounts,
     assert [call.path for call in accounts.calls("DELETE")] == ["/badges/1"]
 
 
+def test_a_needed_entry_that_is_updated_lends_nothing_that_only_its_making_stores(machine, accounts, repo):
+    update = [{"url": f"{accounts.url}/users/{{{{email}}}}", "method": "PATCH", "data": {"role": "owner"}}]
+    tool = {**storing(accounts), "update": update}
+    tool["exists"]["where"] = {"role": "owner"}
+    repo.manifest("tool", tool)
+    repo.manifest("badge", badge(accounts))
+    accounts.add("ada@example.com")
+    repo.hire("ada", "tool", NEEDS_TOOL)
+    repo.commit()
+    assert row(machine.plan(), "ada", "badge").status is Status.BLOCKED
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.PRESENT
+    assert (row(report, "ada", "badge").status, report.failures) == (Status.BLOCKED, 0)
+
+
 def test_a_needed_entry_that_runs_again_lends_what_it_stored_last(machine, accounts, repo):
     repo.manifest("tool", storing(accounts))
     repo.manifest("badge", badge(accounts))

@@ -9,7 +9,14 @@ from itertools import islice
 from typing import Any
 
 from reconciler.engine.decide.existing import Facts
-from reconciler.engine.decide.planned import NO_OUTPUTS, NOTHING_STORED, DependencyOutputs, PlannedGrant, Prepared
+from reconciler.engine.decide.planned import (
+    NO_OUTPUTS,
+    NOTHING_STORED,
+    DependencyOutputs,
+    PlannedGrant,
+    Prepared,
+    requests_of,
+)
 from reconciler.engine.decide.wanted import decide, decide_unasked
 from reconciler.engine.observe.checker import SHOWN, Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
@@ -99,7 +106,8 @@ class PlanningInputs(Frozen, kw_only=True):
             entries[entry] = None
             if planned is not None and planned.decision.action.provides:
                 manifest = planned.grant.manifest
-                names |= {name for call in (manifest.execute if manifest else ()) for name in call.store_data}
+                calls = requests_of(manifest, planned.kind) if manifest else ()
+                names |= {name for call in calls for name in call.store_data}
         return DependencyOutputs(tuple(entries), frozenset(names))
 
     def stored_of(self, key: Key, service: str, outputs: DependencyOutputs) -> Stored:
