@@ -39,7 +39,8 @@ def account(manifest: Manifest, service: str, layers: Iterable[Layer]) -> str | 
     if exists is None or not exists.expected:
         return None
     used = roots([exists.url, exists.expected, exists.data])
-    values = _values(used, layers)
+    apart = [name for name in manifest.identity if name not in used]  # what a header alone says
+    values = _values({*used, *apart}, layers)
     own = {*HIRE_NAMES, *(field.id for field in manifest.form), *(info.id for info in manifest.extra_user_info)}
     if not values.keys() & roots(exists.expected) or used & (own - values.keys() | manifest.stored | {"responses"}):
         return None
@@ -49,7 +50,8 @@ def account(manifest: Manifest, service: str, layers: Iterable[Layer]) -> str | 
         asked.append(render_data(exists.data, scope))
     except MissingVariable:  # a path into a value that has no such part
         return None
-    return json.dumps([service, *asked, exists.record or "", exists.match or ""], sort_keys=True) if asked[1] else None
+    told = [service, *asked, exists.record or "", exists.match or "", *(values.get(name) for name in apart)]
+    return json.dumps(told, sort_keys=True) if asked[1] else None
 
 
 def _values(used: Iterable[str], layers: Iterable[Layer]) -> dict[str, Any]:

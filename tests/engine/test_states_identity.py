@@ -189,6 +189,36 @@ def test_several_fields_are_named_in_the_forms_order(teams, accounts, repo):
     assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7,lead": Status.ORPHANED}
 
 
+def test_thing_that_a_header_alone_names_is_revoked_as_another(teams, accounts, repo):
+    """Its URL and what is expected are those of the new one."""
+    members: list[tuple[str | None, str]] = []
+
+    def of(received: Received, email: str) -> tuple[str | None, str]:
+        return received.headers["X-Team"], email
+
+    def shown(received: Received, email: str) -> Any:
+        return {"email": email} if of(received, email) in members else 404
+
+    def taken_out(received: Received, email: str) -> int:
+        members.remove(of(received, email))
+        return 204
+
+    accounts.route("GET", "/members/{email}", shown)
+    accounts.route("PUT", "/members/{email}", lambda received, email: members.append(of(received, email)))
+    accounts.route("DELETE", "/members/{email}", taken_out)
+    member = {"url": f"{accounts.url}/members/{{{{email}}}}"}
+    manifest = of_teams(accounts)
+    manifest["headers"] = {"X-Team": "{{TEAM}}"}
+    manifest["exists"] |= member
+    manifest |= {"execute": [{**member, "method": "PUT"}], "revoke": [{**member, "method": "DELETE"}]}
+    repo.manifest("tool", manifest)
+    for team in (7, 8):
+        repo.hire("ada", in_team(team))
+        repo.commit()
+        assert statuses(teams.reconcile())["tool"] is Status.PRESENT
+    assert members == [("8", "ada@example.com")]
+
+
 @pytest.mark.parametrize("identity", [True, False])
 def test_several_choices_in_another_order_are_the_same(teams, accounts, repo, identity):
     accounts.teams |= {"8,7": [], "7,8": [], "8,9": []}
