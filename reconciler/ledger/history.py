@@ -29,7 +29,7 @@ from reconciler.ledger.reading import (
 from reconciler.ledger.rows import entry_of, from_json, line_of
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType, Status
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, replace
 
 __all__ = [
     "ENDED",
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _REMOVED = (
-    "SELECT hire, access, event, revision, at FROM events WHERE event IN ('orphaned', 'expired', 'revoked')"
+    "SELECT hire, access, event, revision, at, was FROM events WHERE event IN ('orphaned', 'expired', 'revoked')"
     " AND hire IN :hires ORDER BY id"
 )
 _ANSWERED = (
@@ -67,6 +67,8 @@ class Removed(Frozen):
     orphaned_at: datetime | None = None
     revision: str | None = None
     gone_at: datetime | None = None
+    hire: str | None = None
+    """The hire's id at that revision: the row may have been renamed since."""
 
 
 class LineFilters(TypedDict, total=False):
@@ -141,19 +143,20 @@ class History(LedgerPart):
         """Return when access of some hires was no longer wanted, and was gone: the last time of each grant."""
         found: dict[Key, Removed] = {}
         for names in in_batches(hires):
-            for hire, access, event, revision, at in self._cells(_REMOVED, hires=names):
+            for hire, access, event, revision, at, was in self._cells(_REMOVED, hires=names):
                 key, when = Key(hire, access), moment(at)
-                before = found.get(key, Removed())
+                named = str(was).partition("/")[0] if was is not None else hire
+                before = found.get(key, Removed(hire=named))
                 if event == EventType.ORPHANED or (event == EventType.EXPIRED and before.gone_at is not None):
-                    found[key] = Removed(when, revision)
+                    found[key] = Removed(when, revision, hire=named)
                 elif event == EventType.EXPIRED:
-                    found[key] = Removed(before.orphaned_at or when, before.revision or revision)
+                    found[key] = Removed(before.orphaned_at or when, before.revision or revision, hire=before.hire)
                 else:
-                    found[key] = Removed(before.orphaned_at, before.revision or revision, when)
+                    found[key] = replace(before, revision=before.revision or revision, gone_at=when)
             for hire, access, at in self._cells(_ANSWERED, hires=names):
                 before, when = found.get(Key(hire, access), Removed()), moment(at)
                 if before.gone_at is not None and (before.orphaned_at is None or when >= before.orphaned_at):
-                    found[Key(hire, access)] = Removed(before.orphaned_at, before.revision, when)
+                    found[Key(hire, access)] = replace(before, gone_at=when)
         return found
 
 

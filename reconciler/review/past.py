@@ -24,7 +24,7 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.report import Row
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.value import Frozen, replace
-from reconciler.repository.attribution.origins import changed_in
+from reconciler.repository.attribution.origins import LastChanges
 from reconciler.repository.git.checkout import WORKTREE, Checkout
 
 if TYPE_CHECKING:  # `status` shows rows of the ledger alone, and has none
@@ -179,7 +179,7 @@ class Leaving:
         self._desired = desired
         self._over = over
         self._commit = lru_cache(maxsize=1024)(checkout.commit_if_there)
-        self._changed_in = lru_cache(maxsize=1024)(changed_in)
+        self._last_changes = LastChanges(checkout)
 
     def grants(self, hires: Iterable[str]) -> dict[Key, Grant]:
         """Return the entries that the files have of some hires."""
@@ -242,7 +242,7 @@ class Leaving:
         revision = row.revision if removed is None else removed.revision
         if row.over or revision in (None, WORKTREE):
             return {"due_at": due or since, "done_at": gone}
-        paths = (row.source.rpartition(":")[0] or row.source, f"hires/{row.hire}.yaml")
-        commit = self._changed_in(self._checkout, revision, paths)
+        hire = row.hire if removed is None or removed.hire is None else removed.hire
+        commit = self._last_changes.changed_in(revision, row.source.rpartition(":")[0] or row.source, hire)
         made = self._commit(commit)
         return {"due_at": due or (None if made is None else made.at) or since, "done_at": gone, "removed_in": commit}

@@ -114,6 +114,34 @@ def test_removal_is_due_with_its_own_commit_where_several_are_taken_over_at_once
         assert (row["done_at"], row["status"] == "revoked") == (gone, gone is not None)
 
 
+def test_removal_is_due_with_the_commit_that_changed_what_gave_it(given: Repo, call: Call) -> None:
+    """An include that is taken out, or a field of a file in a folder: not the commit that gave the access."""
+    given.write("config/sequences/base.yaml", {"access": [{"integration": "tool", "name": "base"}]})
+    given.write("config/sequences/wide.yaml", {"include": ["base"], "access": []})
+    given.write("config/sequences/all.yaml", {"include": ["wide"], "access": []})
+    tool = {"integration": "tool", "name": "sales"}
+    given.write("config/sequences/sales.yaml", {"assign": {"department": "Sales"}, "access": [tool]})
+    given.hire("bob", sequences=["all"])
+    eva = {"email": "eva@example.com", "first_name": "Eva", "last_name": "Example"}
+    given.write("hires/team/eva.yaml", {**eva, "department": "Sales"})
+    commit_at(given, datetime(2026, 2, 1, tzinfo=UTC), "Give by sequences")
+    call(given, "--yes")
+    given.write("config/sequences/all.yaml", {"access": []})
+    bobs = commit_at(given, datetime(2026, 11, 1, tzinfo=UTC), "Include nothing")
+    given.write("hires/team/eva.yaml", {**eva, "department": "Design"})
+    evas = commit_at(given, datetime(2026, 11, 2, tzinfo=UTC), "Eva moves")
+    given.write("config/sequences/other.yaml", {"include": ["sales"], "access": []})
+    commit_at(given, datetime(2026, 11, 3, tzinfo=UTC), "Something else")
+    left = {("bob", "base"): ("2026-11-01T00:00:00Z", bobs), ("eva", "sales"): ("2026-11-02T00:00:00Z", evas)}
+    for arguments in (["--dry-run"], ["--yes"], ["status"]):
+        shown = call(given, *arguments, "--output", "json")
+        assert {key: tuple(shown.grant(*key)[name] for name in ("due_at", "removed_in")) for key in left} == left
+    (given.root / "hires/team/eva.yaml").rename(given.root / "hires/eve.yaml")
+    given.commit("Eva is called Eve")
+    call(given, "--yes")
+    assert call(given, "status", "--output", "json").grant("eve", "sales")["removed_in"] == evas
+
+
 def test_dry_run_dates_by_the_end_that_the_file_says(given: Repo, call: Call) -> None:
     call(given, "--yes")
     given.hire("ada", "tool", end="2026-06-30")

@@ -1,23 +1,27 @@
-"""Find the commits that first had the files of a folder, and the one that changed some files last."""
+"""Find the commits that first had the files of a folder, and the one that changed last what gives access."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePosixPath
 
 import pygit2
 from pygit2.enums import SortMode
 
 from reconciler.model.errors import RepositoryError
+from reconciler.repository.attribution.provenance import Provenance, TooLarge
 from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.parts import parse_version
 from reconciler.repository.git.trees import object_at
 
-__all__ = ["Origins", "changed_in", "origins_of"]
+__all__ = ["LastChanges", "Origins", "origins_of"]
 
 MOST = 1000
 """The most commits that are looked at for a change; as many are not taken over at once."""
+
+SEQUENCES = "config/sequences/"
 
 
 @dataclass(slots=True)
@@ -73,27 +77,57 @@ def _below(folder: pygit2.Tree) -> Iterator[str]:
             yield from (f"{each.name}/{inner.name}" for inner in each)
 
 
-def changed_in(checkout: Checkout, revision: str, paths: Collection[str]) -> str:
-    """Return the last commit up to a revision that changed one of these files, by its first parents.
+class LastChanges:
+    """Finds the commits that changed last what gives access. Not thread-safe."""
 
-    What a branch changed counts from its merge on. The revision itself is returned where no such commit is near.
-    """
-    repository = checkout.repository
-    if repository is None or not checkout.has(revision):
+    def __init__(self, checkout: Checkout) -> None:
+        self._checkout = checkout
+        self._changed = lru_cache(maxsize=1024)(self._changed_files)
+        self.changed_in = lru_cache(maxsize=1024)(self._changed_in)
+
+    def _changed_in(self, revision: str, source: str, hire: str) -> str:
+        """Return the last commit up to a revision that changed a hire's file, or the `source` of an entry of theirs.
+
+        Of a sequence, the files that include it count too. Commits are those of the first parents: what a branch
+        changed counts from its merge on. The revision itself is returned where no such commit is near.
+        """
+        repository = self._checkout.repository
+        if repository is None or not self._checkout.has(revision):
+            return revision
+        try:
+            commit = repository[revision].peel(pygit2.Commit)
+            for _ in range(MOST):
+                before = commit.parents[0] if commit.parents else None
+                if before is None or self._is_of(self._changed(commit.id, before.id), before, source, hire):
+                    return str(commit.id)
+                commit = before
+        except (KeyError, pygit2.GitError, TooLarge):  # a shallow clone ends here
+            pass
         return revision
-    try:
-        commit = repository[revision].peel(pygit2.Commit)
-        there = _blobs(commit, paths)
-        for _ in range(MOST):
-            before = commit.parents[0] if commit.parents else None
-            if before is None or _blobs(before, paths) != there:
-                return str(commit.id)
-            commit = before
-    except (KeyError, pygit2.GitError):  # a shallow clone ends here
-        pass
-    return revision
+
+    @cached_property
+    def _provenance(self) -> Provenance:
+        return Provenance(self._checkout.root)
+
+    def _changed_files(self, commit: pygit2.Oid, before: pygit2.Oid) -> frozenset[str]:
+        return frozenset(self._provenance.changed(str(before), str(commit)))
+
+    def _is_of(self, changed: frozenset[str], before: pygit2.Commit, source: str, hire: str) -> bool:
+        """Whether one of the changed files is a hire's, or gave what an entry of the `source` gives."""
+        if source in changed or any(path.startswith("hires/") and PurePosixPath(path).stem == hire for path in changed):
+            return True
+        sequences = {path for path in changed if path.startswith(SEQUENCES)}
+        return bool(sequences) and not sequences.isdisjoint(_including(before.tree, source))
 
 
-def _blobs(commit: pygit2.Commit, paths: Collection[str]) -> list[pygit2.Oid | None]:
-    found = (object_at(commit.tree, path) for path in paths)
-    return [None if each is None else each.id for each in found]
+def _including(tree: pygit2.Tree, source: str) -> set[str]:
+    """Return the files of the sequences that include one, also by others."""
+    folder = object_at(tree, SEQUENCES.removesuffix("/"))
+    blobs = [each for each in folder if isinstance(each, pygit2.Blob)] if isinstance(folder, pygit2.Tree) else []
+    read = ((f"{SEQUENCES}{each.name}", parse_version(each.data, f"{SEQUENCES}{each.name}")) for each in blobs)
+    included = {path: version.included for path, version in read if version is not None}
+    found, names = set[str](), {PurePosixPath(source).stem}
+    while more := {path for path in included.keys() - found if not names.isdisjoint(included[path])}:
+        found |= more
+        names = {PurePosixPath(path).stem for path in more}
+    return found
