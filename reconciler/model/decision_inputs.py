@@ -218,7 +218,8 @@ def gone(record: Record, ran_out: datetime | None) -> Fields:
     What `ran_out` does not begin anew while its entry stays: only the ledger knows from when its `for` counted.
     """
     if ran_out is not None and not record.ended:
-        return {"over": Over.REACHED, "ends_at": ran_out, "expire_at": None, "ends_moved": True}
+        ends = {"over": Over.REACHED, "ends_at": ran_out, "ends_with_hire": False}
+        return {**ends, "ends_moved": True, "expire_at": None}
     return {"expire_at": None} if record.ended else NO_END
 
 

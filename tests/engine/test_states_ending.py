@@ -167,12 +167,13 @@ def test_a_time_made_shorter_is_a_removal_like_another_and_over_at_its_former_en
 
 
 @pytest.mark.parametrize("how", ["revoked", "found gone", "and the address changes"])
-@pytest.mark.parametrize("before", [{}, {"for_": "8h"}])
+@pytest.mark.parametrize(("before", "of_hire"), [({}, {}), ({"for": "8h"}, {}), ({}, {"end": "2026-12-31"})])
 def test_what_was_made_so_short_that_it_is_over_does_not_come_again_while_its_entry_stays(
-    machine, accounts, repo, before, how
+    machine, accounts, repo, before, of_hire, how
 ):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
-    give(repo, **before)
+    repo.hire("ada", TOOL | before, **of_hire)
+    repo.commit()
     assert status(machine) is Status.PRESENT
     machine.clock.turn(hours=2)
     give(repo, for_="1h")
