@@ -124,13 +124,16 @@ class Pages(LedgerPart):
     def holding(self, integration: str, texts: Collection[str], shown: int) -> list[Record]:
         """Read the grants of accounts among whose values one of these texts stands: `shown` at most, by hire.
 
-        A text that stands in another value than it is meant for is among them, too.
+        They are found in any case, and with blanks at the ends. A text that stands in another value than it is meant
+        for is among them, too.
         """
-        likes = {f"text{place}": f"%{_escaped(json.dumps(text))}%" for place, text in enumerate(sorted(texts))}
+        spelled = {json.dumps(each)[1:-1].lower() for text in texts for each in (text, text.lower(), text.upper())}
+        bounded = (f"{begin}{text}{end}" for text in sorted(spelled) for begin in '" ' for end in '" ')
+        likes = {f"text{place}": f"%{_escaped(text)}%" for place, text in enumerate(bounded)}
         query = (
             "SELECT * FROM grants WHERE integration = :integration AND status <> :revoked"
             " AND (executed_at IS NOT NULL OR confirmed_at IS NOT NULL)"
-            f" AND ({' OR '.join(f'CAST(snapshot AS text) LIKE :{name} ESCAPE {_SLASH}' for name in likes)})"
+            f" AND ({' OR '.join(f'lower(CAST(snapshot AS text)) LIKE :{name} ESCAPE {_SLASH}' for name in likes)})"
             " ORDER BY hire, access LIMIT :shown"
         )
         rows = self._rows(query, integration=integration, revoked=Status.REVOKED, shown=shown, **likes)

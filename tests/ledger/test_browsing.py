@@ -125,13 +125,15 @@ def test_who_holds_a_value_is_found_by_its_text(ledger: LedgerWriter) -> None:
         holds("gus", "owner", status=Status.REVOKED),
         holds("hal", "owner", "chat"),
         holds("ida", "owners"),
+        holds("jo", "GRÜSSE "),
+        holds("kim", [" OWNER", "x"]),
     ]
     ledger.save(found)
     holding = [
         [each.key.hire for each in ledger.pages.holding("tool", texts, 10)]
-        for texts in (["owner"], ["100%"], ["Chef_in", "owner"], ["Grüße"], ["100_"], ["%"])
+        for texts in (["owner"], ["100%"], ["Chef_in", "owner"], ["grüsse"], ["Grüße"], ["100_"], ["%"])
     ]
-    assert holding == [["ada"], ["cleo"], ["ada", "cleo"], ["dan"], [], []]
+    assert holding == [["ada", "kim"], ["cleo"], ["ada", "cleo", "kim"], ["jo"], ["dan", "jo"], [], []]
     assert [each.key.hire for each in ledger.pages.holding("tool", ["owner", "member"], 1)] == ["ada"]
 
 
