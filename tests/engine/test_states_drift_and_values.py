@@ -418,6 +418,18 @@ def test_an_account_that_another_row_has_is_no_sign_of_a_manifest_by_another_nam
     assert machine.record("ada", "work").integration == "tool"
 
 
+def test_an_account_that_a_check_found_is_not_that_of_a_webhook(machine, accounts, repo):
+    repo.hire("ada", {"integration": "tool", "name": "work", "values": {"TEAM": "7"}})
+    repo.commit()
+    machine.reconcile()
+    repo.remove("manifests/tool.yaml")
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/users"}]})
+    repo.hire("ada", {"integration": "hook", "name": "work"})
+    repo.commit()
+    assert "access to tool is called" in row(machine.reconcile(), "ada", "work").reason
+    assert machine.record("ada", "work").integration == "tool"
+
+
 def test_a_manifest_that_is_called_something_else_has_the_accounts_of_before(machine, accounts, repo):
     repo.hire("ada", {"integration": "tool", "name": "work", "values": {"TEAM": "7"}})
     repo.commit()

@@ -27,7 +27,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Stored, stored_for
 from reconciler.model.decision_inputs import Policy, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, Problem
-from reconciler.model.grant import Decision, Differences, Grant, Key, Record
+from reconciler.model.grant import Decision, Differences, Grant, Key, Phase, Record
 from reconciler.model.lock import Locks
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
@@ -189,9 +189,10 @@ class GrantPlanner:
             kept = other is not None or (early.status is Status.INVALID and record is not None)
             return PlannedGrant(grant, record, early, untouched=kept)
         planned = await self._asked(grant, record, needed)
-        if other is None or await self._renamed(grant, planned):
+        if other is None or await self._renamed(grant, other, planned.verdict):
             return planned
-        decision = _taken(grant, other) if isinstance(planned.verdict, Present | Missing) else planned.decision
+        answered = isinstance(planned.verdict, Present | Missing | NoCheck)
+        decision = _taken(grant, other) if answered else planned.decision
         return PlannedGrant(grant, record, decision, planned.verdict, untouched=True)
 
     async def _asked(self, grant: Grant, record: Record | None, needed: Mapping[str, PlannedGrant]) -> PlannedGrant:
@@ -272,10 +273,13 @@ class GrantPlanner:
             return None
         return record if record.may_remain else None
 
-    async def _renamed(self, grant: Grant, planned: PlannedGrant) -> bool:
-        """Whether the manifest may be that of the record by another name: it finds an account that no other row has."""
-        if not isinstance(planned.verdict, Present):
-            return isinstance(planned.verdict, NoCheck)
+    async def _renamed(self, grant: Grant, record: Record, verdict: Verdict | None) -> bool:
+        """Whether the manifest may be that of the record by another name.
+
+        It finds an account that no other row has, or has no check, and none found the record's.
+        """
+        if not isinstance(verdict, Present):
+            return isinstance(verdict, NoCheck) and record.phase is not Phase.CONFIRMED
         rows = await self._inputs.rows_of(grant.key.hire)
         others = (row for row in rows if row.integration == grant.integration and row.key != grant.key)
         return not any(row.may_remain for row in others)
