@@ -235,6 +235,38 @@ def test_lock_of_who_was_renamed_is_no_lock_of_who_has_the_former_id(lockable, a
     assert {each.status for each in lockable.reconcile().rows} == {Status.PRESENT}
 
 
+@pytest.mark.parametrize("suspended", [False, True])
+def test_account_under_another_address_is_locked_too(lockable, accounts, repo, suspended):
+    """A lock had switched off the one of the former address, which is no reason to leave the other."""
+    lockable.lock("ada")
+    lockable.reconcile()
+    accounts.add("ada@other.example.com")
+    repo.hire("ada", "tool", email="ada@other.example.com")
+    held = {"suspend": [{"integration": "tool", "reason": "moving"}]} if suspended else {}
+    repo.settings(gnupg_home=repo.gnupg.path, **held)
+    repo.commit()
+    report = lockable.reconcile()
+    both = [row(report, "ada", access).locked for access in ("tool", "tool~ada@example.com")]
+    assert both == [LockState.DONE, LockState.DONE]
+    assert not any(active(accounts, email) for email in accounts.people)
+
+
+def test_account_of_another_integration_that_has_the_name_of_a_locked_one_is_told(lockable, accounts, others, repo):
+    lockable.lock("ada")
+    lockable.reconcile()
+    others.add("ada@example.com")
+    repo.manifest("more", others.lockable())
+    repo.hire("ada", {"integration": "more", "name": "tool"})
+    repo.commit()
+    report = lockable.reconcile()
+    found = row(report, "ada", "tool")
+    assert (found.locked, report.wrong) == (LockState.MANUAL, True)
+    assert found.reason == f"{SAID}; lock it there: an account at more: the ledger has this name for the one at tool"
+    others.people.clear()
+    found = row(lockable.reconcile(), "ada", "tool")
+    assert (found.locked, found.reason) == (LockState.DONE, f"{SAID}; switched off")
+
+
 def test_nothing_is_made_for_who_is_locked(lockable, accounts, repo):
     repo.hire("bob", "tool")
     repo.commit()

@@ -50,12 +50,11 @@ class LockPlanner:
             except (Blocked, NotOffered) as error:
                 if not places:
                     return replace(unlooked, decision=lock_by_hand(lock, rival or f"{error}; there may be an account"))
-        planned = unlooked
-        for place in places:
-            planned = await self._at(planned, lock, place)
-            if planned.decision.locked is not LockState.DONE or not isinstance(planned.verdict, Missing):
-                return planned if rival is None else replace(unlooked, decision=lock_by_hand(lock, rival))
-        return planned
+        looked = [await self._at(unlooked, lock, place) for place in places]
+        there = [each for each in looked if not (_done(each) and isinstance(each.verdict, Missing))]
+        if there and rival is not None:
+            return replace(unlooked, decision=lock_by_hand(lock, rival))
+        return min(there, key=_done) if there else [unlooked, *looked][-1]
 
     async def _as_git_has_it(self, grant: Grant, record: Record | None, *, known: bool) -> list[Record]:
         """Return a record of the account that git wants, unless the ledger's is `known` to be the same.
@@ -70,7 +69,7 @@ class LockPlanner:
         if isinstance(resolved, Unknown):
             raise Blocked(resolved.reason)
         values = integration.snapshot(resolved)
-        if known and record is not None:
+        if known and record is not None and record.integration == grant.integration:
             asked = [name for name in integration.names.asked_with if name in values]
             if all(values[name] == record.values.get(name) for name in asked):
                 return []
@@ -117,6 +116,8 @@ class LockPlanner:
     ) -> str | None:
         """Return why the account must not be locked, or another one has to be; None otherwise."""
         if decision.action.acts:
+            if (had := planned.record) is not None and had.may_remain and had.integration != place.integration:
+                return f"an account at {place.integration}: the ledger has this name for the one at {had.integration}"
             others = await self._orphans.all_same_as(integration, prepared.grant)
             for other in (each for each in others if self._inputs.locks.of(each.hire, "") is None):
                 rows = await self._inputs.rows_of(other.hire)
@@ -126,3 +127,7 @@ class LockPlanner:
         if not planned.wanted and planned.verdict is None and decision.locked is LockState.DONE:
             return await self._orphans.elsewhere(integration, place, prepared)
         return None
+
+
+def _done(item: PlannedGrant) -> bool:
+    return item.decision.locked is LockState.DONE

@@ -232,6 +232,7 @@ class Planning:
             checker=self.checker,
             former=self._former,
             policy=policy,
+            locks=self.locks,
             selection=selection,
             by_hand=self._request.by_hand,
             asks=asks,

@@ -25,6 +25,7 @@ from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Blocked, RepositoryError
 from reconciler.model.grant import APART, Grant, Key, Phase, Record
 from reconciler.model.hire import NamedChoice
+from reconciler.model.lock import Locks
 from reconciler.model.selection import Selection
 from reconciler.model.text import folded
 from reconciler.model.value import Frozen, replace
@@ -90,6 +91,7 @@ class Renamer(Frozen, kw_only=True):
     checker: Checker
     former: FormerFiles
     policy: Policy
+    locks: Locks
     selection: Selection
     by_hand: Mapping[Key, str]
     asks: bool
@@ -245,8 +247,9 @@ class Renamer(Frozen, kw_only=True):
 
     async def _is_left(self, integration: Integration, record: Record, grant: Grant) -> bool:
         """Whether the account of before is one of its own: it stays, and the entry is about a new one."""
-        suspended = self.policy.suspended(record.key.hire, record.integration)
-        if not self.asks or not self.selection.covers(record.key, record.integration) or suspended is not None:
+        locked = self.locks.of(record.key.hire, record.email) is not None
+        held = not locked and self.policy.suspended(record.key.hire, record.integration) is not None
+        if not self.asks or not self.selection.covers(record.key, record.integration) or held:
             return False
         wanted = await self._resolved(integration, grant)
         try:
@@ -257,7 +260,7 @@ class Renamer(Frozen, kw_only=True):
         except Blocked:
             return False
         new, old = pair
-        gone = isinstance(old, Missing) or is_off(old)
+        gone = isinstance(old, Missing) or (is_off(old) and not locked)  # a lock's is as it was once that ends
         if not gone and self.by_hand.get(record.key) == "run":
             return True
         if isinstance(new, Unknown) or not gone:
