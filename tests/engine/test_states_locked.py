@@ -163,6 +163,25 @@ def test_revocation_after_a_lock_that_failed_counts_its_attempts_anew(lockable, 
     assert row(lockable.reconcile(), "ada", "tool").status is Status.REVOKED
 
 
+def test_lock_that_is_half_done_goes_on_though_the_account_is_switched_off(lockable, accounts, repo):
+    """Sessions outlive an account that is switched off."""
+    accounts.route("DELETE", "/sessions/{id}", lambda _received, **_: 204)
+    manifest = accounts.lockable()
+    manifest["lock"].append({"url": f"{accounts.url}/sessions/{{{{responses.0.id}}}}", "method": "DELETE"})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    lockable.lock("ada")
+    for _ in range(2):
+        report = lockable.reconcile()
+        assert (row(report, "ada", "tool").locked, report.wrong) == (LockState.PENDING, True)
+        assert not active(accounts)
+    lockable.clock.turn(hours=1)
+    assert row(lockable.reconcile(), "ada", "tool").locked is LockState.DONE
+    assert [call.path for call in accounts.calls("DELETE")] == ["/sessions/1", "/sessions/1"]
+    assert len(accounts.calls("PATCH")) == 1
+
+
 def test_lock_without_effect_has_failed(lockable, accounts):
     accounts.route("PATCH", "/users/{email}", lambda _received, **_found: {"ok": True})
     lockable.lock("ada")

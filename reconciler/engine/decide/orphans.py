@@ -217,13 +217,13 @@ def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Dec
     """Decide on the account of somebody who is locked; `facts.texts` are of the kind that `kind_of_lock` says."""
     verdict, kind = facts.verdict, kind_of_lock(facts)
     mine = record.run.kind is kind and record.phase.unsettled
-    if is_off(verdict):
-        return locked(lock, "switched off")
     if isinstance(verdict, Unknown):
         return replace(not_locked(lock, f"exists check failed: {verdict.reason}"), cause=verdict.cause)
-    gone = isinstance(verdict, Missing) and facts.invitation is None
-    far = progress(record.run.steps, facts.texts, TAKEN if gone else NEITHER)
+    gone, off = isinstance(verdict, Missing) and facts.invitation is None, is_off(verdict)
+    far = progress(record.run.steps, facts.texts, TAKEN if gone or off else NEITHER)
     half = mine and 0 < far.done < far.total
+    if off and not half:
+        return locked(lock, "switched off")
     unsure = record.phase is Phase.EXECUTED or (record.phase.unsettled and record.confirmed_at is None)
     if gone and not half and not (unsure and record.leaves_something and not record.run.kind.locks):
         return locked(lock, "there is no account")
