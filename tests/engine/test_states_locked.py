@@ -182,6 +182,32 @@ def test_lock_that_is_half_done_goes_on_though_the_account_is_switched_off(locka
     assert len(accounts.calls("PATCH")) == 1
 
 
+@pytest.mark.parametrize("lock", [False, True])
+def test_revocation_that_is_half_done_goes_on_under_a_lock(lockable, accounts, repo, lock):
+    """The account is gone, what its second request takes away is not."""
+    accounts.route("DELETE", "/seats/{email}", lambda _received, **_: 204)
+    manifest = accounts.lockable()
+    manifest["revoke"].append({"url": f"{accounts.url}/seats/{{{{email}}}}", "method": "DELETE"})
+    if not lock:
+        del manifest["lock"]
+    repo.manifest("tool", manifest)
+    repo.settings(prune="revoke", gnupg_home=repo.gnupg.path)
+    repo.hire("ada")
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE", prefix="/seats")
+    lockable.reconcile()
+    lockable.lock("ada")
+    report = lockable.reconcile()
+    assert (row(report, "ada", "tool").locked, report.wrong) == (LockState.PENDING, True)
+    lockable.clock.turn(hours=1)
+    assert row(lockable.reconcile(), "ada", "tool").locked is LockState.DONE
+    sent = [call.path for call in accounts.calls("DELETE")]
+    assert sent == ["/users/ada@example.com", "/seats/ada@example.com", "/seats/ada@example.com"]
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.REVOKED
+    with lockable.ledger() as ledger:
+        assert ledger.history.verify_agreement()[1] is None
+
+
 def test_lock_without_effect_has_failed(lockable, accounts):
     accounts.route("PATCH", "/users/{email}", lambda _received, **_found: {"ok": True})
     lockable.lock("ada")

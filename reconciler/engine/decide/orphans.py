@@ -215,7 +215,7 @@ def lock_by_hand(lock: Lock, why: str) -> Decision:
 
 def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on the account of somebody who is locked; `facts.texts` are of the kind that `kind_of_lock` says."""
-    verdict, kind = facts.verdict, kind_of_lock(facts)
+    verdict, kind = facts.verdict, kind_of_lock(record, facts)
     mine = record.run.kind is kind and record.phase.unsettled
     if isinstance(verdict, Unknown):
         return replace(not_locked(lock, f"exists check failed: {verdict.reason}"), cause=verdict.cause)
@@ -245,14 +245,18 @@ def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Dec
     return replace(not_locked(lock, error), action=Action.RETRY, resume=resume, afresh=failed.afresh)
 
 
-def kind_of_lock(facts: Facts) -> Kind:
-    """Return what locks the account that was found: an open invitation is taken back."""
-    invited = facts.invitation is not None or is_invited(facts.verdict)
-    return Kind.LOCK_INVITED if invited else Kind.LOCK
+def kind_of_lock(record: Record, facts: Facts) -> Kind:
+    """Return what locks the account: an open invitation is taken back, and what was half taken away goes on."""
+    if facts.invitation is not None or is_invited(facts.verdict):
+        return Kind.LOCK_INVITED
+    gone = isinstance(facts.verdict, Missing) or is_off(facts.verdict)
+    return record.run.kind if gone and record.revoking and record.phase.unsettled else Kind.LOCK
 
 
 def _lacks(can: Capabilities, kind: Kind, lock: Lock, *, deletes: bool) -> str | None:
     """Return what the manifest lacks to lock an account; None if it can. What is over anyway may be deleted for it."""
+    if kind is Kind.REVOKE:  # it had begun before
+        return None
     if kind.withdraws:
         return None if can.withdraws else "an invitation is open, and the manifest has no withdraw"
     if can.locks:

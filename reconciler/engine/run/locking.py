@@ -88,7 +88,7 @@ class LockPlanner:
             if prepared.check is not None:
                 verdict = await self._inputs.checker.check_directly(integration, prepared)
             verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
-            kind = kind_of_lock(Facts(verdict, invitation=invitation))
+            kind = kind_of_lock(planned.record or place, Facts(verdict, invitation=invitation))
             if kind is not Kind.LOCK:
                 prepared = self._inputs.prepared_orphan(integration, place, kind)
         except Blocked as error:
