@@ -198,6 +198,23 @@ def test_needed_entrys_stored_value_is_known_in_the_same_pass(machine, accounts,
     assert [call.path for call in accounts.calls("DELETE")] == ["/badges/1"]
 
 
+def test_an_account_that_was_found_gone_lends_nothing_any_more(machine, accounts, repo):
+    repo.manifest("tool", storing(accounts))
+    repo.manifest("badge", badge(accounts))
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    accounts.people.clear()
+    repo.hire("ada")
+    repo.commit()
+    machine.reconcile()
+    accounts.add("somebody@example.com", "ada@example.com")
+    repo.hire("ada", "tool", NEEDS_TOOL)
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "badge").status is Status.BLOCKED
+    assert accounts.calls("POST", "/badges") == []
+
+
 def test_a_needed_entry_that_is_updated_lends_nothing_that_only_its_making_stores(machine, accounts, repo):
     update = [{"url": f"{accounts.url}/users/{{{{email}}}}", "method": "PATCH", "data": {"role": "owner"}}]
     tool = {**storing(accounts), "update": update}

@@ -22,6 +22,7 @@ from reconciler.engine.apply.executor import Executor
 from reconciler.engine.apply.plan import Plan, PlannedRecord
 from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.context import Context
+from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.observe.listings import Listings
 from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.claims import ClaimSet
@@ -35,7 +36,7 @@ from reconciler.ledger.vault import Vault, run_name
 from reconciler.model.attribution import Attribution, Unattributed
 from reconciler.model.errors import Problem
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.grant import Key, Record
+from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.manifest import Manifest
 from reconciler.model.report import STATE, Report
@@ -274,6 +275,7 @@ class Reconciler:
         events = [line for _, _, lines_of in found for line in lines_of]
         # What a row's former service answered is nothing that its new one may be asked with.
         moved = [item.grant.key for item, _, _ in found if item.moved]
+        gone = [record.key for item, record, _ in found if _found_gone(item, record)]
         settled: ValueChanges = {
             run_name(record.key): None
             for item, record, _ in found
@@ -289,7 +291,11 @@ class Reconciler:
                 authored,
                 Failpoint.PLAN,
                 before={} if plan.renamed else plan.rows,
-                kept={**settled, **(self._vault.without_stored(ledger, moved) if moved else {})},
+                kept={
+                    **settled,
+                    **(self._vault.without_stored(ledger, moved) if moved else {}),
+                    **(self._vault.handed_on(ledger, gone) if gone else {}),
+                },
                 noted=noted,
                 answered=answered,
             )
@@ -392,3 +398,8 @@ def _overview(found: Iterable[Record], manifests: Mapping[str, Manifest]) -> str
         and manifest.exists is not None
         and record.status is not Status.REVOKED
     )
+
+
+def _found_gone(item: PlannedGrant, record: Record) -> bool:
+    """Whether an account was found to be gone: what was stored of it is nothing that another one is asked with."""
+    return record.phase is Phase.REVOKED and item.record is not None and item.record.phase is not Phase.REVOKED
