@@ -105,12 +105,14 @@ class PolicyRules:
         records = list(chain.from_iterable(found.values()))
         return KeptGrants(found, [sum(_held(rule, record) for record in records) for rule, _ in self._rules])
 
-    def problems_of(self, grant: Grant, over: Collection[Key] = ()) -> Iterator[Problem]:
+    def breaches_of(self, grant: Grant, over: Collection[Key] = ()) -> Iterator[str]:
         """Return the rules that a grant breaks, beside those that count; what is `over` breaks none."""
-        if not self._rules:
-            return
+        return self._breaches(grant, over=over, counted=False) if self._rules else iter(())
+
+    def problems_of(self, grant: Grant, over: Collection[Key] = ()) -> Iterator[Problem]:
+        """Return the problems of a grant that breaks rules, beside those that count."""
         file, _, line = grant.source.rpartition(":")
-        for breach in self._breaches(grant, over=over, counted=False):
+        for breach in self.breaches_of(grant, over):
             yield Problem(file, int(line), f"access {grant.key.access} of {grant.key.hire}: {breach}")
 
     def lacks_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ from reconciler.review.causes import Cause, ChangeKind, Consequence
 
 __all__ = [
     "AT_ONCE",
+    "HELD",
     "Applied",
     "Change",
     "HeldOffline",
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 AT_ONCE = "at once"
+
+HELD = "held"
+"""The field of a change that says why a grant was not to be given before: it did not fit, or broke a rule."""
 
 
 class Removal(StrEnum):

@@ -18,6 +18,7 @@ from reconciler.model.errors import MissingVariable, Problem, Severity
 from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
+from reconciler.model.status import Status
 from reconciler.model.value import Frozen, fields, replace
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import Loaded
@@ -34,6 +35,7 @@ from reconciler.review.causes import (
     touched_by,
 )
 from reconciler.review.consequences import (
+    HELD,
     Applied,
     Change,
     HeldOffline,
@@ -155,8 +157,7 @@ def _assigned_before(before: Desired, after: Desired) -> Iterator[Problem]:
 
 def changes(before: Desired, after: Desired) -> list[Change]:
     """List the grants that are added, changed and removed, sorted by hire and access."""
-    base, head = before.files, after.files
-    touched = _touched(base, head)
+    touched = sorted({*_touched(before.files, after.files), *_judged_anew(before, after)})
     changed = _Changed(before, after, touched)
     moved = _moved(before, after, touched)
     came_from = {new: old for old, new in moved.items()}
@@ -172,10 +173,12 @@ def changes(before: Desired, after: Desired) -> list[Change]:
                     found.append(changed.removed(was, hire))
             elif was is None and now is not None:
                 found.append(changed.added(now))
-            elif was is not None and now is not None and not _same(was, now, before, after):
-                change = changed.values(was, now)
-                if change.fields:
-                    found.append(change)
+            elif was is not None and now is not None:
+                held = changed.held(was, now)
+                if held is not None or not _same(was, now, before, after):
+                    change = changed.values(was, now, held)
+                    if change.fields:
+                        found.append(change)
     return found
 
 
@@ -187,6 +190,7 @@ class _Changed:
         self._accounts: dict[str, set[str]] = {}
         """Those that the touched hires are to have after, by service."""
         self._policy = PolicyRules(after, after.files.policy)
+        self._former_policy = PolicyRules(before, before.files.policy)
         self._causes = Causes(before, after)
         self._used = _Used()
 
@@ -203,22 +207,29 @@ class _Changed:
         change = self._dated(_change(ChangeKind.ADDED, now, {}, _fields(self._after, now)), now)
         return replace(change, cause=self._causes.of(None, now), privileged=privileges(now))
 
-    def values(self, was: Grant, now: Grant) -> Change:
+    def held(self, was: Grant, now: Grant) -> str | None:
+        """Return why a grant was not to be given before, where it is after; None for others."""
+        why = _held(was, self._former_policy)
+        return None if why is None or _held(now, self._policy) is not None else why
+
+    def values(self, was: Grant, now: Grant, held: str | None) -> Change:
         """Make the change of a grant that both revisions have; without fields where none of them concerns it."""
         names = self._used(was) | self._used(now)
         then, here = (
             {**_fields(side, grant), **_person(side, grant, names), "hire": grant.key.hire}
             for side, grant in ((self._before, was), (self._after, now))
         )
+        if held is not None:
+            then[HELD] = held
         change = _change(ChangeKind.CHANGED, now, then, here)
         if not change.fields:
             return change
-        had, applied = privileges(was), applied_to(now, change.fields)
+        had, applied = {} if held is not None else privileges(was), applied_to(now, change.fields)
         another = applied is not None and (applied.leaves_one or applied is Applied.ANOTHER_ADDRESS)
         return replace(
             self._dated(change, now),
             applied=applied,
-            cause=self._causes.of(was, now),
+            cause=None if change.fields.keys() == {HELD} else self._causes.of(was, now),
             former=self._leaving(was) if another else None,
             privileged={name: value for name, value in privileges(now).items() if had.get(name) != value},
         )
@@ -263,6 +274,15 @@ class _Changed:
 REVOKED = Leaving(Removal.REVOKED)
 
 
+def _held(grant: Grant, policy: PolicyRules) -> str | None:
+    """Return why a grant would not be given: it does not fit, is a request that is refused, or breaks a rule."""
+    if grant.hold is not None:
+        return grant.hold.reason if grant.hold.status is Status.INVALID else None
+    if grant.requested is not None and grant.requested.refusal is not None:
+        return grant.requested.refusal
+    return next((breach for breach in policy.breaches_of(grant)), None)
+
+
 def _is_held(was: Grant, before: Desired, after: Desired) -> bool:
     """Whether git cannot say after whether a hire keeps a grant, so that passes keep it as it is."""
     return after.unreadable(was.key, was.email, was.sequences, before.revision, source=was.source) is not None
@@ -290,6 +310,19 @@ def _touched(base: Files, head: Files) -> list[str]:
     }
     hires |= {each.requests[name].model.hire for name, _ in asked for each in (base, head) if name in each.requests}
     return sorted(hires | base.hires.index.referrers(hires) | head.hires.index.referrers(hires))
+
+
+def _judged_anew(before: Desired, after: Desired) -> Iterator[str]:
+    """Yield hires whose files may be as they were, and whose grants may be given now where they were held before."""
+    base, head = before.files, after.files
+    if [rule for rule, _ in base.policy.rules] != [rule for rule, _ in head.policy.rules]:
+        yield from head.hires.index
+        return
+    if base.offers != head.offers:
+        yield from (loaded.model.hire for loaded in head.requests.values())
+    forms = ({name: loaded.model.form for name, loaded in side.manifests.items()} for side in (base, head))
+    if fitting := set(different(*forms)):
+        yield from (hire for hire in after.hires if not fitting.isdisjoint(after.integrations(hire)))
 
 
 def _contents(files: Mapping[str, Loaded[Any]]) -> dict[str, str]:

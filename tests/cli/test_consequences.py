@@ -487,3 +487,27 @@ def test_the_comment_of_each_kind_of_pull_request(repo: Repo, call: Call, change
     _, markdown = shown(repo, call, base)
     assert len(markdown.splitlines()) <= SCREEN
     same(f"comments/{change.__name__}.md", markdown)
+
+
+def test_what_was_held_and_is_given_now_is_a_change_and_may_become_privileged(repo: Repo, call: Call) -> None:
+    """By a rule that goes, a wider offer, or a conflict that ends: without a change of the entry, or of its hire."""
+    repo.write("config/policy.yaml", [{"name": "bounded", "when": {"position": "Temp"}, "require": "until"}])
+    repo.write("config/requestable.yaml", [])
+    asked = {"hire": "dan", "access": {**OWNER, "for": "8h"}, "reason": "INC-12"}
+    repo.write("config/requests/q.yaml", asked)
+    repo.write("config/sequences/one.yaml", {"access": [OWNER]})
+    repo.write("config/sequences/two.yaml", {"access": [MEMBER]})
+    repo.hire("pat", sequences=["one", "two"])
+    repo.hire("tom", OWNER, position="Temp")
+    repo.hire("win", "wiki", OWNER)
+    base = repo.commit("before")
+    repo.write("config/policy.yaml", [])
+    repo.write("config/requestable.yaml", [{"integration": "crm"}])
+    repo.write("config/sequences/two.yaml", {"access": []})
+    found, comment = shown(repo, call, base)
+    given = {change["hire"]: (change["access"], change["change"], change["privileged"]) for change in found["grants"]}
+    owner = {"ROLE": "owner"}
+    assert given == {"dan": ("q", "changed", owner), "pat": ("crm", "changed", owner), "tom": ("crm", "changed", owner)}
+    assert [change["fields"]["held"][1] for change in found["grants"]] == [None, None, None]
+    assert "no longer held: `policy bounded: it has no until`" in comment
+    assert shown(repo, call, repo.commit("again"))[0]["grants"] == []

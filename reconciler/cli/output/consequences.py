@@ -13,7 +13,7 @@ from reconciler.model.base import DAY
 from reconciler.model.text import described
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
 from reconciler.review.causes import CauseKind, ChangeKind, Consequence
-from reconciler.review.consequences import AT_ONCE, Applied, Change, HeldOffline, Leaving, Removal, Stays
+from reconciler.review.consequences import AT_ONCE, HELD, Applied, Change, HeldOffline, Leaving, Removal, Stays
 
 __all__ = [
     "Quote",
@@ -125,11 +125,15 @@ def _then(leaving: Leaving | None) -> str:
 def fields(change: Change, quote: Quote) -> str:
     """Write the fields that differ and what follows, or all fields of a grant that is added or removed."""
     if change.kind is ChangeKind.CHANGED:
-        steps = ", ".join(f"{quote(_called(name))} {step(pair, quote)}" for name, pair in change.fields.items())
+        steps = ", ".join(_step(name, pair, quote) for name, pair in change.fields.items())
         return f"{steps} ({_applied(change.applied, change.former)})" if change.applied is not None else steps
     side = 1 if change.kind is ChangeKind.ADDED else 0
     shown = {name: pair[side] for name, pair in change.fields.items() if name not in _SAID_BY_DATES}
     return ", ".join(f"{quote(_called(name))} {quote(_text(value))}" for name, value in shown.items())
+
+
+def _step(name: str, pair: tuple[object, object], quote: Quote) -> str:
+    return f"no longer held: {quote(_text(pair[0]))}" if name == HELD else f"{quote(_called(name))} {step(pair, quote)}"
 
 
 _SAID_BY_DATES = ("at", "until", "for", "end")
