@@ -453,25 +453,48 @@ def test_time_of_what_a_lock_took_away_runs_on(machine, accounts, repo, hours, s
         assert ledger.history.verify_agreement()[1] is None
 
 
-@pytest.mark.parametrize("held", [{}, {"keep": True}])
-def test_lock_that_a_person_has_to_do_does_not_hold_up_what_is_over(machine, accounts, repo, held):
-    """Its revoke deletes, which a lock alone may not; that its time is over may."""
+@pytest.mark.parametrize(
+    ("held", "more"),
+    [({}, []), ({"keep": True}, []), ({}, [{"integration": "tool", "name": "same"}])],
+    ids=["over", "kept", "same-account"],
+)
+def test_lock_that_a_person_has_to_do_does_not_hold_up_what_is_over(machine, accounts, repo, held, more):
+    """Its revoke deletes, which a lock alone may not; that its time is over may, unless another entry is for it."""
     manifest = accounts.lockable()
     del manifest["lock"]
     repo.manifest("tool", manifest)
-    repo.hire("ada", {"integration": "tool", "for": "1h", **held})
+    repo.hire("ada", {"integration": "tool", "for": "1h", **held}, *more)
     repo.commit()
     machine.reconcile()
     machine.lock("ada")
     assert row(machine.reconcile(), "ada", "tool").locked is LockState.MANUAL
     machine.clock.turn(hours=1)
     found = row(machine.reconcile(), "ada", "tool")
-    done = LockState.MANUAL if held else LockState.DONE
-    assert (found.locked, len(accounts.calls("DELETE"))) == (done, 0 if held else 1)
-    if not held:
+    stays = bool(held or more)
+    done = LockState.MANUAL if stays else LockState.DONE
+    assert (found.locked, len(accounts.calls("DELETE"))) == (done, 0 if stays else 1)
+    if not stays:
         machine.enqueue("unlock", "ada")
         assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
         assert accounts.created["ada@example.com"] == 1
+
+
+@pytest.mark.parametrize("more", [[], [{"integration": "tool", "name": "same"}]], ids=["alone", "same-account"])
+def test_time_that_is_over_ends_by_revoke_where_the_lock_failed(machine, accounts, repo, more):
+    """But not where another entry is for the account, which comes back with the end of the lock."""
+    repo.manifest("tool", accounts.lockable())
+    repo.hire("ada", {"integration": "tool", "for": "8h"}, *more)
+    repo.commit()
+    machine.reconcile()
+    accounts.fail_next(None if more else 2, 500, method="PATCH")
+    machine.lock("ada")
+    for _ in range(2):
+        machine.reconcile()
+        machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").locked is LockState.FAILED
+    machine.clock.turn(hours=6)
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.locked, len(accounts.people)) == ((LockState.FAILED, 1) if more else (LockState.DONE, 0))
 
 
 def test_unanswered_check_is_not_yet_locked(lockable, accounts):

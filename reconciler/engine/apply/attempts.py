@@ -137,11 +137,11 @@ def taken_away(
 ) -> Changed | str:
     """Return the record after requests to take access away succeeded, by what is `left`; or why they have failed.
 
-    `deletes` says whether what was sent takes the account itself away.
+    `deletes` says whether what locks an account takes the account itself away.
     """
-    withdraws, lock = record.run.kind.withdraws, item.lock
+    kind, lock = record.run.kind, item.lock
     match left:
-        case Present(account=Account.INVITED) if withdraws:
+        case Present(account=Account.INVITED) if kind.withdraws:
             return STILL_OPEN
         case Present(account=Account.ACTIVE):
             return STILL_THERE
@@ -150,7 +150,7 @@ def taken_away(
         case Present(account=Account.INVITED):
             return sent(record, "an invitation is open", retry_at, lock), []
         case _ if lock is not None:
-            return _locked_out(record, lock, left, now, deletes=withdraws or deletes)
+            return _locked_out(record, lock, left, now, deletes=kind is not Kind.LOCK or deletes)
         case _:
             return revoked(record, now, ran_out=item.ran_out)
 

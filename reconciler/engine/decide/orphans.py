@@ -215,7 +215,7 @@ def lock_by_hand(lock: Lock, why: str) -> Decision:
 
 def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Decision:
     """Decide on the account of somebody who is locked; `facts.texts` are of the kind that `kind_of_lock` says."""
-    verdict, kind = facts.verdict, kind_of_lock(record, facts)
+    verdict, kind = facts.verdict, kind_of_lock(record, facts, policy)
     mine = record.run.kind is kind and record.phase.unsettled
     if isinstance(verdict, Unknown):
         return replace(not_locked(lock, f"exists check failed: {verdict.reason}"), cause=verdict.cause)
@@ -229,8 +229,7 @@ def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Dec
         return locked(lock, "there is no account")
     if isinstance(verdict, NoCheck) and (record.off or not record.may_remain or (mine and record.unchecked)):
         return locked(lock, "switched off" if record.off else "nothing is there")
-    ended = policy.expires and is_over(record, policy.now) and not record.keep and facts.required is None
-    if (lacks := _lacks(facts.can, kind, lock, deletes=lock.deletes or ended)) is not None:
+    if (lacks := _lacks(facts.can, kind, lock)) is not None:
         return lock_by_hand(lock, lacks)
     if not policy.removals:
         return not_locked(lock, "--no-removals: this pass takes nothing away")
@@ -245,17 +244,24 @@ def decide_lock(lock: Lock, record: Record, facts: Facts, policy: Policy) -> Dec
     return replace(not_locked(lock, error), action=Action.RETRY, resume=resume, afresh=failed.afresh)
 
 
-def kind_of_lock(record: Record, facts: Facts) -> Kind:
-    """Return what locks the account: an open invitation is taken back, and what was half taken away goes on."""
+def kind_of_lock(record: Record, facts: Facts, policy: Policy) -> Kind:
+    """Return what locks the account: an open invitation is taken back, and what was half taken away goes on.
+
+    What is over is revoked, as without a lock.
+    """
     if facts.invitation is not None or is_invited(facts.verdict):
         return Kind.LOCK_INVITED
     gone = isinstance(facts.verdict, Missing) or is_off(facts.verdict)
-    return record.run.kind if gone and record.revoking and record.phase.unsettled else Kind.LOCK
+    if gone and record.revoking and record.phase.unsettled:
+        return record.run.kind
+    stays = record.keep or facts.required is not None or facts.same_as is not None
+    ended = policy.expires and is_over(record, policy.now) and not stays
+    return Kind.REVOKE if ended and facts.can.revokes else Kind.LOCK
 
 
-def _lacks(can: Capabilities, kind: Kind, lock: Lock, *, deletes: bool) -> str | None:
-    """Return what the manifest lacks to lock an account; None if it can. What is over anyway may be deleted for it."""
-    if kind is Kind.REVOKE:  # it had begun before
+def _lacks(can: Capabilities, kind: Kind, lock: Lock) -> str | None:
+    """Return what the manifest lacks to lock an account; None if it can."""
+    if kind is Kind.REVOKE:
         return None
     if kind.withdraws:
         return None if can.withdraws else "an invitation is open, and the manifest has no withdraw"
@@ -263,7 +269,7 @@ def _lacks(can: Capabilities, kind: Kind, lock: Lock, *, deletes: bool) -> str |
         return None
     if not can.revokes:
         return "the manifest has no lock and no revoke"
-    if can.revoke_deletes and not deletes:
+    if can.revoke_deletes and not lock.deletes:
         return f"the manifest has no lock, and its revoke deletes; or `reconcile lock {lock.hire} --delete`"
     return None
 

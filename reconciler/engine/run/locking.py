@@ -88,16 +88,15 @@ class LockPlanner:
             if prepared.check is not None:
                 verdict = await self._inputs.checker.check_directly(integration, prepared)
             verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
-            kind = kind_of_lock(planned.record or place, Facts(verdict, invitation=invitation))
+            required = await self._orphans.required_of(integration, prepared.grant, place)
+            same = await self._orphans.same_as(integration, prepared.grant)
+            facts = Facts(verdict, integration.can, invitation, required=required, same_as=same and str(same))
+            kind = kind_of_lock(planned.record or place, facts, self._inputs.policy)
             if kind is not Kind.LOCK:
                 prepared = self._inputs.prepared_orphan(integration, place, kind)
         except Blocked as error:
             return replace(planned, decision=not_locked(lock, str(error)))
-        texts = integration.texts[kind]
-        required = await self._orphans.required(place)
-        facts = Facts(
-            verdict, integration.can, invitation, digest=integration.digest(prepared), texts=texts, required=required
-        )
+        facts = replace(facts, digest=integration.digest(prepared), texts=integration.texts[kind])
         decision = decide_lock(lock, planned.record or place, facts, self._inputs.policy)
         if (why := await self._not_this_one(planned, integration, place, prepared, decision)) is not None:
             decision = lock_by_hand(lock, why)

@@ -128,9 +128,7 @@ class OrphanPlanner:
         # Whether another grant is the same account matters only where something could be revoked.
         at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
         same_as = await self.same_as(integration, prepared.grant) if at_stake else None
-        required = await self.required(record)
-        if at_stake and required is None and (kept := await self._kept_as(integration, prepared.grant)) is not None:
-            required = f"it is the same account as {kept}, which is kept"
+        required = await (self.required_of(integration, prepared.grant, record) if at_stake else self.required(record))
         taken = record.revoking and any(step.may_have_effect for step in record.run.steps)
         if isinstance(verdict, Missing) and invitation is None and not taken:
             elsewhere = await self.elsewhere(integration, record, prepared)
@@ -249,6 +247,13 @@ class OrphanPlanner:
             unreadable=self._inputs.unreadable,
         )
         return next(iter(same), None)
+
+    async def required_of(self, integration: Integration, orphan: Grant, record: Record) -> str | None:
+        """Return why the account of a record must not be lost, also where that is another grant's that is kept."""
+        required = await self.required(record)
+        if required is None and (kept := await self._kept_as(integration, orphan)) is not None:
+            required = f"it is the same account as {kept}, which is kept"
+        return required
 
     async def required(self, record: Record) -> str | None:
         """Return the rule by which its hire must have it; None if there is none, or something else that counts.
