@@ -209,10 +209,9 @@ def _proposed(
     owner = found.hire or desired.owner(found.email or "")
     if owner is not None:
         loaded = desired.hires[owner]
-        if integration.name in {each.access for each in loaded.model.access}:
-            raise ReconcilerError(
-                f"{loaded.path} has an entry named {integration.name} already: add one by hand, with a name"
-            )
+        if (there := desired.entries.of(loaded).get(integration.name)) is not None:
+            path = there.source.rpartition(":")[0]
+            raise ReconcilerError(f"{path} has an entry named {integration.name} already: add one by hand, with a name")
         file = tree.find(loaded.path)
         assert file is not None
         before = tree.read(file)

@@ -102,6 +102,28 @@ def test_all_leaves_out_ignored_and_orphaned_accounts(repo: Repo, saas: AccountS
     assert (named_twice.code, named_twice.out.count("# hires/ada.yaml\n")) == (0, 1)
 
 
+def test_adoption_takes_no_name_of_an_entry_that_a_sequence_gives(repo: Repo, saas: AccountService, call: Call) -> None:
+    """The hire's own entry would win over it: what the sequence gave would be revoked."""
+    manifest = saas.manifest(listing=True, team=True, revoke=True)
+    one = {"url": f"{saas.url}/groups/{{{{TEAM}}}}/{{{{email}}}}"}
+    manifest["exists"] |= one
+    manifest["exists"]["list"] |= {"url": f"{saas.url}/groups/{{{{TEAM}}}}", "fields": {"email": "email"}}
+    repo.manifest("saas", manifest | {"revoke": [{**one, "method": "DELETE"}]})
+    saas.route("GET", "/groups/{team}", lambda _got, team: {"users": [{"email": "eve@example.com"}]})
+    saas.route("GET", "/groups/{team}/{email}", lambda _got, team, email: {"email": email})
+    entries = {team: {"integration": "saas", "values": {"TEAM": team}} for team in ("ops", "dev")}
+    repo.write("config/sequences/base.yaml", {"access": [entries["ops"]]})
+    repo.hire("eve", sequences=["base"])
+    repo.hire("ida", {**entries["dev"], "name": "dev"})
+    repo.commit()
+    done = call(repo, "adopt", "saas", "eve@example.com", "--write")
+    assert (done.code, done.out) == (1, "")
+    assert "config/sequences/base.yaml has an entry named saas already: add one by hand, with a name" in done.err
+    repo.hire("eve", sequences=["base"], without=["saas"])
+    repo.commit()
+    assert "{TEAM: dev}" in call(repo, "adopt", "saas", "eve@example.com").out
+
+
 BAD: dict[str, tuple[list[str], str]] = {
     "unknown": (["nobody@example.com"], "no such account that git does not know"),
     "no address": (["--all"], "robot: it has no address"),
