@@ -97,11 +97,11 @@ def run_in_context(options: SharedOptions, redactor: Redactor, work: Callable[[C
     return asyncio.run(run())
 
 
-def in_force(context: Context, *, uncommitted: bool = False) -> InForce:
-    """Read what is in force: the last accepted revision, or the worktree."""
+def in_force(context: Context, *, uncommitted: bool = False, starts: bool = False) -> InForce:
+    """Read what is in force: the last accepted revision, or the worktree; `starts` is for a daemon."""
     from reconciler.engine.run import accepted
 
-    return accepted.in_force(context, uncommitted=uncommitted)
+    return accepted.in_force(context, uncommitted=uncommitted, starts=starts)
 
 
 def context_in_force(options: SharedOptions, redactor: Redactor | None = None) -> tuple[Context, InForce]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -133,11 +134,12 @@ class Revisions:
 
     async def _newest(self, before: ActiveRevision) -> ActiveRevision:
         """Read what to act on from now on; raise RepositoryError or SettingsError if it cannot be read."""
+        starts = before.tree is None
         if before.settings.git.verify_signatures:
             # In a thread: to check the signatures of many commits takes a while.
-            found = await asyncio.to_thread(in_force, self._context)
+            found = await asyncio.to_thread(partial(in_force, self._context, starts=starts))
         else:
-            found = in_force(self._context, await self._runtime.ledger.run(from_ledger))
+            found = in_force(self._context, await self._runtime.ledger.run(from_ledger), starts=starts)
         if isinstance(found.tree, CommitTree) and self._many_differ(before.tree, found.tree):
             # In a thread, too, as each of them is parsed. A few are read sooner than a busy loop gives way to a thread.
             await asyncio.to_thread(self._context.reader.read_ahead, found.tree)

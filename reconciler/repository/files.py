@@ -155,7 +155,7 @@ class Reader:
 
     def _load(self, tree: Tree) -> Files:
         settings = self.settings(tree)
-        if (why := lacks_folder(tree, *(("manifests",) if self.without_hires else ("hires", "manifests")))) is not None:
+        if (why := lacks_folder(tree, hires=not self.without_hires)) is not None:
             raise RepositoryError(why)
         found = _Loading()
         with _no_collection():

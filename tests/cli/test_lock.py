@@ -164,31 +164,29 @@ def test_lock_works_where_the_file_is_broken(there: Repo, accounts: AccountServi
     assert (done.code, active(accounts)) == (0, False), done.err
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a daemon"])
-def test_lock_works_where_a_commit_emptied_the_folder_of_hires(
-    there: Repo, accounts: AccountService, *, beside: bool
+@pytest.mark.parametrize("beside", ["nobody", "a daemon", "a daemon that starts then"])
+@pytest.mark.parametrize(
+    ("commit", "why"),
+    [("hires", "no hires/ folder"), ("manifests", "no manifests/ folder"), ("settings", "config/reconciler.yaml")],
+)
+def test_lock_works_where_the_newest_commit_is_refused(
+    there: Repo, accounts: AccountService, commit: str, why: str, beside: str
 ) -> None:
-    with Daemon(there) if beside else nullcontext():
-        there.git("rm", "-rq", "hires")
+    """By the last accepted revision, or by the ledger; a pass is refused."""
+    with Daemon(there) if beside == "a daemon" else nullcontext():
+        if commit == "settings":
+            there.write("config/reconciler.yaml", "prune: [\n")
+        else:
+            there.git("rm", "-rq", commit)
         there.commit()
-        done = call_cli(there, "lock", "ada", "--reason", "left in anger", "--output", "json")
-        assert done.code == 0, done.err
-        assert (said(done), active(accounts)) == (("suspended", "switched off"), False)
-        refused = call_cli(there, "unlock", "ada")
-        assert (refused.code, "there is no hires/ folder" in refused.err) == (1, True)
-
-
-@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a daemon"])
-def test_lock_works_where_the_settings_cannot_be_read(there: Repo, accounts: AccountService, *, beside: bool) -> None:
-    """By those of the last accepted revision; a pass is refused."""
-    with Daemon(there) if beside else nullcontext():
-        there.write("config/reconciler.yaml", "prune: [\n")
-        there.commit()
-        done = call_cli(there, "lock", "ada", "--reason", "left in anger", "--output", "json")
-        assert done.code == 0, done.err
-        assert (said(done), active(accounts)) == (("suspended", "switched off"), False)
-    refused = call_cli(there, "--yes")
-    assert (refused.code, "config/reconciler.yaml" in refused.err) == (1, True)
+        with Daemon(there) if beside == "a daemon that starts then" else nullcontext():
+            done = call_cli(there, "lock", "ada", "--reason", "left in anger", "--output", "json")
+            assert done.code == 0, done.err
+            assert (said(done), active(accounts)) == (("suspended", "switched off"), False)
+            for arguments in (["unlock", "ada"], ["--yes"]):
+                refused = call_cli(there, *arguments)
+                assert (refused.code, why in refused.err) == (1, True)
+            assert why in call_cli(there, "status", "--output", "json").json["refused"]["why"]
 
 
 def test_revoke_works_where_the_settings_cannot_be_read(there: Repo, accounts: AccountService) -> None:

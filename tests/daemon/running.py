@@ -12,6 +12,7 @@ from typing import Any
 from reconciler.daemon.loop import Daemon, Watch
 from reconciler.daemon.runtime import ActiveRevision, Runtime
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.run.accepted import in_force
 from reconciler.engine.state import OpenState, locking
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
@@ -89,11 +90,10 @@ async def running(repo: Repo, clock: SystemClock | None = None, *, watch: Watch 
     clock = clock or SystemClock()
     context = Context(repo.root, clock, Redactor())
     passes: list[tuple[str, Report]] = []
-    tree = context.checkout.head()
-    settings = context.settings(tree)
     try:
-        with locking(context, settings, tree, "test") as state:
-            runtime = Runtime(context, clock, state, ActiveRevision(settings=settings))
+        force = in_force(context, starts=True)
+        with locking(context, force.settings, force.tree, "test") as state:
+            runtime = Runtime(context, clock, state, ActiveRevision(settings=force.settings, branch=force.branch))
             daemon = Daemon(runtime, lambda report, _took, why: passes.append((why, report)), watch=watch)
             task = asyncio.create_task(daemon.run())
             try:

@@ -25,7 +25,7 @@ from reconciler.repository.parsing import summarize
 from reconciler.requests.tasks import FEW, MAX_HIRES
 from tests.daemon.running import Turned, running, until
 from tests.ledgers import inside
-from tests.repo import Repo
+from tests.repo import Repo, call_cli
 from tests.servers import PATIENCE, AccountService
 
 DUE = 300
@@ -106,6 +106,45 @@ def test_what_is_over_is_revoked_at_its_moment(repo: Repo, accounts: AccountServ
             await until(lambda: accounts.calls("DELETE"))
 
     asyncio.run(walk())
+
+
+@pytest.mark.parametrize("locked", [False, True], ids=["", "after a lock by hand"])
+@pytest.mark.parametrize("commit", ["hires", "manifests", "settings"])
+def test_what_is_over_is_revoked_by_a_daemon_that_starts_while_a_commit_is_refused(
+    repo: Repo, accounts: AccountService, commit: str, *, locked: bool
+) -> None:
+    """As by one that runs then; as soon as the commit is mended, that is acted on."""
+    repo.settings(interval="1d", git={"branch": "main", "fetch": None})
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.hire("ada", {"integration": "tool", "for": "8h"})
+    repo.hire("eve", "tool")
+    good = repo.commit()
+
+    async def begin() -> None:
+        async with running(repo) as now:
+            await until(lambda: len(accounts.people) == 2 and now.passes)
+
+    async def begin_again() -> None:
+        clock = Turned()
+        clock.turn(hours=8)
+        async with running(repo, clock) as now:
+            await until(lambda: "ada@example.com" not in accounts.people)
+            assert now.active.refused is not None
+            repo.git("reset", "--hard", "--quiet", good)
+            repo.hire("bob", "tool")
+            repo.commit()
+            await until(lambda: accounts.created["bob@example.com"])
+            await until(lambda: now.active.refused is None and now.active.fault is None)
+
+    asyncio.run(begin())
+    if commit == "settings":
+        repo.write("config/reconciler.yaml", "prune: [\n")
+    else:
+        repo.git("rm", "-rq", commit)
+    repo.commit()
+    if locked:
+        assert call_cli(repo, "lock", "eve", "--reason", "left").code == 0
+    asyncio.run(begin_again())
 
 
 def test_the_daemon_ends_if_its_watch_fails(tool: Repo) -> None:

@@ -93,7 +93,7 @@ async def serve(options: SharedOptions, redactor: Redactor, reached: Reached, me
     metrics, logged = Metrics(), _FileProblems()
     async with aclosing(context_of(options, redactor, clock, reached)) as context:
         context.answered = metrics.count_request
-        force = in_force(context)
+        force = in_force(context, starts=True)
         settings, tree = force.settings, force.tree
         with until_stopped(clock), _opened(context, settings, tree, clock, member) as state:
 

@@ -30,7 +30,7 @@ from reconciler.cli.context import (
     use_key,
 )
 from reconciler.cli.options import SharedOptions, option, shared
-from reconciler.cli.output.logs import set_up
+from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count
 from reconciler.model.errors import ReconcilerError, SecretsError, StateLockedError, UsageError
 from reconciler.model.grant import Key
@@ -180,6 +180,8 @@ def run(options: SharedOptions, hire: str, access: str) -> int:
 def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
     """Revoke by hand what is in the ledger and no longer in git: one orphan, or all of a person's."""
     options = replace(options, tolerant=True)
+    if (refused := context_in_force(options)[1].refused) is not None:
+        note(f"what is not accepted is not counted: {refused}", "warning")
     known = _known(options, hire, access)
     keys = [record.key for record in known] if access is not None else _orphans(options, hire, known)
     if not keys:

@@ -40,7 +40,7 @@ from reconciler.model.value import Frozen
 from reconciler.repository.git.checkout import HEADS, WORKTREE, Tree
 from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.signatures import first_untrusted
-from reconciler.repository.git.trees import CommitTree
+from reconciler.repository.git.trees import CommitTree, lacks_folder
 from reconciler.repository.private_file import HIRES_CACHE
 
 __all__ = ["ASSUMED", "InForce", "Remembered", "brought_up_to_date", "from_ledger", "in_force", "keep", "refused"]
@@ -99,10 +99,13 @@ class _NotRead(RepositoryError):
         self.author = author
 
 
-def in_force(context: Context, noted: Remembered | None = None, *, uncommitted: bool = False) -> InForce:
+def in_force(
+    context: Context, noted: Remembered | None = None, *, uncommitted: bool = False, starts: bool = False
+) -> InForce:
     """Return what is in force now, changing nothing. `noted` is what the state remembers, if it is open already.
 
-    With `uncommitted`, the files on disk stand in for a first commit that is not made yet.
+    With `uncommitted`, the files on disk stand in for a first commit that is not made yet. A daemon that `starts`
+    acts on the last accepted revision where the newest commit is refused, as one that runs does.
     Raises RepositoryError where nothing can be read that was accepted, and SettingsError.
     """
     checkout = context.checkout
@@ -111,7 +114,7 @@ def in_force(context: Context, noted: Remembered | None = None, *, uncommitted: 
         files = checkout.worktree()
         return _accept_first(context, files, context.settings(files))
     if known.revision is not None:
-        return _next(context, known.revision, known.branch)
+        return _next(context, known.revision, known.branch, starts=starts)
     # HEAD's settings, or those of the branch that the machine names, say where the ledger is, which may know more.
     head = _first_read(context)
     settings = context.settings(head)
@@ -121,7 +124,7 @@ def in_force(context: Context, noted: Remembered | None = None, *, uncommitted: 
     noted = noted or _noted(context, head, settings)
     branch = known.branch or noted.branch
     if noted.revision is not None and (noted.signed or checkout.has(noted.revision)):
-        return _next(context, noted.revision, branch)
+        return _next(context, noted.revision, branch, starts=starts)
     return _first(context, settings, branch, noted.acted_on)
 
 
@@ -154,7 +157,12 @@ def _first_read(context: Context) -> Tree:
 
 
 async def keep(context: Context, ledger: OpenLedger | None, found: InForce) -> None:
-    """Save what is in force for the next run: in the ledger, or without one in this checkout alone."""
+    """Save what is in force for the next run: in the ledger, or without one in this checkout alone.
+
+    What lacks a folder is not in force: only what is done by hand goes by it.
+    """
+    if lacks_folder(found.tree) is not None:
+        return
     note, revision, branch = None, found.tree.revision, found.branch
     if revision != WORKTREE:
         told = found.refused and asdict(found.refused)
@@ -174,7 +182,7 @@ async def keep(context: Context, ledger: OpenLedger | None, found: InForce) -> N
         context.reached(Failpoint.ACCEPTED, done=True)
 
 
-def _next(context: Context, revision: str, remembered: str | None) -> InForce:
+def _next(context: Context, revision: str, remembered: str | None, *, starts: bool) -> InForce:
     """Return the newest commit of the branch in force, if it may follow the last accepted one; else that one."""
     accepted = context.checkout.at(revision)
     settings = context.settings(accepted)
@@ -189,11 +197,13 @@ def _next(context: Context, revision: str, remembered: str | None) -> InForce:
             if untrusted is not None:
                 return InForce(accepted, settings, branch, untrusted, assumed=named is None)
             newest, last, rules = on, head, context.settings(head)
+        if (starts or context.tolerant) and (why := lacks_folder(last, hires=starts)) is not None:
+            raise _NotRead(why, last.revision)
     except _NotRead as error:
         refused = Untrusted(error.head, error.head, error.author, str(error), unreadable=True)
         return InForce(accepted, settings, branch, refused, assumed=named is None)
     except SettingsError as error:
-        if not context.tolerant:
+        if not (context.tolerant or starts):
             raise
         commit = context.checkout.tip_id(str(branch), settings.git.remote) or str(branch)
         refused = Untrusted(commit, commit, "", str(error), unreadable=True)

@@ -394,12 +394,13 @@ class OverlayTree:
         return self._tree.read(file, limit)
 
 
-def lacks_folder(tree: Tree, *folders: str) -> str | None:
-    """Return that one of the folders is missing from a revision, which refuses it, with what to do; None if it is not.
+def lacks_folder(tree: Tree, *, hires: bool = True) -> str | None:
+    """Return that a folder is missing from a revision, which refuses it, with what to do; None if it is not.
 
-    Git keeps no empty folder: when the last hire's file goes, so does the folder.
+    Git keeps no empty folder: when the last hire's file goes, so does the folder. Without `hires`, it may be.
     """
-    missing = next((folder for folder in folders or ("hires", "manifests") if not tree.has(folder)), None)
+    needed = ("hires", "manifests") if hires else ("manifests",)
+    missing = next((folder for folder in needed if not tree.has(folder)), None)
     if missing is None:
         return None
     return (
