@@ -76,9 +76,9 @@ def misplaced_in_config(paths: Collection[str]) -> Iterator[Problem]:
     for path in paths:
         _, *folders, name = PurePosixPath(path).parts
         first = f"{folders[0]}/" if folders else name
-        ours = f"{PurePosixPath(first).stem}.yaml"
-        named_otherwise = ours in _CONFIG and f"config/{ours}" not in there  # which whoever reads that file reports
-        if first not in known and not named_otherwise and not name.startswith((".", "README")):
+        ours = f"{PurePosixPath(name).stem}.yaml"
+        lacks_ours = not folders and ours in _CONFIG and f"config/{ours}" not in there  # whoever reads that reports it
+        if first not in known and not lacks_ours and not name.startswith((".", "README")):
             text = f"not read: in config/ are {', '.join(known)}{hint(first, known)}"
             yield Problem(shown(path), None, text, Severity.WARNING)
 

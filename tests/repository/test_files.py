@@ -752,6 +752,13 @@ def test_file_of_config_beside_the_one_that_is_read_is_reported(load, name: str)
     assert all("not read" in problem.message for problem in reported)
 
 
+@pytest.mark.parametrize("name", ["reconciler", "ignore", "policy", "requestable"])
+def test_folder_of_config_that_is_called_like_a_file_is_reported(load, name: str) -> None:
+    path = f"config/{name}/rules.yaml"
+    (problem,) = [problem for problem in load({path: "[]\n"}).problems if problem.file == path]
+    assert problem.message.startswith("not read: in config/ are ")
+
+
 def test_misnamed_file_of_ignored_accounts_is_reported(load) -> None:
     files = load({"config/ignore.yml": IGNORED})
 
