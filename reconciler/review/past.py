@@ -210,7 +210,8 @@ class Leaving:
         for row in leaving:
             key = Key(row.hire, row.access)
             left[key] = self._left(row, removed.get(former.get(key, key)), over.get(key))
-            left[key]["until"] = row.until or over.get(key)
+            said = (row.until, over.get(key))  # the ledger's is the former one, until a pass has seen that of the files
+            left[key]["until"] = min((end for end in said if end is not None), default=None)
             if (grant := grants.get(key)) is not None:
                 left[key]["requested"] = grant.requested
         ends = {} if known is None else {key.hire: each.ends for key, each in known.items()}

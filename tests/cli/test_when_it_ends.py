@@ -44,6 +44,18 @@ def test_end_that_counts_from_when_it_begins_is_not_known_before(repo: Repo, acc
     assert timedelta() <= datetime.fromisoformat(after) - begun - timedelta(hours=8) < timedelta(minutes=5)
 
 
+def test_end_that_a_commit_puts_into_the_past_is_shown_before_a_pass(repo: Repo, accounts: AccountService) -> None:
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool", end="2096-06-30")
+    repo.commit()
+    assert call_cli(repo, "--yes").code == 0
+    repo.hire("ada", {"integration": "tool", "until": "2026-11-01"}, end="2096-06-30")
+    repo.commit()
+    for arguments in (("--dry-run",), (), ("status",)):
+        shown = call_cli(repo, *arguments, "--output", "json").grant("ada", "tool")
+        assert (shown["until"], shown["due_at"]) == ("2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z")
+
+
 def test_who_asks_for_it_once_it_is_over_is_told_how(repo: Repo, accounts: AccountService) -> None:
     """What was made longer too late is not given again, and no pass says so: git seems to want it."""
     assert repo.gnupg is not None
