@@ -48,12 +48,16 @@ def generated(names: Iterable[str]) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Memory:
-    """The memory of one run. `files` maps names in the manifest to files that `save_as_file` saved."""
+    """The memory of one run. `files` maps names in the manifest to files that `save_as_file` saved.
+
+    `seen` is what the check before it saved, which may find the account no more when the run continues.
+    """
 
     responses: list[Any] = field(default_factory=list)
     stored: dict[str, Any] = field(default_factory=dict)
     generated: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    seen: Mapping[str, Any] = field(default_factory=dict)
 
     def layers(self, before: int) -> tuple[Layer, ...]:
         """Make variables of the memory, without stored values; generated values are secret.
@@ -77,12 +81,14 @@ class Memory:
             "stored": self.stored,
             "generated": self.generated,
             "attached": self.files,
+            "seen": self.seen,
         }
 
     @classmethod
     def of_json(cls, kept: Mapping[str, Any]) -> Memory:
         """Read the memory from what `as_json` wrote."""
-        return cls(kept["responses"], kept["stored"], kept["generated"], kept.get("attached", {}))
+        files, seen = kept.get("attached", {}), kept.get("seen", {})
+        return cls(kept["responses"], kept["stored"], kept["generated"], files, seen)
 
 
 class Stored(Frozen):

@@ -10,6 +10,7 @@ from email.policy import default
 import pytest
 
 from reconciler.ledger.part_writers import WritableAttempts
+from reconciler.model.grant import Phase
 from reconciler.model.status import Action, Status
 from tests.engine.harness import dying, row
 from tests.repo import call_cli
@@ -451,6 +452,31 @@ def test_value_stored_by_check_is_used_in_revocation(machine, accounts, repo):
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
     assert [call.path for call in accounts.calls("DELETE")] == ["/members/77"]
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_value_stored_by_check_is_known_to_a_revocation_that_goes_on(machine, accounts, repo, locked):
+    """The check finds the account no more by then."""
+    manifest = checking(accounts)
+    accounts.route("DELETE", "/seats/{seat}", lambda _received, **_: 204)
+    manifest["revoke"].append({"url": f"{accounts.url}/seats/{{{{NUMBER}}}}", "method": "DELETE"})
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    if locked:
+        machine.lock("ada")
+    else:
+        repo.hire("ada")
+        repo.commit()
+    accounts.fail_next(1, 500, method="DELETE", prefix="/seats")
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    machine.reconcile()
+    assert [call.path for call in accounts.calls("DELETE")] == ["/members/1", "/seats/1", "/seats/1"]
+    assert machine.record("ada", "tool").phase is Phase.REVOKED
+    assert not machine.sealed()
 
 
 def test_value_stored_by_check_is_known_to_continuation_after_listing(machine, accounts, repo):

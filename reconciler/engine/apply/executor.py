@@ -106,7 +106,8 @@ class Executor:
         begins = f", from request {resume + 1} of {total}" if resume < total else ", with nothing left to send"
         detail = f"attempt {number}{begins if resume else ''}"
         # A later attempt that continues needs the generated values: store them before any request uses them.
-        memory = Memory(generated=generated(job.prepared.manifest.generated if job.kind.makes else ()))
+        fresh = generated(job.prepared.manifest.generated if job.kind.makes else ())
+        memory = Memory(generated=fresh, seen=job.planned.seen)
         kept = {} if resume else self.vault.remember(record.key, memory)
         return RunningAttempt(
             job=job,
@@ -290,7 +291,8 @@ class Executor:
             hire = job.record.key.hire
             records = await self.ledger.run(lambda ledger: list(ledger.grants.records([hire])))
             layers.append(Layer("the last checks", {"access_overview": self.overview(records)}))
-        stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.planned.seen))
+        seen = {**run.memory.seen, **job.planned.seen}
+        stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", seen))
         before = job.prepared.stored
         if job.prepared.dependencies:  # a needed entry may have stored something after this was planned
             of_hire = await self.ledger.run(partial(self.vault.read, name=stored_name(run.attempt.key.hire)))
