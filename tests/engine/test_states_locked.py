@@ -296,6 +296,19 @@ def test_account_under_another_address_is_locked_too(lockable, accounts, repo, s
     assert not any(active(accounts, email) for email in accounts.people)
 
 
+def test_account_that_has_two_addresses_stays_one_under_a_lock(lockable, accounts, repo):
+    """Services that rename an account may find it by its former address, too."""
+    lockable.lock("ada")
+    lockable.reconcile()
+    account = accounts.people["ada@example.com"]
+    accounts.people["ada@other.example.com"] = account | {"email": "ada@other.example.com ada@example.com"}
+    repo.hire("ada", "tool", email="ada@other.example.com")
+    repo.commit()
+    for _ in range(2):
+        report = lockable.reconcile()
+        assert [(found.access, found.locked) for found in report.rows] == [("tool", LockState.DONE)]
+
+
 def test_account_of_another_integration_that_has_the_name_of_a_locked_one_is_told(lockable, accounts, others, repo):
     lockable.lock("ada")
     lockable.reconcile()

@@ -260,7 +260,8 @@ class Renamer(Frozen, kw_only=True):
         except Blocked:
             return False
         new, old = pair
-        gone = isinstance(old, Missing) or (is_off(old) and not locked)  # a lock's is as it was once that ends
+        # Beside one that a lock has to switch off, the one that it switched off is there: both are locked.
+        gone = isinstance(old, Missing) or (is_off(old) and (not locked or is_off(new)))
         if not gone and self.by_hand.get(record.key) == "run":
             return True
         if isinstance(new, Unknown) or not gone:
