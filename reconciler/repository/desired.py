@@ -156,11 +156,11 @@ class Desired:
         The hire's file cannot be read, or stands broken under another name: it has the address, or git sees it as the
         file that the hire had at the revision `since`, when the grant was last planned. Or a sequence is broken, or
         somebody names it and it is not there. Where the hire names one that is not there, that may be any sequence that
-        it had. Or the request that gave it, at `source`, cannot be read.
+        it had. Or the request that gave it, at `source`, cannot be read, or names a hire who is not there.
         """
         hire, access = key
-        if source.startswith(REQUESTS.folder) and (problems := self.files.broken["requests"].get(access)):
-            return problems[0].clause
+        if source.startswith(REQUESTS.folder) and (why := self._unreadable_request(access, hire, email)) is not None:
+            return why
         renamed_to = None
         if since is not None and self.broken_hires and self.vanished(hire):
             renamed_to = self.hires.renamed_since(since).get(hire)
@@ -168,6 +168,15 @@ class Desired:
             if named is not None and (problems := self.broken_hires.get(named)):
                 return problems[0].clause
         return next((why for each in sequences if (why := self._unreadable_sequence(hire, each)) is not None), None)
+
+    def _unreadable_request(self, name: str, hire: str, email: str) -> str | None:
+        """Return why a request does not say whether somebody who is there has what it gave; or None."""
+        if problems := self.files.broken["requests"].get(name):
+            return problems[0].clause
+        loaded, there = self.files.requests.get(name), self.hires.index
+        if loaded is None or loaded.model.hire in there or (hire not in there and there.owner(email) is None):
+            return None
+        return f"{loaded.path}: hire: there is no hires/{loaded.model.hire}.yaml"
 
     def _unreadable_sequence(self, hire: str, sequence: str) -> str | None:
         if problems := self.files.broken["sequences"].get(sequence):

@@ -623,6 +623,34 @@ def test_refused_request_has_nothing_locked(login: Machine, company: Repo, accou
     assert (locked.status, accounts.calls("DELETE")) == (Status.SUSPENDED, [])
 
 
+@pytest.mark.parametrize("slip", ["the hire's file is renamed", "another id"])
+def test_request_that_names_nobody_keeps_what_it_gave_to_who_stays(
+    login: Machine, company: Repo, call: Call, slip: str
+) -> None:
+    """It holds itself, as one that cannot be read does, and nothing else; when its hire has left, it holds nothing."""
+    company.hire("ada", entry("9"), department="R&D")
+    request(company, team="3", **EIGHT_HOURS)
+    base = company.commit()
+    login.reconcile()
+    if slip == "another id":
+        request(company, hire="adda", team="3", **EIGHT_HOURS)
+        company.hire("ada", department="R&D")
+    else:
+        company.remove("hires/ada.yaml")
+        company.hire("grace", department="R&D", email="ada@example.com")
+    company.commit()
+    hire = "ada" if slip == "another id" else "grace"
+    changed = call(company, "diff", base, "--output", "json").json["grants"]
+    assert [(each["access"], each["change"]) for each in changed] == [("tool", "removed")]
+    report = login.reconcile()
+    assert row(report, hire, "tool").status is Status.REVOKED
+    assert row(report, hire, "queue").status is Status.INVALID
+    company.remove(f"hires/{hire}.yaml")
+    company.hire("zoe")
+    company.commit()
+    assert row(login.reconcile(), hire, "queue").status is Status.REVOKED
+
+
 def test_broken_request_holds_nothing_that_only_has_its_name(login: Machine, company: Repo, call: Call) -> None:
     login.reconcile()
     company.write("config/requests/tool.yaml", "hire: [")

@@ -325,11 +325,12 @@ class OrphanPlanner:
         if (known := first_error(self._inputs.desired, hire)) is not None:
             return known
         grants = self._inputs.desired.grants(hire)
-        elsewhere = {grant.key.access for grant in grants} | self._inputs.desired.files.broken["requests"].keys()
+        elsewhere = {grant.key.access for grant in grants}
         rows = {row.key: row for row in await self._inputs.rows_of(hire)}
         for record in rows.values():
-            if record.phase is Phase.REVOKED or record.key.access in elsewhere:
-                continue  # a request's file holds nothing but itself
+            requested = record.source.startswith(REQUESTS.folder)  # a request's file holds nothing but itself
+            if record.phase is Phase.REVOKED or requested or record.key.access in elsewhere:
+                continue
             if why := self.unreadable(record):  # what a sequence had given that is assigned, and cannot be read
                 return why
         for grant in grants:
