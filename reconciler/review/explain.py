@@ -221,7 +221,7 @@ def _following(
 def _of_suspension(record: Record | None, code: ReasonCode | None) -> str:
     """Say until when nothing happens."""
     if record is not None and record.locked is not None:
-        return f"nothing is provisioned until `reconcile unlock {record.key.hire}`"
+        return f"nothing is provisioned until the lock ends; `reconcile unlock {record.key.hire}` ends it"
     if code is ReasonCode.COUNTING:
         return "goes on once the guard has counted it all, or is held"
     guarded = code is ReasonCode.TRIPPED

@@ -40,6 +40,7 @@ def journey(repo: Repo, accounts: AccountService) -> None:
     assert " since " in done.grant("ada", "tool")["reason"]
     status = call_cli(repo, "status", "--output", "json")
     assert (status.code, said(status)) == (0, ("suspended", "switched off"))
+    assert "nothing is provisioned until the lock ends" in call_cli(repo, "explain", "ada", "tool").out
     done = call_cli(repo, "unlock", "ada")
     assert done.code == 0, done.err
     assert eventually(lambda: active(accounts))

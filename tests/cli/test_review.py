@@ -106,6 +106,14 @@ def messages(found: dict[str, Any]) -> list[str]:
     return [problem["message"] for problem in found["problems"]]
 
 
+def test_review_is_not_started_while_it_is_not_known_what_is_ignored(company: Company) -> None:
+    company.repo.write("config/ignore.yaml", "- {integration: saas}\n")
+    company.repo.commit()
+    refused = company.call("review", "start", "2026-Q4")
+    assert (refused.code, (company.repo.root / PATH).exists()) == (1, False)
+    assert "config/ignore.yaml" in refused.err
+
+
 def test_started_review_lists_all_access(company: Company) -> None:
     company.saas.add("ci@example.com")
     ignored = {"integration": "saas", "account": "ci@*", "reason": "CI"}

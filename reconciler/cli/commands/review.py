@@ -197,6 +197,7 @@ async def _started(
     context: Context, period: str, integrations: Collection[str], *, split: bool
 ) -> tuple[list[ServiceAnswer], Mapping[tuple[str, str | None], dict[str, Any]]]:
     """Ask the services, and make the data of each integration's review; with `split`, of each manager's people."""
+    from reconciler.cli.commands.accounts import ignores_nothing
     from reconciler.review.population import known_integration, population
 
     tree = _committed(context)
@@ -207,6 +208,8 @@ async def _started(
     if not names:
         raise UsageError("there is no manifest: nobody can have access to anything")
     _refuse_restart(context, tree, period, names=names, every=not integrations)
+    if ignores_nothing(files):
+        raise Refused("nothing is written: every account that is to be ignored would be a line")
     return await population(context, tree, names, every=not integrations, split=split)
 
 
