@@ -348,8 +348,8 @@ class Grants(LedgerPart):
         )
         return [record_by_place(row, ()) for row in self._cells(query, integration=integration, revoked=Phase.REVOKED)]
 
-    def origins_after(self, key: Key) -> tuple[list[tuple[str, str, tuple[str, ...]]], Key | None]:
-        """Read whose the next grants are, with the address and the sequences that gave each, and the last one's key.
+    def origins_after(self, key: Key) -> tuple[list[tuple[Key, str, tuple[str, ...]]], Key | None]:
+        """Read the next grants' keys, with the address and the sequences that gave each, and the last one's key.
 
         None where there are no more.
         """
@@ -360,8 +360,8 @@ class Grants(LedgerPart):
         rows = self._cells(query, hire=key.hire, access=key.access, at_most=PAGE)
         last = Key(*rows[-1][:2]) if len(rows) == PAGE else None
         found = (
-            (hire, email, () if origin is None else (origin, *from_json(through, list)))
-            for hire, _, email, origin, through in rows
+            (Key(hire, access), email, () if origin is None else (origin, *from_json(through, list)))
+            for hire, access, email, origin, through in rows
         )
         return list(found), last
 

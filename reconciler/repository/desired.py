@@ -133,6 +133,8 @@ class Desired:
         """Whether git cannot say of any grant whether its hire keeps it."""
         return bool(
             self.broken_hires
+            or self.files.broken["requests"]
+            or any(each.model.hire not in self.hires.index for each in self.files.requests.values())
             or self.files.broken["sequences"]
             or any(name not in self.files.sequences for name in self._mentioned_sequences | self.once_assigned)
         )

@@ -651,6 +651,37 @@ def test_request_that_names_nobody_keeps_what_it_gave_to_who_stays(
     assert row(login.reconcile(), hire, "queue").status is Status.REVOKED
 
 
+@pytest.mark.parametrize("broken", ["hire: [", "names nobody"])
+def test_account_kept_for_a_broken_request_is_its_hires_and_counts_for_rules(
+    login: Machine, company: Repo, accounts: AccountService, broken: str
+) -> None:
+    """Whoever else asks for it would have it taken away when theirs ends."""
+    company.hire("ada", department="R&D")
+    path = request(company, team="3", **EIGHT_HOURS)
+    company.commit()
+    login.reconcile()
+    if broken == "names nobody":
+        request(company, hire="adda", team="3", **EIGHT_HOURS)
+    else:
+        company.write(path, broken)
+    company.hire("bob", entry("3"))
+    company.commit()
+    asked = row(login.reconcile(hires=["bob"]), "bob", "tool")
+    assert (asked.status, asked.reason) == (
+        Status.INVALID,
+        "its account is that of ada/queue, whose file cannot be read",
+    )
+    company.hire("bob")
+    company.commit()
+    assert row(login.reconcile(), "ada", "queue").status is Status.INVALID
+    assert "3" in accounts.people
+    company.write("config/policy.yaml", [{"name": "few", "integration": "tool", "at_most": 1}])
+    company.hire("bob", entry("4"))
+    company.commit()
+    found = row(login.reconcile(hires=["bob"]), "bob", "tool")
+    assert (found.status, found.reason) == (Status.BLOCKED, "policy few: tool is given to 2, at most 1")
+
+
 def test_broken_request_holds_nothing_that_only_has_its_name(login: Machine, company: Repo, call: Call) -> None:
     login.reconcile()
     company.write("config/requests/tool.yaml", "hire: [")

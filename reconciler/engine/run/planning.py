@@ -279,7 +279,7 @@ class Planning:
         while last is not None:
             rows, last = await self.state.ledger.run(partial(_origins_after, key=last))
             await self.yielder.pause()
-            candidates.update(hire for hire, email, given in rows if self._may_be_unreadable(hire, email, given))
+            candidates.update(key.hire for key, email, given in rows if self._may_be_unreadable(key, email, given))
         hires = sorted(candidates)
         found: dict[Key, Record] = {}
         for place in range(0, len(hires), FEW):
@@ -292,12 +292,13 @@ class Planning:
             }
         return list(found.values())
 
-    def _may_be_unreadable(self, hire: str, email: str, given_by: tuple[str, ...]) -> bool:
-        """Whether the file of a row's hire cannot be read, or that of whom the row may move to."""
+    def _may_be_unreadable(self, key: Key, email: str, given_by: tuple[str, ...]) -> bool:
+        """Whether the file of a row's hire cannot be read, or that of whom the row may move to, or its request's."""
+        hire, access = key
         owner = self.desired.owner(email) or hire
         if self.desired.broken_hires and self.desired.vanished(hire):
             return True  # its file may be one of those
-        return any(self.desired.unreadable(Key(each, ""), email, given_by) is not None for each in {hire, owner})
+        return any(self.desired.unreadable(Key(each, access), email, given_by) is not None for each in {hire, owner})
 
     def changes(self, ledger: LedgerReader) -> guard.Changes:
         """Return the counts that the guard judges, as the ledger has them."""
@@ -403,7 +404,7 @@ def _grant_filter(selection: Selection, desired: Desired) -> GrantFilter:
     return GrantFilter(frozenset(integrations), frozenset(names))
 
 
-def _origins_after(ledger: LedgerReader, key: Key) -> tuple[list[tuple[str, str, tuple[str, ...]]], Key | None]:
+def _origins_after(ledger: LedgerReader, key: Key) -> tuple[list[tuple[Key, str, tuple[str, ...]]], Key | None]:
     return ledger.grants.origins_after(key)
 
 
