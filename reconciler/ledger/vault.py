@@ -24,13 +24,14 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key, Record
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
+from reconciler.model.text import folded
 from reconciler.model.value import Frozen, Unshown
 from reconciler.secrets.sealed import Sealer
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["YOUNG", "Memory", "Stored", "Vault", "generated"]
+__all__ = ["YOUNG", "Memory", "Stored", "Vault", "generated", "lends"]
 
 RUNS = "run/"
 FILES = "files/"
@@ -256,7 +257,7 @@ def _heirs(records: Collection[Record], gone: Collection[str]) -> dict[str, list
         for entry in queue:
             queue += [need for need in known[entry].needs if need not in queue] if entry in known else []
         needed = [entry for entry in queue if entry in gone and entry in known]
-        lenders = [entry for entry in needed if known[entry].service == record.service]
+        lenders = [entry for entry in needed if lends(known[entry], record)]
         if lenders and record.may_remain and record.key.access not in gone:
             found[record.key.access] = lenders
     return found
@@ -271,6 +272,15 @@ def _handed_on(
         if stored.names:
             kept[access] = {**stored.lent, **stored.own}
     return kept
+
+
+def lends(lender: Record, record: Record) -> bool:
+    """Whether what is stored for an entry that a row needs may be of the row's account: not if it has another address.
+
+    What needs an entry may be left at a former address, and the entry itself be made anew at the present one.
+    """
+    elsewhere = "email" in lender.values and folded(lender.email) != folded(record.email)
+    return lender.service == record.service and not elsewhere
 
 
 def value_place(name: str) -> str:

@@ -263,6 +263,37 @@ def test_the_account_of_a_former_address_is_taken_away_with_what_was_stored_of_i
     assert [call.path for call in accounts.calls("DELETE")] == ["/badges/1", "/members/1"]
 
 
+@pytest.mark.parametrize("in_git", [True, False], ids=["set apart", "no longer in git"])
+def test_what_is_left_at_a_former_address_is_not_asked_with_what_is_stored_of_a_new_account(
+    machine, accounts, repo, in_git
+):
+    repo.manifest("tool", storing(accounts))
+    repo.manifest("badge", badge(accounts))
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", "tool", NEEDS_TOOL)
+    repo.commit()
+    machine.reconcile()
+    accounts.people.clear()
+    repo.hire("ada", "tool", NEEDS_TOOL, email="lovelace@example.com")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.people["lovelace@example.com"]["id"] == "2"
+    if in_git:
+        machine.reconcile(by_hand={("ada", "badge"): "run"})
+    else:
+        repo.hire("ada", "tool", email="lovelace@example.com")
+        repo.commit()
+    former = row(machine.reconcile(), "ada", "badge~ada@example.com" if in_git else "badge")
+    assert former.status is Status.ORPHANED
+    assert former.reason == "no longer in git; variable {{MEMBER}} is not known"
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    machine.reconcile()
+    machine.reconcile()
+    deleted = [call.path for call in accounts.calls("DELETE")]
+    assert deleted == ["/badges/2", "/members/2"] if in_git else deleted == ["/members/2"]
+
+
 def test_a_check_that_asks_with_what_is_about_to_be_stored_waits_for_it(machine, accounts, repo):
     manifest = badge(accounts)
     accounts.route("GET", "/badges/of/{member}", lambda _received, member: {"member": member})

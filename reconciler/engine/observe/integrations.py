@@ -363,9 +363,7 @@ class Integration(Frozen, dict=True):
         values = record.values if email is None else {**record.values, "email": email}
         return replace(record.as_grant(), manifest=self.manifest, layers=(Layer(LEDGER, values),))
 
-    def prepare_orphan(
-        self, record: Record, stored: Stored, *, kind: Kind, dependencies: tuple[str, ...] = ()
-    ) -> Prepared:
+    def prepare_orphan(self, record: Record, stored: Stored, *, kind: Kind) -> Prepared:
         """Prepare an orphan to be checked and revoked. Raises Blocked like `prepare`."""
         grant = self.orphan(record)
         if self.fault is not None:
@@ -383,7 +381,6 @@ class Integration(Frozen, dict=True):
             stored=stored,
             check=check,
             kind=kind,
-            dependencies=dependencies,
         )
 
 

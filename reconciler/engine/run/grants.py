@@ -24,7 +24,7 @@ from reconciler.engine.observe.same_account import Rivals, SameAccounts
 from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.vault import Stored, stored_for
+from reconciler.ledger.vault import Stored, lends, stored_for
 from reconciler.model.decision_inputs import Policy, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable, Problem
 from reconciler.model.grant import Decision, Differences, Grant, Key, Phase, Record
@@ -124,8 +124,11 @@ class PlanningInputs(Frozen, kw_only=True):
     def prepared_orphan(self, integration: Integration, record: Record, kind: Kind) -> Prepared:
         """Prepare what is asked and sent for a row's account. Raises Blocked."""
         outputs = self.outputs_of(record.key, record.service, record.needs)
-        stored = self.stored_of(record.key, record.service, outputs)
-        return integration.prepare_orphan(record, stored, kind=kind, dependencies=outputs.entries)
+        if "email" in integration.names.asked_with:
+            hire, records = record.key.hire, self.records
+            lenders = (entry for entry in outputs.entries if lends(records[Key(hire, entry)], record))
+            outputs = replace(outputs, entries=tuple(lenders))
+        return integration.prepare_orphan(record, self.stored_of(record.key, record.service, outputs), kind=kind)
 
     def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
         """Return what `store_data` saved for an entry."""
