@@ -492,6 +492,21 @@ def test_lock_that_a_person_has_to_do_does_not_hold_up_what_is_over(machine, acc
         assert accounts.created["ada@example.com"] == 1
 
 
+def test_lock_takes_away_nothing_that_a_commit_keeps_once_it_is_over(machine, accounts, repo):
+    manifest = accounts.lockable()
+    del manifest["lock"]
+    repo.manifest("tool", manifest)
+    for keep in (False, True):
+        repo.hire("ada", {"integration": "tool", "for": "1h", "keep": keep})
+        repo.commit()
+        if not keep:
+            machine.reconcile()
+            machine.lock("ada")
+            machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").locked is LockState.MANUAL
+    assert accounts.calls("DELETE") == []
+
+
 @pytest.mark.parametrize("more", [[], [{"integration": "tool", "name": "same"}]], ids=["alone", "same-account"])
 def test_time_that_is_over_ends_by_revoke_where_the_lock_failed(machine, accounts, repo, more):
     """But not where another entry is for the account, which comes back with the end of the lock."""

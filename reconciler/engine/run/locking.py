@@ -33,6 +33,8 @@ class LockPlanner:
 
     async def plan(self, lock: Lock, record: Record | None, grant: Grant | None = None) -> PlannedGrant:
         """Look for a grant's account and decide how to lock it; without a `grant`, git does not want it."""
+        if grant is None and record is not None:
+            record = self._orphans.as_kept(record)
         shown = grant or (record.as_grant() if record is not None else None)
         assert shown is not None
         leaves = None if grant is not None or record is None else self._orphans.why_it_leaves(record)

@@ -33,7 +33,7 @@ class OrphanPlanner:
 
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
-        record = replace(record, keep=bool(self._inputs.desired.kept(record.key.hire, [record])))
+        record = self.as_kept(record)
         planned, policy = await self._plan(record), self._inputs.policy
         in_git = self._in_git(record)
         over = is_over(record, policy.now)
@@ -58,6 +58,10 @@ class OrphanPlanner:
         """
         over = is_over(record, self._inputs.policy.now) and self._in_git(record)
         return not over and self._ran_out(record) is None and self.unreadable(record) is None
+
+    def as_kept(self, record: Record) -> Record:
+        """Return a record that is kept where git says so now."""
+        return replace(record, keep=bool(self._inputs.desired.kept(record.key.hire, [record])))
 
     def why_it_leaves(self, record: Record) -> str | None:
         """Return why git no longer wants a grant; None while its file cannot be read, unless its time is over."""
