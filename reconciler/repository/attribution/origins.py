@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import pygit2
 from pygit2.enums import SortMode
 
 from reconciler.model.errors import RepositoryError
-from reconciler.repository.attribution.provenance import Provenance, TooLarge
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.git.parts import parse_version
 from reconciler.repository.git.trees import object_at
+
+if TYPE_CHECKING:  # `status` of those who have everything reads no commit
+    from reconciler.repository.attribution.provenance import Provenance
 
 __all__ = ["LastChanges", "Origins", "origins_of"]
 
@@ -91,6 +93,8 @@ class LastChanges:
         Of a sequence, the files that include it count too. Commits are those of the first parents: what a branch
         changed counts from its merge on. The revision itself is returned where no such commit is near.
         """
+        from reconciler.repository.attribution.provenance import TooLarge
+
         repository = self._checkout.repository
         if repository is None or not self._checkout.has(revision):
             return revision
@@ -107,6 +111,8 @@ class LastChanges:
 
     @cached_property
     def _provenance(self) -> Provenance:
+        from reconciler.repository.attribution.provenance import Provenance
+
         return Provenance(self._checkout.root)
 
     def _changed_files(self, commit: pygit2.Oid, before: pygit2.Oid) -> frozenset[str]:
@@ -122,6 +128,8 @@ class LastChanges:
 
 def _including(tree: pygit2.Tree, source: str) -> set[str]:
     """Return the files of the sequences that include one, also by others."""
+    from reconciler.repository.git.parts import parse_version
+
     folder = object_at(tree, SEQUENCES.removesuffix("/"))
     blobs = [each for each in folder if isinstance(each, pygit2.Blob)] if isinstance(folder, pygit2.Tree) else []
     read = ((f"{SEQUENCES}{each.name}", parse_version(each.data, f"{SEQUENCES}{each.name}")) for each in blobs)
