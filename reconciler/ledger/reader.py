@@ -348,8 +348,8 @@ class Grants(LedgerPart):
         )
         return [record_by_place(row, ()) for row in self._cells(query, integration=integration, revoked=Phase.REVOKED)]
 
-    def origins_after(self, key: Key) -> tuple[list[tuple[Key, str, tuple[str, ...]]], Key | None]:
-        """Read the next grants' keys, with the address and the sequences that gave each, and the last one's key.
+    def origins_after(self, key: Key) -> tuple[list[tuple[str, str, tuple[str, ...]]], Key | None]:
+        """Read whose the next grants are, with the address and the sequences that gave each, and the last one's key.
 
         None where there are no more.
         """
@@ -360,8 +360,8 @@ class Grants(LedgerPart):
         rows = self._cells(query, hire=key.hire, access=key.access, at_most=PAGE)
         last = Key(*rows[-1][:2]) if len(rows) == PAGE else None
         found = (
-            (Key(hire, access), email, () if origin is None else (origin, *from_json(through, list)))
-            for hire, access, email, origin, through in rows
+            (hire, email, () if origin is None else (origin, *from_json(through, list)))
+            for hire, _, email, origin, through in rows
         )
         return list(found), last
 
@@ -402,6 +402,11 @@ class Grants(LedgerPart):
         """List the hires in the ledger from the first one after this on, in their order."""
         query = "SELECT DISTINCT hire FROM grants WHERE hire > :hire ORDER BY hire LIMIT :at_most"
         return self._column(query, hire=hire, at_most=at_most)
+
+    def hires_with(self, names: Iterable[str]) -> set[str]:
+        """List the hires that have an entry of one of these names."""
+        query = "SELECT DISTINCT hire FROM grants WHERE access IN :names"
+        return {hire for some in in_batches(names) for hire in self._column(query, names=some)}
 
     def names(self) -> set[str]:
         """List every hire, access and integration in the ledger."""

@@ -130,14 +130,18 @@ class Desired:
 
     @cached_property
     def unreadable_files(self) -> bool:
-        """Whether git cannot say of any grant whether its hire keeps it."""
+        """Whether git cannot say of any grant whether its hire keeps it, but for what requests gave."""
         return bool(
             self.broken_hires
-            or self.files.broken["requests"]
-            or any(each.model.hire not in self.hires.index for each in self.files.requests.values())
             or self.files.broken["sequences"]
             or any(name not in self.files.sequences for name in self._mentioned_sequences | self.once_assigned)
         )
+
+    @cached_property
+    def unreadable_requests(self) -> frozenset[str]:
+        """The names of requests of which git cannot say whether somebody has what they gave."""
+        nobody = (name for name, each in self.files.requests.items() if each.model.hire not in self.hires.index)
+        return frozenset({*self.files.broken["requests"], *nobody})
 
     @cached_property
     def _mentioned_sequences(self) -> frozenset[str]:

@@ -59,6 +59,7 @@ def test_hires_in_pages(ledger: LedgerWriter) -> None:
     assert ledger.grants.hires_after("", 2) == hires[:2]
     assert ledger.grants.hires_after("bob", 2) == hires[2:]
     assert ledger.grants.hires_after("zoe", 2) == []
+    assert (ledger.grants.hires_with(["b", "c"]), ledger.grants.hires_with([])) == ({*hires}, set())
 
 
 def test_grants_that_the_guard_holds_are_counted_by_what_would_be_done(ledger: LedgerWriter) -> None:
@@ -156,6 +157,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "grants.due": (NOW,),
     "grants.expiring": (NOW,),
     "grants.hires_after": ("", 2),
+    "grants.hires_with": (["tool"],),
     "grants.integrations": (["ada"],),
     "grants.origins_after": (Key("", ""),),
     "grants.orphans": ("tool",),

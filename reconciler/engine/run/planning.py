@@ -267,19 +267,20 @@ class Planning:
 
     async def _unreadable(self) -> list[Record]:
         """Return the records of all hires whose files cannot be read; they are read once."""
-        if not self.desired.unreadable_files:
+        if not (self.desired.unreadable_files or self.desired.unreadable_requests):
             return []
         if self._unread is None:
             self._unread = asyncio.create_task(self._read_unreadable())
         return await asyncio.shield(self._unread)
 
     async def _read_unreadable(self) -> list[Record]:
-        candidates = set[str]()
-        last: Key | None = Key("", "")
+        requests = self.desired.unreadable_requests
+        candidates = await self.state.ledger.run(lambda reader: reader.grants.hires_with(requests))
+        last = Key("", "") if self.desired.unreadable_files else None
         while last is not None:
             rows, last = await self.state.ledger.run(partial(_origins_after, key=last))
             await self.yielder.pause()
-            candidates.update(key.hire for key, email, given in rows if self._may_be_unreadable(key, email, given))
+            candidates.update(hire for hire, email, given in rows if self._may_be_unreadable(hire, email, given))
         hires = sorted(candidates)
         found: dict[Key, Record] = {}
         for place in range(0, len(hires), FEW):
@@ -292,13 +293,12 @@ class Planning:
             }
         return list(found.values())
 
-    def _may_be_unreadable(self, key: Key, email: str, given_by: tuple[str, ...]) -> bool:
-        """Whether the file of a row's hire cannot be read, or that of whom the row may move to, or its request's."""
-        hire, access = key
+    def _may_be_unreadable(self, hire: str, email: str, given_by: tuple[str, ...]) -> bool:
+        """Whether the file of a row's hire cannot be read, or that of whom the row may move to."""
         owner = self.desired.owner(email) or hire
         if self.desired.broken_hires and self.desired.vanished(hire):
             return True  # its file may be one of those
-        return any(self.desired.unreadable(Key(each, access), email, given_by) is not None for each in {hire, owner})
+        return any(self.desired.unreadable(Key(each, ""), email, given_by) is not None for each in {hire, owner})
 
     def changes(self, ledger: LedgerReader) -> guard.Changes:
         """Return the counts that the guard judges, as the ledger has them."""
@@ -404,7 +404,7 @@ def _grant_filter(selection: Selection, desired: Desired) -> GrantFilter:
     return GrantFilter(frozenset(integrations), frozenset(names))
 
 
-def _origins_after(ledger: LedgerReader, key: Key) -> tuple[list[tuple[Key, str, tuple[str, ...]]], Key | None]:
+def _origins_after(ledger: LedgerReader, key: Key) -> tuple[list[tuple[str, str, tuple[str, ...]]], Key | None]:
     return ledger.grants.origins_after(key)
 
 
