@@ -63,7 +63,7 @@ def test_hidden_recipient_is_not_listed(gnupg: Gnupg, office: Office):
 
 
 def test_expired_key_still_decrypts_and_is_reported(gnupg: Gnupg, office: Office):
-    message = office.home.encrypt_to(PLAIN, office.expired, options=("--faked-system-time", "20200101T000000"))
+    message = office.home.encrypt_to(PLAIN, office.expired, options=("--faked-system-time", "20200101T020000"))
     assert gnupg.expired == []
     assert gnupg.decrypt(message) == PLAIN
     assert gnupg.expired == gnupg.recipients(message)
