@@ -127,6 +127,38 @@ def test_the_former_account_is_an_orphan_after_run(pruning: Machine, accounts: A
     assert accounts.created == {OLD: 1, NEW: 1}
 
 
+def test_the_former_account_is_an_orphan_after_run_while_no_check_answers(
+    pruning: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    accounts.fail_next(None, 500, method="GET")
+    assert statuses(pruning.reconcile(by_hand={("ada", "tool"): "run"}))["tool"][0] is Status.UNCONFIRMED
+    accounts.clear()
+    after = statuses(pruning.reconcile())
+    assert (after["tool"][0], after[f"tool~{OLD}"][0]) == (Status.PRESENT, Status.REVOKED)
+    assert set(accounts.people) == {NEW}
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["needs", "policy"])
+def test_nothing_is_set_apart_for_a_run_that_cannot_be_made_when_it_is_taken_up(
+    pruning: Machine, accounts: AccountService, repo: Repo, waits: bool
+) -> None:
+    repo.manifest("base", accounts.manifest() | {"exists": {"url": f"{accounts.url}/teams", "expected": "base"}})
+    accounts.teams["base"] = []
+    repo.hire("ada", "base", {"integration": "tool", "needs": ["base"]}, email=NEW)
+    if not waits:
+        rule = {"name": "no-tools", "when": {"last_name": "Example"}, "must_not_have": ["tool"]}
+        repo.write("config/policy.yaml", [rule])
+    repo.commit()
+    pruning.enqueue("run", "ada", "tool")
+    accounts.fail_next(None if waits else 0, 500, prefix="/teams")
+    for _ in range(2):
+        assert statuses(pruning.reconcile())["tool"] == (Status.BLOCKED, Action.NONE)  # "rename it there"
+        accounts.clear()
+    assert set(accounts.people) == {OLD}
+
+
 def test_an_account_renamed_there_is_the_same_one(pruning: Machine, accounts: AccountService, repo: Repo) -> None:
     repo.hire("ada", "tool", email=NEW)
     repo.commit()

@@ -99,7 +99,7 @@ class Checker:
         if known is None:
             found = await self._check(integration, prepared, listed=self._may_be_listed(record))
             other = "email" in integration.names.asked_with and folded(record.email) != folded(prepared.grant.email)
-            old: Verdict = Missing()
+            old: Verdict = found if isinstance(found, Unknown) else Missing()
             if isinstance(found, Missing) or (isinstance(found, Present) and other):
                 old = await self._check(integration, integration.under(prepared, record.email), listed=False)
             known = self._both[record.key] = (found, old)

@@ -164,9 +164,28 @@ class Planning:
     async def part(
         self, selection: Selection, rows: Mapping[Key, Record], claims: ClaimSet, on_planned: OnPlanned = no_progress
     ) -> Plan:
-        """Observe and plan a part of the selection, which the guard has not judged yet."""
+        """Observe and plan a part of the selection, which the guard has not judged yet.
+
+        A former account is set apart for what somebody asked to run only if that is about to be sent.
+        """
+        by_hand = self._request.by_hand
+        plan = await self._part(selection, rows, claims, on_planned, by_hand)
+        sent = {item.grant.key for item in plan.grants if item.decision.action.acts}
+        if vain := {key for key in plan.renamed if by_hand.get(key) == "run"} - sent:
+            left = {key: kind for key, kind in by_hand.items() if key not in vain}
+            plan = await self._part(selection, rows, claims, on_planned, left)
+        return plan
+
+    async def _part(
+        self,
+        selection: Selection,
+        rows: Mapping[Key, Record],
+        claims: ClaimSet,
+        on_planned: OnPlanned,
+        by_hand: Mapping[Key, str],
+    ) -> Plan:
         sealing, policy = self.state.sealing, self.policy
-        known, renamed = await self._known(rows, selection, asks=True)
+        known, renamed = await self._known(rows, selection, by_hand, asks=True)
         _refuse_uncovered(
             self.state, {self.desired.service_of(rows[key].integration) for key in renamed if key in rows}
         )
@@ -187,7 +206,7 @@ class Planning:
             stored=stored_under(renamed, stored),
             rules=self.rules,
             yielder=self.yielder,
-            by_hand=self._request.by_hand,
+            by_hand=by_hand,
             same_accounts=self._same_accounts,
             rivals=self._rivals,
             unreadable=self._unreadable,
@@ -213,7 +232,7 @@ class Planning:
         )
 
     async def _known(
-        self, rows: Mapping[Key, Record], selection: Selection, *, asks: bool = False
+        self, rows: Mapping[Key, Record], selection: Selection, by_hand: Mapping[Key, str] = {}, *, asks: bool = False
     ) -> tuple[dict[Key, Record], dict[Key, Key]]:
         """Return the rows under their current names, and where each moved row was.
 
@@ -234,7 +253,7 @@ class Planning:
             policy=policy,
             locks=self.locks,
             selection=selection,
-            by_hand=self._request.by_hand,
+            by_hand=by_hand,
             asks=asks,
         )
         return await renamer.moved(known)
