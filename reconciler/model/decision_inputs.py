@@ -28,6 +28,7 @@ __all__ = [
     "is_over",
     "left",
     "progress",
+    "spent",
     "still_wanted",
 ]
 
@@ -163,18 +164,19 @@ def _anew(record: Record) -> bool:
     return record.phase is Phase.REVOKED and (record.locked is None or record.ends_at is None)
 
 
-def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:
-    """Whether an entry that git has still counts.
+def spent(record: Record, now: datetime) -> bool:
+    """Whether its time is over, so that its entry gives nothing any more for as long as git has it.
 
     What comes again after it was over begins anew; so does whose last day is over, and who is given another one.
     """
-    acted_at = None
-    if record is not None and not _anew(record):
-        acted_at = record.acted_at
-    if record is not None and is_over(record, now):
-        if record.over not in (Over.OUT, Over.LEFT) and not record.ends_with_hire:
-            return False
-        acted_at = None
+    return is_over(record, now) and record.over not in (Over.OUT, Over.LEFT) and not record.ends_with_hire
+
+
+def still_wanted(grant: Grant, record: Record | None, now: datetime) -> bool:
+    """Whether an entry that git has still counts."""
+    if record is not None and spent(record, now):
+        return False
+    acted_at = None if record is None or _anew(record) or is_over(record, now) else record.acted_at
     end = grant.ends_at(acted_at)
     return end is None or end > now
 

@@ -156,6 +156,62 @@ def test_a_time_made_longer_while_it_runs_counts_from_the_same_moment(eight_hour
     assert status(machine) is Status.REVOKED
 
 
+def by_login(accounts):
+    """The manifest's requests for the account that the hire's `extra` names."""
+    one = f"{accounts.url}/users/{{{{LOGIN}}}}"
+    return accounts.manifest() | {
+        "exists": {"url": one, "expected": "{{LOGIN}}", "fail_when_4xx_response_code": False},
+        "execute": [{"url": f"{accounts.url}/users", "data": {"email": "{{LOGIN}}"}}],
+        "revoke": [{"url": one, "method": "DELETE"}],
+    }
+
+
+@pytest.mark.parametrize("what", ["login", "address"])
+@pytest.mark.parametrize("seen", [True, False], ids=["a pass saw it", "no pass saw it"])
+@pytest.mark.parametrize("expire", ["revoke", "prune"])
+def test_what_is_over_gives_no_other_account_while_its_entry_stays(machine, accounts, repo, what, seen, expire):
+    repo.settings(gnupg_home=repo.gnupg.path, expire=expire)
+    repo.manifest("tool", by_login(accounts) if what == "login" else accounts.manifest(revoke=True))
+    lasting = {"integration": "tool", "for": "8h"}
+    repo.hire("ada", lasting, extra={"LOGIN": "ada"})
+    repo.commit()
+    machine.reconcile()
+    machine.clock.turn(hours=9)
+    if seen:
+        accounts.fail_next(None, 503, method="GET")
+        machine.reconcile()
+        accounts.clear()
+    if what == "login":
+        repo.hire("ada", lasting, extra={"LOGIN": "lovelace"})
+    else:
+        accounts.add("lovelace@example.com")
+        repo.hire("ada", lasting, email="lovelace@example.com")
+    repo.commit()
+    for _ in range(2):
+        (left,) = machine.reconcile().rows
+        assert (left.access, left.status) == ("tool", Status.REVOKED if expire == "revoke" else Status.ORPHANED)
+    assert sum(accounts.created.values()) == 1
+    assert len(accounts.calls("DELETE")) == (1 if expire == "revoke" else 0)
+
+
+@pytest.mark.parametrize("revokes", [True, False])
+def test_what_is_over_follows_its_hire_to_another_address_and_file(eight_hours, accounts, repo, revokes):
+    machine = eight_hours
+    repo.manifest("tool", accounts.manifest(team=True, revoke=revokes))
+    repo.commit()
+    machine.clock.turn(hours=9)
+    left = status(machine)
+    repo.hire("ada", TOOL | {"for": "8h"}, email="lovelace@example.com")
+    repo.commit()
+    assert status(machine) is left
+    repo.remove("hires/ada.yaml")
+    repo.hire("lovelace", TOOL | {"for": "8h"})
+    repo.commit()
+    (found,) = machine.reconcile().rows
+    assert (found.hire, found.status) == ("lovelace", left)
+    assert sum(accounts.created.values()) == 1
+
+
 @pytest.mark.parametrize("ends", [{"for_": "1h"}, {"until": "2026-12-01T10:00Z"}])
 def test_a_time_made_shorter_is_a_removal_like_another_and_over_at_its_former_end(eight_hours, accounts, repo, ends):
     machine = eight_hours

@@ -60,8 +60,11 @@ class OrphanPlanner:
         return not over and self._ran_out(record) is None and self.unreadable(record) is None
 
     def as_kept(self, record: Record) -> Record:
-        """Return a record that is kept where git says so now."""
-        return replace(record, keep=bool(self._inputs.desired.kept(record.key.hire, [record])))
+        """Return a record that is kept where git says so now, and of whom git has it."""
+        desired, (hire, access) = self._inputs.desired, record.key
+        file = desired.hires.file(hire) if desired.has(hire, access) else None
+        address = record.hire_email if file is None or file.email is None else file.email
+        return replace(record, keep=bool(desired.kept(hire, [record])), hire_email=address)
 
     def why_it_leaves(self, record: Record) -> str | None:
         """Return why git no longer wants a grant; None while its file cannot be read, unless its time is over."""

@@ -21,9 +21,9 @@ from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
 from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
-from reconciler.model.decision_inputs import Policy
+from reconciler.model.decision_inputs import Policy, spent
 from reconciler.model.errors import Blocked, RepositoryError
-from reconciler.model.grant import APART, Grant, Key, Phase, Record
+from reconciler.model.grant import APART, Grant, Key, Over, Phase, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.lock import Locks
 from reconciler.model.selection import Selection
@@ -67,9 +67,9 @@ class FormerFiles:
 
 
 def owner_of(record: Record, desired: Desired) -> str | None:
-    """Return whose a row is now: who has its address, or the one that its hire had when git last wanted it; or None."""
-    owner = desired.owner(record.email)
-    return desired.owner(record.hire_email) if owner is None and record.orphaned_at is None else owner
+    """Return whose a row is now: who has its address, or the one that its hire had when git last had it; or None."""
+    owner, in_git = desired.owner(record.email), record.orphaned_at is None or record.over is Over.REACHED
+    return desired.owner(record.hire_email) if owner is None and in_git else owner
 
 
 def readdressed(record: Record, desired: Desired) -> bool:
@@ -175,8 +175,9 @@ class Renamer(Frozen, kw_only=True):
     async def _former_accounts(self, found: Mapping[Key, Record]) -> dict[Key, Key]:
         """Decide which rows move because their entries are about another thing, or another account, than before.
 
-        A row that leaves nothing, or was revoked, stays: the entry begins with it. Where it cannot be said what an
-        entry is about, because a choice cannot be looked up, nothing moves.
+        A row that leaves nothing, or was revoked, stays: the entry begins with it. So does one whose time is over: its
+        entry is about nothing else for that. Where it cannot be said what an entry is about, because a choice cannot be
+        looked up, nothing moves.
         """
         about = {name: item for name, item in self.integrations.items() if item.manifest.identity or item.names.told_by}
         if not about:
@@ -200,6 +201,8 @@ class Renamer(Frozen, kw_only=True):
                 own = found.get(grant.key)
                 former = None if own is None else _former(own, integration, now)
                 if own is not None and former is not None:
+                    if spent(own, self.policy.now):
+                        continue
                     if back is None and (own.phase is Phase.REVOKED or not own.leaves_something):
                         continue
                     taken = names | {each.key.access for each in records if each is not back}
@@ -217,6 +220,8 @@ class Renamer(Frozen, kw_only=True):
         for key, record in found.items():
             integration = self.integrations.get(record.integration)
             if integration is None or "email" not in integration.names.asked_with or not _lasts(record):
+                continue
+            if spent(record, self.policy.now):
                 continue
             if (entry := self._entry_again(record, found)) is not None:
                 moves[key] = entry
