@@ -1,6 +1,7 @@
 """Ready manifests against real servers: one person and a group, made, changed, taken away, and back again.
 
-Here those for SCIM; those for JupyterHub and Kinto are tried in tests/journeys, where the servers run already.
+Here those for SCIM; those for JupyterHub and Kinto are tried in tests/journeys, where the servers run already, and
+those for directories in modules of their own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ SCIM_TOKEN = "scim-t0ken-0123456789"
 
 def test_manifest_marked_as_tried_live_is_tried() -> None:
     tried = {"jupyterhub", "jupyterhub-group", "kinto", "kinto-collection", "openldap", "openldap-group", "scim"}
+    tried |= {"active-directory", "active-directory-group"}
     assert {name for name, ready in everything().items() if ready.head["verified"] == "live"} == tried
 
 
