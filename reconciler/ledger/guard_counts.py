@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from reconciler.ledger.reading import LedgerPart, Reading, in_batches
-from reconciler.model.grant import Key, Phase
+from reconciler.model.grant import APART, Key, Phase
 from reconciler.model.status import ReasonCode, Status
 
 __all__ = ["RESYNC", "RESYNC_BEFORE", "GuardCounts", "Held", "Since", "newest_attempt"]
@@ -78,13 +78,19 @@ class GuardCounts(LedgerPart):
             return newest_attempt(reading)
 
     def confirmed(self, since: Since) -> dict[str, int]:
-        """Count each integration's grants that were confirmed and not revoked then, or have been since."""
+        """Count each integration's grants that were confirmed and not revoked then, or have been since.
+
+        One whose entry has an account again counts with that: a revision that turns many to others adds none.
+        """
         query = (
             "SELECT integration, count(*) FROM grants WHERE confirmed_at IS NOT NULL AND (phase <> :revoked"
             " OR EXISTS (SELECT 1 FROM attempts WHERE attempts.hire = grants.hire AND attempts.access = grants.access"
-            " AND attempts.kind IN ('revoke', 'withdraw') AND attempts.id > :ended)) GROUP BY integration"
+            " AND attempts.kind IN ('revoke', 'withdraw') AND attempts.id > :ended))"
+            " AND NOT (access LIKE '%' || :apart AND EXISTS (SELECT 1 FROM grants AS own WHERE own.hire = grants.hire"
+            " AND own.integration = grants.integration AND own.confirmed_at IS NOT NULL"
+            " AND grants.access LIKE own.access || :apart)) GROUP BY integration"
         )
-        return dict(self._cells(query, revoked=Phase.REVOKED, ended=since.ended))
+        return dict(self._cells(query, revoked=Phase.REVOKED, ended=since.ended, apart=f"{APART}%"))
 
     def held(self) -> dict[str, int]:
         """Count the grants of each integration that the guard holds."""

@@ -218,3 +218,24 @@ def test_release_that_waits_for_the_next_pass_lets_no_later_commit_through(
     leave(repo, *others)
     assert run_cli(repo).code == 1
     assert sent(accounts, "DELETE") == users(first)
+
+
+def test_accounts_that_are_only_found_to_be_former_ones_wait_until_all_were_checked(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit gives eight of twelve another address, and each has an account there, too: that, git does not know."""
+    found(repo, accounts, monkeypatch, max_change_percent=60)
+    monkeypatch.setattr("reconciler.daemon.schedule.MAX_HIRES", 2)
+    for stem in GONE:
+        repo.hire(stem, "tool", email=f"{stem}@example.org")
+        accounts.add(f"{stem}@example.org")
+    repo.commit()
+
+    async def run() -> None:
+        clock = Turned()
+        async with running(repo, clock) as now:
+            clock.pace = timedelta(seconds=30)
+            await until(lambda: held(now) and all("(8/12)" in why for why in held(now).values()))
+
+    asyncio.run(run())
+    assert len(sent(accounts, "DELETE")) <= 5

@@ -570,6 +570,40 @@ def test_revisions_that_follow_each_other_add_up(twenty, accounts, repo):
     assert len(accounts.calls("DELETE")) == 8
 
 
+def test_what_is_held_stays_so_where_accounts_are_found_beside_it(twenty, accounts, repo):
+    """Six of twenty are too many; they are not let through because six of twenty-five would not be."""
+    allow(twenty, repo, 25)
+    for number in range(20, 25):
+        repo.hire(f"h{number:02}", "tool")
+        accounts.add(f"h{number:02}@example.com")
+    leave(repo, *range(6))
+    for _ in range(3):
+        assert "30.00 % is over 25 % (6/20)" in row(twenty.reconcile(), "h00", "tool").reason
+    assert accounts.calls("DELETE") == []
+    leave(repo, 24)
+    repo.hire("h05", "tool")
+    repo.commit()
+    assert "30.00 % is over 25 % (6/20)" in row(twenty.reconcile(), "h00", "tool").reason, "another one leaves instead"
+    repo.hire("h04", "tool")
+    repo.commit()
+    assert held(twenty.reconcile()) == set(), "five are not too many"
+
+
+def test_former_accounts_are_compared_with_the_accounts_before_the_revision(twenty, accounts, repo):
+    """Each of six has an account under the new address, too: both are confirmed from now on."""
+    allow(twenty, repo, 25)
+    for number in range(6):
+        repo.hire(f"h{number:02}", "tool", email=f"x{number:02}@example.com")
+        accounts.add(f"x{number:02}@example.com")
+    repo.commit()
+    for number in range(5):
+        twenty.reconcile(hires=[f"h{number:02}"])
+    last = row(twenty.reconcile(hires=["h05"]), "h05", "tool~h05@example.com")
+    assert (last.status, last.guarded) == (Status.SUSPENDED, True)
+    assert "30.00 % is over 25 % (6/20)" in last.reason
+    assert len(accounts.calls("DELETE")) == 5
+
+
 def test_renamed_files_and_entries_take_nothing_away(twenty, accounts, repo):
     allow(twenty, repo, 0)
     for number in range(10):

@@ -26,7 +26,7 @@ from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.ledger.entries import Event, ValueChanges
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.grant import Decision, Key, Phase, Record
+from reconciler.model.grant import APART, Decision, Key, Phase, Record
 from reconciler.model.selection import Selection
 from reconciler.model.settings import FEW, Settings
 from reconciler.model.status import Action, EventType, ReasonCode, Status
@@ -55,10 +55,12 @@ NEXT = "look why, then let it through once with `reconcile --yes-really`"
 class Judgement(Frozen, kw_only=True):
     """What the guard says of a pass: which integrations it trips for, with the reason and its numbers.
 
-    Of a pass by which a person `released` what was counted then, it says what later revisions add.
+    Of a pass by which a person `released` what was counted then, it says what later revisions add. `confirmed` are the
+    grants that what trips is compared with.
     """
 
     tripped: Mapping[str, str] = {}
+    confirmed: Mapping[str, int] = {}
     released: str | None = None
 
     def events(
@@ -74,8 +76,7 @@ class Judgement(Frozen, kw_only=True):
 
         A released pass resets one once the guard holds no other grants of it.
         """
-        noted = ledger.notes.get(HELD)
-        before = set(json.loads(noted)) if noted else set()
+        before = {*_held_since(ledger.notes.get(HELD))}
         met = {item.grant.integration for item in planned if not item.by_hand} | {each.integration for each in dropped}
         if before and self.released:
             met -= _held_elsewhere(ledger, {item.grant.key for item in planned} | {each.key for each in dropped})
@@ -86,8 +87,8 @@ class Judgement(Frozen, kw_only=True):
 
         def note(current: bytes | None) -> bytes:
             """Update the note, keeping what other members noted of their integrations meanwhile."""
-            others = set(json.loads(current)) if current else set()
-            return json.dumps(sorted((others - ended) | begun)).encode()
+            others = {name: count for name, count in _held_since(current).items() if name not in ended}
+            return json.dumps(others | {name: self.confirmed.get(name) for name in begun}, sort_keys=True).encode()
 
         no_grant = Key("", "")
         events = [
@@ -96,6 +97,12 @@ class Judgement(Frozen, kw_only=True):
         by = "" if self.released is None else f"by {self.released}"
         events += [Event(now, no_grant, name, EventType.RELEASED, by, revision=revision) for name in sorted(ended)]
         return events, {HELD: note}
+
+
+def _held_since(note: bytes | None) -> dict[str, int | None]:
+    """Read which integrations are held, and how many confirmed grants each had then, if that is known."""
+    found = json.loads(note or b"{}")
+    return found if isinstance(found, dict) else dict.fromkeys(found)  # as earlier versions wrote it
 
 
 def _held_elsewhere(ledger: LedgerReader, own: Collection[Key]) -> set[str]:
@@ -194,9 +201,14 @@ class Changes:
         if limits.most_new is not None:
             tripped |= _too_many_new(self._made.counts(ledger, self._met, self._renamed), limits.most_new)
         if taken := self._taken.counts(ledger, self._met, self._renamed, self._elsewhere(ledger)):
-            confirmed = ledger.guard.confirmed(self._since)
-            tripped |= _too_many_changes(taken, confirmed, limits.percent)
+            tripped |= _too_many_changes(taken, self._confirmed(ledger), limits.percent)
         return tripped
+
+    def _confirmed(self, ledger: LedgerReader) -> dict[str, int]:
+        """Count the confirmed grants, no more than when the guard began to hold: what is found since releases none."""
+        held = _held_since(ledger.notes.get(HELD))
+        now = ledger.guard.confirmed(self._since)
+        return {name: min(count, held.get(name) or count) for name, count in now.items()}
 
     @property
     def _limits(self) -> Limits:
@@ -245,10 +257,15 @@ class Changes:
                 return ReasonCode.TRIPPED, tripped[integration]
             if item.exempt:
                 return None
-            waits = item.decision.heals and taken.get(integration, 0) > FEW
+            waits = taken.get(integration, 0) > FEW and (item.decision.heals or self._only_found(item))
             return COUNTING if waits or (integration in unchecked and makes(item)) else None
 
-        return _held(planned, why), Judgement(tripped=tripped)
+        return _held(planned, why), Judgement(tripped=tripped, confirmed=self._confirmed(ledger) if tripped else {})
+
+    def _only_found(self, item: PlannedGrant) -> bool:
+        """Whether only checks show that an account is a former one: it is there beside one under the new address."""
+        key, counted = item.grant.key, self._counted.leaving.get(item.grant.integration, NOBODY)
+        return not item.wanted and APART in key.access and key not in counted
 
     def _unchecked(self, ledger: LedgerReader) -> set[str]:
         """Return the integrations of which other entries of the revision were not checked yet."""
