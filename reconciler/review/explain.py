@@ -207,8 +207,7 @@ def _following(
             ahead = begins is not None and begins > policy.today
             yield f"begins on {begins}" if ahead else "goes on as soon as what it needs is there"
         case Status.ORPHANED:
-            pruned = record is not None and policy.prunes(record.integration)
-            yield again if pruned else "nothing on its own: the settings say prune: report"
+            yield _of_orphan(record, policy, again)
             yield f"`reconcile revoke {key}` takes it away"
         case Status.SUSPENDED:
             yield _of_suspension(record, code)
@@ -216,6 +215,16 @@ def _following(
             yield "its time is over: to give it again, take the entry out, commit that, and add it again"
         case _:
             pass
+
+
+def _of_orphan(record: Record | None, policy: Policy, again: str) -> str:
+    """Say whether an orphan is revoked on its own, and when."""
+    if record is not None and policy.prunes(record.integration):
+        return again
+    ends = record.ends_at if record is not None and policy.expires and not record.keep else None
+    if ends is None:
+        return "nothing on its own: the settings say prune: report"
+    return f"revoked when its time is over, at {stamp(ends)}" if ends > policy.now else again
 
 
 def _of_suspension(record: Record | None, code: ReasonCode | None) -> str:

@@ -246,6 +246,18 @@ def test_an_orphan_is_explained_from_the_ledger(saas: Repo, call: Call) -> None:
     assert out.endswith("`reconcile revoke ada saas` takes it away\n")
 
 
+def test_an_orphan_whose_end_lies_ahead_is_revoked_then(saas: Repo, call: Call) -> None:
+    saas.hire("ada", {"integration": "saas", "values": {"TEAM": "1"}, "until": "2099-01-01"})
+    saas.commit()
+    call(saas)
+    saas.remove("hires/ada.yaml")
+    saas.commit()
+    call(saas)
+    out = call(saas, "explain", "ada", "saas").out
+    assert "\n  revoked when its time is over, at 2099-01-01T00:00:00Z\n" in out
+    assert "nothing on its own" not in out
+
+
 def test_an_orphan_that_no_request_takes_away(repo: Repo, accounts: AccountService, call: Call) -> None:
     repo.manifest("saas", accounts.manifest())
     repo.hire("ada", "saas")
