@@ -126,6 +126,25 @@ def test_a_run_that_fails_twice_is_failed(lenient, accounts):
     assert row(lenient.reconcile(), "ada", "tool").status is Status.PRESENT
 
 
+def test_a_run_that_is_refused_does_not_make_a_half_done_attempt_complete(machine, accounts, repo):
+    """The account is there, and nobody has joined the team; what was done before the run began anew is not known."""
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    machine.reconcile()
+    assert row(machine.reconcile(by_hand=RUN), "ada", "tool").status is Status.RETRYING  # 409: there is one already
+    machine.clock.turn(hours=1)
+    left = row(machine.reconcile(), "ada", "tool")
+    assert (left.status, left.action) == (Status.FAILED, Action.NONE)
+    assert "`reconcile accept ada tool` or `reconcile run ada tool`" in left.reason
+    assert accounts.created == {"ada@example.com": 1}
+    machine.enqueue("accept", "ada", "tool")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    accounts.people.clear()
+    accounts.fail_next(1, 500, method="POST", prefix="/users")
+    machine.reconcile()
+    accounts.add("ada@example.com")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT  # somebody else made it
+
+
 REFUSED = {
     "suspended": ({"suspend": [{"hire": "ada"}]}, TOOL, Status.SUSPENDED),
     "scheduled": ({}, TOOL | {"at": "2027-01-01"}, Status.SCHEDULED),

@@ -41,7 +41,7 @@ Events = list[tuple[EventType, str]]
 Changed = tuple[Record, list[Event]]
 """A record after a change, and the history's lines for it."""
 
-SETTLED: Mapping[str, Any] = {"open": None, "fresh": False}
+SETTLED: Mapping[str, Any] = {"open": None, "fresh": False, "left_over": False}
 """What a record has of an attempt once none is open."""
 
 NOT_AS_WANTED: Mapping[str, Any] = {
@@ -50,7 +50,6 @@ NOT_AS_WANTED: Mapping[str, Any] = {
     "wants": {},
     "accepted": {},
     "differs": {},
-    "left_over": False,
 }
 """What a record has of an account that was not yet found as git wants it."""
 
@@ -361,9 +360,8 @@ def accepted(record: Record, now: datetime) -> Record:
         changed=False,
         guarded=False,
         last_error=None,
-        open=None,
-        fresh=False,
         lost=False,
+        **SETTLED,
         **fields,
     )
 

@@ -233,16 +233,20 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     again = f"runs again at {stamp(record.retry_at)}"
     when = again if failed.waiting else "two attempts failed: nothing more runs on its own"
     heals = record.lost and not record.run.by_hand
+    # What `run` began anew, without effect, was half done before: nobody knows how far any more.
+    anew = record.left_over and record.run.kind is Kind.RUN and not record.provided
+    unknown = anew and far.total > 1 and not far.effect
 
     match verdict:
-        case Present() if not far.effect:
+        case Present() if not (far.effect or unknown):
             return Decision(Status.PRESENT, Action.NONE, "exists check: found; the attempt had taken no effect")
-        case Present() if due and far.same:
+        case Present() if due and far.same and not unknown:
             resume = before + far.done
             return Decision(Status.RETRYING, Action.RETRY, str(far), resume=resume, afresh=failed.afresh, heals=heals)
         case Present() if due:
             ways = " or ".join(f"`reconcile {verb} {' '.join(record.key)}`" for verb in ("accept", "run"))
-            reason = f"{far}, and the manifest's requests up to there are no longer the same: {ways}"
+            same = "the manifest's requests up to there are no longer the same"
+            reason = f"{far}, and {'what was done before that run is not known' if unknown else same}: {ways}"
             return replace(left, status=Status.FAILED, action=Action.NONE, reason=reason)
         case Present():
             return replace(left, reason=f"{far}; {when}; {error}")
