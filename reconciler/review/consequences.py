@@ -19,6 +19,7 @@ from reconciler.model.settings import DEFAULT, FEW, Settings
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
+from reconciler.repository.files import Files
 from reconciler.repository.joined_problems import first_error
 from reconciler.repository.policy import PolicyRules
 from reconciler.requests.template import written
@@ -82,6 +83,8 @@ class Applied(StrEnum):
     ANOTHER_ACCOUNT = "another_account"
     ANOTHER_THING = "another_thing"
     """A field with `identity` has another value."""
+    NAME_TAKEN = "name_taken"
+    """It is of another integration, and has the entry's name."""
 
     @property
     def leaves_one(self) -> bool:
@@ -227,9 +230,14 @@ def _prunes(settings: Settings, integration: str) -> bool:
 _SENT = {"execute", "update", "headers"}
 
 
-def applied_to(grant: Grant, fields: Mapping[str, tuple[Any, Any]]) -> Applied | None:
-    """Say what happens to an account that exists; None if no change of these fields matters to it."""
-    manifest = grant.manifest
+def applied_to(grant: Grant, fields: Mapping[str, tuple[Any, Any]], files: Files) -> Applied | None:
+    """Say what happens to an account that exists; None if no change of these fields matters to it.
+
+    Where the manifest of another integration is gone from `files`, the grant's may be the same by another name.
+    """
+    manifest, (other, _) = grant.manifest, fields.get("integration", (None, None))
+    if other in files.manifests or other in files.broken["manifests"]:
+        return Applied.NAME_TAKEN
     if manifest is None:
         return None
     exists = manifest.exists

@@ -224,7 +224,8 @@ class _Changed:
         change = _change(ChangeKind.CHANGED, now, then, here)
         if not change.fields:
             return change
-        had, applied = {} if held is not None else privileges(was), applied_to(now, change.fields)
+        had = {} if held is not None else privileges(was)
+        applied = applied_to(now, change.fields, self._after.files)
         another = applied is not None and (applied.leaves_one or applied is Applied.ANOTHER_ADDRESS)
         return replace(
             self._dated(change, now),

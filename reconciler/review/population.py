@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from reconciler.engine.context import Context
 from reconciler.engine.decide.existing import as_shown
@@ -42,6 +42,8 @@ from reconciler.requests.record import last_used
 from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount, compare, owners_of, people_of
 
 __all__ = ["ServiceAnswer", "compared", "known_integration", "population"]
+
+T = TypeVar("T", Grant, Record)
 
 NOBODY = "nobody"
 """The folder of lines about nobody who has a manager."""
@@ -191,7 +193,11 @@ def _populations(
         compared = each.compared
         loaded = desired.files.manifests.get(compared.integration)
         form = [field.id for field in loaded.model.form] if loaded is not None else []
-        rows = [_row(key, grants, records, form).given_by(given.get(key)) for key in keys[compared.integration]]
+        mine = partial(_of, integration=compared.integration)
+        rows = [
+            _row(key, mine(grants.get(key)), mine(records.get(key)), form).given_by(given.get(key))
+            for key in keys[compared.integration]
+        ]
         lines = [
             _line(row.hire, row.access, row.values or {}, row.since, row.given)
             | ({} if row.requested is None else {"request": str(row.requested)})
@@ -265,22 +271,29 @@ def _is_over(grant: Grant, record: Record | None, at: datetime) -> bool:
 
 
 def _by_integration(grants: Mapping[Key, Grant], records: Mapping[Key, Record]) -> dict[str, list[Key]]:
-    """Group by integration the grants that git wants, and others in the ledger that somebody may still have."""
+    """Group by integration the grants that git wants, and others in the ledger that somebody may still have.
+
+    An entry may have the name of what is left at another integration: each of the two is listed.
+    """
     found: dict[str, list[Key]] = defaultdict(list)
     for key, grant in grants.items():
         found[grant.integration].append(key)
     for key, record in records.items():
-        if key not in grants and record.may_remain:
+        if record.may_remain and _of(grants.get(key), record.integration) is None:
             found[record.integration].append(key)
     return found
 
 
-def _row(key: Key, grants: Mapping[Key, Grant], records: Mapping[Key, Record], form: Iterable[str]) -> Row:
+def _of(known: T | None, integration: str) -> T | None:
+    """Return a grant or a record if it is of this integration."""
+    return known if known is not None and known.integration == integration else None
+
+
+def _row(key: Key, grant: Grant | None, record: Record | None, form: Iterable[str]) -> Row:
     """Make the row of a grant, with the values that its account has where git wants others by now."""
-    grant, record = grants.get(key), records.get(key)
     if record is None:
-        new = grants[key]
-        record = Record(key, new.email, new.integration, new.service, new.source)
+        assert grant is not None, key
+        record = Record(key, grant.email, grant.integration, grant.service, grant.source)
     row = Row.of(record, grant=grant, form=form)
     wanted = row.values or {}
     has = {name: record.values[name] for name in form if record.values.get(name) is not None}

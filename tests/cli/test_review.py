@@ -292,6 +292,27 @@ def test_role_that_somebody_still_has_is_what_is_decided_over(company: Company) 
     assert [line["values"] for line in company.data["lines"]] == [{"ROLE": "admin"}]
 
 
+def test_account_whose_entry_names_another_integration_has_a_line_still(company: Company) -> None:
+    repo = company.repo
+    repo.manifest("other", {**company.saas.manifest(listing=True), "service": "saas"})
+    repo.hire("ada", "saas")
+    company.commit(IDA)
+    company.call("--yes")
+    repo.hire("ada", {"integration": "other", "name": "saas"})
+    company.commit(IDA)
+    (change,) = company.call("diff", "HEAD~1", "HEAD", "--output", "json").json["grants"]
+    told = company.call("diff", "HEAD~1", "HEAD", "--output", "markdown").out
+    assert (change["applied"], "blocked: the former account has this name" in told) == ("name_taken", True)
+    assert company.call("--yes", "--output", "json").json["grants"][0]["status"] == "blocked"
+    assert company.call("review", "start", "2026-Q4").code == 0
+    other = yaml.safe_load((repo.root / "config/reviews/2026-Q4/other.yaml").read_text())
+    said = [(line["who"], line["access"], line["since"] is not None) for line in company.data["lines"] + other["lines"]]
+    assert said == [("ada", "saas", True), ("ada", "saas", False)]
+    company.commit(IDA)
+    found = company.call("review", "check", "2026-Q4", "--output", "json").json["reviews"]
+    assert [each["problems"] for each in found] == [[], []]
+
+
 def test_second_start_is_refused(company: Company) -> None:
     for name in ("wiki", "chat"):
         company.repo.manifest(name, {"exists": {"url": f"{company.saas.url}/x", "expected": "x"}})

@@ -57,6 +57,7 @@ _APPLIED = {
     Applied.ANOTHER_ADDRESS: "another address: rename the account at the service; where both are there, the former one",
     Applied.ANOTHER_ACCOUNT: "another account is made; the former one",
     Applied.ANOTHER_THING: "access to another thing is given; the former one",
+    Applied.NAME_TAKEN: "blocked: the former account has this name, and stays; give the entry another name",
 }
 
 _TITLES = {
