@@ -218,10 +218,11 @@ _BRANCH = _shared(
 )
 
 
-def shared(*, branch: bool = True, csv: bool = True) -> Callable[[Any], Any]:
+def shared(*, branch: bool = True, csv: bool = True, tolerant: bool = False) -> Callable[[Any], Any]:
     """Add the shared options to a command, and give its function them first.
 
-    Without `branch`, the command has a --branch of its own; without `csv`, it refuses that output.
+    Without `branch`, the command has a --branch of its own; without `csv`, it refuses that output. A `tolerant` one is
+    for taking access away by hand, or for showing the ledger: it goes on where settings cannot be read (see Context).
     """
 
     def decorated(function: Any) -> Any:
@@ -231,6 +232,7 @@ def shared(*, branch: bool = True, csv: bool = True) -> Callable[[Any], Any]:
             if options.output == "csv" and not csv:
                 raise UsageError(CSV_HELP)
             _refuse_empty(given)
+            options.tolerant = tolerant
             return function(options, *args, **given)
 
         for add in (_BRANCH, *_SHARED) if branch else _SHARED:

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
@@ -26,6 +26,7 @@ from reconciler.model.settings import Settings
 from reconciler.repository.git.checkout import Checkout
 from tests.cli.conftest import Call
 from tests.repo import Repo
+from tests.servers import AccountService
 
 BROKEN = Problem("hires/eve.yaml", 1, "last_name: required, and not there")
 
@@ -116,3 +117,29 @@ def test_status_shows_the_ledger_where_the_settings_cannot_be_read(repo: Repo, c
     assert (done.json["refused"]["head"], "config/reconciler.yaml:2" in done.json["refused"]["why"]) == (broken, True)
     refused = call(repo, "--dry-run")
     assert (refused.code, refused.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["history", "--since", "1d"], "executed"),
+        (["history", "--verify"], "whole"),
+        (["explain", "ada", "tool"], "present"),
+        (["status", "--at", "AFTERWARDS"], "present"),
+        (["state", "backup", "copy.db"], "copied to copy.db"),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_what_is_known_is_shown_where_the_settings_cannot_be_read(
+    repo: Repo, accounts: AccountService, call: Call, arguments: list[str], shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repo.root)
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    assert call(repo).code == 0
+    afterwards = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    repo.write("config/reconciler.yaml", "prune: [\n")
+    repo.commit()
+    done = call(repo, *(afterwards if each == "AFTERWARDS" else each for each in arguments))
+    assert (done.code, shown in done.out) == (0, True), done.out + done.err

@@ -32,7 +32,6 @@ from reconciler.cli.output.logs import note, set_up
 from reconciler.model.errors import StateLockedError, UsageError
 from reconciler.model.grant import APART, Key, Phase
 from reconciler.model.selection import PassRequest, Selection
-from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -148,7 +147,7 @@ def _answer(
     help="When it ends by itself: a date, a time (2026-12-01T18:00), or a span (8h).",
 )
 @option("--delete", is_flag=True, help="Revoke accounts also where the manifest says that this deletes them.")
-@shared()
+@shared(tolerant=True)
 def lock(options: SharedOptions, hire: str, reason: str, until: str | None, *, delete: bool) -> int:
     """Lock somebody out now, without a commit and whatever git says.
 
@@ -158,7 +157,6 @@ def lock(options: SharedOptions, hire: str, reason: str, until: str | None, *, d
     """
     if not reason.strip():
         raise UsageError("--reason is empty: say why, for those who see it later")
-    options = replace(options, tolerant=True)
     person = _Person(options, hire)
     if not (person.in_git or person.rows):
         raise UsageError(f"neither git nor the ledger has {hire}{person.suggestion}")

@@ -49,7 +49,7 @@ CELL_WIDTH = 60
 @click.command()
 @click.argument("hire", shell_complete=complete.hires)
 @click.argument("access", shell_complete=complete.accesses)
-@shared(csv=False)
+@shared(csv=False, tolerant=True)
 def explain(options: SharedOptions, hire: str, access: str) -> int:
     """Show one grant: its status, where each value comes from, the last attempts, and what happens next.
 

@@ -75,7 +75,7 @@ COLUMNS = (
 @option("--verify", is_flag=True, help="Verify the history and the ledger instead.")
 @option("--checkpoint", metavar="FILE", help="With --verify: by this checkpoint, too.")
 @option("--key", metavar="KEY", help="Its public key, if not CHECKPOINT_KEY's.")
-@shared()
+@shared(tolerant=True)
 def history(
     options: SharedOptions,
     /,
@@ -276,7 +276,7 @@ def state() -> None:
 
 @state.command(short_help="Copy the state into a file, also while a daemon runs")
 @click.argument("file", type=FilePath(dir_okay=False))
-@shared(csv=False)
+@shared(csv=False, tolerant=True)
 def backup(options: SharedOptions, file: Path) -> int:
     """Copy the state into FILE, which is not there yet, also while a daemon runs.
 

@@ -36,7 +36,6 @@ from reconciler.model.errors import ReconcilerError, SecretsError, StateLockedEr
 from reconciler.model.grant import Key
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Status
-from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -176,10 +175,9 @@ def run(options: SharedOptions, hire: str, access: str) -> int:
 @click.command()
 @click.argument("hire", shell_complete=complete.hires)
 @click.argument("access", required=False, shell_complete=complete.accesses)
-@shared()
+@shared(tolerant=True)
 def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
     """Revoke by hand what is in the ledger and no longer in git: one orphan, or all of a person's."""
-    options = replace(options, tolerant=True)
     if (refused := context_in_force(options)[1].refused) is not None:
         note(f"what is not accepted is not counted: {refused}", "warning")
     known = _known(options, hire, access)

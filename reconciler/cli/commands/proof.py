@@ -41,7 +41,7 @@ __all__ = ["Compared", "checkpoint", "compared", "export"]
 @option("--replace", is_flag=True, help="With --new-key: replace the key there is; earlier checkpoints need its own.")
 @option("--recipient", "recipients", multiple=True, metavar="KEY", help="With --new-key: encrypt to it; repeatable.")
 @option("--public-key", is_flag=True, help="Print what others verify checkpoints with.")
-@shared(csv=False)
+@shared(csv=False, tolerant=True)
 def checkpoint(
     options: SharedOptions, *, new_key: bool, replace: bool, recipients: tuple[str, ...], public_key: bool
 ) -> int:
@@ -79,7 +79,7 @@ def checkpoint(
 @of_integrations
 @since
 @until
-@shared(csv=False)
+@shared(csv=False, tolerant=True)
 def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
     """Write lines of the history into DIR, with proofs that a signed checkpoint covers them, and what verifies them.
 

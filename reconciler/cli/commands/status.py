@@ -45,7 +45,7 @@ __all__ = ["rows_of", "status"]
 @option("--by", type=click.Choice(["person", "integration"]), default="person", help="Group rows by this.")
 @option("--at", "when", metavar="WHEN", help="Who had what then: a date (its begin), or 2026-12-01T18:00.")
 @filters
-@shared()
+@shared(tolerant=True)
 def status(
     options: SharedOptions,
     /,
@@ -72,7 +72,7 @@ def status(
 
     if when is not None:
         return _show_past(options, when, hires, integrations, by=by, only=Filter(**only))
-    context, force = context_in_force(replace(options, tolerant=True))
+    context, force = context_in_force(options)
     location = context.state(force.settings, force.tree)
     with location.reader() as ledger:
         noted = ledger.notes.get(LAST)
