@@ -140,6 +140,23 @@ def test_the_former_account_is_an_orphan_after_run_while_no_check_answers(
     assert set(accounts.people) == {NEW}
 
 
+def test_run_makes_the_new_account_where_the_former_one_is_switched_off(
+    machine: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    repo.manifest("tool", accounts.lockable())
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    accounts.people[OLD]["active"] = False
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    assert "or `reconcile run`" in row(machine.reconcile(), "ada", "tool").reason
+    after = statuses(machine.reconcile(by_hand={("ada", "tool"): "run"}))
+    assert (after["tool"][0], after[f"tool~{OLD}"][0]) == (Status.PRESENT, Status.REVOKED)  # off: it counts as gone
+    assert accounts.created == {OLD: 1, NEW: 1}
+    assert not accounts.calls("PATCH")
+
+
 @pytest.mark.parametrize("waits", [True, False], ids=["needs", "policy"])
 def test_nothing_is_set_apart_for_a_run_that_cannot_be_made_when_it_is_taken_up(
     pruning: Machine, accounts: AccountService, repo: Repo, waits: bool

@@ -267,7 +267,7 @@ class Renamer(Frozen, kw_only=True):
         new, old = pair
         # Beside one that a lock has to switch off, the one that it switched off is there: both are locked.
         gone = isinstance(old, Missing) or (is_off(old) and (not locked or is_off(new)))
-        if not gone and self.by_hand.get(record.key) == "run":
+        if self.by_hand.get(record.key) == "run" and (not gone or (is_off(old) and isinstance(new, Missing))):
             return True
         if isinstance(new, Unknown) or not gone:
             return isinstance(new, Present) and isinstance(old, Present)
