@@ -216,6 +216,29 @@ def test_an_invitation_to_the_former_address_is_not_forgotten(
     assert "an invitation may be open" in row(report, "ada", f"tool~{OLD}").reason
 
 
+def test_a_run_forgets_no_invitation_while_open_ones_cannot_be_read(
+    machine: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    manifest = accounts.manifest()
+    manifest["exists"]["pending"] = {"url": f"{accounts.url}/invitations", "data_from": "", "match": "email"}
+    repo.manifest("tool", manifest)
+    accounts.route("POST", "/users", {"invited": True})
+    accounts.route("GET", "/invitations", [{"email": OLD}])
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    accounts.fail_next(None, 500, prefix="/invitations")
+    machine.reconcile(by_hand={("ada", "tool"): "run"})
+    accounts.clear()
+    left = row(machine.reconcile(), "ada", f"tool~{OLD}")
+    assert (left.status, left.reason) == (
+        Status.ORPHANED,
+        "no longer in git; an invitation is open, and the manifest has no withdraw",
+    )
+
+
 # A hire's id
 
 

@@ -227,19 +227,19 @@ class Checker:
         found = await self.listings.invitation(integration, prepared, prepared.check.wanted, anew=anew)
         return Unknown(self.redactor.redact(found.reason)) if isinstance(found, Unknown) else found
 
-    async def invited_before(self, integration: Integration, record: Record, email: str) -> bool:
-        """Whether an invitation is open that was sent to another address than this one.
+    async def invited_before(self, integration: Integration, record: Record, email: str) -> Invited | Unknown | None:
+        """Return the open invitation that was sent to another address than this one, as `invitation` does.
 
-        Never where both addresses would be the same account to the service, or what was stored of it is needed.
+        None where both addresses would be the same account to the service, or what was stored of it is needed.
         """
         try:
             before = integration.prepare_orphan(record, NOTHING_STORED, kind=Kind.WITHDRAW)
             now = integration.under(before, email)
         except Blocked:
-            return False
+            return None
         if before.check is None or now.check is None or before.check.wanted == now.check.wanted:
-            return False
-        return isinstance(await self.invitation(integration, before), Invited)
+            return None
+        return await self.invitation(integration, before)
 
     async def token(self, integration: Integration) -> Unknown | None:
         """Fetch a token that needs no person, if none is stored. Returns why there is none."""

@@ -29,7 +29,7 @@ from reconciler.model.lock import Locks
 from reconciler.model.selection import Selection
 from reconciler.model.text import folded
 from reconciler.model.value import Frozen, replace
-from reconciler.model.verdict import Missing, Present, Unknown, is_off
+from reconciler.model.verdict import Invited, Missing, Present, Unknown, is_off
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Checkout
 from reconciler.repository.hire_index import stem_of
@@ -267,14 +267,17 @@ class Renamer(Frozen, kw_only=True):
         new, old = pair
         # Beside one that a lock has to switch off, the one that it switched off is there: both are locked.
         gone = isinstance(old, Missing) or (is_off(old) and (not locked or is_off(new)))
-        if self.by_hand.get(record.key) == "run" and (not gone or (is_off(old) and isinstance(new, Missing))):
+        runs = self.by_hand.get(record.key) == "run"
+        if runs and (not gone or (is_off(old) and isinstance(new, Missing))):
             return True
         if isinstance(new, Unknown) or not gone:
             return isinstance(new, Present) and isinstance(old, Present)
         if not _may_be_invited(record) or (record.phase.unsettled and isinstance(new, Present)):
             return False
-        asks = integration.can.lists_invitations
-        return not asks or await self.checker.invited_before(integration, record, grant.email)
+        if not integration.can.lists_invitations:
+            return True
+        before = await self.checker.invited_before(integration, record, grant.email)
+        return isinstance(before, Invited) or (runs and before is not None)
 
     def _may_be_stored(self, grant: Grant) -> DependencyOutputs:
         """Return what other entries may store for a grant's requests: a check asks for none of it."""
