@@ -86,11 +86,12 @@ class GuardCounts(LedgerPart):
             "SELECT integration, count(*) FROM grants WHERE confirmed_at IS NOT NULL AND (phase <> :revoked"
             " OR EXISTS (SELECT 1 FROM attempts WHERE attempts.hire = grants.hire AND attempts.access = grants.access"
             " AND attempts.kind IN ('revoke', 'withdraw') AND attempts.id > :ended))"
-            " AND NOT (access LIKE '%' || :apart AND EXISTS (SELECT 1 FROM grants AS own WHERE own.hire = grants.hire"
+            " AND NOT (access LIKE :apart AND EXISTS (SELECT 1 FROM grants AS own WHERE own.hire = grants.hire"
             " AND own.integration = grants.integration AND own.confirmed_at IS NOT NULL"
-            " AND grants.access LIKE own.access || :apart)) GROUP BY integration"
+            " AND grants.access LIKE own.access || :former)) GROUP BY integration"
         )
-        return dict(self._cells(query, revoked=Phase.REVOKED, ended=since.ended, apart=f"{APART}%"))
+        former = f"{APART}%"
+        return dict(self._cells(query, revoked=Phase.REVOKED, ended=since.ended, apart=f"%{former}", former=former))
 
     def held(self) -> dict[str, int]:
         """Count the grants of each integration that the guard holds."""
