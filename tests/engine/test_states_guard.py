@@ -742,6 +742,90 @@ def test_override_for_one_hire_holds_nobody_who_left_long_ago(twenty, accounts, 
     assert EventType.HELD not in twenty.events()
 
 
+def other_account(accounts):
+    """A manifest whose accounts are others than those of `tool`."""
+    other = accounts.manifest(revoke=True)
+    url = f"{accounts.url}/users/other-{{{{email}}}}"
+    other["exists"] |= {"url": url, "expected": "other-{{email}}"}
+    other["revoke"] = [{"url": url, "method": "DELETE"}]
+    return other
+
+
+@pytest.mark.parametrize("held_by", ["a manifest that is not there", "a manifest of the same account", "a broken file"])
+def test_what_another_file_held_counts_as_a_whole_once_it_lets_go(twenty, accounts, repo, held_by):
+    """The commit that takes the entries away is one before, and what was held has had passes since."""
+    allow(twenty, repo, 25)
+    if held_by == "a manifest of the same account":
+        repo.manifest("more", accounts.manifest(revoke=True))
+    for number in range(8):
+        if held_by == "a broken file":
+            (repo.root / f"hires/h{number:02}.yaml").rename(repo.root / f"hires/x{number:02}.yaml")
+            with (repo.root / f"hires/x{number:02}.yaml").open("a") as file:
+                file.write("- [")
+        else:
+            repo.hire(f"h{number:02}", "more")
+            accounts.add(f"other-h{number:02}@example.com")
+    repo.commit()
+    for _ in range(3):
+        assert held(twenty.reconcile()) == set()
+    if held_by == "a broken file":
+        for number in range(8):
+            repo.remove(f"hires/x{number:02}.yaml")
+    else:
+        repo.manifest("more", other_account(accounts))
+    repo.commit()
+    for number in range(8):
+        stem = f"h{number:02}"
+        assert "40.00 % is over 25 % (8/20)" in row(twenty.reconcile(hires=[stem]), stem, "tool").reason
+    assert accounts.calls("DELETE") == []
+
+
+@pytest.mark.parametrize("about", [{"integration": "tool"}, {"hire": "h00"}])
+def test_what_leaves_counts_as_a_whole_after_a_suspension_that_ends_by_itself(twenty, accounts, repo, about):
+    """Also where it was held before somebody suspended the integration, to look what is wrong."""
+    allow(twenty, repo, 25)
+    leave(repo, *range(6))
+    assert len(held(twenty.reconcile())) == 6
+    suspended = [{**about, "until": "2026-12-03", "reason": "what is this?"}]
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", suspend=suspended)
+    repo.commit()
+    twenty.reconcile()
+    twenty.clock.turn(days=3)
+    for number in range(6):
+        assert held(twenty.reconcile(hires=[f"h{number:02}"])) == {f"h{number:02}"}
+    assert accounts.calls("DELETE") == []
+
+
+def test_limits_that_a_revision_raises_do_not_count_for_what_its_manifest_loses(twenty, accounts, repo):
+    lost = accounts.manifest(revoke=True)
+    lost["exists"]["url"] = f"{accounts.url}/nowhere/{{{{email}}}}"
+    repo.manifest("tool", lost)
+    repo.settings(gnupg_home=repo.gnupg.path, max_change_percent=100)
+    repo.commit()
+    assert len(held(twenty.reconcile())) == 20
+    repo.hire("h19", "tool", position="Engineer")
+    repo.commit()
+    assert len(held(twenty.reconcile())) == 20, "a commit that has nothing to do with it"
+    repo.settings(gnupg_home=repo.gnupg.path, max_change_percent=99)
+    repo.commit()
+    assert len(held(twenty.reconcile())) == 20
+    assert accounts.calls("POST") == []
+    repo.settings(gnupg_home=repo.gnupg.path, max_change_percent=100)
+    repo.commit()
+    assert held(twenty.reconcile()) == set(), "now it says that it is meant"
+
+
+def test_raised_limits_count_once_what_came_with_them_is_done(twenty, accounts, repo):
+    allow(twenty, repo, 30)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=60)
+    leave(repo, *range(6))
+    for _ in range(3):
+        assert held(twenty.reconcile()) == set()
+    leave(repo, *range(6, 14))
+    assert held(twenty.reconcile()) == set(), "eight of fourteen are 57.14 %"
+    assert len(accounts.calls("DELETE")) == 14
+
+
 def test_small_commit_that_rewrites_history_is_counted_by_itself(twenty, repo):
     """A clone that is made now never has the commit that was counted before, and could not tell which is newer."""
     repo.hire("ada", "tool")

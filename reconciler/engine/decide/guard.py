@@ -33,7 +33,7 @@ from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import is_off
 
-__all__ = ["Changes", "Judgement", "judge_released", "makes", "suspend", "takes", "unanswered", "waiting"]
+__all__ = ["Changes", "Judgement", "judge_released", "makes", "standing", "suspend", "takes", "unanswered", "waiting"]
 
 HELD = "held"
 """The name of the note that has the tripped integrations."""
@@ -167,6 +167,8 @@ class Changes:
             self._met.add(integration)
             leaves = key in self._counted.leaving.get(integration, NOBODY)
             arrives = key in self._counted.arriving.get(integration, NOBODY)
+            if leaves and not item.exempt and item.decision.status is Status.SUSPENDED:
+                continue  # until that ends, it counts as if this pass were not about it
             if leaves or arrives:
                 self._seen.add(key)
             if item.exempt:
@@ -215,7 +217,7 @@ class Changes:
         """Return the limits that the revision is judged by."""
         if self._counted.revision == self._revision:
             return self._counted.limits
-        return self._counted.limits_of(self._own, adds=self._adds)
+        return self._counted.limits_of(self._own, adds=self._adds, held=self._any_held)
 
     def _elsewhere(self, ledger: LedgerReader) -> Keys:
         """Return whose accounts revisions take away beside those that this pass covers, and that still has them.
@@ -224,13 +226,8 @@ class Changes:
         """
         leaving = self._counted.leaving
         keys = {name: leaving[name] - self._seen for name in self._met & leaving.keys()}
-        moved = dict(self._counted.moved)
-        hires = {key.hire for theirs in keys.values() for key in theirs} | {key.hire for key in moved}
-        there = {
-            moved.get(record.key, record.key)
-            for record in (ledger.grants.records(hires) if hires else ())
-            if not (record.guarded or record.phase is Phase.REVOKED or record.revoking)
-        }
+        rows = standing(ledger, self._counted, keys).items()
+        there = {key for key, record in rows if not (record.guarded or record.revoking)}
         found = {name: theirs & there for name, theirs in keys.items()}
         over = ledger.guard.over_by_revision(self._now) if self._over else {}
         for name, mine in self._over.items():
@@ -294,6 +291,14 @@ def judge_released(
         return (ReasonCode.TRIPPED, tripped[name]) if item.grant.key in added and name in tripped else None
 
     return _held(planned, why), Judgement(tripped=tripped, released=by)
+
+
+def standing(ledger: LedgerReader, counted: RevisionCount, leaving: Keys) -> dict[Key, Record]:
+    """Return the records, by their names now, of what leaves by a count and was not revoked."""
+    moved = dict(counted.moved)
+    hires = {key.hire for theirs in leaving.values() for key in theirs} | {key.hire for key in moved}
+    records = ledger.grants.records(hires) if hires else ()
+    return {moved.get(record.key, record.key): record for record in records if record.phase is not Phase.REVOKED}
 
 
 def unanswered(ledger: LedgerReader, counted: RevisionCount, integration: str, seen: AbstractSet[Key] = NOBODY) -> bool:

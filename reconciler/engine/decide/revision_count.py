@@ -98,13 +98,14 @@ class RevisionCount(Frozen):
         )
         return replace(self, leaving=leaving, arriving=arriving)
 
-    def limits_of(self, own: Limits, *, adds: bool) -> Limits:
+    def limits_of(self, own: Limits, *, adds: bool, held: bool) -> Limits:
         """Return the limits that a revision after this one is judged by, given its `own` and whether it adds changes.
 
         It is the stricter of those in force before it and its own: who raises a limit and empties a folder in one
-        commit is not let through. A commit after it that changes the limits, and adds nothing, says that it is meant.
+        commit is not let through. A commit after it that changes the limits, and adds nothing, says that it is meant;
+        until then, what waits, or is `held`, stays under the limits that it was judged by.
         """
-        waits = bool(self.leaving or self.arriving)
+        waits = held or bool(self.leaving or self.arriving)
         if adds:
             return own.stricter(self.limits if waits else self.own)
         return self.limits if waits and own == self.own else own

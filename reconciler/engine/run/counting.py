@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from reconciler.engine.context import Context
-from reconciler.engine.decide.guard import makes, takes
+from reconciler.engine.decide.guard import makes, standing, takes
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.engine.decide.wanted import decide_unasked
@@ -45,6 +47,8 @@ async def count_revision(
     desired, manifests_differ = context.desired(context.reader.load(tree), context.today(settings)), True
     if selections is None:
         selections, manifests_differ = _touched_since(context, desired, tree, before)
+    if before is not None and before.leaving:
+        before = replace(before, leaving=await ledger.run(partial(_still_there, counted=before)))
     if (
         before is not None
         and not (before.leaving or before.arriving)
@@ -52,9 +56,12 @@ async def count_revision(
         and await _few(selections, desired, ledger, own)
     ):
         return before
+    if manifests_differ or await ledger.run(partial(_may_let_go, selections=selections, desired=desired)):
+        selections = _with_others(selections)
     counting = _Counting(context, state, tree, before)
     await counting.over(selections, alike=not manifests_differ, new=before is not None or own.most_new is not None)
-    limits = own if before is None else before.limits_of(own, adds=counting.adds)
+    adds, held = counting.adds or manifests_differ, await ledger.run(lambda reader: bool(reader.guard.held()))
+    limits = own if before is None else before.limits_of(own, adds=adds, held=held)
     arriving = {
         name: keys
         for name, keys in counting.arriving.items()
@@ -110,10 +117,34 @@ async def _few(selections: Sequence[Selection], desired: Desired, ledger: Ledger
     return max(rows.values(), default=0) <= FEW and (limits.most_new is None or wanted <= limits.most_new)
 
 
+def _still_there(ledger: LedgerReader, counted: RevisionCount) -> Keys:
+    """Return what a count has of accounts that were not taken away since."""
+    there = standing(ledger, counted, counted.leaving).keys()
+    return {name: left for name, keys in counted.leaving.items() if (left := keys & there)}
+
+
+def _may_let_go(ledger: LedgerReader, selections: Iterable[Selection], desired: Desired) -> bool:
+    """Whether files are gone of hires that the ledger does not know: files with an error may have held others' rows."""
+    gone = {hire for each in selections for hire in each.hires or () if hire not in desired.hires}
+    return bool(gone - {record.key.hire for record in ledger.grants.records(gone)})
+
+
+def _with_others(selections: Sequence[Selection]) -> Sequence[Selection]:
+    """Select all that files which differ may let go: a mended manifest held what its hires had of other ones, too."""
+    names = frozenset(name for each in selections for name in each.integrations or ())
+    if any(each.everything for each in selections):
+        return selections
+    return [Selection(without=names), *([Selection(integrations=names)] if names else [])]
+
+
 class _Unasked(Planning):
-    """Plans without asking any service."""
+    """Plans without asking any service, what is suspended as if it were not: that ends without a commit."""
 
     checker_class = BlindChecker
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.policy = replace(self.policy, suspensions=())
 
 
 class _Counting:
@@ -129,7 +160,7 @@ class _Counting:
         self.leaving, self.arriving = ({name: {*keys} for name, keys in each.items()} for each in self._before)
 
     async def over(self, selections: Iterable[Selection], *, alike: bool, new: bool) -> None:
-        """Count what selections cover. With `alike`, the manifests are those of the revision before.
+        """Count what selections cover. With `alike`, or where a selection is without others, manifests are as before.
 
         Hires of whom the ledger has nothing lose nothing: what arrives of them is told without a plan, if `new` counts.
         """
@@ -138,7 +169,7 @@ class _Counting:
             await planning.begin()
             self._forget(selection)
             for part in await planning.parts(MAX_HIRES):
-                await self._part(planning, part, alike=alike, new=new)
+                await self._part(planning, part, alike=alike or bool(selection.without), new=new)
 
     async def _part(self, planning: Planning, part: Selection, *, alike: bool, new: bool) -> None:
         await planning.yielder.pause()
