@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from reconciler.engine.decide.existing import reason_not_to_accept
+from reconciler.model.grant import Key
 from reconciler.model.report import Row
 from reconciler.model.status import Action, EventType, Status
+from reconciler.review.past import replayed
 from tests.engine.harness import Machine, row
-from tests.repo import Repo
+from tests.repo import Repo, call_cli
 from tests.servers import AccountService, Received
 
 
@@ -231,6 +233,40 @@ def test_a_role_changed_at_the_service_is_drift_and_healed_once_a_day(team, acco
     assert again.reason.startswith("drift, healed 2 h ago")
     assert report.wrong
     assert len(roles.changes) == 1
+
+
+def test_role_that_git_follows_is_what_the_account_has_from_then_on(team, accounts, repo):
+    settings(repo, drift="report")
+    repo.commit()
+    team.reconcile()
+    accounts.people["ada@example.com"]["role"] = "maintainer"
+    assert row(team.reconcile(), "ada", "tool").action is Action.NONE
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert call_cli(repo, "status", "--output", "json").grant("ada", "tool")["values"] == {"ROLE": "maintainer"}
+    last = team.history("ada")[-1]
+    assert (last.event, last.detail, last.data["values"]) == (
+        EventType.CONFIRMED,
+        "found as git wants it",
+        {"ROLE": "maintainer"},
+    )
+    repo.hire("ada")
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").values == {"ROLE": "maintainer"}
+
+
+def test_history_says_when_drift_is_over(team, accounts, repo):
+    settings(repo, drift="report")
+    repo.commit()
+    team.reconcile()
+    for role in ("maintainer", "member"):
+        accounts.people["ada@example.com"]["role"] = role
+        for _ in range(2):
+            team.reconcile()
+    assert team.events("ada")[-2:] == [EventType.DIFFERED, EventType.CONFIRMED]
+    past, _ = replayed(team.history())
+    assert past[Key("ada", "tool")].status is Status.PRESENT
 
 
 def test_role_drift_is_only_reported_with_drift_report(team, accounts, roles, repo):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine.decide.existing import last_seen
+from reconciler.engine.decide.existing import changed_values, last_seen
 from reconciler.engine.decide.orphans import STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
 from reconciler.model.grant import Decision, Grant, Phase, Record
@@ -216,17 +216,23 @@ def _back(record: Record, decision: Decision) -> str | None:
 
 
 def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) -> dict[str, Any]:
-    """Return what changes if a wanted account is found. It has the values that the check found it by."""
+    """Return what changes if a wanted account is found.
+
+    It has the values that the check found it by, and, where it is as git wants it, those that `where` compares.
+    """
     decision, prepared = item.decision, item.prepared
     assert prepared is not None  # it was asked with
     has, snapshot = record.snapshot, prepared.snapshot
+    as_wanted = prepared.as_wanted if decision.status is Status.PRESENT and not decision.accepted else {}
     fields: Mapping[str, Any] = {}
     match record.phase:
         case Phase.CONFIRMED:
             if record.lost:
                 events.append((EventType.CONFIRMED, "found again"))
-            elif record.unseen and decision.status is Status.PRESENT:
-                events.append((EventType.CONFIRMED, "found as git wants it"))
+            elif decision.status is Status.PRESENT and (
+                record.unseen or record.status is Status.DIFFERS or changed_values(has, as_wanted)
+            ):
+                events.append((EventType.CONFIRMED, decision.reason if decision.accepted else "found as git wants it"))
         case Phase.EXECUTED | Phase.DONE:
             events.append((EventType.CONFIRMED, "exists check: found"))
             fields = {"confirmed_at": now}
@@ -247,7 +253,7 @@ def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) ->
         "email": prepared.grant.email,
         "last_error": None,
         "lost": False,
-        "snapshot": {**has, **prepared.found_by},
+        "snapshot": {**has, **prepared.found_by, **as_wanted},
         "invitations": 0,
         **fields,
     }

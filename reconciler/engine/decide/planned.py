@@ -100,7 +100,7 @@ class Prepared(Frozen):
     """A grant with everything that is needed to check it, and, where it has a `kind`, for an attempt of that kind.
 
     `snapshot` holds the hire's and the form's values that the manifest uses, `found_by` those of them that the check
-    uses.
+    uses, and `as_wanted` those that `where` uses: an account that is as git wants it has these, too.
     """
 
     grant: Grant
@@ -108,6 +108,7 @@ class Prepared(Frozen):
     snapshot: Unshown[Mapping[str, Any]]
     stored: Unshown[Stored] = NOTHING_STORED
     found_by: Unshown[Mapping[str, Any]] = {}
+    as_wanted: Unshown[Mapping[str, Any]] = {}
     check: Check | None = None
     kind: Kind | None = None
     dependencies: tuple[str, ...] = ()

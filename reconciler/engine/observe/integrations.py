@@ -214,6 +214,7 @@ class Integration(Frozen, dict=True):
             snapshot=snapshot,
             stored=stored,
             found_by={name: snapshot[name] for name in self.names.asked_with if name in snapshot},
+            as_wanted={name: snapshot[name] for name in self.can.compared if name in snapshot},
             check=check,
             kind=kind,
             dependencies=outputs.entries,
