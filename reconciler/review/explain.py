@@ -6,7 +6,7 @@ suspension, a day in the future, a missing value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ from reconciler.model.value import Frozen
 from reconciler.requests.render import AT_RUN_TIME
 from reconciler.review.findings import used_names
 
-__all__ = ["Explanation", "explain", "sealed_layer"]
+__all__ = ["Explanation", "explain", "lent_to", "sealed_layer"]
 
 UNKNOWN_YET = "not looked at yet: the next pass does"
 _RUN_TIME_ONLY = frozenset({"NEXT_PAGE_TOKEN"})
@@ -87,6 +87,18 @@ def explain(
         values,
         tuple(_following(status, code, grant=grant, record=record, policy=policy, settings=settings)),
     )
+
+
+def lent_to(grant: Grant, grants: Iterable[Grant]) -> Layer:
+    """Make a layer for what entries of the same service store that a grant needs, directly or indirectly."""
+    of_hire, names = {each.key.access: each for each in grants}, set[str]()
+    queue = list(grant.needs)
+    for need in queue:
+        if (other := of_hire.get(need)) is not None:
+            queue += [each for each in other.needs if each not in queue]
+            if other.service == grant.service and other.manifest is not None:
+                names |= other.manifest.stored
+    return Layer("what it needs", dict.fromkeys(names, DEFERRED))
 
 
 def sealed_layer(service: str, names: tuple[str, ...]) -> Layer:

@@ -298,6 +298,24 @@ def test_names_that_are_nowhere(saas: Repo, call: Call, names: tuple[str, str], 
     assert (done.code, done.out, done.err) == (code, "", f"error: {said}\n")
 
 
+def test_value_that_a_needed_entry_stores_is_known(repo: Repo, call: Call) -> None:
+    with AccountService() as open_to_all:
+        base, team = open_to_all.manifest(), {**open_to_all.manifest(), "service": "tool"}
+        base["execute"][0]["store_data"] = {"UID": "id"}
+        team["execute"] = [
+            {"url": f"{open_to_all.url}/teams/7/members", "data": {"email": "{{email}}", "id": "{{UID}}"}}
+        ]
+        repo.settings()
+        repo.manifest("tool", base)
+        repo.manifest("team", team)
+        repo.hire("ada", "tool", {"integration": "team", "needs": ["tool"]})
+        repo.commit()
+        call(repo, "--yes")
+    told = call(repo, "explain", "ada", "team", "--output", "json").json
+    assert told["status"] == call(repo, "status", "--output", "json").grant("ada", "team")["status"] == "present"
+    assert {each["name"]: each["value"] for each in told["values"]}["UID"] == "known when it runs"
+
+
 def test_a_long_form_still_fits(saas: Repo, call: Call) -> None:
     ids = [f"F{index}" for index in range(40)]
     saas.manifest(

@@ -154,8 +154,11 @@ def _explanation(context: Context, settings: Settings, found: _Found, policy: Po
     """Explain a grant; one whose file cannot be read is invalid."""
     from reconciler.model.decision_inputs import is_over
     from reconciler.review.explain import explain as explained
+    from reconciler.review.explain import lent_to
 
     grant, record, subject = found.grant, found.record, found.subject
+    if grant is not None:
+        grant = replace(grant, layers=(*grant.layers, lent_to(grant, found.desired.grants(grant.key.hire))))
     manifest = found.desired.files.manifests.get(subject.integration)
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
     initial = (None, None) if grant is None else _initial(context, found.desired, found.tree, grant)
