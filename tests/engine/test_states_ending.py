@@ -212,6 +212,20 @@ def test_what_is_over_follows_its_hire_to_another_address_and_file(eight_hours, 
     assert sum(accounts.created.values()) == 1
 
 
+def test_what_is_over_stays_its_hires_where_somebody_else_gets_the_former_address(eight_hours, accounts, repo):
+    machine = eight_hours
+    machine.clock.turn(hours=9)
+    machine.reconcile()
+    repo.hire("ada", TOOL | {"for": "8h"}, email="lovelace@example.com")
+    repo.commit()
+    machine.reconcile()
+    repo.hire("bob", email="ada@example.com")
+    repo.commit()
+    (found,) = machine.reconcile().rows
+    assert (found.hire, found.status) == ("ada", Status.REVOKED)
+    assert sum(accounts.created.values()) == 1
+
+
 @pytest.mark.parametrize("ends", [{"for_": "1h"}, {"until": "2026-12-01T10:00Z"}])
 def test_a_time_made_shorter_is_a_removal_like_another_and_over_at_its_former_end(eight_hours, accounts, repo, ends):
     machine = eight_hours

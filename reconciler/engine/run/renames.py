@@ -67,9 +67,14 @@ class FormerFiles:
 
 
 def owner_of(record: Record, desired: Desired) -> str | None:
-    """Return whose a row is now: who has its address, or the one that its hire had when git last had it; or None."""
-    owner, in_git = desired.owner(record.email), record.orphaned_at is None or record.over is Over.REACHED
-    return desired.owner(record.hire_email) if owner is None and in_git else owner
+    """Return whose a row is now: who has its address, or the one that its hire had when git last had it; or None.
+
+    Where nothing is left at its address, that of its hire comes first.
+    """
+    addresses = [record.email]
+    if record.orphaned_at is None or record.over is Over.REACHED:
+        addresses.insert(0 if record.phase is Phase.REVOKED else 1, record.hire_email)
+    return next((owner for each in addresses if (owner := desired.owner(each)) is not None), None)
 
 
 def readdressed(record: Record, desired: Desired) -> bool:
