@@ -48,6 +48,24 @@ def test_account_is_switched_off_and_on_again(lockable, accounts):
     assert lockable.record("ada", "tool").healed_at is None  # never drift
 
 
+@pytest.mark.parametrize("down", [False, True], ids=["answers", "is down at first"])
+def test_account_that_is_gone_when_the_lock_ends_is_made_anew(lockable, accounts, repo, down):
+    """It is no drift: `drift: report` would leave the person without access."""
+    repo.settings(gnupg_home=repo.gnupg.path, drift="report")
+    repo.commit()
+    lockable.lock("ada")
+    lockable.reconcile()
+    accounts.people.clear()
+    lockable.enqueue("unlock", "ada")
+    accounts.fail_next(int(down), 500, method="GET")
+    if down:
+        assert row(lockable.reconcile(), "ada", "tool").status is Status.UNKNOWN
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.created == {"ada@example.com": 2}
+    assert EventType.LOST not in lockable.events("ada")
+    assert EventType.REVOKED in lockable.events("ada")
+
+
 def test_account_that_somebody_switched_on_again_is_locked_again_and_both_are_told(lockable, accounts):
     lockable.lock("ada")
     lockable.reconcile()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engine.decide.existing import changed_values, last_seen
+from reconciler.engine.decide.existing import begins_anew, changed_values, last_seen
 from reconciler.engine.decide.orphans import STILL_OPEN, STILL_THERE
 from reconciler.ledger.entries import Event
 from reconciler.model.grant import Decision, Grant, Phase, Record
@@ -112,6 +112,8 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
     grant, decision, verdict = item.grant, item.decision, item.verdict
     events = _status_events(record, decision, wanted=item.wanted)
     new = _wanted_again(record, verdict, now) if item.wanted else record
+    if new.phase is Phase.NEW and begins_anew(record, verdict):
+        events.append((EventType.REVOKED, "found gone"))
     if new.phase is Phase.NEW or not new.snapshot:  # a person may vouch for a grant before anything is known of it
         new = replace(new, email=grant.email, snapshot=_asked_with(item) or new.snapshot)
     unsaid = grant.manifest is None and grant.integration == record.integration  # a broken manifest says no service
@@ -193,7 +195,8 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
     After a revocation it is a new grant, never drift (docs/design/states.md); what was not revoked is as it was. As
     long as an account stands under the old address, the record keeps that.
     """
-    if not (record.phase is Phase.REVOKED or record.revoking) or isinstance(verdict, Unknown | None):
+    back = record.phase is Phase.REVOKED or record.revoking or begins_anew(record, verdict)
+    if not back or isinstance(verdict, Unknown | None):
         return record
     if record.phase is Phase.REVOKED and isinstance(verdict, Present) and verdict.under is not None:
         return record

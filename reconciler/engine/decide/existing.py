@@ -20,7 +20,7 @@ from reconciler.model.manifest import Invitation, Manifest
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
-from reconciler.model.verdict import Account, Invited, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
 
 __all__ = [
     "OFF",
@@ -28,6 +28,7 @@ __all__ = [
     "Capabilities",
     "Facts",
     "as_shown",
+    "begins_anew",
     "by_commit",
     "changed_in_git",
     "changed_values",
@@ -335,6 +336,11 @@ def reason_not_to_accept(record: Record) -> str | None:
         again = ", or `reconcile run` it" if record.status is Status.DIFFERS else ""
         return f"{record.key} is {OFF}, so nobody can use it: switch it on there{again}"
     return None
+
+
+def begins_anew(record: Record, verdict: Verdict | None) -> bool:
+    """Whether an account is gone that was switched off by a lock, and not as git wants it since: that is no drift."""
+    return record.off and record.as_wanted_at is None and isinstance(verdict, Missing)
 
 
 def last_seen(record: Record) -> datetime | None:

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from reconciler.engine.decide.existing import Facts, changed_values, found, invited, paused, shown, unchecked, webhook
+from reconciler.engine.decide.existing import (
+    Facts,
+    begins_anew,
+    changed_values,
+    found,
+    invited,
+    paused,
+    shown,
+    unchecked,
+    webhook,
+)
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import NEITHER, Policy, account_changed, progress
 from reconciler.model.grant import Decision, Differences, Grant, Phase, Record
@@ -92,7 +102,7 @@ def decide(record: Record | None, facts: Facts, policy: Policy) -> Decision:
     if record is not None and isinstance(verdict, Present) and verdict.under is not None:
         reason = f"the account is under {verdict.under}: rename it there, or `reconcile run`"
         return Decision(Status.BLOCKED, Action.NONE, reason)
-    if record is None or record.phase in (Phase.NEW, Phase.REVOKED):
+    if record is None or record.phase in (Phase.NEW, Phase.REVOKED) or begins_anew(record, verdict):
         return _untried(facts, policy)
     if record.revoking and record.phase.unsettled:
         return _wanted_again(record, facts, policy)
