@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from types import NoneType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -110,7 +110,7 @@ _BY_KIND: dict[Any, Read] = {
     bool: bool,
     datetime: moment,
     frozenset: lambda cell: frozenset(_tuple(cell)),
-    Mapping: lambda cell: from_json(cell, dict),
+    Mapping: partial(from_json, kind=dict),
     tuple: _tuple,
 }
 
@@ -136,7 +136,7 @@ def record_of(row: Row, steps: tuple[Step, ...]) -> Record:
 def record_by_place(cells: Sequence[Any], steps: tuple[Step, ...]) -> Record:
     """Read a grant's record from the columns `RECORD_COLUMNS`: a pass reads very many."""
     own, run = cells[2 : len(_READERS) + 2], cells[len(_READERS) + 2 :]
-    values = [cell if read is None else read(cell) for cell, read in zip(own, _READERS, strict=True)]
+    values = [cell if read is None or cell is None else read(cell) for cell, read in zip(own, _READERS, strict=True)]
     phase: Phase = values[_PHASE]
     values.append(_open_run(run, steps) if run[1] is not None or phase.unsettled else None)
     return Record(Key(cells[0], cells[1]), *values)  # in the order of the fields

@@ -337,11 +337,10 @@ class Record(Frozen):
     @property
     def values(self) -> Mapping[str, Any]:
         """Return the account's values, as far as known: an orphan is checked and revoked with these."""
-        halfway = self.phase.unsettled and not self.revoking
+        if not self.phase.unsettled or self.revoking or not self.leaves_something:
+            return self.snapshot
         sent = not self.provided or any(step.may_have_effect for step in self.run.steps)
-        if halfway and self.run.values and sent and self.leaves_something:
-            return self.run.values
-        return self.snapshot
+        return (sent and self.run.values) or self.snapshot
 
 
 class Decision(Frozen):

@@ -79,10 +79,11 @@ def owner_of(record: Record, desired: Desired) -> str | None:
 
 def readdressed(record: Record, desired: Desired) -> bool:
     """Whether its hire's file has another address than a row and its hire had, and it was not set apart for its own."""
-    file, apart = desired.hires.file(record.key.hire), f"{APART}{_address(record)}"
+    file = desired.hires.file(record.key.hire)
     if file is None or file.email is None or not _elsewhere(record, file.email) or not record.leaves_something:
         return False
-    return not record.key.access.endswith(apart) and folded(record.hire_email) != folded(file.email)
+    apart = record.key.access.endswith(f"{APART}{_address(record)}")
+    return not apart and folded(record.hire_email) != folded(file.email)
 
 
 class Renamer(Frozen, kw_only=True):
