@@ -235,7 +235,8 @@ class UnknownAccounts:
         chosen, known = plan.selection.hires, self._desired.hires
         hires = known if chosen is None else sorted(hire for hire in chosen if hire in known)
         rows = [row for row in plan.rows.values() if chosen is None or row.key.hire in chosen]
-        await self._owners.add(hires, [replace(row, key=plan.renamed.get(row.key, row.key)) for row in rows])
+        moved = plan.renamed
+        await self._owners.add(hires, [replace(row, key=moved[row.key]) if row.key in moved else row for row in rows])
 
     async def compared(self) -> AsyncIterator[ComparedListing]:
         """Each listing that was read, compared, once all parts are planned."""

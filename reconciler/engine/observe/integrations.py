@@ -93,6 +93,11 @@ class UsedNames:
         return (*form, *sorted(used.difference(form, self.deferred)))
 
     @cached_property
+    def about(self) -> tuple[str, ...]:
+        """Return the names whose values say which thing, or which account, an entry is about."""
+        return (*self._manifest.identity, *self.told_by)
+
+    @cached_property
     def listed_with(self) -> Mapping[type, tuple[str, ...]]:
         """Return the fields of the form that each listing's requests use: it is read once for each of their values."""
         exists = self._manifest.exists
@@ -227,8 +232,7 @@ class Integration(Frozen, dict=True):
         """
         if record is None or not record.may_remain:
             return grant
-        telling = [*self.manifest.identity, *self.names.told_by]
-        sent = {name: then for name in telling if isinstance(then := record.values.get(name), list)}
+        sent = {name: then for name in self.names.about if isinstance(then := record.values.get(name), list)}
         if not sent:
             return grant
 

@@ -204,9 +204,9 @@ class GrantPlanner:
         outputs = self._inputs.outputs_of(grant.key, grant.service, grant.needs, needed)
         stored = self._inputs.stored_of(grant.key, grant.service, outputs)
         try:
-            integration.ready(grant)
             resolved: Grant | Unknown = grant
             if integration.connection is not None or grant.choices:
+                integration.ready(grant)
                 resolved = await self._inputs.checker.token(integration) or await self._inputs.checker.resolved(
                     integration, grant
                 )
@@ -308,9 +308,9 @@ def _blocked(grant: Grant, record: Record | None, why: Blocked) -> PlannedGrant:
 
 def _prepared_for(record: Record | None) -> Kind | None:
     """Return for which kind of attempt to prepare a grant before its check; None if only the check may be sent."""
-    if record is None or (record.may_run and not record.run.kind.updates):
-        return Kind.EXECUTE
-    return Kind.UPDATE if record.may_run else None
+    if record is not None and not record.may_run:
+        return None
+    return Kind.UPDATE if record is not None and record.run.kind.updates else Kind.EXECUTE
 
 
 def _texts(integration: Integration, record: Record | None) -> tuple[str, ...]:

@@ -185,7 +185,7 @@ class Renamer(Frozen, kw_only=True):
         entry is about nothing else for that. Where it cannot be said what an entry is about, because a choice cannot be
         looked up, nothing moves.
         """
-        about = {name: item for name, item in self.integrations.items() if item.manifest.identity or item.names.told_by}
+        about = {name: item for name, item in self.integrations.items() if item.names.about}
         if not about:
             return {}
         of_hire: dict[str, list[Record]] = {}
@@ -295,8 +295,7 @@ class Renamer(Frozen, kw_only=True):
         """Return a grant whose choices are looked up, if they say what it is about; None if that cannot be told."""
         if grant.hold is not None:
             return None
-        fields = (*integration.manifest.identity, *integration.names.told_by)
-        if not any(_by_name(value) for name, value in grant.choices if name in fields):
+        if not any(_by_name(value) for name, value in grant.choices if name in integration.names.about):
             return grant
         try:
             integration.ready(grant)
@@ -357,8 +356,7 @@ def _former(record: Record, integration: Integration, now: Mapping[str, Any]) ->
 
 def _is_about(record: Record, integration: Integration, now: Mapping[str, Any]) -> bool:
     """Whether a record's account is the one that is wanted now, as far as its values say."""
-    fields = [*integration.manifest.identity, *integration.names.told_by]
-    known = all(record.values.get(name) is not None for name in fields)
+    known = all(record.values.get(name) is not None for name in integration.names.about)
     same = record.integration == integration.name and known and not _elsewhere(record, now["email"])
     return same and _former(record, integration, now) is None
 
