@@ -131,7 +131,7 @@ class Client:
         while True:
             address = self._hosts.check(wire.url, f"the manifests of {self.service}")
             answer = await self._exchange(wire, address, leaving, behind=behind)
-            if (said := _allowance(answer.headers, self._sending.clock.now())) is not None:
+            if (said := _allowance(answer.headers, self._sending.clock)) is not None:
                 self._throttle.allow(address.name, *said)
             pause = self._pause(answer)
             if pause is not None:
@@ -260,7 +260,7 @@ _SINCE_1970 = 1_000_000_000
 """More seconds than this are a time."""
 
 
-def _allowance(headers: Mapping[str, str], now: datetime) -> tuple[int, timedelta] | None:
+def _allowance(headers: Mapping[str, str], clock: Clock) -> tuple[int, timedelta] | None:
     """Return how many requests more a service says that it takes, and for how long; None where it says nothing."""
     for remaining, reset in _HEADERS:
         if remaining in headers:
@@ -269,7 +269,7 @@ def _allowance(headers: Mapping[str, str], now: datetime) -> tuple[int, timedelt
                 return None
             if until <= _SINCE_1970:
                 return left, timedelta(seconds=until)
-            return left, max(datetime.fromtimestamp(until, UTC) - now, timedelta())
+            return left, max(datetime.fromtimestamp(until, UTC) - clock.now(), timedelta())
     return None
 
 

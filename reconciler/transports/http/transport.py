@@ -6,7 +6,6 @@ import asyncio
 import base64
 import re
 import ssl
-from contextlib import suppress
 from functools import cache, lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -58,20 +57,20 @@ class Http:
         content = request.content or (b"" if request.method in BODIES else None)
         target = address.target.encode()
 
-        async def over(way: Direct) -> Response:
-            try:
-                return await way.exchange(request.method, target, headers, content, watch)
-            finally:
-                if way.usable:
-                    self._idle.keep(address.origin, way)
-                else:
-                    way.close()
-
         try:
-            while (way := self._idle.take(address.origin)) is not None:
-                with suppress(StaleConnection):  # nothing left
-                    return await over(way)
-            return await over(await _connected(address, self._connecting))
+            while True:
+                idle = self._idle.take(address.origin)
+                way = idle or await _connected(address, self._connecting)
+                try:
+                    return await way.exchange(request.method, target, headers, content, watch)
+                except StaleConnection:
+                    if idle is None:
+                        raise
+                finally:
+                    if way.usable:
+                        self._idle.keep(address.origin, way)
+                    else:
+                        way.close()
         except StaleConnection as error:
             # Its text comes from the operating system and from TLS; those of the errors below can hold headers.
             raise TransportError(f"no connection: {error}", left=False) from None
