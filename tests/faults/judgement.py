@@ -293,7 +293,8 @@ class Row:
 
     @property
     def something_left(self) -> bool:
-        return self.settled or self.effect or self.reinviting
+        taken_back = self.revoking and self.phase in OPEN  # what that is about was there, or may have been
+        return self.settled or self.effect or self.reinviting or taken_back
 
     @property
     def has(self) -> Values | None:
