@@ -124,8 +124,8 @@ class Pages(LedgerPart):
     def holding(self, integration: str, texts: Collection[str], shown: int) -> list[Record]:
         """Read the grants of accounts among whose values one of these texts stands: `shown` at most, by hire.
 
-        They are found in any case, and with blanks at the ends. A text that stands in another value than it is meant
-        for is among them, too.
+        What a service has instead of a value counts, too. They are found in any case, and with blanks at the ends. A
+        text that stands in another value than it is meant for is among them, too.
         """
         spelled = {json.dumps(each)[1:-1].lower() for text in texts for each in (text, text.lower(), text.upper())}
         bounded = (f"{begin}{text}{end}" for text in sorted(spelled) for begin in '" ' for end in '" ')
@@ -133,7 +133,7 @@ class Pages(LedgerPart):
         query = (
             "SELECT * FROM grants WHERE integration = :integration AND status <> :revoked"
             " AND (executed_at IS NOT NULL OR confirmed_at IS NOT NULL)"
-            f" AND ({' OR '.join(f'lower(CAST(snapshot AS text)) LIKE :{name} ESCAPE {_SLASH}' for name in likes)})"
+            f" AND ({' OR '.join(f'{_VALUES} LIKE :{name} ESCAPE {_SLASH}' for name in likes)})"
             " ORDER BY hire, access LIMIT :shown"
         )
         rows = self._rows(query, integration=integration, revoked=Status.REVOKED, shown=shown, **likes)
@@ -179,6 +179,9 @@ def _of(chosen: Chosen) -> tuple[str, dict[str, object]]:
         where.append(f"({' OR '.join(like)})")
     return where_of(where), values
 
+
+_VALUES = "lower(CAST(snapshot AS text) || CAST(differs AS text) || CAST(accepted AS text))"
+"""What is remembered of an account's values, and how it differs from what git wants, or is accepted."""
 
 _SLASH = "'/'"
 

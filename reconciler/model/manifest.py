@@ -7,7 +7,7 @@ decided here; what needs the hire's values or the other manifests is for the rep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, model_validator
@@ -288,6 +288,12 @@ class Manifest(Model):
             if self.exists.pending is not None:
                 saving.append(self.exists.pending)
         return frozenset(name for each in saving for name in each.store_data)
+
+    def held(self, differs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that an account has at its service by what `differs`, each where `where` wants it alone."""
+        where = {} if self.exists is None else self.exists.where
+        alone = {path: PLACEHOLDER.fullmatch(text) for path, text in where.items() if isinstance(text, str)}
+        return {found[1]: differs[path][0] for path, found in alone.items() if found and path in differs}
 
     @property
     def needed(self) -> frozenset[str]:

@@ -29,6 +29,7 @@ from reconciler.model.decision_inputs import still_wanted
 from reconciler.model.errors import LedgerError, UsageError
 from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import HireRef
+from reconciler.model.manifest import Manifest
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Status
@@ -192,10 +193,10 @@ def _populations(
     for each in asked:
         compared = each.compared
         loaded = desired.files.manifests.get(compared.integration)
-        form = [field.id for field in loaded.model.form] if loaded is not None else []
+        manifest = None if loaded is None else loaded.model
         mine = partial(_of, integration=compared.integration)
         rows = [
-            _row(key, mine(grants.get(key)), mine(records.get(key)), form).given_by(given.get(key))
+            _row(key, mine(grants.get(key)), mine(records.get(key)), manifest).given_by(given.get(key))
             for key in keys[compared.integration]
         ]
         lines = [
@@ -289,14 +290,16 @@ def _of(known: T | None, integration: str) -> T | None:
     return known if known is not None and known.integration == integration else None
 
 
-def _row(key: Key, grant: Grant | None, record: Record | None, form: Iterable[str]) -> Row:
-    """Make the row of a grant, with the values that its account has where git wants others by now."""
+def _row(key: Key, grant: Grant | None, record: Record | None, manifest: Manifest | None) -> Row:
+    """Make the row of a grant, with the values that its account has where git wants others."""
     if record is None:
         assert grant is not None, key
         record = Record(key, grant.email, grant.integration, grant.service, grant.source)
+    form = [] if manifest is None else [field.id for field in manifest.form]
     row = Row.of(record, grant=grant, form=form)
     wanted = row.values or {}
-    has = {name: record.values[name] for name in form if record.values.get(name) is not None}
+    known = {**record.values, **({} if manifest is None else manifest.held(record.differs or record.accepted))}
+    has = {name: known[name] for name in form if known.get(name) is not None}
     other = {name: value for name, value in has.items() if as_shown(value) != as_shown(wanted.get(name))}
     return replace(row, values={**wanted, **other}) if record.may_remain else row
 

@@ -22,6 +22,7 @@ from reconciler.model.form import FormField
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
 from reconciler.model.last_pass import LAST
+from reconciler.model.manifest import Manifest
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.secret import Secret
 from reconciler.model.settings import OWN, Settings
@@ -74,8 +75,7 @@ class GitView(Frozen):
     """The integrations that have a listing."""
     telling: frozenset[str] = frozenset()
     """The integrations that tell of changes: they have `events`."""
-    roles: Mapping[str, tuple[FormField, ...]] = {}
-    """The fields of each integration's form of which some values give more than others."""
+    manifests: Mapping[str, Manifest] = {}
     hires: Mapping[str, Hire] = {}
     grants: Mapping[str, tuple[Grant, ...]] = {}
     over: Mapping[Key, datetime] = {}
@@ -83,6 +83,11 @@ class GitView(Frozen):
     files: Mapping[str, str] = {}
     """The path of each hire's file."""
     problems: tuple[Problem, ...] = ()
+
+    def roles(self, integration: str) -> tuple[FormField, ...]:
+        """Return the fields of an integration's form of which some values give more than others."""
+        manifest = self.manifests.get(integration)
+        return () if manifest is None else tuple(each for each in manifest.form if each.is_role)
 
 
 class DaemonView:
@@ -169,9 +174,7 @@ class DaemonView:
             | {name: name for name in desired.files.broken["manifests"]},
             listed=frozenset(name for name, loaded in manifests.items() if loaded.model.listing is not None),
             telling=frozenset(name for name, loaded in manifests.items() if loaded.model.events is not None),
-            roles={
-                name: tuple(each for each in loaded.model.form if each.is_role) for name, loaded in manifests.items()
-            },
+            manifests={name: loaded.model for name, loaded in manifests.items()},
             hires=hires_of,
             grants=grants_of,
             files=files,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from reconciler.daemon.hooked import hooks_of
@@ -179,7 +179,7 @@ def service(sources: DaemonView, query: Query, integration: str) -> dict[str, ob
         held = ledger.pages.held_by_policy().get(integration, 0)
         hooked = next((each for each in hooks_of(ledger) if each.hook == integration), None)
     files = sources.git({record.key.hire for record in records})
-    roles = git.roles.get(integration, ())
+    roles = git.roles(integration)
     compared = live.unmanaged.get(integration)
     state = state_of(integration, live, git, counts=counts, checked=checked, outages=outages)
     return {
@@ -209,10 +209,10 @@ def privileged(sources: DaemonView, query: Query) -> dict[str, object]:
     """Show who has privileged roles, over all integrations whose manifest says which these are."""
     live, git = sources.now(), sources.git()
     filters = page_filters(query, ("hire", "integration"), live, git.integrations)
-    meant = sorted(name for name, roles in git.roles.items() if roles)
+    meant = sorted(name for name in git.manifests if git.roles(name))
     with sources.ledger() as ledger:
         asked = [name for name in meant if not filters.integrations or name in filters.integrations]
-        found = [holder for name in asked for holder in _holders(ledger, name, git.roles[name])]
+        found = [holder for name in asked for holder in _holders(ledger, name, git)]
         found = [each for each in found if not filters.hires or each.record.key.hire in filters.hires]
         listing = PagedList(filters, len(found))
         begin = (listing.page.number - 1) * listing.page.size
@@ -228,15 +228,14 @@ def privileged(sources: DaemonView, query: Query) -> dict[str, object]:
     }
 
 
-def _holders(ledger: LedgerReader, integration: str, roles: Collection[FormField]) -> list[Holder]:
+def _holders(ledger: LedgerReader, integration: str, git: GitView) -> list[Holder]:
     """List who has a privileged role of an integration, by role."""
+    manifest, roles, found = git.manifests[integration], git.roles(integration), list[Holder]()
     texts = frozenset(text for role in roles for text in role.privileged_texts)
-    found = [
-        Holder(record, record.values[role.id])
-        for record in ledger.pages.holding(integration, texts, MAX_HOLDERS)
-        for role in roles
-        if role.id in record.values and role.gives_privilege(record.values[role.id])
-    ]
+    for record in ledger.pages.holding(integration, texts, MAX_HOLDERS):
+        has = {**record.values, **manifest.held(record.differs or record.accepted)}
+        given = (has[role.id] for role in roles if role.id in has and role.gives_privilege(has[role.id]))
+        found += [Holder(record, role) for role in given]
     return sorted(found, key=lambda each: (str(each.role), each.record.key))
 
 

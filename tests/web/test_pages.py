@@ -18,7 +18,8 @@ from reconciler.model.value import replace
 from reconciler.web.daemon_view import GitView
 from reconciler.web.views import roles_of
 from tests.ledger.states import ADA
-from tests.servers import PATIENCE, ask, eventually
+from tests.repo import Daemon, Repo, call_cli
+from tests.servers import PATIENCE, AccountService, ask, eventually
 from tests.web.world import LONG, QUOTED, SAID, SCRIPT, World
 
 PAGES = (
@@ -134,6 +135,33 @@ def test_privileged_access_is_listed_over_all_services(world: World) -> None:
     assert "Nobody whom this filter means." in words(world, "/privileged?hire=grace")
     assert "did you mean tool?" in words(world, "/privileged?integration=tol", 400)
     assert 'href="/privileged"' in page(world, "/")
+
+
+def test_role_that_somebody_gave_at_the_service_is_listed_and_reviewed(repo: Repo) -> None:
+    with AccountService() as tool:
+        manifest = tool.manifest(listing=True)
+        manifest["form"] = [{"id": "ROLE", "name": "Role", "type": "input", "privileged": ["owner"]}]
+        manifest["execute"][0]["data"]["role"] = "{{ROLE}}"
+        manifest["exists"]["where"] = {"role": "{{ROLE}}"}
+        repo.settings(interval="1d")
+        repo.manifest("tool", manifest)
+        for hire, wanted, has in (("ada", "member", "owner"), ("bob", "owner", "member")):
+            repo.hire(hire, {"integration": "tool", "values": {"ROLE": wanted}})
+            repo.commit()
+            call_cli(repo, "--yes")
+            tool.people[f"{hire}@example.com"]["role"] = has
+        call_cli(repo, "--yes")
+        assert call_cli(repo, "review", "start", "2026-Q4").code == 0
+        text = (repo.root / "config/reviews/2026-Q4/tool.yaml").read_text()
+        assert re.findall("who: (.*)|values: (.*)", text) == [
+            ("ada", ""),
+            ("", "{ROLE: owner}"),
+            ("bob", ""),
+            ("", "{ROLE: member}"),
+        ]
+        with Daemon(repo) as daemon:
+            shown = eventually(lambda: re.findall("people/(ada|bob)", daemon.get("/privileged")[1]))
+    assert set(shown) == {"ada"}
 
 
 def test_role_of_access_that_git_no_longer_has_is_that_of_the_ledger() -> None:
