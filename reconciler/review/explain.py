@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from reconciler.engine.decide.existing import reason_not_to_accept
+from reconciler.engine.decide.orphans import all_needed
 from reconciler.engine.decide.wanted import decide_unasked
 from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
@@ -91,13 +92,10 @@ def explain(
 
 def lent_to(grant: Grant, grants: Iterable[Grant]) -> Layer:
     """Make a layer for what entries of the same service store that a grant needs, directly or indirectly."""
-    of_hire, names = {each.key.access: each for each in grants}, set[str]()
-    queue = list(grant.needs)
-    for need in queue:
-        if (other := of_hire.get(need)) is not None:
-            queue += [each for each in other.needs if each not in queue]
-            if other.service == grant.service and other.manifest is not None:
-                names |= other.manifest.stored
+    of_hire = {each.key.access: each for each in grants}
+    needed = all_needed(grant.key.access, {access: each.needs for access, each in of_hire.items()})
+    others = (of_hire[access] for access in needed & of_hire.keys() if of_hire[access].service == grant.service)
+    names = {name for other in others if other.manifest is not None for name in other.manifest.stored}
     return Layer("what it needs", dict.fromkeys(names, DEFERRED))
 
 
