@@ -66,6 +66,23 @@ def test_account_that_is_gone_when_the_lock_ends_is_made_anew(lockable, accounts
     assert EventType.REVOKED in lockable.events("ada")
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["switched off", "deleted"])
+def test_account_that_a_person_locked_is_followed_again_as_one_that_the_program_locked(lockable, accounts, repo, gone):
+    manifest = accounts.lockable()
+    del manifest["lock"]
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, drift="report")
+    repo.commit()
+    lockable.lock("ada")
+    assert "lock it there" in row(lockable.reconcile(), "ada", "tool").reason
+    accounts.people["ada@example.com"]["active"] = False
+    if gone:
+        accounts.people.clear()
+    lockable.enqueue("unlock", "ada")
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert active(accounts)
+
+
 def test_account_that_somebody_switched_on_again_is_locked_again_and_both_are_told(lockable, accounts):
     lockable.lock("ada")
     lockable.reconcile()

@@ -208,7 +208,7 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
     if not can.updates:
         reason = f"{OFF}: switch it on there" if off else f"{what}; {_ways(record)}"
         return replace(decision, action=Action.NONE, reason=reason)
-    if record is None or record.as_wanted_at is None:
+    if record is None or record.as_wanted_at is None or _was_locked(record):
         return decision
     if off:  # whatever a commit changed meanwhile: to send that might switch it on
         return _drift(record, replace(decision, reason=f"{OFF} there"), policy, policy.drift.inactive)
@@ -339,8 +339,14 @@ def reason_not_to_accept(record: Record) -> str | None:
 
 
 def begins_anew(record: Record, verdict: Verdict | None) -> bool:
-    """Whether an account is gone that was switched off by a lock, and not as git wants it since: that is no drift."""
-    return record.off and record.as_wanted_at is None and isinstance(verdict, Missing)
+    """Whether an account is gone that was locked, and not found as git wants it since: that is no drift."""
+    made = record.phase is Phase.CONFIRMED or (record.phase.unsettled and record.run.kind.updates)
+    return made and isinstance(verdict, Missing) and _was_locked(record)
+
+
+def _was_locked(record: Record) -> bool:
+    """Whether an account was locked, by a request or by a person, and not found as git wants it since."""
+    return record.locked is not None or (record.off and record.as_wanted_at is None)
 
 
 def last_seen(record: Record) -> datetime | None:
