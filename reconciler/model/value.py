@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, dataclass_transform
 
 from msgspec import Struct, field
@@ -36,7 +35,6 @@ class Frozen(Struct, frozen=True):
         return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in left_out]
 
 
-@cache
 def _unshown(kind: type[Frozen]) -> frozenset[str]:
     return frozenset(
         name

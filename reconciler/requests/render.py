@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 
 from reconciler.model.errors import Blocked, MissingVariable
@@ -240,19 +239,8 @@ def steady(scope: Scope, manifest: Manifest) -> Scope:
 
 def _render_headers(templates: dict[str, str], scope: Scope) -> dict[str, tuple[str, str]]:
     """Render headers, by lower-case name. Raises Blocked for one that would end a header early."""
-    written = _written_headers(tuple(templates.items()))
-    return _headers(templates.items(), scope) if written is None else dict(written)
-
-
-@lru_cache(maxsize=1024)
-def _written_headers(templates: tuple[tuple[str, str], ...]) -> dict[str, tuple[str, str]] | None:
-    """Return headers without a placeholder, which are the same for every grant; None where there is one."""
-    return None if any("{{" in text for pair in templates for text in pair) else _headers(templates, Scope())
-
-
-def _headers(templates: Iterable[tuple[str, str]], scope: Scope) -> dict[str, tuple[str, str]]:
     headers: dict[str, tuple[str, str]] = {}
-    for key, template in templates:
+    for key, template in templates.items():
         name, value = render_text(key, scope).text.strip(), render_text(template, scope).text
         if not _TOKEN.fullmatch(name):
             raise Blocked(f"a header cannot be named as {key!r} comes out")

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.entries import Event
@@ -178,7 +177,6 @@ class Leaving:
         self._checkout = checkout
         self._desired = desired
         self._over = over
-        self._commit = lru_cache(maxsize=1024)(checkout.commit_if_there)
         self._last_changes = LastChanges(checkout)
 
     def grants(self, hires: Iterable[str]) -> dict[Key, Grant]:
@@ -245,5 +243,5 @@ class Leaving:
             return {"due_at": due or since, "done_at": gone}
         hire = row.hire if removed is None or removed.hire is None else removed.hire
         commit = self._last_changes.changed_in(revision, row.source.rpartition(":")[0] or row.source, hire)
-        made = self._commit(commit)
+        made = self._checkout.commit_if_there(commit)
         return {"due_at": due or (None if made is None else made.at) or since, "done_at": gone, "removed_in": commit}

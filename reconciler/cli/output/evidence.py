@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +209,6 @@ def _text(value: Any) -> str:
             return canonical(value) if value else ""
 
 
-@cache
 def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader
 

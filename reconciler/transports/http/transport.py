@@ -6,7 +6,7 @@ import asyncio
 import base64
 import re
 import ssl
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -115,7 +115,6 @@ def _proxy(scheme: str, host: str) -> _Proxy | None:
     return _read(found if "://" in found else f"http://{found}")
 
 
-@lru_cache(maxsize=16)
 def _read(proxy: str) -> _Proxy:
     try:
         parts = urlsplit(proxy)
