@@ -1,7 +1,7 @@
 """The hires of a revision as a mapping; a file is parsed when it is needed, because there may be very many.
 
-A hire is parsed again from its blob in less time than a service takes to answer a request, so only some are kept in
-memory, and more of them as plain data. What concerns all hires at once comes from the index.
+A hire is parsed again from its blob in less time than a service takes to answer a request, so only the last ones are
+kept in memory, and the first ones as plain data. What concerns all hires at once comes from the index.
 """
 
 from __future__ import annotations
@@ -23,20 +23,14 @@ from reconciler.repository.parsing import parse_hire, read_hire
 
 __all__ = ["Hires", "ParsedHires"]
 
-MAX_PARSED = 4_096
-"""How many hires and access entries are kept parsed.
-
-The first ones stay: a pass goes over all hires in turn, and with the oldest evicted each round would miss them all, and
-the garbage collector would look at each.
-"""
-
 LAST = 2
-"""How many of the others are kept parsed, for what asks for one again and again: it, and its manager."""
+"""How many are kept parsed, for what asks for one again and again: it, and its manager."""
 
 MAX_PACKED = 24 << 20
-"""How many bytes of the others are kept as plain data, each with `OVERHEAD`.
+"""How many bytes are kept as plain data of hires, each with `OVERHEAD`.
 
-A hire is made of that in a sixth of the time that reading and parsing its file takes, from a tenth of the memory.
+The first ones stay: a pass goes over all in turn, and with the oldest evicted each round would miss them all. A hire is
+made of its data in a sixth of the time that reading and parsing its file takes, from a tenth of the memory.
 """
 
 OVERHEAD = 128
@@ -44,19 +38,17 @@ OVERHEAD = 128
 
 
 class ParsedHires:
-    """Parsed hires by id: the first ones and the last, and the plain data of the others. Threads may share it."""
+    """The last parsed hires by id, and the plain data of the first ones. Threads may share it."""
 
     def __init__(self) -> None:
-        self._hires: dict[str, Loaded[Hire]] = {}
-        self._room = MAX_PARSED
         self._last: OrderedDict[str, Loaded[Hire]] = OrderedDict()
         self._packed: dict[str, bytes] = {}
-        self._room_packed = MAX_PACKED
+        self._room = MAX_PACKED
 
     def get(self, file: HireSummary, tree: Tree) -> Loaded[Hire] | None:
         """Return the cached hire of a file of a tree, or None."""
         stem = file.stem
-        loaded = self._hires.get(stem) or self._last.get(stem)
+        loaded = self._last.get(stem)
         if loaded is None and (packed := self._packed.get(stem)) is not None:
             data, lines = pickle.loads(packed)  # noqa: S301  it never left this process
             loaded = Loaded(
@@ -72,15 +64,10 @@ class ParsedHires:
 
     def add(self, loaded: Loaded[Hire]) -> None:
         """Cache a hire."""
-        size = 1 + len(loaded.model.access)
-        if size <= self._room:
-            self._hires[loaded.stem] = loaded
-            self._room -= size
-            return
-        if self._room_packed > 0 and loaded.stem not in self._packed:
+        if self._room > 0 and loaded.stem not in self._packed:
             packed = pickle.dumps((loaded.document.data, loaded.lines), pickle.HIGHEST_PROTOCOL)
             self._packed[loaded.stem] = packed
-            self._room_packed -= len(packed) + OVERHEAD
+            self._room -= len(packed) + OVERHEAD
         self._last[loaded.stem] = loaded
         if len(self._last) > LAST:
             self._last.popitem(last=False)

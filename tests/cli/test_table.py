@@ -184,7 +184,6 @@ def test_hire_is_read_once_for_the_names_of_all_its_rows(
         parsed.append(summary.stem)
         return parse_hire(tree, summary)
 
-    monkeypatch.setattr("reconciler.repository.hires.MAX_PARSED", 0)
     monkeypatch.setattr("reconciler.repository.hires.MAX_PACKED", 0)
     monkeypatch.setattr("reconciler.repository.hires.LAST", 1)
     monkeypatch.setattr("reconciler.repository.hires.parse_hire", counted)

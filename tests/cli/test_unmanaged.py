@@ -382,7 +382,6 @@ def test_hire_is_read_once_for_all_listings(
     repo: Repo, saas: AccountService, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reconciler.repository.desired.MAX_KEPT", 0)
-    monkeypatch.setattr("reconciler.repository.hires.MAX_PARSED", 0)
     monkeypatch.setattr("reconciler.repository.hires.MAX_PACKED", 0)
     monkeypatch.setattr("reconciler.repository.hires.LAST", 1)
     parsed: list[str] = []

@@ -544,15 +544,14 @@ def with_more_and_more(number: int) -> dict[str, str]:
     }
 
 
-def test_some_hires_are_kept_parsed_and_others_as_plain_data_up_to_the_limits(
+def test_last_hires_are_kept_parsed_and_first_ones_as_plain_data_up_to_the_limit(
     load, parsed: list[str], monkeypatch
 ) -> None:
-    monkeypatch.setattr(people, "MAX_PARSED", 5 + 6)
     monkeypatch.setattr(people, "MAX_PACKED", 1)  # so one
     loaded = load(with_more_and_more(6))
-    parsed.clear()
     assert loaded.hires["h5"] is loaded.hires["h5"]
     assert loaded.hires["h4"] is loaded.hires["h4"]
+    parsed.clear()
     assert loaded.hires["h0"].model.access == []
     assert parsed == []
     for _ in range(2):
@@ -564,7 +563,6 @@ def test_some_hires_are_kept_parsed_and_others_as_plain_data_up_to_the_limits(
 
 def test_a_hire_kept_as_plain_data_is_the_same(load, parsed: list[str], monkeypatch) -> None:
     usual = load(files := with_more_and_more(3))
-    monkeypatch.setattr(people, "MAX_PARSED", 0)
     monkeypatch.setattr(people, "LAST", 0)
     packed = load(files)
     parsed.clear()
