@@ -47,8 +47,8 @@ async def count_revision(
     desired, manifests_differ = context.desired(context.reader.load(tree), context.today(settings)), True
     if selections is None:
         selections, manifests_differ = _touched_since(context, desired, tree, before)
-    if before is not None and before.leaving:
-        before = replace(before, leaving=await ledger.run(partial(_still_there, counted=before)))
+    if before is not None and (before.leaving or before.arriving):
+        before = await ledger.run(partial(_waiting, counted=before))
     if (
         before is not None
         and not (before.leaving or before.arriving)
@@ -117,10 +117,15 @@ async def _few(selections: Sequence[Selection], desired: Desired, ledger: Ledger
     return max(rows.values(), default=0) <= FEW and (limits.most_new is None or wanted <= limits.most_new)
 
 
-def _still_there(ledger: LedgerReader, counted: RevisionCount) -> Keys:
-    """Return what a count has of accounts that were not taken away since."""
+def _waiting(ledger: LedgerReader, counted: RevisionCount) -> RevisionCount:
+    """Return a count without accounts that were taken away since, and entries that were checked since and not held."""
     there = standing(ledger, counted, counted.leaving).keys()
-    return {name: left for name, keys in counted.leaving.items() if (left := keys & there)}
+    keys = frozenset[Key]().union(*counted.arriving.values())
+    held = {key for _, key in ledger.guard.held_of({key.hire for key in keys})}
+    done = ledger.guard.answered_since(keys, counted.counted_at) - held
+    leaving = {name: left for name, keys in counted.leaving.items() if (left := keys & there)}
+    arriving = {name: left for name, keys in counted.arriving.items() if (left := keys - done)}
+    return replace(counted, leaving=leaving, arriving=arriving)
 
 
 def _may_let_go(ledger: LedgerReader, selections: Iterable[Selection], desired: Desired) -> bool:
