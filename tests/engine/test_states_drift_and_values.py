@@ -240,11 +240,12 @@ def test_a_changed_address_found_under_neither_is_drift(machine, accounts, repo)
     assert set(accounts.people) == {"lovelace@example.com"}
 
 
-def test_a_changed_address_whose_old_one_cannot_be_asked_for_executes_nothing(machine, accounts, repo):
+@pytest.mark.parametrize("fails", ["ada", "lovelace"])
+def test_a_changed_address_is_unknown_while_either_one_cannot_be_asked_for(machine, accounts, repo, fails):
     machine.reconcile()
     repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="lovelace@example.com")
     repo.commit()
-    accounts.fail_next(None, 500, method="GET", prefix="/users/ada@example.com")
+    accounts.fail_next(None, 500, method="GET", prefix=f"/users/{fails}@example.com")
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.action) == (Status.UNKNOWN, Action.NONE)
 

@@ -85,8 +85,8 @@ class Checker:
         if record is None or not record.leaves_something or record.email == prepared.grant.email:
             return await self._check(integration, prepared, listed=self._may_be_listed(record))
         found, old = await self.both(integration, prepared, record)
-        if isinstance(found, Unknown) or isinstance(old, Unknown):
-            return found if isinstance(found, Unknown) else old
+        if isinstance(old, Unknown):
+            return old
         off = is_off(old) and isinstance(found, Present)
         return replace(old, under=record.email) if isinstance(old, Present) and not off else found
 
@@ -94,6 +94,7 @@ class Checker:
         """Check whether there is an account under the hire's address and under the one of before, once a pass.
 
         Where both may be one account to the service, the one of before is asked for only if the other is not there.
+        Where that is not known, neither is the one of before.
         """
         known = self._both.get(record.key)
         if known is None:

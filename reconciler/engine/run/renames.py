@@ -276,7 +276,7 @@ class Renamer(Frozen, kw_only=True):
         runs = self.by_hand.get(record.key) == "run"
         if runs and (not gone or (is_off(old) and isinstance(new, Missing))):
             return True
-        if isinstance(new, Unknown) or not gone:
+        if not gone:
             return isinstance(new, Present) and isinstance(old, Present)
         if not _may_be_invited(record) or (record.phase.unsettled and isinstance(new, Present)):
             return False
