@@ -162,6 +162,19 @@ def test_manifests_of_one_service_are_compared(logins: Machine, accounts: Accoun
     assert row(report, "eve", "elsewhere").status is Status.MISSING
 
 
+def test_a_page_that_two_people_share_is_no_account_of_theirs(
+    logins: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    manifest = by_login(accounts)
+    manifest["exists"] |= {"url": f"{accounts.url}/users/{{{{department}}}}", "expected": '"id"'}
+    repo.manifest("tool", manifest)
+    accounts.add("sales")
+    for stem in ("ada", "bob"):
+        repo.hire(stem, "tool", department="sales", extra={"LOGIN": stem})
+    repo.commit()
+    assert [item.status for item in logins.reconcile().rows] == [Status.PRESENT, Status.PRESENT]
+
+
 def test_an_account_kept_for_a_broken_file_is_its_hires(logins: Machine, accounts: AccountService, repo: Repo) -> None:
     logins.reconcile()
     repo.write("hires/ada.yaml", "email: [")

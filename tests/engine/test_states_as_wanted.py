@@ -684,11 +684,18 @@ def switched_off(team: Machine, accounts: AccountService) -> None:
     accounts.people["ada@example.com"].update(role="member", active=False)
 
 
-def test_a_run_by_hand_switches_on_and_never_executes(team, accounts, roles):
-    switched_off(team, accounts)
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_run_by_hand_switches_on_and_never_executes(team, accounts, roles, ours):
+    if ours:
+        team.reconcile()
+        made = accounts.people["ada@example.com"]
+        made["active"] = False
+        assert row(team.reconcile(), "ada", "tool").reason == "drift: switched off there"
+    else:
+        switched_off(team, accounts)
     report = team.reconcile(by_hand={("ada", "tool"): "run"})
     assert row(report, "ada", "tool").status is Status.PRESENT
-    assert accounts.calls("POST") == []
+    assert len(accounts.calls("POST")) == ours
     assert len(accounts.calls("PATCH")) == 1
 
 

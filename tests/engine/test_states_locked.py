@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import pytest
 
+from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.model.clock import stamp
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, Status
-from tests.engine.harness import row
+from tests.engine.harness import dying, row
 from tests.repo import use_key
 
 SAID = "locked by tester@here since 2026-12-01T09:00:00Z: left in anger"
@@ -130,6 +131,8 @@ def test_lock_ends_by_itself(lockable, accounts):
     lockable.clock.turn(hours=1)
     assert row(lockable.reconcile(), "ada", "tool").status is Status.PRESENT
     assert active(accounts)
+    (line,) = [line for line in lockable.history("ada") if line.event is EventType.UNLOCKED]
+    assert line.detail == "its time is over"
 
 
 @pytest.mark.parametrize("delete", [False, True])
@@ -424,7 +427,8 @@ def test_open_invitation_is_taken_back(machine, accounts, repo):
     assert open_ == ["ada@example.com"]
 
 
-def test_what_has_no_check_is_taken_away_once_by_a_lock_and_given_again_afterwards(machine, accounts, repo):
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_has_no_check_is_taken_away_once_by_a_lock_and_given_again_afterwards(machine, accounts, repo, dies):
     manifest = accounts.manifest(revoke=True)
     del manifest["exists"]
     repo.manifest("tool", manifest)
@@ -432,6 +436,9 @@ def test_what_has_no_check_is_taken_away_once_by_a_lock_and_given_again_afterwar
     repo.commit()
     machine.reconcile()
     machine.lock("ada")
+    if dies:
+        with dying(WritableAttempts, "settle"):
+            machine.reconcile()
     for _ in range(3):
         found = row(machine.reconcile(), "ada", "tool")
         assert (found.status, found.locked) == (Status.SUSPENDED, LockState.DONE)

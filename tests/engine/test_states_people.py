@@ -291,6 +291,19 @@ def test_grants_of_a_broken_hire_are_kept_until_it_is_corrected(machine, account
     assert accounts.calls("DELETE") == []
 
 
+def test_what_failed_waits_for_its_retry_also_where_the_file_was_broken_meanwhile(machine, accounts, repo):
+    accounts.fail_next(1, 400, method="POST")
+    machine.reconcile()
+    repo.write("hires/ada.yaml", "email: [")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.INVALID
+    repo.hire("ada", TOOL)
+    repo.commit()
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.attempts) == (Status.RETRYING, 1)
+    assert len(accounts.calls("POST")) == 1
+
+
 def test_grants_of_a_broken_sequence_are_kept(machine, accounts, others, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.manifest("plain", others.manifest(revoke=True))

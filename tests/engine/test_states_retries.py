@@ -655,6 +655,8 @@ def test_continuation_reports_a_missing_response(machine, accounts, repo):
     assert (failed.status, failed.attempts) == (Status.FAILED, 2)
     assert "responses.0.id" in failed.reason
     assert accounts.calls("POST", "/teams") == []
+    with machine.ledger() as ledger:
+        assert ledger.attempts.open() == []
     machine.enqueue("accept", "ada", "tool")
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
 
