@@ -92,7 +92,7 @@ class Attempt(Frozen):
     """One attempt at a grant.
 
     Attempts that continue one another share their `run`; `total` is the number of requests of all. `epoch` is that of
-    the lease of `service` when the attempt began.
+    the lease of `service` when the attempt began. `by_hand` says that a person asked for it.
     """
 
     id: int
@@ -109,6 +109,7 @@ class Attempt(Frozen):
     revision: str | None
     service: str = ""
     epoch: int = 0
+    by_hand: bool = False
 
     @classmethod
     def of(cls, record: Record, number: int, total: int, now: datetime) -> Attempt:
@@ -126,6 +127,7 @@ class Attempt(Frozen):
             ended_at=None,
             error=None,
             revision=record.revision,
+            by_hand=record.run.by_hand,
         )
 
 

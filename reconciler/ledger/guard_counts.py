@@ -23,14 +23,15 @@ UNASKED = (Status.INVALID, Status.SCHEDULED, Status.BLOCKED, Status.SUSPENDED)
 """The statuses of grants for which no check is made."""
 
 _TAKEN = (
-    "SELECT DISTINCT integration, hire, access FROM attempts WHERE (kind IN ('heal', 'mend') AND id > :began)"
+    "SELECT DISTINCT integration, hire, access FROM attempts WHERE by_hand IS FALSE"
+    " AND ((kind IN ('heal', 'mend') AND id > :began)"
     " OR (kind IN ('revoke', 'withdraw') AND id > :ended AND NOT EXISTS (SELECT 1 FROM grants"
     " WHERE grants.hire = attempts.hire AND grants.access = attempts.access"
-    " AND grants.over IN ('reached', 'left') AND grants.ends_moved IS FALSE))"
+    " AND grants.over IN ('reached', 'left') AND grants.ends_moved IS FALSE)))"
 )
 _MADE = (
     "SELECT DISTINCT integration, hire, access FROM attempts"
-    " WHERE kind IN ('execute', 'reinvite', 'update') AND number = 1 AND id > :began"
+    " WHERE kind IN ('execute', 'reinvite', 'update') AND number = 1 AND by_hand IS FALSE AND id > :began"
 )
 _DRIFTED = "NOT lost AND orphaned_at IS NULL AND as_wanted_at IS NOT NULL"
 _HELD = (

@@ -248,12 +248,13 @@ def _left_over(op: Operations, _connection: sa.Connection) -> None:
     """What is begun anew does not forget that an attempt before it may have left an account.
 
     A hire is found again whose file was renamed while an account is under an address of before. A grant is of each
-    sequence by which its hire has it.
+    sequence by which its hire has it. What a person asked for is told from what git did.
     """
     _add_columns(op, "grants", sa.Boolean, "left_over", nullable=False, server_default=sa.false())
     _add_columns(op, "grants", sa.Text, "hire_email", nullable=False, server_default="")
     op.execute("UPDATE grants SET hire_email = email")
     _add_columns(op, "grants", sa.JSON, "through", nullable=False, server_default="[]")
+    _add_columns(op, "attempts", sa.Boolean, "by_hand", nullable=False, server_default=sa.false())
     op.create_index("grants_hire_address", "grants", [sa.text("lower(hire_email)")])
 
 

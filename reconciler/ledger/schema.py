@@ -160,6 +160,7 @@ attempts = Table(
     *_columns(Text, "error", "revision"),
     Column("service", Text, nullable=False, server_default=""),
     Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Column("by_hand", Boolean, nullable=False, server_default=false()),
     Index("attempts_grant", "hire", "access"),
     Index("attempts_open", "ended_at"),
 )

@@ -442,6 +442,30 @@ def test_manual_revocation_does_not_trip_guard(twenty, accounts, repo):
     assert EventType.RELEASED not in twenty.events()
 
 
+def test_what_a_person_revoked_does_not_count_with_what_leaves_after_it(twenty, accounts, repo):
+    allow(twenty, repo, 25)
+    leave(repo, *range(8))
+    twenty.reconcile()
+    for number in range(8):
+        stem = f"h{number:02}"
+        twenty.reconcile(hires=[stem], by_hand={(stem, "tool"): "revoke"})
+    leave(repo, 8)
+    assert row(twenty.reconcile(hires=["h08"]), "h08", "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 9
+
+
+def test_retry_of_what_a_person_revoked_is_not_held(twenty, accounts, repo):
+    allow(twenty, repo, 25)
+    leave(repo, *range(8))
+    twenty.reconcile()
+    accounts.fail_next(1, 500, method="DELETE")
+    asked = twenty.reconcile(hires=["h00"], by_hand={("h00", "tool"): "revoke"})
+    assert row(asked, "h00", "tool").status is Status.RETRYING
+    twenty.clock.turn(hours=1)
+    assert held(twenty.reconcile()) == {f"h{number:02}" for number in range(1, 8)}
+    assert row(twenty.reconcile(), "h00", "tool").status is Status.REVOKED
+
+
 def test_run_of_a_guarded_grant_is_refused(twenty, accounts):
     lose(accounts, *range(6))
     twenty.reconcile()
@@ -813,6 +837,21 @@ def test_limits_that_a_revision_raises_do_not_count_for_what_its_manifest_loses(
     repo.settings(gnupg_home=repo.gnupg.path, max_change_percent=100)
     repo.commit()
     assert held(twenty.reconcile()) == set(), "now it says that it is meant"
+
+
+def test_limits_that_are_raised_over_a_worktree_let_through_what_waits(twenty, accounts, repo):
+    """Git does not say there which files differ."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", source="worktree")
+    repo.commit()
+    twenty.reconcile()
+    for number in range(8):
+        repo.remove(f"hires/h{number:02}.yaml")
+    assert len(held(twenty.reconcile())) == 8
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", source="worktree", max_change_percent=50)
+    repo.git("add", "config")
+    repo.git("commit", "-qm", "Let more go")
+    assert held(twenty.reconcile()) == set()
+    assert len(accounts.calls("DELETE")) == 8
 
 
 def test_raised_limits_count_once_what_came_with_them_is_done(twenty, accounts, repo):

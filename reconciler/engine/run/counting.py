@@ -44,7 +44,8 @@ async def count_revision(
     before, own = await ledger.run(RevisionCount.read), Limits.of(settings)
     if before is not None and tree.revision != WORKTREE and before.revision == tree.revision:
         return before
-    desired, manifests_differ = context.desired(context.reader.load(tree), context.today(settings)), True
+    desired = context.desired(context.reader.load(tree), context.today(settings))
+    manifests_differ: bool | None = None
     if selections is None:
         selections, manifests_differ = _touched_since(context, desired, tree, before)
     if before is not None and (before.leaving or before.arriving):
@@ -56,11 +57,11 @@ async def count_revision(
         and await _few(selections, desired, ledger, own)
     ):
         return before
-    if manifests_differ or await ledger.run(partial(_may_let_go, selections=selections, desired=desired)):
+    if manifests_differ is not False or await ledger.run(partial(_may_let_go, selections=selections, desired=desired)):
         selections = _with_others(selections)
     counting = _Counting(context, state, tree, before)
-    await counting.over(selections, alike=not manifests_differ, new=before is not None or own.most_new is not None)
-    adds, held = counting.adds or manifests_differ, await ledger.run(lambda reader: bool(reader.guard.held()))
+    await counting.over(selections, alike=manifests_differ is False, new=before is not None or own.most_new is not None)
+    adds, held = counting.adds or manifests_differ is True, await ledger.run(lambda reader: bool(reader.guard.held()))
     limits = own if before is None else before.limits_of(own, adds=adds, held=held)
     arriving = {
         name: keys
@@ -80,18 +81,18 @@ async def count_revision(
 
 def _touched_since(
     context: Context, desired: Desired, tree: Tree, before: RevisionCount | None
-) -> tuple[Sequence[Selection], bool]:
+) -> tuple[Sequence[Selection], bool | None]:
     """Select what differs from the revision that was counted before, and say whether manifests do.
 
-    Everything, if that is not known.
+    Everything, and None, if that is not known.
     """
     if before is None or WORKTREE in (before.revision, tree.revision) or not context.checkout.has(before.revision):
-        return [Selection()], True
+        return [Selection()], None
     try:
         was = context.checkout.at(before.revision)
         paths = context.checkout.changed(was, tree)
     except RepositoryError:
-        return [Selection()], True
+        return [Selection()], None
     return touched(paths, desired, was), any(path.startswith("manifests/") for path in paths)
 
 

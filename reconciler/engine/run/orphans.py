@@ -175,7 +175,7 @@ class OrphanPlanner:
             prepared,
             wanted=False,
             kind=wanted_kind,
-            by_hand=by_hand,
+            by_hand=by_hand or (record.revoking and record.run.by_hand),
             invitation=invitation,
         )
 
