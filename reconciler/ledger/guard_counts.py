@@ -86,7 +86,7 @@ class GuardCounts(LedgerPart):
         query = (
             "SELECT integration, count(*) FROM grants WHERE confirmed_at IS NOT NULL AND (phase <> :revoked"
             " OR EXISTS (SELECT 1 FROM attempts WHERE attempts.hire = grants.hire AND attempts.access = grants.access"
-            " AND attempts.kind IN ('revoke', 'withdraw') AND attempts.id > :ended))"
+            " AND attempts.kind IN ('revoke', 'withdraw') AND attempts.by_hand IS FALSE AND attempts.id > :ended))"
             " AND NOT (access LIKE :apart AND EXISTS (SELECT 1 FROM grants AS own WHERE own.hire = grants.hire"
             " AND own.integration = grants.integration AND own.confirmed_at IS NOT NULL"
             " AND grants.access LIKE own.access || :former)) GROUP BY integration"

@@ -14,13 +14,14 @@ from reconciler.ledger.entries import Answer, Attempt, Change, Command, Event, V
 from reconciler.ledger.guard_counts import RESYNC, RESYNC_BEFORE, GuardCounts
 from reconciler.ledger.history import TREE, History, whole_blocks
 from reconciler.ledger.reader import GIVEN, LISTED, UNTRACED, Accounts, Attempts, Givers, Notes, Sealed
-from reconciler.ledger.reading import BLOCKS, LINES
+from reconciler.ledger.reading import BLOCKS, LINES, in_batches
 from reconciler.ledger.rows import attempt_row, event_row, event_rows, given_row, request_row
 from reconciler.ledger.transaction import Transaction, WritablePart
 from reconciler.model.attribution import Attribution, Merged, Unattributed
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.run import Outcome, Step
+from reconciler.model.selection import Selection
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
 
@@ -149,10 +150,15 @@ class WritableGuardCounts(WritablePart, GuardCounts):
         self._session.put(schema.meta, RESYNC_BEFORE, str(self.counted_since().began).encode())
         self._session.put(schema.meta, RESYNC, str(self.newest_attempt()).encode())
 
-    def restart_counts(self) -> None:
-        """Let nothing that was done so far count for the guard."""
-        for name in (RESYNC, RESYNC_BEFORE):
-            self._session.put(schema.meta, name, str(self.newest_attempt()).encode())
+    def let_through(self, selection: Selection) -> None:
+        """Count nothing any more that was done so far of what a pass covers, as if a person had asked for it."""
+        attempts = schema.attempts.c
+        done = sa.update(schema.attempts).values(by_hand=True).where(attempts.id > self.counted_since().ended)
+        if selection.integrations is not None:
+            done = done.where(attempts.integration.in_(selection.integrations))
+        with self._session.writing(Failpoint.NOTE) as transaction:
+            for names in [None] if selection.hires is None else in_batches(selection.hires):
+                transaction.connection.execute(done if names is None else done.where(attempts.hire.in_(names)))
 
 
 class WritableHistory(WritablePart, History):

@@ -384,6 +384,21 @@ def test_a_release_lets_it_through_once(twenty, accounts):
     assert len(held(twenty.reconcile())) == 6, "h10 was healed today, and is left to a person"
 
 
+def test_a_release_of_something_else_lets_nothing_count_anew(twenty, accounts, others, repo):
+    allow(twenty, repo, 25)
+    repo.manifest("more", others.manifest())
+    leave(repo, *range(5))
+    twenty.reconcile(hires=[f"h{number:02}" for number in range(5)])
+    twenty.reconcile(integrations=["more"], released=True)
+    twenty.reconcile(hires=["h19"], released=True)
+    leave(repo, 5)
+    assert "30.00 % is over 25 % (6/20)" in row(twenty.reconcile(hires=["h05"]), "h05", "tool").reason
+    twenty.reconcile(integrations=["tool"], released=True)
+    leave(repo, *range(6, 9))
+    assert held(twenty.reconcile()) == set(), "what was let through no longer counts"
+    assert len(accounts.calls("DELETE")) == 9
+
+
 def test_history_says_that_it_is_released_once_nothing_is_held_any_more(twenty, accounts):
     """A daemon lets many through in parts, and passes between these still find the others held."""
     lose(accounts, *range(10))

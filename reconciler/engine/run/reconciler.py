@@ -315,9 +315,7 @@ class Reconciler:
         """Save the pass's summary for `status`, and note what alerts are due."""
         ledger, settings = self.state.ledger, plan.settings
         if plan.judgement.released:
-            await ledger.run(
-                lambda writer: writer.guard.restart_counts()
-            )  # once: what was let through no longer counts
+            await ledger.run(lambda writer: writer.guard.let_through(plan.selection))
         followed = partial(
             _followed, plan=plan, of_files=self.services.desired.files.problems, now=self.context.clock.now()
         )
