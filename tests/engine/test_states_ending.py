@@ -212,17 +212,20 @@ def test_what_is_over_follows_its_hire_to_another_address_and_file(eight_hours, 
     assert sum(accounts.created.values()) == 1
 
 
-def test_what_is_over_stays_its_hires_where_somebody_else_gets_the_former_address(eight_hours, accounts, repo):
+@pytest.mark.parametrize("expire", ["revoke", "prune"])
+def test_what_is_over_stays_its_hires_where_somebody_else_gets_the_former_address(eight_hours, accounts, repo, expire):
     machine = eight_hours
+    repo.settings(gnupg_home=repo.gnupg.path, expire=expire)
+    repo.commit()
     machine.clock.turn(hours=9)
-    machine.reconcile()
+    left = status(machine)
     repo.hire("ada", TOOL | {"for": "8h"}, email="lovelace@example.com")
     repo.commit()
     machine.reconcile()
     repo.hire("bob", email="ada@example.com")
     repo.commit()
     (found,) = machine.reconcile().rows
-    assert (found.hire, found.status) == ("ada", Status.REVOKED)
+    assert (found.hire, found.status) == ("ada", left)
     assert sum(accounts.created.values()) == 1
 
 

@@ -69,11 +69,11 @@ class FormerFiles:
 def owner_of(record: Record, desired: Desired) -> str | None:
     """Return whose a row is now: who has its address, or the one that its hire had when git last had it; or None.
 
-    Where nothing is left at its address, that of its hire comes first.
+    What is over stays with its entry, whose hire's address says where that is.
     """
-    addresses = [record.email]
-    if record.orphaned_at is None or record.over is Over.REACHED:
-        addresses.insert(0 if record.phase is Phase.REVOKED else 1, record.hire_email)
+    addresses, over = [record.email], record.over is Over.REACHED
+    if over or record.orphaned_at is None:
+        addresses.insert(0 if over else 1, record.hire_email)
     return next((owner for each in addresses if (owner := desired.owner(each)) is not None), None)
 
 
