@@ -10,7 +10,7 @@ from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
 from tests.engine.harness import Machine, row
 from tests.repo import Repo
-from tests.servers import AccountService
+from tests.servers import AccountService, Received
 
 OLD, NEW = "ada@example.com", "lovelace@example.com"
 
@@ -412,3 +412,37 @@ def test_the_account_set_apart_makes_room_for_the_one_of_whose_address_it_is_now
     assert {(item.hire, item.access) for item in report.rows} == {("ada", "tool"), ("ada", f"tool~{OLD}")}
     assert pruning.record("bob", "tool") is None
     assert accounts.people.keys() == {"bob@example.com"}
+
+
+# Told apart by what a check stores
+
+
+@pytest.mark.parametrize("others", [0, 11], ids=["by its check", "by a listing"])
+def test_accounts_that_were_found_are_told_apart_by_what_their_checks_store(
+    machine: Machine, accounts: AccountService, repo: Repo, others: int
+) -> None:
+    settings(repo, prune="revoke")
+    manifest = accounts.manifest(listing=True)
+    manifest["exists"]["store_data"] = {"ID": "id"}
+    manifest["revoke"] = [{"url": f"{accounts.url}/ids/{{{{ID}}}}", "method": "DELETE"}]
+    repo.manifest("tool", manifest)
+
+    def delete(_received: Received, number: str) -> int:
+        (email,) = [each for each, person in accounts.people.items() if person["id"] == number]
+        del accounts.people[email]
+        return 204
+
+    accounts.route("DELETE", "/ids/{number}", delete)
+    stems = [f"h{number}" for number in range(others)]
+    accounts.add(OLD, NEW, *(f"{stem}@example.com" for stem in stems))
+    for stem in ("ada", *stems):
+        repo.hire(stem, "tool")
+    repo.commit()
+    machine.reconcile()
+    former = accounts.people[OLD]["id"]
+    repo.hire("ada", "tool", email=NEW)
+    repo.commit()
+    after = {key: status for key, (status, _) in statuses(machine.reconcile()).items()}
+    assert after == {"tool": Status.PRESENT, f"tool~{OLD}": Status.REVOKED}
+    assert [call.path for call in accounts.calls("DELETE")] == [f"/ids/{former}"]
+    assert NEW in accounts.people

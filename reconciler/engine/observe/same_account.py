@@ -33,7 +33,7 @@ from reconciler.requests.accounts import account, layers_as_compared, told_by_ad
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import Yielder
 
-__all__ = ["Rivals", "SameAccounts", "WantedFingerprints", "wanted_accounts", "wanted_prints"]
+__all__ = ["Rivals", "SameAccounts", "Stored", "WantedFingerprints", "wanted_accounts", "wanted_prints"]
 
 OF_SERVICE = frozenset({"oauth", "redirect_url"})
 """What is known only at run time and the same for all grants of a service; the rest is known for one hire only."""

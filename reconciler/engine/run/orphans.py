@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from reconciler.engine.decide.existing import Facts
 from reconciler.engine.decide.orphans import NOT_IN_GIT, decide_orphan, needing, taken_by_hand, why_over
 from reconciler.engine.decide.planned import NO_OUTPUTS, PlannedGrant, Prepared
 from reconciler.engine.observe.checker import NotOffered
 from reconciler.engine.observe.integrations import Integration
+from reconciler.engine.observe.same_account import Stored
 from reconciler.engine.run.grants import PlanningInputs, wanted_by
 from reconciler.model.decision_inputs import is_over, still_wanted
 from reconciler.model.errors import Blocked, MissingVariable
@@ -18,7 +20,7 @@ from reconciler.model.grant import APART, Decision, Grant, Key, Phase, Record
 from reconciler.model.run import Kind
 from reconciler.model.status import Action, Status
 from reconciler.model.value import replace
-from reconciler.model.verdict import Missing, NoCheck, Unknown, is_off
+from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict, is_off
 from reconciler.repository.joined_problems import first_error
 from reconciler.repository.parsing import REQUESTS
 
@@ -26,10 +28,13 @@ __all__ = ["OrphanPlanner"]
 
 
 class OrphanPlanner:
-    """Plans orphans."""
+    """Plans orphans; of a hire, `beside` what is planned of the others."""
 
-    def __init__(self, inputs: PlanningInputs) -> None:
+    def __init__(self, inputs: PlanningInputs, beside: Iterable[PlannedGrant] = ()) -> None:
         self._inputs = inputs
+        self._beside = tuple(beside)
+        self._found: dict[Key, Mapping[str, Any]] = {}
+        """What the checks of these accounts store."""
 
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
@@ -131,6 +136,7 @@ class OrphanPlanner:
             return replace(_no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}"), unanswered=True)
         has_check = integration.manifest.exists is not None
         verdict = await self._inputs.checker.check_directly(integration, prepared) if has_check else NoCheck()
+        self._note(record.key, verdict)
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
         # Whether another grant is the same account matters only where something could be revoked.
         at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
@@ -210,6 +216,26 @@ class OrphanPlanner:
             return None
         return f"the account is under {address} now: remove it there"
 
+    async def _stored(self, integration: Integration) -> Stored:
+        """Return what is stored of an entry's account, also by its check: accounts are told apart by it.
+
+        A listing stores nothing: what it saw is checked for it.
+        """
+        for item in self._beside:
+            key, verdict = item.grant.key, item.verdict
+            if item.grant.integration == integration.name and isinstance(verdict, Present) and key not in self._found:
+                if integration.can.check_stores and item.prepared is not None and not verdict.stored:
+                    verdict = await self._inputs.checker.check_directly(integration, item.prepared)
+                self._note(key, verdict)
+
+        def stored(key: Key, service: str) -> Mapping[str, Any]:
+            return {**self._inputs.own_stored(key, service), **self._found.get(key, {})}
+
+        return stored
+
+    def _note(self, key: Key, verdict: Verdict) -> None:
+        self._found[key] = verdict.stored if isinstance(verdict, Present) else {}
+
     async def same_as(self, integration: Integration, orphan: Grant) -> Key | None:
         """Return a grant that keeps the orphan's account, or None."""
         return next(iter(await self.all_same_as(integration, orphan)), None)
@@ -233,7 +259,7 @@ class OrphanPlanner:
             integration,
             orphan,
             counts=partial(self._counts, over=over),
-            stored=self._inputs.own_stored,
+            stored=await self._stored(integration),
             as_recorded=as_recorded,
             unreadable=self._inputs.unreadable,
         )
@@ -249,7 +275,7 @@ class OrphanPlanner:
             integration,
             orphan,
             counts=_never,
-            stored=self._inputs.own_stored,
+            stored=await self._stored(integration),
             as_recorded=kept,
             unreadable=self._inputs.unreadable,
         )

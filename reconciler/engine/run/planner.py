@@ -63,8 +63,7 @@ class Planner:
         self._claims = claims
         self._of_all = selection == Selection(selection.hires)
         self._grants = GrantPlanner(inputs)
-        self._orphans = OrphanPlanner(inputs)
-        self._locked = LockPlanner(inputs, self._orphans)
+        self._locked = LockPlanner(inputs, OrphanPlanner(inputs))
         self._kept: KeptGrants | None = None
         self._looked: set[str] = set()
         self._over: set[Key] = set()
@@ -98,7 +97,7 @@ class Planner:
                     running = {each.key for each in requested if runs_on(each, self._inputs.records.get(each.key))}
                     self.problems += problems_of(self._inputs.desired, hire, grants, running)
                 planned = await self._plan_hire(hire, grants)
-                left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
+                left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()), planned)
                 results[hire] = [*planned, *left]
                 for item in results[hire]:  # here, where there are answers to wait for
                     self.written[item.grant.key] = written(item, now, revision)
@@ -265,23 +264,25 @@ class Planner:
             return None
         return f"needs {need}, which is {decision.status}: {decision.reason}"
 
-    async def _leftovers(self, wanted: set[Key], records: Iterable[Record]) -> list[PlannedGrant]:
-        found = list[PlannedGrant]()
+    async def _leftovers(
+        self, wanted: set[Key], records: Iterable[Record], planned: Iterable[PlannedGrant]
+    ) -> list[PlannedGrant]:
+        found, orphans = list[PlannedGrant](), OrphanPlanner(self._inputs, planned)
         for record in records:
             if record.key in wanted or not self._claims.take(record.key, record.email):
                 continue
-            if not record.leaves_something and self._orphans.may_be_dropped(record):
+            if not record.leaves_something and orphans.may_be_dropped(record):
                 self.dropped.append(record)
             else:
                 lock = self._inputs.locks.of(record.key.hire, record.email)
                 if lock is None or record.phase is Phase.REVOKED:
-                    found.append(await self._orphans.plan(record))
+                    found.append(await orphans.plan(record))
                 else:
                     found.append(await self._locked.plan(lock, record))
         hire = self._inputs.desired.hires.get(found[0].grant.key.hire) if found else None
         if hire is not None:
             found = [replace(item, person=hire.model.full_name) for item in found]
-        return await self._orphans.after_dependents(found, wanted)
+        return await orphans.after_dependents(found, wanted)
 
 
 def _gained(item: PlannedGrant) -> Collection[str] | None:
