@@ -446,3 +446,26 @@ def test_accounts_that_were_found_are_told_apart_by_what_their_checks_store(
     assert after == {"tool": Status.PRESENT, f"tool~{OLD}": Status.REVOKED}
     assert [call.path for call in accounts.calls("DELETE")] == [f"/ids/{former}"]
     assert NEW in accounts.people
+
+
+def test_what_must_not_be_lost_stays_until_the_account_in_its_place_is_there(
+    machine: Machine, accounts: AccountService, repo: Repo
+) -> None:
+    settings(repo, prune="revoke")
+    repo.write("config/policy.yaml", [{"name": "break-glass", "hire": "ada", "must_have": ["tool"]}])
+    repo.manifest("tool", by_login(accounts, form=False))
+    with_login(repo, "ada", form=False)
+    machine.reconcile()
+    accounts.fail_next(1, 500, method="POST")
+    with_login(repo, "lovelace", form=False)
+    assert statuses(machine.reconcile()) == {
+        "tool": (Status.RETRYING, Action.WAIT),
+        "tool~ada": (Status.ORPHANED, Action.NONE),
+    }
+    machine.clock.turn(hours=1)
+    for left in (Status.ORPHANED, Status.REVOKED):
+        assert statuses(machine.reconcile()) == {
+            "tool": (Status.PRESENT, Action.NONE),
+            "tool~ada": (left, Action.NONE),
+        }
+    assert set(accounts.people) == {"lovelace"}

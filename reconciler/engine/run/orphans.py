@@ -291,10 +291,12 @@ class OrphanPlanner:
     async def required(self, record: Record) -> str | None:
         """Return the rule by which its hire must have it; None if there is none, or something else that counts.
 
-        A grant that git has and that is over does not count: else two that are would keep each other's account.
+        A grant that git has and that is over does not count: else two that are would keep each other's account. Nor
+        does one that is not there yet, or was lost.
         """
-        counts = await self._counting(record.key.hire)
-        return self._inputs.rules.requires(record, lambda grant: grant.key in counts)
+        rows = await self._counting(record.key.hire)
+        there = {key for key, row in rows.items() if row is not None and row.acted_on and row.provided and not row.lost}
+        return self._inputs.rules.requires(record, lambda grant: grant.key in there)
 
     async def _counts(self, grant: Grant, *, over: bool) -> bool:
         """Whether a grant that git has keeps its account: it is not over, and no request that is refused.
