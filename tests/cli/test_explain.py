@@ -314,6 +314,9 @@ def test_value_that_a_needed_entry_stores_is_known(repo: Repo, call: Call) -> No
     told = call(repo, "explain", "ada", "team", "--output", "json").json
     assert told["status"] == call(repo, "status", "--output", "json").grant("ada", "team")["status"] == "present"
     assert {each["name"]: each["value"] for each in told["values"]}["UID"] == "known when it runs"
+    repo.hire("ada", {"integration": "tool", "until": "2026-01-01"}, {"integration": "team", "needs": ["tool"]})
+    repo.commit()
+    assert "UID" not in call(repo, "explain", "ada", "team", "--output", "json").json["reason"]
 
 
 def test_a_long_form_still_fits(saas: Repo, call: Call) -> None:

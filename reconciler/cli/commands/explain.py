@@ -153,12 +153,14 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
 def _explanation(context: Context, settings: Settings, found: _Found, policy: Policy) -> Explanation:
     """Explain a grant; one whose file cannot be read is invalid."""
     from reconciler.model.decision_inputs import is_over
+    from reconciler.repository.desired import Desired
     from reconciler.review.explain import explain as explained
     from reconciler.review.explain import lent_to
 
     grant, record, subject = found.grant, found.record, found.subject
     if grant is not None:
-        grant = replace(grant, layers=(*grant.layers, lent_to(grant, found.desired.grants(grant.key.hire))))
+        any_day = Desired(found.desired.files, date.min)  # what is over has stored something, too
+        grant = replace(grant, layers=(*grant.layers, lent_to(grant, any_day.grants(grant.key.hire))))
     manifest = found.desired.files.manifests.get(subject.integration)
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
     initial = (None, None) if grant is None else _initial(context, found.desired, found.tree, grant)
