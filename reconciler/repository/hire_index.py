@@ -132,12 +132,12 @@ class HireIndex:
 
     def referrers(self, hires: Iterable[str]) -> set[str]:
         """Return the hires that name one of these as manager or buddy."""
-        return {self.paths[path].stem for hire in hires for path in self._referrers.get(hire, ())}
+        return {stem_of(path) for hire in hires for path in self._referrers.get(hire, ())}
 
     def owner(self, email: str) -> str | None:
         """Return the id of the hire that has this address, in whatever spelling."""
         path = self._owners.first.get(_as_compared(email))
-        return None if path is None else self.paths[path].stem
+        return None if path is None else stem_of(path)
 
     def with_problems(self) -> list[HireSummary]:
         """Return the files that have problems, sorted by path."""

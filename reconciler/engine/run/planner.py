@@ -159,7 +159,7 @@ class Planner:
         return PlannedGrant(item.grant, item.record, Decision(Status.SCHEDULED, Action.WAIT, reason), item.verdict)
 
     def _covers(self, grant: Grant) -> bool:
-        return self._selection.covers(grant.key, grant.integration)
+        return self._of_all or self._selection.covers(grant.key, grant.integration)
 
     def _take(self, grant: Grant, of_hire: Iterable[Grant]) -> bool:
         """Claim a grant; False if it has to be left to another pass."""

@@ -250,8 +250,8 @@ class Renamer(Frozen, kw_only=True):
     def _entry_again(self, record: Record, found: Mapping[Key, Record]) -> Key | None:
         """Return the entry without a row that a record of a former address is about again; or None."""
         hire, access = record.key
-        entry = Key(hire, access.removesuffix(f"{APART}{_address(record)}"))
-        if entry == record.key or entry in found:
+        entry = Key(hire, access.removesuffix(f"{APART}{_address(record)}")) if APART in access else record.key
+        if entry in found:
             return None
         wanted = (grant for grant in self.desired.grants(hire) if grant.key == entry)
         return next((entry for grant in wanted if _was(record, grant)), None)
