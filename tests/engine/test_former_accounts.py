@@ -216,9 +216,9 @@ def test_an_invitation_to_the_former_address_is_not_forgotten(
     assert "an invitation may be open" in row(report, "ada", f"tool~{OLD}").reason
 
 
-def test_a_run_forgets_no_invitation_while_open_ones_cannot_be_read(
-    machine: Machine, accounts: AccountService, repo: Repo
-) -> None:
+@pytest.fixture
+def invited(machine: Machine, accounts: AccountService, repo: Repo) -> Machine:
+    """Ada was invited, and the invitation is open."""
     manifest = accounts.manifest()
     manifest["exists"]["pending"] = {"url": f"{accounts.url}/invitations", "data_from": "", "match": "email"}
     repo.manifest("tool", manifest)
@@ -227,12 +227,20 @@ def test_a_run_forgets_no_invitation_while_open_ones_cannot_be_read(
     repo.hire("ada", "tool")
     repo.commit()
     machine.reconcile()
+    return machine
+
+
+@pytest.mark.parametrize("how", ["run while open ones cannot be read", "accepted before"])
+def test_no_open_invitation_is_forgotten(invited: Machine, accounts: AccountService, repo: Repo, how: str) -> None:
+    if how == "accepted before":
+        invited.enqueue("accept", "ada", "tool")
     repo.hire("ada", "tool", email=NEW)
     repo.commit()
-    accounts.fail_next(None, 500, prefix="/invitations")
-    machine.reconcile(by_hand={("ada", "tool"): "run"})
-    accounts.clear()
-    left = row(machine.reconcile(), "ada", f"tool~{OLD}")
+    if how != "accepted before":
+        accounts.fail_next(None, 500, prefix="/invitations")
+        invited.reconcile(by_hand={("ada", "tool"): "run"})
+        accounts.clear()
+    left = row(invited.reconcile(), "ada", f"tool~{OLD}")
     assert (left.status, left.reason) == (
         Status.ORPHANED,
         "no longer in git; an invitation is open, and the manifest has no withdraw",

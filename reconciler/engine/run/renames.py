@@ -373,7 +373,8 @@ def _was(record: Record, grant: Grant) -> bool:
 
 def _may_be_invited(record: Record) -> bool:
     """Whether an invitation that was sent for a row may still be open."""
-    waits = record.phase is Phase.EXECUTED or (record.phase.unsettled and not record.run.kind.updates)
+    begun = record.phase.unsettled and not record.run.kind.updates
+    waits = record.phase is Phase.EXECUTED or begun or record.invitations > 0  # a person may have vouched for it
     return waits and not record.revoking and record.leaves_something
 
 
