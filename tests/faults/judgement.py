@@ -549,7 +549,8 @@ class Judgement:
                         found[grant] = whole[integration]
                 elif grant in self.rows and scope.covers(grant):
                     row = self.rows[grant]
-                    stays = row.is_over(now) and _has(git, grant)  # else it would begin anew
+                    over = row.is_over(now) and _has(git, grant)
+                    stays = over or _ran_out(git, row, grant, now) is not None  # else it would begin anew
                     if not self._unreadable(git, grant) and not row.something_left and not stays:
                         gone.add(grant)
                     else:
@@ -758,7 +759,8 @@ class Judgement:
         over = row.is_over(now)
         if not over and self._unreadable(git, grant):
             return Duty("invalid", untouched=True)
-        if row.phase is Phase.REVOKED or (over and not row.something_left):
+        ended = over or _ran_out(git, row, grant, now) is not None
+        if row.phase is Phase.REVOKED or (ended and not row.something_left):
             return Duty("revoked", wanted=False)
         if _suspended(git, grant, now.date()):
             return Duty("suspended", wanted=False)
@@ -1183,11 +1185,16 @@ def _gone(git: Git, row: Row, grant: Grant, now: datetime) -> Mapping[str, Any]:
     """What is remembered of the end of a grant that was revoked: a `for` that was made shorter does not begin anew."""
     if row.over in ENDED:
         return {"ask_at": None}
-    if _has(git, grant) and row.acted_at is not None:
-        by_itself, end = (_end(git, grant, since)[0] for since in (None, row.acted_at))
-        if (by_itself is None or by_itself > now) and end is not None and end <= now:
-            return {"over": "stays", "ends_at": end, "ask_at": None, "moved": True}
-    return NO_END
+    end = _ran_out(git, row, grant, now)
+    return NO_END if end is None else {"over": "stays", "ends_at": end, "ask_at": None, "moved": True}
+
+
+def _ran_out(git: Git, row: Row, grant: Grant, now: datetime) -> datetime | None:
+    """When its `for` was over, if that is why an entry that git has counts no longer."""
+    if not _has(git, grant) or row.acted_at is None:
+        return None
+    by_itself, end = (_end(git, grant, since)[0] for since in (None, row.acted_at))
+    return end if (by_itself is None or by_itself > now) and end is not None and end <= now else None
 
 
 def _since(taken: tuple[Mapping[str, set[Grant]], ...], integration: str, *, anew: bool) -> set[Grant]:
