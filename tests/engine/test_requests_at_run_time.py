@@ -231,6 +231,21 @@ def test_a_needed_entry_that_is_updated_lends_nothing_that_only_its_making_store
     assert (row(report, "ada", "badge").status, report.failures) == (Status.BLOCKED, 0)
 
 
+def test_a_needed_entry_whose_answer_was_lost_lends_nothing_at_its_retry(machine, accounts, repo):
+    manifest = storing(accounts)
+    repo.manifest("tool", {**manifest, "execute": manifest["execute"][:1]})
+    repo.manifest("badge", badge(accounts))
+    repo.hire("ada", "tool", NEEDS_TOOL)
+    repo.commit()
+    accounts.drop_after_commit(method="POST")
+    machine.reconcile()
+    machine.clock.turn(hours=2)
+    assert row(machine.plan(), "ada", "badge").status is Status.BLOCKED
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.PRESENT
+    assert (row(report, "ada", "badge").status, report.failures) == (Status.BLOCKED, 0)
+
+
 def test_a_needed_entry_that_runs_again_lends_what_it_stored_last(machine, accounts, repo):
     repo.manifest("tool", storing(accounts))
     repo.manifest("badge", badge(accounts))

@@ -106,7 +106,7 @@ class PlanningInputs(Frozen, kw_only=True):
             entries[entry] = None
             if planned is not None and planned.decision.action.provides:
                 manifest = planned.grant.manifest
-                calls = requests_of(manifest, planned.kind) if manifest else ()
+                calls = requests_of(manifest, planned.kind)[planned.decision.resume :] if manifest else ()
                 names |= {name for call in calls for name in call.store_data}
         return DependencyOutputs(tuple(entries), frozenset(names))
 
