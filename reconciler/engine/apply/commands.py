@@ -216,17 +216,18 @@ def lock_or_unlock(
     """Write a lock, or end it; the pass that follows locks the accounts, or follows git again."""
     hire, said = command.hire or "", command.data or {}
     locks = ledger.locks.all()
-    before = [lock for lock in locks if hire in lock.hires]
     if command.kind == "unlock":
-        found = before or [lock for lock in locks if lock.hire == hire]  # by the id that the file had
+        found = [lock for lock in locks if hire in lock.hires]
+        found = found or [lock for lock in locks if lock.hire == hire]  # by the id that the file had
         _end(ledger, found, f"by {command.by}", now, effects, answered=[command])
         return
+    theirs = [record.email for record in records if not record.key.access.endswith(APART + record.email)]
+    addresses = {each.lower() for each in said.get("addresses", theirs)}
+    before = [lock for lock in locks if hire in lock.hires or not lock.addresses.isdisjoint(addresses)]
     name = before[0].hire if before else hire
     while not before and name in {lock.hire for lock in locks}:  # of somebody else, who had that id then
         name += APART
     until = datetime.fromisoformat(said["until"]) if said.get("until") else None
-    theirs = [record.email for record in records if not record.key.access.endswith(APART + record.email)]
-    addresses = {each.lower() for each in said.get("addresses", theirs)}
     lock = Lock(
         hire=name,
         at=command.at,
