@@ -159,8 +159,6 @@ class Redactor:
         Our own are keys that look like ours, names (of a hire, an access entry, an integration) and the words of closed
         sets: a secret that is spelled like one of these must not make a log unreadable.
         """
-        if isinstance(value, str):
-            return self.redact(value)
         if isinstance(value, dict):
             return dict(self._field(key, item) for key, item in value.items())
         if isinstance(value, list | tuple):
