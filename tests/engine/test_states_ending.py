@@ -292,6 +292,9 @@ def test_the_ledger_knows_the_end_whatever_the_file_is_by_then(eight_hours, acco
     repo.commit()
     assert status(machine) in (Status.ORPHANED, Status.INVALID)
     machine.clock.turn(hours=7)
+    with machine.ledger() as ledger:
+        due = ledger.grants.expiring(machine.clock.now())
+    assert [str(key) for key in due] == ["ada/tool"], "a daemon acts on it at once"
     assert (status(machine), len(accounts.calls("DELETE"))) == (Status.REVOKED, 1)
 
 

@@ -220,6 +220,20 @@ def test_lock_that_is_half_done_goes_on_though_the_account_is_switched_off(locka
     assert len(accounts.calls("PATCH")) == 1
 
 
+def test_lock_whose_answer_was_lost_goes_on_after_it(lockable, accounts, repo):
+    accounts.route("DELETE", "/sessions/{email}", lambda _received, **_: 204)
+    manifest = accounts.lockable()
+    manifest["lock"].append({"url": f"{accounts.url}/sessions/{{{{email}}}}", "method": "DELETE"})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    accounts.drop_after_commit(method="PATCH")
+    lockable.lock("ada")
+    assert row(lockable.reconcile(), "ada", "tool").locked is LockState.PENDING
+    lockable.clock.turn(hours=1)
+    assert row(lockable.reconcile(), "ada", "tool").locked is LockState.DONE
+    assert (len(accounts.calls("PATCH")), len(accounts.calls("DELETE"))) == (1, 1)
+
+
 @pytest.mark.parametrize("lock", [False, True])
 def test_revocation_that_is_half_done_goes_on_under_a_lock(lockable, accounts, repo, lock):
     """The account is gone, what its second request takes away is not."""

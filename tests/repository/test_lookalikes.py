@@ -38,6 +38,8 @@ def test_lookalike_addresses_are_reported(address: str, says: str) -> None:
         "ada@example.com",
         "j\u00fcrgen@m\u00fcller.de",
         "\u0438\u0432\u0430\u043d@\u043f\u0440\u0438\u043c\u0435\u0440.\u0440\u0444",
+        "\u0438\u0432\u0430\u043d2@\u043f\u0440\u0438\u043c\u0435\u0440.\u0440\u0444",
+        "\u0939\u093f\u0928\u094d\u0926\u0940@example.com",
         "\u5c71\u7530taro@\u4f8b\u3048.jp",
         "\u0930\u093e\u092e@example.com",
         "x@xn--mnchen-3ya.de",
