@@ -84,7 +84,7 @@ class Schedule:
     async def _sweep(self, request: PassRequest, *, everything: bool) -> None:
         selection, now = request.selection, self._clock.now()
         if everything:
-            await self._ledger.run(lambda ledger: ledger.guard.begin_resync())
+            await self._ledger.run(lambda ledger: ledger.guard.begin_resync(ended=False))
             self._sliced_at = now
             self._slices = []
         if selection.hires is None:
@@ -160,9 +160,12 @@ class Schedule:
             wait = interval / count
             if now - self._sliced_at < wait:
                 return
+            if not self._sliced:  # by now the passes of a sweep have ended, too
+                await self._ledger.run(lambda ledger: ledger.guard.begin_resync())
+                self._runtime.spawn(self._end_resync())
+                self._cycle_at = now
             self._sliced_at = max(self._sliced_at + wait, now - 2 * wait)
             hires = self._slices.pop()
-            self._cycle_at = self._cycle_at if self._sliced else now
             self._sliced += 1
             if hires:
                 request = PassRequest(Selection(hires=frozenset(hires)), "interval", partial=True)
@@ -171,14 +174,12 @@ class Schedule:
             await self._begin_cycle()
 
     async def _begin_cycle(self) -> None:
-        """Begin the next full resync, which is spread over the interval."""
+        """Begin the next cycle of slices, the full resync that is spread over the interval."""
         self._read_listings_anew()
-        await self._ledger.run(lambda ledger: ledger.guard.begin_resync())
         with suppress(SecretsError):  # as in `locking`: the grant whose memory does not open is blocked for it
             await self._ledger.run(partial(self._runtime.state.sealing.vault.sweep, young=YOUNG))
         self._cutting += 1
         self._runtime.spawn(self._count_rules())
-        self._runtime.spawn(self._end_resync())
         self._runtime.spawn(self._cut_all(self._files))
 
     @property

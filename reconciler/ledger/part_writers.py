@@ -142,12 +142,13 @@ class WritableAttempts(WritablePart, Attempts):
 class WritableGuardCounts(WritablePart, GuardCounts):
     """What the guard counts, and since when."""
 
-    def begin_resync(self) -> None:
-        """Begin a full resync: the guard restarts its counts, of what is taken away once another one has begun.
+    def begin_resync(self, *, ended: bool = True) -> None:
+        """Begin a full resync: the guard restarts its counts, of what is taken away once the one before has `ended`.
 
         Attempts are counted in the order in which they were written down, which no clock that jumps moves.
         """
-        self._session.put(schema.meta, RESYNC_BEFORE, str(self.counted_since().began).encode())
+        if ended:
+            self._session.put(schema.meta, RESYNC_BEFORE, str(self.counted_since().began).encode())
         self._session.put(schema.meta, RESYNC, str(self.newest_attempt()).encode())
 
     def let_through(self, selection: Selection) -> None:

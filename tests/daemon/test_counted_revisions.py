@@ -126,6 +126,37 @@ def test_commits_in_quick_succession_add_up(
     assert set(sent(accounts, "DELETE")) <= {*users(GONE[:5])}
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_commits_add_up_where_a_sweep_over_everybody_comes_between(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """The second commit changes the settings, too, or the daemon is started anew: that sweep has not ended yet."""
+    found(repo, accounts, monkeypatch, max_change_percent=50)
+
+    def leave_more() -> None:
+        repo.settings(interval="1h", prune="revoke", max_change_percent=50, fail_stale="16m")
+        leave(repo, *GONE[5:])
+
+    async def run() -> None:
+        async with running(repo) as now:
+            await until(lambda: now.passes)
+            leave(repo, *GONE[:5])
+            await until(lambda: sent(accounts, "DELETE") == users(GONE[:5]))
+            if not restarted:
+                leave_more()
+                await until(lambda: held(now).keys() == {*GONE[5:]})
+
+    async def run_again() -> None:
+        leave_more()
+        async with running(repo) as now:
+            await until(lambda: held(now).keys() == {*GONE[5:]})
+
+    asyncio.run(run())
+    if restarted:
+        asyncio.run(run_again())
+    assert sent(accounts, "DELETE") == users(GONE[:5])
+
+
 def test_a_limit_that_is_raised_by_the_commit_that_empties_a_folder_does_not_count(
     repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,9 +165,8 @@ def test_release_of_one_integration_lets_no_other_through(tool: Repo, accounts: 
     async def walk() -> None:
         async with running(tool) as now:
             await until(lambda: inside(now.state.ledger).guard.held() == {"tool": 1, "other": 1})
-            inside(now.state.ledger).commands.enqueue(
-                "release", now=datetime.now(UTC), by="ida@here", integration="tool"
-            )
+            only = Selection(integrations=frozenset({"tool"}))
+            enqueue_release(inside(now.state.ledger), only, datetime.now(UTC), by="ida@here")
             await until(lambda: accounts.created["ada@example.com"])
             await until(lambda: not inside(now.state.ledger).commands.waiting())
 
