@@ -477,3 +477,50 @@ def test_what_must_not_be_lost_stays_until_the_account_in_its_place_is_there(
             "tool~ada": (left, Action.NONE),
         }
     assert set(accounts.people) == {"lovelace"}
+
+
+# Told by what a needed entry stored
+
+
+def test_what_is_told_by_what_a_needed_entry_stored_goes_with_its_former_account(
+    machine: Machine, accounts: AccountService, others: AccountService, repo: Repo
+) -> None:
+    settings(repo, prune="report")
+    seat = by_login(accounts, form=True)
+    seat["execute"][0]["store_data"] = {"SEAT": "id"}
+    badge = f"{others.url}/users/{{{{SEAT}}}}"
+    repo.manifest("tool", seat)
+    repo.manifest(
+        "badge",
+        {
+            "service": "tool",
+            "exists": {"url": badge, "expected": "{{SEAT}}", "fail_when_4xx_response_code": False},
+            "execute": [{"url": f"{others.url}/users", "data": {"email": "{{SEAT}}"}}],
+            "revoke": [{"url": badge, "method": "DELETE"}],
+            "headers": {"Content-Type": "application/json"},
+        },
+    )
+
+    def give(login: str) -> None:
+        seated = {"integration": "tool", "values": {"LOGIN": login}}
+        repo.hire("ada", seated, {"integration": "badge", "needs": ["tool"]})
+        repo.commit()
+        machine.reconcile()
+        machine.reconcile()
+
+    give("ada")
+    give("lovelace")
+    first, second = (accounts.people[login]["id"] for login in ("ada", "lovelace"))
+    assert set(others.people) == {first, second}
+    both = {"tool": Status.PRESENT, "badge": Status.PRESENT}
+    former = {"tool~ada": Status.ORPHANED, "badge~ada": Status.ORPHANED}
+    assert {key: status for key, (status, _) in statuses(machine.reconcile()).items()} == both | former
+    give("ada")
+    former = {"tool~lovelace": Status.ORPHANED, "badge~lovelace": Status.ORPHANED}
+    assert {key: status for key, (status, _) in statuses(machine.reconcile()).items()} == both | former
+    settings(repo, prune="revoke")
+    repo.commit()
+    machine.reconcile()
+    assert (set(accounts.people), set(others.people)) == ({"ada"}, {first})
+    assert accounts.created == {"ada": 1, "lovelace": 1}
+    assert others.created == {first: 1, second: 1}

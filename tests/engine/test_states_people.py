@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.engine.run.renames import move
+from reconciler.engine.apply.moves import move
 from reconciler.ledger.entries import Event
 from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.ledger.vault import Vault

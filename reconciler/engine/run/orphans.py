@@ -34,7 +34,7 @@ class OrphanPlanner:
         self._inputs = inputs
         self._beside = tuple(beside)
         self._found: dict[Key, Mapping[str, Any]] = {}
-        """What the checks of these accounts store."""
+        """What is known of these accounts, by attempts and by checks."""
 
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
@@ -136,7 +136,7 @@ class OrphanPlanner:
             return replace(_no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}"), unanswered=True)
         has_check = integration.manifest.exists is not None
         verdict = await self._inputs.checker.check_directly(integration, prepared) if has_check else NoCheck()
-        self._note(record.key, verdict)
+        self._note(record.key, prepared, verdict)
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
         # Whether another grant is the same account matters only where something could be revoked.
         at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
@@ -222,19 +222,21 @@ class OrphanPlanner:
         A listing stores nothing: what it saw is checked for it.
         """
         for item in self._beside:
-            key, verdict = item.grant.key, item.verdict
-            if item.grant.integration == integration.name and isinstance(verdict, Present) and key not in self._found:
-                if integration.can.check_stores and item.prepared is not None and not verdict.stored:
-                    verdict = await self._inputs.checker.check_directly(integration, item.prepared)
-                self._note(key, verdict)
+            key, prepared, verdict = item.grant.key, item.prepared, item.verdict
+            if item.grant.integration != integration.name or prepared is None or key in self._found:
+                continue
+            if integration.can.check_stores and isinstance(verdict, Present) and not verdict.stored:
+                verdict = await self._inputs.checker.check_directly(integration, prepared)
+            self._note(key, prepared, verdict)
 
         def stored(key: Key, service: str) -> Mapping[str, Any]:
             return {**self._inputs.own_stored(key, service), **self._found.get(key, {})}
 
         return stored
 
-    def _note(self, key: Key, verdict: Verdict) -> None:
-        self._found[key] = verdict.stored if isinstance(verdict, Present) else {}
+    def _note(self, key: Key, prepared: Prepared, verdict: Verdict | None) -> None:
+        stored = verdict.stored if isinstance(verdict, Present) else {}
+        self._found[key] = {**prepared.stored.lent, **prepared.stored.own, **stored}
 
     async def same_as(self, integration: Integration, orphan: Grant) -> Key | None:
         """Return a grant that keeps the orphan's account, or None."""

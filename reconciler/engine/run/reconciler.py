@@ -19,6 +19,7 @@ import structlog
 
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor
+from reconciler.engine.apply.moves import move
 from reconciler.engine.apply.plan import Plan, PlannedRecord
 from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.context import Context
@@ -28,7 +29,6 @@ from reconciler.engine.observe.wiring import Services
 from reconciler.engine.run.claims import ClaimSet
 from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.planning import ASSIGNED, Planning
-from reconciler.engine.run.renames import move
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command, CommandsByGrant, Event, ValueChanges
 from reconciler.ledger.reader import LedgerReader

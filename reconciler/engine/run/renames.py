@@ -12,15 +12,13 @@ both, an invitation to the former one may be open, or somebody runs the entry.
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.engine.decide.existing import as_shown
+from reconciler.engine.decide.orphans import all_needed
 from reconciler.engine.decide.planned import NOTHING_STORED, DependencyOutputs
 from reconciler.engine.observe.checker import Checker, NotOffered
 from reconciler.engine.observe.integrations import Integration
-from reconciler.ledger.entries import Event
-from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
 from reconciler.model.decision_inputs import Policy, spent
 from reconciler.model.errors import Blocked, RepositoryError
 from reconciler.model.grant import APART, Grant, Key, Over, Phase, Record
@@ -35,10 +33,7 @@ from reconciler.repository.git.checkout import WORKTREE, Checkout
 from reconciler.repository.hire_index import stem_of
 from reconciler.requests.accounts import as_compared
 
-if TYPE_CHECKING:
-    from reconciler.ledger.writer import LedgerWriter
-
-__all__ = ["FormerFiles", "Renamer", "move", "owner_of", "readdressed", "stored_under"]
+__all__ = ["FormerFiles", "Renamer", "owner_of", "readdressed", "stored_under"]
 
 ROUNDS = 3
 """A row that is set apart makes room for another hire's that follows, as if an earlier pass had set it apart."""
@@ -215,7 +210,34 @@ class Renamer(Frozen, kw_only=True):
                     moves[grant.key] = Key(hire, _free(f"{grant.key.access}{APART}{as_shown(former)}", taken))
                 if back is not None and (own is None or grant.key in moves):
                     moves[back.key] = grant.key
+            moves |= self._with_what_they_need(self.desired.grants(hire), found, moves)
         return moves
+
+    def _with_what_they_need(
+        self, grants: Collection[Grant], found: Mapping[Key, Record], moves: Mapping[Key, Key]
+    ) -> dict[Key, Key]:
+        """Decide which of a hire's rows move because their checks ask with what a row that moves has stored."""
+        more, needs = dict[Key, Key](), {grant.key.access: grant.needs for grant in grants}
+        for grant in grants:
+            integration, own, (hire, access) = self.integrations.get(grant.integration), found.get(grant.key), grant.key
+            if integration is None or grant.key in moves or (own is not None and spent(own, self.policy.now)):
+                continue
+            for need in sorted(all_needed(access, needs)):
+                lender, place = found.get(Key(hire, need)), moves.get(Key(hire, need))
+                lent = None if lender is None else self.integrations.get(lender.integration)
+                if place is None or lent is None or lent.service != integration.service:
+                    continue
+                if not lent.manifest.stored & integration.names.asked_with:
+                    continue
+                theirs = [each for each in found.values() if each.key.hire == hire]
+                back = next((each.key for each in theirs if _goes_with(each, access, need, moves)), None)
+                if own is not None and (back is not None or _lasts(own)):
+                    taken = {each.key.access for each in theirs if each.key != back}
+                    more[grant.key] = Key(hire, _free(f"{access}{place.access.removeprefix(need)}", taken))
+                if back is not None:
+                    more[back] = grant.key
+                break
+        return more
 
     async def _former_addresses(self, found: Mapping[Key, Record]) -> dict[Key, Key]:
         """Decide which rows move because an account, or an invitation, may be left at an address of before.
@@ -371,6 +393,13 @@ def _was(record: Record, grant: Grant) -> bool:
     return apart and record.integration == grant.integration and _lasts(record) and not _elsewhere(record, grant.email)
 
 
+def _goes_with(record: Record, access: str, need: str, moves: Mapping[Key, Key]) -> bool:
+    """Whether a row that was set apart from an entry needs one that is about what it was about again."""
+    hire, name = record.key
+    again = any(moves.get(Key(hire, each)) == Key(hire, need) for each in record.needs)
+    return name.startswith(f"{access}{APART}") and _lasts(record) and again
+
+
 def _may_be_invited(record: Record) -> bool:
     """Whether an invitation that was sent for a row may still be open."""
     begun = record.phase.unsettled and not record.run.kind.updates
@@ -419,29 +448,3 @@ def stored_under(moves: Mapping[Key, Key], stored: Mapping[str, Mapping[str, Any
             to = moves.get(Key(hire, access), Key(hire, access))
             found.setdefault(to.hire, {})[to.access] = values
     return found
-
-
-def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key], events: Iterable[Event]) -> None:
-    """Move rows, their history and their sealed values, all or none. Each move has its event."""
-    sealed: dict[str, Any] = {}
-    stored: dict[str, dict[str, Any]] = {}
-    left: dict[str, None] = {}
-    for old, new in moves.items():
-        for name in (run_name, notice_name):
-            if (known := vault.read(ledger, name(old))) is not None:
-                sealed[name(new)] = known
-                left[name(old)] = None
-        of_hire = vault.read(ledger, stored_name(old.hire)) or {}
-        if old.access in of_hire:
-            stored.setdefault(new.hire, {})[new.access] = of_hire[old.access]
-    kept: dict[str, Any] = {place: vault.sealed(place, value) for place, value in sealed.items()}
-    for hire, values in stored.items():  # within the transaction: another service's pass may move its own at this time
-        moving = {old.access for old in moves if old.hire == hire}
-        kept[stored_name(hire)] = vault.changed(stored_name(hire), partial(_with_moved, moving, values))
-    ledger.rename(moves, events, {**vault.without_stored(ledger, moves.keys()), **left, **kept})
-
-
-def _with_moved(moving: Container[str], values: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what is stored for a hire, without the entries that move away and with those that move here."""
-    stay = {access: kept for access, kept in (of_hire or {}).items() if access not in moving}
-    return {**stay, **values}
