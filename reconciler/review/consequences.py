@@ -6,13 +6,14 @@ Each follows from what a pass decides (`reconciler/engine/decide`), as far as gi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from typing import Any, Literal
 
 from reconciler.model.base import jsonable, spelled
 from reconciler.model.clock import after, stamp
+from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
 from reconciler.model.settings import DEFAULT, FEW, Settings
@@ -39,6 +40,7 @@ __all__ = [
     "ending_of",
     "held_offline",
     "leaving_of",
+    "over_before",
     "privileges",
     "summed_up",
 ]
@@ -200,6 +202,21 @@ def leaving_of(grant: Grant, hire: Hire, after: Desired, policy: PolicyRules) ->
     if stays is not None and ends is not None and _stays(grant, after, at_end=True) is None:
         return Leaving(Removal.REVOKED, at=ends)
     return Leaving(Removal.REVOKED if stays is None else Removal.REPORTED, stays)
+
+
+def over_before(changes: Iterable[Change], before: Desired, after: Desired) -> Iterator[Problem]:
+    """Warn of entries whose own time was over, and is not any more: what was given then is not given again."""
+    any_day = Desired(before.files, date.min)
+    for change in changes:
+        key = change.key
+        if change.kind is not ChangeKind.ADDED or key.hire not in any_day.hires:
+            continue
+        was = next((each for each in any_day.grants(key.hire) if each.key == key), None)
+        if was is not None and was.over_at is not None and not was.ends_with_hire:
+            (file, _, line), *_ = (each.source.rpartition(":") for each in after.grants(key.hire) if each.key == key)
+            over = f"access {key.access} of {key.hire}: its time was over in the base"
+            ways = "where it was given then, nothing follows: take the entry out, commit that, and add it again"
+            yield Problem(file, int(line), f"{over}; {ways}", Severity.WARNING)
 
 
 def ending_of(grant: Grant, after: Desired) -> Leaving:

@@ -47,6 +47,7 @@ from reconciler.review.consequences import (
     ending_of,
     held_offline,
     leaving_of,
+    over_before,
     privileges,
     summed_up,
 )
@@ -115,8 +116,8 @@ def compare(base: Side, head: Side, today: date) -> Difference:
     hosts_added, hosts_removed = _hosts(base, head)
     before, after = Desired(base.files, today), Desired(head.files, today)
     after.once_assigned = before.assigned
-    added += [*_unknown_before(before, after), *_assigned_before(before, after)]
     grants = changes(before, after)
+    added += [*_unknown_before(before, after), *_assigned_before(before, after), *over_before(grants, before, after)]
     manifests, settings = (
         compared_manifests(base.files, head.files),
         compared_settings(base.files.settings, head.files.settings),

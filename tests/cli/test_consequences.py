@@ -310,6 +310,22 @@ LOGIN = {
 }
 
 
+@pytest.mark.parametrize(("over", "warned"), [({"until": "2020-01-01"}, True), ({"end": "2020-01-01"}, False)])
+def test_end_that_is_moved_once_it_was_over_gives_nothing(
+    repo: Repo, call: Call, over: dict[str, str], *, warned: bool
+) -> None:
+    repo.manifest("git", LOGIN)
+    entry = {"integration": "git", "values": {"LOGIN": "zoe"}}
+    ends = {key: value for key, value in over.items() if key == "until"}
+    repo.hire("zoe", {**entry, **ends}, **{key: value for key, value in over.items() if key == "end"})
+    base = repo.commit("before")
+    repo.hire("zoe", {**entry, **dict.fromkeys(ends, "2099-01-01")})
+    found, comment = shown(repo, call, base)
+    assert [each["change"] for each in found["grants"]] == ["added"]
+    told = [each["message"] for each in found["problems"]["added"] if "was over in the base" in each["message"]]
+    assert (len(told), "take the entry out, commit that, and add it again" in comment) == (int(warned), warned)
+
+
 @pytest.mark.parametrize("identity", [True, False])
 def test_choices_in_another_order_are_the_same_account(repo: Repo, call: Call, identity: bool) -> None:
     items = [{"id": 1, "name": "One"}, {"id": 2, "name": "Two"}]
