@@ -15,7 +15,9 @@ from msgspec.structs import astuple
 from reconciler.engine.apply.plan import Plan
 from reconciler.engine.decide import guard
 from reconciler.engine.decide.planned import PlannedGrant
+from reconciler.engine.decide.revision_count import RevisionCount
 from reconciler.engine.run.claims import Claims
+from reconciler.engine.run.counting import count_revision
 from reconciler.engine.run.planner import OnPlanned, no_progress
 from reconciler.engine.run.planning import Planning
 from reconciler.ledger.reader import LedgerReader
@@ -62,7 +64,7 @@ class DryRun:
         await planning.yielder.pause()
         done = 0
         ledger = planning.state.ledger
-        changes = await ledger.run(planning.changes)
+        changes = await ledger.run(partial(planning.changes, counted=await self._count()))
         parts = await planning.parts(hires)
         total = sum(len(part.hires or ()) for part in parts)
         for selection in parts:
@@ -77,6 +79,13 @@ class DryRun:
             self._spool.add(self._waiting(plan))
             yield plan
         self._tripped = await ledger.run(changes.tripped)
+
+    async def _count(self) -> RevisionCount | None:
+        """Count the revision, as the pass does first, where only some of it is planned and no pass has met it yet."""
+        planning = self._planning
+        if planning.selection.everything or planning.in_force is not None:
+            return None
+        return await count_revision(planning.context, planning.state, planning.settings, planning.tree)
 
     async def report(self) -> Report:
         """The report without its rows, once all parts are planned."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from reconciler.engine.decide.revision_count import NOTE, RevisionCount
@@ -596,6 +598,16 @@ def test_what_a_revision_takes_away_is_counted_before_any_of_it_goes(twenty, acc
     assert accounts.calls("DELETE") == []
 
 
+def test_dry_run_over_a_part_holds_what_the_pass_will_hold(twenty, accounts, repo):
+    """It is made before any pass has met the commit."""
+    allow(twenty, repo, 25)
+    leave(repo, *range(6))
+    for report in (twenty.plan(hires=["h00"]), twenty.reconcile(hires=["h00"])):
+        stopped = row(report, "h00", "tool")
+        assert (stopped.status, stopped.action, stopped.guarded) == (Status.SUSPENDED, Action.NONE, True)
+        assert "30.00 % is over 25 % (6/20)" in stopped.reason
+
+
 def test_revisions_that_follow_each_other_add_up(twenty, accounts, repo):
     """Also where a pass over everything came between, and until another one has ended."""
     allow(twenty, repo, 25)
@@ -779,6 +791,19 @@ def test_override_for_one_hire_holds_nobody_who_left_long_ago(twenty, accounts, 
     assert EventType.HELD not in twenty.events()
     twenty.reconcile(hires=["h19"], released=True)
     assert EventType.HELD not in twenty.events()
+
+
+def test_what_leaves_counts_as_a_whole_though_it_is_blocked(twenty, accounts, repo):
+    """What was missing is there again without a commit, such as a key of the machine."""
+    allow(twenty, repo, 25)
+    program = {"url": "exec:tool/revoke", "method": "DELETE"}
+    repo.manifest("tool", {**accounts.manifest(), "revoke": [program, *accounts.manifest(revoke=True)["revoke"]]})
+    leave(repo, *range(8))
+    assert "exec:tool" in row(twenty.reconcile(), "h00", "tool").reason
+    twenty.programs = {"tool": Path("/bin/true")}
+    for number in range(8):
+        assert held(twenty.reconcile(hires=[f"h{number:02}"])) == {f"h{number:02}"}
+    assert accounts.calls("DELETE") == []
 
 
 def other_account(accounts):

@@ -8,6 +8,7 @@ from reconciler.ledger.lease import EVERYTHING, Lease, MoreNeeded
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LeaseLostError
+from reconciler.model.selection import Selection
 from tests.ledger.states import ADA, NOW, attempt, step
 
 WRITES = {
@@ -18,6 +19,7 @@ WRITES = {
     "note": lambda ledger: ledger.notes.put("last_pass", b"{}"),
     "seal": lambda ledger: ledger.sealed.put("oauth/suite", b"x"),
     "resync": lambda ledger: ledger.guard.begin_resync(),
+    "let through": lambda ledger: ledger.guard.let_through(Selection(frozenset({"ada"}), frozenset({"suite"}))),
 }
 
 

@@ -26,14 +26,14 @@ from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.ledger.entries import Event, ValueChanges
 from reconciler.ledger.guard_counts import Held, Since
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.grant import APART, Decision, Key, Phase, Record
+from reconciler.model.grant import APART, Decision, Key, Record
 from reconciler.model.selection import Selection
 from reconciler.model.settings import FEW, Settings
 from reconciler.model.status import Action, EventType, ReasonCode, Status
 from reconciler.model.value import Frozen, replace
 from reconciler.model.verdict import is_off
 
-__all__ = ["Changes", "Judgement", "judge_released", "makes", "standing", "suspend", "takes", "unanswered", "waiting"]
+__all__ = ["Changes", "Judgement", "judge_released", "makes", "suspend", "takes", "unanswered", "waiting"]
 
 HELD = "held"
 """The name of the note that has the tripped integrations."""
@@ -121,12 +121,19 @@ class Changes:
     """
 
     def __init__(
-        self, ledger: LedgerReader, settings: Settings, revision: str, *, now: datetime, everything: bool
+        self,
+        ledger: LedgerReader,
+        settings: Settings,
+        revision: str,
+        *,
+        now: datetime,
+        everything: bool,
+        counted: RevisionCount | None = None,
     ) -> None:
         self._own = own = Limits.of(settings)
         self._revision = revision
         self._now = now
-        self._counted = counted = RevisionCount.read(ledger) or RevisionCount(revision, NEVER, own, own)
+        self._counted = counted or RevisionCount.read(ledger) or RevisionCount(revision, NEVER, own, own)
         self._seen: set[Key] = set()
         """The grants that the counted revision takes away or adds, and that this pass covers."""
         self._over: dict[str, set[Key]] = {}
@@ -137,7 +144,7 @@ class Changes:
         self._met: set[str] = set()
         self._renamed: dict[Key, Key] = {}
         self._taken = _Counted(lambda ledger: ledger.guard.changes_since(self._since))
-        limited = own.most_new is not None or counted.limits.most_new is not None
+        limited = own.most_new is not None or self._counted.limits.most_new is not None
         self._made = _Counted(lambda ledger: ledger.guard.made_since(self._since) if limited else {})
         held = ledger.guard.held_alike(self._since)
         for each, count, taken, made in held:
@@ -226,7 +233,7 @@ class Changes:
         """
         leaving = self._counted.leaving
         keys = {name: leaving[name] - self._seen for name in self._met & leaving.keys()}
-        rows = standing(ledger, self._counted, keys).items()
+        rows = self._counted.standing(ledger, keys).items()
         there = {key for key, record in rows if not (record.guarded or record.revoking)}
         found = {name: theirs & there for name, theirs in keys.items()}
         over = ledger.guard.over_by_revision(self._now) if self._over else {}
@@ -291,14 +298,6 @@ def judge_released(
         return (ReasonCode.TRIPPED, tripped[name]) if item.grant.key in added and name in tripped else None
 
     return _held(planned, why), Judgement(tripped=tripped, released=by)
-
-
-def standing(ledger: LedgerReader, counted: RevisionCount, leaving: Keys) -> dict[Key, Record]:
-    """Return the records, by their names now, of what leaves by a count and was not revoked."""
-    moved = dict(counted.moved)
-    hires = {key.hire for theirs in leaving.values() for key in theirs} | {key.hire for key in moved}
-    records = ledger.grants.records(hires) if hires else ()
-    return {moved.get(record.key, record.key): record for record in records if record.phase is not Phase.REVOKED}
 
 
 def unanswered(ledger: LedgerReader, counted: RevisionCount, integration: str, seen: AbstractSet[Key] = NOBODY) -> bool:

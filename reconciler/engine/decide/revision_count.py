@@ -13,7 +13,7 @@ from datetime import datetime
 import msgspec
 
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.grant import Key
+from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.value import Frozen, replace
@@ -88,6 +88,13 @@ class RevisionCount(Frozen):
         """Return what leaves and arrives of a selection."""
         counted = (*self.leaving.items(), *self.arriving.items())
         return frozenset(key for name, keys in counted for key in keys if selection.covers(key, name))
+
+    def standing(self, ledger: LedgerReader, leaving: Keys) -> dict[Key, Record]:
+        """Return the records, by their names now, of what leaves by this count and was not revoked."""
+        moved = dict(self.moved)
+        hires = {key.hire for theirs in leaving.values() for key in theirs} | {key.hire for key in moved}
+        records = ledger.grants.records(hires) if hires else ()
+        return {moved.get(record.key, record.key): record for record in records if record.phase is not Phase.REVOKED}
 
     @property
     def unreleased(self) -> RevisionCount:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from reconciler.engine.context import Context
-from reconciler.engine.decide.guard import makes, standing, takes
+from reconciler.engine.decide.guard import makes, takes
 from reconciler.engine.decide.planned import PlannedGrant
 from reconciler.engine.decide.revision_count import Keys, Limits, RevisionCount
 from reconciler.engine.decide.wanted import decide_unasked
@@ -120,7 +120,7 @@ async def _few(selections: Sequence[Selection], desired: Desired, ledger: Ledger
 
 def _waiting(ledger: LedgerReader, counted: RevisionCount) -> RevisionCount:
     """Return a count without accounts that were taken away since, and entries that were checked since and not held."""
-    there = standing(ledger, counted, counted.leaving).keys()
+    there = counted.standing(ledger, counted.leaving).keys()
     keys = frozenset[Key]().union(*counted.arriving.values())
     held = {key for _, key in ledger.guard.held_of({key.hire for key in keys})}
     done = ledger.guard.answered_since(keys, counted.counted_at) - held

@@ -133,7 +133,9 @@ class OrphanPlanner:
             kind = record.run.kind if record.revoking else Kind.REVOKE
             prepared = self._inputs.prepared_orphan(integration, record, kind)
         except Blocked as error:
-            return replace(_no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}"), unanswered=True)
+            blocked = _no_action(record, Status.ORPHANED, f"{over or NOT_IN_GIT}; {error}")
+            pending = await self._may_go(integration, record)
+            return replace(blocked, decision=replace(blocked.decision, pending=pending), unanswered=True)
         has_check = integration.manifest.exists is not None
         verdict = await self._inputs.checker.check_directly(integration, prepared) if has_check else NoCheck()
         self._note(record.key, prepared, verdict)
@@ -184,6 +186,13 @@ class OrphanPlanner:
             by_hand=by_hand or (record.revoking and record.run.by_hand),
             invitation=invitation,
         )
+
+    async def _may_go(self, integration: Integration, record: Record) -> bool:
+        """Whether an account would be revoked if nothing were missing to ask for it, as far as that can be told."""
+        known = record.confirmed_at is not None and record.phase is not Phase.EXECUTED and not record.keep
+        prunes = self._inputs.policy.removals and self._inputs.policy.prunes(record.integration)
+        may = known and prunes and integration.can.revokes and await self.required(record) is None
+        return may and not await self._stays(integration, record, integration.orphan(record))
 
     async def _stays(self, integration: Integration, record: Record, orphan: Grant) -> bool:
         """Whether an account would not be revoked whatever its check found."""

@@ -17,6 +17,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.decide import guard
 from reconciler.engine.decide.orphans import not_locked
 from reconciler.engine.decide.planned import PlannedGrant
+from reconciler.engine.decide.revision_count import RevisionCount
 from reconciler.engine.observe.checker import Checker
 from reconciler.engine.observe.integrations import Integration
 from reconciler.engine.observe.listings import Listings, listed_grants
@@ -72,9 +73,9 @@ class Planning:
         self.state = state
         self._request = request
         self.selection = selection = request.selection
-        self._context = context
-        self._tree = tree
-        self._in_force = in_force
+        self.context = context
+        self.tree = tree
+        self.in_force = in_force
         files = context.reader.load(tree)
         base = context.reader.load(in_force) if in_force is not None else files
         self.settings = base.settings
@@ -96,14 +97,14 @@ class Planning:
 
     async def begin(self) -> Self:
         """Read what the state has for every pass, and make ready to ask."""
-        context, in_force, sealing = self._context, self._in_force, self.state.sealing
+        context, in_force, sealing = self.context, self.in_force, self.state.sealing
         assigned, locks = await self.state.ledger.run(lambda ledger: (ledger.notes.get(ASSIGNED), ledger.locks.all()))
         self.desired.once_assigned = frozenset(json.loads(assigned or b"[]"))
         if self._reads_listings:
             self.listings.expect(listed_grants(self.desired, self.selection.hires))
         base = self.desired.files if in_force is None else context.reader.load(in_force)
         trusted = self.desired if in_force is None else Desired(base, self.policy.today)
-        built = await integrations_of(context, trusted, in_force or self._tree, self.settings, self.state)
+        built = await integrations_of(context, trusted, in_force or self.tree, self.settings, self.state)
         integrations = {item.name: item for item in built}
         if sealing.fault is not None:
             integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
@@ -319,10 +320,10 @@ class Planning:
             return True  # its file may be one of those
         return any(self.desired.unreadable(Key(each, ""), email, given_by) is not None for each in {hire, owner})
 
-    def changes(self, ledger: LedgerReader) -> guard.Changes:
-        """Return the counts that the guard judges, as the ledger has them."""
-        everything, revision = self.selection.everything, self.desired.revision
-        return guard.Changes(ledger, self.settings, revision, now=self.policy.now, everything=everything)
+    def changes(self, ledger: LedgerReader, counted: RevisionCount | None = None) -> guard.Changes:
+        """Return the counts that the guard judges, as the ledger has them, or with this count of the revision."""
+        everything, revision, now = self.selection.everything, self.desired.revision, self.policy.now
+        return guard.Changes(ledger, self.settings, revision, now=now, everything=everything, counted=counted)
 
     def _judging(
         self, plan: Plan, others: Sequence[PlannedGrant]
