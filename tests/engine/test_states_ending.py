@@ -56,13 +56,20 @@ def test_a_time_within_the_day_is_over_to_the_second(machine, accounts, repo):
     assert status(machine) is Status.REVOKED
 
 
-def test_what_was_revoked_does_not_come_again_while_its_entry_stays(eight_hours, accounts, repo):
-    machine = eight_hours
+@pytest.mark.parametrize(
+    ("ends", "longer"),
+    [({"for_": "8h"}, {"for_": "24h"}), ({"until": "2026-12-01T17:00Z"}, {"until": "2026-12-31"})],
+)
+def test_what_was_revoked_does_not_come_again_while_its_entry_stays(machine, accounts, repo, ends, longer):
+    give(repo, **ends)
+    assert status(machine) is Status.PRESENT
     machine.clock.turn(hours=9)
     assert status(machine) is Status.REVOKED
-    for ends in ({"for_": "8h"}, {"for_": "24h"}, {}):  # neither made longer nor its end taken out
-        give(repo, **ends)
+    none: dict[str, str] = {}
+    for entry in (ends, longer, none):  # neither made longer nor its end taken out
+        give(repo, **entry)
         assert status(machine) is Status.REVOKED
+    assert machine.events("ada").count(EventType.EXPIRED) == 1
     repo.hire("ada")
     repo.commit()
     machine.reconcile()

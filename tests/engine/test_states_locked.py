@@ -481,6 +481,18 @@ def test_attempt_that_has_not_begun_does_not_begin(lockable, accounts, repo):
     assert row(lockable.reconcile(hires=["bob"]), "bob", "tool").status is Status.SUSPENDED
 
 
+def test_for_of_what_a_lock_took_away_counts_from_when_it_is_given_again(machine, repo):
+    machine.reconcile()
+    machine.lock("ada")
+    assert row(machine.reconcile(), "ada", "tool").reason.endswith("; gone")
+    machine.clock.turn(days=10)
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}, "for": "8h"})
+    repo.commit()
+    machine.enqueue("unlock", "ada")
+    given = row(machine.reconcile(), "ada", "tool")
+    assert (given.status, stamp(given.until)) == (Status.PRESENT, "2026-12-11T17:00:00Z")
+
+
 def test_time_that_is_over_under_a_lock_takes_nothing_back_on(machine, accounts, repo):
     """What is switched off counts as gone: it is not switched on again for a moment by an unlock."""
     repo.manifest("tool", accounts.lockable())

@@ -164,6 +164,22 @@ def test_what_a_sequence_gave_by_including_others_is_held_while_one_of_them_cann
     assert row(pruning.reconcile(), "ada", "second").status is Status.REVOKED
 
 
+def test_what_moves_to_a_sequence_of_an_included_one_stays_where_that_is_broken(pruning, accounts, repo):
+    for name, content in {"base": {"access": []}, "team": TEAM, "role": {"include": ["team"]}}.items():
+        repo.write(f"config/sequences/{name}.yaml", content)
+    repo.hire("ada", TOOL, sequences=["role"])
+    repo.commit()
+    pruning.reconcile()
+    repo.write("config/sequences/base.yaml", {"acess": [TOOL]})
+    repo.hire("ada", sequences=["role"])
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile()):
+        left = row(report, "ada", "tool")
+        assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+        assert "nothing of ada is revoked until this is mended: config/sequences/base.yaml" in left.reason
+    assert accounts.calls("DELETE") == []
+
+
 def test_missing_sequence_is_a_problem_for_all_its_hires(pruning, accounts, others, repo):
     repo.write("config/sequences/engineering.yaml", {"assign": {"department": "R&D"}, "access": [SECOND]})
     repo.hire("ada", TOOL, department="R&D")

@@ -239,6 +239,11 @@ def test_files_travel_as_multipart(given):
     ]
 
 
+def test_file_whose_name_says_no_type_travels_as_bytes():
+    ((headers, content),) = parts(render(call(files={"doc": "film"}), SCOPE, MANIFEST, files={"film": b"0"}))
+    assert (headers["Content-Type"], content) == ("application/octet-stream", b"0")
+
+
 def test_a_name_cannot_break_out_of_a_parts_header():
     wire = render(call(headers={"Content-Type": "multipart/form-data"}, data={"{{Q}}": "x"}), SCOPE, MANIFEST)
     assert parts(wire) == [({"Content-Disposition": 'form-data; name="a%22b\\%0A&="'}, b"x")]
