@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
-from reconciler.model.grant import Key
+from reconciler.model.grant import Key, Record
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
@@ -34,6 +35,23 @@ def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key], events: I
         moving = {old.access for old in moves if old.hire == hire}
         kept[stored_name(hire)] = vault.changed(stored_name(hire), partial(_with_moved, moving, values))
     ledger.rename(moves, events, {**vault.without_stored(ledger, moves.keys()), **left, **kept})
+    if needing := _needing(ledger, moves):
+        ledger.save(needing)
+
+
+def _needing(ledger: LedgerWriter, moves: Mapping[Key, Key]) -> list[Record]:
+    """Return the rows that need what has another name now: a pass need not cover them to have them go on needing it."""
+    before = {new: old for old, new in moves.items()}
+    rows = list(ledger.grants.records({key.hire for key in before}))
+    services = {row.service for row in rows if row.key in before}
+    changed = list[Record]()
+    for row in rows:
+        was, is_ = before.get(row.key, row.key).hire, row.key.hire
+        names = {old.access: new.access for old, new in moves.items() if (old.hire, new.hire) == (was, is_)}
+        needs = tuple(names.get(need, need) for need in row.needs)
+        if needs != row.needs and row.service in services:
+            changed.append(replace(row, needs=needs))
+    return changed
 
 
 def _with_moved(moving: Container[str], values: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
