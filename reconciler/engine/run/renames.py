@@ -413,8 +413,7 @@ def _address(record: Record) -> str:
 
 
 def _elsewhere(record: Record, email: str) -> bool:
-    address = _address(record)
-    return address != email and folded(address) != folded(email)
+    return folded(_address(record)) != folded(email)
 
 
 def _about(values: list[Any]) -> tuple[str, ...] | None:
