@@ -88,6 +88,7 @@ def test_the_machine_has_the_first_word(company: Repo, accounts: AccountService,
     env = {"RECONCILE_BRANCH": "feature"} if where == "environment" else {}
     assert "branch: feature" in call(company, *arguments.get(where, ["status"]), env=env).out
     made = call(company, *(["--branch", "feature"] if not env else []), env=env)
+    assert "no branch is named" not in made.err
     assert made.code == 0, made.err
     assert accounts.created.keys() == {"ada@example.com", "eve@example.com"}
 

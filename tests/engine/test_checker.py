@@ -205,9 +205,10 @@ def test_pages_by_token(listed, accounts, repo):
 
 @pytest.fixture
 def compared(listed: Machine, accounts, repo) -> Machine:
-    """Everybody is to be a member, and the listing says what each one is."""
+    """Everybody is to be a member, and the listing says what each one is. Only a single check stores something."""
     manifest = accounts.manifest(listing=True)
     manifest["exists"] |= {"where": {"role": "member"}, "inactive": {"active": False}, "match": "email"}
+    manifest["exists"]["store_data"] = {"MEMBER": "id"}
     for person in accounts.people.values():
         person.update(role="member", active=True)
     accounts.add("h28@example.com", "h29@example.com")
