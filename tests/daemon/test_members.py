@@ -448,6 +448,30 @@ def test_leader_that_is_behind_leaves_the_count_of_a_newer_commit(repo: Repo, ac
     assert accounts.calls("DELETE") == []
 
 
+def test_leader_fetches_where_another_member_was_told_of_a_push(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo.commit()
+    begun: list[fetching.Fetching] = []
+
+    def nudge(self: fetching.Fetching) -> None:
+        begun.append(self)
+
+    monkeypatch.setattr(fetching.Fetching, "nudge", nudge)
+
+    async def run() -> None:
+        async with member(repo, "leader") as one, member(repo, "other") as two:
+            leader, other = (Daemon(runtime_of(each), lambda *_: None) for each in (one, two))
+            assert isinstance(leader.runner, Fleet)
+            leader.runner.leads = True
+            await leader._lead(one.clock.now(), one.tree)
+            other.pushed()
+            await other.runtime.finish()
+            await leader._lead(one.clock.now(), one.tree)
+            assert begun == [other.fetching, leader.fetching]
+            await leader._dispatcher.finish()
+
+    asyncio.run(run())
+
+
 def test_job_that_no_member_made_is_dropped(repo: Repo, accounts: AccountService) -> None:
     """A role of the database can insert one, which would let everything through the guard."""
 
