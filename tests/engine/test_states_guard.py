@@ -763,6 +763,17 @@ def test_a_time_that_a_revision_set_counts_over_all_parts_once_it_is_over(twenty
     assert len(accounts.calls("DELETE")) == 6
 
 
+def test_of_those_whose_time_is_over_only_accounts_that_are_there_count(twenty, accounts, repo):
+    for number in range(6):
+        repo.hire(f"h{number:02}", {"integration": "tool", "until": "2026-12-01T10:00Z"})
+    repo.commit()
+    twenty.reconcile()
+    lose(accounts, 0, 1)
+    twenty.clock.turn(hours=1)
+    assert not held(twenty.reconcile())
+    assert len(accounts.calls("DELETE")) == 4
+
+
 def test_accounts_that_a_for_took_away_count_with_those_of_later_commits(twenty, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.commit()

@@ -137,7 +137,7 @@ class Changes:
         self._seen: set[Key] = set()
         """The grants that the counted revision takes away or adds, and that this pass covers."""
         self._over: dict[str, set[Key]] = {}
-        """What this pass would take away because a time is over that a revision moved."""
+        """What this pass covers whose time, which a revision moved, is over."""
         self._adds = False
         since = ledger.guard.counted_since()
         self._since = Since(ledger.guard.newest_attempt(), since.began) if everything else since
@@ -181,11 +181,11 @@ class Changes:
             if item.exempt:
                 continue  # nor does what a person named override anything
             covered.add((integration, key))
+            if item.over:
+                self._over.setdefault(integration, set()).add(key)
             if takes(item):
                 self._taken.add(ledger, integration, key, moved=key in moved)
                 self._adds |= not (leaves or item.wanted)
-                if item.over:
-                    self._over.setdefault(integration, set()).add(key)
             elif makes(item):
                 self._made.add(ledger, integration, key, moved=key in moved)
                 self._adds |= not arrives
@@ -236,9 +236,10 @@ class Changes:
         rows = self._counted.standing(ledger, keys).items()
         there = {key for key, record in rows if not (record.guarded or record.revoking)}
         found = {name: theirs & there for name, theirs in keys.items()}
-        over = ledger.guard.over_by_revision(self._now) if self._over else {}
-        for name, mine in self._over.items():
-            others = {self._renamed.get(key, key) for key in over.get(name, ())} - mine
+        taken = self._taken.counts(ledger, self._over, self._renamed)
+        over = ledger.guard.over_by_revision(self._now) if taken else {}
+        for name in taken:
+            others = {self._renamed.get(key, key) for key in over.get(name, ())} - self._over[name]
             found[name] = found.get(name, NOBODY) | others
         return found
 
