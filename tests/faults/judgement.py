@@ -772,7 +772,7 @@ class Judgement:
         error = _slip(git, grant[0], now.date()) or any(
             self._unreadable(git, each) for each in self.rows if each[0] == grant[0]
         )
-        spared = (row.keep or (error and not expired)) and not (asked or (row.revoking and row.by_hand))
+        spared = (_keeps(git, row, grant) or (error and not expired)) and not (asked or (row.revoking and row.by_hand))
         seen = look(grant)
         orphaned = replace(orphaned, seen=seen)
         gone = replace(orphaned, status="revoked")
@@ -933,9 +933,10 @@ class Judgement:
         row = replace(row, orphan=not duty.wanted, off=seen is Seen.OFF, meant=duty.act == "revoke")
         row = replace(row, checked=row.checked or seen not in (None, Seen.NOT_ASKED))
         row = replace(row, asked=values if duty.differs else None, other=_other(values, duty))
+        row = replace(row, keep=_keeps(git, row, grant))
         if duty.wanted:
             entry = git.access(grant[0])[grant[1]]
-            row = replace(row, of_sequence=git.of_sequence(grant), keep=entry.keep, needs=entry.needs)
+            row = replace(row, of_sequence=git.of_sequence(grant), needs=entry.needs)
         if duty.afresh and row.phase in OPEN:
             row = replace(row, attempts=0)
         if row.phase is Phase.NEW and seen is not None:
@@ -1195,6 +1196,11 @@ def _ran_out(git: Git, row: Row, grant: Grant, now: datetime) -> datetime | None
         return None
     by_itself, end = (_end(git, grant, since)[0] for since in (None, row.acted_at))
     return end if (by_itself is None or by_itself > now) and end is not None and end <= now else None
+
+
+def _keeps(git: Git, row: Row, grant: Grant) -> bool:
+    """Whether it is only reported once it is over: as git has it, or had it last."""
+    return git.access(grant[0])[grant[1]].keep if _has(git, grant) else row.keep
 
 
 def _since(taken: tuple[Mapping[str, set[Grant]], ...], integration: str, *, anew: bool) -> set[Grant]:
