@@ -95,9 +95,9 @@ async def _never() -> bool:
 class Context:
     """One repository and its services. `reached` is called for every write and every request.
 
-    `branch` is the branch in force, where the machine says so. A `tolerant` one is for
-    taking access away by hand and for showing the ledger: where settings cannot be read, the last accepted revision
-    counts, and a folder of hires that is not there is empty.
+    `branch` is the branch in force, where the machine says so. A `tolerant` one is for taking access away by hand and
+    for showing the ledger: where settings cannot be read, the last accepted revision counts, and a folder of hires that
+    is not there is empty.
 
     `member_may_send` is called before every request: a member of a fleet sends none once others may take it for dead.
     """

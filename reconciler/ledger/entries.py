@@ -92,8 +92,7 @@ class Attempt(Frozen):
     """One attempt at a grant.
 
     Attempts that continue one another share their `run`; `total` is the number of requests of all. `epoch` is that of
-    the lease of `service` when the attempt began. `by_hand` says that a person asked for it,
-    or let it through.
+    the lease of `service` when the attempt began. `by_hand` says that a person asked for it, or let it through.
     """
 
     id: int

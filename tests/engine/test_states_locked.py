@@ -348,6 +348,23 @@ def test_account_under_another_address_is_locked_too(lockable, accounts, repo, s
     assert not any(active(accounts, email) for email in accounts.people)
 
 
+def test_lock_is_not_done_while_one_of_two_addresses_cannot_be_asked(lockable, accounts, repo):
+    lockable.reconcile()
+    accounts.add("ada@other.example.com")
+    repo.hire("ada", "tool", email="ada@other.example.com")
+    repo.commit()
+    accounts.fail_next(None, 500, method="GET", prefix="/users/ada@other.example.com")
+    lockable.lock("ada")
+    waits = row(lockable.reconcile(), "ada", "tool")
+    assert (active(accounts), waits.locked) == (False, LockState.PENDING)
+    assert "500" in waits.reason
+    accounts.clear()
+    lockable.clock.turn(hours=1)
+    report = lockable.reconcile()
+    assert {each.locked for each in report.rows} == {LockState.DONE}
+    assert not any(active(accounts, email) for email in accounts.people)
+
+
 def test_account_that_has_two_addresses_stays_one_under_a_lock(lockable, accounts, repo):
     """Services that rename an account may find it by its former address, too."""
     lockable.lock("ada")

@@ -150,7 +150,11 @@ def taken_away(
         case Present(account=Account.INVITED):
             return sent(record, "an invitation is open", retry_at, lock), []
         case _ if lock is not None:
-            return _locked_out(record, lock, left, now, deletes=kind is not Kind.LOCK or deletes)
+            new, lines = _locked_out(record, lock, left, now, deletes=kind is not Kind.LOCK or deletes)
+            if item.not_locked_yet is None:
+                return new, lines
+            waits = stated(Status.SUSPENDED, Action.NONE, item.not_locked_yet)
+            return replace(new, **waits, locked=LockState.PENDING), lines
         case _:
             return revoked(record, now, ran_out=item.ran_out)
 

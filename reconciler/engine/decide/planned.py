@@ -161,6 +161,8 @@ class PlannedGrant(Frozen):
     """The lock of its person: then all that is done is to lock the account."""
     leaves: str | None = None
     """Why git no longer wants what is locked."""
+    not_locked_yet: str | None = None
+    """What another account of its person's waits for, once this one is locked."""
     in_git: bool = True
     """Whether git still has the entry, wanted or not."""
     over: bool = False

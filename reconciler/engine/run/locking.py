@@ -56,7 +56,8 @@ class LockPlanner:
         there = [each for each in looked if not (_done(each) and isinstance(each.verdict, Missing))]
         if there and rival is not None:
             return replace(unlooked, decision=lock_by_hand(lock, rival))
-        return min(there, key=_done) if there else [unlooked, *looked][-1]
+        first, *others = sorted(there, key=_done) or [[unlooked, *looked][-1]]
+        return replace(first, not_locked_yet=next((each.decision.reason for each in others if not _done(each)), None))
 
     async def _as_git_has_it(self, grant: Grant, record: Record | None, *, known: bool) -> list[Record]:
         """Return a record of the account that git wants, unless the ledger's is `known` to be the same.
