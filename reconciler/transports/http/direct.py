@@ -69,9 +69,6 @@ class Direct:
         self._added = [*added]
         self._keep = True
         self._used = False
-        self._headers: Headers = ()
-        self._lines = b""
-        """The headers sent last, as lines: most requests of a service have the same."""
 
     @property
     def usable(self) -> bool:
@@ -117,10 +114,8 @@ class Direct:
         """Return a request's bytes. Raises NotAllowed where it could be read as another one, or as two."""
         if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
             raise NotAllowed
-        if headers != self._headers:
-            self._lines, self._headers = _lines(headers), headers
         length = b"" if content is None else b"Content-Length: %d\r\n" % len(content)
-        return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (method, target, self._lines, length, content or b"")
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (method, target, _lines(headers), length, content or b"")
 
     async def _headed(self, answer: _Reading) -> int:
         """Read up to where the content begins of the answer that counts; return how many bytes these were."""
