@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Unpack
 
@@ -132,9 +132,16 @@ class LedgerWriter(LedgerReader):
                 transaction.then(statement, rows)
             transaction.save((), event_rows(events, self.session.redact), kept)
 
-    def rename(self, moves: Mapping[Key, Key], events: Iterable[Event], kept: ValueChanges | None = None) -> None:
+    def rename(
+        self,
+        moves: Mapping[Key, Key],
+        events: Iterable[Event],
+        kept: ValueChanges | None = None,
+        needs: Mapping[Key, Sequence[str]] = {},
+    ) -> None:
         """Rename rows and their history; two grants may swap names. Each move has its event, under the new name.
 
+        `needs` has what rows need then, by their new names, where that is no longer what they needed.
         Up to which revision it is known who gave them is unknown then: it has to be found out from all commits.
         """
         tables = (schema.grants, schema.attempts, schema.events, schema.given)
@@ -156,6 +163,8 @@ class LedgerWriter(LedgerReader):
                 if table is schema.events:
                     values["was"] = sa.func.coalesce(table.c.was, table.c.hire + "/" + table.c.access)
                 connection.execute(sa.update(table).where(_is_of(table, here)).values(values))
+            for key, names in needs.items():
+                connection.execute(sa.update(schema.grants).where(_is_of(schema.grants, key)).values(needs=[*names]))
             anew = (untraced_row(hire, each._replace(since=None)) for hire, each in sorted(untraced.items()))
             transaction.upsert(schema.meta, ("name",), anew)
             transaction.save((), lines, kept)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
-from tests.engine.harness import Machine, row
+from tests.engine.harness import Machine, dying, row
 from tests.repo import Repo
 from tests.servers import AccountService, Received
 
@@ -482,11 +483,17 @@ def test_what_must_not_be_lost_stays_until_the_account_in_its_place_is_there(
 # Told by what a needed entry stored
 
 
-@pytest.mark.parametrize("only", [None, ["tool"], ["badge"]])
+@pytest.mark.parametrize(("only", "killed"), [(None, False), (["tool"], False), (["badge"], False), (["tool"], True)])
 def test_what_is_told_by_what_a_needed_entry_stored_goes_with_its_former_account(
-    machine: Machine, accounts: AccountService, others: AccountService, repo: Repo, only: list[str] | None
+    machine: Machine,
+    accounts: AccountService,
+    others: AccountService,
+    repo: Repo,
+    only: list[str] | None,
+    *,
+    killed: bool,
 ) -> None:
-    """Also where a pass over one of the two comes first."""
+    """Also where a pass over one of the two comes first, and where the program ends as soon as rows have moved."""
     settings(repo, prune="report")
     seat = by_login(accounts, form=True)
     seat["execute"][0]["store_data"] = {"SEAT": "id"}
@@ -503,15 +510,18 @@ def test_what_is_told_by_what_a_needed_entry_stored_goes_with_its_former_account
         },
     )
 
-    def give(login: str) -> None:
+    def give(login: str, *, killed: bool = False) -> None:
         seated = {"integration": "tool", "values": {"LOGIN": login}}
         repo.hire("ada", seated, {"integration": "badge", "needs": ["tool"]})
         repo.commit()
+        if killed:
+            with dying(LedgerWriter, "rename", after=True):
+                machine.reconcile(integrations=only)
         for integrations in (only, None, None):
             machine.reconcile(integrations=integrations)
 
     give("ada")
-    give("lovelace")
+    give("lovelace", killed=killed)
     first, second = (accounts.people[login]["id"] for login in ("ada", "lovelace"))
     assert set(others.people) == {first, second}
     both = {"tool": Status.PRESENT, "badge": Status.PRESENT}

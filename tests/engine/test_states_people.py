@@ -197,10 +197,10 @@ def test_stored_values_of_two_services_follow_at_the_same_time(machine, monkeypa
         vault = Vault(Sealer(bytes(32), (), Gnupg(None)))
         ledger.sealed.put("stored/ada", vault.sealed("stored/ada", stored))
 
-        def beside(self, moved, events, kept):
+        def beside(self, moved, events, kept, needs):
             monkeypatch.setattr(LedgerWriter, "rename", rename)
             move(ledger, vault, moves[1], told[1])
-            rename(self, moved, events, kept)
+            rename(self, moved, events, kept, needs)
 
         monkeypatch.setattr(LedgerWriter, "rename", beside)
         move(ledger, vault, moves[0], told[0])

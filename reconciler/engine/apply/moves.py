@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
-from reconciler.model.grant import Key, Record
-from reconciler.model.value import replace
+from reconciler.model.grant import Key
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
@@ -18,7 +17,10 @@ __all__ = ["move"]
 
 
 def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key], events: Iterable[Event]) -> None:
-    """Move rows, their history and their sealed values, all or none. Each move has its event."""
+    """Move rows, their history and their sealed values, all or none. Each move has its event.
+
+    Rows go on needing what moves: a pass need not cover them for that.
+    """
     sealed: dict[str, Any] = {}
     stored: dict[str, dict[str, Any]] = {}
     left: dict[str, None] = {}
@@ -34,24 +36,24 @@ def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key], events: I
     for hire, values in stored.items():  # within the transaction: another service's pass may move its own at this time
         moving = {old.access for old in moves if old.hire == hire}
         kept[stored_name(hire)] = vault.changed(stored_name(hire), partial(_with_moved, moving, values))
-    ledger.rename(moves, events, {**vault.without_stored(ledger, moves.keys()), **left, **kept})
-    if needing := _needing(ledger, moves):
-        ledger.save(needing)
+    kept = {**vault.without_stored(ledger, moves.keys()), **left, **kept}
+    ledger.rename(moves, events, kept, needs=_needs(ledger, moves))
 
 
-def _needing(ledger: LedgerWriter, moves: Mapping[Key, Key]) -> list[Record]:
-    """Return the rows that need what has another name now: a pass need not cover them to have them go on needing it."""
-    before = {new: old for old, new in moves.items()}
-    rows = list(ledger.grants.records({key.hire for key in before}))
-    services = {row.service for row in rows if row.key in before}
-    changed = list[Record]()
+def _needs(ledger: LedgerWriter, moves: Mapping[Key, Key]) -> dict[Key, list[str]]:
+    """Return what rows of the same services need, where that has another name, by the rows' new keys."""
+    names: dict[tuple[str, str], dict[str, str]] = {}
+    for old, new in moves.items():
+        names.setdefault((old.hire, new.hire), {})[old.access] = new.access
+    rows = list(ledger.grants.records({hire for pair in names for hire in pair}))
+    services = {row.service for row in rows if row.key in moves}
+    found: dict[Key, list[str]] = {}
     for row in rows:
-        was, is_ = before.get(row.key, row.key).hire, row.key.hire
-        names = {old.access: new.access for old, new in moves.items() if (old.hire, new.hire) == (was, is_)}
-        needs = tuple(names.get(need, need) for need in row.needs)
-        if needs != row.needs and row.service in services:
-            changed.append(replace(row, needs=needs))
-    return changed
+        key = moves.get(row.key, row.key)
+        theirs = names.get((row.key.hire, key.hire), {})
+        if row.service in services and not theirs.keys().isdisjoint(row.needs):
+            found[key] = [theirs.get(need, need) for need in row.needs]
+    return found
 
 
 def _with_moved(moving: Container[str], values: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
