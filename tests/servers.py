@@ -13,6 +13,7 @@ import json
 import re
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -26,7 +27,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["PATIENCE", "AccountService", "Connection", "Crowd", "Received", "Reply", "Service", "ask", "eventually"]
+__all__ = [
+    "PATIENCE",
+    "AccountService",
+    "Connection",
+    "Crowd",
+    "Received",
+    "Reply",
+    "Service",
+    "ask",
+    "eventually",
+    "listens",
+]
 
 PATIENCE = 60.0
 """Seconds after which a test gives up on what never comes: many times what it takes on a machine that is slow. What
@@ -576,6 +588,16 @@ def eventually(condition: Callable[[], Any]) -> Any:
         assert time.monotonic() < until, f"did not happen within {PATIENCE:g} seconds"
         time.sleep(0.02)
     return value
+
+
+def listens(server: subprocess.Popen[bytes], host: str, port: int) -> bool:
+    """Whether a server that was started takes connections by now; it must not have ended."""
+    try:
+        socket.create_connection((host, port)).close()
+    except OSError:
+        assert server.poll() is None, f"{server.args!r} ended"
+        return False
+    return True
 
 
 def ask(

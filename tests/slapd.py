@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, Self
 
 from tests.certificates import self_signed
 from tests.repo import free_port
-from tests.servers import PATIENCE
+from tests.servers import eventually, listens
 
 __all__ = ["ADMIN", "BASE", "MISSING", "Slapd"]
 
@@ -59,16 +57,7 @@ class Slapd:
         configuration.write_text(CONFIGURATION.format(schema=SCHEMA, folder=self.folder, base=BASE))
         listening = f"ldap://127.0.0.1:{self.port} ldaps://127.0.0.1:{self.tls_port}"
         self._server = subprocess.Popen([SERVER, "-f", configuration, "-h", listening, "-d", "0"])
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-            except OSError:
-                assert time.monotonic() < until
-                assert self._server.poll() is None, "slapd ended"
-                time.sleep(0.02)
-            else:
-                break
+        eventually(lambda: listens(self._server, "127.0.0.1", self.port))
         self.add(BASE, {"objectClass": ["dcObject", "organization"], "o": "Example"})
         for unit in ("people", "groups"):
             self.add(f"ou={unit},{BASE}", {"objectClass": "organizationalUnit"})

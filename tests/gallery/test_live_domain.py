@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +17,7 @@ pytest.importorskip("ldap", reason="no python-ldap: pip install -r requirements-
 from tests.certificates import self_signed
 from tests.gallery.live import passed, taken
 from tests.repo import Repo, call_cli
-from tests.servers import PATIENCE
+from tests.servers import PATIENCE, eventually, listens
 
 SERVER = shutil.which("samba", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 PROVISION = shutil.which("samba-tool")
@@ -57,16 +55,7 @@ class Domain:
         settings = self.folder / "etc" / "smb.conf"
         serve = [str(SERVER), "-F", "--no-process-group", "-M", "single", "-s", str(settings), *tls]
         self._server = subprocess.Popen([*serve, "--option=server services=ldap"])
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                socket.create_connection((HOST, 636)).close()
-            except OSError:
-                assert time.monotonic() < until
-                assert self._server.poll() is None, "samba ended"
-                time.sleep(0.05)
-            else:
-                break
+        eventually(lambda: listens(self._server, HOST, 636))
         connection = self.connected()
         connection.add_s(STAFF, [("objectClass", [b"organizationalUnit"])])
         connection.add_s(GROUP, [("objectClass", [b"group"]), ("sAMAccountName", [b"design"])])
