@@ -153,6 +153,29 @@ def few(twenty, repo):
     return twenty
 
 
+@pytest.mark.parametrize("how", ["its time is over", "it leaves git"])
+def test_account_that_is_found_while_its_update_is_held_goes_when_it_should(few, accounts, repo, how):
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=5, prune="revoke")
+    manifest = accounts.manifest(revoke=True)
+    manifest["exists"]["where"] = title = {"title": "{{position}}"}
+    manifest["update"] = [{"url": manifest["exists"]["url"], "method": "PATCH", "data": title}]
+    repo.manifest("other", manifest)
+    stems = [f"n{number}" for number in range(6)]
+    accounts.add(*(f"{stem}@example.com" for stem in stems))
+    for stem in stems:
+        repo.hire(stem, {"integration": "other", "until": "2026-12-01T10:00Z"}, position="Lead")
+    repo.commit()
+    assert held(few.reconcile()) == {*stems}
+    assert few.events("n0") == [EventType.ADOPTED]
+    if how == "it leaves git":
+        repo.remove("hires/n0.yaml")
+        repo.commit()
+    else:
+        few.clock.turn(hours=1)
+    assert row(few.reconcile(), "n0", "other").status is Status.REVOKED
+    assert "n0@example.com" not in accounts.people
+
+
 def join(repo, *numbers):
     for number in numbers:
         repo.hire(f"n{number}", "tool")

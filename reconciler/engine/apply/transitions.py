@@ -53,6 +53,9 @@ NOT_AS_WANTED: Mapping[str, Any] = {
 }
 """What a record has of an account that was not yet found as git wants it."""
 
+HELD_BACK = (Status.SUSPENDED, Status.SCHEDULED, Status.BLOCKED)
+"""The statuses of an account that was found, and whose update waits for something else."""
+
 IN_GIT_AGAIN, UNLOCKED = "in git again", "locked no longer"
 """What the history says of an orphan whose entry is back, and of a grant that a lock left as it was."""
 
@@ -149,7 +152,7 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
         and verdict.under is None
         and (
             decision.status in (Status.PRESENT, Status.DIFFERS)
-            or (decision.status is Status.BLOCKED and item.prepared is not None and new.phase is Phase.NEW)
+            or (decision.status in HELD_BACK and item.prepared is not None and new.phase is Phase.NEW)
         )
     ):
         fields |= _found(new, item, now, events)
