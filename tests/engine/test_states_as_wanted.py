@@ -531,6 +531,34 @@ def test_an_update_that_is_half_done_outranks_an_account_that_is_as_wanted(team,
     assert len(roles.changes) == 1
 
 
+@pytest.mark.parametrize("anew", ["run by hand", "its requests change"])
+def test_an_update_that_is_half_done_and_begins_anew_in_vain_is_made_again(team, accounts, roles, repo, anew):
+    """The account is as `where` wants it; what is left of the update was never sent."""
+    manifest = with_role(accounts)
+    manifest["update"].append({"url": f"{accounts.url}/told", "method": "POST"})
+    accounts.route("POST", "/told", {"ok": True})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    team.reconcile()
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    accounts.fail_next(1, 500, prefix="/told")
+    assert row(team.reconcile(), "ada", "tool").status is Status.RETRYING
+    if anew == "run by hand":  # refused: there is an account already
+        assert row(team.reconcile(by_hand={("ada", "tool"): "run"}), "ada", "tool").status is Status.RETRYING
+    else:
+        accounts.fail_next(1, 500, method="PATCH")
+        manifest["update"][0]["data"]["note"] = "by git"
+        repo.manifest("tool", manifest)
+        repo.commit()
+        assert row(team.reconcile(), "ada", "tool").status is Status.RETRYING
+    team.clock.turn(hours=1)
+    assert row(team.plan(), "ada", "tool").action in (Action.UPDATE, Action.RETRY)
+    for _ in range(2):
+        assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls("POST", "/told")) == 2
+
+
 def test_an_update_continues_after_the_change_of_the_account(team, accounts, roles, repo):
     manifest = with_role(accounts)
     manifest["exists"]["where"] = {"role": "{{ROLE}}", "team": "red"}

@@ -145,6 +145,19 @@ def test_a_run_that_is_refused_does_not_make_a_half_done_attempt_complete(machin
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT  # somebody else made it
 
 
+def test_a_run_that_is_refused_does_not_make_a_half_done_healing_complete(machine, accounts):
+    machine.reconcile()
+    accounts.people.clear()
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.RETRYING
+    assert row(machine.reconcile(by_hand=RUN), "ada", "tool").status is Status.RETRYING  # 409: there is one already
+    machine.clock.turn(hours=1)
+    for _ in range(2):
+        left = row(machine.reconcile(), "ada", "tool")
+        assert (left.status, left.action) == (Status.FAILED, Action.NONE)
+        assert "`reconcile accept ada tool` or `reconcile run ada tool`" in left.reason
+
+
 REFUSED = {
     "suspended": ({"suspend": [{"hire": "ada"}]}, TOOL, Status.SUSPENDED),
     "scheduled": ({}, TOOL | {"at": "2027-01-01"}, Status.SCHEDULED),

@@ -125,6 +125,26 @@ def test_account_that_was_off_already_stays_off_until_its_day(lockable, accounts
     assert active(accounts, f"{hire}@example.com")
 
 
+def test_guard_neither_counts_nor_holds_what_the_end_of_a_lock_gives_back(lockable, accounts, repo):
+    """A person named them; with `max_new: 1` two were held, and the next who is new."""
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=1)
+    repo.hire("bob", "tool")
+    repo.commit()
+    lockable.reconcile()
+    for hire in ("ada", "bob"):
+        lockable.lock(hire)
+    lockable.reconcile()
+    accounts.people.pop("bob@example.com")
+    lockable.clock.turn(hours=1)
+    for hire in ("ada", "bob"):
+        lockable.enqueue("unlock", hire)
+    report = lockable.reconcile()
+    assert {row(report, hire, "tool").status for hire in ("ada", "bob")} == {Status.PRESENT}
+    repo.hire("eve", "tool")
+    repo.commit()
+    assert row(lockable.reconcile(hires=["eve"]), "eve", "tool").status is Status.PRESENT
+
+
 def test_lock_ends_by_itself(lockable, accounts):
     lockable.lock("ada", until="2026-12-01T10:00:00+00:00")
     lockable.reconcile()

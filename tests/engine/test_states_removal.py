@@ -598,6 +598,23 @@ def test_a_half_done_revocation_continues_though_the_account_is_gone(two_steps, 
     assert len(accounts.calls("POST", "/archive")) == 2
 
 
+def test_a_half_done_revocation_whose_requests_change_takes_what_is_gone_for_done(two_steps, accounts, repo):
+    """It begins anew, at the account that it has deleted: it waited for a person, who could do nothing about it."""
+    accounts.fail_next(1, 500, prefix="/archive")
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.RETRYING
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"][0]["url"] += "?now=1"
+    manifest["revoke"].append({"url": f"{accounts.url}/archive", "data": {"who": "{{email}}"}})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    accounts.fail_next(1, 404, prefix="/archive")
+    failed = row(two_steps.reconcile(), "ada", "tool")
+    assert (failed.status, "request 2 of 2" in failed.reason) == (Status.RETRYING, True)
+    two_steps.clock.turn(hours=1)
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert len(accounts.calls("POST", "/archive")) == 3
+
+
 def test_a_lost_answer_counts_as_done_where_the_account_is_gone(two_steps, accounts):
     accounts.drop_after_commit(method="DELETE")
     two_steps.reconcile()

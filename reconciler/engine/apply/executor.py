@@ -96,7 +96,7 @@ class Executor:
         number = (
             job.record.attempts + 1 if again and not job.planned.decision.afresh and job.kind is not Kind.RUN else 1
         )
-        before, by_hand = job.record.run, job.planned.by_hand or (again and job.record.run.by_hand)
+        before, by_hand = job.record.run, job.planned.named or (again and job.record.run.by_hand)
         run = OpenRun(kind=job.kind, digest=integration.digest(job.prepared), by_hand=by_hand)
         if resume:
             run = replace(run, id=before.id, steps=before.steps)
@@ -221,9 +221,8 @@ class Executor:
         self, run: RunningAttempt, step: Step, answer: Response, reason: str | None, refused: Outcome
     ) -> None:
         """Record an answer that is no success for this reason, and raise _Failed."""
-        takes_back = run.job.kind.withdraws or step.index < run.job.withdraws
-        withdrawn = takes_back and answer.status in GONE  # the invitation does not exist any more
-        if reason is not None and not withdrawn:
+        gone = step.index < run.job.may_be_gone and answer.status in GONE
+        if reason is not None and not gone:
             reason += run.integration.client.excerpt(answer)
             # A success that is not the one that was wanted has taken effect all the same.
             outcome = Outcome.UNMET if 200 <= answer.status < 300 else refused

@@ -14,12 +14,13 @@ from reconciler.engine.observe.integrations import Integration
 from reconciler.ledger.entries import Attempt, Command
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.ledger.vault import Memory
-from reconciler.model.decision_inputs import acted_on, is_over, still_wanted
+from reconciler.model.decision_inputs import TAKEN, acted_on, is_over, progress, still_wanted
 from reconciler.model.grant import Grant, Record
 from reconciler.model.manifest import Request
 from reconciler.model.run import Kind, Outcome, Step
 from reconciler.model.template import roots
 from reconciler.model.value import Frozen, replace
+from reconciler.model.verdict import Missing
 from reconciler.repository.desired import Desired
 from reconciler.requests.client import Response
 
@@ -62,6 +63,17 @@ class AttemptRequest(Frozen, kw_only=True):
     def withdraws(self) -> int:
         """Return how many of the requests, the first ones, withdraw an invitation before the account is made."""
         return withdraws_of(self.prepared.manifest, self.kind)
+
+    @property
+    def may_be_gone(self) -> int:
+        """Return of how many of the requests, the first ones, what they take away may be gone: that is no failure.
+
+        An invitation may be, and, where the account is, what a chain of attempts that begins anew took away.
+        """
+        if self.kind.withdraws:
+            return len(self.requests)
+        gone = self.kind.takes_away and self.continues and isinstance(self.planned.verdict, Missing)
+        return progress(self.record.run.steps, (), TAKEN).done if gone else self.withdraws
 
     @property
     def wanted(self) -> Grant | None:

@@ -264,8 +264,8 @@ def _found(record: Record, item: PlannedGrant, now: datetime, events: Events) ->
         **fields,
     }
     if decision.status is not Status.PRESENT:
-        return found
-    found |= {"answered": "", "fresh": False}
+        return {**found, "left_over": record.left_over}
+    found |= {"answered": "", "fresh": False, "left_over": False}
     if decision.accepted:
         return found
     return {**found, "wants": dict(prepared.wants), "accepted": {}, "as_wanted_at": record.as_wanted_at or now}

@@ -51,6 +51,9 @@ FOUND = "exists check: found"
 OFF = "switched off"
 """What an account is that `inactive` matches."""
 
+HALF_DONE = "an attempt before the last one is half done"
+"""Why an account that is as git wants it is updated all the same: how far that one came is not known any more."""
+
 
 class Capabilities(Frozen):
     """What a manifest can check and do about an account that exists."""
@@ -191,6 +194,8 @@ def found(record: Record | None, verdict: Present, facts: Facts, policy: Policy)
     by_values = not (off or can.compares) and bool(changes)
     differs = changes if by_values else verdict.differs
     if not off and not differs:
+        if record is not None and record.left_over and can.updates:
+            return Decision(Status.DIFFERS, Action.UPDATE, HALF_DONE, afresh=True)
         return _FOUND_FIRST if record is None else _FOUND_AGAIN
     if record is not None and not off and not by_values and _accepted(record, differs):
         reason = f"{FOUND}; accepted as it is: {_compared(differs)}"

@@ -177,10 +177,16 @@ class PlannedGrant(Frozen):
     """The hire's entry that makes the same account in this pass: this one does not."""
 
     @property
+    def named(self) -> bool:
+        """Whether a person named it, or whom it is for: it is given again once a lock ends."""
+        unlocked = self.wanted and self.lock is None and self.record is not None and self.record.locked is not None
+        return self.by_hand or unlocked
+
+    @property
     def exempt(self) -> bool:
         """Whether the guard neither counts nor holds it: a person named it, or its time is over by itself."""
         by_itself = self.over and self.record is not None and not self.record.ends_moved
-        return self.by_hand or by_itself or self.lock is not None
+        return self.named or by_itself or self.lock is not None
 
     @property
     def moved(self) -> bool:

@@ -187,7 +187,7 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
     far = progress(record.run.steps, facts.texts, NEITHER)
     error = record.last_error or "the attempt failed"
     failed = Failed.of(record, facts, policy, error)
-    settled = replace(record, phase=Phase.CONFIRMED, as_wanted_at=None, updated_at=None)
+    settled = replace(record, phase=Phase.CONFIRMED, as_wanted_at=None, updated_at=None, left_over=False)
     match verdict:
         case Unknown(reason):
             return replace(failed.left, reason=f"{'due; ' if failed.due else ''}exists check failed: {reason}; {error}")
@@ -199,7 +199,7 @@ def _unsettled_update(record: Record, facts: Facts, policy: Policy) -> Decision:
             now = webhook(settled, facts)
         case _:
             assert_never(verdict)
-    if now.status.granted and not far.effect:
+    if now.status.granted and not (far.effect or record.left_over):
         return now
     as_wanted = now.status.granted and can.compares  # else nothing but what was sent says how the account is
     if as_wanted:  # then the request that changes it did, although its answer was lost
@@ -244,8 +244,8 @@ def _unsettled(record: Record, facts: Facts, policy: Policy) -> Decision:
     when = again if failed.waiting else "two attempts failed: nothing more runs on its own"
     heals = record.lost and not record.run.by_hand
     # What `run` began anew, without effect, was half done before: nobody knows how far any more.
-    anew = record.left_over and record.run.kind is Kind.RUN and not record.provided
-    unknown = anew and far.total > 1 and not far.effect
+    anew = record.left_over and record.run.kind is Kind.RUN and not far.effect
+    unknown = anew and far.total > 1 and (not record.provided or record.lost or not facts.can.updates)
 
     match verdict:
         case Present() if not (far.effect or unknown):
