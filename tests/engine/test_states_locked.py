@@ -8,8 +8,10 @@ import pytest
 
 from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.model.clock import stamp
+from reconciler.model.grant import Key
 from reconciler.model.lock import Lock, LockState
 from reconciler.model.status import Action, EventType, Status
+from reconciler.review.past import replayed
 from tests.engine.harness import dying, row
 from tests.repo import use_key
 
@@ -143,6 +145,27 @@ def test_guard_neither_counts_nor_holds_what_the_end_of_a_lock_gives_back(lockab
     repo.hire("eve", "tool")
     repo.commit()
     assert row(lockable.reconcile(hires=["eve"]), "eve", "tool").status is Status.PRESENT
+
+
+def test_history_knows_that_what_left_git_under_a_lock_is_locked_no_longer(lockable, accounts, repo):
+    """`status --at` said `suspended` for ever of an account that anybody could use."""
+    repo.manifest("tool", accounts.manifest(revoke=True) | {"revoke_deletes": True})
+    repo.commit()
+    lockable.lock("ada")
+    lockable.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    lockable.reconcile()
+    left = lockable.history("ada")[-1].at
+    lockable.clock.turn(hours=1)
+    lockable.enqueue("unlock", "ada")
+    for _ in range(2):
+        assert row(lockable.reconcile(), "ada", "tool").status is Status.ORPHANED
+    lines = lockable.history()
+    for upto, status in ((left, Status.SUSPENDED), (lockable.clock.now(), Status.ORPHANED)):
+        known, _ = replayed(line for line in lines if line.at <= upto)
+        assert known[Key("ada", "tool")].status is status
+    assert len([line for line in lines if line.event is EventType.UNLOCKED and line.key.access]) == 1
 
 
 def test_lock_ends_by_itself(lockable, accounts):

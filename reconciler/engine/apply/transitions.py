@@ -161,8 +161,8 @@ def checked(record: Record, item: PlannedGrant, now: datetime, revision: str | N
         fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
     else:
         fields |= _check_result(new, item, now, events)
-    if item.wanted and not events and (back := _back(record, decision)) is not None:
-        events.append((EventType.CONFIRMED, back))
+    if not events and (back := _back(record, decision)) is not None:
+        events.append((EventType.CONFIRMED if item.wanted else EventType.UNLOCKED, back))
     return with_events(replace(new, **fields), events, now)
 
 
@@ -216,6 +216,8 @@ def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Rec
 
 def _back(record: Record, decision: Decision) -> str | None:
     """Return what ended for a grant that is as it was; else the history would go on to tell of it."""
+    if decision.status is Status.ORPHANED:
+        return None if record.locked is None else UNLOCKED
     if not (decision.status.granted or decision.status is Status.UNCONFIRMED):
         return None
     return IN_GIT_AGAIN if record.orphaned_at is not None else UNLOCKED if record.locked is not None else None
