@@ -170,7 +170,7 @@ def faults() -> Iterator[None]:
         elif "I/O" in cause:
             step = "see to the disk, or to the quota; then try again"
         elif "unable to open" in cause or "readonly" in cause:
-            step = "check its folder and permissions"
+            step = "check its folder and permissions, and that no more files are open than may be (ulimit -n)"
         raise LedgerError(f"the ledger: {cause}: {step}") from error
 
 
