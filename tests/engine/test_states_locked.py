@@ -168,6 +168,40 @@ def test_history_knows_that_what_left_git_under_a_lock_is_locked_no_longer(locka
     assert len([line for line in lines if line.event is EventType.UNLOCKED and line.key.access]) == 1
 
 
+ONE, THREE, OPEN = "2026-12-01T10:00:00+00:00", "2026-12-01T12:00:00+00:00", None
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second", "ends"), [(OPEN, ONE, None), (ONE, OPEN, None), (THREE, ONE, 3), (ONE, THREE, 3)]
+)
+def test_second_lock_ends_none_before_its_time(lockable, accounts, first, second, ends, together):
+    lockable.lock("ada", until=first)
+    if not together:
+        lockable.reconcile()
+    lockable.lock("ada", reason="on leave", until=second)
+    assert "on leave; switched off" in row(lockable.reconcile(), "ada", "tool").reason
+    lockable.clock.turn(hours=2)
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.SUSPENDED
+    lockable.clock.turn(hours=2)
+    lockable.reconcile()
+    assert active(accounts) is (ends == 3)
+    lockable.enqueue("unlock", "ada")
+    assert row(lockable.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_second_lock_goes_on_to_delete(lockable, accounts, repo):
+    repo.manifest("tool", accounts.manifest(revoke=True) | {"revoke_deletes": True})
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    lockable.lock("ada", delete=True)
+    lockable.reconcile()
+    lockable.lock("ada")
+    lockable.clock.turn(hours=1)
+    assert "gone" in row(lockable.reconcile(), "ada", "tool").reason
+    assert accounts.people == {}
+
+
 def test_lock_ends_by_itself(lockable, accounts):
     lockable.lock("ada", until="2026-12-01T10:00:00+00:00")
     lockable.reconcile()

@@ -228,13 +228,14 @@ def lock_or_unlock(
     while not before and name in {lock.hire for lock in locks}:  # of somebody else, who had that id then
         name += APART
     until = datetime.fromisoformat(said["until"]) if said.get("until") else None
+    ends = [until, *(each.until for each in before)]  # no lock ends another one
     lock = Lock(
         hire=name,
         at=command.at,
         by=command.by,
         reason=str(said.get("reason", "")),
-        until=until,
-        deletes=bool(said.get("delete")),
+        until=None if None in ends else max(filter(None, ends)),
+        deletes=bool(said.get("delete")) or any(each.deletes for each in before),
         hires=frozenset({hire}),
         addresses=frozenset(addresses).union(*(each.addresses for each in before)),
     )
