@@ -948,12 +948,13 @@ class Judgement:
         seen = duty.seen
         if duty.status == "revoked" and row.phase is not Phase.REVOKED:
             return replace(_settled(row), phase=Phase.REVOKED, **NOT_AS_WANTED)
-        if seen in FOUND and duty.wanted and duty.status in ("present", "differs"):
+        held_back = row.phase is Phase.NEW and duty.status in ("suspended", "scheduled")
+        if seen in FOUND and duty.wanted and (held_back or duty.status in ("present", "differs")):
             if row.phase in (Phase.NEW, *OPEN):
                 as_before = row.phase in OPEN and row.settled and not row.updating
                 row = replace(_settled(row), made=row.made if as_before else values)
             row = replace(row, phase=Phase.CONFIRMED, confirmed=True, lost=False, invitations=0)
-            if duty.status == "differs":
+            if duty.status != "present":
                 return row
             row = replace(row, fresh=False)
             if duty.accepted or values is None:
