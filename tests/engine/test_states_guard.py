@@ -424,6 +424,39 @@ def test_a_release_of_something_else_lets_nothing_count_anew(twenty, accounts, o
     assert len(accounts.calls("DELETE")) == 9
 
 
+@pytest.mark.parametrize("then", ["gone", "Owner", None])
+def test_a_release_lets_nothing_else_through_that_a_later_commit_does_to_the_same_accounts(few, accounts, repo, then):
+    manifest = accounts.manifest(revoke=True)
+    manifest["exists"]["where"] = title = {"title": "{{position}}"}
+    manifest["update"] = [{"url": manifest["exists"]["url"], "method": "PATCH", "data": title}]
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=None)
+
+    def commit(position):
+        for number in range(10):
+            accounts.people[f"h{number:02}@example.com"].setdefault("title", position)
+            repo.hire(f"h{number:02}", "tool", position=position)
+        repo.commit()
+
+    commit("Engineer")
+    few.reconcile()
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=5, prune="revoke")
+    commit("Lead")
+    assert len(held(few.reconcile())) == 10
+    few.release()
+    if then is None:
+        leave(repo, 19)
+    elif then == "gone":
+        leave(repo, *range(10))
+    else:
+        commit(then)
+    assert len(held(few.reconcile())) == (0 if then is None else 10)
+    assert len(accounts.calls("PATCH")) == (10 if then is None else 0)
+    assert len(accounts.calls("DELETE")) == (1 if then is None else 0)
+    few.release()
+    assert held(few.reconcile()) == set()
+
+
 def test_history_says_that_it_is_released_once_nothing_is_held_any_more(twenty, accounts):
     """A daemon lets many through in parts, and passes between these still find the others held."""
     lose(accounts, *range(10))

@@ -7,7 +7,7 @@ itself. Of many entries that are new, some may be there already: nothing of thes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -50,7 +50,8 @@ class RevisionCount(Frozen):
     `own` are its own limits, `limits` those that it is judged by. `arriving` are the entries of integrations of which
     more are new, or may be updated, than `max_new`: checked since `counted_at`, they are known. `moved` are the former
     and the new names of what leaves, as long as the ledger may have it under the former. `released` are those grants of
-    `leaving` and `arriving` that somebody let through, whatever has come of them since.
+    `leaving` and `arriving` that somebody let through, whatever has come of them since; before it is noted, those of
+    which it says the same as the count before.
     """
 
     revision: str
@@ -82,7 +83,18 @@ class RevisionCount(Frozen):
         if (there and there.revision) != (before and before.revision):
             return noted
         released = frozenset[Key]() if there is None else there.released
-        return replace(self, released=released & self.keys(Selection())).written()
+        return replace(self, released=released & self.released & self.keys(Selection())).written()
+
+    def alike(self, before: RevisionCount, differ: Sequence[Selection]) -> frozenset[Key]:
+        """Return what leaves as it did before, and what arrives as it did: not where files that `differ` give it."""
+        leaving = (key for name, keys in self.leaving.items() for key in keys & before.leaving.get(name, frozenset()))
+        arriving = (
+            key
+            for name, keys in self.arriving.items()
+            for key in keys & before.arriving.get(name, frozenset())
+            if not any(each.covers(key, name) for each in differ)
+        )
+        return frozenset((*leaving, *arriving))
 
     def keys(self, selection: Selection) -> frozenset[Key]:
         """Return what leaves and arrives of a selection."""

@@ -57,6 +57,7 @@ async def count_revision(
         and await _few(selections, desired, ledger, own)
     ):
         return before
+    differ = selections
     if manifests_differ is not False or await ledger.run(partial(_may_let_go, selections=selections, desired=desired)):
         selections = _with_others(selections)
     counting = _Counting(context, state, tree, before)
@@ -68,7 +69,7 @@ async def count_revision(
         for name, keys in counting.arriving.items()
         if limits.most_new is not None and len(keys) > limits.most_new
     }
-    return RevisionCount(
+    counted = RevisionCount(
         revision=tree.revision,
         counted_at=before.counted_at if before is not None and arriving == before.arriving else now,
         own=own,
@@ -77,6 +78,7 @@ async def count_revision(
         moved=counting.moved(),
         arriving={name: frozenset(keys) for name, keys in arriving.items()},
     )
+    return counted if before is None else replace(counted, released=counted.alike(before, differ))
 
 
 def _touched_since(
