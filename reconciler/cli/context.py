@@ -5,10 +5,11 @@ from __future__ import annotations
 import getpass
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, closing, contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.logs import note
@@ -26,9 +27,6 @@ from reconciler.model.secret import Redactor
 from reconciler.model.text import hint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
-
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.run.accepted import InForce
     from reconciler.ledger.opening import StateLocation
@@ -40,27 +38,20 @@ if TYPE_CHECKING:
     from reconciler.repository.files import Files
 
 __all__ = [
+    "Here",
     "Refused",
-    "context_in_force",
     "context_of",
-    "desired_in_force",
-    "enqueue",
-    "files_in_force",
     "in_force",
-    "ledger_of",
     "names_in",
     "no_such_grant",
     "no_such_hire",
     "requester",
     "run_in_context",
-    "settings_of",
     "show_handed_over",
     "show_outcome",
-    "state_of",
     "suggest",
     "suggest_from_ledger",
     "until_stopped",
-    "use_key",
 ]
 
 T = TypeVar("T")
@@ -104,50 +95,78 @@ def in_force(context: Context, *, uncommitted: bool = False, starts: bool = Fals
     return accepted.in_force(context, uncommitted=uncommitted, starts=starts)
 
 
-def context_in_force(options: SharedOptions, redactor: Redactor | None = None) -> tuple[Context, InForce]:
-    """Make a context, and read what is in force."""
-    context = context_of(options, redactor)
-    return context, in_force(context)
+class Here:
+    """What a command works on, read once: what is in force in a context, its files, and the state that it names."""
 
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.force = in_force(context)
 
-def desired_in_force(context: Context, force: InForce) -> Desired:
-    """Return what git wants today, by what is in force."""
-    return context.desired(context.reader.load(force.tree), context.today(force.settings))
+    @classmethod
+    def of(cls, options: SharedOptions, redactor: Redactor | None = None) -> Here:
+        """Make a context too; a command that shows nothing secret needs no `redactor`."""
+        return cls(context_of(options, redactor))
 
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.force.settings
 
-def settings_of(options: SharedOptions) -> Settings:
-    """Read the settings in force."""
-    return context_in_force(options)[1].settings
+    @cached_property
+    def files(self) -> Files:
+        """The files in force."""
+        return self.context.reader.load(self.force.tree)
 
+    @cached_property
+    def files_if_read(self) -> Files | None:
+        """The files in force, for what the ledger does not have: form fields and names. None if they cannot be read."""
+        try:
+            return self.files
+        except (RepositoryError, SettingsError):
+            return None
 
-def state_of(options: SharedOptions) -> StateLocation:
-    """Find the state that the settings in force name. Raises LedgerError if it was lost."""
-    return kept_state(*context_in_force(options))
+    @cached_property
+    def desired(self) -> Desired:
+        """What git wants today."""
+        return self.context.desired(self.files, self.context.today(self.settings))
 
+    @cached_property
+    def state(self) -> StateLocation:
+        """The state that the settings name. Raises LedgerError if it was lost."""
+        from reconciler.engine.trust import refuse_fresh_start
 
-def kept_state(context: Context, force: InForce) -> StateLocation:
-    """Find the state that the settings in force name. Raises LedgerError if it was lost."""
-    from reconciler.engine.trust import refuse_fresh_start
+        location = self.context.state(self.settings, self.force.tree)
+        refuse_fresh_start(self.context.checkout, location)
+        return location
 
-    location = context.state(force.settings, force.tree)
-    refuse_fresh_start(context.checkout, location)
-    return location
+    def own(self) -> Mapping[str, str]:
+        """Decrypt the program's own initial data in force. Raises SecretsError."""
+        from reconciler.model.settings import OWN
 
+        return self.context.initial_data(self.settings).read(self.force.tree, OWN) or {}
 
-@contextmanager
-def ledger_of(options: SharedOptions) -> Iterator[LedgerReader]:
-    """Open the ledger for reading; an empty one if there is none."""
-    with state_of(options).reader() as ledger:
-        yield ledger
+    def ledger(self) -> AbstractContextManager[LedgerReader]:
+        """Open the ledger for reading; an empty one if there is none."""
+        return self.state.reader()
 
+    @contextmanager
+    def writer(self) -> Iterator[LedgerWriter]:
+        """Open the ledger to leave commands in it. Raises SecretsError if they would not count."""
+        with closing(self.state.writer()) as ledger:
+            self.use_key(ledger)
+            yield ledger
 
-def files_in_force(options: SharedOptions) -> Files | None:
-    """Read the files in force, for what the ledger does not have: form fields and names. None if there are none."""
-    try:
-        context, force = context_in_force(options)
-        return context.reader.load(force.tree)
-    except (RepositoryError, SettingsError):
-        return None
+    def use_key(self, ledger: LedgerWriter) -> None:
+        """Open the state's key, by which commands count. Raises SecretsError if that cannot be done here."""
+        from reconciler.engine.trust import sealing_of
+
+        if (fault := sealing_of(self.context, self.settings, self.force.tree, ledger).fault) is not None:
+            raise SecretsError(f"a command counts only from somebody who has the state's key: {fault}")
+
+    def enqueue(self, kind: str, *, data: Mapping[str, Any] | None = None, **about: str | None) -> None:
+        """Enqueue a command about a hire, an access entry or an integration for the process that locked the state."""
+        with self.writer() as ledger:
+            ledger.commands.enqueue(kind, now=datetime.now(UTC), by=requester(), data=data, **about)
 
 
 def names_in(files: Files | None, hires: Collection[str]) -> dict[str, str]:
@@ -222,34 +241,6 @@ def requester() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def enqueue(
-    options: SharedOptions,
-    kind: str,
-    *,
-    hire: str | None = None,
-    access: str | None = None,
-    integration: str | None = None,
-    data: Mapping[str, Any] | None = None,
-) -> None:
-    """Enqueue a command for the process that locked the state."""
-    ledger = state_of(options).writer()
-    try:
-        use_key(options, ledger)
-        about = {"hire": hire, "access": access, "integration": integration}
-        ledger.commands.enqueue(kind, now=datetime.now(UTC), by=requester(), data=data, **about)
-    finally:
-        ledger.close()
-
-
-def use_key(options: SharedOptions, ledger: LedgerWriter) -> None:
-    """Open the state's key, by which commands count. Raises SecretsError if that cannot be done here."""
-    from reconciler.engine.trust import sealing_of
-
-    context, force = context_in_force(options)
-    if (fault := sealing_of(context, force.settings, force.tree, ledger).fault) is not None:
-        raise SecretsError(f"a command counts only from somebody who has the state's key: {fault}")
-
-
 def show_outcome(
     options: SharedOptions, kind: str, grants: Iterable[Key], said: str, *, handed_over: bool = False
 ) -> None:
@@ -259,8 +250,9 @@ def show_outcome(
 
 
 def show_handed_over(
-    options: SharedOptions, kind: str, grants: Collection[Key], what: str, holder: StateLockedError
+    options: SharedOptions, kind: str, grants: Collection[Key], holder: StateLockedError, what: str | None = None
 ) -> None:
     """Show that a command was handed to the process that locked the state, and where to see that it is done."""
+    what = what or f"{kind} {', '.join(map(str, grants))}"
     show_outcome(options, kind, grants, f"handed over: {what}", handed_over=True)
     note(f"{holder.who}, which was asked to {what}: `reconcile status` shows when it is done")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,11 +132,12 @@ def contradiction(ledger: LedgerReader, checkout: Checkout, note: str, key: Veri
 
 
 def export(
-    ledger: LedgerReader, checkout: Checkout, key: SigningKey, folder: Path, chosen: Callable[[Mapping[str, Any]], bool]
+    ledger: LedgerReader, checkout: Checkout, key: SigningKey, folder: Path, chosen: Collection[str | None] | None
 ) -> tuple[int, int]:
-    """Write chosen lines with their proofs, a checkpoint and the program that verifies them into a new folder.
+    """Write lines with their proofs, a checkpoint and the program that verifies them into a new folder.
 
-    Returns how many lines were written, and how many there are. Raises LedgerError if the folder is not empty.
+    `chosen` are the digests of those to write; None for all, the erased ones too. Returns how many lines were written,
+    and how many there are. Raises LedgerError if the folder is not empty.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,12 +159,12 @@ def export(
 
 
 def _entries(
-    rows: Iterator[dict[str, Any]], tree: MerkleTree, chosen: Callable[[Mapping[str, Any]], bool]
+    rows: Iterator[dict[str, Any]], tree: MerkleTree, chosen: Collection[str | None] | None
 ) -> Iterator[dict[str, Any]]:
     before = ""
     for place, row in enumerate(rows):
         digest = row["digest"]
-        if chosen(row):
+        if chosen is None or digest in chosen:
             proof = [each.hex() for each in tree.proof(place)]
             entry: dict[str, Any] = {"place": place, "digest": digest, "proof": proof}
             if row["salt"] is not None:

@@ -19,6 +19,7 @@ from reconciler.model.clock import moment
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType
 from reconciler.model.value import replace
+from reconciler.repository.git.checkout import Checkout
 from tests.cli.conftest import Call
 from tests.ledger.states import ADA
 from tests.repo import Repo
@@ -112,7 +113,7 @@ def test_long_detail_makes_no_other_line_longer(told: Repo, call: Call, monkeypa
     assert rows[-1]["detail"] == said.detail, "JSON has it whole"
     monkeypatch.setenv("COLUMNS", "90")
     monkeypatch.setattr("sys.stdout", Terminal())
-    lines = _table(rows, lambda _revision: None)
+    lines = _table(rows, Checkout.open(told.root))
     assert max(map(len, lines)) <= 90
     assert lines[-1].startswith(" " * 50), "beside the event"
 

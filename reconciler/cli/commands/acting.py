@@ -11,7 +11,7 @@ from functools import partial
 
 import click
 
-from reconciler.cli.context import context_of, desired_in_force, until_stopped
+from reconciler.cli.context import context_of, until_stopped
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.output.logs import ProgressReporter
 from reconciler.cli.output.report import show_report
@@ -199,7 +199,7 @@ async def _fleet_pass(
         leases = SharedState(context, clock, state, tree.revision)
         passes = _runner(context, clock, force, leases)
         passes.approve, passes.applied = approve, partial(_count_unknown, context=context)
-        desired = desired_in_force(context, force)
+        desired = context.desired(context.reader.load(tree), context.today(settings))
         fleet_pass = FleetPass(clock=clock, passes=passes, state=state, leases=leases, desired=desired)
         report = await fleet_pass.make(request)
         await state.ledger.run(partial(tell, context=context, tree=tree, report=report))

@@ -17,16 +17,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.commands.status import rows_of
-from reconciler.cli.context import (
-    Refused,
-    context_in_force,
-    desired_in_force,
-    enqueue,
-    kept_state,
-    ledger_of,
-    suggest,
-    suggest_from_ledger,
-)
+from reconciler.cli.context import Here, Refused, suggest, suggest_from_ledger
 from reconciler.cli.options import PassOptions, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.model.errors import StateLockedError, UsageError
@@ -62,7 +53,8 @@ def check(options: SharedOptions, hire: str | None, access: str | None, integrat
     """
     from reconciler.cli.commands.one_pass import one_pass
 
-    grants = _meant(options, hire, access, integration)
+    here = Here.of(options)
+    grants = _meant(here, hire, access, integration)
     chosen = PassOptions(
         hires=(hire,) if hire else (),
         integrations=(integration,) if integration else (),
@@ -72,14 +64,18 @@ def check(options: SharedOptions, hire: str | None, access: str | None, integrat
     try:
         return one_pass(options, chosen)
     except StateLockedError as error:
-        return _beside(options, grants, integration if hire is None else None, whole=hire is None, holder=error)
+        if hire is None:
+            here.enqueue("check", integration=integration)
+        for key in grants if hire else ():
+            here.enqueue("check", hire=key.hire, access=key.access)
+        note(f"{error.who}, which was asked to check: waiting for its answer")
+        return _beside(options, grants, None if hire else integration)
 
 
-def _meant(options: SharedOptions, hire: str | None, access: str | None, integration: str | None) -> frozenset[Key]:
+def _meant(here: Here, hire: str | None, access: str | None, integration: str | None) -> frozenset[Key]:
     """Return the grants that the arguments name, of git and of the ledger. Raises Refused if there are none."""
-    context, force = context_in_force(options)
-    desired = desired_in_force(context, force)
-    with kept_state(context, force).reader() as ledger:
+    desired = here.desired
+    with here.ledger() as ledger:
         known = {record.key: record.integration for record in ledger.grants.records([hire] if hire else None)}
     for each in (hire,) if hire else desired.hires:
         known |= {grant.key: grant.integration for grant in desired.grants(each, once=True)}
@@ -92,18 +88,9 @@ def _meant(options: SharedOptions, hire: str | None, access: str | None, integra
     return frozenset(found)
 
 
-def _beside(
-    options: SharedOptions, grants: Collection[Key], integration: str | None, *, whole: bool, holder: StateLockedError
-) -> int:
-    """Let the process that locked the state check the grants, and show what it found."""
+def _beside(options: SharedOptions, grants: Collection[Key], integration: str | None) -> int:
+    """Show what the process that locked the state, which was asked to check the grants, found."""
     from reconciler.cli.output.report import exit_code, show_report
-
-    if whole:
-        enqueue(options, "check", integration=integration)
-    else:
-        for key in grants:
-            enqueue(options, "check", hire=key.hire, access=key.access)
-    note(f"{holder.who}, which was asked to check: waiting for its answer")
 
     def checked(ledger: LedgerReader) -> bool:
         """Whether nothing of this is left to check, and no attempt that followed is under way."""
@@ -129,12 +116,12 @@ def _answer(
     from reconciler.model.last_pass import LAST, LastPass
     from reconciler.model.report import Report
 
-    with ledger_of(options) as ledger:
+    with Here.of(options).ledger() as ledger:
         until = monotonic() + seconds
         while (late := not settled(ledger)) and monotonic() < until:
             sleep(LOOK_SECONDS)
         report = Report(LastPass.read(ledger.notes.get(LAST)).revision, dry_run=False)
-        yield report, rows_of(options, ledger, hires, ()), late
+        yield report, rows_of(options.output, Here.of(options), ledger, hires), late
 
 
 @click.command()
@@ -181,13 +168,12 @@ class _Person:
     """What git and the ledger know of a person."""
 
     def __init__(self, options: SharedOptions, hire: str) -> None:
-        context, force = context_in_force(options)
-        self.hire, self._settings, self._now = hire, force.settings, context.clock.now()
-        desired = desired_in_force(context, force)
+        self.hire, self.here = hire, Here.of(options)
+        desired = self.here.desired
         self.in_git = hire in desired.hires.index
         file = desired.hires.file(hire)
         self.addresses = [] if file is None or file.email is None else [file.email]
-        with kept_state(context, force).reader() as ledger:
+        with self.here.ledger() as ledger:
             records = list(ledger.grants.records([hire], self.addresses))
             self.rows = frozenset(record.key for record in records)
             locks = ledger.locks.all()
@@ -214,15 +200,15 @@ class _Person:
         from reconciler.model.base import duration
         from reconciler.model.hire import moment
 
-        found: datetime | None = None
+        now, found = self.here.context.clock.now(), None
         with suppress(ValueError, OverflowError):
-            found = moment(text, self._settings.timezone)
+            found = moment(text, self.here.settings.timezone)
         if found is None:
             with suppress(ValueError, OverflowError):
-                found = self._now + duration(text)
+                found = now + duration(text)
         if found is None:
             raise UsageError(f"--until {text}: write a date (2026-12-01), a time (2026-12-01T18:00), or a span (8h)")
-        if found <= self._now:
+        if found <= now:
             raise UsageError(f"--until {text} is over already: a lock without --until holds until `reconcile unlock`")
         return found
 
@@ -234,7 +220,7 @@ def _act(options: SharedOptions, kind: str, person: _Person, data: dict[str, Any
     from reconciler.cli.output.report import show_report
 
     redactor = set_up(options)
-    enqueue(options, kind, hire=person.hire, data=data)
+    person.here.enqueue(kind, hire=person.hire, data=data)
     late = False
     try:
         report = asyncio.run(_pass(options, redactor, kind, person))

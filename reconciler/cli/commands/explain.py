@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import context_in_force, kept_state, no_such_grant
+from reconciler.cli.context import Here, no_such_grant
 from reconciler.cli.options import SharedOptions, shared
 from reconciler.cli.output.logs import begin_redacting
 from reconciler.cli.output.text import as_json, clipped, code, columns, emit, printable
@@ -23,17 +23,13 @@ from reconciler.repository.people import is_named
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from reconciler.engine.context import Context
-    from reconciler.engine.run.accepted import InForce
     from reconciler.ledger.entries import Attempt, Sent
     from reconciler.model.attribution import Attribution, Requested
     from reconciler.model.decision_inputs import Policy
     from reconciler.model.grant import Grant, Record
     from reconciler.model.scope import Layer
     from reconciler.model.secret import Redactor
-    from reconciler.model.settings import Settings
     from reconciler.repository.desired import Desired
-    from reconciler.repository.git.checkout import Tree
     from reconciler.review.explain import Explanation
 
     Tried = list[tuple[Attempt, tuple[Sent, ...]]]
@@ -66,8 +62,6 @@ def explain(options: SharedOptions, hire: str, access: str) -> int:
 class _Found(Frozen):
     """What the files and the ledger have of a grant: at least one of `grant` and `record`."""
 
-    key: Key
-    tree: Tree
     desired: Desired
     grant: Grant | None
     in_git: Grant | None
@@ -96,12 +90,13 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     from reconciler.model.decision_inputs import Policy
     from reconciler.repository.git.signatures import signer
 
-    context, force = context_in_force(options, redactor)
-    policy = Policy.of(force.settings, datetime.now(UTC))
-    found = _find(context, force, key, policy)
-    explanation = _explanation(context, force.settings, found, policy)
+    here = Here.of(options, redactor)
+    context, settings = here.context, here.settings
+    policy = Policy.of(settings, datetime.now(UTC))
+    found = _find(here, key, policy)
+    explanation = _explanation(here, found, policy)
     record, given, subject = found.record, found.given, found.subject
-    signed_by = signer(context.checkout, given.granted_in, home_of(context.root, force.settings)) if given else None
+    signed_by = signer(context.checkout, given.granted_in, home_of(context.root, settings)) if given else None
     return {
         "hire": key.hire,
         "email": subject.email,
@@ -116,7 +111,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         **_of_record(record),
         "until": stamp(found.until),
         "request": None if found.in_git is None else _asked(found.in_git.requested, given, signed_by),
-        "head": found.tree.revision,
+        "head": here.force.tree.revision,
         "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
         **_of_given(given, signed_by),
         "values": [fields(value, "name", "value", "origin", "secret") for value in explanation.values],
@@ -125,7 +120,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     }
 
 
-def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
+def _find(here: Here, key: Key, policy: Policy) -> _Found:
     """Find a grant in the files and in the ledger. Raises ReconcilerError if neither has it."""
     import asyncio
 
@@ -134,23 +129,24 @@ def _find(context: Context, force: InForce, key: Key, policy: Policy) -> _Found:
     from reconciler.repository.attribution.given import who_gave
     from reconciler.repository.desired import Desired
 
-    files = context.reader.load(force.tree)
-    desired = Desired(files, policy.today, policy.now)
-    with kept_state(context, force).reader() as ledger:
+    desired = Desired(here.files, policy.today, policy.now)
+    with here.ledger() as ledger:
         records = {record.key: record for record in ledger.grants.records([key.hire])}
         tried = ledger.attempts.of(key)
-        by = ledger.given.of([key.hire]) | asyncio.run(who_gave(context.checkout, desired, Ledger(ledger), [key.hire]))
+        by = ledger.given.of([key.hire]) | asyncio.run(
+            who_gave(here.context.checkout, desired, Ledger(ledger), [key.hire])
+        )
     grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
     if grant is not None and not still_wanted(grant, records.get(key), policy.now):
         grant = None
-    in_git = next((each for each in Desired(files, date.min).grants(key.hire) if each.key == key), None)
+    in_git = next((each for each in Desired(here.files, date.min).grants(key.hire) if each.key == key), None)
     if grant is None and key not in records:
         raise no_such_grant(key, desired, {each.access for each in records})
     record = records.get(key)
-    return _Found(key, force.tree, desired, grant, in_git, record=record, tried=tried, given=by.get(key))
+    return _Found(desired, grant, in_git, record=record, tried=tried, given=by.get(key))
 
 
-def _explanation(context: Context, settings: Settings, found: _Found, policy: Policy) -> Explanation:
+def _explanation(here: Here, found: _Found, policy: Policy) -> Explanation:
     """Explain a grant; one whose file cannot be read is invalid."""
     from reconciler.model.decision_inputs import is_over
     from reconciler.repository.desired import Desired
@@ -163,8 +159,8 @@ def _explanation(context: Context, settings: Settings, found: _Found, policy: Po
         grant = replace(grant, layers=(*grant.layers, lent_to(grant, any_day.grants(grant.key.hire))))
     manifest = found.desired.files.manifests.get(subject.integration)
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
-    initial = (None, None) if grant is None else _initial(context, found.desired, found.tree, grant)
-    explanation = explained(grant, record, policy, settings, initial, revocable=revocable)
+    initial = (None, None) if grant is None else _initial(here, found.desired, grant)
+    explanation = explained(grant, record, policy, here.settings, initial, revocable=revocable)
     if grant is not None or record is None or record.locked is not None or is_over(record, policy.now):
         return explanation
     if (error := found.desired.holds(record)) is None:
@@ -204,7 +200,7 @@ def _of_given(given: Attribution | None, signed_by: str | None) -> dict[str, Any
     }
 
 
-def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> tuple[Layer | None, Layer | None]:
+def _initial(here: Here, desired: Desired, grant: Grant) -> tuple[Layer | None, Layer | None]:
     """Decrypt the service's initial data if possible, as `divided` gives it."""
     from reconciler.engine.observe.wiring import divided, initial_layer
     from reconciler.review.explain import sealed_layer
@@ -216,13 +212,13 @@ def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> tu
     if not ids:
         return None, None
     try:
-        values = context.initial_data(desired.files.settings).read(tree, grant.service)
+        values = here.context.initial_data(desired.files.settings).read(here.force.tree, grant.service)
     except SecretsError:
         return sealed_layer(grant.service, ids), None
     given = {name: value for name, value in (values or {}).items() if value}
     if not given or grant.manifest is None:
         return None, None
-    return divided(initial_layer(service, given, context.redactor), grant.manifest, service)
+    return divided(initial_layer(service, given, here.context.redactor), grant.manifest, service)
 
 
 def _attempt(attempt: Attempt, sent: tuple[Sent, ...]) -> dict[str, Any]:

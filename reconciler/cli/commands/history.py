@@ -13,7 +13,7 @@ import click
 
 from reconciler.cli.commands.proof import Compared, compared, export
 from reconciler.cli.commands.proof import checkpoint as signed_checkpoint
-from reconciler.cli.context import context_in_force, ledger_of, settings_of, state_of, suggest_from_ledger
+from reconciler.cli.context import Here, suggest_from_ledger
 from reconciler.cli.options import (
     FilePath,
     HistoryFilter,
@@ -39,7 +39,7 @@ from reconciler.cli.output.text import (
     printable,
 )
 from reconciler.model.clock import stamp
-from reconciler.model.errors import LedgerError, RepositoryError, UsageError
+from reconciler.model.errors import LedgerError, UsageError
 from reconciler.model.status import EventType
 from reconciler.model.text import hint
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from reconciler.ledger.entries import Event
+    from reconciler.repository.git.checkout import Checkout
 
 __all__ = ["history", "state"]
 
@@ -102,12 +103,13 @@ def history(
         if options.output == "csv":
             raise UsageError("--verify has one answer, and no CSV: choose table, json or markdown")
         return _verify(options, checkpoint, key)
-    begin, end = chosen.period(settings_of(options).timezone)
+    here = Here.of(options)
+    begin, end = chosen.period(here.settings.timezone)
     if begin is not None and end is not None and end <= begin:
         what = f"--until {chosen.until} lies before --since {chosen.since}"
         raise UsageError(f"{what}: nothing can have happened between them")
     types = [_event_type(name) for name in events]
-    with ledger_of(options) as ledger:
+    with here.ledger() as ledger:
         found = ledger.history.lines(
             hires=chosen.hires, integrations=chosen.integrations, events=types, since=begin, until=end
         )
@@ -117,7 +119,7 @@ def history(
             when = "".join(f" {word} {text}" for word, text in words if text)
             meant = suggest_from_ledger(ledger, *chosen.names)
             note(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
-        _show(options, map(_row, chain([] if first is None else [first], found)))
+        _show(options, here, map(_row, chain([] if first is None else [first], found)))
     return 0
 
 
@@ -125,26 +127,26 @@ history.add_command(export)
 history.add_command(signed_checkpoint, "checkpoint")
 
 
-def _show(options: SharedOptions, rows: Iterator[dict[str, Any]]) -> None:
+def _show(options: SharedOptions, here: Here, rows: Iterator[dict[str, Any]]) -> None:
     """Write the rows; all are kept only for what is headed by their number."""
     from reconciler.cli.output.report import page
 
     match options.output:
         case "json":
-            emit_json_items(_with_signers(options, rows))
+            emit_json_items(_with_signers(here, rows))
         case "csv":
-            signed = ({**row, "approved_by": ", ".join(row["approved_by"])} for row in _with_signers(options, rows))
+            signed = ({**row, "approved_by": ", ".join(row["approved_by"])} for row in _with_signers(here, rows))
             emit_csv(COLUMNS, signed)
         case "markdown":
-            all_rows, by = list(rows), _committers(options)
+            all_rows, checkout = list(rows), here.context.checkout
             echo(f"**{_headline(all_rows)}**\n")
             for row in all_rows:
                 where = " ".join(code(part) for part in (row["hire"], row["access"] or row["integration"]) if part)
-                parts = [row["event"], *([code(row["detail"])] if row["detail"] else []), *_said(row, by, code)]
+                parts = [row["event"], *([code(row["detail"])] if row["detail"] else []), *_said(row, checkout, code)]
                 echo(f"- {row['at']} {where}: {', '.join(parts)}")
         case _:
             all_rows = list(rows)
-            page([_headline(all_rows), *_table(all_rows, _committers(options))])
+            page([_headline(all_rows), *_table(all_rows, here.context.checkout)])
 
 
 def _event_type(name: str) -> EventType:
@@ -156,7 +158,7 @@ def _event_type(name: str) -> EventType:
 
 def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> int:
     """Say whether the chain is whole and agrees with the ledger, or what breaks it first."""
-    with ledger_of(options) as ledger:
+    with Here.of(options).ledger() as ledger:
         chain, disagrees = ledger.history.verify_agreement()
     found = Compared(None) if checkpoint is None else compared(options, checkpoint, key)
     contradicts, timestamp = found.contradicts, stamp(found.timestamp)
@@ -199,15 +201,13 @@ def _row(line: Event) -> dict[str, Any]:
     }
 
 
-def _with_signers(options: SharedOptions, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _with_signers(here: Here, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Add to each row who signed its commit; git is asked once for each commit."""
     from reconciler.engine.context import home_of
-    from reconciler.repository.git.checkout import Checkout
     from reconciler.repository.git.signatures import signer
 
-    place = home_of(options.repo.resolve(), settings_of(options))
-    checkout = Checkout.open(options.repo)
-    signed = cache(lambda revision: signer(checkout, revision, place))
+    place = home_of(here.context.root.resolve(), here.settings)
+    signed = cache(lambda revision: signer(here.context.checkout, revision, place))
     for row in rows:
         revision = row["revision"]
         yield {**row, "signer": signed(revision) if revision and revision != "worktree" else None}
@@ -222,7 +222,7 @@ def _headline(rows: list[dict[str, Any]]) -> str:
     return f"{count(len(rows), 'event')} from {rows[0]['at']} to {rows[-1]['at']}: {summary}"
 
 
-def _table(rows: list[dict[str, Any]], committed_by: Callable[[str], str | None]) -> list[str]:
+def _table(rows: list[dict[str, Any]], checkout: Checkout) -> list[str]:
     from reconciler.cli.output.report import beside
 
     def cells(row: dict[str, Any]) -> list[str]:
@@ -231,11 +231,11 @@ def _table(rows: list[dict[str, Any]], committed_by: Callable[[str], str | None]
 
     lines = columns([cells(row) for row in rows])
     width = max(map(len, lines), default=0)
-    said = (", ".join(filter(None, (row["detail"], *_said(row, committed_by, str)))) for row in rows)
+    said = (", ".join(filter(None, (row["detail"], *_said(row, checkout, str)))) for row in rows)
     return [part for line, text in zip(lines, said, strict=True) for part in beside(f"{line:<{width}}  ", text, "    ")]
 
 
-def _said(row: dict[str, Any], committed_by: Callable[[str], str | None], quote: Callable[[str], str]) -> Iterator[str]:
+def _said(row: dict[str, Any], checkout: Checkout, quote: Callable[[str], str]) -> Iterator[str]:
     """Say with which values it was, at which commit, and who gave and approved the grant.
 
     A line's author is who gave its grant, in an earlier commit perhaps than the one that was acted on.
@@ -245,28 +245,13 @@ def _said(row: dict[str, Any], committed_by: Callable[[str], str | None], quote:
     if row["values"] and not began:
         yield f"with {quote(in_words(row['values']))}"
     if revision:
-        who = author if given in (None, revision) else committed_by(revision)
+        made = None if given in (None, revision, "worktree") else checkout.commit_if_there(revision)
+        who = author if given in (None, revision) else made and made.author
         yield " by ".join([f"at {quote(revision[:12])}", *([quote(who)] if who else [])])
     if given and given != revision and author:
         yield f"given in {quote(given[:12])} by {quote(author)}"
     if row["approved_by"] and not began:
         yield f"approved by {', '.join(map(quote, row['approved_by']))}"
-
-
-def _committers(options: SharedOptions) -> Callable[[str], str | None]:
-    """Return what says who made a commit, as far as git has it; it is asked once for each."""
-    from reconciler.repository.git.checkout import WORKTREE, Checkout
-
-    checkout = Checkout.open(options.repo)
-
-    @cache
-    def of(revision: str) -> str | None:
-        try:
-            return None if revision == WORKTREE else checkout.commit(revision).author
-        except RepositoryError:
-            return None
-
-    return of
 
 
 @click.group()
@@ -282,7 +267,7 @@ def backup(options: SharedOptions, file: Path) -> int:
 
     Only you can read the copy. To restore it, see docs/how-to/back-up.md.
     """
-    here = state_of(options)
+    here = Here.of(options).state
     here.back_up(file)
     emit(options, {"from": str(here), "to": str(file)}, [f"copied to {file}"])
     return 0
@@ -300,9 +285,9 @@ def copy(options: SharedOptions, source: str, target: str) -> int:
     """
     from reconciler.ledger.copying import copy as copied
 
-    context, force = context_in_force(options)  # its settings have the password, of another state too
+    known = Here.of(options)  # its settings have the password, of another state too
     urls = ({"state": _checked(url)} for url in (source, target))
-    here, there = (context.state(force.settings.model_copy(update=url), force.tree) for url in urls)
+    here, there = (known.context.state(known.settings.model_copy(update=url), known.force.tree) for url in urls)
     if str(here) == str(there):
         raise UsageError("FROM and TO are the same")
     if not here.exists():

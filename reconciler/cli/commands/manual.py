@@ -14,20 +14,15 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.context import (
+    Here,
     Refused,
-    context_in_force,
-    desired_in_force,
-    enqueue,
     in_force,
-    ledger_of,
     no_such_grant,
     requester,
     run_in_context,
     show_handed_over,
     show_outcome,
-    state_of,
     suggest_from_ledger,
-    use_key,
 )
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
@@ -38,7 +33,7 @@ from reconciler.model.selection import PassRequest, Selection
 from reconciler.model.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from reconciler.engine.apply.plan import Plan
     from reconciler.engine.context import Context
@@ -52,7 +47,7 @@ __all__ = ["accept", "forget", "retry", "revoke", "run"]
 
 
 def _known(
-    options: SharedOptions,
+    here: Here,
     hire: str | None,
     access: str | None,
     integration: str | None = None,
@@ -60,7 +55,7 @@ def _known(
     none: type[ReconcilerError] | None = UsageError,
 ) -> list[Record]:
     """Find the records that the arguments name. If there are none, raises `none`, unless that is None."""
-    with ledger_of(options) as ledger:
+    with here.ledger() as ledger:
         records = [
             record
             for record in ledger.grants.records([hire] if hire else None)
@@ -74,43 +69,37 @@ def _known(
     return records
 
 
-def _act(options: SharedOptions, kind: str, grants: list[Key], said: str, **about: Any) -> int:
+def _act(options: SharedOptions, here: Here, kind: str, grants: list[Key], *, said: str, **about: Any) -> int:
     """Change the ledger, or enqueue a command for the process that locked it; `grants` are those that it means."""
     from reconciler.engine.apply.commands import apply_commands
 
-    state, now = state_of(options), datetime.now(UTC)
-    enqueue(options, kind, **about)
+    now = datetime.now(UTC)
+    here.enqueue(kind, **about)
     try:
-        with state.locked(f"reconcile {kind}", now) as locked:
-            use_key(options, locked.ledger)
-            _learn(options, locked.ledger, {key.hire for key in grants})
+        with here.state.locked(f"reconcile {kind}", now) as locked:
+            here.use_key(locked.ledger)
+            _learn(here, locked.ledger, {key.hire for key in grants})
             mine = [command for command in locked.ledger.commands.waiting() if command.kind in ("retry", "accept")]
             apply_commands(locked.ledger, mine, now)
     except StateLockedError as error:
-        show_handed_over(options, kind, grants, _named(kind, grants), error)
+        show_handed_over(options, kind, grants, error)
     else:
         show_outcome(options, kind, grants, said)
     return 0
 
 
-def _learn(options: SharedOptions, ledger: LedgerWriter, hires: Collection[str]) -> None:
+def _learn(here: Here, ledger: LedgerWriter, hires: Collection[str]) -> None:
     """Let lines of the history have the values of hires' grants: learn what is masked in them, if that can be read."""
     from reconciler.engine.observe.wiring import initial_layer
 
-    context, force = context_in_force(options)
-    services = desired_in_force(context, force).services
+    context, services = here.context, here.desired.services
     names = {record.service for record in ledger.grants.records(hires)} & services.keys()
-    for name, values in context.initial_data(force.settings).read_all(force.tree, names).items():
+    for name, values in context.initial_data(here.settings).read_all(here.force.tree, names).items():
         if isinstance(values, SecretsError):
             return
         if values is not None:
             initial_layer(services[name], values, context.redactor)
     ledger.session.redact = context.redactor.redact_all
-
-
-def _named(kind: str, grants: Iterable[Key]) -> str:
-    """Name a command with its grants."""
-    return f"{kind} {', '.join(map(str, grants))}"
 
 
 @click.command()
@@ -127,16 +116,16 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
     """
     from reconciler.engine.apply.commands import may_retry
 
-    everybody = hire is None and integration is None
-    known = _known(options, hire, access, integration, none=None)
+    here, everybody = Here.of(options), hire is None and integration is None
+    known = _known(here, hire, access, integration, none=None)
     if not (known or everybody):
-        if hire is not None and (untried := _wanted(options, hire, access, integration)):
+        wanted = here.desired.grants(hire) if hire is not None else ()
+        named = (grant for grant in wanted if access in (None, grant.key.access))
+        if untried := [grant.key for grant in named if integration in (None, grant.integration)]:
             again = "; ".join(f"`reconcile run {key.hire} {key.access}`" for key in untried)
-            named = ", ".join(map(str, untried))
-            raise Refused(
-                f"{named}: never tried, so there is nothing to retry; to send it now, whatever a check says: {again}"
-            )
-        _known(options, hire, access, integration, none=Refused)
+            never = f"{', '.join(map(str, untried))}: never tried, so there is nothing to retry"
+            raise Refused(f"{never}; to send it now, whatever a check says: {again}")
+        _known(here, hire, access, integration, none=Refused)
     meant = [record.key for record in known if may_retry(record)]
     if not meant:
         by = f"--integration {integration}" if integration else ""
@@ -145,7 +134,7 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
         show_outcome(options, "retry", meant, said)
         return 0
     said = f"at the next pass, afresh: {', '.join(map(str, meant))}"
-    return _act(options, "retry", meant, said, hire=hire, access=access, integration=integration)
+    return _act(options, here, "retry", meant, said=said, hire=hire, access=access, integration=integration)
 
 
 @click.command()
@@ -156,11 +145,12 @@ def accept(options: SharedOptions, hire: str, access: str) -> int:
     """Accept a grant that you fixed by hand, or that differs on purpose. It is checked like any other from then on."""
     from reconciler.engine.decide.existing import reason_not_to_accept
 
-    (known,) = _known(options, hire, access)
+    here = Here.of(options)
+    (known,) = _known(here, hire, access)
     if (why := reason_not_to_accept(known)) is not None:
         raise Refused(why)
     said = f"accepted: {known.key}, by {requester()}"
-    return _act(options, "accept", [known.key], said, hire=hire, access=access)
+    return _act(options, here, "accept", [known.key], said=said, hire=hire, access=access)
 
 
 @click.command()
@@ -178,30 +168,22 @@ def run(options: SharedOptions, hire: str, access: str) -> int:
 @shared(tolerant=True)
 def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
     """Revoke by hand what is in the ledger and no longer in git: one orphan, or all of a person's."""
-    if (refused := context_in_force(options)[1].refused) is not None:
-        note(f"what is not accepted is not counted: {refused}", "warning")
-    known = _known(options, hire, access)
-    keys = [record.key for record in known] if access is not None else _orphans(options, hire, known)
+    here = Here.of(options)
+    if here.force.refused is not None:
+        note(f"what is not accepted is not counted: {here.force.refused}", "warning")
+    known = _known(here, hire, access)
+    keys = [record.key for record in known] if access is not None else _orphans(here, hire, known)
     if not keys:
         raise Refused(f"nothing of {hire} is left to revoke: git wants the rest, or it was revoked before")
     return _by_hand(options, "revoke", keys)
 
 
-def _wanted(options: SharedOptions, hire: str, access: str | None, integration: str | None) -> list[Key]:
-    """Return the grants that git wants a hire to have, or the one of them, or those of an integration."""
-    context, force = context_in_force(options)
-    grants = desired_in_force(context, force).grants(hire)
-    named = (grant for grant in grants if access in (None, grant.key.access))
-    return [grant.key for grant in named if integration in (None, grant.integration)]
-
-
-def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key]:
+def _orphans(here: Here, hire: str, known: list[Record]) -> list[Key]:
     """Find a hire's grants that git no longer wants and that are not revoked yet."""
     from reconciler.model.decision_inputs import still_wanted
 
-    context, force = context_in_force(options)
-    desired = desired_in_force(context, force)
-    rows, now = {record.key: record for record in known}, context.clock.now()
+    desired = here.desired
+    rows, now = {record.key: record for record in known}, here.context.clock.now()
     wanted = {grant.key for grant in desired.grants(hire) if still_wanted(grant, rows.get(grant.key), now)}
     return [
         record.key
@@ -221,9 +203,10 @@ def _by_hand(options: SharedOptions, kind: str, keys: list[Key]) -> int:
         report = asyncio.run(_pass_by_hand(options, redactor, kind, keys))
     except StateLockedError as error:
         run_in_context(options, redactor, lambda context: _refuse_impossible(context, kind, keys))
+        here = Here.of(options)
         for key in keys:
-            enqueue(options, kind, hire=key.hire, access=key.access)
-        show_handed_over(options, kind, keys, _named(kind, keys), error)
+            here.enqueue(kind, hire=key.hire, access=key.access)
+        show_handed_over(options, kind, keys, error)
         return 0
     show_report(report, options)
     left = kind == "revoke" and any(row.status is Status.ORPHANED for row in report.rows)
@@ -300,22 +283,21 @@ def forget(options: SharedOptions, hire: str) -> int:
     """
     from reconciler.engine.apply.commands import erase, reason_to_remember
 
-    with ledger_of(options) as ledger:
+    here = Here.of(options)
+    with here.ledger() as ledger:
         records, locks = list(ledger.grants.records([hire])), ledger.locks.all()
         if not records and not any(True for _ in ledger.history.lines(hires=[hire])):
             meant = suggest_from_ledger(ledger, hire)
             raise UsageError(f"the ledger knows nobody of the id {hire}: `reconcile status` shows whom it knows{meant}")
-    context, force = context_in_force(options)
-    files = context.reader.load(force.tree)
-    if (why := reason_to_remember(hire, records, files, locks)) is not None:
+    if (why := reason_to_remember(hire, records, here.files, locks)) is not None:
         raise Refused(why)
-    now, state, grants = datetime.now(UTC), state_of(options), [record.key for record in records]
+    now, grants = datetime.now(UTC), [record.key for record in records]
     try:
-        with state.locked("reconcile forget", now) as locked:
+        with here.state.locked("reconcile forget", now) as locked:
             erased = erase(locked.ledger, hire, now, options.repo, by=requester())
     except StateLockedError as error:
-        enqueue(options, "forget", hire=hire)
-        show_handed_over(options, "forget", grants, f"forget {hire}", error)
+        here.enqueue("forget", hire=hire)
+        show_handed_over(options, "forget", grants, error, f"forget {hire}")
     else:
         show_outcome(options, "forget", grants, f"forgotten: a person with {count(erased, 'grant')}")
     return 0

@@ -10,11 +10,11 @@ import asyncio
 import gc
 import sys
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, aclosing, asynccontextmanager, closing, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, date, datetime
 from functools import partial
 
-from reconciler.cli.context import context_of, requester, show_handed_over, state_of, until_stopped, use_key
+from reconciler.cli.context import Here, context_of, requester, show_handed_over, until_stopped
 from reconciler.cli.options import Filter, PassOptions, SharedOptions
 from reconciler.cli.output.consequences import step
 from reconciler.cli.output.logs import ProgressReporter, begin_redacting, note, set_up
@@ -257,10 +257,9 @@ def _note_settings(context: Context, force: InForce, tree: Tree) -> list[str]:
 def _enqueue_release(options: SharedOptions, selection: Selection, error: StateLockedError) -> int:
     from reconciler.engine.apply.commands import enqueue_release
 
-    with closing(state_of(options).writer()) as ledger:
-        use_key(options, ledger)
+    with Here.of(options).writer() as ledger:
         enqueue_release(ledger, selection, datetime.now(UTC), by=requester())
     hires, integrations = sorted(selection.hires or ()), sorted(selection.integrations or ())
     what, whose = ", ".join(integrations) or "the held integrations", f" for {', '.join(hires)}" if hires else ""
-    show_handed_over(options, "release", (), f"let {what} through{whose}, once", error)
+    show_handed_over(options, "release", (), error, f"let {what} through{whose}, once")
     return 0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.commands.initial_data import Repository, keys_of
-from reconciler.cli.context import context_in_force, ledger_of, run_in_context, settings_of, suggest_from_ledger
+from reconciler.cli.context import Here, run_in_context, suggest_from_ledger
 from reconciler.cli.options import (
     FilePath,
     HistoryFilter,
@@ -22,15 +22,12 @@ from reconciler.cli.options import (
     since,
     until,
 )
-from reconciler.cli.output.logs import note, set_up
+from reconciler.cli.output.logs import begin_redacting, note, set_up
 from reconciler.cli.output.text import count, emit, emit_json
 from reconciler.model.errors import RepositoryError, SecretsError, TimestampError, UsageError
 from reconciler.model.value import Frozen
 
 if TYPE_CHECKING:
-    from reconciler.engine.context import Context
-    from reconciler.engine.run.accepted import InForce
-    from reconciler.model.secret import Redactor
     from reconciler.model.settings import Settings
 
 __all__ = ["Compared", "checkpoint", "compared", "export"]
@@ -59,13 +56,13 @@ def checkpoint(
         emit(options, {"key": public, "file": file}, [public])
         note(f"next: commit {file}; give the line above to whoever verifies, where nobody could replace it")
         return 0
-    context, _, values = _own(options)
-    key = signing_key(values)
+    here = Here.of(options, set_up(options))
+    key = signing_key(here.own())
     if public_key:
         emit(options, {"key": key.public}, [key.public])
         return 0
-    with ledger_of(options) as ledger:
-        lines, signed = sign(ledger.history.tree(), context.checkout, key)
+    with here.ledger() as ledger:
+        lines, signed = sign(ledger.history.tree(), here.context.checkout, key)
     if options.output == "json":
         emit_json({"lines": lines, "note": signed})
     else:
@@ -88,47 +85,36 @@ def export(options: SharedOptions, /, folder: Path, **given: Any) -> int:
     """
     from reconciler.review import proof
 
-    wanted = HistoryFilter(**given)
-    begin, end = wanted.period(settings_of(options).timezone)
-    context, force, values = _own(options)
-    key = proof.signing_key(values)
-
-    def chosen(row: Mapping[str, Any]) -> bool:
-        if not (wanted.names or begin or end):
-            return True
-        return (
-            row["salt"] is not None
-            and (not wanted.hires or row["hire"] in wanted.hires)
-            and (not wanted.integrations or row["integration"] in wanted.integrations)
-            and (begin is None or row["at"] >= begin)
-            and (end is None or row["at"] < end)
-        )
-
-    with ledger_of(options) as ledger:
-        written, lines = proof.export(ledger, context.checkout, key, folder, chosen)
+    wanted, here = HistoryFilter(**given), Here.of(options, set_up(options))
+    begin, end = wanted.period(here.settings.timezone)
+    key = proof.signing_key(here.own())
+    with here.ledger() as ledger:
+        chosen = None
+        if wanted.names or begin or end:
+            found = ledger.history.lines(hires=wanted.hires, integrations=wanted.integrations, since=begin, until=end)
+            chosen = {line.digest for line in found}
+        written, lines = proof.export(ledger, here.context.checkout, key, folder, chosen)
         if not written and wanted.names:
             meant = suggest_from_ledger(ledger, *wanted.names)
             note(f"the history tells nothing of {', '.join(wanted.names)}{meant}", "warning")
-    _timestamp(options, context.redactor, force, folder)
-    found = {"folder": str(folder), "lines": written, "of": lines, "key": key.public}
-    emit(options, found, [f"{folder}: {written} of {count(lines, 'line')}"])
+    _timestamp(options, here, folder)
+    done = {"folder": str(folder), "lines": written, "of": lines, "key": key.public}
+    emit(options, done, [f"{folder}: {written} of {count(lines, 'line')}"])
     note(f"to verify it: python -I {folder}/verify.py {folder} --key {key.public}")
     return 0
 
 
-def _timestamp(options: SharedOptions, redactor: Redactor, force: InForce, folder: Path) -> None:
+def _timestamp(options: SharedOptions, here: Here, folder: Path) -> None:
     """Have an export's checkpoint timestamped, where the settings name an authority; say so where it cannot be had."""
     from reconciler.review.proof import token_of
 
-    if force.settings.checkpoints is None or (wanted := force.settings.checkpoints.timestamp) is None:
+    checkpoints, settings, tree = here.settings.checkpoints, here.settings, here.force.tree
+    if checkpoints is None or (wanted := checkpoints.timestamp) is None:
         return
     signed = (folder / "checkpoint.note").read_text(encoding="utf-8")
     try:
-        token = run_in_context(
-            options,
-            redactor,
-            lambda context: token_of(signed, wanted, context, force.settings, force.tree),
-        )
+        ask = partial(token_of, signed, wanted, settings=settings, tree=tree)
+        token = run_in_context(options, here.context.redactor, ask)
         (folder / "checkpoint.tsr").write_bytes(token)
     except (TimestampError, OSError) as error:
         note(f"the checkpoint has no timestamp: {error}", "warning")
@@ -150,17 +136,18 @@ def compared(options: SharedOptions, file: str, key: str | None) -> Compared:
     from reconciler.review.proof import authorities, contradiction, verifying_key
     from reconciler.secrets.checkpoint import verified
 
-    context, force = context_in_force(options)
-    note, token = _newest(options, force.settings) if file == "newest" else _read(file)
-    verifier = verifying_key(key, lambda: _own(options)[2])
+    here = Here.of(options, begin_redacting())
+    note, token = _newest(options, here.settings) if file == "newest" else _read(file)
+    verifier = verifying_key(key, here.own)
     try:
-        with ledger_of(options) as ledger:
-            contradicts = contradiction(ledger, context.checkout, note.decode(errors="replace"), verifier)
+        with here.ledger() as ledger:
+            contradicts = contradiction(ledger, here.context.checkout, note.decode(errors="replace"), verifier)
         if contradicts is not None or token is None:
             return Compared(contradicts)
-        if force.settings.checkpoints is None or (wanted := force.settings.checkpoints.timestamp) is None:
+        checkpoints = here.settings.checkpoints
+        if checkpoints is None or (wanted := checkpoints.timestamp) is None:
             return Compared(None, unverified="the settings have no checkpoints.timestamp, which says whom to trust")
-        return Compared(None, verified(token, note, authorities(force.tree, wanted.ca)).at)
+        return Compared(None, verified(token, note, authorities(here.force.tree, wanted.ca)).at)
     except SecretsError as error:
         return Compared(str(error))
     except TimestampError as error:
@@ -198,14 +185,6 @@ def _newest(options: SharedOptions, settings: Settings) -> tuple[bytes, bytes | 
         if found:
             return found[NOTE], found.get(TOKEN)
     raise RepositoryError("no checkpoint was published yet")
-
-
-def _own(options: SharedOptions) -> tuple[Context, InForce, Mapping[str, str]]:
-    """Return the program's own initial data in force, and what it is of."""
-    from reconciler.model.settings import OWN
-
-    context, force = context_in_force(options, set_up(options))
-    return context, force, context.initial_data(force.settings).read(force.tree, OWN) or {}
 
 
 def _new_key(options: SharedOptions, recipients: tuple[str, ...], *, replace: bool) -> tuple[str, str]:

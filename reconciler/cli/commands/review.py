@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.context import Refused, context_of, in_force, kept_state, run_in_context
+from reconciler.cli.context import Here, Refused, run_in_context
 from reconciler.cli.options import SharedOptions, of_integrations, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import count, echo, emit, emit_csv, emit_json, takes_utf8
@@ -149,48 +149,43 @@ def _day(text: str) -> str:
 def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged], Stand | None]:
     """Judge a review; for evidence, name people, and say where the history stood."""
     from reconciler.engine.context import home_of
-    from reconciler.model.settings import OWN
     from reconciler.repository.git.checkout import ignored_edits
     from reconciler.repository.git.signatures import signer
     from reconciler.repository.reviews import REVIEWS
     from reconciler.review.proof import stand
     from reconciler.review.signed_off import judge, name_people
 
-    context = context_of(options, set_up(options))
-    tree = _committed(context)
+    here = Here.of(options, set_up(options))
+    context, tree = here.context, _committed(here)
     folder = f"{REVIEWS}/{period}/"
     if edits := [path for path in ignored_edits(context.checkout) if path.startswith(folder)]:
         note(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
-    force = in_force(context)
-    home = home_of(context.root.resolve(), force.settings)
+    home = home_of(context.root.resolve(), here.settings)
 
     @cache
     def signed_by(commit: str) -> str | None:
         return signer(context.checkout, commit, home)
 
-    def own() -> Mapping[str, str]:
-        return context.initial_data(force.settings).read(force.tree, OWN) or {}
-
     evidence = options.output in ("csv", "html")
-    with context.state(force.settings, force.tree).reader() as ledger:
+    with here.ledger() as ledger:
         found = judge(context.checkout, tree, period, ledger, load=context.reader.load, signer=signed_by)
-        stood = stand(ledger, context.checkout, force.settings, own) if evidence else None
+        stood = stand(ledger, context.checkout, here.settings, here.own) if evidence else None
     if evidence:
         name_people(found, context.checkout, tree, signed_by)
     return tree, found, stood
 
 
-def _committed(context: Context) -> Tree:
+def _committed(here: Here) -> Tree:
     """Return the commit in force: the last trusted one where commits have to be signed, else HEAD, for any `source`."""
     from reconciler.repository.git.trees import WORKTREE
 
-    if not context.checkout.is_git:
-        raise Refused(f"{context.root} is no git checkout: a review is signed off by commits")
-    found = in_force(context)
-    kept_state(context, found)
-    if found.refused is not None:
-        note(f"what is not accepted is not counted: {found.refused}", "warning")
-    return context.checkout.head() if found.tree.revision == WORKTREE else found.tree
+    checkout, force = here.context.checkout, here.force
+    if not checkout.is_git:
+        raise Refused(f"{here.context.root} is no git checkout: a review is signed off by commits")
+    _ = here.state  # raises where it was lost
+    if force.refused is not None:
+        note(f"what is not accepted is not counted: {force.refused}", "warning")
+    return checkout.head() if force.tree.revision == WORKTREE else force.tree
 
 
 async def _started(
@@ -200,7 +195,7 @@ async def _started(
     from reconciler.cli.commands.accounts import ignores_nothing
     from reconciler.review.population import known_integration, population
 
-    tree = _committed(context)
+    tree = _committed(Here(context))
     files = context.reader.load(tree)
     for name in integrations:
         known_integration(files, name)

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.context import (
-    context_in_force,
-    context_of,
-    files_in_force,
-    kept_state,
-    names_in,
-    suggest_from_ledger,
-)
+from reconciler.cli.context import Here, names_in, suggest_from_ledger
 from reconciler.cli.options import Filter, SharedOptions, filters, of_hires, of_integrations, option, shared
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import batches, count, in_words
@@ -72,7 +65,8 @@ def status(
 
     if when is not None:
         return _show_past(options, when, hires, integrations, by=by, only=Filter(**only))
-    context, force = context_in_force(options)
+    here = Here.of(options)
+    context, force = here.context, here.force
     location = context.state(force.settings, force.tree)
     with location.reader() as ledger:
         noted = ledger.notes.get(LAST)
@@ -96,7 +90,7 @@ def status(
             missed = f"; {each.found} was found without one at {stamp(each.missed_at)}" if each.missed_at else ""
             note(f"the hook {each.hook} last came at {stamp(each.at)}{missed}")
         report.hooks = [each.as_json() for each in hooked]
-        rows = rows_of(options, ledger, hires, integrations)
+        rows = rows_of(options.output, here, ledger, hires, integrations)
         first = next(rows, None)
         if first is None and (hires or integrations):
             names, meant = ", ".join((*hires, *integrations)), suggest_from_ledger(ledger, *hires, *integrations)
@@ -133,20 +127,20 @@ def _without_folder(tree: Tree) -> Untrusted | None:
 
 
 def rows_of(
-    options: SharedOptions, ledger: LedgerReader, hires: Collection[str], integrations: Collection[str]
+    output: str, here: Here, ledger: LedgerReader, hires: Collection[str], integrations: Collection[str] = ()
 ) -> Iterator[Row]:
     """Read the rows, some at a time."""
     from reconciler.model.report import Row
     from reconciler.review.past import Leaving
 
-    files = files_in_force(options) if options.output != "table" else None
+    files = here.files_if_read if output != "table" else None
     wanted = None
     if files is not None:
         from reconciler.repository.desired import Desired  # a table shows rows of the ledger alone
 
         wanted = Desired(files, date.min)  # what they want on any day
-    people = files if options.output == "csv" else None
-    leaving = Leaving(context_of(options).checkout, wanted)
+    people = files if output == "csv" else None
+    leaving = Leaving(here.context.checkout, wanted)
     for batch in batches(ledger.grants.records(hires or None)):
         records = [record for record in batch if not integrations or record.integration in integrations]
         of_whom = {record.key.hire for record in records}
@@ -203,18 +197,18 @@ def _show_past(
 
     if only.only_changes:
         raise UsageError("--only-changes is about what is to be done, --at about what is over: leave one out")
-    context, force = context_in_force(options)
-    at = _moment(when, force.settings.timezone)
-    with kept_state(context, force).reader() as ledger:
+    here = Here.of(options)
+    at = _moment(when, here.settings.timezone)
+    with here.ledger() as ledger:
         began, erased = ledger.history.begin()
-        report = Report(None, dry_run=False, at=at, branch=force.branch)
+        report = Report(None, dry_run=False, at=at, branch=here.force.branch)
         if began is None or at + A_SECOND <= began:
             since = "is empty" if began is None else f"begins at {stamp(began)}"
             report.problems.append(Problem("history", None, f"it {since}: nothing is known of {stamp(at)}"))
         else:
             report.rows, report.revision = _past_rows(ledger, at, hires, integrations)
             if options.output == "csv":
-                names = names_in(files_in_force(options), {row.hire for row in report.rows})
+                names = names_in(here.files_if_read, {row.hire for row in report.rows})
                 report.rows = [replace(row, name=names.get(row.hire, row.name)) for row in report.rows]
             report.problems += _unknown(report.rows, erased)
         if not report.rows and (hires or integrations):
