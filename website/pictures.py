@@ -219,8 +219,8 @@ def pictures() -> dict[str, str]:
     html = f"<body><article><header><b>access</b> commented</header>{commented}</article></body>"
     with TemporaryDirectory() as folder:
         shown = overview(Company(StateLocation("sqlite:///state.db", Path(folder))))
-    shown = replace(shown, last=LastPass(REVISION, NOW - timedelta(minutes=4)), history=Link(1204, ""))
-    page = environment(str).get_template("overview.html").render(path="/", visitor=Visitor(), it=shown)
+    shown |= {"last": LastPass(REVISION, NOW - timedelta(minutes=4)), "history": Link(1204, "")}
+    page = environment(str).get_template("overview.html").render(path="/", visitor=Visitor(), **shown)
     style = STATIC["style.css"][0].decode()
     return {
         "overview.svg": _svg(page, style, "The overview of the status pages", 1160, 1162),

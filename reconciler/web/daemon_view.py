@@ -71,10 +71,6 @@ class GitView(Frozen):
     """The revision in force: each integration with its service, and the files of some hires."""
 
     integrations: Mapping[str, str] = {}
-    listed: frozenset[str] = frozenset()
-    """The integrations that have a listing."""
-    telling: frozenset[str] = frozenset()
-    """The integrations that tell of changes: they have `events`."""
     manifests: Mapping[str, Manifest] = {}
     hires: Mapping[str, Hire] = {}
     grants: Mapping[str, tuple[Grant, ...]] = {}
@@ -172,8 +168,6 @@ class DaemonView:
         return GitView(
             integrations={name: loaded.model.service or name for name, loaded in manifests.items()}
             | {name: name for name in desired.files.broken["manifests"]},
-            listed=frozenset(name for name, loaded in manifests.items() if loaded.model.listing is not None),
-            telling=frozenset(name for name, loaded in manifests.items() if loaded.model.events is not None),
             manifests={name: loaded.model for name, loaded in manifests.items()},
             hires=hires_of,
             grants=grants_of,

@@ -167,8 +167,7 @@ class Desk:
 
     def _shown(self, request: Request, asking: Asking, status: int = 200, message: str = "") -> Response:
         person = self._person(request, asking)
-        shown: dict[str, Any] = {"title": "Ask for access", "message": message, "person": None, "offers": []}
-        shown |= {"requests": [], "has": []}
+        shown: dict[str, Any] = {"message": message, "person": None}
         if person is None:
             status = 403 if status == 200 else status
             shown["message"] = message or "Nobody is signed in whose address is that of a hire."

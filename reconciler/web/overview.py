@@ -7,14 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 from datetime import datetime, timedelta
 
-from reconciler.daemon.freshness import Clone, clones
-from reconciler.daemon.hooked import Hooked, hooks_of
-from reconciler.ledger.chain import Link
-from reconciler.ledger.entries import Member
+from reconciler.daemon.freshness import clones
+from reconciler.daemon.hooked import hooks_of
 from reconciler.model.decision_inputs import Policy
-from reconciler.model.errors import Problem
-from reconciler.model.grant import Record
-from reconciler.model.hire import Hire
 from reconciler.model.last_pass import LAST, LastPass
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen, replace
@@ -62,27 +57,8 @@ class ServiceState(Frozen):
         return sum(count for status, count in self.counts.items() if status.granted)
 
 
-class Overview(Frozen):
-    """Everything that the overview shows."""
-
-    live: Live
-    sentence: str
-    needs: list[Need]
-    hires: Mapping[str, Hire]
-    """The hires' files of those who are named."""
-    ending: tuple[int, list[Record]]
-    """How much access ends within a week, and the first of it."""
-    services: list[ServiceState]
-    last: LastPass
-    problems: tuple[Problem, ...]
-    history: Link
-    members: list[Member]
-    clones: Mapping[str, Clone]
-    hooks: list[Hooked]
-
-
-def overview(sources: DaemonView) -> Overview:
-    """Read everything that the overview shows."""
+def overview(sources: DaemonView) -> dict[str, object]:
+    """Read everything that the overview shows; of access that ends soon, how much it is and the first of it."""
     live, git = sources.now(), sources.git()
     with sources.ledger() as ledger:
         counts, checked = ledger.grants.counts(), ledger.pages.last_checked()
@@ -108,20 +84,20 @@ def overview(sources: DaemonView) -> Overview:
         *needs_of_reviews(reviews),
     ]
     named = [*ending[1], *(record for need in needs for record in need.grants)]
-    return Overview(
-        live=live,
-        sentence=_sentence(services, needs),
-        needs=sorted(needs, key=lambda need: not need.urgent),
-        hires=sources.git({record.key.hire for record in named}).hires,
-        ending=ending,
-        services=services,
-        last=last,
-        problems=now.problems,
-        history=end,
-        members=members,
-        clones=told,
-        hooks=hooks,
-    )
+    return {
+        "live": live,
+        "sentence": _sentence(services, needs),
+        "needs": sorted(needs, key=lambda need: not need.urgent),
+        "hires": sources.git({record.key.hire for record in named}).hires,
+        "ending": ending,
+        "services": services,
+        "last": last,
+        "problems": now.problems,
+        "history": end,
+        "members": members,
+        "clones": told,
+        "hooks": hooks,
+    }
 
 
 def state_of(

@@ -167,7 +167,6 @@ class _Shared:
         self._requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
         if scope["path"] in HEALTH:
             await self._application(scope, receive, send)
             return

@@ -98,7 +98,7 @@ def nothing(_sources: DaemonView, _query: Query, path: str) -> dict[str, object]
 def overview(sources: DaemonView, query: Query) -> dict[str, object]:
     """Show the overview."""
     page_filters(query, (), sources.now(), ())
-    return {"it": overview_of(sources)}
+    return overview_of(sources)
 
 
 def people(sources: DaemonView, query: Query) -> dict[str, object]:
@@ -179,21 +179,21 @@ def service(sources: DaemonView, query: Query, integration: str) -> dict[str, ob
         held = ledger.pages.held_by_policy().get(integration, 0)
         hooked = next((each for each in hooks_of(ledger) if each.hook == integration), None)
     files = sources.git({record.key.hire for record in records})
-    roles = git.roles(integration)
+    manifest, roles = git.manifests.get(integration), git.roles(integration)
     compared = live.unmanaged.get(integration)
     state = state_of(integration, live, git, counts=counts, checked=checked, outages=outages)
     return {
         "live": live,
         "state": state,
         "service": git.integrations.get(integration, integration),
-        "listed": integration in git.listed,
+        "listed": manifest is not None and manifest.listing is not None,
         "listing": listing,
         "grants": [(Row.of(record), roles_of(record, roles, files)) for record in records],
         "roles": bool(roles),
         "hires": files.hires,
         "outages": outages,
         "held": held,
-        "tells": integration in git.telling,
+        "tells": manifest is not None and manifest.events is not None,
         "hooked": hooked,
         "compared": compared,
         "unread": live.unread.get(integration),
