@@ -71,51 +71,44 @@ def walk(*, once: bool) -> int:
         audit = _step(stage, text, "--dry-run")
         count = sum(map(int, re.findall(r"(\d+) (?:missing|scheduled)", audit.partition("\n")[0])))
         with _daemon(stage) as log:
-            _say("The daemon, on the same commit:")
-            if not _until(stage, lambda grants: len(grants) == count and set(grants.values()) <= SETTLED):
-                return _stuck(log)
-            _show(log)
-            _say(f"A pull request is merged: {GRACE} is new, and Asana fails once, just then.")
-            urllib.request.urlopen(f"{stage.asana}/fail-once", data=b"", timeout=10).close()
-            (stage.root / GRACE).write_text(GRACE_TEXT)
-            click.echo("".join(f"  | {line}\n" for line in GRACE_TEXT.splitlines()), nl=False)
-            stage.commit("Grace starts in Design")
-            if not _until(stage, lambda grants: grants.get("grace/asana") is Status.RETRYING):
-                return _stuck(log)
-            _show(log)
-            _step(
-                stage,
-                "One attempt failed and is written down. One retry follows (here after 5 s, else 1 h).",
-                "status",
-                "--hire",
-                "grace",
-            )
-            if not _until(stage, lambda grants: grants.get("grace/asana") is Status.PRESENT):
-                return _stuck(log)
-            _show(log)
-            if not _ask_for_a_while(stage, log):
-                return _stuck(log)
-            _step(stage, "The audit again, beside the daemon:", "--dry-run", "--detailed-exitcode")
-            _step(stage, "What happened to Grace's access, and when:", "history", "--hire", "grace")
+            try:
+                _walked(stage, log, count)
+            except _Stuck:
+                log.show()
+                click.echo(f"\nwhat should have happened did not, within {PATIENCE_SECONDS:g} s", err=True)
+                return 1
             if once:
                 _say("That is the whole of it.")
                 return 0
             return _play(stage, log)
 
 
-def _ask_for_a_while(stage: Stage, log: _Log) -> bool:
-    """Show a request for a few seconds, from asking until it is gone; return whether all of it happened."""
+class _Stuck(Exception):
+    """Something that should have happened did not."""
+
+
+def _walked(stage: Stage, log: _Log, count: int) -> None:
+    """Show what the daemon does, from `count` grants of the sample to the second audit. Raises _Stuck."""
+    _say("The daemon, on the same commit:")
+    _until(stage, log, lambda grants: len(grants) == count and set(grants.values()) <= SETTLED)
+    _say(f"A pull request is merged: {GRACE} is new, and Asana fails once, just then.")
+    urllib.request.urlopen(f"{stage.asana}/fail-once", data=b"", timeout=10).close()
+    (stage.root / GRACE).write_text(GRACE_TEXT)
+    click.echo("".join(f"  | {line}\n" for line in GRACE_TEXT.splitlines()), nl=False)
+    stage.commit("Grace starts in Design")
+    _until(stage, log, lambda grants: grants.get("grace/asana") is Status.RETRYING)
+    text = "One attempt failed and is written down. One retry follows (here after 5 s, else 1 h)."
+    _step(stage, text, "status", "--hire", "grace")
+    _until(stage, log, lambda grants: grants.get("grace/asana") is Status.PRESENT)
     asked = ("request", "scim", "--hire", "mairead", "--for", "3s", "--reason", "INC-12, the directory is stuck")
     _step(stage, "Mairéad asks for an account of three seconds; `--open` would open the pull request.", *asked)
     _say("It is merged: given at once, and gone when its time is over, whatever `prune` says.")
     name = f"mairead/{stage.merge_request()}"
-    if not _until(stage, lambda grants: grants.get(name) in (Status.PRESENT, Status.REVOKED)):
-        return False
-    if not _until(stage, lambda grants: grants.get(name) is Status.REVOKED):
-        return False
-    _show(log)
+    _until(stage, None, lambda grants: grants.get(name) in (Status.PRESENT, Status.REVOKED))
+    _until(stage, log, lambda grants: grants.get(name) is Status.REVOKED)
     _step(stage, "Whoever asked, why, and how far it is:", "request", "list")
-    return True
+    _step(stage, "The audit again, beside the daemon:", "--dry-run", "--detailed-exitcode")
+    _step(stage, "What happened to Grace's access, and when:", "history", "--hire", "grace")
 
 
 def _say(text: str) -> None:
@@ -131,17 +124,24 @@ def _step(stage: Stage, text: str, *arguments: str) -> str:
     return out
 
 
-def _until(stage: Stage, there: Callable[[dict[str, Status]], bool]) -> bool:
-    """Wait until the ledger has it; it is read here, as a process each time would slow down the daemon."""
+def _until(stage: Stage, log: _Log | None, there: Callable[[dict[str, Status]], bool]) -> None:
+    """Wait until the ledger has it, and print the log. Raises _Stuck.
+
+    The ledger is read here, as a process each time would slow down the daemon.
+    """
     state = StateLocation(Settings().state, stage.root)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         with state.reader() as ledger:
             grants = {str(record.key): record.status for record in ledger.grants.records()}
         if there(grants):
-            return True
+            break
         time.sleep(0.1)
-    return False
+    else:
+        raise _Stuck
+    if log is not None:
+        time.sleep(0.2)
+        log.show()
 
 
 class _Log:
@@ -188,17 +188,6 @@ def _daemon(stage: Stage) -> Iterator[_Log]:
             process.wait(40)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def _show(log: _Log) -> None:
-    time.sleep(0.2)
-    log.show()
-
-
-def _stuck(log: _Log) -> int:
-    log.show()
-    click.echo(f"\nwhat should have happened did not, within {PATIENCE_SECONDS:g} s", err=True)
-    return 1
 
 
 def _play(stage: Stage, log: _Log) -> int:
