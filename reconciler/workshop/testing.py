@@ -6,7 +6,7 @@ It is the program's own planner that is run, on the manifest's own file: what pa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -16,6 +16,7 @@ from reconciler.engine.decide.planned import Check, PlannedGrant
 from reconciler.engine.observe.integrations import Integration
 from reconciler.model.case import Case, SentRequest
 from reconciler.model.errors import Blocked, RepositoryError
+from reconciler.model.exists import Ready
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.model.status import Status
@@ -76,18 +77,13 @@ def _first_requests(integration: Integration, scope: Scope) -> Iterator[tuple[Ch
     exists = manifest.exists
     if exists is None:
         return
-    renders: dict[CheckPart, Callable[[], RenderedRequest]] = {
-        CheckPart.CHECK: lambda: first_page(exists, scope, manifest),
-    }
-    if (ready := exists.ready) is not None:
-        renders[CheckPart.READY] = lambda: render(ready, scope, manifest)
-    if (pending := exists.pending) is not None:
-        renders[CheckPart.PENDING] = lambda: first_page(pending, scope, manifest)
-    if (listing := exists.listing) is not None:
-        renders[CheckPart.LISTING] = lambda: first_page(listing, scope, manifest)
-    for part, rendered in renders.items():
+    calls = (exists, exists.ready, exists.pending, exists.listing)
+    for part, call in zip(CheckPart, calls, strict=False):
         with suppress(Blocked):
-            yield part, rendered()
+            if isinstance(call, Ready):
+                yield part, render(call, scope, manifest)
+            elif call is not None:
+                yield part, first_page(call, scope, manifest)
 
 
 def _same(one: RenderedRequest, other: RenderedRequest) -> bool:

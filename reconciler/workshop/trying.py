@@ -6,7 +6,7 @@ tries it. What a pass would do is planned as a pass plans, without what the ledg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reconciler.engine.context import Context
@@ -66,10 +66,7 @@ class ListedPage(Frozen):
 
 
 class Tried(Frozen):
-    """What came of a try. `would_send` has the requests of `execute`, `update` and `revoke`, secrets replaced.
-
-    `planned` is None where nobody was checked.
-    """
+    """What came of a try. `planned` is None where nobody was checked."""
 
     integration: Unshown[Integration]
     planned: Unshown[PlannedGrant | None]
@@ -77,11 +74,6 @@ class Tried(Frozen):
     parts: Unshown[tuple[CheckPart, ...]]
     """Which part of the check each exchange is of."""
     rules: Unshown[Mapping[int, tuple[RuleFound, ...]]]
-    would_send: Unshown[Mapping[str, tuple[Mapping[str, Any], ...]]] = {}
-    lacking: Unshown[Mapping[str, tuple[str, ...]]] = {}
-    """What the check was to store for them, and did not find in the account's answer."""
-    unnoticed: tuple[str, ...] = ()
-    """The lists of requests whose refusals would go unnoticed: the service answers errors with a 2xx."""
     listed: ListedPage | None = None
     lacks_listing: bool = False
     """Whether the listing was to be read, and the manifest has none."""
@@ -99,6 +91,40 @@ class Tried(Frozen):
         if self.planned is None:
             return self.listed is not None and not self.listed.fault
         return self.planned.decision.status not in (Status.UNKNOWN, Status.BLOCKED, Status.INVALID)
+
+    @property
+    def would_send(self) -> dict[str, tuple[Mapping[str, Any], ...]]:
+        """Return what each kind of attempt would send, as far as values are known, secrets replaced."""
+        if self.planned is None or self.planned.prepared is None:
+            return {}
+        kinds = {"execute": Kind.EXECUTE, "update": Kind.UPDATE, "revoke": Kind.REVOKE}
+        return {
+            word: tuple(map(self.integration.client.redact, self.planned.prepared.shown(kind, self.planned.seen)))
+            for word, kind in kinds.items()
+            if requests_of(self.integration.manifest, kind)
+        }
+
+    @property
+    def lacking(self) -> dict[str, list[str]]:
+        """Return what the check of an account that is there did not store, by the lists of requests that use it."""
+        manifest, planned = self.integration.manifest, self.planned
+        found: dict[str, list[str]] = {}
+        if planned is not None and manifest.exists is not None and planned.decision.status in HAS_ACCOUNT:
+            for name in (each for each in manifest.exists.store_data if each not in planned.seen):
+                for word in users_of(manifest, name):
+                    found.setdefault(word, []).append(name)
+        return found
+
+    @property
+    def unnoticed(self) -> tuple[str, ...]:
+        """Return the lists of requests that any 2xx answer ends well, where the check's answer was no in one."""
+        manifest, asked = self.integration.manifest, zip(self.parts, self.exchanges, strict=True)
+        answers = [each.answer for part, each in asked if part is CheckPart.CHECK]
+        absent = {} if manifest.exists is None else manifest.exists.absent
+        if not any(it is not None and it.status < 300 and all_there(it.json(), absent) for it in answers):
+            return ()
+        lists = {word: manifest.request_lists[word] for word in ("execute", "update", "revoke")}
+        return tuple(word for word, calls in lists.items() if any(call.continue_if is None for call in calls))
 
 
 class RecordingClient(Client):
@@ -174,9 +200,6 @@ async def try_manifest(
         exchanges,
         tuple(parts),
         rules=rules_of(integration, None if prepared is None else prepared.check, scope, asked),
-        would_send=_would_send(integration, planned),
-        lacking=_lacking(integration.manifest, planned),
-        unnoticed=_unnoticed(integration.manifest, parts, exchanges),
         listed=page,
         lacks_listing=listing and not lists,
         hosts=tuple(each for each in settings.allowed_hosts if each != NOWHERE),
@@ -202,39 +225,6 @@ def _hosts_at(context: Context, head: Tree, service: str) -> frozenset[str]:
     manifests = context.reader.load(head).manifests
     mine = (each.model for stem, each in manifests.items() if (each.model.service or stem) == service)
     return frozenset(host for model in mine for host in named_hosts(model))
-
-
-def _would_send(integration: Integration, planned: PlannedGrant | None) -> dict[str, tuple[Mapping[str, Any], ...]]:
-    """Return what each kind of attempt would send, as far as values are known."""
-    if planned is None or planned.prepared is None:
-        return {}
-    kinds = {"execute": Kind.EXECUTE, "update": Kind.UPDATE, "revoke": Kind.REVOKE}
-    return {
-        word: tuple(map(integration.client.redact, planned.prepared.shown(kind, planned.seen)))
-        for word, kind in kinds.items()
-        if requests_of(integration.manifest, kind)
-    }
-
-
-def _unnoticed(manifest: Manifest, parts: Sequence[CheckPart], exchanges: Sequence[Exchange]) -> tuple[str, ...]:
-    """Return the lists of requests that any 2xx answer ends well, where the check's answer was no in one."""
-    answers = [each.answer for part, each in zip(parts, exchanges, strict=True) if part is CheckPart.CHECK]
-    absent = {} if manifest.exists is None else manifest.exists.absent
-    if not any(it is not None and it.status < 300 and all_there(it.json(), absent) for it in answers):
-        return ()
-    lists = {word: manifest.request_lists[word] for word in ("execute", "update", "revoke")}
-    return tuple(word for word, calls in lists.items() if any(call.continue_if is None for call in calls))
-
-
-def _lacking(manifest: Manifest, planned: PlannedGrant | None) -> dict[str, tuple[str, ...]]:
-    """Return what the check of an account that is there did not store, by the lists of requests that use it."""
-    if planned is None or manifest.exists is None or planned.decision.status not in HAS_ACCOUNT:
-        return {}
-    found: dict[str, tuple[str, ...]] = {}
-    for name in manifest.exists.store_data:
-        for word in users_of(manifest, name) if name not in planned.seen else ():
-            found[word] = (*found.get(word, ()), name)
-    return found
 
 
 async def _first_page(integration: Integration, scope: Scope) -> ListedPage:
