@@ -8,6 +8,7 @@ decided here; what needs the hire's values or the other manifests is for the rep
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, model_validator
@@ -294,6 +295,12 @@ class Manifest(Model):
         where = {} if self.exists is None else self.exists.where
         alone = {path: PLACEHOLDER.fullmatch(text) for path, text in where.items() if isinstance(text, str)}
         return {found[1]: differs[path][0] for path, found in alone.items() if found and path in differs}
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """The variables, with their dots, that all requests and notifications use."""
+        parts = {"exists", "execute", "update", "revoke", "withdraw", "lock", "post_execute_notification", "headers"}
+        return names(self.model_dump(include=parts))
 
     @property
     def needed(self) -> frozenset[str]:

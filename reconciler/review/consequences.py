@@ -18,7 +18,7 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Hire
 from reconciler.model.settings import DEFAULT, FEW, Settings
 from reconciler.model.template import roots
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, fields
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files
 from reconciler.repository.joined_problems import first_error
@@ -33,7 +33,6 @@ __all__ = [
     "Change",
     "HeldOffline",
     "Leaving",
-    "Removal",
     "Stays",
     "applied_to",
     "dates_of",
@@ -49,13 +48,6 @@ AT_ONCE = "at once"
 
 HELD = "held"
 """The field of a change that says why a grant was not to be given before: it did not fit, or broke a rule."""
-
-
-class Removal(StrEnum):
-    """What becomes of an account that git no longer wants."""
-
-    REVOKED = "revoked"
-    REPORTED = "reported"
 
 
 class Stays(StrEnum):
@@ -95,11 +87,18 @@ class Applied(StrEnum):
 
 
 class Leaving(Frozen):
-    """What becomes of an account that git no longer wants; why it stays, or the end that it is revoked at."""
+    """What becomes of an account that git no longer wants: it is revoked, at an end perhaps, or only reported.
 
-    removal: Removal
+    `stays` says why it is only reported.
+    """
+
     stays: Stays | None = None
     at: str | None = None
+
+    @property
+    def removal(self) -> str:
+        """Return it in the word of docs/commands.md, "JSON"."""
+        return "revoked" if self.stays is None else "reported"
 
 
 class HeldOffline(Frozen):
@@ -136,6 +135,11 @@ class Change(Frozen):
     former: Leaving | None = None
     privileged: Mapping[str, Any] = {}
 
+    @property
+    def only_reported(self) -> bool:
+        """Whether something is no longer wanted, and stays."""
+        return self.kind is ChangeKind.REMOVED and self.leaving is not None and self.leaving.stays is not None
+
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
         return {
@@ -146,8 +150,7 @@ class Change(Frozen):
             "fields": {name: list(pair) for name, pair in self.fields.items()},
             "starts": self.starts,
             "ends": self.ends if self.leaving is None else self.leaving.at or self.ends,
-            "removal": None if self.leaving is None else self.leaving.removal,
-            "stays": None if self.leaving is None else self.leaving.stays,
+            **fields(self.leaving, "removal", "stays"),
             "applied": self.applied,
             "former": None if self.former is None else self.former.removal,
             "privileged": dict(self.privileged),
@@ -166,7 +169,7 @@ def summed_up(changes: Iterable[Change]) -> list[Consequence]:
         access, loses = change.key.access, change.kind is ChangeKind.REMOVED
         known.added[access] += change.kind is ChangeKind.ADDED
         known.removed[access] += loses
-        known.revoked[access] += loses and change.leaving is not None and change.leaving.removal is Removal.REVOKED
+        known.revoked[access] += loses and change.leaving is not None and change.leaving.stays is None
     for known in by_cause.values():
         known.added, known.removed, known.revoked = +known.added, +known.removed, +known.revoked
     return sorted(by_cause.values(), key=lambda each: (-len(each.people), each.cause.kind, each.cause.what))
@@ -195,13 +198,13 @@ def leaving_of(grant: Grant, hire: Hire, after: Desired, policy: PolicyRules) ->
     """
     stays = _stays(grant, after, at_end=False)
     if stays in (None, Stays.PRUNE, Stays.CHECK) and policy.requires(grant) is not None:
-        return Leaving(Removal.REPORTED, Stays.POLICY)
+        return Leaving(Stays.POLICY)
     if stays is None and first_error(after, grant.key.hire) is not None:
         stays = Stays.ERRORS
     _, ends = dates_of(grant, hire, after.today)
     if stays is not None and ends is not None and _stays(grant, after, at_end=True) is None:
-        return Leaving(Removal.REVOKED, at=ends)
-    return Leaving(Removal.REVOKED if stays is None else Removal.REPORTED, stays)
+        return Leaving(at=ends)
+    return Leaving(stays)
 
 
 def over_before(changes: Iterable[Change], before: Desired, after: Desired) -> Iterator[Problem]:
@@ -221,8 +224,7 @@ def over_before(changes: Iterable[Change], before: Desired, after: Desired) -> I
 
 def ending_of(grant: Grant, after: Desired) -> Leaving:
     """Say what becomes of an account when the time of its grant is over."""
-    stays = _stays(grant, after, at_end=True)
-    return Leaving(Removal.REVOKED if stays is None else Removal.REPORTED, stays)
+    return Leaving(_stays(grant, after, at_end=True))
 
 
 def _stays(grant: Grant, after: Desired, *, at_end: bool) -> Stays | None:
@@ -293,7 +295,7 @@ def _removed_and_new(grants: Iterable[Change]) -> tuple[Counter[str], Counter[st
         leaving = change.leaving if change.kind is ChangeKind.REMOVED else None
         if change.applied is not None and change.applied.leaves_one:
             leaving = change.former
-        removed[change.integration] += leaving is not None and leaving.removal is Removal.REVOKED and not leaving.at
+        removed[change.integration] += leaving == Leaving()
         makes = change.applied is not None and (change.applied.leaves_one or change.applied is Applied.UPDATED)
         new[change.integration] += change.kind is ChangeKind.ADDED or makes
     return +removed, +new

@@ -16,7 +16,6 @@ from typing import Any
 from reconciler.model.base import jsonable, spelled
 from reconciler.model.errors import MissingVariable, Problem, Severity
 from reconciler.model.grant import Grant
-from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.model.status import Status
 from reconciler.model.value import Frozen, fields, replace
@@ -40,7 +39,6 @@ from reconciler.review.consequences import (
     Change,
     HeldOffline,
     Leaving,
-    Removal,
     Stays,
     applied_to,
     dates_of,
@@ -51,7 +49,6 @@ from reconciler.review.consequences import (
     privileges,
     summed_up,
 )
-from reconciler.review.findings import used_names
 from reconciler.review.problems import Host
 
 __all__ = ["Difference", "Side", "changes", "compare"]
@@ -193,7 +190,6 @@ class _Changed:
         self._policy = PolicyRules(after, after.files.policy)
         self._former_policy = PolicyRules(before, before.files.policy)
         self._causes = Causes(before, after)
-        self._used = _Used()
 
     def removed(self, was: Grant, hire: str) -> Change:
         """Make the change of a grant that is gone; `hire` is the id that its hire has now."""
@@ -215,7 +211,7 @@ class _Changed:
 
     def values(self, was: Grant, now: Grant, held: str | None) -> Change:
         """Make the change of a grant that both revisions have; without fields where none of them concerns it."""
-        names = self._used(was) | self._used(now)
+        names = _used(was) | _used(now)
         then, here = (
             {**_fields(side, grant), **_person(side, grant, names), "hire": grant.key.hire}
             for side, grant in ((self._before, was), (self._after, now))
@@ -238,10 +234,10 @@ class _Changed:
 
     def _leaving(self, was: Grant) -> Leaving:
         leaving = leaving_of(was, self._before.hires[was.key.hire].model, self._after, self._policy)
-        if leaving.removal is Removal.REVOKED and _account(self._after, was) in self._wanted(was.service):
-            return Leaving(Removal.REPORTED, Stays.SAME_ACCOUNT)
-        if leaving == REVOKED and any(_is_held(each, self._before, self._after) for each in self._gone(was)):
-            return Leaving(Removal.REPORTED, Stays.ERRORS)
+        if leaving.stays is None and _account(self._after, was) in self._wanted(was.service):
+            return Leaving(Stays.SAME_ACCOUNT)
+        if leaving == Leaving() and any(_is_held(each, self._before, self._after) for each in self._gone(was)):
+            return Leaving(Stays.ERRORS)
         return leaving
 
     def _gone(self, was: Grant) -> Iterator[Grant]:
@@ -271,9 +267,6 @@ class _Changed:
             ends=ends,
             leaving=None if ends is None else ending_of(now, self._after),
         )
-
-
-REVOKED = Leaving(Removal.REVOKED)
 
 
 def _held(grant: Grant, policy: PolicyRules) -> str | None:
@@ -385,19 +378,8 @@ def _same(was: Grant, now: Grant, before: Desired, after: Desired) -> bool:
     )
 
 
-class _Used:
-    """The variables that a manifest uses, computed once for each."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Manifest, frozenset[str]]] = {}
-
-    def __call__(self, grant: Grant) -> frozenset[str]:
-        if grant.manifest is None:
-            return frozenset()
-        known = self._known.get(id(grant.manifest))
-        if known is None:
-            known = self._known[id(grant.manifest)] = (grant.manifest, used_names(grant.manifest))
-        return known[1]
+def _used(grant: Grant) -> frozenset[str]:
+    return frozenset() if grant.manifest is None else grant.manifest.used
 
 
 def _person(side: Desired, grant: Grant, used: frozenset[str]) -> dict[str, Any]:

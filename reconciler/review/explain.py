@@ -25,7 +25,6 @@ from reconciler.model.settings import Settings
 from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import Frozen
 from reconciler.requests.render import AT_RUN_TIME
-from reconciler.review.findings import used_names
 
 __all__ = ["Explanation", "explain", "lent_to", "sealed_layer"]
 
@@ -113,7 +112,7 @@ def _values(grant: Grant, settings: Settings, first: Layer | None, last: Layer |
     manifest = grant.manifest
     if manifest is None:
         return
-    used = used_names(manifest) | {info.id for info in manifest.extra_user_info}
+    used = manifest.used | {info.id for info in manifest.extra_user_info}
     own = Layer("settings", {"redirect_url": f"{settings.public}/oauth/callback/{grant.service}"})
     before, after = ((each,) if each is not None else () for each in (first, last))
     layers = (own, *before, *grant.layers, *after)

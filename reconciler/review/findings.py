@@ -30,7 +30,7 @@ from reconciler.requests.render import question
 from reconciler.requests.template import render_url
 from reconciler.secrets.initial_data import FOLDER, service_of
 
-__all__ = ["Findings", "Inspector", "MissingValues", "Total", "alike_addresses", "shared_accounts", "used_names"]
+__all__ = ["Findings", "Inspector", "MissingValues", "Total", "alike_addresses", "shared_accounts"]
 
 AT_RUN = KNOWN_NAMES - frozenset(HIRE_NAMES)
 
@@ -90,7 +90,6 @@ class Inspector:
         self._policy = policy
         self._missing = missing
         self._offers = offers
-        self._used: dict[str, frozenset[str]] = {}
         self.conditions = conditions_of(desired)
         self._compared = HireValues.of(placed.condition for placed in self.conditions)
 
@@ -100,7 +99,7 @@ class Inspector:
         grants = desired.grants(hire)
         found = {
             *problems_of(desired, hire, grants),
-            *_same_checks(grants, self._used),
+            *_same_checks(grants),
             *self._missing.of(hire, grants),
         }
         found.update(problem for grant in grants for problem in policy.problems_of(grant))
@@ -127,17 +126,11 @@ class Inspector:
         return [self.of(hire) for hire in hires]
 
 
-def _same_checks(grants: Iterable[Grant], used: dict[str, frozenset[str]]) -> Iterator[Problem]:
-    """Warn of two entries of a hire whose checks are the same (docs/design/states.md, `present`).
-
-    `used` caches the names that each integration's manifest uses.
-    """
+def _same_checks(grants: Iterable[Grant]) -> Iterator[Problem]:
+    """Warn of two entries of a hire whose checks are the same (docs/design/states.md, `present`)."""
     seen: dict[str, Grant] = {}
     for grant in _several(grants):
-        assert grant.manifest is not None
-        if grant.integration not in used:
-            used[grant.integration] = used_names(grant.manifest)
-        question = _question(grant, grant.manifest, used[grant.integration])
+        question = _question(grant)
         first = grant if question is None else seen.setdefault(question, grant)
         if first is not grant:
             file, _, line = grant.source.rpartition(":")
@@ -158,23 +151,18 @@ def _several(grants: Iterable[Grant]) -> list[Grant]:
     return [grant for several in of_service.values() if len(several) > 1 for grant in several]
 
 
-def _question(grant: Grant, manifest: Manifest, used: frozenset[str]) -> str | None:
+def _question(grant: Grant) -> str | None:
     """Write what a grant's check asks and expects, without initial data; None if a value is missing."""
-    if manifest.exists is None:
+    manifest = grant.manifest
+    if manifest is None or manifest.exists is None:
         return None
     layers = tuple(Layer(layer.origin, jsonable(layer.values)) for layer in grant.layers)
     known = {name for layer in layers for name, value in layer.values.items() if value is not None}
-    scope = Scope(layers, frozenset(name.partition(".")[0] for name in used) - known)
+    scope = Scope(layers, frozenset(name.partition(".")[0] for name in manifest.used) - known)
     try:
         return json.dumps([grant.service, question(manifest.exists, scope, manifest)], sort_keys=True, default=str)
     except Blocked:
         return None
-
-
-def used_names(manifest: Manifest) -> frozenset[str]:
-    """List the names, with their dots, that a manifest's requests and notifications use."""
-    parts = {"exists", "execute", "update", "revoke", "withdraw", "lock", "post_execute_notification", "headers"}
-    return names(manifest.model_dump(include=parts))
 
 
 class MissingValues:

@@ -75,10 +75,10 @@ def hosts_of(files: Files, tree: Tree, programs: Collection[str] = ()) -> list[H
     """
     places: dict[str, set[str]] = defaultdict(set)
     refused: set[str] = set()
-    for path, manifest in _asking(files):
+    for loaded, manifest, _ in _asking(files):
         for host in named_hosts(manifest):
-            places[host].add(path)
-        for host, _, error in _refused(path, manifest, files.settings, programs):
+            places[host].add(loaded.path)
+        for host, _, error in _refused(loaded.path, manifest, files.settings, programs):
             if host.startswith("exec:") or not isinstance(error, NotInstalled):
                 refused.add(host)
     for url in _own_urls(files.settings):
@@ -133,12 +133,8 @@ def problems_of(
     found |= {*unassigned(desired, total.assigned), *unfitting(desired), *_state(files, tree)}
     found.update(doubtful_conditions(desired, inspector.conditions, total.values, total.lacking))
     found |= {*shared_accounts(desired), *alike_addresses(desired)}
-    for loaded in files.manifests.values():
-        found |= _unreachable(loaded, loaded.model, files.settings, programs)
-    for imported in files.imports.values():
-        if imported.model.execute:
-            manifest, place = imported.model.as_manifest, imported.model.place
-            found |= _unreachable(imported, manifest, files.settings, programs, place)
+    for loaded, manifest, place_of in _asking(files):
+        found |= _unreachable(loaded, manifest, files.settings, programs, place_of)
     if tree is not None:
         listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
         data = InitialData(Gnupg(None), listed.check)
@@ -205,13 +201,13 @@ def _line(tree: Tree | None, place: Path) -> int | None:
     return read(tree.read(file), SETTINGS).line(place) if tree is not None and file is not None else None
 
 
-def _asking(files: Files) -> Iterator[tuple[str, Manifest]]:
-    """List every manifest, and every import that sends requests, with its path."""
+def _asking(files: Files) -> Iterator[tuple[Loaded[Any], Manifest, Callable[[Path], Path]]]:
+    """List every manifest, and every import that sends requests, with what gives a part's place in the file."""
     for loaded in files.manifests.values():
-        yield loaded.path, loaded.model
+        yield loaded, loaded.model, lambda place: place
     for imported in files.imports.values():
         if imported.model.execute:
-            yield imported.path, imported.model.as_manifest
+            yield imported, imported.model.as_manifest, imported.model.place
 
 
 def _unreachable(
@@ -219,7 +215,7 @@ def _unreachable(
     manifest: Manifest,
     settings: Settings,
     programs: Collection[str],
-    place_of: Callable[[Path], Path] = lambda place: place,
+    place_of: Callable[[Path], Path],
 ) -> set[Problem]:
     """Report each request that would not be sent; `place_of` maps a part of the manifest to its place in the file.
 

@@ -13,7 +13,7 @@ from reconciler.model.base import DAY
 from reconciler.model.text import described
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
 from reconciler.review.causes import CauseKind, ChangeKind, Consequence
-from reconciler.review.consequences import AT_ONCE, HELD, Applied, Change, HeldOffline, Leaving, Removal, Stays
+from reconciler.review.consequences import AT_ONCE, HELD, Applied, Change, HeldOffline, Leaving, Stays
 
 __all__ = [
     "Quote",
@@ -84,9 +84,7 @@ def people(number: int) -> str:
 
 def verb(change: Change, *, several: bool = False) -> str:
     """Say whether somebody gets, keeps or loses something; nobody loses what stays."""
-    leaving = change.leaving if change.kind is ChangeKind.REMOVED else None
-    reported = leaving is not None and leaving.removal is not Removal.REVOKED
-    said = "is no longer to have" if reported else _VERBS[change.kind]
+    said = "is no longer to have" if change.only_reported else _VERBS[change.kind]
     return _PLURAL[said] if several else said
 
 

@@ -14,7 +14,7 @@ from reconciler.cli.output.consequences import Quote
 from reconciler.cli.output.text import code, count, fold, printable, problem_line
 from reconciler.model.errors import Problem
 from reconciler.review.causes import CauseKind, ChangeKind, Consequence
-from reconciler.review.consequences import Applied, Change, Removal, Stays
+from reconciler.review.consequences import Applied, Change, Stays
 from reconciler.review.difference import Difference
 from reconciler.review.problems import Host
 
@@ -59,7 +59,7 @@ def headline(found: Difference, quote: Quote = printable) -> str:
         parts.append(f"{said.people(len({change.key.hire for change in privileged}))} PRIVILEGED")
     kinds = Counter(change.kind for change in found.grants)
     parts += [f"{count(kinds[kind], 'grant')} {kind}" for kind in ChangeKind if kinds[kind]]
-    stay = sum(_stays(change) for change in found.grants)
+    stay = sum(change.only_reported for change in found.grants)
     if stay:
         parts[-1] += f" ({'only reported' if stay == kinds[ChangeKind.REMOVED] else f'{stay} of them only reported'})"
     parts += [f"the guard would hold {quote(each.integration)}" for each in found.held]
@@ -149,9 +149,9 @@ def _glossary(found: Difference) -> list[str]:
     if any(change.privileged for change in found.grants):
         words.append("*Privileged* is what can give others access, or more than most have, as the manifest says.")
     leaving = [each for change in found.grants for each in (change.leaving, change.former) if each is not None]
-    if any(each.removal is Removal.REPORTED and each.stays is not Stays.SAME_ACCOUNT for each in leaving):
+    if any(each.stays not in (None, Stays.SAME_ACCOUNT) for each in leaving):
         words.append("*Only reported* means that somebody has to take it away at the service.")
-    if any(each.removal is Removal.REVOKED for each in leaving):
+    if any(each.stays is None for each in leaving):
         words.append("*Revoked* means that it is taken away there, and checked afterwards; nothing is left to be done.")
     lacks = any(each.stays in (Stays.MANIFEST, Stays.CHECK) for each in leaving)
     if lacks or any(found.manifests.values()) or any(change.applied is Applied.NOT_UPDATED for change in found.grants):
@@ -227,12 +227,6 @@ def _fields(change: Change) -> str:
     if change.kind is ChangeKind.CHANGED:
         return f": {fields}"
     return f" with {fields}" if fields else ""
-
-
-def _stays(change: Change) -> bool:
-    """Whether something is no longer wanted and only reported."""
-    leaving = change.leaving if change.kind is ChangeKind.REMOVED else None
-    return leaving is not None and leaving.removal is Removal.REPORTED
 
 
 def _alike(changes: list[Change]) -> Iterator[str]:
