@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from reconciler.ledger.entries import Change, ValueChanges
+from reconciler.ledger.entries import Change, Event, ValueChanges
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key, Record
@@ -179,6 +179,29 @@ class Vault:
                 changes[stored_name(hire)] = self.changed(stored_name(hire), partial(_handed_on, gone, heirs))
         return changes
 
+    def move(self, ledger: LedgerWriter, moves: Mapping[Key, Key], events: Iterable[Event]) -> None:
+        """Move rows, their history and their sealed values, all or none. Each move has its event.
+
+        Rows go on needing what moves: a pass need not cover them for that.
+        """
+        sealed: dict[str, Any] = {}
+        stored: dict[str, dict[str, Any]] = {}
+        left: dict[str, None] = {}
+        for old, new in moves.items():
+            for name in (run_name, notice_name):
+                if (known := self.read(ledger, name(old))) is not None:
+                    sealed[name(new)] = known
+                    left[name(old)] = None
+            of_hire = self.read(ledger, stored_name(old.hire)) or {}
+            if old.access in of_hire:
+                stored.setdefault(new.hire, {})[new.access] = of_hire[old.access]
+        kept: dict[str, Any] = {place: self.sealed(place, value) for place, value in sealed.items()}
+        for hire, values in stored.items():  # in the transaction: another service's pass may move its own at this time
+            moving = {old.access for old in moves if old.hire == hire}
+            kept[stored_name(hire)] = self.changed(stored_name(hire), partial(_with_moved, moving, values))
+        kept = {**self.without_stored(ledger, moves.keys()), **left, **kept}
+        ledger.rename(moves, events, kept, needs=_needs(ledger, moves))
+
     def changed(self, name: str, change: Callable[[Any], Any]) -> Change:
         """Make a change of a sealed value from one of decoded values; an empty result erases it."""
 
@@ -242,8 +265,29 @@ class Vault:
         return self.sealer
 
 
-def _without(accesses: Collection[str], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
+def _without(accesses: Container[str], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
     return {access: values for access, values in (of_hire or {}).items() if access not in accesses}
+
+
+def _with_moved(moving: Container[str], values: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what is stored for a hire, without the entries that move away and with those that move here."""
+    return {**_without(moving, of_hire), **values}
+
+
+def _needs(ledger: LedgerReader, moves: Mapping[Key, Key]) -> dict[Key, list[str]]:
+    """Return what rows of the same services need, where that has another name, by the rows' new keys."""
+    names: dict[tuple[str, str], dict[str, str]] = {}
+    for old, new in moves.items():
+        names.setdefault((old.hire, new.hire), {})[old.access] = new.access
+    rows = list(ledger.grants.records({hire for pair in names for hire in pair}))
+    services = {row.service for row in rows if row.key in moves}
+    found: dict[Key, list[str]] = {}
+    for row in rows:
+        key = moves.get(row.key, row.key)
+        theirs = names.get((row.key.hire, key.hire), {})
+        if row.service in services and not theirs.keys().isdisjoint(row.needs):
+            found[key] = [theirs.get(need, need) for need in row.needs]
+    return found
 
 
 def _heirs(records: Collection[Record], gone: Collection[str]) -> dict[str, list[str]]:

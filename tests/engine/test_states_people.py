@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.engine.apply.moves import move
 from reconciler.ledger.entries import Event
 from reconciler.ledger.part_writers import WritableAttempts
 from reconciler.ledger.vault import Vault
@@ -199,11 +198,11 @@ def test_stored_values_of_two_services_follow_at_the_same_time(machine, monkeypa
 
         def beside(self, moved, events, kept, needs):
             monkeypatch.setattr(LedgerWriter, "rename", rename)
-            move(ledger, vault, moves[1], told[1])
+            vault.move(ledger, moves[1], told[1])
             rename(self, moved, events, kept, needs)
 
         monkeypatch.setattr(LedgerWriter, "rename", beside)
-        move(ledger, vault, moves[0], told[0])
+        vault.move(ledger, moves[0], told[0])
         assert (vault.read(ledger, "stored/ada"), vault.read(ledger, "stored/lovelace")) == (None, stored)
 
 

@@ -19,7 +19,6 @@ import structlog
 
 from reconciler.engine.apply.commands import request_events
 from reconciler.engine.apply.executor import Executor
-from reconciler.engine.apply.moves import move
 from reconciler.engine.apply.plan import Plan, PlannedRecord
 from reconciler.engine.apply.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.context import Context
@@ -97,7 +96,7 @@ class Reconciler:
             await self._note_revision(plan)
             if plan.renamed:
                 lines = list(_renames(plan, author))
-                await self.state.ledger.run(lambda ledger: move(ledger, self._vault, plan.renamed, lines))
+                await self.state.ledger.run(lambda ledger: self._vault.move(ledger, plan.renamed, lines))
                 # Where git goes on to want what a row was set apart from, who gave that went with the row.
                 names = {item.grant.key for item in plan.grants if item.wanted} & plan.renamed.keys()
                 await self._retrace({key.hire for key in names}, plan.revision)
