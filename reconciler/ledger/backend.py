@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,8 +16,6 @@ from reconciler.ledger.reading import Backend, Reading
 
 if TYPE_CHECKING:
     import sqlite3
-
-    from sqlalchemy.dialects import postgresql, sqlite
 
 __all__ = ["Rows", "WritableBackend", "as_json", "engine_over", "upserting", "within"]
 
@@ -34,9 +33,6 @@ class WritableBackend(Backend, Protocol):
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
         """Open a transaction that is durable, or rolled back, when the block ends."""
-
-    def upserting(self, table: sa.Table, key: tuple[str, ...], names: tuple[str, ...]) -> sa.Insert:
-        """Return the statement that inserts rows with these columns, or updates those that have the same key."""
 
     def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
         """Execute each statement for its rows, then append salted lines to the history: the end of a transaction."""
@@ -64,19 +60,16 @@ def engine_over(connection: sqlite3.Connection) -> sa.Engine:
 
 
 @cache
-def upserting(
-    insert: Callable[[sa.Table], postgresql.Insert | sqlite.Insert],
-    table: sa.Table,
-    key: tuple[str, ...],
-    names: tuple[str, ...],
-) -> sa.Insert:
+def upserting(dialect: str, table: sa.Table, key: tuple[str, ...], names: tuple[str, ...]) -> sa.Insert:
     """Make the statement of a dialect that inserts rows, or updates those that have the same key.
 
     It is made once: to make it takes as long as to execute it.
     """
+    insert = import_module(f"sqlalchemy.dialects.{dialect}").insert
     statement = insert(table).inline().values({name: sa.bindparam(name) for name in names})
     update = {name: statement.excluded[name] for name in names if name not in key}
-    return statement.on_conflict_do_update(index_elements=key, set_=update)
+    found: sa.Insert = statement.on_conflict_do_update(index_elements=key, set_=update)
+    return found
 
 
 def within(connection: sa.Connection) -> Reading:

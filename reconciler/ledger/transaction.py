@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import WritableBackend, within
+from reconciler.ledger.backend import WritableBackend, upserting, within
 from reconciler.ledger.chain import salted
 from reconciler.ledger.entries import Change, Command, Event, ValueChanges
 from reconciler.ledger.lease import Lease
@@ -80,7 +80,7 @@ class Transaction:
     def upsert(self, table: sa.Table, key: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert rows, or update those that have the same key, at the end; all of them name the same columns."""
         if new := list(rows):
-            self.then(self._backend.upserting(table, key, tuple(new[0])), new)
+            self.then(upserting(self.connection.dialect.name, table, key, tuple(new[0])), new)
 
     def put(self, table: sa.Table, name: str, value: bytes | Change | None) -> None:
         """Save a sealed value or a note, change or erase it, at the end."""

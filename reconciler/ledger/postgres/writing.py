@@ -12,12 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from psycopg.generators import send
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import Rows, upserting, within
+from reconciler.ledger.backend import Rows, within
 from reconciler.ledger.chain import END
 from reconciler.ledger.migrations import upgrade
 from reconciler.ledger.postgres.reading import CONNECT, IDLE, SCHEMA, Connection, Server, outdated
@@ -194,10 +193,6 @@ class WritablePostgresBackend:
         """Open a connection on which each statement is its own transaction."""
         with self._connected() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
-
-    def upserting(self, table: sa.Table, key: tuple[str, ...], names: tuple[str, ...]) -> sa.Insert:
-        """Return the statement that inserts rows with these columns, or updates those that have the same key."""
-        return upserting(postgresql.insert, table, key, names)
 
     def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
         """Execute each statement for its rows, append lines to the history and commit, all in one round trip."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from reconciler.ledger import schema
@@ -110,10 +109,6 @@ class WritableSqliteBackend:
             if self._log_has_deleted:
                 self._empty_log()
 
-    def upserting(self, table: sa.Table, key: tuple[str, ...], names: tuple[str, ...]) -> sa.Insert:
-        """Return the statement that inserts rows with these columns, or updates those that have the same key."""
-        return upserting(sqlite.insert, table, key, names)
-
     def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
         """Execute each statement for its rows, and append lines to the history."""
         for statement, each in rows.items():
@@ -122,7 +117,7 @@ class WritableSqliteBackend:
             note = connection.execute(_END).scalar()
             chained, end = linked(lines, Link.of(note))
             connection.execute(sa.insert(schema.events), chained)
-            noting = self.upserting(schema.meta, ("name",), ("name", "value"))
+            noting = upserting("sqlite", schema.meta, ("name",), ("name", "value"))
             connection.execute(noting, [{"name": END, "value": end.as_note()}])
 
     def exclude_others(self, connection: sa.Connection, what: str) -> None:
