@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
-from reconciler.daemon.freshness import NOTE, noted_members, noted_stale
+from reconciler.daemon.freshness import NOTE, noted
 from reconciler.daemon.runtime import Runtime
 from reconciler.daemon.slices import SliceRunner
 from reconciler.ledger.writer import LedgerWriter
@@ -132,17 +132,17 @@ class Fetching:
 
         That is whose it is, "" for the revision in force, before, and now. While that one is stale, others' wait.
         """
-        freshness, before = self._freshness, noted_members(self._noted)
+        freshness, before = self._freshness, noted(self._noted)
         if not freshness.known:
             return []
-        told: Mapping[str, Stale | None] = before if freshness.stale else others
+        told: Mapping[str, Stale | None] = before.members if freshness.stale else others
         written = freshness.written(told)
         if written == self._noted:
             return []
         await self._ledger.run(lambda ledger: ledger.notes.put(NOTE, written))
-        own = "", noted_stale(self._noted), freshness.stale
+        own = "", before.stale, freshness.stale
         self._noted = written
-        found = [own, *((name, before.get(name), now) for name, now in told.items())]
+        found = [own, *((name, before.members.get(name), now) for name, now in told.items())]
         return [(name, was, now) for name, was, now in found if (was is None) != (now is None)]
 
     async def _fetch(self, remote: str, branch: str) -> None:

@@ -6,21 +6,18 @@ ledger, so that `status` can show it and a restart neither forgets nor repeats i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
-from msgspec.structs import asdict
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.clock import stamp
 from reconciler.model.revision_status import Stale
 from reconciler.model.value import Frozen
 
-__all__ = ["CLONES", "NOTE", "Clone", "Freshness", "clones", "noted_members", "noted_stale", "stale"]
+__all__ = ["CLONES", "NOTE", "Clone", "Freshness", "clones", "noted", "stale"]
 
 NOTE = "freshness"
 
@@ -38,6 +35,18 @@ class Clone(Frozen):
     able: bool
     problem: str | None = None
     stale: Stale | None = None
+
+
+class Noted(Frozen):
+    """What the note says: when a fetch last succeeded, and since when commits are refused, or not taken over, and why.
+
+    `members` are those of a fleet whose clones are stale.
+    """
+
+    fetched_at: datetime | None = None
+    refused_since: datetime | None = None
+    stale: Stale | None = None
+    members: Mapping[str, Stale] = {}
 
 
 @dataclass(slots=True)
@@ -58,24 +67,16 @@ class Freshness:
         """Why new commits are not taken over; None if they are."""
         return self.problem or self.refused
 
-    def follow(self, noted: bytes | None) -> None:
+    def follow(self, note: bytes | None) -> None:
         """Go on from the note of the daemon before this one."""
-        kept: dict[str, Any] = json.loads(noted or b"{}")
-        self.fetched_at, self.refused_since = (
-            datetime.fromisoformat(kept[name]) if kept.get(name) else None for name in ("fetched_at", "refused_since")
-        )
+        kept = noted(note)
+        self.fetched_at, self.refused_since, self.stale = kept.fetched_at, kept.refused_since, kept.stale
         self.counted_from = self.fetched_at or self.counted_from
-        self.stale = noted_stale(noted)
 
     def written(self, members: Mapping[str, Stale | None]) -> bytes:
         """Write it as a note, with the other members of a fleet whose clones are stale."""
-        moments = {"fetched_at": self.fetched_at, "refused_since": self.refused_since}
-        told = {
-            **{name: at and at.isoformat() for name, at in moments.items()},
-            "stale": self.stale and asdict(self.stale),
-            "members": {name: asdict(each) for name, each in members.items() if each is not None},
-        }
-        return json.dumps(told).encode()
+        theirs = {name: each for name, each in members.items() if each is not None}
+        return msgspec.json.encode(Noted(self.fetched_at, self.refused_since, self.stale, theirs))
 
     def fetched(self, now: datetime, problem: str | None) -> None:
         """Record that a fetch ended; `problem` is None if it succeeded."""
@@ -108,7 +109,7 @@ class Freshness:
 
 def stale(ledger: LedgerReader) -> Stale | None:
     """Read from the ledger since when, and why, commits are not taken over; None if they are."""
-    return noted_stale(ledger.notes.get(NOTE))
+    return noted(ledger.notes.get(NOTE)).stale
 
 
 def clones(ledger: LedgerReader) -> dict[str, Clone]:
@@ -116,13 +117,6 @@ def clones(ledger: LedgerReader) -> dict[str, Clone]:
     return msgspec.json.decode(ledger.notes.get(CLONES) or b"{}", type=dict[str, Clone])
 
 
-def noted_stale(noted: bytes | None) -> Stale | None:
-    """Read from the note since when, and why, commits are not taken over; None if they are."""
-    told = json.loads(noted)["stale"] if noted else None
-    return Stale(**told) if told else None
-
-
-def noted_members(noted: bytes | None) -> dict[str, Stale]:
-    """Read from the note since when, and why, clones of other members of a fleet were stale."""
-    told = json.loads(noted or b"{}").get("members", {})
-    return {name: Stale(**each) for name, each in told.items()}
+def noted(note: bytes | None) -> Noted:
+    """Read the note."""
+    return msgspec.json.decode(note or b"{}", type=Noted)

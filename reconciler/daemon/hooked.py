@@ -6,10 +6,11 @@ must have happened nor within a minute after. The notes are the state's, for in 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from reconciler.ledger.ledger import OpenLedger
 from reconciler.model.clock import Clock, stamp
@@ -52,18 +53,11 @@ class Hooked(Frozen):
         """The object of docs/commands.md, "JSON"."""
         return {"hook": self.hook, "at": stamp(self.at), "missed_at": stamp(self.missed_at)}
 
-    @classmethod
-    def of_note(cls, hook: str, note: bytes) -> Self:
-        """Read a note."""
-        moments = (None if each is None else datetime.fromisoformat(each) for each in json.loads(note))
-        at, missed_at = moments
-        assert at is not None
-        return cls(hook, at, missed_at)
-
 
 def hooks_of(ledger: LedgerReader) -> list[Hooked]:
     """Return when each hook last came, by name."""
-    return [Hooked.of_note(hook, note) for hook, note in sorted(ledger.notes.beginning(PREFIX).items())]
+    notes = sorted(ledger.notes.beginning(PREFIX).items())
+    return [Hooked(hook, *msgspec.json.decode(note, type=tuple[datetime, datetime | None])) for hook, note in notes]
 
 
 class HookLog:
@@ -136,8 +130,7 @@ class HookLog:
             self._problems.update(f"hook {hooked.hook}", f"{since}: look at the webhook's deliveries")
 
     async def _note(self, hooked: Hooked) -> None:
-        moments = [each and each.isoformat() for each in (hooked.at, hooked.missed_at)]
-        name, note = f"{PREFIX}{hooked.hook}", json.dumps(moments).encode()
+        name, note = f"{PREFIX}{hooked.hook}", msgspec.json.encode((hooked.at, hooked.missed_at))
         try:
             await self._ledger.run(lambda ledger: ledger.notes.put(name, note))
         except LedgerError as error:

@@ -8,13 +8,12 @@ for its timestamp, which follows as soon as it can be had.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from reconciler.daemon.runtime import ProblemLog
@@ -42,17 +41,16 @@ AGAIN = timedelta(minutes=1)
 """Between two tries where the one before failed."""
 
 
-@dataclass(slots=True)
-class _Published:
+class _Published(msgspec.Struct):
     at: str | None = None
     lines: int = 0
-    waiting: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = {}
     """The files that did not arrive yet, by name; their bytes as Latin-1."""
-    untimed: dict[str, str] = field(default_factory=dict)
+    untimed: dict[str, str] = {}
     """The notes that have no timestamp yet, by the name of its file."""
-    since: dict[str, str] = field(default_factory=dict)
+    since: dict[str, str] = {}
     """Since when something fails, by the kind of the news."""
-    told: list[str] = field(default_factory=list)
+    told: list[str] = []
     """Of which of these an alert was sent."""
 
 
@@ -98,7 +96,7 @@ class Publishing:
     async def _due(self, turn: _Turn) -> None:
         try:
             noted, lines = await self._ledger.run(lambda ledger: (ledger.notes.get(NOTED), ledger.history.end().number))
-            state = _Published(**json.loads(noted or b"{}"))
+            state = msgspec.json.decode(noted or b"{}", type=_Published)
             if _is_over(state.at, turn.wanted.every, turn.now) and lines > state.lines:
                 await self._sign(state, turn)
             if (state.waiting or (state.untimed and turn.wanted.timestamp is not None)) and self._may_try(turn.now):
@@ -186,7 +184,7 @@ class Publishing:
         return publish(self._context.root, wanted.remote or turn.settings.git.remote, wanted.branch, files)
 
     async def _save(self, state: _Published) -> None:
-        note = json.dumps(asdict(state)).encode()
+        note = msgspec.json.encode(state)
         await self._ledger.run(lambda ledger: ledger.notes.put(NOTED, note))
 
 

@@ -14,9 +14,10 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, convert, field, to_builtins
 
 from reconciler.ledger.entries import Change, Event, ValueChanges
 from reconciler.ledger.reader import LedgerReader
@@ -47,18 +48,17 @@ def generated(names: Iterable[str]) -> dict[str, str]:
     return {name: "x" + secrets.token_urlsafe(GENERATED_BYTES) + "7" for name in names}
 
 
-@dataclass(slots=True)
-class Memory:
+class Memory(Struct):
     """The memory of one run. `files` maps names in the manifest to files that `save_as_file` saved.
 
     `seen` is what the check before it saved, which may find the account no more when the run continues.
     """
 
-    responses: list[Any] = field(default_factory=list)
-    stored: dict[str, Any] = field(default_factory=dict)
-    generated: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-    seen: Mapping[str, Any] = field(default_factory=dict)
+    responses: list[Any] = []
+    stored: dict[str, Any] = {}
+    generated: dict[str, str] = {}
+    files: dict[str, str] = field(default_factory=dict, name="attached")
+    seen: Mapping[str, Any] = {}
 
     def layers(self, before: int) -> tuple[Layer, ...]:
         """Make variables of the memory, without stored values; generated values are secret.
@@ -74,22 +74,6 @@ class Memory:
         """Save the response of a request; a request without an answer leaves a gap."""
         self.responses.extend([None] * (place + 1 - len(self.responses)))
         self.responses[place] = response
-
-    def as_json(self) -> dict[str, Any]:
-        """Write the memory as JSON values."""
-        return {
-            "responses": self.responses,
-            "stored": self.stored,
-            "generated": self.generated,
-            "attached": self.files,
-            "seen": self.seen,
-        }
-
-    @classmethod
-    def of_json(cls, kept: Mapping[str, Any]) -> Memory:
-        """Read the memory from what `as_json` wrote."""
-        files, seen = kept.get("attached", {}), kept.get("seen", {})
-        return cls(kept["responses"], kept["stored"], kept["generated"], files, seen)
 
 
 class Stored(Frozen):
@@ -219,11 +203,11 @@ class Vault:
         kept = self.read(ledger, run_name(key))
         if kept is None:
             raise SecretsError("what the earlier attempt had received is gone: `reconcile accept` or `reconcile run`")
-        return Memory.of_json(kept)
+        return convert(kept, Memory)
 
     def remember(self, key: Key, memory: Memory) -> dict[str, bytes]:
         """Seal a run's memory, by its name."""
-        return {run_name(key): self.sealed(run_name(key), memory.as_json())}
+        return {run_name(key): self.sealed(run_name(key), to_builtins(memory))}
 
     def keep(self, ledger: LedgerWriter, content: bytes) -> str:
         """Save a file, and return its name, which begins with the second in which it was made. Raises SecretsError."""
@@ -256,7 +240,7 @@ class Vault:
         if not (old := [name for name in kept if name[:10] <= begins]):
             return
         runs = (self.read(ledger, name) for name in ledger.sealed.names(RUNS))
-        named = {file for run in runs if run is not None for file in Memory.of_json(run).files.values()}
+        named = {file for run in runs if run is not None for file in convert(run, Memory).files.values()}
         self.erase(ledger, [name for name in old if name not in named])
 
     def _opened(self) -> Sealer:
