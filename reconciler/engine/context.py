@@ -127,7 +127,7 @@ class Context:
         self.answered: Answered | None = None
         """Called with each request and its outcome."""
         self.progressed: Callable[[], None] = lambda: None
-        """Called for each request of a pass."""
+        """Called before each request."""
         self.checkout = Checkout.open(root, reached)
         self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None
         self.shared: Shared | None = None
@@ -253,6 +253,7 @@ class Context:
         return client
 
     def _may_send(self) -> None:
+        self.progressed()
         if self.member_may_send is not None:
             self.member_may_send()
 

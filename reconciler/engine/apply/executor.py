@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import structlog
 
 from reconciler.engine.apply import attempts
 from reconciler.engine.apply.commands import request_events
+from reconciler.engine.apply.plan import Plan
 from reconciler.engine.apply.running import AttemptRequest, RunningAttempt, refuse_overtaken
 from reconciler.engine.context import Context
 from reconciler.engine.decide.planned import stored_at
@@ -29,10 +30,10 @@ from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Phase, Record
-from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
+from reconciler.model.manifest import PHONE, Condition, Manifest, Notification, Request, Revoke, is_address
 from reconciler.model.run import Kind, OpenRun, Outcome, Step
 from reconciler.model.scope import Layer, Scope
-from reconciler.model.status import EventType
+from reconciler.model.status import EventType, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Unknown, Verdict
 from reconciler.requests.client import Response
@@ -65,10 +66,8 @@ class Executor:
     ledger: OpenLedger
     vault: Vault
     services: Services
-    retry_delay: timedelta
+    plan: Plan
     author: str | None
-    overview: Callable[[Iterable[Record]], str]
-    progressed: Callable[[], None]
 
     async def attempt(self, job: AttemptRequest) -> Record:
         """Make one attempt and record its outcome; the record says whether it succeeded."""
@@ -253,7 +252,6 @@ class Executor:
                 return attempt
 
             run.began(await self.ledger.together(write))
-            self.progressed()
 
         try:
             return await integration.client.send(wire, leaving=leaving)
@@ -289,7 +287,7 @@ class Executor:
         if "access_overview" in run.integration.names.all:
             hire = job.record.key.hire
             records = await self.ledger.run(lambda ledger: list(ledger.grants.records([hire])))
-            layers.append(Layer("the last checks", {"access_overview": self.overview(records)}))
+            layers.append(Layer("the last checks", {"access_overview": _overview(records, self.plan.manifests)}))
         seen = {**run.memory.seen, **job.planned.seen}
         stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", seen))
         before = job.prepared.stored
@@ -315,7 +313,7 @@ class Executor:
     async def _fail(self, run: RunningAttempt, error: str) -> Record:
         await self._begin(run)
         now = self.now()
-        new, lines = attempts.failed(run.record, error, now=now, retry_at=now + self.retry_delay)
+        new, lines = attempts.failed(run.record, error, now=now, retry_at=now + self.plan.settings.retry_delay)
         if run.job.planned.lock is not None:
             new = attempts.lock_failed(new, run.job.planned.lock)
         authored = self.authored(lines)
@@ -344,7 +342,7 @@ class Executor:
         except Stopped:
             left = Unknown("stopped before it was checked")
         item, deletes, now = run.job.planned, not run.integration.can.locks, self.now()
-        then = now + self.retry_delay
+        then = now + self.plan.settings.retry_delay
         found = attempts.taken_away(run.record, item, left, deletes=deletes, now=now, retry_at=then)
         if isinstance(found, str):
             return await self._fail(run, f"{run.said}; {found}")
@@ -400,6 +398,18 @@ def _with_stored(access: str, now: Mapping[str, Any], of_hire: Mapping[str, Any]
     """Replace what is stored for an entry in what is stored for its hire."""
     others = {name: values for name, values in (of_hire or {}).items() if name != access}
     return {**others, access: dict(now)} if now else others
+
+
+def _overview(found: Iterable[Record], manifests: Mapping[str, Manifest]) -> str:
+    """Make `access_overview` of the original format: the last check results of a hire's accounts."""
+    shown = {Status.PRESENT: "has access", Status.UNKNOWN: "could not be checked"}
+    return ", ".join(
+        f"{record.key.access} ({shown.get(record.status, 'no access')})"
+        for record in found
+        if (manifest := manifests.get(record.integration)) is not None
+        and manifest.exists is not None
+        and record.status is not Status.REVOKED
+    )
 
 
 def _named(run: RunningAttempt) -> dict[str, str]:

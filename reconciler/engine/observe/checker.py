@@ -8,7 +8,7 @@ listing is read once and answers for the accounts that it shows; all others get 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reconciler.engine.decide.planned import NOTHING_STORED, Check, Prepared
@@ -65,20 +65,13 @@ class Checker:
     blind = False
     """Whether it asks nothing, so that what is needed may be there, or be provided."""
 
-    def __init__(
-        self,
-        redactor: Redactor,
-        listings: Listings,
-        progressed: Callable[[], None] = lambda: None,
-        yielder: Yielder = NO_YIELD,
-    ) -> None:
+    def __init__(self, redactor: Redactor, listings: Listings, yielder: Yielder = NO_YIELD) -> None:
         """With a `yielder` that yields, checks let other requests go first at their hosts."""
         self._yielder = yielder
         self.redactor = redactor
         self.listings = listings
         self._both: dict[Key, tuple[Verdict, Verdict]] = {}
         self._options: dict[tuple[str, str], asyncio.Task[list[Option] | Unknown]] = {}
-        self._progressed = progressed
 
     async def check(self, integration: Integration, prepared: Prepared, record: Record | None = None) -> Verdict:
         """Check whether the account exists; also under the hire's old address, if it was confirmed under that."""
@@ -199,7 +192,6 @@ class Checker:
         return wire, scope, answer
 
     async def _send(self, integration: Integration, wire: RenderedRequest) -> Response:
-        self._progressed()
         return await integration.client.send(wire, follow=True, behind=self._yielder.yields)
 
     async def check_taken_away(self, integration: Integration, prepared: Prepared) -> Verdict:

@@ -113,7 +113,7 @@ class Planning:
             integrations = as_branch_may(integrations, ours, theirs, context, self.settings)
         self.integrations = integrations
         self.locks = self.desired.locks(locks, self.policy.now)
-        self.checker = self.checker_class(context.redactor, self.listings, context.progressed, self.yielder)
+        self.checker = self.checker_class(context.redactor, self.listings, self.yielder)
         self.services = Services(desired=self.desired, integrations=integrations, checker=self.checker)
         self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
         self._rivals = Rivals(self.desired, integrations, context.wanted_accounts)

@@ -37,10 +37,9 @@ from reconciler.model.errors import Problem
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.last_pass import LAST, LastPass
-from reconciler.model.manifest import Manifest
 from reconciler.model.report import STATE, Report
 from reconciler.model.selection import PassRequest
-from reconciler.model.status import EventType, Status
+from reconciler.model.status import EventType
 from reconciler.model.value import replace
 from reconciler.notify.alerts import alerts_due
 from reconciler.notify.delivery import Notifier
@@ -99,7 +98,8 @@ class Reconciler:
                 await self.state.ledger.run(lambda ledger: self._vault.move(ledger, plan.renamed, lines))
                 # Where git goes on to want what a row was set apart from, who gave that went with the row.
                 names = {item.grant.key for item in plan.grants if item.wanted} & plan.renamed.keys()
-                await self._retrace({key.hire for key in names}, plan.revision)
+                if names and plan.revision != WORKTREE:
+                    await self._retrace({key.hire for key in names}, plan.revision, plan.revision)
             await self._trace(plan)
         found = [(item, *plan.record_of(item)) async for some in yielder.over(plan.grants) for item in some]
         recorded, tripped = await self._write_down(plan, found, author, yielder)
@@ -107,12 +107,20 @@ class Reconciler:
         notifications = self.notifier.over(plan.settings, self.tree)
         if self.state.sealing.fault is None:
             await notifications.deliver_all(self.state.ledger, self._vault, recorded.keys(), author)
+        executor = Executor(
+            context=self.context,
+            ledger=self.state.ledger,
+            vault=self._vault,
+            services=self.services,
+            plan=plan,
+            author=author,
+        )
         scheduler = Scheduler(
             plan=plan,
             services=self.services,
             claims=self.claims,
             recorded=recorded,
-            executor=self._executor(plan, author),
+            executor=executor,
             state=self.state,
             notifications=notifications,
             report=report,
@@ -140,14 +148,12 @@ class Reconciler:
         changed = await asyncio.to_thread(changed_since, self.context.checkout, desired, known)
         left = iter(changed)
         while len(some := list(islice(left, LINES_AT_A_TIME))) == LINES_AT_A_TIME:
-            await ledger.run(partial(_retrace, hires=some, known=known, revision=revision))
+            await self._retrace(some, known, revision)
             await self.context.yielder.pause()
-        await ledger.run(partial(_retrace, hires=some, known=known, revision=revision, ended=True))
+        await self._retrace(some, known, revision, ended=True)
 
-    async def _retrace(self, hires: Collection[str], revision: str) -> None:
-        """Note that some of these hires' grants have no giver, though it is known up to this revision."""
-        if hires and revision != WORKTREE:
-            await self.state.ledger.run(partial(_retrace, hires=hires, known=revision, revision=revision))
+    async def _retrace(self, hires: Collection[str], known: str | None, revision: str, *, ended: bool = False) -> None:
+        await self.state.ledger.run(lambda ledger: ledger.given.retrace(hires, known, revision, ended=ended))
 
     async def _trace(self, plan: Plan) -> None:
         """Determine who gave the grants of a plan's hires, as far as that is not yet known."""
@@ -203,18 +209,6 @@ class Reconciler:
     @property
     def _vault(self) -> Vault:
         return self.state.sealing.vault
-
-    def _executor(self, plan: Plan, author: str | None) -> Executor:
-        return Executor(
-            context=self.context,
-            ledger=self.state.ledger,
-            vault=self._vault,
-            services=self.services,
-            retry_delay=plan.settings.retry_delay,
-            author=author,
-            overview=lambda records: _overview(records, plan.manifests),
-            progressed=self.context.progressed,
-        )
 
     async def _write_down(
         self, plan: Plan, found: Sequence[PlannedRecord], author: str | None, yielder: Yielder
@@ -342,12 +336,6 @@ def _news(ledger: LedgerWriter, since: datetime, about: Container[Key]) -> list[
     return [*refused, *(line for line in ledger.history.lines(since=since) if line.key in about)]
 
 
-def _retrace(
-    ledger: LedgerWriter, hires: Collection[str], known: str | None, revision: str, *, ended: bool = False
-) -> None:
-    ledger.given.retrace(hires, known, revision, ended=ended)
-
-
 def _untraced_after(ledger: LedgerReader, last: str) -> dict[str, Unattributed]:
     return ledger.given.untraced_after(last, OFTEN)
 
@@ -383,18 +371,6 @@ def _log_guard(events: Iterable[Event]) -> None:
             log.warning("guard.tripped", integration=line.integration, reason=line.detail)
         else:
             log.info("guard.released", integration=line.integration)
-
-
-def _overview(found: Iterable[Record], manifests: Mapping[str, Manifest]) -> str:
-    """Make `access_overview` of the original format: the last check results of a hire's accounts."""
-    shown = {Status.PRESENT: "has access", Status.UNKNOWN: "could not be checked"}
-    return ", ".join(
-        f"{record.key.access} ({shown.get(record.status, 'no access')})"
-        for record in found
-        if (manifest := manifests.get(record.integration)) is not None
-        and manifest.exists is not None
-        and record.status is not Status.REVOKED
-    )
 
 
 def _found_gone(item: PlannedGrant, record: Record) -> bool:
