@@ -121,10 +121,10 @@ class Context:
         self.clock = clock
         self.redactor = redactor
         self.reached = reached
-        self.member_may_send: MaySend | None = None
+        self.member_may_send: MaySend = lambda: None
         self.outdated: Callable[[], Awaitable[bool]] = _never
         """Whether others act on a newer revision than a pass here, which begins no attempt then."""
-        self.answered: Answered | None = None
+        self.answered: Answered = lambda _name, _status, _seconds: None
         """Called with each request and its outcome."""
         self.progressed: Callable[[], None] = lambda: None
         """Called before each request."""
@@ -245,7 +245,7 @@ class Context:
             redactor=self.redactor,
             reached=self.reached,
             may_send=self._may_send,
-            answered=self._count_request,
+            answered=self.answered,
             machine=Machine(self.programs, self.checkout.root),
         )
         client = Client(service, limits, hosts, sending)
@@ -254,12 +254,7 @@ class Context:
 
     def _may_send(self) -> None:
         self.progressed()
-        if self.member_may_send is not None:
-            self.member_may_send()
-
-    def _count_request(self, name: str, status: int | None, seconds: float) -> None:
-        if self.answered is not None:
-            self.answered(name, status, seconds)
+        self.member_may_send()
 
     def turn(self, service: str) -> Turn:
         """Return the lock that serializes a service's token refreshes, from pass to pass."""

@@ -11,6 +11,7 @@ does not have the ref.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,10 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, Trust
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.settings import OWN, Settings
-from reconciler.model.value import Frozen
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
-    from reconciler.secrets.gpg import Gnupg
 
 __all__ = [
     "SEALING_KEY",
@@ -60,51 +59,42 @@ def sealing_of(context: Context, settings: Settings, tree: Tree, ledger: LedgerW
 
     If the key cannot be decrypted, `fault` says why, and the pass goes on without it.
     """
-    opening = _Opening.of(context, settings, tree)
-    return opening.done(context, tree, opening.opened(ledger))
+    return _noted(context, tree, _opening(context, settings, tree)(ledger))
 
 
 async def reopened(context: Context, settings: Settings, tree: Tree, ledger: OpenLedger) -> Sealing:
     """Open the sealed values anew, in the event loop."""
-    opening = _Opening.of(context, settings, tree)
-    return opening.done(context, tree, await ledger.run(opening.opened))
+    return _noted(context, tree, await ledger.run(_opening(context, settings, tree)))
 
 
-class _Opening(Frozen):
-    """What the key is opened with: all that git and the files say of it."""
-
-    gnupg: Gnupg
+def _opening(context: Context, settings: Settings, tree: Tree) -> Callable[[LedgerWriter], Sealing]:
+    """Read what git and the files say of the key, and return what opens it by that."""
+    gnupg = context.gnupg(settings)
     trust: Trust | SecretsError
-    vouches: bool = True
-    """Whether initial data vouches for the key, or could not."""
+    try:
+        trust, own = trust_of(context, settings, tree), context.initial_data(settings).read(tree, OWN)
+    except SecretsError as error:
+        trust, own = error, None
 
-    @classmethod
-    def of(cls, context: Context, settings: Settings, tree: Tree) -> _Opening:
-        gnupg = context.gnupg(settings)
+    def opened(ledger: LedgerWriter) -> Sealing:
         try:
-            own = context.initial_data(settings).read(tree, OWN)
-            return cls(gnupg, trust_of(context, settings, tree), own is None or bool(own.get(SEALING_KEY)))
-        except SecretsError as error:
-            return cls(gnupg, error)
-
-    def opened(self, ledger: LedgerWriter) -> Sealing:
-        """Open the key, and say once that nothing outside the state vouches for it, where something could."""
-        try:
-            if isinstance(self.trust, SecretsError):
-                raise self.trust
-            sealing = Sealing.writing(ledger, self.gnupg, self.trust)
+            if isinstance(trust, SecretsError):
+                raise trust
+            sealing = Sealing.writing(ledger, gnupg, trust)
         except SecretsError as error:
             return Sealing.failed(ledger, error)
-        if not self.vouches and sealing.sealer is not None:
+        if own is not None and trust.fingerprint is None and sealing.sealer is not None:
             _say_unvouched(ledger, sealing.sealer.fingerprint)
         return sealing
 
-    def done(self, context: Context, tree: Tree, sealing: Sealing) -> Sealing:
-        """Note in the checkout that the key is wrapped."""
-        wraps = isinstance(self.trust, Trust) and self.trust.recipients and not self.trust.wrapped
-        if wraps and sealing.fault is None:
-            leave(context.checkout, WRAPPED, tree)
-        return sealing
+    return opened
+
+
+def _noted(context: Context, tree: Tree, sealing: Sealing) -> Sealing:
+    """Note in the checkout that the key is wrapped."""
+    if sealing.sealer is not None and sealing.sealer.recipients:
+        leave(context.checkout, WRAPPED, tree)
+    return sealing
 
 
 def trust_of(context: Context, settings: Settings, tree: Tree) -> Trust:
@@ -145,7 +135,7 @@ def _recipients(context: Context, settings: Settings, tree: Tree) -> list[str]:
 def sealing_read(context: Context, settings: Settings, tree: Tree, ledger: LedgerReader) -> Sealing:
     """Open the sealed values of a state that is read; if the key is no good, `fault` says why."""
     try:
-        return Sealing.reading(ledger, context.gnupg(settings), trust_of(context, settings, tree))
+        return Sealing(trust_of(context, settings, tree).sealer(ledger, context.gnupg(settings))[0])
     except SecretsError as error:
         return Sealing(error)
 

@@ -178,7 +178,7 @@ class WritableAccounts(WritablePart, Accounts):
 
     def save(self, integration: str, accounts: AbstractSet[str], now: datetime) -> None:
         """Save since when a complete listing shows these accounts, by digest; delete those that it no longer shows."""
-        known = self.seen(integration)
+        known = self.first_seen(integration).keys()
         self.change(integration, now, added=sorted(accounts - known), gone=sorted(known - accounts), ended=True)
 
     def change(

@@ -109,12 +109,6 @@ class Accounts(LedgerPart):
         note = self._note(f"{LISTED}{integration}")
         return None if note is None else datetime.fromisoformat(note.decode())
 
-    def seen(self, integration: str) -> set[str]:
-        """Return the accounts of a listing that were seen."""
-        return set(
-            self._column("SELECT account FROM accounts WHERE integration = :integration", integration=integration)
-        )
-
     def seen_after(self, integration: str, account: str, at_most: int) -> list[str]:
         """Return the accounts of a listing that were seen from the first one after this on, in order."""
         query = (

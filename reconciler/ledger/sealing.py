@@ -86,14 +86,6 @@ class Sealing:
         self._sealer = sealer
 
     @classmethod
-    def reading(cls, ledger: LedgerReader, gnupg: Gnupg, trust: Trust) -> Sealing:
-        """Open the key, changing nothing."""
-        try:
-            return cls(trust.sealer(ledger, gnupg)[0])
-        except SecretsError as error:
-            return cls(error)
-
-    @classmethod
     def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, trust: Trust) -> Sealing:
         """Open the key, or create it, wrapped to the recipients; a successor takes its place. Raises SecretsError."""
         sealing = cls(_opened(ledger, gnupg, trust))

@@ -91,9 +91,9 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
             work.clear()
             await until(lambda: now.daemon.survey.found)
             ticking.cancel()
-            return len(inside(now.state.ledger).accounts.seen("tool")), inside(now.state.ledger).accounts.listed_at(
-                "tool"
-            )
+            return len(inside(now.state.ledger).accounts.first_seen("tool")), inside(
+                now.state.ledger
+            ).accounts.listed_at("tool")
 
     change = WritableAccounts.change
     monkeypatch.setattr(WritableAccounts, "change", noted)
@@ -121,7 +121,7 @@ def test_surveys_of_two_cycles_follow_one_another(repo: Repo, accounts: AccountS
             accounts.add("eve@example.com")
             began_at = now.context.clock.now()
             await asyncio.gather(*(now.daemon.survey.take(Listings(began_at), ["ada"]) for _ in range(2)))
-            return inside(now.state.ledger).accounts.seen("tool")
+            return set(inside(now.state.ledger).accounts.first_seen("tool"))
 
     with capture_logs() as logged:
         known = asyncio.run(surveys())

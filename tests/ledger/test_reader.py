@@ -148,7 +148,6 @@ def test_reader_has_no_way_to_write(tmp_path: Path, *, there: bool) -> None:
 READINGS: dict[str, tuple[object, ...]] = {
     "accounts.first_seen": ("tool",),
     "accounts.listed_at": ("tool",),
-    "accounts.seen": ("tool",),
     "accounts.seen_after": ("tool", "", 2),
     "attempts.of": (ADA.key,),
     "attempts.recent": ("ada", 3),
