@@ -7,20 +7,19 @@ revision only if nobody acted on a newer one. See docs/design/rules.md, "A fleet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
 from reconciler.daemon.fleet.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, is_signed, signed, slice_of
-from reconciler.daemon.fleet.single_pass import Newest, leased
+from reconciler.daemon.fleet.single_pass import SharedState
 from reconciler.daemon.fleet.told import Clones, Programs
 from reconciler.daemon.runtime import GRACE_SECONDS, Runtime
 from reconciler.daemon.slices import Lane, Make, Outdated, Slice
 from reconciler.engine.observe.listings import Listings, listed_grants
-from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Member
 from reconciler.ledger.lease import Lease
 from reconciler.ledger.postgres.membership import LEADER, Membership
@@ -76,30 +75,25 @@ class SharedListings:
         self._by_name = {**dict([*self._by_name.items()][-1:]), name: listings}
 
 
-class Fleet:
+class Fleet(SharedState):
     """Runs slices as jobs of the fleet. `catch_up` fetches and takes over the newest commit."""
 
     exclusive = False
 
     def __init__(self, runtime: Runtime, make: Make, catch_up: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(runtime.context, runtime.clock, runtime.state, None)
         self._runtime = runtime
-        self._clock = runtime.clock
-        self._state = runtime.state
         self._problems = runtime.problems
         assert runtime.state.member is not None
         self._member: Membership = runtime.state.member
         self._make = make
         self._catch_up = catch_up
-        self._newest = Newest(runtime.context.checkout, runtime.ledger)
-        runtime.context.outdated = self._outdated
         self._jobs = Jobs(runtime.state.connect, self._job)
         self._working: asyncio.Task[None] | None = None
         self._workers: list[asyncio.Task[None]] = []
         self._making: set[asyncio.Task[Any]] = set()
         """The jobs under way. They outlive their worker, which also ends when the number of members changes."""
         self._concurrency = 0
-        self.leads = False
-        """Whether this member leads."""
         self._lead: Lease | None = None
         self._catching_up = False
         """Whether it fetches once more before it gives up the lead."""
@@ -165,27 +159,15 @@ class Fleet:
         await asyncio.gather(*self._workers, return_exceptions=True)
         await self._jobs.close()
 
-    @asynccontextmanager
-    async def leased(self, *services: str) -> AsyncIterator[OpenState]:
-        """Lease services while the block runs; wait until no other member has one of them."""
-        if not services:
-            yield self._state
-            return
-        async with leased(self._state, self._clock, services) as state:
-            yield state
-
     async def refuse_outdated(self) -> None:
         """Raise Outdated where the revision in force here is older than one that others acted on."""
-        if await self._outdated():
+        if await self._is_outdated():
             raise Outdated
 
-    def as_new(self, mine: str, other: str) -> bool:
-        """Whether a revision is as new as one that another member has taken over; see `Newest`."""
-        return self._newest.as_new(mine, other, leads=self.leads)
-
-    async def _outdated(self) -> bool:
+    def _at(self) -> str | None:
+        """Return the revision in force, which changes."""
         tree = self._runtime.active.tree
-        return tree is None or not await self._newest.act_on(tree.revision, leads=self.leads)
+        return None if tree is None else tree.revision
 
     def _begin_putting(self, slices: Sequence[Slice]) -> None:
         self._putting.append(slices)
@@ -241,10 +223,9 @@ class Fleet:
     async def _up_to_date(self, revision: str) -> bool:
         """Whether this member has the slice's revision and the newest one acted on; fetch first if it has not."""
         for catches_up in (True, False):
-            tree = self._runtime.active.tree
+            mine = self._at()
             with suppress(LedgerError):
-                as_new = tree is not None and self.as_new(tree.revision, revision)
-                if as_new and not await self._outdated():
+                if mine is not None and self.as_new(mine, revision) and not await self._is_outdated():
                     self._problems.update("revision", None)
                     return True
             if catches_up and not self._clones.are_ahead(leads=self.leads):  # else it would fail, and may take long

@@ -56,6 +56,9 @@ def member_name(command: str) -> str:
 @asynccontextmanager
 async def leased(state: OpenState, clock: SystemClock, services: Collection[str]) -> AsyncIterator[OpenState]:
     """Lease services while the block runs; wait until no other member has one of them. Raises Stopped."""
+    if not services:
+        yield state
+        return
     member = state.member
     assert member is not None
     while (lease := await _take(member, services)) is None:
@@ -124,7 +127,10 @@ def _note(ledger: LedgerWriter, revision: str, after: str | None) -> None:
 class SharedState:
     """A state that is shared with the members of a fleet; this clone is at a revision."""
 
-    def __init__(self, context: Context, clock: SystemClock, state: OpenState, revision: str) -> None:
+    leads = False
+    """Whether this member leads."""
+
+    def __init__(self, context: Context, clock: SystemClock, state: OpenState, revision: str | None) -> None:
         self._clock = clock
         self._state = state
         self._revision = revision
@@ -140,21 +146,25 @@ class SharedState:
         """Raise RepositoryError where the fleet acted on a newer revision than this clone has."""
         if await self._is_outdated():
             raise RepositoryError(
-                f"the fleet acted on a newer revision than {self._revision[:12]}, which this clone is at: "
+                f"the fleet acted on a newer revision than {str(self._revision)[:12]}, which this clone is at: "
                 "`git pull`, then try again"
             )
 
     def as_new(self, mine: str, other: str) -> bool:
         """Whether a revision is as new as one that a member has taken over; see `Newest`."""
-        return self._newest.as_new(mine, other, leads=False)
+        return self._newest.as_new(mine, other, leads=self.leads)
 
     async def refuse_left(self) -> None:
         """Raise RepositoryError where what was to be made then is left."""
         if self._left:
             await self.refuse_outdated()
 
+    def _at(self) -> str | None:
+        return self._revision
+
     async def _is_outdated(self) -> bool:
-        outdated = not await self._newest.act_on(self._revision)
+        mine = self._at()
+        outdated = mine is None or not await self._newest.act_on(mine, leads=self.leads)
         self._left |= outdated
         return outdated
 
