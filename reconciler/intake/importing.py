@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
 from reconciler.intake.files import hire_text, with_field
 from reconciler.intake.reading import LeftOut, People, Person
 from reconciler.model.base import EMAIL, as_text
@@ -20,8 +18,8 @@ from reconciler.model.errors import NotWritable
 from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import Import
 from reconciler.model.value import Frozen, Unshown
-from reconciler.repository.documents.problems import explain, validated
-from reconciler.repository.documents.yaml import Loaded, read
+from reconciler.repository.documents.problems import model_of
+from reconciler.repository.documents.yaml import BrokenFile, Loaded, read
 from reconciler.repository.hires import Hires
 
 __all__ = ["HireChange", "ImportPlan", "Importer"]
@@ -288,11 +286,10 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _objection(content: bytes, file: str) -> str | None:
     """Return why a file would be invalid; None if it would be valid."""
-    document = read(content, file)
     try:
-        hire = validated(Hire, document.data)
-    except ValidationError as error:
-        return "; ".join(problem.message for problem in explain(error, Hire, document))
+        hire = model_of(read(content, file), Hire)
+    except BrokenFile as error:
+        return "; ".join(problem.message for problem in error.problems)
     if hire.start is not None and hire.end is not None and hire.end < hire.start:
         return f"end {hire.end} is before start {hire.start}: the last day cannot come first"
     return None

@@ -10,7 +10,6 @@ from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any
 
 import pygit2
-from pydantic import ValidationError
 from pygit2.enums import SortMode
 
 from reconciler.engine.context import Context
@@ -27,8 +26,8 @@ from reconciler.model.settings import Forge
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 from reconciler.repository.desired import Desired
-from reconciler.repository.documents.problems import explain, validated
-from reconciler.repository.documents.yaml import Loaded, read
+from reconciler.repository.documents.problems import model_of
+from reconciler.repository.documents.yaml import BrokenFile, Loaded, read
 from reconciler.repository.git.branches import commit_to_branch, has_remote
 from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.trees import OverlayTree, Tree, object_at
@@ -92,9 +91,9 @@ def made(fields: Mapping[str, Any]) -> tuple[AccessRequest, bytes]:
     content = "".join(f"{key}: {flow(value)}\n" for key, value in fields.items() if value is not None).encode()
     document = read(content, "the request")
     try:
-        return validated(AccessRequest, document.data), content
-    except ValidationError as error:
-        raise UsageError("; ".join(each.message for each in explain(error, AccessRequest, document))) from None
+        return model_of(document, AccessRequest), content
+    except BrokenFile as error:
+        raise UsageError("; ".join(each.message for each in error.problems)) from None
 
 
 def refused(reader: Reader, tree: Tree, stem: str, content: bytes, now: datetime) -> str | None:

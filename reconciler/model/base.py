@@ -24,6 +24,7 @@ __all__ = [
     "Identifier",
     "Lasting",
     "ListFile",
+    "Misplaced",
     "Model",
     "Restricting",
     "Text",
@@ -59,6 +60,14 @@ def _given(value: Any) -> Any:
 
 Restricting = BeforeValidator(_given)
 """Of a key that restricts: with nothing under it, it is no key that is not there, but one that was not finished."""
+
+
+class Misplaced(ValueError):
+    """What is wrong with a part of a model, which is at a path in it."""
+
+    def __init__(self, path: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def as_text(value: Any) -> Any:

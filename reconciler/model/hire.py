@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from reconciler.model.base import Day, Email, Identifier, Lasting, Model, Restricting, Text, day
+from reconciler.model.base import Day, Email, Identifier, Lasting, Misplaced, Model, Restricting, Text, day
 from reconciler.model.clock import first_moment, in_zone
 
 __all__ = [
@@ -194,11 +194,11 @@ AccessEntry = Annotated[Entry, BeforeValidator(_entry)]
 
 
 def unique(entries: list[Entry]) -> None:
-    """Raise ValueError where two entries have one name."""
+    """Raise Misplaced where two entries have one name."""
     seen: set[str] = set()
-    for entry in entries:
+    for place, entry in enumerate(entries):
         if entry.access in seen:
-            raise ValueError(f"access {entry.access!r} stands twice: give each a name of its own")
+            raise Misplaced(("access", place), f"{entry.access!r} stands twice: give each a name of its own")
         seen.add(entry.access)
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import PurePosixPath
-
-from pydantic import ValidationError
 
 from reconciler.model.case import Case, CaseFile
 from reconciler.model.errors import Problem
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
-from reconciler.repository.documents.problems import explain
-from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.config_files import read_list
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.naming import CASES, is_cases
 
@@ -41,10 +39,7 @@ def read_cases(tree: Tree, manifests: Collection[str]) -> dict[str, LoadedCases]
         if not is_cases(file.path):
             continue
         stem = _stem_of(file.path)
-        try:
-            loaded = parse_cases(tree.read(file), file.path)
-        except BrokenFile as error:
-            loaded = LoadedCases(file.path, problems=(error.problem,))
+        loaded = parse_cases(partial(tree.read, file), file.path)
         if stem not in manifests:
             what = f"there is no manifest {stem} that this could test{hint(stem, manifests)}"
             loaded = LoadedCases(file.path, problems=(*loaded.problems, Problem(file.path, None, what)))
@@ -55,21 +50,13 @@ def read_cases(tree: Tree, manifests: Collection[str]) -> dict[str, LoadedCases]
     return found
 
 
-def parse_cases(content: bytes, path: str) -> LoadedCases:
+def parse_cases(content: Callable[[], bytes], path: str) -> LoadedCases:
     """Parse a file's cases."""
-    try:
-        document = read(content, path)
-    except BrokenFile as error:
-        return LoadedCases(path, problems=(error.problem,))
-    try:
-        cases = CaseFile.model_validate([] if document.data is None else document.data).root
-    except ValidationError as error:
-        return LoadedCases(path, problems=tuple(explain(error, list[Case], document)))
-    names = Counter(case.name for case in cases)
-    problems = [
-        Problem(path, document.line((index, "name")), f"name: {case.name!r} stands twice: give each its own")
-        for index, case in enumerate(cases)
+    found = read_list(content, path, CaseFile)
+    names = Counter(case.name for case, _ in found.entries)
+    twice = (
+        Problem(path, line, f"name: {case.name!r} stands twice: give each its own")
+        for case, line in found.entries
         if names[case.name] > 1
-    ]
-    lines = tuple((case, document.line((index,))) for index, case in enumerate(cases))
-    return LoadedCases(path, lines, tuple(problems))
+    )
+    return LoadedCases(path, found.entries, (*found.problems, *twice))

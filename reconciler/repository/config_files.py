@@ -5,11 +5,10 @@ A broken file is not an empty one: a policy blocks new grants, what may be asked
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
-from typing import Generic, NamedTuple, TypeVar
-
-from pydantic import ValidationError
+from functools import partial
+from typing import Generic, TypeVar
 
 from reconciler.model.base import ListFile, Model
 from reconciler.model.config_files import Ignore, IgnoredAccount, PolicyFile, Requestable, RequestableFile, Rule
@@ -17,19 +16,18 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.hire import Entry, Hire
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen, replace
-from reconciler.repository.documents.problems import explain, placed, validated
-from reconciler.repository.documents.yaml import BrokenFile, Document, read
+from reconciler.repository.documents.problems import dotted, model_of
+from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.trees import Tree
 
 __all__ = [
     "IGNORE",
-    "NO_OFFERS",
-    "NO_RULES",
     "POLICY",
     "REQUESTABLE",
+    "Listed",
     "Offers",
-    "Rules",
     "read_ignore",
+    "read_list",
     "read_policy",
     "read_requestable",
 ]
@@ -41,28 +39,35 @@ IGNORE = "config/ignore.yaml"
 M = TypeVar("M", bound=Model)
 
 
-class Rules(Frozen):
-    """A revision's rules, with their lines; or that they cannot be read."""
+class Listed(Frozen, Generic[M]):
+    """What a file has that is a list: each entry with its line; none, and why, where it cannot be read."""
 
-    rules: tuple[tuple[Rule, int | None], ...] = ()
-    broken: Problem | None = None
+    entries: tuple[tuple[M, int | None], ...] = ()
+    problems: tuple[Problem, ...] = ()
 
-
-NO_RULES = Rules()
-"""The rules of a revision that has no policy."""
-
-
-def read_policy(tree: Tree) -> tuple[Rules, list[Problem]]:
-    """Return a revision's rules, none without the file; and the file's problems."""
-    found = _read(tree, POLICY, PolicyFile, Rule)
-    return Rules(found.with_lines, found.broken), found.problems
+    @property
+    def broken(self) -> Problem | None:
+        """Return the first reason why it cannot be read; None if it can."""
+        return next(iter(self.problems), None)
 
 
-class Offers(Frozen):
-    """What may be asked for at a revision, with lines; or that the file cannot be read."""
+def read_list(content: Callable[[], bytes], file: str, model: type[ListFile[M]]) -> Listed[M]:
+    """Read a file that is a list; an empty one has no entries."""
+    try:
+        document = read(content(), file)
+        entries = model_of(document, model).root
+    except BrokenFile as error:
+        return Listed((), error.problems)
+    return Listed(tuple((each, document.line((index,))) for index, each in enumerate(entries)))
 
-    entries: tuple[tuple[Requestable, int | None], ...] = ()
-    broken: Problem | None = None
+
+def read_policy(tree: Tree) -> Listed[Rule]:
+    """Return a revision's rules, none without the file."""
+    return _read(tree, POLICY, PolicyFile)
+
+
+class Offers(Listed[Requestable]):
+    """What may be asked for at a revision."""
 
     def refusal(self, hire: Hire, entry: Entry, lasts: timedelta | None) -> str | None:
         """Return why a hire may not ask for an entry that lasts so long, with what it may ask for; or None."""
@@ -99,14 +104,10 @@ class Offers(Frozen):
         return f"what may be asked for: {', '.join(map(str, offers))}" if offers else "nothing may be asked for"
 
 
-NO_OFFERS = Offers()
-"""Of a revision without the file."""
-
-
-def read_requestable(tree: Tree) -> tuple[Offers, list[Problem]]:
-    """Return what may be asked for at a revision, nothing without the file; and the file's problems."""
-    found = _read(tree, REQUESTABLE, RequestableFile, Requestable)
-    return Offers(found.with_lines, found.broken), found.problems
+def read_requestable(tree: Tree) -> Offers:
+    """Return what may be asked for at a revision, nothing without the file."""
+    found = _read(tree, REQUESTABLE, RequestableFile)
+    return Offers(found.entries, found.problems)
 
 
 def read_ignore(tree: Tree, known: Collection[str]) -> tuple[tuple[IgnoredAccount, ...], list[Problem]]:
@@ -114,53 +115,19 @@ def read_ignore(tree: Tree, known: Collection[str]) -> tuple[tuple[IgnoredAccoun
 
     `known` are the integrations that there are: another one is a warning.
     """
-    found = _read(tree, IGNORE, Ignore, IgnoredAccount)
-    if found.document is None:  # only another name is wrong, or it is no YAML
-        named = tree.find(IGNORE) is None
-        return (), [replace(each, severity=Severity.WARNING) if named else each for each in found.problems]
-    unknown = [
-        placed(
-            found.document,
-            (index, "integration"),
-            f"there is no integration {entry.integration}{hint(entry.integration, known)}",
-            Severity.WARNING,
-        )
-        for index, entry in enumerate(found.entries)
-        if entry.integration not in known
-    ]
-    return found.entries, [*found.problems, *unknown]
+    found = _read(tree, IGNORE, Ignore)
+    named = tree.find(IGNORE) is None  # only another name is wrong
+    problems = [replace(each, severity=Severity.WARNING) if named else each for each in found.problems]
+    for index, (entry, line) in enumerate(found.entries):
+        if entry.integration not in known:
+            text = f"there is no integration {entry.integration}{hint(entry.integration, known)}"
+            problems.append(Problem(IGNORE, line, dotted((index, "integration"), text), Severity.WARNING))
+    return tuple(entry for entry, _ in found.entries), problems
 
 
-class _Read(NamedTuple, Generic[M]):
-    """What a file that is a list has; nothing, and its problems, if it cannot be read."""
-
-    problems: list[Problem]
-    document: Document | None = None
-    entries: tuple[M, ...] = ()
-
-    @property
-    def broken(self) -> Problem | None:
-        return next(iter(self.problems), None)
-
-    @property
-    def with_lines(self) -> tuple[tuple[M, int | None], ...]:
-        return tuple(
-            (each, None if self.document is None else self.document.line((index,)))
-            for index, each in enumerate(self.entries)
-        )
-
-
-def _read(tree: Tree, path: str, model: type[ListFile[M]], of: type[M]) -> _Read[M]:
+def _read(tree: Tree, path: str, model: type[ListFile[M]]) -> Listed[M]:
     file = tree.find(path)
-    if file is None:
-        others = (path.replace(".yaml", ending) for ending in (".yml", ".json"))
-        return _Read([Problem(each, None, f"not read: rename it to {path}") for each in others if tree.find(each)])
-    try:
-        document = read(tree.read(file), path)
-    except BrokenFile as error:
-        return _Read([error.problem])
-    try:
-        entries = validated(model, [] if document.data is None else document.data).root
-    except ValidationError as error:
-        return _Read(explain(error, list[of], document), document)  # type: ignore[valid-type]
-    return _Read([], document, tuple(entries))
+    if file is not None:
+        return read_list(partial(tree.read, file), path, model)
+    others = (name for ending in (".yml", ".json") if tree.find(name := path.replace(".yaml", ending)))
+    return Listed((), tuple(Problem(name, None, f"not read: rename it to {path}") for name in others))

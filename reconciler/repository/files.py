@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 
 from reconciler.model.base import Model
 from reconciler.model.condition import Sequence
-from reconciler.model.config_files import AccessRequest, IgnoredAccount
+from reconciler.model.config_files import AccessRequest, IgnoredAccount, Rule
 from reconciler.model.errors import Problem, RepositoryError, Severity
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.hire import Hire
@@ -29,10 +29,8 @@ from reconciler.model.settings import OWN, Settings
 from reconciler.model.text import hint
 from reconciler.model.value import Frozen
 from reconciler.repository.config_files import (
-    NO_OFFERS,
-    NO_RULES,
+    Listed,
     Offers,
-    Rules,
     read_ignore,
     read_policy,
     read_requestable,
@@ -83,11 +81,11 @@ class Files(Frozen, kw_only=True):
     problems: list[Problem]
     ignore: tuple[IgnoredAccount, ...] = ()
     """Accounts that need no owner."""
-    policy: Rules = NO_RULES
+    policy: Listed[Rule] = Listed()
     """Who may hold what."""
     requests: Mapping[str, Loaded[AccessRequest]] = {}
     """Access that somebody asked for."""
-    offers: Offers = NO_OFFERS
+    offers: Offers = Offers()
     """What may be asked for."""
 
 
@@ -177,9 +175,8 @@ class Reader:
         found.problems += doubtful(tree, settings, known, self._index)
         found.problems += misplaced_in_config([file.path for file in tree.files("config")])
         ignore, wrong = read_ignore(tree, known)
-        policy, refused = read_policy(tree)
-        offers, unread_offers = read_requestable(tree)
-        found.problems += [*wrong, *refused, *unread_offers, *_of_nobody(requests, hires)]
+        policy, offers = read_policy(tree), read_requestable(tree)
+        found.problems += [*wrong, *policy.problems, *offers.problems, *_of_nobody(requests, hires)]
         problems = sorted(set(found.problems), key=lambda problem: problem.order)
         return Files(
             revision=tree.revision,

@@ -123,7 +123,7 @@ def _of_entry(grant: Grant, text: str, severity: Severity) -> Problem:
 
 def unknown_names(files: Files) -> Iterator[Problem]:
     """Warn of each. A manifest that is broken may have any field."""
-    rules, offers = files.policy.rules, files.offers.entries
+    rules, offers = files.policy.entries, files.offers.entries
     named: list[tuple[str, int | None, str, str | None, Mapping[str, str | list[str]]]] = [
         *((POLICY, line, f"policy {rule.name}", rule.integration, rule.values) for rule, line in rules),
         *((REQUESTABLE, line, offer.integration, offer.integration, offer.values) for offer, line in offers),
@@ -172,7 +172,7 @@ def conditions_of(desired: Desired) -> list[PlacedCondition]:
         for loaded in desired.files.sequences.values()
         if loaded.model.assign is not None
     ]
-    rules = desired.files.policy.rules
+    rules = desired.files.policy.entries
     found += [
         PlacedCondition(REQUESTABLE, line, f"{offer.integration}: who", offer.who)
         for offer, line in desired.files.offers.entries

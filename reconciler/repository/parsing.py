@@ -12,8 +12,6 @@ from pathlib import PurePosixPath
 from sys import intern
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
-
 from reconciler.model.base import EMAIL, Model
 from reconciler.model.condition import Sequence
 from reconciler.model.config_files import AccessRequest
@@ -23,7 +21,7 @@ from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.value import Frozen, replace
 from reconciler.repository.documents.checks import hire_problems, import_problems, manifest_problems
-from reconciler.repository.documents.problems import explain, few, validated
+from reconciler.repository.documents.problems import few, model_of
 from reconciler.repository.documents.yaml import BrokenFile, Document, Loaded, read
 from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of
 from reconciler.repository.hire_index import HireSummary, stem_of
@@ -163,9 +161,9 @@ def _parse(raw: bytes, file: File, kind: FileKind[M]) -> ParsedFile:
         return ParsedFile(file.blob, None, (problem,))
     email = data.get("email") if isinstance(data, dict) and isinstance(data.get("email"), str) else None
     try:
-        model = validated(kind.model, data)
-    except ValidationError as error:
-        return _broken(file, document, explain(error, kind.model, document), email)
+        model = model_of(document, kind.model)
+    except BrokenFile as error:
+        return _broken(file, document, error.problems, email)
     problems = tuple(few(kind.check(model, document)))
     if any(problem.severity is Severity.ERROR for problem in problems):
         return _broken(file, document, problems, email)

@@ -18,7 +18,7 @@ from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import Hire, NamedChoice
 from reconciler.model.text import hint, some
 from reconciler.model.value import Frozen
-from reconciler.repository.config_files import POLICY, Rules
+from reconciler.repository.config_files import POLICY, Listed
 from reconciler.repository.desired import Desired
 from reconciler.repository.people import skeleton
 
@@ -50,10 +50,10 @@ NOTHING_KEPT = KeptGrants()
 class PolicyRules:
     """Judges the desired state of one or two revisions."""
 
-    def __init__(self, desired: Desired, *several: Rules) -> None:
+    def __init__(self, desired: Desired, *several: Listed[Rule]) -> None:
         self._desired = desired
         self._rules: list[tuple[Rule, int | None]] = []
-        for rule, line in (each for rules in several for each in rules.rules):
+        for rule, line in (each for rules in several for each in rules.entries):
             if all(rule != known for known, _ in self._rules):
                 self._rules.append((rule, line))
         self._broken = next((rules.broken for rules in several if rules.broken is not None), None)

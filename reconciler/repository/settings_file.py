@@ -7,13 +7,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
 from reconciler.model.errors import Problem, SettingsError, Severity
 from reconciler.model.settings import DEFAULT, Settings, loopback
 from reconciler.model.template import split
 from reconciler.model.text import hint
-from reconciler.repository.documents.problems import Path, explain, placed, validated
+from reconciler.repository.documents.problems import Path, model_of, placed
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.program import objection_to_home
 from reconciler.repository.git.trees import Tree
@@ -45,12 +43,9 @@ def read_settings(tree: Tree, root: FilePath | None) -> Settings:
         return Settings()
     try:
         document = read(tree.read(file), file.path)
+        settings = model_of(document, Settings)
     except BrokenFile as error:
-        raise SettingsError([error.problem]) from error
-    try:
-        settings = validated(Settings, {} if document.data is None else document.data)
-    except ValidationError as error:
-        raise SettingsError(explain(error, Settings, document)) from None
+        raise SettingsError([*error.problems]) from None
     if root is not None and settings.gnupg_home is not None:
         objection = objection_to_home(root, settings.gnupg_home)
         if objection is not None:

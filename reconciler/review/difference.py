@@ -310,7 +310,7 @@ def _touched(base: Files, head: Files) -> list[str]:
 def _judged_anew(before: Desired, after: Desired) -> Iterator[str]:
     """Yield hires whose files may be as they were, and whose grants may be given now where they were held before."""
     base, head = before.files, after.files
-    if [rule for rule, _ in base.policy.rules] != [rule for rule, _ in head.policy.rules]:
+    if [rule for rule, _ in base.policy.entries] != [rule for rule, _ in head.policy.entries]:
         yield from head.hires.index
         return
     if base.offers != head.offers:

@@ -29,7 +29,7 @@ from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.model.value import Frozen
 from reconciler.repository.cases import read_cases
-from reconciler.repository.config_files import NO_RULES
+from reconciler.repository.config_files import Listed
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.problems import Path, path_of
 from reconciler.repository.documents.yaml import Loaded, read
@@ -120,7 +120,7 @@ def problems_of(
     it was `validated`.
     """
     desired = Desired(files, Policy.of(files.settings, now).today, now)
-    rules, offers = (NO_RULES, None) if base is None else (base.policy, base.offers)
+    rules, offers = (Listed(), None) if base is None else (base.policy, base.offers)
     if validated is not None:
         validated.on(desired.today)
     policy = PolicyRules(desired, files.policy, rules)

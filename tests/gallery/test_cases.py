@@ -24,7 +24,7 @@ SECONDS = 10
 
 def cases_of(ready: ReadyManifest) -> LoadedCases:
     assert ready.cases is not None, f"{ready.name} has no tests"
-    return parse_cases(ready.cases.encode(), f"manifests/{ready.name}.test.yaml")
+    return parse_cases(ready.cases.encode, f"manifests/{ready.name}.test.yaml")
 
 
 def source_of(ready: ReadyManifest) -> ManifestSource:

@@ -175,7 +175,7 @@ def cases_in(file: Path) -> list[Case]:
 
     if not file.exists():
         return []
-    loaded = parse_cases(file.read_bytes(), str(file))
+    loaded = parse_cases(file.read_bytes, str(file))
     if loaded.problems:
         raise UsageError(f"--save: {loaded.problems[0].clause}: mend it first")
     return [case for case, _ in loaded.cases]

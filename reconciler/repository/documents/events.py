@@ -49,11 +49,12 @@ MAX_EXPANDED = 10_000
 
 
 class BrokenFile(ReconcilerError):
-    """One file cannot be used; its problem says where and what to do."""
+    """One file cannot be used; its problems say where and what to do, the first of them alone if it cannot be read."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *others: Problem) -> None:
         super().__init__(str(problem))
         self.problem = problem
+        self.problems = (problem, *others)
 
 
 def broken(file: str, line: int | None, message: str) -> BrokenFile:

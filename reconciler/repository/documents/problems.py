@@ -15,14 +15,15 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from reconciler.model.base import Misplaced
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.text import hint
-from reconciler.repository.documents.yaml import Document
+from reconciler.repository.documents.yaml import BrokenFile, Document
 
-__all__ = ["MOST", "dotted", "explain", "few", "path_of", "placed", "unknown", "validated"]
+__all__ = ["MOST", "dotted", "explain", "few", "model_of", "path_of", "placed", "unknown", "validated"]
 
 MOST = 100
 """The most problems of one file and severity that are shown."""
@@ -91,6 +92,16 @@ def _named(loc: Path, items: Any) -> Path:
     return (step, *loc[1:])
 
 
+def model_of(document: Document, model: type[M]) -> M:
+    """Return a file's data as its model; of an empty file, what has nothing in it. Raises BrokenFile."""
+    kind: Any = model.model_fields["root"].annotation if issubclass(model, RootModel) else model
+    nothing: Any = {} if kind is model else []
+    try:
+        return validated(model, nothing if document.data is None else document.data)
+    except ValidationError as error:
+        raise BrokenFile(*explain(error, kind, document)) from None
+
+
 def explain(error: ValidationError, model: Any, document: Document) -> list[Problem]:
     """Return a problem, with its line, for each error. `model` is the file's model, or a list of models."""
     errors: _Errors = [(_named(details["loc"], document.data), details) for details in error.errors(include_url=False)]
@@ -148,7 +159,7 @@ def _walk(errors: _Errors, kind: Any, path: Path, data: Any) -> Iterator[tuple[P
     groups: dict[str | int, _Errors] = {}
     for place, details in errors:
         if not place:
-            yield _leaf(details, kind, path, data)
+            yield _leaf(details, kind, path)
         elif place == ("[key]",):
             yield path, _literal(details, kind)
         else:
@@ -182,12 +193,9 @@ def _union(errors: _Errors, kind: Any, path: Path, data: Any) -> Iterator[tuple[
     yield path, dotted(path, f"must be {', '.join(names[:-1])} or {names[-1]}")
 
 
-def _leaf(details: ErrorDetails, kind: Any, path: Path, data: Any) -> tuple[Path, str]:
-    if details["type"] == "value_error" and not path and isinstance(data, dict):
-        twice = _twice(data.get("access"))
-        if twice is not None:
-            index, name = twice
-            return ("access", index), f"access.{index}: {name!r} stands twice: give each a name of its own"
+def _leaf(details: ErrorDetails, kind: Any, path: Path) -> tuple[Path, str]:
+    if isinstance(error := details.get("ctx", {}).get("error"), Misplaced):
+        path = (*path, *error.path)
     sentence = _sentence(details, kind)
     if path and sentence.startswith(f"{path[-1]} is "):
         sentence = sentence.replace(f"{path[-1]} is", "must be", 1)
@@ -313,14 +321,3 @@ def _inside(data: Any, step: str | int) -> Any:
     if isinstance(data, dict):
         return data.get(step)
     return data[step] if isinstance(data, list) and isinstance(step, int) and step < len(data) else None
-
-
-def _twice(entries: Any) -> tuple[int, str] | None:
-    """Return the place and name of the first access entry whose name an earlier one has."""
-    seen: set[str] = set()
-    for index, entry in enumerate(entries if isinstance(entries, list) else []):
-        name = str(entry.get("name") or entry.get("integration")) if isinstance(entry, dict) else str(entry)
-        if name in seen:
-            return index, name
-        seen.add(name)
-    return None
