@@ -14,7 +14,7 @@ from reconciler.model.condition import value_of
 from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import Settings
-from reconciler.model.value import Frozen
+from reconciler.model.value import Frozen, fields
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files
 
@@ -104,9 +104,7 @@ class Consequence:
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
         return {
-            "kind": str(self.cause.kind),
-            "what": self.cause.what,
-            "file": self.cause.file,
+            **fields(self.cause, "kind", "what", "file"),
             "people": len(self.people),
             "added": dict(sorted(self.added.items())),
             "removed": dict(sorted(self.removed.items())),

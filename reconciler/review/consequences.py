@@ -143,8 +143,7 @@ class Change(Frozen):
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
         return {
-            "hire": self.key.hire,
-            "access": self.key.access,
+            **fields(self.key, "hire", "access"),
             "integration": self.integration,
             "change": str(self.kind),
             "fields": {name: list(pair) for name, pair in self.fields.items()},

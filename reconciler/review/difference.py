@@ -85,8 +85,7 @@ class Difference(Frozen, kw_only=True):
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
         return {
-            "base": self.base,
-            "head": self.head,
+            **fields(self, "base", "head"),
             "causes": [each.as_json() for each in self.causes],
             "held": [fields(each, "integration", "kind", "count", "of", "limit") for each in self.held],
             "grants": [change.as_json() for change in self.grants],

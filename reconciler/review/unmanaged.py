@@ -29,7 +29,6 @@ from reconciler.engine.run.grants import wanted_by
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
-from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import is_over
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report
@@ -63,8 +62,6 @@ READ_AT_A_TIME = 25
 
 ACCOUNTS_AT_A_TIME = 500
 """The most accounts that are compared before other tasks run."""
-
-NEVER: Mapping[str, datetime] = {}
 
 
 class AccountKind(StrEnum):
@@ -103,11 +100,7 @@ class UnknownAccount(Frozen):
         return {
             "integration": self.integration,
             "account": self.account.name,
-            "email": self.email,
-            "kind": str(self.kind),
-            "near": self.near,
-            "first_seen": stamp(self.first_seen),
-            "reason": self.reason,
+            **fields(self, "email", "kind", "near", "first_seen", "reason"),
         }
 
 
@@ -163,6 +156,20 @@ class Owners(Struct):
     without: dict[str, str] = {}
     """Whose an account would be: a hire who has no entry for it."""
 
+    def add(self, integration: Integration, scope: Scope, key: Key, why_orphaned: str | None = None) -> None:
+        """Add the owner of an account: a grant, or an orphan."""
+        place, called = found_by(integration, scope)
+        self.scopes.setdefault(place, scope)
+        if called is None:
+            return
+        who = intern(called.lower())  # the listing's accounts are interned, too
+        if _tells_use(integration):
+            self.keys.setdefault((place, who), []).append(key)
+        if why_orphaned is None:
+            self.granted.setdefault(place, []).append(who)
+        else:
+            self.orphaned.setdefault(place, {})[who] = why_orphaned
+
 
 async def compare(
     integration: Integration,
@@ -170,7 +177,7 @@ async def compare(
     owners: Owners,
     listings: Listings,
     *,
-    seen: Mapping[str, datetime] = NEVER,
+    seen: Mapping[str, datetime] = {},
     people: PeopleIndex | None = None,
 ) -> ComparedListing:
     """Compare an integration's listing with its owners, which `owners_of` finds.
@@ -309,8 +316,7 @@ class OwnersOf:
                 integration = listed.get(grant.integration)
                 if integration is not None and (grant.key in known or not gives_nothing(grant)):
                     addresses[grant.key.access, grant.integration] = grant.email
-                    owners = self._owners[integration.name]
-                    _grant(owners, integration, integration.scope(grant.layers), grant.key)
+                    self._owners[integration.name].add(integration, integration.scope(grant.layers), grant.key)
             self._without(hire, {integration for _, integration in addresses})
             for record in theirs.pop(hire, ()):
                 address = addresses.get((record.key.access, record.integration))
@@ -326,7 +332,10 @@ class OwnersOf:
                 continue
             unreadable = self._desired.holds(record) is not None and not is_over(record, self._now)
             over = why_over(record, self._desired, self._now)
-            _remembered(owners, integration, record, over=over, granted=address is not None or unreadable)
+            why = f"{record.key} is no longer in git" if over is None else f"{record.key}: {over}"
+            scope = integration.scope(integration.orphan(record).layers)
+            # Git may have it at another address, or all the same.
+            owners.add(integration, scope, record.key, None if address is not None or unreadable else why)
 
     def _without(self, hire: str, has: Collection[str]) -> None:
         """Add whose accounts would be a hire's at the integrations of which it has no entry."""
@@ -373,30 +382,6 @@ async def owners_of(
 
 def _records(ledger: LedgerReader, hires: Sequence[str]) -> list[Record]:
     return list(ledger.grants.records(hires))
-
-
-def _remembered(owners: Owners, integration: Integration, record: Record, *, over: str | None, granted: bool) -> None:
-    """Add a record's account that no grant has at its address; `granted` if git may have it all the same."""
-    scope = integration.scope(integration.orphan(record).layers)
-    if granted:
-        _grant(owners, integration, scope, record.key)
-        return
-    place, who = found_by(integration, scope)
-    owners.scopes.setdefault(place, scope)
-    if who is not None:
-        if _tells_use(integration):
-            owners.keys.setdefault((place, who.lower()), []).append(record.key)
-        reason = f"{record.key} is no longer in git" if over is None else f"{record.key}: {over}"
-        owners.orphaned.setdefault(place, {})[who.lower()] = reason
-
-
-def _grant(owners: Owners, integration: Integration, scope: Scope, key: Key) -> None:
-    place, who = found_by(integration, scope)
-    owners.scopes.setdefault(place, scope)
-    if who is not None:
-        if _tells_use(integration):
-            owners.keys.setdefault((place, who.lower()), []).append(key)
-        owners.granted.setdefault(place, []).append(intern(who.lower()))  # the listing's accounts are interned, too
 
 
 def _asks_form(integration: Integration) -> bool:

@@ -97,18 +97,16 @@ def _counts(each: ComparedListing) -> str:
     return f"{each.listed} listed, {each.matched} matched{counts and f', {counts}'}"
 
 
-def _table(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> Iterator[str]:
+def _table(found: list[ComparedListing], rows: list[dict[str, Any]]) -> Iterator[str]:
     yield _headline(found)
     for each in found:
         yield printable(f"{each.integration}: {_counts(each)}")
     if rows:
         yield ""
-    shown = [
-        [printable(row[name] or "") for name in ("integration", "account", "kind")]
-        + [f"like {printable(row['near'])}" if row["near"] else "", (row["first_seen"] or "")[:10]]
-        + [printable(row["reason"] or "")]
-        for row in rows
-    ]
+    shown = []
+    for row in rows:
+        near, seen = f"like {row['near']}" if row["near"] else "", (row["first_seen"] or "")[:10]
+        shown.append((row["integration"], row["account"], row["kind"], near, seen, row["reason"]))
     yield from columns(shown)
 
 
@@ -149,8 +147,7 @@ def unused(options: SharedOptions, *, span: str, integrations: tuple[str, ...], 
     if options.output == "csv":
         emit_csv(UNUSED_COLUMNS, rows)
     else:
-        whole = {"unused": rows, "unknown": unknown}
-        emit(options, whole, _unused_table(rows, unknown, span), markdown=_unused_markdown(rows, unknown, span))
+        _show_unused(options, rows, unknown, span)
     return PENDING if detailed_exitcode and rows else 0
 
 
@@ -186,27 +183,17 @@ def _rows(found: Iterable[ComparedListing], before: datetime, now: datetime) -> 
 UNTOLD = "not known, because the listing could not be read or does not say when accounts were used"
 
 
-def _unused_headline(rows: list[dict[str, Any]], unknown: list[str], span: str) -> str:
+def _show_unused(options: SharedOptions, rows: list[dict[str, Any]], unknown: list[str], span: str) -> None:
     services = f"of {count(len(unknown), 'integration')} it is not known" if unknown else "every integration says it"
-    return f"{count(len(rows), 'account')} not used for {span}; {services}"
-
-
-def _unused_table(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterator[str]:
-    yield _unused_headline(rows, unknown, span)
-    shown = (
+    headline = f"{count(len(rows), 'account')} not used for {span}; {services}"
+    shown = [
         (row["integration"], row["hire"] or "no hire", row["account"], f"last used {row['last_used']}") for row in rows
-    )
-    yield from columns([[printable(cell) for cell in row] for row in shown])
+    ]
+    lines, markdown = [headline, *columns(shown)], [f"**{headline}**", *table(UNUSED_COLUMNS, rows)]
     if unknown:
-        yield f"{UNTOLD}: {printable(', '.join(unknown))}"
-
-
-def _unused_markdown(rows: list[dict[str, Any]], unknown: list[str], span: str) -> Iterator[str]:
-    yield f"**{_unused_headline(rows, unknown, span)}**"
-    yield from table(UNUSED_COLUMNS, rows)
-    if unknown:
-        yield ""
-        yield f"{UNTOLD}: {', '.join(map(code, unknown))}"
+        lines.append(f"{UNTOLD}: {printable(', '.join(unknown))}")
+        markdown += ["", f"{UNTOLD}: {', '.join(map(code, unknown))}"]
+    emit(options, {"unused": rows, "unknown": unknown}, lines, markdown=markdown)
 
 
 @click.command()

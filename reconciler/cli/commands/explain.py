@@ -40,6 +40,8 @@ MAX_VALUES, MAX_ATTEMPTS, MAX_REQUESTS = 12, 2, 6
 """The most lines of each, to fit one screen; --output json has all."""
 
 CELL_WIDTH = 60
+SENT = ("place", "method", "url", "sent_at", "answered_at", "status_code", "outcome", "error")
+"""What is shown of a request."""
 
 
 @click.command()
@@ -71,12 +73,6 @@ class _Found(Frozen):
     given: Attribution | None
 
     @property
-    def until(self) -> datetime | None:
-        """Return when it ends: by the ledger, once that was acted on, else by git."""
-        known = None if self.record is None else self.record.ends_at
-        return known or (None if self.in_git is None else self.in_git.known_end)
-
-    @property
     def subject(self) -> Grant | Record:
         """Return the grant as git has it, or else as the ledger has it."""
         subject = self.grant if self.grant is not None else self.record
@@ -95,25 +91,31 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     policy = Policy.of(settings, datetime.now(UTC))
     found = _find(here, key, policy)
     explanation = _explanation(here, found, policy)
-    record, given, subject = found.record, found.given, found.subject
+    record, in_git, given, subject = found.record, found.in_git, found.given, found.subject
     signed_by = signer(context.checkout, given.granted_in, home_of(context.root, settings)) if given else None
+    acted_on = None if record is None else record.ends_at  # until a pass has, git says when it ends
     return {
         "hire": key.hire,
         "email": subject.email,
         "access": key.access,
-        "integration": subject.integration,
-        "service": subject.service,
-        "source": subject.source,
+        **fields(subject, "integration", "service", "source"),
         "sequence": subject.origin,
-        "status": None if explanation.status is None else str(explanation.status),
-        "action": None if record is None else str(record.action),
-        "reason": explanation.reason,
-        **_of_record(record),
-        "until": stamp(found.until),
-        "request": None if found.in_git is None else _asked(found.in_git.requested, given, signed_by),
+        **fields(explanation, "status"),
+        **fields(record, "action"),
+        **fields(explanation, "reason"),
+        "attempts": record.attempts if record else 0,
+        **fields(record, "retry_at", "checked_at"),
+        "since": stamp(record.confirmed_at or record.executed_at) if record else None,
+        **fields(record, "last_error", "revision"),
+        "until": stamp(acted_on or (None if in_git is None else in_git.known_end)),
+        "request": None if in_git is None else _asked(in_git.requested, given, signed_by),
         "head": here.force.tree.revision,
         "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
-        **_of_given(given, signed_by),
+        **fields(given, "granted_in", "author", "committer"),
+        "signer": signed_by,
+        "approved_by": list(given.approved_by) if given else [],
+        "approvals": [approval.as_json() for approval in given.approvals] if given else [],
+        **fields(given, "merged_by"),
         "values": [fields(value, "name", "value", "origin", "secret") for value in explanation.values],
         "last_attempts": [_attempt(attempt, sent) for attempt, sent in found.tried],
         "next": list(explanation.following),
@@ -169,16 +171,6 @@ def _explanation(here: Here, found: _Found, policy: Policy) -> Explanation:
     return replace(explanation, status=Status.INVALID, reason=error, following=following)
 
 
-def _of_record(record: Record | None) -> dict[str, Any]:
-    """Show what the ledger has of the grant."""
-    return {
-        "attempts": record.attempts if record else 0,
-        **fields(record, "retry_at", "checked_at"),
-        "since": stamp(record.confirmed_at or record.executed_at) if record else None,
-        **fields(record, "last_error", "revision"),
-    }
-
-
 def _asked(requested: Requested | None, given: Attribution | None, signed_by: str | None) -> dict[str, Any] | None:
     """Show who asked for the grant: claimed, unless the author of the commit that gave it, or its signer, is it."""
     if requested is None:
@@ -187,17 +179,6 @@ def _asked(requested: Requested | None, given: Attribution | None, signed_by: st
     vouching = (None if given is None else given.author, signed_by)
     known = by is not None and any(is_named(by, person) for person in vouching if person is not None)
     return {**requested.as_json(), "claimed": by is not None and not known}
-
-
-def _of_given(given: Attribution | None, signed_by: str | None) -> dict[str, Any]:
-    """Show the commit that gave the grant."""
-    return {
-        **fields(given, "granted_in", "author", "committer"),
-        "signer": signed_by,
-        "approved_by": list(given.approved_by) if given else [],
-        "approvals": [approval.as_json() for approval in given.approvals] if given else [],
-        **fields(given, "merged_by"),
-    }
 
 
 def _initial(here: Here, desired: Desired, grant: Grant) -> tuple[Layer | None, Layer | None]:
@@ -223,24 +204,16 @@ def _initial(here: Here, desired: Desired, grant: Grant) -> tuple[Layer | None, 
 
 def _attempt(attempt: Attempt, sent: tuple[Sent, ...]) -> dict[str, Any]:
     return {
-        **fields(attempt, "kind", "number"),
-        "started_at": stamp(attempt.started_at),
-        "ended_at": stamp(attempt.ended_at),
-        **fields(attempt, "error", "revision"),
+        **fields(attempt, "kind", "number", "started_at", "ended_at", "error", "revision"),
         "requests_in_all": attempt.total,
-        "requests": [
-            {
-                **fields(each, "place", "method", "url"),
-                "sent_at": stamp(each.sent_at),
-                **fields(each, "answered_at", "status_code", "outcome", "error"),
-            }
-            for each in sent
-        ],
+        "requests": [fields(each, *SENT) for each in sent],
     }
 
 
 def _lines(details: Mapping[str, Any]) -> Iterator[str]:
     """Write the same for one screen."""
+    from reconciler.engine.decide.existing import as_shown
+
     yield printable(f"{details['hire']}/{details['access']}: {details['status'] or 'new'}: {details['reason']}")
     parts = [details["email"], details["source"], f"sequence {details['sequence']}" if details["sequence"] else None]
     parts += [
@@ -260,7 +233,7 @@ def _lines(details: Mapping[str, Any]) -> Iterator[str]:
         yield clipped(f"  asked for by {by} at {at}: {asked['reason']}", 200)
     if details["differs"]:
         applied = "to be updated" if details["action"] == "update" else "not applied"
-        rows = [[name, _step(pair), applied] for name, pair in details["differs"].items()]
+        rows = [[name, " → ".join(map(as_shown, pair)), applied] for name, pair in details["differs"].items()]
         yield from _table("differs", rows, MAX_VALUES)
     yield from _table("values", [_value(value) for value in details["values"]], MAX_VALUES)
     tried = details["last_attempts"]
@@ -276,13 +249,6 @@ def _lines(details: Mapping[str, Any]) -> Iterator[str]:
     yield "next"
     for line in details["next"]:
         yield printable(f"  {line}")
-
-
-def _step(pair: list[Any]) -> str:
-    """Write what the service has and what git wants."""
-    from reconciler.engine.decide.existing import as_shown
-
-    return " → ".join(map(as_shown, pair))
 
 
 def _given(details: Mapping[str, Any]) -> str:

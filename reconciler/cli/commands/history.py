@@ -42,6 +42,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError, UsageError
 from reconciler.model.status import EventType
 from reconciler.model.text import hint
+from reconciler.model.value import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -185,17 +186,11 @@ def _verify(options: SharedOptions, checkpoint: str | None, key: str | None) -> 
 
 def _row(line: Event) -> dict[str, Any]:
     return {
-        "at": stamp(line.at),
-        "hire": line.key.hire,
-        "access": line.key.access,
-        "integration": line.integration,
-        "event": str(line.event),
-        "revision": line.revision,
-        "author": line.author,
+        **fields(line, "at"),
+        **fields(line.key, "hire", "access"),
+        **fields(line, "integration", "event", "revision", "author"),
         "signer": None,
-        "detail": line.detail,
-        "granted_in": line.granted_in,
-        "approved_by": list(line.approved_by),
+        **fields(line, "detail", "granted_in", "approved_by"),
         "values": (line.data or {}).get("values"),
         "digest": line.digest,
     }
@@ -225,11 +220,8 @@ def _headline(rows: list[dict[str, Any]]) -> str:
 def _table(rows: list[dict[str, Any]], checkout: Checkout) -> list[str]:
     from reconciler.cli.output.report import beside
 
-    def cells(row: dict[str, Any]) -> list[str]:
-        who = "/".join(part for part in (row["hire"], row["access"]) if part) or row["integration"]
-        return [printable(cell) for cell in (row["at"], who, row["event"])]
-
-    lines = columns([cells(row) for row in rows])
+    whose = ("/".join(filter(None, (row["hire"], row["access"]))) or row["integration"] for row in rows)
+    lines = columns([(row["at"], who, row["event"]) for row, who in zip(rows, whose, strict=True)])
     width = max(map(len, lines), default=0)
     said = (", ".join(filter(None, (row["detail"], *_said(row, checkout, str)))) for row in rows)
     return [part for line, text in zip(lines, said, strict=True) for part in beside(f"{line:<{width}}  ", text, "    ")]

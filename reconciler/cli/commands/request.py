@@ -17,7 +17,7 @@ from reconciler.cli.commands.files import compared
 from reconciler.cli.context import context_of
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import code, columns, count, echo, emit, emit_json, printable
+from reconciler.cli.output.text import code, columns, count, echo, emit, emit_json
 from reconciler.model.errors import LedgerError, SecretsError, UsageError
 from reconciler.model.grant import Key
 
@@ -118,7 +118,7 @@ def list_(options: SharedOptions) -> int:
         return 0
     head = ["request", "hire", "integration", "state", "until", "reason"]
     told = [each | ({"state": f"refused: {each['refused']}"} if "refused" in each else {}) for each in found]
-    rows = [[printable(str(each[name] or "")) for name in head] for each in told]
+    rows = [[str(each[name] or "") for name in head] for each in told]
     if options.output == "markdown":
         lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
         echo("\n".join([*lines, *(f"| {' | '.join(map(code, row))} |" for row in rows)]))

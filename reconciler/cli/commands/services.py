@@ -12,7 +12,7 @@ from reconciler.cli import complete
 from reconciler.cli.context import in_force, run_in_context
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
-from reconciler.cli.output.text import as_json, code, columns, count, echo, emit, printable
+from reconciler.cli.output.text import as_json, code, columns, count, echo, emit
 from reconciler.model.errors import RepositoryError, TransportError, UsageError
 from reconciler.model.text import hint
 from reconciler.model.value import replace
@@ -136,7 +136,7 @@ def options(options: SharedOptions, integration: str, field: str) -> int:
     choices = redactor.redact_all([{"value": plain(option.value), "name": option.name} for option in found])
     shown = [[redactor.redact(text) for text in (written(option.value), option.name)] for option in found]
     headline = f"{integration} {field}: {count(len(found), 'choice')}"
-    lines = columns([[printable(cell) for cell in row] for row in shown])
+    lines = columns(shown)
     items = [f"- {code(value)} {code(name)}" for value, name in shown]
     emit(options, choices, [headline, *(lines or [""])], markdown=[f"**{headline}**", "", *items])
     return 0

@@ -60,7 +60,9 @@ MAX_SHOWN = 20
 def as_rows(found: list[Judged], stood: Stand | None) -> Iterator[dict[str, str]]:
     """Make the evidence's rows of a CSV; `stood` is where the history stood."""
     checkpoint = {"checkpoint": "" if stood is None else stood.name}
-    return (row | checkpoint for judged in found for row in (*_rows(judged), *_file_problems(judged)))
+    for judged in found:
+        yield from (row | checkpoint for row in _rows(judged))
+        yield from (_whole(judged) | {"problem": str(problem)} | checkpoint for problem in judged.of_file)
 
 
 def as_page(found: list[Judged], period: str, revision: str, stood: Stand | None) -> str:
@@ -162,12 +164,6 @@ def _place(each: Judged, line: Line, *, markdown: bool) -> str:
     return f"{code(where)}: {code(str(line))}" if markdown else printable(f"{where}: {line}")
 
 
-def _file_problems(judged: Judged) -> Iterator[dict[str, str]]:
-    """Make a row for each problem of a whole file."""
-    for problem in judged.of_file:
-        yield _whole(judged) | {"problem": str(problem)}
-
-
 def _whole(judged: Judged) -> dict[str, str]:
     review = judged.review
     kept = {key: review.text(key) or "" for key in ("revision", "read_at", "complete", "history", "digest")}
@@ -176,27 +172,23 @@ def _whole(judged: Judged) -> dict[str, str]:
 
 def _rows(judged: Judged) -> Iterator[dict[str, str]]:
     """Make a row for each line."""
-    review, whole = judged.review, _whole(judged)
-    for line in review.lines:
+    for line in judged.review.lines:
         given = judged.reviewers.get(line.index)
-        said = {key: _text(line.data.get(key)) for key in SAID}
-        yield (
-            whole
-            | said
-            | {
-                "who": line.who,
-                "name": judged.names.get(line.index, ""),
-                "decision": line.decision or "",
-                "reason": line.reason,
-                "reviewer": given.author if given is not None else "",
-                "committer": given.committer if given is not None else "",
-                "decided_in": given.granted_in if given is not None else "",
-                "decided_at": stamp(given.committed_at) or "" if given is not None else "",
-                "signer": (judged.signers.get(given.granted_in) or "") if given is not None else "",
-                "open": judged.open.get(line.index, ""),
-                "problem": judged.of_lines[line.index].message if line.index in judged.of_lines else "",
-            }
-        )
+        yield {
+            **_whole(judged),
+            **{key: _text(line.data.get(key)) for key in SAID},
+            "who": line.who,
+            "name": judged.names.get(line.index, ""),
+            "decision": line.decision or "",
+            "reason": line.reason,
+            "reviewer": given.author if given is not None else "",
+            "committer": given.committer if given is not None else "",
+            "decided_in": given.granted_in if given is not None else "",
+            "decided_at": stamp(given.committed_at) or "" if given is not None else "",
+            "signer": (judged.signers.get(given.granted_in) or "") if given is not None else "",
+            "open": judged.open.get(line.index, ""),
+            "problem": judged.of_lines[line.index].message if line.index in judged.of_lines else "",
+        }
 
 
 def _text(value: Any) -> str:

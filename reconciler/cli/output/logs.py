@@ -105,15 +105,10 @@ def set_up(options: SharedOptions) -> Redactor:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=steps, processors=[_plain, renderer]))
+    shown = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=steps, processors=shown))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     return redactor
-
-
-def _plain(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    event.pop("_record", None)
-    event.pop("_from_structlog", None)
-    return event
 
 
 def _one_line(key: str, value: Any) -> Any:

@@ -229,9 +229,10 @@ def cell(text: str) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align rows in columns, two spaces apart."""
+    """Make rows printable, and align them in columns, two spaces apart."""
     if not rows:
         return []
+    rows = [[*map(printable, row)] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
