@@ -20,7 +20,7 @@ from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime, make_msgid
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlencode
 
 import aiosmtplib
@@ -36,6 +36,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.settings import OWN, Limits, Settings, loopback
 from reconciler.model.status import EventType, ReasonCode
 from reconciler.model.template import split
+from reconciler.model.value import Frozen
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM
@@ -230,49 +231,46 @@ class Notifier:
 
     def over(self, settings: Settings, tree: Tree) -> Notifications:
         """Return the notifications of a pass over this revision."""
-        post = self._messenger_of(self._context, settings, tree)
-        return Notifications(post, self._context.clock, self._context.redactor, self._under_way)
+        return Notifications(self._messenger_of(self._context, settings, tree), self._context, self._under_way)
 
 
-class Notifications:
+class Notifications(Frozen):
     """Sends notifications that attempts left to be sent.
 
     No grant is held while its are sent. `under_way` are the names of those that this process is sending: no other pass
     sends them, or takes them for what a crash left.
     """
 
-    def __init__(self, messenger: Messenger, clock: Clock, redactor: Redactor, under_way: set[str]) -> None:
-        self._messenger = messenger
-        self._clock = clock
-        self._redactor = redactor
-        self._under_way = under_way
+    messenger: Messenger
+    context: DeliveryContext
+    under_way: set[str]
 
     async def deliver_all(self, ledger: OpenLedger, vault: Vault, mine: Collection[Key], author: str | None) -> None:
         """Send what an earlier pass left unsent, for the grants that this pass has claimed.
 
         Those of others may be under way at this moment, in a pass beside this one.
         """
-        for record in await ledger.run(partial(_with_notices, mine=mine, under_way=self._under_way)):
+        for record in await ledger.run(partial(_with_notices, mine=mine, under_way=self.under_way)):
             await self.deliver(ledger, vault, record, author)
 
     async def deliver(self, ledger: OpenLedger, vault: Vault, record: Record, author: str | None) -> None:
         """Send a grant's notifications, and erase each once it is settled; those too that come while they are sent."""
         name = notice_name(record.key)
-        if name in self._under_way:
+        if name in self.under_way:
             return
-        self._under_way.add(name)
+        self.under_way.add(name)
         try:
             while (blob := await ledger.run(lambda reader: reader.sealed.get(name))) is not None:
                 await self._deliver_first(ledger, vault, record, author, blob)
         finally:
-            self._under_way.discard(name)
+            self.under_way.discard(name)
 
     async def _deliver_first(
         self, ledger: OpenLedger, vault: Vault, record: Record, author: str | None, blob: bytes
     ) -> None:
         name = notice_name(record.key)
         notice, *rest = vault.decoded(name, blob)
-        self._redactor.learn(secret for each in (notice, *rest) for secret in each.get("secrets", ()))
+        self.context.redactor.learn(secret for each in (notice, *rest) for secret in each.get("secrets", ()))
         detail, event, code = f"{notice['type']} to {notice['to']}", EventType.NOTIFIED, None
         if "error" in notice:
             event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {notice['error']}"
@@ -283,19 +281,17 @@ class Notifications:
             blob = vault.sealed(name, [{**notice, "sending": True}, *rest])
             await ledger.run(partial(_put, name=name, value=blob))
             try:
-                await self._send(notice)
+                if notice["type"] == "email":
+                    await self.messenger.email(notice["to"], notice["subject"], notice["message"])
+                else:
+                    await self.messenger.text(notice["to"], notice["message"])
             except NotSent as error:
                 event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {error}"
-        line = Event.of(record, event, self._redactor.redact(detail), self._clock.now(), author=author, code=code)
+        line = Event.of(
+            record, event, self.context.redactor.redact(detail), self.context.clock.now(), author=author, code=code
+        )
         left = vault.sealed(name, rest) if rest else None
         await ledger.run(partial(_settle, line=line, name=name, sent=blob, left=left))
-
-    async def _send(self, notice: dict[str, Any]) -> None:
-        match notice["type"]:
-            case "email":
-                await self._messenger.email(notice["to"], notice["subject"], notice["message"])
-            case _:
-                await self._messenger.text(notice["to"], notice["message"])
 
 
 def _with_notices(ledger: LedgerWriter, mine: Collection[Key], under_way: Collection[str]) -> list[Record]:

@@ -49,18 +49,9 @@ from reconciler.review.consequences import (
     privileges,
     summed_up,
 )
-from reconciler.review.problems import Host
+from reconciler.review.problems import Host, Side
 
-__all__ = ["Difference", "Side", "changes", "compare"]
-
-
-class Side(Frozen):
-    """One of the two revisions. `files` is None if its settings cannot be read; then no other file is read."""
-
-    revision: str
-    files: Files | None
-    problems: list[Problem]
-    hosts: list[Host]
+__all__ = ["Difference", "changes", "compare"]
 
 
 class Difference(Frozen, kw_only=True):
@@ -299,9 +290,7 @@ def _touched(base: Files, head: Files) -> list[str]:
     before, after = ({(path, each.blob) for path, each in side.hires.index.paths.items()} for side in (base, head))
     hires = {PurePosixPath(path).stem for path, _ in before ^ after}
     hires |= base.broken["hires"].keys() ^ head.broken["hires"].keys()
-    asked = {(name, loaded.blob) for name, loaded in base.requests.items()} ^ {
-        (name, loaded.blob) for name, loaded in head.requests.items()
-    }
+    asked = _contents(base.requests).items() ^ _contents(head.requests).items()
     hires |= {each.requests[name].model.hire for name, _ in asked for each in (base, head) if name in each.requests}
     return sorted(hires | base.hires.index.referrers(hires) | head.hires.index.referrers(hires))
 

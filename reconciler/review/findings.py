@@ -133,12 +133,11 @@ def _same_checks(grants: Iterable[Grant]) -> Iterator[Problem]:
         question = _question(grant)
         first = grant if question is None else seen.setdefault(question, grant)
         if first is not grant:
-            file, _, line = grant.source.rpartition(":")
             message = (
                 f"access {grant.key.access}: its exists check asks the same as that of {first.key.access}, so the "
                 "two cannot be told apart: use a form value in `exists`, or make them one entry"
             )
-            yield Problem(file, int(line), message, Severity.WARNING)
+            yield Problem(*_entry(grant), message, Severity.WARNING)
 
 
 def _several(grants: Iterable[Grant]) -> list[Grant]:
@@ -207,8 +206,7 @@ class MissingValues:
             except MissingVariable:
                 continue
             except Blocked as error:
-                file, _, line = grant.source.rpartition(":")
-                yield Problem(file, int(line), f"access {grant.key.access} of {hire}: {place}: {error}")
+                yield Problem(*_entry(grant), f"access {grant.key.access} of {hire}: {place}: {error}")
 
     def _asked_of(self, grant: Grant, manifest: Manifest) -> tuple[str, ...]:
         """List the names that a hire or an entry has to give for this integration."""
@@ -233,25 +231,37 @@ class MissingValues:
         return known
 
     def _problem(self, hire: str, grant: Grant, manifest: Manifest, name: str) -> Problem:
-        file, _, line_text = grant.source.rpartition(":")
-        line: int | None = int(line_text)
         whose = f"access {grant.key.access} of {hire}"
         uses = self._desired.files.manifests[grant.integration].path
         if name in {field.id for field in manifest.form}:
-            if self._desired.entries.giving(grant).values.get(name) == FILL_IN:
-                return Problem(file, line, f"{whose}: values.{name} is still FILL-IN, and {uses} uses it")
-            return Problem(file, line, f"{whose}: values.{name} is missing: {uses} has it in its form and uses it")
-        loaded = self._desired.hires[hire]
-        if grant.origin is not None:
-            file, line = loaded.path, loaded.document.line(("sequences",))
+            given = self._desired.entries.giving(grant).values.get(name)
+            missing = f"is missing: {uses} has it in its form and uses it"
+            lacks = f"is still FILL-IN, and {uses} uses it" if given == FILL_IN else missing
+            return Problem(*_entry(grant), f"{whose}: values.{name} {lacks}")
         if because := grant.absent.get(name):
-            return Problem(file, line, f"{whose}: {name} has no value: {because}")
-        if name in (*HIRE_NAMES, "phone"):
-            return Problem(file, line, f"{whose}: the hire gives no {name}, which {uses} uses")
-        if loaded.model.extra.get(name) == FILL_IN:
+            what = f"{name} has no value: {because}"
+        elif name in (*HIRE_NAMES, "phone"):
+            what = f"the hire gives no {name}, which {uses} uses"
+        elif (loaded := self._desired.hires[hire]).model.extra.get(name) == FILL_IN:
             line = loaded.document.line(("extra", name))
             return Problem(loaded.path, line, f"extra.{name} is still FILL-IN, and {uses} uses it")
-        return Problem(file, line, f"{whose}: the hire gives no extra.{name}, which {uses} uses")
+        else:
+            what = f"the hire gives no extra.{name}, which {uses} uses"
+        return Problem(*_given_at(self._desired, grant), f"{whose}: {what}")
+
+
+def _entry(grant: Grant) -> tuple[str, int]:
+    """Return the file and the line of an entry."""
+    file, _, line = grant.source.rpartition(":")
+    return file, int(line)
+
+
+def _given_at(desired: Desired, grant: Grant) -> tuple[str, int | None]:
+    """Return where a hire is given an entry: the file and the line of it, or of the `sequences` that it is from."""
+    if grant.origin is None:
+        return _entry(grant)
+    loaded = desired.hires[grant.key.hire]
+    return loaded.path, loaded.document.line(("sequences",))
 
 
 def _may_bend(value: object) -> bool:
@@ -286,20 +296,10 @@ def shared_accounts(desired: Desired) -> Iterator[Problem]:
                     meant[found].append(grant)
     for grants in meant.values():
         for grant in grants:
-            others = [str(each.key) for each in grants if each.key.hire != grant.key.hire]
-            if others:
-                yield _shared(desired, grant, others)
-
-
-def _shared(desired: Desired, grant: Grant, others: list[str]) -> Problem:
-    message = f"access {grant.key.access}: its check means the same account as that of {some(others, MOST)}"
-    if grant.origin is None:
-        file, _, line = grant.source.rpartition(":")
-        place: tuple[str, int | None] = file, int(line)
-    else:
-        loaded = desired.hires[grant.key.hire]
-        place = loaded.path, loaded.document.line(("sequences",))
-    return Problem(*place, f"{message}: an account belongs to one hire")
+            if others := [str(each.key) for each in grants if each.key.hire != grant.key.hire]:
+                same = f"its check means the same account as that of {some(others, MOST)}"
+                message = f"access {grant.key.access}: {same}: an account belongs to one hire"
+                yield Problem(*_given_at(desired, grant), message)
 
 
 def alike_addresses(desired: Desired) -> Iterator[Problem]:

@@ -48,7 +48,7 @@ from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 from reconciler.transports.address import parse
 
-__all__ = ["Host", "hosts_of", "problems_of"]
+__all__ = ["Host", "Side", "hosts_of", "problems_of"]
 
 
 _ORIGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?(?P<host>[^/?#]*)")
@@ -65,6 +65,15 @@ class Host(Frozen):
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
         return {"host": self.host, "files": list(self.files), "allowed": self.allowed}
+
+
+class Side(Frozen):
+    """A revision as it is reviewed. `files` is None if its settings cannot be read; then no other file is read."""
+
+    revision: str
+    files: Files | None
+    problems: list[Problem]
+    hosts: list[Host]
 
 
 def hosts_of(files: Files, tree: Tree, programs: Collection[str] = ()) -> list[Host]:

@@ -16,8 +16,8 @@ from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import Checkout, Tree
 from reconciler.review.causes import ChangeKind
 from reconciler.review.consequences import Change
-from reconciler.review.difference import Side, changes, compare
-from reconciler.review.problems import hosts_of, problems_of
+from reconciler.review.difference import changes, compare
+from reconciler.review.problems import Side, hosts_of, problems_of
 from reconciler.transports.opening import missing_driver
 from tests.repo import Repo
 

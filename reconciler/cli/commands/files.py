@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -22,8 +22,8 @@ from reconciler.repository.naming import Kind
 if TYPE_CHECKING:
     from reconciler.repository.files import Files, Reader
     from reconciler.repository.git.checkout import Checkout, Tree
-    from reconciler.review.difference import Difference, Side
-    from reconciler.review.problems import Host
+    from reconciler.review.difference import Difference
+    from reconciler.review.problems import Host, Side
     from reconciler.review.validated import Validated
     from reconciler.workshop.testing import CaseResult
 
@@ -45,7 +45,6 @@ def validate(options: SharedOptions, rev: str | None) -> int:
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import Checkout
     from reconciler.repository.git.trees import CommitTree, FolderTree
-    from reconciler.review.problems import hosts_of, problems_of
     from reconciler.review.validated import Validated
 
     checkout = Checkout.open(options.repo)
@@ -54,17 +53,10 @@ def validate(options: SharedOptions, rev: str | None) -> int:
     tree = checkout.at(rev) if rev else checkout.worktree(validated.stamped)
     if isinstance(tree, CommitTree) and (endless := checkout.extents.endless(tree.revision)) is not None:
         raise endless
-    validated.begin(tree)
-    hosts: list[Host] = []
-    try:
-        files = reader.load(tree)
-    except SettingsError as error:
-        problems = error.problems
-    else:
-        problems = problems_of(files, datetime.now(UTC), tree, validated=validated, programs=options.programs)
-        hosts = hosts_of(files, tree, options.programs)
-        if isinstance(tree, FolderTree):
-            validated.keep(tree, files.hires)
+    side = _side(reader, tree, datetime.now(UTC), validated, programs=options.programs)
+    problems, hosts = side.problems, side.hosts
+    if isinstance(tree, FolderTree) and side.files is not None:
+        validated.keep(tree, side.files.hires)
     found = {"problems": [each.as_json() for each in problems], "hosts": [host.as_json() for host in hosts]}
     emit(options, found, _table(problems, hosts), markdown=_markdown(problems, hosts))
     if options.output != "json" and os.environ.get("GITHUB_ACTIONS") == "true":
@@ -178,14 +170,14 @@ def _side(
     *,
     may_be_empty: bool = False,
     base: Files | None = None,
+    programs: Collection[str] = (),
 ) -> Side:
     """Read one revision; with `may_be_empty`, it may be from before the repository had hires and manifests.
 
-    The rules of `base` judge it too.
+    The rules of `base` judge it too. `programs` are those of this machine.
     """
     from reconciler.repository.git.trees import OverlayTree
-    from reconciler.review.difference import Side
-    from reconciler.review.problems import hosts_of, problems_of
+    from reconciler.review.problems import Side, hosts_of, problems_of
 
     if may_be_empty and not (tree.has("hires") and tree.has("manifests")):
         revision, tree = tree.revision, OverlayTree({"hires/.gitkeep": b"", "manifests/.gitkeep": b""}, tree)
@@ -195,8 +187,8 @@ def _side(
         files = reader.load(tree)
     except SettingsError as error:
         return Side(tree.revision, None, error.problems, [])
-    problems = problems_of(files, now, tree, base=base, validated=validated)
-    return Side(tree.revision, files, problems, hosts_of(files, tree))
+    problems = problems_of(files, now, tree, base=base, validated=validated, programs=programs)
+    return Side(tree.revision, files, problems, hosts_of(files, tree, programs))
 
 
 @click.command()

@@ -93,13 +93,17 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     if not wanted.fields:
         raise UsageError(f"{integration} asks for no initial data: its manifest has no initial_data_form to fill in")
     keys = keys_of(repository, list(recipients))
-    present, unreadable = _present(repository, wanted.service)
-    if unreadable is not None:
-        note(f"the values that are there cannot be kept, so each has to be given: {unreadable}")
+    present: Mapping[str, str] = {}
+    unreadable = False
+    try:
+        present = repository.data.read(repository.tree, wanted.service) or {}
+    except SecretsError as error:
+        note(f"the values that are there cannot be kept, so each has to be given: {error}")
+        unreadable = True
     given = _ask(wanted, present) if sys.stdin.isatty() else _read(wanted)
     values = {**present, **{name: value for name, value in given.items() if value}}
     missing = [name for name in wanted.ids if name in wanted.required and not values.get(name)]
-    if unreadable is not None and missing:
+    if unreadable and missing:
         raise SecretsError(f"nothing was written: {', '.join(missing)} would be lost")
     if not any(given.values()):
         raise UsageError("no value was given: nothing was written")
@@ -287,14 +291,6 @@ def _known_as(key: str, gnupg: Gnupg) -> str:
     """Name a key that was not named by the user: a file has only the id of a part of it, which gpg does not list."""
     owner = None if key.startswith("age1") else gnupg.owner(key)
     return f"{printable(owner)} (key {key})" if owner else key
-
-
-def _present(repository: Repository, service: str) -> tuple[Mapping[str, str], str | None]:
-    """Read the present values, or return why they cannot be read."""
-    try:
-        return repository.data.read(repository.tree, service) or {}, None
-    except SecretsError as error:
-        return {}, str(error)
 
 
 def _ask(wanted: NeededData, present: Mapping[str, str]) -> dict[str, str]:

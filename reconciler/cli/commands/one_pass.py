@@ -217,20 +217,16 @@ def _check(context: Context, force: InForce, tree: Tree, selection: Selection) -
     files = context.reader.load(tree)
     known = files.hires.keys() | files.broken["hires"].keys()
     for hire in selection.hires or ():
-        if hire not in known and not _in_ledger(context, force, hire):
-            meant = hint(hire, known)
-            raise UsageError(
-                f"--hire {hire}: there is no hires/{hire}.yaml, and the ledger knows nobody of that id{meant}"
-            )
+        if hire in known:
+            continue
+        with context.state(force.settings, force.tree).reader() as ledger:
+            if not any(True for _ in ledger.grants.records([hire])):
+                why = f"there is no hires/{hire}.yaml, and the ledger knows nobody of that id{hint(hire, known)}"
+                raise UsageError(f"--hire {hire}: {why}")
     known = files.manifests.keys() | files.broken["manifests"].keys()
     for name in selection.integrations or ():
         if name not in known:
             raise UsageError(f"--integration {name}: there is no manifests/{name}.yaml{hint(name, known)}")
-
-
-def _in_ledger(context: Context, force: InForce, hire: str) -> bool:
-    with context.state(force.settings, force.tree).reader() as ledger:
-        return any(True for _ in ledger.grants.records([hire]))
 
 
 def _note_ignored(context: Context, force: InForce) -> list[str]:

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.engine.run.accepted import InForce
     from reconciler.ledger.reader import LedgerReader
-    from reconciler.model.grant import Grant
     from reconciler.model.report import Row
-    from reconciler.repository.desired import Desired
-    from reconciler.repository.files import Files
     from reconciler.repository.git.checkout import Tree
 
 __all__ = ["rows_of", "status"]
@@ -145,30 +142,14 @@ def rows_of(
         records = [record for record in batch if not integrations or record.integration in integrations]
         of_whom = {record.key.hire for record in records}
         given, grants, names = ledger.given.of(of_whom), leaving.grants(of_whom), names_in(people, of_whom)
-        rows = [
-            Row.of(
-                record,
-                form=_form(files, record.integration),
-                person=names.get(record.key.hire, ""),
-                begins=_begins(wanted, grants.get(record.key)),
-            )
-            .wanted_by(grants.get(record.key), guarded=record.guarded)
-            .given_by(given.get(record.key))
-            for record in records
-        ]
+        rows = []
+        for record in records:
+            grant, loaded = grants.get(record.key), files and files.manifests.get(record.integration)
+            form = [field.id for field in loaded.model.form] if loaded else ()
+            begins = first_moment(grant.begins, files.settings.timezone) if files and grant else None
+            row = Row.of(record, form=form, person=names.get(record.key.hire, ""), begins=begins)
+            rows.append(row.wanted_by(grant, guarded=record.guarded).given_by(given.get(record.key)))
         yield from leaving.dated(ledger, rows, grants)
-
-
-def _form(files: Files | None, integration: str) -> list[str]:
-    loaded = files.manifests.get(integration) if files is not None else None
-    return [field.id for field in loaded.model.form] if loaded is not None else []
-
-
-def _begins(desired: Desired | None, grant: Grant | None) -> datetime | None:
-    """Return when the first day of an entry begins, as the files in force have it."""
-    if desired is None or grant is None:
-        return None
-    return first_moment(grant.begins, desired.files.settings.timezone)
 
 
 VOUCHED = {

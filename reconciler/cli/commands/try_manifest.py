@@ -15,21 +15,18 @@ from reconciler.cli.context import in_force, no_such_hire, run_in_context
 from reconciler.cli.options import FilePath, SharedOptions, option, shared
 from reconciler.cli.output.logs import note, set_up
 from reconciler.cli.output.text import emit, printable
-from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.errors import UsageError
 from reconciler.model.template import PLACEHOLDER
 from reconciler.model.text import described, hint
 from reconciler.model.value import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from reconciler.engine.context import Context
     from reconciler.engine.decide.planned import PlannedGrant
     from reconciler.model.case import Case
     from reconciler.model.errors import Problem
     from reconciler.model.manifest import Manifest
     from reconciler.model.secret import Redactor
-    from reconciler.repository.desired import Desired
     from reconciler.transports.messages import Response
     from reconciler.workshop.stage import Exchange
     from reconciler.workshop.testing import CaseResult
@@ -79,12 +76,16 @@ def try_(options: SharedOptions, /, integration: str, hire: str | None, email: s
         tree = context.checkout.worktree()
         known = sources_of(tree)
         if integration not in known:
-            raise UsageError(_no_manifest(integration, known))
+            begin = f"`reconcile add {integration} --from-openapi FILE` begins one"
+            meant = hint(integration, known) or f": {begin}, or write one as manifests/example.yaml is"
+            raise UsageError(f"there is no manifests/{integration}.yaml{meant}")
         sources = known[integration]
         desired = context.desired(context.reader.load(tree), context.clock.now().date())
         manifest_in(desired, integration)  # which has to be one
         if hire is not None and hire not in desired.hires:
-            raise _no_such_hire(context, desired, hire)
+            force = in_force(context, uncommitted=True)
+            with context.state(force.settings, force.tree).reader() as ledger:
+                raise no_such_hire(hire, desired, ledger)
         listing, hosts = more["listing"], more["hosts"]
         subject = subject_of(desired, integration, hire=hire, email=email, values=values, listing=listing)
         tried = await try_manifest(context, integration, sources, subject, hosts=hosts, listing=listing)
@@ -110,18 +111,6 @@ def _lacking(subject: Subject, tried: Tried) -> Iterator[str]:
         only = f"only to {', '.join(tried.hosts)}" if tried.hosts else "to no host"
         allow = " ".join(f"--host {host}" for host in tried.stray)
         yield f"by HEAD, requests may go {only}; to let this try send to the manifest's own: {allow}"
-
-
-def _no_manifest(integration: str, known: Iterable[str]) -> str:
-    """Say that there is no such manifest, and how to begin one."""
-    begin = f"`reconcile add {integration} --from-openapi FILE` begins one, or write one as manifests/example.yaml is"
-    return f"there is no manifests/{integration}.yaml{hint(integration, known) or f': {begin}'}"
-
-
-def _no_such_hire(context: Context, desired: Desired, hire: str) -> ReconcilerError:
-    force = in_force(context, uncommitted=True)
-    with context.state(force.settings, force.tree).reader() as ledger:
-        return no_such_hire(hire, desired, ledger)
 
 
 def _pair(text: str) -> tuple[str, str]:

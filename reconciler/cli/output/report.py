@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
@@ -21,7 +21,6 @@ from reconciler.cli.options import PENDING, Filter, SharedOptions
 from reconciler.cli.output.logs import note
 from reconciler.cli.output.text import (
     as_json,
-    batches,
     cell,
     code,
     columns,
@@ -315,16 +314,15 @@ def _show_markdown(report: Report, rows: Iterable[Row], by: str) -> None:
 
     with ExitStack() as stack:
         spools: dict[str, Spool[list[str]]] = {}
-        for batch in batches(_sections(rows, by)):
-            waiting: dict[str, list[str]] = {}
-            for title, head, lines in batch:
-                table = "" if by == "person" else title  # the tables of people come one after another
-                first = table not in spools
-                if first:
-                    spools[table] = stack.enter_context(Spool())
-                waiting.setdefault(table, []).extend([*(head if first or by == "person" else ()), *lines])
-            for table, found in waiting.items():
-                spools[table].add(found)
+        names = ("access" if by == "person" else "hire", *MARKDOWN_COLUMNS)
+        of_hires = (of_hire for _, of_hire in groupby(rows, key=attrgetter("hire")))
+        for title, group in chain.from_iterable(grouped(of_hire, by) for of_hire in of_hires):
+            table = "" if by == "person" else title  # the tables of people come one after another
+            begins = by == "person" or table not in spools
+            if table not in spools:
+                spools[table] = stack.enter_context(Spool())
+            head = ["", f"### {code(title)}", "", *table_head(names)] if begins else []
+            spools[table].add([*head, *(_line(row, by) for row in group)])
         echo(f"**{headline(report, code(str(report.refused)))}**")
         if report.at is None and (summed_up := list(summary(report, code))):
             echo("\n".join(("", *(f"- {line}" for line in summed_up))))
@@ -333,14 +331,6 @@ def _show_markdown(report: Report, rows: Iterable[Row], by: str) -> None:
                 echo("\n".join(found))
     if report.problems:
         echo("\n".join(("", "### problems", "", *map(problem_line, report.problems))))
-
-
-def _sections(rows: Iterable[Row], by: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Make the title, the head and the lines of a table for each person, or for each integration of a person."""
-    names = ("access" if by == "person" else "hire", *MARKDOWN_COLUMNS)
-    for _, of_hire in groupby(rows, key=attrgetter("hire")):
-        for title, group in grouped(of_hire, by):
-            yield title, ["", f"### {code(title)}", "", *table_head(names)], [_line(row, by) for row in group]
 
 
 def _line(row: Row, by: str) -> str:
