@@ -7,6 +7,7 @@ harmless commands.
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.engine.decide.existing import reason_not_to_accept
@@ -225,11 +226,11 @@ def needs_of_reviews(reviews: Iterable[ReviewProgress]) -> Iterator[Need]:
     """Sum up unfinished access reviews: one need for each period."""
     periods: dict[str, list[ReviewProgress]] = {}
     for review in reviews:
-        periods.setdefault(review.period, []).append(review)
+        periods.setdefault(review.file.period, []).append(review)
     for period, found in sorted(periods.items(), reverse=True):
-        lines, undecided, left, wrong = (
-            sum(count) for count in zip(*((r.lines, r.undecided, r.open, len(r.problems)) for r in found), strict=True)
-        )
+        decisions = sum((review.decisions for review in found), Counter[str | None]())
+        lines, undecided = decisions.total(), decisions[None]
+        left, wrong = sum(review.open for review in found), sum(len(review.problems) for review in found)
         parts = [
             *([f"{undecided} of {lines} lines are not decided"] if undecided else []),
             *([f"{left} to be removed {'is' if left == 1 else 'are'} still there"] if left else []),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -45,23 +46,15 @@ _GONE = (EventType.REVOKED, EventType.DROPPED)
 
 
 class ReviewProgress(Frozen):
-    """The progress of one integration's review; `open` is the number of removals that are not done.
+    """How far one integration's review is; `open` is the number of removals that are not done.
 
     `problems` are those of the file alone: `reconcile review check` also compares it with its history.
     """
 
-    period: str
-    integration: str
-    path: str
-    read_at: str | None
-    complete: bool
-    lines: int
-    undecided: int
-    removals: int
+    file: ReviewFile
+    decisions: Counter[str | None]
     open: int
     problems: tuple[Problem, ...] = ()
-    manager: str | None = None
-    due: str | None = None
 
 
 class Reviews:
@@ -79,25 +72,15 @@ class Reviews:
     def progress(self, checkout: Checkout, tree: Tree, ledger: LedgerReader) -> list[ReviewProgress]:
         """Compute the progress of each. It may parse megabytes if files have changed: call it in a thread."""
         addresses = Addresses(checkout, tree)
-        return [_progress(each, Removals(each, addresses, ledger)) for each in self.read(tree)]
-
-
-def _progress(review: ReviewFile, removals: Removals) -> ReviewProgress:
-    decisions = [line.decision for line in review.lines]
-    return ReviewProgress(
-        period=review.period,
-        integration=review.integration,
-        path=review.path,
-        read_at=review.text("read_at"),
-        complete=review.header.get("complete") is True,
-        lines=len(decisions),
-        undecided=decisions.count(None),
-        removals=decisions.count(REMOVE),
-        open=len(removals.open),
-        problems=(*review.doubts(), *review.not_whole()),
-        manager=review.manager,
-        due=review.due,
-    )
+        return [
+            ReviewProgress(
+                each,
+                Counter(line.decision for line in each.lines),
+                len(Removals(each, addresses, ledger).open),
+                (*each.doubts(), *each.not_whole()),
+            )
+            for each in self.read(tree)
+        ]
 
 
 def files_of(tree: Tree, period: str | None = None) -> list[File]:

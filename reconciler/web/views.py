@@ -264,8 +264,8 @@ def reviews(sources: DaemonView, query: Query) -> dict[str, object]:
     with sources.ledger() as ledger:
         found = sources.reviews(ledger)
     periods: dict[str, list[ReviewProgress]] = {}
-    for review in sorted(found, key=lambda each: each.period, reverse=True):
-        periods.setdefault(review.period, []).append(review)
+    for review in sorted(found, key=lambda each: each.file.period, reverse=True):
+        periods.setdefault(review.file.period, []).append(review)
     check = {period: shlex.join(["reconcile", "review", "check", period]) for period in periods}
     return {"periods": periods, "check": check, "now": live.now}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -15,6 +16,7 @@ from reconciler.model.status import Action, ReasonCode, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Cause
 from reconciler.notify.alerts import Outage
+from reconciler.repository.reviews import ReviewFile
 from reconciler.review.attention import (
     Need,
     needs_of_accounts,
@@ -158,9 +160,8 @@ def test_review_asks_for_decisions_only_while_lines_are_undecided(
     undecided: int, left: int, wanted: str | None
 ) -> None:
     file = "config/reviews/2026-Q4/asana.yaml"
-    review = ReviewProgress(
-        "2026-Q4", "asana", file, None, complete=True, lines=4, undecided=undecided, removals=1, open=left
-    )
+    decisions = Counter({None: undecided, "remove": 1, "keep": 3 - undecided})
+    review = ReviewProgress(ReviewFile(file, {}, ()), decisions, open=left)
     found = [step for need in needs_of_reviews([review]) for step in need.steps]
     assert [(step.text, step.command) for step in found] == (
         [(wanted, "reconcile review check 2026-Q4")] if wanted else []
