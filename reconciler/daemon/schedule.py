@@ -106,7 +106,7 @@ class Schedule:
         self._queueing.append(selection)
         self._cutting += everything
         parts = replace(request, partial=not request.released)
-        self._runtime.spawn(self._queue_all(parts, self._files, cycle=everything))
+        self._runtime.spawn(self._walk(parts, self._files, cycle=everything))
 
     async def released_passes_are_safe(self) -> None:
         """Wait until no pass that overrides the guard would be lost with this process. Raises Stopped."""
@@ -180,7 +180,7 @@ class Schedule:
             await self._ledger.run(partial(self._runtime.state.sealing.vault.sweep, young=YOUNG))
         self._cutting += 1
         self._runtime.spawn(self._count_rules())
-        self._runtime.spawn(self._cut_all(self._files))
+        self._runtime.spawn(self._walk(None, self._files, cycle=True))
 
     @property
     def _files(self) -> Hires:
@@ -198,40 +198,26 @@ class Schedule:
         self._listings = Listings(self._clock.now())
         self._listings.expect(listed_grants(self._runtime.desired()))
 
-    async def _queue_all(self, request: PassRequest, files: Hires, *, cycle: bool) -> None:
-        """Queue a sweep over more hires than one pass takes, and begin the next cycle with it if it is asked for."""
+    async def _walk(self, request: PassRequest | None, files: Hires, *, cycle: bool) -> None:
+        """Queue the parts of a sweep, where one is asked for, and begin the next cycle with its hires if that is, too.
+
+        Other tasks run in between, for to cut a part takes a while, and the first ones are made meanwhile.
+        """
+        selection, hires = Selection() if request is None else request.selection, list[str]()
         try:
-            hires = await self._queue_parts(request, files)
+            async for part in self._parts(selection, files):
+                while request is not None and not await self._queued(replace(request, selection=part)):
+                    await self._clock.sleep(AGAIN_SECONDS)
+                await self._clock.sleep(0)
+                hires += part.hires or ()
             if cycle:
                 await self._cut(hires)
         except Stopped:
             pass
         finally:
             self._cutting -= cycle
-
-    async def _queue_parts(self, request: PassRequest, files: Hires) -> list[str]:
-        """Queue the parts of a sweep, and return the hires in them. Raises Stopped.
-
-        Other tasks run in between, for to cut a part takes a while, and the first ones are made meanwhile.
-        """
-        hires = list[str]()
-        try:
-            async for part in self._parts(request.selection, files):
-                while not await self._queued(replace(request, selection=part)):
-                    await self._clock.sleep(AGAIN_SECONDS)
-                await self._clock.sleep(0)
-                hires += part.hires or ()
-        finally:
-            self._queueing.remove(request.selection)
-        return hires
-
-    async def _cut_all(self, files: Hires) -> None:
-        try:
-            await self._cut([hire async for part in self._parts(Selection(), files) for hire in part.hires or ()])
-        except Stopped:
-            pass
-        finally:
-            self._cutting -= 1
+            if request is not None:
+                self._queueing.remove(selection)
 
     async def read_listing(self, integration: str) -> None:
         """Read the listing of an integration again, and compare it with git."""
