@@ -23,7 +23,6 @@ from urllib.parse import quote, urljoin, urlsplit
 from reconciler.model.clock import Clock
 from reconciler.model.errors import TransportError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
-from reconciler.model.manifest import SAFE_METHODS
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.model.text import verb
@@ -143,7 +142,7 @@ class Client:
                 wire = self._redirected(wire, address, answer, follow=follow and redirects < REDIRECTS)
                 redirects += 1
                 continue
-            if answer.truncated and answer.status < 400 and wire.method not in SAFE_METHODS:
+            if answer.truncated and answer.status < 400 and not wire.reads:
                 what = f"answered {answer.status} with more than {wire.most >> 20} MiB{self.excerpt(answer)}"
                 raise TransportError(f"{_what(wire, address)}: {what}", left=True)
             return answer
@@ -209,7 +208,7 @@ class Client:
                 f"{_what(wire, address)}: answered {answer.status}{where}{self.excerpt(answer)}", left=True
             )
         url = target[0]
-        if wire.method in SAFE_METHODS or answer.status in (307, 308):
+        if wire.reads or answer.status in (307, 308):
             return replace(wire, url=url)
         headers = tuple(header for header in wire.headers if not header[0].lower().startswith("content-"))
         return replace(wire, url=url, method="GET", content=None, headers=headers)

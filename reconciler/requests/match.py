@@ -26,10 +26,9 @@ from reconciler.transports.messages import Response
 
 __all__ = ["GONE", "condition_holds", "contains", "failure", "not_an_answer", "refusal", "unready", "verdict"]
 
-UNAUTHORIZED = 401
 _LATER = frozenset({408, 425, 429})
 
-REFUSED = frozenset({UNAUTHORIZED, 403, 407}) | _LATER
+REFUSED = frozenset({401, 403, 407}) | _LATER
 """These say nothing about a person, whatever a manifest says: a wrong token is not an absent person."""
 
 GONE = frozenset({404, 410})
@@ -223,7 +222,7 @@ def _cause(status: int) -> Cause | None:
     """Return what a failed check's status says about who has to do something."""
     if status >= 500 or status in _LATER:
         return Cause.BUSY
-    return Cause.INITIAL_DATA if status == UNAUTHORIZED else None
+    return Cause.INITIAL_DATA if status == 401 else None
 
 
 _RECORD = "record."

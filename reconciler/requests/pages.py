@@ -20,7 +20,7 @@ from reconciler.model.manifest import AnyPaged, FormField, Manifest, paging_of
 from reconciler.model.request import PAGE_TOKEN, CountUp, More
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.value import Frozen, replace
-from reconciler.requests.match import UNAUTHORIZED, refusal
+from reconciler.requests.match import refusal
 from reconciler.requests.protocols import DIRECTORY, SQL, scheme_of
 from reconciler.requests.render import render
 from reconciler.requests.template import written
@@ -131,7 +131,7 @@ async def _page(client: Client, call: AnyPaged, wire: RenderedRequest, number: i
         raise TransportError(f"page {number}: {error}", left=False) from None
     problem = _problem(client, call, answer, wire.most)
     if problem is not None:
-        failed = TokenRefused if answer.status == UNAUTHORIZED else TransportError
+        failed = TokenRefused if answer.status == 401 else TransportError
         raise failed(f"{call.method} {wire.shown_url}: page {number} {problem}", left=True)
     return answer
 

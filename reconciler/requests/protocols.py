@@ -13,7 +13,6 @@ from typing import Any
 
 from reconciler.model.dn import name_valued, parsed
 from reconciler.model.errors import Blocked
-from reconciler.model.request import SAFE_METHODS
 from reconciler.model.scope import DEFERRED, Scope
 from reconciler.model.template import PLACEHOLDER, misfit, split
 from reconciler.model.value import replace
@@ -40,10 +39,10 @@ def asks_directory(url: str, scope: Scope) -> bool:
 
 def as_answered(wire: RenderedRequest, answer: Response) -> Response:
     """Return an answer that did not travel as one of its request's protocol: what it says to a check differs."""
-    scheme, reads = scheme_of(wire.url), wire.method in SAFE_METHODS
+    scheme = scheme_of(wire.url)
     if scheme in DIRECTORY:
-        return replace(answer, directory=True, decided=answer.status in (200, 404) if reads else None)
-    if scheme in SQL and reads and answer.status != 200:
+        return replace(answer, directory=True, decided=answer.status in (200, 404) if wire.reads else None)
+    if scheme in SQL and wire.reads and answer.status != 200:
         return replace(answer, decided=False)
     return answer
 

@@ -26,7 +26,7 @@ from reconciler.requests.protocols import DIRECTORY, SQL, entry, scheme_of, stat
 from reconciler.requests.template import Shown, render_data, render_text, render_url, substitute, written
 from reconciler.requests.url import escape, quoted
 from reconciler.transports.address import LONGEST
-from reconciler.transports.messages import Pritunl, RenderedRequest
+from reconciler.transports.messages import Pritunl, RenderedRequest, login_of
 
 __all__ = [
     "AT_RUN_TIME",
@@ -202,14 +202,7 @@ def _without_token(data: Any) -> Any:
 
 def _refuse_empty_password(headers: Mapping[str, tuple[str, str]]) -> None:
     """Raise Blocked where a directory would take a login for nobody's: without a password it succeeds, as anonymous."""
-    if "authorization" not in headers:
-        return
-    scheme, _, encoded = headers["authorization"][1].partition(" ")
-    try:
-        user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:
-        user = password = ""
-    if scheme.lower() != "basic" or not user or not password:
+    if "authorization" in headers and not all(login_of(headers.values()) or ("",)):
         raise Blocked("a directory's login is Authorization: Basic {{DN}}:{{PASSWORD}}, and neither may be empty")
 
 

@@ -10,7 +10,7 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -19,7 +19,7 @@ from reconciler.model.dn import as_attributes
 from reconciler.model.scope import walk
 from reconciler.model.value import Frozen, Unshown
 
-__all__ = ["LARGE", "LIMIT", "Items", "Pritunl", "RenderedRequest", "Response", "login_of"]
+__all__ = ["LARGE", "LIMIT", "Items", "Pritunl", "RenderedRequest", "Response", "as_text", "login_of"]
 
 LIMIT = 1024 * 1024
 """Bytes that are read of an answer, counted after unpacking (docs/design/rules.md, "Limits of input")."""
@@ -51,13 +51,18 @@ class RenderedRequest(Frozen):
     signer: Unshown[Pritunl | None] = None
     most: int = LIMIT
 
+    @property
+    def reads(self) -> bool:
+        """Whether its method says that it changes nothing."""
+        return self.method in ("GET", "HEAD", "OPTIONS")
 
-def login_of(request: RenderedRequest) -> tuple[str, str] | None:
+
+def login_of(headers: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
     """Return who a request logs in as where the protocol has a login of its own: user and password.
 
     It is `Authorization: Basic`, decoded. None without the header, or where it is another scheme's.
     """
-    for name, value in request.headers:
+    for name, value in headers:
         scheme, _, encoded = value.partition(" ")
         if name.lower() == "authorization" and scheme.lower() == "basic":
             try:
@@ -159,6 +164,14 @@ class Response(Frozen):
             return self.content.decode("utf-8" if name in _PYTHONS_OWN else name, errors)
         except LookupError:  # an unknown charset, or a codec that makes no text
             return self.content.decode("utf-8", errors)
+
+
+def as_text(raw: bytes) -> str:
+    """Return bytes as JSON has them: as text, or in base64 where they are none."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(raw).decode()
 
 
 class Items:

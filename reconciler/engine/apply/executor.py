@@ -37,16 +37,13 @@ from reconciler.model.status import EventType, Status
 from reconciler.model.value import replace
 from reconciler.model.verdict import Unknown, Verdict
 from reconciler.requests.client import Response
-from reconciler.requests.match import condition_holds, failure
+from reconciler.requests.match import GONE, condition_holds, failure
 from reconciler.requests.render import expected, outline, render
 from reconciler.requests.template import render_text
 
 __all__ = ["Executor"]
 
 log = structlog.get_logger()
-
-UNAUTHORIZED = 401
-GONE = (404, 410)
 
 NOTHING: ValueChanges = {}
 
@@ -208,7 +205,7 @@ class Executor:
         if connection is not None:
             await connection.fresh()
         answer = await self._deliver(run, step, request, refused)
-        if answer.status == UNAUTHORIZED and connection is not None:
+        if answer.status == 401 and connection is not None:
             # Recorded at once: if no other token comes, or the program ends here, the request has had no effect.
             await self._answered(run, step, refused, "the service refused the token", status=answer.status)
             await connection.renewed()

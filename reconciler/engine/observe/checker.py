@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.engine.decide.planned import NOTHING_STORED, Check, Prepared
 from reconciler.engine.observe.integrations import Integration
-from reconciler.engine.observe.listings import UNAUTHORIZED, Listings, read_connected
+from reconciler.engine.observe.listings import Listings, read_connected
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Grant, Key, Record
 from reconciler.model.hire import NamedChoice
@@ -167,7 +167,7 @@ class Checker:
             if turner.number > MOST_PAGES:
                 return Unknown(f"not found on {MOST_PAGES} pages, and there are more"), answer
             answer = await self._send(integration, following)
-            if answer.status == UNAUTHORIZED and integration.connection is not None and not renewed:
+            if answer.status == 401 and integration.connection is not None and not renewed:
                 await integration.connection.renewed()
                 return await self._ask_until_found(integration, prepared, exists, check, renewed=True)
 
@@ -185,7 +185,7 @@ class Checker:
             scope = prepared.scope.over(fresh)
             wire = first_page(exists, scope, integration.manifest)
         answer = await self._send(integration, wire)
-        if answer.status == UNAUTHORIZED and connection is not None:
+        if answer.status == 401 and connection is not None:
             scope = prepared.scope.over(await connection.renewed())
             wire = first_page(exists, scope, integration.manifest)
             answer = await self._send(integration, wire)

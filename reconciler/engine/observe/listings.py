@@ -35,7 +35,6 @@ from reconciler.requests.template import render_data, written
 
 __all__ = [
     "ENOUGH",
-    "UNAUTHORIZED",
     "ListedAccount",
     "Listings",
     "Place",
@@ -55,8 +54,6 @@ ENOUGH = 10
 
 ITEMS_AT_A_TIME = 250
 """The most items of a listing that are looked at before other tasks run."""
-
-UNAUTHORIZED = 401
 
 Place = tuple[str, tuple[str, ...]]
 """An integration, and the values of the form that a listing's URL uses: it is read once for each of them."""
@@ -279,7 +276,7 @@ async def _unready(integration: Integration, ready: Ready) -> str | None:
         scope = await connected(integration, integration.scope(()))
         wanted = expected(ready.expected, scope) if ready.expected else None
         answer = await integration.client.send(render(ready, scope, integration.manifest), follow=True)
-        if answer.status == UNAUTHORIZED and integration.connection is not None:
+        if answer.status == 401 and integration.connection is not None:
             scope = scope.over(await integration.connection.renewed())
             answer = await integration.client.send(render(ready, scope, integration.manifest), follow=True)
     except (Blocked, TransportError) as error:

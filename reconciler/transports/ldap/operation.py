@@ -11,11 +11,9 @@ from urllib.parse import unquote
 from reconciler.model.errors import TransportError
 from reconciler.model.value import Frozen
 from reconciler.transports.address import Address
-from reconciler.transports.messages import Items, RenderedRequest, Response
+from reconciler.transports.messages import Items, RenderedRequest, Response, as_text
 
 __all__ = ["Entries", "Search", "attributes", "ended"]
-
-SEARCHING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 NO_SUCH_OBJECT = 32
 
@@ -66,15 +64,8 @@ class Entries(Items):
 
 
 def _shown(values: Sequence[bytes]) -> Any:
-    shown = [_text(value) for value in values]
+    shown = [as_text(value) for value in values]
     return shown[0] if len(shown) == 1 else shown
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return base64.b64encode(value).decode()
 
 
 def ended(request: RenderedRequest, code: int, message: str, *, login: bool = False) -> Response:
@@ -84,7 +75,7 @@ def ended(request: RenderedRequest, code: int, message: str, *, login: bool = Fa
     """
     content = json.dumps({"result": code, "message": message}, ensure_ascii=False).encode(errors="replace")
     absent = code == NO_SUCH_OBJECT
-    decided = absent and not login if request.method in SEARCHING else None
+    decided = absent and not login if request.reads else None
     status = 401 if absent and login else STATUSES.get(code, 400)
     return Response(status, JSON, content, decided=decided, directory=True)
 

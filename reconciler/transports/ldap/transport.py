@@ -14,7 +14,7 @@ from typing import Any
 
 from reconciler.model.errors import TransportError
 from reconciler.transports.address import Address
-from reconciler.transports.ldap.operation import SEARCHING, Entries, Search, attributes, ended
+from reconciler.transports.ldap.operation import Entries, Search, attributes, ended
 from reconciler.transports.messages import RenderedRequest, Response, login_of
 from reconciler.transports.transport import BROKE, Idle, Watch, authorities, in_thread, spoiled
 
@@ -56,7 +56,7 @@ class Ldap:
 
     async def send(self, request: RenderedRequest, address: Address, watch: Watch) -> Response:
         """Ask a directory; see `Transport`."""
-        search, login = Search.of(address), login_of(request)
+        search, login = Search.of(address), login_of(request.headers)
         if login is not None and not login[1]:
             raise TransportError("the password is empty: a directory would take the login for nobody's", left=False)
         where = address.origin, login
@@ -131,7 +131,7 @@ class _Session:
 
     def ask(self, request: RenderedRequest, search: Search, most: int) -> Response:
         """Ask once, and wait for the answer. Raises ldap.LDAPError."""
-        if request.method in SEARCHING:
+        if request.reads:
             return self._found(search, most)
         data = json.loads(request.content or b"{}")
         match request.method:

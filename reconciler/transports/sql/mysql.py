@@ -23,16 +23,7 @@ from reconciler.model.settings import loopback
 from reconciler.model.template import numbered
 from reconciler.transports.address import Address
 from reconciler.transports.messages import RenderedRequest, Response
-from reconciler.transports.sql.statement import (
-    CONFLICT,
-    FORBIDDEN,
-    INVALID,
-    LOGIN,
-    UNAVAILABLE,
-    Question,
-    Rows,
-    failed,
-)
+from reconciler.transports.sql.statement import Question, Rows, failed
 from reconciler.transports.transport import BROKE, Watch, in_thread, tls_context
 
 __all__ = ["MySql"]
@@ -42,18 +33,18 @@ T = TypeVar("T")
 LOST = frozenset({CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR, 0, ER.SERVER_SHUTDOWN, 1927})
 
 STATUSES = {
-    ER.ACCESS_DENIED_ERROR: LOGIN,
-    1698: LOGIN,
-    ER.DUP_ENTRY: CONFLICT,
-    1586: CONFLICT,
-    ER.DBACCESS_DENIED_ERROR: FORBIDDEN,
-    ER.TABLEACCESS_DENIED_ERROR: FORBIDDEN,
-    ER.COLUMNACCESS_DENIED_ERROR: FORBIDDEN,
-    ER.SPECIFIC_ACCESS_DENIED_ERROR: FORBIDDEN,
-    ER.PROCACCESS_DENIED_ERROR: FORBIDDEN,
-    ER.LOCK_DEADLOCK: UNAVAILABLE,
-    ER.LOCK_WAIT_TIMEOUT: UNAVAILABLE,
-    1020: UNAVAILABLE,
+    ER.ACCESS_DENIED_ERROR: 401,
+    1698: 401,
+    ER.DUP_ENTRY: 409,
+    1586: 409,
+    ER.DBACCESS_DENIED_ERROR: 403,
+    ER.TABLEACCESS_DENIED_ERROR: 403,
+    ER.COLUMNACCESS_DENIED_ERROR: 403,
+    ER.SPECIFIC_ACCESS_DENIED_ERROR: 403,
+    ER.PROCACCESS_DENIED_ERROR: 403,
+    ER.LOCK_DEADLOCK: 503,
+    ER.LOCK_WAIT_TIMEOUT: 503,
+    1020: 503,
 }
 
 
@@ -80,7 +71,7 @@ class MySql:
             if code in LOST or not isinstance(code, int):
                 why = f"{BROKE}: {message}" if watch.left else f"no connection: {message}"
                 raise TransportError(why, left=watch.left) from None
-            return failed(question, STATUSES.get(code, INVALID), code, str(message))
+            return failed(question, STATUSES.get(code, 400), code, str(message))
         except OSError as error:
             raise TransportError(f"{BROKE}: {error}", left=watch.left) from None
         finally:

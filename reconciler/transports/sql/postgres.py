@@ -24,16 +24,7 @@ from reconciler.model.settings import loopback
 from reconciler.model.template import numbered, parameters
 from reconciler.transports.address import Address
 from reconciler.transports.messages import RenderedRequest, Response
-from reconciler.transports.sql.statement import (
-    CONFLICT,
-    FORBIDDEN,
-    INVALID,
-    LOGIN,
-    UNAVAILABLE,
-    Question,
-    Rows,
-    failed,
-)
+from reconciler.transports.sql.statement import Question, Rows, failed
 from reconciler.transports.transport import BROKE, Idle, Watch, authorities, spoiled
 
 __all__ = ["Postgres"]
@@ -43,7 +34,7 @@ Connection = psycopg.AsyncConnection[Any]
 NOWHERE = f"{os.devnull}/none"
 """The path of a file that cannot be there."""
 
-STATUSES = {"23505": CONFLICT, "23P01": CONFLICT, "42501": FORBIDDEN, "40001": UNAVAILABLE, "40P01": UNAVAILABLE}
+STATUSES = {"23505": 409, "23P01": 409, "42501": 403, "40001": 503, "40P01": 503}
 
 IN_DOUBT = ("57P", "08", "40003")
 """How the codes begin that do not tell whether the statement took effect: a server that ends, a connection that a proxy
@@ -126,7 +117,7 @@ class Postgres:
                 raise TransportError(f"no connection: {error.strerror}", left=False) from None
             except psycopg.Error as error:
                 if error.pgconn is not None and (error.pgconn.used_password or error.pgconn.needs_password):
-                    return failed(question, LOGIN, None, _line(error))
+                    return failed(question, 401, None, _line(error))
                 raise TransportError(f"no connection: {_line(error)}", left=False) from None
         asking = asyncio.create_task(_ask(connection, question, watch))
         try:
@@ -203,7 +194,7 @@ async def _read(cursor: psycopg.AsyncRawCursor[Any], found: AsyncIterator[Any], 
 
 
 def _status(code: str) -> int:
-    return LOGIN if code.startswith("28") else STATUSES.get(code, INVALID)
+    return 401 if code.startswith("28") else STATUSES.get(code, 400)
 
 
 def _line(error: psycopg.Error) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time
@@ -13,16 +12,12 @@ from urllib.parse import unquote
 from reconciler.model.errors import TransportError
 from reconciler.model.value import Frozen
 from reconciler.transports.address import Address
-from reconciler.transports.messages import Items, RenderedRequest, Response, login_of
+from reconciler.transports.messages import Items, RenderedRequest, Response, as_text, login_of
 
-__all__ = ["CONFLICT", "FORBIDDEN", "INVALID", "LOGIN", "UNAVAILABLE", "Question", "Rows", "failed"]
-
-LOGIN, FORBIDDEN, CONFLICT, INVALID, UNAVAILABLE = 401, 403, 409, 400, 503
+__all__ = ["Question", "Rows", "failed"]
 
 DIGITS = 300
 """Of a whole number that is longer, JSON's readers make an error, or infinity."""
-
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Question(Frozen):
@@ -43,7 +38,7 @@ class Question(Frozen):
         database = address.target.removeprefix("/")
         if not database or any(sign in database for sign in "/?"):
             raise TransportError("a database's URL is scheme://host/database, without a query", left=False)
-        login = login_of(request)
+        login = login_of(request.headers)
         if login is None:
             raise TransportError("a database needs a login: Authorization: Basic {{USER}}:{{PASSWORD}}", left=False)
         data = json.loads(request.content or b"{}")
@@ -55,7 +50,7 @@ class Question(Frozen):
             password=login[1],
             sql=data["sql"],
             values=data.get("parameters") or {},
-            reads=request.method in READING,
+            reads=request.reads,
         )
 
     @property
@@ -78,7 +73,7 @@ class Rows(Items):
         """Return the answer of a statement that concerned `count` rows; a check cannot tell columns of one name."""
         again = next((name for name in self._columns if self._columns.count(name) > 1), None)
         if question.reads and again is not None:
-            return failed(question, INVALID, None, f"two columns are called {again}: give one another name with `as`")
+            return failed(question, 400, None, f"two columns are called {again}: give one another name with `as`")
         text = str(self) if question.reads else f'{{"rowcount": {count}, "rows": {self}}}'
         return Response(200, {"content-type": "application/json"}, text.encode(errors="replace"), self.full)
 
@@ -97,11 +92,7 @@ def _plain(value: Any) -> Any:
             whole = value.is_finite() and value.adjusted() < DIGITS and value == value.to_integral_value()
             return int(value) if whole else str(value)
         case bytes() | bytearray() | memoryview():
-            raw = bytes(value)
-            try:
-                return raw.decode()
-            except UnicodeDecodeError:
-                return base64.b64encode(raw).decode()
+            return as_text(bytes(value))
         case set() | frozenset():
             return sorted(map(str, value))
         case _:
