@@ -16,6 +16,7 @@ import hmac
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
@@ -142,7 +143,7 @@ class Transactions:
         self._backend = backend
         self._turn = threading.Lock()
         self._waiting = deque[_Write[Any]]()
-        self._gathered: list[tuple[_Write[Any], asyncio.Future[None]]] = []
+        self._gathered = list[_Write[Any]]()
         self._open: Transaction | None = None
         """The transaction of what was gathered, while that is written."""
         self._then: list[Callable[[], None]] = []
@@ -170,26 +171,25 @@ class Transactions:
         if self._open is not None:
             with self.one(lease) as transaction:
                 return work(transaction)
-        mine = _Write(lease, work)
+        mine = _Write(lease, work, Future[T]())
         self._waiting.append(mine)
         with self._turn:
-            if not mine.over:
+            if not mine.done.done():
                 # Taken out one by one: a thread that is about to add its own must not add it to a list that is written.
                 self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
-        return mine.result()
+        return mine.done.result()
 
     async def gather(self, work: Callable[[], T]) -> T:
         """Do what writes in one transaction with what other tasks gather meanwhile; durable when this returns.
 
         `work` must be repeatable. It is done even if the task is cancelled while it waits.
         """
+        loop = asyncio.get_running_loop()
         if not self._gathered:  # later than what has just come of the network: that may have more to write
-            asyncio.get_running_loop().call_later(0, self.flush)
-        mine = _Write(None, partial(self._gathering, work))
-        done = asyncio.get_running_loop().create_future()
-        self._gathered.append((mine, done))
-        await done
-        return mine.result()
+            loop.call_later(0, self.flush)
+        done: asyncio.Future[T] = loop.create_future()
+        self._gathered.append(_Write(None, partial(self._gathering, work), done))
+        return await done
 
     def _gathering(self, work: Callable[[], T], transaction: Transaction) -> T:
         self._open = transaction
@@ -205,14 +205,10 @@ class Transactions:
             return
         try:
             with self._turn:
-                self._write([write for write, _ in gathered])
+                self._write(gathered)
         except BaseException as error:  # noqa: BLE001  it is raised in the tasks that wait
-            for _, done in gathered:
-                if not done.done():
-                    done.set_exception(error)
-        for _, done in gathered:
-            if not done.done():  # a task that was cancelled waits no more
-                done.set_result(None)
+            for each in gathered:
+                each.fail(error)
 
     def after(self, call: Callable[[], None]) -> None:
         """Call something once what is written is durable: now, but in what was gathered."""
@@ -230,43 +226,39 @@ class Transactions:
             self._write_apart(writes, error)
         except LedgerError as error:  # also one that was committed, where the answer was lost: nothing is repeated
             for each in writes:
-                each.error = error
+                each.fail(error)
         except Exception as error:  # noqa: BLE001  it is raised in the thread whose work it is of
             self._write_apart(writes, error)
         else:
-            for each, result in zip(writes, results, strict=True):
-                each.results = [result]
             for call in self._then:
                 call()
+            for each, result in zip(writes, results, strict=True):
+                if not each.done.done():  # a task that was cancelled waits no more
+                    each.done.set_result(result)
 
     def _write_apart(self, writes: list[_Write[Any]], error: Exception) -> None:
         """Write each in its own transaction, after one of them failed before the commit."""
         if len(writes) == 1:
-            writes[0].error = error
+            writes[0].fail(error)
             return
         for each in writes:
             self._write([each])
 
 
 class _Write(Generic[T]):
-    """What a thread or a task waits for."""
+    """What a thread or a task waits for until it is `done`."""
 
-    def __init__(self, lease: Lease | None, work: Callable[[Transaction], T]) -> None:
+    def __init__(
+        self, lease: Lease | None, work: Callable[[Transaction], T], done: Future[T] | asyncio.Future[T]
+    ) -> None:
         self.lease = lease
         self.work = work
-        self.results: list[T] = []
-        self.error: Exception | None = None
+        self.done = done
 
-    @property
-    def over(self) -> bool:
-        """Whether it was written, or failed."""
-        return bool(self.results) or self.error is not None
-
-    def result(self) -> T:
-        """Return what it returned, or raise what it raised."""
-        if self.error is not None:
-            raise self.error
-        return self.results[0]
+    def fail(self, error: BaseException) -> None:
+        """Have who waits raise this."""
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 def _in_one_order(value: tuple[tuple[sa.Table, str], bytes | None]) -> tuple[str, str]:
