@@ -484,7 +484,8 @@ class Judgement:
                 leaving.add(grant)
             elif grant in scope and (self._makes(grant, duty) or self._may_be_updated(git, grant, duty)):
                 arriving.add(grant)
-        adds = before is None or bool(leaving - before.leaving or arriving - before.arriving)
+        news = before is None or leaving - before.leaving or arriving - before.arriving
+        adds = bool(news or integrations)  # what a manifest changes, checks may show
         limits = own if before is None else _limits(before, own, adds=adds)
         many = {
             grant
