@@ -1,8 +1,8 @@
 """Edit a YAML file by the positions of its values, so that no other byte changes.
 
-The file is not parsed and written again, which would lose comments, order, quotes and line ends. Positions come from
-libyaml's events. The result of an edit is parsed and compared as data: if it is
-not what was wanted (because of an alias or an unusual layout), the file is left to a person.
+The file is not parsed and written again, which would lose comments, order, quotes and line ends. The result of an edit
+is parsed and compared as data: if it is not what was wanted (because of an alias or an unusual layout), the file is
+left to a person.
 
 Data from outside is written as text that reads back as the same data: without quotes only if every reader takes it for
 text, as not `NO`, `012345` and `2026-12-01`. Characters that a person cannot see (line ends, control, invisible and
@@ -14,14 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from yaml import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent, SequenceStartEvent
-from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs forget to export it
-
 from reconciler.model.errors import NotWritable
+from reconciler.repository.documents.events import Mark, in_yaml
 from reconciler.repository.documents.yaml import BrokenFile, read
 
 __all__ = ["block_item", "flow", "with_item", "with_value"]
@@ -29,20 +26,6 @@ __all__ = ["block_item", "flow", "with_item", "with_value"]
 _BOM = b"\xef\xbb\xbf"
 _DASH = re.compile(r"(?:&\S+(?:\s|#.*)*)?-")
 """A block list's first dash, after an anchor if there is one."""
-
-
-@dataclass(slots=True)
-class _Node:
-    """A value: where it begins, and where the last part of it ends, in characters."""
-
-    start: int
-    end: int
-    flow: bool = True
-    is_list: bool = False
-    keys: dict[str, _Node] = field(default_factory=dict)
-    items: list[_Node] = field(default_factory=list)
-    first: int = 0
-    """Where a map's first key begins."""
 
 
 def with_item(raw: bytes, file: str, key: str, item: Any) -> bytes:
@@ -54,7 +37,7 @@ def with_item(raw: bytes, file: str, key: str, item: Any) -> bytes:
     there = data.get(key) if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(there, list | None):
         raise NotWritable(f"{file}: {key} is no list: mend the file first")
-    text, root, eol = _parsed(raw)
+    text, root, eol = _parsed(raw, file)
     wanted = {**data, key: [*(there or []), item]}
     if key not in root.keys:
         edited = _with_key(text, root, key, [item], eol=eol)
@@ -89,7 +72,7 @@ def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, orde
         if not isinstance(inner, dict):
             raise NotWritable(f"{file}: {key} is no map: mend the file first")
     inner[path[-1]] = value
-    text, node, eol = _parsed(raw)
+    text, node, eol = _parsed(raw, file)
     edited, here = text, data
     for depth, key in enumerate(path):
         missing = key not in node.keys
@@ -106,20 +89,20 @@ def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, orde
     return _checked(raw, file, edited, wanted)
 
 
-def _put(text: str, node: _Node, value: Any, eol: str) -> str:
+def _put(text: str, node: Mark, value: Any, eol: str) -> str:
     """Return the text with a value in the place of another one, or of nothing."""
     after = eol if node.end > node.start and _column(text, node.end) == 0 else ""
     blank = "" if text[node.start - 1 : node.start].isspace() else " "
     return f"{text[: node.start]}{blank}{flow(value)}{after}{text[node.end :]}"
 
 
-def _with_key(text: str, node: _Node, key: str, value: Any, *, eol: str, order: tuple[str, ...] = ()) -> str:
+def _with_key(text: str, node: Mark, key: str, value: Any, *, eol: str, order: tuple[str, ...] = ()) -> str:
     """Return the text with one more key in a map."""
     before = [node.keys[name].end for name in order[: order.index(key)] if name in node.keys] if key in order else []
     if node.flow:
         at = max((each.end for each in node.keys.values()), default=node.start + 1)
         return f"{text[:at]}{', ' if node.keys else ''}{flow(key)}: {flow(value)}{text[at:]}"
-    indent = _column(text, node.first)
+    indent = _column(text, next(iter(node.keys.values())).key)
     if isinstance(value, list):
         lines = [f"{' ' * indent}{flow(key)}:", *(line for item in value for line in block_item(item, indent + 2))]
     else:
@@ -140,47 +123,13 @@ def _column(text: str, at: int) -> int:
     return at - 1 - max(text.rfind("\n", 0, at), text.rfind("\r", 0, at))
 
 
-def _parsed(raw: bytes) -> tuple[str, _Node, str]:
-    """Return the text without a byte order mark, the tree of its positions, and its line ending."""
+def _parsed(raw: bytes, file: str) -> tuple[str, Mark, str]:
+    """Return the text of a map without a byte order mark, where its parts stand, and its line ending."""
     text = raw.decode("utf-8-sig")
-    parser = CParser(text.encode())
-    top = _Node(0, 0, is_list=True)
-    stack, key = [top], None
-    while (event := parser.get_event()) is not None:
-        if isinstance(event, MappingEndEvent | SequenceEndEvent):
-            done = stack.pop()
-            if done.flow:
-                done.end = _at(event.end_mark)
-            stack[-1].end = max(stack[-1].end, done.end)
-        elif isinstance(event, ScalarEvent) and key is None and not stack[-1].is_list:
-            key = event.value
-            if not stack[-1].keys:
-                stack[-1].first = _at(event.start_mark)
-        elif isinstance(event, ScalarEvent | AliasEvent | MappingStartEvent | SequenceStartEvent):
-            node = _node(event)
-            if key is None:
-                stack[-1].items.append(node)
-            else:
-                stack[-1].keys[key] = node
-            key = None
-            stack[-1].end = max(stack[-1].end, node.end)
-            if isinstance(event, MappingStartEvent | SequenceStartEvent):
-                stack.append(node)
+    root = in_yaml(text.encode(), file)
+    assert root is not None
     line_end = re.search(r"\r\n|\r|\n", text)
-    return text, top.items[0], line_end[0] if line_end else "\n"
-
-
-def _at(mark: Any) -> int:
-    """Return a position in characters; every event of libyaml has one, whatever the stubs say."""
-    index: int = mark.index
-    return index
-
-
-def _node(event: ScalarEvent | AliasEvent | MappingStartEvent | SequenceStartEvent) -> _Node:
-    start, end = _at(event.start_mark), _at(event.end_mark)
-    if isinstance(event, MappingStartEvent | SequenceStartEvent):
-        return _Node(start, start, flow=bool(event.flow_style), is_list=isinstance(event, SequenceStartEvent))
-    return _Node(start, end)
+    return text, root, line_end[0] if line_end else "\n"
 
 
 def _checked(raw: bytes, file: str, edited: str, wanted: Any) -> bytes:

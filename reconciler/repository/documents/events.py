@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from yaml import (
     AliasEvent,
@@ -234,22 +234,30 @@ TAKES: dict[type, Callable[[Builder, Any], None]] = {
 
 @dataclass(slots=True)
 class Mark:
-    """Where a value begins (in a map, its key), counted from 1, and the marks of its parts."""
+    """Where a value stands: its line, counted from 1, or that of its key, and the marks of its parts.
+
+    Of YAML also where it begins, where its key does, and where its last part ends, in characters.
+    """
 
     line: int
-    children: dict[str, Mark] | list[Mark] | None = None
+    start: int = 0
+    end: int = 0
+    key: int = 0
+    flow: bool = True
+    is_list: bool = False
+    keys: dict[str, Mark] = field(default_factory=dict)
+    items: list[Mark] = field(default_factory=list)
 
     def find(self, path: Iterable[str | int]) -> int:
         """Return the line of what is at a path, or of the nearest thing around it."""
         here = self
         for step in path:
-            match here.children:
-                case dict() if isinstance(step, str) and step in here.children:
-                    here = here.children[step]
-                case list() if isinstance(step, int) and 0 <= step < len(here.children):
-                    here = here.children[step]
-                case _:
-                    break
+            if isinstance(step, str) and step in here.keys:
+                here = here.keys[step]
+            elif isinstance(step, int) and 0 <= step < len(here.items):
+                here = here.items[step]
+            else:
+                break
         return here.line
 
 
@@ -260,16 +268,22 @@ class _Kind(Enum):
     SCALAR = "s"
 
 
-_Token = tuple[_Kind, str, int]
+class _Token(NamedTuple):
+    kind: _Kind
+    text: str
+    line: int
+    start: int = 0
+    end: int = 0
+    flow: bool = True
 
 
 def in_yaml(raw: bytes, file: str) -> Mark | None:
-    """Return the lines of a valid YAML file; None if it is empty."""
+    """Return the marks of a valid YAML file; None if it is empty."""
     return _tree(_yaml_tokens(raw), file)
 
 
 def in_json(text: str, file: str) -> Mark | None:
-    """Return the lines of a JSON file. Raises BrokenFile for a duplicate key and for nesting over the limit."""
+    """Return the marks of a JSON file. Raises BrokenFile for a duplicate key and for nesting over the limit."""
     return _tree(_json_tokens(text), file)
 
 
@@ -286,9 +300,10 @@ _YAML: dict[type, _Kind] = {
 def _yaml_tokens(raw: bytes) -> Iterator[_Token]:
     parser = CParser(raw)
     while (event := parser.get_event()) is not None:
-        kind, mark = _YAML.get(type(event)), event.start_mark
-        if kind is not None and mark is not None:
-            yield kind, getattr(event, "value", ""), mark.line + 1
+        kind, begins, ends = _YAML.get(type(event)), event.start_mark, event.end_mark
+        if kind is not None and begins is not None and ends is not None:
+            flow = bool(getattr(event, "flow_style", True))
+            yield _Token(kind, getattr(event, "value", ""), begins.line + 1, begins.index, ends.index, flow)
 
 
 _JSON = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[^\s{}\[\]:,"]+')
@@ -302,35 +317,42 @@ def _json_tokens(text: str) -> Iterator[_Token]:
         at = match.start()
         token = match[0]
         kind = _SIGNS.get(token, _Kind.SCALAR)
-        yield kind, json.loads(token) if token.startswith('"') else token, line
+        yield _Token(kind, json.loads(token) if token.startswith('"') else token, line)
 
 
 def _tree(tokens: Iterable[_Token], file: str) -> Mark | None:
     root: Mark | None = None
     stack: list[Mark] = []
-    key: tuple[str, int] | None = None
-    for kind, text, line in tokens:
-        if kind is _Kind.END:
-            stack.pop()
+    key: _Token | None = None
+    for token in tokens:
+        inside = stack[-1] if stack else None
+        if token.kind is _Kind.END:
+            done = stack.pop()
+            done.end = token.end if done.flow else done.end
+            if stack:
+                stack[-1].end = max(stack[-1].end, done.end)
             continue
-        inside = stack[-1].children if stack else None
-        if isinstance(inside, dict) and key is None:
-            if text in inside:
-                raise broken(file, line, f"duplicate key {text!r}, first on line {inside[text].line}: keep one of them")
-            key = (text, line)
+        if inside is not None and not inside.is_list and key is None:
+            if (before := inside.keys.get(token.text)) is not None:
+                known = f"duplicate key {token.text!r}, first on line {before.line}: keep one of them"
+                raise broken(file, token.line, known)
+            key = token
             continue
-        mark = Mark(line)
-        if isinstance(inside, dict) and key is not None:
-            mark.line = key[1]
-            inside[key[0]] = mark
-            key = None
-        elif isinstance(inside, list):
-            inside.append(mark)
-        else:
+        parts = token.kind is not _Kind.SCALAR
+        mark = Mark(token.line, token.start, token.start if parts else token.end, flow=token.flow)
+        mark.is_list = token.kind is _Kind.LIST
+        if inside is None:
             root = mark
-        if kind is not _Kind.SCALAR:
-            mark.children = {} if kind is _Kind.MAP else []
+        else:
+            inside.end = max(inside.end, mark.end)
+            if key is None:
+                inside.items.append(mark)
+            else:
+                mark.line, mark.key = key.line, key.start
+                inside.keys[key.text] = mark
+        key = None
+        if parts:
             stack.append(mark)
             if len(stack) > MAX_DEPTH:
-                raise broken(file, line, TOO_DEEP)
+                raise broken(file, token.line, TOO_DEEP)
     return root

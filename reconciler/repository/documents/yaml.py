@@ -81,9 +81,8 @@ class Document:
         if self._lists is not None:
             return self._lists.get(key, [])
         self.line(())
-        top = self._marks.children if self._marks is not None else None
-        items = top[key].children if isinstance(top, dict) and key in top else None
-        return [item.line for item in items] if isinstance(items, list) else []
+        found = None if self._marks is None else self._marks.keys.get(key)
+        return [] if found is None else [item.line for item in found.items]
 
 
 class Loaded(Frozen, Generic[M], kw_only=True):
