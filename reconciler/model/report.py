@@ -19,7 +19,7 @@ from reconciler.model.lock import LockState
 from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, ReasonCode, Status
-from reconciler.model.value import Frozen, Unshown, replace
+from reconciler.model.value import Frozen, Unshown, fields, replace
 from reconciler.model.verdict import Cause
 
 __all__ = ["STATE", "Report", "Row"]
@@ -167,35 +167,18 @@ class Row(Frozen):
         """The object of docs/commands.md, "JSON"."""
         given = self.given
         return {
-            "hire": self.hire,
-            "email": self.email,
-            "access": self.access,
-            "integration": self.integration,
-            "status": str(self.status),
-            "action": str(self.action),
-            "reason": self.reason,
-            "attempts": self.attempts,
-            "retry_at": stamp(self.retry_at),
-            "until": stamp(self.until),
+            **fields(self, "hire", "email", "access", "integration", "status", "action", "reason", "attempts"),
+            **fields(self, "retry_at", "until"),
             "request": None if self.requested is None else self.requested.as_json(),
-            "checked_at": stamp(self.checked_at),
-            "last_error": self.last_error,
-            "source": self.source,
+            **fields(self, "checked_at", "last_error", "source"),
             "values": None if self.values is None else dict(self.values),
             "differs": {name: list(pair) for name, pair in self.differs.items()},
-            "granted_in": given.granted_in if given is not None else None,
-            "author": given.author if given is not None else None,
+            **fields(given, "granted_in", "author"),
             "committer": given.committer or None if given is not None else None,
             "approved_by": list(given.approved_by) if given is not None else [],
             "approvals": [approval.as_json() for approval in given.approvals] if given is not None else [],
-            "merged_by": given.merged_by if given is not None else None,
-            "changed": self.changed,
-            "guarded": self.guarded,
-            "drifted": self.drifted,
-            "since": stamp(self.since),
-            "due_at": stamp(self.due_at),
-            "done_at": stamp(self.done_at),
-            "removed_in": self.removed_in,
+            **fields(given, "merged_by"),
+            **fields(self, "changed", "guarded", "drifted", "since", "due_at", "done_at", "removed_in"),
             "end": None if self.ends is None else str(self.ends),
             "revision": self.revision,
             "requests": [dict(request) for request in self.requests],
