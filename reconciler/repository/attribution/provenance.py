@@ -2,13 +2,12 @@
 
 Each part starts at the revision and is handed from a commit to the parent that says the same; where no parent does, the
 commit is the one that gave it. Of a merge a part follows the branch that it came from, and the merge is remembered for
-what it says of approval. Files that nothing changed are never read: a commit costs the comparison of its folders' raw
-entries, whatever number of parts is under way.
+what it says of approval. Files that nothing changed are never read: a commit costs the comparison of its folders,
+whatever number of parts is under way.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,14 +29,13 @@ from reconciler.repository.people import approvers, is_named
 __all__ = ["WALKED", "Provenance", "TooLarge", "Traced"]
 
 FOLDERS = ("hires", "config/sequences", "config/requests")
-LARGE = 1000
+LARGE = 100
 """Entries of a folder from which on libgit2 compares it."""
-
-SMALL = 100_000
-"""Bytes of a folder's entries from which on it is not remembered."""
 
 WALKED = 100_000
 """The most files and folders that are looked at for what one commit changed."""
+
+_FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
 
 _UNREAD = object()
 
@@ -107,7 +105,6 @@ class Provenance:
         # one is freed with this object. What follows refers to it, or this object would refer to itself.
         finalize(self, self._repository.free)
         self._extents = Extents(self._repository)
-        self._folder = lru_cache(maxsize=64)(partial(_read_folder, self._repository))
         self.given = lru_cache(maxsize=4096)(partial(_given, self._repository, signer))
         self._parsed = lru_cache(maxsize=versions)(partial(_read_version, self._repository, reads))
 
@@ -291,56 +288,52 @@ class Provenance:
     def _difference(self, now: pygit2.Tree, was: pygit2.Tree) -> _Difference:
         """Compare two trees folder by folder. Raises TooLarge."""
         found, looked_at = _Difference(), 0
-        for folder in self._folders:
-            pairs = [(folder, _folder_id(was, folder), _folder_id(now, folder))]
-            while pairs:
-                place, old, new = pairs.pop()
-                if old == new:
-                    continue
-                if old is not None and new is not None and self._is_large(new):
-                    self._add_deltas(found, place, old, new)
-                    continue
-                before, after = self._entries(old), self._entries(new)
-                olds, news = dict(before - after), dict(after - before)
-                looked_at += len(olds.keys() | news.keys())
-                if looked_at > WALKED:
-                    raise TooLarge
-                for name in olds.keys() | news.keys():
-                    left, right = olds.get(name), news.get(name)
-                    path = f"{place}/{name}"
-                    folders = [entry[1] if entry is not None and entry[0] else None for entry in (left, right)]
-                    if any(folders):
-                        pairs.append((path, folders[0], folders[1]))
-                    for entry, files in ((left, found.was), (right, found.now)):
-                        if entry is not None and not entry[0]:
-                            files[path] = entry[1]
+        pairs = [(folder, _folder_at(was, folder), _folder_at(now, folder)) for folder in self._folders]
+        while pairs:
+            place, old, new = pairs.pop()
+            if old is not None and new is not None and old.id == new.id:
+                continue
+            if old is not None and new is not None and _is_large(new):
+                self._add_deltas(found, place, old, new)
+                continue
+            before, after = self._entries(old), self._entries(new)
+            olds = {key[0]: before[key] for key in before.keys() - after.keys()}
+            news = {key[0]: after[key] for key in after.keys() - before.keys()}
+            looked_at += len(olds.keys() | news.keys())
+            if looked_at > WALKED:
+                raise TooLarge
+            for name in olds.keys() | news.keys():
+                path, left, right = f"{place}/{name}", olds.get(name), news.get(name)
+                folders = [each if isinstance(each, pygit2.Tree) else None for each in (left, right)]
+                if folders != [None, None]:
+                    pairs.append((path, folders[0], folders[1]))
+                for entry, files in ((left, found.was), (right, found.now)):
+                    if entry is not None and entry.filemode in _FILES:
+                        files[path] = str(entry.id)
         return found
 
-    def _entries(self, folder: str | None) -> frozenset[tuple[str, tuple[bool, str]]]:
-        """Read a folder; a small one is remembered. Raises TooLarge."""
-        size = 0 if folder is None else self._repository.odb.read_header(pygit2.Oid(hex=folder))[1]
-        if size > MAX_FOLDER:
+    def _entries(self, folder: pygit2.Tree | None) -> dict[tuple[str, pygit2.Oid, int], pygit2.Object]:
+        """Return what is in a folder, without what is hidden, by name, id and mode. Raises TooLarge."""
+        if folder is None:
+            return {}
+        if self._repository.odb.read_header(folder.id)[1] > MAX_FOLDER:
             raise TooLarge
-        return self._folder(folder) if size < SMALL else _read_folder(self._repository, folder)
+        named = ((each.name or "", each) for each in folder)
+        return {(name, each.id, each.filemode): each for name, each in named if not name.startswith(".")}
 
-    def _is_large(self, folder: str) -> bool:
-        tree = self._repository[folder]
-        return isinstance(tree, pygit2.Tree) and len(tree) > LARGE
-
-    def _add_deltas(self, found: _Difference, place: str, old: str, new: str) -> None:
+    def _add_deltas(self, found: _Difference, place: str, old: pygit2.Tree, new: pygit2.Tree) -> None:
         """Compare a folder with many files by libgit2: faster there, and slower in deep trees. Raises TooLarge."""
         try:
             for folder in (old, new):
-                self._extents.refuse(pygit2.Oid(hex=folder))
+                self._extents.refuse(folder.id)
         except Endless:
             raise TooLarge from None
-        was, now = (self._repository[folder].peel(pygit2.Tree) for folder in (old, new))
-        for count, delta in enumerate(was.diff_to_tree(now).deltas):
+        for count, delta in enumerate(old.diff_to_tree(new).deltas):
             if count > WALKED:
                 raise TooLarge
             for file, files in ((delta.old_file, found.was), (delta.new_file, found.now)):
                 hidden = any(name.startswith(".") for name in file.path.split("/"))
-                if file.mode in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE) and not hidden:
+                if file.mode in _FILES and not hidden:
                     files[f"{place}/{file.path}"] = str(file.id)
 
 
@@ -368,20 +361,6 @@ def _given(
     return Attribution(commit, author, committer, at, tuple(approvals.values()), merges=merges)
 
 
-def _read_folder(repository: pygit2.Repository, folder: str | None) -> frozenset[tuple[str, tuple[bool, str]]]:
-    """Read a folder as name → (is a folder, id) from the raw object, which is much faster."""
-    if folder is None:
-        return frozenset()
-    raw = repository.read(folder)[1]
-    size = len(folder) // 2
-    entries = re.findall(rb"(\d+) ([^\0]+)\0(.{%d})" % size, raw, re.DOTALL)
-    return frozenset(
-        (name.decode(errors="surrogateescape"), (mode == b"40000", identity.hex()))
-        for mode, name, identity in entries
-        if mode in (b"40000", b"100644", b"100755") and not name.startswith(b".")
-    )
-
-
 def _read_version(
     repository: pygit2.Repository, reads: Callable[[bytes, str], Version | None], blob: str, path: str
 ) -> Version | None:
@@ -400,6 +379,11 @@ def _merge(first: Pending, pending: Pending, waiting: dict[str, Pending], parent
     waiting[parent] = large
 
 
-def _folder_id(tree: pygit2.Tree, path: str) -> str | None:
+def _folder_at(tree: pygit2.Tree, path: str) -> pygit2.Tree | None:
     found = object_at(tree, path)
-    return str(found.id) if isinstance(found, pygit2.Tree) else None
+    return found if isinstance(found, pygit2.Tree) else None
+
+
+def _is_large(folder: pygit2.Tree) -> bool:
+    """Whether a folder has many files, and not as many folders."""
+    return len(folder) > LARGE and not isinstance(next(iter(folder)), pygit2.Tree)
